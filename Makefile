@@ -1,0 +1,46 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+KEEP ?= 1
+SCALE ?= full
+export DO_NOT_TRACK = 1
+
+.PHONY: help install demo check fix test pins clean
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "evergreen needs Python 3.11: $(PYTHON) was not found; set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing pinned requirements into $(VENV) (once; about 3 GB, 2 to 5 minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-100
+	@$(BIN)/python -m pip check
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -r tests/requirements.txt
+	@touch $@
+
+install: $(VENV)/.installed  ## Make .venv with the pinned requirements
+
+demo: $(VENV)/.installed  ## Run the whole loop (DATA=, DRIFT=, KEEP=0, SCALE=tiny, RESET=1)
+	@$(BIN)/evergreen demo --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(if $(DRIFT),--drift "$(DRIFT)") $(if $(filter 0,$(KEEP)),--no-keep) $(if $(filter 1,$(RESET)),--reset)
+
+check: $(VENV)/.installed-dev  ## Read the code: ruff, mypy strict, import-linter
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+test: $(VENV)/.installed-dev  ## Run what CI runs
+	@$(BIN)/python -m pytest
+
+PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
+pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
+	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
+	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
+	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
+
+clean:  ## Remove the environment (the lake and databases in .evergreen stay)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""The model and everything that a process needs to train, judge, package or run it."""

@@ -1,0 +1,234 @@
+"""The lake: named bytes in a local folder or an S3 bucket. Keys are relative, with `/` between parts."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
+
+
+class Lake(Protocol):
+    """Bytes under keys. A write is whole or not at all; `create` never overwrites."""
+
+    uri: str
+
+    def read(self, key: str) -> bytes:
+        """The bytes under a key.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: the lake does not answer.
+        """
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put bytes under a key, in place of what was there."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put bytes under a key that must be free: one of two writers at the same instant is told.
+
+        Raises:
+            AlreadyExistsError: the key is taken.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether a key holds something."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Every key that begins with a prefix (a folder ends with `/`), sorted."""
+
+    def delete(self, key: str) -> None:
+        """Free a key; a key that is free stays free."""
+
+    def url(self, key: str) -> str:
+        """What a Parquet engine opens: a path, or s3://."""
+
+
+class FolderLake:
+    """A lake in a local folder, made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.uri = str(self.root)
+
+    def _path(self, key: str) -> Path:
+        path = self.root / key
+        if ".." in Path(key).parts or Path(key).is_absolute():
+            raise PermanentError(f"a lake key is relative and has no '..', got {key!r}")
+        return path
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotFoundError(f"{self.uri} holds no {key}") from None
+
+    def _staged(self, path: Path, data: bytes) -> Path:
+        """A synced temporary file beside its goal, so that the move onto it is atomic."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        staged = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise UnavailableError(f"the lake at {self.uri} cannot be written: {error.strerror}") from error
+        return staged
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        self._staged(path, data).replace(path)
+
+    def create(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        staged = self._staged(path, data)
+        try:
+            os.link(staged, path)  # fails if the goal exists: create-only and whole in one step
+        except FileExistsError:
+            raise AlreadyExistsError(f"{key} exists already in {self.uri}") from None
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> list[str]:
+        folder = self._path(prefix if prefix.endswith("/") else str(Path(prefix).parent))
+        if not folder.is_dir():
+            return []
+        keys: list[str] = []
+        for parent, _, names in os.walk(folder):
+            relative = Path(parent).relative_to(self.root)
+            keys += [(relative / name).as_posix() for name in names if not name.startswith(".tmp-")]
+        return sorted(key for key in keys if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def url(self, key: str) -> str:
+        return str(self._path(key))
+
+
+class S3Lake:
+    """A lake under s3://bucket/prefix. Endpoint and credentials come from the AWS_* environment."""
+
+    def __init__(self, uri: str, client: Any = None) -> None:
+        parsed = urlparse(uri)
+        if parsed.scheme != "s3" or not parsed.netloc:
+            raise PermanentError(f"an S3 lake reads s3://bucket/prefix, got {uri!r}")
+        self.uri = uri.rstrip("/")
+        self._bucket = parsed.netloc
+        self._prefix = parsed.path.strip("/")
+        if client is None:
+            import boto3
+
+            client = boto3.client("s3")
+        self._s3 = client
+
+    def _name(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _translate(self, error: Exception, key: str) -> Exception:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if isinstance(error, ClientError):
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in {"NoSuchKey", "404", "NotFound"}:
+                return NotFoundError(f"{self.uri} holds no {key}")
+            if code in {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}:
+                return AlreadyExistsError(f"{key} exists already in {self.uri}")
+            return UnavailableError(f"the lake at {self.uri} answered {code} for {key}")
+        if isinstance(error, BotoCoreError):
+            return UnavailableError(f"the lake at {self.uri} does not answer: {type(error).__name__}")
+        return error
+
+    def read(self, key: str) -> bytes:
+        try:
+            body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._name(key))["Body"].read()
+        except Exception as error:
+            raise self._translate(error, key) from error
+        return body
+
+    def write(self, key: str, data: bytes) -> None:
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
+        except Exception as error:
+            raise self._translate(error, key) from error
+
+    def create(self, key: str, data: bytes) -> None:
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
+        except Exception as error:
+            raise self._translate(error, key) from error
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._s3.head_object(Bucket=self._bucket, Key=self._name(key))
+        except Exception as error:
+            translated = self._translate(error, key)
+            if isinstance(translated, NotFoundError):
+                return False
+            raise translated from error
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        start = len(self._name(""))
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._name(prefix))
+            return sorted(item["Key"][start:] for page in pages for item in page.get("Contents", []))
+        except Exception as error:
+            raise self._translate(error, prefix) from error
+
+    def delete(self, key: str) -> None:
+        try:
+            self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
+        except Exception as error:
+            raise self._translate(error, key) from error
+
+    def url(self, key: str) -> str:
+        return f"{self.uri}/{key}"
+
+
+def open_lake(uri: str) -> Lake:
+    """The lake at s3://bucket/prefix, file:///folder or a folder's path."""
+    if uri.startswith("s3://"):
+        return S3Lake(uri)
+    return FolderLake(Path(uri.removeprefix("file://")))
+
+
+def write_parquet(lake: Lake, key: str, table: pa.Table, *, create: bool = False) -> None:
+    """Put a table under a key as zstd Parquet, whole or not at all.
+
+    Raises:
+        AlreadyExistsError: `create` is set and the key is taken.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    if create:
+        lake.create(key, data)
+    else:
+        lake.write(key, data)
+
+
+def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
+    """The rows of several Parquet keys in one schema: columns added later are dropped, missing ones come as null."""
+    tables = []
+    for key in keys:
+        table = pq.read_table(pa.BufferReader(lake.read(key)))
+        columns = [
+            table.column(field.name).cast(field.type)
+            if field.name in table.column_names
+            else pa.nulls(table.num_rows, field.type)
+            for field in schema
+        ]
+        tables.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(tables) if tables else schema.empty_table()

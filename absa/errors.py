@@ -1,0 +1,45 @@
+"""What can go wrong, in two kinds: worth retrying, or not.
+
+Messages name the thing, the value and what was expected, never a customer's text. Exit codes and HTTP statuses live
+at the edge. `args` equals the signature, so that every error survives pickling between processes.
+"""
+
+
+class EvergreenError(Exception):
+    """Base of every error that a user is meant to read as one sentence."""
+
+
+class TransientError(EvergreenError):
+    """Trying again later may help: a server is away, a lock is held."""
+
+
+class PermanentError(EvergreenError):
+    """Trying again will not help before something is changed."""
+
+
+class InvalidDataError(PermanentError):
+    """Data that were handed in cannot be used; the message names the file and row and says what to do."""
+
+
+class NotFoundError(PermanentError):
+    """A key, version or record does not exist."""
+
+
+class AlreadyExistsError(PermanentError):
+    """A create-only write found something in its place."""
+
+
+class ConflictError(TransientError):
+    """Someone else moved the ledger on; look again before deciding."""
+
+
+class IntegrityError(PermanentError):
+    """A digest or a hash chain does not match what it should."""
+
+
+class DeadlineMissedError(PermanentError):
+    """Too little of the budget is left to end with a valid version; nothing was registered."""
+
+
+class UnavailableError(TransientError):
+    """A service (MLflow, Prefect, the lake) does not answer."""

@@ -1,0 +1,90 @@
+"""The records that more than one room reads or writes. Shapes are those of the contracts; times are aware UTC."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+SCHEMA_VERSION: Final = 1
+SIDES: Final = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """One text with the aspect that is asked about.
+
+    `aspect` stands in `text`, found case-insensitively. `label` is 0, 1, 2 or None where nobody has given one yet.
+    """
+
+    text: str
+    aspect: str
+    label: int | None = None
+    observed_at: datetime
+    source: str
+    segment: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A half-open interval of event time [start, end)."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("a window's bounds must be aware (UTC)")
+        if self.end <= self.start:
+            raise ValueError(f"a window must end after it starts, got {self.key}")
+
+    @property
+    def key(self) -> str:
+        """Name of the window in lake keys and Prefect idempotency keys: `<start>_<end>`, compact UTC."""
+        return f"{compact(self.start)}_{compact(self.end)}"
+
+    @classmethod
+    def parse(cls, key: str) -> "Window":
+        """Read a window back from its key.
+
+        Raises:
+            ValueError: the key is not `<start>_<end>`.
+        """
+        start, separator, end = key.partition("_")
+        if not separator:
+            raise ValueError(f"a window reads <start>_<end>, got {key!r}")
+        return cls(start=parse_compact(start), end=parse_compact(end))
+
+
+def utc_now() -> datetime:
+    """The current time, aware UTC."""
+    return datetime.now(UTC)
+
+
+def iso(at: datetime) -> str:
+    """ISO 8601 with microseconds and Z, as JSON records carry it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_iso(text: str) -> datetime:
+    """Read a time that `iso` wrote.
+
+    Raises:
+        ValueError: not ISO 8601, or without a zone.
+    """
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"a time needs a zone, got {text!r}")
+    return at.astimezone(UTC)
+
+
+def compact(at: datetime) -> str:
+    """Compact UTC with microseconds, safe in file names: 20261130T120000.000000Z."""
+    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def parse_compact(text: str) -> datetime:
+    """Read a time that `compact` wrote.
+
+    Raises:
+        ValueError: another form.
+    """
+    return datetime.strptime(text, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
