@@ -1,13 +1,12 @@
 """The registry (MLflow) as flows write it: version tags, and aliases as projections of the ledger's head."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import EvergreenError, NotFoundError, UnavailableError
 from absa.routing import CHALLENGER, CHAMPION
 
-T = TypeVar("T")
 MODEL: Final = "absa"
 _HEAD_NUMBER: Final = "ledger_number"
 _HEAD_HASH: Final = "ledger_hash"
@@ -28,13 +27,13 @@ class MlflowRegistry:
         self.tracking_uri = tracking_uri
         self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
-    def _call(self, action: Callable[[], T]) -> T:
+    def _call(self, action: Callable[..., Any], *arguments: str) -> Any:
         """Run a client call; vendor exceptions become ours."""
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
         try:
-            return action()
+            return action(*arguments)
         except EvergreenError:
             raise
         except MlflowException as error:
@@ -51,27 +50,27 @@ class MlflowRegistry:
             NotFoundError: there is no such version.
             UnavailableError: MLflow does not answer.
         """
-        found = self._call(lambda: self._client.get_model_version(self.model, version))
+        found = self._call(self._client.get_model_version, self.model, version)
         return dict(found.tags)
 
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
-            self._call(lambda key=key, value=value: self._client.set_model_version_tag(self.model, version, key, value))
+            self._call(self._client.set_model_version_tag, self.model, version, key, value)
 
     def versions(self) -> list[str]:
         """Every version, oldest first; empty where the model was never registered."""
-        found = self._call(lambda: list(self._client.search_model_versions(f"name='{self.model}'")))
+        found = self._call(self._client.search_model_versions, f"name='{self.model}'")
         return sorted((str(item.version) for item in found), key=int)
 
     def run_id(self, version: str) -> str:
         """The MLflow run that made a version."""
-        return str(self._call(lambda: self._client.get_model_version(self.model, version)).run_id)
+        return str(self._call(self._client.get_model_version, self.model, version).run_id)
 
     def aliases(self) -> dict[str, str]:
         """Alias to version, as MLflow has them now."""
         try:
-            model = self._call(lambda: self._client.get_registered_model(self.model))
+            model = self._call(self._client.get_registered_model, self.model)
         except NotFoundError:
             return {}
         return {alias: str(version) for alias, version in dict(model.aliases).items()}
@@ -79,7 +78,7 @@ class MlflowRegistry:
     def anchor(self) -> tuple[int, str] | None:
         """Number and hash of the ledger's head when the aliases were last set, or None before that."""
         try:
-            tags = self._call(lambda: self._client.get_registered_model(self.model)).tags
+            tags = self._call(self._client.get_registered_model, self.model).tags
         except NotFoundError:
             return None
         return (int(tags[_HEAD_NUMBER]), tags[_HEAD_HASH]) if _HEAD_NUMBER in tags and _HEAD_HASH in tags else None
@@ -105,14 +104,10 @@ class MlflowRegistry:
                     "put back"
                 )
             if wanted is None:
-                self._call(lambda alias=alias: self._client.delete_registered_model_alias(self.model, alias))
+                self._call(self._client.delete_registered_model_alias, self.model, alias)
             else:
-                self._call(
-                    lambda alias=alias, wanted=wanted: self._client.set_registered_model_alias(
-                        self.model, alias, wanted
-                    )
-                )
+                self._call(self._client.set_registered_model_alias, self.model, alias, wanted)
         if anchor != (head.number, head.hash):
             for key, value in ((_HEAD_NUMBER, str(head.number)), (_HEAD_HASH, head.hash)):
-                self._call(lambda key=key, value=value: self._client.set_registered_model_tag(self.model, key, value))
+                self._call(self._client.set_registered_model_tag, self.model, key, value)
         return by_hand
