@@ -1,0 +1,160 @@
+"""One model version on disk: its files, what its config says, and the digest that proves it is whole."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from absa.errors import IntegrityError
+from absa.labels import SENTIMENTS
+
+MODEL_FILE: Final = "model.onnx"
+TOKENIZER_FILE: Final = "tokenizer.json"
+CONFIG_FILE: Final = "config.json"
+CALIBRATION_FILE: Final = "calibration.json"
+WARMUP_FILE: Final = "warmup.jsonl"
+DIGESTED_FILES: Final = tuple(sorted((MODEL_FILE, TOKENIZER_FILE, CONFIG_FILE, CALIBRATION_FILE)))
+PACKAGE_FILES: Final = (
+    *DIGESTED_FILES,
+    "gate.json",
+    "gate.html",
+    "model_card.md",
+    WARMUP_FILE,
+)
+
+_SCHEMA_VERSION: Final = 1
+_KNOWN_INPUTS: Final = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageConfig:
+    """What `config.json` says about the model.
+
+    `max_tokens` counts the whole pair with its three special tokens. `inputs` are the names that the ONNX graph takes.
+    """
+
+    base_model: str
+    layers: int
+    hidden: int
+    max_tokens: int
+    inputs: tuple[str, ...]
+    snapshot: str | None
+    training: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read the parsed `config.json`.
+
+        Raises:
+            ValueError: a field is missing or has a value that this engine does not serve.
+        """
+        version = content.get("schema_version")
+        if version != _SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {version!r}, expected {_SCHEMA_VERSION}")
+        if content.get("input_form") != "pair":
+            raise ValueError(f"input_form is {content.get('input_form')!r}, expected 'pair'")
+        if tuple(content.get("labels", ())) != SENTIMENTS:
+            raise ValueError(f"labels are {content.get('labels')!r}, expected {list(SENTIMENTS)}")
+        missing = sorted({"base_model", "layers", "hidden", "max_tokens", "inputs"} - content.keys())
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+        inputs = tuple(content["inputs"])
+        if unknown := sorted(set(inputs) - _KNOWN_INPUTS):
+            raise ValueError(f"unknown model inputs {', '.join(unknown)}")
+        return cls(
+            base_model=str(content["base_model"]),
+            layers=int(content["layers"]),
+            hidden=int(content["hidden"]),
+            max_tokens=int(content["max_tokens"]),
+            inputs=inputs,
+            snapshot=content.get("snapshot"),
+            training=content.get("training") or {},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPackage:
+    """A package folder that was read and found whole. `temperature` divides the logits before softmax."""
+
+    folder: Path
+    config: PackageConfig
+    temperature: float
+    digest: str
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph."""
+        return self.folder / MODEL_FILE
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer, as the `tokenizers` library writes it."""
+        return self.folder / TOKENIZER_FILE
+
+    @property
+    def warmup_path(self) -> Path:
+        """Synthetic rows with the scores that the packaged engine gave them."""
+        return self.folder / WARMUP_FILE
+
+    @property
+    def size_mb(self) -> float:
+        """Size of the digested files in 10^6 bytes."""
+        return sum((self.folder / name).stat().st_size for name in DIGESTED_FILES) / 1e6
+
+
+def package_digest(folder: Path) -> str:
+    """SHA-256 in hex over model, tokenizer, config and calibration: what an answer depends on.
+
+    Raises:
+        IntegrityError: one of the files is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in DIGESTED_FILES:
+        try:
+            with (folder / name).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise IntegrityError(f"the package at {folder} has no readable {name}: {error.strerror}") from error
+        digest.update(f"{name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def load_package(folder: Path, *, expected_digest: str | None = None) -> ModelPackage:
+    """Read and check a package folder; the model itself is not loaded yet.
+
+    Args:
+        folder: holds the files of one version.
+        expected_digest: what the ledger or the registry says the digest is; not checked when None.
+
+    Raises:
+        IntegrityError: a file is missing, unreadable or not in the expected form, or the digest is another one.
+    """
+    digest = package_digest(folder)
+    if expected_digest is not None and digest != expected_digest:
+        raise IntegrityError(f"the package at {folder} has the digest {digest}, expected {expected_digest}")
+    try:
+        config = PackageConfig.from_json(_read_json(folder / CONFIG_FILE))
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
+    return ModelPackage(
+        folder=folder, config=config, temperature=_read_temperature(folder / CALIBRATION_FILE), digest=digest
+    )
+
+
+def _read_temperature(path: Path) -> float:
+    try:
+        temperature = float(_read_json(path)["temperature"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise IntegrityError(f"{path} needs a number named temperature") from error
+    if not 0 < temperature < float("inf"):
+        raise IntegrityError(f"{path} has the temperature {temperature}, expected a finite number above 0")
+    return temperature
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("expected a JSON object")
+    return content
