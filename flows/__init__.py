@@ -1,0 +1,1 @@
+"""Prefect flows, their wiring, and the `evergreen` command line."""

@@ -1,0 +1,223 @@
+"""The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import psutil
+
+from absa.errors import PermanentError, UnavailableError
+from flows.settings import Home, Settings, port_is_free, write_whole
+
+STOP_GRACE_S: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A process of the platform. `ready_url` answers 200 once it can be used; None where nothing listens."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    ready_url: str | None = None
+    port: int | None = None
+    page: str | None = None  # what a person opens
+
+
+def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]:
+    """Every part of a one-machine platform, in the order in which it starts."""
+    home = Home(settings)
+    ports = home.ports()
+    secret = home.secrets()
+    python = sys.executable
+    scripts = Path(python).parent
+    host = settings.host
+    mlflow = home.folder("mlflow")
+    router_environment = {
+        "EVERGREEN_ROUTER_HOST": host,
+        "EVERGREEN_ROUTER_PORT": str(ports["router"]),
+        "EVERGREEN_WORKERS": str(settings.workers),
+        "EVERGREEN_ADMIN_TOKEN": secret["admin_token"],
+        "EVERGREEN_SECRET": secret["unit_secret"],
+        "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer", "trust": "train"}}),
+        "EVERGREEN_SHIP_INTERVAL_S": str(settings.ship_interval_s),
+    }
+    listed = (
+        Part(
+            name="mlflow",
+            command=(
+                *(str(scripts / "mlflow"), "server", "--host", host, "--port", str(ports["mlflow"])),
+                *("--backend-store-uri", f"sqlite:///{mlflow / 'mlflow.db'}"),
+                *("--artifacts-destination", str(mlflow / "artifacts"), "--workers", "1"),
+            ),
+            environment={},
+            ready_url=f"{home.url('mlflow')}/health",
+            port=ports["mlflow"],
+            page=home.url("mlflow"),
+        ),
+        Part(
+            name="prefect",
+            command=(str(scripts / "prefect"), "server", "start", "--host", host, "--port", str(ports["prefect"])),
+            environment={"PREFECT_UI_API_URL": f"{home.url('prefect')}/api"},
+            ready_url=f"{home.url('prefect')}/api/health",
+            port=ports["prefect"],
+            page=home.url("prefect"),
+        ),
+        Part(
+            name="router",
+            command=(python, "-m", "serving"),
+            environment=router_environment,
+            ready_url=f"{home.url('router')}/healthz",
+            port=ports["router"],
+            page=f"{home.url('router')}/docs",
+        ),
+        Part(
+            name="evidently",
+            command=(
+                *(str(scripts / "evidently"), "ui", "--workspace", str(home.folder("evidently"))),
+                *("--host", host, "--port", str(ports["evidently"])),
+            ),
+            environment={},
+            ready_url=f"{home.url('evidently')}/api/version",
+            port=ports["evidently"],
+            page=home.url("evidently"),
+        ),
+        Part(name="deployments", command=(python, "-m", "flows.deployments"), environment={}),
+    )
+    return {part.name: Part(**{**vars(part), "environment": {**environment, **part.environment}}) for part in listed}
+
+
+def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, ...]:
+    """Parts that must answer before this one can start."""
+    return (everything["prefect"],) if part.name == "deployments" else ()
+
+
+class Supervisor:
+    """Starts, finds and ends parts. What runs stands in HOME/run/<name>.json; logs in HOME/logs/<name>.log."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = Home(settings)
+        self._host = settings.host
+
+    def log(self, name: str) -> Path:
+        """The log of a part."""
+        return self._home.folder("logs") / f"{name}.log"
+
+    def _note(self, name: str) -> Path:
+        return self._home.folder("run") / f"{name}.json"
+
+    def running(self, name: str) -> psutil.Process | None:
+        """The process of a part if it is alive and is the one that was started, not a later owner of its pid."""
+        try:
+            note = json.loads(self._note(name).read_text())
+            process = psutil.Process(int(note["pid"]))
+            alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - note["created"]) < 1.0
+        except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
+            return None
+        return process if alive else None
+
+    def start(self, part: Part) -> None:
+        """Start a part if it does not run. It outlives this process; `stop` ends it.
+
+        Raises:
+            PermanentError: its port is taken by something else.
+        """
+        if self.running(part.name):
+            return
+        if part.port is not None and not port_is_free(self._host, part.port):
+            raise PermanentError(
+                f"port {part.port} is taken, so {part.name} cannot start: free it, "
+                f"or set EVERGREEN_{part.name.upper()}_PORT to another"
+            )
+        with self.log(part.name).open("ab") as log:
+            child = subprocess.Popen(  # noqa: S603  our own command line
+                part.command,
+                env=dict(part.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        created = psutil.Process(child.pid).create_time()
+        write_whole(self._note(part.name), json.dumps({"pid": child.pid, "created": created}))
+
+    def wait(self, started: Sequence[Part], *, timeout_s: float = 90.0) -> None:
+        """Wait until every part answers.
+
+        Raises:
+            UnavailableError: one ended, or did not answer in time; the message names its log.
+        """
+        ends = time.monotonic() + timeout_s
+        waiting = [part for part in started if part.ready_url]
+        while waiting:
+            for part in list(waiting):
+                if answers(str(part.ready_url)):
+                    waiting.remove(part)
+                elif self.running(part.name) is None:
+                    raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
+            if waiting and time.monotonic() > ends:
+                names = ", ".join(part.name for part in waiting)
+                raise UnavailableError(f"{names} did not answer within {timeout_s:.0f} s; see {self.log(names)}")
+            if waiting:
+                time.sleep(0.1)
+
+    def stop(self, name: str) -> bool:
+        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether it ran."""
+        process = self.running(name)
+        if process is None:
+            self._note(name).unlink(missing_ok=True)
+            return False
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=STOP_GRACE_S)
+        for straggler in alive:
+            straggler.kill()
+        psutil.wait_procs(alive, timeout=STOP_GRACE_S)
+        self._note(name).unlink(missing_ok=True)
+        return True
+
+
+def answers(url: str) -> bool:
+    """Whether a local address answers 200."""
+    try:
+        with urlopen(url, timeout=1.0) as response:  # noqa: S310  a local address of ours
+            return int(response.status) == 200
+    except (HTTPError, URLError, OSError):
+        return False
+
+
+def bring_up(settings: Settings, environment: Mapping[str, str], names: Sequence[str] | None = None) -> list[Part]:
+    """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
+
+    Raises:
+        PermanentError: a port is taken.
+        UnavailableError: a part did not come up.
+    """
+    everything = parts(settings, environment)
+    supervisor = Supervisor(settings)
+    chosen = [part for part in everything.values() if names is None or part.name in names]
+    for part in chosen:
+        supervisor.wait(needed_for_start(part, everything))
+        supervisor.start(part)
+    supervisor.wait(chosen)
+    return chosen
+
+
+def take_down(settings: Settings) -> list[str]:
+    """End every part that runs, routers first, and say which."""
+    supervisor = Supervisor(settings)
+    names = ("router", "deployments", "evidently", "prefect", "mlflow")
+    return [name for name in names if supervisor.stop(name)]
+
+
+def be_polite() -> None:
+    """Give way to serving: long work in this process runs at a lower priority."""
+    os.nice(5)

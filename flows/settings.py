@@ -1,0 +1,180 @@
+"""Everything that the environment can set for flows and the command line, with defaults that work on one machine."""
+
+import json
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from absa.errors import PermanentError
+
+PARTS: Final = ("prefect", "mlflow", "evidently", "router")
+_PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
+
+
+class Settings(BaseSettings):
+    """Read once, in wiring. Every field is an environment variable with the prefix EVERGREEN_."""
+
+    model_config = SettingsConfigDict(env_prefix="EVERGREEN_", extra="ignore")
+
+    home: Path = Field(default=Path(".evergreen"), description="Folder for everything that this checkout keeps.")
+    lake: str | None = Field(default=None, description="Lake: a folder or s3://bucket/prefix. Default: HOME/lake.")
+    base_model: str = Field(default="minilm-l6", description="minilm-l6, a local folder, or a model hub's name.")
+    layers: int | None = Field(default=None, description="Keep this many layers of the base model; unset keeps all.")
+    max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
+    budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
+    window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
+    min_labels: int = Field(default=200, description="New labels that a retraining needs.")
+    false_alarm_rate: float = Field(default=0.01, description="False drift alarms a window, over all columns.")
+    cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
+    ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")
+    step_s: float = Field(default=1800.0, description="Shortest time that a step of the ramp takes, in seconds.")
+    shadow_s: float = Field(default=1800.0, description="How long a challenger scores unseen before it answers.")
+    min_exposure: int = Field(default=400, description="Outcomes an arm before an experiment may be decided.")
+    max_experiment_s: float = Field(default=14 * 86400.0, description="Longest an experiment runs, in seconds.")
+    ship_interval_s: float = Field(default=5.0, description="How often the router ships its log to the lake.")
+    workers: int = Field(default=2, description="Router processes, one a core.")
+    host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")
+    approval: bool = Field(default=False, description="Whether a person must approve a promotion in Prefect.")
+    trust: str = Field(default="customer", description="Feedback sources that may train, separated by commas.")
+
+    @property
+    def root(self) -> Path:
+        """The home folder, absolute."""
+        return self.home.absolute()
+
+    @property
+    def lake_uri(self) -> str:
+        """Where the lake lies."""
+        return self.lake or str(self.root / "lake")
+
+    @property
+    def trusted_sources(self) -> tuple[str, ...]:
+        """Feedback sources that may train."""
+        return tuple(part.strip() for part in self.trust.split(",") if part.strip())
+
+    @property
+    def ramp_shares(self) -> tuple[float, ...]:
+        """The challenger's share at each step, rising.
+
+        Raises:
+            PermanentError: not a rising list of shares between 0 and 1.
+        """
+        try:
+            shares = tuple(float(part) for part in self.ramp.split(","))
+        except ValueError:
+            shares = ()
+        if not shares or list(shares) != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] < 1:
+            raise PermanentError(f"EVERGREEN_RAMP must be rising shares between 0 and 1, got {self.ramp!r}")
+        return shares
+
+
+class Home:
+    """What lies in the home folder: ports chosen once, secrets made once, folders by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.root = settings.root
+        self._host = settings.host
+
+    def folder(self, *parts: str) -> Path:
+        """A folder in the home, made if missing."""
+        path = self.root.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def ports(self) -> dict[str, int]:
+        """Port of each local server, chosen free on the first call and kept, so that links stay valid.
+
+        EVERGREEN_<PART>_PORT fixes one.
+        """
+        file = self.folder() / "ports.json"
+        ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        fixed = {
+            part: int(os.environ[name]) for part in PARTS if (name := f"EVERGREEN_{part.upper()}_PORT") in os.environ
+        }
+        chosen = {**ports, **fixed}
+        for part in PARTS:
+            if part not in chosen:
+                chosen[part] = free_port(self._host, preferred=_PREFERRED_PORTS[part], taken=set(chosen.values()))
+        if chosen != ports:
+            write_whole(file, json.dumps(chosen, indent=1))
+        return chosen
+
+    def secrets(self) -> dict[str, str]:
+        """Admin token, unit secret and feedback key, made on the first call, readable by the owner alone."""
+        file = self.folder() / "secrets.json"
+        if not file.exists():
+            made = {name: secrets.token_urlsafe(24) for name in ("admin_token", "unit_secret", "feedback_key")}
+            write_whole(file, json.dumps(made, indent=1), mode=0o600)
+        found: dict[str, str] = json.loads(file.read_text())
+        return found
+
+    def url(self, part: str) -> str:
+        """Address of a local server."""
+        return f"http://{self._host}:{self.ports()[part]}"
+
+
+def write_whole(file: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a small file whole or not at all."""
+    staged = file.with_name(f".{file.name}.{os.getpid()}")
+    staged.touch(mode=mode)
+    staged.write_text(text)
+    staged.replace(file)
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str, *, preferred: int, taken: set[int]) -> int:
+    """The preferred port or the next free one above it."""
+    for port in range(preferred, preferred + 200):
+        if port not in taken and port_is_free(host, port):
+            return port
+    raise PermanentError(f"no free port between {preferred} and {preferred + 199} on {host}")
+
+
+def apply_environment(settings: Settings) -> dict[str, str]:
+    """Set what the platform's own libraries read, where the user has not, before they are imported.
+
+    Telemetry is off everywhere; Prefect's profile and every database stay in the home folder.
+
+    Returns:
+        The whole environment, for child processes.
+    """
+    home = Home(settings)
+    defaults = {
+        "EVERGREEN_HOME": str(settings.root),
+        "EVERGREEN_LAKE": settings.lake_uri,
+        "MLFLOW_TRACKING_URI": home.url("mlflow"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "PREFECT_API_URL": f"{home.url('prefect')}/api",
+        "PREFECT_HOME": str(home.folder("prefect")),
+        "PREFECT_PROFILES_PATH": str(home.root / "prefect" / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    return dict(os.environ)
