@@ -1,0 +1,126 @@
+"""Simulated customers over HTTP: they ask the router at a steady rate and tell later what was right."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+from absa.data.simulate import SimulatedRequest
+
+from absa.errors import UnavailableError
+
+_CONNECTIONS: Final = 32
+_TIMEOUT_S: Final = 10.0
+
+
+@dataclass
+class TrafficReport:
+    """What became of the requests. `right` counts answers equal to the true label, by arm and version."""
+
+    sent: int = 0
+    answered: int = 0
+    feedback: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    served: Counter[tuple[str, str]] = field(default_factory=Counter)
+    right: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def accuracy(self) -> dict[tuple[str, str], float]:
+        """Share of right answers by (arm, version)."""
+        return {key: self.right[key] / count for key, count in self.served.items()}
+
+    @property
+    def share_right(self) -> float:
+        """Share of right answers over all arms; 0 where nothing was answered."""
+        return sum(self.right.values()) / self.answered if self.answered else 0.0
+
+
+async def _send(
+    customers: Iterator[SimulatedRequest],
+    url: str,
+    feedback_key: str,
+    rate: float,
+    duration_s: float,
+    delay_scale: float,
+    on_tick: Callable[[TrafficReport], None],
+    stop: Callable[[], bool],
+) -> TrafficReport:
+    report = TrafficReport()
+    limits = httpx.Limits(max_connections=_CONNECTIONS)
+    async with (
+        httpx.AsyncClient(base_url=url, limits=limits, timeout=_TIMEOUT_S) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        started = time.monotonic()
+
+        async def one(request: SimulatedRequest) -> None:
+            body = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
+            if request.segment:
+                body["segment"] = request.segment
+            try:
+                response = await client.post("/v1/predict", json=body)
+            except httpx.HTTPError as error:
+                report.failed[type(error).__name__] += 1
+                return
+            if response.status_code != 200:
+                report.failed[str(response.status_code)] += 1
+                return
+            answer = response.json()
+            arm = (str(answer["arm"]), str(answer["model_version"]))
+            report.answered += 1
+            report.served[arm] += 1
+            report.right[arm] += int(answer["label"] == request.true_label)
+            if request.feedback_label is not None:
+                await asyncio.sleep(request.feedback_delay_s * delay_scale)
+                told = {"request_id": answer["request_id"], "label": request.feedback_label}
+                try:
+                    reply = await client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key})
+                    reply.raise_for_status()
+                    report.feedback += 1
+                except httpx.HTTPError as error:
+                    report.failed[f"feedback {type(error).__name__}"] += 1
+
+        while (elapsed := time.monotonic() - started) < duration_s and not stop():
+            due = int(elapsed * rate) + 1  # open loop: lateness of an answer never slows the customers down
+            while report.sent < due:
+                group.create_task(one(next(customers)))
+                report.sent += 1
+            on_tick(report)
+            await asyncio.sleep(0.1)
+    on_tick(report)
+    return report
+
+
+def send_traffic(
+    customers: Iterator[SimulatedRequest],
+    *,
+    url: str,
+    feedback_key: str,
+    rate: float,
+    duration_s: float,
+    delay_scale: float = 1.0,
+    on_tick: Callable[[TrafficReport], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrafficReport:
+    """Send simulated requests to a router and, after each one's delay, its feedback.
+
+    Args:
+        customers: where the requests come from.
+        url: the router's address.
+        feedback_key: names the source of the feedback.
+        rate: requests a second.
+        duration_s: how long requests are sent; feedback that is on its way is waited for.
+        delay_scale: multiplies the feedback's delays.
+        on_tick: called about ten times a second.
+        stop: ends the sending early once it says so.
+
+    Raises:
+        UnavailableError: not one request was answered.
+    """
+    report = asyncio.run(_send(customers, url, feedback_key, rate, duration_s, delay_scale, on_tick, stop))
+    if report.sent and not report.answered:
+        reasons = ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common(3))
+        raise UnavailableError(f"the router at {url} answered none of {report.sent} requests ({reasons})")
+    return report
