@@ -1,0 +1,258 @@
+"""From scores of candidate and champion on the same rows to the evidence that the gate judges."""
+
+import time
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_suite
+from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
+from absa.evaluation.metrics import Counts, Scores, evaluate, f1_of, one_hot, pos_neg_f1_of
+from absa.evaluation.significance import RESAMPLES, paired_bootstrap
+from absa.labels import SENTIMENTS
+from absa.schema import Example
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from absa.inference.engine import Engine
+
+Mask = npt.NDArray[np.bool_]
+
+LENGTH_EDGES: Final = (8, 20)  # words: short, middle and long texts
+_LATENCY_ROWS: Final = 100
+
+
+class Rows:
+    """Labelled rows as columns, from a data frame with the example's columns or from examples."""
+
+    def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
+        rows: list[Any] = list(examples) if isinstance(examples, Sequence) else examples.to_dicts()
+        read = [(each.text, each.aspect, each.label, each.segment) for each in rows if isinstance(each, Example)]
+        read += [
+            (each["text"], each["aspect"], each["label"], each.get("segment"))
+            for each in rows
+            if isinstance(each, dict)
+        ]
+        self.texts = [str(text) for text, _, _, _ in read]
+        self.aspects = [str(aspect) for _, aspect, _, _ in read]
+        if any(label is None for _, _, label, _ in read):
+            raise ValueError("every row needs a label")
+        self.labels = np.array([label for _, _, label, _ in read], dtype=np.int64)
+        self.segments: list[str | None] = [segment for _, _, _, segment in read]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """What the engine scores."""
+        return list(zip(self.texts, self.aspects, strict=True))
+
+
+def assess(
+    *,
+    candidate: Scores,
+    champion: Scores | None,
+    examples: "pl.DataFrame | Sequence[Example]",
+    recent: Mask | Sequence[bool],
+    behaviours: Sequence[BehaviourResult] = (),
+    champion_behaviours: Sequence[BehaviourResult] | None = None,
+    parity: Parity | None = None,
+    footprint: Footprint | None = None,
+    data: DataChecks | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> GateEvidence:
+    """Compare two models on the test side of the candidate's snapshot.
+
+    Args:
+        candidate: scores (n, 3) in the order of the examples.
+        champion: the champion's, or None where there is none: then the most frequent label is the opponent.
+        examples: rows with text, aspect, label (none of them None) and segment.
+        recent: which rows were observed since the champion's snapshot; the others are established.
+        behaviours: what `run_suite` gave for the candidate.
+        champion_behaviours: the same for the champion.
+        parity: int8 against fp32, as the training job measured it.
+        footprint: size, latency and memory of the candidate.
+        data: what is known of the snapshot.
+        resamples: of each bootstrap.
+        seed: of each bootstrap.
+
+    Raises:
+        ValueError: no rows, or lengths that differ.
+    """
+    rows = Rows(examples)
+    recent_rows = np.asarray(recent, dtype=np.bool_)
+    if not len(rows):
+        raise ValueError("there are no test rows to assess a model on")
+    opponent = champion if champion is not None else _majority(rows.labels)
+    if not len(rows) == len(candidate) == len(opponent) == len(recent_rows):
+        raise ValueError(
+            f"lengths differ: {len(rows)} examples, {len(candidate)} and {len(opponent)} scores, {len(recent_rows)} in recent"
+        )
+    compare = _Comparer(rows, candidate, opponent, resamples, seed)
+    everything = np.ones(len(rows), dtype=np.bool_)
+    return GateEvidence(
+        baseline=champion is None,
+        overall=compare.on(everything),
+        recent=compare.on(recent_rows) if recent_rows.any() else None,
+        established=compare.on(~recent_rows) if not recent_rows.all() else None,
+        slices=() if champion is None else compare.slices(),
+        behaviours=compare_behaviours(behaviours, champion_behaviours),
+        parity=parity,
+        footprint=footprint,
+        data=data,
+    )
+
+
+def assess_engines(
+    *,
+    candidate: "Engine",
+    champion: "Engine | None",
+    examples: "pl.DataFrame | Sequence[Example]",
+    recent: Mask | Sequence[bool],
+    parity: Parity | None = None,
+    data: DataChecks | None = None,
+    behaviour_cases: int = 60,
+    seed: int = 0,
+) -> GateEvidence:
+    """As `assess`, scoring the rows and the behavioural suite with both engines and measuring the candidate's footprint.
+
+    Args:
+        candidate: the packaged model.
+        champion: the one that is in force, or None.
+        examples: see `assess`.
+        recent: see `assess`.
+        parity: see `assess`.
+        data: see `assess`.
+        behaviour_cases: cases of each behaviour.
+        seed: of the bootstraps and of the behavioural cases.
+    """
+    pairs = Rows(examples).pairs
+    return assess(
+        candidate=candidate.score(pairs),
+        champion=None if champion is None else champion.score(pairs),
+        examples=examples,
+        recent=recent,
+        behaviours=run_suite(candidate.score, cases=behaviour_cases, seed=seed),
+        champion_behaviours=None if champion is None else run_suite(champion.score, cases=behaviour_cases, seed=seed),
+        parity=parity,
+        footprint=measure_footprint(candidate, pairs),
+        data=data,
+        seed=seed,
+    )
+
+
+def measure_footprint(engine: "Engine", pairs: Sequence[tuple[str, str]]) -> Footprint:
+    """Size of the package, and latency of rows that are tokenised and scored one by one."""
+    latencies_ms = []
+    for pair in pairs[:_LATENCY_ROWS]:
+        started = time.perf_counter()
+        engine.score([pair])
+        latencies_ms.append((time.perf_counter() - started) * 1000)
+    p50, p95 = np.quantile(latencies_ms, (0.5, 0.95))
+    return Footprint(size_mb=engine.package.size_mb, latency_ms_p50=float(p50), latency_ms_p95=float(p95))
+
+
+class _Comparer:
+    """Compares two models on parts of the same rows."""
+
+    def __init__(self, rows: Rows, candidate: Scores, champion: Scores, resamples: int, seed: int) -> None:
+        self._rows, self._candidate, self._champion = rows, candidate, champion
+        self._resamples, self._seed = resamples, seed
+
+    def on(self, part: Mask) -> Comparison:
+        labels = self._rows.labels[part]
+        clusters = self._clusters(part)
+        return Comparison(
+            rows=len(labels),
+            texts=len(set(clusters)),
+            candidate=evaluate(labels, self._candidate[part]),
+            champion=evaluate(labels, self._champion[part]),
+            gain=paired_bootstrap(
+                labels,
+                self._candidate[part].argmax(axis=1),
+                self._champion[part].argmax(axis=1),
+                clusters=clusters,
+                resamples=self._resamples,
+                seed=self._seed,
+            ),
+        )
+
+    def slices(self) -> tuple[SliceComparison, ...]:
+        """Every segment, length of text, length of aspect, and label. Slices of under 30 rows say nothing and are left out."""
+        found = []
+        for name, part in _slices(self._rows):
+            if 30 <= part.sum() < len(part):
+                compared = self.on(part)
+                found.append(
+                    SliceComparison(
+                        name=name,
+                        metric="pos/neg F1",
+                        rows=compared.rows,
+                        candidate=compared.candidate.pos_neg_f1,
+                        champion=compared.champion.pos_neg_f1,
+                        gain=compared.gain,
+                    )
+                )
+        return (*found, *self._labels())
+
+    def _labels(self) -> list[SliceComparison]:
+        everything = np.ones(len(self._rows), dtype=np.bool_)
+        guesses = self._candidate.argmax(axis=1), self._champion.argmax(axis=1)
+        overall = [evaluate(self._rows.labels, scores) for scores in (self._candidate, self._champion)]
+        return [
+            SliceComparison(
+                name=f"label: {sentiment}",
+                metric="F1",
+                rows=int((self._rows.labels == label).sum()),
+                candidate=overall[0].f1_by_label[label],
+                champion=overall[1].f1_by_label[label],
+                gain=paired_bootstrap(
+                    self._rows.labels,
+                    *guesses,
+                    clusters=self._clusters(everything),
+                    metric=_F1Of(label),
+                    resamples=self._resamples,
+                    seed=self._seed,
+                ),
+            )
+            for label, sentiment in enumerate(SENTIMENTS)
+        ]
+
+    def _clusters(self, part: Mask) -> list[Hashable]:
+        return [self._rows.texts[index] for index in np.flatnonzero(part)]
+
+
+class _F1Of:
+    """F1 of one label, as a metric for the bootstrap."""
+
+    def __init__(self, label: int) -> None:
+        self._label = label
+
+    def __call__(self, confusion: Counts) -> Counts:
+        return np.asarray(f1_of(confusion)[..., self._label])
+
+
+def _slices(rows: Rows) -> list[tuple[str, Mask]]:
+    text_words = np.array([len(text.split()) for text in rows.texts])
+    aspect_words = np.array([len(aspect.split()) for aspect in rows.aspects])
+    segments = np.array([segment or "" for segment in rows.segments], dtype=object)
+    short, long = LENGTH_EDGES
+    return [
+        *((f"segment: {name}", segments == name) for name in sorted(set(segments) - {""})),
+        (f"text: under {short} words", text_words < short),
+        (f"text: {short} to {long} words", (text_words >= short) & (text_words <= long)),
+        (f"text: over {long} words", text_words > long),
+        ("aspect: one word", aspect_words <= 1),
+        ("aspect: several words", aspect_words > 1),
+    ]
+
+
+def _majority(labels: npt.NDArray[np.int64]) -> Scores:
+    """The trivial baseline: the most frequent label for every row, as sure of it as it is frequent."""
+    shares = np.bincount(labels, minlength=len(SENTIMENTS)) / len(labels)
+    return np.tile(shares.astype(np.float32), (len(labels), 1))

@@ -1,0 +1,342 @@
+"""The gate: from evidence to PROMOTE, HOLD or REJECT, with a reason for each. Pure: equal evidence, equal verdict.
+
+PROMOTE: better on recent rows and not worse on established ones; it may become challenger. HOLD: it cannot be told yet,
+or the two are equal; a person may still put it in shadow or A/B. REJECT: worse somewhere that matters; never served.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+from absa.evaluation.metrics import Metrics
+from absa.evaluation.significance import Gain, binomial_tail, holm, sign_test
+
+Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
+Status = Literal["pass", "hold", "fail", "info"]
+
+_PARITY_DIFFERENT: Final = 0.01  # share of labels that int8 may change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Candidate and champion (or the trivial baseline) on the same rows. `gain` is in pos/neg F1."""
+
+    rows: int
+    texts: int
+    candidate: Metrics
+    champion: Metrics
+    gain: Gain
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceComparison:
+    """Candidate and champion on one slice: `candidate` and `champion` are shares of `metric`."""
+
+    name: str
+    metric: str
+    rows: int
+    candidate: float
+    champion: float
+    gain: Gain
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehaviourComparison:
+    """How often two models fail the same cases of one behaviour. The champion's fields are None where there is none."""
+
+    name: str
+    title: str
+    cases: int
+    failures: int
+    champion_failures: int | None = None
+    only_candidate: int = 0
+    only_champion: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """int8 against fp32 on the same rows: share of equal labels, and the pos/neg F1 that int8 costs (a share)."""
+
+    rows: int
+    label_agreement: float
+    f1_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What serving the candidate takes on this machine, one row at a time on one thread. None: not measured."""
+
+    size_mb: float
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChecks:
+    """What is known of the candidate's snapshot. `leaked_texts` stand on both the train and the test side."""
+
+    train_rows: int
+    quarantined_share: float = 0.0
+    label_shares: tuple[float, float, float] | None = None
+    leaked_texts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateEvidence:
+    """What the gate looked at.
+
+    `baseline` is true where there is no champion yet and the candidate was held against the most frequent label.
+    `recent` and `established` are None where there are no such rows; `overall` has both.
+    """
+
+    baseline: bool
+    overall: Comparison
+    recent: Comparison | None
+    established: Comparison | None
+    slices: tuple[SliceComparison, ...] = ()
+    behaviours: tuple[BehaviourComparison, ...] = ()
+    parity: Parity | None = None
+    footprint: Footprint | None = None
+    data: DataChecks | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePolicy:
+    """What the gate asks for. Losses, margins and rates are shares: 0.02 is two points.
+
+    A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
+    (`reject_p`, corrected over all slices or behaviours). Rows that are few can prove neither, which is why the minimum
+    numbers of rows stand beside it.
+    """
+
+    min_recent_rows: int = 100
+    min_rows: int = 50
+    min_slice_rows: int = 100
+    min_gain: float = 0.0
+    established_margin: float = 0.02
+    slice_margin: float = 0.02
+    behaviour_margin: float = 0.03
+    hold_p: float = 0.1
+    reject_p: float = 0.05
+    max_ece: float = 0.1
+    ece_margin: float = 0.03
+    max_int8_f1_loss: float = 0.005
+    max_size_mb: float = 500.0
+    max_latency_ms_p50: float = 100.0
+    max_memory_mb: float = 2000.0
+    max_quarantined_share: float = 0.2
+    min_label_share: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question that the gate asked. `sentence` says what was found, for a reader who is no statistician."""
+
+    name: str
+    status: Status
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateDecision:
+    """The verdict with its reasons (sentences, the decisive ones first) and every check."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists and dictionaries."""
+        return asdict(self)
+
+
+def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecision:
+    """Say PROMOTE, HOLD or REJECT."""
+    policy = policy or GatePolicy()
+    checks = [
+        _check_gain(evidence, policy),
+        *_check_established(evidence, policy),
+        *_check_slices(evidence, policy),
+        *_check_behaviours(evidence, policy),
+        _check_calibration(evidence, policy),
+        *_check_parity(evidence, policy),
+        *_check_footprint(evidence, policy),
+        *_check_data(evidence, policy),
+    ]
+    for status, verdict in (("fail", "REJECT"), ("hold", "HOLD")):
+        if reasons := tuple(check.sentence for check in checks if check.status == status):
+            return GateDecision(verdict=verdict, reasons=reasons, checks=tuple(checks))  # type: ignore[arg-type]
+    return GateDecision(verdict="PROMOTE", reasons=(checks[0].sentence,), checks=tuple(checks))
+
+
+def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
+    """Is the candidate better where it counts: on recent rows, or than nothing at all for a first version?"""
+    compared = evidence.overall if evidence.baseline else evidence.recent
+    kind, other = ("labelled", "the trivial baseline") if evidence.baseline else ("recent", "the champion")
+    needed = policy.min_rows if evidence.baseline else policy.min_recent_rows
+    name = "better than the baseline" if evidence.baseline else "better on recent rows"
+    if compared is None or compared.rows < needed:
+        rows = compared.rows if compared else 0
+        return Check(
+            name=name, status="hold", sentence=f"There are {rows} {kind} test rows, {needed} are needed to tell."
+        )
+    gain = compared.gain
+    found = (
+        f"pos/neg F1 on {compared.rows:,} {kind} rows is {compared.candidate.pos_neg_f1:.3f}, {other} has "
+        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {_points(gain.low)} to "
+        f"{_points(gain.high)})"
+    )
+    if gain.low > policy.min_gain:
+        return Check(name=name, status="pass", sentence=f"Better: {found}.")
+    if gain.high < 0:
+        return Check(name=name, status="fail", sentence=f"Worse: {found}.")
+    return Check(name=name, status="hold", sentence=f"No clear gain: {found}.")
+
+
+def _check_established(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    """Did the candidate forget what the champion knew?"""
+    name = "not worse on established rows"
+    if evidence.baseline:
+        return []
+    compared = evidence.established
+    if compared is None or compared.rows < policy.min_rows:
+        rows = compared.rows if compared else 0
+        return [
+            Check(
+                name=name,
+                status="hold",
+                sentence=f"There are {rows} established test rows, {policy.min_rows} are needed to tell.",
+            )
+        ]
+    p = compared.gain.p_worse_than(policy.established_margin)
+    sentence = (
+        f"On {compared.rows:,} established rows pos/neg F1 goes from {compared.champion.pos_neg_f1:.3f} to "
+        f"{compared.candidate.pos_neg_f1:.3f} ({_points(compared.gain.value)}; "
+        f"{_loss(p, p, policy, policy.established_margin)})."
+    )
+    return [Check(name=name, status=_status(p, p, policy), sentence=sentence)]
+
+
+def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    if evidence.baseline:
+        return []
+    slices = [each for each in evidence.slices if each.rows >= policy.min_slice_rows]
+    p_values = [each.gain.p_worse_than(policy.slice_margin) for each in slices]
+    return [
+        Check(
+            name=f"slice {each.name}",
+            status=_status(p, adjusted, policy),
+            sentence=(
+                f"{each.name}: {each.metric} goes from {each.champion:.3f} to {each.candidate:.3f} "
+                f"on {each.rows:,} rows ({_points(each.gain.value)}; {_loss(p, adjusted, policy, policy.slice_margin)})."
+            ),
+        )
+        for each, p, adjusted in zip(slices, p_values, holm(p_values), strict=True)
+    ]
+
+
+def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    p_values = [sign_test(each.only_candidate, each.only_champion) for each in evidence.behaviours]
+    checks = []
+    for each, p, adjusted in zip(evidence.behaviours, p_values, holm(p_values), strict=True):
+        found = f"{each.title}: fails {each.failures} of {each.cases} cases"
+        if each.champion_failures is None:
+            checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=f"{found}."))
+            continue
+        more = (each.failures - each.champion_failures) / each.cases
+        status = _status(p, adjusted, policy) if more > policy.behaviour_margin else "pass"
+        sentence = f"{found}, the champion {each.champion_failures}."
+        checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
+    return checks
+
+
+def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
+    """HOLD where scores say another thing than they should, and clearly more so than the champion's."""
+    candidate = evidence.overall.candidate
+    limit = policy.max_ece
+    found = f"Scores are off by {candidate.ece:.3f} on average (expected calibration error)"
+    if not evidence.baseline:
+        limit = max(limit, evidence.overall.champion.ece + policy.ece_margin)
+        found += f", the champion's by {evidence.overall.champion.ece:.3f}"
+    status: Status = "pass" if candidate.ece <= limit or candidate.rows < policy.min_slice_rows else "hold"
+    return Check(name="calibration", status=status, sentence=f"{found}; at most {limit:.3f}.")
+
+
+def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    """Parity is a share of few rows: it HOLDs only where chance alone does not explain it."""
+    parity = evidence.parity
+    if parity is None or not parity.rows:
+        return []
+    different = round((1 - parity.label_agreement) * parity.rows)
+    by_chance = binomial_tail(different, parity.rows, _PARITY_DIFFERENT) >= policy.reject_p
+    status: Status = "pass" if by_chance or parity.f1_loss <= policy.max_int8_f1_loss else "hold"
+    sentence = (
+        f"int8 gives {parity.label_agreement:.1%} of {parity.rows:,} rows the same label as fp32 and costs "
+        f"{parity.f1_loss * 100:.2f} points of pos/neg F1; at most {policy.max_int8_f1_loss * 100:.1f} are allowed."
+    )
+    return [Check(name="int8 parity", status=status, sentence=sentence)]
+
+
+def _check_footprint(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    footprint = evidence.footprint
+    if footprint is None:
+        return []
+    measured = (
+        ("size", "The package takes", footprint.size_mb, policy.max_size_mb, "MB"),
+        ("latency", "One row takes", footprint.latency_ms_p50, policy.max_latency_ms_p50, "ms (median, one thread)"),
+        ("memory", "Serving takes", footprint.memory_mb, policy.max_memory_mb, "MB of memory"),
+    )
+    return [
+        Check(
+            name=name,
+            status="pass" if value <= limit else "fail",
+            sentence=f"{subject} {value:.1f} {unit}; at most {limit:g}.",
+        )
+        for name, subject, value, limit, unit in measured
+        if value is not None
+    ]
+
+
+def _check_data(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    data = evidence.data
+    if data is None:
+        return []
+    checks = [
+        Check(
+            name="quarantine",
+            status="pass" if data.quarantined_share <= policy.max_quarantined_share else "hold",
+            sentence=f"{data.quarantined_share:.1%} of the rows read were quarantined; "
+            f"at most {policy.max_quarantined_share:.0%}.",
+        ),
+        Check(
+            name="leakage",
+            status="pass" if data.leaked_texts == 0 else "fail",
+            sentence=f"{data.leaked_texts} texts stand on both the train and the test side; none may.",
+        ),
+    ]
+    if data.label_shares is not None:
+        least = min(data.label_shares)
+        checks.append(
+            Check(
+                name="label balance",
+                status="pass" if least >= policy.min_label_share else "hold",
+                sentence=f"The rarest label is {least:.1%} of the training rows; "
+                f"at least {policy.min_label_share:.0%}.",
+            )
+        )
+    return checks
+
+
+def _status(p: float, adjusted: float, policy: GatePolicy) -> Status:
+    if adjusted < policy.reject_p:
+        return "fail"
+    return "hold" if p < policy.hold_p else "pass"
+
+
+def _loss(p: float, adjusted: float, policy: GatePolicy, margin: float) -> str:
+    words = {"fail": "proven", "hold": "likely", "pass": "not likely"}[_status(p, adjusted, policy)]
+    return f"a loss above {margin * 100:g} points is {words}, p = {p:.2g}"
+
+
+def _points(share: float) -> str:
+    return f"{share * 100:+.1f} points"

@@ -1,0 +1,139 @@
+"""How sure we are of a difference between two models: paired bootstrap over texts, and Holm's correction.
+
+Several aspects of one text share its fate, so texts are drawn, not rows (Koehn 2004, aclanthology.org/W04-3250, for the
+paired bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x, for drawing whole clusters).
+"""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.evaluation.metrics import Counts, Labels, confusion_counts, pos_neg_f1_of
+from absa.labels import N_LABELS
+
+RESAMPLES: Final = 2000
+_CELLS: Final = N_LABELS * N_LABELS
+_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × clusters held in memory at a time: 32 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What the candidate has more than the champion of a metric (a share: 0.01 is one point).
+
+    `low` and `high` are the bounds of the 95 % percentile interval, `se` is the standard error.
+    """
+
+    value: float
+    low: float
+    high: float
+    se: float
+
+    def p_worse_than(self, loss: float) -> float:
+        """One-sided p-value against 'the candidate loses at most `loss`' (normal approximation).
+
+        Small means that the candidate is worse by more than that.
+        """
+        if self.se == 0:
+            return 0.0 if self.value < -loss else 1.0
+        return 0.5 * math.erfc(-(self.value + loss) / self.se / math.sqrt(2))
+
+
+def paired_bootstrap(
+    labels: Labels,
+    candidate: Labels,
+    champion: Labels,
+    *,
+    clusters: Sequence[Hashable],
+    metric: Callable[[Counts], Counts] = pos_neg_f1_of,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Gain:
+    """Gain of the candidate's predicted labels over the champion's on the same rows.
+
+    Args:
+        labels: true labels.
+        candidate: labels that the candidate predicted.
+        champion: labels that the champion predicted.
+        clusters: what each row belongs to, normally its text; clusters are drawn whole.
+        metric: from confusion counts (..., 3, 3) to (...).
+        resamples: how many times to draw; 1,000 or more.
+        seed: equal seeds give equal intervals.
+
+    Raises:
+        ValueError: no rows.
+    """
+    true, first, second = (np.asarray(each, dtype=np.int64) for each in (labels, candidate, champion))
+    if not len(true):
+        raise ValueError("a bootstrap needs at least one row")
+    cluster = _numbered(clusters)
+    n_clusters = int(cluster.max()) + 1
+    # Confusion counts add up, so one table a cluster is all that a resample needs: (clusters, 2 × 9).
+    table = np.zeros((n_clusters, 2 * _CELLS))
+    np.add.at(table, (cluster, true * N_LABELS + first), 1)
+    np.add.at(table, (cluster, _CELLS + true * N_LABELS + second), 1)
+
+    rng = np.random.default_rng(seed)
+    gains = []
+    at_once = max(1, _DRAWS_AT_ONCE // n_clusters)
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)  # (size, clusters)
+        summed = (drawn.astype(np.float64) @ table).reshape(size, 2, N_LABELS, N_LABELS)
+        gains.append(metric(summed[:, 0]) - metric(summed[:, 1]))
+    drawn_gains = np.concatenate(gains)
+    low, high = np.quantile(drawn_gains, (0.025, 0.975))
+    return Gain(
+        value=float(metric(confusion_counts(true, first)) - metric(confusion_counts(true, second))),
+        low=float(low),
+        high=float(high),
+        se=float(drawn_gains.std()),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that hold for all tests together (Holm 1979), in the order given."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def sign_test(only_candidate: int, only_champion: int) -> float:
+    """One-sided exact McNemar p-value: small means that the candidate fails more of the same cases than the champion.
+
+    Args:
+        only_candidate: cases that the candidate alone fails.
+        only_champion: cases that the champion alone fails.
+    """
+    return binomial_tail(only_candidate, only_candidate + only_champion, 0.5)
+
+
+def binomial_tail(successes: int, trials: int, share: float) -> float:
+    """P(X >= successes) for X ~ Binomial(trials, share)."""
+    if successes <= 0:
+        return 1.0
+    if not 0 < share < 1:
+        return float(share >= 1)
+    log_share, log_rest = math.log(share), math.log1p(-share)
+    total = math.fsum(
+        math.exp(
+            math.lgamma(trials + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(trials - k + 1)
+            + k * log_share
+            + (trials - k) * log_rest
+        )
+        for k in range(successes, trials + 1)
+    )
+    return min(1.0, total)
+
+
+def _numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    numbers: dict[Hashable, int] = {}
+    return np.fromiter((numbers.setdefault(each, len(numbers)) for each in clusters), dtype=np.int64)
