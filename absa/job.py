@@ -1,0 +1,216 @@
+"""One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
+
+FOLDER holds job.json and {train,validation}.jsonl; checkpoints/, weights/ and package/ come beside them. One line of
+JSON a second on standard output says how it goes. Start it again after any death and it goes on from its last
+checkpoint with the time that is left.
+
+Exit codes: 0 a package is there, 1 it cannot be had (the last line says why), 3 the deadline was missed, 143 SIGTERM
+came and a checkpoint was kept.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError
+
+EXIT_FAILED: Final = 1
+EXIT_DEADLINE_MISSED: Final = 3
+EXIT_TERMINATED: Final = 143
+
+JOB_FILE: Final = "job.json"
+PACKAGE_FOLDER: Final = "package"
+WEIGHTS_FOLDER: Final = "weights"
+CHECKPOINTS_FOLDER: Final = "checkpoints"
+_STARTED_FILE: Final = "started.json"
+_DONE_FILE: Final = "done.json"
+_LEAST_RESERVE_S: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What job.json says.
+
+    Attributes:
+        settings: of the training, as JSON.
+        ends_at: wall-clock deadline of the whole run, seconds since the epoch.
+        reserve_s: what the phases after the training need before it, this process's packaging among them.
+        snapshot: digest of the data.
+    """
+
+    settings: dict[str, Any]
+    ends_at: float
+    reserve_s: float = 10.0
+    snapshot: str | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Job":
+        """Read job.json.
+
+        Raises:
+            InvalidDataError: it is missing or not of that form.
+        """
+        path = folder / JOB_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                settings=dict(values.get("settings") or {}),
+                ends_at=float(values["ends_at"]),
+                reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
+                snapshot=values.get("snapshot"),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidDataError(f"{path} cannot be used: {type(error).__name__} {error}") from error
+
+
+def say(event: str, **fields: Any) -> None:
+    """Print one line of JSON and see it off."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job in the folder that is named; gives the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m absa.job FOLDER\n")
+        return EXIT_FAILED
+    folder = Path(arguments[0])
+    try:
+        job = Job.read(folder)
+        _guard(job.ends_at)
+        return run(job, folder)
+    except DeadlineMissedError as error:
+        say("deadline_missed", sentence=str(error))
+        return EXIT_DEADLINE_MISSED
+    except EvergreenError as error:
+        say("failed", sentence=str(error))
+        return EXIT_FAILED
+
+
+def run(job: Job, folder: Path) -> int:
+    """Train and package; gives the exit code.
+
+    Raises:
+        DeadlineMissedError: too little time is left.
+        EvergreenError: settings, data or base model cannot be used.
+    """
+    done = folder / _DONE_FILE
+    if done.is_file() and (folder / PACKAGE_FOLDER).is_dir():
+        say("done", **json.loads(done.read_text(encoding="utf-8")))
+        return 0
+    if time.time() >= job.ends_at:
+        raise DeadlineMissedError("the budget was over before the training began; give the run more time")
+    started_at = _started(folder)
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    say("phase", name="load")
+    from absa.inference.tokenization import PairTokenizer
+    from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
+    from absa.packaging.build import build_package
+    from absa.training.checkpoints import Checkpoints
+    from absa.training.compose import Composer, Connectors
+    from absa.training.deadline import Deadline
+    from absa.training.settings import TrainingSettings
+    from absa.training.tokens import read_pairs, tokenize
+    from absa.training.trainer import InterruptedTrainingError, Trainer
+
+    settings = TrainingSettings.from_json(job.settings)
+    base = find_base(settings.warm_start or settings.base_model)
+    model, has_head = load_base(base, layers=settings.layers, dropout=settings.dropout, seed=settings.seed)
+    say("phase", name="tokenize")
+    train, validation = read_pairs(folder / "train.jsonl"), read_pairs(folder / "validation.jsonl")
+    tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
+    rows, validation_rows = tokenize(train, tokenizer), tokenize(validation, tokenizer)
+    compose = None
+    if settings.compose_share > 0:
+        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
+    trainer = Trainer(
+        model,
+        rows,
+        validation_rows,
+        settings,
+        Deadline(job.ends_at).earlier(job.reserve_s),
+        new_head=not has_head,
+        compose=compose,
+        checkpoints=Checkpoints(folder / CHECKPOINTS_FOLDER),
+        watch=lambda progress: say("progress", **progress.to_json()),
+        stop=stopping.is_set,
+        started_at=started_at,
+    )
+    say("phase", name="train")
+    try:
+        result = trainer.run()
+    except InterruptedTrainingError:
+        say("terminated", sentence="stopped by SIGTERM; a checkpoint was kept, start it again to go on")
+        return EXIT_TERMINATED
+    tokenizer_json = (base / TOKENIZER).read_text(encoding="utf-8")
+    averaged = trainer.averaged()
+    save_weights(averaged, tokenizer_json, folder / WEIGHTS_FOLDER)
+    report = build_package(
+        averaged,
+        tokenizer_json,
+        settings,
+        validation,
+        folder / PACKAGE_FOLDER,
+        snapshot=job.snapshot,
+        training=asdict(result),
+        phase=lambda name: say("phase", name=name),
+    )
+    if stopping.is_set():
+        return EXIT_TERMINATED
+    facts = asdict(result) | {
+        "parity": asdict(report.parity),
+        "calibration": report.calibration.to_json(),
+        "digest": report.digest,
+        "size_mb": report.size_mb,
+        "spare_s": round(job.ends_at - time.time(), 2),
+    }
+    temporary = done.with_suffix(".part")
+    temporary.write_text(json.dumps(facts), encoding="utf-8")
+    temporary.replace(done)
+    say("done", **facts)
+    return 0
+
+
+def _started(folder: Path) -> float:
+    """Wall-clock time at which this job was first started: it is started again, its clock is not."""
+    path = folder / _STARTED_FILE
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        now = time.time()
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps({"at": now}), encoding="utf-8")
+        temporary.replace(path)
+        return now
+
+
+def _guard(ends_at: float) -> None:
+    """End this process at the deadline, whatever native code it is in: nothing may be left behind half-done."""
+
+    def end() -> None:
+        say("deadline_missed", sentence="the deadline came before the package was ready; give the run more time")
+        os._exit(EXIT_DEADLINE_MISSED)
+
+    timer = threading.Timer(max(0.0, ends_at - time.time()), end)
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # torch's threads take half a second to leave otherwise

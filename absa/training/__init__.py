@@ -1,0 +1,1 @@
+"""The budgeted trainer: deadline, tokens, batches, loop, checkpoints. Needs torch and nothing of MLOps."""

@@ -1,0 +1,125 @@
+"""Which rows make a step: rows of near-equal length up to a number of tokens, in an order that the seed decides."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.training.tokens import Index, TokenRows
+
+CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
+_POOL_BATCHES: Final = 24  # and within a chunk in pools of so many batches: little padding, much chance
+
+Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows, padded to the longest of them. `mask` is None where no row is padded."""
+
+    input_ids: npt.NDArray[np.int64]  # (B, T)
+    token_types: npt.NDArray[np.int64]  # (B, T)
+    mask: npt.NDArray[np.bool_] | None  # (B, T)
+    labels: npt.NDArray[np.int64]  # (B,)
+    tokens: int  # real ones
+
+
+class Position(NamedTuple):
+    """The next batch of a training: pass over the data, chunk of the pass, batch of the chunk; all from 0."""
+
+    epoch: int = 0
+    chunk: int = 0
+    batch: int = 0
+
+
+def cut(lengths: Index, batch_tokens: int) -> list[Index]:
+    """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
+
+    A row that is longer is a batch of its own. Every row stands in exactly one batch.
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches: list[Index] = []
+    begin = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or (end + 1 - begin) * int(lengths[order[end]]) > batch_tokens:
+            batches.append(order[begin:end])
+            begin = end
+    return batches
+
+
+def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list[Index]:
+    """Cut rows into batches of like length, in random order and with random company."""
+    if not len(lengths):
+        return []
+    order = chance.permutation(len(lengths))
+    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean())))
+    batches: list[Index] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens))
+    return [batches[index] for index in chance.permutation(len(batches))]
+
+
+def assemble(rows: TokenRows, index: Index) -> Batch:
+    """Write some rows as `[CLS] text [SEP] aspect [SEP]`, padded with 0."""
+    first, separator = rows.special
+    picked = [(rows.text(int(row)), rows.aspect(int(row))) for row in index]
+    lengths = np.array([len(text) + len(aspect) + 3 for text, aspect in picked])
+    shape = (len(picked), int(lengths.max()))
+    input_ids, token_types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row, (text, aspect) in enumerate(picked):
+        boundary, end = len(text) + 2, lengths[row]
+        input_ids[row, 0] = first
+        input_ids[row, 1 : boundary - 1] = text
+        input_ids[row, boundary - 1] = separator
+        input_ids[row, boundary : end - 1] = aspect
+        input_ids[row, end - 1] = separator
+        token_types[row, boundary:end] = 1
+    mask = None
+    if lengths.min() < shape[1]:
+        mask = np.arange(shape[1])[None, :] < lengths[:, None]
+    return Batch(input_ids, token_types, mask, rows.labels[index].astype(np.int64), int(lengths.sum()))
+
+
+def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Batch]]:
+    """All rows once in batches of like length: (indices, batch)."""
+    for index in cut(rows.lengths, batch_tokens):
+        yield index, assemble(rows, index)
+
+
+class BatchStream:
+    """Endless batches of a training. Equal rows, seed and position give equal batches, on every machine and rank."""
+
+    def __init__(
+        self, rows: TokenRows, *, batch_tokens: int, seed: int, compose: Compose | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> None:  # fmt: skip
+        if not len(rows):
+            raise ValueError("a training needs rows")
+        self._rows, self._seed, self._compose, self._chunk_rows = rows, seed, compose, chunk_rows
+        self.batch_tokens = batch_tokens
+
+    def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
+        """Batches from a position on: (the position after it, share of the pass that is over then, the batch)."""
+        epoch, chunk, batch = position
+        while True:
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._rows))
+            chunks = range(0, len(order), self._chunk_rows)
+            for number in range(chunk, len(chunks)):
+                index = order[chunks[number] : chunks[number] + self._chunk_rows]
+                chance = np.random.default_rng((self._seed, epoch, number))
+                rows = self._rows.take(index)
+                if self._compose is not None:
+                    rows = self._compose(rows, chance)
+                planned = plan(rows.lengths, self.batch_tokens, chance)
+                for step in range(batch, len(planned)):
+                    last = step + 1 == len(planned)
+                    after = Position(epoch, number, step + 1)
+                    if last:
+                        after = Position(epoch + 1) if number + 1 == len(chunks) else Position(epoch, number + 1)
+                    share = (number + (step + 1) / len(planned)) / len(chunks)
+                    yield after, share, assemble(rows, planned[step])
+                batch = 0
+            epoch, chunk = epoch + 1, 0

@@ -1,0 +1,68 @@
+"""States of a training on disk: written whole or not at all, the last two kept, a broken one passed over."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+_KEPT: Final = 2
+_SUFFIX: Final = ".pt"
+
+
+class Checkpoints:
+    """Checkpoints of one run in a folder: `<step>.pt` with its SHA-256 in `<step>.json` beside it.
+
+    The digest is written last, so a file without one was never finished. Files hold tensors, numbers and strings only
+    and are read with `weights_only`: no code runs from them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Keep a state as that step's; older ones but the newest before it are removed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{step:010d}{_SUFFIX}"
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = _sha256(temporary)
+        temporary.replace(path)
+        note = path.with_suffix(".json.part")
+        note.write_text(json.dumps({"step": step, "sha256": digest}), encoding="utf-8")
+        note.replace(path.with_suffix(".json"))
+        for old in sorted(self._folder.glob(f"*{_SUFFIX}"))[:-_KEPT]:
+            old.with_suffix(".json").unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+        for part in self._folder.glob("*.part"):
+            part.unlink(missing_ok=True)
+        return path
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole, or None where there is none."""
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True):
+            state = _read(path)
+            if state is not None:
+                return state
+        return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        noted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+        if _sha256(path) != noted:
+            return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever is wrong with it, the one before may be whole
+        return None
+    return state
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,407 @@
+"""The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
+
+from absa.errors import DeadlineMissedError, PermanentError
+from absa.labels import EVALUATED
+from absa.modeling.architecture import PairClassifier
+from absa.training.batches import Batch, BatchStream, Compose, Position, for_scoring
+from absa.training.checkpoints import Checkpoints
+from absa.training.deadline import Deadline
+from absa.training.schedule import ema_decay, progress, rate_share
+from absa.training.settings import TrainingSettings
+from absa.training.tokens import TokenRows
+
+_TICK_S: Final = 1.0
+_CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
+_VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
+_VALIDATION_ROWS: Final = 512
+_VALIDATION_TOKENS: Final = 2_048
+_MIN_BATCH_TOKENS: Final = 128
+
+
+class InterruptedTrainingError(Exception):
+    """Training was asked to stop (SIGTERM); its checkpoint is on disk and it can go on from there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How a training goes. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    tokens_per_s: float
+    elapsed_s: float
+    remaining_s: float
+    validation_pos_neg_f1: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The progress line's fields, rounded to what can be read."""
+        digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
+        return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop."""
+
+    steps: int
+    epochs: float
+    rows: int
+    tokens: int
+    train_s: float
+    resumed: bool
+    precision: str
+    device: str
+    batch_tokens: int
+
+
+class Watcher(Protocol):
+    """Is told how a training goes, at least every two seconds."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Take note; must return quickly."""
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of a training: CUDA where there is one, unless told otherwise.
+
+    Raises:
+        PermanentError: cuda was asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """bf16 or fp32: on a GPU bf16, on a CPU whichever multiplies faster in a few milliseconds' measurement."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bf16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return min((torch.float32, torch.bfloat16), key=_multiply_s)
+
+
+def _multiply_s(dtype: torch.dtype) -> float:
+    left, right = torch.ones(512, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
+    """Parameters with their peak rates: a layer learns at a share of the one above it, norms do not decay."""
+    depth = model.architecture.layers
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(settings.train_words or not name.startswith(("words.", "places.")))
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("classifier."):
+            rate = settings.head_learning_rate if new_head else settings.learning_rate
+        else:
+            height = int(name.split(".")[1]) if name.startswith("layers.") else -1
+            rate = settings.learning_rate * settings.layer_decay ** (depth - 1 - height)
+        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
+        for (rate, matrix), parameters in groups.items()
+    ]
+
+
+class Trainer:
+    """Trains one model on one device until a deadline.
+
+    Use: `Trainer(...).run()`; then `averaged()` is the model to package.
+    """
+
+    def __init__(
+        self,
+        model: PairClassifier,
+        train: TokenRows,
+        validation: TokenRows | None,
+        settings: TrainingSettings,
+        deadline: Deadline,
+        *,
+        new_head: bool = True,
+        compose: Compose | None = None,
+        checkpoints: Checkpoints | None = None,
+        watch: Watcher | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        started_at: float | None = None,
+    ) -> None:
+        """Make ready to train.
+
+        Args:
+            model: changed in place.
+            train: rows to learn from.
+            validation: rows whose pos/neg F1 is shown on the way; nothing is chosen by it.
+            settings: as they are saved with the model.
+            deadline: of the training alone; the phases after it have their time beyond.
+            new_head: whether the head has learned nothing yet.
+            compose: joins rows anew for every pass.
+            checkpoints: where states are kept and where a run that starts again finds them.
+            watch: told about progress.
+            stop: asked after every step whether to keep a checkpoint and leave.
+            started_at: wall-clock time of the run's first start; the learning rate falls from there.
+        """
+        self.settings, self.deadline = settings, deadline
+        self.device = pick_device(settings.device)
+        if self.device.type == "cpu" and settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        self.dtype = pick_precision(settings.precision, self.device)
+        self.model = model.to(self.device)
+        self._groups = parameter_groups(model, settings, new_head=new_head)
+        self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
+        self._learning = [parameter for group in self._groups for parameter in group["params"]]
+        self._average = [parameter.detach().clone() for parameter in self._learning]
+        self._train, self._validation = train, _sample(validation, settings.seed)
+        self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
+        self._started_at = time.time() if started_at is None else started_at
+        self._batch_tokens = settings.batch_tokens
+        self._position, self._share = Position(), 0.0
+        self._step = self._rows = self._tokens = 0
+        self._before_s = 0.0  # time in the loop of earlier starts
+        self._resumed = self._restore()
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the data so far."""
+        return self._position.epoch + (self._share if self._position[1:] != (0, 0) else 0.0)
+
+    def run(self) -> TrainingResult:
+        """Train until the deadline or `max_epochs`, whichever is first.
+
+        Raises:
+            DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
+            InterruptedTrainingError: `stop` said so; the checkpoint is kept.
+        """
+        begun = time.perf_counter()
+        self._loop(begun)
+        if not self._step:
+            raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
+        self._keep()
+        return self._result(begun)
+
+    def averaged(self) -> PairClassifier:
+        """The model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
+        with torch.no_grad():
+            for parameter, average in zip(self._learning, self._average, strict=True):
+                parameter.copy_(average)
+        return self.model.float().cpu().eval()
+
+    def _loop(self, begun: float) -> None:
+        window = _Window()
+        kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
+        self.model.train()
+        stream = BatchStream(
+            self._train, batch_tokens=self._batch_tokens, seed=self.settings.seed, compose=self._compose
+        )
+        batches = stream.from_position(self._position)
+        step_s = 0.0
+        while True:
+            left = self.deadline.remaining_s()
+            if left <= step_s or self.epochs >= self.settings.max_epochs:
+                break
+            start = time.perf_counter()
+            after, share, batch = next(batches)
+            at = self._progress(after, share)
+            loss = self._learn(batch, rate_share(at, self.settings.warmup_share))
+            self._position, self._share = after, share
+            self._step += 1
+            self._rows += len(batch.labels)
+            self._tokens += batch.tokens
+            now = time.perf_counter()
+            step_s = max(now - start, 0.8 * step_s)
+            window.add(loss, batch.tokens)
+            if self._stop():
+                self._keep()
+                raise InterruptedTrainingError
+            if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
+                self._keep()
+                kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
+            if window.age_s() >= _TICK_S:
+                f1, looked = None, time.perf_counter()
+                due = looked - validated_at >= max(5.0, validation_s / _VALIDATION_SHARE)
+                if self._validation is not None and due and validation_s < 0.5 * self.deadline.remaining_s():
+                    f1 = self._validate()
+                    validated_at = time.perf_counter()
+                    validation_s = validated_at - looked
+                self._report(window, begun, f1)
+                window = _Window()
+        self._report(window, begun, None)
+
+    def _learn(self, batch: Batch, rate: float) -> Tensor:
+        """One step; a batch for which the GPU's memory is too small is learned in halves from then on."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        try:
+            loss = self._backward(batch)
+        except torch.OutOfMemoryError:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._batch_tokens = max(_MIN_BATCH_TOKENS, batch.input_ids.size // 2)
+            torch.cuda.empty_cache()
+            loss = self._backward(batch)
+        nn.utils.clip_grad_norm_(self._learning, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        decay = ema_decay(self._step + 1, self.settings.ema_horizon)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, self._learning, 1.0 - decay)
+        return loss
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Gradients of a batch, in as many parts as its tokens need."""
+        rows = len(batch.labels)
+        parts = max(1, -(-batch.input_ids.size // max(self._batch_tokens, batch.input_ids.shape[1])))
+        total = torch.zeros((), device=self.device)
+        for index in np.array_split(np.arange(rows), min(parts, rows)):
+            logits = self._forward(batch, index)
+            labels = torch.from_numpy(batch.labels[index]).to(self.device, non_blocking=True)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+            loss = loss * (len(index) / rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
+        def move(values: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values[index]).to(self.device, non_blocking=True)
+
+        mask = None if batch.mask is None else move(batch.mask)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            logits: Tensor = self.model(move(batch.input_ids), move(batch.token_types), mask)
+        return logits.float()
+
+    def _progress(self, after: Position, share: float) -> float:
+        epochs = after.epoch + (share if after[1:] != (0, 0) else 0.0)
+        whole = self.deadline.ends_at - self._started_at
+        elapsed = (time.time() - self._started_at) / whole if whole > 0 else 1.0
+        return progress(elapsed_share=elapsed, epoch_share=epochs / self.settings.max_epochs)
+
+    def _validate(self) -> float:
+        assert self._validation is not None
+        own = [parameter.detach().clone() for parameter in self._learning]
+        with torch.no_grad():
+            torch._foreach_copy_(self._learning, self._average)
+        self.model.eval()
+        predicted = np.zeros(len(self._validation), np.int64)
+        with torch.inference_mode():
+            for index, batch in for_scoring(self._validation, _VALIDATION_TOKENS):
+                logits = self._forward(batch, np.arange(len(batch.labels)))
+                predicted[index] = logits.argmax(1).cpu().numpy()
+        self.model.train()
+        with torch.no_grad():
+            torch._foreach_copy_(self._learning, own)
+        return pos_neg_f1(self._validation.labels, predicted)
+
+    def _report(self, window: "_Window", begun: float, f1: float | None) -> None:
+        if self._watch is None or not window.steps:
+            return
+        self._watch(
+            Progress(
+                step=self._step,
+                epoch=self.epochs,
+                loss=window.loss(),
+                lr=max(group["lr"] for group in self._optimizer.param_groups),
+                tokens_per_s=window.tokens / max(window.age_s(), 1e-9),
+                elapsed_s=self._before_s + time.perf_counter() - begun,
+                remaining_s=max(0.0, self.deadline.remaining_s()),
+                validation_pos_neg_f1=f1,
+            )
+        )
+
+    def _result(self, begun: float) -> TrainingResult:
+        return TrainingResult(
+            steps=self._step,
+            epochs=self.epochs,
+            rows=self._rows,
+            tokens=self._tokens,
+            train_s=self._before_s + time.perf_counter() - begun,
+            resumed=self._resumed,
+            precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
+            device=self.device.type,
+            batch_tokens=self._batch_tokens,
+        )
+
+    def _keep(self) -> None:
+        if self._checkpoints is None:
+            return
+        self._checkpoints.save(
+            self._step,
+            {
+                "learning": [parameter.detach().cpu() for parameter in self._learning],
+                "average": [average.cpu() for average in self._average],
+                "optimizer": self._optimizer.state_dict(),
+                "position": list(self._position),
+                "share": self._share,
+                "counts": [self._step, self._rows, self._tokens],
+                "train_s": self._before_s,
+                "batch_tokens": self.settings.batch_tokens,
+                "rows": len(self._train),
+            },
+        )
+
+    def _restore(self) -> bool:
+        state = None if self._checkpoints is None else self._checkpoints.load()
+        if state is None or state["rows"] != len(self._train) or len(state["learning"]) != len(self._learning):
+            return False
+        with torch.no_grad():
+            for mine, kept in ((self._learning, state["learning"]), (self._average, state["average"])):
+                for value, other in zip(mine, kept, strict=True):
+                    value.copy_(other)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._position, self._share = Position(*state["position"]), float(state["share"])
+        self._step, self._rows, self._tokens = state["counts"]
+        self._before_s = float(state["train_s"])
+        return True
+
+
+class _Window:
+    """What happened since the last report. Losses stay on the device until someone asks."""
+
+    def __init__(self) -> None:
+        self._started, self._losses, self.tokens, self.steps = time.perf_counter(), [torch.zeros(())][:0], 0, 0
+
+    def add(self, loss: Tensor, tokens: int) -> None:
+        self._losses.append(loss)
+        self.tokens += tokens
+        self.steps += 1
+
+    def age_s(self) -> float:
+        return time.perf_counter() - self._started
+
+    def loss(self) -> float:
+        return float(torch.stack(self._losses).mean())
+
+
+def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:
+    if rows is None or len(rows) <= _VALIDATION_ROWS:
+        return rows
+    return rows.take(np.random.default_rng(seed).choice(len(rows), _VALIDATION_ROWS, replace=False))
+
+
+def pos_neg_f1(labels: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
+    """Macro F1 over negative and positive, neutral rows counted as errors of either, as everywhere in this project."""
+    scores = []
+    for label in EVALUATED:
+        right = int(((labels == label) & (predicted == label)).sum())
+        either = int((labels == label).sum() + (predicted == label).sum())
+        scores.append(2 * right / either if either else 0.0)
+    return float(np.mean(scores))
