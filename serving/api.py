@@ -1,0 +1,469 @@
+"""The router's HTTP surface: the FastAPI app around the hot route, its documentation, and errors as problems."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from absa.errors import ConflictError, PermanentError, TransientError
+from absa.routing import TrafficPlan
+from serving.docs_page import DOCS_PAGE, DOCS_POLICY
+from serving.identifiers import is_request_id
+from serving.keys import Keys
+from serving.metrics import Status, prometheus_text
+from serving.parsing import parse_object
+from serving.predict import SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
+from serving.problems import PROBLEM_TYPE, FieldError, Problem, invalid
+from serving.spool import FEEDBACK, SpoolWriter
+from serving.state import RouterState
+
+_PREDICT: Final = "/v1/predict"
+Body = TypeVar("Body", bound=BaseModel)
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+_EXAMPLE: Final = {
+    "text": "i love notion, but the mobile app takes way too long to load",
+    "aspect": "mobile app",
+    "unit_id": "acct-42",
+    "segment": "mobile",
+}
+
+
+class PredictItem(BaseModel):
+    """One question: the sentiment towards `aspect` in `text`."""
+
+    model_config = _STRICT
+    text: Annotated[str, Field(min_length=1, max_length=10_000, description="What the customer wrote")]
+    aspect: Annotated[
+        str, Field(min_length=1, max_length=500, description="A phrase of the text; upper and lower case are the same")
+    ]
+    unit_id: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="User or account: equal units get the same arm")
+    ] = None
+    segment: Annotated[str | None, Field(min_length=1, max_length=100, description="Product, customer or market")] = (
+        None
+    )
+
+
+class PredictBatch(BaseModel):
+    """Several questions, answered in order."""
+
+    model_config = _STRICT
+    instances: Annotated[list[PredictItem], Field(min_length=1)]
+
+
+class Prediction(BaseModel):
+    """One answer. Scores are in the order negative, neutral, positive and sum to 1."""
+
+    request_id: str
+    label: Literal[0, 1, 2]
+    sentiment: Literal["negative", "neutral", "positive"]
+    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
+    model_version: str
+    arm: str
+    experiment: str | None
+    cached: bool
+
+
+class Predictions(BaseModel):
+    """Answers in the order of the questions."""
+
+    predictions: list[Prediction]
+
+
+class FeedbackBody(BaseModel):
+    """What the label of a prediction should have been."""
+
+    model_config = _STRICT
+    request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
+    label: Annotated[int, Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive")]
+    sampling_probability: Annotated[
+        float | None, Field(gt=0, le=1, description="How likely it was that this prediction was chosen to be labelled")
+    ] = None
+
+
+class ArmBody(BaseModel):
+    """One version's part in a plan."""
+
+    model_config = _STRICT
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    version: Annotated[str, Field(min_length=1, max_length=100)]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+class PlanBody(BaseModel):
+    """Who answers which part of the traffic. The champion comes first; shares sum to 1."""
+
+    model_config = _STRICT
+    mode: Literal["single", "shadow", "ab"]
+    experiment: Annotated[str | None, Field(max_length=200)] = None
+    salt: Annotated[str, Field(max_length=100)] = ""
+    arms: Annotated[list[ArmBody], Field(min_length=1, max_length=20)]
+
+
+class TrafficBody(BaseModel):
+    """A new plan, and the revision that it is meant to follow."""
+
+    model_config = _STRICT
+    revision: Annotated[int, Field(ge=1, description="The revision that GET /v1/traffic gave")]
+    plan: PlanBody
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = "set over HTTP"
+    actor: Annotated[str, Field(min_length=1, max_length=100)] = "admin"
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457). `errors` names the fields to blame."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """What the routes need of the worker that they run in.
+
+    `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` says whether predictions
+    are answered and, if not, why.
+    """
+
+    predict: Predictor
+    spool: SpoolWriter
+    keys: Keys
+    state: Callable[[], RouterState | None]
+    statuses: Callable[[], list[Status]]
+    set_plan: Callable[[int, TrafficPlan, str, str], int]
+    ready: Callable[[], tuple[bool, str]]
+    body_limit_bytes: int
+    admin_port: int | None = None
+
+
+class Router:
+    """The ASGI application of a worker: the hot route at once, everything else through FastAPI."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._predict = worker.predict
+        self._admin_port = worker.admin_port
+        self._rest = build_app(worker)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
+        if scope["path"] == _PREDICT and not on_admin_port:
+            if scope["method"] == "POST":
+                await self._predict(scope, receive, send)
+            else:
+                problem = Problem(405, "method", f"{_PREDICT} takes POST", headers=[(b"allow", b"POST")])
+                await send_problem(send, problem)
+            return
+        if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
+            await send_problem(send, Problem(404, "not-found", "there is nothing at this path of this port"))
+            return
+        await self._rest(scope, receive, send)
+
+
+def _is_admin(path: str) -> bool:
+    return path in {"/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/traffic"}
+
+
+def build_app(worker: Worker) -> FastAPI:
+    """The FastAPI part: feedback, models, traffic, health, metrics, documentation."""
+    app = FastAPI(
+        title="Evergreen router",
+        version="1",
+        description="Aspect-based sentiment: live predictions, feedback, and the traffic plan in force.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_crash)
+    _add_feedback(app, worker)
+    _add_traffic(app, worker)
+    _add_state(app, worker)
+    _add_docs(app)
+    return app
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    headers = {name.decode(): value.decode() for name, value in (*SECURITY_HEADERS, *error.headers)}
+    return Response(error.body(), error.status, headers, media_type=PROBLEM_TYPE.decode())
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = {404: "there is nothing at this path; see /docs", 405: "this path does not take this method; see /docs"}
+    allow = [(b"allow", error.headers["Allow"].encode())] if error.headers and "Allow" in error.headers else []
+    kind = {404: "not-found", 405: "method"}.get(error.status_code, "http")
+    known = detail.get(error.status_code, "the request cannot be answered")
+    return await _on_problem(request, Problem(error.status_code, kind, known, headers=allow))
+
+
+async def _on_crash(request: Request, _error: Exception) -> Response:
+    return await _on_problem(request, Problem(500, "internal", "something went wrong here; the router's log says what"))
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+async def _checked(request: Request, model: type[Body], limit_bytes: int) -> Body:
+    body = await read_body(request.scope, request.receive, limit_bytes)
+    content = parse_object(body)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        errors = [FieldError(_path(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]
+        sentence = "; ".join(f"{each.path}: {each.message}" for each in errors[:5])
+        raise Problem(422, "invalid-field", sentence, errors) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+    return path or "body"
+
+
+def _add_feedback(app: FastAPI, worker: Worker) -> None:
+    @app.post(
+        "/v1/feedback",
+        status_code=202,
+        summary="Say what the label should have been",
+        description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
+        response_class=Response,
+        responses=_problems(400, 401, 403, 413, 422, 503) | {202: {"description": "Taken"}},
+        openapi_extra=_request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
+    )
+    async def feedback(request: Request) -> Response:
+        source = worker.keys.feedback_source(request.scope["headers"])
+        body = await _checked(request, FeedbackBody, worker.body_limit_bytes)
+        if not is_request_id(body.request_id):
+            raise invalid("request_id", "is not an id that a prediction was answered with")
+        at_us = time.time_ns() // 1000
+        line = orjson.dumps(
+            [body.request_id, body.label, at_us, source.source, body.sampling_probability],
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        if not worker.spool.append(FEEDBACK, line, 1):
+            raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
+        return _json({"accepted": True}, 202)
+
+
+def _add_traffic(app: FastAPI, worker: Worker) -> None:
+    @app.get(
+        "/v1/traffic",
+        summary="The traffic plan in force, with its revision",
+        response_class=Response,
+        responses=_problems(503),
+    )
+    async def traffic() -> Response:
+        state = worker.state()
+        if state is None or state.plan is None:
+            raise Problem(503, "not-ready", "there is no traffic plan yet: promote a version first")
+        return _json(_traffic(state))
+
+    @app.put(
+        "/v1/traffic",
+        summary="Set a new traffic plan",
+        description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
+        response_class=Response,
+        responses=_problems(400, 401, 403, 409, 413, 422, 503),
+        openapi_extra=_request_body(
+            TrafficBody,
+            {
+                "revision": 12,
+                "plan": {
+                    "mode": "ab",
+                    "experiment": "v7-vs-v8",
+                    "salt": "9f2c",
+                    "arms": [
+                        {"name": "champion", "version": "7", "share": 0.75},
+                        {"name": "challenger", "version": "8", "share": 0.25},
+                    ],
+                },
+                "reason": "ramp to 25 %",
+            },
+        ),
+    )
+    async def set_traffic(request: Request) -> Response:
+        worker.keys.check_admin(request.scope["headers"])
+        body = await _checked(request, TrafficBody, worker.body_limit_bytes)
+        try:
+            plan = TrafficPlan.from_json(body.plan.model_dump())
+        except ValueError as error:
+            raise invalid("plan", str(error)) from None
+        try:
+            revision = await asyncio.to_thread(worker.set_plan, body.revision, plan, body.reason, body.actor)
+        except ConflictError as error:
+            raise Problem(409, "conflict", str(error)) from None
+        except PermanentError as error:
+            raise invalid("plan", str(error)) from None
+        except TransientError as error:
+            raise Problem(503, "lake-away", str(error), headers=[(b"retry-after", b"2")]) from None
+        return _json({"revision": revision, "plan": plan.to_json()})
+
+
+def _traffic(state: RouterState) -> dict[str, Any]:
+    assert state.plan is not None
+    return {
+        "revision": state.revision,
+        "at": state.at,
+        "actor": state.actor,
+        "action": state.action,
+        "champion": state.champion,
+        "challenger": state.challenger,
+        "plan": state.plan.to_json(),
+        "errors": state.errors,
+    }
+
+
+def _add_state(app: FastAPI, worker: Worker) -> None:
+    @app.get("/v1/models", summary="What each worker holds", response_class=Response)
+    async def models() -> Response:
+        workers = [
+            {
+                "worker": each.worker,
+                "pid": each.pid,
+                "ready": each.ready,
+                "revision": each.revision,
+                "models": each.models,
+            }
+            for each in worker.statuses()
+            if each.worker.isdigit()
+        ]
+        return _json({"workers": sorted(workers, key=lambda each: int(each["worker"]))})
+
+    @app.get("/healthz", summary="Whether this process lives", response_class=Response)
+    async def healthz() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=_problems(503))
+    async def readyz() -> Response:
+        ready, why = worker.ready()
+        if not ready:
+            raise Problem(503, "not-ready", why, headers=[(b"retry-after", b"1")])
+        return _json({"status": "ready"})
+
+    @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
+    async def metrics() -> Response:
+        return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        headers = {"content-security-policy": DOCS_POLICY, "x-content-type-options": "nosniff"}
+        return Response(DOCS_PAGE, headers=headers, media_type="text/html")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return _json(document(app))
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, the hot route included, which FastAPI does not see."""
+    api: dict[str, Any] = app.openapi()
+    if _PREDICT in api["paths"]:
+        return api
+    schemas = api.setdefault("components", {}).setdefault("schemas", {})
+    for model in (PredictItem, PredictBatch, Prediction, Predictions, FeedbackBody, TrafficBody, ProblemBody):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    body = {"oneOf": [_ref(PredictItem), _ref(PredictBatch)]}
+    answer = {"oneOf": [_ref(Prediction), _ref(Predictions)]}
+    operation = {
+        "summary": "Ask for the sentiment towards an aspect",
+        "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
+        "X-Timeout-Ms says how long the client waits.",
+        "operationId": "predict",
+        "parameters": [
+            {
+                "name": "X-Timeout-Ms",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": _EXAMPLE}}},
+        "responses": {
+            "200": {
+                "description": "The answer, or answers in order",
+                "content": {"application/json": {"schema": answer}},
+            },
+            **{str(code): value for code, value in _problems(400, 401, 403, 413, 422, 429, 500, 503, 504).items()},
+        },
+    }
+    api["paths"] = {_PREDICT: {"post": operation}, **api["paths"]}
+    return api
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model), "example": example}}}
+    }
+
+
+_SENTENCES: Final = {
+    400: "The body is not strict JSON",
+    401: "A key is needed",
+    403: "The key is wrong, or nobody may do this",
+    409: "The plan has moved on since the revision that was named",
+    413: "The body is too large",
+    422: "A field is invalid; errors name it",
+    429: "Too much waits; Retry-After says when to come again",
+    500: "The model could not score this request",
+    503: "Not ready",
+    504: "The deadline passed",
+}
+
+
+def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    content = {PROBLEM_TYPE.decode(): {"schema": _ref(ProblemBody)}}
+    return {code: {"description": _SENTENCES[code], "content": content} for code in codes}
+
+
+def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
+    """Append a plan to the ledger; the champion stays, promotion is not a matter of traffic.
+
+    Returns:
+        The new revision.
+
+    Raises:
+        ConflictError: the ledger has moved on.
+        PermanentError: the plan names another champion, or a version that the ledger does not know.
+    """
+    head = ledger.head()
+    if head is None:
+        raise PermanentError("there is no champion yet: promote a version first")
+    if head.number != revision:
+        raise ConflictError(f"the plan stands at revision {head.number}, not at {revision}: look again")
+    if plan.champion.version != head.state.champion:
+        raise PermanentError(
+            f"the first arm must be the champion, version {head.state.champion}; use promote or rollback to change it"
+        )
+    challenger = plan.challengers[0].version if plan.challengers else head.state.challenger
+    state = type(head.state)(champion=head.state.champion, challenger=challenger, plan=plan)
+    record = ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state)
+    return int(record.number)
+
+
+__all__ = ["Router", "Worker", "build_app", "document", "set_plan"]

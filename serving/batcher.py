@@ -1,0 +1,284 @@
+"""The greedy batcher: one inference thread takes what waits, in groups of like length, and never sleeps to fill one.
+
+An idle service answers at batch-1 latency; batches form under load. The oldest waiting row is always in the next group,
+so nothing starves. Rows that nobody waits for (shadow scores) are taken only when nothing else is there.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from absa.inference.batching import MAX_PADDING
+from absa.inference.engine import Engine
+from absa.inference.tokenization import Encoded
+
+_log = logging.getLogger("evergreen.batcher")
+_INTAKE: Final = 256
+_FIRST_MS_PER_TOKEN: Final = 0.02
+_SMOOTHING: Final = 0.1
+_CHARS_PER_TOKEN: Final = 4.0
+_SPECIAL_TOKENS: Final = 3.0
+
+
+class Job:
+    """One row on its way through the engine.
+
+    Args:
+        engine: scores it.
+        text: of the pair.
+        aspect: of the pair.
+        deadline: `time.perf_counter()` after which nobody waits any more.
+        done: called in the event loop's thread with the job, once `scores` or `failure` is set.
+        shadow: nobody waits for it.
+    """
+
+    __slots__ = (
+        "aspect",
+        "deadline",
+        "done",
+        "encoded",
+        "engine",
+        "failure",
+        "scores",
+        "shadow",
+        "since",
+        "text",
+        "work",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        text: str,
+        aspect: str,
+        *,
+        deadline: float,
+        done: "Callable[[Job], None]",
+        shadow: bool = False,
+    ) -> None:
+        self.engine, self.text, self.aspect = engine, text, aspect
+        self.deadline, self.done, self.shadow = deadline, done, shadow
+        self.work = (len(text) + len(aspect)) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
+        self.since = 0.0
+        self.encoded: Encoded | None = None
+        self.scores: list[float] | None = None
+        self.failure: str | None = None  # "timeout" or "error"
+
+
+class Batcher:
+    """Feeds engines. `submit` and everything that it calls back run in the event loop's thread.
+
+    Args:
+        loop: where results are handed over.
+        token_budget: most tokens of a group, padding included.
+        shadow_rows: most shadow rows that wait.
+        after_batch: called in the event loop's thread after the jobs of a batch are done.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        token_budget: int,
+        shadow_rows: int = 256,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loop, self._token_budget, self._shadow_rows, self._after_batch = (
+            loop,
+            token_budget,
+            shadow_rows,
+            after_batch,
+        )
+        self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._shadow: deque[Job] = deque()
+        self._waiting_work = 0.0
+        self._ms_per_token = _FIRST_MS_PER_TOKEN
+        self._stopping = False
+        self.rows_waiting = 0
+        self.batches = 0
+        self.batched_rows = 0
+        self.shadow_dropped = 0
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_ms(self) -> float:
+        """How long the rows that wait will take, as far as one can tell."""
+        return self._waiting_work * self._ms_per_token
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take rows that someone waits for."""
+        now = time.perf_counter()
+        for job in jobs:
+            job.since = now
+            self._waiting_work += job.work
+            self.rows_waiting += 1
+            self._arrivals.put(job)
+
+    def submit_shadow(self, job: Job) -> bool:
+        """Take a row that nobody waits for; False, counted, where too many wait already."""
+        if len(self._shadow) >= self._shadow_rows or self._stopping:
+            self.shadow_dropped += 1
+            return False
+        self._shadow.append(job)
+        self._arrivals.put(None)
+        return True
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread after what it has begun."""
+        self._stopping = True
+        self._arrivals.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        pending = _Pending()
+        while True:
+            if not pending and not self._shadow:
+                if self._stopping:
+                    return
+                first = self._arrivals.get()
+                if first is not None:
+                    self._take_in([first], pending)
+            self._drain(pending)
+            if pending:
+                self._score(pending.group(self._token_budget))
+            elif self._shadow and not self._stopping:
+                self._score_shadow()
+            elif self._stopping:
+                self._shadow.clear()
+
+    def _drain(self, pending: "_Pending") -> None:
+        arrived: list[Job] = []
+        try:
+            while len(arrived) < _INTAKE:
+                job = self._arrivals.get_nowait()
+                if job is not None:
+                    arrived.append(job)
+        except queue.Empty:
+            pass
+        if arrived:
+            self._take_in(arrived, pending)
+
+    def _take_in(self, jobs: list[Job], pending: "_Pending") -> None:
+        now = time.perf_counter()
+        late = [job for job in jobs if job.deadline < now]
+        if late:
+            self._hand_over(late, failure="timeout")
+            jobs = [job for job in jobs if job.deadline >= now]
+        by_engine: dict[int, list[Job]] = {}
+        for job in jobs:
+            by_engine.setdefault(id(job.engine), []).append(job)
+        for each in by_engine.values():
+            if self._encode(each):
+                pending.add(each)
+            else:
+                self._hand_over(each, failure="error")
+
+    @staticmethod
+    def _encode(jobs: list[Job]) -> bool:
+        try:
+            rows = jobs[0].engine.tokenizer.encode([(job.text, job.aspect) for job in jobs])
+        except Exception as error:
+            _log.exception("rows could not be tokenised: %s", type(error).__name__)
+            return False
+        for job, row in zip(jobs, rows, strict=True):
+            job.encoded = row
+        return True
+
+    def _score_shadow(self) -> None:
+        jobs = [self._shadow.popleft() for _ in range(min(8, len(self._shadow)))]
+        pending = _Pending()
+        self._take_in(jobs, pending)
+        while pending:
+            self._score(pending.group(self._token_budget))
+
+    def _score(self, jobs: list[Job]) -> None:
+        now = time.perf_counter()
+        late = [job for job in jobs if job.deadline < now]
+        if late:
+            self._hand_over(late, failure="timeout")
+            jobs = [job for job in jobs if job.deadline >= now]
+            if not jobs:
+                return
+        try:
+            scores = jobs[0].engine.score_group([job.encoded for job in jobs if job.encoded is not None])
+            rows = scores.astype("float64").round(6).tolist()
+        except Exception as error:
+            _log.exception("a batch could not be scored: %s", type(error).__name__)
+            self._hand_over(jobs, failure="error")
+            return
+        taken_ms = (time.perf_counter() - now) * 1000
+        self._ms_per_token += _SMOOTHING * (taken_ms / sum(job.work for job in jobs) - self._ms_per_token)
+        for job, row in zip(jobs, rows, strict=True):
+            job.scores = row
+        self.batches += 1
+        self.batched_rows += len(jobs)
+        self._hand_over(jobs)
+
+    def _hand_over(self, jobs: list[Job], *, failure: str | None = None) -> None:
+        if failure is not None:
+            for job in jobs:
+                job.failure = failure
+        try:
+            self._loop.call_soon_threadsafe(self._finish, jobs)
+        except RuntimeError:  # the loop is closed: the process ends
+            return
+
+    def _finish(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if not job.shadow:
+                self._waiting_work -= job.work
+                self.rows_waiting -= 1
+            job.done(job)
+        if not self.rows_waiting:
+            self._waiting_work = 0.0  # no drift from rounding
+        self._after_batch()
+
+
+class _Pending:
+    """Encoded rows by engine and length. Used by the inference thread alone."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[tuple[int, int], deque[Job]] = {}
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def add(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            assert job.encoded is not None
+            key = (id(job.engine), job.encoded.tokens)
+            waiting = self._by_length.get(key)
+            if waiting is None:
+                waiting = self._by_length[key] = deque()
+            waiting.append(job)
+        self._rows += len(jobs)
+
+    def group(self, token_budget: int) -> list[Job]:
+        """Take the oldest row and those that are most like it in length, within the budget and little padding."""
+        engine, length = min(self._by_length, key=lambda key: self._by_length[key][0].since)
+        others = sorted((n for e, n in self._by_length if e == engine), key=lambda n: abs(n - length))
+        jobs: list[Job] = []
+        longest = real = 0
+        for tokens in others:
+            waiting = self._by_length[engine, tokens]
+            width = max(longest, tokens)
+            while waiting:
+                padded = width * (len(jobs) + 1)
+                if jobs and (padded > token_budget or padded - real - tokens > MAX_PADDING * padded):
+                    break
+                jobs.append(waiting.popleft())
+                longest = width
+                real += tokens
+            if not waiting:
+                del self._by_length[engine, tokens]
+            if longest * (len(jobs) + 1) > token_budget:
+                break
+        self._rows -= len(jobs)
+        return jobs

@@ -1,0 +1,48 @@
+"""Names for requests (UUIDv7, so that an id's time says where its record lies) and hashes for units."""
+
+import hmac
+import os
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_VERSION_7: Final = 0x7 << 76
+_VARIANT: Final = 0b10 << 62
+_LOW_62: Final = (1 << 62) - 1
+_POOL_BYTES: Final = 10 * 256
+_HASH_HEX: Final = 16
+
+
+class RequestIds:
+    """Makes request ids. Random bits are drawn from the system 256 ids at a time."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._at = 0
+
+    def new(self, at_us: int) -> str:
+        """A UUIDv7 (RFC 9562) for a time in microseconds since 1970."""
+        start = self._at
+        if start >= len(self._pool):
+            self._pool, start = os.urandom(_POOL_BYTES), 0
+        self._at = start + 10
+        bits = int.from_bytes(self._pool[start : start + 10], "big")  # 80, of which 74 are used
+        value = (at_us // 1000 << 80) | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & _LOW_62)
+        text = f"{value:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a text has the form of an id that a router gave."""
+    return _ID.match(text) is not None
+
+
+def request_time(request_id: str) -> datetime:
+    """The time that stands in a request id, to the millisecond."""
+    return datetime.fromtimestamp(int(request_id.replace("-", "")[:12], 16) / 1000, UTC)
+
+
+def unit_hash(unit: str, secret: bytes) -> str:
+    """HMAC-SHA-256 of a unit with the service's secret, the first 16 hex digits."""
+    return hmac.digest(secret, unit.encode(), "sha256").hex()[:_HASH_HEX]

@@ -1,0 +1,65 @@
+"""What became of requests, by version and arm: counts for the lake's guardrails and for metrics."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+
+LATENCY_BOUNDS_MS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
+_MINUTE_US: Final = 60_000_000
+
+Outcome = Literal["ok", "error", "shed", "timeout"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "error", "shed", "timeout")
+_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
+
+
+@dataclass(slots=True)
+class Cell:
+    """Counts of one version and arm. `histogram` has a cell for each bound and one for what lies above."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(OUTCOMES))
+    histogram: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
+    latency_sum_ms: float = 0.0
+
+
+class OutcomeCounts:
+    """Counts since the process started, and what of them the log does not have yet. Not for several threads."""
+
+    def __init__(self) -> None:
+        self._totals: dict[tuple[str, str], Cell] = {}
+        self._pending: dict[tuple[int, str, str], Cell] = {}
+
+    def add(self, at_us: int, version: str, arm: str, outcome: Outcome, latency_ms: float) -> None:
+        """Count one item. Only answers go into the histogram."""
+        index = _INDEX[outcome]
+        minute = at_us - at_us % _MINUTE_US
+        total = self._totals.get((version, arm))
+        if total is None:
+            total = self._totals.setdefault((version, arm), Cell())
+        pending = self._pending.get((minute, version, arm))
+        if pending is None:
+            pending = self._pending.setdefault((minute, version, arm), Cell())
+        total.counts[index] += 1
+        pending.counts[index] += 1
+        if index == 0:
+            place = bisect_left(LATENCY_BOUNDS_MS, latency_ms)
+            total.histogram[place] += 1
+            pending.histogram[place] += 1
+            total.latency_sum_ms += latency_ms
+
+    def take(self) -> list[tuple[int, bytes, int]]:
+        """What was counted since the last call, as (minute in microseconds since 1970, log lines, rows)."""
+        lines: dict[int, list[bytes]] = {}
+        for (minute, version, arm), cell in self._pending.items():
+            line = orjson.dumps([minute, version, arm, *cell.counts, cell.histogram]) + b"\n"
+            lines.setdefault(minute, []).append(line)
+        self._pending.clear()
+        return [(minute, b"".join(each), len(each)) for minute, each in sorted(lines.items())]
+
+    def totals(self) -> list[list[Any]]:
+        """Rows of version, arm, the four counts, the latency sum in ms and the histogram."""
+        return [
+            [version, arm, *cell.counts, cell.latency_sum_ms, cell.histogram]
+            for (version, arm), cell in self._totals.items()
+        ]

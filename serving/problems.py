@@ -1,0 +1,76 @@
+"""Errors as HTTP answers: `application/problem+json` (RFC 9457) with a sentence that helps and no customer's text."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+PROBLEM_TYPE: Final = b"application/problem+json"
+
+
+class FieldError(NamedTuple):
+    """What is wrong with one field. `path` is like `instances[3].aspect`."""
+
+    path: str
+    message: str
+
+
+class Problem(Exception):
+    """An answer with a status of 400 or above.
+
+    Args:
+        status: HTTP status.
+        kind: short name of the problem, the end of its `type`.
+        detail: one sentence that says what to do.
+        errors: the fields to blame.
+        headers: extra response headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(status, kind, detail, errors, headers)
+        self.status, self.kind, self.detail, self.errors, self.headers = status, kind, detail, errors, headers
+
+    def body(self) -> bytes:
+        """The problem as JSON."""
+        content: dict[str, Any] = {
+            "type": f"urn:evergreen:problem:{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            content["errors"] = [error._asdict() for error in self.errors]
+        return orjson.dumps(content)
+
+
+def invalid(path: str, message: str) -> Problem:
+    """422 for one field."""
+    return Problem(422, "invalid-field", f"{path} {message}", [FieldError(path, message)])
+
+
+def bad_json(detail: str) -> Problem:
+    """400: the body is not the JSON that is accepted."""
+    return Problem(400, "bad-json", detail)
+
+
+def not_ready(detail: str) -> Problem:
+    """503: there is nothing to answer with yet."""
+    return Problem(503, "not-ready", detail, headers=[(b"retry-after", b"1")])
+
+
+def overload(retry_after_s: int) -> Problem:
+    """429: more waits than can be answered in time."""
+    return Problem(
+        429,
+        "overload",
+        f"more requests wait than can be answered in time; try again in {retry_after_s} s",
+        headers=[(b"retry-after", str(retry_after_s).encode())],
+    )

@@ -1,0 +1,328 @@
+"""The write-ahead log on the local disk: each worker appends to open segments, the parent claims closed ones.
+
+    spool/open/<incarnation>/<stream>-<number>.log     being written by a living worker, which holds `.lock`
+    spool/ready/<stream>.<incarnation>-<number>.log    closed: nothing is added any more
+    spool/claims/<stream>.<name>/...                   being shipped under <name>; shipping it twice gives the same keys
+
+A move between them is one `rename`, so a kill at any instant leaves each segment in exactly one place. `write` hands the
+bytes to the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses what was
+not shipped yet.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from absa.errors import ConflictError
+
+PREDICTIONS: Final = "predictions"
+FEEDBACK: Final = "feedback"
+OUTCOMES: Final = "outcomes"
+MINUTE_US: Final = 60_000_000
+
+_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+_LOCK: Final = ".lock"
+_STARTING_S: Final = 5.0  # a worker makes its folder just before it locks it
+
+
+class Segment:
+    """One stream of one worker. Not for several threads.
+
+    Args:
+        folder: the worker's folder under `open`.
+        ready: where closed segments go.
+        stream: name of the stream; it may hold a part after a dot (`outcomes.<minute>`).
+    """
+
+    def __init__(self, folder: Path, ready: Path, stream: str) -> None:
+        self._folder, self._ready, self._stream = folder, ready, stream
+        self._number = 0
+        self._handle: int | None = None
+        self._path = folder
+        self._size = 0
+        self._torn = False
+
+    @property
+    def size(self) -> int:
+        """Bytes in the open segment."""
+        return self._size
+
+    def append(self, lines: bytes) -> bool:
+        """Hand whole lines to the operating system.
+
+        Returns:
+            Whether they were taken. On a full disk they are not, and the segment stays readable.
+        """
+        data = b"\n" + lines if self._torn else lines
+        try:
+            if self._handle is None:
+                self._open()
+            assert self._handle is not None
+            written = os.write(self._handle, data)
+        except OSError:
+            written = -1
+        if written == len(data):
+            self._size += written
+            self._torn = False
+            if self._size >= _SEGMENT_BYTES:
+                self.close()
+            return True
+        if written > 0 and self._handle is not None:
+            try:
+                os.ftruncate(self._handle, self._size)
+            except OSError:
+                self._size += written
+                self._torn = True
+        return False
+
+    def _open(self) -> None:
+        self._number += 1
+        self._path = self._folder / f"{self._stream}-{self._number:08d}.log"
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        self._torn = False
+
+    def close(self) -> None:
+        """Let the parent have what was written."""
+        if self._handle is None:
+            return
+        os.close(self._handle)
+        self._handle = None
+        with suppress(FileNotFoundError):
+            self._path.rename(_ready_path(self._ready, self._folder.name, self._path.name))
+
+
+class SpoolWriter:
+    """A worker's part of the spool.
+
+    Args:
+        root: the spool's folder.
+        incarnation: name of this worker process, never used before: letters, digits and `_`.
+        limit_bytes: while the whole spool is above it, lines are refused.
+    """
+
+    def __init__(self, root: Path, incarnation: str, *, limit_bytes: float) -> None:
+        self._root = root
+        self._folder = root / "open" / incarnation
+        self._ready = root / "ready"
+        self._folder.mkdir(parents=True)
+        self._ready.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._folder / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._limit_bytes = limit_bytes
+        self._full = False
+        self._segments = {name: Segment(self._folder, self._ready, name) for name in (PREDICTIONS, FEEDBACK)}
+        self._outcomes: Segment | None = None
+        self._outcome_minute = 0
+        self.dropped = dict.fromkeys((PREDICTIONS, FEEDBACK, OUTCOMES), 0)
+        self.appended_bytes = 0
+
+    def append(self, stream: str, lines: bytes, rows: int) -> bool:
+        """Write ahead. False, with the rows counted in `dropped`, where the spool or the disk is full."""
+        if not self._full and self._segments[stream].append(lines):
+            self.appended_bytes += len(lines)
+            return True
+        self.dropped[stream] += rows
+        return False
+
+    def append_outcomes(self, minute_us: int, lines: bytes, rows: int) -> bool:
+        """As `append`, for counts of one minute; a segment holds one minute."""
+        if self._outcomes is None or minute_us != self._outcome_minute:
+            if self._outcomes is not None:
+                self._outcomes.close()
+            self._outcomes = Segment(self._folder, self._ready, f"{OUTCOMES}.{minute_us}")
+            self._outcome_minute = minute_us
+        if self._outcomes.append(lines):
+            return True
+        self.dropped[OUTCOMES] += rows
+        return False
+
+    def rotate(self) -> None:
+        """Close what is open, so that it can be shipped, and look whether the spool is within its bound."""
+        for segment in self._segments.values():
+            segment.close()
+        if self._outcomes is not None and time.time_ns() // 1000 >= self._outcome_minute + MINUTE_US:
+            self._outcomes.close()
+            self._outcomes = None
+        self._full = spool_bytes(self._root) > self._limit_bytes
+
+    def close(self) -> None:
+        """Close everything and give the folder back."""
+        for segment in self._segments.values():
+            segment.close()
+        if self._outcomes is not None:
+            self._outcomes.close()
+        (self._folder / _LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
+        os.close(self._lock)
+
+
+class SpoolReader:
+    """The parent's part of the spool: recover what dead workers left, claim what is closed.
+
+    Args:
+        root: the spool's folder.
+        claim_bytes: about how much goes into one claim.
+    """
+
+    def __init__(self, root: Path, *, claim_bytes: int = 64 * 1024 * 1024) -> None:
+        self._root = root
+        self._ready = root / "ready"
+        self._claims = root / "claims"
+        self._done = root / "done"
+        for folder in (self._ready, self._claims, self._done, root / "open"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._claim_bytes = claim_bytes
+        self._last_number = 0
+
+    def recover(self) -> int:
+        """Close the segments of workers that are dead. Returns how many there were."""
+        found = 0
+        for folder in sorted((self._root / "open").iterdir()):
+            if not any(folder.glob("*.log")) and time.time() - folder.stat().st_mtime < _STARTING_S:
+                continue
+            lock = os.open(folder / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            for path in sorted(folder.glob("*.log")):
+                path.rename(_ready_path(self._ready, folder.name, path.name))
+                found += 1
+            (folder / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+            os.close(lock)
+        return found
+
+    def claim(self, replica: str, *, everything: bool = False) -> None:
+        """Move closed segments into claims, each with the name that its Parquet files will have.
+
+        Args:
+            replica: the first part of the name.
+            everything: also the counts of minutes that are not over (when the replica stops).
+        """
+        for stream in (PREDICTIONS, FEEDBACK):
+            for paths in self._batches(sorted(self._ready.glob(f"{stream}.*.log"), key=_age)):
+                self._move(stream, f"{replica}-{self._number()}", paths)
+        minutes: dict[int, list[Path]] = {}
+        for path in sorted(self._ready.glob(f"{OUTCOMES}.*.log")):
+            minutes.setdefault(int(path.name.split(".")[1]), []).append(path)
+        for minute_us, paths in minutes.items():
+            over = time.time_ns() // 1000 >= minute_us + MINUTE_US + 3_000_000
+            if over or everything:
+                stamp = time.strftime("%Y%m%dT%H%M", time.gmtime(minute_us // 1_000_000))
+                marker = self._done / f"{OUTCOMES}-{stamp}"
+                late = marker.exists() or any(self._claims.glob(f"{OUTCOMES}.{replica}-{stamp}*"))
+                marker.touch()
+                self._move(OUTCOMES, f"{replica}-{stamp}" + (f"-{self._number()}" if late else ""), paths)
+        for marker in self._done.iterdir():
+            if time.time() - marker.stat().st_mtime > 7200:
+                marker.unlink()
+
+    def _batches(self, paths: list[Path]) -> Iterator[list[Path]]:
+        batch: list[Path] = []
+        size = 0
+        for path in paths:
+            batch.append(path)
+            size += path.stat().st_size
+            if size >= self._claim_bytes:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _number(self) -> int:
+        """A segment number that was never used: microseconds since 1970, growing."""
+        self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
+        return self._last_number
+
+    def _move(self, stream: str, name: str, paths: list[Path]) -> None:
+        # A claim that was cut short by a kill holds fewer segments; it is shipped as it is, and the rest is claimed anew.
+        folder = self._claims / f"{stream}.{name}"
+        folder.mkdir()
+        for path in paths:
+            path.rename(folder / path.name)
+
+    def claims(self) -> list[tuple[str, str, Path]]:
+        """What is to be shipped: stream, name of the files, folder with segments."""
+        found = []
+        for folder in sorted(self._claims.iterdir()):
+            stream, _, name = folder.name.partition(".")
+            found.append((stream, name, folder))
+        return found
+
+    @staticmethod
+    def segments(folder: Path) -> list[bytes]:
+        """Contents of a claim's segments, in a fixed order."""
+        return [path.read_bytes() for path in sorted(folder.glob("*.log"))]
+
+    @staticmethod
+    def discard(folder: Path) -> None:
+        """Remove a claim whose rows lie in the lake. A kill in the middle leaves rows that will be written again."""
+        trash = folder.parent.parent / f"trash-{folder.name}"
+        folder.rename(trash)
+        for path in trash.iterdir():
+            path.unlink()
+        trash.rmdir()
+
+    def sweep(self) -> None:
+        """Remove what a kill in the middle of `discard` left."""
+        for trash in self._root.glob("trash-*"):
+            for path in trash.iterdir():
+                path.unlink()
+            trash.rmdir()
+
+    def oldest_s(self) -> float:
+        """Age in seconds of the oldest closed segment that is not in the lake; 0 where there is none."""
+        times = [path.stat().st_mtime for path in self._ready.glob(f"{PREDICTIONS}.*.log")]
+        times += [path.stat().st_mtime for path in self._claims.glob(f"{PREDICTIONS}.*/*.log")]
+        return max(0.0, time.time() - min(times)) if times else 0.0
+
+
+class ReplicaLock:
+    """One parent a replica folder.
+
+    Raises:
+        ConflictError: another router holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(folder / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise ConflictError(
+                f"a router runs already as replica {folder.name}; stop it, or set EVERGREEN_REPLICA to another name"
+            ) from None
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        os.close(self._handle)
+
+
+def _ready_path(ready: Path, incarnation: str, name: str) -> Path:
+    stream, _, rest = name.rpartition("-")
+    return ready / f"{stream}.{incarnation}-{rest}"
+
+
+def _age(path: Path) -> tuple[float, str]:
+    return path.stat().st_mtime, path.name
+
+
+def spool_bytes(root: Path) -> int:
+    """Size of everything in the spool; files that go away meanwhile do not count."""
+    total = 0
+    for parent, _, names in os.walk(root):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total

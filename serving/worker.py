@@ -1,0 +1,270 @@
+"""One worker: an event loop for HTTP, one inference thread, and its part of the log. Wires everything of a process.
+
+Started by the parent as `python -m serving.worker`, with a listening socket of its own.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from absa.routing import TrafficPlan
+from serving.api import Router, Worker, set_plan
+from serving.batcher import Batcher
+from serving.cache import AnswerCache
+from serving.keys import Keys
+from serving.logs import log_to_stderr
+from serving.metrics import Status, StatusBoard
+from serving.outcomes import OutcomeCounts
+from serving.parsing import Limits
+from serving.pool import ModelPool
+from serving.predict import Predictor
+from serving.settings import Settings, replica_name, unit_secret
+from serving.spool import SpoolWriter
+from serving.state import RouterState, read_state
+from serving.timeouts import SlowClients
+
+_log = logging.getLogger("evergreen.worker")
+_LOOK_S: Final = 0.1
+_STATUS_S: Final = 0.5
+_KEEP_ALIVE_S: Final = 30
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with signals left to us: its own handling would end the process before the log is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class WorkerProcess:
+    """Everything that a worker process holds.
+
+    Args:
+        settings: of the replica.
+        index: number of the worker, from 0.
+        folder: the replica's folder: state file, spool, status files.
+        sockets: listening; the first one is the public port's.
+    """
+
+    def __init__(self, settings: Settings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
+        self._settings, self._index, self._sockets = settings, index, sockets
+        self._incarnation = f"w{index}_{os.getpid()}_{time.time_ns() // 1000}"
+        self._state_path = folder / "state.json"
+        self._state_mark: tuple[int, int] | None = None
+        self._state: RouterState | None = None
+        self._board = StatusBoard(folder / "status")
+        self._spool = SpoolWriter(
+            folder / "spool", self._incarnation, limit_bytes=settings.spool_limit_mb * 1024 * 1024
+        )
+        self._outcomes = OutcomeCounts()
+        self._pool = ModelPool()
+        self._cache = AnswerCache(settings.cache_entries)
+        self._draining = False
+        loop = asyncio.get_running_loop()
+        self._batcher = Batcher(loop, token_budget=settings.token_budget, after_batch=self._flush)
+        self._predictor = Predictor(
+            pool=self._pool,
+            batcher=self._batcher,
+            cache=self._cache,
+            spool=self._spool,
+            outcomes=self._outcomes,
+            keys=(keys := Keys.of(settings)),
+            limits=Limits(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances),
+            secret=unit_secret(settings),
+            queue_ms=settings.queue_ms,
+            body_limit_bytes=settings.body_limit_bytes,
+            request_timeout_s=settings.request_timeout_s,
+            redact_text=settings.redact_text,
+        )
+        admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
+        router = Router(
+            Worker(
+                predict=self._predictor,
+                spool=self._spool,
+                keys=keys,
+                state=lambda: self._state,
+                statuses=self._statuses,
+                set_plan=self._set_plan,
+                ready=self._ready,
+                body_limit_bytes=settings.body_limit_bytes,
+                admin_port=admin_port,
+            )
+        )
+        config = uvicorn.Config(
+            router,  # type: ignore[arg-type]  # uvicorn's own types of ASGI messages are closed unions
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, int(settings.stop_timeout_s)),
+            backlog=2048,
+        )
+        self._server = _Server(config)
+        self._slow = SlowClients(
+            self._server.server_state.connections, timeout_s=settings.request_timeout_s, idle_s=_KEEP_ALIVE_S
+        )
+
+    def _flush(self) -> None:
+        self._predictor.flush()
+
+    def stop(self) -> None:
+        """Answer what is here, take nothing new, then end."""
+        if not self._draining:
+            self._draining = True
+            self._server.should_exit = True
+
+    async def run(self, lifeline: int) -> None:
+        """Serve until told to stop, by SIGTERM or by the parent's end (its side of `lifeline` closes)."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the group; the parent decides
+        loop.add_reader(lifeline, self.stop)
+        await self._follow()
+        tasks = [
+            asyncio.create_task(each)
+            for each in (self._follow_for_ever(), self._report_for_ever(), self._rotate_for_ever(), self._slow.run())
+        ]
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            loop.remove_reader(lifeline)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._batcher.stop(self._settings.stop_timeout_s)
+            await asyncio.sleep(0)  # lets what the thread handed over last be logged
+            self._pool.close()
+            self._log_outcomes()
+            self._spool.close()
+            self._board.put(self._incarnation, self._status())
+
+    async def _follow(self) -> None:
+        try:
+            stat = self._state_path.stat()
+        except OSError:
+            return
+        mark = (stat.st_mtime_ns, stat.st_ino)
+        if mark == self._state_mark:
+            return
+        state = read_state(self._state_path)
+        if state is None:
+            return
+        self._state_mark = mark
+        before = self._pool.in_force
+        in_force = await self._pool.follow(state)
+        self._state = state
+        after = self._pool.in_force
+        if after is not None and after is not before:
+            self._cache.keep_only(frozenset(model.digest for model in after.models.values()))
+            _log.info("revision %d is %s: %s", state.revision, "in force" if in_force else "not in force", after.plan)
+        self._board.put(self._incarnation, self._status())
+
+    async def _follow_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await self._follow()
+            except Exception:  # a worker that follows no more would serve an old plan for ever
+                _log.exception("the state could not be followed")
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_STATUS_S)
+            self._log_outcomes()
+            self._board.put(self._incarnation, self._status())
+
+    async def _rotate_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.ship_interval_s)
+            self._spool.rotate()
+
+    def _log_outcomes(self) -> None:
+        for minute_us, lines, rows in self._outcomes.take():
+            self._spool.append_outcomes(minute_us, lines, rows)
+
+    def _ready(self) -> tuple[bool, str]:
+        if self._draining:
+            return False, "this worker is stopping"
+        if self._pool.in_force is None:
+            return False, "no model is in force yet; promote a version, then look again"
+        return True, "ready"
+
+    def _status(self) -> Status:
+        in_force = self._pool.in_force
+        return Status(
+            worker=str(self._index),
+            pid=os.getpid(),
+            ready=self._ready()[0],
+            revision=in_force.revision if in_force else 0,
+            models=self._pool.describe(),
+            counters={
+                "cache_hits": self._predictor.cache_hits,
+                "batches": self._batcher.batches,
+                "batched_rows": self._batcher.batched_rows,
+                "shadow_dropped": self._batcher.shadow_dropped,
+                "log_bytes": self._spool.appended_bytes,
+                "log_dropped": sum(self._spool.dropped.values()),
+                "model_load_failures": self._pool.load_failures,
+                "slow_clients_closed": self._slow.closed,
+            },
+            gauges={
+                "queue_ms": round(self._batcher.waiting_ms, 3),
+                "rows_waiting": self._batcher.rows_waiting,
+                "cache_entries": len(self._cache),
+                "plan_revision": in_force.revision if in_force else 0,
+                "ready": float(self._ready()[0]),
+            },
+            outcomes=self._outcomes.totals(),
+            refused={str(code): count for code, count in self._predictor.refused.items()},
+        )
+
+    def _statuses(self) -> list[Status]:
+        return [*self._board.all(but=self._incarnation), self._status()]
+
+    def _set_plan(self, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
+        from absa.adapters.lake import open_lake
+        from absa.adapters.ledger import Ledger
+
+        return set_plan(Ledger(open_lake(self._settings.lake_uri)), revision, plan, reason, actor)
+
+
+async def _main(settings: Settings, arguments: argparse.Namespace) -> None:
+    sockets = [socket.socket(fileno=handle) for handle in arguments.sockets]
+    for each in sockets:
+        each.setblocking(False)
+    worker = WorkerProcess(settings, index=arguments.index, folder=arguments.folder, sockets=sockets)
+    await worker.run(arguments.lifeline)
+
+
+def main() -> None:
+    """Entry point of a worker process."""
+    parser = argparse.ArgumentParser(description="One worker of a router; started by `python -m serving`.")
+    parser.add_argument("--index", type=int, required=True, help="number of the worker, from 0")
+    parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
+    parser.add_argument("--lifeline", type=int, required=True, help="a pipe that closes when the parent ends")
+    parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
+    arguments = parser.parse_args()
+    log_to_stderr(str(arguments.index))
+    settings = Settings()
+    replica_name(settings)  # fails here, not at the first request, where the home cannot be written
+    uvloop.run(_main(settings, arguments))
+
+
+if __name__ == "__main__":
+    main()
