@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_suite
 from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
-from absa.evaluation.metrics import Counts, Scores, evaluate, f1_of, one_hot, pos_neg_f1_of
+from absa.evaluation.metrics import Counts, Scores, evaluate, f1_of
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap
 from absa.labels import SENTIMENTS
 from absa.schema import Example
@@ -91,7 +91,8 @@ def assess(
     opponent = champion if champion is not None else _majority(rows.labels)
     if not len(rows) == len(candidate) == len(opponent) == len(recent_rows):
         raise ValueError(
-            f"lengths differ: {len(rows)} examples, {len(candidate)} and {len(opponent)} scores, {len(recent_rows)} in recent"
+            f"lengths differ: {len(rows)} examples, {len(candidate)} and {len(opponent)} scores, "
+            f"{len(recent_rows)} in recent"
         )
     compare = _Comparer(rows, candidate, opponent, resamples, seed)
     everything = np.ones(len(rows), dtype=np.bool_)
@@ -119,7 +120,7 @@ def assess_engines(
     behaviour_cases: int = 60,
     seed: int = 0,
 ) -> GateEvidence:
-    """As `assess`, scoring the rows and the behavioural suite with both engines and measuring the candidate's footprint.
+    """As `assess`, with both engines: scores rows and behavioural suite, and measures the candidate's footprint.
 
     Args:
         candidate: the packaged model.
@@ -183,7 +184,7 @@ class _Comparer:
         )
 
     def slices(self) -> tuple[SliceComparison, ...]:
-        """Every segment, length of text, length of aspect, and label. Slices of under 30 rows say nothing and are left out."""
+        """Every segment, length of text and of aspect, and label. Slices of under 30 rows say nothing: left out."""
         found = []
         for name, part in _slices(self._rows):
             if 30 <= part.sum() < len(part):

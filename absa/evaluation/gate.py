@@ -228,7 +228,8 @@ def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
             status=_status(p, adjusted, policy),
             sentence=(
                 f"{each.name}: {each.metric} goes from {each.champion:.3f} to {each.candidate:.3f} "
-                f"on {each.rows:,} rows ({_points(each.gain.value)}; {_loss(p, adjusted, policy, policy.slice_margin)})."
+                f"on {each.rows:,} rows ({_points(each.gain.value)}; "
+                f"{_loss(p, adjusted, policy, policy.slice_margin)})."
             ),
         )
         for each, p, adjusted in zip(slices, p_values, holm(p_values), strict=True)

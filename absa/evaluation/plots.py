@@ -1,0 +1,100 @@
+"""Pictures of a run: confusion matrix, learning curve, reliability diagram, as PNG. No global plotting state."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from absa.evaluation.metrics import Metrics, ReliabilityBin
+from absa.labels import SENTIMENTS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIZE_INCHES: Final = (5.4, 4.4)
+_DPI: Final = 120
+_COLOUR: Final = "#2f6f4f"
+_SECOND: Final = "#c2762d"
+
+
+def confusion_matrix(metrics: Metrics, path: Path) -> Path:
+    """Draw how often each label was taken for which, in rows and as shares of the true label."""
+    figure, axes = _figure()
+    shares = [[count / max(sum(row), 1) for count in row] for row in metrics.confusion]
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    for true, row in enumerate(metrics.confusion):
+        for predicted, count in enumerate(row):
+            share = shares[true][predicted]
+            text = f"{count}\n{share:.0%}"
+            axes.text(predicted, true, text, ha="center", va="center", color="white" if share > 0.55 else "black")
+    axes.set_xticks(range(len(SENTIMENTS)), SENTIMENTS)
+    axes.set_yticks(range(len(SENTIMENTS)), SENTIMENTS)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"{metrics.rows:,} test rows, pos/neg F1 {metrics.pos_neg_f1:.3f}, accuracy {metrics.accuracy:.3f}")
+    return _save(figure, path)
+
+
+def learning_curve(
+    losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]], path: Path, *, xlabel: str = "step"
+) -> Path:
+    """Draw training loss and validation pos/neg F1 over steps.
+
+    Args:
+        losses: (step, loss), ascending.
+        validation: (step, pos/neg F1), ascending; may be empty.
+        path: where the PNG goes.
+        xlabel: what a step is.
+    """
+    figure, axes = _figure()
+    axes.plot([step for step, _ in losses], [loss for _, loss in losses], color=_COLOUR, label="training loss")
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("training loss")
+    axes.set_ylim(bottom=0)
+    handles, names = axes.get_legend_handles_labels()
+    if validation:
+        second = axes.twinx()
+        second.plot(
+            [step for step, _ in validation],
+            [score for _, score in validation],
+            color=_SECOND,
+            marker="o",
+            label="validation pos/neg F1",
+        )
+        second.set_ylim(0, 1)
+        second.set_ylabel("validation pos/neg F1")
+        more_handles, more_names = second.get_legend_handles_labels()
+        handles, names = handles + more_handles, names + more_names
+    axes.legend(handles, names, loc="center right", frameon=False)
+    axes.set_title("Learning curve")
+    return _save(figure, path)
+
+
+def reliability_diagram(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> Path:
+    """Draw how often the model is right when it says that it is so sure."""
+    figure, axes = _figure()
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect")
+    axes.plot(
+        [each.confidence for each in bins], [each.accuracy for each in bins], color=_COLOUR, marker="o", label="model"
+    )
+    axes.set_xlim(0.3, 1.01)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share that was right")
+    axes.set_title(f"Reliability, expected calibration error {ece:.3f}")
+    axes.legend(loc="upper left", frameon=False)
+    return _save(figure, path)
+
+
+def _figure() -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: "Figure", path: Path) -> Path:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(str(path))
+    return path
