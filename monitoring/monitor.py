@@ -1,0 +1,299 @@
+"""Watch one window: load it, compare it with the reference, measure, judge, report and record. What the flow calls."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, Protocol
+
+import polars as pl
+
+from absa.adapters.lake import Lake
+from absa.errors import ConflictError
+from absa.schema import Window, utc_now
+from monitoring.drift import DriftReport, detect_drift
+from monitoring.performance import (
+    Estimate,
+    FrozenTest,
+    Loss,
+    back_test,
+    estimate,
+    flip_rate,
+    loss_between,
+    measure,
+)
+from monitoring.permutation import holm
+from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
+from monitoring.sample import Sample, sample_of
+from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
+from monitoring.windows import WindowData, load_reference, load_window, save_reference
+
+_DAY_S: Final = 86_400.0
+_RECORD_TRIES: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedVersion:
+    """The champion as the monitor needs it.
+
+    `snapshot_at` is when its training data were taken: labels given later are new. `champion_since` is when it took
+    the traffic: its reference are rows served from then on.
+    """
+
+    version: str
+    frozen_test: FrozenTest | None = None
+    snapshot_at: datetime | None = None
+    champion_since: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchSettings:
+    """What a deployment sets. `reference_rows` early rows make the reference; later windows are compared with it.
+
+    `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
+    """
+
+    policy: StalenessPolicy = field(default_factory=StalenessPolicy)
+    reference_rows: int = 1_000
+    measuring_sources: Collection[str] | None = None
+    training_sources: Collection[str] | None = None
+    max_rows: int = 100_000
+    seed: int = 0
+
+
+class Reporter(Protocol):
+    """Writes the window's report where people read it."""
+
+    def report(
+        self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
+    ) -> str | None:
+        """The address of the written report, None where nothing was written; `replaces` is the one it stands for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """Everything that was found about the watched version in a window, before it is judged."""
+
+    data: WindowData
+    evidence: StalenessEvidence
+    reference: pl.DataFrame | None
+    figures: Mapping[str, VersionFigures]
+
+
+def watch(
+    lake: Lake,
+    window: Window,
+    *,
+    champion: WatchedVersion,
+    settings: WatchSettings,
+    reporter: Reporter | None = None,
+    since_retraining_s: float | None = None,
+    retraining_runs: bool = False,
+    now: datetime | None = None,
+) -> Verdict:
+    """Judge a window and record the verdict; a second call makes a later revision with the labels that came since.
+
+    Args:
+        lake: where predictions, feedback, references and verdicts lie.
+        window: which event time.
+        champion: the version that is judged; other versions' figures stand in the record too.
+        settings: policy and sizes.
+        reporter: writes the report people read; None writes none.
+        since_retraining_s: how long ago any retraining began, None for never.
+        retraining_runs: whether one is running.
+        now: the time of judging; feedback received later is not seen.
+
+    Raises:
+        UnavailableError: the lake does not answer.
+        ConflictError: others kept recording this window at the same time.
+    """
+    at = now or utc_now()
+    store = VerdictStore(lake)
+    before = store.latest(window)
+    seen = observe(
+        lake,
+        window,
+        champion=champion,
+        settings=settings,
+        now=at,
+        since_retraining_s=since_retraining_s,
+        retraining_runs=retraining_runs,
+        attempts=0 if before is None else sum(a.state == "failed" for a in before.attempts),
+        completed=before is not None and any(a.state == "completed" for a in before.attempts),
+    )
+    verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=at)
+    if reporter is not None:
+        previous = None if before is None else before.report_uri
+        verdict = replace(verdict, report_uri=reporter.report(seen.data, seen.reference, verdict, replaces=previous))
+    _extend_reference(lake, champion, seen, settings, verdict)
+    return _record(store, verdict)
+
+
+def observe(
+    lake: Lake,
+    window: Window,
+    *,
+    champion: WatchedVersion,
+    settings: WatchSettings,
+    now: datetime,
+    since_retraining_s: float | None = None,
+    retraining_runs: bool = False,
+    attempts: int = 0,
+    completed: bool = False,
+) -> Observation:
+    """Gather the evidence about a window without judging or recording it (`watch`, `replay`)."""
+    data = load_window(
+        lake,
+        window,
+        trusted_sources=settings.measuring_sources,
+        feedback_until=now,
+        max_rows=settings.max_rows,
+    )
+    mine = data.version(champion.version)
+    reference = load_reference(lake, champion.version)
+    current = mine.sample()
+    compared = None if reference is None else sample_of(_before(reference, window))
+    drift = (
+        None
+        if compared is None or compared.rows == 0
+        else detect_drift(compared, current, false_alarm_rate=settings.policy.false_alarm_rate, seed=settings.seed)
+    )
+    figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
+    measured = _measured(current, champion.frozen_test, compared, settings)
+    estimated = _estimated(current, compared, champion.frozen_test, settings)
+    drift, measured, estimated = _corrected(drift, measured, estimated, settings.policy.false_alarm_rate)
+    length_s = (window.end - window.start).total_seconds()
+    evidence = StalenessEvidence(
+        version=champion.version,
+        rows=mine.total,
+        labelled=current.labelled,
+        reference_rows=0 if compared is None else compared.rows,
+        drift=drift,
+        measured=measured,
+        estimated=estimated,
+        back_test=back_test(current, seed=settings.seed),
+        new_labels=count_new_labels(lake, champion, window, settings, now),
+        rows_per_day=mine.total * _DAY_S / length_s,
+        age_s=None if champion.snapshot_at is None else (now - champion.snapshot_at).total_seconds(),
+        since_retraining_s=since_retraining_s,
+        retraining_runs=retraining_runs,
+        attempts=attempts,
+        completed=completed,
+    )
+    return Observation(data=data, evidence=evidence, reference=reference, figures=figures)
+
+
+def count_new_labels(
+    lake: Lake, champion: WatchedVersion, window: Window, settings: WatchSettings, now: datetime
+) -> int:
+    """How many requests since the version's snapshot have a label of a source trusted to train."""
+    start = min(champion.snapshot_at or window.start, window.start)
+    since = Window(start=start, end=max(now, window.end))
+    rows = load_window(lake, since, trusted_sources=settings.training_sources, feedback_until=now).rows
+    return int(rows["feedback_label"].is_not_null().sum())
+
+
+def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) -> Verdict:
+    """The record of a decision."""
+    return Verdict(
+        window=seen.data.window,
+        verdict=decision.verdict,
+        version=seen.evidence.version,
+        by_version=dict(seen.figures),
+        reasons=decision.reasons,
+        action=decision.action,
+        action_reason=decision.action_reason,
+        at=at,
+    )
+
+
+def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Reference rows outside the window: a window is never compared with its own rows."""
+    return reference.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
+
+
+def _figures(data: WindowData, seed: int) -> VersionFigures:
+    sample = data.sample()
+    measured, estimated = measure(sample, seed=seed), estimate(sample, seed=seed)
+    return VersionFigures(
+        rows=data.total,
+        labelled=sample.labelled,
+        pos_neg_f1=None if measured is None else measured.pos_neg_f1,
+        estimated_pos_neg_f1=None if estimated is None else estimated.pos_neg_f1,
+        flip_rate=flip_rate(sample),
+    )
+
+
+def _measured(
+    current: Sample, frozen: FrozenTest | None, reference: Sample | None, settings: WatchSettings
+) -> Loss | None:
+    """The loss that labels show, against the frozen test and the reference's labels: the less certain of the two.
+
+    Live traffic that is somewhat harder than the test from the first day on is no staleness; a version that is far
+    below its test from the first day on never gets a reference, so it is held against the test alone.
+    """
+    now = measure(current, seed=settings.seed)
+    if now is None:
+        return None
+    baselines: list[Estimate] = [] if frozen is None else [frozen.estimate()]
+    early = None if reference is None else measure(reference, seed=settings.seed)
+    if early is not None and early.rows >= settings.policy.min_labels:
+        baselines.append(early)
+    losses = [loss_between(b, now, tolerated=settings.policy.tolerated_f1_loss) for b in baselines]
+    return max(losses, key=lambda loss: loss.p_value, default=None)
+
+
+def _estimated(
+    current: Sample, reference: Sample | None, frozen: FrozenTest | None, settings: WatchSettings
+) -> Loss | None:
+    """The loss that scores promise, against the promise for the reference, so that miscalibration cancels."""
+    now = estimate(current, seed=settings.seed)
+    baseline = None if reference is None else estimate(reference, seed=settings.seed)
+    if baseline is None and frozen is not None:
+        baseline = frozen.estimate()
+    if now is None or baseline is None:
+        return None
+    return loss_between(baseline, now, tolerated=settings.policy.tolerated_f1_loss)
+
+
+def _corrected(
+    drift: DriftReport | None, measured: Loss | None, estimated: Loss | None, rate: float
+) -> tuple[DriftReport | None, Loss | None, Loss | None]:
+    """One family of tests: columns and losses share the false-alarm rate (Holm)."""
+    findings = () if drift is None else drift.findings
+    losses = [loss for loss in (measured, estimated) if loss is not None]
+    adjusted = holm([f.p_value for f in findings] + [loss.p_value for loss in losses])
+    if drift is not None:
+        drift = replace(
+            drift,
+            findings=tuple(
+                replace(f, p_adjusted=p, drifted=p <= rate)
+                for f, p in zip(findings, adjusted[: len(findings)], strict=True)
+            ),
+        )
+    corrected = iter(replace(loss, p_value=p) for loss, p in zip(losses, adjusted[len(findings) :], strict=True))
+    return drift, next(corrected) if measured is not None else None, next(corrected) if estimated is not None else None
+
+
+def _extend_reference(
+    lake: Lake, champion: WatchedVersion, seen: Observation, settings: WatchSettings, verdict: Verdict
+) -> None:
+    """Early live rows join the version's reference until it is large enough, unless they are stale already."""
+    rows = seen.data.rows.filter(pl.col("model_version") == champion.version)
+    if champion.champion_since is not None:
+        rows = rows.filter(pl.col("at") >= champion.champion_since)
+    held = 0 if seen.reference is None else seen.reference.height
+    if rows.height == 0 or held >= settings.reference_rows or verdict.verdict == "STALE":
+        return
+    if any(reason.kind.startswith("drift:") for reason in verdict.reasons):
+        return
+    both = rows if seen.reference is None else pl.concat([seen.reference, rows], how="diagonal_relaxed")
+    save_reference(lake, champion.version, both.unique("request_id", keep="last", maintain_order=True))
+
+
+def _record(store: VerdictStore, verdict: Verdict) -> Verdict:
+    for _ in range(_RECORD_TRIES):
+        try:
+            return store.record(verdict)
+        except ConflictError:
+            continue
+    return store.record(verdict)

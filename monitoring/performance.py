@@ -1,0 +1,246 @@
+"""How right the model is in a window: measured where labels came back, estimated from calibrated scores where not.
+
+The figure is `pos_neg_f1`: macro F1 of the negative and the positive class over all rows, the neutral ones included.
+The estimate is confidence-based performance estimation (CBPE; Garg et al. 2022, and NannyML's form of it): the expected
+confusion matrix under the scores. It sees a loss that shows in confidence, and is blind to a change of concept: where
+labels contradict it, it is marked as not to be trusted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import erfc, sqrt
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.labels import EVALUATED, N_LABELS
+from monitoring.sample import Floats, Ints, Sample
+
+_DRAWS: Final = 400
+_MAX_ROWS: Final = 10_000
+MIN_LABELS: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A pos/neg F1 with its 95 % interval and standard error, all shares, and the rows behind it."""
+
+    pos_neg_f1: float
+    low: float
+    high: float
+    standard_error: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenTest:
+    """What a version reached on the test side when it was trained: counts of (true, predicted), 3 by 3."""
+
+    confusion: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def from_f1(cls, pos_neg_f1: float, rows: int) -> "FrozenTest":
+        """The test of a version of which only F1 and the number of rows are known: a balanced stand-in."""
+        share = np.full((N_LABELS, N_LABELS), (1.0 - pos_neg_f1) / 2.0)
+        np.fill_diagonal(share, pos_neg_f1)
+        return cls(confusion=tuple(tuple(float(x) for x in row) for row in share * rows / N_LABELS))
+
+    @property
+    def rows(self) -> float:
+        """How many rows the test had."""
+        return float(np.sum(self.confusion))
+
+    def estimate(self, *, seed: int = 0) -> Estimate:
+        """The test's own pos/neg F1 with the uncertainty of its size."""
+        counts = np.array(self.confusion, dtype=np.float64)
+        return _multinomial(counts, rows=round(counts.sum()), rng=np.random.default_rng(seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """How much pos/neg F1 was lost against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`."""
+
+    baseline: Estimate
+    now: Estimate
+    tolerated: float
+    loss: float
+    low: float
+    high: float
+    p_value: float
+
+
+def pos_neg_f1_of(confusion: Floats) -> Floats:
+    """Macro F1 of the negative and positive class of confusion matrices (..., 3 true, 3 predicted); 0/0 counts as 0."""
+    scores = []
+    for label in EVALUATED:
+        hits = confusion[..., label, label]
+        both = confusion[..., label, :].sum(axis=-1) + confusion[..., :, label].sum(axis=-1)
+        scores.append(np.divide(2.0 * hits, both, out=np.zeros_like(both), where=both > 0))
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def confusion_of(truth: Ints, predicted: Ints, weights: Floats | None = None) -> Floats:
+    """(3 true, 3 predicted) weighted counts."""
+    cells = np.bincount(truth * N_LABELS + predicted, weights=weights, minlength=N_LABELS**2)
+    return cells.reshape(N_LABELS, N_LABELS).astype(np.float64)
+
+
+def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(
+        pos_neg_f1=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        standard_error=float(draws.std()),
+        rows=rows,
+    )
+
+
+def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator) -> Estimate:
+    smoothed = counts.ravel() + 1.0 / N_LABELS**2  # a perfect score on few rows is still uncertain
+    draws = rng.multinomial(max(rows, 1), smoothed / smoothed.sum(), size=_DRAWS * 5)
+    return _estimate(
+        float(pos_neg_f1_of(counts)), pos_neg_f1_of(draws.reshape(-1, N_LABELS, N_LABELS).astype(np.float64)), rows
+    )
+
+
+def measure(sample: Sample, *, seed: int = 0) -> Estimate | None:
+    """The F1 that the labels show, weighted by inverse sampling probability; None without labels.
+
+    The interval is a bootstrap over groups where units sent several requests, over rows elsewhere.
+    """
+    known = np.flatnonzero(sample.truth >= 0)
+    if len(known) == 0:
+        return None
+    truth, predicted, weights = sample.truth[known], sample.labels[known], sample.weights[known]
+    counts = confusion_of(truth, predicted, weights)
+    rng = np.random.default_rng(seed)
+    groups, member = np.unique(sample.groups[known], return_inverse=True)
+    if len(groups) == len(known) and np.ptp(weights) == 0.0:
+        return _multinomial(counts / weights[0], rows=len(known), rng=rng)
+    cells = np.zeros((len(groups), N_LABELS**2))
+    np.add.at(cells, (member, truth * N_LABELS + predicted), weights)
+    drawn = rng.multinomial(len(groups), np.full(len(groups), 1.0 / len(groups)), size=_DRAWS)  # (B, groups)
+    draws = pos_neg_f1_of((drawn @ cells).reshape(-1, N_LABELS, N_LABELS))
+    smooth = _multinomial(counts * (len(known) / counts.sum()), rows=len(known), rng=rng)
+    found = _estimate(float(pos_neg_f1_of(counts)), draws, len(known))
+    # with few groups the bootstrap can collapse; it is never narrower than independent rows would be
+    return found if found.standard_error >= smooth.standard_error else smooth
+
+
+def estimate(sample: Sample, *, seed: int = 0) -> Estimate | None:
+    """The F1 that the scores promise for these rows (CBPE); None for an empty sample.
+
+    The interval spans what the labels of just these rows may turn out to be, if the scores are calibrated.
+    """
+    if sample.rows == 0:
+        return None
+    rng = np.random.default_rng(seed)
+    expected = np.zeros((N_LABELS, N_LABELS))
+    np.add.at(expected.T, sample.labels, sample.scores)  # expected[true, predicted]
+    kept = sample if sample.rows <= _MAX_ROWS else sample.take(rng.choice(sample.rows, _MAX_ROWS, replace=False))
+    draws = _drawn_confusions(kept.labels, kept.scores, rng)
+    value = float(pos_neg_f1_of(expected))
+    found = _estimate(value, pos_neg_f1_of(draws), sample.rows)
+    if kept.rows == sample.rows:
+        return found
+    shrink = sqrt(kept.rows / sample.rows)
+    return Estimate(
+        pos_neg_f1=value,
+        low=value - (value - found.low) * shrink,
+        high=value + (found.high - value) * shrink,
+        standard_error=found.standard_error * shrink,
+        rows=sample.rows,
+    )
+
+
+def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator) -> Floats:
+    """Confusion matrices (B, 3, 3) with every row's label drawn from its scores."""
+    bounds = np.cumsum(scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12), axis=1)
+    confusions = np.zeros((_DRAWS, N_LABELS, N_LABELS))
+    for column in range(N_LABELS):
+        below = bounds[predicted == column]
+        if len(below) == 0:
+            continue
+        drawn = rng.random((_DRAWS, len(below)), dtype=np.float32)
+        first = (drawn < below[:, 0]).sum(axis=1)
+        second = (drawn < below[:, 1]).sum(axis=1)
+        confusions[:, :, column] = np.stack([first, second - first, len(below) - second], axis=1)
+    return confusions
+
+
+def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0) -> Loss:
+    """The loss between two independent figures, with a 95 % interval and a one-sided p-value."""
+    loss = baseline.pos_neg_f1 - now.pos_neg_f1
+    error = max(sqrt(baseline.standard_error**2 + now.standard_error**2), 1e-9)
+    return Loss(
+        baseline=baseline,
+        now=now,
+        tolerated=tolerated,
+        loss=loss,
+        low=loss - 1.96 * error,
+        high=loss + 1.96 * error,
+        p_value=0.5 * erfc((loss - tolerated) / error / sqrt(2.0)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackTest:
+    """Whether the estimate held where labels came back. `sentence` says it in words."""
+
+    trusted: bool
+    gap: float
+    sentence: str
+
+
+def back_test(sample: Sample, *, seed: int = 0) -> BackTest | None:
+    """Hold the estimate against the labels of the same rows; None under `MIN_LABELS` labels.
+
+    Not trusted where the measured F1 lies outside the estimate's 95 % interval for the labelled rows by more than the
+    tail of chance (z above 3): the scores are then not calibrated for this traffic.
+    """
+    known = np.flatnonzero(sample.truth >= 0)
+    if len(known) < MIN_LABELS:
+        return None
+    labelled = sample.take(known)
+    promised, found = estimate(labelled, seed=seed), measure(labelled, seed=seed)
+    assert promised is not None
+    assert found is not None
+    gap = promised.pos_neg_f1 - found.pos_neg_f1
+    error = max(promised.standard_error, found.standard_error, 1e-9)
+    trusted = abs(gap) <= 3.0 * error
+    verb = "agrees with" if trusted else "is contradicted by"
+    return BackTest(
+        trusted=trusted,
+        gap=gap,
+        sentence=(
+            f"The estimate without labels ({promised.pos_neg_f1:.2f}) {verb} {len(known)} labels "
+            f"({found.pos_neg_f1:.2f})."
+        ),
+    )
+
+
+def flip_rate(sample: Sample) -> float | None:
+    """Share of rows whose truth is positive or negative and that were answered with the other of the two."""
+    decided = np.isin(sample.truth, EVALUATED)
+    if not decided.any():
+        return None
+    flipped = decided & (sample.labels == EVALUATED[0] + EVALUATED[1] - sample.truth)
+    return float(flipped.sum() / decided.sum())
+
+
+def frozen_test(data: Mapping[str, Any]) -> FrozenTest:
+    """A version's frozen test result from what the gate or the registry kept: a confusion, or F1 and rows.
+
+    Raises:
+        ValueError: neither is there, or the confusion is not 3 by 3.
+    """
+    if "confusion" in data:
+        counts: npt.NDArray[np.float64] = np.asarray(data["confusion"], dtype=np.float64)
+        if counts.shape != (N_LABELS, N_LABELS):
+            raise ValueError(f"a confusion matrix is 3 by 3, got {counts.shape}")
+        return FrozenTest(confusion=tuple(tuple(float(x) for x in row) for row in counts))
+    if "pos_neg_f1" in data:
+        return FrozenTest.from_f1(float(data["pos_neg_f1"]), int(data.get("rows", 500)))
+    raise ValueError("a frozen test result needs confusion, or pos_neg_f1 with rows")

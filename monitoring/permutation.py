@@ -1,0 +1,160 @@
+"""Calibrated two-sample tests: statistics of group sums, held against permutations at the samples' real sizes.
+
+Every statistic here is a function of the sums of fixed per-row features over the current window, so that a batch of
+permutations is one matrix product. Whole groups (a unit's rows, a text's rows) are permuted, never single rows of
+them. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once `ENOUGH` draws are
+as extreme as what was seen, and the p-value stays exact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.sample import Floats, Ints
+
+ENOUGH: Final = 20
+_BATCH_CELLS: Final = 4_000_000
+_BATCH: Final = 256
+
+Statistic = Callable[[Floats, Floats, Floats, Floats], Floats]
+"""(sums over the current rows (k, B), sums over all rows (k,), current sizes (B,), reference sizes (B,)) -> (B,)."""
+
+
+class Features(Protocol):
+    """A (n, k) matrix, dense or sparse, that can be multiplied from the left."""
+
+    @property
+    def T(self) -> "Features": ...  # noqa: N802 - numpy's and scipy's name
+
+    def __matmul__(self, other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One column's features over reference and current rows together, and what is measured on their sums."""
+
+    __test__ = False  # not a test case
+    features: Features
+    statistic: Statistic
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """`p_value` is exact; `threshold` is the value that chance exceeds at the asked rate, from the draws made."""
+
+    __test__ = False
+    statistic: float
+    threshold: float
+    p_value: float
+    draws: int
+
+
+def permutation_tests(
+    tests: Mapping[str, Test], groups: Ints, current: npt.NDArray[np.bool_], *, rate: float, seed: int = 0
+) -> dict[str, TestResult]:
+    """The p-value of each test that current and reference rows are alike.
+
+    Args:
+        tests: named features of shape (n, k) with their statistic; larger values mean more drift.
+        groups: (n,) which rows hang together; a group lies wholly in the reference or wholly in the current window.
+        current: (n,) whether a row belongs to the current window.
+        rate: false-alarm rate over all tests together; decides how finely p-values must resolve.
+        seed: of the permutations.
+    """
+    rng = np.random.default_rng(seed)
+    _, group = np.unique(groups, return_inverse=True)
+    of_group = np.zeros(int(group.max()) + 1, dtype=bool)
+    of_group[group] = current
+    n_groups, n_current = len(of_group), int(of_group.sum())
+    limit = max(199, int(np.ceil(3 * len(tests) / rate)))
+    batch = int(np.clip(_BATCH_CELLS // max(len(group), 1), 16, _BATCH))
+    everything = np.ones((len(group), 1), dtype=np.float32)
+    totals = {name: _sums(test.features, everything)[:, 0] for name, test in tests.items()}
+    seen = {name: float(_measure(tests[name], totals[name], current[:, None])[0]) for name in tests}
+    drawn: dict[str, list[Floats]] = {name: [] for name in tests}
+    extreme = dict.fromkeys(tests, 0)
+    open_tests = list(tests)
+    done = 0
+    while open_tests and done < limit:
+        size = min(batch, limit - done)
+        chosen = np.zeros((n_groups, size), dtype=bool)
+        ranks = rng.random((size, n_groups), dtype=np.float32)
+        picked = np.argpartition(ranks, n_current - 1, axis=1)[:, :n_current] if n_current < n_groups else None
+        if picked is None:
+            chosen[:] = True
+        else:
+            chosen[picked.T, np.arange(size)] = True
+        membership = chosen[group]
+        for name in open_tests:
+            values = _measure(tests[name], totals[name], membership)
+            drawn[name].append(values)
+            extreme[name] += int((values >= seen[name] - 1e-9 * max(1.0, abs(seen[name]))).sum())
+        done += size
+        open_tests = [name for name in open_tests if extreme[name] < ENOUGH]
+    return {name: _result(seen[name], np.concatenate(drawn[name]), rate / max(len(tests), 1), limit) for name in tests}
+
+
+def _sums(features: Features, membership: npt.NDArray[np.float32]) -> Floats:
+    return np.asarray(features.T @ membership, dtype=np.float64)
+
+
+def _measure(test: Test, totals: Floats, membership: npt.NDArray[np.bool_]) -> Floats:
+    member = membership.astype(np.float32)
+    n_current = member.sum(axis=0, dtype=np.float64)
+    return test.statistic(_sums(test.features, member), totals, n_current, len(membership) - n_current)
+
+
+def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
+    reached = np.flatnonzero(np.cumsum(drawn >= seen - 1e-9 * max(1.0, abs(seen))) >= ENOUGH)
+    if len(reached):
+        draws = int(reached[0]) + 1
+        p_value = ENOUGH / draws
+    else:
+        draws = min(len(drawn), limit)
+        p_value = (int((drawn >= seen - 1e-9 * max(1.0, abs(seen))).sum()) + 1) / (draws + 1)
+    threshold = float(np.quantile(drawn, 1.0 - rate, method="higher"))
+    return TestResult(statistic=seen, threshold=threshold, p_value=min(p_value, 1.0), draws=draws)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """p-values that hold over all of them together (Holm 1979); an alarm is one at or under the rate asked for."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    running = 0.0
+    for position, index in enumerate(order):
+        running = max(running, (len(p_values) - position) * p_values[index])
+        adjusted[index] = min(running, 1.0)
+    return tuple(float(p) for p in adjusted)
+
+
+def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float:
+    """The rate a window that gives at most so many false alarms in a period: 1 a month over hours is 1/720.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+    if min(alarms, period_s, window_s) <= 0:
+        raise ValueError("alarms, period_s and window_s must be positive")
+    return min(alarms * window_s / period_s, 0.5)
+
+
+def chi_square(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
+    """Pearson's chi-square of category counts; for word presence, the sum over words of standardised differences."""
+    n = n_current + n_reference
+    rate = (totals / n[0])[:, None]
+    gap = sums / n_current - (totals[:, None] - sums) / n_reference
+    spread = np.maximum(rate * (1.0 - rate), 1e-12) * (1.0 / n_current + 1.0 / n_reference)
+    return np.asarray((gap**2 / spread * (1.0 - rate)).sum(axis=0))
+
+
+def largest_gap(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
+    """Kolmogorov-Smirnov's distance, where features are indicators of lying at or under each cut."""
+    return np.asarray(np.abs(sums / n_current - (totals[:, None] - sums) / n_reference).max(axis=0))
+
+
+def squared_gap(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
+    """Squared distance of the mean features: MMD² where features are random Fourier features of a kernel."""
+    return np.asarray(((sums / n_current - (totals[:, None] - sums) / n_reference) ** 2).sum(axis=0))

@@ -1,0 +1,245 @@
+"""The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from monitoring.drift import DriftReport
+from monitoring.performance import BackTest, Loss
+
+Level = Literal["FRESH", "WATCH", "STALE"]
+Action = Literal["none", "retrain", "ask_labels", "skipped"]
+MAX_ATTEMPTS: Final = 3
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessPolicy:
+    """What a team sets. Shares are 0 to 1, F1 losses too (0.03 is three points).
+
+    `answers_worth_a_training` is how many wrong answers avoided within `payback_s` make a training pay; 0 means that
+    it always does. `false_alarm_rate` holds for a window, over all columns and both kinds of loss together.
+    """
+
+    false_alarm_rate: float = 0.01
+    min_rows: int = 100
+    min_reference_rows: int = 100
+    min_labels: int = 50
+    tolerated_f1_loss: float = 0.03
+    strong_effect: float = 0.20
+    min_new_labels: int = 100
+    cooldown_s: float = 3_600.0
+    max_age_s: float | None = None
+    answers_worth_a_training: float = 0.0
+    payback_s: float = 7 * _DAY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessEvidence:
+    """What is known about one version in one window.
+
+    `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown.
+    `new_labels` counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its
+    traffic, `age_s` the time since it was trained, `since_retraining_s` that since any retraining began.
+    """
+
+    version: str
+    rows: int
+    labelled: int
+    reference_rows: int
+    drift: DriftReport | None
+    measured: Loss | None
+    estimated: Loss | None
+    back_test: BackTest | None
+    new_labels: int
+    rows_per_day: float = 0.0
+    age_s: float | None = None
+    since_retraining_s: float | None = None
+    retraining_runs: bool = False
+    attempts: int = 0
+    completed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One finding in one sentence, as the verdict record carries it."""
+
+    kind: str
+    sentence: str
+    statistic: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    estimated_f1_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessDecision:
+    """The verdict, its reasons (the costliest first) and what is to be done about it."""
+
+    verdict: Level
+    reasons: tuple[Reason, ...]
+    action: Action
+    action_reason: str
+
+
+def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> StalenessDecision:
+    """Say FRESH, WATCH or STALE, and whether to retrain. Pure: equal evidence, equal decision.
+
+    STALE needs a loss that labels or a trusted estimate show, a strong change of the traffic that no labels refute, or
+    an age over the limit. A window or reference that is too small gives WATCH at most.
+    """
+    if evidence.rows < policy.min_rows:
+        sentence = f"The window has {evidence.rows} predictions, a verdict needs {policy.min_rows}: too few to tell."
+        reason = Reason(
+            kind="too_few_rows", sentence=sentence, statistic=float(evidence.rows), threshold=float(policy.min_rows)
+        )
+        return StalenessDecision(verdict="WATCH", reasons=(reason,), action="none", action_reason="Too few rows.")
+    stale, watch = _losses(evidence, policy)
+    drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
+    stale += drift_stale
+    watch += drift_watch
+    if policy.max_age_s is not None and evidence.age_s is not None and evidence.age_s > policy.max_age_s:
+        sentence = (
+            f"Version {evidence.version} is {evidence.age_s / _DAY_S:.1f} days old, "
+            f"the limit is {policy.max_age_s / _DAY_S:.1f}."
+        )
+        stale.append(Reason(kind="age", sentence=sentence, statistic=evidence.age_s, threshold=policy.max_age_s))
+    reasons = tuple(sorted(stale, key=_cost) + sorted(watch, key=_cost))
+    if not stale:
+        return StalenessDecision(
+            verdict="WATCH" if watch else "FRESH",
+            reasons=reasons or (_fresh(evidence),),
+            action="none",
+            action_reason="Nothing shows that the model has lost.",
+        )
+    action, why = _action(evidence, policy, stale)
+    return StalenessDecision(verdict="STALE", reasons=reasons, action=action, action_reason=why)
+
+
+def _harm(policy: StalenessPolicy) -> float:
+    """A loss that labels must rule out before they refute a strong drift."""
+    return max(2.0 * policy.tolerated_f1_loss, 0.05)
+
+
+def _cost(reason: Reason) -> float:
+    return -(reason.estimated_f1_loss or 0.0)
+
+
+def _fresh(evidence: StalenessEvidence) -> Reason:
+    known = ""
+    if evidence.measured is not None:
+        now = evidence.measured.now
+        known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}"
+    return Reason(kind="fresh", sentence=f"{evidence.rows} predictions look like the reference{known}.")
+
+
+def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason]]:
+    """Reasons from labels and from the estimate: those for STALE, those for WATCH."""
+    stale: list[Reason] = []
+    watch: list[Reason] = []
+    measured, estimated = evidence.measured, evidence.estimated
+    enough = measured is not None and measured.now.rows >= policy.min_labels
+    if measured is not None and enough:
+        reason = _loss_reason(measured, f"measured on {measured.now.rows} labels", "measured_loss")
+        if measured.p_value <= policy.false_alarm_rate:
+            stale.append(reason)
+        elif measured.low > 0.0 and measured.loss > measured.tolerated:
+            watch.append(reason)
+    if estimated is not None:
+        reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
+        lost = estimated.p_value <= policy.false_alarm_rate
+        trusted = evidence.back_test is None or evidence.back_test.trusted
+        refuted = measured is not None and enough and measured.high < estimated.loss
+        if lost and trusted and not refuted and evidence.reference_rows >= policy.min_reference_rows:
+            stale.append(reason)
+        elif lost:
+            watch.append(reason)
+    if evidence.back_test is not None and not evidence.back_test.trusted and stale:
+        watch.append(Reason(kind="estimate_not_trusted", sentence=evidence.back_test.sentence))
+    return stale, watch
+
+
+def _loss_reason(loss: Loss, how: str, kind: str) -> Reason:
+    sentence = (
+        f"pos/neg F1 fell by {100 * loss.loss:.1f} points to {loss.now.pos_neg_f1:.2f} "
+        f"(95 % interval of the fall {100 * loss.low:.1f} to {100 * loss.high:.1f}), {how}."
+    )
+    return Reason(
+        kind=kind,
+        sentence=sentence,
+        statistic=loss.loss,
+        threshold=loss.tolerated,
+        p_value=loss.p_value,
+        estimated_f1_loss=max(loss.loss, 0.0),
+    )
+
+
+def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool) -> tuple[list[Reason], list[Reason]]:
+    drift = evidence.drift
+    if evidence.reference_rows < policy.min_reference_rows or drift is None or drift.too_small is not None:
+        small = (
+            f"The reference has {evidence.reference_rows} early live rows, {policy.min_reference_rows} are needed: "
+            "drift is not judged yet."
+        )
+        sentence = small if drift is None or drift.too_small is None else drift.too_small
+        reason = Reason(
+            kind="reference_too_small",
+            sentence=sentence,
+            statistic=float(evidence.reference_rows),
+            threshold=float(policy.min_reference_rows),
+        )
+        return [], [reason]
+    measured = evidence.measured
+    unharmed = measured is not None and measured.now.rows >= policy.min_labels and measured.high < _harm(policy)
+    loss = None if measured is None else max(measured.loss, 0.0)
+    stale: list[Reason] = []
+    watch: list[Reason] = []
+    for finding in drift.drifted:
+        strong = finding.effect >= policy.strong_effect
+        refuted = strong and unharmed and not lost
+        reason = Reason(
+            kind=f"drift:{finding.kind}",
+            sentence=finding.sentence + (" Labels show that the model still holds." if refuted else ""),
+            statistic=finding.statistic,
+            threshold=finding.threshold,
+            p_value=finding.p_adjusted,
+            estimated_f1_loss=loss if strong else None,
+        )
+        (stale if strong and not refuted else watch).append(reason)
+    return stale, watch
+
+
+def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[Action, str]:
+    """What to do about STALE: the first hindrance speaks, without one it is retraining."""
+    since = evidence.since_retraining_s
+    loss = max((reason.estimated_f1_loss or 0.0 for reason in stale), default=0.0)
+    avoided = loss * evidence.rows_per_day * policy.payback_s / _DAY_S
+    hindrances: tuple[tuple[bool, Action, str], ...] = (
+        (evidence.completed, "none", "This window has led to a completed retraining already."),
+        (evidence.retraining_runs, "skipped", "A retraining is running already."),
+        (
+            evidence.attempts >= MAX_ATTEMPTS,
+            "skipped",
+            f"{evidence.attempts} attempts for this window have failed; a person has to look.",
+        ),
+        (
+            evidence.new_labels < policy.min_new_labels,
+            "ask_labels",
+            f"Label {policy.min_new_labels - evidence.new_labels} more rows: {evidence.new_labels} new labels came "
+            f"since the version was trained, a retraining needs {policy.min_new_labels}.",
+        ),
+        (
+            since is not None and since < policy.cooldown_s,
+            "skipped",
+            f"The last retraining began {since or 0.0:.0f} s ago, the cooldown is {policy.cooldown_s:.0f} s.",
+        ),
+        (
+            avoided < policy.answers_worth_a_training,
+            "skipped",
+            f"It does not pay: about {avoided:.0f} wrong answers would be avoided, a training is worth "
+            f"{policy.answers_worth_a_training:.0f}.",
+        ),
+    )
+    for hinders, action, why in hindrances:
+        if hinders:
+            return action, why
+    return "retrain", f"{evidence.new_labels} new labels are there to learn from."

@@ -1,0 +1,225 @@
+"""Verdict records in the lake: create-only revisions of what was decided about a window, and its retraining attempts.
+
+The record is the durable trigger: whether a retraining is due, running, done or given up stands here and nowhere else.
+Of two writers at the same instant one is told to look again.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from absa.adapters.lake import Lake
+from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
+from absa.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
+from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
+
+PREFIX: Final = "verdicts/"
+AttemptState = Literal["started", "completed", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionFigures:
+    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows."""
+
+    rows: int
+    labelled: int
+    pos_neg_f1: float | None
+    estimated_pos_neg_f1: float | None
+    flip_rate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One retraining that was started for the window; `key` is its Prefect idempotency key `<window>-<number>`."""
+
+    number: int
+    key: str
+    at: datetime
+    state: AttemptState = "started"
+    flow_run_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was decided about a window. `revision` counts from 1; later ones come with late labels or attempts."""
+
+    window: Window
+    verdict: Level
+    version: str | None
+    by_version: dict[str, VersionFigures]
+    reasons: tuple[Reason, ...]
+    action: Action
+    action_reason: str
+    attempts: tuple[Attempt, ...] = ()
+    report_uri: str | None = None
+    at: datetime
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """Where the record lies in the lake."""
+        return record_key(self.window, self.revision)
+
+    @property
+    def retraining_is_due(self) -> bool:
+        """Whether an attempt may start now: asked for, none running or done, and fewer than three made."""
+        states = {attempt.state for attempt in self.attempts}
+        return self.action == "retrain" and not states & {"started", "completed"} and len(self.attempts) < MAX_ATTEMPTS
+
+    @property
+    def next_attempt_key(self) -> str:
+        """The idempotency key of the next attempt."""
+        return f"{self.window.key}-{len(self.attempts) + 1}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as contracts write it."""
+        data: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "revision": self.revision,
+            "at": iso(self.at),
+            "window_start": iso(self.window.start),
+            "window_end": iso(self.window.end),
+            "verdict": self.verdict,
+            "version": self.version,
+            "by_version": {version: asdict(figures) for version, figures in self.by_version.items()},
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "action": self.action,
+            "action_reason": self.action_reason,
+            "attempts": [{**asdict(attempt), "at": iso(attempt.at)} for attempt in self.attempts],
+            "report_uri": self.report_uri,
+        }
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Verdict":
+        """Read a record; unknown fields are ignored.
+
+        Raises:
+            ValueError, KeyError, TypeError: a field is missing or wrong.
+        """
+        return cls(
+            window=Window(start=parse_iso(data["window_start"]), end=parse_iso(data["window_end"])),
+            verdict=data["verdict"],
+            version=data.get("version"),
+            by_version={v: VersionFigures(**_known(VersionFigures, f)) for v, f in data["by_version"].items()},
+            reasons=tuple(Reason(**_known(Reason, reason)) for reason in data["reasons"]),
+            action=data["action"],
+            action_reason=data["action_reason"],
+            attempts=tuple(
+                Attempt(**{**_known(Attempt, attempt), "at": parse_iso(attempt["at"])})
+                for attempt in data.get("attempts", [])
+            ),
+            report_uri=data.get("report_uri"),
+            at=parse_iso(data["at"]) if "at" in data else parse_iso(data["window_end"]),
+            revision=int(data.get("revision", 1)),
+        )
+
+
+def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
+
+
+def record_key(window: Window, revision: int) -> str:
+    """`verdicts/<start>_<end>.r<N>.json`."""
+    return f"{PREFIX}{window.key}.r{revision}.json"
+
+
+class VerdictStore:
+    """The verdicts of a lake. Nothing is ever overwritten."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def record(self, verdict: Verdict) -> Verdict:
+        """Keep a verdict as the window's next revision, its attempts joined with those already recorded.
+
+        Raises:
+            ConflictError: someone recorded a revision of this window at the same instant; look again.
+        """
+        before = self.latest(verdict.window)
+        if before is not None:
+            known = {attempt.number: attempt for attempt in before.attempts}
+            known |= {attempt.number: attempt for attempt in verdict.attempts}
+            attempts = tuple(known[number] for number in sorted(known))
+            verdict = replace(verdict, revision=before.revision + 1, attempts=attempts)
+        data = json.dumps(verdict.to_json(), indent=1, sort_keys=True).encode()
+        try:
+            self._lake.create(verdict.key, data)
+        except AlreadyExistsError:
+            raise ConflictError(f"window {verdict.window.key} has a newer verdict than the one that was read") from None
+        return verdict
+
+    def latest(self, window: Window | None = None) -> Verdict | None:
+        """The last revision of a window, or of the newest window; None where there is no verdict."""
+        keys = self._keys(window)
+        return self._read(keys[-1]) if keys else None
+
+    def revisions(self, window: Window) -> list[Verdict]:
+        """Every revision of a window, the first one first."""
+        return [self._read(key) for key in self._keys(window)]
+
+    def history(self, *, limit: int | None = None) -> list[Verdict]:
+        """The last revision of every window by time, the newest last; `limit` keeps only so many of the newest."""
+        newest: dict[str, str] = {}
+        for key in self._keys(None):
+            newest[_window_of(key)] = key
+        kept = list(newest.values())
+        return [self._read(key) for key in (kept if limit is None else kept[-limit:])]
+
+    def begin_attempt(self, verdict: Verdict, *, flow_run_id: str | None = None, at: datetime | None = None) -> Verdict:
+        """Record that the next attempt starts. Do so before the run is created: a lost race starts nothing.
+
+        Raises:
+            ConflictError: another revision came meanwhile, or no retraining is due.
+        """
+        current = self.latest(verdict.window) or verdict
+        if current.revision != verdict.revision or not current.retraining_is_due:
+            raise ConflictError(f"no retraining is due for window {verdict.window.key} any more; look again")
+        number = len(current.attempts) + 1
+        attempt = Attempt(number=number, key=current.next_attempt_key, at=at or utc_now(), flow_run_id=flow_run_id)
+        return self.record(replace(current, attempts=(*current.attempts, attempt), at=at or utc_now()))
+
+    def end_attempt(
+        self,
+        window: Window,
+        number: int,
+        state: AttemptState,
+        *,
+        flow_run_id: str | None = None,
+        detail: str = "",
+        at: datetime | None = None,
+    ) -> Verdict:
+        """Record what became of an attempt; `started` with a run's id is the same attempt, now with its run.
+
+        Raises:
+            ConflictError: the window has no such attempt, or another revision came meanwhile.
+        """
+        current = self.latest(window)
+        known = {a.number: a for a in current.attempts} if current is not None else {}
+        if current is None or number not in known:
+            raise ConflictError(f"window {window.key} has no attempt {number}")
+        before = known[number]
+        changed = replace(before, state=state, flow_run_id=flow_run_id or before.flow_run_id, detail=detail)
+        return self.record(replace(current, attempts=(changed,), at=at or utc_now()))
+
+    def _keys(self, window: Window | None) -> list[str]:
+        prefix = PREFIX if window is None else f"{PREFIX}{window.key}.r"
+        keys = [key for key in self._lake.list(prefix) if key.endswith(".json") and ".r" in key]
+        return sorted(keys, key=lambda key: (_window_of(key), _revision_of(key)))
+
+    def _read(self, key: str) -> Verdict:
+        try:
+            return Verdict.from_json(json.loads(self._lake.read(key)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{key} is not a verdict record: {error}") from None
+
+
+def _window_of(key: str) -> str:
+    return key.removeprefix(PREFIX).rpartition(".r")[0]
+
+
+def _revision_of(key: str) -> int:
+    return int(key.rpartition(".r")[2].removesuffix(".json"))
