@@ -7,11 +7,12 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from absa.errors import PermanentError
 
+SETTINGS_FILE: Final = "settings.env"
 PARTS: Final = ("prefect", "mlflow", "evidently", "router")
 _PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
 
@@ -28,7 +29,12 @@ class Settings(BaseSettings):
     max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
     budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
     window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
+    schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
     min_labels: int = Field(default=200, description="New labels that a retraining needs.")
+    min_recent_rows: int = Field(default=100, description="Recent test rows without which the gate says HOLD.")
+    behaviour_cases: int = Field(default=60, description="Cases of each behavioural test in the gate.")
+    min_window_rows: int = Field(default=100, description="Predictions without which a window is not judged.")
+    reference_rows: int = Field(default=1000, description="Early live rows that later windows are compared with.")
     false_alarm_rate: float = Field(default=0.01, description="False drift alarms a window, over all columns.")
     cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
     ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")
@@ -41,6 +47,21 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")
     approval: bool = Field(default=False, description="Whether a person must approve a promotion in Prefect.")
     trust: str = Field(default="customer", description="Feedback sources that may train, separated by commas.")
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """Settings of the environment, then of HOME/settings.env, then defaults.
+
+        Raises:
+            PermanentError: a variable has a value that cannot be used; the message names it.
+        """
+        home = Path(os.environ.get("EVERGREEN_HOME", ".evergreen"))
+        try:
+            return cls(_env_file=home / SETTINGS_FILE)  # type: ignore[call-arg]  # a pydantic-settings argument
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "EVERGREEN_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise PermanentError(f"{name} cannot be used: {first['msg']}") from None
 
     @property
     def root(self) -> Path:

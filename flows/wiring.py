@@ -87,5 +87,5 @@ class Services:
 
 def wire(settings: Settings | None = None) -> Services:
     """Read the environment and bind everything."""
-    chosen = settings or Settings()
+    chosen = settings or Settings.load()
     return Services(settings=chosen, environment=apply_environment(chosen))
