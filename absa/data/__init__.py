@@ -1,0 +1,1 @@
+"""Read, validate, deduplicate, split and snapshot labelled feedback; and simulate the customers who give it."""

@@ -1,0 +1,328 @@
+"""Immutable, content-addressed datasets in the lake: what a version learns from and is judged on.
+
+Rows flow through in bounded memory. Every block is validated, keyed and cut into partitions by the hash of its texts'
+near-duplicate key, and spilled; then each partition, which holds all the rows that could be duplicates of each other,
+is deduplicated on its own and written to the three sides. The digest is an order-free sum over the rows, so it depends
+on neither the order of the input nor the number of partitions or processes.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.adapters.lake import Lake
+from absa.adapters.tables import EXAMPLES as ARROW_EXAMPLES
+from absa.data.normalise import (
+    TRAIN_BELOW,
+    VALIDATION_BELOW,
+    Words,
+    key_column,
+    normalised_column,
+    points,
+    sha256_column,
+)
+from absa.data.read import (
+    EXAMPLES,
+    MAX_BAD_SHARE,
+    QUARANTINED,
+    check_bad_share,
+    scan_stream,
+    validate,
+    with_example_id,
+)
+from absa.data.sources import Source, find_sources
+from absa.errors import InvalidDataError, NotFoundError
+from absa.schema import SCHEMA_VERSION, SIDES, iso, utc_now
+
+PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
+MAX_PARTITIONS: Final = 512
+POOL_FROM_BYTES: Final = 64 << 20  # smaller input is done in this process before a pool would have started
+QUARANTINE_ROWS: Final = 100_000  # kept a source; all are counted
+_MASK: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a snapshot holds and where it came from. `rows` counts per side and label ("0", "1", "2")."""
+
+    digest: str
+    created_at: str
+    parent: str | None
+    sources: tuple[dict[str, Any], ...]  # {uri, rows, bytes}
+    rows: dict[str, dict[str, int]]
+    quarantined: dict[str, int]
+    duplicates_removed: int
+    conflicts_resolved: int
+    segments: dict[str, int] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def total_rows(self) -> int:
+        """Rows on all three sides."""
+        return sum(sum(labels.values()) for labels in self.rows.values())
+
+    def side_rows(self, side: str) -> int:
+        """Rows on one side."""
+        return sum(self.rows[side].values())
+
+    def to_json(self) -> str:
+        """As it lies in the lake."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Read a manifest of this or an earlier release; fields added later are passed over."""
+        record = json.loads(text)
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        return cls(**known | {"sources": tuple(record["sources"])})
+
+
+def ingest(
+    lake: Lake,
+    paths: Sequence[str | Path],
+    *,
+    parent: str | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
+    source: str | None = None,
+    processes: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
+
+    Args:
+        lake: where the snapshot goes.
+        paths: CSV, TSV, JSONL or Parquet files, folders of them, or s3://bucket/prefix.
+        parent: digest of a snapshot whose rows are taken over; a newer label for the same text and aspect wins.
+        max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; nothing is written then.
+        source: who gave the labels; by default each file's name.
+        processes: at most so many worker processes (default: one a core; small input needs none).
+        on_progress: called with the bytes of input read so far.
+
+    Raises:
+        InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, or too many of its rows are bad.
+        NotFoundError: there is no such parent.
+    """
+    sources = [found for path in paths for found in find_sources(str(path))]
+    return _build(lake, sources, [], parent, max_bad_share, source, processes, on_progress)
+
+
+def build_snapshot(
+    lake: Lake, frames: Iterable[pl.DataFrame], *, parent: str | None = None, uri: str = "memory"
+) -> Manifest:
+    """Make a snapshot of examples at hand (columns of `read.EXAMPLES`, labelled), united with the parent's rows.
+
+    Raises:
+        InvalidDataError: there is no row at all.
+        NotFoundError: there is no such parent.
+    """
+    return _build(lake, [], [(uri, frame) for frame in frames], parent, MAX_BAD_SHARE, None, 1, None)
+
+
+def load_manifest(lake: Lake, digest: str) -> Manifest:
+    """The manifest of a snapshot.
+
+    Raises:
+        NotFoundError: there is no such snapshot.
+    """
+    return Manifest.from_json(lake.read(f"snapshots/{digest}/manifest.json"))
+
+
+def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
+    """The lake keys of the Parquet parts of one side (train, validation, test) or of the quarantine, in order."""
+    return [key for key in lake.list(f"snapshots/{digest}/{side}/") if key.endswith(".parquet")]
+
+
+def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
+    """The rows of one side, in the columns of `read.EXAMPLES`.
+
+    Raises:
+        NotFoundError: there is no such snapshot.
+    """
+    load_manifest(lake, digest)
+    return _read_parts(lake, side_keys(lake, digest, side), EXAMPLES)
+
+
+def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
+    """The rows that were set aside, with row, reason and uri (at most 100,000 a source; the manifest counts all)."""
+    load_manifest(lake, digest)
+    return _read_parts(lake, side_keys(lake, digest, "quarantine"), QUARANTINED)
+
+
+def _read_parts(lake: Lake, keys: Sequence[str], schema: dict[str, Any]) -> pl.DataFrame:
+    frames = [pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key)))) for key in keys]
+    return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)).cast(schema) for frame in frames)])
+
+
+# Spilling: blocks of rows, keyed and cut into partitions
+
+_SPILLED: Final = (
+    "text",
+    "aspect",
+    "label",
+    "observed_at",
+    "source",
+    "segment",
+    "order",
+    "inherited",
+    *(f"word{n}" for n in range(4)),
+    "aspect_key",
+)
+
+
+@dataclass(frozen=True)
+class _BlockCounts:
+    valid: int
+    bad: dict[str, int]
+    first_bad: pl.DataFrame
+    quarantined: pl.DataFrame
+
+
+def _spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: int, path: Path) -> None:
+    """Write a block as an Arrow file of `partitions` batches, the n-th for partition n."""
+    words = sha256_column(key_column(examples["text"]))
+    partition = (words[:, 1] % np.uint64(partitions)).astype(np.int32)
+    keyed = examples.with_columns(
+        *(pl.Series(f"word{n}", words[:, n]) for n in range(4)),
+        aspect_key=normalised_column(examples["aspect"]),
+        order=pl.int_range(order, order + pl.len(), dtype=pl.Int64),
+        inherited=pl.lit(value=inherited),
+    ).select(_SPILLED)
+    by_partition = np.argsort(partition, kind="stable")
+    bounds = np.searchsorted(partition[by_partition], np.arange(partitions + 1))
+    table = keyed[by_partition].to_arrow(compat_level=pl.CompatLevel.oldest())
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        for n in range(partitions):
+            for batch in table.slice(bounds[n], bounds[n + 1] - bounds[n]).combine_chunks().to_batches() or [
+                pa.RecordBatch.from_pylist([], schema=table.schema)
+            ]:
+                writer.write_batch(batch)
+
+
+def _take_block(
+    raw: pl.DataFrame,
+    *,
+    uri: str,
+    source: str,
+    observed_at: Any,
+    order: int,
+    partitions: int,
+    path: Path,
+) -> _BlockCounts:
+    """Validate one block of raw rows and spill the valid ones."""
+    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at)
+    if valid.height:
+        _spill(valid, order=order, inherited=False, partitions=partitions, path=path)
+    reasons = dict(bad.group_by("reason").len().iter_rows())
+    return _BlockCounts(valid.height, reasons, bad.sort("row").head(1), bad.head(QUARANTINE_ROWS))
+
+
+# Deduplicating: one partition at a time
+
+
+@dataclass(frozen=True)
+class _PartitionCounts:
+    total: tuple[int, int, int, int]  # order-free sum of the rows' digests, 4 words
+    rows: dict[str, dict[str, int]]
+    segments: dict[str, int]
+    duplicates: int
+    conflicts: int
+    parts: dict[str, str]  # side -> file
+
+
+def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
+    """One row for each near-duplicate text and aspect; how many duplicates went, and how many labels were in conflict.
+
+    Among this ingest's own rows the majority's label wins, and on a tie the newest row's (in one file the later row
+    counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
+    kept, so that a row that is seen again does not become recent again.
+    """
+    pair = ["word0", "word1", "word2", "word3", "aspect_key"]
+    repeated = rows.filter(pl.struct(pair).is_duplicated())
+    single = rows.filter(~pl.struct(pair).is_duplicated())
+    if repeated.height == 0:
+        return rows, 0, 0
+    votes = (
+        repeated.group_by(*pair, "inherited", "label")
+        .agg(votes=pl.len(), newest=pl.struct("observed_at", "order").max())
+        .with_columns(at=pl.col("newest").struct.field("observed_at"), order=pl.col("newest").struct.field("order"))
+        .sort("votes", "at", "order")
+    )
+    elected = votes.group_by(*pair, "inherited").agg(
+        label=pl.col("label").last(), at=pl.col("at").max(), labels=pl.len()
+    )
+    winners = (
+        elected.sort("at", ~pl.col("inherited"))  # of equally old ones the inherited one gives way
+        .group_by(pair)
+        .agg(
+            winner=pl.col("label").last(),
+            conflict=(pl.col("label").n_unique() > 1) | (pl.col("labels").max() > 1),
+        )
+    )
+    kept = (
+        repeated.join(winners, on=pair)
+        .filter(pl.col("label") == pl.col("winner"))
+        .sort(~pl.col("inherited"), "observed_at", "text", "source", "order")
+        .unique(pair, keep="first", maintain_order=True)
+        .select(rows.columns)
+    )
+    return pl.concat([single, kept]), repeated.height - kept.height, int(winners["conflict"].sum())
+
+
+def _settle_partition(spills: Sequence[Path], number: int, folder: Path) -> _PartitionCounts:
+    """Deduplicate one partition, write its rows to the three sides, and count."""
+    batches = []
+    for path in spills:
+        with pa.memory_map(str(path)) as source:
+            batches.append(pa.ipc.open_file(source).get_batch(number))
+    rows, duplicates, conflicts = resolve(pl.DataFrame(pa.Table.from_batches(batches)))
+    # order-free, and stable in the file: by key, which is as good as shuffled
+    rows = rows.sort("word0", "word1", "aspect_key", "text")
+    words = np.column_stack([rows[f"word{n}"].to_numpy() for n in range(4)])
+    examples = with_example_id(rows.with_columns(schema_version=pl.lit(SCHEMA_VERSION, pl.Int16)))
+    sides = np.digitize(points(words), [TRAIN_BELOW, VALIDATION_BELOW])
+    counts: dict[str, dict[str, int]] = {}
+    parts: dict[str, str] = {}
+    for n, side in enumerate(SIDES):
+        part = examples.filter(pl.Series(sides == n))
+        labels = dict(part.group_by("label").len().iter_rows())
+        counts[side] = {str(label): labels.get(label, 0) for label in range(3)}
+        if part.height:
+            file = folder / f"{side}-{number:05d}.parquet"
+            table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
+            pq.write_table(table, file, compression="zstd", compression_level=1)
+            parts[side] = str(file)
+    segments = {str(s): n for s, n in examples.drop_nulls("segment").group_by("segment").len().iter_rows()}
+    return _PartitionCounts(_sum_of_rows(examples), counts, segments, duplicates, conflicts, parts)
+
+
+def _sum_of_rows(examples: pl.DataFrame) -> tuple[int, int, int, int]:
+    """Sum of a digest a row over text, aspect, label, source and segment, modulo 2^64 in each of four words.
+
+    The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests.
+    """
+    fields = pl.concat_str(
+        "example_id", pl.col("label").cast(pl.String), pl.col("segment").fill_null("\0"), separator="\0"
+    )
+    words = sha256_column(examples.select(fields.alias("row"))["row"])
+    with np.errstate(over="ignore"):
+        a, b, c, d = (int(total) for total in words.sum(axis=0, dtype=np.uint64))
+    return a, b, c, d
+
+
+def _digest(total: Words | Sequence[int], rows: int) -> str:
+    text = ":".join([str(SCHEMA_VERSION), str(rows), *(str(int(word)) for word in total)])
+    return hashlib.sha256(text.encode()).hexdigest()
