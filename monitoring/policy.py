@@ -105,9 +105,10 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
         stale.append(Reason(kind="age", sentence=sentence, statistic=evidence.age_s, threshold=policy.max_age_s))
     reasons = tuple(sorted(stale, key=_cost) + sorted(watch, key=_cost))
     if not stale:
+        only_young = all(reason.kind == "reference_too_small" for reason in watch) and _unharmed(evidence, policy)
         return StalenessDecision(
-            verdict="WATCH" if watch else "FRESH",
-            reasons=reasons or (_fresh(evidence),),
+            verdict="FRESH" if only_young or not watch else "WATCH",
+            reasons=(_fresh(evidence), *reasons) if only_young or not watch else reasons,
             action="none",
             action_reason="Nothing shows that the model has lost.",
         )
@@ -115,9 +116,11 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
     return StalenessDecision(verdict="STALE", reasons=reasons, action=action, action_reason=why)
 
 
-def _harm(policy: StalenessPolicy) -> float:
-    """A loss that labels must rule out before they refute a strong drift."""
-    return max(2.0 * policy.tolerated_f1_loss, 0.05)
+def _unharmed(evidence: StalenessEvidence, policy: StalenessPolicy) -> bool:
+    """Whether labels rule out a loss of twice what is tolerated (at least five points)."""
+    measured = evidence.measured
+    harm = max(2.0 * policy.tolerated_f1_loss, 0.05)
+    return measured is not None and measured.now.rows >= policy.min_labels and measured.high < harm
 
 
 def _cost(reason: Reason) -> float:
@@ -129,7 +132,8 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
     if evidence.measured is not None:
         now = evidence.measured.now
         known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}"
-    return Reason(kind="fresh", sentence=f"{evidence.rows} predictions look like the reference{known}.")
+    seen = "look like the reference" if evidence.reference_rows else "are the first ones seen of this version"
+    return Reason(kind="fresh", sentence=f"{evidence.rows} predictions {seen}{known}.")
 
 
 def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason]]:
@@ -189,7 +193,7 @@ def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool)
         )
         return [], [reason]
     measured = evidence.measured
-    unharmed = measured is not None and measured.now.rows >= policy.min_labels and measured.high < _harm(policy)
+    unharmed = _unharmed(evidence, policy)
     loss = None if measured is None else max(measured.loss, 0.0)
     stale: list[Reason] = []
     watch: list[Reason] = []

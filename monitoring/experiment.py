@@ -1,0 +1,327 @@
+"""A/B statistics that may be looked at any time, guardrails, and the decision about a challenger. Pure.
+
+The outcome is whether an answer was right, on requests whose true label (feedback of a trusted source) is positive or
+negative. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp changes
+the mix over time, and its variance is taken over units, because a unit's answers hang together. Its interval is an
+asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with Robbins' normal mixture):
+it covers at all times at once, so peeking is allowed. The sample-ratio test is Lindon and Malek's (2022) e-value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import exp, inf, lgamma, log, log1p, sqrt
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Decision = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
+_DAY_S: Final = 86_400.0
+_SRM_CONCENTRATION: Final = 1_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """n labelled answers: which arm, in which plan revision, of which unit, and whether it was right (0 or 1)."""
+
+    challenger: npt.NDArray[np.bool_]
+    revision: npt.NDArray[np.int64]
+    unit: npt.NDArray[np.int64]
+    right: npt.NDArray[np.float64]
+
+    @property
+    def exposure(self) -> tuple[int, int]:
+        """Outcomes of champion and challenger."""
+        mine = int(self.challenger.sum())
+        return len(self.challenger) - mine, mine
+
+
+NO_OUTCOMES: Final = Outcomes(
+    challenger=np.zeros(0, dtype=bool),
+    revision=np.zeros(0, dtype=np.int64),
+    unit=np.zeros(0, dtype=np.int64),
+    right=np.zeros(0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Units that were first seen under one plan revision: where they went, and the challenger's share then, among
+    the two arms compared (0 to 1)."""
+
+    revision: int
+    share: float
+    champion_units: int
+    challenger_units: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmHealth:
+    """How one arm behaves, apart from being right. `p99_ms` is an upper bound from the latency histogram, `p99_low_ms`
+    what the p99 surely reaches at this number of requests; `top_class` the share of the class that it answers most."""
+
+    requests: int = 0
+    errors: int = 0
+    p99_ms: float | None = None
+    p99_low_ms: float | None = None
+    mean_confidence: float | None = None
+    top_class: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPolicy:
+    """What a team sets. Shares are 0 to 1.
+
+    `alpha` holds for false promotions and roll-backs together over the whole experiment and all `comparisons`
+    (challengers). `min_exposure` is the outcomes an arm needs before promotion, `min_exposure_to_stop` those before a
+    roll-back on labels. `worthwhile_gain`: stop once the gain is surely smaller. `effect_scale` is the size of
+    difference that the interval is tightest for.
+    """
+
+    alpha: float = 0.05
+    comparisons: int = 1
+    min_exposure: int = 400
+    min_exposure_to_stop: int = 100
+    min_units: int = 20
+    max_duration_s: float = 14 * _DAY_S
+    worthwhile_gain: float = 0.0
+    effect_scale: float = 0.03
+    srm_alpha: float = 0.001
+    max_error_increase: float = 0.01
+    max_p99_ratio: float = 2.0
+    max_p99_increase_ms: float = 50.0
+    max_confidence_drop: float = 0.20
+    collapsed_class: float = 0.98
+    min_guard_requests: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentEvidence:
+    """All that is known about one challenger against the champion so far."""
+
+    experiment: str
+    champion: str
+    challenger: str
+    outcomes: Outcomes = NO_OUTCOMES
+    allocation: Sequence[Allocation] = ()
+    champion_health: ArmHealth = field(default_factory=ArmHealth)
+    challenger_health: ArmHealth = field(default_factory=ArmHealth)
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Challenger minus champion in the share of right answers, with an interval that holds at all times at once."""
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+
+
+UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentDecision:
+    """What to do with the challenger, in one sentence, and the figures behind it.
+
+    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None.
+    """
+
+    decision: Decision
+    sentence: str
+    estimate: float
+    low: float
+    high: float
+    exposure_champion: int
+    exposure_challenger: int
+    srm_p_value: float
+    guard: str | None = None
+
+
+def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> ExperimentDecision:
+    """Say PROMOTE, ROLL_BACK, CONTINUE or STOP_FOR_FUTILITY. Pure, and valid however often it is asked."""
+    exposure = evidence.outcomes.exposure
+    gain = difference(evidence.outcomes, alpha=policy.alpha / policy.comparisons, effect_scale=policy.effect_scale)
+    srm = sample_ratio_p_value(evidence.allocation)
+
+    def decide(decision: Decision, sentence: str, guard: str | None = None) -> ExperimentDecision:
+        return ExperimentDecision(
+            decision=decision,
+            sentence=sentence,
+            estimate=gain.estimate,
+            low=gain.low,
+            high=gain.high,
+            exposure_champion=exposure[0],
+            exposure_challenger=exposure[1],
+            srm_p_value=srm,
+            guard=guard,
+        )
+
+    broken = _guardrail(evidence, policy, srm)
+    if broken is not None:
+        guard, why = broken
+        return decide("ROLL_BACK", f"Version {evidence.challenger} goes back: {why}", guard)
+    points = (
+        f"{100 * gain.estimate:+.1f} points of right answers on positive and negative "
+        f"(always-valid {100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; "
+        f"{exposure[0]} and {exposure[1]} outcomes)"
+    )
+    decision, why = _from_labels(evidence, policy, gain)
+    return decide(decision, f"{why}: {points}.", "labels" if decision == "ROLL_BACK" else None)
+
+
+def _from_labels(evidence: ExperimentEvidence, policy: ExperimentPolicy, gain: Difference) -> tuple[Decision, str]:
+    """What the labels say so far."""
+    least = min(evidence.outcomes.exposure)
+    enough_units = len(np.unique(evidence.outcomes.unit)) >= policy.min_units
+    if least >= policy.min_exposure_to_stop and enough_units and gain.high < 0.0:
+        return "ROLL_BACK", f"Version {evidence.challenger} is worse than {evidence.champion}"
+    if least >= policy.min_exposure and enough_units and gain.low > 0.0:
+        return "PROMOTE", f"Version {evidence.challenger} is better than {evidence.champion}"
+    if least >= policy.min_exposure and enough_units and gain.high < policy.worthwhile_gain:
+        wanted = f"{100 * policy.worthwhile_gain:.1f} points"
+        return "STOP_FOR_FUTILITY", f"Version {evidence.challenger} cannot gain {wanted} any more"
+    if evidence.elapsed_s >= policy.max_duration_s:
+        return "STOP_FOR_FUTILITY", (
+            f"No difference was shown within {policy.max_duration_s / 3600:.1f} h, the longest this experiment may run"
+        )
+    if least < policy.min_exposure:
+        return "CONTINUE", f"{policy.min_exposure - least} more outcomes are needed before a decision"
+    return "CONTINUE", "No difference is shown yet"
+
+
+def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float = 0.03) -> Difference:
+    """The stratified difference of right shares and its confidence sequence.
+
+    Args:
+        outcomes: labelled answers of both arms.
+        alpha: the interval misses the truth at any time at all with at most this probability (asymptotically).
+        effect_scale: standard deviation of the normal mixture; the interval is tightest for effects of this size.
+    """
+    both = _stratified(outcomes)
+    if both is None:
+        return UNKNOWN
+    estimate, variance = both
+    radius = mixture_radius(variance, alpha=alpha, effect_scale=effect_scale)
+    return Difference(
+        estimate=estimate,
+        low=max(-1.0, estimate - radius),
+        high=min(1.0, estimate + radius),
+        standard_error=sqrt(variance),
+    )
+
+
+def mixture_radius(variance: float, *, alpha: float, effect_scale: float) -> float:
+    """Half the width of Robbins' normal-mixture confidence sequence at this variance of the estimate."""
+    information = effect_scale**2 / variance
+    return sqrt(variance * (1.0 + 1.0 / information) * (log1p(information) - 2.0 * log(alpha)))
+
+
+def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
+    """Estimate and its variance over units; None where no plan revision has outcomes of both arms.
+
+    Strata are weighted by n1 n0 / (n1 + n0). The variance sums each unit's influence over all strata, and is never
+    below that of independent answers whose shares are pulled a little to the middle: an arm that was always right
+    so far is still uncertain.
+    """
+    if len(outcomes.right) == 0:
+        return None
+    _, stratum = np.unique(outcomes.revision, return_inverse=True)
+    k = int(stratum.max()) + 1
+    arm = outcomes.challenger.astype(np.int64)
+    cell = stratum * 2 + arm
+    counts = np.bincount(cell, minlength=2 * k).reshape(k, 2).astype(np.float64)
+    hits = np.bincount(cell, weights=outcomes.right, minlength=2 * k).reshape(k, 2)
+    usable = counts.min(axis=1) > 0
+    if not usable.any():
+        return None
+    weight = np.where(usable, counts.prod(axis=1) / np.maximum(counts.sum(axis=1), 1.0), 0.0)
+    weight /= weight.sum()
+    shares = hits / np.maximum(counts, 1.0)
+    estimate = float((weight * (shares[:, 1] - shares[:, 0])).sum())
+    scale = weight[stratum] / counts[stratum, arm]
+    influence = np.where(arm == 1, 1.0, -1.0) * scale * (outcomes.right - shares[stratum, arm])
+    _, unit = np.unique(outcomes.unit, return_inverse=True)
+    per_unit = np.bincount(unit, weights=influence)
+    clustered = float((per_unit**2).sum()) * len(per_unit) / max(len(per_unit) - 1, 1)
+    pulled = (hits.sum(axis=0) + 1.0) / (counts.sum(axis=0) + 2.0)
+    floor = (weight[:, None] ** 2 * pulled * (1.0 - pulled) / np.maximum(counts, 1.0))[usable].sum()
+    return estimate, max(clustered, float(floor))
+
+
+def sample_ratio_p_value(allocation: Sequence[Allocation]) -> float:
+    """Anytime-valid p-value that units were split as the plan says; 1 where nothing is known.
+
+    One over the e-value: a Beta mixture around the planned share, plan revisions multiplied.
+    """
+    log_e = sum(_log_e_value(part) for part in allocation)
+    return min(1.0, exp(-log_e)) if log_e > 0 else 1.0
+
+
+def _log_e_value(part: Allocation) -> float:
+    if not 0.0 < part.share < 1.0:
+        return 0.0
+    a, b = _SRM_CONCENTRATION * part.share, _SRM_CONCENTRATION * (1.0 - part.share)
+    hits, misses = part.challenger_units, part.champion_units
+    mixed = _log_beta(a + hits, b + misses) - _log_beta(a, b)
+    return mixed - hits * log(part.share) - misses * log(1.0 - part.share)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return lgamma(a) + lgamma(b) - lgamma(a + b)
+
+
+def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: float) -> tuple[str, str] | None:
+    """The first guardrail that is broken and why, None while all hold."""
+    if srm <= policy.srm_alpha:
+        sent = sum(part.challenger_units for part in evidence.allocation)
+        expected = sum(part.share * (part.challenger_units + part.champion_units) for part in evidence.allocation)
+        return "sample_ratio", (
+            f"{sent} units came to it where the plan gives {expected:.0f} (p = {srm:.1g}); figures of a split that is "
+            "off cannot be trusted."
+        )
+    old, new = evidence.champion_health, evidence.challenger_health
+    if min(old.requests, new.requests) < policy.min_guard_requests:
+        return None
+    checks = {
+        "errors": _more_errors(old, new, policy),
+        "p99": _slower(old, new, policy),
+        "confidence": _less_sure(old, new, policy),
+    }
+    return next(((guard, why) for guard, why in checks.items() if why is not None), None)
+
+
+def _more_errors(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> str | None:
+    if _error_increase(old, new, policy) <= policy.max_error_increase:
+        return None
+    return f"it fails on {new.errors} of {new.requests} requests, the champion on {old.errors} of {old.requests}."
+
+
+def _slower(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> str | None:
+    if old.p99_ms is None or new.p99_low_ms is None:
+        return None
+    limit = max(old.p99_ms * policy.max_p99_ratio, old.p99_ms + policy.max_p99_increase_ms)
+    if new.p99_low_ms <= limit:
+        return None
+    return f"its p99 latency is at least {new.p99_low_ms:.0f} ms, the champion's is {old.p99_ms:.0f} ms."
+
+
+def _less_sure(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> str | None:
+    if old.mean_confidence is not None and new.mean_confidence is not None:
+        drop = old.mean_confidence - new.mean_confidence
+        if drop > policy.max_confidence_drop:
+            return f"its mean confidence is {new.mean_confidence:.2f}, the champion's {old.mean_confidence:.2f}."
+    if old.top_class is not None and new.top_class is not None:  # noqa: SIM102 - two guards of one kind, side by side
+        if new.top_class >= policy.collapsed_class > old.top_class:
+            return f"it gives one class to {new.top_class:.0%} of the requests, the champion to {old.top_class:.0%}."
+    return None
+
+
+def _error_increase(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> float:
+    """Lower end of the always-valid interval of the increase in the share of failed requests."""
+    shares = [(health.errors + 1.0) / (health.requests + 2.0) for health in (old, new)]
+    variance = sum(s * (1.0 - s) / h.requests for s, h in zip(shares, (old, new), strict=True))
+    radius = mixture_radius(variance, alpha=policy.srm_alpha, effect_scale=0.02)
+    return new.errors / new.requests - old.errors / old.requests - radius
