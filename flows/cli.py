@@ -1,0 +1,334 @@
+"""The `evergreen` command line: translates words into calls, and errors into one sentence and an exit code."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from absa.errors import EvergreenError, PermanentError, UnavailableError
+from flows.settings import Settings, apply_environment
+from flows.wiring import Services, wire
+
+app = typer.Typer(
+    name="evergreen",
+    help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def say(line: str = "") -> None:
+    """One line for the user."""
+    typer.echo(line)
+
+
+@app.command(epilog="Example: evergreen doctor")
+def doctor() -> None:
+    """Check Python, packages, memory, disk and ports."""
+    from flows.doctor import examine
+
+    findings = examine(Settings.load())
+    for finding in findings:
+        say(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: evergreen up")
+def up() -> None:
+    """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
+    from flows.processes import bring_up
+
+    services = wire()
+    for part in bring_up(services.settings, services.environment):
+        say(f"{part.name:<12} {part.page or 'runs'}")
+    for sentence in services.project():
+        say(sentence)
+
+
+@app.command(epilog="Example: evergreen down")
+def down() -> None:
+    """Stop what `up` started. Data, models and the ledger stay."""
+    from flows.processes import take_down
+
+    settings = Settings.load()
+    stopped = take_down(settings)
+    say(f"stopped: {', '.join(stopped) or 'nothing ran'}; everything in {settings.root} stays")
+
+
+@app.command(epilog="Example: evergreen status")
+def status() -> None:
+    """Say what is champion since when, how traffic is split, the last verdicts, and where each page is."""
+    from flows.status import status_lines
+
+    for line in status_lines(wire()):
+        say(line)
+
+
+@app.command(epilog="Example: evergreen ingest feedback.csv")
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
+    max_bad_share: Annotated[float, typer.Option(help="Share of bad rows above which nothing is ingested.")] = 0.1,
+) -> None:
+    """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
+    from absa.data.snapshot import ingest as ingest_files
+    from absa.data.snapshot import latest_manifest
+
+    services = wire()
+    parent = latest_manifest(services.lake)
+    manifest = ingest_files(
+        services.lake,
+        [str(file) for file in files],
+        parent=parent.digest if parent else None,
+        max_bad_share=max_bad_share,
+    )
+    say(f"snapshot {manifest.digest[:12]}: {manifest.rows} rows")
+    for side in ("train", "validation", "test"):
+        negative, neutral, positive = manifest.label_counts(side)
+        say(f"  {side:<11} {negative} negative, {neutral} neutral, {positive} positive")
+    if manifest.quarantined:
+        said = ", ".join(f"{count} × {reason}" for reason, count in manifest.quarantined.items())
+        say(f"  quarantined {said}")
+
+
+@app.command(epilog="Example: evergreen train feedback.csv --budget 300")
+def train(
+    files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
+    reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
+) -> None:
+    """Train a version inside a budget here and now, judge and register it."""
+    services = _with_servers("prefect", "mlflow")
+    for file in files or []:
+        if not file.is_file():
+            raise PermanentError(f"{file} does not exist: name a CSV, JSONL or Parquet file")
+    from flows.continuous_training import continuous_training
+
+    outcome = continuous_training(
+        sources=[str(file.absolute()) for file in files or []],
+        budget_s=budget or services.settings.budget_s,
+        reason=reason,
+    )
+    say(f"version {outcome['version']}: {outcome['verdict']}, pos/neg F1 {outcome['pos_neg_f1']:.3f} on the test side")
+    for sentence in outcome["reasons"]:
+        say(f"  {sentence}")
+    say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used; the version is now: {outcome['action']}")
+
+
+@app.command(epilog="Example: evergreen retrain --reason new-labels")
+def retrain(
+    reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
+    budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
+) -> None:
+    """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
+    from flows.trigger import start_deployment
+
+    services = _with_servers("prefect")
+    parameters: dict[str, Any] = {"reason": reason, "budget_s": budget or services.settings.budget_s}
+    run_id = start_deployment("continuous-training/continuous-training", parameters)
+    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+
+
+@app.command(epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
+def promote(
+    version: Annotated[str | None, typer.Argument(help="Registry version; unset: the challenger.")] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person decided",
+) -> None:
+    """Take a challenger through shadow and A/B (the promote deployment), or make it champion at once with --now."""
+    from flows.decisions import promote_now
+    from flows.trigger import start_deployment
+
+    if now:
+        services = wire()
+        record = promote_now(services, version, reason=reason)
+        say(f"version {record.state.champion} is champion (ledger record {record.number})")
+        return
+    services = _with_servers("prefect")
+    head = services.head()
+    chosen = version or head.state.challenger
+    if chosen is None:
+        raise PermanentError("there is no challenger: train one, or name a version")
+    run_id = start_deployment("promote/promote", {"version": chosen})
+    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+
+
+@app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person rolled back",
+) -> None:
+    """Put the former champion back, or end the running experiment. Works with MLflow and Prefect down."""
+    from flows.decisions import roll_back
+
+    record = roll_back(wire(), reason=reason)
+    say(f"version {record.state.champion} is champion (ledger record {record.number}); routers follow within seconds")
+
+
+@app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
+def ledger(
+    at: Annotated[str | None, typer.Option(help="What was in force at this time (ISO 8601 with a zone).")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Look for edits, gaps and a cut tail.")] = False,
+) -> None:
+    """Print the ledger, what was in force at a time, or what is wrong with it."""
+    from absa.schema import iso, parse_iso
+
+    services = wire()
+    if verify:
+        problems = services.ledger.verify()
+        for problem in problems:
+            say(problem)
+        say("" if problems else "every record, hash and link holds")
+        raise typer.Exit(1 if problems else 0)
+    records = services.ledger.records()
+    if at is not None:
+        try:
+            found = services.ledger.at(parse_iso(at))
+        except ValueError:
+            raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
+        records = [found] if found else []
+        say("" if records else "nothing was in force then")
+    for record in records:
+        champion = record.state.champion or "-"
+        say(f"{record.number:>4}  {iso(record.at)}  {record.action:<9} champion {champion:<4} {record.reason}")
+
+
+@app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
+def predict(
+    text: Annotated[str, typer.Argument(help="What the customer wrote.")],
+    aspect: Annotated[str, typer.Argument(help="A phrase of the text.")],
+) -> None:
+    """Ask the router for the sentiment towards an aspect."""
+    from flows.router_client import RouterClient
+
+    answer = RouterClient(wire().router_url).predict(text, aspect)
+    scores = ", ".join(f"{score:.2f}" for score in answer["scores"])
+    by = f"version {answer['model_version']}, {answer['arm']}"
+    say(f"{answer['sentiment']} (negative, neutral, positive: {scores}) by {by}")
+
+
+@app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
+def simulate(
+    seconds: Annotated[float, typer.Option(help="How long.")] = 30.0,
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = 40.0,
+    drift: Annotated[str, typer.Option(help="none, new-area, vocabulary, class-shift, concept or noise.")] = "none",
+    strength: Annotated[float, typer.Option(help="Share of the traffic that drifts, 0 to 1.")] = 0.5,
+    seed: Annotated[int | None, typer.Option(help="Seed; unset: another stream each time.")] = None,
+) -> None:
+    """Send simulated customers' traffic, with delayed feedback, to the router."""
+    from flows.customers import TrafficReport, send_traffic
+    from flows.stream import bundled_customers
+
+    services = wire()
+    customers = bundled_customers(services, drift=drift, strength=strength, seed=seed)
+
+    def show(report: TrafficReport) -> None:
+        if sys.stdout.isatty():
+            typer.echo(
+                f"\r{report.answered} answered, {report.share_right:.0%} right, {report.feedback} told back", nl=False
+            )
+
+    report = send_traffic(
+        customers,
+        url=services.router_url,
+        feedback_key=services.home.secrets()["feedback_key"],
+        rate=rate,
+        duration_s=seconds,
+        on_tick=show,
+    )
+    say()
+    for (arm, version), share in sorted(report.accuracy().items()):
+        say(f"{arm} v{version}: {report.served[arm, version]} answered, {share:.1%} right")
+    if report.failed:
+        say("failed: " + ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common()))
+
+
+@app.command(epilog="Example: evergreen monitor --last 60")
+def monitor(
+    window: Annotated[str | None, typer.Option(help="Key <start>_<end> of a window.")] = None,
+    last: Annotated[float | None, typer.Option(help="Judge the last so many seconds instead.")] = None,
+    retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
+) -> None:
+    """Judge a window of live traffic now, write its report, and start a retraining if one is due."""
+    from datetime import timedelta
+
+    from absa.schema import Window, utc_now
+    from flows.monitor import monitor as monitor_flow
+
+    _with_servers("prefect", "mlflow")
+    if last is not None:
+        end = utc_now()
+        window = Window(start=end - timedelta(seconds=last), end=end).key
+    result = monitor_flow(window=window, retrain=retrain)
+    say(f"{result['verdict']}; action: {result['action']}")
+
+
+@app.command(epilog="Example: evergreen demo --scale tiny --no-keep")
+def demo(
+    scale: Annotated[str, typer.Option(help="full or tiny.")] = "full",
+    data: Annotated[Path | None, typer.Option(help="Own CSV with text, aspect, label and perhaps segment.")] = None,
+    drift: Annotated[str | None, typer.Option(help="A CSV that the traffic drifts to, or none.")] = None,
+    keep: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = True,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the last demo of this home folder first.")] = False,
+) -> None:
+    """Run the whole loop in seven chapters."""
+    from flows.demo import DemoOptions, run_demo
+
+    raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
+
+
+def _with_servers(*names: str) -> Services:
+    """Services, once the named servers answer.
+
+    Raises:
+        UnavailableError: one does not.
+    """
+    from flows.processes import answers, parts
+
+    services = wire()
+    known = parts(services.settings, services.environment)
+    urls = {
+        "mlflow": services.environment["MLFLOW_TRACKING_URI"].rstrip("/") + "/health",
+        "prefect": services.environment["PREFECT_API_URL"].rstrip("/") + "/health",
+    }
+    for name in names:
+        url = urls.get(name) or str(known[name].ready_url)
+        if not answers(url):
+            raise UnavailableError(f"{name} does not answer at {url}: run `evergreen up`")
+    return services
+
+
+def run(command: Callable[[], None]) -> int:
+    """Run a command; an error that is meant for the user becomes one sentence."""
+    try:
+        command()
+    except EvergreenError as error:
+        typer.echo(f"evergreen: {error}", err=True)
+        return 1
+    except OSError as error:
+        typer.echo(f"evergreen: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        return 1
+    except KeyboardInterrupt:
+        typer.echo("evergreen: stopped", err=True)
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `evergreen` command."""
+
+    def command() -> None:
+        if not {"--help", "doctor"} & set(sys.argv):
+            apply_environment(Settings.load())
+        app()
+
+    sys.exit(run(command))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,395 @@
+"""Flow continuous-training: snapshot → train inside the budget → judge → register → challenger or first champion."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from absa.adapters.ledger import LedgerRecord, State
+from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
+from absa.lifecycle import challenged, crowned
+from absa.schema import SIDES
+from flows.tracking import TrackedRun, tracked_run
+from flows.training_process import JobResult, run_job
+from flows.trigger import start_deployment
+from flows.wiring import Services, wire
+
+if TYPE_CHECKING:
+    from absa.data.snapshot import Manifest
+
+    from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
+    from absa.evaluation.metrics import Metrics
+    from absa.inference.package import ModelPackage
+
+_PACKAGING_RESERVE_S: Final = 12.0  # what export, judging and registration take on two busy cores, measured
+_LEAST_TRAINING_S: Final = 8.0
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a training ended. `version` is None only where nothing was registered."""
+
+    version: str | None
+    verdict: str
+    reasons: tuple[str, ...]
+    snapshot: str
+    pos_neg_f1: float
+    champion_pos_neg_f1: float | None
+    budget_s: float
+    used_s: float
+    action: str  # crowned, challenged or kept
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a flow run's result shows them."""
+        return vars(self) | {"reasons": list(self.reasons)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """A trained and judged package, not yet registered."""
+
+    package: "ModelPackage"
+    evidence: "GateEvidence"
+    decision: "GateDecision"
+    job: JobResult
+    pictures: Path
+
+    @property
+    def metrics(self) -> "Metrics":
+        """The candidate's figures on the whole test side."""
+        return self.evidence.overall.candidate
+
+    @property
+    def latency_ms_p50(self) -> float:
+        """Median latency of one row on this machine, in milliseconds."""
+        footprint = self.evidence.footprint
+        return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
+
+
+def run_continuous_training(
+    services: Services,
+    *,
+    budget_s: float,
+    sources: list[str],
+    window: str | None,
+    reason: str,
+    on_event: Progress = lambda _: None,
+) -> Outcome:
+    """Make one version inside a budget that starts now.
+
+    Raises:
+        DeadlineMissedError: the budget is too short; nothing was registered.
+        InvalidDataError: a source cannot be read.
+        UnavailableError: MLflow or the lake does not answer.
+    """
+    started = time.time()
+    ends_at = started + budget_s
+    head = services.ledger.head()
+    tags = {"reason": reason, **({"window": window} if window else {})}
+    with tracked_run(f"{reason}-{datetime.now(UTC):%H%M%S}", tracking_uri=_tracking(services), tags=tags) as run:
+        manifest = take_snapshot(services, sources, head)
+        on_event({"event": "phase", "name": "snapshot", "digest": manifest.digest, "rows": manifest.rows})
+        describe_snapshot(services, run, manifest)
+        job = train(services, run, manifest, ends_at=ends_at, on_event=on_event)
+        candidate = judge_candidate(services, run, manifest, job, head)
+        on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
+        if time.time() > ends_at:
+            raise DeadlineMissedError(
+                f"the budget of {budget_s:.0f} s ended before registration; nothing was registered"
+            )
+        version = register(services, run, manifest, candidate, budget_s)
+        action = put_in_force(services, version, candidate, actor=reason)
+        used_s = time.time() - started
+        run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s})
+    return Outcome(
+        version=version,
+        verdict=candidate.decision.verdict,
+        reasons=tuple(candidate.decision.reasons),
+        snapshot=manifest.digest,
+        pos_neg_f1=candidate.metrics.pos_neg_f1,
+        champion_pos_neg_f1=(None if candidate.evidence.baseline else candidate.evidence.overall.champion.pos_neg_f1),
+        budget_s=budget_s,
+        used_s=used_s,
+        action=action,
+    )
+
+
+def _tracking(services: Services) -> str:
+    return services.environment["MLFLOW_TRACKING_URI"]
+
+
+@task(name="snapshot", cache_policy=NO_CACHE)
+def take_snapshot(services: Services, sources: list[str], head: LedgerRecord | None) -> "Manifest":
+    """Everything that may train: the named files, the champion's snapshot, trusted feedback since."""
+    from absa.data.feedback import labelled_examples
+    from absa.data.snapshot import build_snapshot, ingest, load_manifest, read_sources
+
+    parent = _champion_snapshot(services, head)
+    if parent is None:
+        if not sources:
+            raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
+        return ingest(services.lake, sources)
+    since = load_manifest(services.lake, parent).created_at
+    frames = read_sources(sources) if sources else []
+    labelled = labelled_examples(services.lake, since, datetime.now(UTC), services.settings.trusted_sources)
+    return build_snapshot(services.lake, [*frames, labelled], parent=parent)
+
+
+def _champion_snapshot(services: Services, head: LedgerRecord | None) -> str | None:
+    if head is None or head.state.champion is None:
+        return None
+    return services.reader.version(head.state.champion).tags.get("snapshot")
+
+
+def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
+    """Name the snapshot's sides as the run's datasets."""
+    from absa.data.snapshot import load_side
+
+    run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
+    for side in SIDES:
+        frame = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
+        run.dataset(frame, digest=manifest.digest, side=side, source=services.lake.url(f"snapshots/{manifest.digest}"))
+
+
+@task(name="train", cache_policy=NO_CACHE)
+def train(
+    services: Services, run: TrackedRun, manifest: "Manifest", *, ends_at: float, on_event: Progress
+) -> JobResult:
+    """Train and package in a child process that ends before the deadline."""
+    from absa.data.snapshot import load_side
+
+    settings = services.settings
+    folder = services.home.folder("jobs", run.run_id)
+    for side in ("train", "validation"):
+        rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label", "segment")
+        rows.write_ndjson(folder / f"{side}.jsonl")
+    chosen = {"base_model": settings.base_model, "layers": settings.layers, "max_epochs": settings.max_epochs}
+    job = {"settings": chosen, "ends_at": ends_at, "reserve_s": _PACKAGING_RESERVE_S, "snapshot": manifest.digest}
+    if ends_at - time.time() < _PACKAGING_RESERVE_S + _LEAST_TRAINING_S:
+        raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
+    (folder / "job.json").write_text(json.dumps(job, indent=1))
+    run.params({**chosen, "budget_ends_at": datetime.fromtimestamp(ends_at, UTC).isoformat()})
+
+    def relay(event: Mapping[str, Any]) -> None:
+        run.event(event)
+        on_event(event)
+
+    result = run_job(folder, ends_at=ends_at, environment=services.environment, on_event=relay)
+    run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
+    return result
+
+
+@task(name="judge", cache_policy=NO_CACHE)
+def judge_candidate(
+    services: Services, run: TrackedRun, manifest: "Manifest", job: JobResult, head: LedgerRecord | None
+) -> _Candidate:
+    """Score candidate and champion on the candidate's test side and let the gate decide."""
+    from absa.data.snapshot import load_manifest, load_side
+    from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
+    from absa.evaluation.report import write_report
+
+    from absa.evaluation.assess import assess_engines
+    from absa.evaluation.gate import GatePolicy, Parity, judge
+    from absa.inference.engine import Engine
+    from absa.inference.package import load_package
+
+    package = load_package(job.package)
+    test = load_side(services.lake, manifest.digest, "test")
+    champion, recent = None, [True] * test.height
+    if head is not None and head.state.champion is not None:
+        version = head.state.champion
+        champion = Engine.load(services.package(version, head.versions[version]))
+        parent = _champion_snapshot(services, head)
+        since = load_manifest(services.lake, parent).created_at if parent else None
+        recent = [since is None or at > since for at in test["observed_at"]]
+    measured = job.done["parity"]
+    evidence = assess_engines(
+        candidate=Engine.load(package),
+        champion=champion,
+        examples=test,
+        recent=recent,
+        parity=Parity(
+            rows=measured["rows"],
+            label_agreement=measured["labels_equal"],
+            f1_loss=measured["pos_neg_f1_fp32"] - measured["pos_neg_f1_int8"],
+        ),
+        data=data_checks(manifest),
+        behaviour_cases=services.settings.behaviour_cases,
+    )
+    decision = judge(evidence, GatePolicy(min_recent_rows=services.settings.min_recent_rows))
+    write_report(job.package, evidence, decision)
+    pictures = job.folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    save_confusion_matrix(evidence.overall.candidate, pictures / "confusion_matrix.png")
+    save_learning_curve(run.history, pictures / "learning_curve.png")
+    return _Candidate(package=package, evidence=evidence, decision=decision, job=job, pictures=pictures)
+
+
+def data_checks(manifest: "Manifest") -> "DataChecks":
+    """What the gate asks about the data."""
+    from absa.evaluation.gate import DataChecks
+
+    labels = manifest.label_counts("train")
+    rows = sum(labels)
+    quarantined = sum(manifest.quarantined.values())
+    return DataChecks(
+        train_rows=rows,
+        quarantined_share=quarantined / max(1, quarantined + manifest.rows),
+        label_shares=tuple(count / max(1, rows) for count in labels),
+    )
+
+
+@task(name="register", cache_policy=NO_CACHE)
+def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: _Candidate, budget_s: float) -> str:
+    """Log the package as an MLflow model and register it; a rejected one too, with its report."""
+    from absa.packaging.mlflow_model import log_package
+
+    metrics = candidate.metrics
+    run.files(candidate.pictures, into="pictures")
+    run.metrics(
+        {
+            "test_pos_neg_f1": metrics.pos_neg_f1,
+            "test_accuracy": metrics.accuracy,
+            "test_macro_f1": metrics.macro_f1,
+            "test_ece": metrics.ece,
+            "test_flip_rate": metrics.flip_rate,
+        }
+    )
+    run.tags({"gate": candidate.decision.verdict})
+    logged = log_package(candidate.job.package, registered_model_name=services.registry.model)
+    services.registry.set_tags(
+        logged.version,
+        {
+            "snapshot": manifest.digest,
+            "digest": candidate.package.digest,
+            "budget_s": f"{budget_s:g}",
+            "gate": candidate.decision.verdict,
+            "pos_neg_f1": f"{metrics.pos_neg_f1:.4f}",
+            "test_confusion": json.dumps(metrics.confusion),
+            "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
+            "size_mb": f"{candidate.package.size_mb:.1f}",
+            "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
+        },
+    )
+    shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
+    return logged.version
+
+
+@task(name="put-in-force", cache_policy=NO_CACHE)
+def put_in_force(services: Services, version: str, candidate: _Candidate, *, actor: str) -> str:
+    """Write the ledger: a first version that beats the baseline is champion, a better one challenger."""
+    decision = candidate.decision
+    evidence = decision.to_json()
+    head = services.ledger.head()
+    state = head.state if head else None
+    record = services.ledger.append(
+        expected=head.number if head else 0,
+        actor=actor,
+        action="register",
+        reason=f"version {version}: the gate says {decision.verdict}",
+        state=state or State(),
+        versions={version: candidate.package.digest},
+        evidence=evidence,
+    )
+    if decision.verdict != "PROMOTE":
+        services.project(record)
+        return "kept"
+    first = record.state.champion is None
+    if not first and record.state.plan is not None and record.state.plan.mode != "single":
+        services.project(record)
+        return "kept"  # another experiment runs; a person can challenge with this version after it
+    record = services.ledger.append(
+        expected=record.number,
+        actor=actor,
+        action="promote" if first else "challenge",
+        reason=(decision.reasons[0] if decision.reasons else "the gate says PROMOTE"),
+        state=crowned(version) if first else challenged(record.state, version),
+        evidence=evidence,
+    )
+    services.project(record)
+    return "crowned" if first else "challenged"
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters
+    return f"train-{parameters.get('reason', 'manual')}-{datetime.now(UTC):%m%d-%H%M%S}"
+
+
+@flow(name="continuous-training", flow_run_name=_run_name)
+def continuous_training(
+    window: Annotated[str | None, Field(description="Key of the window whose verdict asked for this run.")] = None,
+    budget_s: Annotated[float | None, Field(description="Budget of the whole run, in seconds.")] = None,
+    sources: Annotated[list[str] | None, Field(description="Files to ingest beside the feedback in the lake.")] = None,
+    reason: Annotated[str, Field(description="Who asks: schedule, drift, labels, or a person's name.")] = "manual",
+    start_promotion: Annotated[bool, Field(description="Start the promote deployment for a new challenger.")] = True,
+) -> dict[str, Any]:
+    """Train on the newest snapshot inside a budget, judge against the champion, register."""
+    from monitoring.verdicts import VerdictStore
+
+    services = wire()
+    budget = budget_s or services.settings.budget_s
+    progress = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
+    started = time.time()
+    ticked = started
+
+    def on_event(_: Mapping[str, Any]) -> None:
+        nonlocal ticked
+        if time.time() - ticked > 2.0:
+            ticked = time.time()
+            update_progress_artifact(progress, min(99.0, 100.0 * (ticked - started) / budget))
+
+    attempt = _attempt(services, window)
+    try:
+        outcome = run_continuous_training(
+            services, budget_s=budget, sources=sources or [], window=window, reason=reason, on_event=on_event
+        )
+    except EvergreenError as error:
+        if attempt is not None:
+            VerdictStore(services.lake).end_attempt(attempt[0], attempt[1], "failed", detail=str(error))
+        raise
+    update_progress_artifact(progress, 100.0)
+    if attempt is not None:
+        VerdictStore(services.lake).end_attempt(
+            attempt[0], attempt[1], "completed", flow_run_id=str(flow_run.id), detail=f"version {outcome.version}"
+        )
+    create_markdown_artifact(_summary(outcome), key="training-result", description="How the last training ended")
+    if outcome.action == "challenged" and start_promotion:
+        start_deployment("promote/promote", {"version": outcome.version}, key=f"promote-{outcome.version}")
+    return outcome.to_json()
+
+
+def _attempt(services: Services, window: str | None) -> tuple[Any, int] | None:
+    """The window and number of the attempt that this run is, if a verdict asked for it."""
+    from absa.schema import Window
+    from monitoring.verdicts import VerdictStore
+
+    if window is None:
+        return None
+    found = VerdictStore(services.lake).latest(Window.parse(window))
+    if found is None or not found.attempts:
+        return None
+    if any(attempt.state == "completed" for attempt in found.attempts):
+        raise ConflictError(f"window {window} has led to a completed retraining already")
+    return found.window, found.attempts[-1].number
+
+
+def _summary(outcome: Outcome) -> str:
+    champion = f"{outcome.champion_pos_neg_f1:.3f}" if outcome.champion_pos_neg_f1 is not None else "none yet"
+    reasons = "\n".join(f"- {reason}" for reason in outcome.reasons)
+    return (
+        f"## Version {outcome.version}: {outcome.verdict}\n\n"
+        f"| pos/neg F1 | champion on the same rows | budget used |\n|---|---|---|\n"
+        f"| {outcome.pos_neg_f1:.3f} | {champion} | {outcome.used_s:.0f} of {outcome.budget_s:.0f} s |\n\n{reasons}\n"
+    )

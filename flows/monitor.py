@@ -1,0 +1,166 @@
+"""Flow monitor: judge a window of live traffic, report it, and start the retraining that a verdict asks for."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from absa.adapters.ledger import LedgerRecord
+from absa.errors import ConflictError, PermanentError, UnavailableError
+from absa.schema import Window
+from flows.trigger import emit, start_deployment
+from flows.wiring import Services, wire
+
+if TYPE_CHECKING:
+    from monitoring.monitor import WatchedVersion
+    from monitoring.verdicts import Verdict
+
+RETRAINING = "continuous-training/continuous-training"
+
+
+def last_window(now: datetime, window_s: float) -> Window:
+    """The last whole window before a time, on a grid that every caller shares."""
+    end_s = now.timestamp() // window_s * window_s
+    end = datetime.fromtimestamp(end_s, UTC)
+    return Window(start=end - timedelta(seconds=window_s), end=end)
+
+
+def _since(services: Services, version: str) -> datetime:
+    """When a version became champion the last time."""
+    since = None
+    for record in services.ledger.records():
+        since = since or record.at if record.state.champion == version else None
+    if since is None:
+        raise PermanentError(f"version {version} was never champion")
+    return since
+
+
+def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
+    """The champion as the monitor needs it."""
+    from absa.data.snapshot import load_manifest
+
+    from monitoring.monitor import WatchedVersion
+    from monitoring.performance import FrozenTest
+
+    version = head.state.champion
+    if version is None:
+        raise PermanentError("there is no champion to watch: run `evergreen train` first")
+    try:
+        tags = services.reader.version(version).tags
+    except UnavailableError:
+        tags = {}  # MLflow is away: traffic can still be judged against its reference
+    confusion = tags.get("test_confusion")
+    snapshot = tags.get("snapshot")
+    return WatchedVersion(
+        version=version,
+        frozen_test=FrozenTest(confusion=tuple(tuple(row) for row in json.loads(confusion))) if confusion else None,
+        snapshot_at=load_manifest(services.lake, snapshot).created_at if snapshot else None,
+        champion_since=_since(services, version),
+    )
+
+
+@task(name="judge-window", cache_policy=NO_CACHE)
+def judge_window(services: Services, window: Window) -> "Verdict":
+    """Compare the window with the reference, measure, judge, report, record."""
+    from monitoring.monitor import WatchSettings, watch
+    from monitoring.policy import StalenessPolicy
+    from monitoring.reports import EvidentlyReporter
+    from monitoring.verdicts import VerdictStore
+
+    settings = services.settings
+    history = VerdictStore(services.lake).history(limit=50)
+    attempts = [attempt for verdict in history for attempt in verdict.attempts]
+    now = datetime.now(UTC)
+    latest = max((attempt.at for attempt in attempts), default=None)
+    policy = StalenessPolicy(
+        false_alarm_rate=settings.false_alarm_rate,
+        min_rows=settings.min_window_rows,
+        min_reference_rows=settings.min_window_rows,
+        min_new_labels=settings.min_labels,
+        cooldown_s=settings.cooldown_s,
+    )
+    return watch(
+        services.lake,
+        window,
+        champion=watched_champion(services, services.head()),
+        settings=WatchSettings(
+            policy=policy,
+            reference_rows=settings.reference_rows,
+            measuring_sources=settings.trusted_sources,
+            training_sources=settings.trusted_sources,
+        ),
+        reporter=EvidentlyReporter(services.environment.get("EVIDENTLY_URL") or services.home.folder("evidently")),
+        since_retraining_s=(now - latest).total_seconds() if latest else None,
+        retraining_runs=any(attempt.state == "started" for attempt in attempts),
+        now=now,
+    )
+
+
+@task(name="start-retraining", cache_policy=NO_CACHE)
+def start_retraining(services: Services, verdict: "Verdict") -> str | None:
+    """Record the attempt, then start it: a lost race or a dead Prefect starts nothing twice.
+
+    Returns:
+        The flow run's id, or None where no retraining is due any more.
+    """
+    from monitoring.verdicts import VerdictStore
+
+    store = VerdictStore(services.lake)
+    if not verdict.retraining_is_due:
+        return None
+    try:
+        begun = store.begin_attempt(verdict)
+    except ConflictError:
+        return None
+    attempt = begun.attempts[-1]
+    try:
+        run_id = start_deployment(
+            RETRAINING,
+            {"window": verdict.window.key, "reason": "drift", "budget_s": services.settings.budget_s},
+            key=attempt.key,
+            tags=[f"window:{verdict.window.key}"],
+        )
+    except UnavailableError as error:
+        store.end_attempt(verdict.window, attempt.number, "failed", detail=str(error))
+        raise
+    store.end_attempt(verdict.window, attempt.number, "started", flow_run_id=run_id)
+    return run_id
+
+
+def _run_name() -> str:
+    return f"window-{flow_run.parameters.get('window') or 'last'}"
+
+
+@flow(name="monitor", flow_run_name=_run_name)
+def monitor(
+    window: Annotated[str | None, Field(description="Key <start>_<end>; unset: the last whole window.")] = None,
+    retrain: Annotated[bool, Field(description="Whether a verdict may start a retraining.")] = True,
+) -> dict[str, Any]:
+    """Judge one window of live traffic."""
+    services = wire()
+    by_hand = services.project()
+    chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
+    verdict = judge_window(services, chosen)
+    create_table_artifact(
+        [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
+        key="verdict-reasons",
+        description=f"{verdict.verdict} for {chosen.key}",
+    )
+    create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
+    emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
+    started = start_retraining(services, verdict) if retrain else None
+    return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
+
+
+def _summary(verdict: "Verdict", by_hand: list[str]) -> str:
+    lines = [f"## {verdict.verdict}: {verdict.action_reason}", ""]
+    lines += [f"- {reason.sentence}" for reason in verdict.reasons]
+    lines += [f"- {sentence}" for sentence in by_hand]
+    if verdict.report_uri:
+        lines += ["", f"[Evidently report]({verdict.report_uri})"]
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""A small client of the router: one prediction, and whether it follows a version."""
+
+from typing import Any
+
+import httpx
+
+from absa.errors import PermanentError, UnavailableError
+
+
+class RouterClient:
+    """Talks to one router.
+
+    Args:
+        url: its address.
+        timeout_s: bound of each request.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        self._url = url
+        self._client = httpx.Client(base_url=url, timeout=timeout_s)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = self._client.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"the router at {self._url} does not answer ({type(error).__name__}): run `evergreen up`"
+            ) from None
+        if response.status_code >= 400:
+            try:
+                detail = response.json().get("detail") or response.reason_phrase
+            except ValueError:
+                detail = response.reason_phrase
+            kind = UnavailableError if response.status_code in {429, 503} else PermanentError
+            raise kind(f"the router answered {response.status_code}: {detail}")
+        return response.json()
+
+    def predict(self, text: str, aspect: str, *, unit_id: str | None = None) -> dict[str, Any]:
+        """The sentiment towards an aspect.
+
+        Raises:
+            PermanentError: the request is not valid.
+            UnavailableError: the router is away, busy or not ready.
+        """
+        body = {"text": text, "aspect": aspect, **({"unit_id": unit_id} if unit_id else {})}
+        answer: dict[str, Any] = self._call("POST", "/v1/predict", json=body)
+        return answer
+
+    def is_ready(self) -> bool:
+        """Whether the router serves a model."""
+        try:
+            return self._client.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def revision(self) -> int:
+        """The ledger record that the router follows.
+
+        Raises:
+            UnavailableError: the router is away.
+        """
+        return int(self._call("GET", "/v1/traffic")["revision"])

@@ -1,0 +1,57 @@
+"""What is in force, in one screen: champion, traffic, verdicts, and where each page is."""
+
+from collections.abc import Iterator
+
+from absa.adapters.ledger import LedgerRecord
+from absa.schema import utc_now
+from flows.processes import Supervisor, parts
+from flows.wiring import Services
+
+
+def champion_since(records: list[LedgerRecord]) -> LedgerRecord | None:
+    """The record that made the present champion champion."""
+    since: LedgerRecord | None = None
+    for record in records:
+        if since is None or record.state.champion != since.state.champion:
+            since = record if record.state.champion else None
+    return since
+
+
+def status_lines(services: Services) -> Iterator[str]:
+    """The screen, line by line. Reads the ledger and the verdicts; needs no server."""
+    from monitoring.verdicts import VerdictStore
+
+    records = services.ledger.records()
+    head = records[-1] if records else None
+    since = champion_since(records)
+    if head is None or since is None:
+        yield "champion    none yet: `evergreen train FILE` makes the first version"
+    else:
+        age_s = (utc_now() - since.at).total_seconds()
+        yield f"champion    version {head.state.champion} since {since.at:%Y-%m-%d %H:%M:%S} UTC ({_ago(age_s)})"
+        yield f"            because: {since.reason}"
+    if head is not None and head.state.plan is not None:
+        arms = ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in head.state.plan.arms)
+        yield f"traffic     {head.state.plan.mode}: {arms} (ledger record {head.number})"
+    if head is not None and head.state.challenger is not None:
+        yield f"challenger  version {head.state.challenger}"
+    problems = services.ledger.verify()
+    yield f"ledger      {len(records)} records, {'verified' if not problems else '; '.join(problems)}"
+    verdicts = VerdictStore(services.lake).history(limit=5)
+    for position, verdict in enumerate(verdicts):
+        reason = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason
+        name = "verdicts    " if position == 0 else " " * 12
+        yield f"{name}{verdict.window.start:%H:%M:%S}-{verdict.window.end:%H:%M:%S} {verdict.verdict:<6}{reason}"
+    if not verdicts:
+        yield "verdicts    none yet"
+    supervisor = Supervisor(services.settings)
+    for part in parts(services.settings, services.environment).values():
+        running = "up  " if supervisor.running(part.name) else "down"
+        yield f"{part.name:<12}{running} {part.page or ''}".rstrip()
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} seconds ago"
