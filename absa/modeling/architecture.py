@@ -14,7 +14,9 @@ from torch.nn import functional as F  # noqa: N812 - the name that everyone know
 
 from absa.labels import N_LABELS
 
+VIEWS: Final = 4  # of the last layer, side by side in the head
 CLASSIFIER_PREFIX: Final = "classifier."
+_MARK: Final = "mark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Architecture:
     positions: int = 512
     token_types: int = 2
     layer_norm_eps: float = 1e-12
+    separator: int = 102  # id of [SEP]
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.hidden % self.heads:
@@ -102,8 +105,9 @@ class Layer(nn.Module):
 class PairClassifier(nn.Module):
     """Sentiment of a text towards an aspect, from the pair `[CLS] text [SEP] aspect [SEP]`.
 
-    The head reads three views of the last layer side by side: the first token, the mean over all tokens, and the mean
-    over the aspect's own tokens (token type 1), which is where the question is asked.
+    The aspect's words are found again in the text, and the model is told where: their embeddings there get a learned
+    mark. The head reads four views of the last layer side by side: the first token, and the means over all tokens, over
+    the aspect where it is asked about (token type 1), and over the aspect where it stands in the text.
     """
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.1) -> None:
@@ -116,7 +120,8 @@ class PairClassifier(nn.Module):
         self.types = nn.Embedding(architecture.token_types, width)
         self.embedding_norm = nn.LayerNorm(width, eps=architecture.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(architecture, dropout) for _ in range(architecture.layers))
-        self.classifier = nn.Linear(3 * width, N_LABELS)
+        self.mark = nn.Parameter(torch.zeros(width))
+        self.classifier = nn.Linear(VIEWS * width, N_LABELS)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
@@ -128,21 +133,30 @@ class PairClassifier(nn.Module):
             token_types: 0 for the text, 1 for the aspect (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
         """
+        mentions = self.find_aspect(input_ids, token_types)
         x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
+        x = x + mentions[..., None] * self.mark
         x = F.dropout(self.embedding_norm(x), self.dropout, self.training)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = layer(x, hidden_mask)
-        return self.classify(x, token_types, mask)
+        return self.classify(x, token_types, mentions, mask)
 
-    def classify(self, x: Tensor, token_types: Tensor, mask: Tensor | None) -> Tensor:
+    def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
+        """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (B, T)."""
+        asked = (token_types == 1) & (input_ids != self.architecture.separator)
+        same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
+        return (same.any(dim=2) & (token_types == 0)).float()
+
+    def classify(self, x: Tensor, token_types: Tensor, mentions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits (B, 3) from the last layer (B, T, H)."""
         x = x.float()
         present = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
-        of_aspect = token_types.to(x.dtype) * present
-        whole = (x * present[..., None]).sum(1) / present.sum(1, keepdim=True)
-        aspect = (x * of_aspect[..., None]).sum(1) / of_aspect.sum(1, keepdim=True).clamp(min=1.0)
-        seen = torch.cat([x[:, 0], whole, aspect], dim=1)  # (B, 3 H)
+        views = [x[:, 0]]
+        for which in (present, token_types.to(x.dtype) * present, mentions):
+            total = torch.bmm(which[:, None, :], x)[:, 0]
+            views.append(total / which.sum(1, keepdim=True).clamp(min=1.0))
+        seen = torch.cat(views, dim=1)  # (B, 4 H)
         logits: Tensor = self.classifier(F.dropout(seen, self.dropout, self.training))
         return logits
 
@@ -160,6 +174,7 @@ def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
                 weights[f"encoder.layer.{index}.attention.self.{name}.{kind}"] = part.clone()
     for kind in ("weight", "bias"):
         weights[CLASSIFIER_PREFIX + kind] = state[f"classifier.{kind}"].clone()
+    weights[_MARK] = state[_MARK].clone()
     return weights
 
 
@@ -188,8 +203,9 @@ def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor]) 
     except KeyError as error:
         raise ValueError(f"the base model has no weight {error}") from error
     head = weights.get(CLASSIFIER_PREFIX + "weight")
-    has_head = head is not None and head.shape == model.classifier.weight.shape
+    has_head = head is not None and _MARK in weights and head.shape == model.classifier.weight.shape
     if has_head:
+        state[_MARK] = weights[_MARK]
         state |= {f"classifier.{kind}": weights[CLASSIFIER_PREFIX + kind] for kind in ("weight", "bias")}
     try:
         _, unexpected = model.load_state_dict(state, strict=False)

@@ -90,11 +90,12 @@ def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onn
     from onnx import TensorProto, helper
 
     graph = GraphWriter()
-    x = _embed(graph, architecture, weights, linear)
+    mentions = _find_aspect(graph, architecture)
+    x = _embed(graph, architecture, weights, linear, mentions)
     mask = graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
     for index in range(architecture.layers):
         x = _layer(graph, architecture, weights, linear, index, x, mask)
-    _head(graph, weights, x)
+    _head(graph, weights, x, mentions)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -110,7 +111,26 @@ def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onn
     return model
 
 
-def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear) -> str:
+def _find_aspect(graph: GraphWriter, architecture: Architecture) -> str:
+    """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (rows, tokens)."""
+    from onnx import TensorProto
+
+    separator = graph.constant("separator", np.array(architecture.separator))
+    in_aspect = graph.node("Cast", ["token_type_ids"], "in_aspect", to=TensorProto.BOOL)
+    ends = graph.node("Equal", ["input_ids", separator], "ends")
+    asked = graph.node("And", [in_aspect, graph.node("Not", [ends], "words_only")], "asked")
+    last, middle = graph.constant("last_axis", np.array([2])), graph.constant("middle_axis", np.array([1]))
+    left = graph.node("Unsqueeze", ["input_ids", last], "ids.left")  # (rows, tokens, 1)
+    right = graph.node("Unsqueeze", ["input_ids", middle], "ids.right")  # (rows, 1, tokens)
+    same = graph.node("Equal", [left, right], "same")
+    same = graph.node("And", [same, graph.node("Unsqueeze", [asked, middle], "asked.wide")], "same.asked")
+    same = graph.node("Cast", [same], "same.float", to=TensorProto.FLOAT)
+    found = graph.node("ReduceMax", [same], "found", axes=[2], keepdims=0)
+    in_text = graph.node("Cast", [graph.node("Not", [in_aspect], "in_text")], "in_text.float", to=TensorProto.FLOAT)
+    return graph.node("Mul", [found, in_text], "mentions")
+
+
+def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear, mentions: str) -> str:
     words = linear.look_up(graph, "words", "input_ids", weights["words.weight"])
     types = graph.node("Gather", [graph.constant("types.table", weights["types.weight"]), "token_type_ids"], "types")
     zero, one = graph.constant("zero", np.array([0])), graph.constant("one", np.array([1]))
@@ -119,7 +139,10 @@ def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, lin
     table = graph.constant("places.table", weights["places.weight"])
     places = graph.node("Slice", [table, zero, length, zero], "places")
     x = graph.node("Add", [words, types], "words_and_types")
-    x = graph.node("Add", [x, places], "embedded")
+    x = graph.node("Add", [x, places], "words_in_places")
+    wide = graph.node("Unsqueeze", [mentions, graph.constant("wide_axis", np.array([2]))], "mentions.wide")
+    mark = graph.node("Mul", [wide, graph.constant("mark_row", weights["mark"])], "marks")
+    x = graph.node("Add", [x, mark], "embedded")
     scale = graph.constant("embedding_norm.scale", weights["embedding_norm.weight"])
     shift = graph.constant("embedding_norm.shift", weights["embedding_norm.bias"])
     epsilon = architecture.layer_norm_eps
@@ -154,7 +177,7 @@ def _layer(
     return add_and_norm("output_norm", multiply("contract", inner), x)
 
 
-def _head(graph: GraphWriter, weights: Weights, x: str) -> None:
+def _head(graph: GraphWriter, weights: Weights, x: str, mentions: str) -> None:
     from onnx import TensorProto
 
     first = graph.node("Gather", [x, graph.constant("first_index", np.array(0))], "first", axis=1)
@@ -163,7 +186,7 @@ def _head(graph: GraphWriter, weights: Weights, x: str) -> None:
     of_aspect = graph.node("Mul", [types, present], "of_aspect")
     axis, tokens = graph.constant("axis", np.array([1])), graph.constant("tokens_axis", np.array([1]))
     views = [first]
-    for name, which in (("whole", present), ("aspect", of_aspect)):
+    for name, which in (("whole", present), ("aspect", of_aspect), ("mention", mentions)):
         wide = graph.node("Unsqueeze", [which, axis], f"{name}.wide")  # (rows, 1, tokens)
         total = graph.node("Squeeze", [graph.node("MatMul", [wide, x], f"{name}.sum"), axis], f"{name}.total")
         count = graph.node("ReduceSum", [which, tokens], f"{name}.count", keepdims=1)
