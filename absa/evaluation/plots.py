@@ -1,8 +1,8 @@
 """Pictures of a run: confusion matrix, learning curve, reliability diagram, as PNG. No global plotting state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from absa.evaluation.metrics import Metrics, ReliabilityBin
 from absa.labels import SENTIMENTS
@@ -17,7 +17,7 @@ _COLOUR: Final = "#2f6f4f"
 _SECOND: Final = "#c2762d"
 
 
-def confusion_matrix(metrics: Metrics, path: Path) -> Path:
+def save_confusion_matrix(metrics: Metrics, path: Path) -> Path:
     """Draw how often each label was taken for which, in rows and as shares of the true label."""
     figure, axes = _figure()
     shares = [[count / max(sum(row), 1) for count in row] for row in metrics.confusion]
@@ -35,20 +35,22 @@ def confusion_matrix(metrics: Metrics, path: Path) -> Path:
     return _save(figure, path)
 
 
-def learning_curve(
-    losses: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]], path: Path, *, xlabel: str = "step"
-) -> Path:
+def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Draw training loss and validation pos/neg F1 over steps.
 
     Args:
-        losses: (step, loss), ascending.
-        validation: (step, pos/neg F1), ascending; may be empty.
+        history: progress events of a training in order, with step, loss and now and then validation_pos_neg_f1.
         path: where the PNG goes.
-        xlabel: what a step is.
     """
+    losses = [(int(each["step"]), float(each["loss"])) for each in history if each.get("loss") is not None]
+    validation = [
+        (int(each["step"]), float(each["validation_pos_neg_f1"]))
+        for each in history
+        if each.get("validation_pos_neg_f1") is not None
+    ]
     figure, axes = _figure()
     axes.plot([step for step, _ in losses], [loss for _, loss in losses], color=_COLOUR, label="training loss")
-    axes.set_xlabel(xlabel)
+    axes.set_xlabel("step")
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)
     handles, names = axes.get_legend_handles_labels()
@@ -70,7 +72,7 @@ def learning_curve(
     return _save(figure, path)
 
 
-def reliability_diagram(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> Path:
+def save_reliability_diagram(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> Path:
     """Draw how often the model is right when it says that it is so sure."""
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect")

@@ -35,7 +35,7 @@ _FIRST_MEANING: Final = {
 _SIGN: Final[dict[Status, str]] = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
 
 
-def gate_record(decision: GateDecision, evidence: GateEvidence, policy: GatePolicy | None = None) -> dict[str, Any]:
+def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePolicy | None = None) -> dict[str, Any]:
     """The content of `gate.json`: verdict, reasons, checks, and the evidence and policy that they come from."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -46,9 +46,9 @@ def gate_record(decision: GateDecision, evidence: GateEvidence, policy: GatePoli
 
 
 def write_report(
-    decision: GateDecision,
-    evidence: GateEvidence,
     folder: Path,
+    evidence: GateEvidence,
+    decision: GateDecision,
     *,
     policy: GatePolicy | None = None,
     candidate_name: str = "candidate",
@@ -57,22 +57,22 @@ def write_report(
     """Write `gate.json` and `gate.html` into a package folder.
 
     Args:
-        decision: what `judge` said.
-        evidence: what it looked at.
         folder: where the files go; it exists.
+        evidence: what the gate looked at.
+        decision: what `judge` said.
         policy: what it was asked by, when not the default.
         candidate_name: how the page calls the candidate, such as "run 3f2a".
         champion_name: how it calls the champion, such as "version 7".
     """
-    record = gate_record(decision, evidence, policy)
+    record = gate_record(evidence, decision, policy)
     (folder / JSON_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = render_page(decision, evidence, candidate_name=candidate_name, champion_name=champion_name)
+    page = render_page(evidence, decision, candidate_name=candidate_name, champion_name=champion_name)
     (folder / HTML_FILE).write_text(page, encoding="utf-8")
 
 
 def render_page(
-    decision: GateDecision,
     evidence: GateEvidence,
+    decision: GateDecision,
     *,
     candidate_name: str = "candidate",
     champion_name: str = "champion",

@@ -1,0 +1,112 @@
+"""Infra validation: a package answers as it was packaged, in a fresh process that has only what serving has.
+
+`python -m absa.packaging.validate FOLDER [DIGEST]` is that process; it prints one JSON line.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from absa.errors import EvergreenError, IntegrityError
+
+NOT_IN_SERVING: Final = frozenset(
+    {
+        "evidently", "matplotlib", "mlflow", "onnx", "pandas", "polars", "prefect", "ray", "safetensors", "scipy",
+        "sklearn", "torch", "transformers",
+    }
+)  # fmt: skip
+_FAILED: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What a fresh process measured: warm-up rows that were answered right, seconds until then, and its peak memory."""
+
+    digest: str
+    rows: int
+    ready_s: float
+    memory_mb: float
+
+
+def validate_package(folder: Path, *, expected_digest: str | None = None, timeout_s: float = 120.0) -> Validation:
+    """Load a package in a fresh process without the training stack and have it answer its warm-up rows.
+
+    Args:
+        folder: the package.
+        expected_digest: what the digest must be, where known.
+        timeout_s: bound of the whole check.
+
+    Raises:
+        IntegrityError: the process could not load the package, answered otherwise than packaged, or took too long.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "absa.packaging.validate",
+        str(folder),
+        *([expected_digest] if expected_digest else []),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise IntegrityError(f"the package at {folder} was not ready within {timeout_s:g} s") from error
+    answer = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == 0:
+        return Validation(**json.loads(answer))
+    reason = answer or (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise IntegrityError(f"the package at {folder} does not serve: {reason}")
+
+
+class NotInServing(MetaPathFinder):
+    """Makes importing what serving does not have fail as it would there."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        """Refuse the module, or leave it to the finders behind this one."""
+        if fullname.partition(".")[0] in NOT_IN_SERVING:
+            raise ModuleNotFoundError(f"serving has no {fullname}", name=fullname)
+        return None
+
+
+def _check(folder: Path, expected_digest: str | None) -> Validation:
+    from absa.inference.engine import Engine
+    from absa.inference.package import load_package
+
+    started = time.perf_counter()
+    engine = Engine.load(load_package(folder, expected_digest=expected_digest))
+    rows = engine.warm_up()
+    return Validation(
+        digest=engine.digest,
+        rows=rows,
+        ready_s=round(time.perf_counter() - started, 3),
+        memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the package and print what was found as one line: JSON, or a sentence when it failed."""
+    sys.meta_path.insert(0, NotInServing())
+    try:
+        found = _check(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None)
+    except (EvergreenError, ImportError) as error:
+        sys.stdout.write(f"{error}\n")
+        return _FAILED
+    sys.stdout.write(json.dumps(asdict(found)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""The MLflow model: what is logged, and that it answers where this repository is not."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from absa.errors import IntegrityError
+from absa.inference.engine import Engine
+from absa.packaging.mlflow_model import TRAVELLING_CODE, LoggedPackage, log_package
+from tests.toy_package import build_toy_package
+
+ROWS = {"text": ["the app is great", "terrible service", "it is a tool"], "aspect": ["app", "service", "tool"]}
+
+SCORE_ELSEWHERE = """
+import json, sys
+site = sys.argv[1]
+sys.path.append(site)                       # as a folder, so that the .pth of an editable install is not read
+try:
+    import absa
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("this repository is importable, so the test would prove nothing")
+import mlflow, pandas
+mlflow.set_tracking_uri(sys.argv[2])
+answers = mlflow.pyfunc.load_model("models:/absa@champion").predict(pandas.DataFrame(json.loads(sys.argv[3])))
+import absa
+print(json.dumps({"answers": answers.to_dict(orient="list"), "code": absa.__file__}))
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_toy_package(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def logged(package: Path, store: str) -> Iterator[LoggedPackage]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store)
+    artifacts = Path(store.removeprefix("sqlite:///")).parent / "artifacts"
+    experiment = mlflow.create_experiment("pyfunc", artifact_location=artifacts.as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        found = log_package(package, registered_model_name="absa")
+    MlflowClient().set_registered_model_alias("absa", "champion", found.version)
+    yield found
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.slow
+def test_the_registered_model_answers_in_a_process_that_cannot_import_this_repository(
+    logged: LoggedPackage, package: Path, store: str, tmp_path: Path
+) -> None:
+    """Stands for an environment made from the version's own requirements.
+
+    The interpreter is isolated (-I), sees no site directory of its own (-S), starts in an empty folder and gets the
+    installed libraries as a plain folder, in which the editable install of this project does not work. What it does not
+    prove is that the pinned requirements install: `tests/model` and the release check do, with a real environment.
+    """
+    site = Path(mlflow.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", SCORE_ELSEWHERE, str(site), store, json.dumps(ROWS)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    expected = Engine.load(package).score(list(zip(ROWS["text"], ROWS["aspect"], strict=True)))
+    assert found["answers"]["label"] == expected.argmax(axis=1).tolist()
+    assert found["answers"]["sentiment"] == ["positive", "negative", "neutral"]
+    assert found["answers"]["scores"] == [pytest.approx(row, abs=1e-5) for row in expected.tolist()]
+    assert not Path(found["code"]).is_relative_to(Path.cwd())
+
+
+def test_only_the_code_that_scores_a_row_travels(logged: LoggedPackage) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
+    assert {path.name for path in (folder / "code" / "absa").iterdir()} - {"__pycache__"} == set(TRAVELLING_CODE)
+    assert not list(folder.rglob("*.pkl"))
+
+
+def test_the_package_files_lie_where_routers_look_for_them(logged: LoggedPackage, package: Path) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri)) / "artifacts"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in package.iterdir()}
+    assert (folder / "model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
+
+
+def test_the_version_says_what_it_is(logged: LoggedPackage, package: Path) -> None:
+    version = MlflowClient().get_model_version("absa", logged.version)
+    assert version.tags["digest"] == Engine.load(package).digest
+    assert version.description.startswith("# Toy")
+    model = mlflow.models.get_model_info(logged.model_uri)
+    assert [each.name for each in model.signature.inputs] == ["text", "aspect"]
+    assert [each.name for each in model.signature.outputs] == ["label", "sentiment", "scores"]
+    requirements = mlflow.pyfunc.get_model_dependencies(logged.model_uri)
+    pinned = [line for line in Path(requirements).read_text().splitlines() if line.strip()]
+    assert all("==" in line for line in pinned)
+    assert not any(line.startswith(("torch", "transformers")) for line in pinned)
+
+
+def test_the_answer_keeps_the_index_of_the_frame(logged: LoggedPackage) -> None:
+    frame = pd.DataFrame(ROWS, index=[7, 3, 5])
+    assert list(mlflow.pyfunc.load_model(logged.model_uri).predict(frame).index) == [7, 3, 5]
+
+
+def test_a_broken_package_is_not_logged(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes((package / "model.onnx").read_bytes())
+    with pytest.raises(IntegrityError, match="has no readable calibration.json"):
+        log_package(tmp_path)
