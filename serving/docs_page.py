@@ -10,7 +10,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.6rem;margin:0}h1+p{margin-top:.2rem;opacity:.75}
 details{border:1px solid var(--line);border-radius:8px;margin:.6rem 0}
 summary{cursor:pointer;padding:.6rem .8rem;display:flex;gap:.7rem;align-items:baseline}
-summary b{font:700 12px/1 ui-monospace,monospace;color:#fff;background:var(--accent);border-radius:4px;padding:.3rem .45rem}
+summary b{font:700 12px/1 ui-monospace,monospace;color:#fff;background:var(--accent);
+border-radius:4px;padding:.3rem .45rem}
 summary code{font-size:14px}summary span{opacity:.75}
 .body{padding:0 .8rem .8rem}textarea,input,pre{width:100%;box-sizing:border-box;font:13px/1.45 ui-monospace,monospace;
 border:1px solid var(--line);border-radius:6px;padding:.5rem;background:var(--soft);color:inherit}

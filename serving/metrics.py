@@ -38,7 +38,7 @@ _HELP: Final = {
 
 @dataclass(slots=True)
 class Status:
-    """One process. `counters` only grow; `gauges` are of now; `outcomes` are rows as OutcomeCounts.totals gives them."""
+    """One process. `counters` only grow, `gauges` are of now, `outcomes` are rows of OutcomeCounts.totals."""
 
     worker: str
     pid: int = 0

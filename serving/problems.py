@@ -16,7 +16,7 @@ class FieldError(NamedTuple):
     message: str
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
     """An answer with a status of 400 or above.
 
     Args:

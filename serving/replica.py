@@ -248,7 +248,7 @@ class Replica:
         gauges = {"log_lag_seconds": round(shipper.lag_s(), 3)}
         if keeper.polled_at is not None:
             gauges["lake_age_seconds"] = round(time.monotonic() - keeper.polled_at, 3)
-        counters = {
+        counters: dict[str, float] = {
             "rows_shipped": sum(shipper.counts.rows.values()),
             "ship_failures": shipper.counts.failures,
             "log_unreadable": shipper.counts.unreadable,

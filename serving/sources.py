@@ -35,7 +35,7 @@ class FolderRegistry:
             UnavailableError: the files cannot be read.
         """
         source = self._root / version
-        if Path(version).name != version or not source.is_dir():
+        if not version or Path(version).name != version or not source.is_dir():
             raise NotFoundError(f"the folder {self._root} has no version {version}")
         try:
             for file in source.iterdir():

@@ -4,9 +4,9 @@
     spool/ready/<stream>.<incarnation>-<number>.log    closed: nothing is added any more
     spool/claims/<stream>.<name>/...                   being shipped under <name>; shipping it twice gives the same keys
 
-A move between them is one `rename`, so a kill at any instant leaves each segment in exactly one place. `write` hands the
-bytes to the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses what was
-not shipped yet.
+A move between them is one `rename`, so a kill at any instant leaves each segment in exactly one place. `write` hands
+the bytes to the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses what
+was not shipped yet.
 """
 
 import fcntl
@@ -244,7 +244,7 @@ class SpoolReader:
         return self._last_number
 
     def _move(self, stream: str, name: str, paths: list[Path]) -> None:
-        # A claim that was cut short by a kill holds fewer segments; it is shipped as it is, and the rest is claimed anew.
+        # A claim that a kill cut short holds fewer segments; it is shipped as it is, and the rest is claimed anew.
         folder = self._claims / f"{stream}.{name}"
         folder.mkdir()
         for path in paths:

@@ -103,7 +103,7 @@ class WorkerProcess:
             )
         )
         config = uvicorn.Config(
-            router,  # type: ignore[arg-type]  # uvicorn's own types of ASGI messages are closed unions
+            router,
             http="httptools",
             ws="none",
             lifespan="off",

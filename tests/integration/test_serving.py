@@ -1,0 +1,295 @@
+"""The router as its users meet it: processes, HTTP, the lake."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from absa.adapters.tables import prediction_prefix
+from absa.routing import assign, single
+from serving.identifiers import request_time, unit_hash
+from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
+    """A router with two versions, 1 in force, that several tests use."""
+    replica = RunningReplica(tmp_path_factory.mktemp("replica"))
+    replica.build("2", seed=4)
+    try:
+        yield replica.serve()
+    finally:
+        replica.end()
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[RunningReplica]:
+    """A router of one's own, not started."""
+    made = RunningReplica(tmp_path)
+    yield made
+    made.end()
+
+
+def test_a_router_lives_before_there_is_any_model_and_serves_within_two_seconds_of_the_first_record(
+    replica: RunningReplica,
+) -> None:
+    replica.build("1", seed=0)
+    replica.start()
+    assert replica.client.get("/readyz").status_code == 503
+    answer = replica.client.post("/v1/predict", json=ITEM)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert replica.client.get("/v1/traffic").status_code == 503
+    replica.append(single("1"), ready=False)
+    until(lambda: replica.client.post("/v1/predict", json=ITEM).status_code == 200, seconds=2.0)
+    assert replica.client.get("/readyz").status_code == 200
+    assert replica.stop() == 0
+
+
+def test_an_answer_has_the_contracts_shape_and_its_record_lies_where_its_id_says(shared: RunningReplica) -> None:
+    answer = shared.client.post("/v1/predict", json={**ITEM, "unit_id": "acct-42", "segment": "mobile"}).json()
+    assert set(answer) == {
+        "request_id", "label", "sentiment", "scores", "model_version", "arm", "experiment", "cached",
+    }  # fmt: skip
+    assert (answer["label"], answer["sentiment"], answer["model_version"]) == (2, "positive", "1")
+    assert sum(answer["scores"]) == pytest.approx(1.0, abs=1e-5)
+    (row,) = until(lambda: [row for row in shared.rows() if row["request_id"] == answer["request_id"]])
+    assert row["at"].replace(microsecond=0) == request_time(answer["request_id"]).replace(microsecond=0)
+    assert row["unit_hash"] == unit_hash("acct-42", b"unit-secret")
+    assert (row["unit_given"], row["segment"], row["shadow"], row["replica"]) == (True, "mobile", False, "r1")
+    assert row["scores"] == pytest.approx(answer["scores"], abs=1e-6)
+    assert any(key.startswith(prediction_prefix(row["at"])) for key in shared.lake.list("predictions/"))
+
+
+def test_several_items_are_answered_in_order_and_the_second_time_from_the_cache(shared: RunningReplica) -> None:
+    instances = [{"text": f"{word} service {k}", "aspect": "service"} for k, word in enumerate(("bad", "great", "it"))]
+    with httpx.Client(base_url=shared.url) as client:  # one connection, so one worker
+        first = client.post("/v1/predict", json={"instances": instances}).json()["predictions"]
+        again = client.post("/v1/predict", json={"instances": instances}).json()["predictions"]
+    assert [each["label"] for each in first] == [0, 2, 1]
+    assert [each["cached"] for each in again] == [True] * 3
+    assert [each["scores"] for each in again] == [each["scores"] for each in first]
+    assert len({each["request_id"] for each in (*first, *again)}) == 6
+
+
+def test_feedback_is_kept_with_the_source_that_its_key_names(shared: RunningReplica) -> None:
+    request_id = shared.client.post("/v1/predict", json=ITEM).json()["request_id"]
+    body = {"request_id": request_id, "label": 0, "sampling_probability": 0.5}
+    assert shared.client.post("/v1/feedback", json=body).status_code == 401
+    assert shared.client.post("/v1/feedback", json=body, headers={"X-API-Key": "guess"}).status_code == 403
+    assert shared.client.post("/v1/feedback", json={**body, "label": 3}, headers=SURVEY).status_code == 422
+    assert shared.client.post("/v1/feedback", json={**body, "label": True}, headers=SURVEY).status_code == 422
+    assert shared.client.post("/v1/feedback", json={**body, "request_id": "x" * 36}, headers=SURVEY).status_code == 422
+    assert shared.client.post("/v1/feedback", json=body, headers=SURVEY).status_code == 202
+    rows = until(lambda: [row for row in shared.rows("feedback") if row["request_id"] == request_id])
+    assert [(row["label"], row["source"], row["sampling_probability"]) for row in rows] == [(0, "survey", 0.5)]
+
+
+def test_a_plan_goes_through_the_ledger_and_one_that_saw_an_older_revision_is_told(shared: RunningReplica) -> None:
+    shared.append(ab("1", "2", 0.25))  # makes version 2 known to the ledger
+    seen = shared.client.get("/v1/traffic").json()
+    plan = ab("1", "2", 0.5)
+    body = {"revision": seen["revision"], "plan": plan.to_json(), "reason": "ramp"}
+    assert shared.client.put("/v1/traffic", json=body).status_code == 401
+    wrong_key = {"Authorization": "Bearer guess"}
+    assert shared.client.put("/v1/traffic", json=body, headers=wrong_key).status_code == 403
+    assert shared.client.put("/v1/traffic", json=body, headers=ADMIN).status_code == 200
+    assert shared.client.put("/v1/traffic", json=body, headers=ADMIN).status_code == 409
+    shared.wait_for(seen["revision"] + 1)
+    now = shared.client.get("/v1/traffic").json()
+    assert (now["plan"], now["champion"], now["challenger"]) == (plan.to_json(), "1", "2")
+    for other in (single("2"), ab("1", "99", 0.5)):
+        refused = shared.client.put(
+            "/v1/traffic", json={"revision": now["revision"], "plan": other.to_json()}, headers=ADMIN
+        )
+        assert refused.status_code == 422
+
+
+def test_a_unit_gets_the_arm_that_the_pure_assignment_gives_on_every_worker(shared: RunningReplica) -> None:
+    plan = ab("1", "2", 0.5)
+    shared.append(plan)
+    for unit in range(20):
+        expected = assign(plan, f"u{unit}").name
+        for _ in range(3):
+            with httpx.Client(base_url=shared.url) as client:  # a new connection: either worker
+                answer = client.post("/v1/predict", json={**ITEM, "unit_id": f"u{unit}"}).json()
+            assert (answer["arm"], answer["experiment"]) == (expected, "e")
+
+
+def test_in_shadow_the_champion_answers_and_the_challenger_scores_unseen(shared: RunningReplica) -> None:
+    shared.append(ab("1", "2", 0.0, mode="shadow"))
+    texts = [f"the app is great {k}" for k in range(10)]
+    answers = [shared.client.post("/v1/predict", json={"text": text, "aspect": "app"}).json() for text in texts]
+    assert {answer["model_version"] for answer in answers} == {"1"}
+    ids = {answer["request_id"] for answer in answers}
+
+    def both() -> list[dict[str, object]]:
+        rows = [row for row in shared.rows() if row["request_id"] in ids]
+        return rows if len(rows) == 20 else []
+
+    shadow = [row for row in until(both) if row["shadow"]]
+    assert {(row["model_version"], row["arm"]) for row in shadow} == {("2", "challenger")}
+    assert len({row["request_id"] for row in shadow}) == 10
+
+
+def test_what_is_too_large_unknown_or_not_allowed_is_a_problem(shared: RunningReplica) -> None:
+    cases = [
+        shared.client.post("/v1/predict", content=b"x" * 1_100_000),
+        shared.client.post("/v1/predict", content=(b"x" * 60_000 for _ in range(20))),
+        shared.client.get("/v1/predict"),
+        shared.client.get("/v1/nothing"),
+        shared.client.delete("/v1/feedback"),
+        shared.client.post("/v1/predict", json=ITEM, headers={"X-Timeout-Ms": "soon"}),
+    ]
+    assert [case.status_code for case in cases] == [413, 413, 405, 404, 405, 422]
+    for case in cases:
+        assert case.headers["content-type"] == "application/problem+json"
+        assert case.headers["x-content-type-options"] == "nosniff"
+        assert {"type", "title", "status", "detail"} <= set(case.json())
+
+
+def test_the_documentation_needs_no_network_and_names_every_route(shared: RunningReplica) -> None:
+    page = shared.client.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    api = shared.client.get("/openapi.json").json()
+    assert set(api["paths"]) == {
+        "/v1/predict", "/v1/feedback", "/v1/traffic", "/v1/models", "/healthz", "/readyz", "/metrics",
+    }  # fmt: skip
+    references = [part.split('"')[0] for part in json.dumps(api).split('"#/components/schemas/')[1:]]
+    assert set(references) <= set(api["components"]["schemas"])
+
+
+def test_metrics_and_models_answer_for_all_workers_whichever_is_asked(shared: RunningReplica) -> None:
+    before = shared.metric('evergreen_requests_total{version="1",arm="champion",outcome="ok"}')
+    shared.append(single("1", salt="s"))
+    for k in range(30):
+        with httpx.Client(base_url=shared.url) as client:
+            client.post("/v1/predict", json={"text": f"app {k}", "aspect": "app"})
+    until(lambda: shared.metric('evergreen_requests_total{version="1",arm="champion",outcome="ok"}') == before + 30)
+    assert len({each["pid"] for each in shared.models()}) == 2
+    assert {model["state"] for each in shared.models() for model in each["models"]} == {"serving"}
+
+
+def test_a_broken_version_leaves_the_old_one_serving_and_models_says_why(shared: RunningReplica) -> None:
+    shared.append(single("1", salt="s"))
+    head = shared.ledger.head()
+    assert head is not None
+    shared.append(ab("1", "broken", 0.5), digests={"broken": "0" * 64}, ready=False)
+    until(lambda: any("broken" in json.dumps(each["models"]) for each in shared.models()))
+    assert shared.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
+    errors = [m["last_error"] for each in shared.models() for m in each["models"] if m["version"] == "broken"]
+    assert errors
+    assert all(errors)
+    assert shared.metric("evergreen_follow_failures_total") > 0 or until(
+        lambda: shared.metric("evergreen_follow_failures_total") > 0
+    )
+    assert {each["revision"] for each in shared.models()} == {head.number}
+    shared.append(single("1", salt="s"))
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """Send a request and read its answer to the end of the JSON."""
+    connection.sendall(request)
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(65536)
+    return answer
+
+
+def test_a_slow_client_is_cut_off_and_others_do_not_notice(replica: RunningReplica) -> None:
+    replica.environment = {"EVERGREEN_REQUEST_TIMEOUT_S": "1"}
+    replica.workers = 1
+    replica.serve()
+    slow = [socket.create_connection(("127.0.0.1", replica.port)) for _ in range(3)]
+    slow[0].sendall(b"POST /v1/pre")
+    slow[1].sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    body = json.dumps(ITEM).encode()
+    request = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    assert b"200 OK" in exchange(slow[2], request)
+    for each in slow[:2]:
+        each.settimeout(5)
+        try:
+            assert each.recv(100) == b""
+        except ConnectionResetError:
+            continue
+    assert b"200 OK" in exchange(slow[2], request)  # one that behaves keeps its connection
+    assert replica.metric("evergreen_slow_clients_closed_total") >= 2
+
+
+def test_on_sigterm_what_is_held_is_answered_and_everything_is_shipped(replica: RunningReplica) -> None:
+    replica.environment = {"EVERGREEN_SHIP_INTERVAL_S": "60"}  # only the end ships
+    replica.serve()
+    answered: list[str] = []
+    refused = threading.Event()
+
+    def ask(worker: int) -> None:
+        with httpx.Client(base_url=replica.url) as client:
+            for k in range(100_000):
+                try:
+                    answer = client.post("/v1/predict", json={"text": f"app {worker} {k}", "aspect": "app"})
+                except httpx.HTTPError:
+                    refused.set()
+                    return
+                assert answer.status_code == 200, answer.text
+                answered.append(answer.json()["request_id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, worker) for worker in range(4)]
+        time.sleep(0.7)
+        assert replica.stop() == 0
+        for each in asking:
+            each.result(10)
+    assert refused.is_set()
+    rows = replica.rows()
+    assert len(rows) == len({row["request_id"] for row in rows})
+    assert {row["request_id"] for row in rows} >= set(answered)
+    assert sum(row["ok"] for row in replica.rows("outcomes")) == len(rows)
+
+
+def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        run = subprocess.run(
+            [sys.executable, "-m", "serving"], check=False, cwd=ROOT, capture_output=True, text=True, timeout=30,
+            env={"PATH": "/usr/bin:/bin", "EVERGREEN_HOME": str(tmp_path), "EVERGREEN_ROUTER_PORT": str(port)},
+        )  # fmt: skip
+    assert run.returncode == 1
+    assert run.stderr.strip().splitlines()[-1].startswith(f"port {port} of 127.0.0.1 is taken")
+    assert "Traceback" not in run.stderr
+
+
+def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(replica: RunningReplica) -> None:
+    admin_port = free_port()
+    replica.environment = {"EVERGREEN_ADMIN_PORT": str(admin_port), "EVERGREEN_PREDICT_KEY": "predict-key"}
+    replica.workers = 1
+    replica.build("1", seed=0)
+    replica.start()
+    replica.append(single("1"), ready=False)
+    until(lambda: replica.client.get("/readyz").status_code == 200)
+    assert replica.client.get("/metrics").status_code == 404
+    assert replica.client.get("/v1/traffic").status_code == 404
+    assert httpx.get(f"http://127.0.0.1:{admin_port}/metrics").status_code == 200
+    assert httpx.post(f"http://127.0.0.1:{admin_port}/v1/predict", json=ITEM).status_code == 404
+    assert replica.client.post("/v1/predict", json=ITEM).status_code == 401
+    assert replica.client.post("/v1/predict", json=ITEM, headers={"X-API-Key": "predict-key"}).status_code == 200
+
+
+def test_no_customers_text_stands_in_the_routers_log(shared: RunningReplica) -> None:
+    shared.client.post("/v1/predict", json={"text": "canary-4711 app", "aspect": "app"})
+    shared.client.post("/v1/predict", json={"text": "canary-4711 app", "aspect": "canary-0815"})
+    shared.client.post("/v1/predict", content=b'{"text": "canary-4711')
+    assert "canary" not in shared.log()
+    assert datetime.now(UTC).strftime("%Y-%m-%d") in shared.log()
