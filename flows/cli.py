@@ -86,9 +86,9 @@ def ingest(
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
     )
-    say(f"snapshot {manifest.digest[:12]}: {manifest.rows} rows")
+    say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")
     for side in ("train", "validation", "test"):
-        negative, neutral, positive = manifest.label_counts(side)
+        negative, neutral, positive = (manifest.rows[side].get(str(label), 0) for label in range(3))
         say(f"  {side:<11} {negative} negative, {neutral} neutral, {positive} positive")
     if manifest.quarantined:
         said = ", ".join(f"{count} × {reason}" for reason, count in manifest.quarantined.items())

@@ -18,7 +18,7 @@ from pydantic import Field
 from absa.adapters.ledger import LedgerRecord, State
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
 from absa.lifecycle import challenged, crowned
-from absa.schema import SIDES
+from absa.schema import SIDES, parse_iso, utc_now
 from flows.tracking import TrackedRun, tracked_run
 from flows.training_process import JobResult, run_job
 from flows.trigger import start_deployment
@@ -26,7 +26,6 @@ from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
-
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics
     from absa.inference.package import ModelPackage
@@ -99,8 +98,8 @@ def run_continuous_training(
     head = services.ledger.head()
     tags = {"reason": reason, **({"window": window} if window else {})}
     with tracked_run(f"{reason}-{datetime.now(UTC):%H%M%S}", tracking_uri=_tracking(services), tags=tags) as run:
-        manifest = take_snapshot(services, sources, head)
-        on_event({"event": "phase", "name": "snapshot", "digest": manifest.digest, "rows": manifest.rows})
+        manifest = take_snapshot(services, sources)
+        on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
         job = train(services, run, manifest, ends_at=ends_at, on_event=on_event)
         candidate = judge_candidate(services, run, manifest, job, head)
@@ -131,20 +130,29 @@ def _tracking(services: Services) -> str:
 
 
 @task(name="snapshot", cache_policy=NO_CACHE)
-def take_snapshot(services: Services, sources: list[str], head: LedgerRecord | None) -> "Manifest":
-    """Everything that may train: the named files, the champion's snapshot, trusted feedback since."""
+def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
+    """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
     from absa.data.feedback import labelled_examples
-    from absa.data.snapshot import build_snapshot, ingest, load_manifest, read_sources
 
-    parent = _champion_snapshot(services, head)
-    if parent is None:
-        if not sources:
-            raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
-        return ingest(services.lake, sources)
-    since = load_manifest(services.lake, parent).created_at
-    frames = read_sources(sources) if sources else []
-    labelled = labelled_examples(services.lake, since, datetime.now(UTC), services.settings.trusted_sources)
-    return build_snapshot(services.lake, [*frames, labelled], parent=parent)
+    from absa.data.snapshot import build_snapshot, ingest, latest_manifest
+
+    newest = latest_manifest(services.lake)
+    if newest is None and not sources:
+        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
+    manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
+    if newest is not None:
+        since = parse_iso(newest.created_at)
+        labelled = labelled_examples(services.lake, since, utc_now(), services.settings.trusted_sources)
+        if labelled.height:
+            manifest = build_snapshot(
+                services.lake,
+                [labelled],
+                parent=manifest.digest if manifest else None,
+                uri=services.lake.url("feedback"),
+            )
+    if manifest is None:
+        raise PermanentError("there is nothing to train on")
+    return manifest
 
 
 def _champion_snapshot(services: Services, head: LedgerRecord | None) -> str | None:
@@ -197,11 +205,10 @@ def judge_candidate(
 ) -> _Candidate:
     """Score candidate and champion on the candidate's test side and let the gate decide."""
     from absa.data.snapshot import load_manifest, load_side
-    from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
-    from absa.evaluation.report import write_report
-
     from absa.evaluation.assess import assess_engines
     from absa.evaluation.gate import GatePolicy, Parity, judge
+    from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
+    from absa.evaluation.report import write_report
     from absa.inference.engine import Engine
     from absa.inference.package import load_package
 
@@ -212,7 +219,7 @@ def judge_candidate(
         version = head.state.champion
         champion = Engine.load(services.package(version, head.versions[version]))
         parent = _champion_snapshot(services, head)
-        since = load_manifest(services.lake, parent).created_at if parent else None
+        since = parse_iso(load_manifest(services.lake, parent).created_at) if parent else None
         recent = [since is None or at > since for at in test["observed_at"]]
     measured = job.done["parity"]
     evidence = assess_engines(
@@ -241,12 +248,12 @@ def data_checks(manifest: "Manifest") -> "DataChecks":
     """What the gate asks about the data."""
     from absa.evaluation.gate import DataChecks
 
-    labels = manifest.label_counts("train")
+    labels = [manifest.rows["train"].get(str(label), 0) for label in range(3)]
     rows = sum(labels)
     quarantined = sum(manifest.quarantined.values())
     return DataChecks(
         train_rows=rows,
-        quarantined_share=quarantined / max(1, quarantined + manifest.rows),
+        quarantined_share=quarantined / max(1, quarantined + manifest.total_rows),
         label_shares=tuple(count / max(1, rows) for count in labels),
     )
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, PermanentError, UnavailableError
-from absa.schema import Window
+from absa.schema import Window, parse_iso
 from flows.trigger import emit, start_deployment
 from flows.wiring import Services, wire
 
@@ -43,7 +43,6 @@ def _since(services: Services, version: str) -> datetime:
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
     """The champion as the monitor needs it."""
     from absa.data.snapshot import load_manifest
-
     from monitoring.monitor import WatchedVersion
     from monitoring.performance import FrozenTest
 
@@ -59,7 +58,7 @@ def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion"
     return WatchedVersion(
         version=version,
         frozen_test=FrozenTest(confusion=tuple(tuple(row) for row in json.loads(confusion))) if confusion else None,
-        snapshot_at=load_manifest(services.lake, snapshot).created_at if snapshot else None,
+        snapshot_at=parse_iso(load_manifest(services.lake, snapshot).created_at) if snapshot else None,
         champion_since=_since(services, version),
     )
 
@@ -94,7 +93,7 @@ def judge_window(services: Services, window: Window) -> "Verdict":
             measuring_sources=settings.trusted_sources,
             training_sources=settings.trusted_sources,
         ),
-        reporter=EvidentlyReporter(services.environment.get("EVIDENTLY_URL") or services.home.folder("evidently")),
+        reporter=EvidentlyReporter(services.home.folder("evidently"), ui_url=services.home.url("evidently")),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in attempts),
         now=now,
