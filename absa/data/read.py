@@ -112,18 +112,25 @@ def read_examples(
     return examples, quarantine
 
 
-def check_bad_share(name: str, valid_rows: int, bad: pl.DataFrame, max_bad_share: float) -> None:
+def check_bad_share(
+    name: str, valid_rows: int, bad: pl.DataFrame, max_bad_share: float, *, bad_rows: int | None = None
+) -> None:
     """Raise when a file has no row, no valid row, or too large a share of bad rows.
+
+    Args:
+        bad: the bad rows, or those of them that hold the first.
+        bad_rows: how many there are, where `bad` does not hold all.
 
     Raises:
         InvalidDataError: with the first bad row and its reason.
     """
-    total = valid_rows + bad.height
+    count = bad.height if bad_rows is None else bad_rows
+    total = valid_rows + count
     if total == 0:
         raise InvalidDataError(f"{name} has a header but no rows")
-    if bad.height and (valid_rows == 0 or bad.height / total > max_bad_share):
+    if count and (valid_rows == 0 or count / total > max_bad_share):
         row, reason = bad.sort("row").select("row", "reason").row(0)
-        share = f"{bad.height} of {total} rows cannot be used (at most {max_bad_share:.0%} may be bad)"
+        share = f"{count} of {total} rows cannot be used (at most {max_bad_share:.0%} may be bad)"
         raise InvalidDataError(f"{name}: {share}; the first is row {row}: {SENTENCES[reason]}")
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import polars as pl
@@ -45,7 +45,7 @@ from absa.data.read import (
     with_example_id,
 )
 from absa.data.sources import Source, find_sources
-from absa.errors import InvalidDataError, NotFoundError
+from absa.errors import InvalidDataError
 from absa.schema import SCHEMA_VERSION, SIDES, iso, utc_now
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
@@ -162,7 +162,7 @@ def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
     return _read_parts(lake, side_keys(lake, digest, "quarantine"), QUARANTINED)
 
 
-def _read_parts(lake: Lake, keys: Sequence[str], schema: dict[str, Any]) -> pl.DataFrame:
+def _read_parts(lake: Lake, keys: Sequence[str], schema: Any) -> pl.DataFrame:
     frames = [pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key)))) for key in keys]
     return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)).cast(schema) for frame in frames)])
 
@@ -256,9 +256,9 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     if repeated.height == 0:
         return rows, 0, 0
     votes = (
-        repeated.group_by(*pair, "inherited", "label")
-        .agg(votes=pl.len(), newest=pl.struct("observed_at", "order").max())
-        .with_columns(at=pl.col("newest").struct.field("observed_at"), order=pl.col("newest").struct.field("order"))
+        repeated.sort("observed_at", "order")
+        .group_by(*pair, "inherited", "label")
+        .agg(votes=pl.len(), at=pl.col("observed_at").last(), order=pl.col("order").last())
         .sort("votes", "at", "order")
     )
     elected = votes.group_by(*pair, "inherited").agg(
@@ -326,3 +326,206 @@ def _sum_of_rows(examples: pl.DataFrame) -> tuple[int, int, int, int]:
 def _digest(total: Words | Sequence[int], rows: int) -> str:
     text = ":".join([str(SCHEMA_VERSION), str(rows), *(str(int(word)) for word in total)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+# The whole
+
+
+class _Inline:
+    """A pool of no processes: small input is done before a pool would have started."""
+
+    def submit(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except BaseException as error:  # as the executor does: the caller sees it at result()
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        """Nothing to end."""
+
+
+def _start_worker() -> None:
+    pl.thread_pool_size()  # touch Polars once, before the first block is timed
+
+
+def _pool(processes: int) -> Any:
+    if processes <= 1:
+        return _Inline()
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+def _bounded(pool: Any, jobs: Iterable[tuple[Callable[..., Any], dict[str, Any]]], width: int) -> Iterator[Any]:
+    """Results in order, with at most `width` jobs in flight: memory is bounded by it."""
+    waiting: deque[Future[Any]] = deque()
+    for work, arguments in jobs:
+        waiting.append(pool.submit(work, **arguments))
+        if len(waiting) >= width:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _build(
+    lake: Lake,
+    sources: Sequence[Source],
+    frames: Sequence[tuple[str, pl.DataFrame]],
+    parent: str | None,
+    max_bad_share: float,
+    given_source: str | None,
+    processes: int | None,
+    on_progress: Callable[[int], None] | None,
+) -> Manifest:
+    ancestor = load_manifest(lake, parent) if parent else None
+    at_hand = sum(frame.estimated_size() for _, frame in frames)
+    size = sum(source.size_bytes for source in sources) + at_hand
+    if ancestor:
+        size += 100 * ancestor.total_rows  # bytes a row, roughly
+    partitions = min(MAX_PARTITIONS, math.ceil(size / PARTITION_BYTES)) or 1
+    workers = min(processes or os.cpu_count() or 1, 8) if size >= POOL_FROM_BYTES else 1
+    started = utc_now()
+    with tempfile.TemporaryDirectory(prefix="evergreen-ingest-") as scratch:
+        folder = Path(scratch)
+        pool = _pool(workers)
+        try:
+            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress)
+            if parent:
+                intake.inherit(parent)
+            for uri, frame in frames:
+                intake.take_frame(uri, frame)
+            for source in sources:
+                intake.take_source(source)
+            spills = [path for path in intake.spills if path.exists()]
+            if not spills:
+                raise InvalidDataError("there are no labelled rows to make a snapshot of")
+            jobs = ((_settle_partition, {"spills": spills, "number": n, "folder": folder}) for n in range(partitions))
+            settled: list[_PartitionCounts] = list(_bounded(pool, jobs, workers))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(started))
+        _publish(lake, manifest, settled, intake.quarantine)
+    return load_manifest(lake, manifest.digest)
+
+
+class _Intake:
+    """Every row of an ingest, spilled; and what is known of it before deduplication."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        pool: Any,
+        workers: int,
+        partitions: int,
+        folder: Path,
+        given_source: str | None,
+        max_bad_share: float,
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
+        self._lake, self._pool, self._workers = lake, pool, workers
+        self._partitions, self._folder = partitions, folder
+        self._given_source, self._max_bad_share = given_source, max_bad_share
+        self._on_progress = on_progress
+        self._observed_at = utc_now()
+        self._rows = self._bytes = 0
+        self.spills: list[Path] = []
+        self.records: list[dict[str, Any]] = []
+        self.bad: Counter[str] = Counter()
+        self.quarantine: list[pl.DataFrame] = []
+
+    def _next_spill(self) -> Path:
+        self.spills.append(self._folder / f"block-{len(self.spills):06d}.arrow")
+        return self.spills[-1]
+
+    def _spill(self, examples: pl.DataFrame, *, inherited: bool) -> None:
+        if examples.height:
+            path = self._next_spill()
+            _spill(examples, order=self._rows, inherited=inherited, partitions=self._partitions, path=path)
+        self._rows += examples.height
+
+    def inherit(self, parent: str) -> None:
+        """Take the parent's rows over."""
+        for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
+            self._spill(_read_parts(self._lake, [key], EXAMPLES), inherited=True)
+
+    def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
+        """Take examples at hand, those of them that have a label."""
+        labelled = frame.drop_nulls("label")
+        self._spill(labelled, inherited=False)
+        self.records.append({"uri": uri, "rows": labelled.height, "bytes": frame.estimated_size()})
+
+    def take_source(self, source: Source) -> None:
+        """Take one file, block by block."""
+        with source.open() as file:
+            counts: list[_BlockCounts] = list(_bounded(self._pool, self._blocks(source, file), self._workers + 1))
+        reasons: Counter[str] = Counter()
+        for block in counts:
+            reasons.update(block.bad)
+        valid, first = sum(c.valid for c in counts), pl.concat([c.first_bad for c in counts])
+        check_bad_share(source.uri, valid, first, self._max_bad_share, bad_rows=reasons.total())
+        self.bad += reasons
+        self.quarantine.append(pl.concat([c.quarantined for c in counts]).head(QUARANTINE_ROWS))
+        self.records.append({"uri": source.uri, "rows": valid, "bytes": source.size_bytes})
+        self._bytes += source.size_bytes
+
+    def _blocks(self, source: Source, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+        for raw in scan_stream(file, source.uri):
+            yield (
+                _take_block,
+                {
+                    "raw": raw,
+                    "uri": source.uri,
+                    "source": self._given_source or source.name,
+                    "observed_at": self._observed_at,
+                    "order": self._rows,
+                    "partitions": self._partitions,
+                    "path": self._next_spill(),
+                },
+            )
+            self._rows += raw.height
+            if self._on_progress:
+                self._on_progress(self._bytes + file.tell())
+
+
+def _manifest(
+    settled: Sequence[_PartitionCounts],
+    records: Sequence[dict[str, Any]],
+    bad: Counter[str],
+    parent: str | None,
+    created_at: str,
+) -> Manifest:
+    rows = {side: {str(label): sum(p.rows[side][str(label)] for p in settled) for label in range(3)} for side in SIDES}
+    total = [sum(p.total[n] for p in settled) & _MASK for n in range(4)]
+    segments: Counter[str] = Counter()
+    for partition in settled:
+        segments.update(partition.segments)
+    return Manifest(
+        digest=_digest(total, sum(sum(labels.values()) for labels in rows.values())),
+        created_at=created_at,
+        parent=parent,
+        sources=tuple(records),
+        rows=rows,
+        quarantined=dict(sorted(bad.items())),
+        duplicates_removed=sum(p.duplicates for p in settled),
+        conflicts_resolved=sum(p.conflicts for p in settled),
+        segments=dict(sorted(segments.items())),
+    )
+
+
+def _publish(
+    lake: Lake, manifest: Manifest, settled: Sequence[_PartitionCounts], quarantine: Sequence[pl.DataFrame]
+) -> None:
+    """Put the parts, then the manifest: a snapshot without a manifest does not exist. Equal rows are there already."""
+    root = f"snapshots/{manifest.digest}"
+    if lake.exists(f"{root}/manifest.json"):
+        return
+    for side in SIDES:
+        files = [partition.parts[side] for partition in settled if side in partition.parts]
+        for n, file in enumerate(files):
+            lake.write(f"{root}/{side}/part-{n:05d}.parquet", Path(file).read_bytes())
+    bad = pl.concat([pl.DataFrame(schema=QUARANTINED), *quarantine])
+    if bad.height:
+        sink = pa.BufferOutputStream()
+        pq.write_table(bad.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, compression="zstd")
+        lake.write(f"{root}/quarantine/part-00000.parquet", sink.getvalue().to_pybytes())
+    lake.write(f"{root}/manifest.json", manifest.to_json().encode())
