@@ -86,9 +86,9 @@ def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
-def _open_soon(host: str, port: int, count: int) -> list[socket.socket]:
-    """As `open_sockets`, with some patience: the workers of a router that was killed may still be draining."""
-    ends = time.monotonic() + _PORT_WAIT_S
+def _open_soon(host: str, port: int, count: int, *, patience_s: float) -> list[socket.socket]:
+    """As `open_sockets`, with patience where the workers of a parent that was killed may still be draining."""
+    ends = time.monotonic() + patience_s
     while True:
         try:
             return open_sockets(host, port, count)
@@ -116,10 +116,12 @@ class Replica:
         self._stopping = threading.Event()
         self._workers_gone = threading.Event()
         self._restarts = 0
-        public = _open_soon(settings.router_host, settings.router_port, settings.workers)
+        killed = any((self._folder / "spool" / "open").glob("*"))
+        patience_s = _PORT_WAIT_S if killed else 0.0
+        public = _open_soon(settings.router_host, settings.router_port, settings.workers, patience_s=patience_s)
         admin: list[socket.socket] = []
         if settings.admin_port is not None:
-            admin = _open_soon(settings.router_host, settings.admin_port, settings.workers)
+            admin = _open_soon(settings.router_host, settings.admin_port, settings.workers, patience_s=patience_s)
         self._children = [
             _Child(index=index, sockets=[public[index], *admin[index : index + 1]]) for index in range(settings.workers)
         ]
