@@ -19,6 +19,7 @@ from absa.adapters.ledger import LedgerRecord, State
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
 from absa.lifecycle import challenged, crowned
 from absa.schema import SIDES, parse_iso, utc_now
+from flows.settings import write_whole
 from flows.tracking import TrackedRun, tracked_run
 from flows.training_process import JobResult, run_job
 from flows.trigger import start_deployment
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _PACKAGING_RESERVE_S: Final = 12.0  # what export, judging and registration take on two busy cores, measured
 _LEAST_TRAINING_S: Final = 8.0
+
+LATEST_EVENT: Final = "latest.json"  # in HOME/jobs: how the training that runs now goes, for whoever shows it
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -133,7 +136,6 @@ def _tracking(services: Services) -> str:
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
     from absa.data.feedback import labelled_examples
-
     from absa.data.snapshot import build_snapshot, ingest, latest_manifest
 
     newest = latest_manifest(services.lake)
@@ -144,12 +146,8 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
         since = parse_iso(newest.created_at)
         labelled = labelled_examples(services.lake, since, utc_now(), services.settings.trusted_sources)
         if labelled.height:
-            manifest = build_snapshot(
-                services.lake,
-                [labelled],
-                parent=manifest.digest if manifest else None,
-                uri=services.lake.url("feedback"),
-            )
+            parent = (manifest or newest).digest
+            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url("feedback"))
     if manifest is None:
         raise PermanentError("there is nothing to train on")
     return manifest
@@ -193,6 +191,7 @@ def train(
     def relay(event: Mapping[str, Any]) -> None:
         run.event(event)
         on_event(event)
+        write_whole(services.home.folder("jobs") / LATEST_EVENT, json.dumps({**event, "run": run.run_id}))
 
     result = run_job(folder, ends_at=ends_at, environment=services.environment, on_event=relay)
     run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
