@@ -1,0 +1,89 @@
+"""A benchmark's figures and the result file that they are committed in."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+Z = 1.959964  # of a 95 % interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of the result."""
+
+    case: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    runs: int
+    unit: str
+    target: str | None = None
+    met: bool | None = None
+    peer: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as contracts write it."""
+        data = {**vars(self), "projected": False}
+        return {key: value for key, value in data.items() if value is not None or key in ("target", "met")}
+
+
+def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:
+    """A share with its 95 % Wilson interval."""
+    p, n = hits / runs, runs
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    return Row(
+        case=case,
+        metric=metric,
+        value=p,
+        low=max(0.0, centre - half),
+        high=min(1.0, centre + half),
+        runs=runs,
+        unit="share",
+        **more,
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            cpu,
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(memory), "accelerator": None}
+
+
+def commit() -> str:
+    """The commit measured."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def write_result(
+    path: Path, *, name: str, command: str, seed: int, rows: Sequence[Row], versions: dict[str, str]
+) -> None:
+    """Write the result as docs and tests read it."""
+    result = {
+        "name": name,
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit(),
+        "seed": seed,
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **versions},
+        "rows": [row.to_json() for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
