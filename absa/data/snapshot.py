@@ -141,6 +141,13 @@ def load_manifest(lake: Lake, digest: str) -> Manifest:
     return Manifest.from_json(lake.read(f"snapshots/{digest}/manifest.json"))
 
 
+def latest_manifest(lake: Lake) -> Manifest | None:
+    """The manifest that was made last, or None where there is no snapshot yet."""
+    keys = [key for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
+    manifests = [Manifest.from_json(lake.read(key)) for key in keys]
+    return max(manifests, key=lambda manifest: (manifest.created_at, manifest.digest), default=None)
+
+
 def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
     """The lake keys of the Parquet parts of one side (train, validation, test) or of the quarantine, in order."""
     return [key for key in lake.list(f"snapshots/{digest}/{side}/") if key.endswith(".parquet")]

@@ -1,0 +1,66 @@
+"""The bundled sample: customer feedback written for this project, and the simulated customers made of it."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from absa.data.read import read_examples
+from absa.data.simulate import Drift, Feedback, PoolTraffic, hold_back, rows_of
+
+SAMPLE: Final = Path(__file__).parent / "sample"
+FEEDBACK_CSV: Final = SAMPLE / "feedback.csv"
+TRAFFIC_CSV: Final = SAMPLE / "traffic.csv"
+NEW_AREA_CSV: Final = SAMPLE / "new_area.csv"
+ASSIGNMENT_CSV: Final = SAMPLE / "assignment.csv"
+HELD_BACK_SHARE: Final = 0.25
+
+
+def bundled_traffic(
+    *,
+    seed: int = 0,
+    drift: Drift | None = None,
+    feedback: Feedback | None = None,
+    avoid: Collection[int] = frozenset(),
+) -> PoolTraffic:
+    """Customers over the bundled pool, which is never ingested, and the bundled new area.
+
+    Args:
+        seed: equal seeds give equal streams.
+        drift: in force from the first request.
+        feedback: how customers tell what was right.
+        avoid: side keys of texts that must not be served (`simulate.known_texts` of what was ingested).
+    """
+    pool, _ = read_examples(TRAFFIC_CSV)
+    new_area, _ = read_examples(NEW_AREA_CSV)
+    return PoolTraffic(rows_of(pool), rows_of(new_area), seed=seed, drift=drift, feedback=feedback, avoid=avoid)
+
+
+def split_file(path: str | Path, *, share: float = HELD_BACK_SHARE) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
+
+    Raises:
+        InvalidDataError: the file cannot be used.
+    """
+    examples, _ = read_examples(path)
+    return hold_back(examples, share)
+
+
+def file_traffic(
+    held_back: pl.DataFrame,
+    drift_path: str | Path | None = None,
+    *,
+    seed: int = 0,
+    drift: Drift | None = None,
+    feedback: Feedback | None = None,
+    avoid: Collection[int] = frozenset(),
+) -> PoolTraffic:
+    """Customers over a user's own held-back rows; the rows of `drift_path` are the new area.
+
+    Raises:
+        InvalidDataError: the drift file cannot be used.
+        ValueError: nothing was held back, or the drift asks for a new area and there is no drift file.
+    """
+    new_area = rows_of(read_examples(drift_path)[0]) if drift_path is not None else []
+    return PoolTraffic(rows_of(held_back), new_area, seed=seed, drift=drift, feedback=feedback, avoid=avoid)
