@@ -1,0 +1,220 @@
+"""Label a file of texts and aspects with a trained model, and measure it where the file has labels.
+
+python absa/src/evaluation.py                                       absa/data/test.csv by absa/models/champion
+python absa/src/evaluation.py my_rows.csv --model path/to/package
+python absa/src/evaluation.py my_rows.csv --model models:/absa@champion
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
+
+from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
+from absa.labels import EVALUATED, N_LABELS, sentiment
+
+if TYPE_CHECKING:
+    from absa.evaluation.metrics import Metrics
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+MODEL: Final = ROOT / "absa" / "models" / "champion"
+TEST_FILE: Final = ROOT / "absa" / "data" / "test.csv"
+OUTPUT: Final = ROOT / "absa" / "data" / "results" / "test.csv"
+COLUMNS: Final = ("text", "aspect", "label")
+
+_BAD_INPUT: Final = 2
+_REGISTRY: Final = "models:/"
+
+
+class Rows(NamedTuple):
+    """What the file holds, in its order. `labels` is None unless every row has one."""
+
+    pairs: list[tuple[str, str]]
+    labels: list[int] | None
+
+
+def read_rows(path: Path) -> Rows:
+    """Read a CSV file with the columns text and aspect, and perhaps label; header names in any case.
+
+    No row is left out: the answer has a line for each.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidDataError: the file is empty, is not UTF-8, lacks a column, or has a label that is not 0, 1 or 2.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+            if not names:
+                raise InvalidDataError(f"{path} is empty; expected a header with text and aspect, and rows below it")
+            if missing := [name for name in ("text", "aspect") if name not in names]:
+                raise InvalidDataError(f"{path} has no column {' and no column '.join(missing)}; its header needs both")
+            pairs, labels = [], []
+            for row in reader:
+                text, aspect = row[names["text"]], row[names["aspect"]]
+                if not text or not aspect or not text.strip() or not aspect.strip():
+                    raise InvalidDataError(
+                        f"{path} line {reader.line_num} has no text or no aspect; fill it or drop it"
+                    )
+                pairs.append((text, aspect))
+                labels.append(_label(row.get(names.get("label", "")), f"{path} line {reader.line_num}"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect") from None
+    except OSError as error:
+        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidDataError(f"{path} is not UTF-8; save it as UTF-8") from error
+    except csv.Error as error:
+        raise InvalidDataError(f"{path} is no valid CSV near line {reader.line_num}: {error}") from error
+    if not pairs:
+        raise InvalidDataError(f"{path} has a header and no rows; add rows below it")
+    known = [label for label in labels if label is not None]
+    return Rows(pairs=pairs, labels=known if len(known) == len(pairs) else None)
+
+
+def model_folder(model: str) -> Path:
+    """The package folder behind a path or a registry URI (`models:/absa@champion`), which is downloaded.
+
+    Raises:
+        NotFoundError: nothing is there.
+    """
+    if not model.startswith(_REGISTRY):
+        folder = Path(model)
+        if not folder.is_dir():
+            raise NotFoundError(
+                f"there is no model at {folder}; absa/models/README.md says how to put one there, or name another "
+                "by --model"
+            )
+        return folder
+    try:
+        import mlflow
+    except ModuleNotFoundError:
+        raise PermanentError(f"{model} needs MLflow; install mlflow, or name a package folder by --model") from None
+    try:
+        return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts"
+    except Exception as error:  # MLflow's stores raise errors of many libraries
+        where = os.environ.get("MLFLOW_TRACKING_URI", "the default store")
+        raise NotFoundError(f"{model} cannot be had from MLflow at {where}: {type(error).__name__}") from error
+
+
+def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[int]) -> None:
+    """Write text, aspect, label; the file is whole or is not there.
+
+    Raises:
+        PermanentError: the folder cannot be written to, or the disk is full.
+    """
+    staged: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=path.parent, prefix=".", suffix=".part", delete=False
+        ) as file:
+            staged = Path(file.name)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((text, aspect, label) for (text, aspect), label in zip(pairs, labels, strict=True))
+        staged.chmod(0o644)
+        staged.replace(path)
+    except OSError as error:
+        raise PermanentError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        if staged is not None:
+            staged.unlink(missing_ok=True)
+
+
+def describe(metrics: "Metrics") -> str:
+    """Precision, recall and F1 of negative and positive, and their mean, as lines of text."""
+    confusion = metrics.confusion
+    lines = [f"{'':10}{'precision':>10}{'recall':>10}{'F1':>10}{'rows':>8}"]
+    for label in EVALUATED:
+        right = confusion[label][label]
+        called = sum(row[label] for row in confusion)
+        there = sum(confusion[label])
+        lines.append(
+            f"{sentiment(label):10}{right / max(called, 1):10.3f}{right / max(there, 1):10.3f}"
+            f"{metrics.f1_by_label[label]:10.3f}{there:8,}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"pos/neg F1 {metrics.pos_neg_f1:.3f} (mean of the two over all {metrics.rows:,} rows, the neutral ones "
+            "included)",
+            f"accuracy   {metrics.accuracy:.3f}, macro F1 {metrics.macro_f1:.3f}",
+        ]
+    )
+
+
+def evaluate_file(test_file: Path, model: str, output: Path) -> None:
+    """Label a file, write the answer, and print the metrics where there are labels.
+
+    Raises:
+        EvergreenError: the input cannot be used, in one sentence.
+    """
+    from absa.inference.engine import Engine
+
+    rows = read_rows(test_file)
+    engine = Engine.load(model_folder(model))
+    scores = engine.score(rows.pairs)
+    predicted = [int(label) for label in scores.argmax(axis=1)]
+    write_rows(output, rows.pairs, predicted)
+    counts = ", ".join(f"{predicted.count(label):,} {sentiment(label)}" for label in range(N_LABELS))
+    print(f"{len(predicted):,} rows labelled ({counts}) and written to {output}")
+    if rows.labels is not None:
+        from absa.evaluation.metrics import evaluate
+
+        print(describe(evaluate(rows.labels, scores)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, or 2 where the input cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="evaluation.py",
+        description="Label a CSV file of texts and aspects with a trained model (0 negative, 1 neutral, 2 positive), "
+        "and print the metrics of the positive and negative classes where the file has labels.",
+        epilog="example: python absa/src/evaluation.py my_rows.csv --model models:/absa@champion",
+    )
+    parser.add_argument(
+        "test_file",
+        nargs="?",
+        type=Path,
+        default=TEST_FILE,
+        help="CSV with the columns text and aspect, and perhaps label (default: absa/data/test.csv)",
+    )
+    parser.add_argument(
+        "--model",
+        default=str(MODEL),
+        help="package folder, or registry URI such as models:/absa@champion (default: absa/models/champion)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="CSV to write (default: absa/data/results/test.csv)"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        evaluate_file(chosen.test_file, chosen.model, chosen.output)
+    except EvergreenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _BAD_INPUT
+    return 0
+
+
+def _label(value: str | None, where: str) -> int | None:
+    if value is None or not value.strip():
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if number not in range(N_LABELS):
+        raise InvalidDataError(f"{where} has a label that is not 0, 1 or 2 (0 negative, 1 neutral, 2 positive)")
+    return int(number)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""`python absa/src/evaluation.py`, as the assignment calls it: from the root, as a script."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.toy_package import build_toy_package
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [
+    ("the app is great", "app", "2"),
+    ("terrible service, but a good tool", "service", "0"),
+    ('it says "tool", and\nbreaks the line', "tool", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_toy_package(tmp_path_factory.mktemp("package"))
+
+
+def write(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "absa/src/evaluation.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_labelled_file_gets_an_answer_a_row_and_the_metrics(package: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", ("Text", "ASPECT", "label"), ROWS)
+    output = tmp_path / "results" / "test.csv"
+    done = run(rows, "--model", package, "--output", output)
+    assert done.returncode == 0, done.stderr
+    with output.open(encoding="utf-8", newline="") as file:
+        answer = list(csv.reader(file))
+    assert answer[0] == ["text", "aspect", "label"]
+    assert [tuple(row[:2]) for row in answer[1:]] == [row[:2] for row in ROWS]
+    assert all(row[2] in {"0", "1", "2"} for row in answer[1:])
+    assert answer[1][2] == "2"
+    assert "negative" in done.stdout
+    assert "pos/neg F1" in done.stdout
+
+
+def test_a_file_without_labels_gets_an_answer_and_no_metrics(package: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", ("text", "aspect"), [row[:2] for row in ROWS])
+    done = run(rows, "--model", package, "--output", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    assert "3 rows labelled" in done.stdout
+    assert "F1" not in done.stdout
+
+
+def test_help_works_from_the_root() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert "models:/absa@champion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "there is no file"),
+        (b"", "is empty"),
+        (b"text,aspect,label\n", "no rows"),
+        (b"text,label\nthe app,1\n", "no column aspect"),
+        (b"text,aspect,label\nthe app,app,3\n", "line 2 has a label that is not 0, 1 or 2"),
+        (b"text,aspect\nthe app,\n", "line 2 has no text or no aspect"),
+        (b"text,aspect\n\xff\xfe,app\n", "is not UTF-8"),
+        (b'text,aspect\n"the app,app\n', "no valid CSV"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
+    content: bytes | None, sentence: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from absa.src.evaluation import main
+
+    rows, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    if content is not None:
+        rows.write_bytes(content)
+    assert main([str(rows), "--model", str(package), "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert "the app" not in error
+    assert not output.exists()
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from absa.src.evaluation import main
+
+    rows = write(tmp_path / "rows.csv", ("text", "aspect"), [row[:2] for row in ROWS])
+    assert main([str(rows), "--model", str(tmp_path / "nothing")]) == 2
+    assert "there is no model at" in capsys.readouterr().err
