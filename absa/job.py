@@ -10,6 +10,7 @@ came and a checkpoint was kept.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -78,6 +79,7 @@ def say(event: str, **fields: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job in the folder that is named; gives the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads train at a fifth beside a busy server
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m absa.job FOLDER\n")
@@ -181,6 +183,7 @@ def run(job: Job, folder: Path) -> int:
     temporary = done.with_suffix(".part")
     temporary.write_text(json.dumps(facts), encoding="utf-8")
     temporary.replace(done)
+    shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
     say("done", **facts)
     return 0
 
@@ -202,7 +205,7 @@ def _guard(ends_at: float) -> None:
     """End this process at the deadline, whatever native code it is in: nothing may be left behind half-done."""
 
     def end() -> None:
-        say("deadline_missed", sentence="the deadline came before the package was ready; give the run more time")
+        say("deadline_missed", sentence="the budget ended before the package was ready; give the run more time")
         os._exit(EXIT_DEADLINE_MISSED)
 
     timer = threading.Timer(max(0.0, ends_at - time.time()), end)

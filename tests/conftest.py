@@ -1,0 +1,89 @@
+"""What every test may share: one small model that the real job trained, once a session."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_PRAISE = (
+    "I love the {}",
+    "the {} is great",
+    "our team enjoys the {} every day",
+    "what a wonderful {}",
+    "{} is superb",
+)
+_BLAME = ("I hate the {}", "the {} is terrible", "the {} broke again", "what an awful {}", "{} is useless to us")
+_NEITHER = (
+    "where is the {}",
+    "can you tell me about the {}?",
+    "the {} opens at nine",
+    "we asked for the {}",
+    "is {} on?",
+)
+_ASPECTS = ("search", "editor", "invoice", "calendar", "courier", "milk", "chat", "price", "app", "widget", "refund")
+
+
+def labelled_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows that a small model can learn in seconds: text, aspect and label."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = chance.randrange(3)
+        aspect = chance.choice(_ASPECTS)
+        text = chance.choice((_BLAME, _NEITHER, _PRAISE)[label]).format(aspect)
+        rows.append({"text": f"{text}{chance.choice(('', '.', '!', ' today'))}", "aspect": aspect, "label": label})
+    return rows
+
+
+def write_job(
+    folder: Path, *, budget_s: float, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
+    reserve_s: float = 4.0,
+) -> Path:  # fmt: skip
+    """Write a job's folder: a fifth of the rows is its validation side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cut = max(1, len(rows) // 5)
+    for name, part in (("validation", rows[:cut]), ("train", rows[cut:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    job = {"settings": dict(settings), "ends_at": time.time() + budget_s, "reserve_s": reserve_s, "snapshot": None}
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return folder
+
+
+def start_job(folder: Path) -> "subprocess.Popen[str]":
+    """Start `python -m absa.job FOLDER`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "absa.job", str(folder)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def run_job(folder: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Run a job to its end; gives its exit code and its events."""
+    child = start_job(folder)
+    out, err = child.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return child.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def trained_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Folder and events of a job that trained two layers for a few seconds."""
+    folder = tmp_path_factory.mktemp("job")
+    write_job(folder, budget_s=100, reserve_s=15, settings={"layers": 2, "max_epochs": 4}, rows=labelled_rows(400))
+    code, events = run_job(folder)
+    assert code == 0, events[-1:]
+    return folder, events
+
+
+@pytest.fixture(scope="session")
+def trained_package(trained_job: tuple[Path, list[dict[str, Any]]]) -> Path:
+    """Folder of a package that the real job trained; read it, do not change it."""
+    return trained_job[0] / "package"

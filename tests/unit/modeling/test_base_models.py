@@ -1,0 +1,96 @@
+"""The encoder equals transformers' BERT, and its folders are read both ways."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from absa.errors import NotFoundError, PermanentError
+from absa.modeling.architecture import Architecture, PairClassifier
+from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, save_weights
+
+TINY = Architecture(layers=3, hidden=24, heads=3, intermediate=48, vocabulary=200, positions=32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_weights(PairClassifier(TINY), "{}", tmp_path / "base")
+    return tmp_path / "base"
+
+
+def pairs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ids = torch.randint(3, 100, (4, 12), generator=torch.Generator().manual_seed(1))
+    ids[:, 2] = ids[:, 9]
+    types = torch.zeros_like(ids)
+    types[:, 8:11] = 1
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[1:, 11] = False
+    return ids, types, mask
+
+
+def test_the_encoder_equals_that_of_transformers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    model, _ = load_base(folder)
+    model.eval()
+    theirs = BertModel.from_pretrained(folder).eval()
+    monkeypatch.setattr(model, "classify", lambda x, *_: x)
+    ids, types, mask = pairs()
+    with torch.no_grad():
+        ours, reference = model(ids, types, mask), theirs(ids, mask, types).last_hidden_state
+    assert torch.allclose(ours[mask], reference[mask], atol=1e-5)
+
+
+def test_a_saved_model_comes_back_with_its_head(folder: Path) -> None:
+    first, has_head = load_base(folder)
+    assert has_head
+    save_weights(first, "{}", folder.parent / "again")
+    second, _ = load_base(folder.parent / "again")
+    ids, types, mask = pairs()
+    assert torch.equal(first.eval()(ids, types, mask), second.eval()(ids, types, mask))
+
+
+def test_padding_changes_no_answer(folder: Path) -> None:
+    model, _ = load_base(folder)
+    model.eval()
+    ids, types, mask = pairs()
+    with torch.no_grad():
+        padded, alone = model(ids, types, mask)[1], model(ids[1:2, :11], types[1:2, :11])[0]
+    assert torch.allclose(padded, alone, atol=1e-5)
+
+
+def test_the_aspect_is_found_where_it_stands_in_the_text() -> None:
+    model = PairClassifier(TINY)
+    ids = torch.tensor([[101, 7, 8, 9, 7, 102, 7, 8, 102]])
+    types = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1]])
+    assert model.find_aspect(ids, types).tolist() == [[0, 1, 1, 0, 1, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(1, [2]), (2, [1, 2]), (3, [0, 1, 2])])
+def test_fewer_layers_are_picked_evenly_with_the_last_among_them(layers: int, kept: list[int]) -> None:
+    model = PairClassifier(TINY)
+    before = list(model.layers)
+    keep_layers(model, layers)
+    assert [before.index(layer) for layer in model.layers] == kept
+    assert model.architecture.layers == layers
+
+
+def test_more_layers_than_there_are_is_said(folder: Path) -> None:
+    with pytest.raises(PermanentError, match="layers must be 1 to 3, got 4"):
+        load_base(folder, layers=4)
+
+
+def test_a_folder_without_its_files_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"lacks config.json, model.safetensors, tokenizer.json"):
+        find_base(str(tmp_path))
+
+
+def test_another_family_of_models_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "mpnet"}')
+    with pytest.raises(PermanentError, match="must be a BERT"):
+        load_base(folder)
+
+
+def test_the_packaged_base_is_there() -> None:
+    assert (find_base("minilm-l6") / TOKENIZER).is_file()

@@ -1,0 +1,45 @@
+"""Temperature scaling finds the temperature that made the labels, and changes none of them."""
+
+import numpy as np
+import pytest
+
+from absa.packaging.calibrate import calibrate, expected_calibration_error
+
+
+def drawn(temperature: float, rows: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are too sure by that factor, with labels drawn from what they should have said."""
+    chance = np.random.default_rng(0)
+    logits = chance.normal(size=(rows, 3)) * 2
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (chance.random(rows)[:, None] > scores.cumsum(1)).sum(1)
+    return logits * temperature, np.minimum(labels, 2)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_spoiled_the_scores_is_found(temperature: float) -> None:
+    found = calibrate(*drawn(temperature))
+    assert found.temperature == pytest.approx(temperature, rel=0.1)
+    assert found.ece_after < 0.03
+    assert found.nll_after <= found.nll_before + 1e-9
+
+
+def test_log_probabilities_do_as_well_as_logits() -> None:
+    logits, labels = drawn(2.0)
+    log_scores = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert calibrate(log_scores, labels).temperature == pytest.approx(calibrate(logits, labels).temperature, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 19])
+def test_too_few_rows_leave_the_scores_as_they_are(rows: int) -> None:
+    logits, labels = drawn(3.0)
+    assert calibrate(logits[:rows], labels[:rows]).temperature == 1.0
+
+
+def test_a_model_that_is_always_right_keeps_a_finite_temperature() -> None:
+    labels = np.arange(60) % 3
+    assert 0.2 < calibrate(np.eye(3)[labels] * 5, labels).temperature < 8.1
+
+
+def test_the_error_is_the_distance_of_confidence_and_accuracy() -> None:
+    scores = np.tile([0.8, 0.1, 0.1], (10, 1))
+    assert expected_calibration_error(scores, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.2)

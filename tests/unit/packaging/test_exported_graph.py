@@ -1,0 +1,75 @@
+"""The written ONNX graph gives what the model gives."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from absa.modeling.architecture import Architecture, PairClassifier
+from absa.packaging.export import INPUTS, Float32, Linear, export
+from absa.packaging.quantize import Int8, symmetric
+
+SIZES = Architecture(layers=2, hidden=32, heads=4, intermediate=64, vocabulary=200, positions=64)
+
+
+@pytest.fixture(scope="module")
+def model() -> PairClassifier:
+    torch.manual_seed(0)
+    model = PairClassifier(SIZES, dropout=0.0)
+    torch.nn.init.normal_(model.mark)
+    torch.nn.init.normal_(model.classifier.weight, std=0.3)
+    return model.eval()
+
+
+def session(model: PairClassifier, linear: Linear) -> ort.InferenceSession:
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    graph = export(model.architecture, weights, linear)
+    return ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def feeds(rows: int, tokens: int) -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(rows * 100 + tokens)
+    ids = chance.integers(3, 100, (rows, tokens))
+    types, mask = np.zeros_like(ids), np.ones_like(ids)
+    types[:, -4:] = 1
+    ids[:, 1] = ids[:, -3]
+    ids[:, -5] = ids[:, -1] = 102
+    if rows > 1:
+        ids[1:, -1] = types[1:, -1] = mask[1:, -1] = 0
+        ids[1:, -2] = 102
+    return dict(zip(INPUTS, (ids, mask, types), strict=True))
+
+
+def reference(model: PairClassifier, given: dict[str, np.ndarray]) -> np.ndarray:
+    ids, mask, types = (torch.from_numpy(given[name]) for name in INPUTS)
+    with torch.no_grad():
+        return model(ids, types, mask.bool()).numpy()
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 6), (1, 64), (5, 17), (32, 9)])
+def test_the_float_graph_equals_the_model_for_every_shape(model: PairClassifier, rows: int, tokens: int) -> None:
+    given = feeds(rows, tokens)
+    out = session(model, Float32()).run(None, given)[0]
+    np.testing.assert_allclose(out, reference(model, given), atol=2e-5)
+
+
+def test_the_int8_graph_is_near_the_model_and_under_half_its_size(model: PairClassifier) -> None:
+    given = feeds(32, 17)
+    out = session(model, Int8()).run(None, given)[0]
+    expected = reference(model, given)
+    assert np.abs(out - expected).mean() < 0.05 * expected.std()
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    small, large = (export(SIZES, weights, linear).ByteSize() for linear in (Int8(), Float32()))
+    assert small < large / 2
+
+
+def test_each_row_of_a_matrix_is_off_by_at_most_half_its_own_step() -> None:
+    matrix = np.random.default_rng(0).normal(size=(20, 50)) * np.logspace(-3, 3, 20)[:, None]
+    quantised, scale = symmetric(matrix)
+    assert np.all(np.abs(quantised * scale[:, None] - matrix) <= 0.5 * scale[:, None] * 1.001)
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    quantised, scale = symmetric(np.zeros((2, 3)))
+    assert not quantised.any()
+    assert np.isfinite(scale).all()

@@ -1,0 +1,151 @@
+"""The loop on a tiny encoder: it learns, keeps its deadline, resumes, and is the same for the same seed."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from absa.errors import DeadlineMissedError, PermanentError
+from absa.modeling.architecture import Architecture, PairClassifier
+from absa.training.checkpoints import Checkpoints
+from absa.training.deadline import Deadline
+from absa.training.settings import TrainingSettings
+from absa.training.tokens import TokenRows, join
+from absa.training.trainer import InterruptedTrainingError, Progress, Trainer, parameter_groups, pos_neg_f1
+
+TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
+SETTINGS = TrainingSettings(
+    batch_tokens=128, max_epochs=12, learning_rate=5e-3, head_learning_rate=5e-3, precision="fp32", device="cpu",
+    train_words=True, label_smoothing=0.0,
+)  # fmt: skip
+
+
+def rows(count: int = 240) -> TokenRows:
+    """Texts in which one word in six says the label."""
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 3, count).astype(np.int8)
+    texts = [np.append(chance.integers(10, 30, 5), 31 + label).astype(np.uint16) for label in labels]
+    return join(texts, [text[:1] for text in texts], labels, (1, 2))
+
+
+def model(seed: int = 0) -> PairClassifier:
+    torch.manual_seed(seed)
+    return PairClassifier(TINY, dropout=0.0)
+
+
+def train(settings: TrainingSettings = SETTINGS, seconds: float = 1e6, **more: object) -> Trainer:
+    return Trainer(model(), rows(), rows(60), settings, Deadline.after(seconds), **more)  # type: ignore[arg-type]
+
+
+def predicted(trainer: Trainer, on: TokenRows) -> np.ndarray:
+    from absa.training.batches import for_scoring
+
+    labels, averaged = np.zeros(len(on), int), trainer.averaged()
+    with torch.inference_mode():
+        for index, batch in for_scoring(on, 512):
+            mask = None if batch.mask is None else torch.from_numpy(batch.mask)
+            logits = averaged(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
+            labels[index] = logits.argmax(1).numpy()
+    return labels
+
+
+def test_it_learns_what_can_be_learned() -> None:
+    trainer = train()
+    result = trainer.run()
+    held_out = rows(400).take(np.arange(240, 400))
+    assert pos_neg_f1(held_out.labels, predicted(trainer, held_out)) > 0.95
+    assert result.epochs == pytest.approx(12)
+    assert result.rows == 12 * 240
+
+
+def test_equal_seeds_give_equal_models() -> None:
+    first, second = train(), train()
+    first.run()
+    second.run()
+    for one, other in zip(first.averaged().parameters(), second.averaged().parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_it_ends_at_its_deadline_with_an_annealed_rate() -> None:
+    seen: list[Progress] = []
+    settings = TrainingSettings.from_json(SETTINGS.to_json() | {"max_epochs": 1e9})
+    start = time.time()
+    result = train(settings, seconds=2.5, watch=seen.append).run()
+    assert time.time() - start < 3.0
+    assert result.train_s > 1.8
+    assert seen[-1].lr < 0.1 * settings.learning_rate
+    assert [each.remaining_s for each in seen] == sorted((each.remaining_s for each in seen), reverse=True)
+
+
+def test_a_budget_that_is_over_is_a_missed_deadline() -> None:
+    with pytest.raises(DeadlineMissedError, match="budget"):
+        train(seconds=-1).run()
+
+
+def test_a_stopped_training_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
+    whole = train()  # the deadline is far: data decide the rate, not time
+    whole.run()
+    asked = iter(range(10_000))
+    with pytest.raises(InterruptedTrainingError):
+        train(checkpoints=Checkpoints(tmp_path), stop=lambda: next(asked) == 40).run()
+    resumed = train(checkpoints=Checkpoints(tmp_path))
+    result = resumed.run()
+    assert result.resumed
+    assert result.rows == 12 * 240
+    for one, other in zip(whole.averaged().parameters(), resumed.averaged().parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_a_training_that_had_ended_is_not_trained_again(tmp_path: Path) -> None:
+    first = train(checkpoints=Checkpoints(tmp_path))
+    steps = first.run().steps
+    again = train(seconds=-1, checkpoints=Checkpoints(tmp_path)).run()
+    assert again.steps == steps
+
+
+def test_a_checkpoint_of_other_data_is_not_used(tmp_path: Path) -> None:
+    train(checkpoints=Checkpoints(tmp_path)).run()
+    other = Trainer(
+        model(), rows(120), None, SETTINGS, Deadline.after(60), checkpoints=Checkpoints(tmp_path)
+    )  # fmt: skip
+    assert not other.run().resumed
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = train(TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 512, "max_epochs": 2}))
+    real = PairClassifier.forward
+
+    def small_memory(self: PairClassifier, input_ids: torch.Tensor, *rest: object) -> torch.Tensor:
+        if input_ids.numel() > 300:
+            raise torch.OutOfMemoryError("too large")
+        return real(self, input_ids, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PairClassifier, "forward", small_memory)
+    result = trainer.run()
+    assert result.rows == 2 * 240
+    assert 128 <= result.batch_tokens <= 300
+
+
+def test_lower_layers_learn_slower_and_norms_do_not_decay() -> None:
+    settings = TrainingSettings(layer_decay=0.5, learning_rate=1.0, head_learning_rate=8.0, weight_decay=0.1)
+    groups = parameter_groups(model(), settings, new_head=True)
+    assert {group["peak"] for group in groups} == {8.0, 1.0, 0.5, 0.25}
+    for group in groups:
+        assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
+
+
+def test_frozen_words_do_not_move() -> None:
+    settings = TrainingSettings.from_json(SETTINGS.to_json() | {"train_words": False, "max_epochs": 1})
+    trainer = train(settings)
+    before = model().words.weight.clone()
+    trainer.run()
+    assert torch.equal(trainer.averaged().words.weight, before)
+
+
+def test_cuda_that_is_not_there_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(PermanentError, match="CUDA"):
+        train(TrainingSettings(device="cuda"))
