@@ -76,7 +76,7 @@ def ingest(
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
     from absa.data.snapshot import ingest as ingest_files
-    from absa.data.snapshot import latest_manifest
+    from flows.snapshots import latest_manifest
 
     services = wire()
     parent = latest_manifest(services.lake)
@@ -222,10 +222,10 @@ def simulate(
 ) -> None:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
     from flows.customers import TrafficReport, send_traffic
-    from flows.stream import bundled_customers
+    from flows.stream import named_customers
 
     services = wire()
-    customers = bundled_customers(services, drift=drift, strength=strength, seed=seed)
+    customers = named_customers(services, drift=drift, strength=strength, seed=seed)
 
     def show(report: TrafficReport) -> None:
         if sys.stdout.isatty():

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -136,14 +136,15 @@ def _tracking(services: Services) -> str:
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
     from absa.data.feedback import labelled_examples
-    from absa.data.snapshot import build_snapshot, ingest, latest_manifest
+    from absa.data.snapshot import build_snapshot, ingest
+    from flows.snapshots import latest_manifest
 
     newest = latest_manifest(services.lake)
     if newest is None and not sources:
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
     if newest is not None:
-        since = parse_iso(newest.created_at)
+        since = parse_iso(newest.created_at) - timedelta(seconds=services.settings.label_lag_s)
         labelled = labelled_examples(services.lake, since, utc_now(), services.settings.trusted_sources)
         if labelled.height:
             parent = (manifest or newest).digest
@@ -253,7 +254,7 @@ def data_checks(manifest: "Manifest") -> "DataChecks":
     return DataChecks(
         train_rows=rows,
         quarantined_share=quarantined / max(1, quarantined + manifest.total_rows),
-        label_shares=tuple(count / max(1, rows) for count in labels),
+        label_shares=(labels[0] / max(1, rows), labels[1] / max(1, rows), labels[2] / max(1, rows)),
     )
 
 
@@ -346,7 +347,7 @@ def continuous_training(
 
     services = wire()
     budget = budget_s or services.settings.budget_s
-    progress = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
+    progress: Any = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
     started = time.time()
     ticked = started
 

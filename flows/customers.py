@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
-from absa.data.simulate import SimulatedRequest
 
+from absa.data.simulate import SimulatedRequest
 from absa.errors import UnavailableError
 
 _CONNECTIONS: Final = 32

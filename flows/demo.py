@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from absa.data.simulate import SimulatedRequest
-
+from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, InvalidDataError, PermanentError, UnavailableError
 from absa.labels import sentiment
 from absa.schema import Window, utc_now
@@ -27,7 +27,7 @@ from flows.processes import bring_up, parts, take_down
 from flows.router_client import RouterClient
 from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
-from flows.stream import Stream, bundled_stream, own_stream
+from flows.stream import BundledStream, OwnStream, Stream
 from flows.wiring import Services, wire
 
 SCALES: Final = ("full", "tiny")
@@ -145,11 +145,9 @@ class Demo:
         self.state_file = self.services.home.folder() / _STATE
         self.state = _Progress.load(self.state_file)
         self.router = RouterClient(self.services.router_url)
-        self.stream: Stream = (
-            own_stream(options.data, None if options.drift in {None, "none"} else Path(str(options.drift)))
-            if options.data
-            else bundled_stream()
-        )
+        drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
+        self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
+        self._customers: PoolTraffic | None = None
 
     # the story
 
@@ -375,7 +373,7 @@ class Demo:
             raise PermanentError(f"version {second} did not win: {head.reason}")
         self._wait_for_version(second)
         for record in self.services.ledger.records():
-            if record.state.challenger == second or record.state.champion == second:
+            if second in (record.state.challenger, record.state.champion):
                 self.story.fact(f"ledger {record.number}: {record.action:<9} {record.reason}")
         self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/absa")
 
@@ -409,7 +407,7 @@ class Demo:
             self.story.progress((time.monotonic() - began) / duration_s, said)
 
         report = send_traffic(
-            self._customers(drift=drift),
+            self.customers(drift=drift),
             url=self.services.router_url,
             feedback_key=self.services.home.secrets()["feedback_key"],
             rate=self.pace.rate,
@@ -427,13 +425,12 @@ class Demo:
             self.story.fact("failed: " + ", ".join(f"{why} × {count}" for why, count in report.failed.most_common(3)))
         return Window(start=start, end=end)
 
-    def _customers(self, *, drift: bool) -> Iterator[SimulatedRequest]:
-        return self.stream.customers(drift=drift, already_ingested=self._ingested())
-
-    def _ingested(self) -> set[str]:
-        from absa.data.snapshot import ingested_keys
-
-        return ingested_keys(self.services.lake)
+    def customers(self, *, drift: bool) -> PoolTraffic:
+        """The one stream of this demo, switched: its texts never repeat and were never ingested."""
+        if self._customers is None:
+            self._customers = self.stream.customers(self.services)
+        self._customers.switch(self.stream.drift() if drift else None)
+        return self._customers
 
     def _judge(self, window: Window, *, retrain: bool) -> dict[str, Any]:
         """Run the monitor deployment for a window and give its verdict record."""
@@ -505,7 +502,7 @@ class Demo:
         engines = [Engine.load(self.services.package(v, head.versions[v])) for v in versions]
         self.story.line()
         self.story.line(f"Drifted sentences, version {versions[0]} beside version {versions[1]}:")
-        customers = self._customers(drift=True)
+        customers = self.customers(drift=True)
         shown: list[SimulatedRequest] = []
         while len(shown) < 8:
             request = next(customers)
@@ -545,9 +542,7 @@ class _Background:
 
 def assignment() -> list[tuple[str, str, int]]:
     """The five sentences of the assignment: text, aspect, label."""
-    from absa.data.sample import ASSIGNMENT
-
-    with ASSIGNMENT.open(encoding="utf-8", newline="") as file:
+    with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
         return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]
 
 

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
     schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
     min_labels: int = Field(default=200, description="New labels that a retraining needs.")
+    label_lag_s: float = Field(default=14 * 86400.0, description="How late labels may come and still train.")
     min_recent_rows: int = Field(default=100, description="Recent test rows without which the gate says HOLD.")
     behaviour_cases: int = Field(default=60, description="Cases of each behavioural test in the gate.")
     min_window_rows: int = Field(default=100, description="Predictions without which a window is not judged.")
