@@ -1,0 +1,89 @@
+"""Tests of the drift detectors."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from monitoring.drift import detect_drift
+from monitoring.sample import Sample, concat_samples
+
+Make = Callable[..., Sample]
+
+
+def kinds(reference: Sample, current: Sample, **options: float) -> set[str]:
+    return {finding.kind for finding in detect_drift(reference, current, **options).drifted}
+
+
+def test_traffic_like_the_reference_raises_no_alarm(make: Make) -> None:
+    alarms = sum(bool(kinds(make(seed, 400), make(seed + 100, 300), false_alarm_rate=0.01)) for seed in range(20))
+    assert alarms <= 2
+
+
+def test_a_new_topic_in_a_tenth_of_the_traffic_is_found_in_its_words(make: Make) -> None:
+    mixed = concat_samples(make(1, 450), make(2, 50, topic="garden"))
+    assert {"unknown_words", "word_use", "segment_mix"} <= kinds(make(3, 1000), mixed)
+
+
+def test_a_shift_of_the_class_shares_is_named_in_the_sentence(make: Make) -> None:
+    shifted = make(1, 500, shares=(0.6, 0.2, 0.2))
+    report = detect_drift(make(2, 1000), shifted)
+    (finding,) = [f for f in report.drifted if f.kind == "class_shares"]
+    assert "negative rose" in finding.sentence or "positive fell" in finding.sentence
+    assert 0.2 < finding.effect < 0.4
+
+
+def test_less_confident_answers_are_found(make: Make) -> None:
+    assert "confidence" in kinds(make(1, 800), make(2, 400, accuracy=0.70))
+
+
+def test_longer_texts_are_found(make: Make) -> None:
+    current = make(2, 300)
+    assert current.texts is not None
+    doubled = replace(current, texts=tuple(f"{text} {text}" for text in current.texts))
+    assert "text_length" in kinds(make(1, 600), doubled)
+
+
+def test_a_redacted_log_says_that_text_drift_is_off(make: Make) -> None:
+    def redacted(sample: Sample) -> Sample:
+        return replace(sample, texts=None, aspects=None)
+
+    report = detect_drift(redacted(make(1, 300)), redacted(make(2, 300)))
+    assert {f.kind for f in report.findings} <= {"class_shares", "confidence", "segment_mix"}
+    assert "texts" in report.skipped[0]
+
+
+def test_a_tiny_window_is_not_tested_and_says_why(make: Make) -> None:
+    report = detect_drift(make(1, 500), make(2, 12))
+    assert report.findings == ()
+    assert report.too_small is not None
+    assert "12 predictions" in report.too_small
+
+
+def test_one_class_and_one_text_alone_do_not_crash(make: Make) -> None:
+    flat = make(1, 200)
+    flat = replace(
+        flat,
+        labels=np.zeros(200, dtype=np.int64),
+        scores=np.tile([1.0, 0.0, 0.0], (200, 1)),
+        texts=("",) * 200,
+        aspects=("",) * 200,
+    )
+    report = detect_drift(flat, flat)
+    assert not report.drifted
+
+
+def test_sentences_quote_no_text(make: Make) -> None:
+    report = detect_drift(make(1, 600), make(2, 300, topic="garden"))
+    said = " ".join(f.sentence for f in report.findings if f.kind != "segment_mix").casefold()
+    assert not {"spade", "hose", "tulip", "compost", "hedge", "mower", "printer"} & set(said.split())
+
+
+def test_equal_input_gives_an_equal_report(make: Make) -> None:
+    assert detect_drift(make(1, 300), make(2, 200), seed=4) == detect_drift(make(1, 300), make(2, 200), seed=4)
+
+
+def test_large_samples_are_cut_down_before_testing(make: Make) -> None:
+    report = detect_drift(make(1, 900), make(2, 900), max_rows=200)
+    assert (report.reference_rows, report.current_rows) == (900, 900)
+    assert report.findings

@@ -1,0 +1,132 @@
+"""Tests of watching windows from the log to the verdict record."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import polars as pl
+
+from absa.adapters.lake import Lake
+from absa.schema import Window
+from monitoring.monitor import WatchedVersion, WatchSettings, watch
+from monitoring.performance import FrozenTest
+from monitoring.policy import StalenessPolicy
+from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.windows import WindowData, load_reference
+from tests.unit.monitoring.conftest import START, Traffic
+
+Windows = Callable[[int], Window]
+CHAMPION = WatchedVersion(
+    version="1",
+    frozen_test=FrozenTest.from_f1(0.85, 400),
+    snapshot_at=START - timedelta(hours=1),
+    champion_since=START,
+)
+SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0), reference_rows=600)
+
+
+def judge(lake: Lake, window: Window, **options: object) -> Verdict:
+    now = window.end + timedelta(seconds=5)
+    return watch(lake, window, **{"champion": CHAMPION, "settings": SETTINGS, "now": now, **options})  # type: ignore[arg-type]
+
+
+def test_calm_traffic_is_fresh_and_a_drift_is_stale_at_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    verdicts = []
+    for k in range(6):
+        traffic.send(window(k), 400, labelled=0.6)
+        verdicts.append(judge(lake, window(k)))
+    assert [v.verdict for v in verdicts] == ["FRESH"] * 6
+    traffic.send(window(6), 200)
+    traffic.send(window(6), 200, topic="garden", accuracy=0.5)
+    verdict = judge(lake, window(6))
+    assert (verdict.verdict, verdict.action) == ("STALE", "retrain")
+    assert verdict.by_version["1"].rows == 400
+
+
+def test_the_reference_grows_from_early_live_rows_to_its_size_and_no_further(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    heights = []
+    for k in range(4):
+        traffic.send(window(k), 300)
+        judge(lake, window(k))
+        reference = load_reference(lake, "1")
+        assert reference is not None
+        heights.append(reference.height)
+    assert heights == [300, 600, 600, 600]
+
+
+def test_rows_served_before_the_version_was_champion_are_no_reference(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    traffic.send(window(0), 300)
+    champion = WatchedVersion(version="1", champion_since=window(1).start)
+    watch(lake, window(0), champion=champion, settings=SETTINGS, now=window(0).end)
+    assert load_reference(lake, "1") is None
+
+
+def test_stale_rows_do_not_join_the_reference(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 300, accuracy=0.5, labelled=1.0)
+    assert judge(lake, window(0)).verdict == "STALE"
+    assert load_reference(lake, "1") is None
+
+
+def test_labels_that_come_late_make_a_new_revision_with_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 300, feedback_at=window(0).end + timedelta(hours=2), labelled=0.9)
+    first = judge(lake, window(0))
+    second = judge(lake, window(0), now=window(0).end + timedelta(hours=3))
+    assert (first.revision, first.by_version["1"].labelled) == (1, 0)
+    assert second.revision == 2
+    assert second.by_version["1"].labelled > 250
+
+
+def test_an_empty_and_a_tiny_window_are_recorded_as_such(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    assert judge(lake, window(0)).verdict == "WATCH"
+    traffic.send(window(1), 7)
+    verdict = judge(lake, window(1))
+    assert verdict.verdict == "WATCH"
+    assert "7 predictions" in verdict.reasons[0].sentence
+    assert len(VerdictStore(lake).history()) == 2
+
+
+def test_another_versions_answers_are_told_apart(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 300)
+    traffic.send(window(0), 200, version="2", accuracy=0.4, arm="challenger", experiment="e")
+    verdict = judge(lake, window(0))
+    assert verdict.verdict != "STALE"
+    assert verdict.by_version["1"].rows == 300
+    assert verdict.by_version["2"].rows == 200
+    first, second = verdict.by_version["1"].pos_neg_f1, verdict.by_version["2"].pos_neg_f1
+    assert first is not None
+    assert second is not None
+    assert first > second + 0.2
+
+
+def test_stale_without_labels_asks_for_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for k in range(2):
+        traffic.send(window(k), 400, labelled=0.0)
+        judge(lake, window(k))
+    traffic.send(window(2), 400, labelled=0.0, accuracy=0.6, topic="garden")
+    verdict = judge(lake, window(2))
+    assert (verdict.verdict, verdict.action) == ("STALE", "ask_labels")
+    assert "Label 100 more rows" in verdict.action_reason
+
+
+def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    class Notes:
+        def __init__(self) -> None:
+            self.replaced: list[str | None] = []
+
+        def report(
+            self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
+        ) -> str:
+            self.replaced.append(replaces)
+            return f"notes/{verdict.window.key}/{len(self.replaced)}"
+
+    traffic.send(window(0), 300)
+    notes = Notes()
+    first = judge(lake, window(0), reporter=notes)
+    judge(lake, window(0), reporter=notes)
+    assert first.report_uri == f"notes/{window(0).key}/1"
+    assert notes.replaced == [None, first.report_uri]

@@ -1,0 +1,62 @@
+"""Tests of the calibrated p-values."""
+
+import numpy as np
+import pytest
+
+from monitoring.permutation import Test, chi_square, holm, largest_gap, permutation_tests, rate_per_window
+
+
+def shares(values: np.ndarray) -> Test:
+    return Test(features=(values[:, None] == np.arange(3)).astype(np.float32), statistic=chi_square)
+
+
+def test_equal_distributions_alarm_at_the_rate_that_was_asked_for() -> None:
+    alarms = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values = rng.choice(3, 260, p=[0.5, 0.3, 0.2])
+        found = permutation_tests({"a": shares(values)}, np.arange(260), np.arange(260) >= 200, rate=0.05, seed=seed)
+        alarms += found["a"].p_value <= 0.05
+    assert 2 <= alarms <= 20  # the binomial's 99.9 % range around 10
+
+
+def test_a_large_shift_gets_the_smallest_p_value_that_the_draws_allow() -> None:
+    values = np.r_[np.zeros(300, dtype=int), np.ones(100, dtype=int)]
+    found = permutation_tests({"a": shares(values)}, np.arange(400), np.arange(400) >= 300, rate=0.01)["a"]
+    assert found.p_value == pytest.approx(1 / (found.draws + 1))
+    assert found.p_value < 0.01
+    assert found.statistic > found.threshold
+
+
+def test_rows_of_one_group_count_as_one_piece_of_evidence() -> None:
+    """40 units whose rows are all equal look like overwhelming evidence to a test of rows, and like 40 to ours."""
+    of_unit = np.r_[np.arange(20) < 12, np.arange(20) < 8].astype(int)
+    values, units = np.repeat(of_unit, 50), np.repeat(np.arange(40), 50)
+    current = units >= 20
+    grouped = permutation_tests({"a": shares(values)}, units, current, rate=0.05)["a"]
+    single = permutation_tests({"a": shares(values)}, np.arange(len(units)), current, rate=0.05)["a"]
+    assert single.p_value < 0.02
+    assert grouped.p_value > 0.1
+
+
+def test_numbers_are_compared_by_the_largest_gap_of_their_distributions() -> None:
+    reference, current = np.zeros(50), np.ones(50)
+    cuts = np.array([0.0, 1.0])
+    features = (np.r_[reference, current][:, None] <= cuts).astype(np.float32)
+    test = Test(features=features, statistic=largest_gap)
+    found = permutation_tests({"a": test}, np.arange(100), np.arange(100) >= 50, rate=0.05)["a"]
+    assert found.statistic == 1.0
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order_round() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert holm([]) == ()
+
+
+def test_one_false_alarm_a_month_over_hourly_windows_is_one_in_720() -> None:
+    assert rate_per_window(alarms=1, period_s=30 * 86_400, window_s=3_600) == pytest.approx(1 / 720)
+
+
+def test_a_rate_needs_positive_numbers() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        rate_per_window(alarms=0, period_s=1, window_s=1)

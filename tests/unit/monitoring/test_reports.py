@@ -1,0 +1,89 @@
+"""Tests of Evidently reports over good windows and windows that hold next to nothing."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from absa.adapters.lake import Lake
+from absa.errors import UnavailableError
+from absa.schema import Window
+from monitoring.monitor import WatchedVersion, WatchSettings, watch
+from monitoring.reports import EvidentlyReporter, verdict_text
+from monitoring.windows import load_window
+from tests.unit.monitoring.conftest import START, Traffic
+
+Windows = Callable[[int], Window]
+CHAMPION = WatchedVersion(version="1", champion_since=START)
+
+
+def snapshots(workspace: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(workspace.glob("*/snapshots/*.json"))]
+
+
+def test_one_report_a_window_with_the_verdict_on_top_and_no_customers_words(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    reporter = EvidentlyReporter(tmp_path / "evidently", ui_url="http://127.0.0.1:8001/")
+    for k in range(2):
+        traffic.send(window(k), 150, segment="eu")
+        verdict = watch(
+            lake, window(k), champion=CHAMPION, settings=WatchSettings(), reporter=reporter, now=window(k).end
+        )
+        assert verdict.report_uri is not None
+        assert verdict.report_uri.startswith("http://127.0.0.1:8001/projects/")
+    again = watch(  # late labels: a new revision, in place of the window's first report
+        lake,
+        window(1),
+        champion=CHAMPION,
+        settings=WatchSettings(),
+        reporter=reporter,
+        now=window(1).end + timedelta(hours=1),
+    )
+    reports = snapshots(tmp_path / "evidently")
+    assert len(reports) == 2
+    assert again.revision == 2
+    top = reports[0]["widgets"][0]  # type: ignore[index]
+    assert top["title"] == "Verdict"
+    assert "150 predictions" in top["params"]["text"]
+    written = json.dumps(reports)
+    assert "printer" not in written
+    assert "measured pos/neg F1" in written
+
+
+@pytest.mark.parametrize("case", ["empty", "one row", "one class", "all null", "no labels"])
+def test_a_window_with_next_to_nothing_still_gets_a_report(
+    case: str, lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    reporter = EvidentlyReporter(tmp_path / "evidently")
+    traffic.send(window(0), 120)
+    watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
+    if case != "empty":
+        traffic.send(window(1), 1 if case == "one row" else 120, labelled=0.0 if case == "no labels" else 1.0)
+    if case in ("one class", "all null"):
+        (key,) = [k for k in lake.list("predictions/") if not k.endswith("r1-1.parquet")]
+        path = Path(lake.url(key))
+        frame = pl.read_parquet(path)
+        blank = [pl.lit(0).cast(pl.Int8).alias("label")]
+        if case == "all null":
+            blank += [pl.lit(None, frame.schema[c]).alias(c) for c in ("text", "aspect", "segment", "latency_ms")]
+        frame.with_columns(blank).write_parquet(path)
+    verdict = watch(lake, window(1), champion=CHAMPION, settings=WatchSettings(), reporter=reporter, now=window(1).end)
+    assert verdict.report_uri is not None
+    assert Path(verdict.report_uri).is_file()
+
+
+def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 200)
+    verdict = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
+    text = verdict_text(verdict, load_window(lake, window(0), max_rows=50))
+    assert "50 of 200 predictions" in text
+    assert f"**{verdict.verdict}** for version 1" in text
+
+
+def test_a_server_that_is_away_is_named(lake: Lake, window: Windows) -> None:
+    with pytest.raises(UnavailableError, match="127.0.0.1:9"):
+        EvidentlyReporter("http://127.0.0.1:9").ensure_project()

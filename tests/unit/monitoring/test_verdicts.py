@@ -1,0 +1,139 @@
+"""Tests of verdict records: create-only, in revisions, and the durable trigger."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from absa.adapters.lake import Lake
+from absa.errors import ConflictError, IntegrityError
+from absa.schema import Window
+from monitoring.policy import Reason
+from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
+
+Windows = Callable[[int], Window]
+
+
+def stale(window: Window) -> Verdict:
+    return Verdict(
+        window=window,
+        verdict="STALE",
+        version="7",
+        by_version={"7": VersionFigures(rows=500, labelled=300, pos_neg_f1=0.6, estimated_pos_neg_f1=0.8)},
+        reasons=(Reason(kind="measured_loss", sentence="F1 fell.", statistic=0.2, threshold=0.03, p_value=0.001),),
+        action="retrain",
+        action_reason="300 new labels.",
+        at=window.end,
+    )
+
+
+def test_a_record_reads_back_as_it_was_written(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    written = store.record(stale(window(0)))
+    assert store.latest(window(0)) == written
+
+
+def test_the_record_has_the_contracts_fields(lake: Lake, window: Windows) -> None:
+    written = VerdictStore(lake).record(stale(window(0)))
+    data = json.loads(lake.read(f"verdicts/{window(0).key}.r1.json"))
+    assert set(data) >= {
+        "schema_version",
+        "window_start",
+        "window_end",
+        "verdict",
+        "by_version",
+        "reasons",
+        "action",
+        "action_reason",
+        "attempts",
+        "report_uri",
+    }
+    assert set(data["reasons"][0]) == {"kind", "sentence", "statistic", "threshold", "p_value", "estimated_f1_loss"}
+    assert written.key == f"verdicts/{window(0).key}.r1.json"
+
+
+def test_late_labels_make_a_second_revision_and_the_first_is_kept(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    store.record(stale(window(0)))
+    store.record(replace(stale(window(0)), verdict="WATCH", action="none"))
+    assert [(v.revision, v.verdict) for v in store.revisions(window(0))] == [(1, "STALE"), (2, "WATCH")]
+
+
+def test_revision_ten_comes_after_revision_nine(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    for _ in range(11):
+        store.record(stale(window(0)))
+    latest = store.latest(window(0))
+    assert latest is not None
+    assert latest.revision == 11
+
+
+def test_history_has_the_last_revision_of_each_window_by_time(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    for k in (2, 0, 1, 0):
+        store.record(stale(window(k)))
+    assert [(v.window, v.revision) for v in store.history()] == [(window(0), 2), (window(1), 1), (window(2), 1)]
+    assert [v.window for v in store.history(limit=1)] == [window(2)]
+    latest = store.latest()
+    assert latest is not None
+    assert latest.window == window(2)
+
+
+def test_an_attempt_makes_the_retraining_no_longer_due(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    verdict = store.record(stale(window(0)))
+    assert verdict.retraining_is_due
+    begun = store.begin_attempt(verdict)
+    assert begun.attempts[0].key == f"{window(0).key}-1"
+    assert not begun.retraining_is_due
+    with pytest.raises(ConflictError):
+        store.begin_attempt(verdict)
+
+
+def test_a_failed_attempt_frees_the_next_with_a_new_key_three_times_at_most(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    verdict = store.record(stale(window(0)))
+    keys = []
+    for number in (1, 2, 3):
+        begun = store.begin_attempt(verdict)
+        keys.append(begun.attempts[-1].key)
+        verdict = store.end_attempt(window(0), number, "failed", detail="killed")
+    assert keys == [f"{window(0).key}-{n}" for n in (1, 2, 3)]
+    assert not verdict.retraining_is_due
+
+
+def test_a_completed_attempt_is_the_windows_last(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    store.begin_attempt(store.record(stale(window(0))))
+    done = store.end_attempt(window(0), 1, "completed", flow_run_id="run-1")
+    assert done.attempts[0].flow_run_id == "run-1"
+    assert not done.retraining_is_due
+
+
+def test_judging_again_keeps_the_attempts(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    store.begin_attempt(store.record(stale(window(0))))
+    again = store.record(stale(window(0)))
+    assert [attempt.number for attempt in again.attempts] == [1]
+    assert not again.retraining_is_due
+
+
+def test_an_unknown_attempt_cannot_end(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    store.record(stale(window(0)))
+    with pytest.raises(ConflictError, match="no attempt 4"):
+        store.end_attempt(window(0), 4, "failed")
+
+
+def test_a_broken_record_is_named(lake: Lake, window: Windows) -> None:
+    lake.write(f"verdicts/{window(0).key}.r1.json", b"{}")
+    with pytest.raises(IntegrityError, match="is not a verdict record"):
+        VerdictStore(lake).latest(window(0))
+
+
+def test_fields_of_later_versions_are_ignored(lake: Lake, window: Windows) -> None:
+    data = stale(window(0)).to_json() | {"added_later": 1}
+    data["reasons"][0]["added_later"] = 2
+    data["by_version"]["7"]["added_later"] = 3
+    assert Verdict.from_json(data) == stale(window(0))

@@ -1,0 +1,107 @@
+"""Tests of reading a window of the prediction log."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from absa.adapters.lake import Lake
+from absa.schema import Window
+from monitoring import windows as module
+from monitoring.windows import load_reference, load_window, save_reference
+from tests.unit.monitoring.conftest import Traffic
+
+Windows = Callable[[int], Window]
+
+
+def test_only_rows_of_the_window_are_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 20)
+    mine = traffic.send(window(1), 30)
+    traffic.send(window(2), 10)
+    data = load_window(lake, window(1))
+    assert data.rows["request_id"].to_list() == mine
+    assert data.total == 30
+
+
+def test_shadow_scores_are_left_out(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 10)
+    traffic.send(window(0), 10, shadow=True, version="2")
+    assert load_window(lake, window(0)).by_version == {"1": 10}
+
+
+def test_late_feedback_changes_the_window_and_the_last_one_counts(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    (request, *_) = traffic.send(window(0), 5, labelled=0.0)
+    end = window(0).end
+    assert load_window(lake, window(0), feedback_until=end).sample().labelled == 0
+    traffic.label(request, 2, end + timedelta(days=2))
+    traffic.label(request, 0, end + timedelta(days=1))
+    early = load_window(lake, window(0), feedback_until=end + timedelta(days=1, hours=1)).sample()
+    late = load_window(lake, window(0), feedback_until=end + timedelta(days=3)).sample()
+    assert early.truth.tolist().count(0) == 1
+    assert late.truth.tolist().count(2) == 1
+
+
+def test_feedback_of_untrusted_sources_does_not_measure(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 10, labelled=1.0, source="forum")
+    until = window(5).end
+    assert load_window(lake, window(0), trusted_sources=["survey"], feedback_until=until).sample().labelled == 0
+    assert load_window(lake, window(0), trusted_sources=["forum"], feedback_until=until).sample().labelled == 10
+
+
+def test_a_segment_that_was_shipped_twice_counts_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 10)
+    (key,) = [k for k in lake.list("predictions/")]
+    lake.write(key.replace("r1-", "r2-"), lake.read(key))
+    assert load_window(lake, window(0)).rows.height == 10
+
+
+def test_an_empty_window_has_no_rows(lake: Lake, window: Windows) -> None:
+    data = load_window(lake, window(0))
+    assert (data.total, data.rows.height, data.sample().rows) == (0, 0, 0)
+
+
+def test_a_large_window_is_sampled_alike_each_time_and_says_so(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for _ in range(5):
+        traffic.send(window(0), 100)
+    first, again = (load_window(lake, window(0), max_rows=60) for _ in range(2))
+    assert first.rows["request_id"].to_list() == again.rows["request_id"].to_list()
+    assert (first.rows.height, first.total, first.by_version) == (60, 500, {"1": 500})
+    assert "60 of 500" in first.how
+
+
+def test_only_the_windows_hours_are_opened(
+    lake: Lake, traffic: Traffic, window: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic.send(window(0), 5)
+    traffic.send(window(180), 5)
+    opened: list[str] = []
+
+    def read(lake: Lake, key: str, schema: object) -> object:
+        opened.append(key)
+        return original(lake, key, schema)
+
+    original = module._read
+    monkeypatch.setattr(module, "_read", read)
+    load_window(lake, window(0))
+    assert [key for key in opened if key.startswith("predictions/")]
+    assert all("hour=10" in key for key in opened if key.startswith("predictions/"))
+
+
+def test_a_redacted_log_gives_a_sample_without_texts(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 10, redacted=True)
+    sample = load_window(lake, window(0)).sample()
+    assert sample.texts is None
+    assert sample.rows == 10
+
+
+def test_a_reference_reads_back(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 10)
+    rows = load_window(lake, window(0)).rows
+    assert load_reference(lake, "1") is None
+    save_reference(lake, "1", rows)
+    found = load_reference(lake, "1")
+    assert found is not None
+    assert found["request_id"].to_list() == rows["request_id"].to_list()
+    assert lake.list("monitoring/") == ["monitoring/reference/1.parquet"]
