@@ -85,5 +85,5 @@ def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffi
 
 
 def test_a_server_that_is_away_is_named(lake: Lake, window: Windows) -> None:
-    with pytest.raises(UnavailableError, match="127.0.0.1:9"):
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
         EvidentlyReporter("http://127.0.0.1:9").ensure_project()

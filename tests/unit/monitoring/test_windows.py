@@ -52,7 +52,7 @@ def test_feedback_of_untrusted_sources_does_not_measure(lake: Lake, traffic: Tra
 
 def test_a_segment_that_was_shipped_twice_counts_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 10)
-    (key,) = [k for k in lake.list("predictions/")]
+    (key,) = lake.list("predictions/")
     lake.write(key.replace("r1-", "r2-"), lake.read(key))
     assert load_window(lake, window(0)).rows.height == 10
 
