@@ -183,8 +183,8 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
     gain = compared.gain
     found = (
         f"pos/neg F1 on {compared.rows:,} {kind} rows is {compared.candidate.pos_neg_f1:.3f}, {other} has "
-        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {_points(gain.low)} to "
-        f"{_points(gain.high)})"
+        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {gain.low * 100:+.1f} to "
+        f"{gain.high * 100:+.1f})"
     )
     if gain.low > policy.min_gain:
         return Check(name=name, status="pass", sentence=f"Better: {found}.")
@@ -336,7 +336,7 @@ def _status(p: float, adjusted: float, policy: GatePolicy) -> Status:
 
 def _loss(p: float, adjusted: float, policy: GatePolicy, margin: float) -> str:
     words = {"fail": "proven", "hold": "likely", "pass": "not likely"}[_status(p, adjusted, policy)]
-    return f"a loss above {margin * 100:g} points is {words}, p = {p:.2g}"
+    return f"a loss above {margin * 100:g} points is {words}"
 
 
 def _points(share: float) -> str:

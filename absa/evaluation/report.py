@@ -137,7 +137,8 @@ def _checks(checks: tuple[Check, ...]) -> str:
         f"<tr><td><span class='sign {each.status}'>{_SIGN[each.status]}</span></td>"
         f"<td class=text>{escape(each.name)}</td><td class=text>{escape(each.sentence)}</td></tr>"
         for each in sorted(checks, key=lambda check: order.index(check.status))
-        if not each.name.startswith("behaviour ") or each.status in ("fail", "hold")
+        if not each.name.startswith(("behaviour ", "slice "))
+        or each.status in ("fail", "hold")  # tables below show all
     )
     return f"<table>{rows}</table>"
 
@@ -209,15 +210,15 @@ def _cell(index: int, content: str) -> str:
 
 def _interval(value: float, low: float, high: float) -> _Markup:
     """A bar from low to high around 0, 20 points wide, with the figures beside it."""
-    reach, half = 0.1, 60
+    reach, half = 0.2, 70  # points to either side in shares, pixels
 
     def x(share: float) -> float:
-        return half + half * max(-1.0, min(1.0, share / reach))
+        return half + 5 + half * max(-1.0, min(1.0, share / reach))
 
     colour = "#2f6f4f" if low > 0 else "#b3372f" if high < 0 else "#777777"
     return _Markup(
-        f"<svg width='{2 * half + 2}' height='16' role='img' aria-label='{value * 100:+.1f}'>"
-        f"<line x1='{half}' y1='0' x2='{half}' y2='16' stroke='#bbb'/>"
+        f"<svg width='{2 * half + 10}' height='16' role='img' aria-label='{value * 100:+.1f}'>"
+        f"<line x1='{half + 5}' y1='0' x2='{half + 5}' y2='16' stroke='#bbb'/>"
         f"<line x1='{x(low):.1f}' y1='8' x2='{x(high):.1f}' y2='8' stroke='{colour}' stroke-width='4'/>"
         f"<circle cx='{x(value):.1f}' cy='8' r='4.5' fill='{colour}'/></svg> "
         f"<span class=figure>{value * 100:+.1f} <small>[{low * 100:+.1f}, {high * 100:+.1f}]</small></span>"
@@ -243,7 +244,7 @@ th {{ text-align: right; font-weight: 600; color: #555; font-size: 13px; }} th:f
 td, th {{ padding: 4px 10px 4px 0; border-bottom: 1px solid #eee; vertical-align: middle; }}
 td {{ text-align: right; font-variant-numeric: tabular-nums; }} td.text {{ text-align: left; }}
 td.bar {{ white-space: nowrap; }} td.bar svg {{ vertical-align: middle; }}
-.figure {{ display: inline-block; min-width: 128px; }} small {{ color: #777; }}
+.figure {{ display: inline-block; width: 150px; text-align: right; }} small {{ color: #777; }}
 .sign {{ display: inline-block; width: 62px; text-align: center; border-radius: 4px; font-size: 13px; color: #fff; }}
 .sign.pass {{ background: #2f6f4f; }} .sign.hold {{ background: #c2962d; }} .sign.fail {{ background: #b3372f; }}
 .sign.info {{ background: #888; }}

@@ -17,7 +17,7 @@ from absa.labels import N_LABELS
 
 RESAMPLES: Final = 2000
 _CELLS: Final = N_LABELS * N_LABELS
-_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × clusters held in memory at a time: 32 MB
+_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × kinds of clusters held in memory at a time: 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,15 @@ def paired_bootstrap(
     np.add.at(table, (cluster, true * N_LABELS + first), 1)
     np.add.at(table, (cluster, _CELLS + true * N_LABELS + second), 1)
 
+    # Clusters with equal tables are interchangeable: draw how many of each kind instead of which ones.
+    table, of_kind = np.unique(table, axis=0, return_counts=True)
+
     rng = np.random.default_rng(seed)
     gains = []
-    at_once = max(1, _DRAWS_AT_ONCE // n_clusters)
+    at_once = max(1, _DRAWS_AT_ONCE // len(table))
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)
-        drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)  # (size, clusters)
+        drawn = rng.multinomial(n_clusters, of_kind / n_clusters, size=size)  # (size, kinds)
         summed = (drawn.astype(np.float64) @ table).reshape(size, 2, N_LABELS, N_LABELS)
         gains.append(metric(summed[:, 0]) - metric(summed[:, 1]))
     drawn_gains = np.concatenate(gains)

@@ -1,0 +1,243 @@
+"""The gate's rules: better on recent rows, worse nowhere that matters, and no promotion by luck."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from absa.evaluation.assess import assess
+from absa.evaluation.gate import (
+    BehaviourComparison,
+    DataChecks,
+    Footprint,
+    GateEvidence,
+    GatePolicy,
+    Parity,
+    SliceComparison,
+    judge,
+)
+from absa.evaluation.metrics import one_hot
+from absa.evaluation.significance import Gain
+from absa.schema import Example, utc_now
+
+Labels = npt.NDArray[np.int64]
+NOW = utc_now()
+
+
+def examples(labels: Labels, segments: Sequence[str | None] | None = None) -> list[Example]:
+    """One row a text, with texts and aspects of several lengths."""
+    return [
+        Example(
+            text=f"row {index} {'word ' * (index % 25)}",
+            aspect="a b" if index % 2 else "a",
+            label=int(label),
+            observed_at=NOW,
+            source="test",
+            segment=segments[index] if segments else None,
+        )
+        for index, label in enumerate(labels)
+    ]
+
+
+def spoil(rng: np.random.Generator, labels: Labels, predicted: Labels, share: float) -> Labels:
+    """Make a share of the predictions wrong."""
+    hit = rng.random(len(labels)) < share
+    return np.where(hit, (labels + rng.integers(1, 3, len(labels))) % 3, predicted)
+
+
+def pair(
+    rng: np.random.Generator, labels: Labels, *, gain: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Candidate and champion at about 0.78 that differ in a few answers; `gain` is the candidate's a row."""
+    common = spoil(rng, labels, labels, 0.18)
+    champion = spoil(rng, labels, common, 0.05)
+    champion = np.where(rng.random(len(labels)) < np.maximum(gain, 0), spoil(rng, labels, champion, 1.0), champion)
+    candidate = spoil(rng, labels, common, 0.05)
+    worse = rng.random(len(labels)) < np.maximum(-gain, 0)
+    candidate = np.where(worse, spoil(rng, labels, candidate, 1.0), candidate)
+    return soft(candidate), soft(champion)
+
+
+def soft(predicted: Labels) -> npt.NDArray[np.float32]:
+    """Scores of a model that is as sure as it is often right."""
+    return one_hot(predicted) * np.float32(0.7) + np.float32(0.1)
+
+
+def evidence(
+    seed: int = 0, *, recent_gain: float = 0.15, established_gain: float = 0.0, rows: int = 1000
+) -> GateEvidence:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, rows)
+    recent = np.arange(rows) >= rows // 2
+    candidate, champion = pair(rng, labels, gain=np.where(recent, recent_gain, established_gain))
+    return assess(candidate=candidate, champion=champion, examples=examples(labels), recent=recent, resamples=1000)
+
+
+@pytest.fixture(scope="module")
+def good() -> GateEvidence:
+    return evidence()
+
+
+def test_better_on_recent_and_not_worse_on_established_is_promoted(good: GateEvidence) -> None:
+    decision = judge(good)
+    assert decision.verdict == "PROMOTE"
+    assert "recent rows" in decision.reasons[0]
+    assert all(check.status == "pass" for check in decision.checks)
+
+
+def test_equal_evidence_gives_an_equal_verdict(good: GateEvidence) -> None:
+    assert judge(good) == judge(good)
+
+
+def test_equal_models_are_held() -> None:
+    decision = judge(evidence(recent_gain=0.0))
+    assert decision.verdict == "HOLD"
+    assert decision.reasons[0].startswith("No clear gain")
+
+
+def test_too_few_recent_rows_are_held_and_their_number_is_said(good: GateEvidence) -> None:
+    assert good.recent is not None
+    decision = judge(good, GatePolicy(min_recent_rows=good.recent.rows + 1))
+    assert decision.verdict == "HOLD"
+    assert decision.reasons == (
+        f"There are {good.recent.rows} recent test rows, {good.recent.rows + 1} are needed to tell.",
+    )
+    assert judge(replace(good, recent=None)).verdict == "HOLD"
+
+
+def test_worse_on_recent_rows_is_rejected() -> None:
+    decision = judge(evidence(recent_gain=-0.2))
+    assert decision.verdict == "REJECT"
+    assert decision.reasons[0].startswith("Worse")
+
+
+def test_what_was_forgotten_on_established_rows_is_rejected_however_large_the_gain() -> None:
+    decision = judge(evidence(recent_gain=0.3, established_gain=-0.2))
+    assert decision.verdict == "REJECT"
+    assert any("established" in reason for reason in decision.reasons)
+
+
+def test_rejection_names_what_is_worse_before_what_cannot_be_told(good: GateEvidence) -> None:
+    both = replace(good, recent=None, footprint=Footprint(size_mb=9_999.0))
+    decision = judge(both)
+    assert decision.verdict == "REJECT"
+    assert all("9999" in reason for reason in decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "word"),
+    [
+        ({"footprint": Footprint(size_mb=23.0, latency_ms_p50=900.0)}, "REJECT", "One row takes"),
+        ({"footprint": Footprint(size_mb=23.0, memory_mb=9_000.0)}, "REJECT", "memory"),
+        ({"footprint": Footprint(size_mb=23.0)}, "PROMOTE", "Better"),
+        ({"parity": Parity(rows=400, label_agreement=0.9, f1_loss=0.03)}, "HOLD", "int8"),
+        ({"parity": Parity(rows=100, label_agreement=0.98, f1_loss=0.01)}, "PROMOTE", "Better"),
+        ({"parity": Parity(rows=400, label_agreement=0.999, f1_loss=0.0)}, "PROMOTE", "Better"),
+        ({"data": DataChecks(train_rows=10, leaked_texts=3)}, "REJECT", "3 texts"),
+        ({"data": DataChecks(train_rows=10, quarantined_share=0.5)}, "HOLD", "quarantined"),
+        ({"data": DataChecks(train_rows=10, label_shares=(0.995, 0.005, 0.0))}, "HOLD", "rarest label"),
+    ],
+)
+def test_limits(good: GateEvidence, change: dict[str, object], verdict: str, word: str) -> None:
+    decision = judge(replace(good, **change))  # type: ignore[arg-type]
+    assert decision.verdict == verdict
+    assert word in decision.reasons[0]
+
+
+def behaviour(name: str, *, only_candidate: int, only_champion: int, both: int = 5) -> BehaviourComparison:
+    return BehaviourComparison(
+        name=name,
+        title=name,
+        cases=100,
+        failures=both + only_candidate,
+        champion_failures=both + only_champion,
+        only_candidate=only_candidate,
+        only_champion=only_champion,
+    )
+
+
+def test_a_behaviour_that_fails_clearly_more_often_is_rejected(good: GateEvidence) -> None:
+    others = tuple(behaviour(f"other {index}", only_candidate=2, only_champion=2) for index in range(15))
+    worse = behaviour("negation", only_candidate=16, only_champion=2)
+    decision = judge(replace(good, behaviours=(*others, worse)))
+    assert decision.verdict == "REJECT"
+    assert decision.reasons == ("negation: fails 21 of 100 cases, the champion 7.",)
+
+
+def test_a_behaviour_that_fails_a_little_more_often_is_not_held_against_it(good: GateEvidence) -> None:
+    decision = judge(replace(good, behaviours=(behaviour("negation", only_candidate=3, only_champion=1),)))
+    assert decision.verdict == "PROMOTE"
+
+
+def a_slice(name: str, value: float, se: float) -> SliceComparison:
+    gain = Gain(value=value, low=value - 2 * se, high=value + 2 * se, se=se)
+    return SliceComparison(name=name, metric="F1", rows=300, candidate=0.7, champion=0.7, gain=gain)
+
+
+def test_a_loss_in_one_slice_is_held_when_likely_and_rejected_when_proven(good: GateEvidence) -> None:
+    calm = tuple(a_slice(f"calm {index}", 0.01, 0.02) for index in range(9))
+    assert judge(replace(good, slices=calm)).verdict == "PROMOTE"
+    assert judge(replace(good, slices=(*calm, a_slice("mobile", -0.06, 0.02)))).verdict == "HOLD"
+    assert judge(replace(good, slices=(*calm, a_slice("mobile", -0.12, 0.02)))).verdict == "REJECT"
+
+
+def test_slices_with_few_rows_are_not_asked(good: GateEvidence) -> None:
+    few = replace(a_slice("mobile", -0.5, 0.02), rows=GatePolicy().min_slice_rows - 1)
+    assert judge(replace(good, slices=(few,))).verdict == "PROMOTE"
+
+
+def first_version(accuracy: float, rows: int = 300) -> GateEvidence:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, rows, p=(0.25, 0.45, 0.3))
+    scores = soft(spoil(rng, labels, labels, 1 - accuracy))
+    return assess(candidate=scores, champion=None, examples=examples(labels), recent=np.zeros(rows, dtype=bool))
+
+
+def test_a_first_version_is_held_against_the_most_frequent_label() -> None:
+    decision = judge(first_version(0.8))
+    assert decision.verdict == "PROMOTE"
+    assert "trivial baseline" in decision.reasons[0]
+
+
+def test_a_first_version_that_learned_nothing_is_not_promoted() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 300, p=(0.25, 0.45, 0.3))
+    constant = soft(np.ones(300, dtype=np.int64))
+    found = assess(candidate=constant, champion=None, examples=examples(labels), recent=[False] * 300)
+    assert judge(found).verdict == "HOLD"
+
+
+def test_a_first_version_on_a_handful_of_rows_is_held() -> None:
+    assert judge(first_version(0.9, rows=20)).verdict == "HOLD"
+
+
+@pytest.mark.slow
+def test_a_planted_loss_of_ten_points_in_a_slice_of_three_hundred_rows_is_stopped() -> None:
+    """In at least 95 of 100 candidates that gain on the other rows."""
+    promoted = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 3, 1500)
+        mobile = np.arange(1500) % 5 == 0
+        candidate, champion = pair(rng, labels, gain=np.where(mobile, -0.13, 0.1))  # 13 spoiled are 10 points lost
+        rows = examples(labels, ["mobile" if each else "web" for each in mobile])
+        found = assess(
+            candidate=candidate, champion=champion, examples=rows, recent=np.arange(1500) >= 750, resamples=1000
+        )
+        promoted += judge(found).verdict == "PROMOTE"
+    assert promoted <= 3
+
+
+@pytest.mark.slow
+def test_equal_candidates_are_promoted_in_at_most_one_of_twenty() -> None:
+    promoted = sum(judge(evidence(seed, recent_gain=0.0, rows=600)).verdict == "PROMOTE" for seed in range(60))
+    assert promoted <= 3
+
+
+@pytest.mark.slow
+def test_a_clear_gain_is_mostly_promoted() -> None:
+    """The gate would be worthless if it stopped everything."""
+    promoted = sum(judge(evidence(seed, recent_gain=0.12)).verdict == "PROMOTE" for seed in range(30))
+    assert promoted >= 24

@@ -1,0 +1,64 @@
+"""The metrics are those of scikit-learn, and what it does not have is what its words say."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from absa.evaluation.metrics import evaluate, expected_calibration_error, one_hot, pos_neg_f1, reliability
+
+LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=LABELS)
+def test_metrics_equal_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    true, predicted = [row[0] for row in rows], [row[1] for row in rows]
+    found = evaluate(true, one_hot(predicted))
+    expected = f1_score(true, predicted, labels=[0, 2], average="macro", zero_division=0)
+    assert found.pos_neg_f1 == pytest.approx(expected)
+    assert pos_neg_f1(true, predicted) == pytest.approx(expected)
+    assert found.macro_f1 == pytest.approx(
+        f1_score(true, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
+    )
+    assert found.accuracy == pytest.approx(accuracy_score(true, predicted))
+    assert [list(row) for row in found.confusion] == confusion_matrix(true, predicted, labels=[0, 1, 2]).tolist()
+
+
+def test_a_flip_is_told_from_a_miss_to_neutral() -> None:
+    found = evaluate([0, 0, 2, 2, 1], one_hot([2, 1, 0, 2, 0]))
+    assert found.flip_rate == pytest.approx(2 / 5)
+    assert found.neutral_miss_rate == pytest.approx(1 / 5)
+
+
+def draw(rng: np.random.Generator, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    scores = rng.dirichlet((0.7, 0.7, 0.7), size=rows).astype(np.float32)
+    return np.array([rng.choice(3, p=row / row.sum()) for row in scores.astype(np.float64)]), scores
+
+
+def test_scores_that_mean_what_they_say_have_almost_no_calibration_error() -> None:
+    labels, scores = draw(np.random.default_rng(0), 5000)
+    assert expected_calibration_error(labels, scores) < 0.03
+
+
+def test_scores_that_are_too_sure_are_off_by_how_much_they_are_too_sure() -> None:
+    labels = [0] * 70 + [2] * 30
+    scores = np.tile(np.array([0.98, 0.01, 0.01], dtype=np.float32), (100, 1))
+    rng = np.random.default_rng(0)
+    assert expected_calibration_error(rng.permutation(labels), scores) == pytest.approx(0.28, abs=0.15)
+    assert expected_calibration_error(labels, scores, bins=1) == pytest.approx(0.28, abs=1e-6)
+
+
+def test_reliability_has_every_row_once_from_unsure_to_sure() -> None:
+    labels, scores = draw(np.random.default_rng(1), 103)
+    bins = reliability(labels, scores)
+    assert sum(each.rows for each in bins) == 103
+    assert [each.confidence for each in bins] == sorted(each.confidence for each in bins)
+
+
+@pytest.mark.parametrize(("labels", "rows"), [([], 0), ([0, 1], 1)])
+def test_rows_that_do_not_fit_their_labels_are_refused(labels: list[int], rows: int) -> None:
+    with pytest.raises(ValueError, match="as many rows"):
+        evaluate(labels, np.zeros((rows, 3), dtype=np.float32))

@@ -1,0 +1,95 @@
+"""The paired bootstrap covers the truth as often as it says, also where rows share a text."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from absa.evaluation.metrics import pos_neg_f1
+from absa.evaluation.significance import binomial_tail, holm, paired_bootstrap, sign_test
+
+
+def noisy(rng: np.random.Generator, labels: np.ndarray, accuracy: float) -> np.ndarray:
+    return np.where(rng.random(len(labels)) < accuracy, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
+
+
+def test_the_gain_is_the_difference_of_the_two_scores() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    better, worse = noisy(rng, labels, 0.9), noisy(rng, labels, 0.7)
+    gain = paired_bootstrap(labels, better, worse, clusters=range(400))
+    assert gain.value == pytest.approx(pos_neg_f1(labels, better) - pos_neg_f1(labels, worse))
+    assert gain.low < gain.value < gain.high
+    assert gain.low > 0
+    assert gain.p_worse_than(0.02) > 0.99
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 200)
+    first, second = noisy(rng, labels, 0.8), noisy(rng, labels, 0.8)
+    once = paired_bootstrap(labels, first, second, clusters=range(200))
+    assert paired_bootstrap(labels, first, second, clusters=range(200)) == once
+
+
+def test_equal_predictions_gain_nothing_and_are_sure_of_it() -> None:
+    labels = np.array([0, 1, 2] * 20)
+    gain = paired_bootstrap(labels, labels, labels, clusters=range(60))
+    assert (gain.value, gain.low, gain.high, gain.se) == (0, 0, 0, 0)
+    assert gain.p_worse_than(0.02) == 1
+    assert gain.p_worse_than(-0.02) == 0
+
+
+def test_rows_of_one_text_count_as_one() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 100)
+    first, second = noisy(rng, labels, 0.8), noisy(rng, labels, 0.7)
+    alone = paired_bootstrap(labels, first, second, clusters=range(100))
+    copies = [np.repeat(each, 9) for each in (labels, first, second)]
+    together = paired_bootstrap(*copies, clusters=[index // 9 for index in range(900)])
+    apart = paired_bootstrap(*copies, clusters=range(900))
+    assert together.se == pytest.approx(alone.se, rel=0.05)
+    assert apart.se == pytest.approx(alone.se / 3, rel=0.1)
+
+
+@pytest.mark.slow
+def test_equal_models_are_called_better_in_at_most_about_one_in_forty() -> None:
+    rng = np.random.default_rng(3)
+    better = 0
+    for trial in range(400):
+        labels = rng.integers(0, 3, 200)
+        gain = paired_bootstrap(
+            labels, noisy(rng, labels, 0.78), noisy(rng, labels, 0.78), clusters=range(200), resamples=1000, seed=trial
+        )
+        better += gain.low > 0
+    assert better <= stats.binom.ppf(0.999, 400, 0.025)
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        paired_bootstrap([], [], [], clusters=[])
+
+
+@given(p_values=st.lists(st.floats(0, 1), max_size=12))
+def test_holm_only_raises_p_values_keeps_their_order_and_stays_below_one(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    assert [adjusted[index] for index in order] == sorted(adjusted)
+
+
+def test_holm_gives_the_textbook_values() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(successes=st.integers(0, 60), rest=st.integers(0, 60), share=st.floats(0.01, 0.99))
+def test_the_binomial_tail_is_that_of_scipy(successes: int, rest: int, share: float) -> None:
+    expected = stats.binom.sf(successes - 1, successes + rest, share)
+    assert binomial_tail(successes, successes + rest, share) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_sign_test_looks_only_at_cases_that_one_of_them_fails() -> None:
+    assert sign_test(0, 0) == 1
+    assert sign_test(8, 0) == pytest.approx(2**-8)
+    assert sign_test(0, 8) == pytest.approx(1)
