@@ -182,7 +182,13 @@ def train(
     for side in ("train", "validation"):
         rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label", "segment")
         rows.write_ndjson(folder / f"{side}.jsonl")
-    chosen = {"base_model": settings.base_model, "layers": settings.layers, "max_epochs": settings.max_epochs}
+    wanted = {
+        "base_model": settings.base_model,
+        "layers": settings.layers,
+        "max_epochs": settings.max_epochs,
+        "learning_rate": settings.learning_rate,
+    }
+    chosen = {name: value for name, value in wanted.items() if value is not None}
     job = {"settings": chosen, "ends_at": ends_at, "reserve_s": _PACKAGING_RESERVE_S, "snapshot": manifest.digest}
     if ends_at - time.time() < _PACKAGING_RESERVE_S + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")

@@ -86,6 +86,7 @@ PACES: Final = {
     "tiny": Pace(
         settings={
             "EVERGREEN_LAYERS": "2",
+            "EVERGREEN_LEARNING_RATE": "5e-4",
             "EVERGREEN_BUDGET_S": "30",
             "EVERGREEN_MAX_EPOCHS": "3",
             "EVERGREEN_RAMP": "0.5",

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     base_model: str = Field(default="minilm-l6", description="minilm-l6, a local folder, or a model hub's name.")
     layers: int | None = Field(default=None, description="Keep this many layers of the base model; unset keeps all.")
     max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
+    learning_rate: float | None = Field(default=None, description="Peak learning rate; unset: the trainer's default.")
     budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
     window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
     schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
         """
         home = Path(os.environ.get("EVERGREEN_HOME", ".evergreen"))
         try:
-            return cls(_env_file=home / SETTINGS_FILE)  # type: ignore[call-arg]  # a pydantic-settings argument
+            return cls(_env_file=home / SETTINGS_FILE)  # an argument of pydantic-settings
         except ValidationError as error:
             first = error.errors()[0]
             name = "EVERGREEN_" + "_".join(str(part) for part in first["loc"]).upper()
