@@ -84,7 +84,9 @@ def reliability(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) ->
     """
     true = _checked(labels, scores)
     confidence = scores.max(axis=1)
-    right = scores.argmax(axis=1) == true
+    # Rows of equal confidence share their accuracy, so that the order of the rows does not decide on their bin.
+    _, tie, of_tie = np.unique(confidence, return_inverse=True, return_counts=True)
+    right = (np.bincount(tie, weights=scores.argmax(axis=1) == true) / of_tie)[tie]
     return tuple(
         ReliabilityBin(rows=len(part), confidence=float(confidence[part].mean()), accuracy=float(right[part].mean()))
         for part in np.array_split(np.argsort(confidence, kind="stable"), bins)

@@ -1,0 +1,113 @@
+"""The report: JSON that a program reads back, and one page that stands alone and escapes what users named."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from absa.evaluation import plots
+from absa.evaluation.assess import assess
+from absa.evaluation.behaviour import BehaviourResult
+from absa.evaluation.gate import GateEvidence, judge
+from absa.evaluation.metrics import one_hot, reliability
+from absa.evaluation.report import render_page, write_report
+from absa.schema import Example, utc_now
+
+NAME = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def evidence() -> GateEvidence:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    examples = [
+        Example(
+            text=f"secret {index}", aspect="secret", label=int(label), observed_at=utc_now(), source="t", segment=NAME
+        )
+        for index, label in enumerate(labels)
+    ]
+    examples[0] = replace(examples[0], segment=None)
+    guesses = [np.where(rng.random(300) < share, labels, 1) for share in (0.9, 0.6)]
+    return assess(
+        candidate=one_hot(guesses[0]),
+        champion=one_hot(guesses[1]),
+        examples=examples,
+        recent=np.arange(300) > 150,
+        behaviours=[BehaviourResult(name="negation", title="Negation & more", failed=(True, False))],
+        champion_behaviours=[BehaviourResult(name="negation", title="Negation & more", failed=(False, False))],
+        resamples=1000,
+    )
+
+
+class Tags(HTMLParser):
+    """Checks that every element that is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_json_holds_verdict_reasons_checks_and_evidence(evidence: GateEvidence, tmp_path: Path) -> None:
+    decision = judge(evidence)
+    write_report(tmp_path, evidence, decision)
+    found = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
+    assert found["schema_version"] == 1
+    assert found["verdict"] == decision.verdict
+    assert found["reasons"] == list(decision.reasons)
+    assert found["evidence"]["recent"]["rows"] == 149
+    assert found["policy"]["min_recent_rows"] == 100
+
+
+def test_the_page_is_whole_stands_alone_and_escapes_names(evidence: GateEvidence) -> None:
+    page = render_page(evidence, judge(evidence), candidate_name=NAME, champion_name="version 7")
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert "script" not in tags.seen
+    assert "&lt;script&gt;" in page
+    assert "Negation &amp; more" in page
+    assert not re.search(r"(src|href)=|url\(|@import", page)
+
+
+def test_the_report_quotes_no_text(evidence: GateEvidence, tmp_path: Path) -> None:
+    write_report(tmp_path, evidence, judge(evidence))
+    for name in ("gate.json", "gate.html"):
+        assert "secret" not in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_the_verdict_means_for_a_first_version(evidence: GateEvidence) -> None:
+    first = replace(evidence, baseline=True, slices=())
+    page = render_page(first, judge(first))
+    assert "first version" in page
+    assert "trivial baseline" in page
+
+
+def test_plots_are_pictures(evidence: GateEvidence, tmp_path: Path) -> None:
+    history = [{"step": step, "loss": 1 / (step + 1), "validation_pos_neg_f1": None} for step in range(20)]
+    history[10]["validation_pos_neg_f1"] = 0.5
+    scores = one_hot([0, 1, 2] * 20) * 0.8 + 0.1
+    plots.save_confusion_matrix(evidence.overall.candidate, tmp_path / "confusion.png")
+    plots.save_learning_curve(history, tmp_path / "curve.png")
+    plots.save_learning_curve([], tmp_path / "no_steps.png")
+    plots.save_reliability_diagram(reliability([0, 1, 2] * 20, scores), 0.1, tmp_path / "reliability.png")
+    pictures = sorted(tmp_path.glob("*.png"))
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size > 5_000
