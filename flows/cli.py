@@ -76,7 +76,7 @@ def ingest(
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
     from absa.data.snapshot import ingest as ingest_files
-    from flows.snapshots import latest_manifest
+    from absa.data.snapshot import latest_manifest
 
     services = wire()
     parent = latest_manifest(services.lake)

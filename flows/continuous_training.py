@@ -17,6 +17,7 @@ from pydantic import Field
 
 from absa.adapters.ledger import LedgerRecord, State
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
+from absa.job import WEIGHTS_FOLDER
 from absa.lifecycle import challenged, crowned
 from absa.schema import SIDES, parse_iso, utc_now
 from flows.settings import write_whole
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics
     from absa.inference.package import ModelPackage
 
-_PACKAGING_RESERVE_S: Final = 12.0  # what export, judging and registration take on two busy cores, measured
+_PACKAGING_RESERVE_S: Final = 16.0  # what export, judging and registration take on two busy cores, measured
 _LEAST_TRAINING_S: Final = 8.0
 
 LATEST_EVENT: Final = "latest.json"  # in HOME/jobs: how the training that runs now goes, for whoever shows it
@@ -104,7 +105,7 @@ def run_continuous_training(
         manifest = take_snapshot(services, sources)
         on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
-        job = train(services, run, manifest, ends_at=ends_at, on_event=on_event)
+        job = train(services, run, manifest, head, ends_at=ends_at, on_event=on_event)
         candidate = judge_candidate(services, run, manifest, job, head)
         on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         if time.time() > ends_at:
@@ -136,8 +137,7 @@ def _tracking(services: Services) -> str:
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
     from absa.data.feedback import labelled_examples
-    from absa.data.snapshot import build_snapshot, ingest
-    from flows.snapshots import latest_manifest
+    from absa.data.snapshot import build_snapshot, ingest, latest_manifest
 
     newest = latest_manifest(services.lake)
     if newest is None and not sources:
@@ -160,6 +160,28 @@ def _champion_snapshot(services: Services, head: LedgerRecord | None) -> str | N
     return services.reader.version(head.state.champion).tags.get("snapshot")
 
 
+def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
+    """The champion's fp32 weights on local disk to go on from, or None where they were never kept."""
+    if head is None or head.state.champion is None:
+        return None
+    run_id = services.reader.version(head.state.champion).tags.get("run")
+    if run_id is None:
+        return None
+    folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER
+    prefix = weights_prefix(run_id)
+    for key in services.lake.list(prefix):
+        file = folder / key.removeprefix(prefix)
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(services.lake.read(key))
+    return folder if (folder / "config.json").is_file() else None
+
+
+def weights_prefix(run_id: str) -> str:
+    """Where a run's fp32 weights lie in the lake."""
+    return f"runs/{run_id}/{WEIGHTS_FOLDER}/"
+
+
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
     """Name the snapshot's sides as the run's datasets."""
     from absa.data.snapshot import load_side
@@ -172,7 +194,13 @@ def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest")
 
 @task(name="train", cache_policy=NO_CACHE)
 def train(
-    services: Services, run: TrackedRun, manifest: "Manifest", *, ends_at: float, on_event: Progress
+    services: Services,
+    run: TrackedRun,
+    manifest: "Manifest",
+    head: LedgerRecord | None,
+    *,
+    ends_at: float,
+    on_event: Progress,
 ) -> JobResult:
     """Train and package in a child process that ends before the deadline."""
     from absa.data.snapshot import load_side
@@ -188,6 +216,9 @@ def train(
         "max_epochs": settings.max_epochs,
         "learning_rate": settings.learning_rate,
     }
+    weights = champion_weights(services, head)
+    if weights is not None:
+        wanted |= {"warm_start": str(weights), "max_epochs": settings.warm_epochs}
     chosen = {name: value for name, value in wanted.items() if value is not None}
     job = {"settings": chosen, "ends_at": ends_at, "reserve_s": _PACKAGING_RESERVE_S, "snapshot": manifest.digest}
     if ends_at - time.time() < _PACKAGING_RESERVE_S + _LEAST_TRAINING_S:
@@ -286,6 +317,7 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
         logged.version,
         {
             "snapshot": manifest.digest,
+            "run": run.run_id,
             "digest": candidate.package.digest,
             "budget_s": f"{budget_s:g}",
             "gate": candidate.decision.verdict,
@@ -296,6 +328,8 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
             "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
         },
     )
+    for file in sorted((candidate.job.folder / WEIGHTS_FOLDER).iterdir()):
+        services.lake.write(weights_prefix(run.run_id) + file.name, file.read_bytes())
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
     return logged.version
 

@@ -57,6 +57,7 @@ class Pace:
     """How the demo is shortened: settings that are printed, and the traffic of each chapter."""
 
     settings: dict[str, str]
+    first_budget_s: float
     rate: float
     healthy_s: float
     drifted_s: float
@@ -66,7 +67,8 @@ class Pace:
 PACES: Final = {
     "full": Pace(
         settings={
-            "EVERGREEN_BUDGET_S": "75",
+            "EVERGREEN_BUDGET_S": "80",
+            "EVERGREEN_BEHAVIOUR_CASES": "30",
             "EVERGREEN_MAX_EPOCHS": "4",
             "EVERGREEN_RAMP": "0.25,0.5",
             "EVERGREEN_STEP_S": "6",
@@ -78,6 +80,7 @@ PACES: Final = {
             "EVERGREEN_REFERENCE_ROWS": "500",
             "EVERGREEN_SCHEDULE_MONITOR": "false",
         },
+        first_budget_s=62.0,
         rate=70.0,
         healthy_s=10.0,
         drifted_s=22.0,
@@ -101,6 +104,7 @@ PACES: Final = {
             "EVERGREEN_REFERENCE_ROWS": "300",
             "EVERGREEN_SCHEDULE_MONITOR": "false",
         },
+        first_budget_s=30.0,
         rate=120.0,
         healthy_s=3.0,
         drifted_s=9.0,
@@ -244,12 +248,13 @@ class Demo:
         folder = self.services.home.folder("demo")
         source = self.stream.write_ingest(folder / "feedback.csv")
         command = [sys.executable, "-m", "flows.cli", "train", str(source), "--reason", "first"]
+        command += ["--budget", f"{self.pace.first_budget_s:.0f}"]
         began = time.time()
         with log.open("ab") as file:
             child = subprocess.Popen(command, stdout=file, stderr=file, env=dict(self.services.environment))  # noqa: S603
             try:
                 while child.poll() is None:
-                    self._show_training(began)
+                    self._show_training(began, self.pace.first_budget_s)
                     time.sleep(0.25)
             finally:
                 if child.poll() is None:
@@ -258,9 +263,8 @@ class Demo:
         if child.returncode != 0:
             raise PermanentError(f"training failed: {_last_line(log)}")
 
-    def _show_training(self, began: float) -> None:
+    def _show_training(self, began: float, budget_s: float) -> None:
         file = self.services.home.folder("jobs") / LATEST_EVENT
-        budget_s = self.services.settings.budget_s
         share = (time.time() - began) / budget_s
         text = "preparing"
         if file.exists() and file.stat().st_mtime > began:
@@ -339,9 +343,18 @@ class Demo:
             rejected = [record for record in self._since_first() if record.action == "register"]
             if rejected:
                 raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
-            self._show_training(began)
+            self._attempt_failed()
+            self._show_training(began, self.services.settings.budget_s)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
+
+    def _attempt_failed(self) -> None:
+        """Raise what made the retraining fail, as its verdict record says."""
+        from monitoring.verdicts import VerdictStore
+
+        verdict = VerdictStore(self.services.lake).latest()
+        if verdict is not None and verdict.attempts and verdict.attempts[-1].state == "failed":
+            raise PermanentError(f"the retraining failed: {verdict.attempts[-1].detail}")
 
     def _since_first(self) -> list[Any]:
         records = self.services.ledger.records()

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     base_model: str = Field(default="minilm-l6", description="minilm-l6, a local folder, or a model hub's name.")
     layers: int | None = Field(default=None, description="Keep this many layers of the base model; unset keeps all.")
     max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
+    warm_epochs: float = Field(default=2.0, description="Passes at most where training goes on from the champion.")
     learning_rate: float | None = Field(default=None, description="Peak learning rate; unset: the trainer's default.")
     budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
     window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")

@@ -7,10 +7,9 @@ from typing import Protocol
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
 from absa.data.read import read_examples
 from absa.data.simulate import Drift, Feedback, PoolTraffic, SimulatedRequest, drift_of, known_texts
-from absa.data.snapshot import load_side
+from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import InvalidDataError, PermanentError
 from absa.schema import SIDES
-from flows.snapshots import latest_manifest
 from flows.wiring import Services
 
 DEMO_FEEDBACK = Feedback(probability=0.8, delay_mean_s=0.8)

@@ -391,7 +391,6 @@ def _build(
         size += 100 * ancestor.total_rows  # bytes a row, roughly
     partitions = min(MAX_PARTITIONS, math.ceil(size / PARTITION_BYTES)) or 1
     workers = min(processes or os.cpu_count() or 1, 8) if size >= POOL_FROM_BYTES else 1
-    started = utc_now()
     with tempfile.TemporaryDirectory(prefix="evergreen-ingest-") as scratch:
         folder = Path(scratch)
         pool = _pool(workers)
@@ -410,7 +409,7 @@ def _build(
             settled: list[_PartitionCounts] = list(_bounded(pool, jobs, workers))
         finally:
             pool.shutdown(cancel_futures=True)
-        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(started))
+        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at))
         _publish(lake, manifest, settled, intake.quarantine)
     return load_manifest(lake, manifest.digest)
 
@@ -433,7 +432,7 @@ class _Intake:
         self._partitions, self._folder = partitions, folder
         self._given_source, self._max_bad_share = given_source, max_bad_share
         self._on_progress = on_progress
-        self._observed_at = utc_now()
+        self.observed_at = utc_now()
         self._rows = self._bytes = 0
         self.spills: list[Path] = []
         self.records: list[dict[str, Any]] = []
@@ -483,7 +482,7 @@ class _Intake:
                     "raw": raw,
                     "uri": source.uri,
                     "source": self._given_source or source.name,
-                    "observed_at": self._observed_at,
+                    "observed_at": self.observed_at,
                     "order": self._rows,
                     "partitions": self._partitions,
                     "path": self._next_spill(),
