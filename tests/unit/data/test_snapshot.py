@@ -1,0 +1,215 @@
+"""Snapshots: content-addressed, split by text, deduplicated, united with their parent."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.data import read, snapshot
+from absa.data.normalise import side
+from absa.data.read import EXAMPLES, with_example_id
+from absa.data.snapshot import (
+    Manifest,
+    build_snapshot,
+    ingest,
+    latest_manifest,
+    load_manifest,
+    load_quarantine,
+    load_side,
+)
+from absa.errors import InvalidDataError, NotFoundError
+from absa.schema import SIDES
+
+AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
+WORDS = ("red", "green", "blue", "warm", "cold", "new", "old", "odd", "even", "late", "early", "tiny")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> FolderLake:
+    return FolderLake(tmp_path / "lake")
+
+
+def example(text="the app", label=0, *, aspect="app", at=AT, source="s", segment=None) -> dict:
+    return {
+        "schema_version": 1,
+        "text": text,
+        "aspect": aspect,
+        "label": label,
+        "observed_at": at,
+        "source": source,
+        "segment": segment,
+    }
+
+
+def frame(*rows: dict) -> pl.DataFrame:
+    schema = {name: kind for name, kind in EXAMPLES.items() if name != "example_id"}
+    return with_example_id(pl.DataFrame(list(rows), schema=schema))
+
+
+def many(count: int, label: int | None = None) -> pl.DataFrame:
+    texts = [f"{a} {b} {c} app" for a in WORDS for b in WORDS for c in WORDS][:count]
+    return frame(*(example(text, n % 3 if label is None else label) for n, text in enumerate(texts)))
+
+
+def everything(lake: FolderLake, manifest: Manifest) -> pl.DataFrame:
+    return pl.concat([load_side(lake, manifest.digest, side_) for side_ in SIDES]).sort("text", "aspect")
+
+
+def test_every_row_stands_on_the_side_of_its_text(lake):
+    manifest = build_snapshot(lake, [many(600)])
+    for name in SIDES:
+        rows = load_side(lake, manifest.digest, name)
+        assert rows.schema == pl.Schema(EXAMPLES)
+        assert rows.height == manifest.side_rows(name) > 0
+        assert {side(text) for text in rows["text"]} == {name}
+    assert manifest.total_rows == 600
+    assert 0.7 < manifest.side_rows("train") / 600 < 0.9
+
+
+def test_the_digest_depends_on_the_rows_and_not_on_their_order_time_or_number_of_partitions(lake, monkeypatch):
+    rows = many(300)
+    first = build_snapshot(lake, [rows])
+    later = rows.with_columns(pl.col("observed_at") + timedelta(days=1)).reverse()
+    assert build_snapshot(lake, [later[:100], later[100:]]).digest == first.digest
+    monkeypatch.setattr(snapshot, "PARTITION_BYTES", 2000)
+    assert build_snapshot(lake, [rows]).digest == first.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "another app"},
+        {"label": 1},
+        {"aspect": "the"},
+        {"segment": "x"},
+        {"source": "y"},
+    ],
+)
+def test_the_digest_changes_with_any_field_that_is_learned_from(lake, change):
+    assert build_snapshot(lake, [frame(example())]).digest != build_snapshot(lake, [frame(example(**change))]).digest
+
+
+def test_near_duplicates_of_the_same_aspect_are_removed_and_others_kept(lake):
+    rows = frame(
+        example("Order 12 was late!", aspect="order"),
+        example("order 999 was late", aspect="Order"),
+        example("Order 12 was late!", aspect="late"),
+        example("order was very late", aspect="order"),
+    )
+    manifest = build_snapshot(lake, [rows])
+    assert manifest.total_rows == 3
+    assert manifest.duplicates_removed == 1
+    assert manifest.conflicts_resolved == 0
+
+
+def test_the_majority_settles_a_conflict(lake):
+    rows = frame(example(label=2), example(label=2), example(label=0, at=AT + timedelta(days=1)))
+    manifest = build_snapshot(lake, [rows])
+    assert everything(lake, manifest)["label"].to_list() == [2]
+    assert manifest.conflicts_resolved == 1
+    assert manifest.duplicates_removed == 2
+
+
+def test_the_newest_settles_a_tie_and_the_later_row_one_of_equal_age(lake):
+    newest_first = frame(example(label=2, at=AT + timedelta(days=1)), example(label=0))
+    assert everything(lake, build_snapshot(lake, [newest_first]))["label"].to_list() == [2]
+    equally_old = frame(example(label=2), example(label=0))
+    assert everything(lake, build_snapshot(lake, [equally_old]))["label"].to_list() == [0]
+
+
+def test_a_parent_is_taken_over_and_a_newer_label_for_the_same_pair_wins(lake):
+    parent = build_snapshot(lake, [frame(example(label=0), example("my site", 1, aspect="site"))])
+    newer = frame(example(label=2, at=AT + timedelta(days=1)), example("our shop", 1, aspect="shop"))
+    child = build_snapshot(lake, [newer], parent=parent.digest)
+    labels = dict(everything(lake, child).select("text", "label").iter_rows())
+    assert labels == {"the app": 2, "my site": 1, "our shop": 1}
+    assert child.parent == parent.digest
+    assert child.conflicts_resolved == 1
+
+
+def test_an_older_label_does_not_win_over_the_parents(lake):
+    parent = build_snapshot(lake, [frame(example(label=0))])
+    older = frame(*[example(label=2, at=AT - timedelta(days=1))] * 3)
+    assert build_snapshot(lake, [older], parent=parent.digest).digest == parent.digest
+
+
+def test_a_row_seen_again_stays_as_old_as_it_was(lake):
+    parent = build_snapshot(lake, [frame(example(label=0))])
+    again = build_snapshot(lake, [frame(example(label=0, at=AT + timedelta(days=9)))], parent=parent.digest)
+    assert again.digest == parent.digest
+    assert everything(lake, again)["observed_at"].to_list() == [AT]
+
+
+def test_ingesting_the_same_file_again_gives_the_same_snapshot(lake, tmp_path):
+    file = tmp_path / "rows.csv"
+    many(200).select("text", "aspect", "label").write_csv(file)
+    first = ingest(lake, [file])
+    assert ingest(lake, [file], parent=first.digest).digest == first.digest
+    assert ingest(lake, [file]) == first
+
+
+def test_the_manifest_counts_what_came_from_where_and_what_was_set_aside(lake, tmp_path):
+    good, mixed = tmp_path / "in" / "a.csv", tmp_path / "in" / "b.jsonl"
+    good.parent.mkdir()
+    many(100).select("text", "aspect", "label", pl.lit("shop").alias("segment")).write_csv(good)
+    rows = [{"text": f"{word} site", "aspect": "site", "label": 1} for word in WORDS]
+    mixed.write_text("\n".join(json.dumps(row) for row in [*rows, {"text": "x", "aspect": "y", "label": 1}]))
+    manifest = ingest(lake, [tmp_path / "in"])
+    assert [(s["uri"], s["rows"], s["bytes"]) for s in manifest.sources] == [
+        (str(good), 100, good.stat().st_size),
+        (str(mixed), 12, mixed.stat().st_size),
+    ]
+    assert manifest.quarantined == {"aspect_not_in_text": 1}
+    assert manifest.segments == {"shop": 100}
+    kept = load_quarantine(lake, manifest.digest)
+    assert kept.select("row", "reason", "uri").row(0) == (13, "aspect_not_in_text", str(mixed))
+    assert load_manifest(lake, manifest.digest) == manifest == latest_manifest(lake)
+
+
+def test_a_bad_file_stops_the_ingest_and_leaves_nothing_in_the_lake(lake, tmp_path):
+    good, bad = tmp_path / "a.csv", tmp_path / "b.csv"
+    many(50).select("text", "aspect", "label").write_csv(good)
+    bad.write_text("text,aspect,label\nthe app,app,9\n")
+    with pytest.raises(InvalidDataError, match=r"b\.csv: 1 of 1 rows cannot be used.*row 2: its label"):
+        ingest(lake, [good, bad])
+    assert lake.list("snapshots/") == []
+    assert latest_manifest(lake) is None
+
+
+def test_missing_paths_empty_folders_and_unknown_parents_are_named(lake, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in ("nowhere.csv", "empty"):
+        with pytest.raises(InvalidDataError, match=path):
+            ingest(lake, [tmp_path / path])
+    with pytest.raises(NotFoundError):
+        build_snapshot(lake, [many(3)], parent="0" * 64)
+    with pytest.raises(InvalidDataError, match="no labelled rows"):
+        build_snapshot(lake, [many(0)])
+
+
+def test_rows_without_a_label_are_left_out(lake):
+    assert build_snapshot(lake, [many(5), frame(example("a bare app", None))]).total_rows == 5
+
+
+def test_a_manifest_with_fields_of_a_later_release_is_read(lake):
+    manifest = build_snapshot(lake, [many(3)])
+    later = json.dumps(json.loads(manifest.to_json()) | {"invented_later": 1})
+    assert Manifest.from_json(later) == manifest
+
+
+def test_worker_processes_and_many_blocks_give_the_same_snapshot(lake, tmp_path, monkeypatch):
+    file = tmp_path / "rows.csv"
+    many(1500).select("text", "aspect", "label").write_csv(file)
+    alone = ingest(lake, [file])
+    seen: list[int] = []
+    monkeypatch.setattr(snapshot, "POOL_FROM_BYTES", 0)
+    monkeypatch.setattr(snapshot, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(read, "BLOCK_BYTES", 8_000)
+    pooled = ingest(lake, [file], processes=2, on_progress=seen.append)
+    assert pooled.digest == alone.digest
+    assert len(seen) > 3
+    assert seen == sorted(seen)
+    assert seen[-1] == file.stat().st_size
