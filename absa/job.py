@@ -1,8 +1,8 @@
 """One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
 
-FOLDER holds job.json and {train,validation}.jsonl; checkpoints/, weights/ and package/ come beside them. One line of
-JSON a second on standard output says how it goes. Start it again after any death and it goes on from its last
-checkpoint with the time that is left.
+FOLDER holds job.json and {train,validation}.jsonl: rows of text, aspect and label, oldest first. checkpoints/, weights/
+and package/ come beside them. One line of JSON a second on standard output says how it goes. Start it again after any
+death and it goes on from its last checkpoint with the time that is left.
 
 Exit codes: 0 a package is there, 1 it cannot be had (the last line says why), 3 the deadline was missed, 143 SIGTERM
 came and a checkpoint was kept.
@@ -33,6 +33,7 @@ CHECKPOINTS_FOLDER: Final = "checkpoints"
 _STARTED_FILE: Final = "started.json"
 _DONE_FILE: Final = "done.json"
 _LEAST_RESERVE_S: Final = 1.0
+_VALIDATION_ROWS: Final = 2_000  # enough to calibrate on, and read in no time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,31 +112,27 @@ def run(job: Job, folder: Path) -> int:
     if time.time() >= job.ends_at:
         raise DeadlineMissedError("the budget was over before the training began; give the run more time")
     started_at = _started(folder)
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
+    stopping = _on_sigterm()
     say("phase", name="load")
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
     from absa.packaging.build import build_package
     from absa.training.checkpoints import Checkpoints
     from absa.training.compose import Composer, Connectors
+    from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
     from absa.training.settings import TrainingSettings
-    from absa.training.tokens import read_pairs, tokenize
+    from absa.training.tokens import tokenize
     from absa.training.trainer import InterruptedTrainingError, Trainer
 
     settings = TrainingSettings.from_json(job.settings)
     base = find_base(settings.warm_start or settings.base_model)
     model, has_head = load_base(base, layers=settings.layers, dropout=settings.dropout, seed=settings.seed)
     say("phase", name="tokenize")
-    train, validation = read_pairs(folder / "train.jsonl"), read_pairs(folder / "validation.jsonl")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
-    rows, validation_rows = tokenize(train, tokenizer), tokenize(validation, tokenizer)
+    rows = open_corpus(folder / "train.jsonl", tokenizer)
+    validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
+    validation_rows = tokenize(validation, tokenizer)
     compose = None
     if settings.compose_share > 0:
         compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
@@ -199,6 +196,18 @@ def _started(folder: Path) -> float:
         temporary.write_text(json.dumps({"at": now}), encoding="utf-8")
         temporary.replace(path)
         return now
+
+
+def _on_sigterm() -> threading.Event:
+    """An event that SIGTERM sets; the loop looks at it after every step."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    return stopping
 
 
 def _guard(ends_at: float) -> None:

@@ -1,12 +1,14 @@
 """Which rows make a step: rows of near-equal length up to a number of tokens, in an order that the seed decides."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from absa.training.corpus import Corpus, order_of_pass
 from absa.training.tokens import Index, TokenRows
 
 CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
@@ -90,36 +92,47 @@ def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Bat
 
 
 class BatchStream:
-    """Endless batches of a training. Equal rows, seed and position give equal batches, on every machine and rank."""
+    """Endless batches of a training. Equal rows, seed and position give equal batches, on every machine and rank.
+
+    A pass goes through the rows chunk by chunk; the next chunk is read, composed and cut in a thread while this one is
+    learned from.
+    """
 
     def __init__(
-        self, rows: TokenRows, *, batch_tokens: int, seed: int, compose: Compose | None = None,
-        chunk_rows: int = CHUNK_ROWS,
+        self, rows: Corpus, *, batch_tokens: int, seed: int, compose: Compose | None = None,
+        chunk_rows: int = CHUNK_ROWS, prefer_new: bool = False,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise ValueError("a training needs rows")
         self._rows, self._seed, self._compose, self._chunk_rows = rows, seed, compose, chunk_rows
-        self.batch_tokens = batch_tokens
+        self._batch_tokens, self._prefer_new = batch_tokens, prefer_new
+        self._chunks = -(-len(rows) // chunk_rows)
+        self._order: tuple[int, Index] | None = None
 
     def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
         """Batches from a position on: (the position after it, share of the pass that is over then, the batch)."""
-        epoch, chunk, batch = position
-        while True:
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._rows))
-            chunks = range(0, len(order), self._chunk_rows)
-            for number in range(chunk, len(chunks)):
-                index = order[chunks[number] : chunks[number] + self._chunk_rows]
-                chance = np.random.default_rng((self._seed, epoch, number))
-                rows = self._rows.take(index)
-                if self._compose is not None:
-                    rows = self._compose(rows, chance)
-                planned = plan(rows.lengths, self.batch_tokens, chance)
-                for step in range(batch, len(planned)):
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
+            at, first = (position.epoch, position.chunk), position.batch
+            coming = ahead.submit(self._prepare, *at)
+            while True:
+                rows, planned = coming.result()
+                epoch, chunk = at
+                at = (epoch, chunk + 1) if chunk + 1 < self._chunks else (epoch + 1, 0)
+                coming = ahead.submit(self._prepare, *at)
+                for step in range(first, len(planned)):
                     last = step + 1 == len(planned)
-                    after = Position(epoch, number, step + 1)
-                    if last:
-                        after = Position(epoch + 1) if number + 1 == len(chunks) else Position(epoch, number + 1)
-                    share = (number + (step + 1) / len(planned)) / len(chunks)
+                    after = Position(*at) if last else Position(epoch, chunk, step + 1)
+                    share = (chunk + (step + 1) / len(planned)) / self._chunks
                     yield after, share, assemble(rows, planned[step])
-                batch = 0
-            epoch, chunk = epoch + 1, 0
+                first = 0
+
+    def _prepare(self, epoch: int, chunk: int) -> tuple[TokenRows, list[Index]]:
+        if self._order is None or self._order[0] != epoch:
+            order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=self._prefer_new)
+            self._order = (epoch, order)
+        index = self._order[1][chunk * self._chunk_rows : (chunk + 1) * self._chunk_rows]
+        chance = np.random.default_rng((self._seed, epoch, chunk))
+        rows = self._rows.take(index)
+        if self._compose is not None:
+            rows = self._compose(rows, chance)
+        return rows, plan(rows.lengths, self._batch_tokens, chance)

@@ -1,15 +1,12 @@
 """Rows as token ids in flat arrays, text and aspect apart, so that batches are cut and composed cheaply."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.labels import N_LABELS
 
@@ -29,31 +26,18 @@ class LabelledPair:
     segment: str | None = None
 
 
-def read_pairs(path: Path) -> list[LabelledPair]:
-    """Read rows from JSON lines with text, aspect, label and perhaps a segment.
+def parse_pair(row: dict[str, Any]) -> LabelledPair:
+    """Read a row from its JSON object.
 
     Raises:
-        InvalidDataError: the file is missing, has no rows, or a row is not of that form; names the line.
+        KeyError: a field is missing.
+        ValueError: the label is not 0, 1 or 2.
+        TypeError: it is no object.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"{path.name} cannot be read: {type(error).__name__}") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            pair = LabelledPair(str(row["text"]), str(row["aspect"]), int(row["label"]), row.get("segment"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidDataError(f"{path.name} line {number}: expected text, aspect and label as JSON") from error
-        if not 0 <= pair.label < N_LABELS:
-            raise InvalidDataError(f"{path.name} line {number}: label {pair.label} is not 0, 1 or 2")
-        rows.append(pair)
-    if not rows:
-        raise InvalidDataError(f"{path.name} has no rows")
-    return rows
+    pair = LabelledPair(str(row["text"]), str(row["aspect"]), int(row["label"]), row.get("segment"))
+    if not 0 <= pair.label < N_LABELS:
+        raise ValueError(f"label {pair.label} is not 0, 1 or 2")
+    return pair
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from torch.nn import functional as F  # noqa: N812 - the name that everyone know
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.labels import EVALUATED
 from absa.modeling.architecture import PairClassifier
-from absa.training.batches import Batch, BatchStream, Compose, Position, for_scoring
+from absa.training.batches import CHUNK_ROWS, Batch, BatchStream, Compose, Position, for_scoring
 from absa.training.checkpoints import Checkpoints
+from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
@@ -133,7 +134,7 @@ class Trainer:
     def __init__(
         self,
         model: PairClassifier,
-        train: TokenRows,
+        train: Corpus,
         validation: TokenRows | None,
         settings: TrainingSettings,
         deadline: Deadline,
@@ -211,7 +212,11 @@ class Trainer:
         kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
         self.model.train()
         stream = BatchStream(
-            self._train, batch_tokens=self._batch_tokens, seed=self.settings.seed, compose=self._compose
+            self._train,
+            batch_tokens=self.settings.batch_tokens,
+            seed=self.settings.seed,
+            compose=self._compose,
+            prefer_new=len(self._train) > CHUNK_ROWS,
         )
         batches = stream.from_position(self._position)
         step_s = 0.0

@@ -1,16 +1,12 @@
-"""Rows read from JSON lines and kept as token ids."""
-
-import json
-from pathlib import Path
+"""Rows kept as token ids."""
 
 import numpy as np
 import pytest
 
-from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import TOKENIZER, find_base
 from absa.training.batches import assemble
-from absa.training.tokens import LabelledPair, read_pairs, tokenize
+from absa.training.tokens import LabelledPair, tokenize
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +32,3 @@ def test_rows_are_taken_in_the_order_asked_for(tokenizer: PairTokenizer) -> None
     taken = rows.take([4, 0])
     assert taken.labels.tolist() == [1, 0]
     assert taken.text(0).tolist() == rows.text(4).tolist()
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [("{", "line 2"), ('{"text": "a"}', "line 2"), ('{"text": "a", "aspect": "a", "label": 3}', "label 3")],
-)
-def test_a_bad_row_is_named_by_its_line_and_never_quoted(tmp_path: Path, line: str, said: str) -> None:
-    path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"text": "secret", "aspect": "secret", "label": 0}) + "\n" + line)
-    with pytest.raises(InvalidDataError, match=said) as caught:
-        read_pairs(path)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_line_separator_within_a_text_ends_no_row(tmp_path: Path) -> None:
-    path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"text": "a\u2028b", "aspect": "a", "label": 0}, ensure_ascii=False), encoding="utf-8")
-    assert read_pairs(path) == [LabelledPair("a\u2028b", "a", 0)]
-
-
-def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text("\n\n")
-    with pytest.raises(InvalidDataError, match="no rows"):
-        read_pairs(tmp_path / "train.jsonl")
