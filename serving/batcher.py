@@ -98,6 +98,7 @@ class Batcher:
         self._shadow: deque[Job] = deque()
         self._waiting_work = 0.0
         self._ms_per_token = _FIRST_MS_PER_TOKEN
+        self._batch_ended = 0.0
         self._stopping = False
         self.rows_waiting = 0
         self.batches = 0
@@ -212,13 +213,20 @@ class Batcher:
             _log.exception("a batch could not be scored: %s", type(error).__name__)
             self._hand_over(jobs, failure="error")
             return
-        taken_ms = (time.perf_counter() - now) * 1000
-        self._ms_per_token += _SMOOTHING * (taken_ms / sum(job.work for job in jobs) - self._ms_per_token)
         for job, row in zip(jobs, rows, strict=True):
             job.scores = row
         self.batches += 1
+        self._learn_rate(jobs, now)
         self.batched_rows += len(jobs)
         self._hand_over(jobs)
+
+    def _learn_rate(self, jobs: list[Job], begun: float) -> None:
+        """Follow what a token costs, all included: what came before the batch counts when there was no pause."""
+        ended = time.perf_counter()
+        since = max(self._batch_ended, min(job.since for job in jobs)) if self._batch_ended else begun
+        self._batch_ended = ended
+        ms_per_token = (ended - since) * 1000 / sum(job.work for job in jobs)
+        self._ms_per_token += max(_SMOOTHING, 1 / self.batches) * (ms_per_token - self._ms_per_token)
 
     def _hand_over(self, jobs: list[Job], *, failure: str | None = None) -> None:
         if failure is not None:

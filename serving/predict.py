@@ -101,7 +101,7 @@ class Predictor:
         try:
             if self._keys.predict_key is not None:
                 self._keys.check_predict(scope["headers"])
-            body = await self._body(scope, receive)
+            body = await read_body(scope, receive, self._body_limit_bytes)
             ticket, several = self._begin(scope, body, started)
             if ticket.left:
                 await ticket.future
@@ -114,9 +114,6 @@ class Predictor:
             await send_problem(send, problem)
             return
         await send_json(send, 200, content)
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        return await read_body(scope, receive, self._body_limit_bytes)
 
     def _begin(self, scope: Scope, body: bytes, started: float) -> tuple[_Ticket, bool]:
         in_force = self._pool.in_force
@@ -291,15 +288,14 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     Raises:
         Problem: 413 where it is larger than the limit.
     """
-    too_large = Problem(413, "too-large", f"the body may have at most {limit_bytes} bytes")
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit_bytes:
-            raise too_large
+        if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:
+            raise _too_large(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         if len(body) > limit_bytes:
-            raise too_large
+            raise _too_large(limit_bytes)
         return body
     chunks = [body]
     size = len(body)
@@ -310,8 +306,12 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit_bytes:
-            raise too_large
+            raise _too_large(limit_bytes)
     return b"".join(chunks)
+
+
+def _too_large(limit_bytes: int) -> Problem:
+    return Problem(413, "too-large", f"the body may have at most {limit_bytes} bytes")
 
 
 async def send_json(send: Send, status: int, content: bytes) -> None:

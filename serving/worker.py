@@ -6,10 +6,12 @@ Started by the parent as `python -m serving.worker`, with a listening socket of 
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,8 @@ _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
 _KEEP_ALIVE_S: Final = 30
+_SWITCH_S: Final = 0.001  # Python's 5 ms would let the inference thread wait for the event loop after each batch
+_COLLECT_AFTER: Final = (10_000, 10, 10)  # requests leave few cycles behind; the default walks every 700 objects
 
 
 class _Server(uvicorn.Server):
@@ -136,6 +140,8 @@ class WorkerProcess:
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the group; the parent decides
         loop.add_reader(lifeline, self.stop)
         await self._follow()
+        gc.freeze()  # what is here stays: the collector need not walk through it again and again
+        gc.set_threshold(*_COLLECT_AFTER)
         tasks = [
             asyncio.create_task(each)
             for each in (self._follow_for_ever(), self._report_for_ever(), self._rotate_for_ever(), self._slow.run())
@@ -261,6 +267,7 @@ def main() -> None:
     parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
     arguments = parser.parse_args()
     log_to_stderr(str(arguments.index))
+    sys.setswitchinterval(_SWITCH_S)
     settings = Settings()
     replica_name(settings)  # fails here, not at the first request, where the home cannot be written
     uvloop.run(_main(settings, arguments))

@@ -1,7 +1,7 @@
 """A real model package that is made in a second: a small ONNX graph and tokenizer, so that tests need no training.
 
-The graph adds up an embedding of three numbers a token; words of the vocabulary carry a sentiment, others nothing. Seeds
-above 0 shift the scores a little, so that packages of different seeds have different digests and different answers.
+The graph adds up an embedding of three numbers a token; words of the vocabulary carry a sentiment, others nothing.
+Seeds above 0 shift the scores a little, so that packages of different seeds have different digests and answers.
 """
 
 import json

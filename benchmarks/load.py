@@ -1,0 +1,204 @@
+"""Load on a router: closed loop through wrk, open loop from the intended send times (no coordinated omission)."""
+
+import asyncio
+import itertools
+import json
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+_SCRIPT = """
+local bodies = {}
+local position = 0
+local threads = 0
+function setup(thread) thread:set("offset", threads); threads = threads + 1 end
+function init(args)
+  for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
+  position = math.floor(#bodies * offset / tonumber(args[2]))
+end
+function request()
+  position = position % #bodies + 1
+  return wrk.format("POST", "/v1/predict", {["Content-Type"] = "application/json"}, bodies[position])
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLoop:
+    """What wrk saw. `failed` counts answers outside 200 to 399, and socket errors."""
+
+    requests: int
+    seconds: float
+    failed: int
+
+    @property
+    def rate(self) -> float:
+        """Answered requests a second."""
+        return (self.requests - self.failed) / self.seconds
+
+
+def write_bodies(path: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """One single-item request a line."""
+    path.write_text(
+        "\n".join(
+            json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{k}"}) for k, (text, aspect) in enumerate(rows)
+        ),
+        encoding="utf-8",
+    )
+
+
+def saturate(url: str, bodies: Path, *, connections: int = 128, seconds: float = 8.0, threads: int = 2) -> ClosedLoop:
+    """Ask as fast as the answers come.
+
+    Raises:
+        FileNotFoundError: wrk is not installed.
+    """
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise FileNotFoundError("wrk is not installed; apt-get install wrk")
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(_SCRIPT)
+        script.flush()
+        command = [wrk, f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
+        out = subprocess.run([*command, "--", str(bodies), str(threads)], capture_output=True, text=True, check=True)
+    counted = re.search(r"(\d+) requests in ([\d.]+)s", out.stdout)
+    assert counted is not None, out.stdout
+    failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out.stdout))
+    for numbers in re.findall(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out.stdout):
+        failed += sum(int(n) for n in numbers)
+    return ClosedLoop(requests=int(counted[1]), seconds=float(counted[2]), failed=failed)
+
+
+@dataclass
+class OpenLoop:
+    """Answers by intended send time. Latencies are in ms, from the intended time to the last byte."""
+
+    seconds: float
+    latencies_ms: dict[int, list[float]] = field(default_factory=dict)
+    sent: int = 0
+    broken: int = 0
+    last_answer_s: float = 0.0
+
+    def percentile_ms(self, share: float, status: int = 200) -> float:
+        """A quantile of the latencies of answers with a status."""
+        ordered = sorted(self.latencies_ms.get(status, []))
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+    def count(self, status: int) -> int:
+        """Answers with a status."""
+        return len(self.latencies_ms.get(status, []))
+
+
+class _Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._done: Callable[[int], None] | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has no base class in common
+
+    def ask(self, request: bytes, done: Callable[[int], None]) -> None:
+        """Send; `done` gets the status, 0 where the connection broke."""
+        self._done = done
+        assert self.transport is not None
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        length = re.search(rb"content-length: (\d+)", head)
+        if length is None or len(body) < int(length[1]):
+            return
+        self._buffer = b""
+        done, self._done = self._done, None
+        if done is not None:
+            done(int(head[9:12]))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if self._done is not None:
+            self._done(0)
+
+
+def open_loop(
+    host: str, port: int, rows: Sequence[tuple[str, str]], *, rate: float, seconds: float, seed: int = 0
+) -> OpenLoop:
+    """Send at Poisson times, whether or not earlier answers have come; a connection more where all are busy."""
+    import uvloop
+
+    return uvloop.run(_open_loop(host, port, rows, rate=rate, seconds=seconds, seed=seed))
+
+
+async def _open_loop(
+    host: str, port: int, rows: Sequence[tuple[str, str]], *, rate: float, seconds: float, seed: int
+) -> OpenLoop:
+    loop = asyncio.get_running_loop()
+    result = OpenLoop(seconds=seconds)
+    idle: list[_Connection] = []
+    waiting: set[asyncio.Task[None]] = set()
+    requests = _requests(rows)
+    chosen = random.Random(seed)
+
+    async def connect() -> _Connection:
+        _, connection = await loop.create_connection(_Connection, host, port)
+        return connection
+
+    for _ in range(64):
+        idle.append(await connect())
+
+    def ask(connection: _Connection, request: bytes, intended: float, begin: float) -> None:
+        def done(status: int) -> None:
+            now = time.perf_counter()
+            if status:
+                result.latencies_ms.setdefault(status, []).append((now - intended) * 1000)
+                result.last_answer_s = now - begin
+                idle.append(connection)
+            else:
+                result.broken += 1
+
+        connection.ask(request, done)
+
+    async def connect_and_ask(request: bytes, intended: float, begin: float) -> None:
+        try:
+            ask(await connect(), request, intended, begin)
+        except OSError:
+            result.broken += 1
+
+    begin = intended = time.perf_counter()
+    while intended - begin < seconds:
+        intended += chosen.expovariate(rate)
+        wait_s = intended - time.perf_counter()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        elif result.sent % 64 == 0:
+            await asyncio.sleep(0)
+        result.sent += 1
+        request = next(requests)
+        if idle:
+            ask(idle.pop(), request, intended, begin)
+        else:
+            task = asyncio.create_task(connect_and_ask(request, intended, begin))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+    ends = time.perf_counter() + 10
+    while time.perf_counter() < ends and sum(map(len, result.latencies_ms.values())) + result.broken < result.sent:
+        await asyncio.sleep(0.02)
+    return result
+
+
+def _requests(rows: Sequence[tuple[str, str]]) -> Iterator[bytes]:
+    for number in itertools.count():
+        text, aspect = rows[number % len(rows)]
+        body = json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{number}"}).encode()
+        yield b"POST /v1/predict HTTP/1.1\r\nHost: b\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
