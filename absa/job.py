@@ -5,7 +5,7 @@ and package/ come beside them. One line of JSON a second on standard output says
 death and it goes on from its last checkpoint with the time that is left.
 
 Exit codes: 0 a package is there, 1 it cannot be had (the last line says why), 3 the deadline was missed, 143 SIGTERM
-came and a checkpoint was kept.
+came and a checkpoint was kept. Several processes: `torchrun --nproc-per-node N -m absa.job FOLDER`.
 """
 
 import json
@@ -74,6 +74,8 @@ class Job:
 
 def say(event: str, **fields: Any) -> None:
     """Print one line of JSON and see it off."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # one process of several speaks
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
@@ -121,10 +123,12 @@ def run(job: Job, folder: Path) -> int:
     from absa.training.compose import Composer, Connectors
     from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
+    from absa.training.ranks import Ranks
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import tokenize
     from absa.training.trainer import InterruptedTrainingError, Trainer
 
+    ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
     base = find_base(settings.warm_start or settings.base_model)
     model, has_head = load_base(base, layers=settings.layers, dropout=settings.dropout, seed=settings.seed)
@@ -148,6 +152,7 @@ def run(job: Job, folder: Path) -> int:
         watch=lambda progress: say("progress", **progress.to_json()),
         stop=stopping.is_set,
         started_at=started_at,
+        ranks=ranks,
     )
     say("phase", name="train")
     try:
@@ -155,6 +160,8 @@ def run(job: Job, folder: Path) -> int:
     except InterruptedTrainingError:
         say("terminated", sentence="stopped by SIGTERM; a checkpoint was kept, start it again to go on")
         return EXIT_TERMINATED
+    if not ranks.leads:
+        return 0
     tokenizer_json = (base / TOKENIZER).read_text(encoding="utf-8")
     averaged = trainer.averaged()
     save_weights(averaged, tokenizer_json, folder / WEIGHTS_FOLDER)
@@ -192,7 +199,7 @@ def _started(folder: Path) -> float:
         return float(json.loads(path.read_text(encoding="utf-8"))["at"])
     except (OSError, ValueError, KeyError, TypeError):
         now = time.time()
-        temporary = path.with_suffix(".part")
+        temporary = path.with_suffix(f".{os.getpid()}.part")
         temporary.write_text(json.dumps({"at": now}), encoding="utf-8")
         temporary.replace(path)
         return now

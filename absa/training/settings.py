@@ -16,7 +16,8 @@ class TrainingSettings:
         base_model: `minilm-l6` (comes with the requirements), a local folder, or a name on the hub.
         layers: keep this many of the base's layers; None keeps all.
         max_tokens: most tokens of a pair, the three special ones included.
-        batch_tokens: tokens of a step, padding included.
+        batch_tokens: tokens of a batch, padding included.
+        batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.
         layer_decay: each layer below learns at this share of the one above it.
         head_learning_rate: peak of the head, when it is new. A head that came with a warm start learns as the last
@@ -41,6 +42,7 @@ class TrainingSettings:
     layers: int | None = None
     max_tokens: int = 128
     batch_tokens: int = 256
+    batches_per_step: int | None = None
     learning_rate: float = 1e-4
     layer_decay: float = 1.0
     head_learning_rate: float = 2e-3

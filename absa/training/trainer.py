@@ -1,7 +1,7 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -18,6 +18,7 @@ from absa.training.batches import CHUNK_ROWS, Batch, BatchStream, Compose, Posit
 from absa.training.checkpoints import Checkpoints
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
+from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import TokenRows
@@ -75,15 +76,15 @@ class Watcher(Protocol):
         """Take note; must return quickly."""
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device of a training: CUDA where there is one, unless told otherwise.
+def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """The device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
 
     Raises:
         PermanentError: cuda was asked for and there is none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device(f"cuda:{local_rank}" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -145,6 +146,7 @@ class Trainer:
         watch: Watcher | None = None,
         stop: Callable[[], bool] = lambda: False,
         started_at: float | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -160,9 +162,11 @@ class Trainer:
             watch: told about progress.
             stop: asked after every step whether to keep a checkpoint and leave.
             started_at: wall-clock time of the run's first start; the learning rate falls from there.
+            ranks: this process among several that train together.
         """
-        self.settings, self.deadline = settings, deadline
-        self.device = pick_device(settings.device)
+        self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
+        self._per_step = settings.batches_per_step or self._ranks.world
+        self.device = pick_device(settings.device, self._ranks.local_rank)
         if self.device.type == "cpu" and settings.threads is not None:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
@@ -179,6 +183,7 @@ class Trainer:
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
+        self._begun = time.perf_counter()
         self._resumed = self._restore()
 
     @property
@@ -193,7 +198,7 @@ class Trainer:
             DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
             InterruptedTrainingError: `stop` said so; the checkpoint is kept.
         """
-        begun = time.perf_counter()
+        self._begun = begun = time.perf_counter()
         self._loop(begun)
         if not self._step:
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
@@ -222,22 +227,30 @@ class Trainer:
         step_s = 0.0
         while True:
             left = self.deadline.remaining_s()
-            if left <= step_s or self.epochs >= self.settings.max_epochs:
-                break
-            start = time.perf_counter()
-            after, share, batch = next(batches)
-            at = self._progress(after, share)
-            loss = self._learn(batch, rate_share(at, self.settings.warmup_share))
-            self._position, self._share = after, share
-            self._step += 1
-            self._rows += len(batch.labels)
-            self._tokens += batch.tokens
-            now = time.perf_counter()
-            step_s = max(now - start, 0.8 * step_s)
-            window.add(loss, batch.tokens)
-            if self._stop():
+            over, stop, at = self._ranks.agree(
+                over=left <= step_s or self.epochs >= self.settings.max_epochs,
+                stop=self._stop(),
+                progress=self._progress(),
+                device=self.device,
+            )
+            if stop and self._step:
                 self._keep()
                 raise InterruptedTrainingError
+            if over:
+                break
+            start = time.perf_counter()
+            taken = [next(batches) for _ in range(self._per_step)]
+            loss = self._learn([batch for _, _, batch in taken], rate_share(at, self.settings.warmup_share))
+            self._position, self._share, _ = taken[-1]
+            self._step += 1
+            self._rows += sum(len(batch.labels) for _, _, batch in taken)
+            tokens = sum(batch.tokens for _, _, batch in taken)
+            self._tokens += tokens
+            now = time.perf_counter()
+            step_s = max(now - start, 0.8 * step_s)
+            window.add(loss, tokens)
+            if not self._ranks.leads:
+                continue
             if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
                 self._keep()
                 kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
@@ -252,17 +265,18 @@ class Trainer:
                 window = _Window()
         self._report(window, begun, None)
 
-    def _learn(self, batch: Batch, rate: float) -> Tensor:
-        """One step; a batch for which the GPU's memory is too small is learned in halves from then on."""
+    def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
+        """One step on this process's share of its batches; gives the loss over all of them.
+
+        A batch for which the GPU's memory is too small is learned in halves from then on.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        try:
-            loss = self._backward(batch)
-        except torch.OutOfMemoryError:
-            self._optimizer.zero_grad(set_to_none=True)
-            self._batch_tokens = max(_MIN_BATCH_TOKENS, batch.input_ids.size // 2)
-            torch.cuda.empty_cache()
-            loss = self._backward(batch)
+        rows = sum(len(batch.labels) for batch in batches)
+        loss = torch.zeros((), device=self.device)
+        for batch in batches[self._ranks.rank :: self._ranks.world]:
+            loss += self._backward(batch, rows)
+        loss = self._ranks.add_up(self._learning, loss)
         nn.utils.clip_grad_norm_(self._learning, 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -271,18 +285,26 @@ class Trainer:
             torch._foreach_lerp_(self._average, self._learning, 1.0 - decay)
         return loss
 
-    def _backward(self, batch: Batch) -> Tensor:
-        """Gradients of a batch, in as many parts as its tokens need."""
-        rows = len(batch.labels)
-        parts = max(1, -(-batch.input_ids.size // max(self._batch_tokens, batch.input_ids.shape[1])))
-        total = torch.zeros((), device=self.device)
-        for index in np.array_split(np.arange(rows), min(parts, rows)):
-            logits = self._forward(batch, index)
-            labels = torch.from_numpy(batch.labels[index]).to(self.device, non_blocking=True)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-            loss = loss * (len(index) / rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+    def _backward(self, batch: Batch, rows_of_step: int) -> Tensor:
+        """Add a batch's gradients, in as many parts as memory needs; gives its share of the step's loss."""
+        rows, total, done = len(batch.labels), torch.zeros((), device=self.device), 0
+        while done < rows:
+            part = np.arange(done, min(rows, done + max(1, self._batch_tokens // batch.input_ids.shape[1])))
+            try:
+                logits = self._forward(batch, part)
+                labels = torch.from_numpy(batch.labels[part]).to(self.device, non_blocking=True)
+                loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing, reduction="sum")
+                loss = loss / rows_of_step
+                loss.backward()  # type: ignore[no-untyped-call]
+            except torch.OutOfMemoryError:
+                if self._batch_tokens <= _MIN_BATCH_TOKENS:
+                    raise
+                self._batch_tokens = max(_MIN_BATCH_TOKENS, self._batch_tokens // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
             total += loss.detach()
+            done += len(part)
         return total
 
     def _forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
@@ -294,10 +316,13 @@ class Trainer:
             logits: Tensor = self.model(move(batch.input_ids), move(batch.token_types), mask)
         return logits.float()
 
-    def _progress(self, after: Position, share: float) -> float:
-        epochs = after.epoch + (share if after[1:] != (0, 0) else 0.0)
+    def _progress(self) -> float:
+        """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser."""
+        if not self._step:
+            return 0.0
         whole = self.deadline.ends_at - self._started_at
         elapsed = (time.time() - self._started_at) / whole if whole > 0 else 1.0
+        epochs = self.epochs * (self._step + 1) / self._step
         return progress(elapsed_share=elapsed, epoch_share=epochs / self.settings.max_epochs)
 
     def _validate(self) -> float:
@@ -346,7 +371,7 @@ class Trainer:
         )
 
     def _keep(self) -> None:
-        if self._checkpoints is None:
+        if self._checkpoints is None or not self._ranks.leads:
             return
         self._checkpoints.save(
             self._step,
@@ -357,8 +382,7 @@ class Trainer:
                 "position": list(self._position),
                 "share": self._share,
                 "counts": [self._step, self._rows, self._tokens],
-                "train_s": self._before_s,
-                "batch_tokens": self.settings.batch_tokens,
+                "train_s": self._before_s + time.perf_counter() - self._begun,
                 "rows": len(self._train),
             },
         )

@@ -1,0 +1,76 @@
+"""Several processes that train one model (torchrun): who does what, and what they must agree on after every step.
+
+Every process walks through the same batches and learns from its own share of each step's; gradients are summed, so all
+hold the same weights. Once a step they agree on the time, the learning rate and whether to stop: clocks differ, and a
+rank that leaves the loop alone would leave the others waiting.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+
+from absa.errors import TransientError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the training."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "Ranks":
+        """Join the processes that torchrun started; alone where it did not. NCCL on GPUs, gloo on CPUs."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls()
+        if not distributed.is_initialized():
+            distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(distributed.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process keeps checkpoints, reports and packages."""
+        return self.rank == 0
+
+    def agree(self, *, over: bool, stop: bool, progress: float, device: torch.device) -> tuple[bool, bool, float]:
+        """What holds for all: whether anyone's time is over, whether anyone was told to stop, rank 0's progress.
+
+        Raises:
+            TransientError: another process has ended.
+        """
+        if self.world == 1:
+            return over, stop, progress
+        shared = torch.tensor([float(over), float(stop), progress if self.leads else -1.0], device=device)
+        self._reduce(shared, distributed.ReduceOp.MAX)
+        return bool(shared[0]), bool(shared[1]), float(shared[2])
+
+    def add_up(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """Sum gradients and loss over all processes; gives the loss.
+
+        Raises:
+            TransientError: another process has ended.
+        """
+        if self.world == 1:
+            return loss
+        for parameter in parameters:
+            if parameter.grad is None:  # a process without a share of this step
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([loss.reshape(1), *(gradient.reshape(-1) for gradient in gradients)])
+        self._reduce(flat, distributed.ReduceOp.SUM)
+        parts = torch.split(flat[1:], [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return flat[0]
+
+    def _reduce(self, values: Tensor, operation: "distributed.ReduceOp.RedOpType") -> None:
+        try:
+            distributed.all_reduce(values, operation)
+        except RuntimeError as error:
+            raise TransientError("another process of the training ended; start it again to go on") from error
