@@ -20,6 +20,7 @@ from monitoring.permutation import (
     holm,
     largest_gap,
     permutation_tests,
+    sparse_rise,
     squared_gap,
 )
 from monitoring.sample import Floats, Ints, Sample, concat_samples
@@ -196,7 +197,7 @@ def _common_words_test(words: list[list[str]]) -> Test | None:
     chosen = chosen[in_rows[chosen] >= _MIN_WORD_ROWS]
     if len(chosen) == 0:
         return None
-    return Test(features=matrix[:, chosen], statistic=chi_square)
+    return Test(features=matrix[:, chosen], statistic=sparse_rise)
 
 
 def _fourier(words: list[list[str]]) -> Any:
@@ -305,7 +306,7 @@ def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tupl
     moved, _word = _largest_move(before, after)
     chance = _chance_distance(before, after, reference, current)
     times = result.statistic / max(result.threshold, 1e-9)
-    sentence = f"Words are used otherwise than in the reference: {times:.1f} times what chance allows."
+    sentence = f"Words rose that the reference used less: {times:.1f} times what chance allows."
     return max(0.0, moved - chance), sentence
 
 

@@ -18,6 +18,7 @@ from monitoring.sample import Floats, Ints
 ENOUGH: Final = 20
 _BATCH_CELLS: Final = 4_000_000
 _BATCH: Final = 256
+_RISE: Final = 2.5
 
 Statistic = Callable[[Floats, Floats, Floats, Floats], Floats]
 """(sums over the current rows (k, B), sums over all rows (k,), current sizes (B,), reference sizes (B,)) -> (B,)."""
@@ -142,12 +143,21 @@ def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float
 
 
 def chi_square(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
-    """Pearson's chi-square of category counts; for word presence, the sum over words of standardised differences."""
+    """Pearson's chi-square of category counts."""
     n = n_current + n_reference
     rate = (totals / n[0])[:, None]
     gap = sums / n_current - (totals[:, None] - sums) / n_reference
     spread = np.maximum(rate * (1.0 - rate), 1e-12) * (1.0 / n_current + 1.0 / n_reference)
     return np.asarray((gap**2 / spread * (1.0 - rate)).sum(axis=0))
+
+
+def sparse_rise(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
+    """Sum of squared z-values of the features that rose by more than 2.5 standard errors: strong where few rose."""
+    n = n_current + n_reference
+    rate = (totals / n[0])[:, None]
+    gap = sums / n_current - (totals[:, None] - sums) / n_reference
+    z = gap / np.sqrt(np.maximum(rate * (1.0 - rate), 1e-12) * (1.0 / n_current + 1.0 / n_reference))
+    return np.asarray((np.where(z > _RISE, z, 0.0) ** 2).sum(axis=0))
 
 
 def largest_gap(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:

@@ -1,0 +1,44 @@
+"""Tests of the detector that adds windows up."""
+
+import numpy as np
+
+from monitoring.sequential import RightAnswers, detect_slow_loss, e_value, tolerated_share
+
+REFERENCE = RightAnswers(right=800, labelled=1000)
+
+
+def windows(seed: int, share: float, count: int, labels: int = 300) -> list[RightAnswers]:
+    rng = np.random.default_rng(seed)
+    return [RightAnswers(right=int(rng.binomial(labels, share)), labelled=labels) for _ in range(count)]
+
+
+def test_a_version_that_holds_raises_fewer_alarms_than_were_asked_for() -> None:
+    alarmed = sum(any(w.alarm for w in detect_slow_loss(REFERENCE, windows(seed, 0.80, 20))) for seed in range(100))
+    assert alarmed <= 20
+
+
+def test_a_loss_too_small_for_one_window_is_found_over_a_few() -> None:
+    delays = []
+    for seed in range(50):
+        found = detect_slow_loss(REFERENCE, windows(seed, 0.72, 20))
+        delays.append(next((k + 1 for k, w in enumerate(found) if w.alarm), 99))
+    assert float(np.median(delays)) <= 5
+
+
+def test_windows_without_labels_change_nothing() -> None:
+    empty = RightAnswers(right=0, labelled=0)
+    before, after = detect_slow_loss(REFERENCE, [RightAnswers(right=200, labelled=300), empty])
+    assert before == after
+
+
+def test_the_evidence_of_a_window_is_a_fair_bet() -> None:
+    """In the mean over what chance gives, the stake does not grow while the version holds."""
+    tolerated = tolerated_share(REFERENCE)
+    values = [e_value(w, tolerated) for w in windows(0, tolerated, 4000, labels=50)]
+    assert np.mean(values) < 1.1
+
+
+def test_overwhelming_evidence_stays_a_number() -> None:
+    found = detect_slow_loss(REFERENCE, [RightAnswers(right=0, labelled=100_000)] * 5)
+    assert np.isfinite(found[-1].evidence)
+    assert found[-1].alarm
