@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from absa.data.normalise import sha256_hex_column
+from absa.data.normalise import Words, hex_column, sha256_column
 from absa.errors import InvalidDataError
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, utc_now
@@ -187,8 +187,12 @@ def validate(
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
     """The same rows in the columns of `EXAMPLES`, example_id computed."""
-    digests = sha256_hex_column(examples.select(pl.concat_str("text", "aspect", "source", separator="\0"))["text"])
-    return examples.with_columns(example_id=digests).select(list(EXAMPLES))
+    return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLES))
+
+
+def example_digests(examples: pl.DataFrame) -> Words:
+    """SHA-256 over text, aspect and source of each row, (n, 4); example_id is how it begins."""
+    return sha256_column(examples.select(pl.concat_str("text", "aspect", "source", separator="\0"))["text"])
 
 
 def _times(column: pl.Expr) -> pl.Expr:

@@ -30,9 +30,9 @@ from absa.data.normalise import (
     TRAIN_BELOW,
     VALIDATION_BELOW,
     Words,
+    hex_column,
     key_column,
     normalised_column,
-    points,
     sha256_column,
 )
 from absa.data.read import (
@@ -40,9 +40,9 @@ from absa.data.read import (
     MAX_BAD_SHARE,
     QUARANTINED,
     check_bad_share,
+    example_digests,
     scan_stream,
     validate,
-    with_example_id,
 )
 from absa.data.sources import Source, find_sources
 from absa.errors import InvalidDataError
@@ -185,8 +185,8 @@ _SPILLED: Final = (
     "segment",
     "order",
     "inherited",
-    *(f"word{n}" for n in range(4)),
-    "aspect_key",
+    "word0",  # the first half of the near-duplicate key's SHA-256
+    "word1",
 )
 
 
@@ -203,8 +203,8 @@ def _spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: i
     words = sha256_column(key_column(examples["text"]))
     partition = (words[:, 1] % np.uint64(partitions)).astype(np.int32)
     keyed = examples.with_columns(
-        *(pl.Series(f"word{n}", words[:, n]) for n in range(4)),
-        aspect_key=normalised_column(examples["aspect"]),
+        word0=pl.Series(words[:, 0]),
+        word1=pl.Series(words[:, 1]),
         order=pl.int_range(order, order + pl.len(), dtype=pl.Int64),
         inherited=pl.lit(value=inherited),
     ).select(_SPILLED)
@@ -257,11 +257,17 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
     kept, so that a row that is seen again does not become recent again.
     """
-    pair = ["word0", "word1", "word2", "word3", "aspect_key"]
-    repeated = rows.filter(pl.struct(pair).is_duplicated())
-    single = rows.filter(~pl.struct(pair).is_duplicated())
+    shared = rows["word0"].is_duplicated()  # texts that stand in several rows, some with several aspects: all are few
+    if not shared.any():
+        return rows, 0, 0
+    candidates = rows.filter(shared)
+    candidates = candidates.with_columns(aspect_key=normalised_column(candidates["aspect"]))
+    pair = ["word0", "word1", "aspect_key"]
+    again = candidates.select(pl.struct(pair).is_duplicated().alias("again"))["again"]
+    repeated = candidates.filter(again)
     if repeated.height == 0:
         return rows, 0, 0
+    single = pl.concat([rows.filter(~shared), candidates.filter(~again).drop("aspect_key")])
     votes = (
         repeated.sort("observed_at", "order")
         .group_by(*pair, "inherited", "label")
@@ -296,11 +302,12 @@ def _settle_partition(spills: Sequence[Path], number: int, folder: Path) -> _Par
         with pa.memory_map(str(path)) as source:
             batches.append(pa.ipc.open_file(source).get_batch(number))
     rows, duplicates, conflicts = resolve(pl.DataFrame(pa.Table.from_batches(batches)))
-    # order-free, and stable in the file: by key, which is as good as shuffled
-    rows = rows.sort("word0", "word1", "aspect_key", "text")
-    words = np.column_stack([rows[f"word{n}"].to_numpy() for n in range(4)])
-    examples = with_example_id(rows.with_columns(schema_version=pl.lit(SCHEMA_VERSION, pl.Int16)))
-    sides = np.digitize(points(words), [TRAIN_BELOW, VALIDATION_BELOW])
+    rows = rows.sort("word0")  # as good as shuffled, and the same however the rows arrived
+    digests = example_digests(rows)
+    examples = rows.with_columns(
+        schema_version=pl.lit(SCHEMA_VERSION, pl.Int16), example_id=hex_column(digests)
+    ).select(list(EXAMPLES))
+    sides = np.digitize(rows["word0"].to_numpy().astype(np.float64) / 2.0**64, [TRAIN_BELOW, VALIDATION_BELOW])
     counts: dict[str, dict[str, int]] = {}
     parts: dict[str, str] = {}
     for n, side in enumerate(SIDES):
@@ -310,23 +317,30 @@ def _settle_partition(spills: Sequence[Path], number: int, folder: Path) -> _Par
         if part.height:
             file = folder / f"{side}-{number:05d}.parquet"
             table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
-            pq.write_table(table, file, compression="zstd", compression_level=1)
+            pq.write_table(
+                table, file, compression="zstd", compression_level=1, use_dictionary=["aspect", "source", "segment"]
+            )
             parts[side] = str(file)
     segments = {str(s): n for s, n in examples.drop_nulls("segment").group_by("segment").len().iter_rows()}
-    return _PartitionCounts(_sum_of_rows(examples), counts, segments, duplicates, conflicts, parts)
+    return _PartitionCounts(_sum_of_rows(examples, digests), counts, segments, duplicates, conflicts, parts)
 
 
-def _sum_of_rows(examples: pl.DataFrame) -> tuple[int, int, int, int]:
-    """Sum of a digest a row over text, aspect, label, source and segment, modulo 2^64 in each of four words.
+def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int, int]:
+    """Sum of a digest a row over text, aspect, source, label and segment, modulo 2^64 in each of four words.
 
-    The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests.
+    The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests. Label
+    and segment are mixed into the digest of the rest by splitmix64 (Steele, Lea and Flood 2014).
     """
-    fields = pl.concat_str(
-        "example_id", pl.col("label").cast(pl.String), pl.col("segment").fill_null("\0"), separator="\0"
-    )
-    words = sha256_column(examples.select(fields.alias("row"))["row"])
+    kinds = examples.select(
+        pl.concat_str(pl.col("label").cast(pl.String), pl.col("segment").fill_null("\0"), separator="\0").alias("kind")
+    )["kind"]
+    names = kinds.unique().sort()
+    numbers = kinds.replace_strict(names, pl.Series(range(len(names)), dtype=pl.Int64)).to_numpy()
+    z = digests ^ sha256_column(names)[numbers]  # (n, 4)
     with np.errstate(over="ignore"):
-        a, b, c, d = (int(total) for total in words.sum(axis=0, dtype=np.uint64))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        a, b, c, d = (int(total) for total in (z ^ (z >> np.uint64(31))).sum(axis=0, dtype=np.uint64))
     return a, b, c, d
 
 
