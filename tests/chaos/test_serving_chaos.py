@@ -77,7 +77,7 @@ def assert_exactly_once(replica: RunningReplica, load: Load) -> None:
 
 def test_killing_workers_under_load_loses_no_answered_request(replica: RunningReplica) -> None:
     replica.serve()
-    kills = 20 if FULL else 4
+    kills = 20 if FULL else 3
     with Load(replica) as load:
         for number in range(kills):
             time.sleep(0.4)
@@ -112,7 +112,7 @@ def test_versions_change_under_load_without_a_failed_request_and_memory_stays(re
     replica.build("2", seed=4)
     replica.build("3", seed=8)
     replica.serve()
-    swaps = 100 if FULL else 12
+    swaps = 100 if FULL else 8
 
     def memory_mb() -> float:
         return sum(psutil.Process(pid).memory_info().rss for pid in replica.pids()) / 1e6
