@@ -105,8 +105,9 @@ class GatePolicy:
     """What the gate asks for. Losses, margins and rates are shares: 0.02 is two points.
 
     A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
-    (`reject_p`, corrected over all slices or behaviours). Rows that are few can prove neither, which is why the minimum
-    numbers of rows stand beside it.
+    (`reject_p`, corrected over all slices or behaviours). A behaviour that the champion fails in over
+    `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
+    why the minimum numbers of rows stand beside it.
     """
 
     min_recent_rows: int = 100
@@ -116,6 +117,7 @@ class GatePolicy:
     established_margin: float = 0.02
     slice_margin: float = 0.02
     behaviour_margin: float = 0.03
+    behaviour_learned: float = 0.5
     hold_p: float = 0.1
     reject_p: float = 0.05
     max_ece: float = 0.1
@@ -244,9 +246,13 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
         if each.champion_failures is None:
             checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=f"{found}."))
             continue
+        sentence = f"{found}, the champion {each.champion_failures}."
+        if each.champion_failures > policy.behaviour_learned * each.cases:
+            sentence += " The champion has not learned it either, so it cannot be lost."
+            checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=sentence))
+            continue
         more = (each.failures - each.champion_failures) / each.cases
         status = _status(p, adjusted, policy) if more > policy.behaviour_margin else "pass"
-        sentence = f"{found}, the champion {each.champion_failures}."
         checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
     return checks
 

@@ -241,3 +241,10 @@ def test_a_clear_gain_is_mostly_promoted() -> None:
     """The gate would be worthless if it stopped everything."""
     promoted = sum(judge(evidence(seed, recent_gain=0.12)).verdict == "PROMOTE" for seed in range(30))
     assert promoted >= 24
+
+
+def test_a_behaviour_that_the_champion_never_learned_cannot_be_lost(good: GateEvidence) -> None:
+    unlearned = behaviour("temporal", only_candidate=12, only_champion=0, both=60)
+    decision = judge(replace(good, behaviours=(unlearned,)))
+    assert decision.verdict == "PROMOTE"
+    assert any("has not learned it either" in check.sentence for check in decision.checks)

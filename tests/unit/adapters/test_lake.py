@@ -1,0 +1,89 @@
+"""Both lakes keep the same promises: one suite over a folder and an S3 server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from absa.adapters.lake import FolderLake, Lake, S3Lake, open_lake
+from absa.errors import AlreadyExistsError, NotFoundError, PermanentError
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Any]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket="lake")
+    yield client
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    if request.param == "folder":
+        return FolderLake(tmp_path / "lake")
+    return S3Lake(f"s3://lake/{tmp_path.name}", client=request.getfixturevalue("s3"))
+
+
+def test_what_was_written_is_read_back(lake: Lake) -> None:
+    lake.write("a/b.json", b"one")
+    lake.write("a/b.json", b"two")
+    assert lake.read("a/b.json") == b"two"
+    assert lake.exists("a/b.json")
+
+
+def test_reading_a_free_key_is_not_found(lake: Lake) -> None:
+    assert not lake.exists("a/none")
+    with pytest.raises(NotFoundError, match="holds no a/none"):
+        lake.read("a/none")
+
+
+def test_create_never_overwrites(lake: Lake) -> None:
+    lake.create("ledger/1", b"first")
+    with pytest.raises(AlreadyExistsError):
+        lake.create("ledger/1", b"second")
+    assert lake.read("ledger/1") == b"first"
+
+
+def test_listing_is_by_prefix_and_sorted(lake: Lake) -> None:
+    for key in ("x/2", "x/1", "xy/3", "z"):
+        lake.write(key, b"")
+    assert lake.list("x/") == ["x/1", "x/2"]
+    assert lake.list("x") == ["x/1", "x/2", "xy/3"]
+    assert lake.list("none/") == []
+
+
+def test_a_deleted_key_is_free_again(lake: Lake) -> None:
+    lake.write("k", b"1")
+    lake.delete("k")
+    lake.delete("k")
+    lake.create("k", b"2")
+    assert lake.read("k") == b"2"
+
+
+def test_a_key_cannot_leave_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="relative"):
+        FolderLake(tmp_path).write("../outside", b"")
+
+
+def test_a_failed_write_leaves_nothing_half_written(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path / "lake")
+    lake.create("a/1", b"x")
+    with pytest.raises(AlreadyExistsError):
+        lake.create("a/1", b"y")
+    assert [path.name for path in (tmp_path / "lake" / "a").iterdir()] == ["1"]
+
+
+def test_open_lake_takes_a_path_or_a_file_uri(tmp_path: Path) -> None:
+    assert open_lake(str(tmp_path)).uri == open_lake(f"file://{tmp_path}").uri
