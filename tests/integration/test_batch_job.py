@@ -1,0 +1,227 @@
+"""A batch job: every row once, in order, whatever the form of the input and whenever it is killed."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from absa.batch.job import BatchJob, Progress, run_batch
+from absa.batch.verify import verify_batch
+from absa.errors import ConflictError, InvalidDataError, NotFoundError
+from absa.inference.engine import Engine
+from tests.toy_package import WORDS, build_toy_package
+
+HEADER = ("id", "Text", "aspect", "label")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_toy_package(tmp_path_factory.mktemp("package"))
+
+
+def rows(count: int, seed: int = 0) -> list[tuple[str, str, str, str]]:
+    chance = random.Random(seed)
+    return [
+        (f"r{index}", " ".join(["the app", *chance.choices(sorted(WORDS), k=chance.randrange(20))]), "app", "?")
+        for index in range(count)
+    ]
+
+
+def write_csv(path: Path, content: list[tuple[str, ...]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([HEADER, *content])
+    return path
+
+
+def read_output(folder: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("part-*.parquet")))
+
+
+def job(input_path: Path, output: Path, package: Path, **changes: Any) -> BatchJob:
+    wanted = {"version": "7", "partition_rows": 100, **changes}
+    return BatchJob(input_uri=str(input_path), output_uri=str(output), package=package, **wanted)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_every_form_gives_the_input_in_order_with_the_engines_answers(form: str, package: Path, tmp_path: Path) -> None:
+    content = rows(250)
+    path = tmp_path / f"rows.{form}"
+    if form == "csv":
+        write_csv(path, content)
+    elif form == "jsonl":
+        path.write_text("".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in content))
+    else:
+        columns = zip(*content, strict=True)
+        pq.write_table(pa.table(dict(zip(HEADER, map(list, columns), strict=True))), path)
+    seen: list[Progress] = []
+    result = run_batch(job(path, tmp_path / "out", package), workers=2 if form == "csv" else 0, on_progress=seen.append)
+    found = read_output(tmp_path / "out")
+    assert found.column("row_id").to_pylist() == list(range(250))
+    assert found.column("id").to_pylist() == [row[0] for row in content]
+    assert found.column("input_label").to_pylist() == ["?"] * 250
+    scores = Engine.load(package).score([(row[1], row[2]) for row in content])
+    assert found.column("label").to_pylist() == scores.argmax(axis=1).tolist()
+    assert set(found.column("model_version").to_pylist()) == {"7"}
+    assert result.manifest["rows"] == 250
+    assert sum(result.manifest["by_sentiment"].values()) == 250
+    assert [each["rows"] for each in result.manifest["partitions"]] == [100, 100, 50]
+    assert seen[-1].rows == 250
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_a_folder_is_read_in_order_of_its_names(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    content = rows(90)
+    write_csv(folder / "b.csv", content[40:])
+    write_csv(folder / "a.csv", content[:40])
+    (folder / "notes.txt").write_text("not an input")
+    run_batch(job(folder, tmp_path / "out", package), workers=0)
+    assert read_output(tmp_path / "out").column("id").to_pylist() == [row[0] for row in content]
+
+
+def test_bad_rows_go_to_the_quarantine_with_their_reason_and_every_row_is_accounted_for(
+    package: Path, tmp_path: Path
+) -> None:
+    path = write_csv(tmp_path / "rows.csv", rows(150))
+    with path.open("ab") as file:
+        file.write(b"x,,app,?\r\nx,the app,,?\r\nx,the app,service,?\r\nx,too,few\r\nx,the \xff app,app,?\r\n")
+    result = run_batch(job(path, tmp_path / "out", package), workers=0)
+    assert result.manifest["rows"] == 150
+    assert result.manifest["quarantined"] == {
+        "aspect_empty": 1,
+        "aspect_not_in_text": 1,
+        "invalid_utf8": 1,
+        "malformed_row": 1,
+        "text_empty": 1,
+    }
+    aside = pq.read_table(tmp_path / "out" / "quarantine" / "part-000001.parquet")
+    assert aside.column("row_id").to_pylist() == [150, 151, 152, 153, 154]
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_too_many_bad_rows_fail_the_job_and_leave_no_manifest(package: Path, tmp_path: Path) -> None:
+    bad = [("x", "the app", "service", "?")] * 60
+    path = write_csv(tmp_path / "rows.csv", [*rows(100), *bad])
+    with pytest.raises(InvalidDataError, match="60 of 160 rows"):
+        run_batch(job(path, tmp_path / "out", package), workers=0)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_second_run_does_nothing_and_says_so(package: Path, tmp_path: Path) -> None:
+    wanted = job(write_csv(tmp_path / "rows.csv", rows(120)), tmp_path / "out", package)
+    first = run_batch(wanted, workers=0)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    second = run_batch(wanted, workers=0)
+    assert (first.already_done, second.already_done) == (False, True)
+    assert second.manifest == first.manifest
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_an_output_never_mixes_versions_or_inputs(package: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "rows.csv", rows(30))
+    run_batch(job(path, tmp_path / "out", package), workers=0)
+    with pytest.raises(ConflictError, match="model_version"):
+        run_batch(job(path, tmp_path / "out", package, version="8"), workers=0)
+    write_csv(path, rows(31))
+    with pytest.raises(ConflictError, match="input_digest"):
+        run_batch(job(path, tmp_path / "out", package), workers=0)
+
+
+def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> None:
+    run_batch(job(write_csv(tmp_path / "rows.csv", rows(120)), tmp_path / "out", package), workers=0)
+    part = tmp_path / "out" / "part-000001.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.slice(1), part)
+    assert any("each once" in sentence for sentence in verify_batch(str(tmp_path / "out")))
+    flipped = pa.array([(label + 1) % 3 for label in table.column("label").to_pylist()], pa.int8())
+    pq.write_table(table.set_column(table.column_names.index("label"), "label", flipped), part)
+    assert any("highest score" in sentence for sentence in verify_batch(str(tmp_path / "out")))
+    part.unlink()
+    assert any("missing" in sentence for sentence in verify_batch(str(tmp_path / "out")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "sentence"),
+    [
+        ("rows.csv", None, NotFoundError, "there is no file"),
+        ("rows.csv", b"", InvalidDataError, "is empty"),
+        ("rows.csv", b"text,label\na,1\n", InvalidDataError, "no column aspect"),
+        ("rows.parquet", b"nonsense", InvalidDataError, "no Parquet file"),
+        ("rows.xlsx", b"PK", NotFoundError, "is none of"),
+    ],
+)
+def test_input_that_cannot_be_read_gets_one_sentence(
+    name: str, content: bytes | None, error: type[Exception], sentence: str, package: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=sentence):
+        run_batch(job(path, tmp_path / "out", package), workers=0)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from absa.batch.job import BatchJob, run_batch
+if __name__ == "__main__":
+    given, output, package = sys.argv[1:]
+    wanted = BatchJob(input_uri=given, output_uri=output, package=Path(package), version="7", partition_rows=50)
+    run_batch(wanted, workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_at_random_times_ends_with_every_row_once(package: Path, tmp_path: Path) -> None:
+    path, output = write_csv(tmp_path / "rows.csv", rows(1500)), tmp_path / "out"
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    chance = random.Random(0)
+    command = [sys.executable, str(script), str(path), str(output), str(package)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    killed = 0
+    for _ in range(2):
+        before = len(list(output.glob("done/*.json")))
+        process = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and len(list(output.glob("done/*.json"))) < before + 2:
+            assert time.monotonic() < deadline, "the job makes no progress"
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.05))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed
+    subprocess.run(command, env=environment, check=True)
+    assert verify_batch(str(output)) == []
+    assert read_output(output).column("row_id").to_pylist() == list(range(1500))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
+    import psutil
+
+    killed: list[int] = []
+
+    def kill_one(_: Progress) -> None:
+        if not killed:
+            workers = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
+            killed.append(workers[0].pid)
+            workers[0].kill()
+
+    path = write_csv(tmp_path / "rows.csv", rows(1000))
+    run_batch(job(path, tmp_path / "out", package, partition_rows=50), workers=2, on_progress=kill_one)
+    assert killed
+    assert verify_batch(str(tmp_path / "out")) == []
