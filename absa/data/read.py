@@ -215,7 +215,11 @@ def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFram
         )
     if path.stat().st_size == 0:
         raise InvalidDataError(f"{path} is empty; expected the columns text, aspect and label")
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise InvalidDataError(f"{path} cannot be read: {error.strerror}") from None
+    with opened as file:
         yield from scan_stream(file, str(path), require_label=require_label)
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -115,6 +116,7 @@ def ingest(
     Raises:
         InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, or too many of its rows are bad.
         NotFoundError: there is no such parent.
+        UnavailableError: the disk is full, a worker was killed, or the lake or S3 does not answer.
     """
     sources = [found for path in paths for found in find_sources(str(path))]
     return _build(lake, sources, [], parent, max_bad_share, source, processes, on_progress)
@@ -318,7 +320,12 @@ def _settle_partition(spills: Sequence[Path], number: int, folder: Path) -> _Par
             file = folder / f"{side}-{number:05d}.parquet"
             table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
             pq.write_table(
-                table, file, compression="zstd", compression_level=1, use_dictionary=["aspect", "source", "segment"]
+                table,
+                file,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=["aspect", "source", "segment"],
+                write_statistics=["label", "observed_at"],
             )
             parts[side] = str(file)
     segments = {str(s): n for s, n in examples.drop_nulls("segment").group_by("segment").len().iter_rows()}
@@ -421,6 +428,13 @@ def _build(
                 raise InvalidDataError("there are no labelled rows to make a snapshot of")
             jobs = ((_settle_partition, {"spills": spills, "number": n, "folder": folder}) for n in range(partitions))
             settled: list[_PartitionCounts] = list(_bounded(pool, jobs, workers))
+        except BrokenProcessPool:
+            raise UnavailableError(
+                "a worker of the ingest was killed, perhaps for memory; nothing was written"
+            ) from None
+        except OSError as error:
+            place = f"the ingest cannot write to {scratch}: {error.strerror or error}"
+            raise UnavailableError(f"{place}; it needs twice the input's size there (TMPDIR moves it)") from error
         finally:
             pool.shutdown(cancel_futures=True)
         manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at))

@@ -33,7 +33,11 @@ class Source:
             with io.BufferedReader(_S3File(self), READ_AHEAD_BYTES) as stream:
                 yield stream
         else:
-            with Path(self.uri).open("rb") as file:
+            try:
+                file = Path(self.uri).open("rb")
+            except OSError as error:
+                raise InvalidDataError(f"{self.uri} cannot be read: {error.strerror}") from None
+            with file:
                 yield file
 
 

@@ -1,5 +1,6 @@
 """Snapshots: content-addressed, split by text, deduplicated, united with their parent."""
 
+import errno
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from absa.data.snapshot import (
     load_quarantine,
     load_side,
 )
-from absa.errors import InvalidDataError, NotFoundError
+from absa.errors import InvalidDataError, NotFoundError, UnavailableError
 from absa.schema import SIDES
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -188,6 +189,19 @@ def test_missing_paths_empty_folders_and_unknown_parents_are_named(lake, tmp_pat
         build_snapshot(lake, [many(3)], parent="0" * 64)
     with pytest.raises(InvalidDataError, match="no labelled rows"):
         build_snapshot(lake, [many(0)])
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_in_the_lake(lake, tmp_path, monkeypatch):
+    file = tmp_path / "rows.csv"
+    many(20).select("text", "aspect", "label").write_csv(file)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(snapshot.pa, "OSFile", full)
+    with pytest.raises(UnavailableError, match="cannot write to .*No space left on device"):
+        ingest(lake, [file])
+    assert lake.list("snapshots/") == []
 
 
 def test_rows_without_a_label_are_left_out(lake):
