@@ -1,6 +1,6 @@
 """Watch one window: load it, compare it with the reference, measure, judge, report and record. What the flow calls."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,11 +24,13 @@ from monitoring.performance import (
 from monitoring.permutation import holm
 from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
 from monitoring.sample import Sample, sample_of
+from monitoring.sequential import RightAnswers, SlowLoss, detect_slow_loss
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
 from monitoring.windows import WindowData, load_reference, load_window, save_reference
 
 _DAY_S: Final = 86_400.0
 _RECORD_TRIES: Final = 3
+_SLOW_WINDOWS: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ def watch(
         now=at,
         since_retraining_s=since_retraining_s,
         retraining_runs=retraining_runs,
+        earlier=_earlier(store, champion, window),
         attempts=0 if before is None else sum(a.state == "failed" for a in before.attempts),
         completed=before is not None and any(a.state == "completed" for a in before.attempts),
     )
@@ -139,8 +142,9 @@ def observe(
     retraining_runs: bool = False,
     attempts: int = 0,
     completed: bool = False,
+    earlier: Sequence[RightAnswers] = (),
 ) -> Observation:
-    """Gather the evidence about a window without judging or recording it (`watch`, `replay`)."""
+    """Load a window and gather the evidence about it without judging or recording it."""
     data = load_window(
         lake,
         window,
@@ -148,20 +152,48 @@ def observe(
         feedback_until=now,
         max_rows=settings.max_rows,
     )
+    return evidence_of(
+        data,
+        load_reference(lake, champion.version),
+        champion=champion,
+        settings=settings,
+        now=now,
+        new_labels=count_new_labels(lake, champion, window, settings, now),
+        since_retraining_s=since_retraining_s,
+        retraining_runs=retraining_runs,
+        attempts=attempts,
+        completed=completed,
+        earlier=earlier,
+    )
+
+
+def evidence_of(
+    data: WindowData,
+    reference: pl.DataFrame | None,
+    *,
+    champion: WatchedVersion,
+    settings: WatchSettings,
+    now: datetime,
+    new_labels: int,
+    since_retraining_s: float | None = None,
+    retraining_runs: bool = False,
+    attempts: int = 0,
+    completed: bool = False,
+    earlier: Sequence[RightAnswers] = (),
+) -> Observation:
+    """Everything that a loaded window and a reference say about the watched version. Pure (`observe`, `replay`)."""
+    window, policy = data.window, settings.policy
     mine = data.version(champion.version)
-    reference = load_reference(lake, champion.version)
     current = mine.sample()
     compared = None if reference is None else sample_of(_before(reference, window))
     drift = (
         None
         if compared is None or compared.rows == 0
-        else detect_drift(compared, current, false_alarm_rate=settings.policy.false_alarm_rate, seed=settings.seed)
+        else detect_drift(compared, current, false_alarm_rate=policy.false_alarm_rate, seed=settings.seed)
     )
-    figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
     measured = _measured(current, champion.frozen_test, compared, settings)
     estimated = _estimated(current, compared, champion.frozen_test, settings)
-    drift, measured, estimated = _corrected(drift, measured, estimated, settings.policy.false_alarm_rate)
-    length_s = (window.end - window.start).total_seconds()
+    drift, measured, estimated = _corrected(drift, measured, estimated, policy.false_alarm_rate)
     evidence = StalenessEvidence(
         version=champion.version,
         rows=mine.total,
@@ -171,14 +203,16 @@ def observe(
         measured=measured,
         estimated=estimated,
         back_test=back_test(current, seed=settings.seed),
-        new_labels=count_new_labels(lake, champion, window, settings, now),
-        rows_per_day=mine.total * _DAY_S / length_s,
+        slow_loss=_slow_loss(current, compared, champion.frozen_test, earlier, settings),
+        new_labels=new_labels,
+        rows_per_day=mine.total * _DAY_S / (window.end - window.start).total_seconds(),
         age_s=None if champion.snapshot_at is None else (now - champion.snapshot_at).total_seconds(),
         since_retraining_s=since_retraining_s,
         retraining_runs=retraining_runs,
         attempts=attempts,
         completed=completed,
     )
+    figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
     return Observation(data=data, evidence=evidence, reference=reference, figures=figures)
 
 
@@ -219,6 +253,7 @@ def _figures(data: WindowData, seed: int) -> VersionFigures:
         labelled=sample.labelled,
         pos_neg_f1=None if measured is None else measured.pos_neg_f1,
         estimated_pos_neg_f1=None if estimated is None else estimated.pos_neg_f1,
+        right=RightAnswers.of(sample).right,
         flip_rate=flip_rate(sample),
     )
 
@@ -255,6 +290,38 @@ def _estimated(
     return loss_between(baseline, now, tolerated=settings.policy.tolerated_f1_loss)
 
 
+def _slow_loss(
+    current: Sample,
+    reference: Sample | None,
+    frozen: FrozenTest | None,
+    earlier: Sequence[RightAnswers],
+    settings: WatchSettings,
+) -> SlowLoss | None:
+    """The detector after this window, against the test and against the reference: the less certain of the two."""
+    policy = settings.policy
+    baselines = [] if frozen is None else [RightAnswers(right=frozen.right, labelled=round(frozen.rows))]
+    early = None if reference is None else RightAnswers.of(reference)
+    if early is not None and early.labelled >= policy.min_labels:
+        baselines.append(early)
+    windows = [*earlier, RightAnswers.of(current)]
+    states = [
+        detect_slow_loss(baseline, windows, rate=policy.false_alarm_rate, tolerated_loss=policy.tolerated_f1_loss)[-1]
+        for baseline in baselines
+    ]
+    return min(states, key=lambda state: state.evidence, default=None)
+
+
+def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> list[RightAnswers]:
+    """The version's labelled answers in the windows judged before, since it took the traffic."""
+    found = []
+    for verdict in store.history(limit=_SLOW_WINDOWS):
+        figures = verdict.by_version.get(champion.version)
+        began = champion.champion_since is None or verdict.window.start >= champion.champion_since
+        if began and verdict.window.end <= window.start and figures is not None and figures.right is not None:
+            found.append(RightAnswers(right=figures.right, labelled=figures.labelled))
+    return found
+
+
 def _corrected(
     drift: DriftReport | None, measured: Loss | None, estimated: Loss | None, rate: float
 ) -> tuple[DriftReport | None, Loss | None, Loss | None]:
@@ -277,17 +344,24 @@ def _corrected(
 def _extend_reference(
     lake: Lake, champion: WatchedVersion, seen: Observation, settings: WatchSettings, verdict: Verdict
 ) -> None:
-    """Early live rows join the version's reference until it is large enough, unless they are stale already."""
+    grown = extended_reference(seen, champion=champion, settings=settings, verdict=verdict)
+    if grown is not None:
+        save_reference(lake, champion.version, grown)
+
+
+def extended_reference(
+    seen: Observation, *, champion: WatchedVersion, settings: WatchSettings, verdict: Verdict
+) -> pl.DataFrame | None:
+    """The reference with the window's rows, None where it stays as it is: large enough, or the window has drifted."""
     rows = seen.data.rows.filter(pl.col("model_version") == champion.version)
     if champion.champion_since is not None:
         rows = rows.filter(pl.col("at") >= champion.champion_since)
     held = 0 if seen.reference is None else seen.reference.height
-    if rows.height == 0 or held >= settings.reference_rows or verdict.verdict == "STALE":
-        return
-    if any(reason.kind.startswith("drift:") for reason in verdict.reasons):
-        return
+    drifted = any(reason.kind.startswith("drift:") for reason in verdict.reasons)
+    if rows.height == 0 or held >= settings.reference_rows or drifted or verdict.verdict == "STALE":
+        return None
     both = rows if seen.reference is None else pl.concat([seen.reference, rows], how="diagonal_relaxed")
-    save_reference(lake, champion.version, both.unique("request_id", keep="last", maintain_order=True))
+    return both.unique("request_id", keep="last", maintain_order=True)
 
 
 def _record(store: VerdictStore, verdict: Verdict) -> Verdict:

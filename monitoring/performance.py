@@ -51,6 +51,11 @@ class FrozenTest:
         """How many rows the test had."""
         return float(np.sum(self.confusion))
 
+    @property
+    def right(self) -> int:
+        """How many of them were answered right."""
+        return round(float(np.trace(self.confusion)))
+
     def estimate(self, *, seed: int = 0) -> Estimate:
         """The test's own pos/neg F1 with the uncertainty of its size."""
         counts = np.array(self.confusion, dtype=np.float64)

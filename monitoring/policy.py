@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from monitoring.drift import DriftReport
 from monitoring.performance import BackTest, Loss
+from monitoring.sequential import SlowLoss
 
 Level = Literal["FRESH", "WATCH", "STALE"]
 Action = Literal["none", "retrain", "ask_labels", "skipped"]
@@ -37,9 +38,10 @@ class StalenessPolicy:
 class StalenessEvidence:
     """What is known about one version in one window.
 
-    `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown.
-    `new_labels` counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its
-    traffic, `age_s` the time since it was trained, `since_retraining_s` that since any retraining began.
+    `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
+    `slow_loss` adds up the version's windows so far. `new_labels` counts labels of sources trusted to train that came
+    since the version's snapshot, `rows_per_day` its traffic, `age_s` the time since it was trained,
+    `since_retraining_s` that since any retraining began.
     """
 
     version: str
@@ -51,6 +53,7 @@ class StalenessEvidence:
     estimated: Loss | None
     back_test: BackTest | None
     new_labels: int
+    slow_loss: SlowLoss | None = None
     rows_per_day: float = 0.0
     age_s: float | None = None
     since_retraining_s: float | None = None
@@ -94,6 +97,8 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
         )
         return StalenessDecision(verdict="WATCH", reasons=(reason,), action="none", action_reason="Too few rows.")
     stale, watch = _losses(evidence, policy)
+    if evidence.slow_loss is not None and evidence.slow_loss.alarm:
+        stale.append(_slow_reason(evidence.slow_loss, policy))
     drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
     stale += drift_stale
     watch += drift_watch
@@ -160,6 +165,17 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
     if evidence.back_test is not None and not evidence.back_test.trusted and stale:
         watch.append(Reason(kind="estimate_not_trusted", sentence=evidence.back_test.sentence))
     return stale, watch
+
+
+def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
+    sentence = "Labels of this and earlier windows, added up, show that fewer answers are right than on the test."
+    return Reason(
+        kind="slow_loss",
+        sentence=sentence,
+        statistic=slow.evidence,
+        threshold=1.0 / policy.false_alarm_rate,
+        estimated_f1_loss=policy.tolerated_f1_loss,
+    )
 
 
 def _loss_reason(loss: Loss, how: str, kind: str) -> Reason:

@@ -57,15 +57,18 @@ def e_value(window: RightAnswers, tolerated: float) -> float:
     return float(np.mean([exp(min(value, _MAX_LOG)) for value in logs]))
 
 
-def detect_slow_loss(reference: RightAnswers, windows: Iterable[RightAnswers], *, rate: float = 0.01) -> list[SlowLoss]:
+def detect_slow_loss(
+    reference: RightAnswers, windows: Iterable[RightAnswers], *, rate: float = 0.01, tolerated_loss: float = 0.0
+) -> list[SlowLoss]:
     """The detector after each window, in order of time; windows without labels leave it as it was.
 
     Args:
         reference: the version's test or early live labels.
         windows: labelled answers a window since the reference, the oldest first.
         rate: false alarms a window in the long run (1 / rate windows between them in the mean).
+        tolerated_loss: a loss in the share of right answers that is no reason to alarm.
     """
-    tolerated = tolerated_share(reference)
+    tolerated = tolerated_share(reference) - tolerated_loss
     evidence = 0.0
     found = []
     for window in windows:

@@ -20,13 +20,15 @@ AttemptState = Literal["started", "completed", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class VersionFigures:
-    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows."""
+    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts
+    the labelled answers that were right."""
 
     rows: int
     labelled: int
     pos_neg_f1: float | None
     estimated_pos_neg_f1: float | None
     flip_rate: float | None = None
+    right: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,17 +5,17 @@ the last by time counts. Memory is bounded: above `max_rows` a uniform sample is
 id, so that loading again chooses the same rows.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import polars as pl
 import pyarrow as pa
-from absa.data.feedback import join_feedback
 
 from absa.adapters.lake import Lake, read_parquet, write_parquet
 from absa.adapters.tables import FEEDBACK, PREDICTIONS, days, feedback_prefix, hours, prediction_prefix
+from absa.data.feedback import join_feedback
 from absa.errors import NotFoundError
 from absa.schema import Window, utc_now
 from monitoring.sample import Sample, sample_of
@@ -103,9 +103,8 @@ def load_predictions(
     kept: list[pl.DataFrame] = []
     held, total = 0, 0
     by_version: dict[str, int] = {}
-    for key in _keys(lake, (prediction_prefix(hour) for hour in hours(window))):
-        part = _read(lake, key, PREDICTIONS)
-        part = part.filter((pl.col("at") >= window.start) & (pl.col("at") < window.end) & keep)
+    for read in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
+        part = read.filter((pl.col("at") >= window.start) & (pl.col("at") < window.end) & keep)
         part = part.unique(["request_id", "model_version", "shadow"], keep="first", maintain_order=True)
         total += part.height
         for version, count in part.group_by("model_version").len().iter_rows():
@@ -121,8 +120,12 @@ def load_predictions(
     return WindowData(window=window, rows=joined.sort("at", "request_id"), total=total, by_version=by_version)
 
 
-def _keys(lake: Lake, prefixes: Iterable[str]) -> list[str]:
-    return [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
+def read_keys(lake: Lake, prefixes: Iterable[str], schema: pa.Schema) -> Iterator[pl.DataFrame]:
+    """The rows of every Parquet key under some folders, one key at a time."""
+    for prefix in prefixes:
+        for key in lake.list(prefix):
+            if key.endswith(".parquet"):
+                yield _read(lake, key, schema)
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
@@ -153,8 +156,9 @@ def _feedback(
     """The feedback on these requests, from the day the window starts to `until`."""
     parts: list[pl.DataFrame] = [_frame(FEEDBACK.empty_table())]
     wanted = pl.Series(sorted(requests), dtype=pl.String)
-    for key in _keys(lake, (feedback_prefix(day) for day in days(window.start, until))) if requests else ():
-        part = _read(lake, key, FEEDBACK).filter(pl.col("request_id").is_in(wanted.implode()) & (pl.col("at") < until))
+    prefixes = [feedback_prefix(day) for day in days(window.start, until)] if requests else []
+    for read in read_keys(lake, prefixes, FEEDBACK):
+        part = read.filter(pl.col("request_id").is_in(wanted.implode()) & (pl.col("at") < until))
         if trusted_sources is not None:
             part = part.filter(pl.col("source").is_in(sorted(trusted_sources)))
         parts.append(part)

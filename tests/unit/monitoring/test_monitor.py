@@ -130,3 +130,17 @@ def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
     judge(lake, window(0), reporter=notes)
     assert first.report_uri == f"notes/{window(0).key}/1"
     assert notes.replaced == [None, first.report_uri]
+
+
+def test_a_loss_too_small_for_one_window_is_found_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    patient = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.01), reference_rows=300)
+    for k in range(2):
+        traffic.send(window(k), 300, accuracy=0.9, labelled=1.0)
+        judge(lake, window(k), settings=patient)
+    kinds: list[set[str]] = []
+    for k in range(2, 12):
+        traffic.send(window(k), 200, accuracy=0.74, confidence=0.85, labelled=1.0)
+        verdict = judge(lake, window(k), settings=patient)
+        kinds.append({reason.kind for reason in verdict.reasons})
+    assert "slow_loss" not in kinds[0]
+    assert "slow_loss" in kinds[-1]

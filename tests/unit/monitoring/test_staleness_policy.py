@@ -54,6 +54,7 @@ CALM = StalenessEvidence(
     new_labels=300,
     rows_per_day=1000.0,
 )
+SLOW = SlowLoss(evidence=500.0, alarm=True)
 STALE = replace(CALM, measured=lost(15, 0.0001))
 NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contradicted by 300 labels.")
 
@@ -107,6 +108,7 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
             "WATCH",
             "none",
         ),
+        ("a loss that adds up over windows", replace(CALM, slow_loss=SLOW), "STALE", "retrain"),
         ("stale, too few new labels", replace(STALE, new_labels=30), "STALE", "ask_labels"),
         ("stale, cooling down", replace(STALE, since_retraining_s=60.0), "STALE", "skipped"),
         ("stale, cooled down", replace(STALE, since_retraining_s=601.0), "STALE", "retrain"),

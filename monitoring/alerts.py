@@ -1,0 +1,77 @@
+"""One message an incident: a webhook is told when a version goes stale, and not again until it was fresh."""
+
+import json
+from typing import Final
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from absa.adapters.lake import Lake
+from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
+from absa.schema import SCHEMA_VERSION, iso
+from monitoring.verdicts import Verdict, VerdictStore
+
+_TIMEOUT_S: Final = 5.0
+
+
+def incident_key(verdict: Verdict) -> str:
+    """Where it is kept that the incident that begins with this verdict's window was told."""
+    return f"monitoring/incidents/{verdict.window.key}.json"
+
+
+def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
+    """Tell a webhook about a STALE verdict if its incident has not been told.
+
+    An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked as told
+    before the message goes out, so that of two monitors one tells it and a crash tells it at most once.
+
+    Returns:
+        Whether a message was sent.
+
+    Raises:
+        UnavailableError: the webhook does not answer; the incident is then free to be told later.
+        PermanentError: the address is not http(s).
+    """
+    if not url.startswith(("http://", "https://")):
+        raise PermanentError(f"a webhook's address starts with http:// or https://, got {url!r}")
+    if verdict.verdict != "STALE":
+        return False
+    key = incident_key(_first_of_incident(lake, verdict))
+    body = json.dumps(message(verdict)).encode()
+    try:
+        lake.create(key, body)
+    except AlreadyExistsError:
+        return False
+    request = Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")  # noqa: S310 - checked above
+    try:
+        with urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
+            return True
+    except (URLError, OSError) as error:
+        lake.delete(key)
+        raise UnavailableError(f"the webhook does not answer: {error}") from error
+
+
+def message(verdict: Verdict) -> dict[str, object]:
+    """What a webhook gets. `text` is what chat tools show; no customer's words are in it."""
+    sentences = " ".join(reason.sentence for reason in verdict.reasons)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "text": f"{verdict.verdict}: version {verdict.version}. {sentences} Action: {verdict.action_reason}",
+        "window_start": iso(verdict.window.start),
+        "window_end": iso(verdict.window.end),
+        "verdict": verdict.verdict,
+        "version": verdict.version,
+        "action": verdict.action,
+        "report_uri": verdict.report_uri,
+    }
+
+
+def _first_of_incident(lake: Lake, verdict: Verdict) -> Verdict:
+    first = verdict
+    for earlier in reversed(VerdictStore(lake).history()):
+        if earlier.window.start >= verdict.window.start:
+            continue
+        if earlier.version != verdict.version or earlier.verdict == "FRESH":
+            break
+        if earlier.verdict == "STALE":
+            first = earlier
+    return first

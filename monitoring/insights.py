@@ -1,0 +1,103 @@
+"""What customers feel: per aspect and segment the volume, the share of negative answers, its change and interval."""
+
+from datetime import timedelta
+from typing import Final
+
+import polars as pl
+
+from absa.adapters.lake import Lake
+from absa.labels import Label
+from absa.schema import Window
+from monitoring.windows import load_window
+
+_Z: Final = 1.96
+_KEYS: Final = ("segment", "aspect")
+_SHOWN: Final = 15
+
+
+def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
+    """The aspects and segments of a window beside the window of equal length before it.
+
+    Args:
+        lake: where predictions lie.
+        window: which event time.
+        min_rows: aspects with fewer predictions are left out.
+
+    Returns:
+        segment, aspect, rows, negative_share with low and high (95 %, over units: one loud customer counts once as
+        loud as they are), rows_before, change with change_low and change_high (null where nothing was before), the
+        most frequent first. Aspects are compared without case.
+    """
+    length = window.end - window.start
+    now = _shares(load_window(lake, window).rows)
+    before = _shares(load_window(lake, Window(start=window.start - length, end=window.start)).rows)
+    both = now.filter(pl.col("rows") >= min_rows).join(before, on=_KEYS, how="left", suffix="_before", nulls_equal=True)
+    error = (pl.col("error") ** 2 + pl.col("error_before") ** 2).sqrt()
+    change = pl.col("negative_share") - pl.col("negative_share_before")
+    return both.select(
+        *_KEYS,
+        "rows",
+        "negative_share",
+        (pl.col("negative_share") - _Z * pl.col("error")).clip(0.0, 1.0).alias("low"),
+        (pl.col("negative_share") + _Z * pl.col("error")).clip(0.0, 1.0).alias("high"),
+        pl.col("rows_before").fill_null(0),
+        change.alias("change"),
+        (change - _Z * error).alias("change_low"),
+        (change + _Z * error).alias("change_high"),
+    ).sort("rows", "segment", "aspect", descending=[True, False, False], nulls_last=True)
+
+
+def last_days(now_window: Window, days: float) -> Window:
+    """The window of so many days that ends with another."""
+    return Window(start=now_window.end - timedelta(days=days), end=now_window.end)
+
+
+def _shares(rows: pl.DataFrame) -> pl.DataFrame:
+    """Negative share a (segment, aspect) with its standard error over units, never below that of 1 pulled-in row."""
+    unit = (
+        pl.when(pl.col("unit_given").fill_null(value=False))
+        .then(pl.col("unit_hash"))
+        .otherwise(pl.col("request_id"))
+        .alias("unit")
+    )
+    named = rows.filter(pl.col("aspect").is_not_null()).with_columns(
+        pl.col("aspect").str.to_lowercase(), unit, (pl.col("label") == int(Label.NEGATIVE)).alias("negative")
+    )
+    by_unit = named.group_by(*_KEYS, "unit").agg(
+        pl.len().cast(pl.Float64).alias("n"), pl.col("negative").sum().cast(pl.Float64).alias("k")
+    )
+    total = by_unit.with_columns(
+        (pl.col("k").sum() / pl.col("n").sum()).over(_KEYS, mapping_strategy="group_to_rows").alias("share")
+    )
+    clustered = ((pl.col("k") - pl.col("share") * pl.col("n")) ** 2).sum() / pl.col("n").sum() ** 2
+    pulled = (pl.col("k").sum() + 1.0) / (pl.col("n").sum() + 2.0)
+    return total.group_by(*_KEYS).agg(
+        pl.col("n").sum().cast(pl.Int64).alias("rows"),
+        pl.col("share").first().alias("negative_share"),
+        pl.max_horizontal(clustered, pulled * (1.0 - pulled) / pl.col("n").sum()).sqrt().alias("error"),
+    )
+
+
+def insights_plot(found: pl.DataFrame, *, title: str = "Negative share by aspect") -> bytes:
+    """A PNG of the most frequent aspects with their intervals."""
+    from io import BytesIO
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = found.head(_SHOWN)
+    names = [f"{segment}: {aspect}" if segment else str(aspect) for segment, aspect in shown.select(_KEYS).iter_rows()]
+    figure = Figure(figsize=(8, 0.8 + 0.35 * max(shown.height, 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    share, low, high = (shown[column].to_numpy() for column in ("negative_share", "low", "high"))
+    places = list(range(shown.height))
+    axes.errorbar(share, places, xerr=[share - low, high - share], fmt="o", color="tab:red", ecolor="lightgray")
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of answers that are negative, 95 % interval over units")
+    axes.set_title(title)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

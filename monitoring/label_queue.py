@@ -1,0 +1,167 @@
+"""Which rows a person should label, each with its sampling probability, and the labels back into the lake.
+
+One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, or answered
+otherwise by a shadow) have more. Because each row's chance is known and never zero, the measured F1 weighted by its
+inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen rows are.
+"""
+
+import csv
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from absa.adapters.lake import Lake, write_parquet
+from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, hours, prediction_prefix
+from absa.errors import InvalidDataError, PermanentError
+from absa.labels import N_LABELS
+from absa.schema import SCHEMA_VERSION, Window, utc_now
+from monitoring.windows import load_window, read_keys
+
+COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
+SOURCE: Final = "labels"
+
+
+def ask_labels(
+    lake: Lake, window: Window, *, count: int, audit_share: float = 0.3, seed: int = 0, version: str | None = None
+) -> pl.DataFrame:
+    """About `count` rows of a window that are worth a person's label.
+
+    Args:
+        lake: where predictions lie.
+        window: which event time.
+        count: how many rows to ask for; the draw is independent by row, so it comes near, not exact.
+        audit_share: the part of them that is drawn whatever the row is like (0 to 1).
+        seed: of the draw; equal seed, equal rows.
+        version: only this version's answers.
+
+    Returns:
+        The columns of `COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
+
+    Raises:
+        PermanentError: the log's texts are redacted.
+    """
+    rows = load_window(lake, window).rows.filter(pl.col("feedback_label").is_null())
+    if version is not None:
+        rows = rows.filter(pl.col("model_version") == version)
+    if rows.height and rows["text"].null_count() == rows.height:
+        raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
+    rows = rows.filter(pl.col("text").is_not_null())
+    if rows.height == 0:
+        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
+    scores = np.sort(np.array(rows["scores"].to_list(), dtype=np.float64).reshape(-1, N_LABELS), axis=1)
+    hardness = 1.0 - (scores[:, -1] - scores[:, -2])
+    shadow = _shadow_labels(lake, window)
+    other = rows.select("request_id", "label").join(shadow, on="request_id", how="left", maintain_order="left")
+    differs = (other["label"] != other["shadow_label"]).fill_null(value=False).to_numpy()
+    hardness = np.where(differs, 1.0, hardness)
+    base = min(1.0, audit_share * count / rows.height)
+    chance = _chances(hardness, base, count)
+    luck = np.array([_luck(request, seed) for request in rows["request_id"]])
+    why = np.where(luck < base, "audit", np.where(differs, "disagreement", "uncertain"))
+    return (
+        rows.select(
+            "request_id",
+            "text",
+            "aspect",
+            pl.Series("why", why.tolist()),
+            pl.col("label").alias("predicted"),
+            pl.Series("confidence", scores[:, -1]),
+            pl.Series("sampling_probability", chance),
+            pl.lit(None, pl.Int8).alias("label"),
+        )
+        .filter(pl.Series(luck < chance))
+        .sort("sampling_probability", "request_id", descending=[True, False])
+    )
+
+
+def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:
+    """min(1, base + c * hardness) with c such that they sum to `count` (or all rows where there are fewer)."""
+    low, high = 0.0, 1.0
+    goal = min(float(count), float(len(hardness)))
+    while high < 1e9 and np.minimum(1.0, base + high * hardness).sum() < goal:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if np.minimum(1.0, base + middle * hardness).sum() < goal:
+            low = middle
+        else:
+            high = middle
+    return np.asarray(np.minimum(1.0, base + high * hardness))
+
+
+def _luck(request: str, seed: int) -> float:
+    """A row's draw in [0, 1), by hash: exporting again asks for the same rows."""
+    digest = hashlib.sha256(f"{seed}:{request}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
+    parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
+    for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
+        found = part.filter(pl.col("shadow"))
+        parts.append(found.select("request_id", pl.col("label").alias("shadow_label")))
+    return pl.concat(parts).unique("request_id", keep="last", maintain_order=True)
+
+
+def write_queue(rows: pl.DataFrame, path: Path) -> None:
+    """Write rows as the CSV that a person fills the last column of: 0 negative, 1 neutral, 2 positive."""
+    rows.write_csv(path)
+
+
+def import_labels(lake: Lake, path: Path, *, source: str = SOURCE, at: datetime | None = None) -> int:
+    """Take the labels of a filled CSV into the lake as feedback, with their sampling probability.
+
+    Rows without a label are skipped. All rows are checked before one is written.
+
+    Returns:
+        How many labels were taken.
+
+    Raises:
+        InvalidDataError: the file is missing or not UTF-8, or a column, label or probability is wrong; names the row.
+    """
+    at = at or utc_now()
+    records = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = {"request_id", "label", "sampling_probability"} - set(reader.fieldnames or ())
+            if missing:
+                raise InvalidDataError(f"{path} has no column {', '.join(sorted(missing))}; export the queue again")
+            for number, row in enumerate(reader, start=2):
+                if (row["label"] or "").strip():
+                    records.append(_record(path, number, row, at, source))
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise InvalidDataError(f"{path} is not UTF-8; save it as UTF-8 CSV") from None
+    if records:
+        digest = hashlib.sha256(repr(records).encode()).hexdigest()[:16]
+        write_parquet(
+            lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", pa.Table.from_pylist(records, schema=FEEDBACK)
+        )
+    return len(records)
+
+
+def _record(path: Path, number: int, row: dict[str, str], at: datetime, source: str) -> dict[str, object]:
+    label = row["label"].strip()
+    if label not in {str(known) for known in range(N_LABELS)}:
+        raise InvalidDataError(f"{path} row {number}: a label is 0, 1 or 2, got {label!r}")
+    try:
+        probability = float(row["sampling_probability"])
+    except (TypeError, ValueError):
+        probability = 0.0
+    if not 0.0 < probability <= 1.0:
+        raise InvalidDataError(f"{path} row {number}: sampling_probability is above 0 and at most 1")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "request_id": row["request_id"],
+        "label": int(label),
+        "at": at,
+        "source": source,
+        "sampling_probability": probability,
+    }

@@ -1,0 +1,64 @@
+"""Properties of monitoring: corrections, weights, intervals and records hold whatever comes in."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.experiment import Allocation, Outcomes, difference, sample_ratio_p_value
+from monitoring.label_queue import _chances
+from monitoring.performance import confusion_of, pos_neg_f1_of
+from monitoring.permutation import holm
+
+shares = st.floats(0.0, 1.0)
+
+
+@given(st.lists(shares, max_size=12))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(1.0 >= a >= p for a, p in zip(adjusted, p_values, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
+
+
+@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=50), shares, st.integers(1, 60))
+def test_every_row_has_a_chance_and_the_chances_sum_to_what_was_asked(
+    hardness: list[float], audit: float, count: int
+) -> None:
+    base = min(1.0, audit * count / len(hardness))
+    chances = _chances(np.array(hardness), base, count)
+    assert ((chances > 0) & (chances <= 1)).all()
+    assert abs(chances.sum() - min(count, len(hardness))) < 1e-3
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 5))
+def test_swapping_the_arms_turns_the_difference_round(seed: int, count: int, revisions: int) -> None:
+    rng = np.random.default_rng(seed)
+    seen = Outcomes(
+        challenger=rng.random(count) < 0.5,
+        revision=rng.integers(0, revisions, count),
+        unit=rng.integers(0, count, count),
+        right=(rng.random(count) < 0.7).astype(float),
+    )
+    turned = Outcomes(challenger=~seen.challenger, revision=seen.revision, unit=seen.unit, right=seen.right)
+    one, two = difference(seen), difference(turned)
+    assert np.isclose(one.estimate, -two.estimate)
+    assert np.isclose(one.low, -two.high)
+    assert one.low <= one.estimate <= one.high
+
+
+@given(st.floats(0.01, 0.99), st.integers(0, 5000), st.integers(0, 5000))
+def test_a_sample_ratio_p_value_is_a_share(share: float, champion: int, challenger: int) -> None:
+    part = Allocation(revision=1, share=share, champion_units=champion, challenger_units=challenger)
+    assert 0.0 <= sample_ratio_p_value([part]) <= 1.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40))
+def test_f1_is_a_share_and_perfect_only_for_right_answers(rows: list[tuple[int, int]]) -> None:
+    truth, predicted = (np.array([row[k] for row in rows], dtype=np.int64) for k in (0, 1))
+    found = float(pos_neg_f1_of(confusion_of(truth, predicted)))
+    assert 0.0 <= found <= 1.0
+    if found == 1.0:
+        assert (truth == predicted)[np.isin(truth, (0, 2))].all()

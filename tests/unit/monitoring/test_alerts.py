@@ -1,0 +1,92 @@
+"""Tests of telling a webhook, once an incident."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from absa.adapters.lake import Lake
+from absa.errors import PermanentError, UnavailableError
+from absa.schema import Window
+from monitoring.alerts import alert
+from monitoring.policy import Reason
+from monitoring.verdicts import Verdict, VerdictStore
+
+Windows = Callable[[int], Window]
+
+
+@dataclass
+class Hook:
+    """A webhook on this machine and what it was told."""
+
+    url: str
+    told: list[dict[str, object]] = field(default_factory=list)
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    """A server on a free port of the loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            made.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Hook(url=f"http://127.0.0.1:{server.server_port}/hook")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def verdict(window: Window, level: str) -> Verdict:
+    return Verdict(
+        window=window,
+        verdict=level,  # type: ignore[arg-type]
+        version="7",
+        by_version={},
+        reasons=(Reason(kind="measured_loss", sentence="pos/neg F1 fell by 12 points."),),
+        action="retrain",
+        action_reason="300 new labels are there to learn from.",
+        at=window.end,
+    )
+
+
+def run(lake: Lake, window: Windows, levels: list[str], url: str) -> list[bool]:
+    store = VerdictStore(lake)
+    return [alert(lake, store.record(verdict(window(k), level)), url) for k, level in enumerate(levels)]
+
+
+def test_one_message_an_incident_and_a_new_one_after_it_was_fresh(lake: Lake, window: Windows, hook: Hook) -> None:
+    sent = run(lake, window, ["FRESH", "STALE", "STALE", "WATCH", "STALE", "FRESH", "STALE"], hook.url)
+    assert sent == [False, True, False, False, False, False, True]
+    assert len(hook.told) == 2
+    assert "fell by 12 points" in str(hook.told[0]["text"])
+    assert hook.told[0]["version"] == "7"
+
+
+def test_a_new_version_that_goes_stale_is_a_new_incident(lake: Lake, window: Windows, hook: Hook) -> None:
+    run(lake, window, ["STALE"], hook.url)
+    newer = VerdictStore(lake).record(replace(verdict(window(1), "STALE"), version="8"))
+    assert alert(lake, newer, hook.url)
+
+
+def test_a_webhook_that_is_away_can_be_told_later(lake: Lake, window: Windows, hook: Hook) -> None:
+    stale = VerdictStore(lake).record(verdict(window(0), "STALE"))
+    with pytest.raises(UnavailableError, match="webhook"):
+        alert(lake, stale, "http://127.0.0.1:9/hook")
+    assert alert(lake, stale, hook.url)
+
+
+def test_another_scheme_is_refused(lake: Lake, window: Windows) -> None:
+    with pytest.raises(PermanentError, match="http"):
+        alert(lake, verdict(window(0), "STALE"), "file:///etc/passwd")

@@ -1,0 +1,133 @@
+"""Tests of the label queue: what is asked, and labels coming back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from absa.adapters.lake import Lake
+from absa.errors import InvalidDataError, PermanentError
+from absa.schema import Window
+from monitoring.label_queue import ask_labels, import_labels, write_queue
+from monitoring.performance import measure
+from monitoring.windows import load_window
+from tests.unit.monitoring.conftest import Traffic
+
+Windows = Callable[[int], Window]
+
+
+def test_about_as_many_rows_are_asked_for_as_were_wanted(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 1000, labelled=0.0)
+    asked = ask_labels(lake, window(0), count=100)
+    assert 70 < asked.height < 130
+    assert set(asked["why"]) == {"audit", "uncertain"}
+    assert asked["sampling_probability"].is_between(0, 1).all()
+
+
+def test_uncertain_rows_are_likelier_to_be_asked_about(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 1000, labelled=0.0)
+    asked = ask_labels(lake, window(0), count=100)
+    everything = load_window(lake, window(0)).sample().scores.max(axis=1).mean()
+    assert asked.filter(pl.col("why") == "uncertain")["confidence"].mean() < everything - 0.01  # type: ignore[operator]
+
+
+def test_disagreements_of_a_shadow_come_first(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    requests = traffic.send(window(0), 500, labelled=0.0, confidence=0.9)
+    (key,) = lake.list("predictions/")
+    path = Path(lake.url(key))
+    frame = pl.read_parquet(path)
+    shadow = frame.with_columns(
+        pl.lit(value=True).alias("shadow"),
+        pl.lit("2").alias("model_version"),
+        pl.when(pl.col("request_id").is_in(requests[:25]))
+        .then((pl.col("label") + 1) % 3)
+        .otherwise(pl.col("label"))
+        .cast(pl.Int8)
+        .alias("label"),
+    )
+    shadow.write_parquet(path.with_name("r1-shadow.parquet"))
+    asked = ask_labels(lake, window(0), count=60, audit_share=0.2)
+    differing = asked.filter(pl.col("why") == "disagreement")
+    assert set(differing["request_id"]) <= set(requests[:25])
+    assert asked["sampling_probability"][0] == differing["sampling_probability"].max()
+
+
+def test_rows_that_have_feedback_are_not_asked_about_and_equal_seeds_ask_alike(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    traffic.send(window(0), 300, labelled=0.5)
+    first, again = ask_labels(lake, window(0), count=50), ask_labels(lake, window(0), count=50)
+    assert first.equals(again)
+    known = load_window(lake, window(0)).rows.filter(pl.col("feedback_label").is_not_null())["request_id"]
+    assert not set(first["request_id"]) & set(known)
+
+
+def test_more_rows_than_there_are_gives_all_of_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 20, labelled=0.0)
+    assert ask_labels(lake, window(0), count=500).height == 20
+    assert ask_labels(lake, window(3), count=500).height == 0
+
+
+def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    """The truth of every row is known here; a person labels only the queue's."""
+    requests = traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
+    full = load_window(lake, window(0))
+    expected = measure(full.sample())
+    truth = dict(full.rows.select("request_id", "feedback_label").iter_rows())
+    for key in lake.list("feedback/"):
+        lake.delete(key)
+    asked = ask_labels(lake, window(0), count=800)
+    filled = asked.with_columns(pl.Series("label", [truth[request] for request in asked["request_id"]]))
+    write_queue(filled, tmp_path / "queue.csv")
+    taken = import_labels(lake, tmp_path / "queue.csv")
+    found = measure(load_window(lake, window(0)).sample())
+    assert taken == asked.height < len(requests)
+    assert expected is not None
+    assert found is not None
+    assert found.rows == taken
+    assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error
+    plain = np.mean([row["predicted"] == row["label"] for row in filled.iter_rows(named=True)])
+    right = full.rows.select((pl.col("label") == pl.col("feedback_label")).mean()).item()
+    assert plain < right - 0.02  # the chosen rows are harder than the window
+
+
+def test_rows_left_empty_are_skipped(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "queue.csv"
+    path.write_text("request_id,label,sampling_probability\na,,0.5\nb,2,0.5\n")
+    assert import_labels(lake, path) == 1
+    assert len(lake.list("feedback/")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("request_id,label,sampling_probability\na,0,0.5\nb,5,0.5\n", "row 3: a label is 0, 1 or 2"),
+        ("request_id,label,sampling_probability\na,1,0\n", "row 2: sampling_probability"),
+        ("request_id,label,sampling_probability\na,1,often\n", "row 2: sampling_probability"),
+        ("request_id,label\na,1\n", "no column sampling_probability"),
+    ],
+)
+def test_a_wrong_row_is_named_and_nothing_is_taken(lake: Lake, tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "queue.csv"
+    path.write_text(content)
+    with pytest.raises(InvalidDataError, match=said):
+        import_labels(lake, path)
+    assert lake.list("feedback/") == []
+
+
+def test_a_missing_file_and_another_encoding_are_named(lake: Lake, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="there is no file"):
+        import_labels(lake, tmp_path / "none.csv")
+    (tmp_path / "latin.csv").write_bytes("request_id,label,sampling_probability,text\na,1,1,\xe9\n".encode("latin-1"))
+    with pytest.raises(InvalidDataError, match="not UTF-8"):
+        import_labels(lake, tmp_path / "latin.csv")
+
+
+def test_a_redacted_log_asks_for_nothing_and_says_why(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 20, redacted=True, labelled=0.0)
+    with pytest.raises(PermanentError, match="redacted"):
+        ask_labels(lake, window(0), count=5)
