@@ -46,7 +46,7 @@ from absa.data.read import (
     validate,
 )
 from absa.data.sources import Source, find_sources
-from absa.errors import InvalidDataError
+from absa.errors import InvalidDataError, UnavailableError
 from absa.schema import SCHEMA_VERSION, SIDES, iso, utc_now
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated

@@ -34,7 +34,7 @@ class Source:
                 yield stream
         else:
             try:
-                file = Path(self.uri).open("rb")
+                file = Path(self.uri).open("rb")  # noqa: SIM115  closed below; what the body raises is not ours to name
             except OSError as error:
                 raise InvalidDataError(f"{self.uri} cannot be read: {error.strerror}") from None
             with file:

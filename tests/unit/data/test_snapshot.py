@@ -199,7 +199,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_in_the_lake(lake, tmp_path, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(snapshot.pa, "OSFile", full)
-    with pytest.raises(UnavailableError, match="cannot write to .*No space left on device"):
+    with pytest.raises(UnavailableError, match=r"cannot write to .*No space left on device"):
         ingest(lake, [file])
     assert lake.list("snapshots/") == []
 
