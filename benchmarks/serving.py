@@ -121,7 +121,7 @@ def kernel_rate(folder: Path, rows: Pairs, workers: int, seconds: float = 4.0) -
     processes = [context.Process(target=_kernel, args=(folder, rows, seconds, rates)) for _ in range(workers)]
     for process in processes:
         process.start()
-    total = sum(rates.get() for _ in processes)
+    total = sum(rates.get(timeout=seconds + 60) for _ in processes)
     for process in processes:
         process.join()
     return float(total)

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     spool_limit_mb: float = Field(1024.0, gt=0)
     redact_text: bool = False
 
-    queue_ms: float = Field(150.0, gt=0)
+    queue_ms: float = Field(100.0, gt=0)
     token_budget: int = Field(256, ge=1)
     cache_entries: int = Field(20_000, ge=0)
     body_limit_bytes: int = Field(1_048_576, ge=1024)
