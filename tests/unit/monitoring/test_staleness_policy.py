@@ -7,6 +7,7 @@ import pytest
 from monitoring.drift import DriftFinding, DriftReport
 from monitoring.performance import BackTest, Estimate, Loss
 from monitoring.policy import StalenessEvidence, StalenessPolicy, judge_staleness
+from monitoring.sequential import SlowLoss
 
 POLICY = StalenessPolicy(cooldown_s=600.0, min_new_labels=100)
 
