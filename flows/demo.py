@@ -94,8 +94,8 @@ PACES: Final = {
         settings={
             "EVERGREEN_LAYERS": "2",
             "EVERGREEN_LEARNING_RATE": "5e-4",
-            "EVERGREEN_BUDGET_S": "30",
-            "EVERGREEN_REPLAY": "0.25",
+            "EVERGREEN_BUDGET_S": "36",
+            "EVERGREEN_REPLAY": "0.2",
             "EVERGREEN_MAX_EPOCHS": "3",
             "EVERGREEN_RAMP": "0.5",
             "EVERGREEN_STEP_S": "2",
@@ -113,9 +113,9 @@ PACES: Final = {
         },
         first_budget_s=26.0,
         settle_s=1.2,
-        rate=150.0,
-        healthy_s=2.0,
-        drifted_s=9.0,
+        rate=200.0,
+        healthy_s=1.5,
+        drifted_s=10.0,
         experiment_s=45.0,
     ),
 }
@@ -318,9 +318,9 @@ class Demo:
     def _drifted(self) -> None:
         drifts = self.options.drifts
         for attempt in (1, 2):
-            window = self._traffic(
-                self.pace.drifted_s, "drifted traffic" if drifts else "healthy traffic", drift=drifts
-            )
+            kind = "drifted traffic" if drifts else "healthy traffic"
+            window = self._traffic(self.pace.drifted_s, kind, drift=drifts)
+            self._tell_second()
             verdict = self._judge(window, retrain=True)
             self._say_verdict(verdict)
             if verdict["action"] == "retrain" or (not drifts and attempt == 1 and verdict["verdict"] != "STALE"):
@@ -328,6 +328,16 @@ class Demo:
         if drifts:
             raise PermanentError("the drift was not called stale in two windows; see the reports")
         raise PermanentError("traffic without drift was called stale: that is a false alarm")
+
+    def _tell_second(self) -> None:
+        """The verdict over the second healthy window, which was judged while traffic went on."""
+        if self._second is None:
+            return
+        healthy, self._second = self._second.result(), None
+        self.story.fact("the second healthy window, judged meanwhile:")
+        self._say_verdict(healthy)
+        if healthy["verdict"] == "STALE":
+            raise PermanentError("healthy traffic was called stale: a false alarm; start again with RESET=1")
 
     def _retrain(self) -> None:
         if not self.options.drifts:

@@ -1,0 +1,96 @@
+"""The whole loop on real parts, at its smallest scale: what the demo says is what lies in ledger, lake and MLflow."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.adapters.ledger import Ledger
+from monitoring.verdicts import VerdictStore
+
+LIMIT_S = 290
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    home = tmp_path_factory.mktemp("loop") / "home"
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep"],
+        env=kept | {"EVERGREEN_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
+    return home, ended.stdout
+
+
+def test_the_story_has_seven_chapters_and_all_five_sentences(told: tuple[Path, str]) -> None:
+    _, story = told
+    assert all(f"[{number}/7]" in story for number in range(1, 8))
+    for sentence in ("milk delivery", "customer service", "as a tool", "Iphone app", "billing email address"):
+        assert story.count(sentence) >= 2
+
+
+def test_the_ledger_tells_how_version_2_became_champion(told: tuple[Path, str]) -> None:
+    ledger = Ledger(FolderLake(told[0] / "lake"))
+    assert ledger.verify() == []
+    records = ledger.records()
+    assert [record.action for record in records][:3] == ["register", "promote", "register"]
+    assert records[-1].action == "promote"
+    assert records[-1].state.champion == "2"
+    modes = [record.state.plan.mode for record in records if record.state.plan is not None]
+    assert "shadow" in modes
+    assert "ab" in modes
+
+
+def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, str]) -> None:
+    verdicts = VerdictStore(FolderLake(told[0] / "lake")).history()
+    assert verdicts[0].verdict != "STALE"
+    attempts = [attempt for verdict in verdicts for attempt in verdict.attempts]
+    assert [attempt.state for attempt in attempts] == ["completed"]
+    assert verdicts[-1].verdict == "STALE"
+
+
+def test_every_answered_request_is_in_the_lake_once_with_the_version_of_its_arm(told: tuple[Path, str]) -> None:
+    rows = pl.read_parquet(told[0] / "lake" / "predictions" / "**" / "*.parquet").filter(~pl.col("shadow"))
+    assert rows.height == rows["request_id"].n_unique()
+    assert rows.height > 1000
+    assert set(rows["model_version"]) == {"1", "2"}
+    assert rows.filter(pl.col("arm") == "challenger")["model_version"].unique().to_list() == ["2"]
+
+
+def test_no_text_was_on_a_train_side_before_it_was_served(told: tuple[Path, str]) -> None:
+    lake = told[0] / "lake"
+    first = min(
+        (json.loads(path.read_text()) for path in lake.glob("snapshots/*/manifest.json")), key=lambda m: m["created_at"]
+    )
+    trained = set(pl.read_parquet(lake / "snapshots" / first["digest"] / "train" / "*.parquet")["text"])
+    asked = {row["text"] for row in pl.read_csv("absa/data/sample/assignment.csv").to_dicts()}
+    served = set(pl.read_parquet(lake / "predictions" / "**" / "*.parquet")["text"])
+    assert not (served - asked) & trained
+
+
+def test_aliases_tags_and_deployments_are_where_people_look(told: tuple[Path, str]) -> None:
+    with sqlite3.connect(told[0] / "mlflow" / "mlflow.db") as database:
+        aliases = dict(database.execute("select alias, version from registered_model_aliases").fetchall())
+        tags = {key for (key,) in database.execute("select key from model_version_tags where version = 2")}
+    assert aliases == {"champion": 2}
+    assert {"snapshot", "digest", "budget_s", "gate", "pos_neg_f1", "latency_ms_p50", "size_mb", "student"} <= tags
+    with sqlite3.connect(told[0] / "prefect" / "prefect.db") as database:
+        names = {name for (name,) in database.execute("select name from deployment")}
+    assert names == {"continuous-training", "monitor", "promote", "batch"}
+
+
+def test_nothing_stays_running(told: tuple[Path, str]) -> None:
+    assert list((told[0] / "run").iterdir()) == []

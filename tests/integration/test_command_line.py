@@ -1,0 +1,123 @@
+"""The command line: bad input gets one sentence and a non-zero exit code, and leaves nothing half-written."""
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from flows.cli import app, run
+from flows.processes import Supervisor, bring_up
+from flows.settings import Settings, apply_environment
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("EVERGREEN_HOME", "EVERGREEN_LAKE", "MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    monkeypatch.setenv("EVERGREEN_HOME", str(home))
+    monkeypatch.setenv("EVERGREEN_LAKE", str(home / "lake"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    return home
+
+
+def evergreen(*words: str) -> int:
+    return run(lambda: app(list(words), standalone_mode=False))
+
+
+GOOD = "text,aspect,label\n" + "".join(f"the editor {n} is great,editor,2\n" for n in "abcdefghijklmnop")
+
+BAD_FILES = [
+    ("empty.csv", b"", "empty"),
+    ("columns.csv", b"text,label\nhi,1\n", "aspect"),
+    ("label.csv", b"text,aspect,label\nthe app is fine,app,7\n", "label"),
+    ("aspect.csv", b"text,aspect,label\nthe app is fine,invoice,1\n", "aspect"),
+    ("bytes.csv", b"text,aspect,label\n\xff\xfe\xfa,app,1\n", "UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "word"), BAD_FILES, ids=[name for name, _, _ in BAD_FILES])
+def test_a_file_that_cannot_be_used_is_named_in_one_sentence(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, word: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    assert evergreen("ingest", str(file)) == 1
+    error = capsys.readouterr().err
+    assert name in error
+    assert word.lower() in error.lower()
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+    assert FolderLake(home / "lake").list("snapshots/") == []
+
+
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("ingest", str(tmp_path / "none.csv")) == 1
+    assert "none.csv" in capsys.readouterr().err
+
+
+def test_a_good_file_becomes_a_snapshot(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "good.csv"
+    file.write_text(GOOD)
+    assert evergreen("ingest", str(file)) == 0
+    assert "16 rows" in capsys.readouterr().out
+    assert any(key.endswith("manifest.json") for key in FolderLake(home / "lake").list("snapshots/"))
+
+
+@pytest.mark.parametrize("words", [("rollback",), ("promote", "--now")])
+def test_without_a_champion_a_decision_says_what_to_do_first(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evergreen(*words) == 1
+    assert "evergreen train" in capsys.readouterr().err
+
+
+def test_without_servers_training_says_how_to_start_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "good.csv"
+    file.write_text(GOOD)
+    assert evergreen("train", str(file)) == 1
+    assert "evergreen up" in capsys.readouterr().err
+
+
+def test_status_works_with_nothing_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("status") == 0
+    assert "none yet" in capsys.readouterr().out
+
+
+def test_the_ledger_verifies_with_nothing_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(evergreen("ledger", "--verify"))
+    assert ended.value.code == 0
+
+
+def test_an_unknown_drift_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("simulate", "--drift", "weather", "--seconds", "1") == 1
+    assert "vocabulary" in capsys.readouterr().err
+
+
+def test_a_taken_port_is_named_and_nothing_stays_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("EVERGREEN_ROUTER_PORT", str(port))
+        settings = Settings.load()
+        with pytest.raises(Exception, match=f"port {port} is taken") as refused:
+            bring_up(settings, apply_environment(settings), ["router"])
+        assert "EVERGREEN_ROUTER_PORT" in str(refused.value)
+        assert Supervisor(settings).running("router") is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("doctor", "up", "down", "status", "ingest", "train", "promote", "rollback", "predict", "simulate"),
+        *("monitor", "retrain"),
+    ],
+)
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    evergreen(command, "--help")
+    assert f"Example: evergreen {command}" in " ".join(capsys.readouterr().out.split())
