@@ -1,0 +1,150 @@
+"""Training speed beside transformers' Trainer: `python -m benchmarks.train_throughput`.
+
+Both train MiniLM-L6 on the same rows of the bundled data, in turns, on all cores: ours as `evergreen train` does but
+for the composed texts, the peer with dynamic padding as its documentation shows. Tokens are real ones, without padding.
+The peer needs `accelerate`, which nothing else here does: `pip install accelerate` first.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.figures import Row, write_result
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
+SAMPLE = ROOT / "absa" / "data" / "sample" / "feedback.csv"
+TARGET_TIMES = 5.0
+
+
+def ours(seconds: float) -> float:
+    """Real tokens/s of our trainer."""
+    from absa.inference.tokenization import PairTokenizer
+    from absa.modeling.bases import TOKENIZER, find_base, load_base
+    from absa.training.deadline import Deadline
+    from absa.training.settings import TrainingSettings
+    from absa.training.tokens import LabelledPair, tokenize
+    from absa.training.trainer import Trainer
+
+    base = find_base("minilm-l6")
+    tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)
+    rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in sample()], tokenizer)
+    settings = TrainingSettings(max_epochs=1e9, compose_share=0.0)
+    model, _ = load_base(base, dropout=settings.dropout)
+    result = Trainer(model, rows, None, settings, Deadline.after(seconds)).run()
+    return result.tokens / result.train_s
+
+
+def transformers_trainer(seconds: float) -> float:
+    """Real tokens/s of transformers' Trainer with its defaults and dynamic padding, fp32, batches of 8."""
+    import torch
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    from absa.modeling.bases import find_base
+
+    base = find_base("minilm-l6")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    rows = [
+        {**tokenizer(text, aspect, truncation="only_first", max_length=128), "labels": label}
+        for text, aspect, label in sample()
+    ]
+    pad = DataCollatorWithPadding(tokenizer)
+    seen = 0
+
+    def collate(batch: list[dict[str, object]]) -> object:
+        nonlocal seen
+        seen += sum(len(row["input_ids"]) for row in batch)  # type: ignore[arg-type]
+        return pad(batch)
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, _args: object, _state: object, control: object, **_: object) -> None:
+            if time.perf_counter() - started >= seconds:
+                control.should_training_stop = True  # type: ignore[attr-defined]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, num_train_epochs=1000, report_to=[], save_strategy="no", logging_strategy="no", use_cpu=True,
+            disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=rows, callbacks=[Clock()])  # type: ignore[arg-type]
+        started = time.perf_counter()
+        trainer.train()
+    assert torch.get_num_threads() >= 1
+    return seen / (time.perf_counter() - started)
+
+
+def sample() -> list[tuple[str, str, int]]:
+    """Rows of the bundled data."""
+    with SAMPLE.open(encoding="utf-8", newline="") as file:
+        return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]
+
+
+CASES = {"evergreen": ours, "transformers": transformers_trainer}
+
+
+def measure(case: str, seconds: float) -> float:
+    """One run in a process of its own: threads and memory of one are not the other's."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train_throughput", "--case", case, "--seconds", str(seconds)],
+        cwd=ROOT, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_s"])
+
+
+def main() -> None:
+    """Run the cases in turns and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each run")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each case, in turns")
+    parser.add_argument("--case", choices=CASES, help="one run of one case; prints its figure")
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps({"tokens_per_s": CASES[arguments.case](arguments.seconds)}))
+        return
+    speeds: dict[str, list[float]] = {case: [] for case in CASES}
+    for run in range(arguments.runs):
+        for case, values in speeds.items():
+            values.append(measure(case, arguments.seconds))
+            print(f"run {run + 1} {case}: {values[-1]:.0f} tokens/s", flush=True)
+    peer = f"transformers {version('transformers')} Trainer"
+    times = [mine / theirs for mine, theirs in zip(speeds["evergreen"], speeds["transformers"], strict=True)]
+    rows = [
+        _row("MiniLM-L6 on all cores", "tokens_per_s", speeds["evergreen"], "tokens/s"),
+        _row("MiniLM-L6 on all cores", "tokens_per_s", speeds["transformers"], "tokens/s", peer=peer),
+        _row(
+            "beside the peer, pairs of runs", "times", times, "times", target=f">= {TARGET_TIMES:g}",
+            met=statistics.median(times) >= TARGET_TIMES,
+        ),
+    ]  # fmt: skip
+    packages = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers")}
+    write_result(
+        RESULT, name="train_throughput", command="python -m benchmarks.train_throughput", seed=0, rows=rows,
+        versions=packages,
+    )  # fmt: skip
+
+
+def _row(case: str, metric: str, values: list[float], unit: str, **more: object) -> Row:
+    return Row(
+        case=case, metric=metric, value=round(statistics.median(values), 2), low=round(min(values), 2),
+        high=round(max(values), 2), runs=len(values), unit=unit, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
