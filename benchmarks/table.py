@@ -25,8 +25,8 @@ def table(result: dict[str, Any]) -> str:
         target = "" if row.get("target") is None else f"{row['target']}: {'met' if row['met'] else '**missed**'}"
         lines.append(f"| {row['case']} | {measure} | {row['runs']:,} | {shown(row)} | {target} |")
     machine = result["machine"]
-    ran = f"{machine['cpu']}, {machine['cores']} cores, seed {result['seed']}, {result['date']}, commit {result['commit']}"
-    return "\n".join([*lines, "", f"Intervals are 95 %. Ran on {ran}.", ""])
+    ran = f"Ran on {machine['cpu']}, {machine['cores']} cores; seed {result['seed']}, {result['date']}"
+    return "\n".join([*lines, "", f"Intervals are 95 %. {ran}, commit {result['commit']}.", ""])
 
 
 def main() -> None:

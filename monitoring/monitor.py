@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from absa.adapters.lake import Lake
+from absa.adapters.tables import FEEDBACK, days, feedback_prefix
 from absa.errors import ConflictError
 from absa.schema import Window, utc_now
 from monitoring.drift import DriftReport, detect_drift
@@ -26,7 +27,7 @@ from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPol
 from monitoring.sample import Sample, sample_of
 from monitoring.sequential import RightAnswers, SlowLoss, detect_slow_loss
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
-from monitoring.windows import WindowData, load_reference, load_window, save_reference
+from monitoring.windows import WindowData, load_reference, load_window, read_keys, save_reference
 
 _DAY_S: Final = 86_400.0
 _RECORD_TRIES: Final = 3
@@ -219,11 +220,15 @@ def evidence_of(
 def count_new_labels(
     lake: Lake, champion: WatchedVersion, window: Window, settings: WatchSettings, now: datetime
 ) -> int:
-    """How many requests since the version's snapshot have a label of a source trusted to train."""
+    """How many requests have got a label of a source trusted to train since the version's snapshot was taken."""
     start = min(champion.snapshot_at or window.start, window.start)
-    since = Window(start=start, end=max(now, window.end))
-    rows = load_window(lake, since, trusted_sources=settings.training_sources, feedback_until=now).rows
-    return int(rows["feedback_label"].is_not_null().sum())
+    requests: set[str] = set()
+    for part in read_keys(lake, (feedback_prefix(day) for day in days(start, now)), FEEDBACK):
+        since = part.filter((pl.col("at") >= start) & (pl.col("at") < now))
+        if settings.training_sources is not None:
+            since = since.filter(pl.col("source").is_in(sorted(settings.training_sources)))
+        requests.update(since["request_id"])
+    return len(requests)
 
 
 def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) -> Verdict:

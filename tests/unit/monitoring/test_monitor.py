@@ -7,7 +7,7 @@ import polars as pl
 
 from absa.adapters.lake import Lake
 from absa.schema import Window
-from monitoring.monitor import WatchedVersion, WatchSettings, watch
+from monitoring.monitor import WatchedVersion, WatchSettings, count_new_labels, watch
 from monitoring.performance import FrozenTest
 from monitoring.policy import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
@@ -144,3 +144,16 @@ def test_a_loss_too_small_for_one_window_is_found_over_several(lake: Lake, traff
         kinds.append({reason.kind for reason in verdict.reasons})
     assert "slow_loss" not in kinds[0]
     assert "slow_loss" in kinds[-1]
+
+
+def test_only_labels_of_training_sources_since_the_snapshot_are_new(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    traffic.send(window(0), 50, labelled=1.0)
+    traffic.send(window(1), 30, labelled=1.0)
+    traffic.send(window(1), 20, labelled=1.0, source="forum")
+    champion = WatchedVersion(version="1", snapshot_at=window(1).start)
+    settings = WatchSettings(training_sources=("survey",))
+    now = window(2).end
+    assert count_new_labels(lake, champion, window(2), settings, now) == 30
+    assert count_new_labels(lake, champion, window(0), WatchSettings(), now) == 100
