@@ -18,7 +18,7 @@ from typing import Any, Final
 from absa.data.bundled import ASSIGNMENT_CSV
 from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, InvalidDataError, PermanentError, UnavailableError
-from absa.labels import sentiment
+from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.continuous_training import LATEST_EVENT
 from flows.customers import TrafficReport, send_traffic
@@ -536,7 +536,7 @@ class Demo:
         shown: list[SimulatedRequest] = []
         while len(shown) < 8:
             request = next(customers)
-            if request.drifted and len(request.text) <= 90:
+            if request.drifted and request.true_label != Label.NEUTRAL and len(request.text) <= 90:
                 shown.append(request)
         pairs = [(request.text, request.aspect) for request in shown]
         guesses = [engine.score(pairs).argmax(axis=1) for engine in engines]

@@ -49,6 +49,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
         "EVERGREEN_SECRET": secret["unit_secret"],
         "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer", "trust": "train"}}),
         "EVERGREEN_SHIP_INTERVAL_S": str(settings.ship_interval_s),
+        "EVERGREEN_QUEUE_MS": environment.get("EVERGREEN_QUEUE_MS", "1000"),  # trainings share these cores: be patient
     }
     listed = (
         Part(
