@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--again", action="store_true", help="run cells again that the result holds")
     arguments = parser.parse_args()
-    kept = RESULT.with_suffix(".cells.json")
+    kept = RESULT.parent / "cells" / RESULT.name
     cells = {} if arguments.again or not kept.exists() else json.loads(kept.read_text())
     parts = sides()
     for budget_s in arguments.budgets:
