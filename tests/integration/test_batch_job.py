@@ -171,6 +171,31 @@ def test_input_that_cannot_be_read_gets_one_sentence(
         run_batch(job(path, tmp_path / "out", package), workers=0)
 
 
+def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="rows")
+        client.upload_file(str(write_csv(tmp_path / "rows.csv", rows(120))), "rows", "in/rows.csv")
+        wanted = BatchJob(
+            input_uri="s3://rows/in/", output_uri="s3://rows/out", package=package, version="7", partition_rows=50
+        )
+        assert run_batch(wanted, workers=0).manifest["rows"] == 120
+        assert verify_batch("s3://rows/out") == []
+        assert run_batch(wanted, workers=0).already_done
+    finally:
+        server.stop()
+
+
 RUN = """
 import sys
 from pathlib import Path
