@@ -67,8 +67,8 @@ def test_the_registered_model_answers_in_a_process_that_cannot_import_this_repos
     """Stands for an environment made from the version's own requirements.
 
     The interpreter is isolated (-I), sees no site directory of its own (-S), starts in an empty folder and gets the
-    installed libraries as a plain folder, in which the editable install of this project does not work. What it does not
-    prove is that the pinned requirements install: `tests/model` and the release check do, with a real environment.
+    installed libraries as a plain folder, in which the editable install of this project does not work. It does not
+    prove that the pinned requirements install, which takes minutes and a package index.
     """
     site = Path(mlflow.__file__).parents[1]
     done = subprocess.run(
