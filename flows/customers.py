@@ -13,6 +13,7 @@ from absa.data.simulate import SimulatedRequest
 from absa.errors import UnavailableError
 
 _CONNECTIONS: Final = 32
+_MOST_WAITING: Final = 256  # customers in flight; with more this process, not the router, would be the limit
 _TIMEOUT_S: Final = 10.0
 
 
@@ -21,6 +22,7 @@ class TrafficReport:
     """What became of the requests. `right` counts answers equal to the true label, by arm and version."""
 
     sent: int = 0
+    held_back: int = 0  # not sent, because this process was behind
     answered: int = 0
     feedback: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -54,16 +56,22 @@ async def _send(
         asyncio.TaskGroup() as group,
     ):
         started = time.monotonic()
+        free = asyncio.Semaphore(_CONNECTIONS)  # httpx's own pool slows down with every request that waits in it
+        in_flight = 0
 
         async def one(request: SimulatedRequest) -> None:
             body = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
             if request.segment:
                 body["segment"] = request.segment
+            nonlocal in_flight
             try:
-                response = await client.post("/v1/predict", json=body)
+                async with free:
+                    response = await client.post("/v1/predict", json=body)
             except httpx.HTTPError as error:
                 report.failed[type(error).__name__] += 1
                 return
+            finally:
+                in_flight -= 1
             if response.status_code != 200:
                 report.failed[str(response.status_code)] += 1
                 return
@@ -76,7 +84,8 @@ async def _send(
                 await asyncio.sleep(request.feedback_delay_s * delay_scale)
                 told = {"request_id": answer["request_id"], "label": request.feedback_label}
                 try:
-                    reply = await client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key})
+                    async with free:
+                        reply = await client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key})
                     reply.raise_for_status()
                     report.feedback += 1
                 except httpx.HTTPError as error:
@@ -84,7 +93,11 @@ async def _send(
 
         while (elapsed := time.monotonic() - started) < duration_s and not stop():
             due = int(elapsed * rate) + 1  # open loop: lateness of an answer never slows the customers down
-            while report.sent < due:
+            while report.sent + report.held_back < due:
+                if in_flight >= _MOST_WAITING:
+                    report.held_back += 1
+                    continue
+                in_flight += 1
                 group.create_task(one(next(customers)))
                 report.sent += 1
             on_tick(report)
