@@ -42,5 +42,9 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
 
+BENCHMARKS = ingest train_budget train_throughput serving drift experiments
+$(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks.$* $(ARGS)
+
 clean:  ## Remove the environment (the lake and databases in .evergreen stay)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
