@@ -1,6 +1,7 @@
 """What every test may share: one small model that the real job trained, once a session."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve what runs beside them
 ROOT = Path(__file__).resolve().parent.parent
 
 _PRAISE = (

@@ -17,6 +17,7 @@ from absa.training.trainer import InterruptedTrainingError, Progress, Trainer, p
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 SETTINGS = TrainingSettings(
+    threads=1,
     batch_tokens=128, max_epochs=12, learning_rate=5e-3, head_learning_rate=5e-3, precision="fp32", device="cpu",
     train_words=True, label_smoothing=0.0,
 )  # fmt: skip
