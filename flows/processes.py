@@ -1,7 +1,6 @@
 """The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -217,8 +216,3 @@ def take_down(settings: Settings) -> list[str]:
     supervisor = Supervisor(settings)
     names = ("router", "deployments", "evidently", "prefect", "mlflow")
     return [name for name in names if supervisor.stop(name)]
-
-
-def be_polite() -> None:
-    """Give way to serving: long work in this process runs at a lower priority."""
-    os.nice(5)

@@ -1,10 +1,8 @@
 """The durable trigger: a verdict record decides whether a retraining is due, an attempt carries its own key."""
 
-from typing import Any, Final
+from typing import Any
 
 from absa.errors import UnavailableError
-
-MAX_ATTEMPTS: Final = 3
 
 
 def start_deployment(
