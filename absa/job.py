@@ -131,7 +131,9 @@ def run(job: Job, folder: Path) -> int:
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
     base = find_base(settings.warm_start or settings.base_model)
-    model, has_head = load_base(base, layers=settings.layers, dropout=settings.dropout, seed=settings.seed)
+    model, has_head = load_base(
+        base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
+    )
     say("phase", name="tokenize")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
     rows = open_corpus(folder / "train.jsonl", tokenizer)

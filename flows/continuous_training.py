@@ -238,6 +238,7 @@ def train(
     wanted = {
         "base_model": settings.base_model,
         "layers": settings.layers,
+        "hidden": settings.hidden,
         "max_epochs": settings.max_epochs,
         "learning_rate": settings.learning_rate,
     }

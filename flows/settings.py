@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     lake: str | None = Field(default=None, description="Lake: a folder or s3://bucket/prefix. Default: HOME/lake.")
     base_model: str = Field(default="minilm-l6", description="minilm-l6, a local folder, or a model hub's name.")
     layers: int | None = Field(default=None, description="Keep this many layers of the base model; unset keeps all.")
+    hidden: int | None = Field(default=None, description="Width of a small student; unset keeps the base model's.")
     max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
     warm_epochs: float = Field(default=2.0, description="Passes at most where training goes on from the champion.")
     replay: float | None = Field(default=None, description="Old rows per new one on a warm start; unset: all.")

@@ -21,6 +21,9 @@ PACKAGED: Final = "minilm-l6"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 CONFIG: Final = "config.json"
+_HEAD_WIDTH: Final = 32
+_WORDS_STD: Final = 0.5  # of a student's words: well above its other weights, so that they lead from the first step
+_START_STD: Final = 0.05
 _LARGEST_VOCABULARY: Final = 65_536  # token ids are kept in two bytes
 
 
@@ -65,13 +68,15 @@ def _from_hub(name: str) -> Path:
 
 
 def load_base(
-    folder: Path, *, layers: int | None = None, dropout: float = 0.1, seed: int = 0
+    folder: Path, *, layers: int | None = None, hidden: int | None = None, dropout: float = 0.1, seed: int = 0
 ) -> tuple[PairClassifier, bool]:
     """Make a classifier from a base model's folder.
 
     Args:
         folder: what `find_base` returned, or what `save_weights` wrote.
         layers: keep this many; from a deeper base they are picked evenly, the last one among them.
+        hidden: width of the model; below the base's width the words keep their principal components and the layers
+            start anew (see `narrow`).
         dropout: share of units dropped in training.
         seed: of a new head's weights.
 
@@ -92,6 +97,8 @@ def load_base(
         if deep.vocabulary > _LARGEST_VOCABULARY:
             raise ValueError(f"its vocabulary has {deep.vocabulary} words, at most {_LARGEST_VOCABULARY} are handled")
         has_head = from_huggingface_weights(model, load_file(folder / WEIGHTS))
+        if hidden is not None and hidden != deep.hidden:
+            return narrow(model, layers=wanted, hidden=hidden, dropout=dropout), False
     except (ValueError, KeyError, OSError) as error:
         raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
     return keep_layers(model, wanted), has_head
@@ -106,6 +113,34 @@ def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
     model.layers = nn.ModuleList([model.layers[index] for index in picked])
     model.architecture = replace(model.architecture, layers=layers)
     return model
+
+
+def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -> PairClassifier:
+    """A student of less width: its words are the principal components of the model's, its layers know nothing yet.
+
+    Heads are 32 wide and the inner width is four times `hidden`. What words mean is most of what a few minutes on a few
+    thousand rows cannot teach; layers this small are taught in seconds.
+
+    Raises:
+        ValueError: `hidden` is no multiple of 32 below the model's width.
+    """
+    wide = model.architecture
+    if hidden % _HEAD_WIDTH or not 0 < hidden < wide.hidden:
+        raise ValueError(f"hidden must be a multiple of {_HEAD_WIDTH} below {wide.hidden}, got {hidden}")
+    sizes = replace(wide, layers=layers, hidden=hidden, heads=hidden // _HEAD_WIDTH, intermediate=4 * hidden)
+    student = PairClassifier(sizes, dropout=dropout)
+    with torch.no_grad():
+        words = model.words.weight - model.words.weight.mean(0)
+        components = torch.linalg.eigh(words.T @ words).eigenvectors[:, -hidden:]  # eigh sorts upwards
+        kept = words @ components
+        student.words.weight.copy_(kept * (_WORDS_STD / kept.std()))
+        for table in (student.places, student.types):
+            nn.init.normal_(table.weight, std=_START_STD)
+        for module in student.layers.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=_START_STD)
+                nn.init.zeros_(module.bias)
+    return student
 
 
 def save_weights(model: PairClassifier, tokenizer_json: str, folder: Path) -> None:

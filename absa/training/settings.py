@@ -15,6 +15,7 @@ class TrainingSettings:
     Attributes:
         base_model: `minilm-l6` (comes with the requirements), a local folder, or a name on the hub.
         layers: keep this many of the base's layers; None keeps all.
+        hidden: width of a student that keeps the base's words and learns its layers anew; None keeps the base's width.
         max_tokens: most tokens of a pair, the three special ones included.
         batch_tokens: tokens of a batch, padding included.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
@@ -40,6 +41,7 @@ class TrainingSettings:
 
     base_model: str = "minilm-l6"
     layers: int | None = None
+    hidden: int | None = None
     max_tokens: int = 128
     batch_tokens: int = 256
     batches_per_step: int | None = None

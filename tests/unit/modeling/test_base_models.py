@@ -7,7 +7,7 @@ import torch
 
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.architecture import Architecture, PairClassifier
-from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, save_weights
+from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, narrow, save_weights
 
 TINY = Architecture(layers=3, hidden=24, heads=3, intermediate=48, vocabulary=200, positions=32)
 
@@ -79,6 +79,26 @@ def test_fewer_layers_are_picked_evenly_with_the_last_among_them(layers: int, ke
 def test_more_layers_than_there_are_is_said(folder: Path) -> None:
     with pytest.raises(PermanentError, match="layers must be 1 to 3, got 4"):
         load_base(folder, layers=4)
+
+
+def test_a_narrow_student_keeps_what_its_words_say_of_each_other() -> None:
+    torch.manual_seed(0)
+    wide = Architecture(layers=2, hidden=96, heads=3, intermediate=48, vocabulary=200, positions=32)
+    model = PairClassifier(wide)
+    with torch.no_grad():  # 32 directions hold nearly all that the words say
+        model.words.weight.copy_(torch.randn(200, 32) @ torch.randn(32, 96) + 0.01 * torch.randn(200, 96))
+    student = narrow(model, layers=1, hidden=32, dropout=0.0)
+    assert (student.architecture.hidden, student.architecture.layers, len(student.layers)) == (32, 1, 1)
+    centred = model.words.weight - model.words.weight.mean(0)
+    before, after = torch.cdist(centred, centred), torch.cdist(student.words.weight, student.words.weight)
+    assert torch.allclose(after / after.mean(), before / before.mean(), atol=0.02)
+    ids, types, mask = pairs()
+    assert torch.isfinite(student.eval()(ids, types, mask)).all()
+
+
+def test_a_student_that_is_no_narrower_is_refused(folder: Path) -> None:
+    with pytest.raises(PermanentError, match="hidden must be a multiple of 32 below 24, got 64"):
+        load_base(folder, hidden=64)
 
 
 def test_a_folder_without_its_files_is_said(tmp_path: Path) -> None:
