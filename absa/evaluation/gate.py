@@ -86,7 +86,8 @@ class GateEvidence:
     """What the gate looked at.
 
     `baseline` is true where there is no champion yet and the candidate was held against the most frequent label.
-    `recent` and `established` are None where there are no such rows; `overall` has both.
+    `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
+    the recent rows that are left when those of one source, which names it, are taken out.
     """
 
     baseline: bool
@@ -94,6 +95,7 @@ class GateEvidence:
     recent: Comparison | None
     established: Comparison | None
     slices: tuple[SliceComparison, ...] = ()
+    without_source: tuple[SliceComparison, ...] = ()
     behaviours: tuple[BehaviourComparison, ...] = ()
     parity: Parity | None = None
     footprint: Footprint | None = None
@@ -159,6 +161,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
         _check_gain(evidence, policy),
         *_check_established(evidence, policy),
         *_check_slices(evidence, policy),
+        *_check_sources(evidence),
         *_check_behaviours(evidence, policy),
         _check_calibration(evidence, policy),
         *_check_parity(evidence, policy),
@@ -235,6 +238,20 @@ def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
             ),
         )
         for each, p, adjusted in zip(slices, p_values, holm(p_values), strict=True)
+    ]
+
+
+def _check_sources(evidence: GateEvidence) -> list[Check]:
+    """HOLD where the gain hangs on what one source said: that source may be wrong, or lie."""
+    return [
+        Check(
+            name=f"gain without source {each.name}",
+            status="pass" if each.gain.value > 0 else "hold",
+            sentence=f"On the {each.rows:,} recent rows that source {each.name} did not label, pos/neg F1 goes from "
+            f"{each.champion:.3f} to {each.candidate:.3f}"
+            + ("." if each.gain.value > 0 else ": the gain hangs on that source alone."),
+        )
+        for each in evidence.without_source
     ]
 
 
