@@ -32,7 +32,7 @@ class Rows:
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
         rows: list[Any] = list(examples) if isinstance(examples, Sequence) else examples.to_dicts()
-        read = [
+        read: list[tuple[Any, ...]] = [
             (each.text, each.aspect, each.label, each.segment, each.source)
             for each in rows
             if isinstance(each, Example)
@@ -212,7 +212,7 @@ class _Comparer:
         return (*found, *self._labels())
 
     def without_each_source(self, recent: Mask) -> tuple[SliceComparison, ...]:
-        """Recent rows without those of one source, for each of several. Rests of under 30 rows say nothing: left out."""
+        """Recent rows without those of one source, for each of several; rests of under 30 rows are left out."""
         sources = np.array([source or "" for source in self._rows.sources], dtype=object)
         names = sorted(set(sources[recent]))
         found = []
