@@ -190,7 +190,7 @@ def see_through(
             if time.monotonic() - worked_at > _PATIENCE_S:
                 raise
         took_s = time.monotonic() - looked_at
-        time.sleep(min(max(_POLL_S, 5.0 * took_s), _LONGEST_POLL_S))
+        time.sleep(min(max(_POLL_S, 2.0 * took_s), _LONGEST_POLL_S))
 
 
 @flow(name="promote", flow_run_name="promote-v{version}")
