@@ -107,8 +107,8 @@ class GatePolicy:
     """What the gate asks for. Losses, margins and rates are shares: 0.02 is two points.
 
     A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
-    (`reject_p`, corrected over all slices or behaviours; of sixteen behaviours one is often unlucky, so there `hold_p` is
-    corrected too). A behaviour that the champion fails in over
+    (`reject_p`, corrected over all slices or behaviours; of sixteen behaviours one is often unlucky, so what HOLDs,
+    `behaviour_hold_p`, is corrected too). A behaviour that the champion fails in over
     `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
     why the minimum numbers of rows stand beside it.
     """
@@ -121,6 +121,7 @@ class GatePolicy:
     slice_margin: float = 0.02
     behaviour_margin: float = 0.03
     behaviour_learned: float = 0.5
+    behaviour_hold_p: float = 0.2
     hold_p: float = 0.1
     reject_p: float = 0.05
     max_ece: float = 0.1
@@ -270,7 +271,9 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
             checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=sentence))
             continue
         more = (each.failures - each.champion_failures) / each.cases
-        status = _status(adjusted, adjusted, policy) if more > policy.behaviour_margin else "pass"
+        status: Status = "pass"
+        if more > policy.behaviour_margin and adjusted < policy.behaviour_hold_p:
+            status = "fail" if adjusted < policy.reject_p else "hold"
         checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
     return checks
 
