@@ -166,7 +166,8 @@ def paired_difference(
 ) -> Difference:
     """Mean of 1 (only the challenger was right), -1 (only the champion) and 0, with its confidence sequence.
 
-    As `experiment.difference` for pairs: variance over units, and never below that of a pair or two of each kind more.
+    As `experiment.difference` for pairs: the variance is that of units, and never below that of independent pairs with
+    one more of each kind.
     """
     n = len(gains)
     if n == 0:
@@ -175,8 +176,9 @@ def paired_difference(
     _, unit = np.unique(units, return_inverse=True)
     influence = np.bincount(unit, weights=gains - estimate) / n
     clustered = float((influence**2).sum()) * len(influence) / max(len(influence) - 1, 1)
-    floor = (float(np.abs(gains).sum()) + 2.0) / (n + 2.0) / n - estimate**2 / n
-    variance = max(clustered, floor, 1e-12)
+    up, down = (((gains == sign).sum() + 1.0) / (n + 2.0) for sign in (1.0, -1.0))
+    floor = float(up + down - (up - down) ** 2) / n
+    variance = max(clustered, floor)
     radius = mixture_radius(variance, alpha=alpha, effect_scale=0.03)
     return Difference(
         estimate=estimate,
