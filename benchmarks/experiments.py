@@ -24,6 +24,7 @@ from monitoring.experiment import (
     mixture_radius,
     sample_ratio_p_value,
 )
+from monitoring.shadow import labels_to_decide, mcnemar, paired_difference
 
 RESULTS = Path(__file__).parent / "results" / "experiments.json"
 LOOK = 50
@@ -53,7 +54,7 @@ def intervals(n0: np.ndarray, k0: np.ndarray, n1: np.ndarray, k1: np.ndarray, al
 
 def decide(n0: np.ndarray, k0: np.ndarray, n1: np.ndarray, k1: np.ndarray, policy: ExperimentPolicy) -> tuple[str, int]:
     """The decision on labels and the outcomes seen by then; CONTINUE and all of them where there is none."""
-    estimate, radius, _ = intervals(n0, k0, n1, k1, policy.alpha)
+    estimate, radius, _ = intervals(n0, k0, n1, k1, policy.alpha / policy.comparisons)
     least = np.minimum(n0, n1)
     down = (least >= policy.min_exposure_to_stop) & (estimate + radius < 0)
     up = (least >= policy.min_exposure) & (estimate - radius > 0)
@@ -171,6 +172,59 @@ def clusters(rng: np.random.Generator, runs: int) -> list[Row]:
     ]
 
 
+def several_arms(rng: np.random.Generator, runs: int) -> list[Row]:
+    """Two challengers that equal the champion, each judged against it at half of alpha, looked at all the time."""
+    policy = ExperimentPolicy(comparisons=2)
+    wrong = 0
+    for _ in range(runs):
+        arm = rng.integers(0, 3, 20_000)
+        right = rng.random(20_000) < 0.78
+        at = np.arange(LOOK, 20_001, LOOK) - 1
+        n = [np.cumsum(arm == k)[at] for k in range(3)]
+        hits = [np.cumsum((arm == k) & right)[at] for k in range(3)]
+        wrong += any(decide(n[0], hits[0], n[k], hits[k], policy)[0] != "CONTINUE" for k in (1, 2))
+    row = share(
+        "A/A/A, two challengers, a look every 50 of 20,000 outcomes", "false_promotions_and_rollbacks", wrong, runs,
+        target="<= 0.05",
+    )  # fmt: skip
+    return [Row(**{**vars(row), "met": row.value <= 0.05})]
+
+
+def shadow_labels(rng: np.random.Generator, runs: int) -> list[Row]:
+    """Equal versions in shadow, labelled one disagreement after the other; and how many labels a real gain takes."""
+    policy = ExperimentPolicy()
+    wrong = 0
+    for _ in range(runs):
+        gains = rng.choice([-1.0, 0.0, 1.0], 6_000, p=[0.06, 0.88, 0.06])
+        looks_at = range(policy.min_exposure_to_stop, 6_001, 100)
+        wrong += any(paired_difference(gains[:n], np.arange(n)).high < 0 for n in looks_at)
+    row = share(
+        "equal versions in shadow, a look every 100 of 6,000 labelled pairs", "rollbacks", wrong, runs, target="<= 0.01"
+    )
+    rows = [Row(**{**vars(row), "met": row.value <= 0.01})]
+    disagreements, both = labels_to_decide(0.12, 0.03)
+    found = found_ab = 0
+    for _ in range(runs):
+        kinds = rng.multinomial(round(disagreements / 0.12), [0.045, 0.88, 0.075])
+        found += kinds[2] > kinds[0] and mcnemar(int(kinds[0]), int(kinds[2])) <= 0.05
+        n = both // 2
+        k0, k1 = rng.binomial(n, 0.80), rng.binomial(n, 0.83)
+        p = (k0 + k1) / (2 * n)
+        found_ab += (k1 - k0) / n / np.sqrt(2 * p * (1 - p) / n) > Z
+    for case, labels, hits in (
+        ("three points, 12 % disagreements, McNemar on the disagreements of a shadow", disagreements, found),
+        ("three points, an A/B test with a z-test at its end", both, found_ab),
+    ):
+        rows.append(share(case, "found", hits, runs))
+        rows.append(
+            Row(
+                case=case, metric="labels", value=float(labels), low=float(labels), high=float(labels), runs=runs,
+                unit="labels",
+            )
+        )  # fmt: skip
+    return rows
+
+
 def sample_ratio(rng: np.random.Generator, runs: int) -> list[Row]:
     """A split of 52 to 48 where the plan says 50, and a fair one, looked at every 500 units up to 20,000."""
     rows = []
@@ -208,12 +262,15 @@ def main() -> int:
         (null_experiments, options.runs),
         (power, options.runs),
         (clusters, options.cluster_runs),
+        (several_arms, options.runs),
         (sample_ratio, options.runs),
+        (shadow_labels, options.runs),
     ]
     for case, runs in cases:
         started = time.monotonic()
-        rows += case(rng, runs)
-        for row in rows[-4:]:
+        found = case(rng, runs)
+        rows += found
+        for row in found:
             print(f"{row.case}: {row.metric} {row.value:.4g} ({row.peer or row.target or ''})", flush=True)
         print(f"  {time.monotonic() - started:.0f} s", flush=True)
     write_result(

@@ -135,27 +135,30 @@ def retrain(
 
 @app.command(epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
 def promote(
-    version: Annotated[str | None, typer.Argument(help="Registry version; unset: the challenger.")] = None,
+    versions: Annotated[list[str] | None, typer.Argument(help="Registry versions; unset: the challenger.")] = None,
     now: Annotated[
         bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
     ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Try a version again that went back before.")] = False,
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person decided",
 ) -> None:
-    """Take a challenger through shadow and A/B (the promote deployment), or make it champion at once with --now."""
+    """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
     from flows.decisions import promote_now
     from flows.trigger import start_deployment
 
+    named = versions or []
     if now:
-        services = wire()
-        record = promote_now(services, version, reason=reason)
+        if len(named) > 1:
+            raise PermanentError("--now makes one version champion: name one")
+        record = promote_now(wire(), named[0] if named else None, reason=reason)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
     services = _with_servers("prefect")
-    head = services.head()
-    chosen = version or head.state.challenger
-    if chosen is None:
+    chosen = named or [services.head().state.challenger or ""]
+    if not all(chosen):
         raise PermanentError("there is no challenger: train one, or name a version")
-    run_id = start_deployment("promote/promote", {"version": chosen})
+    parameters: dict[str, Any] = {"version": chosen[0], "others": chosen[1:], "again": again}
+    run_id = start_deployment("promote/promote", parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 
@@ -172,30 +175,28 @@ def rollback(
 
 @app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
 def ledger(
+    action: Annotated[str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases).")] = "show",
     at: Annotated[str | None, typer.Option(help="What was in force at this time (ISO 8601 with a zone).")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Look for edits, gaps and a cut tail.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
 ) -> None:
-    """Print the ledger, what was in force at a time, or what is wrong with it."""
-    from absa.schema import iso, parse_iso
+    """Print the ledger or what was champion at a time, verify it, or put MLflow's aliases as it says."""
+    from flows.ledger_commands import show_ledger
 
-    services = wire()
-    if verify:
-        problems = services.ledger.verify()
-        for problem in problems:
-            say(problem)
-        say("" if problems else "every record, hash and link holds")
-        raise typer.Exit(1 if problems else 0)
-    records = services.ledger.records()
-    if at is not None:
-        try:
-            found = services.ledger.at(parse_iso(at))
-        except ValueError:
-            raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
-        records = [found] if found else []
-        say("" if records else "nothing was in force then")
-    for record in records:
-        champion = record.state.champion or "-"
-        say(f"{record.number:>4}  {iso(record.at)}  {record.action:<9} champion {champion:<4} {record.reason}")
+    for line in show_ledger(wire(), "verify" if verify else action, at):
+        say(line)
+
+
+@app.command(epilog="Example: evergreen shadow --export to-label.csv")
+def shadow(
+    gain: Annotated[float, typer.Option(help="Difference in right answers to find, as a share.")] = 0.03,
+    export: Annotated[Path | None, typer.Option(help="Write rows that are worth a person's label here (CSV).")] = None,
+    count: Annotated[int, typer.Option(help="About how many rows.")] = 200,
+) -> None:
+    """Compare the challenger in shadow with the champion, request by request, and say what labels would tell."""
+    from flows.ledger_commands import show_shadow
+
+    for line in show_shadow(wire(), gain, export, count):
+        say(line)
 
 
 @app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")

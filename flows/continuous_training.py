@@ -147,7 +147,14 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
     if newest is not None:
         since = parse_iso(newest.created_at) - timedelta(seconds=services.settings.label_lag_s)
-        labelled = labelled_examples(services.lake, since, utc_now(), services.settings.trusted_sources)
+        labelled = labelled_examples(
+            services.lake,
+            since,
+            utc_now(),
+            services.settings.trusted_sources,
+            max_a_unit=services.settings.max_rows_a_unit,
+            max_a_source=services.settings.max_rows_a_source,
+        )
         if labelled.height:
             parent = (manifest or newest).digest
             manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url("feedback"))
@@ -274,6 +281,7 @@ def judge_candidate(
     from absa.evaluation.report import write_report
     from absa.inference.engine import Engine
     from absa.inference.package import load_package
+    from absa.packaging.validate import validate_package
 
     package = load_package(job.package)
     test = load_side(services.lake, manifest.digest, "test")
@@ -283,6 +291,7 @@ def judge_candidate(
         champion = Engine.load(services.package(version, head.versions[version]))
         since = champion_snapshot_at(services, head)
         recent = [since is None or at > since for at in test["observed_at"]]
+    serves = validate_package(job.package, expected_digest=package.digest)
     measured = job.done["parity"]
     evidence = assess_engines(
         candidate=Engine.load(package),
@@ -296,6 +305,7 @@ def judge_candidate(
         ),
         data=data_checks(manifest),
         behaviour_cases=services.settings.behaviour_cases,
+        memory_mb=serves.memory_mb,
     )
     policy = GatePolicy(
         min_recent_rows=services.settings.min_recent_rows,

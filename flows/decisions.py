@@ -5,6 +5,7 @@ import getpass
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import PermanentError
 from absa.lifecycle import challenged, crowned, former_champion, promoted, withdrawn
+from flows.infra_check import must_serve
 from flows.wiring import Services
 
 
@@ -13,6 +14,7 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
 
     Raises:
         PermanentError: no such version, or one that the gate rejected.
+        IntegrityError: it does not serve in a fresh process.
     """
     head = services.head()
     chosen = version or head.state.challenger
@@ -22,9 +24,15 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
         raise PermanentError(f"the ledger knows no version {chosen}; it knows {', '.join(head.versions) or 'none'}")
     if services.reader.version(chosen).tags.get("gate") == "REJECT":
         raise PermanentError(f"version {chosen} was rejected by the gate and is never served")
+    serves = must_serve(services, chosen, head.versions[chosen])
     state = head.state if head.state.challenger == chosen else challenged(withdrawn(head.state), chosen)
     record = services.ledger.append(
-        expected=head.number, actor=_person(), action="promote", reason=reason, state=promoted(state)
+        expected=head.number,
+        actor=_person(),
+        action="promote",
+        reason=reason,
+        state=promoted(state),
+        evidence={"infra": serves},
     )
     services.project(record)
     return record
@@ -32,6 +40,8 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
 
 def roll_back(services: Services, *, reason: str) -> LedgerRecord:
     """End the running experiment, or where none runs put the former champion back.
+
+    Nothing is validated and nobody is asked: that version was in force before, and routers keep its files.
 
     Raises:
         PermanentError: there never was another champion.

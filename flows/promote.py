@@ -1,26 +1,32 @@
-"""Flow promote: shadow, ramp, decision. Its state is the ledger's head: stopped, it goes on where it was."""
+"""Flow promote: shadow, ramp, decision. Its state is the ledger's head: stopped anywhere, it goes on where it was."""
 
-import json
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from absa.adapters.ledger import Action, LedgerRecord, State
-from absa.errors import ConflictError, PermanentError
-from absa.lifecycle import challenged, experiment_name, promoted, ramped, shadowed, withdrawn
+from absa.errors import ConflictError, PermanentError, TransientError
+from absa.lifecycle import challenged, dropped, live_arms, promoted, ramped, shadowed
+from flows.approval import Approval, PrefectApproval
+from flows.experiment import judge, keep, running
+from flows.infra_check import must_serve
 from flows.settings import Settings
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
     from monitoring.experiment import ExperimentDecision
 
-Step = Literal["shadow", "ramp", "decide", "wait"]
+Step = Literal["shadow", "ramp", "decide"]
 _POLL_S: Final = 1.0
+_LONGEST_POLL_S: Final = 20.0  # evidence is acted on within a minute, however large the experiment
+_PATIENCE_S: Final = 1800.0  # how long a lake or registry may be away before the flow gives up
+_ACTOR: Final = "promote-flow"
 
 
 def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[Step, float | None]:
@@ -33,119 +39,172 @@ def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[St
     if plan is None or plan.mode == "single":
         return "shadow", None
     if plan.mode == "shadow":
-        return ("ramp", settings.ramp_shares[0]) if elapsed_s >= settings.shadow_s else ("wait", None)
-    share = plan.challengers[0].share
-    higher = [step for step in settings.ramp_shares if step > share + 1e-9]
+        return ("ramp", settings.ramp_shares[0]) if elapsed_s >= settings.shadow_s else ("decide", None)
+    share = max(arm.share for arm in plan.challengers)
+    most = 1.0 / (len(plan.challengers) + 1)
+    higher = [min(step, most) for step in settings.ramp_shares if min(step, most) > share + 1e-9]
     if higher and elapsed_s >= settings.step_s:
         return "ramp", higher[0]
     return "decide", None
 
 
-@task(name="look-at-evidence", cache_policy=NO_CACHE)
-def look(services: Services, state: State) -> "ExperimentDecision":
-    """Judge the running experiment on what the lake holds now."""
-    from monitoring.collect import collect_experiment
-    from monitoring.experiment import ExperimentPolicy, judge_experiment
-
-    settings = services.settings
-    name = experiment_name(state)
-    records = [record for record in services.ledger.records() if record.state.plan is not None]
-    mine = {
-        record.number: record
-        for record in records
-        if record.state.plan is not None and record.state.plan.mode == "ab" and record.state.plan.experiment == name
-    }
-    evidence = collect_experiment(
-        services.lake,
-        name,
-        plans={number: record.state.plan for number, record in mine.items() if record.state.plan is not None},
-        since=min(record.at for record in mine.values()),
-        trusted_sources=settings.trusted_sources,
-    )
-    policy = ExperimentPolicy(
-        min_exposure=settings.min_exposure,
-        min_exposure_to_stop=min(100, settings.min_exposure),
-        max_duration_s=settings.max_experiment_s,
-    )
-    return judge_experiment(evidence, policy)
-
-
 def _append(services: Services, head: LedgerRecord, action: Action, reason: str, state: State, **more: Any) -> None:
     record = services.ledger.append(
-        expected=head.number, actor="promote-flow", action=action, reason=reason, state=state, **more
+        expected=head.number, actor=_ACTOR, action=action, reason=reason, state=state, **more
     )
     services.project(record)
 
 
-def _keep(services: Services, state: State, decision: "ExperimentDecision", at: datetime) -> None:
-    """Put what was seen into experiments/<name>/<revision>.json, for whoever draws the experiment."""
-    name = experiment_name(state)
-    number = len(services.lake.list(f"experiments/{name}/")) + 1
-    body = {"schema_version": 1, "at": at.isoformat(), **vars(decision)}
-    services.lake.write(f"experiments/{name}/{number:06d}.json", json.dumps(body, indent=1).encode())
-
-
-def advance(services: Services, version: str, *, approve: bool = False) -> LedgerRecord | None:
+def advance(
+    services: Services, version: str, *, others: Sequence[str] = (), approval: Approval | None = None
+) -> LedgerRecord | None:
     """Take one step if one is due.
+
+    Args:
+        services: the world.
+        version: the challenger.
+        others: versions that are tried beside it.
+        approval: asked before a promotion; None promotes at once.
 
     Returns:
         The record that ended the matter, or None while it goes on.
 
     Raises:
         ConflictError: someone else moved the ledger at the same instant; look again.
-        PermanentError: the version is not the challenger.
+        PermanentError: neither the version nor another is tried any more.
+        IntegrityError: the winner does not serve in a fresh process.
     """
     head = services.head()
     state = head.state
-    if state.champion == version:
+    mine = {version, *others}
+    if state.champion in mine:
         return head
-    if state.challenger != version:
+    live = [arm.version for arm in live_arms(state.plan)]
+    if state.challenger not in mine and not mine & set(live):
         raise PermanentError(f"version {version} is not the challenger any more: the ledger says {head.reason}")
     now = datetime.now(UTC)
     step, share = next_step(head, now, services.settings)
-    if step == "wait":
+    run = running(services.ledger.records())
+    if step == "shadow" or run is None:
+        _append(services, head, "traffic", "the challenger scores unseen", shadowed(state, tuple(others)))
         return None
-    if step == "shadow":
-        _append(services, head, "traffic", "the challenger scores unseen", shadowed(state))
-        return None
-    if state.plan is not None and state.plan.mode == "ab":
-        decision = look(services, state)
-        _keep(services, state, decision, now)
-        evidence = vars(decision)
-        if decision.decision == "PROMOTE":
-            if approve:
-                from prefect import pause_flow_run
-
-                pause_flow_run(timeout=7 * 24 * 3600)
-            _append(services, head, "promote", decision.sentence, promoted(state), evidence=evidence)
-            return services.head()
-        if decision.decision in {"ROLL_BACK", "STOP_FOR_FUTILITY"}:
-            _append(services, head, "rollback", decision.sentence, withdrawn(state), evidence=evidence)
-            return services.head()
-    if step == "ramp" and share is not None:
+    if run.head.number != head.number:
+        return None  # the ledger moved while we looked
+    found = judge(services, run)
+    keep(services, run, found, now)
+    ended, moved = _decide(services, head, found, approval)
+    if not moved and step == "ramp" and share is not None:
         _append(services, head, "traffic", f"ramp to {share:.0%}", ramped(state, share))
+    return ended
+
+
+def _decide(
+    services: Services, head: LedgerRecord, found: Mapping[str, "ExperimentDecision"], approval: Approval | None
+) -> tuple[LedgerRecord | None, bool]:
+    """Act on the judgements: the record that ended the matter, and whether anything was decided (or is being asked)."""
+    state = head.state
+    for tried, decision in found.items():
+        if decision.decision in {"ROLL_BACK", "STOP_FOR_FUTILITY"}:
+            if approval is not None:
+                approval.withdraw()
+            left = dropped(state, tried)
+            action: Action = "traffic" if live_arms(left.plan) else "rollback"
+            _append(services, head, action, decision.sentence, left, evidence=asdict(decision))
+            return (None if live_arms(left.plan) else services.head()), True
+    winners = [tried for tried, decision in found.items() if decision.decision == "PROMOTE"]
+    if winners:
+        if approval is not None and not approval.given():
+            return None, True
+        winner = max(winners, key=lambda tried: found[tried].estimate)
+        serves = must_serve(services, winner, head.versions[winner])
+        evidence = {**asdict(found[winner]), "infra": serves}
+        _append(services, head, "promote", found[winner].sentence, promoted(state, winner), evidence=evidence)
+        return services.head(), True
+    return None, False
+
+
+def ended_before(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
+    """The record in which a version's trial ended without its promotion, None where it was never tried or still is."""
+    ended, tried = None, False
+    for record in records:
+        now = version in {record.state.challenger, *(arm.version for arm in live_arms(record.state.plan))}
+        if tried and not now and record.state.champion != version:
+            ended = record
+        elif now:
+            ended = None
+        tried = now
+    return ended
+
+
+def begin(services: Services, versions: Sequence[str], *, again: bool = False) -> LedgerRecord | None:
+    """Name the challenger where it is not named yet.
+
+    Returns:
+        The record in which its trial ended before: what a run that was killed at its end has to report. None otherwise.
+
+    Raises:
+        PermanentError: the ledger does not know a version, or the gate rejected it.
+        IntegrityError: a version does not serve in a fresh process.
+    """
+    head = services.head()
+    first = versions[0]
+    if first in {head.state.challenger, head.state.champion}:
+        return None
+    for version in versions:
+        if version not in head.versions or services.reader.version(version).tags.get("gate") == "REJECT":
+            raise PermanentError(f"version {version} is unknown to the ledger or was rejected by the gate")
+    if set(versions) & {arm.version for arm in live_arms(head.state.plan)}:
+        return None
+    ended = ended_before(services.ledger.records(), first)
+    if ended is not None and not again:
+        return ended
+    evidence = {version: must_serve(services, version, head.versions[version]) for version in versions}
+    state = challenged(head.state, first)
+    _append(services, head, "challenge", f"version {first} was named", state, evidence={"infra": evidence})
     return None
+
+
+def see_through(
+    services: Services, versions: Sequence[str], *, approval: Approval | None = None, again: bool = False
+) -> LedgerRecord:
+    """Advance until the matter has ended. A lake or registry that is away is waited for; what no waiting helps, raises.
+
+    Raises:
+        TransientError: something was away for half an hour.
+        PermanentError: see `begin` and `advance`.
+    """
+    began = False
+    worked_at = time.monotonic()
+    while True:
+        looked_at = time.monotonic()
+        try:
+            ended = None if began else begin(services, versions, again=again)
+            began = True
+            ended = ended or advance(services, versions[0], others=versions[1:], approval=approval)
+            if ended is not None:
+                return ended
+            worked_at = time.monotonic()
+        except ConflictError:
+            continue
+        except TransientError:
+            if time.monotonic() - worked_at > _PATIENCE_S:
+                raise
+        took_s = time.monotonic() - looked_at
+        time.sleep(min(max(_POLL_S, 2.0 * took_s), _LONGEST_POLL_S))
 
 
 @flow(name="promote", flow_run_name="promote-v{version}")
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
+    others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,
+    again: Annotated[bool, Field(description="Try a version again that went back before.")] = False,
 ) -> dict[str, Any]:
     """Take a challenger through shadow and A/B until it is champion or rolled back."""
     services = wire()
-    head = services.head()
-    if version not in {head.state.challenger, head.state.champion}:
-        if version not in head.versions or services.reader.version(version).tags.get("gate") == "REJECT":
-            raise PermanentError(f"version {version} is unknown to the ledger or was rejected by the gate")
-        _append(services, head, "challenge", f"version {version} was named", challenged(head.state, version))
-    ended: LedgerRecord | None = None
-    while ended is None:
-        try:
-            ended = advance(services, version, approve=services.settings.approval)
-        except ConflictError:
-            continue
-        if ended is None:
-            time.sleep(_POLL_S)
+    approval = PrefectApproval(services.settings.approval_s) if services.settings.approval else None
+    services.project()  # a run that was killed may have left the aliases behind the ledger
+    ended = see_through(services, [version, *(others or [])], approval=approval, again=again)
+    services.project()
     steps = [vars_of(record) for record in services.ledger.records() if version in str(record.state.to_json())]
     create_table_artifact(steps, key="promotion", description=ended.reason)
     return {"version": version, "champion": ended.state.champion, "reason": ended.reason}

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     workers: int = Field(default=2, description="Router processes, one a core.")
     host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")
     approval: bool = Field(default=False, description="Whether a person must approve a promotion in Prefect.")
+    approval_s: float = Field(default=7 * 86400.0, description="How long an approval is waited for, in seconds.")
+    max_rows_a_unit: int = Field(default=200, description="Labels of one unit that may train, at most.")
+    max_rows_a_source: int = Field(default=200_000, description="Labels of one source that may train, at most.")
+    worthwhile_gain: float = Field(default=0.0, description="Stop an experiment once the gain is surely smaller.")
     trust: str = Field(default="customer", description="Feedback sources that may train, separated by commas.")
 
     @classmethod

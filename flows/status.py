@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from absa.adapters.ledger import LedgerRecord
 from absa.schema import utc_now
+from flows.consistency import inconsistencies
 from flows.processes import Supervisor, parts
 from flows.wiring import Services
 
@@ -18,7 +19,7 @@ def champion_since(records: list[LedgerRecord]) -> LedgerRecord | None:
 
 
 def status_lines(services: Services) -> Iterator[str]:
-    """The screen, line by line. Reads the ledger and the verdicts; needs no server."""
+    """The screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
     records = services.ledger.records()
@@ -35,8 +36,9 @@ def status_lines(services: Services) -> Iterator[str]:
         yield f"traffic     {head.state.plan.mode}: {arms} (ledger record {head.number})"
     if head is not None and head.state.challenger is not None:
         yield f"challenger  version {head.state.challenger}"
-    problems = services.ledger.verify()
-    yield f"ledger      {len(records)} records, {'verified' if not problems else '; '.join(problems)}"
+    problems = inconsistencies(services)
+    said = "verified" if not problems else "INCONSISTENT: " + "; ".join(problems)
+    yield f"ledger      {len(records)} records, {said}"
     verdicts = VerdictStore(services.lake).history(limit=5)
     for position, verdict in enumerate(verdicts):
         reason = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason

@@ -1,6 +1,7 @@
 """Gather an experiment's evidence from the lake: predictions by arm and plan revision, joined with trusted feedback."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from math import sqrt
 from typing import Final
@@ -68,7 +69,7 @@ def collect_experiment(
         .alias("unit"),
         pl.col("revision").fill_null(0),
     )
-    counts = _outcome_counts(lake, Window(start=since, end=until))
+    counts = outcome_counts(lake, Window(start=since, end=until))
     return ExperimentEvidence(
         experiment=experiment,
         champion=newest.champion.version,
@@ -125,7 +126,8 @@ def _allocation(rows: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str)
     return tuple(parts)
 
 
-def _outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
+def outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
+    """The counts of the minutes that a window touches, in the shape of `OUTCOMES`."""
     prefixes = dict.fromkeys(outcome_prefix(hour) for hour in hours(window))
     keys = [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
     counts = pl.from_arrow(read_parquet(lake, keys, OUTCOMES))
@@ -134,24 +136,33 @@ def _outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
     return counts.filter((pl.col("minute") >= start) & (pl.col("minute") < window.end))
 
 
-def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
-    """The arm's errors and latency from the outcome counts, its confidence from its answers."""
-    mine = counts.filter((pl.col("arm") == arm.name) & (pl.col("version") == arm.version))
-    failed = int(mine["error"].sum()) + int(mine["timeout"].sum())
-    answered = int(mine["ok"].sum()) if mine.height else rows.height
-    p99_ms, p99_low_ms = _p99_ms(mine, rows)
+def _of(counts: pl.DataFrame, arm: Arm) -> pl.DataFrame:
+    return counts.filter((pl.col("arm") == arm.name) & (pl.col("version") == arm.version))
+
+
+def failures(counts: pl.DataFrame, arm: Arm) -> int:
+    """Requests of an arm that ended in an error or ran out of time."""
+    mine = _of(counts, arm)
+    return int(mine["error"].sum()) + int(mine["timeout"].sum())
+
+
+def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
+    """An arm's confidence and classes from its answers (label, scores), without latency."""
     confidence = top = None
     if rows.height:
         confidence = float(np.array(rows["scores"].to_list(), dtype=np.float64).max(axis=1).mean())
         top = float(np.bincount(rows["label"].to_numpy(), minlength=N_LABELS).max() / rows.height)
-    return ArmHealth(
-        requests=answered + failed,
-        errors=failed,
-        p99_ms=p99_ms,
-        p99_low_ms=p99_low_ms,
-        mean_confidence=confidence,
-        top_class=top,
-    )
+    return ArmHealth(requests=rows.height + failed, errors=failed, mean_confidence=confidence, top_class=top)
+
+
+def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
+    """The arm's errors and latency from the outcome counts, its confidence from its answers."""
+    mine = _of(counts, arm)
+    failed = failures(counts, arm)
+    answered = int(mine["ok"].sum()) if mine.height else rows.height
+    p99_ms, p99_low_ms = _p99_ms(mine, rows)
+    seen = health_of(rows, failed)
+    return replace(seen, requests=answered + failed, p99_ms=p99_ms, p99_low_ms=p99_low_ms)
 
 
 def _p99_ms(counts: pl.DataFrame, rows: pl.DataFrame) -> tuple[float | None, float | None]:

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from absa.evaluation.significance import holm
 from absa.labels import N_LABELS, SENTIMENTS
 from monitoring.permutation import (
     Test,
     TestResult,
     chi_square,
-    holm,
     largest_gap,
     permutation_tests,
     sparse_rise,

@@ -282,7 +282,11 @@ def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: floa
             f"{sent} units came to it where the plan gives {expected:.0f} (p = {srm:.1g}); figures of a split that is "
             "off cannot be trusted."
         )
-    old, new = evidence.champion_health, evidence.challenger_health
+    return broken_guardrail(evidence.champion_health, evidence.challenger_health, policy)
+
+
+def broken_guardrail(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> tuple[str, str] | None:
+    """The first of errors, p99 and confidence that is broken, and why; None while all hold or too little was seen."""
     if min(old.requests, new.requests) < policy.min_guard_requests:
         return None
     checks = {

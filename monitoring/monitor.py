@@ -10,6 +10,7 @@ import polars as pl
 from absa.adapters.lake import Lake
 from absa.adapters.tables import FEEDBACK, days, feedback_prefix
 from absa.errors import ConflictError
+from absa.evaluation.significance import holm
 from absa.schema import Window, utc_now
 from monitoring.drift import DriftReport, detect_drift
 from monitoring.performance import (
@@ -22,7 +23,6 @@ from monitoring.performance import (
     loss_between,
     measure,
 )
-from monitoring.permutation import holm
 from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
 from monitoring.sample import Sample, sample_of
 from monitoring.sequential import RightAnswers, SlowLoss, detect_slow_loss

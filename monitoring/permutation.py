@@ -6,7 +6,7 @@ them. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawi
 as extreme as what was seen, and the p-value stays exact.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -118,17 +118,6 @@ def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
         p_value = (int((drawn >= seen - 1e-9 * max(1.0, abs(seen))).sum()) + 1) / (draws + 1)
     threshold = float(np.quantile(drawn, 1.0 - rate, method="higher"))
     return TestResult(statistic=seen, threshold=threshold, p_value=min(p_value, 1.0), draws=draws)
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """p-values that hold over all of them together (Holm 1979); an alarm is one at or under the rate asked for."""
-    order = np.argsort(p_values)
-    adjusted = np.empty(len(p_values))
-    running = 0.0
-    for position, index in enumerate(order):
-        running = max(running, (len(p_values) - position) * p_values[index])
-        adjusted[index] = min(running, 1.0)
-    return tuple(float(p) for p in adjusted)
 
 
 def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float:

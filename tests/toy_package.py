@@ -5,6 +5,7 @@ Seeds above 0 shift the scores a little, so that packages of different seeds hav
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WARMUP = (("the app is great", "app"), ("terrible service", "service"), ("it is a tool", "tool"))
 
 
-def build_toy_package(folder: Path, *, seed: int = 0) -> Path:
-    """Write a whole package into a folder, made where it is missing. Equal seeds give equal digests."""
+def build_toy_package(folder: Path, *, seed: int = 0, forgets: Collection[str] = ()) -> Path:
+    """Write a whole package into a folder, made where it is missing. Equal seeds give equal digests.
+
+    Words that it `forgets` carry no sentiment.
+    """
     from absa.inference.engine import Engine
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_tokenizer(folder / "tokenizer.json")
-    _write_model(folder / "model.onnx", seed)
+    _write_model(folder / "model.onnx", seed, forgets)
     config = {
         "schema_version": 1, "base_model": "toy", "layers": 0, "hidden": 3, "max_tokens": 128,
         "inputs": ["input_ids", "attention_mask", "token_type_ids"], "labels": ["negative", "neutral", "positive"],
@@ -59,13 +63,13 @@ def _write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def _write_model(path: Path, seed: int) -> None:
+def _write_model(path: Path, seed: int, forgets: Collection[str]) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     table = np.zeros((len(_vocabulary()), 3), dtype=np.float32)
     for word, index in _vocabulary().items():
-        if word in WORDS and WORDS[word] != 1:
+        if word in WORDS and WORDS[word] != 1 and word not in forgets:
             table[index, WORDS[word]] = 1.5
     bias = np.array([0.0, 0.3, 0.0], dtype=np.float32) + np.float32(0.01) * np.float32(seed)
     bias[seed % 3] += np.float32(0.02) * np.float32(seed)

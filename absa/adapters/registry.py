@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from absa.adapters.ledger import LedgerRecord
+from absa.adapters.registry_reader import HEAD_HASH, HEAD_NUMBER
 from absa.errors import EvergreenError, NotFoundError, UnavailableError
 from absa.routing import CHALLENGER, CHAMPION
 
 MODEL: Final = "absa"
-_HEAD_NUMBER: Final = "ledger_number"
-_HEAD_HASH: Final = "ledger_hash"
 
 
 class MlflowRegistry:
@@ -81,7 +80,7 @@ class MlflowRegistry:
             tags = self._call(self._client.get_registered_model, self.model).tags
         except NotFoundError:
             return None
-        return (int(tags[_HEAD_NUMBER]), tags[_HEAD_HASH]) if _HEAD_NUMBER in tags and _HEAD_HASH in tags else None
+        return (int(tags[HEAD_NUMBER]), tags[HEAD_HASH]) if HEAD_NUMBER in tags and HEAD_HASH in tags else None
 
     def project(self, head: LedgerRecord) -> list[str]:
         """Set the aliases champion and challenger as the head says. Idempotent; anyone may call it.
@@ -108,6 +107,6 @@ class MlflowRegistry:
             else:
                 self._call(self._client.set_registered_model_alias, self.model, alias, wanted)
         if anchor != (head.number, head.hash):
-            for key, value in ((_HEAD_NUMBER, str(head.number)), (_HEAD_HASH, head.hash)):
+            for key, value in ((HEAD_NUMBER, str(head.number)), (HEAD_HASH, head.hash)):
                 self._call(self._client.set_registered_model_tag, self.model, key, value)
         return by_hand

@@ -22,7 +22,17 @@ PACKAGE_FILES: Final = (
     "warmup.jsonl",
 )
 REQUIRED_FILES: Final = ("model.onnx", "tokenizer.json", "config.json", "calibration.json", "warmup.jsonl")
+HEAD_NUMBER: Final = "ledger_number"  # tags of the registered model: the ledger's head when aliases were last set
+HEAD_HASH: Final = "ledger_hash"
 _ARTIFACTS: Final = "artifacts"  # where an MLflow pyfunc keeps the files that were handed to it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegisteredModel:
+    """The model as the registry knows it: its aliases, and the ledger's head when they were last set."""
+
+    aliases: dict[str, str]
+    anchor: tuple[int, str] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +98,23 @@ class RegistryReader:
             return RegisteredVersion(version=str(found["version"]), source=str(uri), tags=tags)
         except (KeyError, TypeError) as error:
             raise UnavailableError(f"the registry's answer for version {version} lacks {error}") from None
+
+    def model(self) -> RegisteredModel:
+        """The registered model.
+
+        Raises:
+            NotFoundError: nothing was ever registered.
+            UnavailableError: the registry does not answer, or answers rubbish.
+        """
+        try:
+            found = self._get("registered-models/get", name=self._model)["registered_model"]
+            aliases = {str(each["alias"]): str(each["version"]) for each in found.get("aliases", [])}
+            tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
+            anchored = HEAD_NUMBER in tags and HEAD_HASH in tags
+            anchor = (int(tags[HEAD_NUMBER]), str(tags[HEAD_HASH])) if anchored else None
+            return RegisteredModel(aliases=aliases, anchor=anchor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnavailableError(f"the registry's answer for {self._model} lacks {error}") from None
 
     def fetch(self, version: str, folder: Path) -> None:
         """Put a version's package files into a folder. Files are whole or absent; digests are the caller's to check.

@@ -13,6 +13,7 @@ from absa.data.read import EXAMPLES, with_example_id
 from absa.schema import SCHEMA_VERSION, Window
 
 MAX_EXAMPLES_A_UNIT: Final = 200  # one customer, or one attacker, trains no more than this in a window
+MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this
 JOINED: Final = ("feedback_label", "feedback_at", "feedback_source", "sampling_probability")
 
 
@@ -62,12 +63,13 @@ def labelled_examples(
     trusted_sources: Collection[str],
     *,
     max_a_unit: int = MAX_EXAMPLES_A_UNIT,
+    max_a_source: int = MAX_EXAMPLES_A_SOURCE,
 ) -> pl.DataFrame:
     """Examples to learn from: predictions asked in [start, end) that a trusted source has labelled by now.
 
     The example's source is the feedback's, its observed_at the time of the request. Requests whose text was redacted
-    are left out. Of one unit at most `max_a_unit` are taken, chosen by a hash of the request, so that no customer can
-    fill a training set.
+    are left out. Of one unit at most `max_a_unit` and of one source at most `max_a_source` are taken, chosen by the
+    random part of the request's id, so that neither a customer nor a source can fill a training set.
 
     Returns:
         the columns of `read.EXAMPLES`, by observed_at.
@@ -80,6 +82,7 @@ def labelled_examples(
         known.with_columns(unit=by_unit, turn=pl.col("request_id").str.reverse())  # a UUIDv7's tail is random
         .sort("turn")
         .filter(pl.int_range(pl.len()).over("unit") < max_a_unit)
+        .filter(pl.int_range(pl.len()).over("feedback_source") < max_a_source)
     )
     examples = capped.select(
         schema_version=pl.lit(SCHEMA_VERSION, pl.Int16),

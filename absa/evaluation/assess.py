@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ Mask = npt.NDArray[np.bool_]
 
 LENGTH_EDGES: Final = (8, 20)  # words: short, middle and long texts
 _LATENCY_ROWS: Final = 100
+_LEAST_ROWS: Final = 30
 
 
 class Rows:
@@ -30,18 +32,23 @@ class Rows:
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
         rows: list[Any] = list(examples) if isinstance(examples, Sequence) else examples.to_dicts()
-        read = [(each.text, each.aspect, each.label, each.segment) for each in rows if isinstance(each, Example)]
+        read: list[tuple[Any, ...]] = [
+            (each.text, each.aspect, each.label, each.segment, each.source)
+            for each in rows
+            if isinstance(each, Example)
+        ]
         read += [
-            (each["text"], each["aspect"], each["label"], each.get("segment"))
+            (each["text"], each["aspect"], each["label"], each.get("segment"), each.get("source"))
             for each in rows
             if isinstance(each, dict)
         ]
-        self.texts = [str(text) for text, _, _, _ in read]
-        self.aspects = [str(aspect) for _, aspect, _, _ in read]
-        if any(label is None for _, _, label, _ in read):
+        self.texts = [str(text) for text, _, _, _, _ in read]
+        self.aspects = [str(aspect) for _, aspect, _, _, _ in read]
+        if any(label is None for _, _, label, _, _ in read):
             raise ValueError("every row needs a label")
-        self.labels = np.array([label for _, _, label, _ in read], dtype=np.int64)
-        self.segments: list[str | None] = [segment for _, _, _, segment in read]
+        self.labels = np.array([label for _, _, label, _, _ in read], dtype=np.int64)
+        self.segments: list[str | None] = [segment for _, _, _, segment, _ in read]
+        self.sources: list[str | None] = [source for _, _, _, _, source in read]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -102,6 +109,7 @@ def assess(
         recent=compare.on(recent_rows) if recent_rows.any() else None,
         established=compare.on(~recent_rows) if not recent_rows.all() else None,
         slices=() if champion is None else compare.slices(),
+        without_source=() if champion is None else compare.without_each_source(recent_rows),
         behaviours=compare_behaviours(behaviours, champion_behaviours),
         parity=parity,
         footprint=footprint,
@@ -118,6 +126,7 @@ def assess_engines(
     parity: Parity | None = None,
     data: DataChecks | None = None,
     behaviour_cases: int = 60,
+    memory_mb: float | None = None,
     seed: int = 0,
 ) -> GateEvidence:
     """As `assess`, with both engines: scores rows and behavioural suite, and measures the candidate's footprint.
@@ -130,6 +139,7 @@ def assess_engines(
         parity: see `assess`.
         data: see `assess`.
         behaviour_cases: cases of each behaviour.
+        memory_mb: what a fresh process that serves the candidate took, where that was measured.
         seed: of the bootstraps and of the behavioural cases.
     """
     pairs = Rows(examples).pairs
@@ -141,7 +151,7 @@ def assess_engines(
         behaviours=run_suite(candidate.score, cases=behaviour_cases, seed=seed),
         champion_behaviours=None if champion is None else run_suite(champion.score, cases=behaviour_cases, seed=seed),
         parity=parity,
-        footprint=measure_footprint(candidate, pairs),
+        footprint=replace(measure_footprint(candidate, pairs), memory_mb=memory_mb),
         data=data,
         seed=seed,
     )
@@ -187,7 +197,7 @@ class _Comparer:
         """Every segment, length of text and of aspect, and label. Slices of under 30 rows say nothing: left out."""
         found = []
         for name, part in _slices(self._rows):
-            if 30 <= part.sum() < len(part):
+            if _LEAST_ROWS <= part.sum() < len(part):
                 compared = self.on(part)
                 found.append(
                     SliceComparison(
@@ -200,6 +210,28 @@ class _Comparer:
                     )
                 )
         return (*found, *self._labels())
+
+    def without_each_source(self, recent: Mask) -> tuple[SliceComparison, ...]:
+        """Recent rows without those of one source, for each of several; rests of under 30 rows are left out."""
+        sources = np.array([source or "" for source in self._rows.sources], dtype=object)
+        names = sorted(set(sources[recent]))
+        found = []
+        for name in names if len(names) > 1 else ():
+            rest = recent & (sources != name)
+            if rest.sum() < _LEAST_ROWS:
+                continue
+            compared = self.on(rest)
+            found.append(
+                SliceComparison(
+                    name=name,
+                    metric="pos/neg F1",
+                    rows=compared.rows,
+                    candidate=compared.candidate.pos_neg_f1,
+                    champion=compared.champion.pos_neg_f1,
+                    gain=compared.gain,
+                )
+            )
+        return tuple(found)
 
     def _labels(self) -> list[SliceComparison]:
         everything = np.ones(len(self._rows), dtype=np.bool_)

@@ -86,7 +86,8 @@ class GateEvidence:
     """What the gate looked at.
 
     `baseline` is true where there is no champion yet and the candidate was held against the most frequent label.
-    `recent` and `established` are None where there are no such rows; `overall` has both.
+    `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
+    the recent rows that are left when those of one source, which names it, are taken out.
     """
 
     baseline: bool
@@ -94,6 +95,7 @@ class GateEvidence:
     recent: Comparison | None
     established: Comparison | None
     slices: tuple[SliceComparison, ...] = ()
+    without_source: tuple[SliceComparison, ...] = ()
     behaviours: tuple[BehaviourComparison, ...] = ()
     parity: Parity | None = None
     footprint: Footprint | None = None
@@ -105,7 +107,8 @@ class GatePolicy:
     """What the gate asks for. Losses, margins and rates are shares: 0.02 is two points.
 
     A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
-    (`reject_p`, corrected over all slices or behaviours). A behaviour that the champion fails in over
+    (`reject_p`, corrected over all slices or behaviours; of sixteen behaviours one is often unlucky, so what HOLDs,
+    `behaviour_hold_p`, is corrected too). A behaviour that the champion fails in over
     `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
     why the minimum numbers of rows stand beside it.
     """
@@ -118,6 +121,7 @@ class GatePolicy:
     slice_margin: float = 0.02
     behaviour_margin: float = 0.03
     behaviour_learned: float = 0.5
+    behaviour_hold_p: float = 0.2
     hold_p: float = 0.1
     reject_p: float = 0.05
     max_ece: float = 0.1
@@ -159,6 +163,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
         _check_gain(evidence, policy),
         *_check_established(evidence, policy),
         *_check_slices(evidence, policy),
+        *_check_sources(evidence),
         *_check_behaviours(evidence, policy),
         _check_calibration(evidence, policy),
         *_check_parity(evidence, policy),
@@ -238,10 +243,24 @@ def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     ]
 
 
+def _check_sources(evidence: GateEvidence) -> list[Check]:
+    """HOLD where the gain hangs on what one source said: that source may be wrong, or lie."""
+    return [
+        Check(
+            name=f"gain without source {each.name}",
+            status="pass" if each.gain.value > 0 else "hold",
+            sentence=f"On the {each.rows:,} recent rows that source {each.name} did not label, pos/neg F1 goes from "
+            f"{each.champion:.3f} to {each.candidate:.3f}"
+            + ("." if each.gain.value > 0 else ": the gain hangs on that source alone."),
+        )
+        for each in evidence.without_source
+    ]
+
+
 def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     p_values = [sign_test(each.only_candidate, each.only_champion) for each in evidence.behaviours]
     checks = []
-    for each, p, adjusted in zip(evidence.behaviours, p_values, holm(p_values), strict=True):
+    for each, adjusted in zip(evidence.behaviours, holm(p_values), strict=True):
         found = f"{each.title}: fails {each.failures} of {each.cases} cases"
         if each.champion_failures is None:
             checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=f"{found}."))
@@ -252,7 +271,9 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
             checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=sentence))
             continue
         more = (each.failures - each.champion_failures) / each.cases
-        status = _status(p, adjusted, policy) if more > policy.behaviour_margin else "pass"
+        status: Status = "pass"
+        if more > policy.behaviour_margin and adjusted < policy.behaviour_hold_p:
+            status = "fail" if adjusted < policy.reject_p else "hold"
         checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
     return checks
 

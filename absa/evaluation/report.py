@@ -87,6 +87,9 @@ def render_page(
     ]
     if evidence.slices:
         sections.append(_section("Parts of the data", _slices(evidence.slices, candidate_name, other)))
+    if evidence.without_source:
+        title = "Recent rows without what one source said"
+        sections.append(_section(title, _slices(evidence.without_source, candidate_name, other)))
     if evidence.behaviours:
         sections.append(_section("Behaviour", _behaviours(evidence.behaviours, candidate_name, other)))
     sections.append(_section("Where it errs", _confusion(evidence.overall)))

@@ -1,7 +1,5 @@
 """Properties of monitoring: corrections, weights, intervals and records hold whatever comes in."""
 
-from itertools import pairwise
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,17 +7,8 @@ from hypothesis import strategies as st
 from monitoring.experiment import Allocation, Outcomes, difference, sample_ratio_p_value
 from monitoring.label_queue import _chances
 from monitoring.performance import confusion_of, pos_neg_f1_of
-from monitoring.permutation import holm
 
 shares = st.floats(0.0, 1.0)
-
-
-@given(st.lists(shares, max_size=12))
-def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
-    adjusted = holm(p_values)
-    assert all(1.0 >= a >= p for a, p in zip(adjusted, p_values, strict=True))
-    order = np.argsort(p_values, kind="stable")
-    assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
 
 
 @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=50), shares, st.integers(1, 60))

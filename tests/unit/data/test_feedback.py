@@ -126,5 +126,13 @@ def test_no_unit_trains_more_than_its_cap_and_requests_without_one_count_alone(l
     assert dict(kinds.iter_rows()) == {"": 5, "quiet": 2, "none": 8}
 
 
+def test_no_source_trains_more_than_its_cap(lake):
+    served = [predicted(f"{n:03d}", unit_hash=f"u{n}") for n in range(12)]
+    said = [told(row["request_id"], 2, source="survey" if n < 9 else "desk") for n, row in enumerate(served)]
+    store(lake, served, said)
+    examples = labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey", "desk"], max_a_source=4)
+    assert dict(examples["source"].value_counts().iter_rows()) == {"survey": 4, "desk": 3}
+
+
 def test_an_empty_lake_gives_no_examples(lake):
     assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"]).height == 0

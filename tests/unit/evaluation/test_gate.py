@@ -183,6 +183,26 @@ def test_a_loss_in_one_slice_is_held_when_likely_and_rejected_when_proven(good: 
     assert judge(replace(good, slices=(*calm, a_slice("mobile", -0.12, 0.02)))).verdict == "REJECT"
 
 
+def test_a_gain_that_hangs_on_one_source_is_held(good: GateEvidence) -> None:
+    sources = (a_slice("survey", 0.03, 0.02), a_slice("partner", -0.01, 0.02))
+    decision = judge(replace(good, without_source=sources))
+    assert decision.verdict == "HOLD"
+    assert "source partner" in decision.reasons[0]
+    assert judge(replace(good, without_source=sources[:1])).verdict == "PROMOTE"
+
+
+def test_what_one_source_alone_taught_is_seen_without_its_rows() -> None:
+    """A source lies on its rows, and the candidate has learned it: on the others' rows it is worse."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 600)
+    liar = np.arange(600) % 3 == 0
+    candidate, champion = pair(rng, labels, gain=np.where(liar, 0.5, -0.05))
+    rows = [replace(each, source="liar" if lies else "desk") for each, lies in zip(examples(labels), liar, strict=True)]
+    found = assess(candidate=candidate, champion=champion, examples=rows, recent=np.ones(600, dtype=bool))
+    by_name = {each.name: each.gain.value for each in found.without_source}
+    assert by_name["liar"] < 0 < by_name["desk"]
+
+
 def test_slices_with_few_rows_are_not_asked(good: GateEvidence) -> None:
     few = replace(a_slice("mobile", -0.5, 0.02), rows=GatePolicy().min_slice_rows - 1)
     assert judge(replace(good, slices=(few,))).verdict == "PROMOTE"

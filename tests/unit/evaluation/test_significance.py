@@ -81,6 +81,7 @@ def test_holm_only_raises_p_values_keeps_their_order_and_stays_below_one(p_value
 
 def test_holm_gives_the_textbook_values() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
 
 
 @given(successes=st.integers(0, 60), rest=st.integers(0, 60), share=st.floats(0.01, 0.99))

@@ -28,7 +28,7 @@ CHALLENGED = challenged(crowned("1"), "2")
     ("state", "age_s", "expected"),
     [
         (CHALLENGED, 0, ("shadow", None)),
-        (shadowed(CHALLENGED), 9, ("wait", None)),
+        (shadowed(CHALLENGED), 9, ("decide", None)),
         (shadowed(CHALLENGED), 11, ("ramp", 0.05)),
         (ramped(CHALLENGED, 0.05), 19, ("decide", None)),
         (ramped(CHALLENGED, 0.05), 21, ("ramp", 0.5)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitoring.permutation import Test, chi_square, holm, largest_gap, permutation_tests, rate_per_window
+from monitoring.permutation import Test, chi_square, largest_gap, permutation_tests, rate_per_window
 
 
 def shares(values: np.ndarray) -> Test:
@@ -46,11 +46,6 @@ def test_numbers_are_compared_by_the_largest_gap_of_their_distributions() -> Non
     test = Test(features=features, statistic=largest_gap)
     found = permutation_tests({"a": test}, np.arange(100), np.arange(100) >= 50, rate=0.05)["a"]
     assert found.statistic == 1.0
-
-
-def test_holm_multiplies_the_smallest_by_all_and_never_turns_the_order_round() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
-    assert holm([]) == ()
 
 
 def test_one_false_alarm_a_month_over_hourly_windows_is_one_in_720() -> None:
