@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Scores = npt.NDArray[np.float32]
 
+_SLOW_FUSION: Final = (
+    "SkipLayerNormFusion"  # its CPU kernel takes far longer than the Add and LayerNormalization it joins
+)
 WARMUP_TOLERANCE: Final = 0.05  # int8 kernels of other processors round otherwise; a wrong file is off by far more
 
 
@@ -55,7 +58,12 @@ class Engine:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            session = ort.InferenceSession(str(package.model_path), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                str(package.model_path),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[_SLOW_FUSION],
+            )
         except Exception as error:  # onnxruntime's errors share no public base
             raise IntegrityError(f"{package.model_path} cannot be loaded: {type(error).__name__}") from error
         tokenizer = PairTokenizer.from_file(package.tokenizer_path, package.config.max_tokens)

@@ -28,13 +28,14 @@ from absa.modeling.architecture import PairClassifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export
-from absa.packaging.quantize import Int8
+from absa.packaging.quantize import Int8, observe
 from absa.training.batches import for_scoring
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
 from absa.training.trainer import pos_neg_f1
 
 MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of work, and enough for both
+_OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; parity is judged on others
 _LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
 _FEWEST_TO_JUDGE: Final = 20
 
@@ -100,7 +101,8 @@ def build_package(
         model: in fp32 on the CPU.
         tokenizer_json: content of tokenizer.json.
         settings: of the training; saved in config.json.
-        validation: rows for calibration and parity; a sample of 400 is used where there are more.
+        validation: rows for calibration and parity; a sample of 400 is used where there are more. The
+            scales of activations come from up to 128 of them, parity is judged on the others.
         folder: is made, or replaced, when all of the package is ready.
         snapshot: digest of the data.
         training: what the trainer reported, for the card.
@@ -115,11 +117,12 @@ def build_package(
     making.mkdir(parents=True)
     try:
         phase("export")
-        _write_model(model, making, linear or Int8())
+        rows = _sample(validation, settings.seed)
+        observed = min(_OBSERVED_ROWS, len(rows) // 2)
         (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
         _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
+        _write_model(model, making, rows[:observed], settings, linear)
         phase("calibrate")
-        rows = _sample(validation, settings.seed)
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
         labels = np.array([row.label for row in rows], dtype=np.int64)
         engine = Engine.load(making)
@@ -127,7 +130,9 @@ def build_package(
         calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
         _write_json(making / CALIBRATION_FILE, calibration.to_json())
         phase("parity")
-        parity = _compare(_reference_scores(model, rows, making, settings), int8, labels)
+        parity = _compare(
+            _reference_scores(model, rows[observed:], making, settings), int8[observed:], labels[observed:]
+        )
         if parity.rows >= _FEWEST_TO_JUDGE and parity.labels_equal < _LEAST_EQUAL:
             raise PermanentError(
                 f"the int8 model gives {parity.labels_equal:.1%} of {parity.rows} validation rows the label that the "
@@ -156,8 +161,14 @@ def build_package(
     return BuildReport(digest=digest, parity=parity, calibration=calibration, size_mb=round(size_mb, 3))
 
 
-def _write_model(model: PairClassifier, folder: Path, linear: Linear) -> None:
+def _write_model(
+    model: PairClassifier, folder: Path, rows: Sequence[LabelledPair], settings: TrainingSettings, linear: Linear | None
+) -> None:
     weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
+    if linear is None:
+        pairs = [*WARMUP_PAIRS, *((row.text, row.aspect) for row in rows)]
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
+        linear = Int8(observe(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed))
     (folder / MODEL_FILE).write_bytes(export(model.architecture, weights, linear).SerializeToString())
 
 

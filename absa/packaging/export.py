@@ -161,10 +161,9 @@ def _layer(
     def add_and_norm(part: str, value: str, skip: str) -> str:
         scale = graph.constant(f"{name}.{part}.scale", weights[f"{name}.{part}.weight"])
         shift = graph.constant(f"{name}.{part}.shift", weights[f"{name}.{part}.bias"])
-        return graph.node(
-            "SkipLayerNormalization", [value, skip, scale, shift], f"{name}.{part}", domain=_MICROSOFT,
-            epsilon=architecture.layer_norm_eps,
-        )  # fmt: skip
+        total = graph.node("Add", [value, skip], f"{name}.{part}.sum")
+        epsilon = architecture.layer_norm_eps
+        return graph.node("LayerNormalization", [total, scale, shift], f"{name}.{part}", epsilon=epsilon)
 
     joined = multiply("attend", x)
     parts = [f"{name}.{part}" for part in ("query", "key", "value")]

@@ -1,5 +1,6 @@
 """Pairs are encoded exactly as transformers encodes them, and an aspect is never cut."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def tokenizer(tokenizer_file: Path) -> PairTokenizer:
 
 
 @pytest.fixture(scope="module")
+def slow(tokenizer_file: Path) -> PairTokenizer:
+    return PairTokenizer.from_file(tokenizer_file, MAX_TOKENS, fast=False)
+
+
+@pytest.fixture(scope="module")
 def reference(tokenizer_file: Path):
     from transformers import BertTokenizerFast
 
@@ -39,6 +45,36 @@ def test_ids_and_types_equal_those_of_transformers(text: str, aspect: str, token
     assert ours.input_ids.tolist() == theirs["input_ids"]
     assert ours.token_type_ids.tolist() == theirs["token_type_ids"]
     assert ours.tokens == len(theirs["input_ids"])
+
+
+HARD = st.text(
+    alphabet=st.one_of(
+        st.characters(exclude_categories=("Cs",)),
+        st.sampled_from(" .,-'#@[]ab é\u0301ßİﬁ漢字\t\n\u00a0\u200b\ufffd😍\u200d"),
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(st.one_of(HARD, st.sampled_from(["[SEP]", "[CLS] a[MASK]b", ""])), HARD), max_size=4))
+def test_the_fast_tokenizer_gives_what_the_reference_gives(
+    pairs: list[tuple[str, str]], tokenizer: PairTokenizer, slow: PairTokenizer
+) -> None:
+    assert (tokenizer.is_fast, slow.is_fast) == (True, False)
+    for ours, theirs in zip(tokenizer.encode(pairs), slow.encode(pairs), strict=True):
+        assert ours.input_ids.tolist() == theirs.input_ids.tolist()
+        assert ours.token_type_ids.tolist() == theirs.token_type_ids.tolist()
+
+
+def test_where_the_fast_tokenizer_is_not_installed_the_reference_encodes(
+    tokenizer_file: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nanotoken", None)
+    without = PairTokenizer.from_file(tokenizer_file, MAX_TOKENS)
+    assert not without.is_fast
+    pair = ("The Café is great", "Café")
+    assert without.encode([pair])[0].input_ids.tolist() == tokenizer.encode([pair])[0].input_ids.tolist()
 
 
 def test_a_long_text_loses_its_end_and_the_aspect_stays(tokenizer: PairTokenizer) -> None:
