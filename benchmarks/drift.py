@@ -243,14 +243,16 @@ def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[F
         after = {"shares": (percent / 100, 0.25, 0.75 - percent / 100)}
         shift(case, (reference, size), after, target, {"shares": QUARTER})
 
+    def growing(step: float, stretches: int, target: float | None = None) -> None:
+        case = f"new area grows by {step:.2%} a window of 1,000, reference 2,000"
+        table[case] = (partial(growing_area, step), stretches, partial(growing_rows, case, target))
+
     for size in (100, 500, 1000, 5000):
         case = f"no drift, windows of {size}, reference 2,000"
         table[case] = (partial(calm_window, size), runs, partial(calm_rows, case))
         if size == 500:
             area(10, 1_000, 0.90)
-    for step, target in ((0.01, 0.10), (0.0025, None)):
-        case = f"new area grows by {step:.2%} a window of 1,000, reference 2,000"
-        table[case] = (partial(growing_area, step), slow_runs, partial(growing_rows, case, target))
+    growing(0.01, options.slow_runs, 0.10)
     negative(30, 2_000, 10_000, 0.85)
     negative(35, 2_000, 10_000, 0.99)
     table["calm with slow test"] = (calm_windows, runs, together_rows)
@@ -258,6 +260,7 @@ def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[F
         area(percent, size)
     for percent, size in ((30, 500), (35, 500), (30, 1_000), (35, 1_000)):
         negative(percent, size, 2_000)
+    growing(0.0025, options.slow_runs // 2)
     return table
 
 
