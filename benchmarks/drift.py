@@ -222,7 +222,7 @@ def growing_rows(case: str, target: float | None, found: Found) -> list[Row]:
 
 def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[Found], list[Row]]]]:
     """Every cell by name: what is repeated, how often, and how it is summed up."""
-    runs, slow_runs = options.runs, options.slow_runs
+    runs = options.runs
     table: dict[str, tuple[Task, int, Callable[[Found], list[Row]]]] = {
         "concept": (concept, runs, concept_rows),
         "estimate": (promised, runs, promised_rows),

@@ -74,7 +74,7 @@ def one_family(
 
     Columns and losses share the rate (Holm); the slow-drift test has a part of it for itself where it runs.
     """
-    slow_share = 0.0 if slow is None or not slow.findings else SLOW_SHARE
+    slow_share = 0.0 if slow is None else SLOW_SHARE
     findings = () if drift is None else drift.findings
     losses = [loss for loss in (measured, estimated) if loss is not None]
     adjusted = holm([f.p_value for f in findings] + [loss.p_value for loss in losses])

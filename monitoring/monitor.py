@@ -274,14 +274,15 @@ def _drifts(
     if compared is None or compared.rows == 0:
         return None, None
     rate, seed = settings.policy.false_alarm_rate, settings.seed
-    slow = None
-    if pooled is not None:
-        slow = detect_drift(
-            compared, sample_of(pooled), false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS
-        )
-        rate *= 1.0 - SLOW_SHARE
+    own_rate = rate if pooled is None else rate * (1.0 - SLOW_SHARE)
     before, now = (embed_sample(s, embedder, max_rows=settings.embed_rows, seed=seed) for s in (compared, current))
-    return detect_drift(before, now, false_alarm_rate=rate, seed=seed), slow
+    drift = detect_drift(before, now, false_alarm_rate=own_rate, seed=seed)
+    if pooled is None:
+        return drift, None
+    if drift.drifted:  # found already: what is slow need not be looked for
+        return drift, DriftReport(findings=(), reference_rows=compared.rows, current_rows=pooled.height)
+    slow_rate = rate * SLOW_SHARE
+    return drift, detect_drift(compared, sample_of(pooled), false_alarm_rate=slow_rate, seed=seed, columns=SLOW_COLUMNS)
 
 
 def _pooled(recent: pl.DataFrame | None, mine: WindowData) -> pl.DataFrame | None:
