@@ -48,7 +48,7 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
                     "schema_version": pa.array([1] * n, pa.int16()),
                     "request_id": [f"{k:04d}-{i:06d}" for i in range(n)],
                     "at": pa.array(
-                        [start + timedelta(milliseconds=3 * (k * part + i)) for i in range(n)],
+                        [start + (window.end - window.start) * ((k * part + i) / rows) for i in range(n)],
                         PREDICTIONS.field("at").type,
                     ),
                     "unit_hash": [f"{i % 20_000:016x}" for i in range(n)],
