@@ -14,6 +14,7 @@ from pydantic import Field
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, parse_iso
+from flows.automations import STALE_EVENT
 from flows.settings import write_whole
 from flows.trigger import emit, start_deployment
 from flows.wiring import Services, wire
@@ -232,6 +233,8 @@ def monitor(
     )
     create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
     emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
+    if verdict.verdict == "STALE":
+        emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
     started = None
     if retrain:
         started = start_retraining(services, verdict) or try_again(services, verdict)

@@ -14,6 +14,7 @@ from prefect.testing.utilities import prefect_test_harness
 from absa.adapters.lake import FolderLake
 from absa.schema import Window
 from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
+from flows.automations import NAME, ensure_automation
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -82,6 +83,12 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
     assert client.set_flow_run_state(second, Pending()).state.is_pending()
     assert client.set_flow_run_state(second, Running()).state.is_running()
     crash_run(str(second), "end of the test")
+
+
+def test_the_automation_is_made_once(client: SyncPrefectClient) -> None:
+    assert ensure_automation()
+    assert not ensure_automation()
+    assert [found.name for found in client.read_automations_by_name(NAME)] == [NAME]
 
 
 def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
