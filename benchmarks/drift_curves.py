@@ -81,12 +81,17 @@ def main() -> None:
     """Draw the picture and put the tables between the page's marks."""
     page = PAGE.read_text(encoding="utf-8")
     for name in ("drift", "drift_public"):
-        result = json.loads((RESULTS / f"{name}.json").read_text())
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        shown = table(result)
         if name == "drift":
             picture(result["rows"])
+            shown = f"![false alarms and detection]({PICTURE.name})\n\n{shown}"
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-            lambda marks, shown=result: f"{marks[1]}\n{table(shown)}\n{marks[2]}",  # type: ignore[misc]
+            lambda marks, shown=shown: f"{marks[1]}\n{shown}\n{marks[2]}",  # type: ignore[misc]
             page,
             flags=re.DOTALL,
         )
