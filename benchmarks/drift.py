@@ -1,92 +1,39 @@
 """False alarms and detection of monitoring, beside Evidently's default, in one run; writes results/drift.json.
 
-Windows are drawn with replacement from labelled rows: the bundled ones, or `--known` and `--new` files with text,
-aspect, label. Scores are drawn so that a row with confidence c is right with probability c. Finished cells are kept in
-the result file, so a run that was cut short goes on where it was.
+Every window is judged at 1 % false alarms over all columns together, as the monitor does it: four fifths of that for
+the window itself and a fifth for the slow-drift test over the last eight. Reference and window are drawn afresh each
+time. Finished cells are kept beside the result, so a run that was cut short goes on where it was.
 """
 
 import argparse
 import json
 import os
-import resource
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from absa.schema import Window
+from benchmarks.drift_traffic import PEER, SAMPLE, Traffic, evidently_alarms, load
 from benchmarks.figures import Row, share, write_result
-from monitoring.drift import detect_drift
+from monitoring.drift import SLOW_COLUMNS, SLOW_SHARE, detect_drift
+from monitoring.parts import parts_of
 from monitoring.performance import back_test, estimate, measure
-from monitoring.sample import Sample, make_sample
+from monitoring.sample import concat_samples
 from monitoring.sequential import RightAnswers, detect_slow_loss
 
 RESULTS = Path(__file__).parent / "results" / "drift.json"
-SAMPLE = Path(__file__).parent.parent / "absa" / "data" / "sample"
-PEER = "evidently 0.7.23, default DataDriftPreset"
-Bench = Callable[[], list[Row]]
-
-
-class Traffic:
-    """Draws samples from rows of a known and of a new product area."""
-
-    def __init__(self, known: pl.DataFrame, new: pl.DataFrame, seed: int) -> None:
-        self.known, self.new = known, new
-        self.rng = np.random.default_rng(seed)
-
-    def draw(
-        self, count: int, *, new_share: float = 0.0, shares: Sequence[float] | None = None, flipped: float = 0.0
-    ) -> Sample:
-        """A window. `shares` sets the mix of predicted classes, `flipped` the share of rows whose truth is another."""
-        rng = self.rng
-        from_new = rng.random(count) < new_share
-        rows = pl.concat(
-            [
-                self.known[rng.integers(self.known.height, size=int((~from_new).sum()))],
-                self.new[rng.integers(self.new.height, size=int(from_new.sum()))],
-            ]
-        )
-        predicted = rows["label"].to_numpy().astype(np.int64) if shares is None else rng.choice(3, count, p=shares)
-        confidence = np.clip(rng.normal(0.83, 0.1, count), 0.4, 0.99)
-        truth = np.where(rng.random(count) < confidence, predicted, (predicted + rng.integers(1, 3, count)) % 3)
-        truth = np.where(rng.random(count) < flipped, (truth + rng.integers(1, 3, count)) % 3, truth)
-        scores = np.repeat(((1.0 - confidence) / 2.0)[:, None], 3, axis=1)
-        scores[np.arange(count), predicted] = confidence
-        return make_sample(
-            predicted, scores, truth=truth, texts=tuple(rows["text"].to_list()), aspects=tuple(rows["aspect"].to_list())
-        )
-
-
-def evidently_alarms(reference: Sample, current: Sample) -> bool:
-    """Whether Evidently's default preset calls any of five columns drifted."""
-    import pandas as pd
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    def frame(sample: Sample) -> Any:
-        texts = sample.texts or ()
-        return pd.DataFrame(
-            {
-                "predicted": sample.labels.astype(str),
-                "confidence": sample.scores.max(axis=1),
-                "margin": np.ptp(sample.scores, axis=1),
-                "characters": [float(len(text)) for text in texts],
-                "words": [float(len(text.split())) for text in texts],
-            }
-        )
-
-    definition = DataDefinition(
-        numerical_columns=["confidence", "margin", "characters", "words"], categorical_columns=["predicted"]
-    )
-    both = [Dataset.from_pandas(frame(sample), data_definition=definition) for sample in (current, reference)]
-    found = Report([DataDriftPreset()]).run(*both).dict()["metrics"]
-    return any(m["value"]["count"] > 0 for m in found if "DriftedColumnsCount" in m["metric_name"])
+RATE = 0.01
+RECENT = 8
+QUARTER = (0.25, 0.25, 0.5)
+Task = Callable[[Traffic, int], dict[str, float]]
+Found = dict[str, list[float]]
+_traffic: Traffic | None = None
 
 
 def judged(row: Row, met: bool) -> Row:
@@ -94,289 +41,282 @@ def judged(row: Row, met: bool) -> Row:
     return Row(**{**vars(row), "met": bool(met)})
 
 
-def no_drift(traffic: Traffic, size: int, runs: int, peer_runs: int) -> list[Row]:
-    """False alarms with a fresh reference of 2,000 rows and a fresh window each time."""
-    alarms = {0.01: 0, 0.05: 0}
-    for seed in range(runs):
-        report = detect_drift(traffic.draw(2000), traffic.draw(size), false_alarm_rate=0.01, seed=seed)
-        lowest = min(finding.p_adjusted for finding in report.findings)
-        for rate in alarms:
-            alarms[rate] += lowest <= rate
-    case = f"no drift, windows of {size}, reference 2,000"
-    rows = []
-    for rate, hits in alarms.items():
-        bound = rate + 2.58 * np.sqrt(rate * (1 - rate) / runs)
-        row = share(case, f"false_alarms_at_{rate:.0%}", hits, runs, target=f"<= {bound:.3f} (99 % binomial bound)")
-        rows.append(judged(row, row.value <= bound))
-    hits = sum(evidently_alarms(traffic.draw(2000), traffic.draw(size)) for _ in range(peer_runs))
-    return [*rows, share(case, "false_alarms", hits, peer_runs, peer=PEER)]
+def quantiles(case: str, metric: str, values: list[float], unit: str, target: str | None = None) -> Row:
+    """The median with the 5 % and 95 % quantiles."""
+    low, middle, high = (float(q) for q in np.quantile(values, [0.05, 0.5, 0.95]))
+    return Row(case=case, metric=metric, value=middle, low=low, high=high, runs=len(values), unit=unit, target=target)
 
 
-def detection(
-    traffic: Traffic,
-    case: str,
-    sizes: tuple[int, int],
-    runs: int,
-    peer_runs: int,
-    target: float,
-    before: dict[str, Any],
-    after: dict[str, Any],
-) -> list[Row]:
-    """Windows in which a shift is found at 1 % false alarms over all columns."""
-    hits = 0
-    for seed in range(runs):
-        report = detect_drift(
-            traffic.draw(sizes[0], **before), traffic.draw(sizes[1], **after), false_alarm_rate=0.01, seed=seed
-        )
-        hits += bool(report.drifted)
-    row = share(case, "found_at_1%", hits, runs, target=f">= {target}")
-    found = sum(
-        evidently_alarms(traffic.draw(sizes[0], **before), traffic.draw(sizes[1], **after)) for _ in range(peer_runs)
-    )
-    return [judged(row, row.value >= target), share(case, "found", found, peer_runs, peer=PEER)]
+# What one repetition does: (traffic, seed) -> figures by name. Equal seed, equal figures.
 
 
-def concept(traffic: Traffic, runs: int) -> list[Row]:
-    """Windows of 300 labels until a tenth of flipped labels is found, and false alarms over 100 windows without."""
-    delays, alarms = [], 0
-    for _ in range(runs):
-        reference = RightAnswers.of(traffic.draw(1000))
-        found = detect_slow_loss(reference, [RightAnswers.of(traffic.draw(300, flipped=0.1)) for _ in range(30)])
-        delays.append(next((k + 1 for k, state in enumerate(found) if state.alarm), 30))
-        calm = detect_slow_loss(reference, [RightAnswers.of(traffic.draw(300)) for _ in range(20)])
-        alarms += any(state.alarm for state in calm)
-    case = "labels of 10 % of rows flipped, 300 labels a window, reference 1,000"
-    low, middle, high = np.quantile(delays, [0.25, 0.5, 0.75])
-    row = Row(
-        case=case,
-        metric="windows_until_found_median",
-        value=float(middle),
-        low=float(low),
-        high=float(high),
-        runs=runs,
-        unit="windows",
-        target="<= 5",
-    )
-    rate = share("no change, 300 labels a window", "alarm_within_20_windows_at_1%", alarms, runs, target="<= 0.20")
-    return [judged(row, middle <= 5), judged(rate, rate.value <= 0.20)]
+def calm_window(size: int, traffic: Traffic, seed: int) -> dict[str, float]:
+    """One window without drift, tested alone at the whole rate."""
+    rng = np.random.default_rng([1, size, seed])
+    reference, current = traffic.draw(rng, 2_000), traffic.draw(rng, size)
+    report = detect_drift(reference, current, false_alarm_rate=RATE, seed=seed)
+    lowest = min(finding.p_adjusted for finding in report.findings)
+    return {"1": lowest <= 0.01, "5": lowest <= 0.05, "peer": evidently_alarms(reference, current)}
 
 
-def slow(traffic: Traffic, runs: int) -> list[Row]:
-    """A new area that takes one more percent of the traffic each window of 1,000 rows."""
-    shares = []
-    for seed in range(runs):
-        reference = traffic.draw(2000)
-        for percent in range(1, 31):
-            if detect_drift(
-                reference, traffic.draw(1000, new_share=percent / 100), false_alarm_rate=0.01, seed=seed
-            ).drifted:
-                break
-        shares.append(percent / 100)
-    low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95])
-    row = Row(
-        case="new area grows by 1 % a window of 1,000, reference 2,000",
-        metric="changed_share_when_found_median",
-        value=float(middle),
-        low=float(low),
-        high=float(high),
-        runs=runs,
-        unit="share",
-        target="< 0.10",
-    )
-    return [judged(row, middle < 0.10)]
+def calm_windows(traffic: Traffic, seed: int) -> dict[str, float]:
+    """One window without drift and seven before it: the window's own columns and the slow-drift test together."""
+    rng = np.random.default_rng([2, seed])
+    reference, current = traffic.draw(rng, 2_000), traffic.draw(rng, 1_000)
+    pooled = current
+    for _ in range(RECENT - 1):
+        pooled = concat_samples(traffic.draw(rng, 1_000), pooled)
+    alone = detect_drift(reference, current, false_alarm_rate=RATE * (1 - SLOW_SHARE), seed=seed)
+    slowly = detect_drift(reference, pooled, false_alarm_rate=RATE * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
+    return {"alarm": bool(alone.drifted or slowly.drifted)}
 
 
-def cbpe(traffic: Traffic, runs: int) -> list[Row]:
-    """Coverage and width of the estimate without labels, and whether the back-test sees when it cannot hold."""
-    covered, widths, measured_widths, caught, blamed = 0, [], [], 0, 0
-    for _ in range(runs):
-        window = traffic.draw(500)
-        promised, found = estimate(window), measure(window)
-        assert promised is not None
-        assert found is not None
-        covered += promised.low <= found.pos_neg_f1 <= promised.high
-        widths.append(promised.high - promised.low)
-        measured_widths.append(found.high - found.low)
-        held, broken = back_test(window), back_test(traffic.draw(500, flipped=0.2))
-        blamed += held is not None and not held.trusted
-        caught += broken is not None and not broken.trusted
-    case = "estimate without labels, windows of 500"
-    coverage = share(case, "covers_true_f1", covered, runs, target=">= 0.90")
-    ratio = float(np.mean(widths) / np.mean(measured_widths))
-    width = Row(
-        case=case,
-        metric="width_over_labelled_width",
-        value=ratio,
-        low=ratio,
-        high=ratio,
-        runs=runs,
-        unit="ratio",
-        target="<= 2",
-    )
-    return [
-        judged(coverage, coverage.value >= 0.9),
-        judged(width, ratio <= 2),
-        share(case, "back_test_blames_a_good_estimate", blamed, runs),
-        share("20 % of labels flipped, windows of 500", "back_test_finds_it", caught, runs),
-    ]
+def shifted_window(
+    sizes: tuple[int, int], before: dict[str, Any], after: dict[str, Any], peer: bool, traffic: Traffic, seed: int
+) -> dict[str, float]:
+    """One window with a shift."""
+    rng = np.random.default_rng([3, *sizes, seed])
+    reference, current = traffic.draw(rng, sizes[0], **before), traffic.draw(rng, sizes[1], **after)
+    report = detect_drift(reference, current, false_alarm_rate=RATE * (1 - SLOW_SHARE), seed=seed)
+    found = {"found": bool(report.drifted)}
+    return found | ({"peer": evidently_alarms(reference, current)} if peer else {})
 
 
-def million(traffic: Traffic, rows: int) -> list[Row]:
-    """Time and peak memory of watching and reporting a window of a million predictions, in this process."""
-    import pyarrow as pa
-
-    from absa.adapters.lake import FolderLake, write_parquet
-    from absa.adapters.tables import PREDICTIONS, prediction_prefix
-    from monitoring.monitor import WatchedVersion, WatchSettings, watch
-    from monitoring.reports import EvidentlyReporter
-    from monitoring.windows import save_reference
-
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    window = Window(start=start, end=start + timedelta(hours=1))
-    with tempfile.TemporaryDirectory() as folder:
-        lake = FolderLake(Path(folder) / "lake")
-        part = 50_000
-        for k in range(rows // part):
-            drawn = traffic.draw(part)
-            n = drawn.rows
-            table = pa.table(
-                {
-                    "schema_version": pa.array([1] * n, pa.int16()),
-                    "request_id": [f"{k:04d}-{i:06d}" for i in range(n)],
-                    "at": pa.array(
-                        [start + timedelta(milliseconds=3 * (k * part + i)) for i in range(n)],
-                        PREDICTIONS.field("at").type,
-                    ),
-                    "unit_hash": [f"{i % 20_000:016x}" for i in range(n)],
-                    "unit_given": [True] * n,
-                    "segment": ["eu"] * n,
-                    "text": list(drawn.texts or ()),
-                    "aspect": list(drawn.aspects or ()),
-                    "label": pa.array(drawn.labels, pa.int8()),
-                    "scores": pa.array(drawn.scores.astype(np.float32).tolist(), PREDICTIONS.field("scores").type),
-                    "model_version": ["1"] * n,
-                    "arm": ["champion"] * n,
-                    "experiment": pa.nulls(n, pa.string()),
-                    "revision": pa.array([1] * n, pa.int64()),
-                    "shadow": [False] * n,
-                    "cached": [False] * n,
-                    "latency_ms": pa.array([5.0] * n, pa.float32()),
-                    "replica": ["r"] * n,
-                },
-                schema=PREDICTIONS,
-            )
-            write_parquet(lake, f"{prediction_prefix(start)}r-{k}.parquet", table)
-        first = (
-            pl.DataFrame(table)
-            .head(2000)
-            .with_columns(
-                pl.lit(None, pl.Int8).alias("feedback_label"),
-                pl.lit(None, pl.Datetime("us", "UTC")).alias("feedback_at"),
-                pl.lit(None, pl.String).alias("feedback_source"),
-                pl.lit(None, pl.Float64).alias("sampling_probability"),
-                (pl.col("at") - pl.duration(days=1)).alias("at"),
-            )
-        )
-        save_reference(lake, "1", first)
-        started = time.monotonic()
-        watch(
-            lake,
-            window,
-            champion=WatchedVersion(version="1"),
-            settings=WatchSettings(),
-            reporter=EvidentlyReporter(Path(folder) / "evidently"),
-        )
-        took = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    case = f"a window of {rows:,} predictions, judged and reported"
-    return [
-        judged(
-            Row(case=case, metric="seconds", value=took, low=took, high=took, runs=1, unit="s", target="<= 60"),
-            took <= 60,
-        ),
-        judged(
-            Row(case=case, metric="peak_memory", value=peak, low=peak, high=peak, runs=1, unit="GiB", target="<= 2"),
-            peak <= 2,
-        ),
-    ]
-
-
-def load(path: Path) -> pl.DataFrame:
-    """Rows with text, aspect and label."""
-    return pl.read_csv(path).rename(str.lower).select("text", "aspect", pl.col("label").cast(pl.Int64)).drop_nulls()
-
-
-def cells(known: Traffic, options: argparse.Namespace) -> dict[str, Bench]:
-    """Every cell by name, the cheap ones first."""
-    runs, few, peers = options.runs, options.detection_runs, options.peer_runs
-    quarter, third, more = [0.25, 0.25, 0.5], [0.30, 0.25, 0.45], [0.35, 0.25, 0.40]
-    shift = (10_000, 2_000)
-    table: dict[str, Bench] = {
-        "million": lambda: million(known, options.million),
-        "concept": lambda: concept(known, runs),
-        "cbpe": lambda: cbpe(known, runs),
-        "new area": lambda: detection(
-            known,
-            "10 % of traffic from a new area, windows of 1,000, reference 2,000",
-            (2_000, 1_000),
-            few,
-            peers,
-            0.90,
-            {},
-            {"new_share": 0.1},
-        ),
+def concept(traffic: Traffic, seed: int) -> dict[str, float]:
+    """Windows of 300 labels until a tenth of flipped labels is found, and an alarm in 20 windows without a change."""
+    rng = np.random.default_rng([4, seed])
+    reference = RightAnswers.of(traffic.draw(rng, 1_000))
+    found = detect_slow_loss(reference, [RightAnswers.of(traffic.draw(rng, 300, flipped=0.1)) for _ in range(30)])
+    calm = detect_slow_loss(reference, [RightAnswers.of(traffic.draw(rng, 300)) for _ in range(20)])
+    return {
+        "windows": next((k + 1 for k, state in enumerate(found) if state.alarm), 30),
+        "alarm": any(state.alarm for state in calm),
     }
+
+
+def promised(traffic: Traffic, seed: int) -> dict[str, float]:
+    """The estimate without labels beside the labels, over all rows, a class and a small segment."""
+    rng = np.random.default_rng([5, seed])
+    window = traffic.draw(rng, 500)
+    said, found = estimate(window, seed=seed), measure(window, seed=seed)
+    assert said is not None
+    assert found is not None
+    held = back_test(window, seed=seed)
+    broken = back_test(traffic.draw(rng, 500, flipped=0.2), seed=seed)
+    parts = parts_of(window, seed=seed)
+    covers = {
+        name.partition(":")[0]: float(part.estimated_low <= part.f1 <= part.estimated_high)
+        for name, part in parts.items()
+        if name in ("class:negative", "segment:mobile")
+        and part.f1 is not None and part.estimated_low is not None and part.estimated_high is not None
+    }  # fmt: skip
+    return covers | {
+        "covers": said.low <= found.pos_neg_f1 <= said.high,
+        "width": said.high - said.low,
+        "labelled_width": found.high - found.low,
+        "blamed": held is not None and not held.trusted,
+        "caught": broken is not None and not broken.trusted,
+    }
+
+
+def growing_area(step: float, traffic: Traffic, seed: int) -> dict[str, float]:
+    """The share of the traffic that a new area has when it is found; it grows by `step` a window of 1,000."""
+    rng = np.random.default_rng([6, round(step * 10_000), seed])
+    reference = traffic.draw(rng, 2_000)
+    recent = []
+    alone = together = None
+    windows = 0
+    while together is None or (alone is None and windows * step < 0.3):
+        windows += 1
+        current = traffic.draw(rng, 1_000, new_share=windows * step)
+        recent = [*recent, current][-RECENT:]
+        report = detect_drift(reference, current, false_alarm_rate=RATE * (1 - SLOW_SHARE), seed=seed)
+        if alone is None and report.drifted:
+            alone = windows * step
+        if together is None and alone is None and len(recent) > 1:
+            pooled = recent[0]
+            for sample in recent[1:]:
+                pooled = concat_samples(pooled, sample)
+            slowly = detect_drift(
+                reference, pooled, false_alarm_rate=RATE * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS
+            )
+            together = windows * step if slowly.drifted else None
+        together = alone if together is None else together
+    return {"alone": alone or 0.3, "together": together, "windows": windows}
+
+
+# What a cell is: its repetitions, and the rows that their figures make.
+
+
+def calm_rows(case: str, found: Found) -> list[Row]:
+    """False alarms at both rates and the peer's."""
+    rows = []
+    for rate in (0.01, 0.05):
+        hits = found[f"{rate * 100:.0f}"]
+        bound = rate + 2.58 * np.sqrt(rate * (1 - rate) / len(hits))
+        target = f"<= {bound:.3f} (99 % binomial bound)"
+        row = share(case, f"false_alarms_at_{rate:.0%}", int(sum(hits)), len(hits), target=target)
+        rows.append(judged(row, row.value <= bound))
+    return [*rows, share(case, "false_alarms", int(sum(found["peer"])), len(found["peer"]), peer=PEER)]
+
+
+def together_rows(found: Found) -> list[Row]:
+    """False alarms with the slow-drift test beside the window's columns."""
+    hits = found["alarm"]
+    bound = RATE + 2.58 * np.sqrt(RATE * (1 - RATE) / len(hits))
+    case = "no drift, 8 windows of 1,000 with the slow-drift test, reference 2,000"
+    target = f"<= {bound:.3f} (99 % binomial bound)"
+    row = share(case, "false_alarms_at_1%", int(sum(hits)), len(hits), target=target)
+    return [judged(row, row.value <= bound)]
+
+
+def shifted_rows(case: str, target: float | None, found: Found) -> list[Row]:
+    """Windows in which the shift was found."""
+    hits = found["found"]
+    row = share(case, "found_at_1%", int(sum(hits)), len(hits), target=None if target is None else f">= {target}")
+    rows = [row if target is None else judged(row, row.value >= target)]
+    peers = found.get("peer", [])
+    return [*rows, share(case, "found", int(sum(peers)), len(peers), peer=PEER)] if peers else rows
+
+
+def concept_rows(found: Found) -> list[Row]:
+    """Delay and false alarms of the label e-detector."""
+    case = "labels of 10 % of rows flipped, 300 labels a window, reference 1,000"
+    delay = quantiles(case, "windows_until_found_median", found["windows"], "windows", "<= 5")
+    calm = share(
+        "no change, 300 labels a window", "alarm_within_20_windows_at_1%", int(sum(found["alarm"])),
+        len(found["alarm"]), target="<= 0.20",
+    )  # fmt: skip
+    return [judged(delay, delay.value <= 5), judged(calm, calm.value <= 0.2)]
+
+
+def promised_rows(found: Found) -> list[Row]:
+    """Coverage, width and back-test of the estimate without labels."""
+    case, n = "estimate without labels, windows of 500", len(found["covers"])
+    rows = []
+    for metric, name in (("pos_neg_f1", "covers"), ("negative_f1", "class"), ("f1_of_a_segment_of_150", "segment")):
+        row = share(case, f"interval_covers_{metric}", int(sum(found[name])), len(found[name]), target=">= 0.90")
+        rows.append(judged(row, row.value >= 0.9))
+    ratio = float(np.mean(found["width"]) / np.mean(found["labelled_width"]))
+    width = Row(
+        case=case, metric="width_over_labelled_width", value=ratio, low=ratio, high=ratio, runs=n, unit="ratio",
+        target="<= 2",
+    )  # fmt: skip
+    return [
+        *rows,
+        judged(width, ratio <= 2),
+        share(case, "back_test_blames_a_good_estimate", int(sum(found["blamed"])), n),
+        share("20 % of labels flipped, windows of 500", "back_test_finds_it", int(sum(found["caught"])), n),
+    ]
+
+
+def growing_rows(case: str, target: float | None, found: Found) -> list[Row]:
+    """The changed share at the alarm, by the window's test alone and with the slow one; one window a judgement."""
+    goal = None if target is None else f"< {target}"
+    rows = [
+        quantiles(case, "changed_share_when_found_median", found["together"], "share", goal),
+        quantiles(case, "the_same_without_the_slow_test", found["alone"], "share"),
+    ]
+    return rows if target is None else [judged(rows[0], rows[0].value < target), rows[1]]
+
+
+def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[Found], list[Row]]]]:
+    """Every cell by name: what is repeated, how often, and how it is summed up."""
+    runs = options.runs
+    table: dict[str, tuple[Task, int, Callable[[Found], list[Row]]]] = {
+        "concept": (concept, runs, concept_rows),
+        "estimate": (promised, runs, promised_rows),
+    }
+
+    def shift(
+        case: str, sizes: tuple[int, int], after: dict[str, Any], target: float | None, before: Any = None
+    ) -> None:
+        task = partial(shifted_window, sizes, before or {}, after, target is not None)
+        table[case] = (task, runs, partial(shifted_rows, case, target))
+
+    def area(percent: float, size: int, target: float | None = None) -> None:
+        case = f"{percent:g} % of traffic from a new area, windows of {size:,}, reference 2,000"
+        shift(case, (2_000, size), {"new_share": percent / 100}, target)
+
+    def negative(percent: float, size: int, reference: int, target: float | None = None) -> None:
+        case = f"predicted negative share 25 to {percent:g} %, windows of {size:,}, reference {reference:,}"
+        after = {"shares": (percent / 100, 0.25, 0.75 - percent / 100)}
+        shift(case, (reference, size), after, target, {"shares": QUARTER})
+
+    def growing(step: float, stretches: int, target: float | None = None) -> None:
+        case = f"new area grows by {step:.2%} a window of 1,000, reference 2,000"
+        table[case] = (partial(growing_area, step), stretches, partial(growing_rows, case, target))
+
     for size in (100, 500, 1000, 5000):
-        table[f"no drift {size}"] = lambda size=size: no_drift(known, size, runs, peers)  # type: ignore[misc]
-    for name, after, target in (("25 to 30 %", third, 0.85), ("25 to 35 %", more, 0.99)):
-        case = f"predicted negative share {name}, windows of 2,000, reference 10,000"
-        table[name] = lambda case=case, after=after, target=target: detection(  # type: ignore[misc]
-            known, case, shift, few, peers, target, {"shares": quarter}, {"shares": after}
-        )
-    table["slow"] = lambda: slow(known, options.slow_runs)
+        case = f"no drift, windows of {size}, reference 2,000"
+        table[case] = (partial(calm_window, size), runs, partial(calm_rows, case))
+        if size == 500:
+            area(10, 1_000, 0.90)
+    growing(0.01, options.slow_runs, 0.10)
+    negative(30, 2_000, 10_000, 0.85)
+    negative(35, 2_000, 10_000, 0.99)
+    table["calm with slow test"] = (calm_windows, runs, together_rows)
+    for percent, size in ((10, 250), (10, 500), (2.5, 1_000), (5, 1_000)):
+        area(percent, size)
+    for percent, size in ((30, 500), (35, 500), (30, 1_000), (35, 1_000)):
+        negative(percent, size, 2_000)
+    growing(0.0025, options.slow_runs // 2)
     return table
+
+
+def _open(known: Path, new: Path) -> None:
+    global _traffic  # noqa: PLW0603 - one a process
+    os.environ["DO_NOT_TRACK"] = "1"
+    _traffic = Traffic(load(known), load(new))
+
+
+def _repeat(task: Task, seed: int) -> dict[str, float]:
+    assert _traffic is not None
+    return {name: float(value) for name, value in task(_traffic, seed).items()}
 
 
 def main() -> int:
     """Run every cell that the result file does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=500, help="windows a cell without drift")
-    parser.add_argument("--detection-runs", type=int, default=500, help="windows a cell with drift")
-    parser.add_argument("--peer-runs", type=int, default=100, help="windows a cell judged by Evidently's default")
-    parser.add_argument("--slow-runs", type=int, default=50, help="slow drifts")
-    parser.add_argument("--million", type=int, default=1_000_000, help="predictions of the large window")
+    parser.add_argument("--runs", type=int, default=500, help="windows a cell")
+    parser.add_argument("--slow-runs", type=int, default=100, help="stretches of slow drift, several windows each")
     parser.add_argument("--known", type=Path, default=SAMPLE / "feedback.csv")
     parser.add_argument("--new", type=Path, default=SAMPLE / "new_area.csv")
-    parser.add_argument("--cells", nargs="*", help="only these")
+    parser.add_argument("--cells", nargs="*", help="only those whose name begins so")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    os.environ["DO_NOT_TRACK"] = "1"
-    done: dict[str, list[dict[str, Any]]] = {}
-    partial = options.out.with_suffix(".partial.json")
-    if partial.exists():
-        done = json.loads(partial.read_text())
-    traffic = Traffic(load(options.known), load(options.new), options.seed)
-    for number, (name, run) in enumerate(cells(traffic, options).items()):
-        if name in done or (options.cells and name not in options.cells):
-            continue
-        traffic.rng = np.random.default_rng([options.seed, number])
-        started = time.monotonic()
-        done[name] = [row.to_json() for row in run()]
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(done, indent=1))
-        for row in done[name]:
-            print(f"{row['case']}: {row['metric']} {row['value']:.4g} ({row.get('peer') or row['target']})", flush=True)
-        print(f"  {time.monotonic() - started:.0f} s", flush=True)
-    rows = [Row(**{k: v for k, v in row.items() if k != "projected"}) for part in done.values() for row in part]
+    partial_file = options.out.with_suffix(".partial.json")
+    done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
+    wanted = {
+        name: cell
+        for name, cell in cells(options).items()
+        if not options.cells or any(name.startswith(start) for start in options.cells)
+    }
+    with get_context("spawn").Pool(options.processes, _open, (options.known, options.new)) as pool:
+        for name, (task, runs, rows_of) in wanted.items():
+            if name in done:
+                continue
+            started = time.monotonic()
+            seeds = range(options.seed * runs, (options.seed + 1) * runs)
+            figures = pool.map(partial(_repeat, task), seeds, chunksize=5)
+            rows = rows_of({key: [one[key] for one in figures] for key in figures[0]})
+            done[name] = [row.to_json() for row in rows]
+            partial_file.write_text(json.dumps(done, indent=1))
+            for row in done[name]:
+                print(f"{row['case']}: {row['metric']} {row['value']:.4g} ({row.get('peer') or row['target']})")
+            print(f"  {time.monotonic() - started:.0f} s", flush=True)
+    rows = [Row(**{k: v for k, v in row.items() if k != "projected"}) for name in wanted for row in done[name]]
     write_result(
         options.out,
         name="drift",
-        command="python -m benchmarks.drift",
+        command="make benchmark-drift",
         seed=options.seed,
         rows=rows,
         versions={"numpy": np.__version__, "polars": pl.__version__, "evidently": "0.7.23"},
     )
+    partial_file.unlink(missing_ok=True)
     return 0 if all(row.met is not False for row in rows) else 1
 
 

@@ -1,56 +1,101 @@
-"""The pictures of docs/design/monitoring.md from the committed result: python -m benchmarks.drift_curves."""
+"""Table and picture of docs/design/monitoring.md from the committed results: python -m benchmarks.drift_curves."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.table import table
+
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / "docs" / "design" / "monitoring_curves.png"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "design" / "monitoring.md"
+PICTURE = PAGE.with_name("monitoring_curves.svg")
+
+Rows = list[dict[str, Any]]
+Points = list[tuple[float, float, float, float]]
+
+
+def lines(rows: Rows, pattern: str, *, name: str, x: int = 1) -> dict[str, Points]:
+    """Points (x, value, low, high) of the rows whose case matches, by the name that the match and the row make."""
+    found: dict[str, Points] = {}
+    for row in rows:
+        match = re.fullmatch(pattern, row["case"])
+        if match and row["unit"] == "share":
+            peer = f" ({row['peer'].split(',')[0]})" if row.get("peer") else ""
+            key = name.format(*match.groups(), metric=row["metric"].replace("_", " ")) + peer
+            point = (float(match[x].replace(",", "")), row["value"], row["low"], row["high"])
+            found.setdefault(key, []).append(point)
+    return {key: sorted(points) for key, points in found.items()}
+
+
+def draw(axes: Any, curves: dict[str, Points]) -> None:
+    """Curves with their 95 % intervals."""
+    for name, points in curves.items():
+        x, value, low, high = ([point[k] for point in points] for k in range(4))
+        spread = [[v - a for v, a in zip(value, low, strict=True)], [b - v for v, b in zip(value, high, strict=True)]]
+        axes.errorbar(x, value, yerr=spread, marker="o", capsize=3, label=name)
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(fontsize=7)
+
+
+def picture(rows: Rows) -> None:
+    """False alarms against window size, detection against window size, detection against strength."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    calm, sizes, strengths = figure.subplots(1, 3)
+    draw(calm, lines(rows, r"no drift, windows of (\d+), reference 2,000", name="{metric}"))
+    for rate in (0.01, 0.05):
+        calm.axhline(rate, color="lightgray", linestyle=":")
+    calm.set_yscale("symlog", linthresh=0.02)
+    calm.set_title("no drift: windows that alarm", fontsize=9)
+    area = r"10 % of traffic from a new area, windows of ([\d,]+), reference 2,000"
+    negative = r"predicted negative share 25 to (30|35) %, windows of ([\d,]+), reference 2,000"
+    draw(
+        sizes,
+        {
+            **lines(rows, area, name="10 % from a new area"),
+            **lines(rows, negative, name="negative share 25 to {} %", x=2),
+        },
+    )
+    sizes.set_title("drift: windows in which it is found at 1 %", fontsize=9)
+    for axes in (calm, sizes):
+        axes.set_xscale("log")
+        axes.set_xlabel("rows in the window")
+    strength = r"([\d.]+) % of traffic from a new area, windows of 1,000, reference 2,000"
+    large = r"predicted negative share 25 to ([\d.]+) %, windows of 2,000, reference 10,000"
+    moved = {
+        name: [(x - 25, *rest) for x, *rest in points]
+        for name, points in lines(rows, large, name="negative share above 25 %, windows of 2,000").items()
+    }
+    draw(strengths, {**lines(rows, strength, name="new area, windows of 1,000"), **moved})  # type: ignore[dict-item]
+    strengths.set_xlabel("strength: points of share that moved")
+    strengths.set_title("drift: windows in which it is found at 1 %", fontsize=9)
+    figure.savefig(PICTURE, metadata={"Date": None})
 
 
 def main() -> None:
-    """Draw false alarms against window size, and detection by case, ours beside Evidently's default."""
-    rows = json.loads((ROOT / "benchmarks" / "results" / "drift.json").read_text())["rows"]
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    lines: dict[str, list[tuple[int, float, float, float]]] = {}
-    for row in rows:
-        size = re.search(r"no drift, windows of (\d+)", row["case"])
-        if size:
-            name = row.get("peer") or row["metric"].replace("_", " ")
-            lines.setdefault(name, []).append((int(size[1]), row["value"], row["low"], row["high"]))
-    for name, points in lines.items():
-        sizes, values, lows, highs = zip(*sorted(points), strict=True)
-        errors = [
-            [v - low for v, low in zip(values, lows, strict=True)],
-            [h - v for v, h in zip(values, highs, strict=True)],
-        ]
-        left.errorbar(sizes, values, yerr=errors, marker="o", capsize=3, label=name)
-    for rate in (0.01, 0.05):
-        left.axhline(rate, color="lightgray", linestyle=":")
-    left.set_xscale("log")
-    left.set_yscale("symlog", linthresh=0.02)
-    left.set_ylim(0, 1)
-    left.set_xlabel("rows in the window (reference 2,000)")
-    left.set_ylabel("windows without drift that alarm")
-    left.legend(fontsize=8)
-    found = [row for row in rows if row["metric"] in ("found_at_1%", "found")]
-    cases = list(dict.fromkeys(row["case"] for row in found))
-    for offset, peer in ((-0.2, False), (0.2, True)):
-        values = [
-            next(r["value"] for r in found if r["case"] == case and bool(r.get("peer")) == peer) for case in cases
-        ]
-        label = "Evidently's default" if peer else "ours at 1 % false alarms"
-        right.barh([k + offset for k in range(len(cases))], values, height=0.38, label=label)
-    right.set_yticks(range(len(cases)), [case.replace(", windows", ",\nwindows") for case in cases], fontsize=8)
-    right.set_xlabel("windows in which the drift is found")
-    right.set_xlim(0, 1)
-    right.legend(fontsize=8)
-    figure.savefig(PICTURE, dpi=110)
+    """Draw the picture and put the tables between the page's marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name in ("drift", "drift_public"):
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        shown = table(result)
+        if name == "drift":
+            picture(result["rows"])
+            shown = f"![false alarms and detection]({PICTURE.name})\n\n{shown}"
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda marks, shown=shown: f"{marks[1]}\n{shown}\n{marks[2]}",  # type: ignore[misc]
+            page,
+            flags=re.DOTALL,
+        )
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

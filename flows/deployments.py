@@ -5,6 +5,7 @@ from typing import Any
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
+from flows.automations import ensure_automation
 from flows.batch import batch
 from flows.continuous_training import continuous_training
 from flows.monitor import monitor
@@ -50,6 +51,7 @@ def main() -> None:
     """Serve the deployments until the process is ended."""
     settings = Settings.load()
     apply_environment(settings)
+    ensure_automation()
     serve(*deployments(settings), pause_on_shutdown=False)
 
 

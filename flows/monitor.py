@@ -1,25 +1,31 @@
 """Flow monitor: judge a window of live traffic, report it, and start the retraining that a verdict asks for."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from absa.adapters.ledger import LedgerRecord
-from absa.errors import ConflictError, PermanentError, UnavailableError
+from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, parse_iso
+from flows.automations import STALE_EVENT
+from flows.settings import write_whole
 from flows.trigger import emit, start_deployment
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
+    from monitoring.embedding import Embedder
     from monitoring.monitor import WatchedVersion
+    from monitoring.policy import StalenessPolicy
     from monitoring.verdicts import Verdict
 
+_TRIED_AGAIN = 20
 RETRAINING = "continuous-training/continuous-training"
 
 
@@ -42,13 +48,18 @@ def _since(services: Services, version: str) -> datetime:
 
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
     """The champion as the monitor needs it."""
+    version = head.state.champion
+    if version is None:
+        raise PermanentError("there is no champion to watch: run `evergreen train` first")
+    return replace(watched_version(services, version), champion_since=_since(services, version))
+
+
+def watched_version(services: Services, version: str) -> "WatchedVersion":
+    """Any version as the monitor needs it."""
     from absa.data.snapshot import load_manifest
     from monitoring.monitor import WatchedVersion
     from monitoring.performance import FrozenTest
 
-    version = head.state.champion
-    if version is None:
-        raise PermanentError("there is no champion to watch: run `evergreen train` first")
     try:
         tags = services.reader.version(version).tags
     except UnavailableError:
@@ -59,15 +70,45 @@ def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion"
         version=version,
         frozen_test=FrozenTest(confusion=tuple(tuple(row) for row in json.loads(confusion))) if confusion else None,
         snapshot_at=parse_iso(load_manifest(services.lake, snapshot).created_at) if snapshot else None,
-        champion_since=_since(services, version),
     )
+
+
+def staleness_policy(services: Services) -> "StalenessPolicy":
+    """The policy in force."""
+    from monitoring.permutation import rate_per_window
+    from monitoring.policy import StalenessPolicy
+
+    settings = services.settings
+    rate, monthly = settings.false_alarm_rate, settings.false_alarms_a_month
+    if monthly is not None:
+        rate = rate_per_window(alarms=monthly, period_s=30 * 86_400.0, window_s=settings.window_s)
+    return StalenessPolicy(
+        false_alarm_rate=rate,
+        min_rows=settings.min_window_rows,
+        min_reference_rows=settings.min_window_rows,
+        min_new_labels=settings.min_labels,
+        cooldown_s=settings.cooldown_s,
+    )
+
+
+def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
+    """The champion's own view of texts; None where its package cannot be had."""
+    from monitoring.embedding import ModelEmbedder
+
+    version = head.state.champion
+    if version is None or services.settings.embed_rows == 0:
+        return None
+    try:
+        package = services.package(version, head.versions[version])
+    except (UnavailableError, NotFoundError):
+        return None  # MLflow is away: the other columns can still be judged
+    return ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
 
 
 @task(name="judge-window", cache_policy=NO_CACHE)
 def judge_window(services: Services, window: Window) -> "Verdict":
     """Compare the window with the reference, measure, judge, report, record."""
     from monitoring.monitor import WatchSettings, watch
-    from monitoring.policy import StalenessPolicy
     from monitoring.reports import EvidentlyReporter
     from monitoring.verdicts import VerdictStore
 
@@ -76,19 +117,14 @@ def judge_window(services: Services, window: Window) -> "Verdict":
     attempts = [attempt for verdict in history for attempt in verdict.attempts]
     now = datetime.now(UTC)
     latest = max((attempt.at for attempt in attempts), default=None)
-    policy = StalenessPolicy(
-        false_alarm_rate=settings.false_alarm_rate,
-        min_rows=settings.min_window_rows,
-        min_reference_rows=settings.min_window_rows,
-        min_new_labels=settings.min_labels,
-        cooldown_s=settings.cooldown_s,
-    )
+    head = services.head()
     return watch(
         services.lake,
         window,
-        champion=watched_champion(services, services.head()),
+        champion=watched_champion(services, head),
         settings=WatchSettings(
-            policy=policy,
+            policy=staleness_policy(services),
+            embed_rows=settings.embed_rows,
             reference_rows=settings.reference_rows,
             measuring_sources=settings.trusted_sources,
             training_sources=settings.trusted_sources,
@@ -97,6 +133,7 @@ def judge_window(services: Services, window: Window) -> "Verdict":
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in attempts),
         now=now,
+        embedder=_embedder(services, head),
     )
 
 
@@ -131,6 +168,49 @@ def start_retraining(services: Services, verdict: "Verdict") -> str | None:
     return run_id
 
 
+def try_again(services: Services, verdict: "Verdict") -> str | None:
+    """Start the next attempt of an earlier window whose attempt died, while the version is still not fresh.
+
+    Returns:
+        The flow run's id, or None where there is no such window or a retraining runs.
+    """
+    from monitoring.verdicts import VerdictStore
+
+    history = VerdictStore(services.lake).history(limit=_TRIED_AGAIN)
+    running = any(attempt.state == "started" for earlier in history for attempt in earlier.attempts)
+    if running or verdict.verdict == "FRESH":
+        return None
+    for earlier in reversed(history):
+        if earlier.version == verdict.version and earlier.attempts and earlier.retraining_is_due:
+            return start_retraining(services, earlier)
+    return None
+
+
+def settle(services: Services) -> list[str]:
+    """End the attempts whose runs are dead, and say which."""
+    from flows.attempts import crash_run, run_state, settle_attempts
+    from monitoring.verdicts import VerdictStore
+
+    store, budget_s = VerdictStore(services.lake), services.settings.budget_s
+    return settle_attempts(store, run_state, crash_run, budget_s=budget_s, now=datetime.now(UTC))
+
+
+def tell(services: Services, verdict: "Verdict") -> None:
+    """The verdict's numbers for Prometheus, and the webhook; neither can fail a verdict that stands in the lake."""
+    from monitoring.alerts import alert
+    from monitoring.metrics import exposition
+    from monitoring.verdicts import VerdictStore
+
+    history = VerdictStore(services.lake).history(limit=1_000)
+    write_whole(services.home.folder("metrics") / "monitor.prom", exposition(history))
+    if services.settings.alert_url is None:
+        return
+    try:
+        alert(services.lake, verdict, services.settings.alert_url)
+    except UnavailableError as error:
+        get_run_logger().warning("%s; the next window of the incident tries again", error)
+
+
 def _run_name() -> str:
     return f"window-{flow_run.parameters.get('window') or 'last'}"
 
@@ -144,6 +224,7 @@ def monitor(
     services = wire()
     by_hand = services.project()
     chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
+    by_hand += settle(services)
     verdict = judge_window(services, chosen)
     create_table_artifact(
         [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
@@ -152,7 +233,12 @@ def monitor(
     )
     create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
     emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
-    started = start_retraining(services, verdict) if retrain else None
+    if verdict.verdict == "STALE":
+        emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
+    started = None
+    if retrain:
+        started = start_retraining(services, verdict) or try_again(services, verdict)
+    tell(services, verdict)
     return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
 
 

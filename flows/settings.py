@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     min_window_rows: int = Field(default=100, description="Predictions without which a window is not judged.")
     reference_rows: int = Field(default=1000, description="Early live rows that later windows are compared with.")
     false_alarm_rate: float = Field(default=0.01, description="False drift alarms a window, over all columns.")
+    false_alarms_a_month: float | None = Field(
+        default=None, description="False drift alarms in 30 days; set, it decides the rate a window."
+    )
+    embed_rows: int = Field(default=500, description="Rows a side compared in the model's own embedding; 0: none.")
+    alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
     cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
     ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")
     step_s: float = Field(default=1800.0, description="Shortest time that a step of the ramp takes, in seconds.")
@@ -57,7 +62,7 @@ class Settings(BaseSettings):
     max_rows_a_unit: int = Field(default=200, description="Labels of one unit that may train, at most.")
     max_rows_a_source: int = Field(default=200_000, description="Labels of one source that may train, at most.")
     worthwhile_gain: float = Field(default=0.0, description="Stop an experiment once the gain is surely smaller.")
-    trust: str = Field(default="customer", description="Feedback sources that may train, separated by commas.")
+    trust: str = Field(default="customer,labels", description="Feedback sources that may train, separated by commas.")
 
     @classmethod
     def load(cls) -> "Settings":

@@ -1,8 +1,9 @@
 """One message an incident: a webhook is told when a version goes stale, and not again until it was fresh."""
 
 import json
+from socket import gaierror
 from typing import Final
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from absa.adapters.lake import Lake
@@ -28,7 +29,8 @@ def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
         Whether a message was sent.
 
     Raises:
-        UnavailableError: the webhook does not answer; the incident is then free to be told later.
+        UnavailableError: the webhook does not answer. The incident is free to be told later where the message was
+            refused; where it may have arrived, it counts as told.
         PermanentError: the address is not http(s).
     """
     if not url.startswith(("http://", "https://")):
@@ -46,8 +48,15 @@ def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
         with urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
             return True
     except (URLError, OSError) as error:
-        lake.delete(key)
+        if not _may_have_arrived(error):
+            lake.delete(key)
         raise UnavailableError(f"the webhook does not answer: {error}") from error
+
+
+def _may_have_arrived(error: OSError) -> bool:
+    """Whether the message could be with the webhook all the same: nobody refused it, and no answer came in time."""
+    refused = isinstance(error, HTTPError) or isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+    return not refused and not isinstance(getattr(error, "reason", error), gaierror)
 
 
 def message(verdict: Verdict) -> dict[str, object]:

@@ -1,39 +1,30 @@
 """Whether the traffic of a window differs from the reference: pure detectors with calibrated p-values.
 
 No detector has a fixed cut-off. Each compares its statistic with permutations of the same rows at the same sizes, and
-Holm's correction over the columns holds the false-alarm rate that the user asked for.
+Holm's correction over the columns holds the false-alarm rate that the user asked for. Slow drift is looked for in the
+same way in the last windows taken as one, a window-limited scan (Lai 1998, 'Information bounds and quick detection of
+parameter changes'): what grows too slowly to stand out in any window adds up over several.
 """
 
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from absa.evaluation.significance import holm
-from absa.labels import N_LABELS, SENTIMENTS
-from monitoring.permutation import (
-    Test,
-    TestResult,
-    chi_square,
-    largest_gap,
-    permutation_tests,
-    sparse_rise,
-    squared_gap,
-)
+from absa.labels import SENTIMENTS
+from monitoring.columns import CATEGORIES, column_tests, large_segments, words_of
+from monitoring.permutation import TestResult, permutation_tests
 from monitoring.sample import Floats, Ints, Sample, concat_samples
 
 MIN_ROWS: Final = 50
 MIN_GROUPS: Final = 20
-_CUTS: Final = 64
-_CATEGORIES: Final = 30
-_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_MIN_WORD_ROWS: Final = 5
-_MAX_WORDS: Final = 2_000
-_HASHES: Final = 2**14
-_FOURIER: Final = 128
+SLOW_SHARE: Final = 0.2
+"""The part of the false-alarm rate that the slow-drift test gets where it runs beside the window's own."""
+SLOW_COLUMNS: Final = ("class_shares", "confidence", "unknown_words", "word_use", "word_embedding", "segment_mix")
+_NO_SEGMENT: Final = "No segment has enough rows on both sides."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +91,7 @@ def detect_drift(
     reference, current = _sampled(reference, max_rows, rng), _sampled(current, max_rows, rng)
     both = concat_samples(reference, current)
     is_current = np.arange(both.rows) >= reference.rows
-    tests, skipped = _tests(both, columns)
+    tests, skipped = column_tests(both, is_current, columns)
     results = permutation_tests(tests, both.groups, is_current, rate=false_alarm_rate, seed=seed)
     adjusted = dict(zip(results, holm([r.p_value for r in results.values()]), strict=True))
     findings = tuple(
@@ -113,115 +104,6 @@ def _sampled(sample: Sample, max_rows: int, rng: np.random.Generator) -> Sample:
     if sample.rows <= max_rows:
         return sample
     return sample.take(np.sort(rng.choice(sample.rows, max_rows, replace=False)))
-
-
-def _tests(both: Sample, columns: Sequence[str] | None) -> tuple[dict[str, Test], tuple[str, ...]]:
-    tests: dict[str, Test] = {
-        "class_shares": Test(features=_one_hot(both.labels, N_LABELS), statistic=chi_square),
-        "confidence": Test(features=_cumulative(both.scores.max(axis=1)), statistic=largest_gap),
-    }
-    skipped: list[str] = []
-    if len(set(both.segments)) > 1:
-        tests["segment_mix"] = _category_test(both.segments)
-    if both.texts is None or both.aspects is None:
-        skipped.append("Text drift is off: the log holds no texts.")
-    else:
-        words = [_words(text) for text in both.texts]
-        tests["text_length"] = Test(
-            features=_cumulative(np.array([len(w) for w in words], dtype=np.float64)), statistic=largest_gap
-        )
-        tests["aspect_mix"] = _category_test(tuple(aspect.casefold() for aspect in both.aspects))
-        tests["unknown_words"] = _unknown_words_test(words)
-        common = _common_words_test(words)
-        if common is not None:
-            tests["word_use"] = common
-        tests["embedding"] = Test(features=_fourier(words), statistic=squared_gap)
-    if columns is not None:
-        tests = {kind: test for kind, test in tests.items() if kind in columns}
-    return tests, tuple(skipped)
-
-
-def _one_hot(values: Ints, k: int) -> Any:
-    return (values[:, None] == np.arange(k)).astype(np.float32)
-
-
-def _cumulative(values: Floats) -> Any:
-    cuts = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _CUTS + 1), method="lower"))
-    return (values[:, None] <= cuts).astype(np.float32)
-
-
-def _category_test(values: tuple[str, ...]) -> Test:
-    common = [value for value, _ in Counter(values).most_common(_CATEGORIES)]
-    place = {value: k for k, value in enumerate(common)}
-    codes = np.array([place.get(value, len(common)) for value in values], dtype=np.int64)
-    return Test(features=_one_hot(codes, int(codes.max()) + 1), statistic=chi_square)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
-def _presence(words: list[list[str]]) -> tuple[Any, Floats]:
-    """Rows by words, 1 where the word stands in the row; and each word's share of its rows' lengths, summed."""
-    from scipy import sparse
-
-    place: dict[str, int] = {}
-    rows, columns, parts = [], [], []
-    for row, found in enumerate(words):
-        counts = Counter(found)
-        for word, count in counts.items():
-            rows.append(row)
-            columns.append(place.setdefault(word, len(place)))
-            parts.append(count / len(found))
-    mass = np.bincount(columns, weights=parts, minlength=len(place)).astype(np.float64)
-    matrix = sparse.csr_array(
-        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), len(place)), dtype=np.float32
-    )
-    return matrix, mass
-
-
-def _unknown_words_test(words: list[list[str]]) -> Test:
-    matrix, mass = _presence(words)
-
-    def unseen_share(sums: Floats, totals: Floats, n_current: Floats, _: Floats) -> Floats:
-        only_current = sums >= totals[:, None] - 0.5  # the word stands in no row of the reference
-        return np.asarray((only_current * mass[:, None]).sum(axis=0) / n_current)
-
-    return Test(features=matrix, statistic=unseen_share)
-
-
-def _common_words_test(words: list[list[str]]) -> Test | None:
-    matrix, _ = _presence(words)
-    in_rows = np.asarray(matrix.sum(axis=0)).ravel()
-    chosen = np.argsort(-in_rows, kind="stable")[:_MAX_WORDS]
-    chosen = chosen[in_rows[chosen] >= _MIN_WORD_ROWS]
-    if len(chosen) == 0:
-        return None
-    return Test(features=matrix[:, chosen], statistic=sparse_rise)
-
-
-def _fourier(words: list[list[str]]) -> Any:
-    """Random Fourier features (Rahimi and Recht 2007) of a hashed bag of words: what MMD compares texts by."""
-    from zlib import crc32
-
-    from scipy import sparse
-
-    rng = np.random.default_rng(0)  # a fixed projection: equal texts, equal features
-    rows, columns = [], []
-    for row, found in enumerate(words):
-        for word in set(found):
-            rows.append(row)
-            columns.append(crc32(word.encode()) % _HASHES)
-    bag = sparse.csr_array(
-        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), _HASHES), dtype=np.float32
-    )
-    rarity = np.log(len(words) / (1.0 + np.asarray(bag.sum(axis=0)).ravel()))
-    bag = bag @ sparse.diags_array(np.maximum(rarity, 0.1).astype(np.float32))
-    norms = np.sqrt(np.asarray((bag * bag).sum(axis=1)).ravel())
-    bag = sparse.diags_array((1.0 / np.maximum(norms, 1e-9)).astype(np.float32)) @ bag
-    projected = np.asarray(bag @ rng.normal(size=(_HASHES, _FOURIER)).astype(np.float32))
-    phase = rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)
-    return np.sqrt(2.0 / _FOURIER).astype(np.float32) * np.cos(projected + phase)
 
 
 def _finding(
@@ -275,14 +157,52 @@ def _segment_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[
     return effect, f"The share of segment {name} {_move(before.get(segment, 0), after.get(segment, 0))} of the traffic."
 
 
+def _segment_classes_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
+    moved = _segment_move(reference, current, lambda sample: sample.labels)
+    if moved is None:
+        return 0.0, _NO_SEGMENT
+    effect, name, before, after = moved
+    k = int(np.abs(after - before).argmax())
+    said = _move(float(before[k]), float(after[k]))
+    return effect, f"In segment '{name}' the share of answers that are {SENTIMENTS[k]} {said}."
+
+
+def _segment_confidence_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
+    cuts = np.quantile(np.concatenate([s.scores.max(axis=1) for s in (reference, current)]), [1 / 3, 2 / 3])
+    moved = _segment_move(reference, current, lambda sample: np.searchsorted(cuts, sample.scores.max(axis=1)))
+    if moved is None:
+        return 0.0, _NO_SEGMENT
+    effect, name, before, after = moved
+    said = _move(float(before[0]), float(after[0]))
+    return effect, f"In segment '{name}' the share of answers among the third that is least sure {said}."
+
+
+def _segment_move(
+    reference: Sample, current: Sample, thirds: Callable[[Sample], Ints]
+) -> tuple[float, str, Floats, Floats] | None:
+    """The segment whose mix of three values moved most for its size: total variation, name, shares before and after."""
+    best: tuple[float, str, Floats, Floats] | None = None
+    most = -1.0
+    sides = [(np.array(s.segments, dtype=object), thirds(s)) for s in (reference, current)]
+    for name in large_segments(reference.segments + current.segments, current.rows / (current.rows + reference.rows)):
+        mine = [values[names == name] for names, values in sides]
+        if min(map(len, mine)) == 0:
+            continue
+        before, after = (np.bincount(values, minlength=3) / len(values) for values in mine)
+        effect = float(np.abs(after - before).sum() / 2.0)
+        if effect * len(mine[1]) ** 0.5 > most:
+            most, best = effect * len(mine[1]) ** 0.5, (effect, name, before, after)
+    return best
+
+
 def _length_effect(result: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
-    before, after = (float(np.mean([len(_words(text)) for text in s.texts or ("",)])) for s in (reference, current))
+    before, after = (float(np.mean([len(words_of(text)) for text in s.texts or ("",)])) for s in (reference, current))
     return result.statistic, f"Texts have {after:.1f} words in the mean, the reference has {before:.1f}."
 
 
 def _aspect_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
     pooled = Counter(a.casefold() for s in (reference, current) for a in s.aspects or ())
-    common = {value for value, _ in pooled.most_common(_CATEGORIES)}
+    common = {value for value, _ in pooled.most_common(CATEGORIES)}
     before, after = (
         _shares([a.casefold() if a.casefold() in common else "" for a in s.aspects or ("",)])
         for s in (reference, current)
@@ -301,7 +221,7 @@ def _unknown_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, s
 
 def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
     before, after = (
-        _shares([word for text in s.texts or () for word in _words(text)] or [""]) for s in (reference, current)
+        _shares([word for text in s.texts or () for word in words_of(text)] or [""]) for s in (reference, current)
     )
     moved, _word = _largest_move(before, after)
     chance = _chance_distance(before, after, reference, current)
@@ -314,28 +234,42 @@ def _chance_distance(
     before: Mapping[Any, float], after: Mapping[Any, float], reference: Sample, current: Sample
 ) -> float:
     """The total variation that two samples of these sizes from one distribution of words show in the mean."""
-    sizes = [sum(len(_words(text)) for text in s.texts or ()) for s in (reference, current)]
+    sizes = [sum(len(words_of(text)) for text in s.texts or ()) for s in (reference, current)]
     values = set(before) | set(after)
     pooled = np.array([(before.get(v, 0) * sizes[0] + after.get(v, 0) * sizes[1]) / max(sum(sizes), 1) for v in values])
     spread = np.sqrt(pooled * (1.0 / max(sizes[0], 1) + 1.0 / max(sizes[1], 1)))
     return float(np.sqrt(2.0 / np.pi) * spread.sum() / 2.0)
 
 
-def _embedding_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
-    effect = float(np.sqrt(max(0.0, result.statistic - result.threshold) / 2.0))
-    return effect, (
-        f"Texts lie elsewhere than in the reference: {result.statistic / max(result.threshold, 1e-12):.1f} times the "
-        "distance that chance allows."
+def _words_elsewhere_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
+    times = result.statistic / max(result.threshold, 1e-12)
+    return _beyond_chance(result), (
+        f"The texts' words lie elsewhere than in the reference: {times:.1f} times the distance that chance allows."
     )
+
+
+def _embedding_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
+    times = result.statistic / max(result.threshold, 1e-12)
+    return _beyond_chance(result), (
+        f"The model sees texts unlike the reference's: {times:.1f} times the distance that chance allows."
+    )
+
+
+def _beyond_chance(result: TestResult) -> float:
+    """The distance of mean embeddings that chance does not explain, 0 to 1."""
+    return float(np.sqrt(max(0.0, result.statistic - result.threshold) / 2.0))
 
 
 _EFFECTS: Final = {
     "class_shares": _class_effect,
     "confidence": _confidence_effect,
     "segment_mix": _segment_effect,
+    "segment_classes": _segment_classes_effect,
+    "segment_confidence": _segment_confidence_effect,
     "text_length": _length_effect,
     "aspect_mix": _aspect_effect,
     "unknown_words": _unknown_effect,
     "word_use": _word_effect,
+    "word_embedding": _words_elsewhere_effect,
     "embedding": _embedding_effect,
 }

@@ -10,28 +10,31 @@ import polars as pl
 from absa.adapters.lake import Lake
 from absa.adapters.tables import FEEDBACK, days, feedback_prefix
 from absa.errors import ConflictError
-from absa.evaluation.significance import holm
 from absa.schema import Window, utc_now
-from monitoring.drift import DriftReport, detect_drift
-from monitoring.performance import (
-    Estimate,
-    FrozenTest,
-    Loss,
-    back_test,
-    estimate,
-    flip_rate,
-    loss_between,
-    measure,
-)
+from monitoring.drift import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
+from monitoring.embedding import Embedder, embed_sample
+from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
+from monitoring.parts import parts_of
+from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
 from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
 from monitoring.sample import Sample, sample_of
-from monitoring.sequential import RightAnswers, SlowLoss, detect_slow_loss
+from monitoring.sequential import RightAnswers
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
-from monitoring.windows import WindowData, load_reference, load_window, read_keys, save_reference
+from monitoring.windows import (
+    WindowData,
+    load_recent,
+    load_reference,
+    load_window,
+    read_keys,
+    save_recent,
+    save_reference,
+    smallest,
+)
 
 _DAY_S: Final = 86_400.0
 _RECORD_TRIES: Final = 3
 _SLOW_WINDOWS: Final = 200
+RECENT_WINDOWS: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class WatchedVersion:
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
     """What a deployment sets. `reference_rows` early rows make the reference; later windows are compared with it.
+    `embed_rows` of each are looked at with the model's own embedding, 0 turns that off.
 
     `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
     """
@@ -60,6 +64,7 @@ class WatchSettings:
     measuring_sources: Collection[str] | None = None
     training_sources: Collection[str] | None = None
     max_rows: int = 100_000
+    embed_rows: int = 1_000
     seed: int = 0
 
 
@@ -92,6 +97,7 @@ def watch(
     since_retraining_s: float | None = None,
     retraining_runs: bool = False,
     now: datetime | None = None,
+    embedder: Embedder | None = None,
 ) -> Verdict:
     """Judge a window and record the verdict; a second call makes a later revision with the labels that came since.
 
@@ -104,6 +110,7 @@ def watch(
         since_retraining_s: how long ago any retraining began, None for never.
         retraining_runs: whether one is running.
         now: the time of judging; feedback received later is not seen.
+        embedder: the champion's view of texts; None leaves that column out.
 
     Raises:
         UnavailableError: the lake does not answer.
@@ -123,12 +130,14 @@ def watch(
         earlier=_earlier(store, champion, window),
         attempts=0 if before is None else sum(a.state == "failed" for a in before.attempts),
         completed=before is not None and any(a.state == "completed" for a in before.attempts),
+        embedder=embedder,
     )
     verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=at)
     if reporter is not None:
         previous = None if before is None else before.report_uri
         verdict = replace(verdict, report_uri=reporter.report(seen.data, seen.reference, verdict, replaces=previous))
     _extend_reference(lake, champion, seen, settings, verdict)
+    save_recent(lake, champion.version, recent_rows(load_recent(lake, champion.version), seen, champion, settings))
     return _record(store, verdict)
 
 
@@ -144,6 +153,7 @@ def observe(
     attempts: int = 0,
     completed: bool = False,
     earlier: Sequence[RightAnswers] = (),
+    embedder: Embedder | None = None,
 ) -> Observation:
     """Load a window and gather the evidence about it without judging or recording it."""
     data = load_window(
@@ -165,6 +175,8 @@ def observe(
         attempts=attempts,
         completed=completed,
         earlier=earlier,
+        recent=load_recent(lake, champion.version),
+        embedder=embedder,
     )
 
 
@@ -181,20 +193,22 @@ def evidence_of(
     attempts: int = 0,
     completed: bool = False,
     earlier: Sequence[RightAnswers] = (),
+    recent: pl.DataFrame | None = None,
+    embedder: Embedder | None = None,
 ) -> Observation:
-    """Everything that a loaded window and a reference say about the watched version. Pure (`observe`, `replay`)."""
+    """Everything that a loaded window and a reference say about the watched version. Pure (`observe`, `replay`).
+
+    `earlier` are the labelled answers of the windows before, `recent` some of their rows.
+    """
     window, policy = data.window, settings.policy
     mine = data.version(champion.version)
     current = mine.sample()
     compared = None if reference is None else sample_of(_before(reference, window))
-    drift = (
-        None
-        if compared is None or compared.rows == 0
-        else detect_drift(compared, current, false_alarm_rate=policy.false_alarm_rate, seed=settings.seed)
-    )
-    measured = _measured(current, champion.frozen_test, compared, settings)
-    estimated = _estimated(current, compared, champion.frozen_test, settings)
-    drift, measured, estimated = _corrected(drift, measured, estimated, policy.false_alarm_rate)
+    drift, slow = _drifts(current, compared, _pooled(recent, mine), settings, embedder)
+    frozen = champion.frozen_test
+    measured = measured_loss(current, frozen, compared, policy, settings.seed)
+    estimated = estimated_loss(current, frozen, compared, policy, settings.seed)
+    drift, slow, measured, estimated = one_family(drift, slow, measured, estimated, policy.false_alarm_rate)
     evidence = StalenessEvidence(
         version=champion.version,
         rows=mine.total,
@@ -204,7 +218,8 @@ def evidence_of(
         measured=measured,
         estimated=estimated,
         back_test=back_test(current, seed=settings.seed),
-        slow_loss=_slow_loss(current, compared, champion.frozen_test, earlier, settings),
+        slow_loss=slow_loss(current, frozen, compared, policy, earlier),
+        slow_drift=slow,
         new_labels=new_labels,
         rows_per_day=mine.total * _DAY_S / (window.end - window.start).total_seconds(),
         age_s=None if champion.snapshot_at is None else (now - champion.snapshot_at).total_seconds(),
@@ -214,6 +229,9 @@ def evidence_of(
         completed=completed,
     )
     figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
+    if champion.version in figures:
+        parts = parts_of(current, seed=settings.seed)
+        figures[champion.version] = replace(figures[champion.version], parts=parts)
     return Observation(data=data, evidence=evidence, reference=reference, figures=figures)
 
 
@@ -222,13 +240,13 @@ def count_new_labels(
 ) -> int:
     """How many requests have got a label of a source trusted to train since the version's snapshot was taken."""
     start = min(champion.snapshot_at or window.start, window.start)
-    requests: set[str] = set()
+    requests = [pl.Series(dtype=pl.UInt64)]  # eight bytes a label, however many there are
     for part in read_keys(lake, (feedback_prefix(day) for day in days(start, now)), FEEDBACK):
         since = part.filter((pl.col("at") >= start) & (pl.col("at") < now))
         if settings.training_sources is not None:
             since = since.filter(pl.col("source").is_in(sorted(settings.training_sources)))
-        requests.update(since["request_id"])
-    return len(requests)
+        requests.append(since["request_id"].hash(seed=0).unique())
+    return int(pl.concat(requests).n_unique())
 
 
 def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) -> Verdict:
@@ -243,6 +261,40 @@ def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) 
         action_reason=decision.action_reason,
         at=at,
     )
+
+
+def _drifts(
+    current: Sample,
+    compared: Sample | None,
+    pooled: pl.DataFrame | None,
+    settings: WatchSettings,
+    embedder: Embedder | None,
+) -> tuple[DriftReport | None, DriftReport | None]:
+    """The window against the reference, and the last windows as one against it."""
+    if compared is None or compared.rows == 0:
+        return None, None
+    rate, seed = settings.policy.false_alarm_rate, settings.seed
+    own_rate = rate if pooled is None else rate * (1.0 - SLOW_SHARE)
+    before, now = (embed_sample(s, embedder, max_rows=settings.embed_rows, seed=seed) for s in (compared, current))
+    drift = detect_drift(before, now, false_alarm_rate=own_rate, seed=seed)
+    if pooled is None:
+        return drift, None
+    if drift.drifted:  # found already: what is slow need not be looked for
+        return drift, DriftReport(findings=(), reference_rows=compared.rows, current_rows=pooled.height)
+    slow_rate = rate * SLOW_SHARE
+    return drift, detect_drift(compared, sample_of(pooled), false_alarm_rate=slow_rate, seed=seed, columns=SLOW_COLUMNS)
+
+
+def _pooled(recent: pl.DataFrame | None, mine: WindowData) -> pl.DataFrame | None:
+    """The rows of the windows just before and of this one; None where there was none before."""
+    if recent is None:
+        return None
+    length = mine.window.end - mine.window.start
+    start = mine.window.start - (RECENT_WINDOWS - 1) * length
+    before = recent.filter((pl.col("at") >= start) & (pl.col("at") < mine.window.start))
+    if before.height == 0 or mine.rows.height == 0:
+        return None
+    return pl.concat([before, mine.rows], how="diagonal_relaxed")
 
 
 def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
@@ -263,59 +315,6 @@ def _figures(data: WindowData, seed: int) -> VersionFigures:
     )
 
 
-def _measured(
-    current: Sample, frozen: FrozenTest | None, reference: Sample | None, settings: WatchSettings
-) -> Loss | None:
-    """The loss that labels show, against the frozen test and the reference's labels: the less certain of the two.
-
-    Live traffic that is somewhat harder than the test from the first day on is no staleness; a version that is far
-    below its test from the first day on never gets a reference, so it is held against the test alone.
-    """
-    now = measure(current, seed=settings.seed)
-    if now is None:
-        return None
-    baselines: list[Estimate] = [] if frozen is None else [frozen.estimate()]
-    early = None if reference is None else measure(reference, seed=settings.seed)
-    if early is not None and early.rows >= settings.policy.min_labels:
-        baselines.append(early)
-    losses = [loss_between(b, now, tolerated=settings.policy.tolerated_f1_loss) for b in baselines]
-    return max(losses, key=lambda loss: loss.p_value, default=None)
-
-
-def _estimated(
-    current: Sample, reference: Sample | None, frozen: FrozenTest | None, settings: WatchSettings
-) -> Loss | None:
-    """The loss that scores promise, against the promise for the reference, so that miscalibration cancels."""
-    now = estimate(current, seed=settings.seed)
-    baseline = None if reference is None else estimate(reference, seed=settings.seed)
-    if baseline is None and frozen is not None:
-        baseline = frozen.estimate()
-    if now is None or baseline is None:
-        return None
-    return loss_between(baseline, now, tolerated=settings.policy.tolerated_f1_loss)
-
-
-def _slow_loss(
-    current: Sample,
-    reference: Sample | None,
-    frozen: FrozenTest | None,
-    earlier: Sequence[RightAnswers],
-    settings: WatchSettings,
-) -> SlowLoss | None:
-    """The detector after this window, against the test and against the reference: the less certain of the two."""
-    policy = settings.policy
-    baselines = [] if frozen is None else [RightAnswers(right=frozen.right, labelled=round(frozen.rows))]
-    early = None if reference is None else RightAnswers.of(reference)
-    if early is not None and early.labelled >= policy.min_labels:
-        baselines.append(early)
-    windows = [*earlier, RightAnswers.of(current)]
-    states = [
-        detect_slow_loss(baseline, windows, rate=policy.false_alarm_rate, tolerated_loss=policy.tolerated_f1_loss)[-1]
-        for baseline in baselines
-    ]
-    return min(states, key=lambda state: state.evidence, default=None)
-
-
 def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> list[RightAnswers]:
     """The version's labelled answers in the windows judged before, since it took the traffic."""
     found = []
@@ -325,25 +324,6 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
         if began and verdict.window.end <= window.start and figures is not None and figures.right is not None:
             found.append(RightAnswers(right=figures.right, labelled=figures.labelled))
     return found
-
-
-def _corrected(
-    drift: DriftReport | None, measured: Loss | None, estimated: Loss | None, rate: float
-) -> tuple[DriftReport | None, Loss | None, Loss | None]:
-    """One family of tests: columns and losses share the false-alarm rate (Holm)."""
-    findings = () if drift is None else drift.findings
-    losses = [loss for loss in (measured, estimated) if loss is not None]
-    adjusted = holm([f.p_value for f in findings] + [loss.p_value for loss in losses])
-    if drift is not None:
-        drift = replace(
-            drift,
-            findings=tuple(
-                replace(f, p_adjusted=p, drifted=p <= rate)
-                for f, p in zip(findings, adjusted[: len(findings)], strict=True)
-            ),
-        )
-    corrected = iter(replace(loss, p_value=p) for loss, p in zip(losses, adjusted[len(findings) :], strict=True))
-    return drift, next(corrected) if measured is not None else None, next(corrected) if estimated is not None else None
 
 
 def _extend_reference(
@@ -367,6 +347,23 @@ def extended_reference(
         return None
     both = rows if seen.reference is None else pl.concat([seen.reference, rows], how="diagonal_relaxed")
     return both.unique("request_id", keep="last", maintain_order=True)
+
+
+def recent_rows(
+    before: pl.DataFrame | None, seen: Observation, champion: WatchedVersion, settings: WatchSettings
+) -> pl.DataFrame:
+    """Some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
+    mine = seen.data.rows.filter(pl.col("model_version") == champion.version)
+    if champion.champion_since is not None:
+        mine = mine.filter(pl.col("at") >= champion.champion_since)
+    mine = smallest(mine, settings.reference_rows)
+    if before is None:
+        return mine
+    window = seen.data.window
+    outside = before.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
+    both = pl.concat([outside, mine], how="diagonal_relaxed").sort("at")
+    newest = max([window.end, *outside["at"].tail(1)])  # kept in the order of time
+    return both.filter(pl.col("at") >= newest - RECENT_WINDOWS * (window.end - window.start))
 
 
 def _record(store: VerdictStore, verdict: Verdict) -> Verdict:

@@ -6,8 +6,8 @@ confusion matrix under the scores. It sees a loss that shows in confidence, and 
 labels contradict it, it is marked as not to be trusted.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import erfc, sqrt
 from typing import Any, Final
 
@@ -75,10 +75,13 @@ class Loss:
     p_value: float
 
 
-def pos_neg_f1_of(confusion: Floats) -> Floats:
-    """Macro F1 of the negative and positive class of confusion matrices (..., 3 true, 3 predicted); 0/0 counts as 0."""
+def pos_neg_f1_of(confusion: Floats, labels: Sequence[int] = EVALUATED) -> Floats:
+    """Macro F1 of the negative and positive class of confusion matrices (..., 3 true, 3 predicted); 0/0 counts as 0.
+
+    `labels` are the classes that count; one alone gives that class's F1.
+    """
     scores = []
-    for label in EVALUATED:
+    for label in labels:
         hits = confusion[..., label, label]
         both = confusion[..., label, :].sum(axis=-1) + confusion[..., :, label].sum(axis=-1)
         scores.append(np.divide(2.0 * hits, both, out=np.zeros_like(both), where=both > 0))
@@ -102,17 +105,17 @@ def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
     )
 
 
-def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator) -> Estimate:
+def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator, labels: Sequence[int] = EVALUATED) -> Estimate:
     smoothed = counts.ravel() + 1.0 / N_LABELS**2  # a perfect score on few rows is still uncertain
     draws = rng.multinomial(max(rows, 1), smoothed / smoothed.sum(), size=_DRAWS * 5)
-    return _estimate(
-        float(pos_neg_f1_of(counts)), pos_neg_f1_of(draws.reshape(-1, N_LABELS, N_LABELS).astype(np.float64)), rows
-    )
+    drawn = draws.reshape(-1, N_LABELS, N_LABELS).astype(np.float64)
+    return _estimate(float(pos_neg_f1_of(counts, labels)), pos_neg_f1_of(drawn, labels), rows)
 
 
-def measure(sample: Sample, *, seed: int = 0) -> Estimate | None:
+def measure(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
     """The F1 that the labels show, weighted by inverse sampling probability; None without labels.
 
+    `labels` are the classes that count: both, or one for that class's F1.
     The interval is a bootstrap over groups where units sent several requests, over rows elsewhere.
     """
     known = np.flatnonzero(sample.truth >= 0)
@@ -123,18 +126,18 @@ def measure(sample: Sample, *, seed: int = 0) -> Estimate | None:
     rng = np.random.default_rng(seed)
     groups, member = np.unique(sample.groups[known], return_inverse=True)
     if len(groups) == len(known) and np.ptp(weights) == 0.0:
-        return _multinomial(counts / weights[0], rows=len(known), rng=rng)
+        return _multinomial(counts / weights[0], rows=len(known), rng=rng, labels=labels)
     cells = np.zeros((len(groups), N_LABELS**2))
     np.add.at(cells, (member, truth * N_LABELS + predicted), weights)
     drawn = rng.multinomial(len(groups), np.full(len(groups), 1.0 / len(groups)), size=_DRAWS)  # (B, groups)
-    draws = pos_neg_f1_of((drawn @ cells).reshape(-1, N_LABELS, N_LABELS))
-    smooth = _multinomial(counts * (len(known) / counts.sum()), rows=len(known), rng=rng)
-    found = _estimate(float(pos_neg_f1_of(counts)), draws, len(known))
+    draws = pos_neg_f1_of((drawn @ cells).reshape(-1, N_LABELS, N_LABELS), labels)
+    smooth = _multinomial(counts * (len(known) / counts.sum()), rows=len(known), rng=rng, labels=labels)
+    found = _estimate(float(pos_neg_f1_of(counts, labels)), draws, len(known))
     # with few groups the bootstrap can collapse; it is never narrower than independent rows would be
     return found if found.standard_error >= smooth.standard_error else smooth
 
 
-def estimate(sample: Sample, *, seed: int = 0) -> Estimate | None:
+def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
     """The F1 that the scores promise for these rows (CBPE); None for an empty sample.
 
     The interval spans what the labels of just these rows may turn out to be, if the scores are calibrated.
@@ -146,8 +149,8 @@ def estimate(sample: Sample, *, seed: int = 0) -> Estimate | None:
     np.add.at(expected.T, sample.labels, sample.scores)  # expected[true, predicted]
     kept = sample if sample.rows <= _MAX_ROWS else sample.take(rng.choice(sample.rows, _MAX_ROWS, replace=False))
     draws = _drawn_confusions(kept.labels, kept.scores, rng)
-    value = float(pos_neg_f1_of(expected))
-    found = _estimate(value, pos_neg_f1_of(draws), sample.rows)
+    value = float(pos_neg_f1_of(expected, labels))
+    found = _estimate(value, pos_neg_f1_of(draws, labels), sample.rows)
     if kept.rows == sample.rows:
         return found
     shrink = sqrt(kept.rows / sample.rows)
@@ -199,7 +202,7 @@ class BackTest:
     sentence: str
 
 
-def back_test(sample: Sample, *, seed: int = 0) -> BackTest | None:
+def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> BackTest | None:
     """Hold the estimate against the labels of the same rows; None under `MIN_LABELS` labels.
 
     Not trusted where the measured F1 lies outside the estimate's 95 % interval for the labelled rows by more than the
@@ -208,8 +211,9 @@ def back_test(sample: Sample, *, seed: int = 0) -> BackTest | None:
     known = np.flatnonzero(sample.truth >= 0)
     if len(known) < MIN_LABELS:
         return None
-    labelled = sample.take(known)
-    promised, found = estimate(labelled, seed=seed), measure(labelled, seed=seed)
+    # of just these rows, however they were chosen: sampling weights have no part in it
+    labelled = replace(sample.take(known), weights=np.ones(len(known)))
+    promised, found = estimate(labelled, seed=seed, labels=labels), measure(labelled, seed=seed, labels=labels)
     assert promised is not None
     assert found is not None
     gap = promised.pos_neg_f1 - found.pos_neg_f1

@@ -74,21 +74,18 @@ def permutation_tests(
     batch = int(np.clip(_BATCH_CELLS // max(len(group), 1), 16, _BATCH))
     everything = np.ones((len(group), 1), dtype=np.float32)
     totals = {name: _sums(test.features, everything)[:, 0] for name, test in tests.items()}
-    seen = {name: float(_measure(tests[name], totals[name], current[:, None])[0]) for name in tests}
+    observed = current[:, None].astype(np.float32)
+    seen = {name: float(_measure(tests[name], totals[name], observed)[0]) for name in tests}
     drawn: dict[str, list[Floats]] = {name: [] for name in tests}
     extreme = dict.fromkeys(tests, 0)
     open_tests = list(tests)
     done = 0
     while open_tests and done < limit:
         size = min(batch, limit - done)
-        chosen = np.zeros((n_groups, size), dtype=bool)
         ranks = rng.random((size, n_groups), dtype=np.float32)
-        picked = np.argpartition(ranks, n_current - 1, axis=1)[:, :n_current] if n_current < n_groups else None
-        if picked is None:
-            chosen[:] = True
-        else:
-            chosen[picked.T, np.arange(size)] = True
-        membership = chosen[group]
+        last = np.partition(ranks, n_current - 1, axis=1)[:, n_current - 1 :][:, :1]
+        chosen = (ranks <= last).T  # a tie, one draw in thousands, lets one group more in
+        membership = chosen[group].astype(np.float32)
         for name in open_tests:
             values = _measure(tests[name], totals[name], membership)
             drawn[name].append(values)
@@ -102,10 +99,9 @@ def _sums(features: Features, membership: npt.NDArray[np.float32]) -> Floats:
     return np.asarray(features.T @ membership, dtype=np.float64)
 
 
-def _measure(test: Test, totals: Floats, membership: npt.NDArray[np.bool_]) -> Floats:
-    member = membership.astype(np.float32)
-    n_current = member.sum(axis=0, dtype=np.float64)
-    return test.statistic(_sums(test.features, member), totals, n_current, len(membership) - n_current)
+def _measure(test: Test, totals: Floats, membership: npt.NDArray[np.float32]) -> Floats:
+    n_current = membership.sum(axis=0, dtype=np.float64)
+    return test.statistic(_sums(test.features, membership), totals, n_current, len(membership) - n_current)
 
 
 def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
@@ -152,8 +148,3 @@ def sparse_rise(sums: Floats, totals: Floats, n_current: Floats, n_reference: Fl
 def largest_gap(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
     """Kolmogorov-Smirnov's distance, where features are indicators of lying at or under each cut."""
     return np.asarray(np.abs(sums / n_current - (totals[:, None] - sums) / n_reference).max(axis=0))
-
-
-def squared_gap(sums: Floats, totals: Floats, n_current: Floats, n_reference: Floats) -> Floats:
-    """Squared distance of the mean features: MMD² where features are random Fourier features of a kernel."""
-    return np.asarray(((sums / n_current - (totals[:, None] - sums) / n_reference) ** 2).sum(axis=0))

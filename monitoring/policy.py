@@ -1,6 +1,6 @@
 """The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from monitoring.drift import DriftReport
@@ -39,9 +39,9 @@ class StalenessEvidence:
     """What is known about one version in one window.
 
     `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
-    `slow_loss` adds up the version's windows so far. `new_labels` counts labels of sources trusted to train that came
-    since the version's snapshot, `rows_per_day` its traffic, `age_s` the time since it was trained,
-    `since_retraining_s` that since any retraining began.
+    `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one. `new_labels`
+    counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its traffic,
+    `age_s` the time since it was trained, `since_retraining_s` that since any retraining began.
     """
 
     version: str
@@ -54,6 +54,7 @@ class StalenessEvidence:
     back_test: BackTest | None
     new_labels: int
     slow_loss: SlowLoss | None = None
+    slow_drift: DriftReport | None = None
     rows_per_day: float = 0.0
     age_s: float | None = None
     since_retraining_s: float | None = None
@@ -64,7 +65,10 @@ class StalenessEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """One finding in one sentence, as the verdict record carries it."""
+    """One finding in one sentence, as the verdict record carries it.
+
+    `wrong_answers_a_day` is what it costs: the F1 lost times the traffic.
+    """
 
     kind: str
     sentence: str
@@ -72,6 +76,7 @@ class Reason:
     threshold: float | None = None
     p_value: float | None = None
     estimated_f1_loss: float | None = None
+    wrong_answers_a_day: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +113,7 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
             f"the limit is {policy.max_age_s / _DAY_S:.1f}."
         )
         stale.append(Reason(kind="age", sentence=sentence, statistic=evidence.age_s, threshold=policy.max_age_s))
-    reasons = tuple(sorted(stale, key=_cost) + sorted(watch, key=_cost))
+    reasons = tuple(_priced(reason, evidence) for reason in sorted(stale, key=_cost) + sorted(watch, key=_cost))
     if not stale:
         only_young = all(reason.kind == "reference_too_small" for reason in watch) and _unharmed(evidence, policy)
         return StalenessDecision(
@@ -126,6 +131,12 @@ def _unharmed(evidence: StalenessEvidence, policy: StalenessPolicy) -> bool:
     measured = evidence.measured
     harm = max(2.0 * policy.tolerated_f1_loss, 0.05)
     return measured is not None and measured.now.rows >= policy.min_labels and measured.high < harm
+
+
+def _priced(reason: Reason, evidence: StalenessEvidence) -> Reason:
+    if reason.estimated_f1_loss is None:
+        return reason
+    return replace(reason, wrong_answers_a_day=reason.estimated_f1_loss * evidence.rows_per_day)
 
 
 def _cost(reason: Reason) -> float:
@@ -225,6 +236,17 @@ def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool)
             estimated_f1_loss=loss if strong else None,
         )
         (stale if strong and not refuted else watch).append(reason)
+    if evidence.slow_drift is not None and not drift.drifted:
+        watch += [
+            Reason(
+                kind=f"slow_drift:{finding.kind}",
+                sentence=f"Slowly, over the last windows together: {finding.sentence}",
+                statistic=finding.statistic,
+                threshold=finding.threshold,
+                p_value=finding.p_adjusted,
+            )
+            for finding in evidence.slow_drift.drifted
+        ]
     return stale, watch
 
 
@@ -244,8 +266,9 @@ def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Re
         (
             evidence.new_labels < policy.min_new_labels,
             "ask_labels",
-            f"Label {policy.min_new_labels - evidence.new_labels} more rows: {evidence.new_labels} new labels came "
-            f"since the version was trained, a retraining needs {policy.min_new_labels}.",
+            f"Label {policy.min_new_labels - evidence.new_labels} more rows (`evergreen labels export`): "
+            f"{evidence.new_labels} new labels came since the version was trained, a retraining needs "
+            f"{policy.min_new_labels}.",
         ),
         (
             since is not None and since < policy.cooldown_s,

@@ -11,7 +11,14 @@ import polars as pl
 from absa.adapters.lake import Lake
 from absa.errors import PermanentError
 from absa.schema import Window
-from monitoring.monitor import WatchedVersion, WatchSettings, evidence_of, extended_reference, to_verdict
+from monitoring.monitor import (
+    WatchedVersion,
+    WatchSettings,
+    evidence_of,
+    extended_reference,
+    recent_rows,
+    to_verdict,
+)
 from monitoring.policy import judge_staleness
 from monitoring.sequential import RightAnswers
 from monitoring.verdicts import Verdict
@@ -68,6 +75,7 @@ def replay(
     retrained_at: datetime | None = None
     new_labels = 0
     earlier: list[RightAnswers] = []
+    recent: pl.DataFrame | None = None
     for window in span.windows():
         now = window.end + timedelta(seconds=feedback_delay_s)
         data = load_window(
@@ -88,11 +96,13 @@ def replay(
             now=now,
             new_labels=new_labels,
             earlier=earlier,
+            recent=recent,
             since_retraining_s=None if retrained_at is None else (now - retrained_at).total_seconds(),
         )
         verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=now)
         grown = extended_reference(seen, champion=version, settings=settings, verdict=verdict)
         reference = reference if grown is None else grown
+        recent = recent_rows(recent, seen, version, settings)
         figures = verdict.by_version.get(version.version)
         if figures is not None and figures.right is not None:
             earlier.append(RightAnswers(right=figures.right, labelled=figures.labelled))

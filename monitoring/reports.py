@@ -16,6 +16,7 @@ import polars as pl
 from absa.errors import UnavailableError
 from absa.labels import SENTIMENTS
 from absa.schema import iso
+from monitoring.parts import PartFigures
 from monitoring.verdicts import Verdict
 from monitoring.windows import WindowData
 
@@ -149,7 +150,17 @@ def verdict_text(verdict: Verdict, data: WindowData) -> str:
         lines.append(
             f"- version {version}: {figures.rows} predictions, {figures.labelled} labelled, {measured}{estimated}"
         )
+        lines += [f"  - {name}: {_part_text(part)}" for name, part in figures.parts.items()]
     return "\n".join(lines)
+
+
+def _part_text(part: PartFigures) -> str:
+    if part.estimated_f1 is None:
+        return f"{part.rows} predictions"
+    said = f"estimated F1 {part.estimated_f1:.3f} ({part.estimated_low:.3f} to {part.estimated_high:.3f})"
+    if part.f1 is not None:
+        said += f", measured {part.f1:.3f} ({part.low:.3f} to {part.high:.3f}) on {part.labelled} labels"
+    return said + ("; labels contradict the estimate: do not trust it" if part.trusted is False else "")
 
 
 def build_snapshot(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict) -> Any:

@@ -18,7 +18,8 @@ class Sample:
 
     `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
     inverse sampling probability of the feedback (1 where unsolicited). Rows of one `group` (a unit, or a text where no
-    unit was given) hang together, so tests move them together.
+    unit was given) hang together, so tests move them together. `embeddings` (n, d) are the model's own view of the
+    rows, NaN where a row was not embedded; None where there is no model at hand.
     """
 
     labels: Ints
@@ -29,6 +30,7 @@ class Sample:
     texts: tuple[str, ...] | None
     aspects: tuple[str, ...] | None
     segments: tuple[str, ...]
+    embeddings: npt.NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
@@ -51,6 +53,7 @@ class Sample:
             texts=None if self.texts is None else tuple(self.texts[i] for i in index),
             aspects=None if self.aspects is None else tuple(self.aspects[i] for i in index),
             segments=tuple(self.segments[i] for i in index),
+            embeddings=None if self.embeddings is None else self.embeddings[index],
         )
 
 
@@ -64,6 +67,7 @@ def make_sample(
     texts: tuple[str, ...] | None = None,
     aspects: tuple[str, ...] | None = None,
     segments: tuple[str, ...] | None = None,
+    embeddings: npt.NDArray[np.float32] | None = None,
 ) -> Sample:
     """A sample from what is there; by default nothing is labelled and every row is a group of its own."""
     predicted = np.asarray(labels, dtype=np.int64)
@@ -77,6 +81,7 @@ def make_sample(
         texts=texts,
         aspects=aspects,
         segments=("",) * n if segments is None else segments,
+        embeddings=embeddings,
     )
 
 
@@ -113,6 +118,10 @@ def concat_samples(first: Sample, second: Sample) -> Sample:
     """Both samples' rows, the first one's before; groups of different samples stay apart."""
     offset = int(first.groups.max()) + 1 if first.rows else 0
 
+    embedded = None
+    if first.embeddings is not None and second.embeddings is not None:
+        embedded = np.concatenate([first.embeddings, second.embeddings])
+
     def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if a is None or b is None else a + b
 
@@ -125,4 +134,5 @@ def concat_samples(first: Sample, second: Sample) -> Sample:
         texts=both(first.texts, second.texts),
         aspects=both(first.aspects, second.aspects),
         segments=first.segments + second.segments,
+        embeddings=embedded,
     )

@@ -5,13 +5,14 @@ Of two writers at the same instant one is told to look again.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
 from absa.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
+from monitoring.parts import PartFigures
 from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
 
 PREFIX: Final = "verdicts/"
@@ -21,7 +22,7 @@ AttemptState = Literal["started", "completed", "failed"]
 @dataclass(frozen=True, kw_only=True)
 class VersionFigures:
     """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts
-    the labelled answers that were right."""
+    the labelled answers that were right, `parts` are the same figures a class and a segment."""
 
     rows: int
     labelled: int
@@ -29,6 +30,7 @@ class VersionFigures:
     estimated_pos_neg_f1: float | None
     flip_rate: float | None = None
     right: int | None = None
+    parts: dict[str, PartFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ class Verdict:
             window=Window(start=parse_iso(data["window_start"]), end=parse_iso(data["window_end"])),
             verdict=data["verdict"],
             version=data.get("version"),
-            by_version={v: VersionFigures(**_known(VersionFigures, f)) for v, f in data["by_version"].items()},
+            by_version={v: _figures(f) for v, f in data["by_version"].items()},
             reasons=tuple(Reason(**_known(Reason, reason)) for reason in data["reasons"]),
             action=data["action"],
             action_reason=data["action_reason"],
@@ -117,6 +119,11 @@ class Verdict:
             at=parse_iso(data["at"]) if "at" in data else parse_iso(data["window_end"]),
             revision=int(data.get("revision", 1)),
         )
+
+
+def _figures(data: dict[str, Any]) -> VersionFigures:
+    parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
+    return VersionFigures(**{**_known(VersionFigures, data), "parts": parts})
 
 
 def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:

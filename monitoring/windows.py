@@ -112,9 +112,9 @@ def load_predictions(
         kept.append(part)
         held += part.height
         if held > 2 * max_rows:
-            kept = [_smallest(pl.concat(kept), max_rows)]
+            kept = [smallest(pl.concat(kept), max_rows)]
             held = kept[0].height
-    rows = _smallest(pl.concat(kept), max_rows) if kept else _frame(PREDICTIONS.empty_table())
+    rows = smallest(pl.concat(kept), max_rows) if kept else _frame(PREDICTIONS.empty_table())
     feedback = _feedback(lake, window, set(rows["request_id"]), trusted_sources, feedback_until or utc_now())
     joined = join_feedback(rows.to_arrow(), feedback)
     return WindowData(window=window, rows=joined.sort("at", "request_id"), total=total, by_version=by_version)
@@ -142,7 +142,7 @@ def _read(lake: Lake, key: str, schema: pa.Schema) -> pl.DataFrame:
         return _frame(schema.empty_table())
 
 
-def _smallest(rows: pl.DataFrame, count: int) -> pl.DataFrame:
+def smallest(rows: pl.DataFrame, count: int) -> pl.DataFrame:
     """A uniform sample that does not depend on the order of reading: the rows with the smallest hashes."""
     if rows.height <= count:
         return rows
@@ -177,9 +177,28 @@ def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
 
 def load_reference(lake: Lake, version: str) -> pl.DataFrame | None:
     """The version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
+    return _kept(lake, reference_key(version))
+
+
+def recent_key(version: str) -> str:
+    """Where some rows of the version's last windows lie."""
+    return f"monitoring/recent/{version}.parquet"
+
+
+def save_recent(lake: Lake, version: str, rows: pl.DataFrame) -> None:
+    """Keep rows of the version's last windows, in place of those kept before."""
+    write_parquet(lake, recent_key(version), rows.to_arrow())
+
+
+def load_recent(lake: Lake, version: str) -> pl.DataFrame | None:
+    """Rows of the version's last windows; None where there was none yet."""
+    return _kept(lake, recent_key(version))
+
+
+def _kept(lake: Lake, key: str) -> pl.DataFrame | None:
     import io
 
     try:
-        return pl.read_parquet(io.BytesIO(lake.read(reference_key(version))))
+        return pl.read_parquet(io.BytesIO(lake.read(key)))
     except NotFoundError:
         return None

@@ -1,6 +1,7 @@
 """Tests of telling a webhook, once an incident."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,20 @@ def test_a_webhook_that_is_away_can_be_told_later(lake: Lake, window: Windows, h
     with pytest.raises(UnavailableError, match="webhook"):
         alert(lake, stale, "http://127.0.0.1:9/hook")
     assert alert(lake, stale, hook.url)
+
+
+def test_a_webhook_that_may_have_got_it_is_not_told_twice(
+    lake: Lake, window: Windows, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = VerdictStore(lake).record(verdict(window(0), "STALE"))
+    with socket.socket() as silent:  # takes the message and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr("monitoring.alerts._TIMEOUT_S", 0.2)
+        with pytest.raises(UnavailableError, match="webhook"):
+            alert(lake, stale, f"http://127.0.0.1:{silent.getsockname()[1]}/hook")
+    assert not alert(lake, stale, hook.url)
+    assert hook.told == []
 
 
 def test_another_scheme_is_refused(lake: Lake, window: Windows) -> None:

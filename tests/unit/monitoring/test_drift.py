@@ -87,3 +87,24 @@ def test_large_samples_are_cut_down_before_testing(make: Make) -> None:
     report = detect_drift(make(1, 900), make(2, 900), max_rows=200)
     assert (report.reference_rows, report.current_rows) == (900, 900)
     assert report.findings
+
+
+def in_segments(sample: Sample) -> Sample:
+    return replace(sample, segments=tuple(("eu", "us")[i % 2] for i in range(sample.rows)))
+
+
+def test_a_shift_in_one_segment_that_another_hides_is_found_and_named(make: Make) -> None:
+    reference, current = in_segments(make(1, 1_200)), in_segments(make(2, 800))
+    labels = current.labels.copy()
+    for start, label in ((0, 0), (1, 2)):  # 'eu' turns negative and 'us' positive
+        labels[np.arange(start, 800, 2)[:120]] = label
+    moved = detect_drift(reference, replace(current, labels=labels))
+    (finding,) = [f for f in moved.drifted if f.kind == "segment_classes"]
+    assert "In segment" in finding.sentence
+    assert finding.effect > 0.1
+
+
+def test_small_segments_are_not_tested(make: Make) -> None:
+    sample = make(1, 300)
+    few = replace(sample, segments=tuple(str(i % 10) for i in range(300)))
+    assert "segment_classes" not in {f.kind for f in detect_drift(few, few).findings}

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import polars as pl
+import pytest
 
 from absa.adapters.lake import Lake
 from absa.schema import Window
+from monitoring.drift import SLOW_SHARE, DriftFinding, DriftReport
+from monitoring.losses import one_family
 from monitoring.monitor import WatchedVersion, WatchSettings, count_new_labels, watch
 from monitoring.performance import FrozenTest
 from monitoring.policy import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
-from monitoring.windows import WindowData, load_reference
+from monitoring.windows import WindowData, load_recent, load_reference
 from tests.unit.monitoring.conftest import START, Traffic
 
 Windows = Callable[[int], Window]
@@ -157,3 +160,39 @@ def test_only_labels_of_training_sources_since_the_snapshot_are_new(
     now = window(2).end
     assert count_new_labels(lake, champion, window(2), settings, now) == 30
     assert count_new_labels(lake, champion, window(0), WatchSettings(), now) == 100
+
+
+def test_drift_too_slow_for_any_window_is_seen_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    settings = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.05), reference_rows=600)
+    for k in range(2):
+        traffic.send(window(k), 300, labelled=0.0)
+        judge(lake, window(k), settings=settings)
+    kinds: set[str] = set()
+    for k in range(2, 9):
+        traffic.send(window(k), 285, labelled=0.0)
+        traffic.send(window(k), 15, topic="garden", labelled=0.0)
+        verdict = judge(lake, window(k), settings=settings)
+        kinds |= {reason.kind.partition(":")[0] for reason in verdict.reasons}
+    assert kinds & {"slow_drift", "drift"}
+    recent = load_recent(lake, "1")
+    assert recent is not None
+    assert recent["at"].min() >= window(1).start
+    assert recent["at"].max() < window(8).end
+
+
+def test_the_slow_test_and_the_windows_own_share_one_rate() -> None:
+    assert 0.0 < SLOW_SHARE < 1.0
+    finding = DriftFinding(
+        kind="confidence", statistic=1.0, threshold=0.5, p_value=0.004, p_adjusted=0.004, effect=0.1, drifted=True,
+        sentence="",
+    )  # fmt: skip
+    report = DriftReport(findings=(finding,), reference_rows=1_000, current_rows=1_000)
+    alone, _, _, _ = one_family(report, None, None, None, 0.01)
+    beside, slow, _, _ = one_family(report, report, None, None, 0.01)
+    assert alone is not None
+    assert beside is not None
+    assert slow is not None
+    assert alone.findings[0].p_adjusted == 0.004
+    assert beside.findings[0].p_adjusted == pytest.approx(0.004 / (1 - SLOW_SHARE))
+    assert slow.findings[0].p_adjusted == pytest.approx(0.004 / SLOW_SHARE)
+    assert not slow.findings[0].drifted

@@ -1,0 +1,120 @@
+"""What became of retraining attempts: a killed run is told apart from one that works, and lets the next one go.
+
+The record in the lake says that an attempt has started; Prefect says how its run stands. A run that ended without
+telling the record (cancelled, crashed, killed with its machine) ends its attempt here. One that is still PENDING or
+RUNNING long after its budget is dead: it is set to Crashed, which gives its place in the concurrency limit back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Literal
+from uuid import UUID
+
+from absa.errors import ConflictError, UnavailableError
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import VerdictStore
+
+GRACE_S: Final = 300.0
+_HISTORY: Final = 50
+
+RunEnd = Literal["completed", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """How a flow run stands. `end` is None while it has not ended."""
+
+    name: str
+    end: RunEnd | None
+
+
+def settle_attempts(
+    store: "VerdictStore",
+    state_of: Callable[[str], RunState | None],
+    give_up: Callable[[str, str], None],
+    *,
+    budget_s: float,
+    now: datetime,
+) -> list[str]:
+    """End the attempts whose runs have ended or will never end.
+
+    Args:
+        store: the verdict records.
+        state_of: how a flow run stands; None where Prefect knows no such run.
+        give_up: sets a run to Crashed, with a reason.
+        budget_s: of a retraining; a run is dead `GRACE_S` after it should have ended. An attempt without a run (the
+            monitor was killed between the record and Prefect) is dead after `GRACE_S`.
+        now: the time of looking.
+
+    Returns:
+        A sentence for each attempt that was ended.
+
+    Raises:
+        UnavailableError: Prefect does not answer; the next look settles what is left.
+    """
+    said = []
+    for verdict in store.history(limit=_HISTORY):
+        for attempt in verdict.attempts:
+            if attempt.state != "started":
+                continue
+            age_s = (now - attempt.at).total_seconds()
+            run = None if attempt.flow_run_id is None else state_of(attempt.flow_run_id)
+            end: RunEnd | None = None if run is None else run.end
+            detail = "its run is unknown to Prefect" if run is None else f"its run is {run.name}"
+            late_s = GRACE_S if run is None else budget_s + GRACE_S
+            if end is None and age_s > late_s:
+                end, detail = "failed", f"{detail} after {age_s:.0f} s"
+                if run is not None and attempt.flow_run_id is not None:
+                    give_up(attempt.flow_run_id, f"given up: {detail}")
+            if end is None:
+                continue
+            try:
+                store.end_attempt(verdict.window, attempt.number, end, detail=detail, at=now)
+            except ConflictError:
+                continue  # someone else wrote meanwhile; the next look sees what is left
+            said.append(f"attempt {attempt.number} of window {verdict.window.key} {end}: {detail}")
+    return said
+
+
+def run_state(run_id: str) -> RunState | None:
+    """How a flow run stands in Prefect.
+
+    Raises:
+        UnavailableError: Prefect does not answer.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except ObjectNotFound:
+        return None
+    except (httpx.HTTPError, RuntimeError) as error:
+        raise UnavailableError(f"Prefect does not answer: {error}") from error
+    if state is None or not state.is_final():
+        return RunState(name="unknown" if state is None else state.name or state.type.value, end=None)
+    return RunState(name=state.name or state.type.value, end="completed" if state.is_completed() else "failed")
+
+
+def crash_run(run_id: str, why: str) -> None:
+    """Set a run that will never end to Crashed, so that its place in the concurrency limit is free again.
+
+    Raises:
+        UnavailableError: Prefect does not answer.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(run_id), Crashed(message=why), force=True)
+    except ObjectNotFound:
+        return
+    except (httpx.HTTPError, RuntimeError) as error:
+        raise UnavailableError(f"Prefect does not answer: {error}") from error

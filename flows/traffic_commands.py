@@ -1,0 +1,234 @@
+"""Commands over the logged traffic: labels out and in, insights, replay."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
+from absa.schema import Window, iso, parse_iso, utc_now
+from flows.wiring import Services, wire
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from monitoring.policy import StalenessPolicy
+
+labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_SHOWN: Final = 20
+WindowOption = Annotated[str, typer.Option(help="The last 30m, 24h or 7d, or a key <start>_<end>.")]
+
+
+def parse_window(text: str, now: datetime) -> Window:
+    """A window from `7d` (the last seven days) or from its key.
+
+    Raises:
+        PermanentError: neither.
+    """
+    unit = text[-1:]
+    if unit in _UNITS_S:
+        try:
+            length_s = float(text[:-1]) * _UNITS_S[unit]
+            if length_s > 0:
+                return Window(start=now - timedelta(seconds=length_s), end=now)
+        except (ValueError, OverflowError):
+            pass
+    try:
+        return Window.parse(text)
+    except ValueError:
+        raise PermanentError(f"a window is 30m, 24h, 7d or <start>_<end>, got {text!r}") from None
+
+
+@labels.command("export", epilog="Example: evergreen labels export queue.csv --window 24h --count 200")
+def export(
+    file: Annotated[Path, typer.Argument(help="CSV to write; people fill its last column with 0, 1 or 2.")],
+    window: WindowOption = "24h",
+    count: Annotated[int, typer.Option(help="About how many rows.", min=1)] = 200,
+    audit: Annotated[float, typer.Option(help="Share drawn at random whatever a row is like.", min=0.05, max=1)] = 0.3,
+    version: Annotated[str | None, typer.Option(help="Only this version's answers.")] = None,
+) -> None:
+    """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
+    from monitoring.label_queue import ask_labels, write_queue
+
+    chosen = ask_labels(wire().lake, parse_window(window, utc_now()), count=count, audit_share=audit, version=version)
+    write_queue(chosen, file)
+    why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
+    typer.echo(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")
+
+
+@labels.command("import", epilog="Example: evergreen labels import queue.csv")
+def import_(
+    file: Annotated[Path, typer.Argument(help="The filled CSV; rows without a label are skipped.")],
+    source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that count.")] = "labels",
+) -> None:
+    """Take labels into the lake as feedback, with the chance that each row was drawn with."""
+    from monitoring.label_queue import import_labels
+
+    services = wire()
+    taken = import_labels(services.lake, file, source=source)
+    typer.echo(f"{taken} labels taken from {file} as source {source!r}")
+    if source not in services.settings.trusted_sources:
+        typer.echo(f"source {source!r} is not trusted: set EVERGREEN_TRUST to count it")
+
+
+def insights(
+    window: WindowOption = "7d",
+    file: Annotated[Path | None, typer.Option("--csv", help="Write every row to this CSV.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the picture to this PNG.")] = None,
+    min_rows: Annotated[int, typer.Option(help="Leave aspects with fewer predictions out.", min=1)] = 20,
+) -> None:
+    """What customers feel: per aspect and segment the volume, the negative share, its change and 95 % interval."""
+    from monitoring.insights import insights as found_in
+    from monitoring.insights import insights_plot
+
+    chosen = parse_window(window, utc_now())
+    services = wire()
+    found = found_in(services.lake, chosen, min_rows=min_rows)
+    for line in _insight_lines(found):
+        typer.echo(line)
+    picture = insights_plot(found)
+    if file is not None:
+        found.write_csv(file)
+        typer.echo(f"{found.height} rows in {file}")
+    if plot is not None:
+        plot.write_bytes(picture)
+    try:
+        _insights_artifact(services, found, chosen, picture)
+        typer.echo("the same stands in Prefect as artifact 'insights'")
+    except UnavailableError as error:
+        typer.echo(f"no artifact: {error}")
+
+
+def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
+    yield f"{'aspect':<28}{'segment':<14}{'volume':>8}{'negative':>10}{'95 %':>14}{'change':>9}"
+    for row in found.head(_SHOWN).iter_rows(named=True):
+        change = "new" if row["change"] is None else f"{100 * row['change']:+.0f} pts"
+        interval = f"{row['low']:.0%} to {row['high']:.0%}"
+        yield (
+            f"{str(row['aspect'])[:26]:<28}{str(row['segment'] or '')[:12]:<14}{row['rows']:>8,}"
+            f"{row['negative_share']:>10.0%}{interval:>14}{change:>9}"
+        )
+    if found.height > _SHOWN:
+        yield f"... and {found.height - _SHOWN} more (--csv writes all)"
+    if found.height == 0:
+        yield "no aspect has enough predictions in this window"
+
+
+def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window, picture: bytes) -> None:
+    """The table and the plot as one Markdown artifact.
+
+    Raises:
+        UnavailableError: Prefect does not answer.
+    """
+    import base64
+
+    import httpx
+    from prefect.artifacts import create_markdown_artifact
+
+    from flows.processes import answers
+
+    address = services.environment["PREFECT_API_URL"]
+    if not answers(f"{address.rstrip('/')}/health"):
+        raise UnavailableError(f"Prefect does not answer at {address}")
+    table = "\n".join(["```", *_insight_lines(found), "```"])
+    image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(picture).decode()})"
+    try:
+        create_markdown_artifact(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
+    except (httpx.HTTPError, RuntimeError) as error:
+        raise UnavailableError(f"Prefect does not answer: {error}") from error
+
+
+def replay(
+    start: Annotated[str, typer.Option("--from", help="ISO 8601 time with a zone.")],
+    end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
+    policy: Annotated[Path | None, typer.Option(help="TOML with the policy's fields; unset: the one in force.")] = None,
+    version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
+    window_s: Annotated[float | None, typer.Option(help="Window length; unset: the monitor's.")] = None,
+    delay_s: Annotated[float, typer.Option(help="Labels count as known so long after a window's end.")] = 0.0,
+    logged: Annotated[
+        bool, typer.Option("--logged/--rescore", help="Keep the log's answers, or let the version answer.")
+    ] = True,
+) -> None:
+    """Judge logged traffic again with any version and policy, and print what would have been decided when."""
+    from flows.monitor import staleness_policy, watched_version
+    from monitoring.monitor import WatchSettings
+    from monitoring.replay import Scorer, Span
+    from monitoring.replay import replay as replayed
+
+    services = wire()
+    head = services.head()
+    chosen = version or head.state.champion
+    if chosen is None:
+        raise PermanentError("there is no champion: name a --version")
+    span = Span(start=_time("--from", start), end=_time("--to", end), window_s=window_s or services.settings.window_s)
+    scorer: Scorer | None = None
+    if not logged:
+        from absa.inference.engine import Engine
+
+        scorer = Engine.load(services.package(chosen, _digest(services, chosen))).score
+    rules = staleness_policy(services) if policy is None else read_policy(policy)
+    sources = services.settings.trusted_sources
+    watch_settings = WatchSettings(
+        policy=rules,
+        reference_rows=services.settings.reference_rows,
+        measuring_sources=sources,
+        training_sources=sources,
+    )
+    counted = 0
+    for verdict in replayed(
+        services.lake,
+        span,
+        version=watched_version(services, chosen),
+        settings=watch_settings,
+        scorer=scorer,
+        feedback_delay_s=delay_s,
+    ):
+        counted += 1
+        reason = verdict.reasons[0].sentence if verdict.reasons else ""
+        typer.echo(f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}")
+    typer.echo(f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded")
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise PermanentError(f"{name} reads an ISO 8601 time with a zone, got {text!r}") from None
+
+
+def _digest(services: Services, version: str) -> str:
+    for record in reversed(services.ledger.records()):
+        if version in record.versions:
+            return record.versions[version]
+    digest = services.reader.version(version).tags.get("digest")
+    if digest is None:
+        raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
+    return digest
+
+
+def read_policy(file: Path) -> "StalenessPolicy":
+    """A policy from a TOML file of its fields.
+
+    Raises:
+        InvalidDataError: the file is missing or no TOML, or names a field that a policy has not.
+    """
+    from monitoring.policy import StalenessPolicy
+
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no file {file}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{file} is no TOML: {error}") from None
+    known = [field.name for field in fields(StalenessPolicy)]
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidDataError(f"{file}: a policy has no {name!r}; it has {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidDataError(f"{file}: {name} is a number, got {value!r}")
+    return StalenessPolicy(**given)

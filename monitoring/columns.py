@@ -1,0 +1,217 @@
+"""What each column of drift measures: features over reference and current rows together, and a statistic of their sums.
+
+A column that holds for some of the rows alone (a segment's, those with an embedding) carries how many they are as a
+feature of its own, so that it is compared over them and still permuted with everything else.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.labels import N_LABELS
+from monitoring.permutation import Test, chi_square, largest_gap, sparse_rise
+from monitoring.sample import Floats, Ints, Sample
+
+CATEGORIES: Final = 30
+MIN_SEGMENT_ROWS: Final = 100
+_CUTS: Final = 64
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_MIN_WORD_ROWS: Final = 5
+_MAX_WORDS: Final = 2_000
+_HASHES: Final = 2**14
+_FOURIER: Final = 128
+_MAX_SEGMENTS: Final = 20
+_MIN_EMBEDDED: Final = 50
+
+
+def column_tests(
+    both: Sample, is_current: npt.NDArray[np.bool_], columns: Sequence[str] | None = None
+) -> tuple[dict[str, Test], tuple[str, ...]]:
+    """Every column that the rows allow, and a sentence for what is off.
+
+    Args:
+        both: reference and current rows.
+        is_current: (n,) whether a row is of the current window.
+        columns: only these; by default all.
+    """
+    confidence = both.scores.max(axis=1)
+    tests: dict[str, Test] = {
+        "class_shares": Test(features=_one_hot(both.labels, N_LABELS), statistic=chi_square),
+        "confidence": Test(features=_cumulative(confidence), statistic=largest_gap),
+    }
+    skipped: list[str] = []
+    if len(set(both.segments)) > 1:
+        tests["segment_mix"] = _category_test(both.segments)
+        members = large_segments(both.segments, float(is_current.mean()))
+        if members:
+            tests["segment_classes"] = _within(list(members.values()), _one_hot(both.labels, N_LABELS))
+            tests["segment_confidence"] = _within(list(members.values()), _thirds(confidence))
+    if both.texts is None or both.aspects is None:
+        skipped.append("Text drift is off: the log holds no texts.")
+    else:
+        words = [words_of(text) for text in both.texts]
+        tests["text_length"] = Test(
+            features=_cumulative(np.array([len(w) for w in words], dtype=np.float64)), statistic=largest_gap
+        )
+        tests["aspect_mix"] = _category_test(tuple(aspect.casefold() for aspect in both.aspects))
+        presence, mass = _presence(words)
+        tests["unknown_words"] = _unknown_words_test(presence, mass)
+        common = _common_words_test(presence)
+        if common is not None:
+            tests["word_use"] = common
+        tests["word_embedding"] = _mmd(_fourier(_bag(words), np.arange(both.rows), both.rows))
+    embedded = _embedding_test(both, is_current)
+    if embedded is not None:
+        tests["embedding"] = embedded
+    if columns is not None:
+        tests = {kind: test for kind, test in tests.items() if kind in columns}
+    return tests, tuple(skipped)
+
+
+def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
+    """The rows (n,) of each segment that has `MIN_SEGMENT_ROWS` on both sides if it is spread alike, at most 20.
+
+    Chosen by their size over both sides together, so that the choice knows nothing of the split that is tested.
+    """
+    names = np.array(segments, dtype=object)
+    least = MIN_SEGMENT_ROWS / max(min(current_share, 1.0 - current_share), 1e-9)
+    return {
+        name: np.asarray(names == name) for name, rows in Counter(segments).most_common(_MAX_SEGMENTS) if rows >= least
+    }
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case."""
+    return _WORD.findall(text.casefold())
+
+
+def _one_hot(values: Ints, k: int) -> Any:
+    return (values[:, None] == np.arange(k)).astype(np.float32)
+
+
+def _cumulative(values: Floats) -> Any:
+    cuts = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _CUTS + 1), method="lower"))
+    return (values[:, None] <= cuts).astype(np.float32)
+
+
+def _thirds(values: Floats) -> Any:
+    return _one_hot(np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values), 3)
+
+
+def _category_test(values: tuple[str, ...]) -> Test:
+    common = [value for value, _ in Counter(values).most_common(CATEGORIES)]
+    place = {value: k for k, value in enumerate(common)}
+    codes = np.array([place.get(value, len(common)) for value in values], dtype=np.int64)
+    return Test(features=_one_hot(codes, int(codes.max()) + 1), statistic=chi_square)
+
+
+def _within(members: list[npt.NDArray[np.bool_]], categories: Any) -> Test:
+    """The largest chi-square of categories within any part: one column whatever the number of parts."""
+    k = categories.shape[1] + 1
+    counted = np.concatenate([categories, np.ones((len(categories), 1), dtype=np.float32)], axis=1)
+    features = np.concatenate([counted * mine[:, None] for mine in members], axis=1)
+
+    def largest(sums: Floats, totals: Floats, _: Floats, __: Floats) -> Floats:
+        found = []
+        for first in range(0, len(totals), k):
+            mine, all_of = sums[first : first + k], totals[first : first + k]
+            n_current = np.maximum(mine[-1], 1.0)
+            n_reference = np.maximum(all_of[-1] - mine[-1], 1.0)
+            found.append(chi_square(mine[:-1], all_of[:-1], n_current, n_reference))
+        return np.asarray(np.max(found, axis=0))
+
+    return Test(features=features, statistic=largest)
+
+
+def _presence(words: list[list[str]]) -> tuple[Any, Floats]:
+    """Rows by words, 1 where the word stands in the row; and each word's share of its rows' lengths, summed."""
+    from scipy import sparse
+
+    place: dict[str, int] = {}
+    rows, columns, parts = [], [], []
+    for row, found in enumerate(words):
+        for word, count in Counter(found).items():
+            rows.append(row)
+            columns.append(place.setdefault(word, len(place)))
+            parts.append(count / len(found))
+    mass = np.bincount(columns, weights=parts, minlength=len(place)).astype(np.float64)
+    matrix = sparse.csr_array(
+        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), len(place)), dtype=np.float32
+    )
+    return matrix, mass
+
+
+def _unknown_words_test(presence: Any, mass: Floats) -> Test:
+    def unseen_share(sums: Floats, totals: Floats, n_current: Floats, _: Floats) -> Floats:
+        only_current = sums >= totals[:, None] - 0.5  # the word stands in no row of the reference
+        return np.asarray((only_current * mass[:, None]).sum(axis=0) / n_current)
+
+    return Test(features=presence, statistic=unseen_share)
+
+
+def _common_words_test(presence: Any) -> Test | None:
+    in_rows = np.asarray(presence.sum(axis=0)).ravel()
+    chosen = np.argsort(-in_rows, kind="stable")[:_MAX_WORDS]
+    chosen = chosen[in_rows[chosen] >= _MIN_WORD_ROWS]
+    return Test(features=presence[:, chosen], statistic=sparse_rise) if len(chosen) else None
+
+
+def _bag(words: list[list[str]]) -> Any:
+    """A hashed bag of words, weighted by rarity, of length one a row."""
+    from zlib import crc32
+
+    from scipy import sparse
+
+    rows, columns = [], []
+    for row, found in enumerate(words):
+        for word in set(found):
+            rows.append(row)
+            columns.append(crc32(word.encode()) % _HASHES)
+    bag = sparse.csr_array(
+        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), _HASHES), dtype=np.float32
+    )
+    rarity = np.log(len(words) / (1.0 + np.asarray(bag.sum(axis=0)).ravel()))
+    bag = bag @ sparse.diags_array(np.maximum(rarity, 0.1).astype(np.float32))
+    norms = np.sqrt(np.asarray((bag * bag).sum(axis=1)).ravel())
+    return sparse.diags_array((1.0 / np.maximum(norms, 1e-9)).astype(np.float32)) @ bag
+
+
+def _embedding_test(both: Sample, is_current: npt.NDArray[np.bool_]) -> Test | None:
+    """MMD of the model's own view of the rows, over those that were embedded; None where they are too few."""
+    if both.embeddings is None:
+        return None
+    present = np.flatnonzero(np.isfinite(both.embeddings[:, 0]))
+    if min(int(is_current[present].sum()), int((~is_current[present]).sum())) < _MIN_EMBEDDED:
+        return None
+    values = both.embeddings[present].astype(np.float32)
+    values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-6)
+    pairs = np.random.default_rng(0).integers(len(values), size=(2, 1_000))
+    distance = np.median(np.linalg.norm(values[pairs[0]] - values[pairs[1]], axis=1))  # the median heuristic
+    return _mmd(_fourier(values / max(float(distance), 1e-6), present, both.rows))
+
+
+def _fourier(values: Any, places: Ints, rows: int) -> Any:
+    """Random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel, and 1 where a row has any (rows, k + 1)."""
+    rng = np.random.default_rng(0)  # a fixed projection: equal rows, equal features
+    projected = np.asarray(values @ rng.normal(size=(values.shape[1], _FOURIER)).astype(np.float32))
+    phase = rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)
+    features = np.zeros((rows, _FOURIER + 1), dtype=np.float32)
+    features[places, :-1] = np.sqrt(2.0 / _FOURIER).astype(np.float32) * np.cos(projected + phase)
+    features[places, -1] = 1.0
+    return features
+
+
+def _mmd(features: Any) -> Test:
+    """Squared distance of the mean features over the rows that have any: MMD²."""
+
+    def squared_gap(sums: Floats, totals: Floats, _: Floats, __: Floats) -> Floats:
+        n_current = np.maximum(sums[-1], 1.0)
+        n_reference = np.maximum(totals[-1] - sums[-1], 1.0)
+        gap = sums[:-1] / n_current - (totals[:-1, None] - sums[:-1]) / n_reference
+        return np.asarray((gap**2).sum(axis=0))
+
+    return Test(features=features, statistic=squared_gap)

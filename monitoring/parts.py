@@ -1,0 +1,62 @@
+"""How right the model is in each class and segment: estimated, measured, and whether the estimate held there."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from absa.labels import EVALUATED, SENTIMENTS
+from monitoring.performance import back_test, estimate, measure
+from monitoring.sample import Sample
+
+MIN_ROWS: Final = 100
+_MAX_SEGMENTS: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFigures:
+    """One class or segment of one version in one window.
+
+    F1 is the class's own, or pos/neg F1 of the segment; each with its 95 % interval, None where nothing is known.
+    `trusted` is whether the estimate held against the labels, None where there are too few to say.
+    """
+
+    rows: int
+    labelled: int
+    estimated_f1: float | None = None
+    estimated_low: float | None = None
+    estimated_high: float | None = None
+    f1: float | None = None
+    low: float | None = None
+    high: float | None = None
+    trusted: bool | None = None
+
+
+def parts_of(sample: Sample, *, seed: int = 0) -> dict[str, PartFigures]:
+    """Figures by part: `class:negative`, `class:positive`, and `segment:<name>` where there are 100 rows or more."""
+    if sample.rows == 0:
+        return {}
+    found = {f"class:{SENTIMENTS[label]}": _figures(sample, (label,), seed) for label in EVALUATED}
+    for name, rows in Counter(sample.segments).most_common(_MAX_SEGMENTS):
+        if name and rows >= MIN_ROWS:
+            mine = np.flatnonzero(np.array(sample.segments, dtype=object) == name)
+            found[f"segment:{name}"] = _figures(sample.take(mine), EVALUATED, seed)
+    return found
+
+
+def _figures(sample: Sample, labels: tuple[int, ...], seed: int) -> PartFigures:
+    promised = estimate(sample, seed=seed, labels=labels)
+    measured = measure(sample, seed=seed, labels=labels)
+    tested = back_test(sample, seed=seed, labels=labels)
+    return PartFigures(
+        rows=sample.rows,
+        labelled=sample.labelled,
+        estimated_f1=None if promised is None else promised.pos_neg_f1,
+        estimated_low=None if promised is None else promised.low,
+        estimated_high=None if promised is None else promised.high,
+        f1=None if measured is None else measured.pos_neg_f1,
+        low=None if measured is None else measured.low,
+        high=None if measured is None else measured.high,
+        trusted=None if tested is None else tested.trusted,
+    )

@@ -1,0 +1,134 @@
+"""Commands over logged traffic: labels out and in, insights, replay, each from the lake of a home folder."""
+
+import csv
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.adapters.ledger import Ledger, State
+from absa.errors import InvalidDataError, PermanentError
+from absa.schema import Window, iso
+from flows.cli import app, run
+from flows.traffic_commands import parse_window, read_policy
+from monitoring.verdicts import VerdictStore
+from monitoring.windows import load_window
+from tests.unit.monitoring.conftest import Traffic
+
+NOW = datetime.now(UTC)
+WINDOW = Window(start=NOW - timedelta(minutes=20), end=NOW - timedelta(minutes=10))
+
+
+@pytest.fixture(autouse=True)
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderLake:
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/api")
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERGREEN_LAKE", str(tmp_path / "lake"))
+    return FolderLake(tmp_path / "lake")
+
+
+def evergreen(*words: str) -> int:
+    return run(lambda: app(list(words), standalone_mode=False))
+
+
+def fill(file: Path, answer: Callable[[dict[str, str]], str]) -> None:
+    with file.open(newline="") as read:
+        rows = list(csv.DictReader(read))
+    with file.open("w", newline="") as written:
+        writer = csv.DictWriter(written, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "label": answer(row)} for row in rows)
+
+
+def test_labels_go_out_and_come_back_with_their_chances(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Traffic(lake).send(WINDOW, 400, labelled=0.0)
+    queue = tmp_path / "queue.csv"
+    assert evergreen("labels", "export", str(queue), "--window", "1h", "--count", "60") == 0
+    fill(queue, lambda row: "1")
+    assert evergreen("labels", "import", str(queue)) == 0
+    said = capsys.readouterr().out
+    assert "audit" in said
+    rows = load_window(lake, WINDOW, trusted_sources=["labels"]).rows
+    told = rows.filter(rows["feedback_label"].is_not_null())
+    assert 30 <= told.height <= 90
+    assert told["sampling_probability"].null_count() == 0
+    assert 0 < told["sampling_probability"].min() < told["sampling_probability"].max() <= 1  # type: ignore[operator]
+
+
+def test_a_source_that_nobody_trusts_is_said_to_be_so(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Traffic(lake).send(WINDOW, 100, labelled=0.0)
+    queue = tmp_path / "queue.csv"
+    evergreen("labels", "export", str(queue), "--count", "20")
+    assert evergreen("labels", "import", str(queue), "--source", "stranger") == 0
+    assert "not trusted" in capsys.readouterr().out
+
+
+def test_insights_are_shown_and_written_without_prefect(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Traffic(lake).send(WINDOW, 600)
+    table, plot = tmp_path / "insights.csv", tmp_path / "insights.png"
+    assert evergreen("insights", "--window", "7d", "--csv", str(table), "--plot", str(plot)) == 0
+    said = capsys.readouterr().out
+    assert "volume" in said
+    assert "no artifact" in said, "Prefect is away, and that is said"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"segment", "aspect", "rows", "negative_share", "low", "high", "change"} <= set(rows[0])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_insights_of_nothing_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("insights") == 0
+    assert "no aspect" in capsys.readouterr().out
+
+
+def test_replay_prints_what_would_have_been_decided_when_and_records_nothing(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ledger(lake).append(
+        expected=0, actor="test", action="promote", reason="first", state=State(champion="1"), versions={"1": "0" * 64}
+    )
+    start = datetime(2026, 11, 23, 10, tzinfo=UTC)
+    traffic = Traffic(lake)
+    for k in range(3):
+        window = Window(start=start + timedelta(minutes=k), end=start + timedelta(minutes=k + 1))
+        traffic.send(window, 200, accuracy=0.5 if k == 2 else 0.9, confidence=0.9, source="customer")
+    strict = tmp_path / "strict.toml"
+    strict.write_text("false_alarm_rate = 0.05\ncooldown_s = 0\nmin_new_labels = 10\n")
+    words = ("replay", "--from", iso(start), "--to", iso(start + timedelta(minutes=3)), "--window-s", "60")
+    assert evergreen(*words, "--policy", str(strict), "--version", "1", "--delay-s", "60") == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[1] for line in lines[1:3]] == ["FRESH", "STALE"]
+    assert lines[2].split()[2] == "retrain"
+    assert VerdictStore(lake).history() == []
+
+
+@pytest.mark.parametrize("text", ["", "d", "-3d", "7w", "0h", "yesterday"])
+def test_a_window_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(PermanentError, match="7d"):
+        parse_window(text, NOW)
+
+
+def test_a_week_ends_now_and_a_key_is_itself() -> None:
+    assert parse_window("7d", NOW) == Window(start=NOW - timedelta(days=7), end=NOW)
+    assert parse_window(WINDOW.key, NOW).key == WINDOW.key
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("x =", "TOML"), ("cooldown = 3", "cooldown_s"), ("cooldown_s = true", "number")]
+)
+def test_a_policy_that_cannot_be_used_is_named(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(content)
+    with pytest.raises(InvalidDataError, match=said):
+        read_policy(file)
+    with pytest.raises(InvalidDataError, match="no file"):
+        read_policy(tmp_path / "none.toml")

@@ -1,0 +1,86 @@
+"""Tests of settling retraining attempts whose runs were killed."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.schema import Window
+from flows.attempts import GRACE_S, RunState, settle_attempts
+from monitoring.verdicts import Verdict, VerdictStore
+
+START = datetime(2026, 11, 23, 10, tzinfo=UTC)
+WINDOW = Window(start=START, end=START + timedelta(hours=1))
+BUDGET_S = 900.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VerdictStore:
+    store = VerdictStore(FolderLake(tmp_path))
+    stale = store.record(
+        Verdict(
+            window=WINDOW,
+            verdict="STALE",
+            version="1",
+            by_version={},
+            reasons=(),
+            action="retrain",
+            action_reason="300 new labels are there to learn from.",
+            at=WINDOW.end,
+        )
+    )
+    store.begin_attempt(stale, flow_run_id="run-1", at=WINDOW.end)
+    return store
+
+
+def settle(store: VerdictStore, state: RunState | None, after_s: float) -> tuple[list[str], list[str]]:
+    given_up: list[str] = []
+    said = settle_attempts(
+        store,
+        lambda _: state,
+        lambda run, _: given_up.append(run),
+        budget_s=BUDGET_S,
+        now=WINDOW.end + timedelta(seconds=after_s),
+    )
+    return said, given_up
+
+
+@pytest.mark.parametrize("name", ["Crashed", "Cancelled", "Failed"])
+def test_a_run_that_ended_without_a_word_frees_the_next_attempt(store: VerdictStore, name: str) -> None:
+    said, given_up = settle(store, RunState(name=name, end="failed"), 10)
+    latest = store.latest(WINDOW)
+    assert latest is not None
+    assert latest.retraining_is_due
+    assert latest.next_attempt_key.endswith("-2")
+    assert name in said[0]
+    assert given_up == []
+
+
+@pytest.mark.parametrize("name", ["Pending", "Running", "AwaitingConcurrencySlot"])
+def test_a_run_that_is_long_past_its_budget_is_given_up(store: VerdictStore, name: str) -> None:
+    alive = RunState(name=name, end=None)
+    assert settle(store, alive, BUDGET_S) == ([], [])
+    said, given_up = settle(store, alive, BUDGET_S + GRACE_S + 1)
+    assert given_up == ["run-1"]
+    assert "failed" in said[0]
+
+
+def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore) -> None:
+    settle(store, RunState(name="Completed", end="completed"), 10)
+    latest = store.latest(WINDOW)
+    assert latest is not None
+    assert latest.attempts[0].state == "completed"
+    assert not latest.retraining_is_due
+
+
+def test_a_run_that_prefect_does_not_know_is_given_a_while(store: VerdictStore) -> None:
+    assert settle(store, None, GRACE_S - 1)[0] == []
+    assert settle(store, None, GRACE_S + 1)[0]
+
+
+def test_settling_twice_changes_nothing(store: VerdictStore) -> None:
+    settle(store, RunState(name="Crashed", end="failed"), 10)
+    before = store.latest(WINDOW)
+    assert settle(store, RunState(name="Crashed", end="failed"), 20) == ([], [])
+    assert store.latest(WINDOW) == before
