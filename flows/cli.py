@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
+from flows.batch_commands import batch_app
 from flows.settings import Settings, apply_environment
 from flows.wiring import Services, wire
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(batch_app, name="batch")
 
 
 def say(line: str = "") -> None:

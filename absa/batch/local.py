@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +98,7 @@ _worker: Worker | None = None
 
 def _start_worker(assignment: Assignment, parent: int) -> None:
     global _assignment  # noqa: PLW0603  a pool's initializer has no other place to leave it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: partitions that run are finished
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _assignment = assignment
 
