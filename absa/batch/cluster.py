@@ -99,18 +99,24 @@ class _RayWorker:
     """An actor: loads the model once."""
 
     def __init__(self, assignment: Assignment, files: list[Any]) -> None:
-        import ray
-
+        self._assignment, self._files = assignment, files
         self._folder = tempfile.TemporaryDirectory(prefix="evergreen-batch-")
-        folder = Path(self._folder.name)
-        for name, data in ray.get(files[0]).items():
-            (folder / name).write_bytes(data)
-        self._worker = Worker(replace(assignment, package=folder))
+        self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         given = dict(row["partition"])
         given["spans"] = tuple(Span(**each) for each in given["spans"])
+        if self._worker is None:  # not while the actor is made: what goes wrong there reaches nobody
+            self._worker = self._load()
         return {"counts": asdict(self._worker.score(Partition(**given)))}
+
+    def _load(self) -> Worker:
+        import ray
+
+        folder = Path(self._folder.name)
+        for name, data in ray.get(self._files[0]).items():
+            (folder / name).write_bytes(data)
+        return Worker(replace(self._assignment, package=folder))
 
 
 def _meant_for_the_user(error: BaseException | None) -> EvergreenError | None:

@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from absa.adapters.lake import FolderLake
 from absa.batch.job import BatchJob, Progress, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.verify import verify_batch
 from absa.errors import ConflictError, InvalidDataError
 from absa.inference.engine import Engine
+from absa.schema import Window
+from monitoring.windows import load_window
 from tests.toy_package import WORDS, build_toy_package
 
 HERE = LocalProcesses(workers=0)
@@ -202,45 +201,6 @@ def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypat
         server.stop()
 
 
-RUN = """
-import sys
-from pathlib import Path
-from absa.batch.job import BatchJob, run_batch
-from absa.batch.local import LocalProcesses
-if __name__ == "__main__":
-    given, output, package = sys.argv[1:]
-    wanted = BatchJob(input_uri=given, output_uri=output, package=Path(package), version="7", partition_rows=50)
-    run_batch(wanted, engines=LocalProcesses(workers=2))
-"""
-
-
-@pytest.mark.slow
-def test_a_job_that_is_killed_at_random_times_ends_with_every_row_once(package: Path, tmp_path: Path) -> None:
-    path, output = write_csv(tmp_path / "rows.csv", rows(1500)), tmp_path / "out"
-    script = tmp_path / "run.py"
-    script.write_text(RUN)
-    chance = random.Random(0)
-    command = [sys.executable, str(script), str(path), str(output), str(package)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    killed = 0
-    for _ in range(2):
-        before = len(list(output.glob("done/*.json")))
-        process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and len(list(output.glob("done/*.json"))) < before + 2:
-            assert time.monotonic() < deadline, "the job makes no progress"
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.05))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert killed
-    subprocess.run(command, env=environment, check=True)
-    assert verify_batch(str(output)) == []
-    assert read_output(output).column("row_id").to_pylist() == list(range(1500))
-
-
 @pytest.mark.slow
 def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
     import psutil
@@ -259,3 +219,64 @@ def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
     )
     assert killed
     assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_answers_are_logged_once_as_predictions_that_monitoring_reads(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [{"text": f"the app is great {k}", "aspect": "app", "segment": "mobile", "unit_id": "u"} for k in range(25)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    lake = FolderLake(tmp_path / "lake")
+    wanted = job(path, tmp_path / "out", package, partition_rows=10, log_uri=lake.uri, secret=b"s")
+    run_batch(wanted, engines=HERE)
+    for key in ("manifest.json", "done/000001.json"):  # as a kill after the log and before the commit leaves it
+        (tmp_path / "out" / key).unlink()
+    run_batch(wanted, engines=HERE)
+    found = read_output(tmp_path / "out")
+    now = datetime.now(UTC)
+    logged = load_window(lake, Window(start=now - timedelta(hours=1), end=now + timedelta(hours=1)))
+    assert sorted(logged.rows["request_id"]) == sorted(found.column("request_id").to_pylist())
+    assert len(set(logged.rows["request_id"])) == logged.total == 25
+    assert logged.by_version == {"7": 25}
+    assert set(logged.rows["arm"]) == {"batch"}
+    assert set(logged.rows["segment"]) == {"mobile"}
+    assert logged.rows["unit_hash"].n_unique() == 1
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_an_output_inside_its_input_is_refused(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_csv(folder / "a.csv", rows(5))
+    with pytest.raises(InvalidDataError, match="lies inside the input"):
+        run_batch(job(folder, folder / "out", package), engines=HERE)
+
+
+def test_rows_that_span_lines_files_and_row_groups_are_cut_where_they_begin(package: Path, tmp_path: Path) -> None:
+    content = [(f"r{k}", f'the app "é{k}"\n\nis great, straße', "app", "?") for k in range(35)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, part in (("a", content[:18]), ("b", content[18:])):
+        path = write_csv(folder / f"{name}.csv", part)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    run_batch(job(folder, tmp_path / "out", package, partition_rows=4), engines=HERE)
+    found = read_output(tmp_path / "out")
+    assert [found.column("id").to_pylist(), found.column("Text").to_pylist()] == [
+        [row[0] for row in content],
+        [row[1] for row in content],
+    ]
+    table = pa.table(dict(zip(HEADER, map(list, zip(*content, strict=True)), strict=True)))
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)
+    run_batch(job(tmp_path / "rows.parquet", tmp_path / "out2", package, partition_rows=4), engines=HERE)
+    assert read_output(tmp_path / "out2").column("id").to_pylist() == [row[0] for row in content]
+    assert verify_batch(str(tmp_path / "out2")) == []
+
+
+def test_progress_says_how_much_is_left(package: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    path = write_csv(tmp_path / "rows.csv", rows(400))
+    run_batch(job(path, tmp_path / "out", package), engines=HERE, on_progress=seen.append)
+    assert [each.rows for each in seen] == [100, 200, 300, 400]
+    assert seen[0].share < seen[1].share < seen[2].share < seen[3].share
+    assert seen[-1].share > 0.99
+    assert all(each.eta_s is not None for each in seen)
+    assert seen[-1].eta_s is not None and seen[-1].eta_s < 0.1
