@@ -52,9 +52,9 @@ class RayCluster:
         try:
             most = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             for row in _mapped(ray, assignment, items, most):
-                note(PartitionCounts(**row["counts"]))
-        except ray.exceptions.RayTaskError as error:
-            raise _meant_for_the_user(error) or error from None
+                if isinstance(row["found"], EvergreenError):
+                    raise row["found"]
+                note(row["found"])
         except ray.exceptions.RayError as error:
             raise UnavailableError(f"the Ray cluster failed the batch: {type(error).__name__}; run it again") from error
         finally:
@@ -104,11 +104,15 @@ class _RayWorker:
         self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The partition's counts, or our own error as a value: raised here it would arrive as one of Ray's."""
         given = dict(row["partition"])
         given["spans"] = tuple(Span(**each) for each in given["spans"])
-        if self._worker is None:  # not while the actor is made: what goes wrong there reaches nobody
-            self._worker = self._load()
-        return {"counts": asdict(self._worker.score(Partition(**given)))}
+        try:
+            if self._worker is None:  # not while the actor is made: what goes wrong there reaches nobody
+                self._worker = self._load()
+            return {"found": self._worker.score(Partition(**given))}
+        except EvergreenError as error:
+            return {"found": error}
 
     def _load(self) -> Worker:
         import ray
@@ -117,12 +121,3 @@ class _RayWorker:
         for name, data in ray.get(self._files[0]).items():
             (folder / name).write_bytes(data)
         return Worker(replace(self._assignment, package=folder))
-
-
-def _meant_for_the_user(error: BaseException | None) -> EvergreenError | None:
-    """The error of ours that Ray wrapped, if there is one."""
-    while error is not None:
-        if isinstance(error, EvergreenError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
