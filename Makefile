@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test pins clean
+.PHONY: help install demo check fix test ray test-kills pins clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -36,13 +36,23 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BIN)/python -m pytest
 
+$(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-ray.txt
+	@touch $@
+
+ray: $(VENV)/.installed-ray  ## Add what `evergreen batch --engine ray` needs
+
+test-kills: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## Kill batches 20 times in 200 partitions, local and Ray (minutes)
+	@EVERGREEN_TEST_KILLS=20 $(BIN)/python -m pytest tests/chaos/test_batch_kills.py
+
 PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
 	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
 	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
+	$(PINS) $(PINS_FLAGS) -o requirements-ray.txt requirements-ray.in
 
-BENCHMARKS = ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training
+BENCHMARKS = batch ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -1,73 +1,68 @@
-"""Flow batch: score a file with a registered version; rows in order, bad rows in quarantine, a manifest beside them."""
+"""Flow batch: score a whole dataset with a registered version; see `evergreen batch`."""
 
-import json
-from typing import Annotated, Any
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import pyarrow as pa
-from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from absa.adapters.lake import write_parquet
-from absa.errors import PermanentError
-from absa.labels import SENTIMENTS
-from absa.schema import SCHEMA_VERSION, iso, utc_now
+from flows.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
 from flows.wiring import Services, wire
+
+if TYPE_CHECKING:
+    from absa.batch.job import Progress
+
+_TELL_EVERY_S: Final = 5.0
 
 
 @task(name="score", cache_policy=NO_CACHE)
-def score_file(services: Services, path: str, version: str, digest: str, job_id: str) -> dict[str, Any]:
-    """Score every valid row of a file into batch/<job id>/ of the lake.
+def score(services: Services, request: BatchRequest) -> BatchOutcome:
+    """Score every row that no earlier run has scored, and say on the way how far it is."""
+    logger = get_run_logger()
+    each_usd = usd_per_row(services)
+    shown: Any = create_progress_artifact(0.0, key="batch-progress", description=request.input_uri)
+    last = time.monotonic()
 
-    Raises:
-        InvalidDataError: the file cannot be read.
-    """
-    from absa.data.read import read_examples
-    from absa.inference.engine import Engine
+    def tell(now: "Progress") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _TELL_EVERY_S:
+            last = time.monotonic()
+            logger.info(said(now, each_usd))
+            update_progress_artifact(shown, progress=100 * now.share)
 
-    rows, quarantine = read_examples(path, require_label=False)
-    engine = Engine.load(services.package(version, digest))
-    scores = engine.score(list(zip(rows["text"], rows["aspect"], strict=True)))
-    labels = scores.argmax(axis=1) if len(scores) else scores.reshape(0)
-    scored_at = utc_now()
-    table = rows.select("text", "aspect").to_arrow()
-    table = (
-        table.append_column("label", pa.array(labels, pa.int8()))
-        .append_column("scores", pa.array(scores.tolist(), pa.list_(pa.float32(), len(SENTIMENTS))))
-        .append_column("model_version", pa.array([version] * len(rows), pa.string()))
-        .append_column("scored_at", pa.array([scored_at] * len(rows), pa.timestamp("us", tz="UTC")))
-    )
-    write_parquet(services.lake, f"batch/{job_id}/part-00000.parquet", table)
-    if quarantine.rows.height:
-        bad = quarantine.rows.to_arrow()
-        write_parquet(services.lake, f"batch/{job_id}/quarantine/part-00000.parquet", bad)
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "input": path,
-        "model_version": version,
-        "digest": digest,
-        "rows": rows.height,
-        "quarantined": quarantine.rows.height,
-        "by_sentiment": {name: int((labels == label).sum()) for label, name in enumerate(SENTIMENTS)},
-        "scored_at": iso(scored_at),
-    }
-    services.lake.write(f"batch/{job_id}/manifest.json", json.dumps(manifest, indent=1).encode())
-    return manifest
+    outcome = run_request(services, request, on_progress=tell)
+    update_progress_artifact(shown, progress=100.0)
+    return outcome
 
 
-@flow(name="batch", flow_run_name="batch-{job_id}")
+@flow(name="batch")
 def batch(
-    path: Annotated[str, Field(description="CSV, JSONL or Parquet with text and aspect.")],
-    job_id: Annotated[str, Field(description="Names the result: batch/<job id>/ in the lake.")],
-    version: Annotated[str | None, Field(description="Registry version; unset: the champion.")] = None,
+    input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
+    output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
+    model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION,
+    engine: Annotated[str, Field(description="local: a process a core. ray: a Ray cluster.")] = "local",
+    address: Annotated[str | None, Field(description="Ray cluster; unset: one on this machine.")] = None,
+    workers: Annotated[int | None, Field(description="Cores to use; unset: all.")] = None,
+    max_bad_share: Annotated[float, Field(description="Share of bad rows above which the job fails.")] = 0.1,
+    log: Annotated[bool, Field(description="Write the answers to the lake as predictions.")] = False,
+    drift_report: Annotated[bool, Field(description="Compare the rows with the version's test rows.")] = False,
 ) -> dict[str, Any]:
-    """Score a file with a registered version."""
-    services = wire()
-    head = services.head()
-    chosen = version or head.state.champion
-    if chosen is None or chosen not in head.versions:
-        raise PermanentError(f"the ledger knows no version {chosen}; versions: {', '.join(head.versions) or 'none'}")
-    manifest = score_file(services, path, chosen, head.versions[chosen], job_id)
-    create_table_artifact([manifest["by_sentiment"]], key="batch-result", description=f"{manifest['rows']} rows scored")
-    return manifest
+    """Score a whole dataset, every row once; a run that is repeated goes on, or does nothing."""
+    request = BatchRequest(
+        input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
+        max_bad_share=max_bad_share, log=log, drift_report=drift_report,
+    )  # fmt: skip
+    outcome = score(wire(), request)
+    manifest = outcome.result.manifest
+    done = "was done already" if outcome.result.already_done else "is done"
+    create_table_artifact(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
+    return {
+        "output": output_uri,
+        "rows": manifest["rows"],
+        "quarantined": manifest["quarantined"],
+        "by_sentiment": manifest["by_sentiment"],
+        "already_done": outcome.result.already_done,
+        "drift": None if outcome.drift is None else list(outcome.drift),
+    }

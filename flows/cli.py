@@ -9,6 +9,7 @@ import typer
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from flows import traffic_commands
+from flows.batch_commands import batch_app
 from flows.settings import Settings, apply_environment
 from flows.wiring import Services, wire
 
@@ -20,8 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
+app.add_typer(batch_app, name="batch")
 app.add_typer(traffic_commands.labels, name="labels")
 app.command(epilog="Example: evergreen insights --window 7d --csv insights.csv")(traffic_commands.insights)
 app.command(epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --version 3")(

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     shadow_s: float = Field(default=1800.0, description="How long a challenger scores unseen before it answers.")
     min_exposure: int = Field(default=400, description="Outcomes an arm before an experiment may be decided.")
     max_experiment_s: float = Field(default=14 * 86400.0, description="Longest an experiment runs, in seconds.")
+    redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
     ship_interval_s: float = Field(default=5.0, description="How often the router ships its log to the lake.")
     workers: int = Field(default=2, description="Router processes, one a core.")
     host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")

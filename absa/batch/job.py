@@ -1,50 +1,45 @@
-"""A batch job: cut, score on every core, write each partition once, go on where a killed run was.
+"""A batch job: cut, score wherever told, write each partition once, go on where a killed run was.
 
 Under the output:
 - `job.json`: what the job is, written once;
-- `part-<number>.parquet`, and `quarantine/part-<number>.parquet` where rows were set aside;
-- `done/<number>.json`: the commit of a partition, with its counts;
-- `manifest.json`: the commit of the job.
-
-Every write is whole or not at all, a commit comes after its data, and a partition that is written twice after a kill is
-written with the same rows under the same name: every row stands in the output once.
+- what workers write of each partition (absa.batch.worker);
+- `manifest.json`: the commit of the job, after every partition's.
 """
 
+import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import pyarrow as pa
-
-from absa.adapters.lake import Lake, open_lake, write_parquet
-from absa.batch.score import score_partition
-from absa.batch.source import Source, inspect, partitions
-from absa.errors import AlreadyExistsError, ConflictError, InvalidDataError, NotFoundError, TransientError
-from absa.inference.engine import Engine
-from absa.inference.package import load_package
+from absa.adapters.lake import Lake, open_lake
+from absa.batch.local import LocalProcesses
+from absa.batch.predictions import PredictionLog
+from absa.batch.source import Partition, Source, cut, inspect
+from absa.batch.worker import Assignment, PartitionCounts, part_key
+from absa.errors import AlreadyExistsError, ConflictError, InvalidDataError, NotFoundError
+from absa.inference.package import ModelPackage, load_package
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, iso, utc_now
 
-PARTITION_ROWS: Final = 20_000
+PARTITION_ROWS: Final = 10_000
 JOB_KEY: Final = "job.json"
 MANIFEST_KEY: Final = "manifest.json"
 MAX_BAD_SHARE: Final = 0.1
-_MAX_RESTARTS: Final = 5
-_PARENT_POLL_S: Final = 0.5
+_READERS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob:
-    """What is to be done. Two jobs of equal fields give equal output."""
+    """What is to be done. Two jobs of equal fields give equal output.
+
+    `max_bad_share` (0 to 1) is the share of quarantined rows above which the job fails. `log_uri` is the lake that the
+    answers go to as prediction records too; `secret` and `redact_text` are the service's, see `PredictionLog`.
+    """
 
     input_uri: str
     output_uri: str
@@ -52,26 +47,22 @@ class BatchJob:
     version: str
     partition_rows: int = PARTITION_ROWS
     max_bad_share: float = MAX_BAD_SHARE
+    log_uri: str | None = None
+    secret: bytes = b""
+    redact_text: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a job is. `rows` counts this run and the runs before it; `rows_per_s` this run alone."""
+    """How far a job is. `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs
+    before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it can be told."""
 
     partitions: int
     rows: int
+    share: float
     rows_per_s: float
     elapsed_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartitionCounts:
-    """The commit record of one partition."""
-
-    number: int
-    rows: int
-    quarantined: dict[str, int] = field(default_factory=dict)
-    by_sentiment: dict[str, int] = field(default_factory=dict)
+    eta_s: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,93 +73,144 @@ class BatchResult:
     already_done: bool
 
 
-def part_key(number: int) -> str:
-    """Where the scored rows of a partition lie."""
-    return f"part-{number:06d}.parquet"
+class Engines(Protocol):
+    """Where partitions are scored: `LocalProcesses` or `absa.batch.cluster.RayCluster`."""
 
-
-def quarantine_key(number: int) -> str:
-    """Where the rows lie that a partition set aside; absent where there are none."""
-    return f"quarantine/part-{number:06d}.parquet"
-
-
-def done_key(number: int) -> str:
-    """Where the commit record of a partition lies."""
-    return f"done/{number:06d}.json"
+    def run(
+        self,
+        assignment: Assignment,
+        missing: Callable[[], Iterator[Partition]],
+        note: Callable[[PartitionCounts], None],
+    ) -> None:
+        """Score every partition that `missing` gives, and note each when it is committed."""
 
 
 def run_batch(
-    job: BatchJob, *, workers: int | None = None, on_progress: Callable[[Progress], None] = lambda _: None
+    job: BatchJob,
+    *,
+    engines: Engines | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> BatchResult:
     """Score an input into an output, or finish what an earlier run began.
 
     Args:
         job: what is to be done.
-        workers: processes, one inference thread each; by default one a core. 0 scores in this process: for small
-            inputs, where starting processes would take longer than scoring.
+        engines: where; by default a process a core of this machine.
         on_progress: told after every partition.
 
     Raises:
-        NotFoundError: the input does not exist.
         InvalidDataError: the input cannot be read, or more of its rows are bad than the job allows.
         ConflictError: the output belongs to another input, version or partition size.
         IntegrityError: the package is broken.
-        TransientError: workers were killed again and again.
+        NotFoundError: a cluster's workers did not write where this process looks.
+        TransientError: workers were killed again and again, or input, output or cluster do not answer.
     """
+    _keep_apart(job)
     source, output = inspect(job.input_uri), open_lake(job.output_uri)
     package = load_package(job.package)
-    identity = {
+    identity = _identity(job, source, package)
+    _claim(output, identity, job.output_uri)
+    if output.exists(MANIFEST_KEY):
+        return BatchResult(manifest=json.loads(output.read(MANIFEST_KEY)), already_done=True)
+
+    started_at = utc_now()
+    state = _State(source, _committed(output), on_progress)
+    total = 0
+
+    def missing() -> Iterator[Partition]:
+        nonlocal total
+        for partition in cut(source, job.partition_rows):
+            total = partition.number + 1
+            if partition.number not in state.counts:
+                yield partition
+
+    assignment = Assignment(
+        source=source,
+        output_uri=job.output_uri,
+        package=job.package,
+        version=job.version,
+        log=None if job.log_uri is None else PredictionLog(
+            lake_uri=job.log_uri, output_uri=job.output_uri, job=identity["job"], secret=job.secret,
+            redact_text=job.redact_text,
+        ),
+    )  # fmt: skip
+    (engines or LocalProcesses()).run(assignment, missing, state.note)
+    counts = [state.counts[number] for number in range(total)]
+    _check_written(output, total)
+    manifest = _manifest(identity, counts)
+    _check_bad_share(manifest, job)
+    manifest |= {
+        "started_at": iso(started_at),
+        "finished_at": iso(utc_now()),
+        "elapsed_s": round(state.elapsed_s, 3),
+    }
+    output.write(MANIFEST_KEY, json.dumps(manifest, indent=1).encode())
+    return BatchResult(manifest=manifest, already_done=False)
+
+
+class _State:
+    """The partitions that are committed, and how fast they come."""
+
+    def __init__(
+        self, source: Source, counts: dict[int, PartitionCounts], on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.counts = counts
+        self._size = source.size
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._rows = self._rows_before = sum(each.total for each in counts.values())
+        self._done = self._done_before = sum(each.size for each in counts.values())
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def note(self, found: PartitionCounts) -> None:
+        """Take a commit in and say how far the job is."""
+        if found.number in self.counts:
+            return
+        self.counts[found.number] = found
+        self._rows += found.total
+        self._done += found.size
+        elapsed_s = max(self.elapsed_s, 1e-9)
+        now = self._done - self._done_before
+        self._on_progress(
+            Progress(
+                partitions=len(self.counts),
+                rows=self._rows,
+                share=min(1.0, self._done / self._size),
+                rows_per_s=(self._rows - self._rows_before) / elapsed_s,
+                elapsed_s=elapsed_s,
+                eta_s=max(0.0, (self._size - self._done) * elapsed_s / now) if now else None,
+            )
+        )
+
+
+def _keep_apart(job: BatchJob) -> None:
+    """An output inside the input would be the next run's input."""
+    given, output = job.input_uri.rstrip("/"), job.output_uri.rstrip("/")
+    if not given.startswith("s3://") and not output.startswith("s3://"):
+        given, output = str(Path(given).resolve()), str(Path(output.removeprefix("file://")).resolve())
+    if f"{output}/".startswith(f"{given}/"):
+        raise InvalidDataError(f"the output {job.output_uri} lies inside the input {job.input_uri}; choose another one")
+
+
+def _identity(job: BatchJob, source: Source, package: ModelPackage) -> dict[str, Any]:
+    """What the job is, as job.json and the manifest say it."""
+    same = [source.digest, package.digest, job.version, str(job.partition_rows), job.output_uri]
+    return {
         "schema_version": SCHEMA_VERSION,
+        "job": hashlib.sha256("\n".join(same).encode()).hexdigest()[:12],
         "input": job.input_uri,
         "input_digest": source.digest,
-        "files": [asdict(each) for each in source.files],
+        "files": [{"uri": each.uri, "size": each.size, "digest": each.digest} for each in source.files],
         "text_column": source.text,
         "aspect_column": source.aspect,
         "model_version": job.version,
         "model_digest": package.digest,
         "partition_rows": job.partition_rows,
+        "logged_to": job.log_uri,
     }
-    _claim(output, identity, job.output_uri)
-    if output.exists(MANIFEST_KEY):
-        return BatchResult(manifest=json.loads(output.read(MANIFEST_KEY)), already_done=True)
-
-    started_at, started = utc_now(), time.monotonic()
-    counts = _committed(output)
-    before = sum(each.rows + sum(each.quarantined.values()) for each in counts.values())
-
-    def note(found: PartitionCounts) -> None:
-        counts[found.number] = found
-        rows = sum(each.rows + sum(each.quarantined.values()) for each in counts.values())
-        elapsed_s = time.monotonic() - started
-        on_progress(
-            Progress(
-                partitions=len(counts),
-                rows=rows,
-                rows_per_s=(rows - before) / max(elapsed_s, 1e-9),
-                elapsed_s=elapsed_s,
-            )
-        )
-
-    restarts = 0
-    while True:
-        try:
-            total = _score_missing(job, source, counts, _cores() if workers is None else workers, note)
-            break
-        except BrokenProcessPool as error:
-            restarts += 1
-            if restarts > _MAX_RESTARTS:
-                raise TransientError(
-                    f"workers of the batch were killed {restarts} times; what is done stays, run it again"
-                ) from error
-    manifest = _manifest(identity, [counts[number] for number in range(total)])
-    _check_bad_share(manifest, job)
-    manifest |= {
-        "started_at": iso(started_at),
-        "finished_at": iso(utc_now()),
-        "elapsed_s": round(time.monotonic() - started, 3),
-    }
-    output.write(MANIFEST_KEY, json.dumps(manifest, indent=1).encode())
-    return BatchResult(manifest=manifest, already_done=False)
 
 
 def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
@@ -177,7 +219,7 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
         output.create(JOB_KEY, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:
         there = json.loads(output.read(JOB_KEY))
-        same = ("input_digest", "model_version", "model_digest", "partition_rows")
+        same = ("input_digest", "model_version", "model_digest", "partition_rows", "logged_to")
         if other := [name for name in same if there.get(name) != identity[name]]:
             raise ConflictError(
                 f"{uri} holds the output of another job (its {' and '.join(other)} differ); choose another output"
@@ -185,102 +227,19 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
 
 
 def _committed(output: Lake) -> dict[int, PartitionCounts]:
-    records = (PartitionCounts(**json.loads(output.read(key))) for key in output.list("done/"))
+    with ThreadPoolExecutor(_READERS) as pool:
+        records = [PartitionCounts(**json.loads(each)) for each in pool.map(output.read, output.list("done/"))]
     return {each.number: each for each in records}
 
 
-def _score_missing(
-    job: BatchJob,
-    source: Source,
-    counts: dict[int, PartitionCounts],
-    workers: int,
-    note: Callable[[PartitionCounts], None],
-) -> int:
-    """Score every partition that has no commit record, and say how many partitions there are."""
-    total = 0
-
-    def missing() -> Iterator[tuple[int, pa.Table]]:
-        nonlocal total
-        for number, table in enumerate(partitions(source, job.partition_rows)):
-            total = number + 1
-            if number not in counts:
-                yield number, table
-
-    if workers == 0:
-        engine = Engine.load(job.package)
-        for number, table in missing():
-            note(_write(engine, number, table, source.text, source.aspect, job.version, job.output_uri))
-        return total
-    pool = ProcessPoolExecutor(
-        max_workers=workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(str(job.package), os.getpid()),
-    )
-    running: set[Future[PartitionCounts]] = set()
-    try:
-        for number, table in missing():
-            running.add(pool.submit(_work, number, table, source.text, source.aspect, job.version, job.output_uri))
-            if len(running) > workers + 1:  # one waits while the others are scored: bounded memory, no idle core
-                running = _collect(running, note)
-        while running:
-            running = _collect(running, note)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return total
-
-
-def _collect(
-    running: set[Future[PartitionCounts]], note: Callable[[PartitionCounts], None]
-) -> set[Future[PartitionCounts]]:
-    finished, rest = wait(running, return_when=FIRST_COMPLETED)
-    for each in finished:
-        note(each.result())
-    return rest
-
-
-_engine: Engine | None = None  # of this worker process
-
-
-def _start_worker(package: str, parent: int) -> None:
-    global _engine  # noqa: PLW0603  a pool's initializer has no other place to leave the engine
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _engine = Engine.load(package)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a killed job leaves no worker behind."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
-    os._exit(1)
-
-
-def _work(number: int, table: pa.Table, text: str, aspect: str, version: str, output_uri: str) -> PartitionCounts:
-    assert _engine is not None
-    return _write(_engine, number, table, text, aspect, version, output_uri)
-
-
-def _write(
-    engine: Engine, number: int, table: pa.Table, text: str, aspect: str, version: str, output_uri: str
-) -> PartitionCounts:
-    output = open_lake(output_uri)
-    found = score_partition(engine, table, text=text, aspect=aspect, version=version, scored_at=utc_now())
-    write_parquet(output, part_key(number), found.scored)
-    if found.quarantined.num_rows:
-        write_parquet(output, quarantine_key(number), found.quarantined)
-    sentiments = Counter(found.scored.column("sentiment").to_pylist())
-    counts = PartitionCounts(
-        number=number,
-        rows=found.scored.num_rows,
-        quarantined=dict(sorted(Counter(found.quarantined.column("reason").to_pylist()).items())),
-        by_sentiment={name: sentiments[name] for name in SENTIMENTS},
-    )
-    output.write(done_key(number), json.dumps(asdict(counts)).encode())
-    return counts
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _check_written(output: Lake, total: int) -> None:
+    """A cluster's machines may not see this machine's disk."""
+    there = set(output.list("part-"))
+    if lost := [number for number in range(total) if part_key(number) not in there]:
+        raise NotFoundError(
+            f"{len(lost)} of {total} partitions are not in {output.uri}; workers of other machines need an output "
+            "that all of them share, such as s3://bucket/prefix"
+        )
 
 
 def _manifest(identity: dict[str, Any], counts: list[PartitionCounts]) -> dict[str, Any]:
@@ -295,7 +254,7 @@ def _manifest(identity: dict[str, Any], counts: list[PartitionCounts]) -> dict[s
         "quarantined": dict(sorted(quarantined.items())),
         "by_sentiment": {name: sentiments[name] for name in SENTIMENTS},
         "partitions": [
-            {"number": each.number, "rows": each.rows, "quarantined": sum(each.quarantined.values())} for each in counts
+            {"number": each.number, "rows": each.rows, "quarantined": each.total - each.rows} for each in counts
         ],
     }
 

@@ -1,16 +1,15 @@
-"""One partition through the engine: bad rows set aside, equal pairs scored once, answers joined to the input's columns.
+"""One partition through the engine: bad rows set aside, equal pairs scored once, answers joined to the columns."""
 
-The same function runs in a local worker process and on a cluster.
-"""
-
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from absa.batch.source import ROW_ID, UNREADABLE
-from absa.labels import N_LABELS, sentiment
+from absa.batch.predictions import REQUEST_ID
+from absa.batch.reader import ROW_ID, UNREADABLE
+from absa.labels import N_LABELS, SENTIMENTS
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine
@@ -20,7 +19,7 @@ ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "model_version", "score
 _PREFIX: Final = "input_"
 
 
-class Partition(NamedTuple):
+class ScoredPartition(NamedTuple):
     """What a partition became: the scored rows, and those that were set aside with their reason. Together all rows."""
 
     scored: pa.Table
@@ -28,8 +27,15 @@ class Partition(NamedTuple):
 
 
 def score_partition(
-    engine: "Engine", table: pa.Table, *, text: str, aspect: str, version: str, scored_at: datetime
-) -> Partition:
+    engine: "Engine",
+    table: pa.Table,
+    *,
+    text: str,
+    aspect: str,
+    version: str,
+    scored_at: datetime,
+    request_ids: Callable[[Sequence[int], datetime], list[str]] | None = None,
+) -> ScoredPartition:
     """Score one partition of the input.
 
     Args:
@@ -39,10 +45,11 @@ def score_partition(
         aspect: name of the column with the aspect.
         version: what to write as model_version.
         scored_at: what to write as scored_at, aware UTC.
+        request_ids: gives scored rows an id each, from their row ids and the time.
 
     Returns:
-        Scored rows have the input's columns and `ANSWER_COLUMNS` (an input column of the same name gets the prefix
-        `input_`), in the input's order; quarantined rows have the input's columns and `reason`.
+        Scored rows have the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the input's
+        order; quarantined rows have the input's columns and `reason`. `output_name` says what input columns are called.
     """
     texts, aspects = table.column(text).to_pylist(), table.column(aspect).to_pylist()
     reasons = [
@@ -55,36 +62,42 @@ def score_partition(
     numbers: dict[tuple[str, str], int] = {}
     which = [numbers.setdefault((texts[index], aspects[index]), len(numbers)) for index in good]
     scores = engine.score(list(numbers))[which] if good else np.empty((0, N_LABELS), dtype=np.float32)
-    labels = scores.argmax(axis=1) if good else np.empty(0, dtype=np.int64)
+    labels = scores.argmax(axis=1).astype(np.int8)
 
     rows = table.drop_columns([UNREADABLE])
-    names = [_PREFIX + name if name in ANSWER_COLUMNS else name for name in rows.column_names]
-    scored = rows.rename_columns(names).take(pa.array(good, pa.int64()))
+    scored = rows.rename_columns([output_name(name, logged=request_ids is not None) for name in rows.column_names])
+    if bad:
+        scored = scored.take(pa.array(good, pa.int64()))
     answers = {
-        "label": pa.array(labels.astype(np.int8)),
-        "sentiment": pa.array([sentiment(int(label)) for label in labels], pa.string()),
+        "label": pa.array(labels),
+        "sentiment": pa.array(SENTIMENTS, pa.string()).take(pa.array(labels)),
         "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1), pa.float32()), N_LABELS),
-        "model_version": pa.array([version] * len(good), pa.string()),
-        "scored_at": pa.array([scored_at] * len(good), pa.timestamp("us", tz="UTC")),
+        "model_version": pa.repeat(pa.scalar(version, pa.string()), len(good)),
+        "scored_at": pa.repeat(pa.scalar(scored_at, pa.timestamp("us", tz="UTC")), len(good)),
     }
-    for name in ANSWER_COLUMNS:
-        scored = scored.append_column(name, answers[name])
+    if request_ids is not None:
+        answers[REQUEST_ID] = pa.array(request_ids(scored.column(ROW_ID).to_pylist(), scored_at), pa.string())
+    for name, values in answers.items():
+        scored = scored.append_column(name, values)
     quarantined = rows.take(pa.array(bad, pa.int64()))
     quarantined = quarantined.append_column("reason", pa.array([reasons[index] for index in bad], pa.string()))
-    return Partition(scored=scored, quarantined=quarantined)
+    return ScoredPartition(scored=scored, quarantined=quarantined)
+
+
+def output_name(column: str, *, logged: bool) -> str:
+    """What an input's column is called in the output: `input_label` where an answer has its name."""
+    taken = column in ANSWER_COLUMNS or (logged and column == REQUEST_ID)
+    return _PREFIX + column if taken else column
 
 
 def _reason(text: object, aspect: object) -> str | None:
     """Why a row cannot be scored; the same names as where labelled rows are read."""
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not text or text.isspace():
         return "text_empty"
-    if not isinstance(aspect, str) or not aspect.strip():
+    if not isinstance(aspect, str) or not (phrase := aspect.strip()):
         return "aspect_empty"
     if len(text) > MAX_TEXT_CHARACTERS:
         return "text_too_long"
-    if aspect.strip().casefold() not in text.casefold():
+    if phrase not in text and phrase.casefold() not in text.casefold():
         return "aspect_not_in_text"
     return None
-
-
-__all__ = ["ANSWER_COLUMNS", "MAX_TEXT_CHARACTERS", "ROW_ID", "Partition", "score_partition"]

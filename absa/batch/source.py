@@ -1,42 +1,52 @@
-"""Input of a batch job: files of one or many, read in bounded memory and in a fixed order.
+"""Input of a batch job: files of one or many, cut into partitions that any process can read on its own.
 
-CSV, JSON lines and Parquet, a file, a folder or an s3:// prefix. The same input always gives the same rows under the
-same numbers: that is what lets a killed job go on where it was.
+CSV (or tab- or semicolon-separated), JSON lines and Parquet: a file, a folder or an s3:// prefix. The same input always
+gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where it was.
 """
 
 import csv
 import hashlib
+import io
 import json
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from pathlib import PurePosixPath
+from typing import IO, Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from absa.data import sources
+from absa.errors import InvalidDataError
 
-from absa.adapters.lake import open_lake
-from absa.errors import InvalidDataError, NotFoundError
+SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TEXT_ENCODING: Final = "latin-1"
+"""How CSV is split into fields: a character a byte, so that a place in the text is a place in the file."""
 
-SUFFIXES: Final = (".csv", ".jsonl", ".ndjson", ".parquet")
-ROW_ID: Final = "row_id"
-UNREADABLE: Final = "unreadable"
-"""Column that says why a row could not be read; null for rows that could."""
-
-_S3: Final = "s3://"
-_BLOCK_ROWS: Final = 10_000
+_DELIMITERS: Final = (",", "\t", ";")
 _FIELD_LIMIT: Final = 10_000_000
+_BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """One file of the input: where it is, its size in bytes and the SHA-256 of its content."""
+    """One file of the input: where it is, its size in bytes and the SHA-256 of its content.
+
+    `header` and `delimiter` say how a CSV file names and parts its columns; Parquet and JSON lines have none.
+    """
 
     uri: str
     size: int
     digest: str
+    header: tuple[str, ...] = ()
+    delimiter: str = ","
+
+    @property
+    def kind(self) -> str:
+        """csv, jsonl or parquet."""
+        suffix = PurePosixPath(self.uri).suffix.lower()
+        return {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix, "csv")
+
+    def open(self) -> Any:
+        """The file's bytes as a seekable stream, in a context."""
+        return sources.Source(self.uri, self.size).open()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,203 +63,214 @@ class Source:
         """SHA-256 over the content of the files in their order: what makes two inputs the same."""
         return hashlib.sha256("".join(f"{each.digest}\n" for each in self.files).encode()).hexdigest()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(each.size for each in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet."""
+
+    file: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """Where the rows of one partition lie. `first_row` counts over the whole input; `size` is its share in bytes."""
+
+    number: int
+    first_row: int
+    rows: int
+    size: int
+    spans: tuple[Span, ...]
+
 
 def inspect(uri: str) -> Source:
-    """Find the files of an input and read what they hold, once.
+    """Find the files of an input and what they hold.
 
     Args:
         uri: a file, a folder (its files in order of their names, subfolders too) or s3://bucket/prefix.
 
     Raises:
-        NotFoundError: there is no such file, or no file in a form that can be read.
-        InvalidDataError: a file is empty or lacks text or aspect, or the files differ in their columns.
+        InvalidDataError: there is no file that can be read, a file is empty or lacks text or aspect, or the files
+            differ in their columns.
+        UnavailableError: S3 does not answer.
     """
-    files, columns = [], None
-    for each in _list(uri):
-        with _local(each) as path:
-            found = _columns(path, each)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files.append(InputFile(uri=each, size=path.stat().st_size, digest=digest))
-        if columns is None:
-            columns = found
-        elif set(columns) != set(found):
-            raise InvalidDataError(f"{each} has other columns than {files[0].uri}; a batch needs one set of columns")
-    if columns is None:
-        raise NotFoundError(f"there is no .csv, .jsonl or .parquet file at {uri}")
+    files: list[InputFile] = []
+    columns: tuple[str, ...] = ()
+    for each in sources.find_sources(uri):
+        if not each.uri.lower().endswith(SUFFIXES):
+            raise InvalidDataError(f"{each.uri} is none of {', '.join(SUFFIXES)}")
+        with each.open() as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
+            stream.seek(0)
+            found, header, delimiter = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
+        files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, header=header, delimiter=delimiter))
+        columns = columns or found
+        if set(columns) != set(found):
+            raise InvalidDataError(
+                f"{each.uri} has other columns than {files[0].uri}; a batch needs one set of columns"
+            )
     named = {name.strip().lower(): name for name in columns}
     if missing := [name for name in ("text", "aspect") if name not in named]:
         raise InvalidDataError(f"{files[0].uri} has no column {' and no column '.join(missing)}; a batch needs both")
     return Source(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
 
 
-def partitions(source: Source, rows: int) -> Iterator[pa.Table]:
-    """Cut the input into tables of `rows` rows, the last one shorter, in order and across files.
+def cut(source: Source, rows: int) -> Iterator[Partition]:
+    """Cut the input into partitions of `rows` rows, the last one shorter, in order and across files.
 
-    Each has the input's columns, `row_id` (0 for the first row of the input) and `unreadable`.
+    Text files are read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
     """
-    waiting: list[pa.Table] = []
-    count = start = 0
-    for table in _tables(source):
-        waiting.append(table)
-        count += table.num_rows
-        while count >= rows:
-            whole = pa.concat_tables(waiting, promote_options="permissive")
-            yield _numbered(whole.slice(0, rows), start)
-            waiting, count, start = [whole.slice(rows)], count - rows, start + rows
+    spans: list[Span] = []
+    number = held = size = 0
+    for index, file in enumerate(source.files):
+        for start, end, count, share in _stretches(file, rows, first=rows - held):
+            spans.append(Span(file=index, start=start, end=end))
+            held, size = held + count, size + share
+            if held == rows:
+                yield Partition(number=number, first_row=number * rows, rows=rows, size=size, spans=tuple(spans))
+                spans, held, size, number = [], 0, 0, number + 1
+    if held:
+        yield Partition(number=number, first_row=number * rows, rows=held, size=size, spans=tuple(spans))
+
+
+def csv_reader(lines: Any, delimiter: str) -> Any:
+    """The one way in which CSV is split, where it is cut and where it is read."""
+    csv.field_size_limit(_FIELD_LIMIT)
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int, int, int, int]]:
+    """Start, end, rows and bytes of stretches of `rows` rows; the first has `first` rows, the last perhaps fewer."""
+    if file.kind == "parquet":
+        total = _parquet_rows(file)
+        start, wanted = 0, first
+        while start < total:
+            end = min(start + wanted, total)
+            yield start, end, end - start, file.size * (end - start) // total
+            start, wanted = end, rows
+        return
+    start, end, count, wanted = -1, 0, 0, first
+    for begin, end in _row_places(file):
+        start = begin if count == 0 else start
+        count += 1
+        if count == wanted:
+            yield start, end, count, end - start
+            count, wanted = 0, rows
     if count:
-        yield _numbered(pa.concat_tables(waiting, promote_options="permissive"), start)
+        yield start, end, count, end - start
 
 
-def _numbered(table: pa.Table, start: int) -> pa.Table:
-    return table.add_column(0, ROW_ID, pa.array(range(start, start + table.num_rows), pa.int64())).combine_chunks()
+def _row_places(file: InputFile) -> Iterator[tuple[int, int]]:
+    """Where each row of a text file begins and ends; rows that cannot be parsed count, empty lines do not."""
+    with file.open() as stream:
+        yield from _json_places(stream) if file.kind == "jsonl" else _csv_places(stream, file)
 
 
-def _tables(source: Source) -> Iterator[pa.Table]:
-    for file in source.files:
-        with _local(file.uri) as path:
-            kind = _suffix(file.uri)
-            if kind == ".parquet":
-                yield from _parquet(path, source)
-            else:
-                rows = _csv_rows(path, source) if kind == ".csv" else _json_rows(path, source)
-                yield from _blocks(rows, source)
+def _json_places(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
+    end = 0
+    for line in stream:
+        start, end = end, end + len(line)
+        if not line.isspace():
+            yield start, end
 
 
-def _parquet(path: Path, source: Source) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_BLOCK_ROWS, columns=list(source.columns)):
-            table = pa.Table.from_batches([batch]).select(list(source.columns))
-            yield table.append_column(UNREADABLE, pa.nulls(table.num_rows, pa.string()))
+def _csv_places(stream: IO[bytes], file: InputFile) -> Iterator[tuple[int, int]]:
+    taken = 0
 
+    def counted(lines: Iterator[str]) -> Iterator[str]:
+        nonlocal taken
+        for line in lines:
+            taken += len(line)
+            yield line
 
-def _blocks(rows: Iterator[tuple[list[str | None], str | None]], source: Source) -> Iterator[pa.Table]:
-    """Gather rows (values in the order of the columns, and why the row could not be read) into tables of text."""
-    schema = pa.schema([*((name, pa.string()) for name in source.columns), (UNREADABLE, pa.string())])
-    block: list[list[str | None]] = []
-    for values, reason in rows:
-        block.append([*values, reason])
-        if len(block) == _BLOCK_ROWS:
-            yield pa.table([pa.array(column, pa.string()) for column in zip(*block, strict=True)], schema=schema)
-            block = []
-    if block:
-        yield pa.table([pa.array(column, pa.string()) for column in zip(*block, strict=True)], schema=schema)
-
-
-def _csv_rows(path: Path, source: Source) -> Iterator[tuple[list[str | None], str | None]]:
-    nothing: list[str | None] = [None] * len(source.columns)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader)
-        order = [header.index(name) for name in source.columns]
+    with _text(stream) as text:
+        reader = csv_reader(counted(text), file.delimiter)
+        next(reader)  # the header
+        start = taken
         while True:
             try:
                 row = next(reader, None)
             except csv.Error:
-                yield nothing, "malformed_row"
-                continue
+                row = [""]
             if row is None:
                 return
-            if not row:
-                continue  # an empty line
-            if len(row) != len(header):
-                yield nothing, "malformed_row"
-            elif any(_surrogates(value) for value in row):
-                yield nothing, "invalid_utf8"
-            else:
-                yield [row[index] for index in order], None
+            if row:
+                yield start, taken
+            start = taken
 
 
-def _json_rows(path: Path, source: Source) -> Iterator[tuple[list[str | None], str | None]]:
-    nothing: list[str | None] = [None] * len(source.columns)
-    with path.open("rb") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except UnicodeDecodeError:
-                yield nothing, "invalid_utf8"
-                continue
-            except ValueError:
-                yield nothing, "malformed_row"
-                continue
-            if not isinstance(row, dict):
-                yield nothing, "malformed_row"
-                continue
-            values = [_as_text(row.get(name)) for name in source.columns]
-            if any(value is not None and _surrogates(value) for value in values):
-                yield nothing, "invalid_utf8"
-            else:
-                yield values, None
+def _text(stream: IO[bytes]) -> Any:
+    return io.TextIOWrapper(stream, encoding=TEXT_ENCODING, newline="")
 
 
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def _parquet_rows(file: InputFile) -> int:
+    import pyarrow.parquet as pq
+
+    with file.open() as stream:
+        return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _surrogates(value: str) -> bool:
-    return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+def _columns(stream: IO[bytes], file: InputFile) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The column names of a file; of CSV its header and delimiter too."""
+    header: tuple[str, ...] = ()
+    delimiter = ","
+    if file.kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-
-def _columns(path: Path, uri: str) -> tuple[str, ...]:
-    kind = _suffix(uri)
-    if kind == ".parquet":
         try:
-            return tuple(pq.read_schema(path).names)
+            names = tuple(pq.read_schema(stream).names)
         except pa.ArrowInvalid as error:
-            raise InvalidDataError(f"{uri} is no Parquet file") from error
-    csv.field_size_limit(_FIELD_LIMIT)
-    if kind == ".csv":
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            names = next(csv.reader(file), [])
+            raise InvalidDataError(f"{file.uri} is no Parquet file") from error
+    elif file.kind == "jsonl":
+        names = _json_names(stream)
     else:
-        found: dict[str, None] = {}
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(row, dict):
-                    found.update(dict.fromkeys(row))
-        names = list(found)
+        names, delimiter = _csv_header(stream)
+        header = names
     if not names:
-        raise InvalidDataError(f"{uri} is empty; expected rows with text and aspect")
+        raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")
     if len(set(names)) != len(names):
-        raise InvalidDataError(f"{uri} names a column twice; give each column a name of its own")
-    return tuple(names)
+        raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
+    return names, header, delimiter
 
 
-def _list(uri: str) -> list[str]:
-    if uri.startswith(_S3):
-        bucket, _, prefix = uri.removeprefix(_S3).partition("/")
-        keys = open_lake(f"{_S3}{bucket}").list(prefix)
-        return [f"{_S3}{bucket}/{key}" for key in keys if _suffix(key) in SUFFIXES]
-    path = Path(uri)
-    if path.is_file():
-        if _suffix(uri) not in SUFFIXES:
-            raise NotFoundError(f"{uri} is none of {', '.join(SUFFIXES)}")
-        return [str(path)]
-    if not path.is_dir():
-        raise NotFoundError(f"there is no file or folder {uri}")
-    return [str(each) for each in sorted(path.rglob("*")) if each.is_file() and _suffix(each.name) in SUFFIXES]
+def _csv_header(stream: IO[bytes]) -> tuple[tuple[str, ...], str]:
+    wrapped = _text(stream)
+    start = wrapped.read(1 << 16).removeprefix(_BYTE_ORDER_MARK)
+    wrapped.detach()
+    found = []
+    for delimiter in _DELIMITERS:
+        try:
+            first: list[str] = next(csv_reader(io.StringIO(start, newline=""), delimiter), [])
+        except csv.Error:
+            first = []
+        found.append((tuple(decoded(name) or "" for name in first), delimiter))
+    return max(found, key=lambda each: sum(name.strip().lower() in {"text", "aspect"} for name in each[0]))
 
 
-@contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """The file as a local path; an object of S3 is fetched for as long as it is read."""
-    if not uri.startswith(_S3):
-        yield Path(uri)
-        return
-    bucket, _, key = uri.removeprefix(_S3).partition("/")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PurePosixPath(key).name
-        path.write_bytes(open_lake(f"{_S3}{bucket}").read(key))
-        yield path
+def decoded(field: str) -> str | None:
+    """A field of CSV as its writer meant it; None where its bytes are no UTF-8."""
+    if field.isascii():
+        return field
+    try:
+        return field.encode(TEXT_ENCODING).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
-def _suffix(uri: str) -> str:
-    return PurePosixPath(uri).suffix.lower()
+def _json_names(stream: IO[bytes]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for line in stream:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found.update(dict.fromkeys(row))
+    return tuple(found)

@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.adapters.lake import Lake, open_lake
-from absa.batch.job import part_key, quarantine_key, read_manifest
-from absa.batch.score import ANSWER_COLUMNS
-from absa.batch.source import ROW_ID, UNREADABLE, inspect, partitions
+from absa.batch.job import read_manifest
+from absa.batch.reader import ROW_ID, UNREADABLE, read_partitions
+from absa.batch.score import output_name
+from absa.batch.source import inspect
+from absa.batch.worker import part_key, quarantine_key
 from absa.errors import NotFoundError
 from absa.labels import N_LABELS
 
@@ -31,7 +33,7 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
         return ["the input is not the one that was scored: its digest differs"]
     wrong: list[str] = []
     number = -1
-    for number, table in enumerate(partitions(source, manifest["partition_rows"])):
+    for number, table in enumerate(read_partitions(source, manifest["partition_rows"])):
         wrong += [f"partition {number}: {each}" for each in _check(output, number, table, manifest)]
     if number + 1 != len(manifest["partitions"]):
         wrong.append(f"the input has {number + 1} partitions, the manifest {len(manifest['partitions'])}")
@@ -54,7 +56,7 @@ def _check(output: Lake, number: int, table: pa.Table, manifest: dict[str, Any])
         wrong.append("its rows are not in the input's order")
     first = table.column(ROW_ID)[0].as_py()
     given = table.drop_columns([UNREADABLE]).take(pa.array([each - first for each in numbers], pa.int64()))
-    names = [f"input_{name}" if name in ANSWER_COLUMNS else name for name in given.column_names]
+    names = [output_name(name, logged=manifest.get("logged_to") is not None) for name in given.column_names]
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
             wrong.append(f"column {name} is not the input's")

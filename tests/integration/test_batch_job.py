@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from absa.adapters.lake import FolderLake
 from absa.batch.job import BatchJob, Progress, run_batch
+from absa.batch.local import LocalProcesses
 from absa.batch.verify import verify_batch
-from absa.errors import ConflictError, InvalidDataError, NotFoundError
+from absa.errors import ConflictError, InvalidDataError
 from absa.inference.engine import Engine
+from absa.schema import Window
+from monitoring.windows import load_window
 from tests.toy_package import WORDS, build_toy_package
 
+HERE = LocalProcesses(workers=0)
 HEADER = ("id", "Text", "aspect", "label")
 
 
@@ -64,7 +65,11 @@ def test_every_form_gives_the_input_in_order_with_the_engines_answers(form: str,
         columns = zip(*content, strict=True)
         pq.write_table(pa.table(dict(zip(HEADER, map(list, columns), strict=True))), path)
     seen: list[Progress] = []
-    result = run_batch(job(path, tmp_path / "out", package), workers=2 if form == "csv" else 0, on_progress=seen.append)
+    result = run_batch(
+        job(path, tmp_path / "out", package),
+        engines=LocalProcesses(workers=2 if form == "csv" else 0),
+        on_progress=seen.append,
+    )
     found = read_output(tmp_path / "out")
     assert found.column("row_id").to_pylist() == list(range(250))
     assert found.column("id").to_pylist() == [row[0] for row in content]
@@ -86,7 +91,7 @@ def test_a_folder_is_read_in_order_of_its_names(package: Path, tmp_path: Path) -
     write_csv(folder / "b.csv", content[40:])
     write_csv(folder / "a.csv", content[:40])
     (folder / "notes.txt").write_text("not an input")
-    run_batch(job(folder, tmp_path / "out", package), workers=0)
+    run_batch(job(folder, tmp_path / "out", package), engines=HERE)
     assert read_output(tmp_path / "out").column("id").to_pylist() == [row[0] for row in content]
 
 
@@ -96,7 +101,7 @@ def test_bad_rows_go_to_the_quarantine_with_their_reason_and_every_row_is_accoun
     path = write_csv(tmp_path / "rows.csv", rows(150))
     with path.open("ab") as file:
         file.write(b"x,,app,?\r\nx,the app,,?\r\nx,the app,service,?\r\nx,too,few\r\nx,the \xff app,app,?\r\n")
-    result = run_batch(job(path, tmp_path / "out", package), workers=0)
+    result = run_batch(job(path, tmp_path / "out", package), engines=HERE)
     assert result.manifest["rows"] == 150
     assert result.manifest["quarantined"] == {
         "aspect_empty": 1,
@@ -114,15 +119,15 @@ def test_too_many_bad_rows_fail_the_job_and_leave_no_manifest(package: Path, tmp
     bad = [("x", "the app", "service", "?")] * 60
     path = write_csv(tmp_path / "rows.csv", [*rows(100), *bad])
     with pytest.raises(InvalidDataError, match="60 of 160 rows"):
-        run_batch(job(path, tmp_path / "out", package), workers=0)
+        run_batch(job(path, tmp_path / "out", package), engines=HERE)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_a_second_run_does_nothing_and_says_so(package: Path, tmp_path: Path) -> None:
     wanted = job(write_csv(tmp_path / "rows.csv", rows(120)), tmp_path / "out", package)
-    first = run_batch(wanted, workers=0)
+    first = run_batch(wanted, engines=HERE)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    second = run_batch(wanted, workers=0)
+    second = run_batch(wanted, engines=HERE)
     assert (first.already_done, second.already_done) == (False, True)
     assert second.manifest == first.manifest
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
@@ -130,16 +135,16 @@ def test_a_second_run_does_nothing_and_says_so(package: Path, tmp_path: Path) ->
 
 def test_an_output_never_mixes_versions_or_inputs(package: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", rows(30))
-    run_batch(job(path, tmp_path / "out", package), workers=0)
+    run_batch(job(path, tmp_path / "out", package), engines=HERE)
     with pytest.raises(ConflictError, match="model_version"):
-        run_batch(job(path, tmp_path / "out", package, version="8"), workers=0)
+        run_batch(job(path, tmp_path / "out", package, version="8"), engines=HERE)
     write_csv(path, rows(31))
     with pytest.raises(ConflictError, match="input_digest"):
-        run_batch(job(path, tmp_path / "out", package), workers=0)
+        run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
 def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> None:
-    run_batch(job(write_csv(tmp_path / "rows.csv", rows(120)), tmp_path / "out", package), workers=0)
+    run_batch(job(write_csv(tmp_path / "rows.csv", rows(120)), tmp_path / "out", package), engines=HERE)
     part = tmp_path / "out" / "part-000001.parquet"
     table = pq.read_table(part)
     pq.write_table(table.slice(1), part)
@@ -154,11 +159,11 @@ def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "content", "error", "sentence"),
     [
-        ("rows.csv", None, NotFoundError, "there is no file"),
+        ("rows.csv", None, InvalidDataError, "is missing"),
         ("rows.csv", b"", InvalidDataError, "is empty"),
         ("rows.csv", b"text,label\na,1\n", InvalidDataError, "no column aspect"),
         ("rows.parquet", b"nonsense", InvalidDataError, "no Parquet file"),
-        ("rows.xlsx", b"PK", NotFoundError, "is none of"),
+        ("rows.xlsx", b"PK", InvalidDataError, "is none of"),
     ],
 )
 def test_input_that_cannot_be_read_gets_one_sentence(
@@ -168,7 +173,7 @@ def test_input_that_cannot_be_read_gets_one_sentence(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(error, match=sentence):
-        run_batch(job(path, tmp_path / "out", package), workers=0)
+        run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
 def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,49 +194,11 @@ def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypat
         wanted = BatchJob(
             input_uri="s3://rows/in/", output_uri="s3://rows/out", package=package, version="7", partition_rows=50
         )
-        assert run_batch(wanted, workers=0).manifest["rows"] == 120
+        assert run_batch(wanted, engines=HERE).manifest["rows"] == 120
         assert verify_batch("s3://rows/out") == []
-        assert run_batch(wanted, workers=0).already_done
+        assert run_batch(wanted, engines=HERE).already_done
     finally:
         server.stop()
-
-
-RUN = """
-import sys
-from pathlib import Path
-from absa.batch.job import BatchJob, run_batch
-if __name__ == "__main__":
-    given, output, package = sys.argv[1:]
-    wanted = BatchJob(input_uri=given, output_uri=output, package=Path(package), version="7", partition_rows=50)
-    run_batch(wanted, workers=2)
-"""
-
-
-@pytest.mark.slow
-def test_a_job_that_is_killed_at_random_times_ends_with_every_row_once(package: Path, tmp_path: Path) -> None:
-    path, output = write_csv(tmp_path / "rows.csv", rows(1500)), tmp_path / "out"
-    script = tmp_path / "run.py"
-    script.write_text(RUN)
-    chance = random.Random(0)
-    command = [sys.executable, str(script), str(path), str(output), str(package)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    killed = 0
-    for _ in range(2):
-        before = len(list(output.glob("done/*.json")))
-        process = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and len(list(output.glob("done/*.json"))) < before + 2:
-            assert time.monotonic() < deadline, "the job makes no progress"
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.05))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.wait()
-    assert killed
-    subprocess.run(command, env=environment, check=True)
-    assert verify_batch(str(output)) == []
-    assert read_output(output).column("row_id").to_pylist() == list(range(1500))
 
 
 @pytest.mark.slow
@@ -247,6 +214,69 @@ def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
             workers[0].kill()
 
     path = write_csv(tmp_path / "rows.csv", rows(1000))
-    run_batch(job(path, tmp_path / "out", package, partition_rows=50), workers=2, on_progress=kill_one)
+    run_batch(
+        job(path, tmp_path / "out", package, partition_rows=50), engines=LocalProcesses(workers=2), on_progress=kill_one
+    )
     assert killed
     assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_answers_are_logged_once_as_predictions_that_monitoring_reads(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [{"text": f"the app is great {k}", "aspect": "app", "segment": "mobile", "unit_id": "u"} for k in range(25)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    lake = FolderLake(tmp_path / "lake")
+    wanted = job(path, tmp_path / "out", package, partition_rows=10, log_uri=lake.uri, secret=b"s")
+    run_batch(wanted, engines=HERE)
+    for key in ("manifest.json", "done/000001.json"):  # as a kill after the log and before the commit leaves it
+        (tmp_path / "out" / key).unlink()
+    run_batch(wanted, engines=HERE)
+    found = read_output(tmp_path / "out")
+    now = datetime.now(UTC)
+    logged = load_window(lake, Window(start=now - timedelta(hours=1), end=now + timedelta(hours=1)))
+    assert sorted(logged.rows["request_id"]) == sorted(found.column("request_id").to_pylist())
+    assert len(set(logged.rows["request_id"])) == logged.total == 25
+    assert logged.by_version == {"7": 25}
+    assert set(logged.rows["arm"]) == {"batch"}
+    assert set(logged.rows["segment"]) == {"mobile"}
+    assert logged.rows["unit_hash"].n_unique() == 1
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_an_output_inside_its_input_is_refused(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_csv(folder / "a.csv", rows(5))
+    with pytest.raises(InvalidDataError, match="lies inside the input"):
+        run_batch(job(folder, folder / "out", package), engines=HERE)
+
+
+def test_rows_that_span_lines_files_and_row_groups_are_cut_where_they_begin(package: Path, tmp_path: Path) -> None:
+    content = [(f"r{k}", f'the app "é{k}"\n\nis great, straße', "app", "?") for k in range(35)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, part in (("a", content[:18]), ("b", content[18:])):
+        path = write_csv(folder / f"{name}.csv", part)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    run_batch(job(folder, tmp_path / "out", package, partition_rows=4), engines=HERE)
+    found = read_output(tmp_path / "out")
+    assert [found.column("id").to_pylist(), found.column("Text").to_pylist()] == [
+        [row[0] for row in content],
+        [row[1] for row in content],
+    ]
+    table = pa.table(dict(zip(HEADER, map(list, zip(*content, strict=True)), strict=True)))
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)
+    run_batch(job(tmp_path / "rows.parquet", tmp_path / "out2", package, partition_rows=4), engines=HERE)
+    assert read_output(tmp_path / "out2").column("id").to_pylist() == [row[0] for row in content]
+    assert verify_batch(str(tmp_path / "out2")) == []
+
+
+def test_progress_says_how_much_is_left(package: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    path = write_csv(tmp_path / "rows.csv", rows(400))
+    run_batch(job(path, tmp_path / "out", package), engines=HERE, on_progress=seen.append)
+    assert [each.rows for each in seen] == [100, 200, 300, 400]
+    assert seen[0].share < seen[1].share < seen[2].share < seen[3].share
+    assert seen[-1].share > 0.99
+    assert all(each.eta_s is not None for each in seen)
+    assert seen[-1].eta_s is not None and seen[-1].eta_s < 0.1

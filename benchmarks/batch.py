@@ -1,0 +1,249 @@
+"""How fast one machine scores a dataset: `python -m benchmarks.batch` writes benchmarks/results/batch.json.
+
+The whole command is timed, from its start to its manifest: CSV in, Parquet out, on rows of the sample that were varied
+by words until each is distinct. Beside it run the engine alone and, where they are installed, the peers. Weights that
+were cut or not trained are named so: they stand for speed alone.
+"""
+
+import argparse
+import csv
+import hashlib
+import multiprocessing
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from absa.batch.job import PARTITION_ROWS
+from absa.inference.engine import Engine
+from benchmarks.figures import Row, write_result
+from benchmarks.serving import MODELS, ROOT, SAMPLE, Model, Pairs, build, read_rows
+
+RESULT = ROOT / "benchmarks" / "results" / "batch.json"
+PRICES = ROOT / "infra" / "cost" / "prices.csv"
+HOST = "c8a.xlarge"  # the processor family that the figures were measured on
+MILLION = 1_000_000
+
+
+def varied(rows: Pairs, count: int) -> Pairs:
+    """Distinct pairs of about the sample's lengths: words of a text are replaced by other words of the sample."""
+    chance = random.Random(0)
+    words = [word for text, _ in rows for word in text.split()]
+    found = dict.fromkeys(rows[:count])
+    while len(found) < count:
+        text, aspect = rows[chance.randrange(len(rows))]
+        before, middle, after = text.partition(aspect)
+        if not middle:
+            continue
+        head, tail = before.split(" "), after.split(" ")
+        for part in (head, tail):
+            spots = [k for k, word in enumerate(part) if len(word) > 2]
+            for spot in chance.sample(spots, min(2, len(spots))):
+                part[spot] = chance.choice(words)
+        found[" ".join(head) + middle + " ".join(tail), aspect] = None
+    return list(found)
+
+
+def write_rows(path: Path, rows: Pairs) -> Path:
+    """A CSV of an id, text and aspect."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "aspect"])
+        writer.writerows([k, *row] for k, row in enumerate(rows))
+    return path
+
+
+def _kernel(package: Path, rows: Pairs, seconds: float, ready: Any, rates: Any) -> None:
+    engine = Engine.load(package)
+    encoded = engine.tokenizer.encode(rows[:PARTITION_ROWS])
+    engine.score_encoded(encoded[:256])
+    ready.wait()
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        engine.score_encoded(encoded)
+        count += len(encoded)
+    rates.put(count / (time.perf_counter() - begin))
+
+
+def kernel_rate(package: Path, rows: Pairs, workers: int, seconds: float) -> float:
+    """Rows a second of the engine on rows that are encoded already, one process a core, in the windows of a batch."""
+    context = multiprocessing.get_context("spawn")
+    rates, ready = context.Queue(), context.Barrier(workers)
+    processes = [context.Process(target=_kernel, args=(package, rows, seconds, ready, rates)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    total = sum(rates.get(timeout=600) for _ in processes)
+    for process in processes:
+        process.join()
+    return float(total)
+
+
+def run_command(given: Path, package: Path, workers: int, *, engine: str = "local") -> tuple[float, float]:
+    """Seconds of the whole command, and the peak memory in MB of its processes together (shared pages once)."""
+    with tempfile.TemporaryDirectory(prefix="evergreen-batch-") as folder:
+        command = [
+            sys.executable, "-m", "flows.cli", "batch", "--input", str(given), "--output", f"{folder}/out",
+            "--model", str(package), "--workers", str(workers), "--engine", engine,
+        ]  # fmt: skip
+        environment = {**os.environ, "EVERGREEN_HOME": f"{folder}/home", "PYTHONPATH": str(ROOT)}
+        begin, peak_mb = time.perf_counter(), 0.0
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None:
+            peak_mb = max(peak_mb, _memory_mb(process.pid))
+            time.sleep(0.25)
+        elapsed = time.perf_counter() - begin
+        if process.returncode:
+            raise RuntimeError(process.stderr.read().decode() if process.stderr else "the batch failed")
+    return elapsed, peak_mb
+
+
+def _memory_mb(pid: int) -> float:
+    try:
+        parent = psutil.Process(pid)
+        return float(sum(each.memory_full_info().pss for each in (parent, *parent.children(recursive=True)))) / 1e6
+    except psutil.Error:
+        return 0.0
+
+
+def peer_rate(name: str, rows: Path, package: Path) -> float:
+    """Rows a second of a peer, in a process of its own."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks.batch_peers", name, str(rows), str(package)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return next(float(line.split()[1]) for line in found.stdout.splitlines() if line.startswith("rows_per_s"))
+
+
+def row(case: str, metric: str, values: Sequence[float], unit: str, target: str | None = None, **more: Any) -> Row:
+    """A figure with the span of its runs, printed as it comes."""
+    value = statistics.median(values)
+    print(f"{case:58} {metric:24} {value:12.4f} {unit:6} {target or '':10} {more.get('met', '')}", flush=True)
+    return Row(
+        case=case, metric=metric, value=round(value, 5), low=round(min(values), 5), high=round(max(values), 5),
+        runs=len(values), unit=unit, target=target, **more,
+    )  # fmt: skip
+
+
+def measure_model(
+    model: Model, package: Path, rows: Pairs, folder: Path, workers: int, runs: int, kernel_s: float
+) -> tuple[list[Row], float]:
+    """One model: the command beside the engine alone, turn by turn, so that both see the same machine."""
+    given = write_rows(folder / "rows.csv", rows)
+    kernels, rates, shares, peaks = [], [], [], []
+    for _ in range(runs):
+        kernels.append(kernel_rate(package, rows, workers, kernel_s))
+        elapsed, peak_mb = run_command(given, package, workers)
+        rates.append(len(rows) / elapsed)
+        shares.append(rates[-1] / kernels[-1])
+        peaks.append(peak_mb)
+    rate = statistics.median(rates)
+    share = statistics.median(shares)
+    found = [
+        row(model.name, "kernel_rows_per_s", kernels, "1/s"),
+        row(model.name, "rows_per_s", rates, "1/s"),
+        row(model.name, "share_of_kernel", shares, "share", ">= 0.9", met=share >= 0.9),
+        row(model.name, "peak_memory", peaks, "MB"),
+        *price_rows(model, rate / workers),
+    ]
+    return found, rate
+
+
+def price_rows(model: Model, rows_per_core_s: float) -> list[Row]:
+    """US dollars a million rows on rented cores of the family measured, by the committed price table if it is there."""
+    if not PRICES.is_file():
+        return []
+    with PRICES.open(encoding="utf-8", newline="") as file:
+        price = next((each for each in csv.DictReader(file) if each["item"] == HOST), None)
+    if price is None:
+        return []
+    found = []
+    for market, column in (("on demand", "usd"), ("spot", "spot_usd")):
+        if price[column]:
+            usd = float(price[column]) / float(price["vcpus"]) / 3_600 / rows_per_core_s * MILLION
+            case = f"{model.name}, {HOST} {market}, its core as fast as this one"
+            found.append(row(case, "usd_per_million_rows", [usd], "USD", projected=True))
+    return found
+
+
+def measure_peers(package: Path, rows: Pairs, folder: Path, workers: int, rate: float) -> list[Row]:
+    """A pipeline and a plain Ray Data job on the larger model's rows, and what this repository makes of Ray."""
+    case, found = MODELS[0].name, []
+    slow = peer_rate("pipeline", write_rows(folder / "few.csv", rows[:3_000]), package)
+    found += [
+        row(case, "rows_per_s", [slow], "1/s", peer=f"transformers {version('transformers')} pipeline, batch 32, fp32"),
+        row(case, "times_pipeline", [rate / slow], "x", ">= 20", met=rate / slow >= 20),
+    ]
+    if find_spec("ray") is None:
+        print("Ray is not installed (make ray): its rows are left out")
+        return found
+    given = write_rows(folder / "rows.csv", rows)
+    plain = peer_rate("ray", given, package)
+    elapsed, _ = run_command(given, package, workers, engine="ray")
+    found += [
+        row(
+            case, "rows_per_s", [plain], "1/s", peer=f"ray {version('ray')} data map_batches, batch 32, same ONNX file"
+        ),
+        row(case, "times_ray_map_batches", [rate / plain], "x", ">= 2", met=rate / plain >= 2),
+        row(f"{case}, --engine ray, with the cluster's start", "rows_per_s_ray", [len(rows) / elapsed], "1/s"),
+    ]
+    return found
+
+
+def measure_million(model: Model, package: Path, rows: Pairs, folder: Path, workers: int, count: int) -> list[Row]:
+    """A million rows in one job."""
+    elapsed, peak_mb = run_command(write_rows(folder / "million.csv", varied(rows, count)), package, workers)
+    case = f"{count:,} rows, {model.name}"
+    return [
+        row(case, "peak_memory", [peak_mb], "MB", "<= 2000", met=peak_mb <= 2000),
+        row(case, "seconds", [elapsed], "s"),
+    ]
+
+
+def main() -> None:
+    """Run everything and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--large-rows", type=int, default=80_000, help="rows for the larger model")
+    parser.add_argument("--small-rows", type=int, default=400_000, help="rows for the small student")
+    parser.add_argument("--million", type=int, default=MILLION, help="rows of the memory run")
+    parser.add_argument("--kernel-s", type=float, default=15.0)
+    parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sample = read_rows(SAMPLE)
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="evergreen-benchmark-") as name:
+        folder = Path(name)
+        for model, count in ((MODELS[0], arguments.large_rows), (MODELS[-1], arguments.small_rows)):
+            package = build(model, arguments.packages / hashlib.sha256(model.name.encode()).hexdigest()[:12], sample)
+            rows = varied(sample, count)
+            measured, rate = measure_model(
+                model, package, rows, folder, arguments.workers, arguments.runs, arguments.kernel_s
+            )
+            found += measured
+            if model is MODELS[0]:
+                found += measure_peers(package, rows, folder, arguments.workers, rate)
+            else:
+                found += measure_million(model, package, sample, folder, arguments.workers, arguments.million)
+    names = ("onnxruntime", "tokenizers", "pyarrow", "transformers", *(("ray",) if find_spec("ray") else ()))
+    write_result(
+        arguments.out, name="batch", command="make benchmark-batch", seed=0, rows=found,
+        versions={each: version(each) for each in names},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

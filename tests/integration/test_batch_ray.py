@@ -1,0 +1,83 @@
+"""A batch on a local Ray cluster of two cores: the rows that local processes give, S3 in and out, plain errors."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("ray", reason="needs requirements-ray.txt")
+
+from absa.adapters.lake import FolderLake
+from absa.batch.cluster import RayCluster
+from absa.batch.job import BatchJob, run_batch
+from absa.batch.local import LocalProcesses
+from absa.batch.verify import verify_batch
+from absa.errors import IntegrityError
+from tests.toy_package import build_toy_package
+
+TWO = RayCluster(workers=2)
+
+
+def write_rows(path: Path, count: int) -> Path:
+    lines = [f"{k},the app is {'great' if k % 3 else 'slow'} {k % 7},app" for k in range(count)]
+    path.write_text("\n".join(["id,text,aspect", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.slow
+def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    package = build_toy_package(tmp_path / "package")
+    path = write_rows(tmp_path / "rows.csv", 400)
+    run_batch(
+        BatchJob(
+            input_uri=str(path), output_uri=str(tmp_path / "here"), package=package, version="7", partition_rows=100
+        ),
+        engines=LocalProcesses(workers=0),
+    )
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="ray-rows")
+        client.upload_file(str(path), "ray-rows", "in/rows.csv")
+        job = BatchJob(
+            input_uri="s3://ray-rows/in/",
+            output_uri="s3://ray-rows/out",
+            package=package,
+            version="7",
+            partition_rows=100,
+        )
+        assert run_batch(job, engines=TWO).manifest["rows"] == 400
+        assert verify_batch("s3://ray-rows/out") == []
+        assert run_batch(job, engines=TWO).already_done
+        client.download_file("ray-rows", "out/part-000002.parquet", str(tmp_path / "part.parquet"))
+    finally:
+        server.stop()
+    there = pq.read_table(tmp_path / "part.parquet").drop_columns(["scored_at"])
+    here = pq.read_table(tmp_path / "here" / "part-000002.parquet").drop_columns(["scored_at"])
+    assert there.equals(here)
+
+
+@pytest.mark.slow
+def test_what_a_worker_cannot_do_is_said_as_on_one_machine(tmp_path: Path) -> None:
+    package = build_toy_package(tmp_path / "package")
+    (package / "model.onnx").write_bytes(b"nonsense")
+    job = BatchJob(
+        input_uri=str(write_rows(tmp_path / "rows.csv", 50)),
+        output_uri=str(tmp_path / "out"),
+        package=package,
+        version="7",
+    )
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
+        run_batch(job, engines=TWO)
+    assert not FolderLake(tmp_path / "out").exists("manifest.json")
