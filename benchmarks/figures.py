@@ -28,10 +28,11 @@ class Row:
     target: str | None = None
     met: bool | None = None
     peer: str | None = None
+    projected: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The row as contracts write it."""
-        data = {**vars(self), "projected": False}
+        data = dict(vars(self))
         return {key: value for key, value in data.items() if value is not None or key in ("target", "met")}
 
 
