@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
+from flows import cost_commands
 from flows.settings import Settings, apply_environment
 from flows.wiring import Services, wire
 
@@ -19,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+cost_commands.register(app)
 
 
 def say(line: str = "") -> None:

@@ -128,9 +128,7 @@ class StepScaling:
         reached = [add for value, add in self.steps if periods[-1][1] > value]
         if reached:
             return tasks + max(1, math.ceil(reached[-1] * tasks))
-        longer = _periods(
-            seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=self.in_periods
-        )
+        longer = _periods(seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=self.in_periods)
         if longer and all(each < self.in_below for _, each in longer):
             return tasks - max(1, tasks // 10)
         return nothing

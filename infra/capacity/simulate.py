@@ -9,6 +9,7 @@ results.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -120,17 +121,13 @@ def simulate(
             )
         )
         seen.append(
-            Sample(
-                at_s=until_s, ready=ready_count, requests_per_s=len(arrivals) / span_s, in_flight=inside_s / span_s
-            )
+            Sample(at_s=until_s, ready=ready_count, requests_per_s=len(arrivals) / span_s, in_flight=inside_s / span_s)
         )
         now_s = until_s
         decided = plan.decide(seen, now_s, len(tasks), last_out_s=last_out_s, last_change_s=last_change_s)
         if decided > len(tasks):
             last_out_s = last_change_s = now_s
-            tasks += [
-                _new(task, asked_s=now_s, ready_s=now_s + start_up.total_s) for _ in range(decided - len(tasks))
-            ]
+            tasks += [_new(task, asked_s=now_s, ready_s=now_s + start_up.total_s) for _ in range(decided - len(tasks))]
         elif decided < len(tasks):
             last_change_s = now_s
             tasks.sort(key=lambda t: t.asked_s)
@@ -161,7 +158,7 @@ def _serve(
     order = np.argsort(lane, kind="stable")
     bounds = np.searchsorted(lane[order], np.arange(len(ready) * task.workers + 1))
     inside_s, shed = 0.0, 0
-    for number, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         one = ready[number // task.workers]
