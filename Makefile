@@ -42,7 +42,7 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
 
-BENCHMARKS = ingest train_budget train_throughput serving drift experiments capacity capacity_policies
+BENCHMARKS = ingest train_budget train_throughput serving drift experiments capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 
