@@ -1,4 +1,4 @@
-"""What things cost, as projected from what was measured: `python -m benchmarks.cost` writes benchmarks/results/cost.json.
+"""Projected costs, from list prices and what was measured: `python -m benchmarks.cost` writes results/cost.json.
 
 The idle month and a training need list prices alone. Prices a million follow for every model that
 `benchmarks/results/serving.json` holds; what is missing is printed and left out. Run it again after the others.
