@@ -52,7 +52,7 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
 	$(PINS) $(PINS_FLAGS) -o requirements-ray.txt requirements-ray.in
 
-BENCHMARKS = batch ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training
+BENCHMARKS = batch ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -135,20 +135,32 @@ def open_loop(
     host: str, port: int, rows: Sequence[tuple[str, str]], *, rate: float, seconds: float, seed: int = 0
 ) -> OpenLoop:
     """Send at Poisson times, whether or not earlier answers have come; a connection more where all are busy."""
+    return replay(host, port, rows, _poisson(rate, seconds, random.Random(seed)), seconds=seconds)
+
+
+def replay(
+    host: str, port: int, rows: Sequence[tuple[str, str]], times_s: Iterable[float], *, seconds: float
+) -> OpenLoop:
+    """Send at given times, seconds from now and rising, whether or not earlier answers have come."""
     import uvloop
 
-    return uvloop.run(_open_loop(host, port, rows, rate=rate, seconds=seconds, seed=seed))
+    return uvloop.run(_open_loop(host, port, _requests(rows), times_s, seconds=seconds))
+
+
+def _poisson(rate: float, seconds: float, chosen: random.Random) -> Iterator[float]:
+    at_s = 0.0
+    while at_s < seconds:
+        at_s += chosen.expovariate(rate)
+        yield at_s
 
 
 async def _open_loop(
-    host: str, port: int, rows: Sequence[tuple[str, str]], *, rate: float, seconds: float, seed: int
+    host: str, port: int, requests: Iterator[bytes], times_s: Iterable[float], *, seconds: float
 ) -> OpenLoop:
     loop = asyncio.get_running_loop()
     result = OpenLoop(seconds=seconds)
     idle: list[_Connection] = []
     waiting: set[asyncio.Task[None]] = set()
-    requests = _requests(rows)
-    chosen = random.Random(seed)
 
     async def connect() -> _Connection:
         _, connection = await loop.create_connection(_Connection, host, port)
@@ -175,9 +187,9 @@ async def _open_loop(
         except OSError:
             result.broken += 1
 
-    begin = intended = time.perf_counter()
-    while intended - begin < seconds:
-        intended += chosen.expovariate(rate)
+    begin = time.perf_counter()
+    for at_s in times_s:
+        intended = begin + at_s
         wait_s = intended - time.perf_counter()
         if wait_s > 0:
             await asyncio.sleep(wait_s)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
-from flows import traffic_commands
+from flows import cost_commands, traffic_commands
 from flows.batch_commands import batch_app
 from flows.settings import Settings, apply_environment
 from flows.wiring import Services, wire
@@ -27,6 +27,7 @@ app.command(epilog="Example: evergreen insights --window 7d --csv insights.csv")
 app.command(epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --version 3")(
     traffic_commands.replay
 )  # fmt: skip
+cost_commands.register(app)
 
 
 def say(line: str = "") -> None:

@@ -1,0 +1,169 @@
+"""Is the capacity simulation right: `python -m benchmarks.capacity` runs what it simulates.
+
+Replicas with a declared fixed service time behind HAProxy on loopback, started and stopped by the plans that the
+simulation is given, under the same traces; then the real router, alone, at two loads above its saturation.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figures import Row, write_result
+from benchmarks.load import OpenLoop, replay
+from benchmarks.scaled_service import scaled_service
+from infra.capacity.policy import ScalingPlan, StepScaling, TargetTracking
+from infra.capacity.simulate import Run, simulate
+from infra.capacity.task import StartUp, TaskModel
+from infra.capacity.trace import Trace
+
+RESULTS = Path(__file__).parent / "results" / "capacity.json"
+TASK = TaskModel(name="declared 20 ms", workers=1, service_s=0.02, queue_s=0.2)
+START_UP = StartUp(provision_s=3, ready_s=0, health_s=0)
+MAX_SHED_DIFFERENCE, MAX_P99_DIFFERENCE = 0.02, 0.20
+_BURST = Trace(
+    name="0 to 6 tasks' worth in 3 s", at_s=(0, 5, 8, 30, 33, 45), rate_per_s=(10, 10, 300, 300, 40, 40)
+)  # fmt: skip
+_WAVE = Trace(name="a wave", at_s=(0, 20, 40, 50), rate_per_s=(30, 160, 30, 30))
+
+
+def _tracking(metric: str, target: float) -> TargetTracking:
+    return TargetTracking(
+        metric="requests" if metric == "requests" else "in_flight",
+        target=target, period_s=2, delay_s=0, out_periods=1, in_periods=3,
+    )  # fmt: skip
+
+
+_STEPS = StepScaling(
+    metric="requests", steps=((40.0, 0.5), (60.0, 1.0)), period_s=2, delay_s=0, in_below=15, in_periods=4
+)
+CASES = (
+    (_BURST, ScalingPlan(name="tracking on requests", policies=(_tracking("requests", 30),), floor=2, ceiling=14)),
+    (_BURST, ScalingPlan(name="tracking on in flight", policies=(_tracking("in_flight", 2),), floor=2, ceiling=14)),
+    (_BURST, ScalingPlan(name="steps, floor of 4", policies=(_STEPS,), floor=4, ceiling=14, out_cooldown_s=3)),
+    (_WAVE, ScalingPlan(name="tracking on requests", policies=(_tracking("requests", 30),), floor=2, ceiling=14)),
+)
+
+
+def run_once(trace: Trace, plan: ScalingPlan, seed: int) -> tuple[OpenLoop, float, int]:
+    """One real run. Returns the answers, the task-seconds and the most tasks at once."""
+    rng = np.random.default_rng(seed)
+    step = 1.0
+    times = np.concatenate([trace.arrivals(at, at + step, rng) for at in np.arange(0, trace.seconds, step)])
+    with scaled_service(task=TASK, plan=plan, start_up=START_UP) as service:
+        service.begin()
+        answers = replay("127.0.0.1", service.port, [("text", "text")], times.tolist(), seconds=trace.seconds)
+        return answers, service.task_s, service.peak
+
+
+def _compared(case: str, real: Sequence[tuple[float, float]], simulated: Sequence[Run]) -> list[Row]:
+    """Rows of shed share and p99, real beside simulated, run by run."""
+    rows = []
+    for metric, unit, reals, sims in (
+        ("shed_share", "share", [shed for shed, _ in real], [run.shed_share for run in simulated]),
+        ("p99", "ms", [p99 for _, p99 in real], [run.latency_ms(0.99) for run in simulated]),
+    ):
+        for name, values in (("real", reals), ("simulated", sims)):
+            rows.append(_row(case, f"{metric}_{name}", values, unit, projected=name == "simulated"))
+        if unit == "share":
+            apart = [abs(a - b) for a, b in zip(reals, sims, strict=True)]
+            target, most = "<= 0.02", MAX_SHED_DIFFERENCE
+        else:
+            apart = [abs(a - b) / a for a, b in zip(reals, sims, strict=True)]
+            target, most = "<= 0.2 of the real one", MAX_P99_DIFFERENCE
+        row = _row(case, f"{metric}_difference", apart, "share")
+        rows.append(Row(**{**vars(row), "target": target, "met": row.value <= most}))
+    return rows
+
+
+def _row(case: str, metric: str, values: Sequence[float], unit: str, *, projected: bool = False) -> Row:
+    return Row(
+        case=case, metric=metric, value=round(statistics.median(values), 5), low=round(min(values), 5),
+        high=round(max(values), 5), runs=len(values), unit=unit, projected=projected,
+    )  # fmt: skip
+
+
+def validate(runs: int, *, time: float = 1.0, cases: int = len(CASES)) -> list[Row]:
+    """Every case, so many times. `time` shortens the traces."""
+    rows = []
+    for trace, plan in CASES[:cases]:
+        case = f"{trace.name}: {plan.name}"
+        shorter = trace.scaled(time=time)
+        real, simulated, hours = [], [], []
+        for seed in range(runs):
+            answers, task_s, peak = run_once(shorter, plan, seed)
+            served = answers.count(200)
+            if served + answers.count(429) != answers.sent:
+                raise RuntimeError(f"{answers.sent - served - answers.count(429)} requests were not answered")
+            real.append((answers.count(429) / answers.sent, answers.percentile_ms(0.99)))
+            simulated.append(simulate(shorter, TASK, plan, start_up=START_UP, seed=seed, sample_s=1.0))
+            hours.append((task_s, simulated[-1].task_s))
+            print(f"{case}, run {seed}: {real[-1]} real, {simulated[-1].shed_share:.4f} "
+                  f"{simulated[-1].latency_ms(0.99):.0f} ms simulated, {peak} tasks", flush=True)  # fmt: skip
+        rows += _compared(case, real, simulated)
+        rows.append(_row(case, "task_seconds_real", [each for each, _ in hours], "s"))
+        rows.append(_row(case, "task_seconds_simulated", [each for _, each in hours], "s", projected=True))
+    return rows
+
+
+def router(runs: int, seconds: float, packages: Path, queue_ms: float = 100.0) -> list[Row]:
+    """The real router at two loads above its saturation, and what the simulation says of a task with its rate."""
+    from benchmarks.load import open_loop, saturate, write_bodies
+    from benchmarks.serving import MODELS, PORT, SAMPLE, build, read_rows
+    from benchmarks.serving import router as start_router
+
+    pairs = read_rows(SAMPLE)
+    package = build(MODELS[0], packages / "capacity", pairs)
+    workers = os.cpu_count() or 2
+    rows = []
+    with tempfile.TemporaryDirectory() as name, start_router(package, workers, EVERGREEN_QUEUE_MS="5000"):
+        bodies = Path(name) / "bodies"
+        write_bodies(bodies, pairs)
+        saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=3)
+        rate = saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=max(4.0, seconds / 2)).rate
+    rows.append(_row(f"router, {MODELS[0].name}", "saturation", [rate], "1/s"))
+    task = TaskModel(name="router", workers=workers, service_s=workers / rate, queue_s=queue_ms / 1e3)
+    for load in (1.5, 3.0):
+        offered = load * rate
+        trace = Trace(name="steady", at_s=(0, seconds), rate_per_s=(offered, offered))
+        real, simulated = [], []
+        for seed in range(runs):
+            with start_router(package, workers, EVERGREEN_QUEUE_MS=str(queue_ms)):
+                open_loop("127.0.0.1", PORT, pairs, rate=rate / 4, seconds=2)
+                answers = open_loop("127.0.0.1", PORT, pairs, rate=offered, seconds=seconds, seed=seed)
+            real.append((1 - answers.count(200) / answers.sent, answers.percentile_ms(0.99)))
+            plan = ScalingPlan(name="one task")
+            simulated.append(simulate(trace, task, plan, start_up=START_UP, seed=seed))
+            print(f"router at {load:g} x saturation, run {seed}: {real[-1]} real", flush=True)
+        rows += _compared(f"router at {load:g} x saturation", real, simulated)
+    return rows
+
+
+def main() -> int:
+    """Run the validation and write its result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--router-s", type=float, default=20.0, help="seconds a load; 0 leaves the router out")
+    parser.add_argument("--packages", type=Path, default=Path(".evergreen/benchmark-packages"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    rows = validate(options.runs)
+    if options.router_s:
+        rows += router(options.runs, options.router_s, options.packages)
+    shown = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=False).stdout.split()
+    haproxy = shown[2] if len(shown) > 2 else "unknown"
+    versions = {"haproxy": haproxy, "numpy": np.__version__}
+    write_result(
+        options.out, name="capacity", command="python -m benchmarks.capacity", seed=0, rows=rows, versions=versions
+    )
+    return 0 if all(row.met is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Load over time: requests a second at points in time, linear in between, and the arrivals that it gives."""
+
+import csv
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """`rate_per_s[k]` requests a second at `at_s[k]`, linear in between. Times rise and begin at 0.
+
+    Raises:
+        ValueError: it does not; the message says where.
+    """
+
+    name: str
+    at_s: tuple[float, ...]
+    rate_per_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.at_s) < 2 or len(self.at_s) != len(self.rate_per_s):
+            raise ValueError(f"trace {self.name} needs at least two points")
+        if self.at_s[0] != 0 or any(b <= a for a, b in zip(self.at_s, self.at_s[1:], strict=False)):
+            raise ValueError(f"the times of trace {self.name} must begin at 0 and rise")
+        if not np.isfinite(self.rate_per_s).all() or min(self.rate_per_s) < 0:
+            raise ValueError(f"the rates of trace {self.name} must be finite and not below 0")
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.at_s[-1]
+
+    @property
+    def peak(self) -> float:
+        """Highest rate, requests a second."""
+        return max(self.rate_per_s)
+
+    @property
+    def requests(self) -> float:
+        """Requests in all, expected."""
+        return float(np.trapezoid(self.rate_per_s, self.at_s))
+
+    def rate(self, at_s: float | Floats) -> Floats:
+        """Requests a second at a time or at several; 0 outside."""
+        return np.asarray(np.interp(at_s, self.at_s, self.rate_per_s, left=0.0, right=0.0), dtype=np.float64)
+
+    def highest(self, from_s: float, until_s: float) -> float:
+        """Highest rate between two times."""
+        inside = [rate for at, rate in zip(self.at_s, self.rate_per_s, strict=True) if from_s <= at <= until_s]
+        return float(max([*inside, *self.rate(np.array([from_s, until_s]))]))
+
+    def arrivals(self, from_s: float, until_s: float, rng: np.random.Generator) -> Floats:
+        """Times of the requests in [from_s, until_s): a Poisson process of the mean rate there, sorted."""
+        mean = float(self.rate((from_s + until_s) / 2))
+        count = rng.poisson(mean * (until_s - from_s))
+        times: Floats = rng.uniform(from_s, until_s, count)
+        times.sort()
+        return times
+
+    def scaled(self, *, time: float = 1.0, load: float = 1.0) -> "Trace":
+        """The same shape, stretched in time and in load."""
+        return Trace(
+            name=self.name,
+            at_s=tuple(at * time for at in self.at_s),
+            rate_per_s=tuple(rate * load for rate in self.rate_per_s),
+        )
+
+
+def read_trace(path: Path) -> Trace:
+    """A CSV file with the columns at_s and requests_per_s.
+
+    Raises:
+        ValueError: a column is missing, or a value is no number or out of order; the message names file and line.
+        OSError: the file cannot be read.
+    """
+    at_s: list[float] = []
+    rates: list[float] = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                at_s.append(float(row["at_s"]))
+                rates.append(float(row["requests_per_s"]))
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"{path.name} line {number}: a trace is a CSV file with at_s and requests_per_s, both numbers"
+                ) from None
+    return Trace(name=path.stem, at_s=tuple(at_s), rate_per_s=tuple(rates))
+
+
+def shipped_traces() -> dict[str, Trace]:
+    """The traces that come with the package, by name."""
+    folder = resources.files("infra.capacity") / "traces"
+    with resources.as_file(folder) as path:
+        return {each.stem: read_trace(each) for each in sorted(path.glob("*.csv"))}

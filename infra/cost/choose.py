@@ -1,0 +1,137 @@
+"""The cheapest set-up that meets a p99 and a quality floor, or the reason why there is none. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from infra.capacity.trace import Trace
+from infra.cost.figures import Figures
+from infra.cost.month import Quantities, month, training_usd
+from infra.cost.prices import Prices
+from infra.cost.setup import FARGATE, Setup
+
+DAILY: Final = 30.0  # trainings of a month that retrains every day
+_UNMEASURED: Final = "no set-up can be priced: no model's CPU time was measured (run `make benchmark-serving`)"
+
+
+class NoSetupError(ValueError):
+    """No set-up meets what was asked for; the message gives the nearest of each reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floors:
+    """What a set-up must meet. `p99_ms` at the planned load, `pos_neg_f1` 0 to 1, spot for live serving or not."""
+
+    p99_ms: float = 100.0
+    pos_neg_f1: float = 0.0
+    spot: bool = False
+
+
+def cheapest(
+    candidates: Sequence[Setup], floors: Floors, prices: Prices, quantities: Quantities, profile: Trace | None
+) -> Setup:
+    """The candidate that meets the floors with the least money a month; of equals, the first by name.
+
+    Raises:
+        NoSetupError: none does.
+    """
+    if not candidates:
+        raise NoSetupError(_UNMEASURED)
+    offered = [each for each in candidates if each.model.trained and (floors.spot or not each.host.spot)]
+    if not offered:
+        raise NoSetupError("no set-up will do: every model measured is untrained")
+    good_enough = [
+        each for each in offered if floors.pos_neg_f1 <= 0 or (each.model.pos_neg_f1 or 0) >= floors.pos_neg_f1
+    ]
+    if not good_enough:
+        known = sorted(
+            f"{each.model.name} {'not measured' if each.model.pos_neg_f1 is None else f'{each.model.pos_neg_f1:.3f}'}"
+            for each in {each.model.name: each for each in offered}.values()
+        )
+        raise NoSetupError(f"no model has a pos/neg F1 of {floors.pos_neg_f1:g} or more: {', '.join(known)}")
+    fast_enough = [each for each in good_enough if each.p99_ms <= floors.p99_ms]
+    if not fast_enough:
+        best = min(good_enough, key=lambda each: each.p99_ms)
+        raise NoSetupError(
+            f"no set-up answers 99 % within {floors.p99_ms:g} ms at {best.load:.0%} load: the fastest of the good "
+            f"enough, {best.model.name} on {best.host.label}, takes {best.p99_ms:.1f} ms"
+        )
+    return min(
+        fast_enough,
+        key=lambda each: (month(each, prices, quantities, profile).usd, each.model.name, each.host.label),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What one measure takes off the plain set-up's month, alone. `usd` is None where a figure is missing."""
+
+    what: str
+    usd: float | None
+    note: str = ""
+
+
+def savings(
+    figures: Figures, candidates: Sequence[Setup], prices: Prices, quantities: Quantities, profile: Trace
+) -> tuple[float, list[Saving]]:
+    """What each measure is worth on a plain month, each alone.
+
+    Plain is the model that takes most CPU on on-demand x86, without a cache, always enough tasks for the peak, a GPU on
+    demand that always runs. What a training costs comes on top where the GPU scales to zero.
+
+    Returns:
+        The plain month in US dollars, and the savings.
+
+    Raises:
+        NoSetupError: there is no candidate on on-demand x86.
+    """
+    instances = [replace(each, hit_share=0.0) for each in candidates if each.host.name not in FARGATE]
+    x86 = [each for each in instances if each.host.arch == "x86_64" and not each.host.spot]
+    if not x86:
+        raise NoSetupError(_UNMEASURED)
+    largest = max(x86, key=lambda each: each.cpu_s).model
+    plain = min((each for each in x86 if each.model == largest), key=lambda each: each.usd_per_million)
+    dear = replace(quantities, gpu_always_on=True, gpu_spot=False, follow_load=False, trainings=DAILY)
+
+    def usd(setup: Setup = plain, q: Quantities = dear) -> float:
+        return month(setup, prices, q, profile).usd
+
+    base = usd()
+
+    def swap(what: str, wanted: Callable[[Setup], bool], missing: str) -> Saving:
+        found = min((each for each in instances if wanted(each)), key=usd, default=None)
+        if found is None:
+            return Saving(what=what, usd=None, note=missing)
+        return Saving(what=what, usd=base - usd(found), note=f"{found.model.name} on {found.host.label}")
+
+    full, separator, _ = largest.name.partition(" fp32")
+    hit = figures.hit_cpu_s
+    per_training = training_usd(prices, dear)
+    return base, [
+        swap("spot", lambda e: e.model == largest and e.host.spot and e.host.arch == "x86_64", "no spot price"),
+        swap("ARM", lambda e: e.model == largest and not e.host.spot and e.host.arch == "arm64", "no ARM price"),
+        swap(
+            "int8",
+            lambda e: bool(separator) and e.host == plain.host and e.model.name == f"{full} int8",
+            "fp32 was not measured in the router",
+        ),
+        swap(
+            "smallest student",
+            lambda e: e.host == plain.host and e.cpu_s == min(each.cpu_s for each in x86) < plain.cpu_s,
+            "one model alone was measured",
+        ),
+        Saving(what="cache with 30 % hits", usd=None, note="the cache was not measured")
+        if hit is None
+        else Saving(what="cache with 30 % hits", usd=base - usd(replace(plain, hit_share=0.3, hit_cpu_s=hit))),
+        Saving(what="tasks follow the load", usd=base - usd(q=replace(dear, follow_load=True)), note=profile.name),
+        Saving(
+            what="GPU scales to zero",
+            usd=base - usd(q=replace(dear, gpu_always_on=False)),
+            note=f"a training a day at US$ {per_training:.3f}",
+        ),
+        Saving(
+            what="retrain only where it pays",
+            usd=(DAILY - quantities.trainings) * per_training,
+            note=f"{quantities.trainings:g} trainings a month instead of {DAILY:g}, the GPU scaling to zero",
+        ),
+    ]

@@ -1,0 +1,121 @@
+"""What was measured: CPU-seconds a prediction, rates, latency, quality, out of benchmarks/results."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from infra.capacity.task import LATENCY_CASE
+
+Results = Mapping[str, Mapping[str, Any]]
+SERVING: Final = "make benchmark-serving"
+BATCH: Final = "make benchmark-batch"
+CACHE_CASE: Final = "cache hit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFigures:
+    """One model on the machine that was measured. None is what was not measured.
+
+    Args:
+        name: as the benchmark's rows carry it.
+        cpu_s: CPU-seconds of the router's processes a live prediction, at saturation.
+        p99_ms: at half of saturation.
+        pos_neg_f1: 0 to 1.
+        batch_rows_per_core_s: rows a second a core in batch.
+    """
+
+    name: str
+    cpu_s: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    pos_neg_f1: float | None = None
+    batch_rows_per_core_s: float | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it could serve: benchmarks name a model that was cut for its speed alone 'untrained'."""
+        return "untrained" not in self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Every model measured, CPU-seconds of an answer from the cache, and where the figures come from."""
+
+    models: tuple[ModelFigures, ...]
+    hit_cpu_s: float | None
+    sources: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Every result of a folder by name; an empty dictionary where there is no folder."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def figures_of(results: Results, *, declared_f1: Mapping[str, float] | None = None) -> Figures:
+    """Find the figures by case and metric; peers' rows are left out.
+
+    Quality is a row `pos_neg_f1` whose case is the model's name, in any result; `declared_f1` overrides it.
+    """
+    serving, batch = _rows(results, "serving"), _rows(results, "batch")
+    cores = {name: int(results[name]["machine"]["cores"]) for name in ("serving", "batch") if name in results}
+    quality = {
+        case: value for name in results for (case, metric), value in _rows(results, name).items()
+        if metric == "pos_neg_f1"
+    }  # fmt: skip
+    quality |= declared_f1 or {}
+    suffix = ", saturation"
+    names = [case.removesuffix(suffix) for case, metric in serving if metric == "worker_cpu_per_request"]
+    models = []
+    for name in names:
+        rate = next(
+            (v for (case, metric), v in batch.items() if metric == "rows_per_s" and case.startswith(name)), None
+        )
+        models.append(
+            ModelFigures(
+                name=name,
+                cpu_s=serving[name + suffix, "worker_cpu_per_request"] / 1e6,
+                p50_ms=serving.get((f"{name}, {LATENCY_CASE}", "p50")),
+                p99_ms=serving.get((f"{name}, {LATENCY_CASE}", "p99")),
+                pos_neg_f1=quality.get(name),
+                batch_rows_per_core_s=None if rate is None else rate / cores["batch"],
+            )
+        )
+    hits = serving.get((CACHE_CASE, "requests_per_s"))
+    hit_cpu_s = None if hits is None else cores["serving"] / hits
+    return Figures(
+        models=tuple(models),
+        hit_cpu_s=hit_cpu_s,
+        sources=tuple(
+            f"{name}.json of {found['date']}, commit {found['commit']}, {found['machine']['cpu']}"
+            for name in ("serving", "batch")
+            if (found := results.get(name))
+        ),
+        missing=tuple(_missing(models, hit_cpu_s, batch)),
+    )
+
+
+def _rows(results: Results, name: str) -> dict[tuple[str, str], float]:
+    rows = results[name]["rows"] if name in results else ()
+    return {(row["case"], row["metric"]): float(row["value"]) for row in rows if not row.get("peer")}
+
+
+def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping[Any, float]) -> list[str]:
+    """A sentence for each thing that was not measured."""
+    if not models:
+        return [f"No CPU time a live prediction: run `{SERVING}`."]
+    said = []
+    if hit_cpu_s is None:
+        said.append(f"No rate of answers from the cache: run `{SERVING}`.")
+    if not batch:
+        said.append(f"No batch rates: run `{BATCH}`.")
+    for model in models:
+        if model.p99_ms is None:
+            said.append(f"{model.name}: no p99 at half load, a simulated one stands in.")
+        if not model.trained:
+            said.append(f"{model.name}: measured for its speed alone, it cannot be chosen.")
+        elif model.pos_neg_f1 is None:
+            said.append(f"{model.name}: no pos/neg F1, so it cannot meet a quality floor (--f1 declares one).")
+    return said

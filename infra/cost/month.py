@@ -1,0 +1,160 @@
+"""A month, line by line: what runs when nothing happens, and what a load profile and trainings add."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from infra.capacity.trace import Trace
+from infra.cost.prices import UNVERIFIED, Prices, task_hour
+from infra.cost.setup import Setup
+
+HOURS: Final = 730.0
+DAYS: Final = HOURS / 24
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantities:
+    """What stands in an account beside the router: assumptions that follow the production template. All a month.
+
+    Args:
+        floor: tasks of the router that always run, one a zone.
+        services_vcpus: Fargate ARM: Prefect server and worker, MLflow, Evidently; `services_gb` their memory.
+        load_balancers: the router's and the internal one.
+        endpoint_zones: interface endpoints times zones (no NAT gateway).
+        request_bytes: of a request and its answer through the load balancer, headers included.
+        bytes_per_prediction: of its log, as Parquet in the lake.
+        ship_interval_s: how often a replica under load writes to the lake; idle ones write nothing.
+        training_s: a training's budget; `machine_wait_s` is paid for too.
+        gpu: instance of the training, `gpu_spot` whether on the spot market.
+        gpu_always_on: whether it runs all month instead of scaling to zero.
+        follow_load: whether tasks follow the load; otherwise there are always enough for the peak.
+    """
+
+    floor: int = 2
+    services_vcpus: float = 2.0
+    services_gb: float = 6.0
+    load_balancers: int = 2
+    endpoint_zones: int = 16
+    database_gb: float = 50.0
+    lake_gb: float = 50.0
+    images_gb: float = 6.0
+    secrets: int = 6
+    metrics: int = 20
+    alarms: int = 12
+    dashboards: int = 1
+    logs_gb: float = 5.0
+    request_bytes: float = 1_000.0
+    bytes_per_prediction: float = 200.0
+    ship_interval_s: float = 5.0
+    trainings: float = 4.0
+    training_s: float = 900.0
+    machine_wait_s: float = 240.0
+    gpu: str = "g6.xlarge"
+    gpu_spot: bool = True
+    gpu_always_on: bool = False
+    follow_load: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the bill."""
+
+    what: str
+    quantity: float
+    unit: str
+    usd_each: float
+    unverified: bool = False
+
+    @property
+    def usd(self) -> float:
+        """US dollars a month."""
+        return self.quantity * self.usd_each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Month:
+    """The lines of a month, and its requests."""
+
+    lines: tuple[Line, ...]
+    requests: float
+
+    @property
+    def usd(self) -> float:
+        """US dollars in all."""
+        return sum(line.usd for line in self.lines)
+
+
+def task_hours(profile: Trace | None, setup: Setup, quantities: Quantities) -> float:
+    """Hours of tasks a month: the profile once a day, minute by minute, never below the floor."""
+    if profile is None:
+        return quantities.floor * HOURS
+    minutes = np.arange(0.0, _DAY_S, 60.0)
+    needed = np.ceil(profile.rate(minutes) / (setup.load * setup.capacity) - 1e-9)
+    tasks = np.maximum(needed, quantities.floor)
+    return float(tasks.mean() if quantities.follow_load else tasks.max()) * HOURS
+
+
+def gpu_hour(prices: Prices, quantities: Quantities) -> float:
+    """US dollars an hour of the training's instance.
+
+    Raises:
+        MissingPriceError: the table lacks it.
+        ValueError: it has no spot price.
+    """
+    usd = prices[quantities.gpu].at(spot=quantities.gpu_spot)
+    if usd is None:
+        raise ValueError(f"{quantities.gpu} has no spot price in the table")
+    return usd
+
+
+def training_usd(prices: Prices, quantities: Quantities) -> float:
+    """US dollars of one training that uses its whole budget, on a machine that is started for it."""
+    return gpu_hour(prices, quantities) * (quantities.training_s + quantities.machine_wait_s) / 3_600
+
+
+def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace | None = None) -> Month:
+    """The bill of a month under a profile (a trace that happens once a day); None is an idle month."""
+    if profile is not None and profile.seconds > _DAY_S:
+        raise ValueError(f"a profile is one day at most, {profile.name} has {profile.seconds / 3_600:.0f} hours")
+    requests = 0.0 if profile is None else profile.requests * DAYS
+    busy_s = 0.0 if profile is None else float((profile.rate(np.arange(0.0, _DAY_S, 60.0)) > 0).sum()) * 60 * DAYS
+    hours = task_hours(profile, setup, quantities)
+    q = quantities
+
+    def line(what: str, quantity: float, item: str) -> Line:
+        price = prices[item]
+        return Line(
+            what=what, quantity=quantity, unit=price.unit, usd_each=price.usd, unverified=price.status == UNVERIFIED
+        )
+
+    router = f"router: {setup.model.name} on {setup.host.label}"
+    gpu = f"{q.gpu}{' spot' if q.gpu_spot else ''}"
+    services = task_hour(prices, vcpus=q.services_vcpus, memory_gb=q.services_gb, arch="arm64")
+    # One LCU is 1 GB an hour, 25 new connections or 1,000 rules a second; with kept connections bytes decide:
+    # https://handbook.vantage.sh/aws/services/elb-pricing
+    lcu_hours = requests * q.request_bytes / 1e9
+    puts = math.ceil(busy_s / q.ship_interval_s) * q.floor
+    lines: Sequence[Line] = (
+        Line(what=router, quantity=hours, unit="task-hour", usd_each=setup.host.usd_per_hour),
+        Line(what="Prefect, MLflow, Evidently on Fargate ARM", quantity=HOURS, unit="hour", usd_each=services),
+        line("load balancers", q.load_balancers * HOURS, "alb-hour"),
+        line("load balancer capacity", lcu_hours, "alb-lcu-hour"),
+        line("interface endpoints", q.endpoint_zones * HOURS, "vpc-interface-endpoint-hour"),
+        line("PostgreSQL", HOURS, "rds-postgresql-db.t4g.medium-single-az"),
+        line("PostgreSQL storage", q.database_gb, "rds-postgresql-gp3"),
+        line("lake", q.lake_gb + requests * q.bytes_per_prediction / 1e9, "s3-standard"),
+        line("lake writes", puts / 1_000, "s3-standard-put"),
+        line("container images", q.images_gb, "ecr-private-storage"),
+        line("secrets", q.secrets, "secrets-manager-secret"),
+        line("metrics", q.metrics, "cloudwatch-custom-metric"),
+        line("alarms", q.alarms, "cloudwatch-alarm"),
+        line("dashboard", q.dashboards, "cloudwatch-dashboard"),
+        line("service logs", q.logs_gb, "cloudwatch-logs-gb"),
+        Line(what=f"{gpu}, always on", quantity=HOURS, unit="hour", usd_each=gpu_hour(prices, q)) if q.gpu_always_on
+        else Line(what=f"trainings on {gpu}", quantity=q.trainings, unit="training", usd_each=training_usd(prices, q)),
+    )  # fmt: skip
+    return Month(lines=tuple(lines), requests=requests)

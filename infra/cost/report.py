@@ -1,0 +1,100 @@
+"""What the cost command says: lines of text, and the record that the lake keeps."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from infra.cost.choose import Saving
+from infra.cost.figures import Figures
+from infra.cost.month import Month, Quantities, training_usd
+from infra.cost.prices import UNVERIFIED, Prices
+from infra.cost.setup import Setup, batch_usd_per_million
+
+SCHEMA_VERSION = 1
+
+
+def basis(figures: Figures, prices: Prices) -> Iterator[str]:
+    """What the figures rest on: measurements, what is missing, and how old the prices are."""
+    yield from figures.sources
+    yield from figures.missing
+    dated = sorted(price.source_date for price in prices.values() if price.source_date)
+    undated = sum(not price.source_date for price in prices.values())
+    doubtful = [price.item for price in prices.values() if price.status == UNVERIFIED]
+    yield (
+        f"{len(prices)} prices, dated {dated[0]} to {dated[-1]}, {undated} without a date, "
+        f"{len(doubtful)} unverified{': ' + ', '.join(doubtful) if doubtful else ''}"
+    )
+
+
+def training(prices: Prices, quantities: Quantities) -> Iterator[str]:
+    """What a training costs at most."""
+    q = quantities
+    yield (
+        f"\na training: US$ {training_usd(prices, q):.4f} at most on {q.gpu}{' spot' if q.gpu_spot else ''} "
+        f"(its whole budget of {q.training_s:g} s and {q.machine_wait_s:g} s for the machine, assumed)"
+    )
+
+
+def ladder(found: Sequence[Setup]) -> Iterator[str]:
+    """Every set-up with its price a million, cheapest first within a model."""
+    if found:
+        yield "\nat full load, machines alone; any vCPU counts as a core of the machine measured (--speed)"
+    names = list(dict.fromkeys(each.model.name for each in found))
+    for name in names:
+        mine = [each for each in found if each.model.name == name]
+        model = mine[0].model
+        quality = "pos/neg F1 not measured" if model.pos_neg_f1 is None else f"pos/neg F1 {model.pos_neg_f1:.3f}"
+        yield f"{name} ({quality})"
+        for each in mine:
+            batch = batch_usd_per_million(model, each.host)
+            said = "batch not measured" if batch is None else f"batch US$ {batch:.4f}"
+            yield f"  {each.host.label:<18} US$ {each.usd_per_million:.4f} a million live; {said}"
+        yield f"  {mine[0].host.label}: {mine[0].arithmetic}"
+
+
+def bill(month: Month) -> Iterator[str]:
+    """A month, line by line."""
+    for line in month.lines:
+        mark = "  unverified price" if line.unverified else ""
+        factors = f"{line.quantity:>12,.2f} {line.unit:<24} x {line.usd_each:<9.5g}"
+        yield f"  {line.what:<60} {factors} = {line.usd:>9.2f}{mark}"
+    each = f", US$ {month.usd / month.requests * 1e6:.4f} a million in all" if month.requests else ""
+    yield f"  {'in all':<60} {month.usd:>63.2f}{each}"
+
+
+def worth(base: float, found: Sequence[Saving]) -> Iterator[str]:
+    """What each saving takes off a plain month."""
+    yield f"a plain month costs US$ {base:,.2f}; each of these alone takes off"
+    for saving in found:
+        said = "unknown" if saving.usd is None else f"{saving.usd:,.2f} ({saving.usd / base:.1%})"
+        yield f"  {saving.what:<28} {said:<20} {saving.note}".rstrip()
+
+
+def record(
+    setup: Setup, figures: Figures, prices: Prices, month: Month, idle: Month, quantities: Quantities, *, at: datetime,
+    profile: str,
+) -> dict[str, Any]:  # fmt: skip
+    """`cost/current.json`: what the chosen set-up costs and from which figures. US dollars throughout."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "at": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "setup": {
+            "model": setup.model.name, "host": setup.host.name, "spot": setup.host.spot, "load": setup.load,
+            "hit_share": setup.hit_share, "p99_ms": round(setup.p99_ms, 3), "pos_neg_f1": setup.model.pos_neg_f1,
+        },
+        "usd_per_million_live": setup.usd_per_million,
+        "usd_per_million_batch": batch_usd_per_million(setup.model, setup.host),
+        "usd_per_training": training_usd(prices, quantities),
+        "profile": profile,
+        "usd_per_month": month.usd,
+        "usd_per_idle_month": idle.usd,
+        "lines": [
+            {"what": line.what, "quantity": line.quantity, "unit": line.unit, "usd": line.usd} for line in month.lines
+        ],
+        "arithmetic": setup.arithmetic,
+        "measured": list(figures.sources),
+        "missing": list(figures.missing),
+        "unverified_prices": sorted(price.item for price in prices.values() if price.status == UNVERIFIED),
+        "price_dates": sorted({price.source_date for price in prices.values() if price.source_date}),
+        "projected": True,
+    }  # fmt: skip
