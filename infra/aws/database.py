@@ -23,7 +23,7 @@ def build_database(
     return rds.DatabaseInstance(
         scope,
         "Database",
-        engine=rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.VER_16),
+        engine=rds.DatabaseInstanceEngine.postgres(version=rds.PostgresEngineVersion.VER_17_6),
         instance_type=ec2.InstanceType(instance_type),
         vpc=network.vpc,
         vpc_subnets=network.private,
