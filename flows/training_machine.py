@@ -1,4 +1,4 @@
-"""A machine for one training, from AWS Batch: a spot one, or one on demand where spot does not come or is taken away."""
+"""A machine for one training, from AWS Batch: spot, or on demand where spot does not come or is taken away."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

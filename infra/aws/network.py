@@ -1,4 +1,4 @@
-"""The network: public subnets for the load balancer alone, isolated ones for everything else, endpoints instead of NAT."""
+"""The network: public subnets for the load balancer alone, isolated ones for all else, endpoints and no NAT."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -91,9 +91,7 @@ def flow_environment(scope: Construct, *, storage: Storage, internal: InternalBa
 
 def flow_role(scope: Construct, name: str, *, storage: Storage, description: str) -> iam.Role:
     """A role that may use the lake. Artifacts go through MLflow, so nobody else needs their bucket."""
-    role = iam.Role(
-        scope, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"), description=description
-    )
+    role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"), description=description)
     storage.grant_lake(role)
     return role
 
@@ -149,9 +147,7 @@ class _Builder:
     def logs(self, name: str) -> ecs.LogDriver:
         """The log of a service."""
         group = log_group(self.scope, name.title(), environment=self.settings.name, days=self.settings.log_days)
-        return ecs.LogDriver.aws_logs(
-            stream_prefix=name, log_group=group, mode=ecs.AwsLogDriverMode.NON_BLOCKING
-        )
+        return ecs.LogDriver.aws_logs(stream_prefix=name, log_group=group, mode=ecs.AwsLogDriverMode.NON_BLOCKING)
 
     def task(
         self, name: str, *, role: iam.Role, vcpu: float, memory_mb: int, home: ecs.EfsVolumeConfiguration | None = None
@@ -285,7 +281,6 @@ def _mlflow(builder: _Builder, *, database: rds.DatabaseInstance, storage: Stora
         environment={
             **common_environment(builder.scope),
             **_postgres(database),
-            "HOME": HOME,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ALLOWED_HOSTS": builder.internal.host("mlflow"),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -363,5 +358,3 @@ def _worker(builder: _Builder, *, role: iam.Role, environment: Mapping[str, str]
         ports={},
     )
     return builder.service("worker", task)
-
-

@@ -314,5 +314,3 @@ def _build_firewall(scope: Construct, balancer: elb.ApplicationLoadBalancer) -> 
 
 def _name(fleet: RouterFleet) -> str:
     return "".join(part.title() for part in fleet.launch.split("-"))
-
-

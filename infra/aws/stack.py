@@ -19,13 +19,11 @@ from infra.aws.training import build_training
 from infra.aws.watch import build_watch
 
 
-class EvergreenStack(Stack):
+class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped here
     """One environment, in any account and region."""
 
     def __init__(self, scope: Construct, settings: Environment, **options: Any) -> None:
-        super().__init__(
-            scope, f"evergreen-{settings.name}", description=f"Evergreen, {settings.name}", **options
-        )
+        super().__init__(scope, f"evergreen-{settings.name}", description=f"Evergreen, {settings.name}", **options)
         Tags.of(self).add("evergreen", settings.name)
         images = Images(scope=self)
         network = build_network(self, several_zones=settings.several_zones)
@@ -87,6 +85,8 @@ class EvergreenStack(Stack):
         )
         topic = build_watch(self, settings=settings, routers=routers, database=database)
         CfnOutput(self, "ApiAddress", value=routers.balancer.load_balancer_dns_name, description="Where customers ask")
-        CfnOutput(self, "InternalAddress", value=internal.balancer.load_balancer_dns_name, description="UIs, in the network")
+        CfnOutput(
+            self, "InternalAddress", value=internal.balancer.load_balancer_dns_name, description="UIs, in the network"
+        )
         CfnOutput(self, "LakeUri", value=storage.lake_uri, description="EVERGREEN_LAKE")
         CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn, description="Subscribe to hear of alarms")

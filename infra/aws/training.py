@@ -85,9 +85,7 @@ def build_training(
         for name, spot in (("Spot", True), ("OnDemand", False))
     )
     logs = log_group(scope, "Training", environment=settings.name, days=settings.log_days)
-    execution = iam.Role(
-        scope, "TrainingExecutionRole", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com")
-    )
+    execution = iam.Role(scope, "TrainingExecutionRole", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
     container = batch.EcsEc2ContainerDefinition(
         scope,
         "TrainingContainer",

@@ -103,8 +103,7 @@ def build_watch(
         cloudwatch.GraphWidget(
             title="Latency, seconds",
             left=[
-                routers.targets.metrics.target_response_time(statistic=each, period=_MINUTE)
-                for each in ("p50", "p99")
+                routers.targets.metrics.target_response_time(statistic=each, period=_MINUTE) for each in ("p50", "p99")
             ],
             width=12,
         ),

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_PROGRAM = "import sys; from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path(sys.argv[1])).synth()"
+_PROGRAM = """
+import sys
+from pathlib import Path
+from infra.aws.app import build_app
+build_app(into=Path(sys.argv[1])).synth()
+"""
 
 
 @cache

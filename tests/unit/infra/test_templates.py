@@ -60,6 +60,7 @@ def test_every_router_is_told_the_same_but_for_its_size(prod: Template) -> None:
     assert len(routers) == 3
     for each in routers:
         each.environment.pop("EVERGREEN_WORKERS")
+        each.environment.pop("AWS_REGION", None)  # CDK adds it where it sees no Fargate
     assert len({json.dumps(vars(each), sort_keys=True) for each in routers}) == 1
 
 
