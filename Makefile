@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test pins clean
+.PHONY: help install demo check fix test pins synth clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -40,7 +40,12 @@ PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url -
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
 	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
 	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
+	$(PINS) $(PINS_FLAGS) -o infra/requirements.txt infra/requirements.in
+	$(PINS) $(PINS_FLAGS) -o infra/images/requirements.txt infra/images/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
+
+synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
+	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
 
 BENCHMARKS = ingest train_budget train_throughput serving drift experiments
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev

@@ -25,7 +25,7 @@ def prepare(name: str) -> None:
         raise PermanentError(f"a database is made for one of {', '.join(NAMES)}, got {name!r}")
     _create(name)
     if name == "mlflow" and _has_tables(name):  # an empty database is filled by the server
-        command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"postgresql:///{name}"]
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"postgresql+psycopg2:///{name}"]
         ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own command
         if ended.returncode != 0:
             last = (ended.stderr.strip().splitlines() or ["no word"])[-1]

@@ -276,7 +276,7 @@ def _mlflow(builder: _Builder, *, database: rds.DatabaseInstance, storage: Stora
         image=builder.images.platform(),
         command=[
             *("mlflow", "server", "--host", _ANY, "--port", str(MLFLOW_PORT), "--workers", "2"),
-            *("--backend-store-uri", "postgresql:///mlflow", "--artifacts-destination", storage.artifacts_uri),
+            *("--backend-store-uri", "postgresql+psycopg2:///mlflow", "--artifacts-destination", storage.artifacts_uri),
         ],
         environment={
             **common_environment(builder.scope),

@@ -3,8 +3,8 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1
 WORKDIR /app
 COPY requirements.txt requirements.txt
-COPY infra/images/requirements.in infra/images/requirements.in
-RUN pip install --no-cache-dir -r requirements.txt -r infra/images/requirements.in
+COPY infra/images/requirements.txt infra/images/requirements.txt
+RUN pip install --no-cache-dir -r requirements.txt -r infra/images/requirements.txt
 COPY absa absa
 COPY flows flows
 COPY monitoring monitoring
