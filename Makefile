@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills pins clean
+.PHONY: help install demo check fix test ray test-kills pins synth clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -49,8 +49,13 @@ PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url -
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
 	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
 	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
+	$(PINS) $(PINS_FLAGS) -o infra/requirements.txt infra/requirements.in
+	$(PINS) $(PINS_FLAGS) -o infra/images/requirements.txt infra/images/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
 	$(PINS) $(PINS_FLAGS) -o requirements-ray.txt requirements-ray.in
+
+synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
+	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
 
 BENCHMARKS = batch ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from absa.adapters.cloudwatch import publish
 from absa.adapters.ledger import LedgerRecord, State
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
 from absa.job import WEIGHTS_FOLDER
@@ -432,6 +433,8 @@ def continuous_training(
 
     services = wire()
     budget = budget_s or services.settings.budget_s
+    if services.settings.training_queue_names:
+        return train_on_machine(services, budget_s=budget, sources=sources, reason=reason, window=window)
     progress: Any = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
     started = time.time()
     ticked = started
@@ -450,6 +453,9 @@ def continuous_training(
     except EvergreenError as error:
         if attempt is not None:
             VerdictStore(services.lake).end_attempt(attempt[0], attempt[1], "failed", detail=str(error))
+        if services.settings.metrics == "emf":
+            missed = isinstance(error, DeadlineMissedError)
+            publish("training", {"DeadlineMissed": float(missed), "Failed": float(not missed)})
         raise
     update_progress_artifact(progress, 100.0)
     if attempt is not None:
@@ -460,6 +466,43 @@ def continuous_training(
     if outcome.action == "challenged" and start_promotion:
         start_deployment("promote/promote", {"version": outcome.version}, key=f"promote-{outcome.version}")
     return outcome.to_json()
+
+
+@task(name="train-on-machine", cache_policy=NO_CACHE)
+def train_on_machine(
+    services: Services, *, budget_s: float, sources: list[str] | None, reason: str, window: str | None
+) -> dict[str, Any]:
+    """Have the same flow run on a GPU machine, and wait for it; an attempt that the machine left open is ended.
+
+    Raises:
+        PermanentError: files were named, which the machine cannot see, or the training failed.
+        DeadlineMissedError: it missed its budget.
+        UnavailableError: no machine was to be had, or AWS does not answer.
+    """
+    import boto3
+
+    from flows.training_machine import TrainingMachine
+    from monitoring.verdicts import VerdictStore
+
+    if sources:
+        raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
+    settings = services.settings
+    machine = TrainingMachine(
+        boto3.client("batch"),
+        queues=settings.training_queue_names,
+        definition=settings.training_definition,
+        wait_s=settings.machine_wait_s,
+    )
+    attempt = _attempt(services, window)
+    try:
+        ran = machine.train(budget_s=budget_s, reason=reason, window=window)
+    except EvergreenError as error:
+        store = VerdictStore(services.lake)
+        found = store.latest(attempt[0]) if attempt is not None else None
+        if attempt is not None and found is not None and found.attempts[-1].state == "started":
+            store.end_attempt(attempt[0], attempt[1], "failed", detail=str(error))
+        raise
+    return vars(ran)
 
 
 def _attempt(services: Services, window: str | None) -> tuple[Any, int] | None:

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from absa.adapters.cloudwatch import publish
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, parse_iso
@@ -129,7 +130,10 @@ def judge_window(services: Services, window: Window) -> "Verdict":
             measuring_sources=settings.trusted_sources,
             training_sources=settings.trusted_sources,
         ),
-        reporter=EvidentlyReporter(services.home.folder("evidently"), ui_url=services.home.url("evidently")),
+        reporter=EvidentlyReporter(
+            settings.evidently_url or services.home.folder("evidently"),
+            ui_url=settings.evidently_url or services.home.url("evidently"),
+        ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in attempts),
         now=now,
@@ -232,6 +236,8 @@ def monitor(
         description=f"{verdict.verdict} for {chosen.key}",
     )
     create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
+    if services.settings.metrics == "emf":
+        publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
     emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
     if verdict.verdict == "STALE":
         emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})

@@ -55,8 +55,9 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             name="mlflow",
             command=(
                 *(str(scripts / "mlflow"), "server", "--host", host, "--port", str(ports["mlflow"])),
-                *("--backend-store-uri", f"sqlite:///{mlflow / 'mlflow.db'}"),
-                *("--artifacts-destination", str(mlflow / "artifacts"), "--workers", "1"),
+                *("--backend-store-uri", environment.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{mlflow}/mlflow.db")),
+                *("--artifacts-destination", environment.get("MLFLOW_ARTIFACTS_DESTINATION", f"{mlflow}/artifacts")),
+                *("--workers", "1"),
             ),
             environment={},
             ready_url=f"{home.url('mlflow')}/health",

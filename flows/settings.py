@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     max_rows_a_source: int = Field(default=200_000, description="Labels of one source that may train, at most.")
     worthwhile_gain: float = Field(default=0.0, description="Stop an experiment once the gain is surely smaller.")
     trust: str = Field(default="customer,labels", description="Feedback sources that may train, separated by commas.")
+    evidently_url: str | None = Field(default=None, description="Evidently's server; unset: a folder in HOME.")
+    metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")
+    training_queues: str = Field(default="", description="AWS Batch queues for trainings, in order; empty: train here.")
+    training_definition: str = Field(default="", description="AWS Batch job definition of a training.")
+    machine_wait_s: float = Field(default=240.0, description="Wait for a machine of a queue but the last, in seconds.")
 
     @classmethod
     def load(cls) -> "Settings":
@@ -89,6 +94,11 @@ class Settings(BaseSettings):
     def lake_uri(self) -> str:
         """Where the lake lies."""
         return self.lake or str(self.root / "lake")
+
+    @property
+    def training_queue_names(self) -> tuple[str, ...]:
+        """AWS Batch queues in the order in which they are tried; empty where trainings run in the worker itself."""
+        return tuple(part.strip() for part in self.training_queues.split(",") if part.strip())
 
     @property
     def trusted_sources(self) -> tuple[str, ...]:

@@ -202,9 +202,11 @@ class Replica:
 
     def _duties(self) -> None:
         """Follow the ledger and ship the log, in threads beside the one that keeps the workers alive."""
+        from absa.adapters.cloudwatch import publish
         from absa.adapters.lake import open_lake
         from absa.adapters.ledger import Ledger
         from serving.keeper import Keeper
+        from serving.published import Published
         from serving.shipper import Shipper
 
         settings = self._settings
@@ -225,11 +227,15 @@ class Replica:
         threading.Thread(target=self._follow, args=(keeper,), name="keeper", daemon=True).start()
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
         ship_at = time.monotonic() + settings.ship_interval_s
+        published, publish_at = Published(), time.monotonic() + settings.metrics_interval_s
         while not self._stopping.wait(_TICK_S):
             if time.monotonic() >= ship_at:
                 ship_at = time.monotonic() + settings.ship_interval_s
                 self._guarded(shipper.ship)
                 self._report(keeper, shipper)
+            if settings.metrics == "emf" and time.monotonic() >= publish_at:
+                publish_at = time.monotonic() + settings.metrics_interval_s
+                self._guarded(lambda: publish("router", published.values(self._board.all())))
         self._workers_gone.wait(settings.stop_timeout_s + 4.0)
         self._guarded(lambda: shipper.ship(everything=True))
         _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     )
     model_source: str | None = None
 
+    metrics: Literal["off", "emf"] = "off"
+    metrics_interval_s: float = Field(60.0, gt=0)
     poll_interval_s: float = Field(0.5, gt=0)
     ship_interval_s: float = Field(5.0, gt=0)
     spool_limit_mb: float = Field(1024.0, gt=0)

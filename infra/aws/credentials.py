@@ -1,0 +1,48 @@
+"""Secrets Manager: what tasks are given as secrets. Values are made there and stand in no template."""
+
+from dataclasses import dataclass
+
+from aws_cdk import RemovalPolicy, SecretValue
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Secrets of the router. The database's own is made with the database."""
+
+    admin_token: secretsmanager.Secret
+    unit_secret: secretsmanager.Secret
+    predict_key: secretsmanager.Secret
+    feedback_keys: secretsmanager.Secret
+
+
+def build_credentials(scope: Construct, *, environment: str, keep_data: bool) -> Credentials:
+    """Three made at random, and the feedback keys, which begin empty (`{}`) and are the operator's to fill."""
+    removal = RemovalPolicy.RETAIN if keep_data else RemovalPolicy.DESTROY
+
+    def made(name: str, description: str) -> secretsmanager.Secret:
+        return secretsmanager.Secret(
+            scope,
+            "".join(part.title() for part in name.split("-")),
+            secret_name=f"evergreen/{environment}/{name}",
+            description=description,
+            removal_policy=removal,
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=40, exclude_punctuation=True, include_space=False
+            ),
+        )
+
+    return Credentials(
+        admin_token=made("admin-token", "May change the traffic plan over HTTP"),
+        unit_secret=made("unit-secret", "Unit ids are hashed with it; a new one breaks joins with older records"),
+        predict_key=made("predict-key", "Callers of /v1/predict"),
+        feedback_keys=secretsmanager.Secret(
+            scope,
+            "FeedbackKeys",
+            secret_name=f"evergreen/{environment}/feedback-keys",
+            description="JSON: key to source and trust; empty means that nobody may send feedback",
+            removal_policy=removal,
+            secret_string_value=SecretValue.unsafe_plain_text("{}"),
+        ),
+    )

@@ -1,0 +1,112 @@
+"""What dev and prod differ in. Everything else is the same code."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Launch = Literal["fargate-arm64", "fargate-amd64", "ec2-arm64", "ec2-amd64"]
+CPU_OF: Final = {"arm64": "ARM64", "amd64": "X86_64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterFleet:
+    """One ECS service of routers. All fleets stand behind the same load balancer.
+
+    Attributes:
+        launch: who owns the machines, and their processor.
+        floor: tasks that always run, so that a burst meets warm ones.
+        ceiling: tasks at most.
+        vcpu: processor cores of a task; one worker process runs on each.
+        memory_mb: memory of a task.
+        instance_type: EC2 type, for the ec2 launches.
+    """
+
+    launch: Launch
+    floor: int
+    ceiling: int
+    vcpu: int
+    memory_mb: int
+    instance_type: str | None = None
+
+    @property
+    def processor(self) -> str:
+        """arm64 or amd64."""
+        return self.launch.partition("-")[2]
+
+    @property
+    def on_ec2(self) -> bool:
+        """Whether its machines are ours."""
+        return self.launch.startswith("ec2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A whole installation.
+
+    Attributes:
+        fleets: of routers; the first is the one that scheduled scaling raises.
+        requests_per_task: requests a minute and task that target tracking aims at.
+        p99_alarm_ms: an alarm above it.
+        shed_alarm_share: an alarm when more of the answers than this are 429.
+        budget_usd: a month; a mail at 80 % and at 100 %.
+        training_budget_s: wall-clock budget of a training.
+        machine_wait_s: how long a training waits for a spot machine before it takes one on demand.
+    """
+
+    name: Literal["dev", "prod"]
+    fleets: tuple[RouterFleet, ...]
+    https: bool
+    requests_per_task: int
+    p99_alarm_ms: int
+    shed_alarm_share: float
+    budget_usd: int
+    log_days: int
+    database_type: str
+    database_gb: int
+    backup_days: int
+    several_zones: bool
+    keep_data: bool
+    training_types: tuple[str, ...]
+    training_budget_s: int = 900
+    machine_wait_s: int = 240
+    window_s: int = 3600
+
+
+DEV: Final = Environment(
+    name="dev",
+    fleets=(RouterFleet(launch="fargate-arm64", floor=1, ceiling=2, vcpu=1, memory_mb=2048),),
+    https=False,
+    requests_per_task=12_000,
+    p99_alarm_ms=500,
+    shed_alarm_share=0.05,
+    budget_usd=300,
+    log_days=7,
+    database_type="t4g.micro",
+    database_gb=20,
+    backup_days=1,
+    several_zones=False,
+    keep_data=False,
+    training_types=("g6.xlarge", "g5.xlarge", "g4dn.xlarge"),
+)
+
+PROD: Final = Environment(
+    name="prod",
+    fleets=(
+        RouterFleet(launch="ec2-arm64", floor=2, ceiling=20, vcpu=4, memory_mb=7168, instance_type="c8g.xlarge"),
+        RouterFleet(launch="ec2-amd64", floor=0, ceiling=20, vcpu=4, memory_mb=7168, instance_type="c7a.xlarge"),
+        RouterFleet(launch="fargate-arm64", floor=0, ceiling=40, vcpu=4, memory_mb=8192),
+    ),
+    https=True,
+    requests_per_task=60_000,
+    p99_alarm_ms=250,
+    shed_alarm_share=0.01,
+    budget_usd=3_000,
+    log_days=90,
+    database_type="t4g.medium",
+    database_gb=50,
+    backup_days=14,
+    several_zones=True,
+    keep_data=True,
+    training_types=("g6.xlarge", "g5.xlarge", "g6.2xlarge", "g5.2xlarge", "g4dn.xlarge"),
+)
+
+ENVIRONMENTS: Final = (DEV, PROD)

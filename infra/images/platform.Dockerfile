@@ -1,0 +1,15 @@
+# Training, flows, MLflow, Prefect and Evidently. HOME and /tmp are volumes, so the root may be read-only.
+FROM python:3.11-slim
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1
+WORKDIR /app
+COPY requirements.txt requirements.txt
+COPY infra/images/requirements.txt infra/images/requirements.txt
+RUN pip install --no-cache-dir -r requirements.txt -r infra/images/requirements.txt
+COPY absa absa
+COPY flows flows
+COPY monitoring monitoring
+COPY infra/__init__.py infra/__init__.py
+RUN useradd --uid 10001 --home-dir /var/evergreen --create-home evergreen
+VOLUME ["/var/evergreen", "/tmp"]
+USER 10001
+CMD ["python", "-m", "flows.deployments"]

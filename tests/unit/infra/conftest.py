@@ -1,0 +1,28 @@
+"""The synthesised templates."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.aws.synthesis import synthesised
+from tests.aws.template import Template
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the cloud assembly."""
+    folder = tmp_path_factory.getbasetemp() / "cdk.out"
+    synthesised(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=["dev", "prod"])
+def template(request: pytest.FixtureRequest, cloud: Path) -> Template:
+    """Each environment's template."""
+    return Template(synthesised(cloud)[request.param])
+
+
+@pytest.fixture(scope="session")
+def prod(cloud: Path) -> Template:
+    """The template of prod."""
+    return Template(synthesised(cloud)["prod"])

@@ -1,0 +1,186 @@
+"""What matters in the synthesised templates; cdk-nag has said yes when they are there at all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.aws.template import Template, listed
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_cfn_lint_finds_nothing_that_has_no_reason(cloud: Path) -> None:
+    from infra.aws.exceptions import LINT_REASONS  # imports the CDK, which starts node
+
+    ended = subprocess.run(
+        [str(Path(sys.executable).parent / "cfn-lint"), "--format", "json", "--regions", "us-east-1", "eu-west-1", "-t"]
+        + [str(path) for path in sorted(cloud.glob("*.template.json"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [each for each in json.loads(ended.stdout) if each["Rule"]["Id"] not in LINT_REASONS]
+    assert found == []
+
+
+def test_every_bucket_is_private_encrypted_and_over_tls_alone(template: Template) -> None:
+    for name, bucket in template.of("AWS::S3::Bucket").items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert bucket["BucketEncryption"]
+        policies = [p for p in template.of("AWS::S3::BucketPolicy").values() if p["Bucket"] == {"Ref": name}]
+        assert "aws:SecureTransport" in json.dumps(policies)
+
+
+def test_lake_and_artifacts_keep_old_versions(template: Template) -> None:
+    kept = [b for b in template.of("AWS::S3::Bucket").values() if b.get("VersioningConfiguration")]
+    assert len(kept) == 2
+    for bucket in kept:
+        rules = bucket["LifecycleConfiguration"]["Rules"]
+        assert any("NoncurrentVersionExpiration" in rule for rule in rules)
+
+
+def test_containers_are_not_root_and_cannot_write_their_image(template: Template) -> None:
+    processes = [*template.tasks(), template.job()]
+    assert len(processes) >= 9
+    for each in processes:
+        assert each.read_only, each.name
+        assert each.user == "10001", each.name
+
+
+def test_nothing_secret_stands_in_a_variable(template: Template) -> None:
+    for each in [*template.tasks(), template.job()]:
+        words = ("PASSWORD", "TOKEN", "SECRET", "KEY")
+        assert not [name for name in each.environment if any(word in name for word in words)], each.name
+
+
+def test_every_router_is_told_the_same_but_for_its_size(prod: Template) -> None:
+    routers = [each for each in prod.tasks() if each.name == "router"]
+    assert len(routers) == 3
+    for each in routers:
+        each.environment.pop("EVERGREEN_WORKERS")
+        each.environment.pop("AWS_REGION", None)  # CDK adds it where it sees no Fargate
+    assert len({json.dumps(vars(each), sort_keys=True) for each in routers}) == 1
+
+
+def test_routers_run_on_fargate_and_on_both_processors_of_ec2(prod: Template) -> None:
+    tasks = prod.of("AWS::ECS::TaskDefinition").values()
+    routers = [task for task in tasks if task["ContainerDefinitions"][0]["Name"] == "router"]
+    assert sorted(task["RequiresCompatibilities"][0] for task in routers) == ["EC2", "EC2", "FARGATE"]
+    images = {
+        str(launch["LaunchTemplateData"]["ImageId"]): launch["LaunchTemplateData"]["InstanceType"]
+        for launch in prod.of("AWS::EC2::LaunchTemplate").values()
+        if "InstanceType" in launch["LaunchTemplateData"]
+    }
+    assert {"c8g.xlarge", "c7a.xlarge"} <= set(images.values())
+
+
+def test_prod_has_a_warm_floor_and_grows_on_requests_and_on_refusals(prod: Template) -> None:
+    services = [s for name, s in prod.of("AWS::ECS::Service").items() if name.startswith("RouterEc2Arm64")]
+    assert [service["DesiredCount"] for service in services] == [2]
+    scalable = prod.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    assert sorted((each["MinCapacity"], each["MaxCapacity"]) for each in scalable) == [(0, 20), (0, 40), (2, 20)]
+    kinds = [each["PolicyType"] for each in prod.of("AWS::ApplicationAutoScaling::ScalingPolicy").values()]
+    assert kinds.count("TargetTrackingScaling") == 1
+    assert kinds.count("StepScaling") >= 3
+
+
+def test_the_database_is_unreachable_but_for_its_two_servers(template: Template) -> None:
+    ((name, database),) = template.of("AWS::RDS::DBInstance").items()
+    assert database["PubliclyAccessible"] is False
+    assert database["StorageEncrypted"] is True
+    assert name
+    to_database = [
+        rule
+        for rule in template.of("AWS::EC2::SecurityGroupIngress").values()
+        if "database" in str(rule.get("Description", "")) and "Database" in json.dumps(rule["GroupId"])
+    ]
+    assert len(to_database) == 2
+
+
+def test_prod_keeps_its_data_and_its_database_in_two_zones(prod: Template) -> None:
+    ((_, database),) = prod.of("AWS::RDS::DBInstance").items()
+    assert database["MultiAZ"] is True
+    assert database["DeletionProtection"] is True
+    assert database["BackupRetentionPeriod"] >= 14
+    for resource in prod.body["Resources"].values():
+        if resource["Type"] == "AWS::S3::Bucket":
+            assert resource["DeletionPolicy"] == "Retain"
+
+
+def test_no_private_subnet_has_a_way_to_the_internet(template: Template) -> None:
+    assert template.of("AWS::EC2::NatGateway") == {}
+    services = [str(template.resolve(e["ServiceName"])) for e in template.of("AWS::EC2::VPCEndpoint").values()]
+    for needed in ("s3", "ecr.api", "ecr.dkr", "logs", "secretsmanager", "batch", "ecs-agent"):
+        assert any(name.endswith(f".{needed}") for name in services), needed
+
+
+def test_training_scales_to_zero_and_has_a_spot_queue_before_one_on_demand(template: Template) -> None:
+    environments = template.of("AWS::Batch::ComputeEnvironment")
+    assert {e["ComputeResources"]["MinvCpus"] for e in environments.values()} == {0}
+    worker = next(each for each in template.tasks() if each.name == "worker")
+    queues = worker.environment["EVERGREEN_TRAINING_QUEUES"].split(",")
+    order = []
+    for queue in queues:
+        properties = template.of("AWS::Batch::JobQueue")[queue]
+        environment = properties["ComputeEnvironmentOrder"][0]["ComputeEnvironment"]["Fn::GetAtt"][0]
+        order.append(environments[environment]["ComputeResources"]["Type"])
+    assert order == ["SPOT", "EC2"]
+
+
+def test_a_training_job_ends_soon_after_its_budget(template: Template) -> None:
+    ((_, job),) = template.of("AWS::Batch::JobDefinition").items()
+    budget_s = int(job["Parameters"]["budget_s"])
+    assert budget_s == 900
+    assert budget_s < job["Timeout"]["AttemptDurationSeconds"] <= budget_s + 180
+    kinds = {each["Type"]: each["Value"] for each in job["ContainerProperties"]["ResourceRequirements"]}
+    assert kinds["GPU"] == "1"
+
+
+def test_ray_stands_at_zero_on_spot(template: Template) -> None:
+    services = [s for name, s in template.of("AWS::ECS::Service").items() if name.startswith("Ray")]
+    assert [service["DesiredCount"] for service in services] == [0, 0]
+
+
+def test_each_task_has_a_role_of_its_own_and_none_may_do_everything(template: Template) -> None:
+    named = {each.role for each in [*template.tasks(), template.job()]}
+    assert len(named) >= 6
+    for role in named - {None}:
+        for statement in template.statements(str(role)):
+            assert "*" not in listed(statement["Action"]), role
+            assert not any(action.endswith(":*") for action in listed(statement["Action"])), role
+            if listed(statement["Resource"]) == ["*"]:
+                assert listed(statement["Action"]) == ["batch:DescribeJobs"], role  # it knows no resource
+
+
+def test_only_mlflow_may_touch_artifacts_and_only_flows_and_routers_the_lake(template: Template) -> None:
+    users: dict[str, set[str]] = {}
+    for each in [*template.tasks(), template.job()]:
+        for statement in template.statements(str(each.role)):
+            for resource in listed(statement["Resource"]):
+                users.setdefault(resource, set()).add(each.name)
+    artifacts = {name for key, names in users.items() if key.startswith("arn:aws:s3:::artifacts") for name in names}
+    lake = {name for key, names in users.items() if key.startswith("arn:aws:s3:::lake") for name in names}
+    assert artifacts == {"mlflow", "mlflow-database"}
+    assert lake == {"router", "worker", "training", "ray-head", "ray-node"}
+
+
+def test_alarms_cover_what_an_operator_must_hear_of(template: Template) -> None:
+    alarms = {str(each["AlarmName"]).rpartition("-")[2]: each for each in template.of("AWS::CloudWatch::Alarm").values()
+              if "AlarmName" in each}  # fmt: skip
+    assert {"P99", "Shed", "Stale", "NotJudged", "DeadlineMissed", "LogLag", "LakeAge"} <= set(alarms)
+    assert all(each["AlarmActions"] for each in alarms.values())
+    assert alarms["NotJudged"]["TreatMissingData"] == "breaching"
+    ((_, budget),) = template.of("AWS::Budgets::Budget").items()
+    assert len(budget["NotificationsWithSubscribers"]) == 2
+    assert len(template.of("AWS::CloudWatch::Dashboard")) == 1
+
+
+def test_prod_speaks_https_alone(prod: Template) -> None:
+    listeners = prod.of("AWS::ElasticLoadBalancingV2::Listener").values()
+    public = [each for each in listeners if each["LoadBalancerArn"]["Ref"].startswith("Balancer")]
+    assert sorted(each["Port"] for each in public) == [80, 443]
+    redirect = next(each for each in public if each["Port"] == 80)
+    assert redirect["DefaultActions"][0]["Type"] == "redirect"
