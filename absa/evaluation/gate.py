@@ -279,15 +279,22 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
 
 
 def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
-    """HOLD where scores say another thing than they should, and clearly more so than the champion's."""
-    candidate = evidence.overall.candidate
+    """HOLD where scores say another thing than they should, and clearly more so than the champion's.
+
+    Few rows show an error by chance alone; only what goes beyond that is held against a model.
+    """
+    candidate, champion = evidence.overall.candidate, evidence.overall.champion
     limit = policy.max_ece
-    found = f"Scores are off by {candidate.ece:.3f} on average (expected calibration error)"
+    found = (
+        f"Scores are off by {candidate.ece:.3f} on average (expected calibration error), of which chance alone "
+        f"explains {candidate.ece_by_chance:.3f} on {candidate.rows:,} rows"
+    )
     if not evidence.baseline:
-        limit = max(limit, evidence.overall.champion.ece + policy.ece_margin)
-        found += f", the champion's by {evidence.overall.champion.ece:.3f}"
-    status: Status = "pass" if candidate.ece <= limit or candidate.rows < policy.min_slice_rows else "hold"
-    return Check(name="calibration", status=status, sentence=f"{found}; at most {limit:.3f}.")
+        limit = max(limit, champion.ece - champion.ece_by_chance + policy.ece_margin)
+        found += f"; the champion's by {champion.ece:.3f}, of which {champion.ece_by_chance:.3f}"
+    beyond = candidate.ece - candidate.ece_by_chance
+    status: Status = "pass" if beyond <= limit or candidate.rows < policy.min_slice_rows else "hold"
+    return Check(name="calibration", status=status, sentence=f"{found}; at most {limit:.3f} beyond chance.")
 
 
 def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:

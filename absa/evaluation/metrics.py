@@ -14,6 +14,7 @@ Scores = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.float64]
 
 CALIBRATION_BINS: Final = 10
+_CHANCE_DRAWS: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Metrics:
 
     `f1_by_label` is in label order. `confusion` counts true labels as rows and predicted ones as columns. `flip_rate`
     is the share of rows whose positive was called negative or the other way round, the worst of mistakes;
-    `neutral_miss_rate` the share whose positive or negative was called neutral.
+    `neutral_miss_rate` the share whose positive or negative was called neutral. `ece_by_chance` is the calibration
+    error that these very scores would show on so many rows if they were right as often as they say.
     """
 
     rows: int
@@ -32,6 +34,7 @@ class Metrics:
     f1_by_label: tuple[float, float, float]
     confusion: tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
     ece: float
+    ece_by_chance: float
     flip_rate: float
     neutral_miss_rate: float
 
@@ -72,6 +75,7 @@ def evaluate(labels: Labels, scores: Scores) -> Metrics:
         f1_by_label=(float(by_label[0]), float(by_label[1]), float(by_label[2])),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),  # type: ignore[arg-type]
         ece=expected_calibration_error(true, scores),
+        ece_by_chance=calibration_error_by_chance(scores),
         flip_rate=float(confusion[negative, positive] + confusion[positive, negative]) / len(true),
         neutral_miss_rate=float(confusion[negative, neutral] + confusion[positive, neutral]) / len(true),
     )
@@ -97,10 +101,35 @@ def reliability(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) ->
 def expected_calibration_error(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) -> float:
     """Mean distance between confidence and accuracy over bins of equal size (Nixon et al. 2019, arXiv:1904.01685).
 
-    Few rows make it larger: a perfect model measured on 150 rows has about 0.06.
+    Few rows make it larger: see `calibration_error_by_chance`.
     """
     parts = reliability(labels, scores, bins)
     return sum(part.rows * abs(part.confidence - part.accuracy) for part in parts) / sum(part.rows for part in parts)
+
+
+def calibration_error_by_chance(scores: Scores, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error that scores (n, 3) have where they are perfectly calibrated, for n is finite.
+
+    The mean over labels drawn from the scores (consistency resampling, Broecker & Smith 2007,
+    doi:10.1175/WAF993.1). Equal scores give an equal result.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if len(scores) == 0:
+        raise ValueError("expected rows of scores, got none")
+    confidence = np.sort(scores.max(axis=1).astype(np.float64))
+    ties = np.flatnonzero(np.diff(confidence, prepend=-1.0))
+    of_tie = np.diff(ties, append=len(confidence))
+    sizes = [len(part) for part in np.array_split(confidence, bins) if len(part)]
+    starts = np.cumsum([0, *sizes[:-1]])
+    generator = np.random.default_rng(0)
+    errors = []
+    for _ in range(_CHANCE_DRAWS):
+        right = np.add.reduceat(generator.random(len(confidence)) < confidence, ties, dtype=np.float64)
+        gaps = np.add.reduceat(confidence - np.repeat(right / of_tie, of_tie), starts)
+        errors.append(np.abs(gaps).sum() / len(confidence))
+    return float(np.mean(errors))
 
 
 def confusion_counts(labels: Labels, predicted: Labels) -> Counts:

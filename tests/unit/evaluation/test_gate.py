@@ -221,6 +221,18 @@ def test_a_first_version_is_held_against_the_most_frequent_label() -> None:
     assert "trivial baseline" in decision.reasons[0]
 
 
+def test_an_error_of_calibration_is_held_against_a_version_only_beyond_chance(good: GateEvidence) -> None:
+    def off(ece: float, by_chance: float) -> GateEvidence:
+        found = first_version(0.8)
+        measured = replace(found.overall.candidate, ece=ece, ece_by_chance=by_chance)
+        return replace(found, overall=replace(found.overall, candidate=measured))
+
+    assert judge(off(0.13, 0.06)).verdict == "PROMOTE"
+    held = judge(off(0.17, 0.06))
+    assert held.verdict == "HOLD"
+    assert "chance alone explains 0.060" in held.reasons[0]
+
+
 def test_a_first_version_that_learned_nothing_is_not_promoted() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(3, 300, p=(0.25, 0.45, 0.3))

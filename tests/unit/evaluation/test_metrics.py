@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from absa.evaluation.metrics import evaluate, expected_calibration_error, one_hot, pos_neg_f1, reliability
+from absa.evaluation.metrics import (
+    calibration_error_by_chance,
+    evaluate,
+    expected_calibration_error,
+    one_hot,
+    pos_neg_f1,
+    reliability,
+)
 
 LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
@@ -49,6 +56,23 @@ def test_scores_that_are_too_sure_are_off_by_how_much_they_are_too_sure() -> Non
     scores = np.tile(np.array([0.98, 0.01, 0.01], dtype=np.float32), (100, 1))
     assert expected_calibration_error(labels, scores) == pytest.approx(0.28, abs=1e-6)
     assert expected_calibration_error(labels[::-1], scores) == pytest.approx(0.28, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [100, 400, 4000])
+def test_chance_explains_the_error_of_calibrated_scores_and_not_that_of_surer_ones(rows: int) -> None:
+    found, explained, surer = [], [], []
+    for seed in range(20):
+        labels, scores = draw(np.random.default_rng(seed), rows)
+        found.append(expected_calibration_error(labels, scores))
+        explained.append(calibration_error_by_chance(scores))
+        sharp = scores**4 / (scores**4).sum(axis=1, keepdims=True)
+        surer.append(expected_calibration_error(labels, sharp) - calibration_error_by_chance(sharp))
+    assert np.mean(found) == pytest.approx(np.mean(explained), rel=0.2)
+    assert np.mean(surer) > 0.1
+
+
+def test_chance_explains_nothing_of_scores_that_are_sure() -> None:
+    assert calibration_error_by_chance(one_hot([0, 1, 2])) == 0
 
 
 def test_reliability_has_every_row_once_from_unsure_to_sure() -> None:
