@@ -310,6 +310,7 @@ def judge_candidate(
     )
     policy = GatePolicy(
         min_recent_rows=services.settings.min_recent_rows,
+        min_slice_rows=services.settings.min_slice_rows,
         behaviour_margin=services.settings.behaviour_margin,
         max_int8_f1_loss=services.settings.max_int8_f1_loss,
     )

@@ -96,13 +96,16 @@ PACES: Final = {
             "EVERGREEN_HIDDEN": "128",
             "EVERGREEN_LEARNING_RATE": "3e-3",
             "EVERGREEN_BUDGET_S": "60",
-            "EVERGREEN_REPLAY": "0.5",
+            "EVERGREEN_REPLAY": "0.2",
             "EVERGREEN_MAX_EPOCHS": "4",
+            "EVERGREEN_WARM_EPOCHS": "3",
+            "EVERGREEN_EMBED_ROWS": "0",
             "EVERGREEN_RAMP": "0.5",
             "EVERGREEN_STEP_S": "2",
             "EVERGREEN_SHADOW_S": "1",
             "EVERGREEN_MIN_EXPOSURE": "100",
             "EVERGREEN_MIN_RECENT_ROWS": "60",
+            "EVERGREEN_MIN_SLICE_ROWS": "1000",
             "EVERGREEN_BEHAVIOUR_CASES": "10",
             "EVERGREEN_BEHAVIOUR_MARGIN": "1",
             "EVERGREEN_MAX_INT8_F1_LOSS": "0.1",
@@ -114,9 +117,9 @@ PACES: Final = {
         },
         first_budget_s=60.0,
         settle_s=1.2,
-        rate=150.0,
-        healthy_s=2.0,
-        drifted_s=10.0,
+        rate=200.0,
+        healthy_s=1.5,
+        drifted_s=3.0,
         experiment_s=45.0,
     ),
 }
@@ -228,9 +231,10 @@ class Demo:
         ticker = threading.Thread(target=tick, daemon=True)
         ticker.start()
         try:
-            bring_up(services.settings, services.environment, names)
+            bring_up(services.settings, services.environment, ["mlflow", "prefect"])
             if self.state.done:
                 bring_up(services.settings, services.environment)
+            bring_up(services.settings, services.environment, names, wait=False)  # the others while version 1 trains
         finally:
             done.set()
             ticker.join()
@@ -289,8 +293,8 @@ class Demo:
         self.story.progress(share, text)
 
     def _first_answers(self) -> None:
+        bring_up(self.services.settings, self.services.environment)
         self._wait_for_version(str(self.state.first))
-        bring_up(self.services.settings, self.services.environment, ["deployments"])
         self._ask_five()
         if self.state.first_answer_s is None:
             self.state.first_answer_s = self.story.elapsed_s()
@@ -321,14 +325,24 @@ class Demo:
         for attempt in (1, 2):
             kind = "drifted traffic" if drifts else "healthy traffic"
             window = self._traffic(self.pace.drifted_s, kind, drift=drifts)
-            self._tell_second()
-            verdict = self._judge(window, retrain=True)
+            verdict = self._judge_meanwhile(window, drifts=drifts)
             self._say_verdict(verdict)
             if verdict["action"] == "retrain" or (not drifts and attempt == 1 and verdict["verdict"] != "STALE"):
                 return
         if drifts:
             raise PermanentError("the drift was not called stale in two windows; see the reports")
         raise PermanentError("traffic without drift was called stale: that is a false alarm")
+
+    def _judge_meanwhile(self, window: Window, *, drifts: bool) -> dict[str, Any]:
+        """The monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
+
+        def judge() -> dict[str, Any]:
+            self._tell_second()
+            return self._judge(window, retrain=True)
+
+        judging = _Background(judge)
+        self._traffic(_MONITOR_LIMIT_S, "the same traffic while the monitor looks", drift=drifts, stop=judging.is_over)
+        return judging.result()
 
     def _tell_second(self) -> None:
         """The verdict over the second healthy window, which was judged while traffic went on."""
@@ -561,6 +575,10 @@ class _Background:
 
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
+
+    def is_over(self) -> bool:
+        """Whether `result` gives at once."""
+        return not self._thread.is_alive()
 
     def result(self) -> dict[str, Any]:
         self._thread.join()

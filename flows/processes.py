@@ -195,8 +195,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def bring_up(settings: Settings, environment: Mapping[str, str], names: Sequence[str] | None = None) -> list[Part]:
+def bring_up(
+    settings: Settings, environment: Mapping[str, str], names: Sequence[str] | None = None, *, wait: bool = True
+) -> list[Part]:
     """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
+
+    Without `wait` what was started may not answer yet.
 
     Raises:
         PermanentError: a port is taken.
@@ -208,7 +212,8 @@ def bring_up(settings: Settings, environment: Mapping[str, str], names: Sequence
     for part in chosen:
         supervisor.wait(needed_for_start(part, everything))
         supervisor.start(part)
-    supervisor.wait(chosen)
+    if wait:
+        supervisor.wait(chosen)
     return chosen
 
 

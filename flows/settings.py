@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     min_labels: int = Field(default=200, description="New labels that a retraining needs.")
     label_lag_s: float = Field(default=14 * 86400.0, description="How late labels may come and still train.")
     min_recent_rows: int = Field(default=100, description="Recent test rows without which the gate says HOLD.")
+    min_slice_rows: int = Field(default=100, description="Test rows of a slice that the gate needs to judge it.")
     behaviour_margin: float = Field(default=0.03, description="Share of cases that a behaviour may fail more often.")
     max_int8_f1_loss: float = Field(default=0.005, description="Loss of pos/neg F1 that int8 may cost in the gate.")
     behaviour_cases: int = Field(default=60, description="Cases of each behavioural test in the gate.")
