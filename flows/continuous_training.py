@@ -311,6 +311,7 @@ def judge_candidate(
     policy = GatePolicy(
         min_recent_rows=services.settings.min_recent_rows,
         min_slice_rows=services.settings.min_slice_rows,
+        established_margin=services.settings.established_margin,
         behaviour_margin=services.settings.behaviour_margin,
         max_int8_f1_loss=services.settings.max_int8_f1_loss,
     )
@@ -392,7 +393,7 @@ def put_in_force(services: Services, version: str, candidate: _Candidate, *, act
         expected=head.number if head else 0,
         actor=actor,
         action="register",
-        reason=f"version {version}: the gate says {decision.verdict}",
+        reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *decision.reasons[:3])),
         state=state or State(),
         versions={version: candidate.package.digest},
         evidence=evidence,

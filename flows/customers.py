@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx
+import aiohttp
 
 from absa.data.simulate import SimulatedRequest
 from absa.errors import UnavailableError
@@ -50,13 +50,15 @@ async def _send(
     stop: Callable[[], bool],
 ) -> TrafficReport:
     report = TrafficReport()
-    limits = httpx.Limits(max_connections=_CONNECTIONS)
     async with (
-        httpx.AsyncClient(base_url=url, limits=limits, timeout=_TIMEOUT_S) as client,
+        aiohttp.ClientSession(
+            url,
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+        ) as client,
         asyncio.TaskGroup() as group,
     ):
         started = time.monotonic()
-        free = asyncio.Semaphore(_CONNECTIONS)  # httpx's own pool slows down with every request that waits in it
         in_flight = 0
 
         async def one(request: SimulatedRequest) -> None:
@@ -65,17 +67,16 @@ async def _send(
                 body["segment"] = request.segment
             nonlocal in_flight
             try:
-                async with free:
-                    response = await client.post("/v1/predict", json=body)
-            except httpx.HTTPError as error:
+                async with client.post("/v1/predict", json=body) as response:
+                    if response.status != 200:
+                        report.failed[str(response.status)] += 1
+                        return
+                    answer = await response.json()
+            except (aiohttp.ClientError, TimeoutError) as error:
                 report.failed[type(error).__name__] += 1
                 return
             finally:
                 in_flight -= 1
-            if response.status_code != 200:
-                report.failed[str(response.status_code)] += 1
-                return
-            answer = response.json()
             arm = (str(answer["arm"]), str(answer["model_version"]))
             report.answered += 1
             report.served[arm] += 1
@@ -84,11 +85,10 @@ async def _send(
                 await asyncio.sleep(request.feedback_delay_s * delay_scale)
                 told = {"request_id": answer["request_id"], "label": request.feedback_label}
                 try:
-                    async with free:
-                        reply = await client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key})
-                    reply.raise_for_status()
+                    async with client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key}) as reply:
+                        reply.raise_for_status()
                     report.feedback += 1
-                except httpx.HTTPError as error:
+                except (aiohttp.ClientError, TimeoutError) as error:
                     report.failed[f"feedback {type(error).__name__}"] += 1
 
         while (elapsed := time.monotonic() - started) < duration_s and not stop():

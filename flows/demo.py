@@ -59,6 +59,8 @@ class Pace:
     first_budget_s: float
     settle_s: float  # the last feedback of a window and the router's next shipment
     rate: float
+    waiting_rate: float  # while the monitor looks
+    healthy_windows: int
     healthy_s: float
     drifted_s: float
     experiment_s: float
@@ -86,6 +88,8 @@ PACES: Final = {
         first_budget_s=62.0,
         settle_s=2.5,
         rate=90.0,
+        waiting_rate=60.0,
+        healthy_windows=2,
         healthy_s=3.5,
         drifted_s=22.0,
         experiment_s=100.0,
@@ -96,7 +100,7 @@ PACES: Final = {
             "EVERGREEN_HIDDEN": "128",
             "EVERGREEN_LEARNING_RATE": "3e-3",
             "EVERGREEN_BUDGET_S": "60",
-            "EVERGREEN_REPLAY": "0.2",
+            "EVERGREEN_REPLAY": "1",
             "EVERGREEN_MAX_EPOCHS": "4",
             "EVERGREEN_WARM_EPOCHS": "3",
             "EVERGREEN_EMBED_ROWS": "0",
@@ -106,6 +110,7 @@ PACES: Final = {
             "EVERGREEN_MIN_EXPOSURE": "100",
             "EVERGREEN_MIN_RECENT_ROWS": "60",
             "EVERGREEN_MIN_SLICE_ROWS": "1000",
+            "EVERGREEN_ESTABLISHED_MARGIN": "0.05",
             "EVERGREEN_BEHAVIOUR_CASES": "10",
             "EVERGREEN_BEHAVIOUR_MARGIN": "1",
             "EVERGREEN_MAX_INT8_F1_LOSS": "0.1",
@@ -118,7 +123,9 @@ PACES: Final = {
         first_budget_s=60.0,
         settle_s=1.2,
         rate=200.0,
-        healthy_s=1.5,
+        waiting_rate=150.0,
+        healthy_windows=1,
+        healthy_s=2.0,
         drifted_s=3.0,
         experiment_s=45.0,
     ),
@@ -165,7 +172,7 @@ class Demo:
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
         self._customers: PoolTraffic | None = None
-        self._second: _Background | None = None
+        self._judging: _Background | None = None
 
     # the story
 
@@ -308,12 +315,13 @@ class Demo:
             self.story.fact(f"{answer['sentiment']:<9} {mark:<22} {text} | {aspect}")
 
     def _healthy(self) -> None:
-        first = self._traffic(self.pace.healthy_s, "healthy traffic, first window: the reference")
-        judging = _Background(lambda: self._judge(first, retrain=False))
-        second = self._traffic(self.pace.healthy_s, "healthy traffic, second window")
-        self._say_verdict(judging.result())
+        """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
         self.story.link("reports", self.services.home.url("evidently"))
-        self._second = _Background(lambda: self._judge(second, retrain=False))  # told at the start of the next chapter
+        for number in range(1, self.pace.healthy_windows + 1):
+            window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
+            if self._judging is not None:
+                self._say_verdict(self._judging.result())
+            self._judging = _Background(lambda window=window: self._judge(window, retrain=False))
 
     def _drift_sentence(self) -> str:
         if not self.options.drifts:
@@ -337,19 +345,20 @@ class Demo:
         """The monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
 
         def judge() -> dict[str, Any]:
-            self._tell_second()
+            self._tell_healthy()
             return self._judge(window, retrain=True)
 
         judging = _Background(judge)
-        self._traffic(_MONITOR_LIMIT_S, "the same traffic while the monitor looks", drift=drifts, stop=judging.is_over)
+        said = "the same traffic while the monitor looks"
+        self._traffic(_MONITOR_LIMIT_S, said, drift=drifts, rate=self.pace.waiting_rate, stop=judging.is_over)
         return judging.result()
 
-    def _tell_second(self) -> None:
-        """The verdict over the second healthy window, which was judged while traffic went on."""
-        if self._second is None:
+    def _tell_healthy(self) -> None:
+        """The verdict over the healthy window, which was judged while traffic went on."""
+        if self._judging is None:
             return
-        healthy, self._second = self._second.result(), None
-        self.story.fact("the second healthy window, judged meanwhile:")
+        healthy, self._judging = self._judging.result(), None
+        self.story.fact("the healthy window, judged meanwhile:")
         self._say_verdict(healthy)
         if healthy["verdict"] == "STALE":
             raise PermanentError("healthy traffic was called stale: a false alarm; start again with RESET=1")
@@ -430,6 +439,7 @@ class Demo:
         text: str | Callable[[TrafficReport], str],
         *,
         drift: bool = False,
+        rate: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Window:
         """Send traffic and give the window of event time that it filled."""
@@ -455,7 +465,7 @@ class Demo:
             self.customers(drift=drift),
             url=self.services.router_url,
             feedback_key=self.services.home.secrets()["feedback_key"],
-            rate=self.pace.rate,
+            rate=rate or self.pace.rate,
             duration_s=duration_s,
             on_tick=show,
             stop=lambda: stopped,
