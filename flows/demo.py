@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -319,9 +320,8 @@ class Demo:
         self.story.link("reports", self.services.home.url("evidently"))
         for number in range(1, self.pace.healthy_windows + 1):
             window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
-            if self._judging is not None:
-                self._say_verdict(self._judging.result())
-            self._judging = _Background(lambda window=window: self._judge(window, retrain=False))
+            self._tell_healthy()
+            self._judging = _Background(partial(self._judge, window, retrain=False))
 
     def _drift_sentence(self) -> str:
         if not self.options.drifts:
