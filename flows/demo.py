@@ -62,6 +62,7 @@ class Pace:
     rate: float
     waiting_rate: float  # while the monitor looks
     healthy_windows: int
+    delay_scale: float  # multiplies the customers' delays before they say what was right
     healthy_s: float
     drifted_s: float
     experiment_s: float
@@ -91,6 +92,7 @@ PACES: Final = {
         rate=90.0,
         waiting_rate=60.0,
         healthy_windows=2,
+        delay_scale=1.0,
         healthy_s=3.5,
         drifted_s=22.0,
         experiment_s=100.0,
@@ -126,6 +128,7 @@ PACES: Final = {
         rate=200.0,
         waiting_rate=150.0,
         healthy_windows=1,
+        delay_scale=0.2,
         healthy_s=2.0,
         drifted_s=3.0,
         experiment_s=45.0,
@@ -467,6 +470,7 @@ class Demo:
             feedback_key=self.services.home.secrets()["feedback_key"],
             rate=rate or self.pace.rate,
             duration_s=duration_s,
+            delay_scale=self.pace.delay_scale,
             on_tick=show,
             stop=lambda: stopped,
         )
