@@ -249,6 +249,7 @@ def train(
         "hidden": settings.hidden,
         "max_epochs": settings.max_epochs,
         "learning_rate": settings.learning_rate,
+        "batch_tokens": settings.batch_tokens,
     }
     weights = champion_weights(services, head)
     if weights is not None:

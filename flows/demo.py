@@ -102,6 +102,7 @@ PACES: Final = {
             "EVERGREEN_LAYERS": "1",
             "EVERGREEN_HIDDEN": "128",
             "EVERGREEN_LEARNING_RATE": "3e-3",
+            "EVERGREEN_BATCH_TOKENS": "512",
             "EVERGREEN_BUDGET_S": "60",
             "EVERGREEN_REPLAY": "1",
             "EVERGREEN_MAX_EPOCHS": "4",
@@ -126,7 +127,7 @@ PACES: Final = {
         first_budget_s=60.0,
         settle_s=1.2,
         rate=200.0,
-        waiting_rate=150.0,
+        waiting_rate=100.0,
         healthy_windows=1,
         delay_scale=0.2,
         healthy_s=2.0,
@@ -245,7 +246,8 @@ class Demo:
             bring_up(services.settings, services.environment, ["mlflow", "prefect"])
             if self.state.done:
                 bring_up(services.settings, services.environment)
-            bring_up(services.settings, services.environment, names, wait=False)  # the others while version 1 trains
+            others = [*names, "deployments"]  # they come up while version 1 trains
+            bring_up(services.settings, services.environment, others, wait=False)
         finally:
             done.set()
             ticker.join()

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     warm_epochs: float = Field(default=2.0, description="Passes at most where training goes on from the champion.")
     replay: float | None = Field(default=None, description="Old rows per new one on a warm start; unset: all.")
     learning_rate: float | None = Field(default=None, description="Peak learning rate; unset: the trainer's default.")
+    batch_tokens: int | None = Field(default=None, description="Tokens of a batch; unset: the trainer's default.")
     budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
     window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
     schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
