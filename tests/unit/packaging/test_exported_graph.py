@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from onnx import numpy_helper
 
 from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture, PairClassifier
@@ -84,13 +85,22 @@ def test_the_score_of_a_row_does_not_depend_on_who_shares_its_batch(model: PairC
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def test_no_two_products_of_bytes_exceed_16_bits_so_every_processor_adds_the_same(model: PairClassifier) -> None:
+    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    graph = export(SIZES, weights, int8(model)).graph
+    held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    multiplied = [held[node.input[1]] for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert len(multiplied) >= 6 * SIZES.layers
+    assert max(np.abs(weight.astype(int)).max() for weight in multiplied) * 255 * 2 < 2**15
+
+
 def test_each_row_of_a_matrix_is_off_by_at_most_half_its_own_step() -> None:
     matrix = np.random.default_rng(0).normal(size=(20, 50)) * np.logspace(-3, 3, 20)[:, None]
-    quantised, scale = symmetric(matrix)
+    quantised, scale = symmetric(matrix, 127)
     assert np.all(np.abs(quantised * scale[:, None] - matrix) <= 0.5 * scale[:, None] * 1.001)
 
 
 def test_a_row_of_zeros_stays_zero() -> None:
-    quantised, scale = symmetric(np.zeros((2, 3)))
+    quantised, scale = symmetric(np.zeros((2, 3)), 64)
     assert not quantised.any()
     assert np.isfinite(scale).all()
