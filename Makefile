@@ -43,7 +43,7 @@ $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 ray: $(VENV)/.installed-ray  ## Add what `evergreen batch --engine ray` needs
 
 test-kills: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## Kill batches 20 times in 200 partitions, local and Ray (minutes)
-	@EVERGREEN_TEST_KILLS=20 $(BIN)/python -m pytest tests/chaos/test_batch_kills.py
+	@$(BIN)/python -m benchmarks.batch_kills $(ARGS)
 
 PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)

@@ -37,7 +37,7 @@ def batch(
         str | None, typer.Option(help="Ray cluster, such as auto or ray://host:10001; unset: one on this machine.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Cores to use; unset: all.")] = None,
-    partition_rows: Annotated[int, typer.Option(help="Rows that are scored, written and committed at once.")] = 10_000,
+    partition_rows: Annotated[int, typer.Option(help="Rows that are scored, written and committed at once.")] = 5_000,
     max_bad_share: Annotated[float, typer.Option(help="Share of bad rows above which the job fails.")] = 0.1,
     log: Annotated[
         bool, typer.Option("--log", help="Write the answers to the lake as predictions, so that monitoring sees them.")

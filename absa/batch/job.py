@@ -26,7 +26,7 @@ from absa.inference.package import ModelPackage, load_package
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, iso, utc_now
 
-PARTITION_ROWS: Final = 10_000
+PARTITION_ROWS: Final = 5_000
 JOB_KEY: Final = "job.json"
 MANIFEST_KEY: Final = "manifest.json"
 MAX_BAD_SHARE: Final = 0.1

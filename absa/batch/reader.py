@@ -4,13 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.batch.source import TEXT_ENCODING, InputFile, Partition, Source, Span, csv_reader, cut, decoded
+from absa.batch.source import FIELD_LIMIT, TEXT_ENCODING, InputFile, Partition, Source, Span, csv_reader, cut, decoded
 from absa.errors import InvalidDataError
 
 ROW_ID: Final = "row_id"
@@ -87,7 +87,9 @@ def _csv_rows(data: bytes, file: InputFile, columns: tuple[str, ...]) -> Iterato
     nothing: list[str | None] = [None] * len(columns)
     order = [file.header.index(name) for name in columns]
     width = len(file.header)
-    reader = csv_reader(io.StringIO(data.decode(TEXT_ENCODING), newline=""), file.delimiter)
+    text, is_utf8 = _decoded_whole(data)
+    as_it_is = is_utf8 and order == list(range(width))
+    reader = csv_reader(io.StringIO(text, newline=""), file.delimiter)
     while True:
         try:
             row = next(reader, None)
@@ -101,8 +103,22 @@ def _csv_rows(data: bytes, file: InputFile, columns: tuple[str, ...]) -> Iterato
         if len(row) != width:
             yield nothing, "malformed_row"
             continue
-        values = [decoded(field) for field in row]
+        if as_it_is:
+            yield row, None
+            continue
+        values = row if is_utf8 else [decoded(field) for field in row]
         yield (nothing, "invalid_utf8") if None in values else ([values[index] for index in order], None)
+
+
+def _decoded_whole(data: bytes) -> tuple[str, bool]:
+    """The text of some rows, and whether it is UTF-8; else a character a byte, and each field is decoded on its own.
+
+    Both split alike, as what parts fields and rows is ASCII, unless a field could be too long by one of the two counts.
+    """
+    if len(data) <= FIELD_LIMIT:
+        with suppress(UnicodeDecodeError):
+            return data.decode(), True
+    return data.decode(TEXT_ENCODING), False
 
 
 def _json_rows(data: bytes, columns: tuple[str, ...]) -> Iterator[Row]:

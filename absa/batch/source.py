@@ -19,9 +19,10 @@ from absa.errors import InvalidDataError
 SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEXT_ENCODING: Final = "latin-1"
 """How CSV is split into fields: a character a byte, so that a place in the text is a place in the file."""
+FIELD_LIMIT: Final = 10_000_000
+"""Most characters of a field of CSV."""
 
 _DELIMITERS: Final = (",", "\t", ";")
-_FIELD_LIMIT: Final = 10_000_000
 _BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
 
 
@@ -141,7 +142,7 @@ def cut(source: Source, rows: int) -> Iterator[Partition]:
 
 def csv_reader(lines: Any, delimiter: str) -> Any:
     """The one way in which CSV is split, where it is cut and where it is read."""
-    csv.field_size_limit(_FIELD_LIMIT)
+    csv.field_size_limit(FIELD_LIMIT)
     return csv.reader(lines, delimiter=delimiter)
 
 

@@ -1,0 +1,89 @@
+"""`evergreen batch` as its user meets it, and the flow of the deployment on a Prefect server of its own."""
+
+import csv
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.cli import app, run
+from tests.toy_package import build_toy_package
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package, with a home folder of its own set for the command."""
+    for name in ("EVERGREEN_LAKE", "MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    return build_toy_package(tmp_path / "package")
+
+
+def write_rows(path: Path, count: int, *, bad: int = 0) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ticket", "text", "aspect"])
+        writer.writerows([f"T{k}", f"the app is great {k}", "app" if k >= bad else "parcel"] for k in range(count))
+    return path
+
+
+def call(*words: str | Path) -> int:
+    return run(lambda: app([str(word) for word in words], standalone_mode=False))
+
+
+def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is_nothing_to_do(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, output = write_rows(tmp_path / "rows.csv", 40, bad=2), tmp_path / "out"
+    words = ("batch", "--input", given, "--output", output, "--model", package, "--workers", "0")
+    assert call(*words) == 0
+    said = capsys.readouterr().out
+    assert "rows scored                        38" in said
+    assert "quarantined: aspect_not_in_text    2" in said
+    assert "nothing to do" not in said
+    assert call(*words) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert call("batch", "verify", output) == 0
+    assert "every row once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"--input": "nowhere.csv"}, "nowhere.csv is missing"),
+        ({"--model": "models:/absa@champion"}, "names no version"),
+        ({"--model": "no-such-folder"}, "no-such-folder"),
+        ({"--max-bad-share": "0.01"}, "2 of 40 rows"),
+        ({"--engine": "spark"}, "--engine is local or ray"),
+    ],
+)
+def test_what_cannot_be_done_gets_one_sentence_and_exit_code_1(
+    changes: dict[str, str], sentence: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = write_rows(tmp_path / "rows.csv", 40, bad=2)
+    words = {"--input": str(given), "--output": str(tmp_path / "out"), "--model": str(package), "--workers": "0"}
+    words |= changes
+    assert call("batch", *(word for pair in words.items() for word in pair)) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("evergreen: ")
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_deployments_flow_scores_and_leaves_a_table_and_its_progress(package: Path, tmp_path: Path) -> None:
+    from flows.batch import batch
+
+    given = write_rows(tmp_path / "rows.csv", 40, bad=2)
+    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+        found = batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)
+        assert (found["rows"], found["quarantined"], found["already_done"]) == (38, {"aspect_not_in_text": 2}, False)
+        assert batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)["already_done"]
+        artifacts = client.read_artifacts()
+    tables = [each for each in artifacts if each.key == "batch-result"]
+    assert len(tables) == 2
+    assert all("rows scored" in str(each.data) and "share positive" in str(each.data) for each in tables)
+    assert {each.data for each in artifacts if each.key == "batch-progress"} == {100.0}
+    assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 38
