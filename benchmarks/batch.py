@@ -218,6 +218,15 @@ def measure_million(model: Model, package: Path, rows: Pairs, folder: Path, work
     ]
 
 
+def write(path: Path, found: list[Row]) -> None:
+    """The result so far: what was measured is kept if the rest is cut short."""
+    names = ("onnxruntime", "tokenizers", "nanotoken", "pyarrow", "transformers", "ray")
+    write_result(
+        path, name="batch", command="make benchmark-batch", seed=0, rows=found,
+        versions={each: version(each) for each in names if find_spec(each) is not None},
+    )  # fmt: skip
+
+
 def main() -> None:
     """Run everything and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -250,13 +259,11 @@ def main() -> None:
             found += measured
             if model is MODELS[0]:
                 found += measure_pipeline(package, rows, folder, rate)
+            write(arguments.out, found)
             found += measure_ray(model, package, rows[:beside_ray], folder, arguments.workers)
+            write(arguments.out, found)
         found += measure_million(model, package, sample, folder, arguments.workers, arguments.million)
-    names = ("onnxruntime", "tokenizers", "nanotoken", "pyarrow", "transformers", "ray")
-    write_result(
-        arguments.out, name="batch", command="make benchmark-batch", seed=0, rows=found,
-        versions={each: version(each) for each in names if find_spec(each) is not None},
-    )  # fmt: skip
+    write(arguments.out, found)
 
 
 if __name__ == "__main__":
