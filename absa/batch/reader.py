@@ -1,11 +1,11 @@
-"""The rows of a partition as a table: the input's columns, `row_id`, and why a row could not be read."""
+"""The rows of a partition: the input's columns, the number of each row, and why a row could not be read."""
 
 import csv
 import io
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,12 +13,17 @@ import pyarrow.parquet as pq
 from absa.batch.source import FIELD_LIMIT, TEXT_ENCODING, InputFile, Partition, Source, Span, csv_reader, cut, decoded
 from absa.errors import InvalidDataError
 
-ROW_ID: Final = "row_id"
-UNREADABLE: Final = "unreadable"
-"""Column that says why a row could not be read; null for rows that could."""
-
 _BATCH_ROWS: Final = 10_000
 Row = tuple[list[str | None], str | None]
+
+
+class PartitionRows(NamedTuple):
+    """A table of the input's columns under their own names, the number of each row (0 for the input's first), and why
+    it could not be read (null for rows that could)."""
+
+    table: pa.Table
+    row_ids: pa.Array
+    unreadable: pa.Array
 
 
 class PartitionReader:
@@ -26,26 +31,24 @@ class PartitionReader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._schema = pa.schema([*((name, pa.string()) for name in source.columns), (UNREADABLE, pa.string())])
+        self._schema = pa.schema([(name, pa.string()) for name in source.columns])
         self._parquet: _ParquetRows | None = None
 
-    def read(self, partition: Partition) -> pa.Table:
-        """The rows of a partition, with the input's columns, `row_id` (0 for the input's first row) and `unreadable`.
-
-        Columns of CSV and JSON lines are text; Parquet keeps its types.
+    def read(self, partition: Partition) -> PartitionRows:
+        """The rows of a partition. Columns of CSV and JSON lines are text; Parquet keeps its types.
 
         Raises:
             InvalidDataError: a file has changed since the input was inspected.
         """
-        parts = [self._span(each) for each in partition.spans]
-        table = pa.concat_tables(parts, promote_options="permissive")
+        parts, unreadable = zip(*(self._span(each) for each in partition.spans), strict=True)
+        table = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
         if table.num_rows != partition.rows:
             files = ", ".join(self._source.files[each.file].uri for each in partition.spans)
             raise InvalidDataError(f"{files} changed while it was read; run the batch again when it is complete")
         ids = pa.array(range(partition.first_row, partition.first_row + table.num_rows), pa.int64())
-        return table.add_column(0, ROW_ID, ids).combine_chunks()
+        return PartitionRows(table, ids, pa.concat_arrays(unreadable))
 
-    def _span(self, span: Span) -> pa.Table:
+    def _span(self, span: Span) -> tuple[pa.Table, pa.Array]:
         file = self._source.files[span.file]
         if file.kind == "parquet":
             if self._parquet is None or self._parquet.index != span.file or self._parquet.at > span.start:
@@ -53,17 +56,17 @@ class PartitionReader:
                     self._parquet.close()
                 self._parquet = _ParquetRows(file, span.file, list(self._source.columns), span.start)
             table = self._parquet.take(span.start, span.end)
-            return table.append_column(UNREADABLE, pa.nulls(table.num_rows, pa.string()))
+            return table, pa.nulls(table.num_rows, pa.string())
         data = _bytes(file, span.start, span.end)
         columns = self._source.columns
         rows = list(_json_rows(data, columns) if file.kind == "jsonl" else _csv_rows(data, file, columns))
         fields = zip(*(values for values, _ in rows), strict=True) if rows else ([] for _ in columns)
         arrays = [pa.array(field, pa.string()) for field in fields]
-        return pa.table([*arrays, pa.array([reason for _, reason in rows], pa.string())], schema=self._schema)
+        return pa.table(arrays, schema=self._schema), pa.array([reason for _, reason in rows], pa.string())
 
 
-def read_partitions(source: Source, rows: int) -> Iterator[pa.Table]:
-    """Every partition of an input as a table, in order."""
+def read_partitions(source: Source, rows: int) -> Iterator[PartitionRows]:
+    """Every partition of an input, in order."""
     reader = PartitionReader(source)
     for partition in cut(source, rows):
         yield reader.read(partition)

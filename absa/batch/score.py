@@ -8,13 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from absa.batch.predictions import REQUEST_ID
-from absa.batch.reader import ROW_ID, UNREADABLE
+from absa.batch.reader import PartitionRows
 from absa.labels import N_LABELS, SENTIMENTS
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine
 
 MAX_TEXT_CHARACTERS: Final = 20_000
+ROW_ID: Final = "row_id"
+REASON: Final = "reason"
 ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "model_version", "scored_at")
 _PREFIX: Final = "input_"
 
@@ -28,7 +30,7 @@ class ScoredPartition(NamedTuple):
 
 def score_partition(
     engine: "Engine",
-    table: pa.Table,
+    rows: PartitionRows,
     *,
     text: str,
     aspect: str,
@@ -40,7 +42,7 @@ def score_partition(
 
     Args:
         engine: the model.
-        table: rows with the input's columns, `row_id` and `unreadable`.
+        rows: the partition's.
         text: name of the column with the text.
         aspect: name of the column with the aspect.
         version: what to write as model_version.
@@ -48,13 +50,15 @@ def score_partition(
         request_ids: gives scored rows an id each, from their row ids and the time.
 
     Returns:
-        Scored rows have the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the input's
-        order; quarantined rows have the input's columns and `reason`. `output_name` says what input columns are called.
+        Scored rows have `row_id`, the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the
+        input's order; quarantined rows have `row_id`, the input's columns and `reason`. `output_names` says what input
+        columns are called.
     """
+    table = rows.table
     texts, aspects = table.column(text).to_pylist(), table.column(aspect).to_pylist()
     reasons = [
         unreadable or _reason(one, other)
-        for unreadable, one, other in zip(table.column(UNREADABLE).to_pylist(), texts, aspects, strict=True)
+        for unreadable, one, other in zip(rows.unreadable.to_pylist(), texts, aspects, strict=True)
     ]
     good = [index for index, reason in enumerate(reasons) if reason is None]
     bad = [index for index, reason in enumerate(reasons) if reason is not None]
@@ -64,8 +68,8 @@ def score_partition(
     scores = engine.score(list(numbers))[which] if good else np.empty((0, N_LABELS), dtype=np.float32)
     labels = scores.argmax(axis=1).astype(np.int8)
 
-    rows = table.drop_columns([UNREADABLE])
-    scored = rows.rename_columns([output_name(name, logged=request_ids is not None) for name in rows.column_names])
+    names = output_names(table.column_names, logged=request_ids is not None)
+    scored = table.rename_columns(names).add_column(0, ROW_ID, rows.row_ids)
     if bad:
         scored = scored.take(pa.array(good, pa.int64()))
     answers = {
@@ -79,15 +83,29 @@ def score_partition(
         answers[REQUEST_ID] = pa.array(request_ids(scored.column(ROW_ID).to_pylist(), scored_at), pa.string())
     for name, values in answers.items():
         scored = scored.append_column(name, values)
-    quarantined = rows.take(pa.array(bad, pa.int64()))
-    quarantined = quarantined.append_column("reason", pa.array([reasons[index] for index in bad], pa.string()))
+    quarantined = table.rename_columns(_free_names(table.column_names, (ROW_ID, REASON)))
+    quarantined = quarantined.add_column(0, ROW_ID, rows.row_ids).take(pa.array(bad, pa.int64()))
+    quarantined = quarantined.append_column(REASON, pa.array([reasons[index] for index in bad], pa.string()))
     return ScoredPartition(scored=scored, quarantined=quarantined)
 
 
-def output_name(column: str, *, logged: bool) -> str:
-    """What an input's column is called in the output: `input_label` where an answer has its name."""
-    taken = column in ANSWER_COLUMNS or (logged and column == REQUEST_ID)
-    return _PREFIX + column if taken else column
+def output_names(columns: Sequence[str], *, logged: bool) -> list[str]:
+    """What the input's columns are called in the output: `input_label` where an answer has the name."""
+    return _free_names(columns, (ROW_ID, *ANSWER_COLUMNS, *((REQUEST_ID,) if logged else ())))
+
+
+def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The columns' names, with `input_` before one that is taken, so often that each is there once."""
+    used = {*taken, *columns}
+    found = []
+    for column in columns:
+        name = column
+        if column in taken:
+            while name in used:
+                name = _PREFIX + name
+            used.add(name)
+        found.append(name)
+    return found
 
 
 def _reason(text: object, aspect: object) -> str | None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from absa.data import sources
 from absa.errors import InvalidDataError
 
@@ -98,24 +101,31 @@ def inspect(uri: str) -> Source:
 
     Raises:
         InvalidDataError: there is no file that can be read, a file is empty or lacks text or aspect, or the files
-            differ in their columns.
+            differ in their columns or in their types.
         UnavailableError: S3 does not answer.
     """
     files: list[InputFile] = []
     columns: tuple[str, ...] = ()
+    types: pa.Schema | None = None
     for each in sources.find_sources(uri):
         if not each.uri.lower().endswith(SUFFIXES):
             raise InvalidDataError(f"{each.uri} is none of {', '.join(SUFFIXES)}")
         with each.open() as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
             stream.seek(0)
-            found, header, delimiter = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
+            schema, header, delimiter = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
         files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, header=header, delimiter=delimiter))
-        columns = columns or found
-        if set(columns) != set(found):
+        columns = columns or tuple(schema.names)
+        if set(columns) != set(schema.names):
             raise InvalidDataError(
                 f"{each.uri} has other columns than {files[0].uri}; a batch needs one set of columns"
             )
+        try:
+            types = pa.unify_schemas([types, schema] if types else [schema], promote_options="permissive")
+        except pa.ArrowException:
+            raise InvalidDataError(
+                f"{each.uri} has columns of other types than {files[0].uri}; a batch needs one type a column"
+            ) from None
     named = {name.strip().lower(): name for name in columns}
     if missing := [name for name in ("text", "aspect") if name not in named]:
         raise InvalidDataError(f"{files[0].uri} has no column {' and no column '.join(missing)}; a batch needs both")
@@ -211,22 +221,17 @@ def _text(stream: IO[bytes]) -> Any:
 
 
 def _parquet_rows(file: InputFile) -> int:
-    import pyarrow.parquet as pq
-
     with file.open() as stream:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _columns(stream: IO[bytes], file: InputFile) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """The column names of a file; of CSV its header and delimiter too."""
+def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, tuple[str, ...], str]:
+    """The columns of a file, which are text unless it is Parquet; of CSV its header and delimiter too."""
     header: tuple[str, ...] = ()
     delimiter = ","
     if file.kind == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            names = tuple(pq.read_schema(stream).names)
+            schema = pq.read_schema(stream)
         except pa.ArrowInvalid as error:
             raise InvalidDataError(f"{file.uri} is no Parquet file") from error
     elif file.kind == "jsonl":
@@ -234,11 +239,13 @@ def _columns(stream: IO[bytes], file: InputFile) -> tuple[tuple[str, ...], tuple
     else:
         names, delimiter = _csv_header(stream)
         header = names
-    if not names:
+    if file.kind != "parquet":
+        schema = pa.schema([(name, pa.string()) for name in names])
+    if not schema.names:
         raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")
-    if len(set(names)) != len(names):
+    if len(set(schema.names)) != len(schema.names):
         raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
-    return names, header, delimiter
+    return schema, header, delimiter
 
 
 def _csv_header(stream: IO[bytes]) -> tuple[tuple[str, ...], str]:

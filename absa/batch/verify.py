@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 
 from absa.adapters.lake import Lake, open_lake
 from absa.batch.job import read_manifest
-from absa.batch.reader import ROW_ID, UNREADABLE, read_partitions
-from absa.batch.score import output_name
+from absa.batch.reader import PartitionRows, read_partitions
+from absa.batch.score import ROW_ID, output_names
 from absa.batch.source import inspect
 from absa.batch.worker import part_key, quarantine_key
 from absa.errors import NotFoundError
@@ -33,15 +33,15 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
         return ["the input is not the one that was scored: its digest differs"]
     wrong: list[str] = []
     number = -1
-    for number, table in enumerate(read_partitions(source, manifest["partition_rows"])):
-        wrong += [f"partition {number}: {each}" for each in _check(output, number, table, manifest)]
+    for number, rows in enumerate(read_partitions(source, manifest["partition_rows"])):
+        wrong += [f"partition {number}: {each}" for each in _check(output, number, rows, manifest)]
     if number + 1 != len(manifest["partitions"]):
         wrong.append(f"the input has {number + 1} partitions, the manifest {len(manifest['partitions'])}")
     extra = [key for key in output.list("part-") if key > part_key(number)]
     return wrong + [f"{key} belongs to no partition" for key in extra]
 
 
-def _check(output: Lake, number: int, table: pa.Table, manifest: dict[str, Any]) -> list[str]:
+def _check(output: Lake, number: int, rows: PartitionRows, manifest: dict[str, Any]) -> list[str]:
     try:
         scored = _read(output, part_key(number))
     except NotFoundError:
@@ -50,13 +50,13 @@ def _check(output: Lake, number: int, table: pa.Table, manifest: dict[str, Any])
     numbers = scored.column(ROW_ID).to_pylist()
     aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
     wrong = []
-    if sorted(numbers + aside_numbers) != table.column(ROW_ID).to_pylist():
+    if sorted(numbers + aside_numbers) != rows.row_ids.to_pylist():
         return ["its rows are not those of the input, each once"]
     if numbers != sorted(numbers):
         wrong.append("its rows are not in the input's order")
-    first = table.column(ROW_ID)[0].as_py()
-    given = table.drop_columns([UNREADABLE]).take(pa.array([each - first for each in numbers], pa.int64()))
-    names = [output_name(name, logged=manifest.get("logged_to") is not None) for name in given.column_names]
+    first = rows.row_ids[0].as_py()
+    given = rows.table.take(pa.array([each - first for each in numbers], pa.int64()))
+    names = output_names(given.column_names, logged=manifest.get("logged_to") is not None)
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
             wrong.append(f"column {name} is not the input's")

@@ -16,7 +16,7 @@ from pathlib import Path
 from absa.adapters.lake import open_lake, write_parquet
 from absa.batch.predictions import PredictionLog
 from absa.batch.reader import PartitionReader
-from absa.batch.score import score_partition
+from absa.batch.score import REASON, score_partition
 from absa.batch.source import Partition, Source
 from absa.inference.engine import Engine
 from absa.labels import SENTIMENTS
@@ -86,10 +86,10 @@ class Worker:
             UnavailableError: the input or the output does not answer.
         """
         given, log = self._assignment, self._assignment.log
-        table = self._reader.read(partition)
+        rows = self._reader.read(partition)
         found = score_partition(
             self._engine,
-            table,
+            rows,
             text=given.source.text,
             aspect=given.source.aspect,
             version=given.version,
@@ -105,7 +105,7 @@ class Worker:
         counts = PartitionCounts(
             number=partition.number,
             rows=found.scored.num_rows,
-            quarantined=dict(sorted(Counter(found.quarantined.column("reason").to_pylist()).items())),
+            quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),
             by_sentiment={name: labels[label] for label, name in enumerate(SENTIMENTS)},
             size=partition.size,
         )

@@ -280,3 +280,40 @@ def test_progress_says_how_much_is_left(package: Path, tmp_path: Path) -> None:
     assert seen[-1].share > 0.99
     assert all(each.eta_s is not None for each in seen)
     assert seen[-1].eta_s is not None and seen[-1].eta_s < 0.1
+
+
+def test_input_columns_that_are_named_like_the_outputs_own_are_kept_beside_them(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = ["row_id,unreadable,reason,label,input_label,text,aspect"]
+    lines += [f"r{k},u{k},why{k},l{k},i{k},the app is great,{'app' if k else 'parcel'}" for k in range(12)]
+    path.write_text("\n".join(lines))
+    run_batch(job(path, tmp_path / "out", package), engines=HERE)
+    assert verify_batch(str(tmp_path / "out")) == []
+    found = read_output(tmp_path / "out")
+    own = ["sentiment", "scores", "model_version", "scored_at"]
+    assert found.column_names == [
+        "row_id", "input_row_id", "unreadable", "reason", "input_input_label", "input_label", "text", "aspect", "label",
+        *own,
+    ]  # fmt: skip
+    assert found.slice(0, 1).drop_columns(["label", *own]).to_pylist() == [
+        {
+            "row_id": 1, "input_row_id": "r1", "unreadable": "u1", "reason": "why1", "input_input_label": "l1",
+            "input_label": "i1", "text": "the app is great", "aspect": "app",
+        }
+    ]  # fmt: skip
+    aside = pq.read_table(tmp_path / "out" / "quarantine" / "part-000000.parquet").to_pylist()
+    assert [(each["row_id"], each["reason"], each["input_reason"]) for each in aside] == [
+        (0, "aspect_not_in_text", "why0")
+    ]
+
+
+def test_files_whose_columns_have_types_that_do_not_go_together_are_refused_at_once(
+    package: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, ids in (("a", [1, 2]), ("b", ["x", "y"])):
+        rows_of_file = {"id": ids, "text": ["the app is great"] * 2, "aspect": ["app"] * 2}
+        pq.write_table(pa.table(rows_of_file), folder / f"{name}.parquet")
+    with pytest.raises(InvalidDataError, match="other types"):
+        run_batch(job(folder, tmp_path / "out", package), engines=HERE)
