@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills pins synth clean
+.PHONY: help install demo check fix test ray test-kills test-template test-cloud compose-up compose-down pins synth clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -44,6 +44,22 @@ ray: $(VENV)/.installed-ray  ## Add what `evergreen batch --engine ray` needs
 
 test-kills: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## Kill batches 20 times in 200 partitions, local and Ray (minutes)
 	@$(BIN)/python -m benchmarks.batch_kills $(ARGS)
+
+test-template: $(VENV)/.installed-dev  ## Run the AWS template's own processes through the whole loop (minutes; needs node, PostgreSQL)
+	@EVERGREEN_TEST_TEMPLATE=full $(BIN)/python -m pytest tests/integration/test_template_runs.py
+
+test-cloud: $(VENV)/.installed-dev  ## Run the demo's loop on PostgreSQL and an S3 server (minutes; needs PostgreSQL)
+	@EVERGREEN_TEST_CLOUD=1 $(BIN)/python -m pytest tests/e2e/test_loop_in_the_cloud.py
+
+COMPOSE = docker compose --env-file .evergreen/compose.env
+compose-up:  ## Start the whole system in containers: two routers behind a load balancer (needs Docker)
+	@$(PYTHON) infra/images/compose_secrets.py .evergreen/compose.env
+	@$(COMPOSE) up --build --detach
+	@echo "API http://127.0.0.1:8080  Prefect http://127.0.0.1:4200  MLflow http://127.0.0.1:5000  Evidently http://127.0.0.1:8001"
+	@echo "A first version: $(COMPOSE) exec worker python -m flows.cli train absa/data/sample/feedback.csv"
+
+compose-down:  ## Stop the containers; what they kept is gone
+	@$(COMPOSE) down --volumes
 
 PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)

@@ -11,10 +11,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmarks.figures import Row, write_result
 from benchmarks.load import OpenLoop, replay
@@ -90,12 +92,12 @@ def _row(case: str, metric: str, values: Sequence[float], unit: str, *, projecte
     )  # fmt: skip
 
 
-def validate(runs: int, *, time: float = 1.0, cases: int = len(CASES)) -> list[Row]:
-    """Every case, so many times. `time` shortens the traces."""
+def validate(runs: int, *, length: float = 1.0, cases: int = len(CASES)) -> list[Row]:
+    """Every case, so many times. `length` below 1 shortens the traces."""
     rows = []
     for trace, plan in CASES[:cases]:
         case = f"{trace.name}: {plan.name}"
-        shorter = trace.scaled(time=time)
+        shorter = trace.scaled(time=length)
         real, simulated, hours = [], [], []
         for seed in range(runs):
             answers, task_s, peak = run_once(shorter, plan, seed)
@@ -114,36 +116,68 @@ def validate(runs: int, *, time: float = 1.0, cases: int = len(CASES)) -> list[R
 
 
 def router(runs: int, seconds: float, packages: Path, queue_ms: float = 100.0) -> list[Row]:
-    """The real router at two loads above its saturation, and what the simulation says of a task with its rate."""
+    """The real router at two loads above its saturation, and what the simulation says of a task with its figures.
+
+    The task's figures come from runs at other loads: service from saturation, a refusal from a router that refuses
+    everything, the bound of the wait from a load just above saturation. The load generator runs on the same cores, so
+    what it takes of them at a load is taken from the workers.
+    """
     from benchmarks.load import open_loop, saturate, write_bodies
     from benchmarks.serving import MODELS, PORT, SAMPLE, build, read_rows
     from benchmarks.serving import router as start_router
 
     pairs = read_rows(SAMPLE)
     package = build(MODELS[0], packages / "capacity", pairs)
-    workers = os.cpu_count() or 2
-    rows = []
-    with tempfile.TemporaryDirectory() as name, start_router(package, workers, EVERGREEN_QUEUE_MS="5000"):
+    cores = os.cpu_count() or 2
+
+    def run(load: float, bound_ms: float, seed: int = 0) -> tuple[OpenLoop, float, float]:
+        """Answers, and CPU-seconds a request of the generator and of the workers."""
+        with start_router(package, cores, EVERGREEN_QUEUE_MS=str(bound_ms)) as parent:
+            open_loop("127.0.0.1", PORT, pairs, rate=200, seconds=2)
+            own, theirs = time.process_time(), _cpu_s(parent)
+            answers = open_loop("127.0.0.1", PORT, pairs, rate=load, seconds=seconds, seed=seed)
+            used = time.process_time() - own, _cpu_s(parent) - theirs
+        return answers, used[0] / answers.sent, used[1] / answers.sent
+
+    with tempfile.TemporaryDirectory() as name, start_router(package, cores, EVERGREEN_QUEUE_MS="5000"):
         bodies = Path(name) / "bodies"
         write_bodies(bodies, pairs)
-        saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=3)
-        rate = saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=max(4.0, seconds / 2)).rate
-    rows.append(_row(f"router, {MODELS[0].name}", "saturation", [rate], "1/s"))
-    task = TaskModel(name="router", workers=workers, service_s=workers / rate, queue_s=queue_ms / 1e3)
+        roughly = [saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=3).rate for _ in range(2)][1]
+    patient, generator_s, asked_s = run(1.15 * roughly, 8_000)
+    rate = patient.count(200) / max(seconds, patient.last_answer_s)
+    served_s = asked_s * patient.sent / patient.count(200)
+    _, _, refused_s = run(4 * rate, 0.001)
+    rows = [
+        _row(f"router, {MODELS[0].name}", "saturation", [rate], "1/s"),
+        _row(f"router, {MODELS[0].name}", "worker_cpu_per_refusal", [refused_s * 1e6], "us"),
+        _row("load generator", "cpu_per_request", [generator_s * 1e6], "us"),
+    ]
+
+    def task_at(load: float, queue_s: float) -> TaskModel:
+        left = cores / max(0.1, cores - load * generator_s)
+        return TaskModel(
+            name="router", workers=cores, service_s=served_s * left, refuse_s=refused_s * left, queue_s=queue_s
+        )
+
+    above, _, _ = run(1.2 * rate, queue_ms)
+    waits_s = max(0.0, above.percentile_ms(0.99) / 1e3 - task_at(1.2 * rate, 0.0).service_s)
+    rows.append(_row(f"router at 1.2 x saturation, bound of {queue_ms:g} ms", "p99", [waits_s * 1e3], "ms"))
     for load in (1.5, 3.0):
         offered = load * rate
         trace = Trace(name="steady", at_s=(0, seconds), rate_per_s=(offered, offered))
-        real, simulated = [], []
+        task, real, simulated = task_at(offered, waits_s), [], []
         for seed in range(runs):
-            with start_router(package, workers, EVERGREEN_QUEUE_MS=str(queue_ms)):
-                open_loop("127.0.0.1", PORT, pairs, rate=rate / 4, seconds=2)
-                answers = open_loop("127.0.0.1", PORT, pairs, rate=offered, seconds=seconds, seed=seed)
+            answers, _, _ = run(offered, queue_ms, seed)
             real.append((1 - answers.count(200) / answers.sent, answers.percentile_ms(0.99)))
-            plan = ScalingPlan(name="one task")
-            simulated.append(simulate(trace, task, plan, start_up=START_UP, seed=seed))
-            print(f"router at {load:g} x saturation, run {seed}: {real[-1]} real", flush=True)
+            simulated.append(simulate(trace, task, ScalingPlan(name="one task"), start_up=START_UP, seed=seed))
+            print(f"router at {load:g} x saturation, run {seed}: {real[-1]} real, {simulated[-1].shed_share:.4f} "
+                  f"{simulated[-1].latency_ms(0.99):.0f} ms simulated", flush=True)  # fmt: skip
         rows += _compared(f"router at {load:g} x saturation", real, simulated)
     return rows
+
+
+def _cpu_s(parent: psutil.Process) -> float:
+    return float(sum(sum(each.cpu_times()[:2]) for each in (parent, *parent.children())))
 
 
 def main() -> int:
@@ -151,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("replicas", "router"), default="replicas")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--time", type=float, default=1.0, help="length of the traces; less is a trial")
+    parser.add_argument("--length", type=float, default=1.0, help="length of the traces; less is a trial")
     parser.add_argument("--router-s", type=float, default=20.0, help="seconds a load")
     parser.add_argument("--packages", type=Path, default=Path(".evergreen/benchmark-packages"))
     parser.add_argument("--out", type=Path)
@@ -160,7 +194,7 @@ def main() -> int:
     if options.part == "router":
         name, rows = "capacity_router", router(options.runs, options.router_s, options.packages)
     else:
-        name, rows = "capacity", validate(options.runs, time=options.time)
+        name, rows = "capacity", validate(options.runs, length=options.length)
         shown = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=False).stdout.split()
         versions["haproxy"] = shown[2] if len(shown) > 2 else "unknown"
     write_result(

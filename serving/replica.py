@@ -235,7 +235,7 @@ class Replica:
                 self._report(keeper, shipper)
             if settings.metrics == "emf" and time.monotonic() >= publish_at:
                 publish_at = time.monotonic() + settings.metrics_interval_s
-                self._guarded(lambda: publish("router", published.values(self._board.all())))
+                self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))
         self._workers_gone.wait(settings.stop_timeout_s + 4.0)
         self._guarded(lambda: shipper.ship(everything=True))
         _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])

@@ -31,6 +31,8 @@ from infra.aws.storage import Storage
 PORT: Final = 8080
 ADMIN_PORT: Final = 8081
 METRICS: Final = "Evergreen"
+_FINE_S: Final = 10  # routers report this often, and the steps of scaling look this often
+_STEPS: Final = ((1.25, 50), (1.67, 100), (3.33, 300))  # times the target of tracking, per cent more tasks
 _REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: a stop for floods, not for a customer's burst
 
 
@@ -87,6 +89,7 @@ def build_routers(
                 "EVERGREEN_ADMIN_PORT": str(ADMIN_PORT),
                 "EVERGREEN_WORKERS": str(fleet.vcpu),
                 "EVERGREEN_METRICS": "emf",
+                "EVERGREEN_METRICS_INTERVAL_S": str(_FINE_S),
                 "MLFLOW_TRACKING_URI": registry_url,
             },
             secrets={
@@ -180,9 +183,12 @@ def _scale(
     targets: elb.ApplicationTargetGroup,
     requests_per_task: int,
 ) -> None:
-    """Target tracking for the wave; steps on the refusals of the last minute for the burst, which it is slow for."""
+    """Target tracking for the wave, out and in; steps every ten seconds for the burst, which it is slow for.
+
+    A fleet that stands at zero has no requests to track: refusals wake it, and ten minutes without one empty it again.
+    """
     count = service.auto_scale_task_count(min_capacity=fleet.floor, max_capacity=fleet.ceiling)
-    if fleet.floor:  # a fleet that may stand at zero has no requests to track; refusals wake it
+    if fleet.floor:
         count.scale_on_request_count(
             "Requests",
             requests_per_target=requests_per_task,
@@ -190,25 +196,48 @@ def _scale(
             scale_out_cooldown=Duration.seconds(15),
             scale_in_cooldown=Duration.minutes(5),
         )
-    shed = cloudwatch.Metric(
-        namespace=METRICS,
-        metric_name="Shed",
-        dimensions_map={"Service": "router"},
-        statistic="Sum",
-        period=Duration.minutes(1),
-    )
+        fine = requests_per_task * _FINE_S / 60
+        bounds = [round(times * fine) for times, _ in _STEPS]
+        count.scale_on_metric(
+            "Burst",
+            metric=_routers_say("Requests", "Average", Duration.seconds(_FINE_S)),  # a line a router: requests a task
+            adjustment_type=scaling.AdjustmentType.PERCENT_CHANGE_IN_CAPACITY,
+            min_adjustment_magnitude=1,
+            scaling_steps=[
+                scaling.ScalingInterval(lower=lower, upper=upper, change=change)
+                for lower, upper, (_, change) in zip(bounds, [*bounds[1:], None], _STEPS, strict=True)
+            ],
+            cooldown=Duration.seconds(30),
+            evaluation_periods=1,
+        )
+        return
+    woken = [
+        scaling.ScalingInterval(lower=1, upper=200, change=2),
+        scaling.ScalingInterval(lower=200, upper=5_000, change=6),
+        scaling.ScalingInterval(lower=5_000, change=12),
+    ]
     count.scale_on_metric(
         "Shed",
-        metric=shed,
+        metric=_routers_say("Shed", "Sum", Duration.seconds(_FINE_S)),
         adjustment_type=scaling.AdjustmentType.CHANGE_IN_CAPACITY,
-        scaling_steps=[
-            scaling.ScalingInterval(upper=0, change=-1),
-            scaling.ScalingInterval(lower=1, upper=1_000, change=2),
-            scaling.ScalingInterval(lower=1_000, upper=30_000, change=6),
-            scaling.ScalingInterval(lower=30_000, change=12),
-        ],
-        cooldown=Duration.seconds(60),
+        scaling_steps=woken,
+        cooldown=Duration.seconds(30),
         evaluation_periods=1,
+    )
+    count.scale_on_metric(
+        "Calm",
+        metric=_routers_say("Shed", "Sum", Duration.minutes(1)),
+        adjustment_type=scaling.AdjustmentType.CHANGE_IN_CAPACITY,
+        scaling_steps=[scaling.ScalingInterval(upper=0, change=-1), *woken[-1:]],
+        cooldown=Duration.seconds(60),
+        evaluation_periods=10,
+    )
+
+
+def _routers_say(name: str, statistic: str, period: Duration) -> cloudwatch.Metric:
+    """A metric out of the routers' logs."""
+    return cloudwatch.Metric(
+        namespace=METRICS, metric_name=name, dimensions_map={"Service": "router"}, statistic=statistic, period=period
     )
 
 

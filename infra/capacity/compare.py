@@ -91,6 +91,7 @@ def plans_for(trace: Trace, task: TaskModel, *, floor: int = 2) -> tuple[Scaling
         plan("tracking on in flight, 10 s metric", in_flight),
         plan("steps, 10 s metric", steps),
         plan(f"steps and tracking 10 s, floor of {floor}", _out_only(steps), fast, least=floor),
+        plan("as deployed: steps 10 s, tracking by minutes, floor of 2", _out_only(steps), minute, least=2),
         plan("schedule and tracking 10 s", schedule(trace, target), fast),
         plan("forecast and tracking 10 s", Predictive(forecast=hourly(trace), target=target), fast),
         plan("always enough for the peak", least=needed),

@@ -164,7 +164,9 @@ def _serve(
         one = ready[number // task.workers]
         chosen = order[first:last]
         worker = number % task.workers
-        sojourn, one.free_s[worker] = queue(arrivals[chosen], services[chosen], one.free_s[worker], task.queue_s)
+        sojourn, one.free_s[worker] = queue(
+            arrivals[chosen], services[chosen], one.free_s[worker], task.queue_s, task.refuse_s
+        )
         latency = sojourn + task.overhead_s
         shed += (last - first) - len(latency)
         inside_s += float(latency.sum())
@@ -172,7 +174,9 @@ def _serve(
     return inside_s, int(shed)
 
 
-def queue(arrivals: Floats, services: Floats, free_s: float, queue_s: float) -> tuple[Floats, float]:
+def queue(
+    arrivals: Floats, services: Floats, free_s: float, queue_s: float, refuse_s: float = 0.0
+) -> tuple[Floats, float]:
     """One server, first come first served, that refuses what would wait longer than `queue_s`.
 
     Args:
@@ -180,6 +184,7 @@ def queue(arrivals: Floats, services: Floats, free_s: float, queue_s: float) -> 
         services: seconds of each.
         free_s: when the server has done what came before.
         queue_s: longest wait.
+        refuse_s: what a refusal takes of the server.
 
     Returns:
         Seconds from arrival to end of those that were served, in order, and when the server is free.
@@ -194,4 +199,6 @@ def queue(arrivals: Floats, services: Floats, free_s: float, queue_s: float) -> 
         if start - at <= queue_s:
             free_s = start + service
             served.append(free_s - at)
+        else:
+            free_s += refuse_s
     return np.array(served), free_s

@@ -21,6 +21,7 @@ class TaskModel:
         service_s: seconds of a worker that a request takes under load, mean.
         service_spread: standard deviation of it over its mean; 0 is a fixed time, otherwise a gamma distribution.
         overhead_s: seconds in the answer's time that occupy no worker (network, parsing, waiting for a batch to end).
+        refuse_s: seconds of a worker that a refusal takes.
         queue_s: work a worker lets wait; a request beyond it is answered 429 at once. The router's EVERGREEN_QUEUE_MS.
         measured: whether the figures come from a benchmark, or were declared.
     """
@@ -30,11 +31,13 @@ class TaskModel:
     service_s: float
     service_spread: float = 0.0
     overhead_s: float = 0.0
+    refuse_s: float = 0.0
     queue_s: float = 0.1
     measured: bool = False
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.service_s <= 0 or self.queue_s < 0 or min(self.service_spread, self.overhead_s) < 0:
+        least = min(self.queue_s, self.service_spread, self.overhead_s, self.refuse_s)
+        if self.workers < 1 or self.service_s <= 0 or least < 0:
             raise ValueError(f"a task needs at least one worker and times above 0, got {self}")
 
     @property

@@ -9,6 +9,9 @@ COPY absa absa
 COPY flows flows
 COPY monitoring monitoring
 COPY infra/__init__.py infra/__init__.py
+COPY infra/restore.py infra/restore.py
+COPY infra/capacity infra/capacity
+COPY infra/cost infra/cost
 RUN useradd --uid 10001 --home-dir /var/evergreen --create-home evergreen
 VOLUME ["/var/evergreen", "/tmp"]
 USER 10001

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ACCOUNT = "123456789012"
-REGION = "us-east-1"
+REGION = "eu-west-1"  # not the one that libraries fall back to
 _PSEUDO = {
     "AWS::Region": REGION,
     "AWS::AccountId": ACCOUNT,
@@ -28,6 +28,7 @@ class Process:
     ports: list[int]
     health: list[str]
     role: str | None
+    execution_role: str | None
     user: str | None
     read_only: bool
 
@@ -98,17 +99,17 @@ class Template:
     def tasks(self) -> Iterator[Process]:
         """Every container of every ECS task definition."""
         for properties in self.of("AWS::ECS::TaskDefinition").values():
-            role = properties.get("TaskRoleArn")
+            roles = properties.get("TaskRoleArn"), properties.get("ExecutionRoleArn")
             for container in properties["ContainerDefinitions"]:
-                yield self._process(container, container["Name"], role)
+                yield self._process(container, container["Name"], *roles)
 
     def job(self) -> Process:
         """The training job."""
         ((_, properties),) = self.of("AWS::Batch::JobDefinition").items()
         container = properties["ContainerProperties"]
-        return self._process(container, "training", container["JobRoleArn"])
+        return self._process(container, "training", container["JobRoleArn"], container["ExecutionRoleArn"])
 
-    def _process(self, container: dict[str, Any], name: str, role: Any) -> Process:
+    def _process(self, container: dict[str, Any], name: str, role: Any, execution_role: Any) -> Process:
         secrets = {}
         for each in container.get("Secrets", []):
             joined = json.dumps(each["ValueFrom"])
@@ -124,6 +125,7 @@ class Template:
             ports=[each["ContainerPort"] for each in container.get("PortMappings", [])],
             health=list(container.get("HealthCheck", {}).get("Command", [])),
             role=role["Fn::GetAtt"][0] if role else None,
+            execution_role=execution_role["Fn::GetAtt"][0] if execution_role else None,
             user=container.get("User"),
             read_only=bool(container.get("ReadonlyRootFilesystem")),
         )

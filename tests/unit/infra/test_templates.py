@@ -77,14 +77,27 @@ def test_routers_run_on_fargate_and_on_both_processors_of_ec2(prod: Template) ->
     assert {"c8g.xlarge", "c7a.xlarge"} <= set(images.values())
 
 
-def test_prod_has_a_warm_floor_and_grows_on_requests_and_on_refusals(prod: Template) -> None:
+def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Template) -> None:
     services = [s for name, s in prod.of("AWS::ECS::Service").items() if name.startswith("RouterEc2Arm64")]
     assert [service["DesiredCount"] for service in services] == [2]
     scalable = prod.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
     assert sorted((each["MinCapacity"], each["MaxCapacity"]) for each in scalable) == [(0, 20), (0, 40), (2, 20)]
-    kinds = [each["PolicyType"] for each in prod.of("AWS::ApplicationAutoScaling::ScalingPolicy").values()]
-    assert kinds.count("TargetTrackingScaling") == 1
-    assert kinds.count("StepScaling") >= 3
+    alarms = [a for a in prod.of("AWS::CloudWatch::Alarm").values() if a.get("Period") == 10]
+    assert sorted(each["MetricName"] for each in alarms) == ["Requests", "Shed", "Shed"]
+    assert all(each["EvaluationPeriods"] == 1 for each in alarms)
+    routers = [each for each in prod.tasks() if each.name == "router"]
+    assert {each.environment["EVERGREEN_METRICS_INTERVAL_S"] for each in routers} == {"10"}
+
+
+def test_only_target_tracking_takes_tasks_from_the_fleet_that_it_keeps(prod: Template) -> None:
+    down: dict[str, list[int]] = {}
+    for policy in prod.of("AWS::ApplicationAutoScaling::ScalingPolicy").values():
+        steps = policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", [])
+        fleet = str(policy["ScalingTargetId"]["Ref"])
+        down.setdefault(fleet, []).extend(step["ScalingAdjustment"] for step in steps if step["ScalingAdjustment"] < 0)
+    assert sorted((fleet.startswith("RouterEc2Arm64"), steps) for fleet, steps in down.items()) == [
+        (False, [-1]), (False, [-1]), (True, []),
+    ]  # fmt: skip
 
 
 def test_the_database_is_unreachable_but_for_its_two_servers(template: Template) -> None:

@@ -20,5 +20,6 @@ def test_a_line_has_the_form_that_cloudwatch_reads() -> None:
     line = json.loads(metric_line("router", {"Shed": 4.0}, at_s=1.5))
     (described,) = line["_aws"]["CloudWatchMetrics"]
     assert (described["Namespace"], described["Dimensions"]) == ("Evergreen", [["Service"]])
-    assert [each["Name"] for each in described["Metrics"]] == ["Shed"]
+    fine = json.loads(metric_line("router", {"Shed": 4.0}, fine=True))["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+    assert (described["Metrics"], fine) == ([{"Name": "Shed"}], [{"Name": "Shed", "StorageResolution": 1}])
     assert (line["Service"], line["Shed"], line["_aws"]["Timestamp"]) == ("router", 4.0, 1500)

@@ -98,3 +98,11 @@ def test_a_spread_of_service_times_lengthens_the_tail() -> None:
         for each in (fixed, spread)
     ]
     assert tails[1] > 1.5 * tails[0]
+
+
+def test_refusals_take_their_time_from_what_is_served() -> None:
+    arrivals, services = np.arange(0, 10, 0.01), np.full(1000, 0.02)
+    free, _ = queue(arrivals, services, 0.0, 0.1)
+    dear, _ = queue(arrivals, services, 0.0, 0.1, 0.005)
+    assert len(free) == pytest.approx(500, abs=8)
+    assert len(dear) == pytest.approx(10 / (0.02 + 2 * 0.005), abs=8)  # two of three are refused

@@ -1,0 +1,98 @@
+"""docker-compose.yml without an engine: its words, its order, its load balancer, and that Compose itself accepts it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.aws.synthesis import ROOT
+
+FILE = ROOT / "docker-compose.yml"
+
+
+@pytest.fixture(scope="module")
+def secrets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("compose") / "compose.env"
+    subprocess.run([sys.executable, "infra/images/compose_secrets.py", str(file)], cwd=ROOT, check=True)
+    return file
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+    return found
+
+
+def test_compose_accepts_the_file_with_the_secrets_that_make_made(secrets_file: Path) -> None:
+    commands = (["docker", "compose"], ["docker-compose"])
+    for command in commands:
+        known = shutil.which(command[0]) is not None
+        if known and subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            arguments = [*command, "--env-file", str(secrets_file), "-f", str(FILE), "config", "-q"]
+            ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, ended.stderr
+            return
+    pytest.skip("neither `docker compose` nor docker-compose is installed")
+
+
+def test_secrets_are_made_once_and_are_the_owners_alone(secrets_file: Path) -> None:
+    before = secrets_file.read_text()
+    subprocess.run([sys.executable, "infra/images/compose_secrets.py", str(secrets_file)], cwd=ROOT, check=True)
+    assert secrets_file.read_text() == before
+    assert secrets_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_whole_system_is_there_with_two_routers_behind_one_address(services: dict[str, Any]) -> None:
+    assert {"postgres", "s3", "prefect", "mlflow", "evidently", "worker", "router-1", "router-2", "balancer"} <= set(
+        services
+    )
+    published = {name: each["ports"] for name, each in services.items() if "ports" in each}
+    assert set(published) == {"balancer", "prefect", "mlflow", "evidently"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+    assert services["router-1"] == services["router-2"]
+
+
+def test_every_part_waits_for_one_that_exists_and_can_be_waited_for(services: dict[str, Any]) -> None:
+    for name, each in services.items():
+        for other, how in each.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for {other}'s health"
+            else:
+                assert how["condition"] == "service_completed_successfully"
+
+
+def test_our_containers_cannot_write_their_image_and_their_words_are_read(
+    services: dict[str, Any],
+) -> None:
+    read = (*_settings(ROOT / "flows" / "settings.py"), *_settings(ROOT / "serving" / "settings.py"))
+    for name, each in services.items():
+        if "build" not in each:
+            continue
+        assert each["read_only"] is True, name
+        assert (ROOT / each["build"]["dockerfile"]).is_file()
+        for variable in each["environment"]:
+            if variable.startswith("EVERGREEN_"):
+                assert variable.removeprefix("EVERGREEN_").lower() in (*read, "router_url"), variable
+
+
+def _settings(file: Path) -> list[str]:
+    """Names of a settings class's fields."""
+    import ast
+
+    fields = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.AnnAssign)]
+    return [node.target.id for node in fields if isinstance(node.target, ast.Name)]
+
+
+def test_the_load_balancer_accepts_its_configuration_and_sends_to_both_routers() -> None:
+    file = ROOT / "infra" / "images" / "haproxy.cfg"
+    servers = [line.split()[1:3] for line in file.read_text().splitlines() if line.strip().startswith("server ")]
+    assert servers == [["router-1", "router-1:8080"], ["router-2", "router-2:8080"]]
+    binary = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if binary is None:
+        pytest.skip("haproxy is not installed")
+    ended = subprocess.run([binary, "-c", "-f", str(file)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

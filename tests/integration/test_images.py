@@ -1,0 +1,85 @@
+"""The images' build steps without an engine: what the Dockerfile of serving says, carried out in a clean folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.adapters.ledger import Ledger, State
+from absa.inference.package import package_digest
+from absa.routing import single
+from tests.aws.synthesis import ROOT
+from tests.aws.template import image_environment
+from tests.serving_replica import free_port, until
+from tests.toy_package import build_toy_package
+
+LIMIT_MB = 400
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with /app and the packages, as the Dockerfile's steps leave them."""
+    root = tmp_path_factory.mktemp("serving-image")
+    app, packages = root / "app", root / "packages"
+    for line in (ROOT / "infra" / "images" / "serving.Dockerfile").read_text().splitlines():
+        step, _, rest = line.partition(" ")
+        if step == "COPY":
+            source, goal = rest.split()
+            (app / goal).parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-r", str(ROOT / source), str(app / goal)], check=True)
+        elif step == "RUN" and rest.startswith("pip install"):
+            words = [word for word in rest.split()[2:] if word != "--no-cache-dir"]  # a cache makes the test quick
+            command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages), *words]
+            subprocess.run([*command, "--no-compile", "--disable-pip-version-check"], cwd=app, check=True)
+    return root
+
+
+def test_serving_has_at_most_400_mb_of_packages_and_no_torch(image: Path) -> None:
+    packages = image / "packages"
+    size_mb = sum(file.stat().st_size for file in packages.rglob("*") if file.is_file()) / 1e6
+    assert size_mb <= LIMIT_MB
+    assert not {"torch", "transformers", "mlflow", "prefect"} & {each.name for each in packages.iterdir()}
+
+
+def test_the_image_answers_with_nothing_but_its_own_packages(image: Path, tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    package = home / "registry" / "1"
+    build_toy_package(package, seed=0)
+    Ledger(FolderLake(home / "lake")).append(
+        expected=0, actor="test", action="promote", reason="test",
+        versions={"1": package_digest(package)}, state=State(champion="1", plan=single("1", salt="s")),
+    )  # fmt: skip
+    words = image_environment((ROOT / "infra" / "images" / "serving.Dockerfile").read_text())
+    environment = {
+        **words,
+        "HOME": str(home),
+        "PATH": os.defpath,
+        "PYTHONPATH": f"{image / 'app'}:{image / 'packages'}",
+        "EVERGREEN_HOME": str(home),
+        "EVERGREEN_WORKERS": "1",
+        "EVERGREEN_ROUTER_PORT": str(port),
+        "EVERGREEN_MODEL_SOURCE": f"folder:{home / 'registry'}",
+    }
+    python = getattr(sys, "_base_executable", sys.executable)  # outside this environment: its packages are not seen
+    with (tmp_path / "log").open("wb") as log:
+        router = subprocess.Popen(
+            [python, "-s", "-m", "serving"], cwd=image / "app", env=environment, stdout=log, stderr=log
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+
+        def ready() -> bool:
+            assert router.poll() is None, (tmp_path / "log").read_text()
+            return httpx.get(f"{url}/readyz").status_code == 200
+
+        until(ready, seconds=30, what="the router")
+        said = httpx.post(f"{url}/v1/predict", content=json.dumps({"text": "the app is great", "aspect": "app"}))
+        assert said.json()["model_version"] == "1"
+    finally:
+        router.terminate()
+        router.wait(20)

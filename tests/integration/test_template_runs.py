@@ -1,0 +1,284 @@
+"""The template is what runs: the loop, by the processes, roles and secrets of the synthesised prod template.
+
+PostgreSQL is real, S3 and Secrets Manager are moto's, Batch starts processes. In CI the loop goes from the first
+training to a window's verdict; with EVERGREEN_TEST_TEMPLATE=full (`make test-template`) on to the retraining and the
+promotion, and every variable is taken out once.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import httpx
+import pytest
+
+from absa.adapters.lake import S3Lake
+from absa.adapters.ledger import Ledger
+from absa.data.bundled import FEEDBACK_CSV, bundled_traffic
+from absa.data.simulate import Drift, PoolTraffic
+from absa.data.snapshot import ingest, latest_manifest, load_side
+from absa.errors import UnavailableError
+from absa.schema import SIDES, Window, utc_now
+from flows.demo import PACES
+from flows.stream import DEMO_FEEDBACK, known_texts
+from monitoring.verdicts import Verdict, VerdictStore
+from tests.aws.account import account
+from tests.aws.installation import Installation, Task, installed, loopback_address
+from tests.aws.observations import AT_ZERO, EVERY, OBSERVED, UNSEEN, UNUSED, Look
+from tests.aws.postgres import postgres
+from tests.aws.synthesis import synthesised
+from tests.aws.template import REGION, Process, Template, allows, listed, without
+
+FULL = os.environ.get("EVERGREEN_TEST_TEMPLATE") == "full"
+FEEDBACK_KEY = "customers-key"
+SERVERS = ("prefect", "mlflow", "evidently")
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass
+class Loop:
+    """What an operator and customers do with an installation."""
+
+    installation: Installation
+    answered: list[dict[str, Any]] = field(default_factory=list)
+    _customers: PoolTraffic | None = None
+
+    def __post_init__(self) -> None:
+        self.account = self.installation.account
+        bucket = self.installation.processes["router"].environment["EVERGREEN_LAKE"]
+        self.lake = S3Lake(bucket, self.account.client("s3"))
+        self.ledger, self.verdicts = Ledger(self.lake), VerdictStore(self.lake)
+        self.router = httpx.Client(base_url=self.installation.url("router"), timeout=20)
+        self.prefect = httpx.Client(base_url=self.installation.processes["worker"].environment["PREFECT_API_URL"] + "/")
+
+    def secret(self, name: str) -> str:
+        """A secret's value, as an operator reads it."""
+        manager = self.account.client("secretsmanager")
+        return str(manager.get_secret_value(SecretId=f"evergreen/prod/{name}")["SecretString"])
+
+    def open(self) -> None:
+        """Secrets, buckets and databases; then every service, as ECS would start them."""
+        here = self.installation
+        here.provision()
+        keys = json.dumps({FEEDBACK_KEY: {"source": "customer", "trust": "train"}})
+        self.account.client("secretsmanager").put_secret_value(
+            SecretId="evergreen/prod/feedback-keys", SecretString=keys
+        )
+        here.run("prefect-database")
+        here.run("mlflow-database")
+        here.up("router", "worker", *SERVERS)
+        ingest(self.lake, [str(FEEDBACK_CSV)])
+        self.run("continuous-training", reason="first")
+        ready = lambda: self.router.get("/readyz").status_code == 200  # noqa: E731
+        here.wait(ready, what="a router that is ready")
+
+    def run(self, name: str, **parameters: Any) -> None:
+        """Run a deployment to its end."""
+        find = lambda: self.prefect.get(f"deployments/name/{name}/{name}").status_code == 200  # noqa: E731
+        self.installation.wait(find, what=f"deployment {name}")
+        deployment = self.prefect.get(f"deployments/name/{name}/{name}").json()["id"]
+        run = self.prefect.post(f"deployments/{deployment}/create_flow_run", json={"parameters": parameters}).json()[
+            "id"
+        ]
+
+        def over() -> str | None:
+            state = self.prefect.get(f"flow_runs/{run}").json()["state"]
+            return str(state) if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+        ended = self.installation.wait(over, what=f"the end of {name}", seconds=150)
+        jobs = [task.said()[-3000:] for task in self.installation.jobs]
+        assert "'COMPLETED'" in ended, (ended, jobs, self.installation.tasks["worker"].said()[-3000:])
+
+    def customers(self, *, drift: bool) -> PoolTraffic:
+        """One stream whose texts were never ingested."""
+        if self._customers is None:
+            newest = latest_manifest(self.lake)
+            assert newest is not None
+            known = known_texts([load_side(self.lake, newest.digest, side) for side in SIDES])
+            self._customers = bundled_traffic(seed=1, feedback=DEMO_FEEDBACK, avoid=known)
+        self._customers.switch(Drift(new_area_share=0.8) if drift else None)
+        return self._customers
+
+    def ask(self, count: int, *, drift: bool = False, at_once: int = 32) -> None:
+        """Customers ask and say what was right."""
+        customers = self.customers(drift=drift)
+        asks, tells = {"X-API-Key": self.secret("predict-key")}, {"X-API-Key": FEEDBACK_KEY}
+        for _ in range(0, count, at_once):
+            some = list(islice(customers, at_once))
+            instances = [{"text": each.text, "aspect": each.aspect, "unit_id": each.unit_id} for each in some]
+            while (
+                said := self.router.post("/v1/predict", json={"instances": instances}, headers=asks)
+            ).status_code == 429:
+                time.sleep(0.1)
+            assert said.status_code == 200, said.text
+            for request, answer in zip(some, said.json()["predictions"], strict=True):
+                self.answered.append({**answer, "unit_id": request.unit_id})
+                if request.feedback_label is not None:
+                    told = {"request_id": answer["request_id"], "label": request.feedback_label}
+                    assert self.router.post("/v1/feedback", json=told, headers=tells).status_code == 202
+
+    def judge(self, start: datetime, *, retrain: bool) -> Verdict:
+        """The monitor's verdict over what was asked since a time."""
+        window = Window(start=start, end=utc_now())
+        time.sleep(2)  # what was answered is shipped
+        self.run("monitor", window=window.key, retrain=retrain)
+        found = self.verdicts.latest(window)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    template = Template(
+        synthesised(tmp_path_factory.getbasetemp() / "cdk.out")["prod"]
+    )  # where other tests have it too
+    roles = template.of("AWS::IAM::Role")
+    settings = "".join(f"{name}={value}\n" for name, value in PACES["tiny"].settings.items())
+    with postgres() as database, account({role: template.statements(role) for role in roles}) as owned:
+        arguments: dict[str, Any] = {
+            "template": template,
+            "account": owned,
+            "folder": tmp_path_factory.mktemp("tasks"),
+            "database": database,
+            "settings_file": settings,
+            "shortened": {"router": {"EVERGREEN_SHIP_INTERVAL_S": "0.5"}},
+        }
+        with installed(**arguments) as installation:
+            told = Loop(installation)
+            told.open()
+            start = utc_now()
+            told.ask(384)
+            told.judge(start, retrain=False)
+            if FULL:
+                _go_on(told)
+            yield told
+
+
+def _go_on(loop: Loop) -> None:
+    """Drift, retraining, experiment."""
+    start = utc_now()
+    loop.ask(768, drift=True)
+    verdict = loop.judge(start, retrain=True)
+    assert (verdict.verdict, verdict.action) == ("STALE", "retrain")
+    deadline = time.monotonic() + 240
+    while loop.ledger.records()[-1].state.champion != "2":
+        assert time.monotonic() < deadline, [record.reason for record in loop.ledger.records()]
+        loop.ask(32, drift=True)
+        time.sleep(0.3)
+
+
+def test_the_loop_came_to_a_verdict_and_the_ledger_is_whole(loop: Loop) -> None:
+    assert loop.ledger.verify() == []
+    assert loop.verdicts.history()[0].verdict in {"FRESH", "WATCH"}
+    if FULL:
+        assert loop.ledger.records()[-1].state.champion == "2"
+
+
+def test_no_task_asked_for_what_its_role_may_not(loop: Loop) -> None:
+    assert {role for role, _, _ in loop.account.calls} >= {str(each.role) for each in _running(loop) if _asks(each)}
+    assert loop.account.refused == set()
+
+
+def _running(loop: Loop) -> list[Process]:
+    return [each for name, each in loop.installation.processes.items() if name not in AT_ZERO]
+
+
+def _asks(process: Process) -> bool:
+    return process.name in {"router", "mlflow", "worker", "training"}
+
+
+def test_every_action_that_is_granted_was_needed_or_has_a_reason(loop: Loop) -> None:
+    for process in _running(loop):
+        statements = loop.installation.template.statements(str(process.role))
+        mine = [(action, target) for role, action, target in loop.account.calls if role == process.role]
+        for action in {action for each in statements for action in listed(each["Action"])}:
+            if (process.name.removesuffix("-database"), action) in UNUSED:
+                continue
+            less = without(statements, action)
+            assert not all(allows(less, *call) for call in mine), f"{process.name} may {action} and never did"
+
+
+def test_every_variable_and_secret_does_something_that_is_seen_or_has_a_reason(loop: Loop) -> None:
+    look = Look(loop.installation, loop.lake, loop.answered)
+    words = {(each.name, word) for each in _running(loop) for word in (*each.environment, *each.secrets)}
+    known = {(name, word) for name, word in words if (name, word) in UNSEEN or (EVERY, word) in UNSEEN}
+    assert set(OBSERVED) == words - known  # one that was taken out of the template, or put in, is named here
+    unseen = [key for key, seen in OBSERVED.items() if not seen(look)]
+    assert unseen == []
+
+
+def _bucket(loop: Loop) -> str:
+    return loop.lake.uri.removeprefix("s3://").partition("/")[0]
+
+
+def test_a_permission_that_is_taken_out_turns_the_loop_red(loop: Loop) -> None:
+    role = str(loop.installation.processes["router"].role)
+    statements = without(loop.installation.template.statements(role), "s3:PutObject")
+    statements = json.loads(json.dumps(statements).replace(_bucket(loop), "b"))
+    with account({role: statements}) as poorer:
+        poorer.client("s3").create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": REGION})
+        with pytest.raises(UnavailableError, match="AccessDenied"):
+            S3Lake("s3://b/lake", poorer.client("s3", role)).write("k", b"")
+        assert {action for _, action, _ in poorer.refused} == {"s3:PutObject"}
+
+
+@pytest.mark.parametrize("word", ["PGHOST", "PGPASSWORD"])
+def test_a_database_is_not_made_without_a_word_that_the_template_gives(loop: Loop, word: str) -> None:
+    task = loop.installation.start("mlflow-database", _less(loop.installation.processes["mlflow-database"], word))
+    assert task.child.wait(60) != 0
+
+
+def test_a_router_without_a_secret_is_seen_to_lack_it(loop: Loop) -> None:
+    _missed(loop, "router", "EVERGREEN_PREDICT_KEY")
+
+
+@pytest.mark.skipif(not FULL, reason="minutes: `make test-template`")
+@pytest.mark.parametrize(("name", "word"), [key for key in OBSERVED if key[0] in {"router", "mlflow", "prefect"}])
+def test_every_word_is_missed(loop: Loop, name: str, word: str) -> None:
+    _missed(loop, name, word)
+
+
+def _less(process: Process, word: str) -> Process:
+    """A process without a variable or secret."""
+    environment = {key: value for key, value in process.environment.items() if key != word}
+    return replace(process, environment=environment, secrets={k: v for k, v in process.secrets.items() if k != word})
+
+
+def _missed(loop: Loop, name: str, word: str) -> None:
+    """Start a process once more without a word: it does not become ready, or what shows the word does not show."""
+    here = loop.installation
+    address, kept = here.address, here.tasks[name]
+    here.address = loopback_address()
+    loop.account.regions.clear()
+    here.tasks[name] = task = here.start(name, _less(here.processes[name], word))
+    try:
+        if _comes_up(here, task, "/readyz" if name == "router" else None):
+            look = Look(here, loop.lake, _asked_once(loop, here.url("router")) if name == "router" else loop.answered)
+            time.sleep(3)
+            assert not OBSERVED[name, word](look), f"{name} without {word} looks the same"
+    finally:
+        task.stop()
+        here.tasks[name], here.address = kept, address
+
+
+def _comes_up(here: Installation, task: Task, path: str | None, seconds: float = 25.0) -> bool:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and task.child.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            ready = path is None or httpx.get(here.url(task.process.name) + path).status_code == 200
+            if ready and here.is_healthy(task):
+                return True
+        time.sleep(0.3)
+    return False
+
+
+def _asked_once(loop: Loop, url: str) -> list[dict[str, Any]]:
+    item = {"text": "the app is great", "aspect": "app", "unit_id": f"unit-{time.time_ns()}"}
+    said = httpx.post(f"{url}/v1/predict", json=item, headers={"X-API-Key": loop.secret("predict-key")})
+    return [{**said.json(), "unit_id": item["unit_id"]}]
