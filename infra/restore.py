@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlparse
+from urllib.parse import urlparse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def restore(s3: Any, uri: str, at: datetime, *, keep_new: bool = False, dry_run:
         if change.version is None:
             s3.delete_object(Bucket=bucket, Key=change.key)
         else:
-            source = f"{bucket}/{quote(change.key)}?versionId={change.version}"
+            source = {"Bucket": bucket, "Key": change.key, "VersionId": change.version}
             s3.copy_object(Bucket=bucket, Key=change.key, CopySource=source)
     return found
 

@@ -72,7 +72,8 @@ class Loop:
         )
         here.run("prefect-database")
         here.run("mlflow-database")
-        here.up("router", "worker", *SERVERS)
+        here.up("router", *SERVERS)
+        here.up("worker")  # ECS starts it again until Prefect answers; here it is started then
         ingest(self.lake, [str(FEEDBACK_CSV)])
         self.run("continuous-training", reason="first")
         ready = lambda: self.router.get("/readyz").status_code == 200  # noqa: E731
@@ -220,11 +221,11 @@ def _bucket(loop: Loop) -> str:
 def test_a_permission_that_is_taken_out_turns_the_loop_red(loop: Loop) -> None:
     role = str(loop.installation.processes["router"].role)
     statements = without(loop.installation.template.statements(role), "s3:PutObject")
-    statements = json.loads(json.dumps(statements).replace(_bucket(loop), "b"))
+    statements = json.loads(json.dumps(statements).replace(_bucket(loop), "poorer"))
     with account({role: statements}) as poorer:
-        poorer.client("s3").create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": REGION})
+        poorer.client("s3").create_bucket(Bucket="poorer", CreateBucketConfiguration={"LocationConstraint": REGION})
         with pytest.raises(UnavailableError, match="AccessDenied"):
-            S3Lake("s3://b/lake", poorer.client("s3", role)).write("k", b"")
+            S3Lake("s3://poorer/lake", poorer.client("s3", role)).write("k", b"")
         assert {action for _, action, _ in poorer.refused} == {"s3:PutObject"}
 
 
@@ -235,13 +236,22 @@ def test_a_database_is_not_made_without_a_word_that_the_template_gives(loop: Loo
 
 
 def test_a_router_without_a_secret_is_seen_to_lack_it(loop: Loop) -> None:
-    _missed(loop, "router", "EVERGREEN_PREDICT_KEY")
+    assert not _is_seen(loop, "router", "EVERGREEN_PREDICT_KEY", taken_out=True)
+
+
+WORDS = [key for key in OBSERVED if key[0] in {"router", "mlflow", "prefect"}]
 
 
 @pytest.mark.skipif(not FULL, reason="minutes: `make test-template`")
-@pytest.mark.parametrize(("name", "word"), [key for key in OBSERVED if key[0] in {"router", "mlflow", "prefect"}])
-def test_every_word_is_missed(loop: Loop, name: str, word: str) -> None:
-    _missed(loop, name, word)
+@pytest.mark.parametrize(("name", "word"), WORDS)
+def test_a_word_that_is_taken_out_is_missed(loop: Loop, name: str, word: str) -> None:
+    assert not _is_seen(loop, name, word, taken_out=True)
+
+
+@pytest.mark.skipif(not FULL, reason="minutes: `make test-template`")
+@pytest.mark.parametrize("name", ["router", "mlflow", "prefect"])
+def test_with_all_its_words_a_process_that_is_started_once_more_shows_them(loop: Loop, name: str) -> None:
+    assert _is_seen(loop, name, next(word for process, word in WORDS if process == name), taken_out=False)
 
 
 def _less(process: Process, word: str) -> Process:
@@ -250,18 +260,20 @@ def _less(process: Process, word: str) -> Process:
     return replace(process, environment=environment, secrets={k: v for k, v in process.secrets.items() if k != word})
 
 
-def _missed(loop: Loop, name: str, word: str) -> None:
-    """Start a process once more without a word: it does not become ready, or what shows the word does not show."""
+def _is_seen(loop: Loop, name: str, word: str, *, taken_out: bool) -> bool:
+    """Start a process once more, with or without a word: does it become ready, and is what the word does seen?"""
     here = loop.installation
+    process = here.processes[name]
     address, kept = here.address, here.tasks[name]
     here.address = loopback_address()
     loop.account.regions.clear()
-    here.tasks[name] = task = here.start(name, _less(here.processes[name], word))
+    here.tasks[name] = task = here.start(name, _less(process, word) if taken_out else process)
     try:
-        if _comes_up(here, task, "/readyz" if name == "router" else None):
-            look = Look(here, loop.lake, _asked_once(loop, here.url("router")) if name == "router" else loop.answered)
-            time.sleep(3)
-            assert not OBSERVED[name, word](look), f"{name} without {word} looks the same"
+        if not _comes_up(here, task, "/readyz" if name == "router" else None):
+            return False
+        asked = _asked_once(loop, here.url("router")) if name == "router" else loop.answered
+        time.sleep(3)
+        return OBSERVED[name, word](Look(here, loop.lake, asked))
     finally:
         task.stop()
         here.tasks[name], here.address = kept, address

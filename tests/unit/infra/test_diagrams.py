@@ -1,0 +1,25 @@
+"""A committed picture shows what its Mermaid source says."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"\W|_", "", html.unescape(text))
+
+
+@pytest.mark.parametrize("page", ["deployment_pipeline", "design/architecture", "design/cost"])
+def test_every_label_of_the_source_stands_in_the_picture(page: str) -> None:
+    found = re.search(r"```mermaid\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    picture = (DOCS / "pictures" / f"{Path(page).name}.svg").read_text(encoding="utf-8")
+    shown = _letters(re.sub(r"<style.*?</style>|<[^>]+>", "", picture, flags=re.DOTALL))
+    source = found[1].replace("<br/>", " ")
+    labels = [*re.findall(r"\|([^|]+)\|", source), *re.findall(r"\w\[\(?([^\[\]]+?)\)?\]", source)]
+    assert len(labels) > 5
+    assert [label for label in labels if _letters(label) not in shown] == []
