@@ -26,20 +26,21 @@ _PLATFORMS: Final = {"arm64": assets.Platform.LINUX_ARM64, "amd64": assets.Platf
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The two images, built from this repository when the app is deployed."""
+    """The images, built from this repository when the app is deployed."""
 
     scope: Construct
     _made: dict[tuple[str, str], assets.DockerImageAsset] = field(default_factory=dict)
 
-    def _asset(self, name: str, processor: str) -> assets.DockerImageAsset:
-        key = (name, processor)
+    def _asset(self, name: str, processor: str, *, more: str = "") -> assets.DockerImageAsset:
+        key = (f"{more}{name}", processor)
         if key not in self._made:
             self._made[key] = assets.DockerImageAsset(
                 self.scope,
-                f"{name.title()}Image{processor.title()}",
+                f"{more.title()}{name.title()}Image{processor.title()}",
                 directory=str(ROOT),
                 file=f"infra/images/{name}.Dockerfile",
                 platform=_PLATFORMS[processor],
+                build_args={"MORE": f"-r requirements-{more}.txt"} if more else None,
                 exclude=["cdk.out"],
             )
         return self._made[key]
@@ -51,6 +52,10 @@ class Images:
     def platform(self) -> ecs.ContainerImage:
         """The image of training, flows, MLflow, Prefect and Evidently."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64"))
+
+    def ray(self) -> ecs.ContainerImage:
+        """The platform's image with Ray in it."""
+        return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64", more="ray"))
 
 
 def log_group(scope: Construct, name: str, *, environment: str, days: int) -> logs.LogGroup:

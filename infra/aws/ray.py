@@ -61,7 +61,7 @@ def build_ray(
         add_container(
             task,
             f"ray-{name}",
-            image=images.platform(),
+            image=images.ray(),
             command=command,
             environment=environment,
             secrets={},

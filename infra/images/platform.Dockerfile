@@ -1,10 +1,12 @@
-# Training, flows, MLflow, Prefect and Evidently. HOME and /tmp are volumes, so the root may be read-only.
+# Training, flows, MLflow, Prefect and Evidently; Ray too with the build argument MORE="-r requirements-ray.txt". HOME and /tmp are volumes, so the root may be read-only.
 FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1
 WORKDIR /app
+ARG MORE=""
 COPY requirements.txt requirements.txt
+COPY requirements-ray.txt requirements-ray.txt
 COPY infra/images/requirements.txt infra/images/requirements.txt
-RUN pip install --no-cache-dir -r requirements.txt -r infra/images/requirements.txt
+RUN pip install --no-cache-dir -r requirements.txt -r infra/images/requirements.txt ${MORE}
 COPY absa absa
 COPY flows flows
 COPY monitoring monitoring

@@ -38,7 +38,10 @@ from tests.aws.template import REGION, Process, Template, allows, listed, withou
 FULL = os.environ.get("EVERGREEN_TEST_TEMPLATE") == "full"
 FEEDBACK_KEY = "customers-key"
 SERVERS = ("prefect", "mlflow", "evidently")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif("EVERGREEN_TEST_TEMPLATE" not in os.environ, reason="minutes: `make test-template`"),
+]
 
 
 @dataclass
