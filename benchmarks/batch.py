@@ -31,7 +31,7 @@ from benchmarks.serving import MODELS, ROOT, SAMPLE, Model, Pairs, build, read_r
 
 RESULT = ROOT / "benchmarks" / "results" / "batch.json"
 PRICES = ROOT / "infra" / "cost" / "prices.csv"
-HOST = "c8a.xlarge"  # the processor family that the figures were measured on
+HOST = "c8a.xlarge"  # rented; a core that is faster than the measured one makes a row cheaper than projected
 MILLION = 1_000_000
 PIPELINE_ROWS = 1_500
 LOOK_EVERY_S = 0.5  # at the memory: looking takes time from the batch
@@ -163,7 +163,7 @@ def measure_model(
 
 
 def price_rows(model: Model, rows_per_core_s: float) -> list[Row]:
-    """US dollars a million rows on rented cores of the family measured, by the committed price table if it is there."""
+    """US dollars a million rows on rented cores that are as fast as the measured ones, by the committed price table if it is there."""
     if not PRICES.is_file():
         return []
     with PRICES.open(encoding="utf-8", newline="") as file:

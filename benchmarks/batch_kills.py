@@ -179,11 +179,11 @@ def main() -> int:
                 kills.append(each)
                 print(f"{engine} {len(kills)}: {each}", flush=True)
         rows += rows_of(engine, options.partitions, kills)
-    names = ("pyarrow", "onnxruntime", "ray")
-    write_result(
-        options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
-        versions={each: version(each) for each in names},
-    )  # fmt: skip
+        names = ("pyarrow", "onnxruntime", "ray")
+        write_result(
+            options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
+            versions={each: version(each) for each in names},
+        )  # fmt: skip
     return 0 if all(row.met is not False for row in rows) else 1
 
 
