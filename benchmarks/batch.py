@@ -163,7 +163,7 @@ def measure_model(
 
 
 def price_rows(model: Model, rows_per_core_s: float) -> list[Row]:
-    """US dollars a million rows on rented cores as fast as the measured ones, by the committed price table if it is there."""
+    """US dollars a million rows on rented cores as fast as the measured ones, by the committed price table."""
     if not PRICES.is_file():
         return []
     with PRICES.open(encoding="utf-8", newline="") as file:
