@@ -8,6 +8,7 @@ were cut or not trained are named so: they stand for speed alone.
 import argparse
 import csv
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +35,8 @@ PRICES = ROOT / "infra" / "cost" / "prices.csv"
 HOST = "c8a.xlarge"  # rented; a core that is faster than the measured one makes a row cheaper than projected
 MILLION = 1_000_000
 PIPELINE_ROWS = 1_500
-LOOK_EVERY_S = 0.5  # at the memory: looking takes time from the batch
+CELLS = ("large", "pipeline", "large beside ray", "small", "small beside ray", "million")
+LOOK_EVERY_S = 2.0  # at the memory: looking takes time from the batch
 
 
 def varied(rows: Pairs, count: int) -> Pairs:
@@ -139,27 +141,24 @@ def row(case: str, metric: str, values: Sequence[float], unit: str, target: str 
 
 def measure_model(
     model: Model, package: Path, rows: Pairs, folder: Path, workers: int, runs: int, kernel_s: float
-) -> tuple[list[Row], float]:
-    """One model: the command beside the engine alone, turn by turn, so that both see the same machine."""
-    size = f"{len(rows):,} rows, {model.name}"
+) -> list[Row]:
+    """One model: the command between two measurements of the engine alone, so that both see the same machine."""
     given = write_rows(folder / "rows.csv", rows)
-    kernels, rates, shares, peaks = [], [], [], []
+    kernels, rates, shares, peaks = [kernel_rate(package, rows, workers, kernel_s)], [], [], []
     for _ in range(runs):
-        kernels.append(kernel_rate(package, rows, workers, kernel_s))
         elapsed, peak_mb = run_command(given, package, workers)
+        kernels.append(kernel_rate(package, rows, workers, kernel_s))
         rates.append(len(rows) / elapsed)
-        shares.append(rates[-1] / kernels[-1])
+        shares.append(rates[-1] / statistics.mean(kernels[-2:]))
         peaks.append(peak_mb)
-    rate = statistics.median(rates)
     share = statistics.median(shares)
-    found = [
+    return [
         row(model.name, "kernel_rows_per_s", kernels, "1/s"),
         row(model.name, "rows_per_s", rates, "1/s"),
         row(model.name, "share_of_kernel", shares, "share", ">= 0.9", met=share >= 0.9),
-        row(size, "peak_memory", peaks, "MB", "<= 2000", met=max(peaks) <= 2000),
-        *price_rows(model, rate / workers),
+        row(f"{len(rows):,} rows, {model.name}", "peak_memory", peaks, "MB", "<= 2000", met=max(peaks) <= 2000),
+        *price_rows(model, statistics.median(rates) / workers),
     ]
-    return found, rate
 
 
 def price_rows(model: Model, rows_per_core_s: float) -> list[Row]:
@@ -182,7 +181,7 @@ def price_rows(model: Model, rows_per_core_s: float) -> list[Row]:
 def measure_pipeline(package: Path, rows: Pairs, folder: Path, rate: float) -> list[Row]:
     """A plain transformers pipeline on the larger model's rows."""
     case = MODELS[0].name
-    slow = peer_rate("pipeline", write_rows(folder / "few.csv", rows[:PIPELINE_ROWS]), package)
+    slow = peer_rate("pipeline", write_rows(folder / "few.csv", rows), package)
     return [
         row(case, "rows_per_s", [slow], "1/s", peer=f"transformers {version('transformers')} pipeline, batch 32, fp32"),
         row(case, "times_pipeline", [rate / slow], "x", ">= 20", met=rate / slow >= 20),
@@ -218,52 +217,81 @@ def measure_million(model: Model, package: Path, rows: Pairs, folder: Path, work
     ]
 
 
-def write(path: Path, found: list[Row]) -> None:
-    """The result so far: what was measured is kept if the rest is cut short."""
-    names = ("onnxruntime", "tokenizers", "nanotoken", "pyarrow", "transformers", "ray")
-    write_result(
-        path, name="batch", command="make benchmark-batch", seed=0, rows=found,
-        versions={each: version(each) for each in names if find_spec(each) is not None},
-    )  # fmt: skip
+class Cells:
+    """What was measured so far, a list of rows a cell: a run that is cut short goes on where it was."""
+
+    def __init__(self, path: Path, out: Path, wanted: Sequence[str]) -> None:
+        self._path, self._out, self._wanted = path, out, wanted
+        self._rows: dict[str, list[Row]] = {}
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self._rows = {name: [Row(**each) for each in rows] for name, rows in found.items()}
+
+    def value(self, cell: str, metric: str) -> float:
+        """A figure of a cell."""
+        return next(each.value for each in self._rows[cell] if each.metric == metric)
+
+    def fill(self, cell: str, measure: Callable[[], list[Row]]) -> None:
+        """Measure a cell that is wanted and missing, and write the result so far."""
+        if cell not in self._wanted or cell in self._rows:
+            return
+        self._rows[cell] = measure()
+        plain = {name: [each.to_json() for each in rows] for name, rows in self._rows.items()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        names = ("onnxruntime", "tokenizers", "nanotoken", "pyarrow", "transformers", "ray")
+        write_result(
+            self._out, name="batch", command="make benchmark-batch", seed=0,
+            rows=[each for name in CELLS if name in self._rows for each in self._rows[name]],
+            versions={each: version(each) for each in names if find_spec(each) is not None},
+        )  # fmt: skip
 
 
 def main() -> None:
-    """Run everything and write the result."""
+    """Run what is missing and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--large-rows", type=int, default=40_000, help="rows for the larger model")
-    parser.add_argument("--small-rows", type=int, default=300_000, help="rows for the small student")
+    parser.add_argument("--small-rows", type=int, default=200_000, help="rows for the small student")
     parser.add_argument("--ray-large-rows", type=int, default=10_000, help="rows beside Ray, larger model")
-    parser.add_argument("--ray-small-rows", type=int, default=100_000, help="rows beside Ray, small student")
+    parser.add_argument("--ray-small-rows", type=int, default=50_000, help="rows beside Ray, small student")
     parser.add_argument("--million", type=int, default=MILLION, help="rows of one job of the small student")
     parser.add_argument("--kernel-s", type=float, default=8.0)
     parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--cells", type=Path, default=RESULT.parent / "cells" / "batch.json")
+    parser.add_argument("--only", nargs="+", choices=CELLS, default=CELLS, help="cells to run; unset: all that lack")
+    parser.add_argument("--again", action="store_true", help="forget the cells of earlier runs")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    sample = read_rows(SAMPLE)
-    found: list[Row] = []
-    plans = (
-        (MODELS[0], arguments.large_rows, arguments.ray_large_rows),
-        (MODELS[-1], arguments.small_rows, arguments.ray_small_rows),
+    if arguments.again:
+        arguments.cells.unlink(missing_ok=True)
+    cells = Cells(arguments.cells, arguments.out, arguments.only)
+    sample, workers = read_rows(SAMPLE), arguments.workers
+    large, small = (
+        (each, build(each, arguments.packages / hashlib.sha256(each.name.encode()).hexdigest()[:12], sample))
+        for each in (MODELS[0], MODELS[-1])
     )
     with tempfile.TemporaryDirectory(prefix="evergreen-benchmark-") as name:
         folder = Path(name)
-        for model, count, beside_ray in plans:
-            package = build(model, arguments.packages / hashlib.sha256(model.name.encode()).hexdigest()[:12], sample)
-            rows = varied(sample, count)
-            measured, rate = measure_model(
-                model, package, rows, folder, arguments.workers, arguments.runs, arguments.kernel_s
-            )
-            found += measured
-            if model is MODELS[0]:
-                found += measure_pipeline(package, rows, folder, rate)
-            write(arguments.out, found)
-            found += measure_ray(model, package, rows[:beside_ray], folder, arguments.workers)
-            write(arguments.out, found)
-        found += measure_million(model, package, sample, folder, arguments.workers, arguments.million)
-    write(arguments.out, found)
+
+        def whole(which: tuple[Model, Path], count: int) -> list[Row]:
+            return measure_model(*which, varied(sample, count), folder, workers, arguments.runs, arguments.kernel_s)
+
+        def beside_ray(which: tuple[Model, Path], count: int) -> list[Row]:
+            return measure_ray(*which, varied(sample, count), folder, workers)
+
+        def pipeline() -> list[Row]:
+            rows = varied(sample, PIPELINE_ROWS)
+            return measure_pipeline(large[1], rows, folder, cells.value("large", "rows_per_s"))
+
+        cells.fill("large", lambda: whole(large, arguments.large_rows))
+        cells.fill("pipeline", pipeline)
+        cells.fill("large beside ray", lambda: beside_ray(large, arguments.ray_large_rows))
+        cells.fill("small", lambda: whole(small, arguments.small_rows))
+        cells.fill("small beside ray", lambda: beside_ray(small, arguments.ray_small_rows))
+        cells.fill("million", lambda: measure_million(*small, sample, folder, workers, arguments.million))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ too late, when the job was done already, is tried again.
 
 import argparse
 import csv
+import json
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -164,25 +165,33 @@ def rows_of(engine: str, partitions: int, kills: list[Kill]) -> list[Row]:
     return found
 
 
+def kept_rows(path: Path, engines: Sequence[str]) -> list[Row]:
+    """Rows of an earlier result that are not measured anew."""
+    if not path.is_file():
+        return []
+    rows = [Row(**each) for each in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    return [each for each in rows if each.case.split(",")[0] not in engines]
+
+
 def main() -> int:
     """Kill, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--partitions", type=int, default=200)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    rows = []
-    for engine in ENGINES:
+    rows = kept_rows(options.out, options.engines)
+    for engine in options.engines:
         kills = []
         with tempfile.TemporaryDirectory(prefix="evergreen-kills-") as folder:
             for each in kill_batches(engine, kills=options.kills, partitions=options.partitions, folder=Path(folder)):
                 kills.append(each)
                 print(f"{engine} {len(kills)}: {each}", flush=True)
         rows += rows_of(engine, options.partitions, kills)
-        names = ("pyarrow", "onnxruntime", "ray")
         write_result(
             options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
-            versions={each: version(each) for each in names},
+            versions={each: version(each) for each in ("pyarrow", "onnxruntime", "ray")},
         )  # fmt: skip
     return 0 if all(row.met is not False for row in rows) else 1
 
