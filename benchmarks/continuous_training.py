@@ -3,7 +3,9 @@
 Every week the customers write about another domain, in daily windows of 200 requests. A window's answers are judged
 before anything is trained on them; 60 % of them get a label, 3 % of the labels are wrong. The policies: never, weekly,
 on staleness (the platform's own monitor judges every window and its verdict decides) and every window. A new version
-is trained on everything labelled so far and answers from the next window on; gate and A/B test are left out here.
+is trained on everything labelled so far and answers from the next window on; gate and A/B test are left out here. What
+`on staleness` asks for (200 new labels, a day between trainings, no version older than four days) was chosen on other
+seeds than those that are shown.
 
 The model is TF-IDF with logistic regression, not the platform's transformer: 400 trainings have to fit on two cores.
 Training time is processor time of `fit`. Rows come from ../shared where that is there, else from the bundled sample.
@@ -46,7 +48,7 @@ WEEKS, DAYS = 10, 7
 LABELLED, WRONG = 0.6, 0.03
 START = datetime(2026, 11, 23, tzinfo=UTC)
 RECOVERED = 0.03
-POLICY = StalenessPolicy(min_new_labels=300, cooldown_s=86_400.0, max_age_s=7 * 86_400.0)
+POLICY = StalenessPolicy(min_new_labels=200, cooldown_s=86_400.0, max_age_s=4 * 86_400.0)
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,6 @@ def run_cell(policy: str, seed: int, pools: dict[str, Pairs], per_day: int) -> d
         "confusions": confusions,
         "trained_after_day": trained_on,
         "training_s": sum(versions.fits_s[1:]),
-        "domains": [name for name, _ in weeks],
     }
 
 
@@ -339,7 +340,7 @@ def draw(cells: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main() -> int:
     """Run what is missing and write the result and its picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--again", action="store_true", help="forget the cells that were run before")
     options = parser.parse_args()
     pools, source = domains()
