@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if step == "COPY":
             source, goal = rest.split()
             (app / goal).parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "-r", str(ROOT / source), str(app / goal)], check=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, app / goal, dirs_exist_ok=True)
+            else:
+                shutil.copy(ROOT / source, app / goal)
         elif step == "RUN" and rest.startswith("pip install"):
             words = [word for word in rest.split()[2:] if word != "--no-cache-dir"]  # a cache makes the test quick
             command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages), *words]
