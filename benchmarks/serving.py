@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,14 +33,16 @@ from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger, State
 from absa.inference.engine import Engine
 from absa.inference.package import package_digest
-from absa.routing import Arm, TrafficPlan, assign, single
-from benchmarks.load import open_loop, saturate, write_bodies
+from absa.routing import single
+from benchmarks.load import ClosedLoop, open_loop, saturate, write_bodies
+from benchmarks.serving_steps import measure_steps
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "serving.json"
 SAMPLE = tuple((ROOT / "absa" / "data" / "sample").glob("[ft]*.csv"))
 PORT = 18_950
 _PATIENT = "5000"  # queue_ms where clients wait for their answer anyway: 128 of them are more than the usual bound
+_FLAT_MB = 20.0
 Pairs = list[tuple[str, str]]
 
 
@@ -185,161 +187,211 @@ class Table:
         self.rows: list[dict[str, Any]] = []
 
     def add(
-        self, case: str, metric: str, values: Sequence[float], unit: str, target: str | None, met: bool | None
+        self,
+        case: str,
+        metric: str,
+        values: Sequence[float],
+        unit: str,
+        target: str | None = None,
+        met: bool | None = None,
+        *,
+        peer: str | None = None,
     ) -> None:
         """Add the median of some runs, and print it."""
         value = statistics.median(values)
-        self.rows.append(
-            {
-                "case": case, "metric": metric, "value": round(value, 3), "low": round(min(values), 3),
-                "high": round(max(values), 3), "runs": len(values), "unit": unit, "target": target, "met": met,
-                "projected": False,
-            }
-        )  # fmt: skip
+        row = {
+            "case": case, "metric": metric, "value": round(value, 3), "low": round(min(values), 3),
+            "high": round(max(values), 3), "runs": len(values), "unit": unit, "target": target, "met": met,
+            "projected": False,
+        }  # fmt: skip
+        self.rows.append(row if peer is None else {**row, "peer": peer})
         print(
             f"{case:52} {metric:28} {value:10.3f} {unit:8} {target or '':24} {'' if met is None else met}", flush=True
         )
 
 
-def measure_model(table: Table, model: Model, package: Path, rows: Pairs, workers: int, runs: int) -> float:
-    """Saturation of one model, beside its kernel. Returns requests a second."""
-    kernel = kernel_rate(package, rows, workers)
-    table.add(model.name, "kernel_rows_per_s", [kernel], "1/s", None, None)
-    with tempfile.TemporaryDirectory() as name, router(package, workers, EVERGREEN_QUEUE_MS=_PATIENT) as parent:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What all cases share: rows of the file, workers of the router, runs a case, seconds a run."""
+
+    rows: Pairs
+    workers: int
+    runs: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saturated:
+    """A router under as many requests as it answers."""
+
+    loops: list[ClosedLoop]
+    cpu_us: float
+    cache_hits: float
+
+    @property
+    def rates(self) -> list[float]:
+        """Answered requests a second, by run."""
+        return [loop.rate for loop in self.loops]
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered with 200."""
+        return sum(loop.failed for loop in self.loops)
+
+
+def saturated(run: Run, package: Path, rows: Pairs, *, runs: int | None = None, **settings: str) -> Saturated:
+    """Ask a fresh router as fast as it answers, after a time to warm up."""
+    with tempfile.TemporaryDirectory() as name, router(package, run.workers, **settings) as parent:
         bodies = Path(name) / "bodies"
         write_bodies(bodies, rows)
-        saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=3)
-        begin_cpu = _worker_cpu_s(parent)
-        loops = [saturate(f"http://127.0.0.1:{PORT}", bodies) for _ in range(runs)]
-        cpu_s = _worker_cpu_s(parent) - begin_cpu
-    rates = [loop.rate for loop in loops]
-    rate = statistics.median(rates)
-    floors = {6: 1800.0, 3: 0.0, 2: 10_000.0}
-    share = rate / kernel
-    if model.layers == 2:
-        table.add(f"{model.name}, saturation", "requests_per_s", rates, "1/s", ">= 10000", rate >= floors[2])
-    elif model.layers == 6:
-        met = rate >= floors[6] or share >= 0.75
-        table.add(f"{model.name}, saturation", "requests_per_s", rates, "1/s", ">= 1800 or 75 % of kernel", met)
-    else:
-        table.add(f"{model.name}, saturation", "requests_per_s", rates, "1/s", ">= 75 % of kernel", share >= 0.75)
-    table.add(f"{model.name}, saturation", "share_of_kernel", [share], "share", None, None)
-    table.add(f"{model.name}, saturation", "failed_requests", [sum(x.failed for x in loops)], "", None, None)
-    per_request_us = cpu_s / sum(loop.requests - loop.failed for loop in loops) * 1e6
-    table.add(f"{model.name}, saturation", "worker_cpu_per_request", [per_request_us], "us", None, None)
-    return rate
+        saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=min(3.0, run.seconds))
+        begin_s = _worker_cpu_s(parent)
+        loops = [saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=run.seconds) for _ in range(runs or run.runs)]
+        cpu_us = (_worker_cpu_s(parent) - begin_s) / max(1, sum(each.requests for each in loops)) * 1e6
+        time.sleep(0.7)  # what workers say of themselves is half a second old
+        return Saturated(loops=loops, cpu_us=cpu_us, cache_hits=_metric("evergreen_cache_hits_total"))
 
 
 def _worker_cpu_s(parent: psutil.Process) -> float:
     return float(sum(sum(each.cpu_times()[:2]) for each in parent.children()))
 
 
-def measure_cache(table: Table, package: Path, rows: Pairs, workers: int, runs: int) -> None:
+def _metric(name: str) -> float:
+    import httpx
+
+    lines = httpx.get(f"http://127.0.0.1:{PORT}/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def measure_model(table: Table, run: Run, model: Model, package: Path) -> float:
+    """Saturation of one model, beside its kernel. Returns requests a second."""
+    kernel = kernel_rate(package, run.rows, run.workers, min(4.0, run.seconds))
+    table.add(model.name, "kernel_rows_per_s", [kernel], "1/s")
+    found = saturated(run, package, run.rows, EVERGREEN_QUEUE_MS=_PATIENT)
+    case = f"{model.name}, saturation"
+    rate = statistics.median(found.rates)
+    share = rate / kernel
+    if model.layers == 2:
+        table.add(case, "requests_per_s", found.rates, "1/s", ">= 10000", rate >= 10_000)
+    elif model.layers == 6:
+        table.add(
+            case, "requests_per_s", found.rates, "1/s", ">= 1800 or 75 % of kernel", rate >= 1800 or share >= 0.75
+        )
+    else:
+        table.add(case, "requests_per_s", found.rates, "1/s", ">= 75 % of kernel", share >= 0.75)
+    table.add(case, "share_of_kernel", [share], "share")
+    table.add(case, "failed_requests", [found.failed], "")
+    table.add(case, "cache_hits", [found.cache_hits], "", "0", found.cache_hits == 0)
+    table.add(case, "worker_cpu_per_request", [found.cpu_us], "us")
+    return rate
+
+
+def measure_cache(table: Table, run: Run, package: Path) -> None:
     """Every answer from the cache."""
-    with tempfile.TemporaryDirectory() as name, router(package, workers, EVERGREEN_CACHE_ENTRIES="20000"):
-        bodies = Path(name) / "bodies"
-        write_bodies(bodies, rows[:200])
-        saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=3)
-        rates = [saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=5).rate for _ in range(runs)]
-    table.add("cache hit", "requests_per_s", rates, "1/s", ">= 20000", statistics.median(rates) >= 20_000)
+    found = saturated(run, package, run.rows[:200], EVERGREEN_CACHE_ENTRIES="20000")
+    met = statistics.median(found.rates) >= 20_000
+    table.add("cache hit", "requests_per_s", found.rates, "1/s", ">= 20000", met)
+    table.add("cache hit", "failed_requests", [found.failed], "")
+    table.add("cache hit", "cpu_per_request", [found.cpu_us], "us")
 
 
-def measure_latency(table: Table, package: Path, rows: Pairs, workers: int, rate: float) -> None:
+def measure_log(table: Table, run: Run, name: str, package: Path) -> None:
+    """The same requests with the prediction log and without, in turns."""
+    with_log, without = [], []
+    for _ in range(run.runs):
+        with_log += saturated(run, package, run.rows, runs=1, EVERGREEN_QUEUE_MS=_PATIENT).rates
+        without += saturated(
+            run, package, run.rows, runs=1, EVERGREEN_QUEUE_MS=_PATIENT, EVERGREEN_SPOOL_LIMIT_MB="0"
+        ).rates
+    case = f"prediction log, {name}"
+    table.add(case, "requests_per_s_with", with_log, "1/s")
+    table.add(case, "requests_per_s_without", without, "1/s")
+    cost = 1 - statistics.median(with_log) / statistics.median(without)
+    table.add(case, "share_of_throughput", [cost], "share", "<= 0.05", cost <= 0.05)
+
+
+def measure_latency(table: Table, run: Run, package: Path, rate: float) -> None:
     """Open loop at half of saturation."""
-    with router(package, workers):
-        open_loop("127.0.0.1", PORT, rows, rate=rate / 4, seconds=2)
-        result = open_loop("127.0.0.1", PORT, rows, rate=rate / 2, seconds=10)
+    with router(package, run.workers):
+        open_loop("127.0.0.1", PORT, run.rows, rate=rate / 4, seconds=min(2.0, run.seconds))
+        results = [
+            open_loop("127.0.0.1", PORT, run.rows, rate=rate / 2, seconds=run.seconds, seed=seed)
+            for seed in range(run.runs)
+        ]
     case = f"{MODELS[0].name}, open loop at 50 % of saturation"
-    p99 = result.percentile_ms(0.99)
-    table.add(case, "p50", [result.percentile_ms(0.5)], "ms", None, None)
-    table.add(case, "p99", [p99], "ms", "<= 25", p99 <= 25)
-    table.add(case, "not_answered", [result.sent - result.count(200)], "", None, None)
+    p99 = [each.percentile_ms(0.99) for each in results]
+    table.add(case, "p50", [each.percentile_ms(0.5) for each in results], "ms")
+    table.add(case, "p99", p99, "ms", "<= 25", statistics.median(p99) <= 25)
+    table.add(case, "not_answered", [sum(each.sent - each.count(200) for each in results)], "")
 
 
-def measure_burst(table: Table, package: Path, rows: Pairs, workers: int, rate: float, seconds: float) -> None:
+def measure_burst(table: Table, run: Run, package: Path, rate: float, seconds: float) -> None:
     """From 0 to three times saturation, then quiet."""
-    with router(package, workers) as parent:
-        open_loop("127.0.0.1", PORT, rows, rate=rate / 4, seconds=2)
+    with router(package, run.workers) as parent:
+        open_loop("127.0.0.1", PORT, run.rows, rate=rate / 4, seconds=2)
         before_mb = memory_mb(parent)
-        burst = open_loop("127.0.0.1", PORT, rows, rate=3 * rate, seconds=seconds)
+        burst = open_loop("127.0.0.1", PORT, run.rows, rate=3 * rate, seconds=seconds)
         after_mb = memory_mb(parent)
         time.sleep(2)
-        calm = open_loop("127.0.0.1", PORT, rows, rate=rate / 4, seconds=3)
+        calm = open_loop("127.0.0.1", PORT, run.rows, rate=rate / 4, seconds=3)
     case = f"burst to 3 x saturation for {seconds:g} s"
     served = burst.count(200) / max(seconds, burst.last_answer_s)
-    p99 = burst.percentile_ms(0.99)
+    p99, calm_p99, grown_mb = burst.percentile_ms(0.99), calm.percentile_ms(0.99), after_mb - before_mb
+    neither = burst.sent - burst.count(200) - burst.count(429)
     table.add(case, "served_share_of_saturation", [served / rate], "share", ">= 0.95", served / rate >= 0.95)
     table.add(case, "p99_of_what_is_served", [p99], "ms", "<= 250", p99 <= 250)
-    table.add(case, "refused_with_429", [burst.count(429)], "", None, None)
-    table.add(case, "neither_200_nor_429", [burst.sent - burst.count(200) - burst.count(429)], "", "0", None)
-    table.add(case, "memory_growth", [after_mb - before_mb], "MB", None, None)
-    table.add(case, "p99_two_seconds_later", [calm.percentile_ms(0.99)], "ms", None, None)
+    table.add(case, "refused_with_429", [burst.count(429)], "")
+    table.add(case, "neither_200_nor_429", [neither], "", "0", neither == 0)
+    table.add(case, "memory_growth", [grown_mb], "MB", f"<= {_FLAT_MB:g}", grown_mb <= _FLAT_MB)
+    table.add(case, "p99_two_seconds_later", [calm_p99], "ms", "<= 25", calm_p99 <= 25)
 
 
-def measure_cold_start(table: Table, package: Path, runs: int) -> None:
+def measure_cold_start(table: Table, run: Run, package: Path) -> None:
     """From the parent's start to the first prediction's readiness, model files fetched and checked on the way."""
     times = []
-    for _ in range(runs):
+    for _ in range(run.runs):
         begin = time.perf_counter()
         with router(package, 1):
             times.append(time.perf_counter() - begin)
     table.add("cold start of a router, one worker", "seconds", times, "s", "<= 3", statistics.median(times) <= 3)
 
 
-def measure_steps(table: Table, package: Path, rows: Pairs) -> None:
-    """Microseconds a request by step, one after the other in one process."""
-    import orjson
-
-    from serving.identifiers import RequestIds, unit_hash
-    from serving.parsing import Limits, parse_predict
-    from serving.spool import PREDICTIONS, SpoolWriter
-
-    engine = Engine.load(package)
-    bodies = [
-        json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{k}"}).encode()
-        for k, (text, aspect) in enumerate(rows)
-    ]
-    arms = (Arm(name="champion", version="1", share=0.75), Arm(name="challenger", version="2", share=0.25))
-    plan = TrafficPlan(mode="ab", experiment="e", salt="s", arms=arms)
-    ids, limits = RequestIds(), Limits()
-
-    def timed(step: str, once: Callable[[int], object], *, count: int, target: float | None = None) -> None:
-        values = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            for k in range(count):
-                once(k % len(rows))
-            values.append((time.perf_counter() - begin) / count * 1e6)
-        met = None if target is None else statistics.median(values) <= target
-        table.add("a request by step", step, values, "us", None if target is None else f"<= {target:g}", met)
-
-    timed("assignment", lambda k: assign(plan, f"u{k}"), count=20_000, target=5.0)
-    timed("parse_and_validate", lambda k: parse_predict(bodies[k], limits), count=20_000)
-    timed("tokenise", lambda k: engine.tokenizer.encode(rows[k : k + 1]), count=2_000)
-    encoded = engine.tokenizer.encode(rows)
-    timed("engine_batch_of_one", lambda k: engine.score_group(encoded[k : k + 1]), count=300)
-    with tempfile.TemporaryDirectory() as name:
-        spool = SpoolWriter(Path(name), "w0", limit_bytes=1e12)
-
-        def log(k: int) -> None:
-            text, aspect = rows[k]
-            line = [
-                ids.new(time.time_ns() // 1000),
-                0,
-                unit_hash("u", b"s"),
-                True,
-                None,
-                text,
-                aspect,
-                2,
-                [0.1, 0.2, 0.7],
+def measure_plain_fastapi(table: Table, run: Run, name: str, package: Path) -> None:
+    """The same int8 model behind a FastAPI route with pydantic and uvicorn's own workers, nothing else."""
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(PORT)]
+    command += ["--workers", str(run.workers), "--no-access-log", "--log-level", "error"]
+    environment = {**os.environ, "PACKAGE": str(package)}
+    with tempfile.TemporaryDirectory() as folder:
+        bodies = Path(folder) / "bodies"
+        write_bodies(bodies, run.rows)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        try:
+            _wait_for_answer(run.rows[0])
+            saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=min(3.0, run.seconds), connections=32)
+            rates = [
+                saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=run.seconds, connections=32).rate
+                for _ in range(run.runs)
             ]
-            line += ["1", "champion", None, 1, False, False, 1.0]
-            spool.append(PREDICTIONS, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE), 1)
+        finally:
+            process.terminate()
+            process.wait(30)
+    peer = f"plain fastapi {version('fastapi')}, {run.workers} workers of uvicorn"
+    table.add(f"{name}, saturation", "requests_per_s", rates, "1/s", peer=peer)
 
-        timed("log_a_write_each", log, count=20_000)
-        lines = spool.appended_bytes / (3 * 20_000)
-    table.add("prediction log", "bytes_per_prediction", [lines], "B", None, None)
+
+def _wait_for_answer(row: tuple[str, str], seconds: float = 30.0) -> None:
+    import httpx
+
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            body = {"text": row[0], "aspect": row[1]}
+            if httpx.post(f"http://127.0.0.1:{PORT}/v1/predict", json=body).status_code == 200:
+                time.sleep(1.0)  # the other workers
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise TimeoutError("the peer did not become ready")
 
 
 def machine() -> dict[str, Any]:
@@ -357,6 +409,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, nargs="*", default=list(SAMPLE), help="CSV files with text and aspect")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of one run")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--burst-s", type=float, default=30.0)
     parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
@@ -364,6 +417,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     rows = read_rows(arguments.rows)
+    run = Run(rows=rows, workers=arguments.workers, runs=arguments.runs, seconds=arguments.seconds)
     table = Table()
     packages = [
         build(model, arguments.packages / hashlib.sha256(model.name.encode()).hexdigest()[:12], rows)
@@ -371,30 +425,30 @@ def main() -> None:
     ]
     load_before = os.getloadavg()[0]
     tokens = [row.tokens for row in Engine.load(packages[0]).tokenizer.encode(rows)]
-    table.add("rows", "tokens_per_row", [statistics.mean(tokens)], "tokens", None, None)
-    table.add("rows", "distinct_pairs", [len(rows)], "", None, None)
-    rates = [
-        measure_model(table, m, p, rows, arguments.workers, arguments.runs)
-        for m, p in zip(MODELS, packages, strict=True)
-    ]
-    measure_cache(table, packages[2], rows, arguments.workers, arguments.runs)
-    measure_latency(table, packages[0], rows, arguments.workers, rates[0])
-    measure_burst(table, packages[0], rows, arguments.workers, rates[0], arguments.burst_s)
-    measure_cold_start(table, packages[0], arguments.runs)
-    measure_steps(table, packages[0], rows)
-    table.add("machine", "load_average_before", [load_before], "", None, None)
+    table.add("rows", "tokens_per_row", [statistics.mean(tokens)], "tokens")
+    table.add("rows", "distinct_pairs", [len(rows)], "")
+    rates = [measure_model(table, run, model, package) for model, package in zip(MODELS, packages, strict=True)]
+    measure_plain_fastapi(table, run, MODELS[0].name, packages[0])
+    measure_cache(table, run, packages[2])
+    measure_log(table, run, MODELS[2].name, packages[2])
+    measure_latency(table, run, packages[0], rates[0])
+    measure_burst(table, run, packages[0], rates[0], arguments.burst_s)
+    measure_cold_start(table, run, packages[0])
+    measure_steps(table, MODELS[2].name, packages[2], rows)
+    table.add("machine", "load_average_before", [load_before], "")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     result = {
         "name": "serving",
-        "command": "python -m benchmarks.serving",
+        "command": "make benchmark-serving",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit.stdout.strip(),
         "seed": 0,
         "machine": machine(),
         "versions": {
-            name: version(name) for name in ("onnxruntime", "uvicorn", "uvloop", "tokenizers", "numpy", "fastapi")
+            name: version(name)
+            for name in ("onnxruntime", "uvicorn", "uvloop", "tokenizers", "nanotoken", "numpy", "fastapi")
         },
         "rows": table.rows,
     }

@@ -18,12 +18,11 @@ from serving.identifiers import is_request_id
 from serving.keys import Keys
 from serving.metrics import Status, prometheus_text
 from serving.parsing import parse_object
-from serving.predict import SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
+from serving.predict import PREDICT_PATH, SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
 from serving.problems import PROBLEM_TYPE, FieldError, Problem, invalid
 from serving.spool import FEEDBACK, SpoolWriter
 from serving.state import RouterState
 
-_PREDICT: Final = "/v1/predict"
 Body = TypeVar("Body", bound=BaseModel)
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 _EXAMPLE: Final = {
@@ -154,16 +153,20 @@ class Router:
         self._admin_port = worker.admin_port
         self._rest = build_app(worker)
 
+    def predictor_on(self, port: int | None) -> Predictor | None:
+        """Who answers predictions on a port: nobody on the admin port."""
+        return None if port is not None and port == self._admin_port else self._predict
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             return
         on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
-        if scope["path"] == _PREDICT and not on_admin_port:
+        if scope["path"] == PREDICT_PATH and not on_admin_port:
             if scope["method"] == "POST":
                 await self._predict(scope, receive, send)
             else:
-                problem = Problem(405, "method", f"{_PREDICT} takes POST", headers=[(b"allow", b"POST")])
+                problem = Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
                 await send_problem(send, problem)
             return
         if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
@@ -377,7 +380,7 @@ def _add_docs(app: FastAPI) -> None:
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, the hot route included, which FastAPI does not see."""
     api: dict[str, Any] = app.openapi()
-    if _PREDICT in api["paths"]:
+    if PREDICT_PATH in api["paths"]:
         return api
     schemas = api.setdefault("components", {}).setdefault("schemas", {})
     for model in (PredictItem, PredictBatch, Prediction, Predictions, FeedbackBody, TrafficBody, ProblemBody):
@@ -408,7 +411,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             **{str(code): value for code, value in _problems(400, 401, 403, 413, 422, 429, 500, 503, 504).items()},
         },
     }
-    api["paths"] = {_PREDICT: {"post": operation}, **api["paths"]}
+    api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
     return api
 
 

@@ -1,8 +1,9 @@
 """The hot route: POST /v1/predict as bare ASGI, because a framework's route costs more than a small model does."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 import orjson
@@ -23,32 +24,41 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_JSON: Final = b"application/json"
+PREDICT_PATH: Final = "/v1/predict"
+JSON_TYPE: Final = b"application/json"
 _DEADLINE_HEADER: Final = b"x-timeout-ms"
 SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
-
-class _Row:
-    """One item of a request: who answers it, and with what."""
-
-    __slots__ = ("arm", "cached", "item", "model", "request_id", "scores")
-
-    def __init__(self, item: Item, request_id: str, arm: Arm, model: LoadedModel) -> None:
-        self.item, self.request_id, self.arm, self.model = item, request_id, arm, model
-        self.scores: list[float] | None = None
-        self.cached = False
+Headers = Iterable[tuple[bytes, bytes]]
+Answer = Callable[[bytes | Problem], None]
+_log = logging.getLogger("evergreen.predict")
 
 
 class _Ticket:
     """One request that waits for its rows."""
 
-    __slots__ = ("at_us", "failure", "future", "in_force", "left", "rows", "started")
+    __slots__ = ("answer", "at_us", "failure", "in_force", "left", "rows", "several", "started")
 
-    def __init__(self, in_force: InForce, at_us: int, started: float, future: "asyncio.Future[None]") -> None:
-        self.in_force, self.at_us, self.started, self.future = in_force, at_us, started, future
+    def __init__(self, in_force: InForce, at_us: int, started: float, answer: Answer, *, several: bool) -> None:
+        self.in_force, self.at_us, self.started, self.answer = in_force, at_us, started, answer
+        self.several = several
         self.rows: list[_Row] = []
         self.left = 0
         self.failure: str | None = None
+
+
+class _Row(Job):
+    """One item of a request: who answers it, and with what."""
+
+    __slots__ = ("arm", "cached", "item", "model", "request_id", "ticket")
+
+    def __init__(
+        self, item: Item, request_id: str, arm: Arm, ticket: _Ticket, deadline: float, done: Callable[[Any], None]
+    ) -> None:
+        self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
+        self.model: LoadedModel = ticket.in_force.models[arm.version]
+        self.cached = False
+        super().__init__(self.model.engine, item.text, item.aspect, deadline=deadline, done=done)
 
 
 class Predictor:
@@ -87,77 +97,97 @@ class Predictor:
     ) -> None:
         self._pool, self._batcher, self._cache, self._spool, self._outcomes = pool, batcher, cache, spool, outcomes
         self._keys, self._limits, self._secret = keys, limits, secret
-        self._queue_ms, self._body_limit_bytes = queue_ms, body_limit_bytes
+        self._queue_ms = queue_ms
+        self.body_limit_bytes = body_limit_bytes
         self._request_timeout_s, self._redact_text = request_timeout_s, redact_text
         self._ids = RequestIds()
-        self._loop = asyncio.get_running_loop()
         self._finished: list[_Ticket] = []
         self.cache_hits = 0
         self.refused: dict[int, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """One request that came through ASGI."""
         started = time.perf_counter()
-        try:
-            if self._keys.predict_key is not None:
-                self._keys.check_predict(scope["headers"])
-            body = await read_body(scope, receive, self._body_limit_bytes)
-            ticket, several = self._begin(scope, body, started)
-            if ticket.left:
-                await ticket.future
-            if ticket.failure is not None:
-                raise _failed(ticket.failure)
-            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
-            content = orjson.dumps({"predictions": answers} if several else answers[0])
-        except Problem as problem:
-            self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
-            await send_problem(send, problem)
-            return
-        await send_json(send, 200, content)
+        answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
 
-    def _begin(self, scope: Scope, body: bytes, started: float) -> tuple[_Ticket, bool]:
+        def answer(result: bytes | Problem) -> None:
+            if not answered.done():  # its client may have gone
+                answered.set_result(result)
+
+        try:
+            body = await read_body(scope, receive, self.body_limit_bytes)
+        except Problem as problem:
+            answer(self.refuse(problem))
+        else:
+            self.ask(scope["headers"], body, answer, started)
+        result = await answered
+        if isinstance(result, Problem):
+            await send_problem(send, result)
+        else:
+            await send_json(send, 200, result)
+
+    def ask(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+        """Answer a whole request, at once or when its rows are scored.
+
+        Args:
+            headers: names in lower case.
+            body: all of it.
+            answer: called once, in this thread, with the JSON of a 200 or with a problem.
+            started: `time.perf_counter()` when the request came.
+        """
+        try:
+            self._begin(headers, body, answer, started)
+        except Problem as problem:
+            answer(self.refuse(problem))
+        except Exception as error:
+            _log.exception("a request failed: %s", type(error).__name__)
+            answer(self.refuse(Problem(500, "internal", "something went wrong here; the router's log says what")))
+
+    def refuse(self, problem: Problem) -> Problem:
+        """Count a problem that a request is answered with."""
+        self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
+        return problem
+
+    def _begin(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+        if self._keys.predict_key is not None:
+            self._keys.check_predict(headers)
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
-        deadline = started + self._timeout_s(scope)
+        deadline = started + self._timeout_s(headers)
         items, several = parse_predict(body, self._limits)
         at_us = time.time_ns() // 1000
-        ticket = _Ticket(in_force, at_us, started, self._loop.create_future())
+        ticket = _Ticket(in_force, at_us, started, answer, several=several)
         jobs: list[Job] = []
         for item in items:
-            row = self._assigned(item, in_force, at_us)
+            request_id = self._ids.new(at_us)
+            arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
+            row = _Row(item, request_id, arm, ticket, deadline, self._scored)
             ticket.rows.append(row)
-            row.scores = self._cache.get((row.model.digest, item.text, item.aspect))
-            if row.scores is not None:
+            scores = self._cache.get((row.model.digest, item.text, item.aspect))
+            if scores is None:
+                jobs.append(row)
+            else:
+                row.scores = scores
                 row.cached = True
                 self.cache_hits += 1
-            else:
-                jobs.append(self._job(row, ticket, deadline))
         if jobs:
             self._admit(ticket, jobs)
         else:
             self._finished.append(ticket)
             self.flush()
-        return ticket, several
 
-    def _assigned(self, item: Item, in_force: InForce, at_us: int) -> _Row:
-        request_id = self._ids.new(at_us)
-        arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
-        return _Row(item, request_id, arm, in_force.models[arm.version])
-
-    def _job(self, row: _Row, ticket: _Ticket, deadline: float) -> Job:
-        def done(job: Job) -> None:
-            row.scores = job.scores
-            if job.scores is None:
-                ticket.failure = job.failure
-                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, _outcome(job.failure), 0.0)
-            else:
-                self._cache.put((row.model.digest, row.item.text, row.item.aspect), job.scores)
-            ticket.left -= 1
-            if not ticket.left:
-                self._finished.append(ticket)
-
-        return Job(row.model.engine, row.item.text, row.item.aspect, deadline=deadline, done=done)
+    def _scored(self, row: _Row) -> None:
+        """What the batcher calls for each row that it has scored or given up."""
+        ticket = row.ticket
+        if row.scores is None:
+            ticket.failure = row.failure
+            self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, _outcome(row.failure), 0.0)
+        else:
+            self._cache.put((row.model.digest, row.item.text, row.item.aspect), row.scores)
+        ticket.left -= 1
+        if not ticket.left:
+            self._finished.append(ticket)
 
     def _admit(self, ticket: _Ticket, jobs: list[Job]) -> None:
         waiting_ms = self._batcher.waiting_ms
@@ -173,21 +203,29 @@ class Predictor:
         if not self._finished:
             return
         finished, self._finished = self._finished, []
-        lines: list[bytes] = []
-        now = time.perf_counter()
+        self._write_ahead([ticket for ticket in finished if ticket.failure is None])
         for ticket in finished:
-            if ticket.failure is None:
-                latency_ms = round((now - ticket.started) * 1000, 3)
-                for row in ticket.rows:
-                    lines.append(self._line(row, row.scores, row.model, row.arm, ticket, latency_ms, shadow=False))
-                    self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "ok", latency_ms)
-        if lines:
-            self._spool.append(PREDICTIONS, b"".join(lines), len(lines))
-        for ticket in finished:
-            if not ticket.future.done():  # its client may have gone
-                ticket.future.set_result(None)
-            if ticket.in_force.plan.mode == "shadow" and ticket.failure is None:
+            if ticket.failure is not None:
+                ticket.answer(self.refuse(_failed(ticket.failure)))
+                continue
+            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
+            ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
+            if ticket.in_force.plan.mode == "shadow":
                 self._shadow(ticket)
+
+    def _write_ahead(self, tickets: list[_Ticket]) -> None:
+        lines: list[bytes] = []
+        rows = 0
+        now = time.perf_counter()
+        for ticket in tickets:
+            latency_ms = round((now - ticket.started) * 1000, 3)
+            rows += len(ticket.rows)
+            for row in ticket.rows:
+                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "ok", latency_ms)
+                if not self._spool.full:
+                    lines.append(self._line(row, row.scores, row.model, row.arm, ticket, latency_ms, shadow=False))
+        if rows:
+            self._spool.append(PREDICTIONS, b"".join(lines), rows)
 
     def _line(
         self,
@@ -247,8 +285,8 @@ class Predictor:
         job.since = time.perf_counter()
         return job
 
-    def _timeout_s(self, scope: Scope) -> float:
-        for name, value in scope["headers"]:
+    def _timeout_s(self, headers: Headers) -> float:
+        for name, value in headers:
             if name == _DEADLINE_HEADER:
                 if not value.isdigit() or not 1 <= int(value) <= 600_000:
                     raise invalid("X-Timeout-Ms", "must be a whole number of milliseconds from 1 to 600000")
@@ -290,12 +328,12 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
         if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
         return body
     chunks = [body]
     size = len(body)
@@ -306,18 +344,19 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
     return b"".join(chunks)
 
 
-def _too_large(limit_bytes: int) -> Problem:
+def too_large(limit_bytes: int) -> Problem:
+    """413."""
     return Problem(413, "too-large", f"the body may have at most {limit_bytes} bytes")
 
 
 async def send_json(send: Send, status: int, content: bytes) -> None:
     """Answer with JSON."""
     headers = [
-        (b"content-type", _JSON),
+        (b"content-type", JSON_TYPE),
         (b"content-length", str(len(content)).encode()),
         *SECURITY_HEADERS,
     ]

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     metrics_interval_s: float = Field(60.0, gt=0)
     poll_interval_s: float = Field(0.5, gt=0)
     ship_interval_s: float = Field(5.0, gt=0)
-    spool_limit_mb: float = Field(1024.0, gt=0)
+    spool_limit_mb: float = Field(1024.0, ge=0)  # 0 logs no prediction and takes no feedback
     redact_text: bool = False
 
     queue_ms: float = Field(100.0, gt=0)

@@ -102,7 +102,7 @@ class SpoolWriter:
     Args:
         root: the spool's folder.
         incarnation: name of this worker process, never used before: letters, digits and `_`.
-        limit_bytes: while the whole spool is above it, lines are refused.
+        limit_bytes: while the whole spool is above it, it is `full` and lines are refused; with 0 it always is.
     """
 
     def __init__(self, root: Path, incarnation: str, *, limit_bytes: float) -> None:
@@ -114,7 +114,7 @@ class SpoolWriter:
         self._lock = os.open(self._folder / _LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._limit_bytes = limit_bytes
-        self._full = False
+        self.full = limit_bytes <= 0
         self._segments = {name: Segment(self._folder, self._ready, name) for name in (PREDICTIONS, FEEDBACK)}
         self._outcomes: Segment | None = None
         self._outcome_minute = 0
@@ -123,7 +123,7 @@ class SpoolWriter:
 
     def append(self, stream: str, lines: bytes, rows: int) -> bool:
         """Write ahead. False, with the rows counted in `dropped`, where the spool or the disk is full."""
-        if not self._full and self._segments[stream].append(lines):
+        if not self.full and self._segments[stream].append(lines):
             self.appended_bytes += len(lines)
             return True
         self.dropped[stream] += rows
@@ -148,7 +148,7 @@ class SpoolWriter:
         if self._outcomes is not None and time.time_ns() // 1000 >= self._outcome_minute + MINUTE_US:
             self._outcomes.close()
             self._outcomes = None
-        self._full = spool_bytes(self._root) > self._limit_bytes
+        self.full = self._limit_bytes <= 0 or spool_bytes(self._root) > self._limit_bytes
 
     def close(self) -> None:
         """Close everything and give the folder back."""

@@ -27,7 +27,7 @@ class SlowClients:
             idle = cycle is not None and cycle.response_complete
             if not arriving and not idle:
                 continue  # being answered: the request's own deadline holds
-            stage = (id(cycle), arriving)
+            stage = (cycle, arriving)  # the cycle itself: an id would come again
             kept, since = self._since.get(protocol, (None, now))
             if kept != stage:
                 since = now

@@ -24,6 +24,7 @@ from absa.routing import TrafficPlan
 from serving.api import Router, Worker, set_plan
 from serving.batcher import Batcher
 from serving.cache import AnswerCache
+from serving.hot_protocol import HotProtocol
 from serving.keys import Keys
 from serving.logs import log_to_stderr
 from serving.metrics import Status, StatusBoard
@@ -108,7 +109,7 @@ class WorkerProcess:
         )
         config = uvicorn.Config(
             router,
-            http="httptools",
+            http=HotProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
