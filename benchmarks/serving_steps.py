@@ -1,4 +1,4 @@
-"""Where the microseconds of a request go: each step alone, in one thread of one process, rows as the router has them."""
+"""Where the microseconds of a request go: each step alone, in one process, on the rows of the benchmark."""
 
 import asyncio
 import json

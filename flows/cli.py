@@ -182,6 +182,18 @@ def rollback(
     say(f"version {record.state.champion} is champion (ledger record {record.number}); routers follow within seconds")
 
 
+@app.command(epilog="Example: evergreen forget --unit acct-42")
+def forget(
+    unit: Annotated[str | None, typer.Option(help="Forget what this unit_id ever asked.")] = None,
+    days: Annotated[float | None, typer.Option(help="Forget what was asked more than so many days ago.")] = None,
+) -> None:
+    """Rewrite predictions, feedback and snapshots without a unit's texts, or without old ones; tag the versions."""
+    from flows.forgetting import forget as forget_now
+
+    for line in forget_now(wire(), unit=unit, days=days):
+        say(line)
+
+
 @app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
 def ledger(
     action: Annotated[str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases).")] = "show",

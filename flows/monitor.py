@@ -225,6 +225,8 @@ def monitor(
     retrain: Annotated[bool, Field(description="Whether a verdict may start a retraining.")] = True,
 ) -> dict[str, Any]:
     """Judge one window of live traffic."""
+    from flows.forgetting import forget
+
     services = wire()
     by_hand = services.project()
     chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
@@ -245,6 +247,9 @@ def monitor(
     if retrain:
         started = start_retraining(services, verdict) or try_again(services, verdict)
     tell(services, verdict)
+    if services.settings.retention_days is not None:
+        for sentence in forget(services, days=services.settings.retention_days):
+            get_run_logger().info("%s", sentence)
     return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
 
 

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     min_exposure: int = Field(default=400, description="Outcomes an arm before an experiment may be decided.")
     max_experiment_s: float = Field(default=14 * 86400.0, description="Longest an experiment runs, in seconds.")
     redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
+    retention_days: float | None = Field(
+        default=None, gt=0, description="The monitor forgets predictions, and what was learnt from, that are older."
+    )
     ship_interval_s: float = Field(default=5.0, description="How often the router ships its log to the lake.")
     workers: int = Field(default=2, description="Router processes, one a core.")
     host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")

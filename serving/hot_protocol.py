@@ -1,4 +1,4 @@
-"""The hot route without ASGI: a whole POST /v1/predict goes from the parser to the predictor, its answer out in one write.
+"""The hot route without ASGI: a whole POST /v1/predict goes from parser to predictor, its answer out in one write.
 
 uvicorn's protocol does everything else. So does it with a request that is not plain: another path, a query, one that
 came before the last was answered, Expect, HTTP/1.0, an upgrade, a client that does not read its answers.

@@ -175,7 +175,8 @@ class Predictor:
             self._admit(ticket, jobs)
         else:
             self._finished.append(ticket)
-            self.flush()
+            if len(self._finished) == 1:  # those that come in the same turn of the loop share a write to the log
+                asyncio.get_running_loop().call_soon(self.flush)
 
     def _scored(self, row: _Row) -> None:
         """What the batcher calls for each row that it has scored or given up."""

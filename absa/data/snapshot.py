@@ -52,6 +52,7 @@ from absa.schema import SCHEMA_VERSION, SIDES, iso, utc_now
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
 MAX_PARTITIONS: Final = 512
 POOL_FROM_BYTES: Final = 64 << 20  # smaller input is done in this process before a pool would have started
+REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
 QUARANTINE_ROWS: Final = 100_000  # kept a source; all are counted
 _MASK: Final = (1 << 64) - 1
 
@@ -123,31 +124,78 @@ def ingest(
 
 
 def build_snapshot(
-    lake: Lake, frames: Iterable[pl.DataFrame], *, parent: str | None = None, uri: str = "memory"
+    lake: Lake,
+    frames: Iterable[pl.DataFrame],
+    *,
+    parent: str | None = None,
+    uri: str = "memory",
+    keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> Manifest:
     """Make a snapshot of examples at hand (columns of `read.EXAMPLES`, labelled), united with the parent's rows.
+
+    Args:
+        lake: where the snapshot goes.
+        frames: the examples.
+        parent: digest of the parent.
+        uri: what the manifest calls where the frames come from.
+        keep: takes rows of the parent and gives those that are taken over; by default all are.
 
     Raises:
         InvalidDataError: there is no row at all.
         NotFoundError: there is no such parent.
     """
-    return _build(lake, [], [(uri, frame) for frame in frames], parent, MAX_BAD_SHARE, None, 1, None)
+    return _build(lake, [], [(uri, frame) for frame in frames], parent, MAX_BAD_SHARE, None, 1, None, keep)
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:
-    """The manifest of a snapshot.
+    """The manifest of a snapshot, or of the one that took its place when rows of it were forgotten.
 
     Raises:
         NotFoundError: there is no such snapshot.
     """
-    return Manifest.from_json(lake.read(f"snapshots/{digest}/manifest.json"))
+    data = lake.read(_manifest_key(digest))
+    replaced_by = json.loads(data).get(REPLACED_BY)
+    return load_manifest(lake, replaced_by) if replaced_by else Manifest.from_json(data)
+
+
+def manifests(lake: Lake) -> list[Manifest]:
+    """Every snapshot's manifest, oldest first; those that were replaced are left out."""
+    found = [lake.read(key) for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
+    made = [Manifest.from_json(data) for data in found if REPLACED_BY not in json.loads(data)]
+    return sorted(made, key=lambda manifest: (manifest.created_at, manifest.digest))
 
 
 def latest_manifest(lake: Lake) -> Manifest | None:
     """The manifest that was made last, or None where there is no snapshot yet."""
-    keys = [key for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
-    manifests = [Manifest.from_json(lake.read(key)) for key in keys]
-    return max(manifests, key=lambda manifest: (manifest.created_at, manifest.digest), default=None)
+    return next(reversed(manifests(lake)), None)
+
+
+def replace_snapshot(lake: Lake, old: Manifest, new: Manifest | None) -> None:
+    """Let another snapshot, whose rows are in the lake, stand for one whose rows are removed; None: nothing does."""
+    if new is not None:
+        for key in side_keys(lake, old.digest, "quarantine"):
+            lake.write(f"snapshots/{new.digest}/quarantine/{key.rsplit('/', 1)[1]}", lake.read(key))
+        lake.write(_manifest_key(new.digest), new.to_json().encode())
+    record = json.loads(old.to_json()) | {REPLACED_BY: new.digest if new else None}
+    lake.write(_manifest_key(old.digest), json.dumps(record, indent=1, sort_keys=True).encode())
+    _remove_rows(lake, old.digest)
+
+
+def sweep_replaced(lake: Lake) -> None:
+    """Remove the rows of replaced snapshots that a kill in the middle of `replace_snapshot` left."""
+    for key in lake.list("snapshots/"):
+        if key.endswith("/manifest.json") and REPLACED_BY in json.loads(lake.read(key)):
+            _remove_rows(lake, key.split("/")[1])
+
+
+def _remove_rows(lake: Lake, digest: str) -> None:
+    for key in (*lake.list(f"snapshots/{digest}/"), *lake.list(f"tokens/{digest}-")):
+        if key != _manifest_key(digest):
+            lake.delete(key)
+
+
+def _manifest_key(digest: str) -> str:
+    return f"snapshots/{digest}/manifest.json"
 
 
 def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
@@ -161,14 +209,12 @@ def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
     Raises:
         NotFoundError: there is no such snapshot.
     """
-    load_manifest(lake, digest)
-    return _read_parts(lake, side_keys(lake, digest, side), EXAMPLES)
+    return _read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, side), EXAMPLES)
 
 
 def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
     """The rows that were set aside, with row, reason and uri (at most 100,000 a source; the manifest counts all)."""
-    load_manifest(lake, digest)
-    return _read_parts(lake, side_keys(lake, digest, "quarantine"), QUARANTINED)
+    return _read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, "quarantine"), QUARANTINED)
 
 
 def _read_parts(lake: Lake, keys: Sequence[str], schema: Any) -> pl.DataFrame:
@@ -413,6 +459,7 @@ def _build(
     given_source: str | None,
     processes: int | None,
     on_progress: Callable[[int], None] | None,
+    keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
     at_hand = sum(frame.estimated_size() for _, frame in frames)
@@ -426,8 +473,8 @@ def _build(
         pool = _pool(workers)
         try:
             intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress)
-            if parent:
-                intake.inherit(parent)
+            if ancestor:
+                intake.inherit(ancestor.digest, keep)
             for uri, frame in frames:
                 intake.take_frame(uri, frame)
             for source in sources:
@@ -486,10 +533,11 @@ class _Intake:
             _spill(examples, order=self._rows, inherited=inherited, partitions=self._partitions, path=path)
         self._rows += examples.height
 
-    def inherit(self, parent: str) -> None:
-        """Take the parent's rows over."""
+    def inherit(self, parent: str, keep: Callable[[pl.DataFrame], pl.DataFrame] | None) -> None:
+        """Take the parent's rows over, or those that `keep` keeps of them."""
         for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
-            self._spill(_read_parts(self._lake, [key], EXAMPLES), inherited=True)
+            rows = _read_parts(self._lake, [key], EXAMPLES)
+            self._spill(keep(rows) if keep else rows, inherited=True)
 
     def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
         """Take examples at hand, those of them that have a label."""

@@ -1,0 +1,170 @@
+"""Forgetting: the lake is written anew without the texts of a unit, or without those that are older than allowed.
+
+A text is forgotten when every prediction that carried it is; one that somebody else sent too is theirs, and stays.
+Predictions are rewritten last, because they say what is to be forgotten: a run that was killed can simply be repeated.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.adapters.lake import Lake, write_parquet
+from absa.adapters.tables import prediction_prefix
+from absa.data.normalise import normalised_column
+from absa.data.snapshot import Manifest, build_snapshot, manifests, replace_snapshot, side_keys, sweep_replaced
+from absa.errors import InvalidDataError
+from absa.schema import SIDES, iso, parse_iso
+
+# What else holds rows of customers: drift references, answers of batches.
+_OTHER_ROWS: Final = ("monitoring/", "batch/")
+
+
+@dataclass(kw_only=True)
+class Forgotten:
+    """What was taken out. `snapshots` maps the digest of each rewritten snapshot to its new one, None where no row is
+    left; `samples` counts rows of drift references and batches."""
+
+    predictions: int = 0
+    feedback: int = 0
+    examples: int = 0
+    samples: int = 0
+    snapshots: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was something to forget."""
+        return bool(self.predictions or self.feedback or self.examples or self.samples)
+
+
+def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
+    """Forget everything that a unit asked about.
+
+    Args:
+        lake: is rewritten.
+        unit_hash: as prediction records have it.
+    """
+    return _forget(lake, pl.col("unit_given") & (pl.col("unit_hash") == unit_hash))
+
+
+def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
+    """Forget every prediction that was asked before a time, its feedback, and the examples made of it."""
+    last = prediction_prefix(cutoff) + "~"  # of the hour that the time lies in
+    if not any(key < last for key in lake.list("predictions/")):
+        return Forgotten()
+    return _forget(lake, pl.col("at") < cutoff)
+
+
+@dataclass
+class _Gone:
+    """What is to be forgotten, by request and by text (hashes of the normalised texts)."""
+
+    requests: pl.Series
+    texts: pl.Series
+
+
+def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
+    gone = _find(lake, chosen)
+    found = Forgotten()
+    if gone.requests.is_empty():
+        return found
+    found.snapshots, found.examples = _forget_examples(lake, gone)
+    for prefix in _OTHER_ROWS:
+        for key in _parquet(lake, prefix):
+            found.samples += _rewrite(lake, key, gone)
+    for key in _parquet(lake, "feedback/"):
+        found.feedback += _rewrite(lake, key, gone)
+    for key in _parquet(lake, "predictions/"):
+        found.predictions += _drop(lake, key, chosen)
+    return found
+
+
+def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
+    requests = [pl.Series(dtype=pl.String)]
+    gone, kept = [pl.Series(dtype=pl.UInt64)], [pl.Series(dtype=pl.UInt64)]
+    for key in _parquet(lake, "predictions/"):
+        frame = _read(lake, key)
+        goes = frame.filter(chosen)
+        requests.append(goes["request_id"])
+        gone.append(_digests(goes["text"].drop_nulls()).unique())
+        kept.append(_digests(frame.filter(~chosen)["text"].drop_nulls()).unique())
+    texts = pl.concat(gone).unique()
+    return _Gone(pl.concat(requests), texts.filter(~texts.is_in(pl.concat(kept).unique().implode())))
+
+
+def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], int]:
+    """Make each snapshot that holds such a text anew, oldest first, so that a child names its parent's new digest."""
+    sweep_replaced(lake)
+    replaced: dict[str, str | None] = {}
+    examples = 0
+    for manifest in manifests(lake):
+        for key in side_keys(lake, manifest.digest, "quarantine"):
+            _rewrite(lake, key, gone)
+        lost = sum(
+            int(_hits(frame, gone).sum())
+            for side in SIDES
+            for frame in _frames(lake, side_keys(lake, manifest.digest, side))
+        )
+        if lost:
+            replaced[manifest.digest] = _snapshot_without(lake, manifest, gone, replaced)
+            examples += lost
+    return replaced, examples
+
+
+def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dict[str, str | None]) -> str | None:
+    try:
+        made = build_snapshot(lake, [], parent=manifest.digest, keep=lambda rows: rows.filter(~_hits(rows, gone)))
+    except InvalidDataError:  # no row is left
+        replace_snapshot(lake, manifest, None)
+        return None
+    later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
+    parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
+    kept = replace(manifest, digest=made.digest, rows=made.rows, segments=made.segments, parent=parent)
+    replace_snapshot(lake, manifest, replace(kept, created_at=iso(later)))
+    return made.digest
+
+
+def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:
+    """Take rows out by request and text. Returns how many."""
+    return _drop(lake, key, pl.lit(_hits(_read(lake, key), gone)))
+
+
+def _hits(frame: pl.DataFrame, gone: _Gone) -> pl.Series:
+    hits = pl.Series([False]).new_from_index(0, frame.height)
+    for name in frame.columns:
+        if name == "request_id":
+            hits |= frame[name].is_in(gone.requests.implode()).fill_null(value=False)
+        elif name.strip().lower() == "text" and frame[name].dtype == pl.String:
+            hits |= _digests(frame[name].fill_null("")).is_in(gone.texts.implode())
+    return hits
+
+
+def _drop(lake: Lake, key: str, goes: pl.Expr) -> int:
+    table = pq.read_table(pa.BufferReader(lake.read(key)))
+    stays = pl.DataFrame(table).select((~goes).fill_null(value=True)).to_series()
+    lost = len(stays) - int(stays.sum())
+    if lost and lost == table.num_rows:
+        lake.delete(key)
+    elif lost:
+        write_parquet(lake, key, table.filter(stays.to_arrow()))
+    return lost
+
+
+def _digests(texts: pl.Series) -> pl.Series:
+    return normalised_column(texts).hash()
+
+
+def _parquet(lake: Lake, prefix: str) -> list[str]:
+    return [key for key in lake.list(prefix) if key.endswith(".parquet")]
+
+
+def _frames(lake: Lake, keys: list[str]) -> Iterator[pl.DataFrame]:
+    return (_read(lake, key) for key in keys)
+
+
+def _read(lake: Lake, key: str) -> pl.DataFrame:
+    return pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key))))

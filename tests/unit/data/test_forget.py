@@ -1,0 +1,164 @@
+"""What a customer wants gone is gone: predictions, feedback, snapshots, tokens, samples; and nothing else is."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from absa.adapters.lake import FolderLake, write_parquet
+from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.data.feedback import labelled_examples
+from absa.data.forget import forget_before, forget_unit
+from absa.data.snapshot import build_snapshot, ingest, latest_manifest, load_manifest, load_side
+from absa.errors import UnavailableError
+from absa.schema import SIDES
+
+AT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
+CANARY = "canary-7f3a"
+SHARED = "everybody says the app is fine"
+
+
+def predicted(number: int, unit: str, text: str, *, hours: int = 0) -> dict:
+    return {
+        "schema_version": 1, "request_id": f"id-{number:04d}", "at": AT + timedelta(hours=hours), "unit_hash": unit,
+        "unit_given": True, "segment": None, "text": text, "aspect": "app", "label": 1, "scores": [0.2, 0.6, 0.2],
+        "model_version": "1", "arm": "champion", "experiment": None, "revision": 1, "shadow": False, "cached": False,
+        "latency_ms": 1.0, "replica": "r",
+    }  # fmt: skip
+
+
+def told(number: int, *, hours: int = 0) -> dict:
+    return {
+        "schema_version": 1, "request_id": f"id-{number:04d}", "label": number % 3, "at": AT + timedelta(hours=hours),
+        "source": "survey", "sampling_probability": None,
+    }  # fmt: skip
+
+
+def put(lake: FolderLake, prediction: dict, name: str) -> None:
+    key = f"{prediction_prefix(prediction['at'])}{name}.parquet"
+    write_parquet(lake, key, pa.Table.from_pylist([prediction], schema=PREDICTIONS))
+
+
+class FullLake(FolderLake):
+    """Takes so many changes and then no more."""
+
+    def __init__(self, root: Path, changes: int) -> None:
+        super().__init__(root)
+        self.changes = changes
+
+    def _count(self) -> None:
+        self.changes -= 1
+        if self.changes < 0:
+            raise UnavailableError("the lake is full")
+
+    def write(self, key: str, data: bytes) -> None:
+        self._count()
+        super().write(key, data)
+
+    def delete(self, key: str) -> None:
+        self._count()
+        super().delete(key)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> FolderLake:
+    """Three units' predictions and feedback, a snapshot and its child, and everything else that holds texts."""
+    lake = FolderLake(tmp_path / "lake")
+    rows = [predicted(k, "gone", f"the {CANARY} app number {k}", hours=k % 2) for k in range(12)]
+    rows += [predicted(100 + k, "stays", f"the app of somebody else {k}", hours=30) for k in range(12)]
+    rows += [predicted(200, "gone", SHARED), predicted(201, "stays", SHARED.upper(), hours=30)]
+    for number, row in enumerate(rows):
+        put(lake, row, f"r-{number}")
+        label = told(int(row["request_id"][3:]), hours=number % 40)
+        key = f"{feedback_prefix(label['at'])}r-{number}.parquet"
+        write_parquet(lake, key, pa.Table.from_pylist([label], schema=FEEDBACK))
+    end = AT + timedelta(days=3)
+    file = tmp_path / "bundled.csv"
+    good = "".join(f"the old app {k} is slow,app,0\n" for k in range(10))
+    file.write_text(f"text,aspect,label\n{good}the {CANARY} App number 3,nothing of it,0\n", encoding="utf-8")
+    first = ingest(lake, [file], max_bad_share=0.5)
+    learnt = build_snapshot(
+        lake, [labelled_examples(lake, AT - timedelta(days=1), end, ["survey"])], parent=first.digest
+    )
+    more = labelled_examples(lake, AT + timedelta(hours=20), end, ["survey"])
+    build_snapshot(lake, [more.with_columns(text=more["text"] + " and more")], parent=learnt.digest)
+    lake.write(f"tokens/{learnt.digest}-abc/part", CANARY.encode())
+    samples = pa.Table.from_pylist(rows[:2] + rows[12:14], schema=PREDICTIONS)
+    write_parquet(lake, "monitoring/reference/1.parquet", samples)
+    write_parquet(lake, "batch/job/part-000000.parquet", pa.table({"Text": [rows[0]["text"], "other"], "n": [1, 2]}))
+    return lake
+
+
+def places_of(lake: FolderLake, word: str) -> list[str]:
+    """Keys that hold a word, whatever their form."""
+    found = []
+    for key in lake.list(""):
+        if key.endswith(".parquet"):
+            held = str(pq.read_table(pa.BufferReader(lake.read(key))).to_pylist())
+        else:
+            held = lake.read(key).decode()
+        if word in held:
+            found.append(key)
+    return found
+
+
+def test_a_forgotten_units_texts_are_nowhere_and_everybody_elses_are_where_they_were(lake: FolderLake):
+    before = latest_manifest(lake)
+    assert before is not None
+    assert len({key.split("/")[0] for key in places_of(lake, CANARY)}) == 5
+    found = forget_unit(lake, "gone")
+    assert places_of(lake, CANARY) == []
+    assert (found.predictions, found.feedback, found.samples) == (13, 13, 3)
+    assert found.examples == 24  # twelve in the snapshot and in its child
+    assert len(places_of(lake, "somebody else")) > 12
+    after = latest_manifest(lake)
+    assert after is not None
+    assert after.digest == found.snapshots[before.digest]
+    assert after.total_rows == before.total_rows - 12
+    assert after.parent in found.snapshots.values()
+
+
+def test_a_text_that_somebody_else_sent_too_stays_in_the_snapshot(lake: FolderLake):
+    forget_unit(lake, "gone")
+    manifest = latest_manifest(lake)
+    assert manifest is not None
+    texts = [text.lower() for side in SIDES for text in load_side(lake, manifest.digest, side)["text"]]
+    assert SHARED in texts
+
+
+def test_the_digest_that_a_version_was_trained_on_leads_to_what_is_left_of_it(lake: FolderLake):
+    before = latest_manifest(lake)
+    assert before is not None
+    found = forget_unit(lake, "gone")
+    assert load_manifest(lake, before.digest).digest == found.snapshots[before.digest]
+    rows = sum(load_side(lake, before.digest, side).height for side in SIDES)
+    assert rows == before.total_rows - 12
+
+
+def test_forgetting_twice_or_an_unknown_unit_changes_nothing(lake: FolderLake):
+    forget_unit(lake, "gone")
+    kept = {key: lake.read(key) for key in lake.list("")}
+    assert not forget_unit(lake, "gone").anything
+    assert not forget_unit(lake, "nobody").anything
+    assert {key: lake.read(key) for key in lake.list("")} == kept
+
+
+@pytest.mark.parametrize("changes", [0, 1, 4, 9, 14, 20, 30])
+def test_forgetting_that_was_cut_short_is_finished_by_the_next_one(lake: FolderLake, changes: int):
+    with pytest.raises(UnavailableError):
+        forget_unit(FullLake(lake.root, changes), "gone")
+    forget_unit(lake, "gone")
+    assert places_of(lake, CANARY) == []
+    manifest = latest_manifest(lake)
+    assert manifest is not None
+    assert sum(load_side(lake, manifest.digest, side).height for side in SIDES) == manifest.total_rows > 0
+
+
+def test_what_is_older_than_allowed_is_forgotten_with_what_was_learnt_from_it(lake: FolderLake):
+    assert not forget_before(lake, AT - timedelta(days=1)).anything
+    found = forget_before(lake, AT + timedelta(hours=20))
+    assert found.predictions == 13
+    assert places_of(lake, CANARY) == []
+    assert len(places_of(lake, "somebody else")) > 12
