@@ -16,6 +16,7 @@ from serving.problems import PROBLEM_TYPE, Problem
 
 _URL: Final = PREDICT_PATH.encode()
 _CLOSE: Final = b"connection: close\r\n"
+_SECURITY: Final = b"".join(b"%b: %b\r\n" % header for header in SECURITY_HEADERS)
 
 
 class _NobodyWaits:
@@ -57,15 +58,15 @@ class Exchange:
         self.response_complete = True
         protocol = self.protocol
         defaults = tuple(protocol.server_state.default_headers)
+        more = b"" if self.keep_alive else _CLOSE
         if isinstance(result, Problem):
             content = result.body()
             head = _head(result.status, defaults, PROBLEM_TYPE)
-            head += b"".join(b"%b: %b\r\n" % header for header in result.headers)
+            more = b"".join(b"%b: %b\r\n" % header for header in result.headers) + more
         else:
             content = result
             head = _head(200, defaults, JSON_TYPE)
-        close = b"" if self.keep_alive else _CLOSE
-        protocol.transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, close, len(content), content))
+        protocol.transport.write(b"%b%d\r\n%b%b\r\n%b" % (head, len(content), _SECURITY, more, content))
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_exchange_complete()
@@ -73,9 +74,9 @@ class Exchange:
 
 @lru_cache(maxsize=64)
 def _head(status: int, defaults: tuple[tuple[bytes, bytes], ...], content_type: bytes) -> bytes:
-    """Status line and the headers that are alike for a second."""
-    headers = (*defaults, (b"content-type", content_type), *SECURITY_HEADERS)
-    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers)
+    """Status line and first headers, alike for a second, up to the content's length."""
+    headers = (*defaults, (b"content-type", content_type))
+    return STATUS_LINE[status] + b"".join(b"%b: %b\r\n" % header for header in headers) + b"content-length: "
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -131,7 +132,7 @@ class HotProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         exchange.more_body = False
-        if exchange.response_complete:
+        if exchange.response_complete or self.transport.is_closing():
             return
         assert self._predictor is not None
         chunks = exchange.chunks

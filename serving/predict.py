@@ -19,6 +19,7 @@ from serving.parsing import Item, Limits, parse_predict
 from serving.pool import InForce, LoadedModel, ModelPool
 from serving.problems import PROBLEM_TYPE, Problem, invalid, not_ready, overload
 from serving.spool import PREDICTIONS, SpoolWriter
+from serving.traces import Traces
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -37,10 +38,12 @@ _log = logging.getLogger("evergreen.predict")
 class _Ticket:
     """One request that waits for its rows."""
 
-    __slots__ = ("answer", "at_us", "failure", "in_force", "left", "rows", "several", "started")
+    __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
 
-    def __init__(self, in_force: InForce, at_us: int, started: float, answer: Answer, *, several: bool) -> None:
-        self.in_force, self.at_us, self.started, self.answer = in_force, at_us, started, answer
+    def __init__(
+        self, in_force: InForce, at_us: int, started: float, headers: Headers, answer: Answer, *, several: bool
+    ) -> None:
+        self.in_force, self.at_us, self.started, self.headers, self.answer = in_force, at_us, started, headers, answer
         self.several = several
         self.rows: list[_Row] = []
         self.left = 0
@@ -77,6 +80,7 @@ class Predictor:
         body_limit_bytes: largest body.
         request_timeout_s: longest wait, unless the client's `X-Timeout-Ms` is shorter.
         redact_text: log neither text nor aspect.
+        traces: gets each request that is over; None traces nothing.
     """
 
     def __init__(
@@ -94,12 +98,14 @@ class Predictor:
         body_limit_bytes: int,
         request_timeout_s: float,
         redact_text: bool,
+        traces: Traces | None = None,
     ) -> None:
         self._pool, self._batcher, self._cache, self._spool, self._outcomes = pool, batcher, cache, spool, outcomes
         self._keys, self._limits, self._secret = keys, limits, secret
         self._queue_ms = queue_ms
         self.body_limit_bytes = body_limit_bytes
         self._request_timeout_s, self._redact_text = request_timeout_s, redact_text
+        self._traces = traces
         self._ids = RequestIds()
         self._finished: list[_Ticket] = []
         self.cache_hits = 0
@@ -138,10 +144,15 @@ class Predictor:
         try:
             self._begin(headers, body, answer, started)
         except Problem as problem:
-            answer(self.refuse(problem))
+            refused = problem
         except Exception as error:
             _log.exception("a request failed: %s", type(error).__name__)
-            answer(self.refuse(Problem(500, "internal", "something went wrong here; the router's log says what")))
+            refused = Problem(500, "internal", "something went wrong here; the router's log says what")
+        else:
+            return
+        answer(self.refuse(refused))
+        if self._traces is not None:
+            self._traces.note(headers, started, {}, refused)
 
     def refuse(self, problem: Problem) -> Problem:
         """Count a problem that a request is answered with."""
@@ -157,7 +168,7 @@ class Predictor:
         deadline = started + self._timeout_s(headers)
         items, several = parse_predict(body, self._limits)
         at_us = time.time_ns() // 1000
-        ticket = _Ticket(in_force, at_us, started, answer, several=several)
+        ticket = _Ticket(in_force, at_us, started, headers, answer, several=several)
         jobs: list[Job] = []
         for item in items:
             request_id = self._ids.new(at_us)
@@ -206,12 +217,15 @@ class Predictor:
         finished, self._finished = self._finished, []
         self._write_ahead([ticket for ticket in finished if ticket.failure is None])
         for ticket in finished:
-            if ticket.failure is not None:
-                ticket.answer(self.refuse(_failed(ticket.failure)))
-                continue
-            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
-            ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
-            if ticket.in_force.plan.mode == "shadow":
+            problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
+            if problem is not None:
+                ticket.answer(problem)
+            else:
+                answers = [_answer(row, ticket.in_force) for row in ticket.rows]
+                ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
+            if self._traces is not None:
+                self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
+            if problem is None and ticket.in_force.plan.mode == "shadow":
                 self._shadow(ticket)
 
     def _write_ahead(self, tickets: list[_Ticket]) -> None:
@@ -308,6 +322,18 @@ def _answer(row: _Row, in_force: InForce) -> dict[str, Any]:
         "arm": row.arm.name,
         "experiment": in_force.plan.experiment,
         "cached": row.cached,
+    }
+
+
+def _attributes(ticket: _Ticket) -> dict[str, Any]:
+    """What a trace says of a request: of its first item, where it has several."""
+    first = ticket.rows[0]
+    return {
+        "evergreen.items": len(ticket.rows),
+        "evergreen.version": first.model.version,
+        "evergreen.arm": first.arm.name,
+        "evergreen.cached": first.cached,
+        "evergreen.revision": ticket.in_force.revision,
     }
 
 

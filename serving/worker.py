@@ -36,6 +36,7 @@ from serving.settings import Settings, replica_name, unit_secret
 from serving.spool import SpoolWriter
 from serving.state import RouterState, read_state
 from serving.timeouts import SlowClients
+from serving.traces import open_traces
 
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
@@ -92,7 +93,9 @@ class WorkerProcess:
             body_limit_bytes=settings.body_limit_bytes,
             request_timeout_s=settings.request_timeout_s,
             redact_text=settings.redact_text,
+            traces=(traces := open_traces(str(index))),
         )
+        self._traces = traces
         admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
         router = Router(
             Worker(
@@ -159,6 +162,8 @@ class WorkerProcess:
             self._pool.close()
             self._log_outcomes()
             self._spool.close()
+            if self._traces is not None:
+                self._traces.close()
             self._board.put(self._incarnation, self._status())
 
     async def _follow(self) -> None:
