@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills test-template test-cloud compose-up compose-down pins synth clean
+.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud compose-up compose-down pins synth clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -60,6 +60,9 @@ compose-up:  ## Start the whole system in containers: two routers behind a load 
 
 compose-down:  ## Stop the containers; what they kept is gone
 	@$(COMPOSE) down --volumes
+
+test-chaos: $(VENV)/.installed-dev  ## Router under full chaos: 20 kills, 100 swaps, 1,000 broken requests (minutes)
+	@EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/chaos/test_serving_chaos.py
 
 PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)

@@ -122,6 +122,8 @@ def test_versions_change_under_load_without_a_failed_request_and_memory_stays(re
             replica.append(single(version, salt="s"))
         before = memory_mb()
         for swap in range(swaps):
+            if FULL:
+                time.sleep(3.0)
             replica.append(single("123"[swap % 3], salt="s") if swap % 2 else ab("1", "2", 0.5))
         after = memory_mb()
     assert set(load.statuses) == {200}
@@ -144,19 +146,33 @@ class Rubbish(http.server.BaseHTTPRequestHandler):
         """Be quiet."""
 
 
-def test_a_registry_that_is_down_or_answers_rubbish_does_not_touch_serving(replica: RunningReplica) -> None:
+class Slow(Rubbish):
+    """A registry that lets everybody wait."""
+
+    def do_GET(self) -> None:
+        time.sleep(3.0)
+        super().do_GET()
+
+
+@pytest.mark.parametrize("answering", [None, Rubbish, Slow], ids=["down", "rubbish", "slow"])
+def test_a_registry_that_is_down_slow_or_answers_rubbish_does_not_touch_serving(
+    replica: RunningReplica, answering: type[Rubbish] | None
+) -> None:
     replica.serve()
     assert replica.stop() == 0
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rubbish) as registry:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answering or Rubbish) as registry:
+        registry.daemon_threads = True
         threading.Thread(target=registry.serve_forever, daemon=True).start()
-        for source in (f"http://127.0.0.1:{registry.server_port}", "http://127.0.0.1:1"):
-            replica.environment = {"EVERGREEN_MODEL_SOURCE": source}
-            replica.start()
-            until(lambda: replica.client.post("/v1/predict", json=ITEM).status_code == 200)
-            replica.append(ab("1", f"new-{source[-1]}", 0.5), digests={f"new-{source[-1]}": "0" * 64}, ready=False)
+        port = registry.server_port if answering else 1
+        replica.environment = {"EVERGREEN_MODEL_SOURCE": f"http://127.0.0.1:{port}"}
+        replica.start()
+        until(lambda: replica.client.post("/v1/predict", json=ITEM).status_code == 200)
+        replica.append(ab("1", "new", 0.5), digests={"new": "0" * 64}, ready=False)
+        with Load(replica, clients=2) as load:
             until(lambda: replica.metric("evergreen_follow_failures_total") > 0)
-            assert replica.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
-            assert replica.stop() == 0
+        assert set(load.statuses) == {200}
+        assert replica.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
+        assert replica.stop() == 0
         registry.shutdown()
 
 

@@ -17,6 +17,8 @@ from absa.schema import SIDES
 
 AT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 CANARY = "canary-7f3a"
+# Words, not numbers: texts that differ in digits alone are one row.
+WORDS = ("ash", "birch", "cedar", "elm", "fir", "gum", "hazel", "ivy", "juniper", "kauri", "larch", "maple")
 SHARED = "everybody says the app is fine"
 
 
@@ -66,8 +68,8 @@ class FullLake(FolderLake):
 def lake(tmp_path: Path) -> FolderLake:
     """Three units' predictions and feedback, a snapshot and its child, and everything else that holds texts."""
     lake = FolderLake(tmp_path / "lake")
-    rows = [predicted(k, "gone", f"the {CANARY} app number {k}", hours=k % 2) for k in range(12)]
-    rows += [predicted(100 + k, "stays", f"the app of somebody else {k}", hours=30) for k in range(12)]
+    rows = [predicted(k, "gone", f"the {CANARY} app in {WORDS[k]}", hours=k % 2) for k in range(12)]
+    rows += [predicted(100 + k, "stays", f"the app of somebody else in {WORDS[k]}", hours=30) for k in range(12)]
     rows += [predicted(200, "gone", SHARED), predicted(201, "stays", SHARED.upper(), hours=30)]
     for number, row in enumerate(rows):
         put(lake, row, f"r-{number}")
@@ -76,8 +78,8 @@ def lake(tmp_path: Path) -> FolderLake:
         write_parquet(lake, key, pa.Table.from_pylist([label], schema=FEEDBACK))
     end = AT + timedelta(days=3)
     file = tmp_path / "bundled.csv"
-    good = "".join(f"the old app {k} is slow,app,0\n" for k in range(10))
-    file.write_text(f"text,aspect,label\n{good}the {CANARY} App number 3,nothing of it,0\n", encoding="utf-8")
+    good = "".join(f"the old app in {word} is slow,app,0\n" for word in WORDS)
+    file.write_text(f"text,aspect,label\n{good}the {CANARY} App in {WORDS[3]},nothing of it,0\n", encoding="utf-8")
     first = ingest(lake, [file], max_bad_share=0.5)
     learnt = build_snapshot(
         lake, [labelled_examples(lake, AT - timedelta(days=1), end, ["survey"])], parent=first.digest
@@ -145,7 +147,7 @@ def test_forgetting_twice_or_an_unknown_unit_changes_nothing(lake: FolderLake):
     assert {key: lake.read(key) for key in lake.list("")} == kept
 
 
-@pytest.mark.parametrize("changes", [0, 1, 4, 9, 14, 20, 30])
+@pytest.mark.parametrize("changes", [1, 9, 20])
 def test_forgetting_that_was_cut_short_is_finished_by_the_next_one(lake: FolderLake, changes: int):
     with pytest.raises(UnavailableError):
         forget_unit(FullLake(lake.root, changes), "gone")
