@@ -1,0 +1,103 @@
+"""The command that forgets: lake, home and the versions' tags."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from absa.adapters.lake import FolderLake, write_parquet
+from absa.adapters.tables import PREDICTIONS
+from absa.data.snapshot import ingest
+from absa.errors import PermanentError, UnavailableError
+from absa.schema import utc_now
+from flows.forgetting import FORGOTTEN, forget, unit_hash
+from flows.settings import Home, Settings
+
+SECRET = b"unit-secret"
+
+
+class Registry:
+    """Two versions; the first one learnt from the snapshot."""
+
+    def __init__(self, snapshot: str) -> None:
+        self.kept = {"1": {"snapshot": snapshot}, "2": {"snapshot": "another"}}
+        self.away = False
+
+    def versions(self) -> list[str]:
+        if self.away:
+            raise UnavailableError("MLflow does not answer")
+        return list(self.kept)
+
+    def tags(self, version: str) -> dict[str, str]:
+        return self.kept[version]
+
+    def set_tags(self, version: str, tags: dict[str, str]) -> None:
+        self.kept[version] |= tags
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Any:
+    """A home whose customer acct-42 asked once, was learnt from, and stands in a training's files."""
+    lake = FolderLake(tmp_path / "lake")
+    row = {
+        "schema_version": 1, "request_id": "id-1", "at": utc_now(), "unit_hash": unit_hash("acct-42", SECRET),
+        "unit_given": True, "text": "the canary sings well", "aspect": "canary", "shadow": False,
+    }  # fmt: skip
+    write_parquet(
+        lake, "predictions/date=2026-11-30/hour=10/r.parquet", pa.Table.from_pylist([row], schema=PREDICTIONS)
+    )
+    file = tmp_path / "labels.csv"
+    file.write_text("text,aspect,label\nThe canary sings well,canary,2\nthe app is slow,app,0\n", encoding="utf-8")
+    manifest = ingest(lake, [file])
+    file.unlink()
+    home = Home(Settings(home=tmp_path))
+    job = home.folder("jobs", "run-1")
+    (job / "job.json").write_text(json.dumps({"snapshot": manifest.digest}), encoding="utf-8")
+    (job / "train.jsonl").write_text('{"text": "The canary sings well"}\n', encoding="utf-8")
+    return SimpleNamespace(
+        lake=lake, home=home, environment={"EVERGREEN_SECRET": SECRET.decode()}, registry=Registry(manifest.digest)
+    )
+
+
+def words_of(path: Path) -> str:
+    """What a file holds, whatever its form."""
+    if path.suffix == ".parquet":
+        return str(pq.read_table(path, partitioning=None).to_pylist()).lower()
+    return path.read_text(encoding="utf-8").lower()
+
+
+def test_a_forgotten_unit_leaves_lake_and_home_and_the_versions_that_learnt_from_it_are_tagged(
+    services: Any, tmp_path: Path
+) -> None:
+    said = forget(services, unit="acct-42")
+    assert said[0].startswith("forgotten: 1 predictions, 0 labels, 1 examples in 1 snapshots")
+    assert "version 1" in said[1]
+    assert FORGOTTEN in services.registry.kept["1"]
+    assert FORGOTTEN not in services.registry.kept["2"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "canary" in words_of(path)] == []
+
+
+def test_with_the_registry_away_the_texts_go_all_the_same_and_it_is_said(services: Any) -> None:
+    services.registry.away = True
+    said = forget(services, unit="acct-42")
+    assert services.lake.list("predictions/") == []
+    assert "no version was tagged" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({}, "one of them"), ({"unit": "a", "days": 1.0}, "one of them"), ({"days": 0.0}, "above 0")],
+)
+def test_what_is_to_be_forgotten_is_said_clearly(services: Any, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PermanentError, match=sentence):
+        forget(services, **options)
+
+
+def test_a_units_hash_is_the_routers() -> None:
+    from serving.identifiers import unit_hash as of_the_router
+
+    assert unit_hash("acct-42", SECRET) == of_the_router("acct-42", SECRET)
