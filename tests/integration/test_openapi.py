@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -40,6 +41,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]
         replica.end()
 
 
+def _hold(operation: Any, url: str, keys: dict[str, str], mode: GenerationMode, statuses: set[int]) -> None:
+    """Ask an operation many things, and check each answer."""
+
+    @MADE
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def holds(case: schemathesis.Case) -> None:
+        answer = case.call(base_url=url, headers=keys)
+        statuses.add(answer.status_code)
+        case.validate_response(answer, checks=CHECKS)
+
+    holds()
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_has_a_status_a_type_and_a_shape_that_the_document_names(
     served: RunningReplica, mode: GenerationMode
@@ -54,14 +68,7 @@ def test_every_answer_has_a_status_a_type_and_a_shape_that_the_document_names(
             continue  # there is nothing in it to break
         statuses = seen.setdefault(operation.label, set())
 
-        @MADE
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def holds(case: schemathesis.Case, keys: dict[str, str] = keys, statuses: set[int] = statuses) -> None:
-            answer = case.call(base_url=served.url, headers=keys)
-            statuses.add(answer.status_code)
-            case.validate_response(answer, checks=CHECKS)
-
-        holds()
+        _hold(operation, served.url, keys, mode, statuses)
     logging.getLogger(__name__).info("statuses: %s", seen)
     assert "POST /v1/predict" in seen
     if mode is GenerationMode.NEGATIVE:

@@ -46,6 +46,7 @@ def services(tmp_path: Path) -> Any:
     row = {
         "schema_version": 1, "request_id": "id-1", "at": utc_now(), "unit_hash": unit_hash("acct-42", SECRET),
         "unit_given": True, "text": "the canary sings well", "aspect": "canary", "shadow": False,
+        "scores": [0.1, 0.2, 0.7],
     }  # fmt: skip
     write_parquet(
         lake, "predictions/date=2026-11-30/hour=10/r.parquet", pa.Table.from_pylist([row], schema=PREDICTIONS)

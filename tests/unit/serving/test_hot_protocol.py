@@ -118,8 +118,15 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("piece", [7, 100_000])
-@pytest.mark.parametrize("name", REQUESTS)
+CLOSED_EARLY = (
+    "a client that wants to close",
+    "too large",
+    "too large in chunks",
+)  # who still sends may miss the answer
+PIECES = [(name, piece) for name in REQUESTS for piece in (7, 100_000) if piece > 7 or name not in CLOSED_EARLY]
+
+
+@pytest.mark.parametrize(("name", "piece"), PIECES)
 def test_what_goes_past_asgi_is_answered_as_through_it(name: str, piece: int):
     async def both() -> tuple[bytes, bytes]:
         data = REQUESTS[name]
