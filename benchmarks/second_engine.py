@@ -99,11 +99,14 @@ def quantised(run: Path, rows: Sequence[Encoded]) -> tuple[Any, Any]:
     class AsExported(torch.nn.Module):
         """Takes what the ONNX graph takes."""
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = classifier.requires_grad_(False)
+
         def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-            return classifier(ids, types, mask.bool())  # type: ignore[no-any-return]
+            return self.model(ids, types, mask.bool())  # type: ignore[no-any-return]
 
     example = tuple(torch.from_numpy(each) for each in padded(rows[:2], (2, max(row.tokens for row in rows[:2]))))
-    classifier.eval()
     with torch.no_grad():
         converted = openvino.convert_model(AsExported().eval(), example_input=example)
     converted.reshape({each.get_any_name(): [-1, -1] for each in converted.inputs})
