@@ -1,8 +1,9 @@
 """One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
 
-FOLDER holds job.json and {train,validation}.jsonl: rows of text, aspect and label, oldest first. checkpoints/, weights/
-and package/ come beside them. One line of JSON a second on standard output says how it goes. Start it again after any
-death and it goes on from its last checkpoint with the time that is left.
+FOLDER holds job.json and {train,validation}.jsonl: rows of text, aspect and label, oldest first; instead of train.jsonl
+job.json may name a folder of token shards. checkpoints/, weights/ and package/ come beside them. One line of JSON a
+second on standard output says how it goes. Start it again after any death and it goes on from its last checkpoint with
+the time that is left.
 
 Exit codes: 0 a package is there, 1 it cannot be had (the last line says why), 3 the deadline was missed, 143 SIGTERM
 came and a checkpoint was kept. Several processes: `torchrun --nproc-per-node N -m absa.job FOLDER`.
@@ -45,12 +46,20 @@ class Job:
         ends_at: wall-clock deadline of the whole run, seconds since the epoch.
         reserve_s: what the phases after the training need before it, this process's packaging among them.
         snapshot: digest of the data.
+        tokens: folder of the train side's token shards, some of which may still be made; None: train.jsonl.
+        checkpoints: folder that checkpoints are kept in; None: the job's own.
+        since: of token shards, rows observed later are recent (seconds since the epoch).
+        replay: established rows for every recent one at most; None: all.
     """
 
     settings: dict[str, Any]
     ends_at: float
     reserve_s: float = 10.0
     snapshot: str | None = None
+    tokens: str | None = None
+    checkpoints: str | None = None
+    since: float | None = None
+    replay: float | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
@@ -66,7 +75,7 @@ class Job:
                 settings=dict(values.get("settings") or {}),
                 ends_at=float(values["ends_at"]),
                 reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
-                snapshot=values.get("snapshot"),
+                **{name: values.get(name) for name in ("snapshot", "tokens", "checkpoints", "since", "replay")},
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDataError(f"{path} cannot be used: {type(error).__name__} {error}") from error
@@ -100,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def run(job: Job, folder: Path) -> int:
+def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to package
     """Train and package; gives the exit code.
 
     Raises:
@@ -120,13 +129,15 @@ def run(job: Job, folder: Path) -> int:
     from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
     from absa.packaging.build import build_package
     from absa.training.checkpoints import Checkpoints
+    from absa.training.choice import Choice
     from absa.training.compose import Composer, Connectors
     from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
     from absa.training.ranks import Ranks
     from absa.training.settings import TrainingSettings
+    from absa.training.shards import open_shards
     from absa.training.tokens import tokenize
-    from absa.training.trainer import InterruptedTrainingError, Trainer
+    from absa.training.trainer import ChampionLoss, InterruptedTrainingError, Trainer
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
@@ -136,25 +147,32 @@ def run(job: Job, folder: Path) -> int:
     )
     say("phase", name="tokenize")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
-    rows = open_corpus(folder / "train.jsonl", tokenizer)
+    deadline = Deadline(job.ends_at).earlier(job.reserve_s)
+    if job.tokens is None:
+        rows = open_corpus(folder / "train.jsonl", tokenizer)
+    else:
+        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=deadline.remaining_s)
     validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
     validation_rows = tokenize(validation, tokenizer)
     compose = None
     if settings.compose_share > 0:
         compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
+    kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
         rows,
         validation_rows,
         settings,
-        Deadline(job.ends_at).earlier(job.reserve_s),
+        deadline,
         new_head=not has_head,
         compose=compose,
-        checkpoints=Checkpoints(folder / CHECKPOINTS_FOLDER),
+        checkpoints=Checkpoints(kept),
         watch=lambda progress: say("progress", **progress.to_json()),
         stop=stopping.is_set,
         started_at=started_at,
         ranks=ranks,
+        choice=Choice(since=job.since, replay=job.replay),
+        losses=ChampionLoss(model, settings) if settings.loss_signal and has_head else None,
     )
     say("phase", name="train")
     try:
@@ -186,12 +204,16 @@ def run(job: Job, folder: Path) -> int:
         "size_mb": report.size_mb,
         "spare_s": round(job.ends_at - time.time(), 2),
     }
+    _finish(done, facts)
+    shutil.rmtree(kept, ignore_errors=True)
+    return 0
+
+
+def _finish(done: Path, facts: dict[str, Any]) -> None:
     temporary = done.with_suffix(".part")
     temporary.write_text(json.dumps(facts), encoding="utf-8")
     temporary.replace(done)
-    shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
     say("done", **facts)
-    return 0
 
 
 def _started(folder: Path) -> float:

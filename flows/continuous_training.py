@@ -20,16 +20,17 @@ from absa.adapters.ledger import LedgerRecord, State
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
 from absa.job import WEIGHTS_FOLDER
 from absa.lifecycle import challenged, crowned
+from absa.modeling.folders import TOKENIZER, find_base
 from absa.schema import SIDES, parse_iso, utc_now
+from flows.kept_checkpoints import KeptCheckpoints
 from flows.settings import Settings, write_whole
+from flows.token_process import shards_of
 from flows.tracking import TrackedRun, tracked_run
 from flows.training_process import JobResult, run_job
 from flows.trigger import start_deployment
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from absa.data.snapshot import Manifest
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
 
 _PACKAGING_RESERVE_S: Final = 16.0  # what export, judging and registration take on two busy cores, measured
 _LEAST_TRAINING_S: Final = 5.0
+_RESERVE_MARGIN: Final = 1.25  # over what these phases took the last time
+_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model, on two busy cores
+_LEAST_TEST_ROWS: Final = 2_000
+_MOST_TEST_ROWS: Final = 20_000
+_VALIDATION_ROWS: Final = 2_000
+_DESCRIBED_ROWS: Final = 50_000
+_MAX_TOKENS: Final = 128
+_AFTER_TRAINING: Final = "after_training.json"  # in HOME/jobs
 
 LATEST_EVENT: Final = "latest.json"  # in HOME/jobs: how the training that runs now goes, for whoever shows it
 
@@ -84,6 +93,23 @@ class _Candidate:
         return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
 
 
+class _AfterTraining:
+    """Relays events, and knows since when the training itself is over."""
+
+    def __init__(self, relay: Progress) -> None:
+        self._relay, self._ended = relay, time.time()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event.get("event") == "phase" and event.get("name") == "export":
+            self._ended = time.time()
+        self._relay(event)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since then."""
+        return time.time() - self._ended
+
+
 def run_continuous_training(
     services: Services,
     *,
@@ -108,8 +134,9 @@ def run_continuous_training(
         manifest = take_snapshot(services, sources)
         on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
-        job = train(services, run, manifest, head, ends_at=ends_at, on_event=on_event)
-        candidate = judge_candidate(services, run, manifest, job, head)
+        clock = _AfterTraining(on_event)
+        job = train(services, run, manifest, head, budget_s=budget_s, ends_at=ends_at, on_event=clock)
+        candidate = judge_candidate(services, run, manifest, job, head, budget_s=budget_s)
         on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         if time.time() > ends_at:
             raise DeadlineMissedError(
@@ -118,7 +145,8 @@ def run_continuous_training(
         version = register(services, run, manifest, candidate, budget_s)
         action = put_in_force(services, version, candidate, actor=reason)
         used_s = time.time() - started
-        run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s})
+        run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
+        write_whole(services.home.folder("jobs") / _AFTER_TRAINING, json.dumps({"seconds": clock.seconds}))
     return Outcome(
         version=version,
         verdict=candidate.decision.verdict,
@@ -178,17 +206,6 @@ def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datet
     return parse_iso(load_manifest(services.lake, digest).created_at) if digest else None
 
 
-def chosen_rows(rows: "pl.DataFrame", since: datetime | None, replay: float | None) -> "pl.DataFrame":
-    """All recent rows and, per recent row, at most `replay` established ones, chosen by a hash of the example."""
-    if since is None or replay is None:
-        return rows
-    import polars as pl
-
-    recent = rows.filter(pl.col("observed_at") > since)
-    established = rows.filter(pl.col("observed_at") <= since).sort("example_id")
-    return recent.vstack(established.head(round(replay * recent.height)))
-
-
 def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
     """The champion's fp32 weights on local disk to go on from, or None where they were never kept."""
     if head is None or head.state.champion is None:
@@ -212,13 +229,16 @@ def weights_prefix(run_id: str) -> str:
 
 
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
-    """Name the snapshot's sides as the run's datasets."""
+    """Name the snapshot's sides as the run's datasets; of a large one only its name and digest."""
     from absa.data.snapshot import load_side
 
     run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
     for side in SIDES:
-        frame = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
-        run.dataset(frame, digest=manifest.digest, side=side, source=services.lake.url(f"snapshots/{manifest.digest}"))
+        source = services.lake.url(f"snapshots/{manifest.digest}")
+        rows = None
+        if manifest.side_rows(side) <= _DESCRIBED_ROWS:
+            rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
+        run.dataset(rows, digest=manifest.digest, side=side, source=source)
 
 
 @task(name="train", cache_policy=NO_CACHE)
@@ -228,21 +248,18 @@ def train(
     manifest: "Manifest",
     head: LedgerRecord | None,
     *,
+    budget_s: float,
     ends_at: float,
     on_event: Progress,
 ) -> JobResult:
     """Train and package in a child process that ends before the deadline."""
-    from absa.data.snapshot import load_side
+    from absa.data.snapshot import sample_side
 
     settings = services.settings
     folder = services.home.folder("jobs", run.run_id)
     since = champion_snapshot_at(services, head)
-    for side in ("train", "validation"):
-        rows = load_side(services.lake, manifest.digest, side)
-        if side == "train":
-            rows = chosen_rows(rows, since, settings.replay)
-            run.params({"train_rows": rows.height})
-        rows.select("text", "aspect", "label", "segment").write_ndjson(folder / f"{side}.jsonl")
+    rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
+    rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
     wanted = {
         "base_model": settings.base_model,
         "layers": settings.layers,
@@ -255,28 +272,70 @@ def train(
     if weights is not None:
         wanted |= {"warm_start": str(weights), "max_epochs": settings.warm_epochs}
     chosen = {name: value for name, value in wanted.items() if value is not None}
-    job = {"settings": chosen, "ends_at": ends_at, "reserve_s": reserve_s(settings), "snapshot": manifest.digest}
-    if ends_at - time.time() < reserve_s(settings) + _LEAST_TRAINING_S:
+    test_rows = most_test_rows(budget_s, champion=since is not None)
+    reserve = reserve_s(settings, judged_rows=min(test_rows, manifest.side_rows("test")), champion=since is not None)
+    reserve = max(reserve, min(_RESERVE_MARGIN * measured_after_training_s(services), 0.4 * budget_s))
+    if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
-    (folder / "job.json").write_text(json.dumps(job, indent=1))
-    run.params({**chosen, "budget_ends_at": datetime.fromtimestamp(ends_at, UTC).isoformat()})
+    kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
+    adopted = kept.adopt()
+    run.params(
+        {
+            **chosen,
+            "train_rows": manifest.side_rows("train"),
+            "recent_since": since.isoformat() if since else None,
+            "replay": settings.replay if since else None,
+            "reserve_s": round(reserve, 1),
+            "resumed_from_run": adopted,
+            "budget_ends_at": datetime.fromtimestamp(ends_at, UTC).isoformat(),
+        }
+    )
 
     def relay(event: Mapping[str, Any]) -> None:
         run.event(event)
         on_event(event)
         write_whole(services.home.folder("jobs") / LATEST_EVENT, json.dumps({**event, "run": run.run_id}))
 
-    result = run_job(folder, ends_at=ends_at, environment=services.environment, on_event=relay)
+    tokenizer = find_base(str(weights or settings.base_model)) / TOKENIZER
+    with (
+        shards_of(
+            services.lake,
+            manifest.digest,
+            tokenizer,
+            _MAX_TOKENS,
+            cache=services.home.root,
+            environment=services.environment,
+        ) as shards,
+        kept.copied(),
+    ):
+        job = {
+            "settings": chosen,
+            "ends_at": ends_at,
+            "reserve_s": reserve,
+            "snapshot": manifest.digest,
+            "tokens": str(shards),
+            "checkpoints": str(kept.folder),
+            "since": since.timestamp() if since else None,
+            "replay": settings.replay,
+        }
+        (folder / "job.json").write_text(json.dumps(job, indent=1))
+        result = run_job(folder, ends_at=ends_at, environment=services.environment, on_event=relay)
+    kept.clear()
     run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
+    run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
     return result
 
 
 @task(name="judge", cache_policy=NO_CACHE)
 def judge_candidate(
-    services: Services, run: TrackedRun, manifest: "Manifest", job: JobResult, head: LedgerRecord | None
-) -> _Candidate:
-    """Score candidate and champion on the candidate's test side and let the gate decide."""
-    from absa.data.snapshot import load_side
+    services: Services, run: TrackedRun, manifest: "Manifest", job: JobResult, head: LedgerRecord | None,
+    *, budget_s: float,
+) -> _Candidate:  # fmt: skip
+    """Score candidate and champion on the candidate's test side and let the gate decide.
+
+    Of a large test side as many rows as the budget has time for, recent and established ones each with half.
+    """
+    from absa.data.snapshot import sample_side
     from absa.evaluation.assess import assess_engines
     from absa.evaluation.gate import GatePolicy, Parity, judge
     from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
@@ -286,12 +345,14 @@ def judge_candidate(
     from absa.packaging.validate import validate_package
 
     package = load_package(job.package)
-    test = load_side(services.lake, manifest.digest, "test")
+    since = champion_snapshot_at(services, head)
+    most = most_test_rows(budget_s, champion=since is not None)
+    test = sample_side(services.lake, manifest.digest, "test", most, since=since)
+    run.params({"test_rows": test.height})
     champion, recent = None, [True] * test.height
     if head is not None and head.state.champion is not None:
         version = head.state.champion
         champion = Engine.load(services.package(version, head.versions[version]))
-        since = champion_snapshot_at(services, head)
         recent = [since is None or at > since for at in test["observed_at"]]
     serves = validate_package(job.package, expected_digest=package.digest)
     measured = job.done["parity"]
@@ -325,9 +386,25 @@ def judge_candidate(
     return _Candidate(package=package, evidence=evidence, decision=decision, job=job, pictures=pictures)
 
 
-def reserve_s(settings: Settings) -> float:
+def most_test_rows(budget_s: float, *, champion: bool) -> int:
+    """Test rows that are judged at most: what a twentieth of the budget scores, with every model that is asked."""
+    scored = 0.05 * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
+    return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))
+
+
+def reserve_s(settings: Settings, *, judged_rows: int = 0, champion: bool = False) -> float:
     """Seconds that packaging, judging and registration take; fewer layers are packaged and judged faster."""
-    return _PACKAGING_RESERVE_S * (0.6 if settings.layers is not None and settings.layers <= 3 else 1.0)
+    packaging = _PACKAGING_RESERVE_S * (0.6 if settings.layers is not None and settings.layers <= 3 else 1.0)
+    beyond = max(0, judged_rows - _LEAST_TEST_ROWS) * (2 if champion else 1)
+    return packaging + beyond / _SCORED_ROWS_PER_S
+
+
+def measured_after_training_s(services: Services) -> float:
+    """What the phases after training took in the last run on this machine, in seconds; 0 where none is known."""
+    try:
+        return float(json.loads((services.home.folder("jobs") / _AFTER_TRAINING).read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def data_checks(manifest: "Manifest") -> "DataChecks":

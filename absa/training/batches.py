@@ -8,8 +8,11 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from absa.errors import InvalidDataError
+from absa.training.choice import Choice, Losses, choose
 from absa.training.corpus import Corpus, order_of_pass
-from absa.training.tokens import Index, TokenRows
+from absa.training.shards import ShardCorpus
+from absa.training.tokens import SPECIAL_TOKENS, Index, TokenRows
 
 CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
 _POOL_BATCHES: Final = 24  # and within a chunk in pools of so many batches: little padding, much chance
@@ -65,24 +68,33 @@ def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list
 
 
 def assemble(rows: TokenRows, index: Index) -> Batch:
-    """Write some rows as `[CLS] text [SEP] aspect [SEP]`, padded with 0."""
+    """Write some rows as `[CLS] text [SEP] aspect [SEP]`, padded with 0. No loop over rows."""
     first, separator = rows.special
-    picked = [(rows.text(int(row)), rows.aspect(int(row))) for row in index]
-    lengths = np.array([len(text) + len(aspect) + 3 for text, aspect in picked])
-    shape = (len(picked), int(lengths.max()))
-    input_ids, token_types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for row, (text, aspect) in enumerate(picked):
-        boundary, end = len(text) + 2, lengths[row]
-        input_ids[row, 0] = first
-        input_ids[row, 1 : boundary - 1] = text
-        input_ids[row, boundary - 1] = separator
-        input_ids[row, boundary : end - 1] = aspect
-        input_ids[row, end - 1] = separator
-        token_types[row, boundary:end] = 1
-    mask = None
-    if lengths.min() < shape[1]:
-        mask = np.arange(shape[1])[None, :] < lengths[:, None]
-    return Batch(input_ids, token_types, mask, rows.labels[index].astype(np.int64), int(lengths.sum()))
+    picked = rows.take(index)
+    count = len(picked)
+    texts, aspects = np.diff(picked.text_ends, prepend=0), np.diff(picked.aspect_ends, prepend=0)
+    lengths = texts + aspects + SPECIAL_TOKENS
+    width = int(lengths.max())
+    input_ids = np.zeros(count * width, np.int64)
+    row_starts = np.arange(count) * width
+    for values, ends, sizes, offsets in (
+        (picked.texts, picked.text_ends, texts, row_starts + 1),
+        (picked.aspects, picked.aspect_ends, aspects, row_starts + texts + 2),
+    ):
+        input_ids[np.arange(len(values)) + np.repeat(offsets - (ends - sizes), sizes)] = values
+    input_ids[row_starts] = first
+    input_ids[row_starts + texts + 1] = separator
+    input_ids[row_starts + lengths - 1] = separator
+    places = np.arange(width)[None, :]
+    present = places < lengths[:, None]
+    token_types = ((places >= texts[:, None] + 2) & present).astype(np.int64)
+    return Batch(
+        input_ids.reshape(count, width),
+        token_types,
+        present if lengths.min() < width else None,
+        picked.labels.astype(np.int64),
+        int(lengths.sum()),
+    )
 
 
 def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Batch]]:
@@ -92,25 +104,33 @@ def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Bat
 
 
 class BatchStream:
-    """Endless batches of a training. Equal rows, seed and position give equal batches, on every machine and rank.
+    """Endless batches of a training. Equal rows, seed, choice and position give equal batches, whatever the machine.
 
-    A pass goes through the rows chunk by chunk; the next chunk is read, composed and cut in a thread while this one is
-    learned from.
+    A pass goes through the rows chunk by chunk; the next chunk is read, chosen, composed and cut in a thread while this
+    one is learned from.
     """
 
     def __init__(
         self, rows: Corpus, *, batch_tokens: int, seed: int, compose: Compose | None = None,
-        chunk_rows: int = CHUNK_ROWS, prefer_new: bool = False,
+        chunk_rows: int = CHUNK_ROWS, prefer_new: bool = False, choice: Choice | None = None,
+        losses: Losses | None = None,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise ValueError("a training needs rows")
-        self._rows, self._seed, self._compose, self._chunk_rows = rows, seed, compose, chunk_rows
+        self._rows, self._seed, self._compose = rows, seed, compose
         self._batch_tokens, self._prefer_new = batch_tokens, prefer_new
-        self._chunks = -(-len(rows) // chunk_rows)
+        self._choice, self._losses = choice or Choice(chunk_rows=chunk_rows), losses
+        self._chunk_rows = self._choice.chunk_rows * self._choice.pool
+        self._chunks = -(-len(rows) // self._chunk_rows)
         self._order: tuple[int, Index] | None = None
 
     def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
-        """Batches from a position on: (the position after it, share of the pass that is over then, the batch)."""
+        """Batches from a position on: (the position after it, share of the pass that is over then, the batch).
+
+        Raises:
+            InvalidDataError: a whole pass has no row to learn from.
+        """
+        empty = 0
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
             at, first = (position.epoch, position.chunk), position.batch
             coming = ahead.submit(self._prepare, *at)
@@ -118,6 +138,9 @@ class BatchStream:
                 rows, planned = coming.result()
                 epoch, chunk = at
                 at = (epoch, chunk + 1) if chunk + 1 < self._chunks else (epoch + 1, 0)
+                empty = 0 if planned else empty + 1
+                if empty > self._chunks:
+                    raise InvalidDataError("no row was observed since the champion's data were taken: nothing to learn")
                 coming = ahead.submit(self._prepare, *at)
                 for step in range(first, len(planned)):
                     last = step + 1 == len(planned)
@@ -127,12 +150,16 @@ class BatchStream:
                 first = 0
 
     def _prepare(self, epoch: int, chunk: int) -> tuple[TokenRows, list[Index]]:
-        if self._order is None or self._order[0] != epoch:
-            order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=self._prefer_new)
-            self._order = (epoch, order)
-        index = self._order[1][chunk * self._chunk_rows : (chunk + 1) * self._chunk_rows]
+        start, stop = chunk * self._chunk_rows, (chunk + 1) * self._chunk_rows
         chance = np.random.default_rng((self._seed, epoch, chunk))
-        rows = self._rows.take(index)
-        if self._compose is not None:
+        if isinstance(self._rows, ShardCorpus):
+            rows = self._rows.take(self._rows.block(epoch, self._seed, start, stop))
+            rows = rows.take(choose(rows, self._choice, chance, self._losses))
+        else:
+            if self._order is None or self._order[0] != epoch:
+                order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=self._prefer_new)
+                self._order = (epoch, order)
+            rows = self._rows.take(self._order[1][start:stop])
+        if self._compose is not None and len(rows):
             rows = self._compose(rows, chance)
         return rows, plan(rows.lengths, self._batch_tokens, chance)

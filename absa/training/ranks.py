@@ -50,6 +50,18 @@ class Ranks:
         self._reduce(shared, distributed.ReduceOp.MAX)
         return bool(shared[0]), bool(shared[1]), float(shared[2])
 
+    def from_leader(self, value: float, device: torch.device) -> float:
+        """Rank 0's value; it is positive. Machines measure differently, and all must choose the same.
+
+        Raises:
+            TransientError: another process has ended.
+        """
+        if self.world == 1:
+            return value
+        shared = torch.tensor([value if self.leads else 0.0], device=device, dtype=torch.float64)
+        self._reduce(shared, distributed.ReduceOp.MAX)
+        return float(shared[0])
+
     def add_up(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """Sum gradients and loss over all processes; gives the loss.
 

@@ -17,7 +17,7 @@ class TrainingSettings:
         layers: keep this many of the base's layers; None keeps all.
         hidden: width of a student that keeps the base's words and learns its layers anew; None keeps the base's width.
         max_tokens: most tokens of a pair, the three special ones included.
-        batch_tokens: tokens of a batch, padding included.
+        batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and 65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.
         layer_decay: each layer below learns at this share of the one above it.
@@ -32,7 +32,9 @@ class TrainingSettings:
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py).
         warm_start: folder of weights to start from instead of the base model.
+        loss_signal: where not all rows fit, whether the warm start's loss on the candidates helps to choose.
         precision: auto (measured), fp32 or bf16.
+        compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
         device: auto, cpu or cuda.
         threads: of one process; None takes every core that it may use.
         checkpoint_every_s: at least this long between two checkpoints, and never more than 4 % of the time in them.
@@ -43,7 +45,7 @@ class TrainingSettings:
     layers: int | None = None
     hidden: int | None = None
     max_tokens: int = 128
-    batch_tokens: int = 256
+    batch_tokens: int | None = None
     batches_per_step: int | None = None
     learning_rate: float = 1e-4
     layer_decay: float = 1.0
@@ -57,20 +59,27 @@ class TrainingSettings:
     train_words: bool = False
     compose_share: float = 0.3
     warm_start: str | None = None
+    loss_signal: bool = False
     precision: str = "auto"
+    compiled: str = "auto"
     device: str = "auto"
     threads: int | None = None
     checkpoint_every_s: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("precision", ("auto", "fp32", "bf16")), ("device", ("auto", "cpu", "cuda"))):
+        for name, allowed in (
+            ("precision", ("auto", "fp32", "bf16")),
+            ("device", ("auto", "cpu", "cuda")),
+            ("compiled", ("auto", "on", "off")),
+        ):
             value = getattr(self, name)
             if value not in allowed:
                 raise PermanentError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         for name in ("learning_rate", "head_learning_rate", "max_epochs", "batch_tokens", "max_tokens"):
-            if not getattr(self, name) > 0:
-                raise PermanentError(f"{name} must be above 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PermanentError(f"{name} must be above 0, got {value}")
         for name in ("warmup_share", "label_smoothing", "dropout", "compose_share", "weight_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")

@@ -1,7 +1,7 @@
 """Rows as token ids in flat arrays, text and aspect apart, so that batches are cut and composed cheaply."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +45,7 @@ class TokenRows:
     """Token ids of many rows end to end, without the special tokens.
 
     Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the ids of
-    [CLS] and [SEP].
+    [CLS] and [SEP]. `observed` says when each row was seen, in seconds since the epoch; None where nobody knows.
     """
 
     texts: Ids
@@ -54,6 +54,7 @@ class TokenRows:
     aspect_ends: Index
     labels: npt.NDArray[np.int8]
     special: tuple[int, int]
+    observed: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,12 +75,26 @@ class TokenRows:
 
     def take(self, rows: Sequence[int] | Index) -> "TokenRows":
         """Some of the rows, in that order."""
-        return join(
-            [self.text(int(row)) for row in rows],
-            [self.aspect(int(row)) for row in rows],
-            self.labels[np.asarray(rows, dtype=np.int64)],
-            self.special,
-        )
+        index = np.asarray(rows, dtype=np.int64)
+        texts, text_ends = pick(self.texts, self.text_ends, index)
+        aspects, aspect_ends = pick(self.aspects, self.aspect_ends, index)
+        observed = None if self.observed is None else self.observed[index]
+        return TokenRows(texts, text_ends, aspects, aspect_ends, self.labels[index], self.special, observed)
+
+
+def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
+    """Some of many sequences that lie end to end: their values end to end, and where each ends."""
+    starts = np.where(rows > 0, ends[np.maximum(rows, 1) - 1], 0)
+    lengths = ends[rows] - starts
+    return gather(values, starts, lengths), np.cumsum(lengths, dtype=np.int64)
+
+
+def gather(values: Ids, starts: Index, lengths: Index) -> Ids:
+    """Stretches of an array end to end. No loop over them."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not len(ends):
+        return values[:0]
+    return np.asarray(values[np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)])
 
 
 def join(
@@ -97,14 +112,86 @@ def join(
     )
 
 
+def stack(parts: Sequence[TokenRows]) -> TokenRows:
+    """Rows of several, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    known = [part.observed for part in parts if part.observed is not None]
+    return TokenRows(
+        texts=np.concatenate([part.texts for part in parts]),
+        text_ends=_end_to_end([part.text_ends for part in parts]),
+        aspects=np.concatenate([part.aspects for part in parts]),
+        aspect_ends=_end_to_end([part.aspect_ends for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        special=parts[0].special,
+        observed=np.concatenate(known) if len(known) == len(parts) else None,
+    )
+
+
+def _end_to_end(ends: Sequence[Index]) -> Index:
+    offsets = np.cumsum([0, *(int(each[-1]) if len(each) else 0 for each in ends[:-1])])
+    return np.concatenate([each + offset for each, offset in zip(ends, offsets, strict=True)])
+
+
 def tokenize(pairs: Sequence[LabelledPair], tokenizer: PairTokenizer) -> TokenRows:
     """Encode rows with the tokenizer that inference uses: what the model learns from is what it is asked."""
-    encoded = tokenizer.encode([(pair.text, pair.aspect) for pair in pairs])
-    texts, aspects = [], []
+    return tokenize_columns(
+        [pair.text for pair in pairs],
+        [pair.aspect for pair in pairs],
+        np.fromiter((pair.label for pair in pairs), np.int8, len(pairs)),
+        tokenizer,
+    )
+
+
+def tokenize_columns(
+    texts: Sequence[str],
+    aspects: Sequence[str],
+    labels: npt.NDArray[np.int8],
+    tokenizer: PairTokenizer,
+    observed: npt.NDArray[np.float64] | None = None,
+) -> TokenRows:
+    """Encode rows that lie in columns; the ids are those of `PairTokenizer.encode`, many times faster."""
+    apart = tokenizer.encode_apart(texts, aspects)
+    if apart is None:
+        return _by_pairs(texts, aspects, labels, tokenizer, observed)
+    whole = np.flatnonzero(apart.text_lengths >= 1)
+    kept = apart.text_lengths[whole]
+    starts = np.concatenate([[0], apart.text_ends[:-1]])[whole]
+    aspect_ids, aspect_ends = pick(apart.aspect_ids, apart.aspect_ends, whole)
+    seen = None if observed is None else observed[whole]
+    rows = TokenRows(
+        texts=gather(apart.text_ids, starts, kept),
+        text_ends=np.cumsum(kept, dtype=np.int64),
+        aspects=aspect_ids,
+        aspect_ends=aspect_ends,
+        labels=labels[whole],
+        special=apart.special,
+        observed=seen,
+    )
+    if len(whole) == len(labels):
+        return rows
+    rest = np.flatnonzero(apart.text_lengths < 1)  # an empty text, or an aspect that fills the model: few
+    others = _by_pairs(
+        [texts[int(row)] for row in rest], [aspects[int(row)] for row in rest], labels[rest], tokenizer,
+        None if observed is None else observed[rest],
+    )  # fmt: skip
+    return stack([rows, others]).take(np.argsort(np.concatenate([whole, rest])))
+
+
+def _by_pairs(
+    texts: Sequence[str],
+    aspects: Sequence[str],
+    labels: npt.NDArray[np.int8],
+    tokenizer: PairTokenizer,
+    observed: npt.NDArray[np.float64] | None,
+) -> TokenRows:
+    encoded = tokenizer.encode(list(zip(texts, aspects, strict=True)))
+    mine, theirs = [], []
     for row in encoded:
         ids = row.input_ids.astype(np.uint16)
         boundary = int(np.argmax(row.token_type_ids))  # the first token of the aspect
-        texts.append(ids[1 : boundary - 1])
-        aspects.append(ids[boundary:-1])
+        mine.append(ids[1 : boundary - 1])
+        theirs.append(ids[boundary:-1])
     first = encoded[0].input_ids
-    return join(texts, aspects, (pair.label for pair in pairs), (int(first[0]), int(first[-1])))
+    rows = join(mine, theirs, labels, (int(first[0]), int(first[-1])))
+    return replace(rows, observed=observed)

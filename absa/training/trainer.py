@@ -1,5 +1,6 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +15,16 @@ from torch.nn import functional as F  # noqa: N812 - the name that everyone know
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.labels import EVALUATED
 from absa.modeling.architecture import Architecture, Layer, PairClassifier
-from absa.training.batches import CHUNK_ROWS, Batch, BatchStream, Compose, Position, for_scoring
+from absa.training.batches import CHUNK_ROWS, Batch, BatchStream, Compose, Position, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
+from absa.training.choice import Choice, Losses
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
+from absa.training.shards import ShardCorpus
+from absa.training.speed import flops_per_token, peak_flops
 from absa.training.tokens import TokenRows
 
 _TICK_S: Final = 1.0
@@ -29,6 +33,11 @@ _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side m
 _VALIDATION_ROWS: Final = 512
 _VALIDATION_TOKENS: Final = 2_048
 _MIN_BATCH_TOKENS: Final = 128
+_BATCH_TOKENS: Final = {"cpu": 256, "cuda": 65_536}
+_LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
+_MEASURED_ROWS: Final = 8_192
+_MEASURED_BATCHES: Final = 4
+_OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
 
 
 class InterruptedTrainingError(Exception):
@@ -56,7 +65,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop."""
+    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
+
+    Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
+    `choice` says what was chosen from: rows there are, rows that fit by the first measurement, candidates for each.
+    """
 
     steps: int
     epochs: float
@@ -67,6 +80,9 @@ class TrainingResult:
     precision: str
     device: str
     batch_tokens: int
+    tokens_per_s: float
+    mfu: float
+    choice: dict[str, float]
 
 
 class Watcher(Protocol):
@@ -153,6 +169,8 @@ class Trainer:
         stop: Callable[[], bool] = lambda: False,
         started_at: float | None = None,
         ranks: Ranks | None = None,
+        choice: Choice | None = None,
+        losses: Losses | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -169,6 +187,8 @@ class Trainer:
             stop: asked after every step whether to keep a checkpoint and leave.
             started_at: wall-clock time of the run's first start; the learning rate falls from there.
             ranks: this process among several that train together.
+            choice: what is known of the rows; how many candidates there are for each is measured.
+            losses: the champion's loss of rows, as a signal for the choice.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
         self._per_step = settings.batches_per_step or self._ranks.world
@@ -179,13 +199,19 @@ class Trainer:
         self.dtype = pick_precision(settings.precision, self.device, model.architecture)
         self.model = model.to(self.device)
         self._groups = parameter_groups(model, settings, new_head=new_head)
+        if settings.batch_tokens is None and self.device.type == "cuda":
+            for group in self._groups:
+                group["peak"] *= _LARGE_BATCH_RATE
         self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self._learning = [parameter for group in self._groups for parameter in group["params"]]
         self._average = [parameter.detach().clone() for parameter in self._learning]
         self._train, self._validation = train, _sample(validation, settings.seed)
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
         self._started_at = time.time() if started_at is None else started_at
-        self._batch_tokens = settings.batch_tokens
+        self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
+        self._choice, self._losses, self._fits = choice or Choice(), losses, 0.0
+        self._peak_flops = peak_flops(self.device, self.dtype)
+        self._compiled = _compiled(self.model, settings.compiled, self.device)
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
@@ -205,6 +231,9 @@ class Trainer:
             InterruptedTrainingError: `stop` said so; the checkpoint is kept.
         """
         self._begun = begun = time.perf_counter()
+        self.model.train()
+        if isinstance(self._train, ShardCorpus) and not self._resumed:
+            self._choose(self._train)
         self._loop(begun)
         if not self._step:
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
@@ -221,13 +250,14 @@ class Trainer:
     def _loop(self, begun: float) -> None:
         window = _Window()
         kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
-        self.model.train()
         stream = BatchStream(
             self._train,
-            batch_tokens=self.settings.batch_tokens,
+            batch_tokens=self._stream_tokens,
             seed=self.settings.seed,
             compose=self._compose,
             prefer_new=len(self._train) > CHUNK_ROWS,
+            choice=self._choice,
+            losses=self._losses,
         )
         batches = stream.from_position(self._position)
         step_s = 0.0
@@ -270,6 +300,23 @@ class Trainer:
                 self._report(window, begun, f1)
                 window = _Window()
         self._report(window, begun, None)
+
+    def _choose(self, corpus: ShardCorpus) -> None:
+        """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
+        chance = np.random.default_rng(self.settings.seed)
+        rows = corpus.take(corpus.block(0, self.settings.seed, 0, _MEASURED_ROWS))
+        if self._compose is not None:
+            rows = self._compose(rows, chance)
+        speeds = []
+        for index in plan(rows.lengths, self._stream_tokens, chance)[:_MEASURED_BATCHES]:
+            batch, started = assemble(rows, index), time.perf_counter()
+            float(self._backward(batch, len(batch.labels)))  # waits for the device
+            speeds.append(batch.tokens / (time.perf_counter() - started))
+        self._optimizer.zero_grad(set_to_none=True)
+        speed = _OF_A_STEP * max(speeds) * self._ranks.world
+        fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
+        self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
+        self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scored=self._losses is not None)
 
     def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
         """One step on this process's share of its batches; gives the loss over all of them.
@@ -314,12 +361,22 @@ class Trainer:
         return total
 
     def _forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
+        whole = len(index) == len(batch.labels)
+
         def move(values: npt.NDArray[Any]) -> Tensor:
-            return torch.from_numpy(values[index]).to(self.device, non_blocking=True)
+            return torch.from_numpy(values if whole else values[index]).to(self.device, non_blocking=True)
 
         mask = None if batch.mask is None else move(batch.mask)
+        inputs = (move(batch.input_ids), move(batch.token_types), mask)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            logits: Tensor = self.model(move(batch.input_ids), move(batch.token_types), mask)
+            if self._compiled is not None and self.model.training:
+                try:
+                    return self._compiled(*inputs).float()
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception:  # the compiler has many of its own; a training goes on without it
+                    self._compiled = None
+            logits: Tensor = self.model(*inputs)
         return logits.float()
 
     def _progress(self) -> float:
@@ -364,16 +421,23 @@ class Trainer:
         )
 
     def _result(self, begun: float) -> TrainingResult:
+        train_s = self._before_s + time.perf_counter() - begun
+        speed = self._tokens / max(train_s, 1e-9)
+        needed = flops_per_token(self.model.architecture, self._tokens / max(1, self._rows))
+        chosen = {"rows": len(self._train), "rows_that_fit": round(self._fits), "candidates": self._choice.pool}
         return TrainingResult(
             steps=self._step,
             epochs=self.epochs,
             rows=self._rows,
             tokens=self._tokens,
-            train_s=self._before_s + time.perf_counter() - begun,
+            train_s=train_s,
             resumed=self._resumed,
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
             device=self.device.type,
             batch_tokens=self._batch_tokens,
+            tokens_per_s=round(speed, 1),
+            mfu=round(speed * needed / (self._peak_flops * self._ranks.world), 4),
+            choice=dict(chosen),
         )
 
     def _keep(self) -> None:
@@ -390,6 +454,8 @@ class Trainer:
                 "counts": [self._step, self._rows, self._tokens],
                 "train_s": self._before_s + time.perf_counter() - self._begun,
                 "rows": len(self._train),
+                "fits": self._fits,
+                "choice": self._choice.to_json(),
             },
         )
 
@@ -405,7 +471,35 @@ class Trainer:
         self._position, self._share = Position(*state["position"]), float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
+        self._fits, self._choice = float(state["fits"]), Choice(**state["choice"])
         return True
+
+
+def _compiled(model: PairClassifier, wanted: str, device: torch.device) -> Callable[..., Tensor] | None:
+    """The model with kernels made for it; None where it runs as it is."""
+    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
+        return None
+    return torch.compile(model, dynamic=True)
+
+
+class ChampionLoss:
+    """The loss of rows under a model as it is now; what is learned later does not change it."""
+
+    def __init__(self, model: PairClassifier, settings: TrainingSettings) -> None:
+        self._device = pick_device(settings.device)
+        self._model = copy.deepcopy(model).to(self._device).eval()
+
+    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
+        """Cross-entropy of each row."""
+        found = np.zeros(len(rows), np.float32)
+        with torch.inference_mode():
+            for index, batch in for_scoring(rows, _VALIDATION_TOKENS):
+                mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(self._device)
+                inputs = [torch.from_numpy(each).to(self._device) for each in (batch.input_ids, batch.token_types)]
+                labels = torch.from_numpy(batch.labels).to(self._device)
+                losses = F.cross_entropy(self._model(*inputs, mask).float(), labels, reduction="none")
+                found[index] = losses.cpu().numpy()
+        return found
 
 
 class _Window:

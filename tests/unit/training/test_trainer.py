@@ -12,6 +12,7 @@ from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
 from absa.training.settings import TrainingSettings
+from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
 from absa.training.trainer import InterruptedTrainingError, Progress, Trainer, parameter_groups, pos_neg_f1
 
@@ -150,3 +151,40 @@ def test_cuda_that_is_not_there_is_said() -> None:
         pytest.skip("this machine has one")
     with pytest.raises(PermanentError, match="CUDA"):
         train(TrainingSettings(device="cuda"))
+
+
+def shards(folder: Path, counts: tuple[int, ...] = (100, 80, 60)) -> ShardCorpus:
+    """The rows of `rows` in shards."""
+    everything = rows(sum(counts))
+    plan = TokenPlan(snapshot="s", tokenizer="t", side="train", max_tokens=32, rows=counts)
+    (folder / PLAN_FILE).write_text(plan.to_json())
+    for number, count in enumerate(counts):
+        first = sum(counts[:number])
+        (folder / shard_name("train", number)).write_bytes(pack_shard(everything.take(range(first, first + count))))
+    return ShardCorpus(folder)
+
+
+def test_it_learns_from_shards_what_it_learns_from_rows(tmp_path: Path) -> None:
+    trainer = Trainer(model(), shards(tmp_path), None, SETTINGS, Deadline.after(1e6))
+    result = trainer.run()
+    held_out = rows(400).take(np.arange(240, 400))
+    assert pos_neg_f1(held_out.labels, predicted(trainer, held_out)) > 0.95
+    assert result.rows == 12 * 240
+    assert result.choice["rows"] == 240
+    assert result.choice["candidates"] == 1
+    assert 0 < result.mfu < 1
+
+
+def test_data_that_do_not_fit_are_chosen_from_and_a_resumed_run_keeps_its_choice(tmp_path: Path) -> None:
+    corpus = shards(tmp_path, (9_000, 9_000))
+    kept = Checkpoints(tmp_path / "kept")
+    asked = iter(range(10_000))
+    first = Trainer(
+        model(), corpus, None, SETTINGS, Deadline.after(0.4), checkpoints=kept, stop=lambda: next(asked) == 3
+    )  # fmt: skip
+    with pytest.raises(InterruptedTrainingError):
+        first.run()
+    assert first._choice.pool > 1
+    resumed = Trainer(model(), corpus, None, SETTINGS, Deadline.after(0.5), checkpoints=kept)
+    assert resumed._choice == first._choice
+    assert resumed.run().choice["candidates"] == first._choice.pool

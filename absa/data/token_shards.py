@@ -1,0 +1,165 @@
+"""Makes the token shards of a snapshot in the lake, in parallel: `python -m absa.data.token_shards ...`.
+
+They lie in tokens/<snapshot digest>-<tokenizer digest>/ and are made once: a shard that is there is not made again. The
+process runs at low priority, because a training on the first shard runs beside it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import cache
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.adapters.lake import FolderLake, Lake, open_lake
+from absa.data.snapshot import load_manifest, side_keys
+from absa.errors import EvergreenError
+from absa.inference.tokenization import PairTokenizer
+from absa.training.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
+from absa.training.tokens import TokenRows, stack, tokenize_columns
+
+SMALL_ROWS: Final = 50_000  # fewer are done before a pool of processes would have started
+_NICE: Final = 15
+
+
+def shards_prefix(snapshot: str, tokenizer: str) -> str:
+    """Where a snapshot's shards lie in the lake."""
+    return f"tokens/{snapshot}-{tokenizer[:16]}/"
+
+
+def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, side: str = "train") -> TokenPlan:
+    """Say which shards a side has, and write that down beside them.
+
+    Raises:
+        NotFoundError: there is no such snapshot.
+    """
+    counts = load_manifest(lake, snapshot).parts.get(side)
+    if counts is None:  # a snapshot of an earlier release: its files say it
+        counts = [_rows(lake, key) for key in side_keys(lake, snapshot, side)]
+    digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
+    plan = TokenPlan(snapshot=snapshot, tokenizer=digest, side=side, max_tokens=max_tokens, rows=tuple(counts))
+    lake.write(shards_prefix(snapshot, digest) + PLAN_FILE, plan.to_json().encode())
+    return plan
+
+
+def _rows(lake: Lake, key: str) -> int:
+    place = lake.url(key) if isinstance(lake, FolderLake) else pa.BufferReader(lake.read(key))
+    return int(pq.read_metadata(place).num_rows)
+
+
+def make_shards(
+    lake: Lake,
+    plan: TokenPlan,
+    tokenizer: Path,
+    *,
+    into: Path | None = None,
+    processes: int | None = None,
+    on_shard: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Make the shards that are missing, the first ones first; gives how many were made.
+
+    Args:
+        lake: holds the snapshot and takes the shards.
+        plan: from `plan_shards`.
+        tokenizer: the tokenizer.json.
+        into: a local folder that gets a copy of every shard; needed where the lake is no folder.
+        processes: at most so many (default: one a core; few rows need none).
+        on_shard: told the number of each shard when it is there.
+    """
+    workers = min(processes or os.cpu_count() or 1, len(plan.rows))
+    jobs = iter(range(len(plan.rows)))
+    made = 0
+    if workers <= 1 or sum(plan.rows) < SMALL_ROWS:
+        for number in jobs:
+            made += _make(lake.uri, plan, tokenizer, into, number)
+            on_shard(number)
+        return made
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: dict[Future[int], int] = {}
+        while True:
+            for number in islice(jobs, 2 * workers - len(waiting)):
+                waiting[pool.submit(_make, lake.uri, plan, tokenizer, into, number)] = number
+            if not waiting:
+                return made
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                made += future.result()
+                on_shard(waiting.pop(future))
+
+
+def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number: int) -> int:
+    """Make one shard where it is missing; gives how many were made."""
+    lake = open_lake(uri)
+    name = shard_name(plan.side, number)
+    key = shards_prefix(plan.snapshot, plan.tokenizer) + name
+    copy = into / name if into is not None else None
+    if copy is not None and copy.exists():
+        return 0
+    if not lake.exists(key):
+        part = f"snapshots/{plan.snapshot}/{plan.side}/part-{number:05d}.parquet"
+        data = pack_shard(tokenize_part(lake.read(part), _tokenizer(tokenizer, plan.max_tokens)))
+        lake.write(key, data)
+        made = 1
+    else:
+        data, made = (lake.read(key) if copy is not None else b""), 0
+    if copy is not None:
+        FolderLake(copy.parent).write(copy.name, data)
+    return made
+
+
+@cache
+def _tokenizer(path: Path, max_tokens: int) -> PairTokenizer:
+    return PairTokenizer.from_file(path, max_tokens)
+
+
+def tokenize_part(parquet: bytes, tokenizer: PairTokenizer) -> TokenRows:
+    """The token ids of a Parquet part's rows, a block at a time so that Python's strings stay few."""
+    return stack([_block(table, tokenizer) for table in _blocks(parquet)])
+
+
+def _blocks(parquet: bytes, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+    file = pq.ParquetFile(pa.BufferReader(parquet))
+    yield from file.iter_batches(batch_size=rows, columns=["text", "aspect", "label", "observed_at"])
+
+
+def _block(batch: pa.RecordBatch, tokenizer: PairTokenizer) -> TokenRows:
+    seconds = batch.column("observed_at").cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
+    return tokenize_columns(
+        batch.column("text").to_pylist(),
+        batch.column("aspect").to_pylist(),
+        batch.column("label").to_numpy(zero_copy_only=False).astype(np.int8),
+        tokenizer,
+        seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plan and make the shards of a snapshot's train side; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m absa.data.token_shards", description=__doc__)
+    parser.add_argument("--lake", required=True, help="folder or s3://bucket/prefix")
+    parser.add_argument("--snapshot", required=True, help="digest of the snapshot")
+    parser.add_argument("--tokenizer", required=True, type=Path, help="tokenizer.json")
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--into", type=Path, default=None, help="local folder that gets a copy of every shard")
+    parser.add_argument("--processes", type=int, default=None)
+    chosen = parser.parse_args(arguments)
+    os.nice(_NICE)
+    try:
+        lake = open_lake(chosen.lake)
+        plan = plan_shards(lake, chosen.snapshot, chosen.tokenizer, chosen.max_tokens)
+        make_shards(lake, plan, chosen.tokenizer, into=chosen.into, processes=chosen.processes)
+    except EvergreenError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Which rows are learned from where not all fit into the time: newer ones first, informative ones first, noise out.
+
+A pass looks at the data a stretch at a time, `pool` candidates for every row that it will learn from, and picks among
+them. So whatever the size of the data, a pass ends about when the deadline does, and no row is looked at twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.training.tokens import Index, TokenRows
+
+MOST_CANDIDATES: Final = 8  # for a row; more hardly makes the choice better and costs reading
+MOST_SCORED: Final = 2  # where candidates are scored by the champion, which costs a third of learning from them
+_OLDEST_WEIGHT: Final = 0.25  # how likely the oldest row is to be picked beside the newest
+_EASIEST_WEIGHT: Final = 0.25  # and the row with the least loss beside the one with the most
+_NOISY_SHARE: Final = 0.03  # rows of an established kind that the champion finds hardest: mostly wrong labels
+
+Losses = Callable[[TokenRows], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How rows are picked. Equal choice, seed and data give equal rows, so a run that starts again keeps it.
+
+    Attributes:
+        pool: candidates for each row that is learned from; 1 takes all.
+        chunk_rows: rows that are picked at a time.
+        since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
+        replay: established rows for every recent one at most; None: all.
+    """
+
+    pool: int = 1
+    chunk_rows: int = 16_384
+    since: float | None = None
+    replay: float | None = None
+
+    def fitted(self, *, rows: int, fits: float, scored: bool) -> "Choice":
+        """The choice for data of which only `fits` rows can be learned from in the time that there is."""
+        most = MOST_SCORED if scored else MOST_CANDIDATES
+        pool = int(np.clip(rows / max(fits, 1.0), 1, most))
+        chunk = int(np.clip(2.0 ** np.ceil(np.log2(max(fits, 1.0))), 1_024, self.chunk_rows))
+        return Choice(pool=pool, chunk_rows=chunk, since=self.since, replay=self.replay)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a checkpoint keeps it."""
+        return dict(vars(self))
+
+
+def choose(rows: TokenRows, choice: Choice, chance: np.random.Generator, losses: Losses | None = None) -> Index:
+    """Pick among candidates, in random order.
+
+    Weighted sampling without replacement (Efraimidis and Spirakis 2006, https://doi.org/10.1016/j.ipl.2005.11.003):
+    weights rise in a line with age from the oldest to the newest, and with the rank of the champion's loss. Before
+    that, established rows beyond their share and those that the champion finds hardest are left out; a recent row is
+    never taken for noise, because what is new is hard.
+    """
+    wanted = -(-len(rows) // choice.pool)
+    left = chance.permutation(len(rows))
+    recent = _recent(rows, choice)[left]
+    if choice.replay is not None and choice.since is not None:
+        allowed = round(choice.replay * int(recent.sum()))
+        kept = recent | (np.cumsum(~recent) <= allowed)
+        left, recent = left[kept], recent[kept]
+    if choice.pool == 1 or len(left) <= wanted:
+        return left
+    weights = _by_age(rows, left)
+    if losses is not None:
+        found = losses(rows)[left]
+        ranks = np.argsort(np.argsort(found)) / max(1, len(found) - 1)
+        weights = weights * (_EASIEST_WEIGHT + (1.0 - _EASIEST_WEIGHT) * ranks)
+        weights = np.where((ranks > 1.0 - _NOISY_SHARE) & ~recent, 0.0, weights)
+    keys = np.log(np.maximum(chance.random(len(left)), 1e-300)) / np.maximum(weights, 1e-9)
+    best = np.argpartition(-keys, wanted - 1)[:wanted]
+    return left[np.sort(best)]
+
+
+def _recent(rows: TokenRows, choice: Choice) -> npt.NDArray[np.bool_]:
+    if rows.observed is None or choice.since is None:
+        return np.zeros(len(rows), np.bool_)
+    return np.asarray(rows.observed > choice.since)
+
+
+def _by_age(rows: TokenRows, index: Index) -> npt.NDArray[np.float64]:
+    if rows.observed is None:
+        return np.ones(len(index))
+    seen = rows.observed[index].astype(np.float64)
+    span = float(np.ptp(seen))
+    share = (seen - seen.min()) / span if span else np.ones(len(index))
+    return np.asarray(_OLDEST_WEIGHT + (1.0 - _OLDEST_WEIGHT) * share)

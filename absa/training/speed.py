@@ -1,0 +1,42 @@
+"""How fast a machine learns, and how fast it could: floating-point operations a token needs, and a device's most."""
+
+import time
+from typing import Final
+
+import torch
+
+from absa.modeling.architecture import Architecture
+
+_PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
+    "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
+}  # fmt: skip
+_SIDE: Final = 1_024  # of the matrices by which a CPU's most is measured
+_TRIES: Final = 3
+
+
+def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:
+    """Operations that learning one real token takes: two for each weight forward, four backward, and attention.
+
+    The count of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, with attention in both directions.
+    """
+    weights = sizes.layers * (4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate)
+    return 6.0 * weights + 12.0 * sizes.layers * sizes.hidden * tokens_per_row
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second at most: of a known GPU what its vendor says, otherwise what a large product reaches."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for known in sorted(_PEAKS, key=len, reverse=True):
+            if known in name and dtype == torch.bfloat16:
+                return _PEAKS[known]
+    side = _SIDE if device.type == "cpu" else 8 * _SIDE
+    left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return 2.0 * side**3 / min(times)

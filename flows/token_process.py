@@ -1,0 +1,52 @@
+"""Token shards of a snapshot: there already, made at once where rows are few, or by a process beside the training."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from absa.adapters.lake import FolderLake, Lake
+from absa.training.shards import PLAN_FILE, TokenPlan, shard_name
+
+
+@contextmanager
+def shards_of(
+    lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, *, cache: Path, environment: Mapping[str, str]
+) -> Iterator[Path]:
+    """The folder of a snapshot's token shards; some may still be made while the body runs.
+
+    Args:
+        lake: holds the snapshot and keeps the shards.
+        snapshot: its digest.
+        tokenizer: the tokenizer.json.
+        max_tokens: most tokens of a pair.
+        cache: local folder for copies where the lake is no folder.
+        environment: of the process that makes them.
+    """
+    from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards, shards_prefix
+
+    plan = plan_shards(lake, snapshot, tokenizer, max_tokens)
+    prefix = shards_prefix(snapshot, plan.tokenizer)
+    local = isinstance(lake, FolderLake)
+    folder = Path(lake.url(prefix)) if local else cache / prefix.strip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+    into = None if local else folder
+    maker = None
+    if sum(plan.rows) < SMALL_ROWS:
+        make_shards(lake, plan, tokenizer, into=into)
+    elif not _whole(folder, plan):
+        command = [sys.executable, "-m", "absa.data.token_shards", "--lake", lake.uri, "--snapshot", snapshot]
+        command += ["--tokenizer", str(tokenizer), "--max-tokens", str(max_tokens)]
+        maker = subprocess.Popen(command + (["--into", str(into)] if into else []), env=dict(environment))  # noqa: S603
+    try:
+        yield folder
+    finally:
+        if maker is not None and maker.poll() is None:
+            maker.terminate()
+            maker.wait()
+
+
+def _whole(folder: Path, plan: TokenPlan) -> bool:
+    return all((folder / shard_name(plan.side, number)).exists() for number in range(len(plan.rows)))

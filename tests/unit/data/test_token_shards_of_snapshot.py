@@ -1,0 +1,100 @@
+"""Token shards of a snapshot: the ids that inference makes, each shard made once, in processes as in this one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.data.snapshot import build_snapshot, load_manifest, load_side, sample_side, side_keys
+from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
+from absa.inference.tokenization import PairTokenizer
+from absa.modeling.folders import TOKENIZER, find_base
+from absa.schema import utc_now
+from absa.training.shards import ShardCorpus, shard_name
+
+PATH = find_base("minilm-l6") / TOKENIZER
+
+
+def snapshot(lake: FolderLake, count: int = 60) -> str:
+    texts = [f"row {chr(97 + n % 26)}{chr(97 + n // 26)} says the app is slow" for n in range(count)]
+    frame = pl.DataFrame(
+        {
+            "text": texts,
+            "aspect": "app",
+            "label": [n % 3 for n in range(count)],
+            "observed_at": utc_now(),
+            "source": "test",
+            "segment": None,
+        },
+        schema_overrides={"label": pl.Int8, "observed_at": pl.Datetime("us", "UTC"), "segment": pl.String},
+    )
+    return build_snapshot(lake, [frame]).digest
+
+
+def test_shards_hold_the_ids_that_inference_makes(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    digest = snapshot(lake)
+    plan = plan_shards(lake, digest, PATH, 16)
+    assert make_shards(lake, plan, PATH) == len(plan.rows) == len(side_keys(lake, digest, "train"))
+    corpus = ShardCorpus(Path(lake.url(shards_prefix(digest, plan.tokenizer))))
+    rows = load_side(lake, digest, "train")
+    assert len(corpus) == rows.height
+    read = corpus.take(np.arange(len(corpus)))
+    encoded = PairTokenizer.from_file(PATH, 16, fast=False).encode(list(rows.select("text", "aspect").iter_rows()))
+    for row, each in enumerate(encoded):
+        assert read.text(row).tolist() == each.input_ids[1 : int(np.argmax(each.token_type_ids)) - 1].tolist()
+    assert read.labels.tolist() == rows["label"].to_list()
+    assert read.observed is not None
+    assert 0 <= read.observed[0] - rows["observed_at"][0].timestamp() < 1
+
+
+def test_a_shard_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    plan = plan_shards(lake, snapshot(lake), PATH, 16)
+    assert make_shards(lake, plan, PATH) == len(plan.rows)
+    assert make_shards(lake, plan, PATH) == 0
+
+
+def test_another_tokenizer_or_length_has_shards_of_its_own(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    digest = snapshot(lake)
+    assert plan_shards(lake, digest, PATH, 16).tokenizer != plan_shards(lake, digest, PATH, 32).tokenizer
+
+
+def test_copies_come_where_the_lake_is_no_folder(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path / "lake")
+    plan = plan_shards(lake, snapshot(lake), PATH, 16)
+    make_shards(lake, plan, PATH, into=tmp_path / "copies")
+    assert make_shards(lake, plan, PATH, into=tmp_path / "copies") == 0
+    assert (tmp_path / "copies" / shard_name("train", 0)).is_file()
+
+
+def test_a_snapshot_of_an_earlier_release_is_counted_from_its_files(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    digest = snapshot(lake)
+    expected = plan_shards(lake, digest, PATH, 16)
+    key = f"snapshots/{digest}/manifest.json"
+    record = json.loads(lake.read(key))
+    del record["parts"]
+    lake.write(key, json.dumps(record).encode())
+    assert load_manifest(lake, digest).parts == {}
+    assert plan_shards(lake, digest, PATH, 16) == expected
+
+
+def test_an_unknown_snapshot_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["--lake", str(tmp_path), "--snapshot", "0" * 64, "--tokenizer", str(PATH)])
+    assert code == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_sample_of_a_side_is_bounded_and_gives_recent_rows_their_places(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    digest = snapshot(lake, 200)
+    everything = load_side(lake, digest, "train")
+    assert sample_side(lake, digest, "train", 10_000).height == everything.height
+    assert sample_side(lake, digest, "train", 20).height == 20
+    since = everything["observed_at"].max()
+    assert sample_side(lake, digest, "train", 20, since=since).height == 20  # type: ignore[arg-type]
