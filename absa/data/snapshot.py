@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -55,6 +55,7 @@ MAX_PARTITIONS: Final = 512
 POOL_FROM_BYTES: Final = 64 << 20  # smaller input is done in this process before a pool would have started
 REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
 QUARANTINE_ROWS: Final = 100_000  # kept a source; all are counted
+_WRITERS: Final = 8
 _MASK: Final = (1 << 64) - 1
 
 
@@ -639,10 +640,15 @@ def _publish(
     root = f"snapshots/{manifest.digest}"
     if lake.exists(f"{root}/manifest.json"):
         return
-    for side in SIDES:
-        files = [partition.parts[side] for partition in settled if side in partition.parts]
-        for n, file in enumerate(files):
-            lake.write(f"{root}/{side}/part-{n:05d}.parquet", Path(file).read_bytes())
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # a disk's or S3's answers overlap
+        written = []
+        for side in SIDES:
+            files = [Path(partition.parts[side]) for partition in settled if side in partition.parts]
+            for n, file in enumerate(files):
+                key = f"{root}/{side}/part-{n:05d}.parquet"
+                written.append(writers.submit(lambda key, file: lake.write(key, file.read_bytes()), key, file))
+        for each in written:
+            each.result()
     bad = pl.concat([pl.DataFrame(schema=QUARANTINED), *quarantine])
     if bad.height:
         sink = pa.BufferOutputStream()
