@@ -64,6 +64,10 @@ compose-down:  ## Stop the containers; what they kept is gone
 test-chaos: $(VENV)/.installed-dev  ## Router under full chaos: 20 kills, 100 swaps, 1,000 broken requests (minutes)
 	@EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/chaos/test_serving_chaos.py
 
+.PHONY: test-training-kills
+test-training-kills: $(VENV)/.installed-dev  ## Kill a training at 20 random seconds (5 minutes)
+	@EVERGREEN_TEST_KILLS=20 $(BIN)/python -m pytest -s tests/chaos/test_training_kills.py
+
 PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
 pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
 	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
@@ -76,7 +80,7 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
 	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
 
-BENCHMARKS = batch ingest train_budget train_throughput serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
+BENCHMARKS = batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -2,7 +2,8 @@
 
 Both train MiniLM-L6 on the same rows of the bundled data, in turns, on all cores: ours as `evergreen train` does but
 for the composed texts, the peer with dynamic padding as its documentation shows. Tokens are real ones, without padding.
-The peer needs `accelerate`, which nothing else here does: `pip install accelerate` first.
+Beside it, on one thread: tokens a second from texts to token shards, with ids compared to the reference tokenizer's on
+every row, and from shards to batches, which is what a fast device waits for. Both by processor time.
 """
 
 import argparse
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
 SAMPLE = ROOT / "absa" / "data" / "sample" / "feedback.csv"
 TARGET_TIMES = 5.0
+TARGET_TOKENS = 5e6
 
 
 def ours(seconds: float) -> float:
@@ -89,6 +91,64 @@ def transformers_trainer(seconds: float) -> float:
     return seen / (time.perf_counter() - started)
 
 
+def tokenizing(rows: int) -> dict[str, float]:
+    """Tokens/s of one thread from columns of texts to token ids and on to batches, and of the reference tokenizer."""
+    import numpy as np
+    import polars as pl
+
+    from absa.inference.tokenization import PairTokenizer
+    from absa.modeling.folders import TOKENIZER, find_base
+    from absa.training.batches import BatchStream, Position
+    from absa.training.choice import Choice
+    from absa.training.compose import Composer, Connectors
+    from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+    from absa.training.tokens import tokenize_columns
+    from benchmarks.ingest import generate
+
+    path = find_base("minilm-l6") / TOKENIZER
+    fast, reference = (PairTokenizer.from_file(path, 128, fast=fast) for fast in (True, False))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        generate(folder / "rows.csv", 90e-6 * rows, 0)
+        frame = pl.read_csv(folder / "rows.csv").head(rows)
+        made = pl.concat([frame, pl.read_csv(SAMPLE).select("text", "aspect", "label", pl.lit("x").alias("segment"))])
+        texts, aspects = made["text"].to_list(), made["aspect"].to_list()
+        labels = made["label"].clip(0, 2).to_numpy().astype(np.int8)
+        found: dict[str, float] = {"rows": len(texts)}
+        began = time.process_time()
+        token_rows = tokenize_columns(texts, aspects, labels, fast)
+        content = pack_shard(token_rows)
+        tokens = float(token_rows.lengths.sum())
+        found["tokens_per_s"] = tokens / (time.process_time() - began)
+        equal, reference_s = 0, 0.0
+        for start in range(0, len(texts), 10_000):
+            pairs = list(zip(texts[start : start + 10_000], aspects[start : start + 10_000], strict=True))
+            began = time.process_time()
+            encoded = reference.encode(pairs)
+            reference_s += time.process_time() - began
+            for row, each in enumerate(encoded, start):
+                text, aspect = token_rows.text(row), token_rows.aspect(row)
+                ids = each.input_ids
+                equal += np.array_equal(ids[1 : len(text) + 1], text) and np.array_equal(
+                    ids[len(text) + 2 : -1], aspect
+                )
+        found["reference_tokens_per_s"] = tokens / reference_s
+        found["equal_share"] = equal / len(texts)
+        plan = TokenPlan(snapshot="benchmark", tokenizer="", side="train", max_tokens=128, rows=(len(texts),))
+        (folder / PLAN_FILE).write_text(plan.to_json())
+        (folder / shard_name("train", 0)).write_bytes(content)
+        for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
+            stream = BatchStream(
+                ShardCorpus(folder), batch_tokens=65_536, seed=0, compose=compose, choice=Choice(pool=2)
+            ).from_position(Position())
+            began, seen = time.process_time(), 0
+            while seen < 5_000_000:
+                seen += next(stream)[2].tokens
+            found[f"{name}_tokens_per_s"] = seen / (time.process_time() - began)
+            stream.close()
+    return found
+
+
 def sample() -> list[tuple[str, str, int]]:
     """Rows of the bundled data."""
     with SAMPLE.open(encoding="utf-8", newline="") as file:
@@ -107,15 +167,30 @@ def measure(case: str, seconds: float) -> float:
     return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_s"])
 
 
+def _tokens_of(rows: int) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train_throughput", "--tokens", str(rows)],
+        cwd=ROOT, env=os.environ | {"POLARS_MAX_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     """Run the cases in turns and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each run")
     parser.add_argument("--runs", type=int, default=3, help="runs of each case, in turns")
+    parser.add_argument("--tokens", type=int, metavar="ROWS", help="the tokenizing alone; prints its figures")
+    parser.add_argument("--token-rows", type=int, default=200_000, help="rows that are tokenised")
+    parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--case", choices=CASES, help="one run of one case; prints its figure")
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps({"tokens_per_s": CASES[arguments.case](arguments.seconds)}))
+        return
+    if arguments.tokens:
+        print(json.dumps(tokenizing(arguments.tokens)))
         return
     speeds: dict[str, list[float]] = {case: [] for case in CASES}
     for run in range(arguments.runs):
@@ -132,9 +207,22 @@ def main() -> None:
             met=statistics.median(times) >= TARGET_TIMES,
         ),
     ]  # fmt: skip
-    packages = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers")}
+    found = [_tokens_of(arguments.token_rows) for _ in range(arguments.runs)]
+    case = f"{found[0]['rows']:.0f} rows on one thread"
+    for metric, key, target, of in (
+        ("texts to shards", "tokens_per_s", TARGET_TOKENS, {}),
+        ("texts to ids", "reference_tokens_per_s", None, {"peer": f"tokenizers {version('tokenizers')}"}),
+        ("shards to batches", "batches_tokens_per_s", None, {}),
+        ("shards to batches, texts joined", "composed_batches_tokens_per_s", None, {}),
+    ):
+        values = [each[key] for each in found]
+        aim = {"target": f">= {target:.0f}", "met": statistics.median(values) >= target} if target else {}
+        rows.append(_row(case, metric, values, "tokens/s", **aim, **of))
+    equal = [each["equal_share"] for each in found]
+    rows.append(_row(case, "rows with the reference's ids", equal, "share", target="1", met=min(equal) == 1.0))
+    packages = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "nanotoken")}
     write_result(
-        RESULT, name="train_throughput", command="python -m benchmarks.train_throughput", seed=0, rows=rows,
+        arguments.out, name="train_throughput", command="make benchmark-train_throughput", seed=0, rows=rows,
         versions=packages,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from absa.errors import DeadlineMissedError, PermanentError
 
 DEADLINE_MISSED: Final = 3  # exit code of absa.job
-_RESTART_FLOOR_S: Final = 10.0  # with less left before the deadline a new start cannot end well
+_RESTART_FLOOR_S: Final = 4.0  # with less left a new start cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5
 
 

@@ -1,0 +1,94 @@
+"""SIGKILL at random seconds: every time the training goes on and ends before its deadline with one valid package.
+
+EVERGREEN_TEST_KILLS says how many runs are killed (default 2; `make test-training-kills` kills 20). They run
+a few at a time: a busy machine is the harder case.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.inference.engine import Engine
+from absa.inference.package import load_package
+from flows.training_process import JobResult, run_job
+from tests.conftest import labelled_rows, write_job
+
+KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))
+AT_A_TIME = 4
+BUDGET_S, RESERVE_S = 40.0, 20.0  # the reserve covers a start and packaging while four runs share two cores
+SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
+
+
+@dataclass
+class Killed:
+    """A run whose process is killed at its second; hears every event."""
+
+    folder: Path
+    ends_at: float
+    after_s: float
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    kills: int = 0
+    result: JobResult | None = None
+    ended: float = 0.0
+
+    def run(self) -> "Killed":
+        """Run it to its end."""
+        self.result = run_job(self.folder, ends_at=self.ends_at, environment=dict(os.environ), on_event=self)
+        self.ended = time.time()
+        return self
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+        if not self.kills and time.time() >= self.ends_at - BUDGET_S + self.after_s:
+            for process in _jobs_in(self.folder):
+                os.kill(process, signal.SIGKILL)
+                self.kills += 1
+
+
+def _jobs_in(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().split(b"\0")[-2:-1] == [bytes(folder)]:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def killed_run(folder: Path, number: int) -> Killed:
+    """Write a job, kill it at a random second before its deadline minus the reserve."""
+    write_job(folder, budget_s=BUDGET_S, reserve_s=RESERVE_S, settings=SMALL, rows=labelled_rows(400))
+    ends_at = float(json.loads((folder / "job.json").read_text())["ends_at"])
+    return Killed(folder, ends_at, random.Random(number).uniform(0.0, BUDGET_S - RESERVE_S - 1.0)).run()
+
+
+@pytest.mark.timeout(60 + BUDGET_S * (1 + KILLS // AT_A_TIME))
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the processes to kill in /proc")
+def test_runs_killed_at_random_seconds_end_in_time_with_one_valid_package_each(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(AT_A_TIME) as several:
+        runs = list(several.map(lambda number: killed_run(tmp_path / f"job-{number}", number), range(KILLS)))
+    for run in runs:
+        assert run.kills == 1
+        assert run.ended < run.ends_at
+        assert run.result is not None
+        assert run.result.starts == 2
+        assert [event["event"] for event in run.events].count("done") == 1
+        restart = next(number for number, event in enumerate(run.events) if event["event"] == "restart")
+        if any(event["event"] == "progress" and event["elapsed_s"] > 3.0 for event in run.events[:restart]):
+            assert run.result.done["resumed"]
+        assert load_package(run.result.package).digest == run.result.done["digest"]
+        assert Engine.load(run.result.package).warm_up() >= 10
+        assert not (run.folder / "checkpoints").exists()
+        assert not list(run.folder.glob(".package*"))
+    late = [round(run.ends_at - run.ended, 1) for run in runs]
+    print(f"{KILLS} runs killed after {[round(run.after_s, 1) for run in runs]} s; spare seconds {late}")
