@@ -73,6 +73,7 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     os.environ["EVERGREEN_HOME"] = str(home)
     from flows import continuous_training as steps
     from flows.settings import Settings, apply_environment
+    from flows.tracking import EXPERIMENT
     from flows.wiring import Services
 
     for name in ("take_snapshot", "train", "judge_candidate", "register", "put_in_force"):
@@ -88,6 +89,10 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
         if event["event"] == "done":
             done.update(event)
 
+    import mlflow
+
+    mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+    mlflow.set_experiment(EXPERIMENT)  # the registry is there before the run begins, as where it is a server
     started = time.time()
     outcome = steps.run_continuous_training(
         Services(settings=settings, environment=environment), budget_s=budget_s, sources=[str(source)], window=None,

@@ -10,8 +10,8 @@ from absa.modeling.architecture import Architecture
 _PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
 }  # fmt: skip
-_SIDE: Final = 1_024  # of the matrices by which a CPU's most is measured
-_TRIES: Final = 3
+_SIDE: Final = 512  # of the matrices by which a CPU's most is measured
+_TRIES: Final = 5
 
 
 def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:
@@ -30,7 +30,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         for known in sorted(_PEAKS, key=len, reverse=True):
             if known in name and dtype == torch.bfloat16:
                 return _PEAKS[known]
-    side = _SIDE if device.type == "cpu" else 8 * _SIDE
+    side = _SIDE if device.type == "cpu" else 16 * _SIDE
     left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
     times = []
     for _ in range(_TRIES):
