@@ -73,8 +73,9 @@ def commit() -> str:
 
 
 def write_result(
-    path: Path, *, name: str, command: str, seed: int, rows: Sequence[Row], versions: dict[str, str]
-) -> None:
+    path: Path, *, name: str, command: str, seed: int, rows: Sequence[Row], versions: dict[str, str],
+    accelerator: str | None = None,
+) -> None:  # fmt: skip
     """Write the result as docs and tests read it."""
     result = {
         "name": name,
@@ -82,7 +83,7 @@ def write_result(
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
         "seed": seed,
-        "machine": machine(),
+        "machine": machine() | {"accelerator": accelerator},
         "versions": {"python": platform.python_version(), **versions},
         "rows": [row.to_json() for row in rows],
     }
