@@ -53,7 +53,7 @@ class TrackedRun:
         mlflow.set_tags(dict(values))
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
-        """Name a side of the snapshot as the run's input. MLflow keeps schema and size of a pandas frame, where given."""
+        """Name a side of the snapshot as the run's input. Of a pandas frame MLflow keeps schema and size."""
         import mlflow
 
         name = f"snapshot-{side}"
