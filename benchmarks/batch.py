@@ -27,6 +27,7 @@ import psutil
 
 from absa.batch.job import PARTITION_ROWS
 from absa.inference.engine import Engine
+from benchmarks.batch_peers import BLOCKS_A_CORE
 from benchmarks.figures import Row, write_result
 from benchmarks.serving import MODELS, ROOT, SAMPLE, Model, Pairs, build, read_rows
 
@@ -92,12 +93,15 @@ def kernel_rate(package: Path, rows: Pairs, workers: int, seconds: float) -> flo
     return float(total)
 
 
-def run_command(given: Path, package: Path, workers: int, *, engine: str = "local") -> tuple[float, float]:
+def run_command(
+    given: Path, package: Path, workers: int, *, engine: str = "local", partition_rows: int = PARTITION_ROWS
+) -> tuple[float, float]:
     """Seconds of the whole command, and the peak memory in MB of its processes together (shared pages once)."""
     with tempfile.TemporaryDirectory(prefix="evergreen-batch-") as folder:
         command = [
             sys.executable, "-m", "flows.cli", "batch", "--input", str(given), "--output", f"{folder}/out",
             "--model", str(package), "--workers", str(workers), "--engine", engine,
+            "--partition-rows", str(partition_rows),
         ]  # fmt: skip
         environment = {**os.environ, "EVERGREEN_HOME": f"{folder}/home", "PYTHONPATH": str(ROOT)}
         begin, peak_mb = time.perf_counter(), 0.0
@@ -195,8 +199,9 @@ def measure_ray(model: Model, package: Path, rows: Pairs, folder: Path, workers:
         return []
     given, case = write_rows(folder / "rows.csv", rows), f"{len(rows):,} rows, {model.name}"
     plain = peer_rate("ray", given, package)
-    here, _ = run_command(given, package, workers)
-    on_ray, _ = run_command(given, package, workers, engine="ray")
+    pieces = min(PARTITION_ROWS, -(-len(rows) // (BLOCKS_A_CORE * workers)))  # no fewer than the plain job has
+    here, _ = run_command(given, package, workers, partition_rows=pieces)
+    on_ray, _ = run_command(given, package, workers, engine="ray", partition_rows=pieces)
     rate = len(rows) / here
     peer = f"ray {version('ray')} data map_batches, batch 32, same ONNX file"
     return [
@@ -252,9 +257,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
-    parser.add_argument("--large-rows", type=int, default=40_000, help="rows for the larger model")
+    parser.add_argument("--large-rows", type=int, default=20_000, help="rows for the larger model")
     parser.add_argument("--small-rows", type=int, default=200_000, help="rows for the small student")
-    parser.add_argument("--ray-large-rows", type=int, default=10_000, help="rows beside Ray, larger model")
+    parser.add_argument("--ray-large-rows", type=int, default=4_000, help="rows beside Ray, larger model")
     parser.add_argument("--ray-small-rows", type=int, default=50_000, help="rows beside Ray, small student")
     parser.add_argument("--million", type=int, default=MILLION, help="rows of one job of the small student")
     parser.add_argument("--kernel-s", type=float, default=8.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH = 32
+BLOCKS_A_CORE = 4  # of Ray
 
 
 def pipeline(rows: Path, _: Path) -> float:
@@ -70,7 +71,7 @@ def ray(rows: Path, package: Path) -> float:
     count = len(_read(rows))
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        ray.data.read_csv(str(rows)).repartition(4 * cores).map_batches(
+        ray.data.read_csv(str(rows)).repartition(BLOCKS_A_CORE * cores).map_batches(
             _Plain,
             fn_constructor_args=(package,),
             batch_size=BATCH,
