@@ -36,7 +36,7 @@ PRICES = ROOT / "infra" / "cost" / "prices.csv"
 HOST = "c8a.xlarge"  # rented; a core that is faster than the measured one makes a row cheaper than projected
 MILLION = 1_000_000
 PIPELINE_ROWS = 1_500
-CELLS = ("large", "pipeline", "large beside ray", "small", "small beside ray", "million")
+CELLS = ("large", "pipeline", "large beside ray", "small", "small beside ray")
 LOOK_EVERY_S = 2.0  # at the memory: looking takes time from the batch
 
 
@@ -212,16 +212,6 @@ def measure_ray(model: Model, package: Path, rows: Pairs, folder: Path, workers:
     ]
 
 
-def measure_million(model: Model, package: Path, rows: Pairs, folder: Path, workers: int, count: int) -> list[Row]:
-    """A million rows in one job."""
-    elapsed, peak_mb = run_command(write_rows(folder / "million.csv", varied(rows, count)), package, workers)
-    case = f"{count:,} rows, {model.name}"
-    return [
-        row(case, "rows_per_s", [count / elapsed], "1/s"),
-        row(case, "peak_memory", [peak_mb], "MB", "<= 2000", met=peak_mb <= 2000),
-    ]
-
-
 class Cells:
     """What was measured so far, a list of rows a cell: a run that is cut short goes on where it was."""
 
@@ -258,10 +248,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--large-rows", type=int, default=20_000, help="rows for the larger model")
-    parser.add_argument("--small-rows", type=int, default=200_000, help="rows for the small student")
+    parser.add_argument("--small-rows", type=int, default=MILLION, help="rows for the small student")
     parser.add_argument("--ray-large-rows", type=int, default=4_000, help="rows beside Ray, larger model")
     parser.add_argument("--ray-small-rows", type=int, default=50_000, help="rows beside Ray, small student")
-    parser.add_argument("--million", type=int, default=MILLION, help="rows of one job of the small student")
     parser.add_argument("--kernel-s", type=float, default=8.0)
     parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -296,7 +285,6 @@ def main() -> None:
         cells.fill("large beside ray", lambda: beside_ray(large, arguments.ray_large_rows))
         cells.fill("small", lambda: whole(small, arguments.small_rows))
         cells.fill("small beside ray", lambda: beside_ray(small, arguments.ray_small_rows))
-        cells.fill("million", lambda: measure_million(*small, sample, folder, workers, arguments.million))
 
 
 if __name__ == "__main__":
