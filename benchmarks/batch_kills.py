@@ -183,16 +183,17 @@ def main() -> int:
     options = parser.parse_args()
     rows = kept_rows(options.out, options.engines)
     for engine in options.engines:
-        kills = []
+        kills: list[Kill] = []
+        before = rows
         with tempfile.TemporaryDirectory(prefix="evergreen-kills-") as folder:
             for each in kill_batches(engine, kills=options.kills, partitions=options.partitions, folder=Path(folder)):
                 kills.append(each)
                 print(f"{engine} {len(kills)}: {each}", flush=True)
-        rows += rows_of(engine, options.partitions, kills)
-        write_result(
-            options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
-            versions={each: version(each) for each in ("pyarrow", "onnxruntime", "ray")},
-        )  # fmt: skip
+                rows = before + rows_of(engine, options.partitions, kills)
+                write_result(  # after every kill: a run that is cut short says how many there were
+                    options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
+                    versions={name: version(name) for name in ("pyarrow", "onnxruntime", "ray")},
+                )  # fmt: skip
     return 0 if all(row.met is not False for row in rows) else 1
 
 
