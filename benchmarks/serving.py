@@ -379,27 +379,33 @@ def measure_cold_start(table: Table, run: Run, package: Path) -> None:
     table.add("cold start of a router, one worker", "seconds", times, "s", "<= 3", statistics.median(times) <= 3)
 
 
-def measure_plain_fastapi(table: Table, run: Run, name: str, package: Path) -> None:
-    """The same int8 model behind a FastAPI route with pydantic and uvicorn's own workers, nothing else."""
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.plain_fastapi:app", "--port", str(PORT)]
-    command += ["--workers", str(run.workers), "--no-access-log", "--log-level", "error"]
+def measure_peers(table: Table, run: Run, name: str, package: Path) -> None:
+    """uvicorn and its own workers: with the same int8 model behind FastAPI, and with an app that does nothing."""
+    workers = f"{run.workers} workers of uvicorn {version('uvicorn')}"
+    rates = peer_rates(run, ["benchmarks.plain_fastapi:scoring", "--factory"], package, connections=32)
+    table.add(f"{name}, saturation", "requests_per_s", rates, "1/s", peer=f"plain fastapi, {workers}")
+    rates = peer_rates(run, ["benchmarks.plain_fastapi:nothing", "--lifespan", "off"], package, connections=128)
+    table.add("cache hit", "requests_per_s", rates, "1/s", peer=f"an ASGI app that does nothing, {workers}")
+
+
+def peer_rates(run: Run, app: list[str], package: Path, *, connections: int) -> list[float]:
+    """Answered requests a second of an app under uvicorn, by run."""
+    command = [sys.executable, "-m", "uvicorn", *app, "--port", str(PORT), "--workers", str(run.workers)]
+    command += ["--no-access-log", "--log-level", "error"]
     environment = {**os.environ, "PACKAGE": str(package)}
+    url = f"http://127.0.0.1:{PORT}"
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
         write_bodies(bodies, run.rows)
         process = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
             _wait_for_answer(run.rows[0])
-            saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=min(3.0, run.seconds), connections=32)
-            rates = [
-                saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=run.seconds, connections=32).rate
-                for _ in range(run.runs)
-            ]
+            saturate(url, bodies, seconds=min(3.0, run.seconds), connections=connections)
+            found = [saturate(url, bodies, seconds=run.seconds, connections=connections) for _ in range(run.runs)]
         finally:
             process.terminate()
             process.wait(30)
-    peer = f"plain fastapi {version('fastapi')}, {run.workers} workers of uvicorn"
-    table.add(f"{name}, saturation", "requests_per_s", rates, "1/s", peer=peer)
+    return [each.rate for each in found]
 
 
 def _wait_for_answer(row: tuple[str, str], seconds: float = 30.0) -> None:
@@ -432,7 +438,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, nargs="*", default=list(SAMPLE), help="CSV files with text and aspect")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of one run")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of one run")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--burst-s", type=float, default=30.0)
     parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
@@ -451,7 +457,7 @@ def main() -> None:
     table.add("rows", "tokens_per_row", [statistics.mean(tokens)], "tokens")
     table.add("rows", "distinct_pairs", [len(rows)], "")
     rates = [measure_model(table, run, model, package) for model, package in zip(MODELS, packages, strict=True)]
-    measure_plain_fastapi(table, run, MODELS[0].name, packages[0])
+    measure_peers(table, run, MODELS[0].name, packages[0])
     measure_cache(table, run, packages[2])
     measure_log(table, run, MODELS[2].name, packages[2])
     measure_latency(table, run, packages[0], rates[0])

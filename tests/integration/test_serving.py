@@ -1,5 +1,6 @@
 """The router as its users meet it: processes, HTTP, the lake."""
 
+import http.server
 import json
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -285,6 +287,36 @@ def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(repl
     assert httpx.post(f"http://127.0.0.1:{admin_port}/v1/predict", json=ITEM).status_code == 404
     assert replica.client.post("/v1/predict", json=ITEM).status_code == 401
     assert replica.client.post("/v1/predict", json=ITEM, headers={"X-API-Key": "predict-key"}).status_code == 200
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes spans over OTLP."""
+
+    bodies: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+def test_with_an_endpoint_a_prediction_is_a_span_of_its_callers_trace(replica: RunningReplica) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        replica.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
+        replica.serve()
+        parent = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        assert replica.client.post("/v1/predict", json=ITEM, headers=parent).status_code == 200
+        assert replica.stop() == 0
+        collector.shutdown()
+    sent = b"".join(Collector.bodies)
+    assert bytes.fromhex(trace) in sent
+    assert b"evergreen.version" in sent
+    assert ITEM["text"].encode() not in sent
 
 
 def test_no_customers_text_stands_in_the_routers_log(shared: RunningReplica) -> None:
