@@ -41,10 +41,14 @@ class SlowLoss:
     alarm: bool = False
 
 
-def tolerated_share(reference: RightAnswers) -> float:
-    """The share of right answers below which there is loss: the reference's, less the uncertainty of its size."""
+def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0) -> float:
+    """The share of right answers below which there is loss: the reference's, less the uncertainty of its size.
+
+    A tolerated loss that is larger than that uncertainty covers it, so only the larger of the two is taken off.
+    """
     share = (reference.right + 1.0) / (reference.labelled + 2.0)
-    return share - _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1))
+    uncertain = _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1))
+    return share - max(uncertain, tolerated_loss)
 
 
 def e_value(window: RightAnswers, tolerated: float) -> float:
@@ -68,7 +72,7 @@ def detect_slow_loss(
         rate: false alarms a window in the long run (1 / rate windows between them in the mean).
         tolerated_loss: a loss in the share of right answers that is no reason to alarm.
     """
-    tolerated = tolerated_share(reference) - tolerated_loss
+    tolerated = tolerated_share(reference, tolerated_loss)
     evidence = 0.0
     found = []
     for window in windows:

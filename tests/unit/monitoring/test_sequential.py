@@ -25,6 +25,15 @@ def test_a_loss_too_small_for_one_window_is_found_over_a_few() -> None:
     assert float(np.median(delays)) <= 5
 
 
+def test_with_a_loss_tolerated_a_larger_one_is_still_found_and_a_smaller_one_left_alone() -> None:
+    def alarms(share: float) -> list[int]:
+        states = [detect_slow_loss(REFERENCE, windows(seed, share, 30), tolerated_loss=0.03) for seed in range(50)]
+        return [next((k + 1 for k, state in enumerate(found) if state.alarm), 99) for found in states]
+
+    assert float(np.median(alarms(0.72))) <= 5
+    assert sum(delay <= 20 for delay in alarms(0.78)) <= 10
+
+
 def test_windows_without_labels_change_nothing() -> None:
     empty = RightAnswers(right=0, labelled=0)
     before, after = detect_slow_loss(REFERENCE, [RightAnswers(right=200, labelled=300), empty])
