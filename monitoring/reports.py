@@ -22,6 +22,8 @@ from monitoring.windows import WindowData
 
 PROJECT: Final = "absa"
 MAX_REPORT_ROWS: Final = 20_000
+DESCRIPTORS: Final = ("words", "characters", "share of signs and digits")
+"""What is drawn of the texts: how they are, never what they say."""
 _FIGURES: Final = {
     "measured pos/neg F1": "pos_neg_f1",
     "estimated pos/neg F1": "estimated_pos_neg_f1",
@@ -194,11 +196,14 @@ def _drawn(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns that Evidently draws, without texts: reports hold no customer's words."""
     rows = rows if rows.height <= MAX_REPORT_ROWS else rows.sample(MAX_REPORT_ROWS, seed=0)
     names = dict(enumerate(SENTIMENTS))
+    characters = pl.col("text").str.len_chars()
     return rows.select(
         pl.col("label").replace_strict(names, default=None, return_dtype=pl.String).alias("predicted"),
         pl.col("feedback_label").replace_strict(names, default=None, return_dtype=pl.String).alias("truth"),
         pl.col("scores").cast(pl.List(pl.Float64)).list.max().alias("confidence"),
         pl.col("text").str.split(" ").list.len().cast(pl.Float64).alias("words"),
+        characters.cast(pl.Float64).alias("characters"),
+        (pl.col("text").str.count_matches(r"[^\pL\s]") / characters).fill_nan(None).alias("share of signs and digits"),
         pl.col("latency_ms").cast(pl.Float64),
         pl.col("segment").cast(pl.String),
     )
@@ -250,7 +255,7 @@ def _run_drift(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
 
     if before is not None and before.height < _MIN_DRAWN:
         before = None
-    numbers = kept(("confidence", "words", "latency_ms"))
+    numbers = kept(("confidence", *DESCRIPTORS, "latency_ms"))
     categories = kept(("predicted", "segment"))
     columns = [*categories, *numbers]
     if not columns:

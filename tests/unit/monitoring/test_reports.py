@@ -12,7 +12,7 @@ from absa.adapters.lake import Lake
 from absa.errors import UnavailableError
 from absa.schema import Window
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
-from monitoring.reports import EvidentlyReporter, verdict_text
+from monitoring.reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import START, Traffic
 
@@ -52,6 +52,7 @@ def test_one_report_a_window_with_the_verdict_on_top_and_no_customers_words(
     written = json.dumps(reports)
     assert "printer" not in written
     assert "measured pos/neg F1" in written
+    assert all(descriptor in written for descriptor in DESCRIPTORS)
 
 
 @pytest.mark.parametrize("case", ["empty", "one row", "one class", "all null", "no labels"])
