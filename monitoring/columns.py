@@ -7,6 +7,8 @@ feature of its own, so that it is compared over them and still permuted with eve
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +28,7 @@ _HASHES: Final = 2**14
 _FOURIER: Final = 128
 _MAX_SEGMENTS: Final = 20
 _MIN_EMBEDDED: Final = 50
+_CACHED_TEXTS: Final = 30_000
 
 
 def column_tests(
@@ -38,6 +41,10 @@ def column_tests(
         is_current: (n,) whether a row is of the current window.
         columns: only these; by default all.
     """
+
+    def wanted(kind: str) -> bool:
+        return columns is None or kind in columns
+
     confidence = both.scores.max(axis=1)
     tests: dict[str, Test] = {
         "class_shares": Test(features=_one_hot(both.labels, N_LABELS), statistic=chi_square),
@@ -53,23 +60,22 @@ def column_tests(
     if both.texts is None or both.aspects is None:
         skipped.append("Text drift is off: the log holds no texts.")
     else:
-        words = [words_of(text) for text in both.texts]
-        tests["text_length"] = Test(
-            features=_cumulative(np.array([len(w) for w in words], dtype=np.float64)), statistic=largest_gap
-        )
-        tests["aspect_mix"] = _category_test(tuple(aspect.casefold() for aspect in both.aspects))
-        presence, mass = _presence(words)
+        words = tuple(map(words_of, both.texts))
+        if wanted("text_length"):
+            lengths = np.fromiter(map(len, words), dtype=np.float64, count=len(words))
+            tests["text_length"] = Test(features=_cumulative(lengths), statistic=largest_gap)
+        if wanted("aspect_mix"):
+            tests["aspect_mix"] = _category_test(tuple(aspect.casefold() for aspect in both.aspects))
+        presence, mass, vocabulary = _presence(words)
         tests["unknown_words"] = _unknown_words_test(presence, mass)
         common = _common_words_test(presence)
         if common is not None:
             tests["word_use"] = common
-        tests["word_embedding"] = _mmd(_fourier(_bag(words), np.arange(both.rows), both.rows))
-    embedded = _embedding_test(both, is_current)
+        tests["word_embedding"] = _mmd(_fourier(_bag(presence, vocabulary), np.arange(both.rows), both.rows))
+    embedded = _embedding_test(both, is_current) if wanted("embedding") else None
     if embedded is not None:
         tests["embedding"] = embedded
-    if columns is not None:
-        tests = {kind: test for kind, test in tests.items() if kind in columns}
-    return tests, tuple(skipped)
+    return {kind: test for kind, test in tests.items() if wanted(kind)}, tuple(skipped)
 
 
 def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
@@ -84,9 +90,10 @@ def large_segments(segments: Sequence[str], current_share: float) -> dict[str, n
     }
 
 
-def words_of(text: str) -> list[str]:
+@lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts come back with every window
+def words_of(text: str) -> tuple[str, ...]:
     """The words of a text, without case."""
-    return _WORD.findall(text.casefold())
+    return tuple(_WORD.findall(text.casefold()))
 
 
 def _one_hot(values: Ints, k: int) -> Any:
@@ -127,22 +134,22 @@ def _within(members: list[npt.NDArray[np.bool_]], categories: Any) -> Test:
     return Test(features=features, statistic=largest)
 
 
-def _presence(words: list[list[str]]) -> tuple[Any, Floats]:
-    """Rows by words, 1 where the word stands in the row; and each word's share of its rows' lengths, summed."""
+def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Floats, list[str]]:
+    """Rows by words, 1 where the word stands in the row; each word's share of its rows' lengths, summed; the words."""
     from scipy import sparse
 
-    place: dict[str, int] = {}
-    rows, columns, parts = [], [], []
-    for row, found in enumerate(words):
-        for word, count in Counter(found).items():
-            rows.append(row)
-            columns.append(place.setdefault(word, len(place)))
-            parts.append(count / len(found))
-    mass = np.bincount(columns, weights=parts, minlength=len(place)).astype(np.float64)
+    flat = list(chain.from_iterable(words))
+    vocabulary = list(dict.fromkeys(flat))
+    place = {word: k for k, word in enumerate(vocabulary)}
+    columns = np.fromiter(map(place.__getitem__, flat), dtype=np.int64, count=len(flat))
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    rows = np.repeat(np.arange(len(words)), lengths)
+    mass = np.bincount(columns, weights=1.0 / lengths[rows], minlength=len(vocabulary))
     matrix = sparse.csr_array(
-        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), len(place)), dtype=np.float32
-    )
-    return matrix, mass
+        (np.ones(len(flat), dtype=np.float32), (rows, columns)), shape=(len(words), len(vocabulary)), dtype=np.float32
+    )  # a word that stands in a row twice is summed here
+    matrix.data = np.ones_like(matrix.data)
+    return matrix, mass.astype(np.float64), vocabulary
 
 
 def _unknown_words_test(presence: Any, mass: Floats) -> Test:
@@ -160,21 +167,18 @@ def _common_words_test(presence: Any) -> Test | None:
     return Test(features=presence[:, chosen], statistic=sparse_rise) if len(chosen) else None
 
 
-def _bag(words: list[list[str]]) -> Any:
+def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
     """A hashed bag of words, weighted by rarity, of length one a row."""
     from zlib import crc32
 
     from scipy import sparse
 
-    rows, columns = [], []
-    for row, found in enumerate(words):
-        for word in set(found):
-            rows.append(row)
-            columns.append(crc32(word.encode()) % _HASHES)
-    bag = sparse.csr_array(
-        (np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(len(words), _HASHES), dtype=np.float32
-    )
-    rarity = np.log(len(words) / (1.0 + np.asarray(bag.sum(axis=0)).ravel()))
+    hashed = np.array([crc32(word.encode()) % _HASHES for word in vocabulary], dtype=np.int64)
+    rows = presence.shape[0]
+    parts = (presence.data, hashed[presence.indices], presence.indptr)
+    bag = sparse.csr_array(parts, shape=(rows, _HASHES), copy=True)
+    bag.sum_duplicates()  # words that share a hash; in place, hence the copy
+    rarity = np.log(rows / (1.0 + np.asarray(bag.sum(axis=0)).ravel()))
     bag = bag @ sparse.diags_array(np.maximum(rarity, 0.1).astype(np.float32))
     norms = np.sqrt(np.asarray((bag * bag).sum(axis=1)).ravel())
     return sparse.diags_array((1.0 / np.maximum(norms, 1e-9)).astype(np.float32)) @ bag
@@ -196,13 +200,20 @@ def _embedding_test(both: Sample, is_current: npt.NDArray[np.bool_]) -> Test | N
 
 def _fourier(values: Any, places: Ints, rows: int) -> Any:
     """Random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel, and 1 where a row has any (rows, k + 1)."""
-    rng = np.random.default_rng(0)  # a fixed projection: equal rows, equal features
-    projected = np.asarray(values @ rng.normal(size=(values.shape[1], _FOURIER)).astype(np.float32))
-    phase = rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)
+    projection, phase = _projection(values.shape[1])
+    projected = np.asarray(values @ projection)
     features = np.zeros((rows, _FOURIER + 1), dtype=np.float32)
     features[places, :-1] = np.sqrt(2.0 / _FOURIER).astype(np.float32) * np.cos(projected + phase)
     features[places, -1] = 1.0
     return features
+
+
+@cache
+def _projection(width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Frequencies (width, k) and phases (k,), always the same: equal rows, equal features."""
+    rng = np.random.default_rng(0)
+    frequencies = rng.normal(size=(width, _FOURIER)).astype(np.float32)
+    return frequencies, rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)
 
 
 def _mmd(features: Any) -> Test:

@@ -1,13 +1,15 @@
 """Calibrated two-sample tests: statistics of group sums, held against permutations at the samples' real sizes.
 
 Every statistic here is a function of the sums of fixed per-row features over the current window, so that a batch of
-permutations is one matrix product. Whole groups (a unit's rows, a text's rows) are permuted, never single rows of
-them. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once `ENOUGH` draws are
-as extreme as what was seen, and the p-value stays exact.
+permutations is one matrix product; where groups look alike to a statistic, as they do to counts of a few classes, a
+permutation is drawn as the number of groups of each kind. Whole groups (a unit's rows, a text's rows) are permuted,
+never single rows of them. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once
+`ENOUGH` draws are as extreme as what was seen, and the p-value stays exact.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -18,6 +20,9 @@ from monitoring.sample import Floats, Ints
 ENOUGH: Final = 20
 _BATCH_CELLS: Final = 4_000_000
 _BATCH: Final = 256
+_FIRST_BATCH: Final = 64
+_NARROW: Final = 100
+_MAX_KINDS: Final = 256
 _RISE: Final = 2.5
 
 Statistic = Callable[[Floats, Floats, Floats, Floats], Floats]
@@ -70,29 +75,84 @@ def permutation_tests(
     of_group = np.zeros(int(group.max()) + 1, dtype=bool)
     of_group[group] = current
     n_groups, n_current = len(of_group), int(of_group.sum())
+    alone = np.array_equal(group, np.arange(n_groups))  # every row is a group of its own: nothing to look up
     limit = max(199, int(np.ceil(3 * len(tests) / rate)))
-    batch = int(np.clip(_BATCH_CELLS // max(len(group), 1), 16, _BATCH))
+    largest = int(np.clip(_BATCH_CELLS // max(len(group), 1), 16, _BATCH))
+    batch = min(_FIRST_BATCH, largest)  # most columns without drift have seen enough after so few
     everything = np.ones((len(group), 1), dtype=np.float32)
     totals = {name: _sums(test.features, everything)[:, 0] for name, test in tests.items()}
     observed = current[:, None].astype(np.float32)
     seen = {name: float(_measure(tests[name], totals[name], observed)[0]) for name in tests}
     drawn: dict[str, list[Floats]] = {name: [] for name in tests}
     extreme = dict.fromkeys(tests, 0)
+
+    def count(name: str, values: Floats) -> bool:
+        """Add draws of a test, and say whether it has seen enough."""
+        drawn[name].append(values)
+        extreme[name] += int((values >= seen[name] - 1e-9 * max(1.0, abs(seen[name]))).sum())
+        return extreme[name] >= ENOUGH
+
     open_tests = list(tests)
     done = 0
     while open_tests and done < limit:
         size = min(batch, limit - done)
         ranks = rng.random((size, n_groups), dtype=np.float32)
         last = np.partition(ranks, n_current - 1, axis=1)[:, n_current - 1 :][:, :1]
-        chosen = (ranks <= last).T  # a tie, one draw in thousands, lets one group more in
-        membership = chosen[group].astype(np.float32)
-        for name in open_tests:
-            values = _measure(tests[name], totals[name], membership)
-            drawn[name].append(values)
-            extreme[name] += int((values >= seen[name] - 1e-9 * max(1.0, abs(seen[name]))).sum())
-        done += size
-        open_tests = [name for name in open_tests if extreme[name] < ENOUGH]
+        chosen = ranks <= last  # a tie, one draw in thousands, lets one group more in
+        membership = (chosen if alone else chosen[:, group]).astype(np.float32).T
+        open_tests = [name for name in open_tests if not count(name, _measure(tests[name], totals[name], membership))]
+        first, done = done == 0, done + size
+        batch = min(2 * batch, largest)
+        for name in open_tests if first else ():
+            kinds = _kinds_of(tests[name].features, group, n_groups)
+            if kinds is not None:
+                _draw_by_kind(kinds, tests[name], totals[name], n_current, rng, partial(count, name), limit - done)
+                open_tests = [other for other in open_tests if other != name]
     return {name: _result(seen[name], np.concatenate(drawn[name]), rate / max(len(tests), 1), limit) for name in tests}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kinds:
+    """Groups that look alike to a test: how many of each kind there are, their summed features with the rows last."""
+
+    counts: Ints  # (kinds,)
+    sums: Floats  # (kinds, k + 1)
+
+
+def _kinds_of(features: Features, group: Ints, n_groups: int) -> _Kinds | None:
+    """The kinds of groups of a test with few features; None where there are too many to be worth it."""
+    if not isinstance(features, np.ndarray) or features.shape[1] > _NARROW:
+        return None
+    rows = np.concatenate([features, np.ones((len(features), 1), features.dtype)], axis=1)
+    if n_groups < len(group):
+        order = np.argsort(group, kind="stable")
+        rows = np.add.reduceat(rows[order], np.searchsorted(group[order], np.arange(n_groups)), axis=0)
+    as_bytes = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    _, first, counts = np.unique(as_bytes, return_index=True, return_counts=True)
+    if len(counts) > _MAX_KINDS:
+        return None
+    return _Kinds(counts=counts.astype(np.int64), sums=rows[first].astype(np.float64))
+
+
+def _draw_by_kind(
+    kinds: _Kinds,
+    test: Test,
+    totals: Floats,
+    n_current: int,
+    rng: np.random.Generator,
+    enough: Callable[[Floats], bool],
+    draws: int,
+) -> None:
+    """Permutations by how many groups of each kind they bring into the window: the same chance, far less to move."""
+    size = _BATCH
+    rows = float(kinds.counts @ kinds.sums[:, -1])
+    while draws > 0:
+        drawn = rng.multivariate_hypergeometric(kinds.counts, n_current, size=min(size, draws), method="marginals")
+        sums = (drawn @ kinds.sums).T  # (k + 1, B)
+        if enough(test.statistic(sums[:-1], totals, sums[-1], rows - sums[-1])):
+            return
+        draws -= drawn.shape[0]
+        size = min(2 * size, _BATCH * 8)
 
 
 def _sums(features: Features, membership: npt.NDArray[np.float32]) -> Floats:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from monitoring.columns import words_of
 from monitoring.drift import detect_drift
 from monitoring.sample import Sample, concat_samples
 
@@ -23,6 +25,14 @@ def test_traffic_like_the_reference_raises_no_alarm(make: Make) -> None:
 def test_a_new_topic_in_a_tenth_of_the_traffic_is_found_in_its_words(make: Make) -> None:
     mixed = concat_samples(make(1, 450), make(2, 50, topic="garden"))
     assert {"unknown_words", "word_use", "segment_mix"} <= kinds(make(3, 1000), mixed)
+
+
+def test_the_share_of_unknown_words_is_that_of_counting_them(make: Make) -> None:
+    reference, current = make(3, 400), concat_samples(make(1, 180), make(2, 20, topic="garden"))
+    known = {word for text in reference.texts or () for word in words_of(text)}
+    shares = [np.mean([word not in known for word in words_of(text)]) for text in current.texts or ()]
+    (finding,) = [f for f in detect_drift(reference, current).findings if f.kind == "unknown_words"]
+    assert finding.statistic == pytest.approx(float(np.mean(shares)), abs=1e-6)
 
 
 def test_a_shift_of_the_class_shares_is_named_in_the_sentence(make: Make) -> None:

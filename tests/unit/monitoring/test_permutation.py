@@ -39,6 +39,24 @@ def test_rows_of_one_group_count_as_one_piece_of_evidence() -> None:
     assert grouped.p_value > 0.1
 
 
+def test_permutations_drawn_by_kind_have_the_chance_of_those_drawn_row_by_row() -> None:
+    """Features that tell every row apart, by a part too small to matter, cannot be drawn by kind."""
+    rng = np.random.default_rng(0)
+    values, units = rng.choice(3, 900, p=[0.3, 0.3, 0.4]), np.repeat(np.arange(450), 2)
+    current = units >= 300
+    values[current & (rng.random(900) < 0.2)] = 2
+    by_kind = shares(values)
+    by_row = Test(features=by_kind.features + rng.normal(0, 1e-6, (900, 3)).astype(np.float32), statistic=chi_square)
+    p_values = np.array(
+        [
+            [permutation_tests({"a": test}, units, current, rate=0.001, seed=seed)["a"].p_value for seed in range(12)]
+            for test in (by_kind, by_row)
+        ]
+    )
+    assert 0.001 < p_values[0].mean() < 0.2
+    assert p_values[0].mean() == pytest.approx(p_values[1].mean(), rel=0.35)
+
+
 def test_numbers_are_compared_by_the_largest_gap_of_their_distributions() -> None:
     reference, current = np.zeros(50), np.ones(50)
     cuts = np.array([0.0, 1.0])
