@@ -2,15 +2,18 @@
 
     python -m benchmarks.drift_public --package FOLDER --domains a.csv b.csv
 
-The package is a version trained on the bundled feedback; known traffic is the bundled traffic.csv, which it never saw.
-A domain is a CSV with text, aspect, label. Answers, scores and embeddings are the version's own; windows are drawn with
-replacement. Writes results/drift_public.json; no text stands in it.
+The package is a version trained on the bundled feedback (the demo leaves one in `.evergreen/jobs/<run>/package`); known
+traffic is the bundled traffic.csv, which it never saw. A domain is a CSV with text, aspect, label. Answers, scores and
+embeddings are the version's own; windows are drawn with replacement. Writes results/drift_public.json; no text stands
+in it. Finished domains are kept beside the result, so a run that was cut short goes on where it was.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -99,11 +102,18 @@ def main() -> int:
     package = engine.package
     embedder = ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
     known = answered(load(SAMPLE / "traffic.csv"), engine, embedder)
-    rows: list[Row] = []
-    for path in [SAMPLE / "new_area.csv", *options.domains]:
-        rows += domain_rows(path.stem, known, answered(load(path), engine, embedder), options.runs)
-        for row in rows[-6:]:
+    partial_file = options.out.with_suffix(".partial.json")
+    done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
+    paths = [SAMPLE / "new_area.csv", *options.domains]
+    for path in paths:
+        if path.stem in done:
+            continue
+        found = domain_rows(path.stem, known, answered(load(path), engine, embedder), options.runs)
+        done[path.stem] = [row.to_json() for row in found]
+        partial_file.write_text(json.dumps(done, indent=1))
+        for row in found:
             print(f"{row.case}: {row.metric} {row.value:.3f}", flush=True)
+    rows = [Row(**row) for path in paths for row in done[path.stem]]
     write_result(
         options.out,
         name="drift_public",
@@ -112,6 +122,7 @@ def main() -> int:
         rows=rows,
         versions={"package": package.digest[:12], "numpy": np.__version__, "evidently": "0.7.23"},
     )
+    partial_file.unlink(missing_ok=True)
     return 0
 
 

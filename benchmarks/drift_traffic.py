@@ -17,7 +17,9 @@ from monitoring.sample import Sample, make_sample
 
 SAMPLE = Path(__file__).parent.parent / "absa" / "data" / "sample"
 SEGMENTS = ("web", "mobile", "partner")
-EMBED_ROWS = 1_000
+EMBED_ROWS = 500
+"""As many rows a side as a deployment embeds by default."""
+CALIBRATION_ROWS = 200
 PEER = "evidently 0.7.23, default drift tests"
 
 
@@ -33,14 +35,16 @@ def base_embedder() -> Any:
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import PACKAGED, find_base, load_base
     from absa.packaging.export import export
-    from absa.packaging.quantize import Int8
+    from absa.packaging.quantize import Int8, observe
     from monitoring.embedding import ModelEmbedder
 
     folder = find_base(PACKAGED)
     model, _ = load_base(folder)
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = export(model.architecture, weights, Int8())
-    return ModelEmbedder(graph.SerializeToString(), PairTokenizer.from_file(folder / "tokenizer.json", 128))
+    tokenizer = PairTokenizer.from_file(folder / "tokenizer.json", 128)
+    seen = load(SAMPLE / "feedback.csv").head(CALIBRATION_ROWS).select("text", "aspect").rows()
+    graph = export(model.architecture, weights, Int8(observe(model.architecture, weights, tokenizer.encode(seen))))
+    return ModelEmbedder(graph.SerializeToString(), tokenizer)
 
 
 class Traffic:
