@@ -60,6 +60,15 @@ def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, st
     attempts = [attempt for verdict in verdicts for attempt in verdict.attempts]
     assert [attempt.state for attempt in attempts] == ["completed"]
     assert verdicts[-1].verdict == "STALE"
+    (window,) = (verdict.window.key for verdict in verdicts if verdict.attempts)
+    with sqlite3.connect(told[0] / "prefect" / "prefect.db") as database:
+        runs = database.execute(
+            "select idempotency_key, state_type, tags from flow_run where name like 'train-drift-%'"
+        ).fetchall()
+    assert [run[:2] for run in runs] == [(f"{window}-1", "COMPLETED")]
+    assert f"window:{window}" in json.loads(runs[0][2])
+    actions = [record.action for record in Ledger(FolderLake(told[0] / "lake")).records()]
+    assert actions.count("register") == 2, "version 1 and the one retrained"
 
 
 def test_every_answered_request_is_in_the_lake_once_with_the_version_of_its_arm(told: tuple[Path, str]) -> None:
