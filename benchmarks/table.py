@@ -17,23 +17,28 @@ def shown(row: dict[str, Any]) -> str:
     return f"{value:.4g}{spread} {row['unit']}"
 
 
-def table(result: dict[str, Any]) -> str:
-    """Every row of a result; peers name themselves in the measure's column."""
+def table(result: dict[str, Any], *, judged: bool = False) -> str:
+    """Every row of a result, or the `judged` ones: with a target, or a peer's, named in the measure."""
     lines = ["| case | measure | runs | found | target |", "|---|---|---|---|---|"]
     for row in result["rows"]:
+        if judged and row.get("target") is None and not row.get("peer"):
+            continue
         measure = row["metric"].replace("_", " ") + (f"; *{row['peer']}*" if row.get("peer") else "")
         target = "" if row.get("target") is None else f"{row['target']}: {'met' if row['met'] else '**missed**'}"
         lines.append(f"| {row['case']} | {measure} | {row['runs']:,} | {shown(row)} | {target} |")
     machine = result["machine"]
     ran = f"Ran on {machine['cpu']}, {machine['cores']} cores; seed {result['seed']}, {result['date']}"
-    return "\n".join([*lines, "", f"Intervals are 95 %. {ran}, commit {result['commit']}.", ""])
+    spread = "Spans are those of the runs" if judged else "Intervals are 95 %"
+    return "\n".join([*lines, "", f"{spread}. {ran}, commit {result['commit']}.", ""])
 
 
 def main() -> None:
     """Print one result's table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="of the result in benchmarks/results")
-    print(table(json.loads((RESULTS / f"{parser.parse_args().name}.json").read_text())))
+    parser.add_argument("--judged", action="store_true", help="only rows with a target, and peers")
+    options = parser.parse_args()
+    print(table(json.loads((RESULTS / f"{options.name}.json").read_text()), judged=options.judged))
 
 
 if __name__ == "__main__":
