@@ -1,0 +1,78 @@
+"""The router does what its OpenAPI document says, on what schemathesis makes of it: valid input and broken input."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.serving_replica import ADMIN, SURVEY, RunningReplica
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+MADE = settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
+    """A router that serves."""
+    folder: Path = tmp_path_factory.mktemp("openapi")
+    replica = RunningReplica(folder, workers=1)
+    try:
+        yield replica.serve()
+    finally:
+        replica.end()
+
+
+def _hold(operation: Any, url: str, keys: dict[str, str], mode: GenerationMode, statuses: set[int]) -> None:
+    """Ask an operation many things, and check each answer."""
+
+    @MADE
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def holds(case: schemathesis.Case) -> None:
+        answer = case.call(base_url=url, headers=keys)
+        statuses.add(answer.status_code)
+        case.validate_response(answer, checks=CHECKS)
+
+    holds()
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_every_answer_has_a_status_a_type_and_a_shape_that_the_document_names(
+    served: RunningReplica, mode: GenerationMode
+) -> None:
+    document = httpx.get(f"{served.url}/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(document)
+    seen: dict[str, set[int]] = {}
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        keys = SURVEY if operation.path == "/v1/feedback" else ADMIN
+        if mode is GenerationMode.NEGATIVE and operation.method == "get":
+            continue  # there is nothing in it to break
+        statuses = seen.setdefault(operation.label, set())
+
+        _hold(operation, served.url, keys, mode, statuses)
+    logging.getLogger(__name__).info("statuses: %s", seen)
+    assert "POST /v1/predict" in seen
+    if mode is GenerationMode.NEGATIVE:
+        assert 200 not in seen["PUT /v1/traffic"]
+        assert 422 in seen["POST /v1/predict"] | seen["POST /v1/feedback"]
+    assert served.client.get("/readyz").status_code == 200
+    assert "raceback" not in served.log()
