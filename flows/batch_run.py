@@ -81,6 +81,8 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
         IntegrityError: the files are not those that were registered, or a folder holds no package.
     """
     if not model.startswith("models:"):
+        if not Path(model).is_dir():
+            raise PermanentError(f"{model} is neither {CHAMPION}, {_PREFIX}/<version> nor the folder of a package")
         package = load_package(Path(model))
         return package, package.digest[:_DIGEST]
     name = model.removeprefix(_PREFIX)

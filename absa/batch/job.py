@@ -31,6 +31,13 @@ JOB_KEY: Final = "job.json"
 MANIFEST_KEY: Final = "manifest.json"
 MAX_BAD_SHARE: Final = 0.1
 _READERS: Final = 16
+_SAME: Final = {
+    "input_digest": "input",
+    "model_version": "version",
+    "model_digest": "model package",
+    "partition_rows": "partition size",
+    "logged_to": "prediction log",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,10 +226,9 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
         output.create(JOB_KEY, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:
         there = json.loads(output.read(JOB_KEY))
-        same = ("input_digest", "model_version", "model_digest", "partition_rows", "logged_to")
-        if other := [name for name in same if there.get(name) != identity[name]]:
+        if other := [said for name, said in _SAME.items() if there.get(name) != identity[name]]:
             raise ConflictError(
-                f"{uri} holds the output of another job (its {' and '.join(other)} differ); choose another output"
+                f"{uri} holds the output of a job with another {' and another '.join(other)}; choose another output"
             ) from None
 
 

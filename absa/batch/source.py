@@ -120,6 +120,11 @@ def inspect(uri: str) -> Source:
             raise InvalidDataError(
                 f"{each.uri} has other columns than {files[0].uri}; a batch needs one set of columns"
             )
+        for name in schema.names:
+            if name.strip().lower() in ("text", "aspect") and not _is_text(schema.field(name).type):
+                raise InvalidDataError(
+                    f"column {name} of {each.uri} is {schema.field(name).type}; a batch needs text there"
+                )
         try:
             types = pa.unify_schemas([types, schema] if types else [schema], promote_options="permissive")
         except pa.ArrowException:
@@ -246,6 +251,13 @@ def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, tuple[str, 
     if len(set(schema.names)) != len(schema.names):
         raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
     return schema, header, delimiter
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(each(type_) for each in kinds)
 
 
 def _csv_header(stream: IO[bytes]) -> tuple[tuple[str, ...], str]:

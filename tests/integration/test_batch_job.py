@@ -136,10 +136,10 @@ def test_a_second_run_does_nothing_and_says_so(package: Path, tmp_path: Path) ->
 def test_an_output_never_mixes_versions_or_inputs(package: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", rows(30))
     run_batch(job(path, tmp_path / "out", package), engines=HERE)
-    with pytest.raises(ConflictError, match="model_version"):
+    with pytest.raises(ConflictError, match="another version"):
         run_batch(job(path, tmp_path / "out", package, version="8"), engines=HERE)
     write_csv(path, rows(31))
-    with pytest.raises(ConflictError, match="input_digest"):
+    with pytest.raises(ConflictError, match="another input"):
         run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
@@ -305,6 +305,13 @@ def test_input_columns_that_are_named_like_the_outputs_own_are_kept_beside_them(
     assert [(each["row_id"], each["reason"], each["input_reason"]) for each in aside] == [
         (0, "aspect_not_in_text", "why0")
     ]
+
+
+def test_a_text_column_of_bytes_is_named_before_anything_is_scored(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"text": [b"the app"], "aspect": ["app"]}), path)
+    with pytest.raises(InvalidDataError, match=r"column text of .* is binary"):
+        run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
 def test_files_whose_columns_have_types_that_do_not_go_together_are_refused_at_once(
