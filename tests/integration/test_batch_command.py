@@ -53,7 +53,7 @@ def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is
     ("changes", "sentence"),
     [
         ({"--input": "nowhere.csv"}, "nowhere.csv is missing"),
-        ({"--model": "models:/absa@champion"}, "names no version"),
+        ({"--model": "models:/absa@champion"}, "evergreen train"),
         ({"--model": "no-such-folder"}, "no-such-folder"),
         ({"--max-bad-share": "0.01"}, "2 of 40 rows"),
         ({"--engine": "spark"}, "--engine is local or ray"),
