@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -62,18 +63,18 @@ class Kill:
     wrong: tuple[str, ...]
 
 
-def kill_batches(engine: str, *, kills: int, partitions: int, folder: Path) -> Iterator[Kill]:
-    """Kill a batch so many times, each in an output of its own.
+def kill_batches(engine: str, *, kills: int, partitions: int, folder: Path, first: int = 0) -> Iterator[Kill]:
+    """Kill a batch so many times, each in an output of its own; the kills before `first` are left out.
 
     Raises:
         RuntimeError: a job was always done before it could be killed, makes no progress, or fails when it is run again.
     """
-    chance = random.Random(0)
-    given = write_input(folder / "rows.csv", partitions * ROWS, chance)
+    given = write_input(folder / "rows.csv", partitions * ROWS)
     package = build_toy_package(folder / "package")
     script = folder / "run.py"
     script.write_text(RUN)
-    for number in range(kills):
+    for number in range(first, kills):
+        chance = random.Random(number)
         for attempt in range(TRIES):
             output = folder / f"out-{number}-{attempt}"
             command = [sys.executable, str(script), str(given), str(output), str(package)]
@@ -87,8 +88,9 @@ def kill_batches(engine: str, *, kills: int, partitions: int, folder: Path) -> I
             raise RuntimeError(f"the batch on {engine} was always done before it could be killed")
 
 
-def write_input(path: Path, rows: int, chance: random.Random) -> Path:
+def write_input(path: Path, rows: int) -> Path:
     """A CSV of toy texts."""
+    chance = random.Random(0)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text", "aspect"])
@@ -165,36 +167,45 @@ def rows_of(engine: str, partitions: int, kills: list[Kill]) -> list[Row]:
     return found
 
 
-def kept_rows(path: Path, engines: Sequence[str]) -> list[Row]:
-    """Rows of an earlier result that are not measured anew."""
-    if not path.is_file():
-        return []
-    rows = [Row(**each) for each in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-    return [each for each in rows if each.case.split(",")[0] not in engines]
-
-
 def main() -> int:
-    """Kill, and write the result."""
+    """Kill, and write the result after every kill: a run that is cut short goes on where it was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--partitions", type=int, default=200)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--cells", type=Path, default=RESULT.parent / "cells" / "batch_kills.json")
+    parser.add_argument("--again", action="store_true", help="forget the kills of earlier runs")
     options = parser.parse_args()
-    rows = kept_rows(options.out, options.engines)
+    cells: dict[str, list[dict[str, Any]]] = {}
+    if options.cells.is_file() and not options.again:
+        cells = json.loads(options.cells.read_text(encoding="utf-8"))
     for engine in options.engines:
-        kills: list[Kill] = []
-        before = rows
-        with tempfile.TemporaryDirectory(prefix="evergreen-kills-") as folder:
-            for each in kill_batches(engine, kills=options.kills, partitions=options.partitions, folder=Path(folder)):
-                kills.append(each)
+        kills = cells.setdefault(engine, [])
+        with tempfile.TemporaryDirectory(prefix="evergreen-kills-") as name:
+            folder, first = Path(name), len(kills)
+            for each in kill_batches(
+                engine, kills=options.kills, partitions=options.partitions, folder=folder, first=first
+            ):
+                kills.append(asdict(each))
                 print(f"{engine} {len(kills)}: {each}", flush=True)
-                rows = before + rows_of(engine, options.partitions, kills)
-                write_result(  # after every kill: a run that is cut short says how many there were
-                    options.out, name="batch_kills", command="make test-kills", seed=0, rows=rows,
-                    versions={name: version(name) for name in ("pyarrow", "onnxruntime", "ray")},
-                )  # fmt: skip
-    return 0 if all(row.met is not False for row in rows) else 1
+                write(options, cells)
+    return 1 if any(each["wrong"] for kills in cells.values() for each in kills) else 0
+
+
+def write(options: argparse.Namespace, cells: dict[str, list[dict[str, Any]]]) -> None:
+    """The kills so far, and the result made of them."""
+    options.cells.parent.mkdir(parents=True, exist_ok=True)
+    options.cells.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
+    found = {
+        engine: [Kill(**{**each, "wrong": tuple(each["wrong"])}) for each in cells.get(engine, ())]
+        for engine in ENGINES
+    }
+    write_result(
+        options.out, name="batch_kills", command="make test-kills", seed=0,
+        rows=[row for engine, kills in found.items() for row in rows_of(engine, options.partitions, kills)],
+        versions={name: version(name) for name in ("pyarrow", "onnxruntime", "ray")},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
