@@ -27,7 +27,7 @@ def shards_of(
     from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards, shards_prefix
 
     plan = plan_shards(lake, snapshot, tokenizer, max_tokens)
-    prefix = shards_prefix(snapshot, plan.tokenizer)
+    prefix = shards_prefix(plan.snapshot, plan.tokenizer)
     local = isinstance(lake, FolderLake)
     folder = Path(lake.url(prefix)) if local else cache / prefix.strip("/")
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def shards_of(
     if sum(plan.rows) < SMALL_ROWS:
         make_shards(lake, plan, tokenizer, into=into)
     elif not _whole(folder, plan):
-        command = [sys.executable, "-m", "absa.data.token_shards", "--lake", lake.uri, "--snapshot", snapshot]
+        command = [sys.executable, "-m", "absa.data.token_shards", "--lake", lake.uri, "--snapshot", plan.snapshot]
         command += ["--tokenizer", str(tokenizer), "--max-tokens", str(max_tokens)]
         maker = subprocess.Popen(command + (["--into", str(into)] if into else []), env=dict(environment))  # noqa: S603
     try:

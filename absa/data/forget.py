@@ -123,7 +123,9 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
         return None
     later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
     parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
-    kept = replace(manifest, digest=made.digest, rows=made.rows, segments=made.segments, parent=parent)
+    kept = replace(
+        manifest, digest=made.digest, rows=made.rows, segments=made.segments, parts=made.parts, parent=parent
+    )  # fmt: skip
     replace_snapshot(lake, manifest, replace(kept, created_at=iso(later)))
     return made.digest
 

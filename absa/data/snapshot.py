@@ -224,7 +224,7 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
     Raises:
         NotFoundError: there is no such snapshot.
     """
-    load_manifest(lake, digest)
+    digest = load_manifest(lake, digest).digest
     recent = established = _read_parts(lake, [], EXAMPLES)
     for key in side_keys(lake, digest, side):
         rows = _read_parts(lake, [key], EXAMPLES)

@@ -41,7 +41,8 @@ def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, sid
     Raises:
         NotFoundError: there is no such snapshot.
     """
-    counts = load_manifest(lake, snapshot).parts.get(side)
+    manifest = load_manifest(lake, snapshot)
+    snapshot, counts = manifest.digest, manifest.parts.get(side)
     if counts is None:  # a snapshot of an earlier release: its files say it
         counts = [_rows(lake, key) for key in side_keys(lake, snapshot, side)]
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)

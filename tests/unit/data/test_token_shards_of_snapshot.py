@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.snapshot import build_snapshot, load_manifest, load_side, sample_side, side_keys
+from absa.data.snapshot import build_snapshot, load_manifest, load_side, replace_snapshot, sample_side, side_keys
 from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.folders import TOKENIZER, find_base
@@ -82,6 +82,16 @@ def test_a_snapshot_of_an_earlier_release_is_counted_from_its_files(tmp_path: Pa
     lake.write(key, json.dumps(record).encode())
     assert load_manifest(lake, digest).parts == {}
     assert plan_shards(lake, digest, PATH, 16) == expected
+
+
+def test_a_snapshot_that_was_replaced_gives_the_shards_of_what_stands_for_it(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    old, new = (load_manifest(lake, snapshot(lake, count)) for count in (60, 40))
+    replace_snapshot(lake, old, new)
+    plan = plan_shards(lake, old.digest, PATH, 16)
+    assert plan == plan_shards(lake, new.digest, PATH, 16)
+    assert make_shards(lake, plan, PATH) == len(plan.rows)
+    assert sum(plan.rows) == new.side_rows("train")
 
 
 def test_an_unknown_snapshot_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
