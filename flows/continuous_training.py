@@ -23,6 +23,7 @@ from absa.lifecycle import challenged, crowned
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.schema import SIDES, parse_iso, utc_now
 from flows.kept_checkpoints import KeptCheckpoints
+from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import Settings, write_whole
 from flows.token_process import shards_of
 from flows.tracking import TrackedRun, tracked_run
@@ -164,7 +165,13 @@ def _tracking(services: Services) -> str:
     return services.environment["MLFLOW_TRACKING_URI"]
 
 
-@task(name="snapshot", cache_policy=NO_CACHE)
+@task(
+    name="snapshot",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
     from absa.data.feedback import labelled_examples
@@ -326,7 +333,13 @@ def train(
     return result
 
 
-@task(name="judge", cache_policy=NO_CACHE)
+@task(
+    name="judge",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
 def judge_candidate(
     services: Services, run: TrackedRun, manifest: "Manifest", job: JobResult, head: LedgerRecord | None,
     *, budget_s: float,
@@ -335,7 +348,7 @@ def judge_candidate(
 
     Of a large test side as many rows as the budget has time for, recent and established ones each with half.
     """
-    from absa.data.snapshot import sample_side
+    from absa.data.snapshot import leaked_texts, sample_side
     from absa.evaluation.assess import assess_engines
     from absa.evaluation.gate import GatePolicy, Parity, judge
     from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
@@ -366,7 +379,7 @@ def judge_candidate(
             label_agreement=measured["labels_equal"],
             f1_loss=measured["pos_neg_f1_fp32"] - measured["pos_neg_f1_int8"],
         ),
-        data=data_checks(manifest),
+        data=data_checks(manifest, leaked_texts(services.lake, manifest.digest, test["text"])),
         behaviour_cases=services.settings.behaviour_cases,
         memory_mb=serves.memory_mb,
     )
@@ -378,7 +391,14 @@ def judge_candidate(
         max_int8_f1_loss=services.settings.max_int8_f1_loss,
     )
     decision = judge(evidence, policy)
-    write_report(job.package, evidence, decision)
+    write_report(
+        job.package,
+        evidence,
+        decision,
+        policy=policy,
+        candidate_name="the candidate",
+        champion_name="the champion" if head is None else f"version {head.state.champion}",
+    )
     pictures = job.folder / "pictures"
     pictures.mkdir(exist_ok=True)
     save_confusion_matrix(evidence.overall.candidate, pictures / "confusion_matrix.png")
@@ -407,8 +427,8 @@ def measured_after_training_s(services: Services) -> float:
         return 0.0
 
 
-def data_checks(manifest: "Manifest") -> "DataChecks":
-    """What the gate asks about the data."""
+def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":
+    """What the gate asks about the data. `leaked` texts stand on both sides."""
     from absa.evaluation.gate import DataChecks
 
     labels = [manifest.rows["train"].get(str(label), 0) for label in range(3)]
@@ -418,10 +438,11 @@ def data_checks(manifest: "Manifest") -> "DataChecks":
         train_rows=rows,
         quarantined_share=quarantined / max(1, quarantined + manifest.total_rows),
         label_shares=(labels[0] / max(1, rows), labels[1] / max(1, rows), labels[2] / max(1, rows)),
+        leaked_texts=leaked,
     )
 
 
-@task(name="register", cache_policy=NO_CACHE)
+@task(name="register", cache_policy=NO_CACHE)  # never tried again: a second try would register a second version
 def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: _Candidate, budget_s: float) -> str:
     """Log the package as an MLflow model and register it; a rejected one too, with its report."""
     from absa.packaging.mlflow_model import log_package
@@ -460,22 +481,33 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
     return logged.version
 
 
-@task(name="put-in-force", cache_policy=NO_CACHE)
+@task(
+    name="put-in-force",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
 def put_in_force(services: Services, version: str, candidate: _Candidate, *, actor: str) -> str:
     """Write the ledger: a first version that beats the baseline is champion, a better one challenger."""
     decision = candidate.decision
     evidence = decision.to_json()
     head = services.ledger.head()
-    state = head.state if head else None
-    record = services.ledger.append(
-        expected=head.number if head else 0,
-        actor=actor,
-        action="register",
-        reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *decision.reasons[:3])),
-        state=state or State(),
-        versions={version: candidate.package.digest},
-        evidence=evidence,
-    )
+    if head is not None and version in head.versions:  # a first try came as far as this
+        record = head
+    else:
+        record = services.ledger.append(
+            expected=head.number if head else 0,
+            actor=actor,
+            action="register",
+            reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *decision.reasons[:3])),
+            state=head.state if head else State(),
+            versions={version: candidate.package.digest},
+            evidence=evidence,
+        )
+    if version in {record.state.champion, record.state.challenger}:
+        services.project(record)
+        return "crowned" if version == record.state.champion else "challenged"
     if decision.verdict != "PROMOTE":
         services.project(record)
         return "kept"

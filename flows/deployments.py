@@ -1,16 +1,29 @@
-"""The deployments, served from one process: `python -m flows.deployments`."""
+"""The deployments: `python -m flows.deployments` runs them, by itself or as the worker of a Prefect work pool."""
 
-from typing import Any
+import os
+import sys
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Any, Final
 
-from prefect import serve
+from prefect import deploy, serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.exceptions import ObjectNotFound
+from prefect.types.entrypoint import EntrypointType
 
+from absa.errors import PermanentError, UnavailableError
 from flows.automations import ensure_automation
 from flows.batch import batch
 from flows.continuous_training import continuous_training
 from flows.monitor import monitor
 from flows.promote import promote
-from flows.settings import Settings, apply_environment
+from flows.settings import Settings
+from flows.watching import take_over
+from flows.wiring import Services, wire
+
+_PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # whose worker it is
 
 
 def deployments(settings: Settings) -> list[Any]:
@@ -19,10 +32,14 @@ def deployments(settings: Settings) -> list[Any]:
     One training and one promotion run at a time; the monitor runs once a window. The verdict record, not an event,
     decides about a retraining.
     """
+    by_module = (
+        EntrypointType.MODULE_PATH if settings.work_pool else EntrypointType.FILE_PATH
+    )  # code is installed there
     one_waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     return [
         continuous_training.to_deployment(
             "continuous-training",
+            entrypoint_type=by_module,
             parameters={"budget_s": settings.budget_s},
             concurrency_limit=one_waits,
             description="Train on the newest snapshot inside a budget, judge, register.",
@@ -30,6 +47,7 @@ def deployments(settings: Settings) -> list[Any]:
         ),
         monitor.to_deployment(
             "monitor",
+            entrypoint_type=by_module,
             interval=settings.window_s if settings.schedule_monitor else None,
             concurrency_limit=one_waits,
             description="Judge the last window of live traffic; start a retraining when it is stale and it pays.",
@@ -37,22 +55,104 @@ def deployments(settings: Settings) -> list[Any]:
         ),
         promote.to_deployment(
             "promote",
+            entrypoint_type=by_module,
             concurrency_limit=one_waits,
             description="Take a challenger through shadow and A/B to champion, or roll it back.",
             tags=["evergreen"],
         ),
         batch.to_deployment(
-            "batch", description="Score a file, a folder or a prefix with a registered version.", tags=["evergreen"]
+            "batch",
+            entrypoint_type=by_module,
+            description="Score a file, a folder or a prefix with a registered version.",
+            tags=["evergreen"],
         ),
     ]
 
 
+def job_template(known: dict[str, Any], kind: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """The base job template of a work pool: Prefect's own for its kind, with defaults of ours.
+
+    Args:
+        known: Prefect's collection of worker types, as its server gives it.
+        kind: process or ecs.
+        variables: the default of each variable that is set.
+
+    Raises:
+        PermanentError: the template has no variable of that name.
+    """
+    template: dict[str, Any] = known[_PACKAGE_OF[kind]][kind]["default_base_job_configuration"]
+    properties = template["variables"]["properties"]
+    for name, value in variables.items():
+        if name not in properties:
+            raise PermanentError(
+                f"EVERGREEN_WORK_POOL_VARIABLES: a pool of type {kind} has no variable {name}; it has "
+                f"{', '.join(properties)}"
+            )
+        properties[name]["default"] = value
+    return template
+
+
+def ensure_pool(settings: Settings) -> None:
+    """Make the work pool, or bring its variables up to date."""
+    with get_client(sync_client=True) as client:
+        known = client.request(
+            "GET", "/collections/views/{view}", path_params={"view": "aggregate-worker-metadata"}
+        ).json()
+        template = job_template(known, settings.work_pool_type, settings.work_pool_variables)
+        try:
+            found = client.read_work_pool(settings.work_pool)
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(name=settings.work_pool, type=settings.work_pool_type, base_job_template=template)
+            )
+            return
+        if found.type != settings.work_pool_type:
+            raise PermanentError(
+                f"work pool {settings.work_pool} is of type {found.type}, not {settings.work_pool_type}: "
+                "name another with EVERGREEN_WORK_POOL"
+            )
+        client.update_work_pool(settings.work_pool, WorkPoolUpdate(base_job_template=template))
+
+
+def work(settings: Settings) -> None:
+    """Put the deployments into the work pool and become its worker, where this Python can be one."""
+    ensure_pool(settings)
+    deploy(
+        *deployments(settings),
+        work_pool_name=settings.work_pool,
+        build=False,
+        push=False,
+        print_next_steps_message=False,
+        ignore_warnings=True,
+    )
+    if find_spec(_PACKAGE_OF[settings.work_pool_type].replace("-", "_")) is None:
+        sys.stdout.write(
+            f"The deployments are in work pool {settings.work_pool}. Start its worker where "
+            f"{_PACKAGE_OF[settings.work_pool_type]} is installed: prefect worker start --pool {settings.work_pool}\n"
+        )
+        return
+    pool = ("--pool", settings.work_pool, "--type", settings.work_pool_type)
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", *pool])  # noqa: S606  our own command
+
+
+def go_on(services: Services) -> None:
+    """Take over an experiment whose run died with the last worker; the monitor looks again."""
+    try:
+        for sentence in take_over(services, datetime.now(UTC)):
+            sys.stdout.write(sentence + "\n")
+    except UnavailableError as error:
+        sys.stdout.write(f"no experiment was taken over: {error}\n")
+
+
 def main() -> None:
-    """Serve the deployments until the process is ended."""
-    settings = Settings.load()
-    apply_environment(settings)
+    """Run the deployments until the process is ended."""
+    services = wire()
     ensure_automation()
-    serve(*deployments(settings), pause_on_shutdown=False)
+    go_on(services)
+    if services.settings.work_pool:
+        work(services.settings)
+    else:
+        serve(*deployments(services.settings), pause_on_shutdown=False)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,13 @@ class Run:
         return self.records[-1]
 
     @property
+    def name(self) -> str:
+        """The experiment's name."""
+        plan = self.head.state.plan
+        assert plan is not None
+        return str(plan.experiment)
+
+    @property
     def comparisons(self) -> int:
         """How many challengers it began with: they share the chance of a wrong decision."""
         return max(len(r.state.plan.challengers) for r in self.records if r.state.plan is not None)

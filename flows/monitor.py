@@ -16,8 +16,10 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, parse_iso
 from flows.automations import STALE_EVENT
+from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
 from flows.trigger import emit, start_deployment
+from flows.watching import take_over
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
@@ -106,7 +108,13 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
     return ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
 
 
-@task(name="judge-window", cache_policy=NO_CACHE)
+@task(
+    name="judge-window",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
 def judge_window(services: Services, window: Window) -> "Verdict":
     """Compare the window with the reference, measure, judge, report, record."""
     from monitoring.monitor import WatchSettings, watch
@@ -231,6 +239,7 @@ def monitor(
     by_hand = services.project()
     chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
     by_hand += settle(services)
+    by_hand += take_over(services, datetime.now(UTC))
     verdict = judge_window(services, chosen)
     create_table_artifact(
         [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],

@@ -17,6 +17,7 @@ from flows.approval import Approval, PrefectApproval
 from flows.experiment import judge, keep, running
 from flows.infra_check import must_serve
 from flows.settings import Settings
+from flows.watching import ACTOR, sign_of_life, started_again
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ Step = Literal["shadow", "ramp", "decide"]
 _POLL_S: Final = 1.0
 _LONGEST_POLL_S: Final = 20.0  # evidence is acted on within a minute, however large the experiment
 _PATIENCE_S: Final = 1800.0  # how long a lake or registry may be away before the flow gives up
-_ACTOR: Final = "promote-flow"
 
 
 def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[Step, float | None]:
@@ -50,7 +50,7 @@ def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[St
 
 def _append(services: Services, head: LedgerRecord, action: Action, reason: str, state: State, **more: Any) -> None:
     record = services.ledger.append(
-        expected=head.number, actor=_ACTOR, action=action, reason=reason, state=state, **more
+        expected=head.number, actor=ACTOR, action=action, reason=reason, state=state, **more
     )
     services.project(record)
 
@@ -92,6 +92,7 @@ def advance(
         return None  # the ledger moved while we looked
     found = judge(services, run)
     keep(services, run, found, now)
+    sign_of_life(services, run.name, flow_run_id())
     ended, moved = _decide(services, head, found, approval)
     if not moved and step == "ramp" and share is not None:
         _append(services, head, "traffic", f"ramp to {share:.0%}", ramped(state, share))
@@ -164,6 +165,14 @@ def begin(services: Services, versions: Sequence[str], *, again: bool = False) -
     return None
 
 
+def flow_run_id() -> str | None:
+    """The Prefect run that this is, None outside of one."""
+    from prefect.runtime import flow_run
+
+    found = flow_run.get_id()
+    return None if found is None else str(found)
+
+
 def see_through(
     services: Services, versions: Sequence[str], *, approval: Approval | None = None, again: bool = False
 ) -> LedgerRecord:
@@ -193,7 +202,7 @@ def see_through(
         time.sleep(min(max(_POLL_S, 2.0 * took_s), _LONGEST_POLL_S))
 
 
-@flow(name="promote", flow_run_name="promote-v{version}")
+@flow(name="promote", flow_run_name="promote-v{version}", on_crashed=[started_again])
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
     others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     trust: str = Field(default="customer,labels", description="Feedback sources that may train, separated by commas.")
     evidently_url: str | None = Field(default=None, description="Evidently's server; unset: a folder in HOME.")
     metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")
+    work_pool: str = Field(
+        default="", description="Prefect work pool for flow runs; empty: the worker runs them itself."
+    )
+    work_pool_type: Literal["process", "ecs"] = Field(default="process", description="What the pool starts a run as.")
+    work_pool_variables: dict[str, Any] = Field(
+        default_factory=dict, description="JSON: defaults of the pool's variables, such as cluster and image of ECS."
+    )
     training_queues: str = Field(default="", description="AWS Batch queues for trainings, in order; empty: train here.")
     training_definition: str = Field(default="", description="AWS Batch job definition of a training.")
     machine_wait_s: float = Field(default=240.0, description="Wait for a machine of a queue but the last, in seconds.")
@@ -223,6 +230,7 @@ def apply_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,12 +1,18 @@
 """The durable trigger: a verdict record decides whether a retraining is due, an attempt carries its own key."""
 
+from datetime import datetime
 from typing import Any
 
 from absa.errors import UnavailableError
 
 
 def start_deployment(
-    name: str, parameters: dict[str, Any], *, key: str | None = None, tags: list[str] | None = None
+    name: str,
+    parameters: dict[str, Any],
+    *,
+    key: str | None = None,
+    tags: list[str] | None = None,
+    at: datetime | None = None,
 ) -> str:
     """Ask Prefect to run a deployment and do not wait for it.
 
@@ -15,6 +21,7 @@ def start_deployment(
         parameters: of the flow.
         key: idempotency key; a second call with the same key answers with the first run.
         tags: of the run.
+        at: when it shall start; by default at once.
 
     Returns:
         The flow run's id.
@@ -28,7 +35,13 @@ def start_deployment(
 
     try:
         run: Any = run_deployment(
-            name, parameters=parameters, idempotency_key=key, timeout=0, as_subflow=False, tags=tags
+            name,
+            parameters=parameters,
+            idempotency_key=key,
+            timeout=0,
+            as_subflow=False,
+            tags=tags,
+            scheduled_time=at,
         )
     except (httpx.HTTPError, ObjectNotFound, RuntimeError) as error:
         raise UnavailableError(f"Prefect could not start {name}: {error}") from error

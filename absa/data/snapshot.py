@@ -240,6 +240,22 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
     return pl.concat([kept, established.head(most - kept.height)])
 
 
+def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 1_000_000) -> int:
+    """How many tested texts stand, but for digits and punctuation, on the train side too; none should.
+
+    Looks at so many rows of the train side at most.
+    """
+    keys = key_column(tested).unique().implode()
+    found, looked = pl.Series([], dtype=pl.String), 0
+    for part in side_keys(lake, digest, "train"):
+        train = key_column(_read_parts(lake, [part], EXAMPLES)["text"])
+        found = pl.concat([found, train.filter(train.is_in(keys))]).unique()
+        looked += len(train)
+        if looked >= most:
+            break
+    return len(found)
+
+
 def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
     """The rows that were set aside, with row, reason and uri (at most 100,000 a source; the manifest counts all)."""
     return _read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, "quarantine"), QUARANTINED)

@@ -1,4 +1,4 @@
-"""A retraining run that is killed must not keep the next one out: on a real Prefect server of its own."""
+"""On a real Prefect server: a killed run keeps no other out, tasks are tried again by error class, pools are filled."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,15 +6,19 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Pending, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from absa.adapters.lake import FolderLake
+from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.schema import Window
 from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
 from flows.automations import NAME, ensure_automation
+from flows.deployments import deployments, ensure_pool, work
+from flows.retries import RETRIES, trying_again_may_help
+from flows.settings import Settings
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -93,3 +97,61 @@ def test_the_automation_is_made_once(client: SyncPrefectClient) -> None:
 
 def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
     assert run_state("00000000-0000-0000-0000-000000000000") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(UnavailableError("MLflow is away"), 1 + RETRIES), (InvalidDataError("row 3 is empty"), 1)]
+)
+def test_a_task_is_tried_again_only_where_its_error_says_that_it_may_help(
+    client: SyncPrefectClient, error: Exception, tries: int
+) -> None:
+    tried = []
+
+    @task(retries=RETRIES, retry_delay_seconds=0, retry_condition_fn=trying_again_may_help)
+    def fails() -> None:
+        tried.append(1)
+        raise error
+
+    @flow
+    def only_this() -> None:
+        fails()
+
+    with pytest.raises(type(error)):
+        only_this()
+    assert len(tried) == tries
+
+
+def test_a_pool_of_tasks_on_ecs_is_made_with_its_deployments_and_its_variables(
+    client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = {"cluster": "evergreen", "image": "platform:1"}
+    settings = Settings(work_pool="on-ecs", work_pool_type="ecs", work_pool_variables=variables)
+    work(settings)  # prefect-aws is not here: it says where the worker can run
+    assert "prefect-aws is installed" in capsys.readouterr().out
+    pool = client.read_work_pool("on-ecs")
+    defaults = pool.base_job_template["variables"]["properties"]
+    assert (pool.type, defaults["cluster"]["default"], defaults["image"]["default"]) == (
+        "ecs",
+        "evergreen",
+        "platform:1",
+    )
+    for name in ("continuous-training", "monitor", "promote", "batch"):
+        found = client.read_deployment_by_name(f"{name}/{name}")
+        assert found.work_pool_name == "on-ecs"
+        assert found.entrypoint == f"flows.{name.replace('-', '_')}.{name.replace('-', '_')}"
+        assert not found.pull_steps
+
+
+def test_a_pools_variables_follow_the_settings_and_must_exist(client: SyncPrefectClient) -> None:
+    for folder in ("/a", "/b"):
+        ensure_pool(Settings(work_pool="here", work_pool_variables={"working_dir": folder}))
+    properties = client.read_work_pool("here").base_job_template["variables"]["properties"]
+    assert properties["working_dir"]["default"] == "/b"
+    with pytest.raises(PermanentError, match="no variable wages"):
+        ensure_pool(Settings(work_pool="here", work_pool_variables={"wages": 3}))
+    with pytest.raises(PermanentError, match="is of type process"):
+        ensure_pool(Settings(work_pool="here", work_pool_type="ecs"))
+
+
+def test_without_a_pool_the_deployments_are_run_by_the_process_that_serves_them() -> None:
+    assert {each.work_pool_name for each in deployments(Settings())} == {None}

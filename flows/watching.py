@@ -1,0 +1,83 @@
+"""Who looks at the running experiment: a sign of life in the lake, and a new run where the old one is dead.
+
+A promote run that is killed leaves its experiment in force with nobody at its guardrails. Where its process alone died,
+Prefect sees that and starts the next run (`started_again`). Where its worker or machine went with it, nobody tells
+Prefect: then the sign of life grows old, and whoever comes by (the monitor, a worker that starts) starts the next one.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from absa.errors import NotFoundError, UnavailableError
+from absa.lifecycle import live_arms
+from absa.schema import iso, parse_iso, utc_now
+from flows.attempts import RunState, crash_run, run_state
+from flows.experiment import running
+from flows.trigger import start_deployment
+from flows.wiring import Services
+
+PROMOTE: Final = "promote/promote"
+ACTOR: Final = "promote-flow"
+SILENCE_S: Final = 120.0  # a living run looks at least every twenty seconds
+_AGAIN_IN: Final = timedelta(seconds=5)
+
+
+def sign_of_life(services: Services, experiment: str, flow_run_id: str | None) -> None:
+    """Note that a run has just looked."""
+    body = {"at": iso(utc_now()), "flow_run_id": flow_run_id}
+    services.lake.write(_key(experiment), json.dumps(body).encode())
+
+
+def _key(experiment: str) -> str:
+    return f"experiments/{experiment}/watched.json"
+
+
+def take_over(
+    services: Services,
+    now: datetime,
+    *,
+    state_of: Callable[[str], RunState | None] = run_state,
+    give_up: Callable[[str, str], None] = crash_run,
+    start: Callable[..., str] = start_deployment,
+) -> list[str]:
+    """Start the promote deployment for an experiment of its own that nobody looks at any more.
+
+    Experiments that a person planned by hand are left alone.
+
+    Returns:
+        What was done, as sentences: nothing, or one.
+
+    Raises:
+        UnavailableError: Prefect does not answer.
+    """
+    run = running(services.ledger.records())
+    if run is None or run.records[0].actor != ACTOR:
+        return []
+    last, flow_run_id = run.records[0].at, None
+    try:
+        noted: dict[str, Any] = json.loads(services.lake.read(_key(run.name)))
+        if parse_iso(noted["at"]) > last:
+            last, flow_run_id = parse_iso(noted["at"]), noted["flow_run_id"]
+    except NotFoundError:
+        pass
+    silent_s = (now - last).total_seconds()
+    if silent_s < SILENCE_S:
+        return []
+    if flow_run_id is not None:
+        stood = state_of(flow_run_id)
+        if stood is not None and stood.end is None:
+            give_up(flow_run_id, f"nothing was heard of it for {silent_s:.0f} s")
+    versions = [arm.version for arm in live_arms(run.head.state.plan)]
+    started = start(PROMOTE, {"version": versions[0], "others": versions[1:]}, key=f"{run.name}-{iso(last)}")
+    return [f"nobody looked at experiment {run.name} for {silent_s:.0f} s: run {started} goes on with it"]
+
+
+def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  as Prefect calls a hook
+    """Prefect's hook: a promote run whose process died is followed by another."""
+    parameters = {**flow_run.parameters, "again": False}  # what ended before it died is not begun again
+    try:
+        start_deployment(PROMOTE, parameters, key=f"after-{flow_run.id}", at=utc_now() + _AGAIN_IN)
+    except UnavailableError:
+        return  # whoever comes by next starts it

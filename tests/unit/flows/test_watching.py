@@ -1,0 +1,94 @@
+"""Who looks at a running experiment: a silent one gets a new run, a watched one or a person's own is left alone."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.adapters.ledger import LedgerRecord
+from absa.lifecycle import challenged, crowned, promoted, shadowed
+from absa.schema import utc_now
+from flows.attempts import RunState
+from flows.settings import Settings
+from flows.watching import SILENCE_S, sign_of_life, take_over
+from flows.wiring import Services
+
+LATER = timedelta(seconds=SILENCE_S + 1)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Version 2 is in shadow, version 3 beside it."""
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    first = crowned("1")
+    append(services, "train", first)
+    append(services, "train", challenged(first, "2"))
+    append(services, "promote-flow", shadowed(challenged(first, "2"), ("3",)))
+    return services
+
+
+def append(services: Services, actor: str, state: Any) -> LedgerRecord:
+    head = services.ledger.head()
+    return services.ledger.append(
+        expected=head.number if head else 0,
+        actor=actor,
+        action="traffic",
+        reason="test",
+        state=state,
+        versions=dict.fromkeys("123", "d"),
+    )
+
+
+def look(services: Services, at: datetime, state: RunState | None = None) -> tuple[list[Any], list[str]]:
+    """What was started, and which runs were given up."""
+    started: list[Any] = []
+    given_up: list[str] = []
+
+    def start(name: str, parameters: dict[str, Any], *, key: str) -> str:
+        started.append((name, parameters, key))
+        return "run-2"
+
+    said = take_over(services, at, state_of=lambda _: state, give_up=lambda run, _: given_up.append(run), start=start)
+    assert len(said) == len(started)
+    return started, given_up
+
+
+def test_an_experiment_that_a_run_looks_at_is_left_alone(services: Services) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    assert look(services, utc_now() + timedelta(seconds=SILENCE_S - 5)) == ([], [])
+
+
+@pytest.mark.parametrize(("state", "given_up"), [(RunState(name="Running", end=None), ["run-1"]), (None, [])])
+def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
+    services: Services, state: RunState | None, given_up: list[str]
+) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    started, crashed = look(services, utc_now() + LATER, state)
+    assert [(name, parameters) for name, parameters, _ in started] == [
+        ("promote/promote", {"version": "2", "others": ["3"]})
+    ]
+    assert crashed == given_up
+    again, _ = look(services, utc_now() + 2 * LATER)
+    assert again[0][2] == started[0][2]  # two who come by start one run
+
+
+def test_a_run_that_died_before_its_first_look_is_followed_too(services: Services) -> None:
+    started, given_up = look(services, utc_now() + LATER)
+    assert len(started) == 1
+    assert given_up == []
+
+
+def test_what_an_earlier_experiment_of_the_same_name_left_is_no_sign_of_life(services: Services) -> None:
+    old = {"at": "2020-01-01T00:00:00.000000Z", "flow_run_id": "run-0"}
+    services.lake.write("experiments/v1-vs-v2-v3/watched.json", json.dumps(old).encode())
+    assert look(services, utc_now()) == ([], [])
+    assert look(services, utc_now() + LATER, RunState(name="Running", end=None))[1] == []
+
+
+def test_nothing_is_started_where_no_experiment_runs_or_a_person_planned_it(services: Services) -> None:
+    append(services, "promote-flow", promoted(services.head().state, "2"))
+    assert look(services, utc_now() + LATER) == ([], [])
+    append(services, "person:ada", shadowed(challenged(crowned("2"), "3")))
+    assert look(services, utc_now() + LATER) == ([], [])
