@@ -4,10 +4,12 @@ A real MLflow and a real Prefect, toy packages, and a writer that puts predictio
 plan in force splits them. The flow's process is killed (SIGKILL) up to a second after its first, second, ... record in
 the ledger; then it is run again to its end. Odd versions are worse than the champion and must go back, even ones are
 better. Consistent means: the ledger verifies, its anchor and MLflow's aliases agree with its head, and the version's
-trial ended exactly once. Writes results/promote_kills.json.
+trial ended exactly once. Writes results/promote_kills.json once all kills are done; with `--at-most` it does some of
+them, keeps them beside it, and goes on the next time.
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -37,6 +39,7 @@ from flows.wiring import Services, wire
 from tests.toy_package import build_toy_package
 
 RESULT = Path(__file__).parent / "results" / "promote_kills.json"
+CELLS = RESULT.parent / "cells" / RESULT.name
 RUN_LIMIT_S = 240.0
 PACE = {
     "EVERGREEN_RAMP": "0.25,0.5",
@@ -174,9 +177,26 @@ def main() -> int:
     """Kill and run again, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--at-most", type=int, help="kills this time; the rest later")
+    parser.add_argument("--again", action="store_true", help="forget the kills that were done before")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    chance = random.Random(0)
+    done: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.exists() and not options.again else {}
+    missing = [number for number in range(options.kills) if str(number) not in done][: options.at_most]
+    if missing:
+        kill(missing, done)
+    if any(str(number) not in done for number in range(options.kills)):
+        print(f"{len(done)} of {options.kills} kills are done; run it again")
+        return 0
+    rows = rows_of(list(done.values()))
+    write_result(
+        options.out, name="promote_kills", command="make benchmark-promote_kills", seed=0, rows=rows, versions={},
+    )  # fmt: skip
+    return 0 if all(row.met is not False for row in rows) else 1
+
+
+def kill(numbers: list[int], done: dict[str, Any]) -> None:
+    """Do some of the kills on a platform of their own, and keep each."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {**PACE, "EVERGREEN_HOME": folder}
         services = wire(Settings.load())
@@ -186,7 +206,7 @@ def main() -> int:
             import mlflow
 
             mlflow.set_tracking_uri(services.environment["MLFLOW_TRACKING_URI"])
-            digests = register(services, Path(folder) / "toys", options.kills + 1)
+            digests = register(services, Path(folder) / "toys", len(numbers) + 1)
             first, *rest = sorted(digests, key=int)
             services.project(
                 services.ledger.append(
@@ -196,20 +216,18 @@ def main() -> int:
             )  # fmt: skip
             writer.accuracy = {first: 0.72}
             writer.start()
-            done = []
-            for number, version in enumerate(rest):
+            for number, version in zip(numbers, rest, strict=True):
                 champion = services.head().state.champion
                 writer.accuracy = {str(champion): 0.72, version: 0.92 if int(version) % 2 == 0 else 0.45}
-                done.append(trial(services, version, digests[version], number, chance, Path(folder) / "flow.log"))
-                print(f"version {version}: {done[-1]}", flush=True)
+                chance = random.Random(number)
+                found = trial(services, version, digests[version], number, chance, Path(folder) / "flow.log")
+                print(f"kill {number}: {found}", flush=True)
+                done[str(number)] = found
+                CELLS.parent.mkdir(parents=True, exist_ok=True)
+                CELLS.write_text(json.dumps(done, indent=1) + "\n")
         finally:
             writer.over.set()
             take_down(services.settings)
-    rows = rows_of(done)
-    write_result(
-        options.out, name="promote_kills", command="make benchmark-promote_kills", seed=0, rows=rows, versions={},
-    )  # fmt: skip
-    return 0 if all(row.met is not False for row in rows) else 1
 
 
 def rows_of(done: list[dict[str, Any]]) -> list[Row]:
