@@ -1,6 +1,7 @@
 """Commands about what is in force: the ledger, what its head says of the aliases, and a running shadow."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,9 @@ from absa.schema import Window, iso, parse_iso, utc_now
 from flows.consistency import inconsistencies
 from flows.status import champion_since
 from flows.wiring import Services
+
+if TYPE_CHECKING:
+    from monitoring.shadow import ShadowReport
 
 ACTIONS = ("show", "verify", "project")
 
@@ -69,7 +73,6 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     """
     from flows.experiment import running, shadow_report
     from monitoring.label_queue import ask_labels, write_queue
-    from monitoring.shadow import labels_to_decide
 
     run = running(services.ledger.records())
     plan = run.head.state.plan if run is not None else None
@@ -78,7 +81,6 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     lines = []
     for arm in plan.challengers:
         report = shadow_report(services, run, arm.version)
-        differ = 1.0 - report.agreement
         lines += [
             f"version {arm.version} beside {report.champion}: {report.pairs} requests answered by both, "
             f"{report.agreement:.1%} alike, {report.flips} opposite",
@@ -90,17 +92,35 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
             f"({100 * report.gain.low:+.1f} to {100 * report.gain.high:+.1f} at all times)",
         ]
         if report.pairs:
-            shadow, both = labels_to_decide(differ, gain)
-            lines.append(
-                f"  {100 * gain:.1f} points show after about {shadow} labels of disagreements; an A/B test needs "
-                f"about {both}: {1 - shadow / both:.0%} fewer"
-            )
+            lines.append(f"  {_labels_needed(report, gain)}")
     if export is not None:
         rows = ask_labels(services.lake, Window(start=run.records[0].at, end=utc_now()), count=count)
         write_queue(rows, export)
         disagreements = rows["why"].to_list().count("disagreement")
         lines.append(f"{rows.height} rows to label, {disagreements} of them disagreements, are in {export}")
     return lines
+
+
+def _labels_needed(report: "ShadowReport", gain: float) -> str:
+    from monitoring.shadow import labels_to_decide
+
+    shadow, both = labels_to_decide(1.0 - report.agreement, gain)
+    return (
+        f"{100 * gain:.1f} points show after about {shadow} labels of disagreements; an A/B test needs "
+        f"about {both}: {1 - shadow / both:.0%} fewer"
+    )
+
+
+def labels_saved(services: Services, *, gain: float = 0.03) -> list[str]:
+    """For each challenger in shadow, how many labels of its disagreements decide, and how many an A/B test needs."""
+    from flows.experiment import running, shadow_report
+
+    run = running(services.ledger.records())
+    plan = run.head.state.plan if run is not None else None
+    if run is None or plan is None or plan.mode != "shadow":
+        return []
+    reports = [shadow_report(services, run, arm.version) for arm in plan.challengers]
+    return [f"version {each.challenger} in shadow: {_labels_needed(each, gain)}" for each in reports if each.pairs]
 
 
 def _ms(value: float | None) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, iso, parse_iso, utc_now
+from flows.ledger_commands import labels_saved
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
@@ -55,10 +56,13 @@ def export(
     """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
     from monitoring.label_queue import ask_labels, write_queue
 
-    chosen = ask_labels(wire().lake, parse_window(window, utc_now()), count=count, audit_share=audit, version=version)
+    services = wire()
+    chosen = ask_labels(services.lake, parse_window(window, utc_now()), count=count, audit_share=audit, version=version)
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
     typer.echo(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")
+    for sentence in labels_saved(services):
+        typer.echo(sentence)
 
 
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")

@@ -49,3 +49,15 @@ def test_the_fresh_process_cannot_import_the_training_stack() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == set(NOT_IN_SERVING)
+
+
+def test_what_is_refused_is_what_the_platform_has_and_serving_has_not() -> None:
+    """By their import names; the few others that only the platform has are never imported by what a package needs."""
+    root = Path(__file__).parents[2]
+    serving, everything = (
+        {line.partition("==")[0].lower() for line in file.read_text().splitlines() if "==" in line}
+        for file in (root / "serving" / "requirements.txt", root / "requirements.txt")
+    )
+    distributions = {"scikit-learn" if name == "sklearn" else name for name in NOT_IN_SERVING}
+    assert not distributions & serving
+    assert distributions - {"ray"} <= everything

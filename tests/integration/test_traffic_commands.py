@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from absa.adapters.lake import FolderLake
@@ -15,7 +16,8 @@ from flows.cli import app, run
 from flows.traffic_commands import parse_window, read_policy
 from monitoring.verdicts import VerdictStore
 from monitoring.windows import load_window
-from tests.unit.monitoring.conftest import Traffic
+from tests.unit.monitoring.conftest import START, Traffic
+from tests.unit.monitoring.test_shadow import PLAN, write
 
 NOW = datetime.now(UTC)
 WINDOW = Window(start=NOW - timedelta(minutes=20), end=NOW - timedelta(minutes=10))
@@ -58,6 +60,21 @@ def test_labels_go_out_and_come_back_with_their_chances(
     assert 30 <= told.height <= 90
     assert told["sampling_probability"].null_count() == 0
     assert 0 < told["sampling_probability"].min() < told["sampling_probability"].max() <= 1  # type: ignore[operator]
+
+
+def test_with_a_challenger_in_shadow_it_is_said_how_many_labels_its_disagreements_save(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = State(champion="1", challenger="2", plan=PLAN)
+    Ledger(lake, clock=lambda: START).append(
+        expected=0, actor="test", action="traffic", reason="shadow", state=state, versions={"1": "a", "2": "b"}
+    )
+    champion = np.array([0, 2] * 50)
+    write(lake, champion, np.where(np.arange(100) < 10, 2 - champion, champion), champion)
+    assert evergreen("labels", "export", str(tmp_path / "queue.csv")) == 0
+    said = capsys.readouterr().out
+    assert "version 2 in shadow: 3.0 points show after about" in said
+    assert "fewer" in said
 
 
 def test_a_source_that_nobody_trusts_is_said_to_be_so(
