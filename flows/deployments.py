@@ -1,7 +1,10 @@
 """The deployments: `python -m flows.deployments` runs them, by itself or as the worker of a Prefect work pool."""
 
-import os
+import signal
+import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Final
@@ -13,7 +16,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
-from absa.errors import PermanentError, UnavailableError
+from absa.errors import EvergreenError, PermanentError
 from flows.automations import ensure_automation
 from flows.batch import batch
 from flows.continuous_training import continuous_training
@@ -24,6 +27,7 @@ from flows.watching import take_over
 from flows.wiring import Services, wire
 
 _PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # whose worker it is
+_WATCH_EVERY_S: Final = 60.0
 
 
 def deployments(settings: Settings) -> list[Any]:
@@ -115,7 +119,7 @@ def ensure_pool(settings: Settings) -> None:
 
 
 def work(settings: Settings) -> None:
-    """Put the deployments into the work pool and become its worker, where this Python can be one."""
+    """Put the deployments into the work pool and be its worker until it ends, where this Python can be one."""
     ensure_pool(settings)
     deploy(
         *deployments(settings),
@@ -132,23 +136,28 @@ def work(settings: Settings) -> None:
         )
         return
     pool = ("--pool", settings.work_pool, "--type", settings.work_pool_type)
-    os.execv(sys.executable, [sys.executable, "-m", "prefect", "worker", "start", *pool])  # noqa: S606  our own command
+    worker = subprocess.Popen([sys.executable, "-m", "prefect", "worker", "start", *pool])  # noqa: S603  our own command
+    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+    sys.exit(worker.wait())
 
 
-def go_on(services: Services) -> None:
-    """Take over an experiment whose run died with the last worker; the monitor looks again."""
-    try:
-        for sentence in take_over(services, datetime.now(UTC)):
+def keep_watch(services: Services) -> None:
+    """Once a minute, take over an experiment whose run died with its worker. Never returns."""
+    while True:
+        try:
+            said = take_over(services, datetime.now(UTC))
+        except EvergreenError as error:
+            said = [f"no experiment could be looked at: {error}"]
+        for sentence in said:
             sys.stdout.write(sentence + "\n")
-    except UnavailableError as error:
-        sys.stdout.write(f"no experiment was taken over: {error}\n")
+        time.sleep(_WATCH_EVERY_S)
 
 
 def main() -> None:
     """Run the deployments until the process is ended."""
     services = wire()
     ensure_automation()
-    go_on(services)
+    threading.Thread(target=keep_watch, args=(services,), daemon=True).start()
     if services.settings.work_pool:
         work(services.settings)
     else:

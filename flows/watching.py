@@ -2,7 +2,7 @@
 
 A promote run that is killed leaves its experiment in force with nobody at its guardrails. Where its process alone died,
 Prefect sees that and starts the next run (`started_again`). Where its worker or machine went with it, nobody tells
-Prefect: then the sign of life grows old, and whoever comes by (the monitor, a worker that starts) starts the next one.
+Prefect: then the sign of life grows old, and whoever comes by (a worker once a minute, the monitor) starts the next.
 """
 
 import json
