@@ -86,7 +86,8 @@ class MlflowRegistry:
         """Set the aliases champion and challenger as the head says. Idempotent; anyone may call it.
 
         Returns:
-            A sentence for each alias that was moved by hand since the last projection; it has been put back.
+            A sentence for each alias that was moved by hand since the last projection; it has been put back. One where
+            the ledger is not the one that was projected before: the tags are left, so that `verify` goes on saying it.
         """
         anchor = self.anchor()
         if anchor is not None and anchor[0] > head.number:
@@ -106,7 +107,23 @@ class MlflowRegistry:
                 self._call(self._client.delete_registered_model_alias, self.model, alias)
             else:
                 self._call(self._client.set_registered_model_alias, self.model, alias, wanted)
+        if anchor is not None and _rewritten(head, anchor):
+            return [*by_hand, f"ledger record {anchor[0]} is not what it was: see `evergreen ledger verify`"]
         if anchor != (head.number, head.hash):
-            for key, value in ((HEAD_NUMBER, str(head.number)), (HEAD_HASH, head.hash)):
+            for key, value in (
+                (HEAD_HASH, head.hash),
+                (HEAD_NUMBER, str(head.number)),
+            ):  # in this order: see _rewritten
                 self._call(self._client.set_registered_model_tag, self.model, key, value)
         return by_hand
+
+
+def _rewritten(head: LedgerRecord, anchor: tuple[int, str]) -> bool:
+    """Whether the record that the registry remembers is another one now.
+
+    A projection that was killed half-way leaves the head's hash beside the number before it; that is none.
+    """
+    number, remembered = anchor
+    if number == head.number:
+        return remembered != head.hash
+    return number + 1 == head.number and remembered not in {head.previous_hash, head.hash}

@@ -52,3 +52,12 @@ def test_an_alias_that_was_moved_by_hand_is_reported_and_put_back(tmp_path: Path
     assert registry.aliases() == {"champion": "1", "challenger": "2"}
     FolderLake(tmp_path / "lake").delete("ledger/0000000002.json")
     assert "the tail was cut" in ledger.verify(anchor=registry.anchor())[0]
+
+    other = append(crowned("2"))  # a record in place of the one that was cut off
+    assert "record 2 is not what it was" in registry.project(other)[-1]
+    later = append(crowned("1"))
+    assert registry.anchor() == (second.number, second.hash)
+    assert "the tail was cut" in ledger.verify(anchor=registry.anchor())[0]
+    client.set_registered_model_tag("absa", "ledger_hash", later.hash)  # killed between its two tags
+    assert registry.project(later) == []
+    assert registry.anchor() == (later.number, later.hash)
