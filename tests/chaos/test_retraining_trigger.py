@@ -8,12 +8,14 @@ from uuid import UUID
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.runtime import flow_run
 from prefect.states import Pending, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from absa.adapters.lake import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.schema import Window
+from flows.approval import PrefectApproval
 from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
 from flows.automations import NAME, ensure_automation
 from flows.deployments import deployments, ensure_pool, work
@@ -151,6 +153,25 @@ def test_a_pools_variables_follow_the_settings_and_must_exist(client: SyncPrefec
         ensure_pool(Settings(work_pool="here", work_pool_variables={"wages": 3}))
     with pytest.raises(PermanentError, match="is of type process"):
         ensure_pool(Settings(work_pool="here", work_pool_type="ecs"))
+
+
+def test_a_flow_that_asks_for_approval_is_paused_until_somebody_resumes_it(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.approval._ASK_EVERY_S", 0.0)
+
+    @flow
+    def asks() -> list[bool]:
+        run = UUID(str(flow_run.get_id()))
+        approval = PrefectApproval(60)
+        said = [approval.given(), approval.given()]
+        state = client.read_flow_run(run).state
+        assert state is not None
+        assert state.is_paused()
+        client.resume_flow_run(run)
+        return [*said, approval.given()]
+
+    assert asks() == [False, False, True]
 
 
 def test_without_a_pool_the_deployments_are_run_by_the_process_that_serves_them() -> None:
