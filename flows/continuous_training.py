@@ -147,7 +147,10 @@ def run_continuous_training(
         action = put_in_force(services, version, candidate, actor=reason)
         used_s = time.time() - started
         run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
-        write_whole(services.home.folder("jobs") / _AFTER_TRAINING, json.dumps({"seconds": clock.seconds, "champion": _champion_in(head)}))
+        write_whole(
+            services.home.folder("jobs") / _AFTER_TRAINING,
+            json.dumps({"seconds": clock.seconds, "champion": _champion_in(head)}),
+        )
     return Outcome(
         version=version,
         verdict=candidate.decision.verdict,
@@ -283,7 +286,9 @@ def train(
     chosen = {name: value for name, value in wanted.items() if value is not None}
     test_rows = most_test_rows(budget_s, champion=since is not None)
     reserve = reserve_s(settings, judged_rows=min(test_rows, manifest.side_rows("test")), champion=since is not None)
-    reserve = max(reserve, min(_RESERVE_MARGIN * after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s))
+    reserve = max(
+        reserve, min(_RESERVE_MARGIN * after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s)
+    )
     if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")

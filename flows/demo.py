@@ -233,7 +233,7 @@ class Demo:
 
     def _start(self) -> None:
         services = self.services
-        names = ["mlflow", "prefect", "router"]  # the others start when version 1 has its budget behind it
+        names = ["mlflow", "prefect", "router"]  # the others start while version 1 is packaged
         everything = parts(services.settings, services.environment)
         done = threading.Event()
 
@@ -282,7 +282,8 @@ class Demo:
             child = subprocess.Popen(command, stdout=file, stderr=file, env=dict(self.services.environment))  # noqa: S603
             try:
                 while child.poll() is None:
-                    self._show_training(began, self.pace.first_budget_s)
+                    if self._show_training(began, self.pace.first_budget_s) == "export":  # a core is idle from now on
+                        bring_up(self.services.settings, self.services.environment, wait=False)
                     time.sleep(0.25)
             finally:
                 if child.poll() is None:
@@ -291,7 +292,8 @@ class Demo:
         if child.returncode != 0:
             raise PermanentError(f"training failed: {_last_line(log)}")
 
-    def _show_training(self, began: float, budget_s: float) -> None:
+    def _show_training(self, began: float, budget_s: float) -> str:
+        """Show how the training goes and say which phase it is in."""
         file = self.services.home.folder("jobs") / LATEST_EVENT
         share = (time.time() - began) / budget_s
         text = "preparing"
@@ -305,6 +307,7 @@ class Demo:
             elif event.get("event") in {"phase", "done"}:
                 text = str(event.get("name", "judging and registering"))
         self.story.progress(share, text)
+        return text
 
     def _first_answers(self) -> None:
         bring_up(self.services.settings, self.services.environment, ["router"])
@@ -313,7 +316,6 @@ class Demo:
         if self.state.first_answer_s is None:
             self.state.first_answer_s = self.story.elapsed_s()
         self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
-        bring_up(self.services.settings, self.services.environment, wait=False)
         self.story.link("the API", f"{self.services.router_url}/docs")
 
     def _ask_five(self) -> None:
