@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics
     from absa.inference.package import ModelPackage
 
-_PACKAGING_RESERVE_S: Final = 18.0  # what export, judging and registration take on two busy cores, measured
+_PACKAGING_RESERVE_S: Final = 24.0  # what export, judging and registration take on two busy, old cores, measured
 _LEAST_TRAINING_S: Final = 5.0
 _RESERVE_MARGIN: Final = 1.15  # over what these phases took the last time
 _CHAMPION_TOO: Final = 1.4  # how much longer they take when a champion is judged beside the candidate

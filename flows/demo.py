@@ -89,7 +89,7 @@ PACES: Final = {
             "EVERGREEN_REFERENCE_ROWS": "300",
             "EVERGREEN_SCHEDULE_MONITOR": "false",
         },
-        first_budget_s=56.0,
+        first_budget_s=60.0,
         settle_s=2.5,
         rate=90.0,
         waiting_rate=60.0,
