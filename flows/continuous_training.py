@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics
     from absa.inference.package import ModelPackage
 
-_PACKAGING_RESERVE_S: Final = 16.0  # what export, judging and registration take on two busy cores, measured
+_PACKAGING_RESERVE_S: Final = 24.0  # what export, judging and registration take on two busy, old cores, measured
 _LEAST_TRAINING_S: Final = 5.0
-_RESERVE_MARGIN: Final = 1.25  # over what these phases took the last time
+_RESERVE_MARGIN: Final = 1.15  # over what these phases took the last time
+_CHAMPION_TOO: Final = 1.4  # how much longer they take when a champion is judged beside the candidate
 _SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model, on two busy cores
 _LEAST_TEST_ROWS: Final = 2_000
 _MOST_TEST_ROWS: Final = 20_000
@@ -147,7 +148,10 @@ def run_continuous_training(
         action = put_in_force(services, version, candidate, actor=reason)
         used_s = time.time() - started
         run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
-        write_whole(services.home.folder("jobs") / _AFTER_TRAINING, json.dumps({"seconds": clock.seconds}))
+        write_whole(
+            services.home.folder("jobs") / _AFTER_TRAINING,
+            json.dumps({"seconds": clock.seconds, "champion": _champion_in(head)}),
+        )
     return Outcome(
         version=version,
         verdict=candidate.decision.verdict,
@@ -159,6 +163,10 @@ def run_continuous_training(
         used_s=used_s,
         action=action,
     )
+
+
+def _champion_in(head: LedgerRecord | None) -> bool:
+    return head is not None and head.state.champion is not None
 
 
 def _tracking(services: Services) -> str:
@@ -277,11 +285,17 @@ def train(
     }
     weights = champion_weights(services, head)
     if weights is not None:
-        wanted |= {"warm_start": str(weights), "max_epochs": settings.warm_epochs}
+        wanted |= {
+            "warm_start": str(weights),
+            "max_epochs": settings.warm_epochs,
+            "train_layers": settings.warm_layers,
+        }
     chosen = {name: value for name, value in wanted.items() if value is not None}
     test_rows = most_test_rows(budget_s, champion=since is not None)
     reserve = reserve_s(settings, judged_rows=min(test_rows, manifest.side_rows("test")), champion=since is not None)
-    reserve = max(reserve, min(_RESERVE_MARGIN * measured_after_training_s(services), 0.4 * budget_s))
+    reserve = max(
+        reserve, min(_RESERVE_MARGIN * after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s)
+    )
     if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
@@ -419,10 +433,11 @@ def reserve_s(settings: Settings, *, judged_rows: int = 0, champion: bool = Fals
     return packaging + beyond / _SCORED_ROWS_PER_S
 
 
-def measured_after_training_s(services: Services) -> float:
-    """What the phases after training took in the last run on this machine, in seconds; 0 where none is known."""
+def after_training_s(services: Services, *, champion: bool) -> float:
+    """What the phases after training take by the last run on this machine, in seconds; 0 where none is known."""
     try:
-        return float(json.loads((services.home.folder("jobs") / _AFTER_TRAINING).read_text())["seconds"])
+        last = json.loads((services.home.folder("jobs") / _AFTER_TRAINING).read_text())
+        return float(last["seconds"]) * (_CHAMPION_TOO if champion and not last["champion"] else 1.0)
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
 

@@ -71,12 +71,14 @@ class Pace:
 PACES: Final = {
     "full": Pace(
         settings={
-            "EVERGREEN_BUDGET_S": "95",
+            "EVERGREEN_BUDGET_S": "90",
             "EVERGREEN_REPLAY": "0.5",
             "EVERGREEN_BEHAVIOUR_CASES": "30",
             "EVERGREEN_BEHAVIOUR_MARGIN": "1",
             "EVERGREEN_MAX_INT8_F1_LOSS": "0.03",
             "EVERGREEN_MAX_EPOCHS": "4",
+            "EVERGREEN_WARM_LAYERS": "3",
+            "EVERGREEN_EMBED_ROWS": "200",
             "EVERGREEN_RAMP": "0.25,0.5",
             "EVERGREEN_STEP_S": "6",
             "EVERGREEN_SHADOW_S": "4",
@@ -87,14 +89,14 @@ PACES: Final = {
             "EVERGREEN_REFERENCE_ROWS": "300",
             "EVERGREEN_SCHEDULE_MONITOR": "false",
         },
-        first_budget_s=62.0,
+        first_budget_s=60.0,
         settle_s=2.5,
         rate=90.0,
         waiting_rate=60.0,
         healthy_windows=2,
         delay_scale=1.0,
         healthy_s=3.5,
-        drifted_s=22.0,
+        drifted_s=18.0,
         experiment_s=100.0,
     ),
     "tiny": Pace(
@@ -185,7 +187,7 @@ class Demo:
         """Tell every chapter that is not done yet."""
         self._open()
         chapters: list[tuple[int, str, Callable[[], None]]] = [
-            (1, "Start MLflow, Prefect, Evidently and the router on this machine.", self._start),
+            (1, "Start MLflow, Prefect and the router on this machine.", self._start),
             (2, "Ingest customer feedback and train version 1 inside a budget.", self._train_first),
             (3, "Version 1 passed the gate and is champion: it answers.", self._first_answers),
             (4, "Customers write, the router answers, the monitor looks at every window.", self._healthy),
@@ -231,7 +233,7 @@ class Demo:
 
     def _start(self) -> None:
         services = self.services
-        names = ["mlflow", "prefect", "router", "evidently"]
+        names = ["mlflow", "prefect", "router"]  # the others start while version 1 is packaged
         everything = parts(services.settings, services.environment)
         done = threading.Event()
 
@@ -246,8 +248,7 @@ class Demo:
             bring_up(services.settings, services.environment, ["mlflow", "prefect"])
             if self.state.done:
                 bring_up(services.settings, services.environment)
-            others = [*names, "deployments"]  # they come up while version 1 trains
-            bring_up(services.settings, services.environment, others, wait=False)
+            bring_up(services.settings, services.environment, names, wait=False)  # they come up while version 1 trains
         finally:
             done.set()
             ticker.join()
@@ -281,7 +282,8 @@ class Demo:
             child = subprocess.Popen(command, stdout=file, stderr=file, env=dict(self.services.environment))  # noqa: S603
             try:
                 while child.poll() is None:
-                    self._show_training(began, self.pace.first_budget_s)
+                    if self._show_training(began, self.pace.first_budget_s) == "export":  # a core is idle from now on
+                        bring_up(self.services.settings, self.services.environment, wait=False)
                     time.sleep(0.25)
             finally:
                 if child.poll() is None:
@@ -290,7 +292,8 @@ class Demo:
         if child.returncode != 0:
             raise PermanentError(f"training failed: {_last_line(log)}")
 
-    def _show_training(self, began: float, budget_s: float) -> None:
+    def _show_training(self, began: float, budget_s: float) -> str:
+        """Show how the training goes and say which phase it is in."""
         file = self.services.home.folder("jobs") / LATEST_EVENT
         share = (time.time() - began) / budget_s
         text = "preparing"
@@ -304,9 +307,10 @@ class Demo:
             elif event.get("event") in {"phase", "done"}:
                 text = str(event.get("name", "judging and registering"))
         self.story.progress(share, text)
+        return text
 
     def _first_answers(self) -> None:
-        bring_up(self.services.settings, self.services.environment)
+        bring_up(self.services.settings, self.services.environment, ["router"])
         self._wait_for_version(str(self.state.first))
         self._ask_five()
         if self.state.first_answer_s is None:
@@ -322,6 +326,7 @@ class Demo:
 
     def _healthy(self) -> None:
         """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
+        bring_up(self.services.settings, self.services.environment)
         self.story.link("reports", self.services.home.url("evidently"))
         for number in range(1, self.pace.healthy_windows + 1):
             window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
@@ -500,6 +505,7 @@ class Demo:
         from monitoring.verdicts import VerdictStore
 
         time.sleep(self.pace.settle_s)
+        _wait_for_deployment("monitor/monitor")
         run: Any = run_deployment(
             "monitor/monitor",
             parameters={"window": window.key, "retrain": retrain},
@@ -603,6 +609,23 @@ class _Background:
         if self._found is None:
             raise UnavailableError("the background call gave nothing")
         return self._found
+
+
+def _wait_for_deployment(name: str, *, timeout_s: float = 60.0) -> None:
+    """Wait until Prefect knows a deployment: its process has registered it since it was started."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    ends = time.monotonic() + timeout_s
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < ends:
+            try:
+                client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                time.sleep(0.3)
+            else:
+                return
+    raise UnavailableError(f"Prefect has no deployment {name} after {timeout_s:.0f} s; see deployments.log")
 
 
 def assignment() -> list[tuple[str, str, int]]:

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     hidden: int | None = Field(default=None, description="Width of a small student; unset keeps the base model's.")
     max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
     warm_epochs: float = Field(default=2.0, description="Passes at most where training goes on from the champion.")
+    warm_layers: int | None = Field(
+        default=None, description="Layers that a retraining learns, from the top; unset: all. Few suit a short budget."
+    )
     replay: float | None = Field(default=None, description="Old rows per new one on a warm start; unset: all.")
     learning_rate: float | None = Field(default=None, description="Peak learning rate; unset: the trainer's default.")
     batch_tokens: int | None = Field(default=None, description="Tokens of a batch; unset: the trainer's default.")

@@ -29,6 +29,8 @@ class TrainingSettings:
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
+        train_layers: how many layers learn, from the top; None is all. Those below stay as they came and cost a
+            third: what a budget of less than a pass is better spent on.
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py).
         warm_start: folder of weights to start from instead of the base model.
@@ -56,6 +58,7 @@ class TrainingSettings:
     dropout: float = 0.0
     max_epochs: float = 6.0
     ema_horizon: float = 0.1
+    train_layers: int | None = None
     train_words: bool = False
     compose_share: float = 0.3
     warm_start: str | None = None
@@ -83,6 +86,8 @@ class TrainingSettings:
         for name in ("warmup_share", "label_smoothing", "dropout", "compose_share", "weight_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
+        if self.train_layers is not None and self.train_layers < 0:
+            raise PermanentError(f"train_layers must be 0 or more, got {self.train_layers}")
         if not 8 <= self.max_tokens <= 512:
             raise PermanentError(f"max_tokens must be 8 to 512, got {self.max_tokens}")
 

@@ -133,7 +133,7 @@ def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_h
     depth = model.architecture.layers
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(settings.train_words or not name.startswith(("words.", "places.")))
+        parameter.requires_grad_(not _is_frozen(name, depth, settings))
         if not parameter.requires_grad:
             continue
         if name.startswith("classifier."):
@@ -146,6 +146,15 @@ def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_h
         {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
         for (rate, matrix), parameters in groups.items()
     ]
+
+
+def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
+    if not settings.train_words and name.startswith(("words.", "places.")):
+        return True
+    frozen = depth - min(depth, depth if settings.train_layers is None else settings.train_layers)
+    if name.startswith("layers."):
+        return int(name.split(".")[1]) < frozen
+    return frozen > 0 and not name.startswith("classifier.")
 
 
 class Trainer:

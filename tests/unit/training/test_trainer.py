@@ -146,6 +146,17 @@ def test_frozen_words_do_not_move() -> None:
     assert torch.equal(trainer.averaged().words.weight, before)
 
 
+def test_only_the_top_layers_learn_where_so_many_are_asked_for() -> None:
+    settings = TrainingSettings.from_json(SETTINGS.to_json() | {"train_layers": 1, "max_epochs": 1})
+    trainer = train(settings)
+    before = {name: value.clone() for name, value in model().named_parameters()}
+    trainer.run()
+    moved = {name for name, value in trainer.averaged().named_parameters() if not torch.equal(value, before[name])}
+    top = f"layers.{model().architecture.layers - 1}."
+    assert {name.split(".")[0] for name in moved} == {"layers", "classifier"}
+    assert all(name.startswith((top, "classifier.")) for name in moved)
+
+
 def test_cuda_that_is_not_there_is_said() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
