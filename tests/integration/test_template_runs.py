@@ -39,7 +39,7 @@ FULL = os.environ.get("EVERGREEN_TEST_TEMPLATE") == "full"
 FEEDBACK_KEY = "customers-key"
 SERVERS = ("prefect", "mlflow", "evidently")
 pytestmark = [
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif("EVERGREEN_TEST_TEMPLATE" not in os.environ, reason="minutes: `make test-template`"),
 ]
 
@@ -95,7 +95,7 @@ class Loop:
             state = self.prefect.get(f"flow_runs/{run}").json()["state"]
             return str(state) if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
-        ended = self.installation.wait(over, what=f"the end of {name}", seconds=150)
+        ended = self.installation.wait(over, what=f"the end of {name}", seconds=240)
         jobs = [task.said()[-3000:] for task in self.installation.jobs]
         assert "'COMPLETED'" in ended, (ended, jobs, self.installation.tasks["worker"].said()[-3000:])
 
