@@ -143,7 +143,9 @@ class Installation:
         environment |= self.account.environment(str(process.role)) if process.role else {}
         command = [self._here(word, home=home, app=app) for word in process.command]
         with log.open("wb") as file:
-            child = subprocess.Popen(command, env=environment, cwd=app, stdout=file, stderr=file)
+            child = subprocess.Popen(
+                command, env=environment, cwd=app, stdout=file, stderr=file, start_new_session=True
+            )
         return Task(process=process, home=home, log=log, child=child, environment=environment)
 
     def up(self, *names: str, seconds: float = 180.0) -> None:
