@@ -166,7 +166,10 @@ class Installation:
         kind, *command = [word.replace(_ITSELF, self.address) for word in task.process.health]
         assert kind == "CMD"
         path = {"PATH": task.environment["PATH"]}
-        return subprocess.run(command, env=path, capture_output=True, check=False, timeout=15).returncode == 0
+        try:
+            return subprocess.run(command, env=path, capture_output=True, check=False, timeout=15).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def wait(self, condition: Any, *, what: str, seconds: float = 120.0) -> Any:
         """Wait for something; a task that ends on the way is an error with its log."""
