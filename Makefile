@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud compose-up compose-down pins synth clean
+.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -50,6 +50,9 @@ test-template: $(VENV)/.installed-dev  ## Run the AWS template's own processes t
 
 test-cloud: $(VENV)/.installed-dev  ## Run the demo's loop on PostgreSQL and an S3 server (minutes; needs PostgreSQL)
 	@EVERGREEN_TEST_CLOUD=1 $(BIN)/python -m pytest tests/e2e/test_loop_in_the_cloud.py
+
+test-images: $(VENV)/.installed-dev  ## Carry out the serving image's build steps in a clean folder, pip included
+	@EVERGREEN_TEST_IMAGES=1 $(BIN)/python -m pytest tests/integration/test_images.py
 
 COMPOSE = docker compose --env-file .evergreen/compose.env
 compose-up:  ## Start the whole system in containers: two routers behind a load balancer (needs Docker)

@@ -143,10 +143,12 @@ class Installation:
         environment |= self.account.environment(str(process.role)) if process.role else {}
         command = [self._here(word, home=home, app=app) for word in process.command]
         with log.open("wb") as file:
-            child = subprocess.Popen(command, env=environment, cwd=app, stdout=file, stderr=file)
+            child = subprocess.Popen(
+                command, env=environment, cwd=app, stdout=file, stderr=file, start_new_session=True
+            )
         return Task(process=process, home=home, log=log, child=child, environment=environment)
 
-    def up(self, *names: str, seconds: float = 90.0) -> None:
+    def up(self, *names: str, seconds: float = 180.0) -> None:
         """Start containers, and wait until the health check of each passes."""
         self.tasks |= {name: self.start(name) for name in names}
         for name in names:
@@ -156,7 +158,7 @@ class Installation:
     def run(self, name: str) -> None:
         """Start a container that others depend on, and wait until it has ended well."""
         task = self.start(name)
-        assert task.child.wait(60) == 0, task.said()
+        assert task.child.wait(120) == 0, task.said()
 
     def is_healthy(self, task: Task) -> bool:
         """Whether the container's own health check passes."""
@@ -164,9 +166,12 @@ class Installation:
         kind, *command = [word.replace(_ITSELF, self.address) for word in task.process.health]
         assert kind == "CMD"
         path = {"PATH": task.environment["PATH"]}
-        return subprocess.run(command, env=path, capture_output=True, check=False, timeout=15).returncode == 0
+        try:
+            return subprocess.run(command, env=path, capture_output=True, check=False, timeout=15).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
-    def wait(self, condition: Any, *, what: str, seconds: float = 60.0) -> Any:
+    def wait(self, condition: Any, *, what: str, seconds: float = 120.0) -> Any:
         """Wait for something; a task that ends on the way is an error with its log."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:

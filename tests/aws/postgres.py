@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -58,8 +59,8 @@ def postgres() -> Iterator[dict[str, str]]:
             raise AssertionError((root / "log").read_text())
         yield {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": "evergreen", "PGPASSWORD": PASSWORD}
     finally:
-        server.terminate()
-        server.wait(20)
+        server.send_signal(signal.SIGINT)  # ends what is still connected; SIGTERM would wait for it
+        server.wait(60)
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -37,9 +37,8 @@ from tests.aws.template import REGION, Process, Template, allows, listed, withou
 
 FULL = os.environ.get("EVERGREEN_TEST_TEMPLATE") == "full"
 FEEDBACK_KEY = "customers-key"
-SERVERS = ("prefect", "mlflow", "evidently")
 pytestmark = [
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif("EVERGREEN_TEST_TEMPLATE" not in os.environ, reason="minutes: `make test-template`"),
 ]
 
@@ -75,10 +74,11 @@ class Loop:
         )
         here.run("prefect-database")
         here.run("mlflow-database")
-        here.up("router", *SERVERS)
+        here.up("prefect", "mlflow")
         here.up("worker")  # ECS starts it again until Prefect answers; here it is started then
         ingest(self.lake, [str(FEEDBACK_CSV)])
         self.run("continuous-training", reason="first")
+        here.up("router", "evidently")
         ready = lambda: self.router.get("/readyz").status_code == 200  # noqa: E731
         here.wait(ready, what="a router that is ready")
 
@@ -95,7 +95,7 @@ class Loop:
             state = self.prefect.get(f"flow_runs/{run}").json()["state"]
             return str(state) if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
-        ended = self.installation.wait(over, what=f"the end of {name}", seconds=150)
+        ended = self.installation.wait(over, what=f"the end of {name}", seconds=240)
         jobs = [task.said()[-3000:] for task in self.installation.jobs]
         assert "'COMPLETED'" in ended, (ended, jobs, self.installation.tasks["worker"].said()[-3000:])
 
@@ -143,7 +143,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
         synthesised(tmp_path_factory.getbasetemp() / "cdk.out")["prod"]
     )  # where other tests have it too
     roles = template.of("AWS::IAM::Role")
-    settings = "".join(f"{name}={value}\n" for name, value in PACES["tiny"].settings.items())
+    pace = PACES["tiny"].settings | ({} if FULL else {"EVERGREEN_MAX_EPOCHS": "2"})
+    settings = "".join(f"{name}={value}\n" for name, value in pace.items())
     with postgres() as database, account({role: template.statements(role) for role in roles}) as owned:
         arguments: dict[str, Any] = {
             "template": template,
