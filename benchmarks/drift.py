@@ -2,7 +2,7 @@
 
 Every window is judged at 1 % false alarms over all columns together, as the monitor does it: four fifths of that for
 the window itself and a fifth for the slow-drift test over the last eight. Reference and window are drawn afresh each
-time. Finished cells are kept beside the result, so a run that was cut short goes on where it was.
+time. Finished cells are kept in results/cells until all are there, so a run that was cut short goes on where it was.
 """
 
 import argparse
@@ -290,7 +290,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    partial_file = options.out.with_suffix(".partial.json")
+    partial_file = options.out.parent / "cells" / options.out.name
+    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     wanted = {
         name: cell
@@ -319,7 +320,8 @@ def main() -> int:
         rows=rows,
         versions={"numpy": np.__version__, "polars": pl.__version__, "evidently": "0.7.23"},
     )
-    partial_file.unlink(missing_ok=True)
+    if set(done) >= set(cells(options)):
+        partial_file.unlink(missing_ok=True)
     return 0 if all(row.met is not False for row in rows) else 1
 
 

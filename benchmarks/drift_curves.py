@@ -80,7 +80,7 @@ def picture(rows: Rows) -> None:
 def main() -> None:
     """Draw the picture and put the tables between the page's marks."""
     page = PAGE.read_text(encoding="utf-8")
-    for name in ("drift", "drift_public"):
+    for name in ("drift", "drift_public", "monitor_window"):
         path = RESULTS / f"{name}.json"
         if not path.exists():
             continue

@@ -5,7 +5,7 @@
 The package is a version trained on the bundled feedback (the demo leaves one in `.evergreen/jobs/<run>/package`); known
 traffic is the bundled traffic.csv, which it never saw. A domain is a CSV with text, aspect, label. Answers, scores and
 embeddings are the version's own; windows are drawn with replacement. Writes results/drift_public.json; no text stands
-in it. Finished domains are kept beside the result, so a run that was cut short goes on where it was.
+in it. Finished domains are kept in results/cells, so a run that was cut short goes on where it was.
 """
 
 import argparse
@@ -102,7 +102,8 @@ def main() -> int:
     package = engine.package
     embedder = ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
     known = answered(load(SAMPLE / "traffic.csv"), engine, embedder)
-    partial_file = options.out.with_suffix(".partial.json")
+    partial_file = options.out.parent / "cells" / options.out.name
+    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     paths = [SAMPLE / "new_area.csv", *options.domains]
     for path in paths:

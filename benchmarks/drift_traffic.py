@@ -20,6 +20,7 @@ SEGMENTS = ("web", "mobile", "partner")
 EMBED_ROWS = 500
 """As many rows a side as a deployment embeds by default."""
 CALIBRATION_ROWS = 200
+CATEGORICAL = ("predicted",)
 PEER = "evidently 0.7.23, default drift tests"
 
 
@@ -94,26 +95,45 @@ class Traffic:
 
 
 def evidently_alarms(reference: Sample, current: Sample) -> bool:
-    """Whether Evidently's default tests, those of its DataDriftPreset, call any of five columns drifted."""
-    import pandas as pd
+    """Whether Evidently's default tests, those of its DataDriftPreset, call any of five columns drifted.
+
+    The tests are asked for as its `DriftedColumnsCount` does, without the drawing (`evidently_report_alarms` agrees).
+    """
+    from evidently.legacy.calculations.stattests import get_stattest
+    from evidently.legacy.core import ColumnType
+
+    before, now = _frame(reference), _frame(current)
+    for column in before.columns:
+        kind = ColumnType.Categorical if column in CATEGORICAL else ColumnType.Numerical
+        test = get_stattest(before[column], now[column], kind, None)
+        if test(before[column], now[column], kind, None).drifted:
+            return True
+    return False
+
+
+def evidently_report_alarms(reference: Sample, current: Sample) -> bool:
+    """The same from a whole report."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DriftedColumnsCount
 
-    def frame(sample: Sample) -> Any:
-        texts = sample.texts or ()
-        return pd.DataFrame(
-            {
-                "predicted": sample.labels.astype(str),
-                "confidence": sample.scores.max(axis=1),
-                "margin": np.ptp(sample.scores, axis=1),
-                "characters": [float(len(text)) for text in texts],
-                "words": [float(len(text.split())) for text in texts],
-            }
-        )
-
-    definition = DataDefinition(
-        numerical_columns=["confidence", "margin", "characters", "words"], categorical_columns=["predicted"]
-    )
-    both = [Dataset.from_pandas(frame(sample), data_definition=definition) for sample in (current, reference)]
+    frames = [_frame(sample) for sample in (current, reference)]
+    numerical = [column for column in frames[0].columns if column not in CATEGORICAL]
+    definition = DataDefinition(numerical_columns=numerical, categorical_columns=list(CATEGORICAL))
+    both = [Dataset.from_pandas(frame, data_definition=definition) for frame in frames]
     (found,) = Report([DriftedColumnsCount()]).run(*both).dict()["metrics"]
     return bool(found["value"]["count"] > 0)
+
+
+def _frame(sample: Sample) -> Any:
+    import pandas as pd
+
+    texts = sample.texts or ()
+    return pd.DataFrame(
+        {
+            "predicted": sample.labels.astype(str),
+            "confidence": sample.scores.max(axis=1),
+            "margin": np.ptp(sample.scores, axis=1),
+            "characters": [float(len(text)) for text in texts],
+            "words": [float(len(text.split())) for text in texts],
+        }
+    )

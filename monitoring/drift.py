@@ -9,6 +9,7 @@ parameter changes'): what grows too slowly to stand out in any window adds up ov
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -220,25 +221,17 @@ def _unknown_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, s
 
 
 def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
-    before, after = (
-        _shares([word for text in s.texts or () for word in words_of(text)] or [""]) for s in (reference, current)
-    )
-    moved, _word = _largest_move(before, after)
-    chance = _chance_distance(before, after, reference, current)
+    sides = [Counter(chain.from_iterable(map(words_of, s.texts or ()))) for s in (reference, current)]
+    words = list(dict.fromkeys(chain(*sides)))
+    counts = np.array([[side[word] for word in words] for side in sides], dtype=np.float64)  # (2, words)
+    sizes = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    moved = float(np.abs(np.diff(counts / sizes, axis=0)).sum() / 2.0)
+    # the total variation that two samples of these sizes from one distribution of words show in the mean
+    spread = np.sqrt(counts.sum(axis=0) / sizes.sum() * (1.0 / sizes).sum())
+    chance = float(np.sqrt(2.0 / np.pi) * spread.sum() / 2.0)
     times = result.statistic / max(result.threshold, 1e-9)
     sentence = f"Words rose that the reference used less: {times:.1f} times what chance allows."
     return max(0.0, moved - chance), sentence
-
-
-def _chance_distance(
-    before: Mapping[Any, float], after: Mapping[Any, float], reference: Sample, current: Sample
-) -> float:
-    """The total variation that two samples of these sizes from one distribution of words show in the mean."""
-    sizes = [sum(len(words_of(text)) for text in s.texts or ()) for s in (reference, current)]
-    values = set(before) | set(after)
-    pooled = np.array([(before.get(v, 0) * sizes[0] + after.get(v, 0) * sizes[1]) / max(sum(sizes), 1) for v in values])
-    spread = np.sqrt(pooled * (1.0 / max(sizes[0], 1) + 1.0 / max(sizes[1], 1)))
-    return float(np.sqrt(2.0 / np.pi) * spread.sum() / 2.0)
 
 
 def _words_elsewhere_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
