@@ -80,7 +80,7 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
 	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
 
-BENCHMARKS = quality batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
+BENCHMARKS = quality quality_budget batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 
