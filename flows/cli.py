@@ -148,6 +148,17 @@ def pretrain(
         say(line)
 
 
+@app.command(epilog="Example: evergreen export --into absa/models/champion")
+def export(
+    version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
+    into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
+) -> None:
+    """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
+    from flows.export import export_version
+
+    say(f"version {export_version(wire(), version, into)} is in {into}")
+
+
 @app.command(epilog="Example: evergreen retrain --reason new-labels")
 def retrain(
     reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
