@@ -13,7 +13,7 @@ TINY = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=40
 
 
 def rows(labels: list[int]) -> TokenRows:
-    texts = [np.arange(5 + index, 9 + index, dtype=np.uint16) for index in range(len(labels))]
+    texts = [np.arange(5 + 8 * index, 9 + 8 * index, dtype=np.uint16) for index in range(len(labels))]
     return join(texts, [text[:1] for text in texts], labels, (1, 2))
 
 
