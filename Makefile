@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth clean
+.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks submission clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -79,11 +79,22 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 	$(PINS) $(PINS_FLAGS) -o infra/images/requirements.txt infra/images/requirements.in
 	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
 	$(PINS) $(PINS_FLAGS) -o requirements-ray.txt requirements-ray.in
+	$(PINS) $(PINS_FLAGS) -o docs/requirements.txt docs/requirements.in
 
 synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
 	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
 
-BENCHMARKS = batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
+$(VENV)/.installed-papers: docs/requirements.txt $(VENV)/.installed
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -r docs/requirements.txt
+	@touch $@
+
+notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the rows, and error_analysis what benchmark-quality kept)
+	@$(BIN)/jupyter execute --inplace absa/notebooks/*.ipynb
+
+submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
+	@$(BIN)/python -m flows.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")
+
+BENCHMARKS = quality quality_budget batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -109,8 +109,14 @@ def train(
     files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
     budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
     reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
+    base: Annotated[
+        str | None, typer.Option(help="Start from this: what `evergreen pretrain` printed, a folder, or a hub's name.")
+    ] = None,
 ) -> None:
     """Train a version inside a budget here and now, judge and register it."""
+    from flows.base_commands import named_base
+
+    start = named_base(wire(), base) if base else None
     services = _with_servers("prefect", "mlflow")
     for file in files or []:
         if not file.is_file():
@@ -121,11 +127,36 @@ def train(
         sources=[str(file.absolute()) for file in files or []],
         budget_s=budget or services.settings.budget_s,
         reason=reason,
+        base=start,
     )
     say(f"version {outcome['version']}: {outcome['verdict']}, pos/neg F1 {outcome['pos_neg_f1']:.3f} on the test side")
     for sentence in outcome["reasons"]:
         say(f"  {sentence}")
     say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used; the version is now: {outcome['action']}")
+
+
+@app.command(epilog="Example: evergreen pretrain other-labels/ --epochs 2")
+def pretrain(
+    path: Annotated[str, typer.Argument(help="Labelled files of any domain: a file or a folder.")],
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the rows.")] = 2.0,
+    budget: Annotated[float | None, typer.Option(min=1, help="End after so many seconds, whatever --epochs.")] = None,
+) -> None:
+    """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
+    from flows.base_commands import make_base
+
+    for line in make_base(wire(), path, epochs=epochs, budget_s=budget, on_progress=typer.echo):
+        say(line)
+
+
+@app.command(epilog="Example: evergreen export --into absa/models/champion")
+def export(
+    version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
+    into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
+) -> None:
+    """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
+    from flows.export import export_version
+
+    say(f"version {export_version(wire(), version, into)} is in {into}")
 
 
 @app.command(epilog="Example: evergreen retrain --reason new-labels")

@@ -119,9 +119,10 @@ def run_continuous_training(
     sources: list[str],
     window: str | None,
     reason: str,
+    base: str | None = None,
     on_event: Progress = lambda _: None,
 ) -> Outcome:
-    """Make one version inside a budget that starts now.
+    """Make one version inside a budget that starts now, from a base model where one is named.
 
     Raises:
         DeadlineMissedError: the budget is too short; nothing was registered.
@@ -137,7 +138,7 @@ def run_continuous_training(
         on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
         clock = _AfterTraining(on_event)
-        job = train(services, run, manifest, head, budget_s=budget_s, ends_at=ends_at, on_event=clock)
+        job = train(services, run, manifest, head, budget_s=budget_s, ends_at=ends_at, base=base, on_event=clock)
         candidate = judge_candidate(services, run, manifest, job, head, budget_s=budget_s)
         on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         if time.time() > ends_at:
@@ -265,9 +266,13 @@ def train(
     *,
     budget_s: float,
     ends_at: float,
+    base: str | None = None,
     on_event: Progress,
 ) -> JobResult:
-    """Train and package in a child process that ends before the deadline."""
+    """Train and package in a child process that ends before the deadline.
+
+    It goes on from the champion's weights, unless a base model is named: then it starts from that.
+    """
     from absa.data.snapshot import sample_side
 
     settings = services.settings
@@ -276,14 +281,14 @@ def train(
     rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
     rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
     wanted = {
-        "base_model": settings.base_model,
+        "base_model": base or settings.base_model,
         "layers": settings.layers,
         "hidden": settings.hidden,
         "max_epochs": settings.max_epochs,
         "learning_rate": settings.learning_rate,
         "batch_tokens": settings.batch_tokens,
     }
-    weights = champion_weights(services, head)
+    weights = champion_weights(services, head) if base is None else None
     if weights is not None:
         wanted |= {
             "warm_start": str(weights),
@@ -554,6 +559,7 @@ def continuous_training(
     sources: Annotated[list[str] | None, Field(description="Files to ingest beside the feedback in the lake.")] = None,
     reason: Annotated[str, Field(description="Who asks: schedule, drift, labels, or a person's name.")] = "manual",
     start_promotion: Annotated[bool, Field(description="Start the promote deployment for a new challenger.")] = True,
+    base: Annotated[str | None, Field(description="Folder of a base model to start from, not the champion.")] = None,
 ) -> dict[str, Any]:
     """Train on the newest snapshot inside a budget, judge against the champion, register."""
     from monitoring.verdicts import VerdictStore
@@ -561,6 +567,8 @@ def continuous_training(
     services = wire()
     budget = budget_s or services.settings.budget_s
     if services.settings.training_queue_names:
+        if base is not None:
+            raise PermanentError("a training machine has no bases of this one: set EVERGREEN_BASE_MODEL in its image")
         return train_on_machine(services, budget_s=budget, sources=sources, reason=reason, window=window)
     progress: Any = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
     started = time.time()
@@ -575,7 +583,13 @@ def continuous_training(
     attempt = _attempt(services, window)
     try:
         outcome = run_continuous_training(
-            services, budget_s=budget, sources=sources or [], window=window, reason=reason, on_event=on_event
+            services,
+            budget_s=budget,
+            sources=sources or [],
+            window=window,
+            reason=reason,
+            base=base,
+            on_event=on_event,
         )
     except EvergreenError as error:
         if attempt is not None:

@@ -125,17 +125,22 @@ class PairClassifier(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
         """Logits (B, 3).
 
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the aspect (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
+            shift: added to the embeddings (B, T, H); None adds nothing.
         """
         mentions = self.find_aspect(input_ids, token_types)
         x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
         x = x + mentions[..., None] * self.mark
+        if shift is not None:
+            x = x + shift
         x = F.dropout(self.embedding_norm(x), self.dropout, self.training)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:

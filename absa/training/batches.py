@@ -29,6 +29,7 @@ class Batch:
     mask: npt.NDArray[np.bool_] | None  # (B, T)
     labels: npt.NDArray[np.int64]  # (B,)
     tokens: int  # real ones
+    targets: npt.NDArray[np.float32] | None = None  # (B, 3), where a teacher says more than the label does
 
 
 class Position(NamedTuple):
@@ -94,6 +95,7 @@ def assemble(rows: TokenRows, index: Index) -> Batch:
         present if lengths.min() < width else None,
         picked.labels.astype(np.int64),
         int(lengths.sum()),
+        picked.targets,
     )
 
 

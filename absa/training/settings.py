@@ -26,6 +26,9 @@ class TrainingSettings:
         weight_decay: of matrices, none for norms and biases.
         warmup_share: share of the training in which the rate rises; then it falls to zero.
         label_smoothing: share of a label's weight that is spread over all three.
+        noise_robustness: 0 is cross entropy; up to 1, rows whose label the model will not believe pull less.
+        r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
+        adversarial: how far each row's embeddings are moved against it in a second pass; 0 is no second pass.
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
@@ -55,6 +58,9 @@ class TrainingSettings:
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     label_smoothing: float = 0.0
+    noise_robustness: float = 0.0
+    r_drop: float = 0.0
+    adversarial: float = 0.0
     dropout: float = 0.0
     max_epochs: float = 6.0
     ema_horizon: float = 0.1
@@ -88,6 +94,13 @@ class TrainingSettings:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
         if self.train_layers is not None and self.train_layers < 0:
             raise PermanentError(f"train_layers must be 0 or more, got {self.train_layers}")
+        for name in ("noise_robustness", "r_drop", "adversarial"):
+            if not getattr(self, name) >= 0:
+                raise PermanentError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.noise_robustness > 1:
+            raise PermanentError(f"noise_robustness must be 0 to 1, got {self.noise_robustness}")
+        if self.r_drop and not self.dropout:
+            raise PermanentError("r_drop compares two passes that drop different units: give dropout too")
         if not 8 <= self.max_tokens <= 512:
             raise PermanentError(f"max_tokens must be 8 to 512, got {self.max_tokens}")
 

@@ -12,6 +12,7 @@ from absa.labels import N_LABELS
 
 Ids = npt.NDArray[np.uint16]
 Index = npt.NDArray[np.int64]
+Targets = npt.NDArray[np.float32]
 
 SPECIAL_TOKENS: Final = 3  # [CLS] text [SEP] aspect [SEP]
 
@@ -46,6 +47,7 @@ class TokenRows:
 
     Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the ids of
     [CLS] and [SEP]. `observed` says when each row was seen, in seconds since the epoch; None where nobody knows.
+    `targets` (n, 3) says how likely each label is, where a teacher says more than `labels` does.
     """
 
     texts: Ids
@@ -55,6 +57,7 @@ class TokenRows:
     labels: npt.NDArray[np.int8]
     special: tuple[int, int]
     observed: npt.NDArray[np.float64] | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +82,9 @@ class TokenRows:
         texts, text_ends = pick(self.texts, self.text_ends, index)
         aspects, aspect_ends = pick(self.aspects, self.aspect_ends, index)
         observed = None if self.observed is None else self.observed[index]
-        return TokenRows(texts, text_ends, aspects, aspect_ends, self.labels[index], self.special, observed)
+        targets = None if self.targets is None else self.targets[index]
+        labels = self.labels[index]
+        return TokenRows(texts, text_ends, aspects, aspect_ends, labels, self.special, observed, targets)
 
 
 def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
@@ -98,7 +103,10 @@ def gather(values: Ids, starts: Index, lengths: Index) -> Ids:
 
 
 def join(
-    texts: Sequence[Ids], aspects: Sequence[Ids], labels: Iterable[int] | npt.NDArray[np.int8], special: tuple[int, int]
+    texts: Sequence[Ids],
+    aspects: Sequence[Ids],
+    labels: Iterable[int] | npt.NDArray[np.int8],
+    special: tuple[int, int],
 ) -> TokenRows:
     """Put rows end to end."""
     empty = np.zeros(0, np.uint16)

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
+from absa.training.objective import objective
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
@@ -353,10 +355,11 @@ class Trainer:
         while done < rows:
             part = np.arange(done, min(rows, done + max(1, self._batch_tokens // batch.input_ids.shape[1])))
             try:
-                logits = self._forward(batch, part)
-                labels = torch.from_numpy(batch.labels[part]).to(self.device, non_blocking=True)
-                loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing, reduction="sum")
-                loss = loss / rows_of_step
+                known = batch.labels if batch.targets is None else batch.targets
+                targets = torch.from_numpy(known[part]).to(self.device, non_blocking=True)
+                shape = (len(part), batch.input_ids.shape[1], self.model.architecture.hidden)
+                forward = partial(self._forward, batch, part)
+                loss = objective(forward, shape, targets, self.settings) / rows_of_step
                 loss.backward()  # type: ignore[no-untyped-call]
             except torch.OutOfMemoryError:
                 if self._batch_tokens <= _MIN_BATCH_TOKENS:
@@ -369,7 +372,7 @@ class Trainer:
             done += len(part)
         return total
 
-    def _forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
+    def _forward(self, batch: Batch, index: npt.NDArray[np.int64], shift: Tensor | None = None) -> Tensor:
         whole = len(index) == len(batch.labels)
 
         def move(values: npt.NDArray[Any]) -> Tensor:
@@ -378,14 +381,14 @@ class Trainer:
         mask = None if batch.mask is None else move(batch.mask)
         inputs = (move(batch.input_ids), move(batch.token_types), mask)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self._compiled is not None and self.model.training:
+            if self._compiled is not None and self.model.training and shift is None:
                 try:
                     return self._compiled(*inputs).float()
                 except torch.OutOfMemoryError:
                     raise
                 except Exception:  # the compiler has many of its own; a training goes on without it
                     self._compiled = None
-            logits: Tensor = self.model(*inputs)
+            logits: Tensor = self.model(*inputs, shift)
         return logits.float()
 
     def _progress(self) -> float:

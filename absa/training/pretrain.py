@@ -1,0 +1,127 @@
+"""A base for later trainings: the packaged encoder, trained on labelled rows of other places, kept under a digest.
+
+Rows of another domain teach what an aspect is and how opinions are worded; the rows that count then need to teach
+only what is special about them (intermediate training: Phang et al. 2018, arXiv:1811.01088).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from absa.errors import InvalidDataError
+from absa.inference.tokenization import PairTokenizer
+from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base, save_weights
+from absa.training.checkpoints import Checkpoints
+from absa.training.compose import Composer, Connectors
+from absa.training.deadline import Deadline
+from absa.training.settings import TrainingSettings
+from absa.training.tokens import LabelledPair, tokenize
+from absa.training.trainer import Trainer, Watcher
+
+FACTS_FILE: Final = "base.json"
+_CHECKPOINTS_FOLDER: Final = "checkpoints"
+_NO_DEADLINE_S: Final = 30 * 86_400.0
+_FORMAT: Final = 1  # rises when equal rows and settings no longer give the same base
+_NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision")
+
+
+def base_digest(
+    rows: Iterable[LabelledPair], settings: TrainingSettings, start: Path, budget_s: float | None = None
+) -> str:
+    """What a base is kept under: equal rows in any order, settings, budget and first weights give an equal digest."""
+    total = 0
+    for row in rows:
+        whole = json.dumps([row.text, row.aspect, row.label]).encode()
+        total = (total + int.from_bytes(hashlib.sha256(whole).digest(), "big")) % 2**256
+    learned = {name: value for name, value in settings.to_json().items() if name not in _NOT_IN_DIGEST}
+    learned["base_model"] = None  # its weights count, not its name
+    with (start / WEIGHTS).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    told = json.dumps([_FORMAT, f"{total:064x}", learned, weights, budget_s], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def pretrain(
+    rows: Sequence[LabelledPair],
+    settings: TrainingSettings,
+    bases: Path,
+    *,
+    budget_s: float | None = None,
+    watch: Watcher | None = None,
+    found: Callable[[Path], None] = lambda _: None,
+) -> Path:
+    """Train a base, or find the one that these rows and settings gave before.
+
+    A run that was stopped goes on from its checkpoint.
+
+    Args:
+        rows: labelled pairs; their order does not matter.
+        settings: of the training. `max_epochs` is how long it takes.
+        bases: folder of all bases, one a digest.
+        budget_s: end after as many seconds, whatever `max_epochs` says.
+        watch: told about progress.
+        found: told the folder where it was there already.
+
+    Returns:
+        A folder that `base_model` can name: config.json, model.safetensors, tokenizer.json, and base.json with facts.
+
+    Raises:
+        InvalidDataError: there are no rows.
+    """
+    if not rows:
+        raise InvalidDataError("a base needs labelled rows, and there are none")
+    start = find_base(settings.base_model)
+    digest = base_digest(rows, settings, start, budget_s)
+    folder = bases / digest[:16]
+    if (folder / FACTS_FILE).is_file():
+        found(folder)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = PairTokenizer.from_file(start / TOKENIZER, settings.max_tokens)
+    model, has_head = load_base(
+        start, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
+    )
+    compose = None
+    if settings.compose_share > 0:
+        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
+    ordered = sorted(rows, key=lambda row: (row.text, row.aspect, row.label))
+    trainer = Trainer(
+        model,
+        tokenize(ordered, tokenizer),
+        None,
+        settings,
+        Deadline.after(_NO_DEADLINE_S if budget_s is None else budget_s),
+        new_head=not has_head,
+        compose=compose,
+        checkpoints=Checkpoints(folder / _CHECKPOINTS_FOLDER),
+        watch=watch,
+    )
+    result = trainer.run()
+    save_weights(trainer.averaged(), (start / TOKENIZER).read_text(encoding="utf-8"), folder)
+    facts: dict[str, Any] = {
+        "schema_version": 1,
+        "digest": digest,
+        "rows": len(rows),
+        "settings": settings.to_json() | {"base_model": Path(settings.base_model).name},
+        "training": asdict(result),
+    }
+    staged = folder / f".{FACTS_FILE}"
+    staged.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    staged.replace(folder / FACTS_FILE)  # the last of its files: a folder without it is not finished
+    for file in (folder / _CHECKPOINTS_FOLDER).glob("*"):
+        file.unlink(missing_ok=True)
+    (folder / _CHECKPOINTS_FOLDER).rmdir()
+    return folder
+
+
+def bases_in(folder: Path) -> dict[str, Path]:
+    """Finished bases by their short digest."""
+    return {path.name: path for path in sorted(folder.glob("*")) if is_base(path)}
+
+
+def is_base(folder: Path) -> bool:
+    """Whether a folder holds a finished base."""
+    return all((folder / name).is_file() for name in (CONFIG, WEIGHTS, TOKENIZER, FACTS_FILE))

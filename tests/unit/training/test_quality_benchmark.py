@@ -1,0 +1,66 @@
+"""The quality benchmark: folds leak no text, cells are chosen in order, figures are pooled as they are said to be."""
+
+import pytest
+
+from benchmarks import quality_data as data
+from benchmarks.quality import BUNDLED, RECIPES, Cell, bundled_sides, rows_of, wanted
+
+CELL = {
+    "rows": 100, "confusion_int8": [[30, 5, 5], [4, 20, 6], [2, 3, 25]], "labels_equal": 99, "steps": 10,
+    "confusion_fp32": [[31, 5, 4], [4, 20, 6], [2, 3, 25]], "temperature": 1.1, "ece": 0.02, "ece_uncalibrated": 0.05,
+    "train_cpu_s": 60.0, "size_mb": 22.8,
+}  # fmt: skip
+
+
+def test_a_recipe_is_done_fold_by_fold_and_the_bundled_data_once() -> None:
+    cells = wanted(["plain", BUNDLED], [0, 1], [0, 1])
+    assert cells == [Cell("plain", s, f) for s in (0, 1) for f in (0, 1)] + [Cell(BUNDLED, 0, 0), Cell(BUNDLED, 1, 0)]
+    assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_every_teacher_is_a_recipe_that_comes_before_its_student() -> None:
+    names = list(RECIPES)
+    for name, recipe in RECIPES.items():
+        assert all(names.index(teacher) < names.index(name) for teacher in recipe.teachers)
+
+
+def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
+    better = CELL | {"confusion_int8": [[38, 1, 1], [2, 26, 2], [1, 1, 28]]}
+    cells = {Cell("plain", 0, 0).name: CELL, Cell("plain", 0, 1).name: better}
+    rows = {row.metric: row for row in rows_of(cells)}
+    accuracy = rows["accuracy"]
+    assert (accuracy.value, accuracy.low, accuracy.high, accuracy.runs) == (0.835, 0.75, 0.92, 2)
+    assert rows["flips"].value == pytest.approx((7 + 2) / 200)
+    assert rows["int8_labels_equal"].met
+    assert accuracy.target is None
+
+
+def test_the_final_recipe_and_the_bundled_data_carry_their_targets() -> None:
+    cells = {
+        Cell("distilled", 0, 0).name: CELL,
+        Cell(BUNDLED, 0, 0).name: CELL | {"behaviours": {"contrast": [10, 100]}, "masking_margin": 0.4},
+    }
+    found = {(row.case.split(":")[0], row.metric): row for row in rows_of(cells)}
+    assert found["distilled", "accuracy"].met is False
+    assert found[BUNDLED, "contrast pairs both right"].value == 0.9
+    assert found[BUNDLED, "contrast pairs both right"].met
+
+
+def test_the_bundled_sides_share_no_text() -> None:
+    train, validation, test = ({data.key(row.text) for row in side} for side in bundled_sides())
+    assert train
+    assert validation
+    assert test
+    assert not train & test
+    assert not validation & test
+
+
+@pytest.mark.skipif(not data.DATA.is_dir(), reason="the labelled rows are not beside the project")
+def test_no_text_stands_on_two_sides_of_a_fold() -> None:
+    tests = []
+    for fold in range(data.FOLDS):
+        train, validation, test = data.sides(fold)
+        seen = {data.key(row.text) for row in test}
+        assert not seen & {data.key(row.text) for row in [*train, *validation]}
+        tests += test
+    assert len(tests) == len(data.labelled())
