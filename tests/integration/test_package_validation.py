@@ -25,6 +25,16 @@ def test_a_whole_package_is_ready_in_a_fresh_process(package: Path) -> None:
     assert 10 < found.memory_mb < 1000
 
 
+def test_the_memory_of_the_process_that_asks_is_not_counted(package: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from absa.packaging.validate import validate_package\n"
+        "large = bytes(range(256)) * 3_000_000\n"
+        "print(validate_package(Path(sys.argv[1])).memory_mb)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script, str(package)], capture_output=True, text=True, check=True)
+    assert 10 < float(said.stdout) < 700
+
+
 def test_a_package_that_answers_otherwise_than_packaged_is_refused(package: Path) -> None:
     path = package / "warmup.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
