@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,16 @@ def run_job(folder: Path) -> tuple[int, list[dict[str, Any]]]:
     out, err = child.communicate(timeout=120)
     assert "Traceback" not in err, err
     return child.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def environment_is_put_back() -> Iterator[None]:
+    """Commands that run in this process write settings into its environment; the next test must not find them."""
+    kept = dict(os.environ)
+    yield
+    if os.environ != kept:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 @pytest.fixture(scope="session")

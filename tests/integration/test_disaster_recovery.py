@@ -87,6 +87,7 @@ def test_the_command_says_what_came_back_and_a_wrong_word_is_one_sentence(
     for name, value in (("AWS_ENDPOINT_URL", s3.url), ("AWS_ACCESS_KEY_ID", OPERATOR), ("AWS_SECRET_ACCESS_KEY", "s")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it may hold the keys of an earlier test
     assert main(["s3://lake/three/", "--at", at.isoformat()]) == 0
     assert capsys.readouterr().out.splitlines() == ["back  three/k", "1 keys changed"]
     for words in (

@@ -24,7 +24,7 @@ def s3() -> Iterator[Any]:
         aws_secret_access_key="test",
         region_name="us-east-1",
     )
-    client.create_bucket(Bucket="lake")
+    client.create_bucket(Bucket="contract")
     yield client
     server.stop()
 
@@ -33,7 +33,7 @@ def s3() -> Iterator[Any]:
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     if request.param == "folder":
         return FolderLake(tmp_path / "lake")
-    return S3Lake(f"s3://lake/{tmp_path.name}", client=request.getfixturevalue("s3"))
+    return S3Lake(f"s3://contract/{tmp_path.name}", client=request.getfixturevalue("s3"))
 
 
 def test_what_was_written_is_read_back(lake: Lake) -> None:
