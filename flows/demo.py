@@ -233,7 +233,7 @@ class Demo:
 
     def _start(self) -> None:
         services = self.services
-        names = ["mlflow", "prefect", "router"]  # the others start while version 1 is packaged
+        names = ["mlflow", "prefect", "router"]  # the others start after the first answer
         everything = parts(services.settings, services.environment)
         done = threading.Event()
 
@@ -282,8 +282,7 @@ class Demo:
             child = subprocess.Popen(command, stdout=file, stderr=file, env=dict(self.services.environment))  # noqa: S603
             try:
                 while child.poll() is None:
-                    if self._show_training(began, self.pace.first_budget_s) == "export":  # a core is idle from now on
-                        bring_up(self.services.settings, self.services.environment, wait=False)
+                    self._show_training(began, self.pace.first_budget_s)
                     time.sleep(0.25)
             finally:
                 if child.poll() is None:
@@ -292,8 +291,7 @@ class Demo:
         if child.returncode != 0:
             raise PermanentError(f"training failed: {_last_line(log)}")
 
-    def _show_training(self, began: float, budget_s: float) -> str:
-        """Show how the training goes and say which phase it is in."""
+    def _show_training(self, began: float, budget_s: float) -> None:
         file = self.services.home.folder("jobs") / LATEST_EVENT
         share = (time.time() - began) / budget_s
         text = "preparing"
@@ -307,7 +305,6 @@ class Demo:
             elif event.get("event") in {"phase", "done"}:
                 text = str(event.get("name", "judging and registering"))
         self.story.progress(share, text)
-        return text
 
     def _first_answers(self) -> None:
         bring_up(self.services.settings, self.services.environment, ["router"])
@@ -316,6 +313,7 @@ class Demo:
         if self.state.first_answer_s is None:
             self.state.first_answer_s = self.story.elapsed_s()
         self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
+        bring_up(self.services.settings, self.services.environment, wait=False)
         self.story.link("the API", f"{self.services.router_url}/docs")
 
     def _ask_five(self) -> None:
