@@ -322,7 +322,7 @@ def train(
         on_event(event)
         write_whole(services.home.folder("jobs") / LATEST_EVENT, json.dumps({**event, "run": run.run_id}))
 
-    tokenizer = find_base(str(weights or settings.base_model)) / TOKENIZER
+    tokenizer = find_base(str(chosen.get("warm_start", chosen["base_model"]))) / TOKENIZER
     with (
         shards_of(
             services.lake,

@@ -153,7 +153,7 @@ def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_h
 def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
     if not settings.train_words and name.startswith(("words.", "places.")):
         return True
-    frozen = depth - min(depth, depth if settings.train_layers is None else settings.train_layers)
+    frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
     if name.startswith("layers."):
         return int(name.split(".")[1]) < frozen
     return frozen > 0 and not name.startswith("classifier.")
