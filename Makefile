@@ -94,7 +94,7 @@ notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the r
 submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
 	@$(BIN)/python -m flows.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")
 
-BENCHMARKS = quality quality_budget batch ingest train_budget train_throughput train_10gb serving drift monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
+BENCHMARKS = quality quality_budget batch ingest train_budget train_throughput train_10gb serving serving_peers drift monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -18,14 +18,16 @@ _SCRIPT = """
 local bodies = {}
 local position = 0
 local threads = 0
+local path
 function setup(thread) thread:set("offset", threads); threads = threads + 1 end
 function init(args)
+  path = args[3]
   for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
   position = math.floor(#bodies * offset / tonumber(args[2]))
 end
 function request()
   position = position % #bodies + 1
-  return wrk.format("POST", "/v1/predict", {["Content-Type"] = "application/json"}, bodies[position])
+  return wrk.format("POST", path, {["Content-Type"] = "application/json"}, bodies[position])
 end
 """
 
@@ -54,7 +56,15 @@ def write_bodies(path: Path, rows: Sequence[tuple[str, str]]) -> None:
     )
 
 
-def saturate(url: str, bodies: Path, *, connections: int = 128, seconds: float = 8.0, threads: int = 2) -> ClosedLoop:
+def saturate(
+    url: str,
+    bodies: Path,
+    *,
+    connections: int = 128,
+    seconds: float = 8.0,
+    threads: int = 2,
+    path: str = "/v1/predict",
+) -> ClosedLoop:
     """Ask as fast as the answers come.
 
     Raises:
@@ -67,7 +77,8 @@ def saturate(url: str, bodies: Path, *, connections: int = 128, seconds: float =
         script.write(_SCRIPT)
         script.flush()
         command = [wrk, f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "-s", script.name, url]
-        out = subprocess.run([*command, "--", str(bodies), str(threads)], capture_output=True, text=True, check=True)
+        command += ["--", str(bodies), str(threads), path]
+        out = subprocess.run(command, capture_output=True, text=True, check=True)
     counted = re.search(r"(\d+) requests in ([\d.]+)s", out.stdout)
     assert counted is not None, out.stdout
     failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out.stdout))
