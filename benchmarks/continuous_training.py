@@ -219,7 +219,7 @@ def is_due(policy: str, day: int, lake: FolderLake, window: Window, versions: Ve
             settings=WatchSettings(policy=POLICY, reference_rows=400),
             since_retraining_s=(window.end - versions.since).total_seconds(),
             now=window.end,
-        )
+        ).verdict
         return verdict.action == "retrain"
     return policy == "every window" or (policy == "weekly" and day % DAYS == DAYS - 1)
 

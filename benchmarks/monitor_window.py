@@ -30,7 +30,7 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
 
     from absa.adapters.lake import FolderLake, write_parquet
     from absa.adapters.tables import PREDICTIONS, prediction_prefix
-    from monitoring.monitor import WatchedVersion, WatchSettings, watch
+    from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
     from monitoring.reports import EvidentlyReporter
     from monitoring.windows import save_reference
 
@@ -83,13 +83,8 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
         )
         save_reference(lake, "1", first)
         started = time.monotonic()
-        watch(
-            lake,
-            window,
-            champion=WatchedVersion(version="1"),
-            settings=WatchSettings(),
-            reporter=EvidentlyReporter(Path(folder) / "evidently"),
-        )
+        found = watch(lake, window, champion=WatchedVersion(version="1"), settings=WatchSettings())
+        report(lake, found, EvidentlyReporter(Path(folder) / "evidently"))
         took = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     case = f"a window of {rows:,} predictions, judged and reported"

@@ -62,6 +62,8 @@ class Pace:
     rate: float
     waiting_rate: float  # while the monitor looks
     healthy_windows: int
+    healthy_is_reported: bool
+    all_at_once: bool  # every part starts with the first ones, though the training then has less of the processor
     delay_scale: float  # multiplies the customers' delays before they say what was right
     healthy_s: float
     drifted_s: float
@@ -94,6 +96,8 @@ PACES: Final = {
         rate=90.0,
         waiting_rate=60.0,
         healthy_windows=2,
+        healthy_is_reported=True,
+        all_at_once=False,
         delay_scale=1.0,
         healthy_s=3.5,
         drifted_s=18.0,
@@ -107,8 +111,8 @@ PACES: Final = {
             "EVERGREEN_BATCH_TOKENS": "512",
             "EVERGREEN_BUDGET_S": "60",
             "EVERGREEN_REPLAY": "1",
-            "EVERGREEN_MAX_EPOCHS": "4",
-            "EVERGREEN_WARM_EPOCHS": "3",
+            "EVERGREEN_MAX_EPOCHS": "3",
+            "EVERGREEN_WARM_EPOCHS": "2",
             "EVERGREEN_EMBED_ROWS": "0",
             "EVERGREEN_RAMP": "0.5",
             "EVERGREEN_STEP_S": "2",
@@ -131,6 +135,8 @@ PACES: Final = {
         rate=200.0,
         waiting_rate=100.0,
         healthy_windows=1,
+        healthy_is_reported=False,
+        all_at_once=True,
         delay_scale=0.2,
         healthy_s=2.0,
         drifted_s=3.0,
@@ -248,6 +254,8 @@ class Demo:
             bring_up(services.settings, services.environment, ["mlflow", "prefect"])
             if self.state.done:
                 bring_up(services.settings, services.environment)
+            elif self.pace.all_at_once:
+                bring_up(services.settings, services.environment, wait=False)
             bring_up(services.settings, services.environment, names, wait=False)  # they come up while version 1 trains
         finally:
             done.set()
@@ -326,10 +334,11 @@ class Demo:
         """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
         bring_up(self.services.settings, self.services.environment)
         self.story.link("reports", self.services.home.url("evidently"))
+        report = self.pace.healthy_is_reported
         for number in range(1, self.pace.healthy_windows + 1):
             window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
             self._tell_healthy()
-            self._judging = _Background(partial(self._judge, window, retrain=False))
+            self._judging = _Background(partial(self._judge, window, retrain=False, report=report))
 
     def _drift_sentence(self) -> str:
         if not self.options.drifts:
@@ -496,7 +505,7 @@ class Demo:
         self._customers.switch(self.stream.drift() if drift else None)
         return self._customers
 
-    def _judge(self, window: Window, *, retrain: bool) -> dict[str, Any]:
+    def _judge(self, window: Window, *, retrain: bool, report: bool = True) -> dict[str, Any]:
         """Run the monitor deployment for a window and give its verdict record."""
         from prefect.deployments import run_deployment
 
@@ -506,7 +515,7 @@ class Demo:
         _wait_for_deployment("monitor/monitor")
         run: Any = run_deployment(
             "monitor/monitor",
-            parameters={"window": window.key, "retrain": retrain},
+            parameters={"window": window.key, "retrain": retrain, "report": report},
             timeout=_MONITOR_LIMIT_S,
             poll_interval=0.5,
             as_subflow=False,

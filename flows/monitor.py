@@ -24,7 +24,7 @@ from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
     from monitoring.embedding import Embedder
-    from monitoring.monitor import WatchedVersion
+    from monitoring.monitor import Judged, WatchedVersion
     from monitoring.policy import StalenessPolicy
     from monitoring.verdicts import Verdict
 
@@ -115,10 +115,9 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=trying_again_may_help,
 )
-def judge_window(services: Services, window: Window) -> "Verdict":
-    """Compare the window with the reference, measure, judge, report, record."""
+def judge_window(services: Services, window: Window) -> "Judged":
+    """Compare the window with the reference, measure, judge, record."""
     from monitoring.monitor import WatchSettings, watch
-    from monitoring.reports import EvidentlyReporter
     from monitoring.verdicts import VerdictStore
 
     settings = services.settings
@@ -138,15 +137,30 @@ def judge_window(services: Services, window: Window) -> "Verdict":
             measuring_sources=settings.trusted_sources,
             training_sources=settings.trusted_sources,
         ),
-        reporter=EvidentlyReporter(
-            settings.evidently_url or services.home.folder("evidently"),
-            ui_url=settings.evidently_url or services.home.url("evidently"),
-        ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in attempts),
         now=now,
         embedder=_embedder(services, head),
     )
+
+
+@task(
+    name="write-report",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
+def write_report(services: Services, judged: "Judged") -> "Verdict":
+    """Write the window's Evidently report, and its address into the verdict's record."""
+    from monitoring.monitor import report
+    from monitoring.reports import EvidentlyReporter
+
+    evidently = services.settings.evidently_url
+    reporter = EvidentlyReporter(
+        evidently or services.home.folder("evidently"), ui_url=evidently or services.home.url("evidently")
+    )
+    return report(services.lake, judged, reporter)
 
 
 @task(name="start-retraining", cache_policy=NO_CACHE)
@@ -231,8 +245,9 @@ def _run_name() -> str:
 def monitor(
     window: Annotated[str | None, Field(description="Key <start>_<end>; unset: the last whole window.")] = None,
     retrain: Annotated[bool, Field(description="Whether a verdict may start a retraining.")] = True,
+    report: Annotated[bool, Field(description="Whether to write an Evidently report.")] = True,
 ) -> dict[str, Any]:
-    """Judge one window of live traffic."""
+    """Judge one window of live traffic. A retraining that is due starts before the report is written."""
     from flows.forgetting import forget
 
     services = wire()
@@ -240,21 +255,24 @@ def monitor(
     chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
     by_hand += settle(services)
     by_hand += take_over(services, datetime.now(UTC))
-    verdict = judge_window(services, chosen)
+    judged = judge_window(services, chosen)
+    verdict = judged.verdict
+    started = None
+    if retrain:
+        started = start_retraining(services, verdict) or try_again(services, verdict)
+    if services.settings.metrics == "emf":
+        publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
+    if report:
+        verdict = write_report(services, judged)
     create_table_artifact(
         [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
         key="verdict-reasons",
         description=f"{verdict.verdict} for {chosen.key}",
     )
     create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
-    if services.settings.metrics == "emf":
-        publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
     emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
     if verdict.verdict == "STALE":
         emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
-    started = None
-    if retrain:
-        started = start_retraining(services, verdict) or try_again(services, verdict)
     tell(services, verdict)
     if services.settings.retention_days is not None:
         for sentence in forget(services, days=services.settings.retention_days):

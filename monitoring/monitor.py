@@ -87,18 +87,26 @@ class Observation:
     figures: Mapping[str, VersionFigures]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A window's recorded verdict with what it was found from; `replaces` is the report of an earlier revision."""
+
+    verdict: Verdict
+    seen: Observation
+    replaces: str | None
+
+
 def watch(
     lake: Lake,
     window: Window,
     *,
     champion: WatchedVersion,
     settings: WatchSettings,
-    reporter: Reporter | None = None,
     since_retraining_s: float | None = None,
     retraining_runs: bool = False,
     now: datetime | None = None,
     embedder: Embedder | None = None,
-) -> Verdict:
+) -> Judged:
     """Judge a window and record the verdict; a second call makes a later revision with the labels that came since.
 
     Args:
@@ -106,7 +114,6 @@ def watch(
         window: which event time.
         champion: the version that is judged; other versions' figures stand in the record too.
         settings: policy and sizes.
-        reporter: writes the report people read; None writes none.
         since_retraining_s: how long ago any retraining began, None for never.
         retraining_runs: whether one is running.
         now: the time of judging; feedback received later is not seen.
@@ -133,12 +140,22 @@ def watch(
         embedder=embedder,
     )
     verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=at)
-    if reporter is not None:
-        previous = None if before is None else before.report_uri
-        verdict = replace(verdict, report_uri=reporter.report(seen.data, seen.reference, verdict, replaces=previous))
+    previous = None if before is None else before.report_uri
     _extend_reference(lake, champion, seen, settings, verdict)
     save_recent(lake, champion.version, recent_rows(load_recent(lake, champion.version), seen, champion, settings))
-    return _record(store, verdict)
+    return Judged(verdict=_record(store, replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
+
+
+def report(lake: Lake, judged: Judged, reporter: Reporter) -> Verdict:
+    """Write the report of a judged window, and record where it lies.
+
+    Raises:
+        UnavailableError: the report cannot be written now; the verdict stands without it.
+        ConflictError: others kept recording this window at the same time.
+    """
+    seen = judged.seen
+    uri = reporter.report(seen.data, seen.reference, judged.verdict, replaces=judged.replaces)
+    return VerdictStore(lake).attach_report(judged.verdict.window, uri)
 
 
 def observe(

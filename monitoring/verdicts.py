@@ -5,6 +5,7 @@ Of two writers at the same instant one is told to look again.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -16,6 +17,7 @@ from monitoring.parts import PartFigures
 from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
 
 PREFIX: Final = "verdicts/"
+_AMEND_TRIES: Final = 5
 AttemptState = Literal["started", "completed", "failed"]
 
 
@@ -47,7 +49,8 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was decided about a window. `revision` counts from 1; later ones come with late labels or attempts."""
+    """What was decided about a window. `revision` counts from 1; later ones come with late labels, attempts or the
+    report."""
 
     window: Window
     verdict: Level
@@ -206,13 +209,37 @@ class VerdictStore:
         Raises:
             ConflictError: the window has no such attempt, or another revision came meanwhile.
         """
-        current = self.latest(window)
-        known = {a.number: a for a in current.attempts} if current is not None else {}
-        if current is None or number not in known:
-            raise ConflictError(f"window {window.key} has no attempt {number}")
-        before = known[number]
-        changed = replace(before, state=state, flow_run_id=flow_run_id or before.flow_run_id, detail=detail)
-        return self.record(replace(current, attempts=(changed,), at=at or utc_now()))
+
+        def changed(current: Verdict) -> Verdict:
+            known = {attempt.number: attempt for attempt in current.attempts}
+            if number not in known:
+                raise ConflictError(f"window {window.key} has no attempt {number}")
+            before = known[number]
+            attempt = replace(before, state=state, flow_run_id=flow_run_id or before.flow_run_id, detail=detail)
+            return replace(current, attempts=(attempt,), at=at or utc_now())
+
+        return self._amend(window, changed)
+
+    def attach_report(self, window: Window, report_uri: str | None) -> Verdict:
+        """Record where a window's report lies.
+
+        Raises:
+            ConflictError: the window has no verdict, or others kept recording it at the same time.
+        """
+        return self._amend(window, lambda current: replace(current, report_uri=report_uri))
+
+    def _amend(self, window: Window, change: Callable[[Verdict], Verdict]) -> Verdict:
+        for left in reversed(range(_AMEND_TRIES)):
+            current = self.latest(window)
+            if current is None:
+                raise ConflictError(f"window {window.key} has no verdict")
+            amended = change(current)
+            try:
+                return self.record(amended)
+            except ConflictError:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
     def _keys(self, window: Window | None) -> list[str]:
         prefix = PREFIX if window is None else f"{PREFIX}{window.key}.r"

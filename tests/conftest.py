@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("busy machine", deadline=None)  # an example may wait for a processor; tests look at results
+settings.load_profile("busy machine")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve what runs beside them
 ROOT = Path(__file__).resolve().parent.parent
 

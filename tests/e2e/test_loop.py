@@ -60,6 +60,7 @@ def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, st
     attempts = [attempt for verdict in verdicts for attempt in verdict.attempts]
     assert [attempt.state for attempt in attempts] == ["completed"]
     assert verdicts[-1].verdict == "STALE"
+    assert verdicts[-1].report_uri is not None
     (window,) = (verdict.window.key for verdict in verdicts if verdict.attempts)
     with sqlite3.connect(told[0] / "prefect" / "prefect.db") as database:
         runs = database.execute(

@@ -34,7 +34,7 @@ def frame(rows: list[tuple[str, str, int]]) -> pl.DataFrame:
     return with_example_id(pl.DataFrame(records, schema=schema))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS, st.randoms(use_true_random=False))
 def test_sides_share_no_text_pairs_are_single_and_the_order_is_nothing(rows, random):
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from absa.evaluation.metrics import (
 LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=LABELS)
 def test_metrics_equal_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
     true, predicted = [row[0] for row in rows], [row[1] for row in rows]

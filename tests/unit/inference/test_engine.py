@@ -31,7 +31,7 @@ def engine(folder: Path) -> Engine:
     return Engine.load(folder)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=PAIRS, budget=st.integers(min_value=8, max_value=1024))
 def test_a_row_gets_the_scores_that_it_gets_alone(pairs: list[tuple[str, str]], budget: int, engine: Engine) -> None:
     together = engine.score(pairs, token_budget=budget)

@@ -37,7 +37,7 @@ def reference(tokenizer_file: Path):
     return BertTokenizerFast.from_pretrained(str(tokenizer_file.parent))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXT, aspect=st.text(alphabet="abcdefg é漢-!", min_size=1, max_size=20))
 def test_ids_and_types_equal_those_of_transformers(text: str, aspect: str, tokenizer: PairTokenizer, reference) -> None:
     (ours,) = tokenizer.encode([(text, aspect)])
@@ -56,7 +56,7 @@ HARD = st.text(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(st.one_of(HARD, st.sampled_from(["[SEP]", "[CLS] a[MASK]b", ""])), HARD), max_size=4))
 def test_the_fast_tokenizer_gives_what_the_reference_gives(
     pairs: list[tuple[str, str]], tokenizer: PairTokenizer, slow: PairTokenizer

@@ -10,7 +10,7 @@ from absa.adapters.lake import Lake
 from absa.schema import Window
 from monitoring.drift import SLOW_SHARE, DriftFinding, DriftReport
 from monitoring.losses import one_family
-from monitoring.monitor import WatchedVersion, WatchSettings, count_new_labels, watch
+from monitoring.monitor import WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
 from monitoring.policy import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
@@ -29,7 +29,7 @@ SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0), reference_rows
 
 def judge(lake: Lake, window: Window, **options: object) -> Verdict:
     now = window.end + timedelta(seconds=5)
-    return watch(lake, window, **{"champion": CHAMPION, "settings": SETTINGS, "now": now, **options})  # type: ignore[arg-type]
+    return watch(lake, window, **{"champion": CHAMPION, "settings": SETTINGS, "now": now, **options}).verdict  # type: ignore[arg-type]
 
 
 def test_calm_traffic_is_fresh_and_a_drift_is_stale_at_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -129,8 +129,8 @@ def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
 
     traffic.send(window(0), 300)
     notes = Notes()
-    first = judge(lake, window(0), reporter=notes)
-    judge(lake, window(0), reporter=notes)
+    first = report(lake, watch(lake, window(0), champion=CHAMPION, settings=SETTINGS, now=window(0).end), notes)
+    report(lake, watch(lake, window(0), champion=CHAMPION, settings=SETTINGS, now=window(0).end), notes)
     assert first.report_uri == f"notes/{window(0).key}/1"
     assert notes.replaced == [None, first.report_uri]
 

@@ -31,7 +31,7 @@ def test_the_record_and_the_metrics_hold_the_same_numbers(lake: Lake, traffic: T
         champion=WatchedVersion(version="1", champion_since=START),
         settings=WatchSettings(),
         now=window(0).end,
-    )
+    ).verdict
     found = values(exposition([verdict]))
     figures = verdict.by_version["1"]
     assert found["evergreen_window_predictions", (("version", "1"),)] == 300
@@ -47,7 +47,8 @@ def test_the_record_and_the_metrics_hold_the_same_numbers(lake: Lake, traffic: T
 def test_a_segment_with_quotes_and_line_breaks_is_escaped(lake: Lake, traffic: Traffic, window: Windows) -> None:
     odd = 'a "b"\\\nc'
     traffic.send(window(0), 200, segment=odd)
-    verdict = watch(lake, window(0), champion=WatchedVersion(version="1"), settings=WatchSettings(), now=window(0).end)
+    champion = WatchedVersion(version="1")
+    verdict = watch(lake, window(0), champion=champion, settings=WatchSettings(), now=window(0).end).verdict
     found = values(exposition([verdict]))
     assert ("evergreen_part_f1", (("part", f"segment:{odd}"), ("version", "1"))) in found
 

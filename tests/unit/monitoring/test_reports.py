@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,8 +11,9 @@ import pytest
 from absa.adapters.lake import Lake
 from absa.errors import UnavailableError
 from absa.schema import Window
-from monitoring.monitor import WatchedVersion, WatchSettings, watch
+from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
 from monitoring.reports import DESCRIPTORS, EvidentlyReporter, verdict_text
+from monitoring.verdicts import Verdict, VerdictStore
 from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import START, Traffic
 
@@ -24,28 +25,25 @@ def snapshots(workspace: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted(workspace.glob("*/snapshots/*.json"))]
 
 
+def reported(lake: Lake, window: Window, reporter: EvidentlyReporter, *, now: datetime) -> Verdict:
+    judged = watch(lake, window, champion=CHAMPION, settings=WatchSettings(), now=now)
+    return report(lake, judged, reporter)
+
+
 def test_one_report_a_window_with_the_verdict_on_top_and_no_customers_words(
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     reporter = EvidentlyReporter(tmp_path / "evidently", ui_url="http://127.0.0.1:8001/")
     for k in range(2):
         traffic.send(window(k), 150, segment="eu")
-        verdict = watch(
-            lake, window(k), champion=CHAMPION, settings=WatchSettings(), reporter=reporter, now=window(k).end
-        )
+        verdict = reported(lake, window(k), reporter, now=window(k).end)
         assert verdict.report_uri is not None
         assert verdict.report_uri.startswith("http://127.0.0.1:8001/projects/")
-    again = watch(  # late labels: a new revision, in place of the window's first report
-        lake,
-        window(1),
-        champion=CHAMPION,
-        settings=WatchSettings(),
-        reporter=reporter,
-        now=window(1).end + timedelta(hours=1),
-    )
+    # late labels: new revisions, and a report in place of the window's first one
+    again = reported(lake, window(1), reporter, now=window(1).end + timedelta(hours=1))
     reports = snapshots(tmp_path / "evidently")
     assert len(reports) == 2
-    assert again.revision == 2
+    assert again.revision == 4, "a verdict and its report, twice"
     top = reports[0]["widgets"][0]  # type: ignore[index]
     assert top["title"] == "Verdict"
     assert "150 predictions" in top["params"]["text"]
@@ -72,14 +70,14 @@ def test_a_window_with_next_to_nothing_still_gets_a_report(
         if case == "all null":
             blank += [pl.lit(None, frame.schema[c]).alias(c) for c in ("text", "aspect", "segment", "latency_ms")]
         frame.with_columns(blank).write_parquet(path)
-    verdict = watch(lake, window(1), champion=CHAMPION, settings=WatchSettings(), reporter=reporter, now=window(1).end)
+    verdict = reported(lake, window(1), reporter, now=window(1).end)
     assert verdict.report_uri is not None
     assert Path(verdict.report_uri).is_file()
 
 
 def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 200)
-    verdict = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
+    verdict = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end).verdict
     text = verdict_text(verdict, load_window(lake, window(0), max_rows=50))
     assert "50 of 200 predictions" in text
     assert f"**{verdict.verdict}** for version 1" in text
@@ -88,3 +86,13 @@ def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffi
 def test_a_server_that_is_away_is_named(lake: Lake, window: Windows) -> None:
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
         EvidentlyReporter("http://127.0.0.1:9").ensure_project()
+
+
+def test_a_verdict_stands_and_its_retraining_may_start_while_evidently_is_away(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    traffic.send(window(0), 120)
+    judged = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
+    with pytest.raises(UnavailableError):
+        report(lake, judged, EvidentlyReporter("http://127.0.0.1:9"))
+    assert VerdictStore(lake).latest(window(0)) == judged.verdict

@@ -119,6 +119,15 @@ def test_judging_again_keeps_the_attempts(lake: Lake, window: Windows) -> None:
     assert not again.retraining_is_due
 
 
+def test_a_report_is_recorded_beside_the_attempt_that_began_while_it_was_written(lake: Lake, window: Windows) -> None:
+    store = VerdictStore(lake)
+    begun = store.begin_attempt(store.record(stale(window(0))))
+    reported = store.attach_report(window(0), "http://reports/1")
+    assert (reported.report_uri, reported.attempts) == ("http://reports/1", begun.attempts)
+    ended = store.end_attempt(window(0), 1, "completed")
+    assert (ended.report_uri, ended.attempts[0].state) == ("http://reports/1", "completed")
+
+
 def test_an_unknown_attempt_cannot_end(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     store.record(stale(window(0)))

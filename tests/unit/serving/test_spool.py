@@ -104,7 +104,7 @@ def test_the_open_segment_of_a_living_worker_is_left_alone_and_of_a_dead_one_rec
     assert list((spool / "open").iterdir()) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), min_size=1, max_size=6))
 def test_each_row_is_in_the_lake_once_however_often_shipping_is_cut_short(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[int, int, bool]]

@@ -45,7 +45,7 @@ def odd_texts() -> st.SearchStrategy[str]:
 
 
 @given(pairs=st.lists(st.tuples(odd_texts(), odd_texts()), min_size=1, max_size=12), most=st.sampled_from([8, 16, 64]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_columns_give_the_reference_tokenizers_ids(pairs: list[tuple[str, str]], most: int) -> None:
     path = find_base("minilm-l6") / TOKENIZER
     fast, reference = _tokenizers(path, most)
