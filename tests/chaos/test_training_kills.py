@@ -24,7 +24,8 @@ from tests.conftest import labelled_rows, write_job
 
 KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))
 AT_A_TIME = 4
-BUDGET_S, RESERVE_S = 110.0, 80.0  # the reserve covers a start and packaging on a busy machine; it ends early elsewhere
+RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside the others; it ends early elsewhere
+BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 15.0)
 SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
 
 

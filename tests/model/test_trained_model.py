@@ -70,7 +70,7 @@ def test_a_finished_job_is_not_done_again(trained_job: tuple[Path, list[dict[str
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Signals) -> None:
-    settings = SMALL | {"max_epochs": 8, "checkpoint_every_s": 0.1}
+    settings = SMALL | {"max_epochs": 3, "checkpoint_every_s": 0.1}
     folder = write_job(tmp_path / "job", budget_s=90, reserve_s=20, settings=settings, rows=labelled_rows(300))
     ends_at = json.loads((folder / "job.json").read_text())["ends_at"]
     child = start_job(folder)
