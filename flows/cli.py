@@ -259,7 +259,8 @@ def predict(
     """Ask the router for the sentiment towards an aspect."""
     from flows.router_client import RouterClient
 
-    answer = RouterClient(wire().router_url).predict(text, aspect)
+    services = wire()
+    answer = RouterClient(services.router_url, predict_key=services.settings.predict_key).predict(text, aspect)
     scores = ", ".join(f"{score:.2f}" for score in answer["scores"])
     by = f"version {answer['model_version']}, {answer['arm']}"
     say(f"{answer['sentiment']} (negative, neutral, positive: {scores}) by {by}")
@@ -290,6 +291,7 @@ def simulate(
         customers,
         url=services.router_url,
         feedback_key=services.home.secrets()["feedback_key"],
+        predict_key=services.settings.predict_key,
         rate=rate,
         duration_s=seconds,
         on_tick=show,

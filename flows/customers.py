@@ -43,6 +43,7 @@ async def _send(
     customers: Iterator[SimulatedRequest],
     url: str,
     feedback_key: str,
+    predict_key: str | None,
     rate: float,
     duration_s: float,
     delay_scale: float,
@@ -55,6 +56,7 @@ async def _send(
             url,
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+            headers={"X-API-Key": predict_key} if predict_key else {},
         ) as client,
         asyncio.TaskGroup() as group,
     ):
@@ -111,6 +113,7 @@ def send_traffic(
     *,
     url: str,
     feedback_key: str,
+    predict_key: str | None = None,
     rate: float,
     duration_s: float,
     delay_scale: float = 1.0,
@@ -123,6 +126,7 @@ def send_traffic(
         customers: where the requests come from.
         url: the router's address.
         feedback_key: names the source of the feedback.
+        predict_key: what a prediction needs where the router asks for one.
         rate: requests a second.
         duration_s: how long requests are sent; feedback that is on its way is waited for.
         delay_scale: multiplies the feedback's delays.
@@ -132,7 +136,7 @@ def send_traffic(
     Raises:
         UnavailableError: not one request was answered.
     """
-    report = asyncio.run(_send(customers, url, feedback_key, rate, duration_s, delay_scale, on_tick, stop))
+    report = asyncio.run(_send(customers, url, feedback_key, predict_key, rate, duration_s, delay_scale, on_tick, stop))
     if report.sent and not report.answered:
         reasons = ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common(3))
         raise UnavailableError(f"the router at {url} answered none of {report.sent} requests ({reasons})")

@@ -181,7 +181,7 @@ class Demo:
         self.services: Services = _shortened(self.pace, options)
         self.state_file = self.services.home.folder() / _STATE
         self.state = _Progress.load(self.state_file)
-        self.router = RouterClient(self.services.router_url)
+        self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
         self._customers: PoolTraffic | None = None
@@ -482,6 +482,7 @@ class Demo:
             self.customers(drift=drift),
             url=self.services.router_url,
             feedback_key=self.services.home.secrets()["feedback_key"],
+            predict_key=self.services.settings.predict_key,
             rate=rate or self.pace.rate,
             duration_s=duration_s,
             delay_scale=self.pace.delay_scale,

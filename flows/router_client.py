@@ -12,12 +12,14 @@ class RouterClient:
 
     Args:
         url: its address.
+        predict_key: what a prediction needs where the router asks for one.
         timeout_s: bound of each request.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, *, predict_key: str | None = None, timeout_s: float = 10.0) -> None:
         self._url = url
-        self._client = httpx.Client(base_url=url, timeout=timeout_s)
+        headers = {"X-API-Key": predict_key} if predict_key else {}
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, headers=headers)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
         default=None, description="False drift alarms in 30 days; set, it decides the rate a window."
     )
     embed_rows: int = Field(default=500, description="Rows a side compared in the model's own embedding; 0: none.")
+    predict_key: str | None = Field(default=None, description="Key that the router asks of who wants a prediction.")
     alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
     cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
     ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +19,11 @@ import httpx
 import pytest
 
 from absa.adapters.tables import prediction_prefix
+from absa.data.simulate import SimulatedRequest
+from absa.errors import PermanentError, UnavailableError
 from absa.routing import assign, single
+from flows.customers import send_traffic
+from flows.router_client import RouterClient
 from serving.identifiers import request_time, unit_hash
 from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until
 
@@ -287,6 +293,17 @@ def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(repl
     assert httpx.post(f"http://127.0.0.1:{admin_port}/v1/predict", json=ITEM).status_code == 404
     assert replica.client.post("/v1/predict", json=ITEM).status_code == 401
     assert replica.client.post("/v1/predict", json=ITEM, headers={"X-API-Key": "predict-key"}).status_code == 200
+    url = str(replica.client.base_url)
+    assert RouterClient(url, predict_key="predict-key").predict(**ITEM)["model_version"] == "1"
+    with pytest.raises(PermanentError, match="401"):
+        RouterClient(url).predict(**ITEM)
+    customer = SimulatedRequest(
+        number=0, **ITEM, true_label=0, unit_id="u", segment=None, feedback_label=None, feedback_delay_s=0.0
+    )
+    send = partial(send_traffic, url=url, feedback_key="unused", rate=20.0, duration_s=0.3)
+    assert send(repeat(customer), predict_key="predict-key").answered > 0
+    with pytest.raises(UnavailableError, match="401"):
+        send(repeat(customer))
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
