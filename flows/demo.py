@@ -74,7 +74,7 @@ PACES: Final = {
     "full": Pace(
         settings={
             "EVERGREEN_BUDGET_S": "90",
-            "EVERGREEN_REPLAY": "0.5",
+            "EVERGREEN_REPLAY": "0.25",
             "EVERGREEN_BEHAVIOUR_CASES": "30",
             "EVERGREEN_BEHAVIOUR_MARGIN": "1",
             "EVERGREEN_MAX_INT8_F1_LOSS": "0.03",
@@ -82,7 +82,7 @@ PACES: Final = {
             "EVERGREEN_WARM_LAYERS": "3",
             "EVERGREEN_EMBED_ROWS": "200",
             "EVERGREEN_RAMP": "0.25,0.5",
-            "EVERGREEN_STEP_S": "6",
+            "EVERGREEN_STEP_S": "4",
             "EVERGREEN_SHADOW_S": "4",
             "EVERGREEN_MIN_EXPOSURE": "150",
             "EVERGREEN_MAX_EXPERIMENT_S": "120",
@@ -94,14 +94,14 @@ PACES: Final = {
         first_budget_s=60.0,
         settle_s=2.5,
         rate=90.0,
-        waiting_rate=60.0,
+        waiting_rate=40.0,
         healthy_windows=2,
         healthy_is_reported=True,
         all_at_once=False,
         delay_scale=1.0,
         healthy_s=3.5,
         drifted_s=18.0,
-        experiment_s=100.0,
+        experiment_s=130.0,
     ),
     "tiny": Pace(
         settings={
