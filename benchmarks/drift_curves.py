@@ -36,7 +36,10 @@ def draw(axes: Any, curves: dict[str, Points]) -> None:
     """Curves with their 95 % intervals."""
     for name, points in curves.items():
         x, value, low, high = ([point[k] for point in points] for k in range(4))
-        spread = [[v - a for v, a in zip(value, low, strict=True)], [b - v for v, b in zip(value, high, strict=True)]]
+        spread = [
+            [max(0.0, v - a) for v, a in zip(value, low, strict=True)],
+            [max(0.0, b - v) for v, b in zip(value, high, strict=True)],
+        ]
         axes.errorbar(x, value, yerr=spread, marker="o", capsize=3, label=name)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(fontsize=7)

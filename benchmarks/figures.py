@@ -45,8 +45,8 @@ def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:
         case=case,
         metric=metric,
         value=p,
-        low=max(0.0, centre - half),
-        high=min(1.0, centre + half),
+        low=min(p, max(0.0, centre - half)),  # rounding must not put the share outside
+        high=max(p, min(1.0, centre + half)),
         runs=runs,
         unit="share",
         **more,
