@@ -137,7 +137,13 @@ class _Connection(asyncio.Protocol):
         if done is not None:
             done(int(head[9:12]))
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more: a server may close after an answer."""
+        return self.transport is None or self.transport.is_closing()
+
     def connection_lost(self, _error: Exception | None) -> None:
+        self.transport = None
         if self._done is not None:
             self._done(0)
 
@@ -208,6 +214,8 @@ async def _open_loop(
             await asyncio.sleep(0)
         result.sent += 1
         request = next(requests)
+        while idle and idle[-1].closed:
+            idle.pop()
         if idle:
             ask(idle.pop(), request, intended, begin)
         else:

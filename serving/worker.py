@@ -41,7 +41,7 @@ from serving.traces import open_traces
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
-_KEEP_ALIVE_S: Final = 30
+_KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps a connection (60 s on AWS), or it asks on a closed one
 _SWITCH_S: Final = 0.001  # Python's 5 ms would let the inference thread wait for the event loop after each batch
 _COLLECT_AFTER: Final = (10_000, 10, 10)  # requests leave few cycles behind; the default walks every 700 objects
 
