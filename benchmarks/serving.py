@@ -351,7 +351,7 @@ def measure_latency(table: Table, run: Run, package: Path, rate: float) -> None:
 def measure_burst(table: Table, run: Run, package: Path, rate: float, seconds: float) -> None:
     """From 0 to three times saturation, then quiet."""
     with router(package, run.workers) as parent:
-        open_loop("127.0.0.1", PORT, run.rows, rate=rate / 4, seconds=2)
+        open_loop("127.0.0.1", PORT, run.rows, rate=rate / 4, seconds=8)  # the parent has shipped, with all it loads
         before_mb = memory_mb(parent)
         burst = open_loop("127.0.0.1", PORT, run.rows, rate=3 * rate, seconds=seconds)
         after_mb = memory_mb(parent)
