@@ -108,6 +108,7 @@ def test_killing_the_parent_ends_its_workers_and_the_next_one_recovers_their_log
     assert_exactly_once(replica, load)
 
 
+@pytest.mark.timeout(900 if FULL else 300)
 def test_versions_change_under_load_without_a_failed_request_and_memory_stays(replica: RunningReplica) -> None:
     replica.build("2", seed=4)
     replica.build("3", seed=8)
