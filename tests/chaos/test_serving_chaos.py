@@ -75,6 +75,7 @@ def assert_exactly_once(replica: RunningReplica, load: Load) -> None:
     assert set(load.answered) <= set(logged)
 
 
+@pytest.mark.timeout(600 if FULL else 300)
 def test_killing_workers_under_load_loses_no_answered_request(replica: RunningReplica) -> None:
     replica.serve()
     kills = 20 if FULL else 3
@@ -83,8 +84,9 @@ def test_killing_workers_under_load_loses_no_answered_request(replica: RunningRe
             time.sleep(0.4)
             victims = until(replica.pids)
             replica.kill_worker(victims[number % len(victims)])
-            until(lambda: len({*replica.pids()} - {*victims}) >= 1, what="a new worker")  # noqa: B023
-        until(lambda: [each["ready"] for each in replica.models()] == [True, True])
+            # one that dies again and again within seconds is started again after ten of them at the latest
+            until(lambda: len({*replica.pids()} - {*victims}) >= 1, what="a new worker", seconds=20)  # noqa: B023
+        until(lambda: [each["ready"] for each in replica.models()] == [True, True], seconds=20)
     assert replica.stop() == 0
     assert set(load.statuses) == {200}
     assert len(load.answered) > 100
