@@ -71,10 +71,11 @@ def served(command: Sequence[str], environment: Mapping[str, str], log: Path, *,
             _wait_for_answer(child, log, probe)
             yield
         finally:
-            family = [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]
-            child.send_signal(signal.SIGINT)
-            for each in psutil.wait_procs(family, timeout=20)[1]:
-                each.kill()
+            if child.poll() is None:
+                family = [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]
+                child.send_signal(signal.SIGINT)
+                for each in psutil.wait_procs(family, timeout=20)[1]:
+                    each.kill()
             child.wait()
 
 
@@ -118,6 +119,7 @@ def main() -> None:
     run = Run(rows=rows, workers=options.workers, runs=options.runs, seconds=options.seconds)
     environment = os.environ | {
         "PACKAGE": str(package), "WORKERS": str(options.workers), "PYTHONPATH": str(ROOT),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true",
     }  # fmt: skip
     case, found = f"{model.name}, saturation", []
