@@ -157,6 +157,9 @@ class VerdictStore:
             known |= {attempt.number: attempt for attempt in verdict.attempts}
             attempts = tuple(known[number] for number in sorted(known))
             verdict = replace(verdict, revision=before.revision + 1, attempts=attempts)
+        return self._create(verdict)
+
+    def _create(self, verdict: Verdict) -> Verdict:
         data = json.dumps(verdict.to_json(), indent=1, sort_keys=True).encode()
         try:
             self._lake.create(verdict.key, data)
@@ -211,12 +214,15 @@ class VerdictStore:
         """
 
         def changed(current: Verdict) -> Verdict:
-            known = {attempt.number: attempt for attempt in current.attempts}
-            if number not in known:
+            if number not in {attempt.number for attempt in current.attempts}:
                 raise ConflictError(f"window {window.key} has no attempt {number}")
-            before = known[number]
-            attempt = replace(before, state=state, flow_run_id=flow_run_id or before.flow_run_id, detail=detail)
-            return replace(current, attempts=(attempt,), at=at or utc_now())
+            attempts = tuple(
+                replace(attempt, state=state, flow_run_id=flow_run_id or attempt.flow_run_id, detail=detail)
+                if attempt.number == number
+                else attempt
+                for attempt in current.attempts
+            )
+            return replace(current, attempts=attempts, at=at or utc_now())
 
         return self._amend(window, changed)
 
@@ -229,17 +235,19 @@ class VerdictStore:
         return self._amend(window, lambda current: replace(current, report_uri=report_uri))
 
     def _amend(self, window: Window, change: Callable[[Verdict], Verdict]) -> Verdict:
-        for left in reversed(range(_AMEND_TRIES)):
+        """The revision right after the one that was changed: what came in between is looked at again, never undone."""
+        tries = 0
+        while True:
             current = self.latest(window)
             if current is None:
                 raise ConflictError(f"window {window.key} has no verdict")
-            amended = change(current)
+            amended = replace(change(current), revision=current.revision + 1)
             try:
-                return self.record(amended)
+                return self._create(amended)
             except ConflictError:
-                if not left:
+                tries += 1
+                if tries == _AMEND_TRIES:
                     raise
-        raise AssertionError("unreachable")
 
     def _keys(self, window: Window | None) -> list[str]:
         prefix = PREFIX if window is None else f"{PREFIX}{window.key}.r"

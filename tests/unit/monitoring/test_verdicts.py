@@ -128,6 +128,22 @@ def test_a_report_is_recorded_beside_the_attempt_that_began_while_it_was_written
     assert (ended.report_uri, ended.attempts[0].state) == ("http://reports/1", "completed")
 
 
+def test_a_report_never_undoes_what_was_recorded_while_it_was_attached(lake: Lake, window: Windows) -> None:
+    class Late(VerdictStore):
+        """Somebody ends the attempt just after this one has looked."""
+
+        def latest(self, of: Window | None = None) -> Verdict | None:
+            seen = super().latest(of)
+            if seen is not None and seen.attempts[0].state == "started":
+                VerdictStore(lake).end_attempt(window(0), 1, "completed")
+            return seen
+
+    store = VerdictStore(lake)
+    store.begin_attempt(store.record(stale(window(0))))
+    reported = Late(lake).attach_report(window(0), "http://reports/1")
+    assert (reported.report_uri, reported.attempts[0].state) == ("http://reports/1", "completed")
+
+
 def test_an_unknown_attempt_cannot_end(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     store.record(stale(window(0)))
