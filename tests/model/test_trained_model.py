@@ -68,17 +68,18 @@ def test_a_finished_job_is_not_done_again(trained_job: tuple[Path, list[dict[str
     assert (folder / "package" / "model.onnx").stat().st_mtime_ns == before
 
 
-def test_a_job_that_is_asked_to_end_keeps_a_checkpoint_and_goes_on_from_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Signals) -> None:
     settings = SMALL | {"max_epochs": 3, "checkpoint_every_s": 0.1}
     folder = write_job(tmp_path / "job", budget_s=90, reserve_s=20, settings=settings, rows=labelled_rows(300))
     ends_at = json.loads((folder / "job.json").read_text())["ends_at"]
     child = start_job(folder)
     while not list((folder / "checkpoints").glob("*.json")) and time.time() < ends_at:
         time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)  # SIGKILL: tests/chaos/test_training_kills.py
+    child.send_signal(how)
     _, err = child.communicate(timeout=20)
     assert "Traceback" not in err
-    assert child.returncode == 143
+    assert child.returncode == (143 if how == signal.SIGTERM else -9)
     assert not (folder / "package").exists()
     kept = max(int(path.stem) for path in (folder / "checkpoints").glob("*.json"))
     code, events = run_job(folder)
