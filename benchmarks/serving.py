@@ -433,15 +433,20 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": memory_gb, "accelerator": None}
 
 
-def main() -> None:
-    """Run everything and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every measurement of a router asks for."""
     parser.add_argument("--rows", type=Path, nargs="*", default=list(SAMPLE), help="CSV files with text and aspect")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of one run")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
-    parser.add_argument("--burst-s", type=float, default=30.0)
     parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
+
+
+def main() -> None:
+    """Run everything and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.add_argument("--burst-s", type=float, default=30.0)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

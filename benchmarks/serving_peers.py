@@ -7,6 +7,7 @@ first and last. LitServe, BentoML and Ray Serve live in an environment of their 
 import argparse
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import psutil
 
 from benchmarks.figures import Row, write_result
 from benchmarks.load import ClosedLoop, saturate, write_bodies
-from benchmarks.serving import MODELS, PORT, ROOT, SAMPLE, Run, build, read_rows, saturated
+from benchmarks.serving import MODELS, PORT, ROOT, Run, add_options, build, read_rows, saturated
 
 RESULT = ROOT / "benchmarks" / "results" / "serving_peers.json"
 HERE = Path(__file__).parent / "peers"
@@ -63,12 +64,14 @@ def mlflow_model(package: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def served(command: Sequence[str], environment: Mapping[str, str], log: Path, *, probe: Path) -> Iterator[None]:
+def served(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, path: str, body: str
+) -> Iterator[None]:
     """A server until it answers, and everything that it started ended after."""
     with log.open("wb") as file:
         child = subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=file, stderr=file)
         try:
-            _wait_for_answer(child, log, probe)
+            _wait_for_answer(child, log, path, body)
             yield
         finally:
             if child.poll() is None:
@@ -79,17 +82,16 @@ def served(command: Sequence[str], environment: Mapping[str, str], log: Path, *,
             child.wait()
 
 
-def _wait_for_answer(child: subprocess.Popen[bytes], log: Path, probe: Path, seconds: float = 90.0) -> None:
+def _wait_for_answer(child: subprocess.Popen[bytes], log: Path, path: str, body: str, seconds: float = 90.0) -> None:
     import httpx
 
-    path, body = probe.stem.replace("+", "/"), probe.read_text(encoding="utf-8").splitlines()[0]
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         if child.poll() is not None:
             raise RuntimeError(f"the peer ended: {log.read_text(errors='replace')[-2000:]}")
         try:
             headers = {"Content-Type": "application/json"}
-            if httpx.post(f"{URL}/{path}", content=body, headers=headers).status_code == 200:
+            if httpx.post(f"{URL}{path}", content=body, headers=headers).status_code == 200:
                 time.sleep(2.0)  # the other workers
                 return
         except httpx.HTTPError:
@@ -101,12 +103,8 @@ def _wait_for_answer(child: subprocess.Popen[bytes], log: Path, probe: Path, sec
 def main() -> None:
     """Run every server and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, nargs="*", default=list(SAMPLE), help="CSV files with text and aspect")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of one run")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
+    add_options(parser)
     parser.add_argument("--connections", type=int, default=128)
-    parser.add_argument("--packages", type=Path, default=ROOT / ".evergreen" / "benchmark-packages")
     parser.add_argument("--environment", type=Path, default=ROOT / ".evergreen" / "peers")
     parser.add_argument("--only", nargs="*", default=["litserve", "bentoml", "ray", "mlflow"])
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -128,7 +126,7 @@ def main() -> None:
         rates = sorted(loop.rate for loop in loops)
         failed = sum(loop.failed for loop in loops)
         row = Row(
-            case=case, metric="requests_per_s", value=round(rates[len(rates) // 2], 1), low=round(rates[0], 1),
+            case=case, metric="requests_per_s", value=round(statistics.median(rates), 1), low=round(rates[0], 1),
             high=round(rates[-1], 1), runs=len(rates), unit="1/s", peer=peer,
         )  # fmt: skip
         found.append(row)
@@ -136,9 +134,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="evergreen-peers-") as name:
         folder = Path(name)
-        plain = folder / "v1+predict.jsonl"
+        plain = folder / "plain.jsonl"
         write_bodies(plain, rows)
-        framed = folder / "invocations.jsonl"
+        framed = folder / "framed.jsonl"
         framed.write_text(
             "\n".join(MLFLOW_BODY.format(line) for line in plain.read_text(encoding="utf-8").splitlines()),
             encoding="utf-8",
@@ -167,8 +165,9 @@ def main() -> None:
             if peer == "mlflow":
                 at = str(mlflow_model(package, folder))
                 command = [at if word == "MODEL" else word for word in command]
-            path = f"/{bodies.stem.replace('+', '/')}"
-            with served(command, environment, folder / f"{peer}.log", probe=bodies):
+            path = "/v1/predict" if bodies == plain else "/invocations"
+            first = bodies.read_text(encoding="utf-8").splitlines()[0]
+            with served(command, environment, folder / f"{peer}.log", path=path, body=first):
                 ask = {"connections": options.connections, "path": path}
                 saturate(URL, bodies, seconds=min(3.0, options.seconds), **ask)
                 loops = [saturate(URL, bodies, seconds=options.seconds, **ask) for _ in range(options.runs)]
