@@ -42,7 +42,7 @@ BUNDLED = "bundled"  # the recipe that sees no row from beside the project
 
 COMMON = {"precision": "fp32", "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4, "checkpoint_every_s": 60.0}
 BASE = TrainingSettings(
-    max_epochs=1, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", checkpoint_every_s=60
+    max_epochs=2, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", checkpoint_every_s=60
 )
 
 

@@ -1,8 +1,9 @@
 """What a user's 15 minutes on two cores buy: `python -m benchmarks.quality_budget`, or `make benchmark-quality_budget`.
 
-Times, so the machine must be idle: how long `pretrain` takes on the public rows, and real jobs of 15 minutes on fold 0
-of the labelled rows, with the data alone and with that base. `--stages` chooses; a stage that the result holds is not
-run again. The base is kept where `benchmarks.quality` finds it.
+Times, so the machine must be idle: how long `pretrain` takes on the public rows, real jobs of 15 minutes on fold 0
+of the labelled rows, with the data alone and with that base, and rows a second on one core of each student of the
+ladder that `benchmarks.quality` kept, in turns. `--stages` chooses; a stage that the result holds is not run again,
+`ladder` always is. The base is kept where `benchmarks.quality` finds it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,15 @@ import numpy as np
 from absa.training.pretrain import pretrain
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, write_result
-from benchmarks.quality import BASE, BASES, ROOT, confusion
+from benchmarks.quality import BASE, BASES, ROOT, Cell, confusion
 
 RESULT = ROOT / "benchmarks" / "results" / "quality_budget.json"
 CELLS = RESULT.parent / "cells" / RESULT.name
 BUDGET_S = 900.0
-STAGES = ("base", "with the base", "data alone")
+LADDER = "ladder"
+STUDENTS = ("distilled", "3 layers", "2 layers", "width 256")
+ROUNDS = 5
+STAGES = ("base", "with the base", "data alone", LADDER)
 EPOCHS = {"with the base": 2, "data alone": 4}
 
 
@@ -74,13 +79,34 @@ def run_job(stage: str) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def rank_ladder() -> dict[str, list[float]]:
+    """Rows a second of one thread, from texts to scores, in turns over the students that were kept."""
+    from absa.inference.engine import Engine
+
+    _, _, test = data.sides(0)
+    pairs = [(row.text, row.aspect) for row in test]
+    folders = {name: Cell(name, 0, 0).folder / "package" for name in STUDENTS}
+    engines = {name: Engine.load(folder) for name, folder in folders.items() if folder.is_dir()}
+    speeds: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(ROUNDS):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.score(pairs)
+            speeds[name].append(round(len(pairs) / (time.perf_counter() - start), 1))
+    return speeds
+
+
 def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
     """The result's rows."""
     from absa.evaluation.metrics import pos_neg_f1_of
 
     rows = []
+    for student, speeds in cells.get(LADDER, {}).items():
+        value, low, high = median(speeds), min(speeds), max(speeds)
+        case, runs = f"{student}, one core", len(speeds)
+        rows.append(Row(case=case, metric="rows_per_s", value=value, low=low, high=high, runs=runs, unit="rows/s"))
     for stage in STAGES:
-        if stage not in cells:
+        if stage not in cells or stage == LADDER:
             continue
         cell = cells[stage]
         case = {"base": f"a base from {cell.get('rows', 0):,} public rows"}.get(stage, f"15 minutes, {stage}, fold 0")
@@ -106,9 +132,9 @@ def main() -> None:
     arguments = parser.parse_args()
     cells: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
     for stage in arguments.stages:
-        if stage in cells:
+        if stage in cells and stage != LADDER:
             continue
-        cells[stage] = make_base() if stage == "base" else run_job(stage)
+        cells[stage] = make_base() if stage == "base" else rank_ladder() if stage == LADDER else run_job(stage)
         print(stage, json.dumps(cells[stage]), flush=True)
         CELLS.parent.mkdir(parents=True, exist_ok=True)
         CELLS.write_text(json.dumps(cells, indent=1) + "\n")

@@ -46,7 +46,7 @@ def acknowledge(stack: Stack, *, lasting: bool) -> None:
     Validations.of(stack).acknowledge(*rules)
 
 
-_PREFIXES: Final = (("Lake", "lake"), ("Artifacts", "mlflow"))
+_PREFIXES: Final = (("Lake", "lake"), ("Lake", "lake/runs"), ("Artifacts", "mlflow"))
 
 
 def _logical(stack: Stack, name: str) -> str:

@@ -89,10 +89,12 @@ def flow_environment(scope: Construct, *, storage: Storage, internal: InternalBa
     }
 
 
-def flow_role(scope: Construct, name: str, *, storage: Storage, description: str) -> iam.Role:
-    """A role that may use the lake. Artifacts go through MLflow, so nobody else needs their bucket."""
+def flow_role(
+    scope: Construct, name: str, *, storage: Storage, description: str, delete: str | None = None
+) -> iam.Role:
+    """A role that may use the lake, and delete in one folder of it. Artifacts go through MLflow, not through it."""
     role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"), description=description)
-    storage.grant_lake(role)
+    storage.grant_lake(role, delete=delete)
     return role
 
 

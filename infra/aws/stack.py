@@ -47,7 +47,9 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             settings=settings,
             network=network,
             images=images,
-            role=flow_role(self, "TrainingRole", storage=storage, description="A training: the lake"),
+            role=flow_role(
+                self, "TrainingRole", storage=storage, description="A training: the lake", delete="runs"
+            ),  # its checkpoints, once it is done
             environment=environment,
         )
         worker_role = flow_role(self, "WorkerRole", storage=storage, description="Flows: the lake and Batch")

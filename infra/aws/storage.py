@@ -30,13 +30,13 @@ class Storage:
         """Where MLflow keeps artifacts."""
         return f"s3://{self.artifacts.bucket_name}/mlflow"
 
-    def grant_lake(self, role: iam.IGrantable, *, delete: bool = False) -> None:
-        """Read, write and list below `lake/`; nothing else in the bucket. Only who forgets customers may delete."""
-        _grant(role, self.lake, "lake", delete=delete)
+    def grant_lake(self, role: iam.IGrantable, *, delete: str | None = None) -> None:
+        """Read, write and list below `lake/`, and delete below one folder of it; nothing else in the bucket."""
+        _grant(role, self.lake, "lake", delete=None if delete is None else f"lake/{delete}")
 
     def grant_artifacts(self, role: iam.IGrantable) -> None:
         """Read, write, list and delete below `mlflow/`."""
-        _grant(role, self.artifacts, "mlflow", delete=True)
+        _grant(role, self.artifacts, "mlflow", delete="mlflow")
 
 
 def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storage:
@@ -96,12 +96,13 @@ def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storag
     return Storage(lake=buckets[0], artifacts=buckets[1], access_logs=access_logs)
 
 
-def _grant(role: iam.IGrantable, bucket: s3.Bucket, prefix: str, *, delete: bool) -> None:
-    actions = ["s3:GetObject", "s3:PutObject", *(["s3:DeleteObject"] if delete else [])]
+def _grant(role: iam.IGrantable, bucket: s3.Bucket, prefix: str, *, delete: str | None) -> None:
+    allowed = [(["s3:GetObject", "s3:PutObject"], prefix)] + ([(["s3:DeleteObject"], delete)] if delete else [])
     principal = role.grant_principal
-    principal.add_to_principal_policy(
-        iam.PolicyStatement(actions=actions, resources=[bucket.arn_for_objects(f"{prefix}/*")])
-    )
+    for actions, below in allowed:
+        principal.add_to_principal_policy(
+            iam.PolicyStatement(actions=actions, resources=[bucket.arn_for_objects(f"{below}/*")])
+        )
     principal.add_to_principal_policy(
         iam.PolicyStatement(
             actions=["s3:ListBucket"],
