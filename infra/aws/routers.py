@@ -188,6 +188,14 @@ def _scale(
     A fleet that stands at zero has no requests to track: refusals wake it, and ten minutes without one empty it again.
     """
     count = service.auto_scale_task_count(min_capacity=fleet.floor, max_capacity=fleet.ceiling)
+    for size in fleet.schedule:
+        minute, hour, days = size.cron
+        count.scale_on_schedule(
+            size.name,
+            schedule=scaling.Schedule.cron(minute=minute, hour=hour, week_day=days),
+            min_capacity=size.floor,
+            max_capacity=size.ceiling,
+        )
     if fleet.floor:
         count.scale_on_request_count(
             "Requests",

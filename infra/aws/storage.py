@@ -35,8 +35,8 @@ class Storage:
         _grant(role, self.lake, "lake", delete=None if delete is None else f"lake/{delete}")
 
     def grant_artifacts(self, role: iam.IGrantable) -> None:
-        """Read, write, list and delete below `mlflow/`."""
-        _grant(role, self.artifacts, "mlflow", delete="mlflow")
+        """Read, write and list below `mlflow/`: nothing deletes a version's files."""
+        _grant(role, self.artifacts, "mlflow", delete=None)
 
 
 def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storage:

@@ -46,8 +46,8 @@ class Look:
         return (self.here.jobs[0] if name == "training" else self.here.tasks[name]).home.joinpath(folder).is_dir()
 
     def regions(self, name: str) -> set[str]:
-        """Where a process's requests to AWS were signed for."""
-        return self.account.regions[str(self.here.processes[name].role)]
+        """Where a process's requests to AWS were signed for; nowhere if it made none."""
+        return self.account.regions.get(str(self.here.processes[name].role), set())
 
     def rows(self, database: str, table: str, where: str = "true") -> int:
         """Rows of a table in PostgreSQL."""
@@ -152,7 +152,7 @@ OBSERVED: Final[Mapping[tuple[str, str], Seen]] = {
         == _environment("router", "EVERGREEN_WORKERS")(look)
     ),
     ("router", "EVERGREEN_METRICS"): lambda look: look.metric("router", "router"),
-    ("router", "EVERGREEN_METRICS_INTERVAL_S"): lambda look: min(look.intervals_s("router")) < 20,
+    ("router", "EVERGREEN_METRICS_INTERVAL_S"): lambda look: min(look.intervals_s("router"), default=60.0) < 20,
     ("router", "MLFLOW_TRACKING_URI"): lambda look: {each["model_version"] for each in look.answered} >= {"1"},
     ("router", "EVERGREEN_ADMIN_TOKEN"): _admin_token,
     ("router", "EVERGREEN_PREDICT_KEY"): _predict_key,

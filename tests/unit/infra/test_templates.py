@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws.synthesis import synthesised
 from tests.aws.template import Template, listed
 
 pytestmark = pytest.mark.timeout(300)
@@ -89,6 +90,15 @@ def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Tem
     assert all(each["EvaluationPeriods"] == 1 for each in alarms)
     routers = [each for each in prod.tasks() if each.name == "router"]
     assert {each.environment["EVERGREEN_METRICS_INTERVAL_S"] for each in routers} == {"10"}
+
+
+def test_dev_has_no_router_at_night(cloud: Path) -> None:
+    (target,) = Template(synthesised(cloud)["dev"]).of("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    sizes = [
+        (each["Schedule"], each["ScalableTargetAction"]["MinCapacity"], each["ScalableTargetAction"]["MaxCapacity"])
+        for each in target["ScheduledActions"]
+    ]
+    assert sizes == [("cron(0 6 ? * MON-FRI *)", 1, 2), ("cron(0 20 ? * * *)", 0, 0)]
 
 
 def test_only_target_tracking_takes_tasks_from_the_fleet_that_it_keeps(prod: Template) -> None:
