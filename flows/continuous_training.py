@@ -146,7 +146,8 @@ def run_continuous_training(
                 f"the budget of {budget_s:.0f} s ended before registration; nothing was registered"
             )
         version = register(services, run, manifest, candidate, budget_s)
-        action = put_in_force(services, version, candidate, actor=reason)
+        training = {"budget_s": budget_s, "used_s": round(time.time() - started, 1), "rows_seen": job.done["rows"]}
+        action = put_in_force(services, version, candidate, training, actor=reason)
         used_s = time.time() - started
         run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
         write_whole(
@@ -508,10 +509,15 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
     retry_delay_seconds=DELAYS_S,
     retry_condition_fn=trying_again_may_help,
 )
-def put_in_force(services: Services, version: str, candidate: _Candidate, *, actor: str) -> str:
-    """Write the ledger: a first version that beats the baseline is champion, a better one challenger."""
+def put_in_force(
+    services: Services, version: str, candidate: _Candidate, training: dict[str, float], *, actor: str
+) -> str:
+    """Write the ledger: a first version that beats the baseline is champion, a better one challenger.
+
+    What the training took stands in the evidence beside the gate's report.
+    """
     decision = candidate.decision
-    evidence = decision.to_json()
+    evidence = {**decision.to_json(), "training": training}
     head = services.ledger.head()
     if head is not None and version in head.versions:  # a first try came as far as this
         record = head

@@ -322,7 +322,7 @@ class Demo:
             self.state.first_answer_s = self.story.elapsed_s()
         self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
         bring_up(self.services.settings, self.services.environment, wait=False)
-        self.story.link("the API", f"{self.services.router_url}/docs")
+        self.story.link("the console", f"{self.services.router_url}/")
 
     def _ask_five(self) -> None:
         for text, aspect, label in assignment():

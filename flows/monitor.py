@@ -152,10 +152,12 @@ def judge_window(services: Services, window: Window) -> "Judged":
     retry_condition_fn=trying_again_may_help,
 )
 def write_report(services: Services, judged: "Judged") -> "Verdict":
-    """Write the window's Evidently report, and its address into the verdict's record."""
+    """Write the window's Evidently report, its address into the verdict's record, and insights for the console."""
+    from monitoring.insights import keep_insights
     from monitoring.monitor import report
     from monitoring.reports import EvidentlyReporter
 
+    keep_insights(services.lake, judged.verdict.window)
     evidently = services.settings.evidently_url
     reporter = EvidentlyReporter(
         evidently or services.home.folder("evidently"), ui_url=evidently or services.home.url("evidently")

@@ -1,5 +1,6 @@
 """What customers feel: per aspect and segment the volume, the share of negative answers, its change and interval."""
 
+import json
 from datetime import timedelta
 from typing import Final
 
@@ -7,12 +8,14 @@ import polars as pl
 
 from absa.adapters.lake import Lake
 from absa.labels import Label
-from absa.schema import Window
+from absa.schema import SCHEMA_VERSION, Window, iso
 from monitoring.windows import load_window
 
 _Z: Final = 1.96
 _KEYS: Final = ("segment", "aspect")
 _SHOWN: Final = 15
+_KEPT: Final = 30
+CURRENT: Final = "insights/current.json"
 
 
 def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
@@ -45,6 +48,18 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
         (change - _Z * error).alias("change_low"),
         (change + _Z * error).alias("change_high"),
     ).sort("rows", "segment", "aspect", descending=[True, False, False], nulls_last=True)
+
+
+def keep_insights(lake: Lake, window: Window) -> None:
+    """Put a window's most frequent aspects under insights/current.json, where the console finds them."""
+    found = insights(lake, window).head(_KEPT)
+    told = {
+        "schema_version": SCHEMA_VERSION,
+        "window_start": iso(window.start),
+        "window_end": iso(window.end),
+        "rows": found.to_dicts(),
+    }
+    lake.write(CURRENT, json.dumps(told).encode())
 
 
 def last_days(now_window: Window, days: float) -> Window:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.routing import TrafficPlan
+from serving.compare import Comparer
+from serving.console_routes import ASSETS, PATHS, add_console
 from serving.docs_page import DOCS_PAGE, DOCS_POLICY
 from serving.identifiers import is_request_id
 from serving.keys import Keys
@@ -130,10 +133,12 @@ class Worker:
     """What the routes need of the worker that they run in.
 
     `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` says whether predictions
-    are answered and, if not, why.
+    are answered and, if not, why. `folder` is the replica's, `links` are addresses of other tools by name.
     """
 
     predict: Predictor
+    compare: Comparer
+    folder: Path
     spool: SpoolWriter
     keys: Keys
     state: Callable[[], RouterState | None]
@@ -141,6 +146,7 @@ class Worker:
     set_plan: Callable[[int, TrafficPlan, str, str], int]
     ready: Callable[[], tuple[bool, str]]
     body_limit_bytes: int
+    links: dict[str, str] = field(default_factory=dict)
     admin_port: int | None = None
 
 
@@ -176,11 +182,12 @@ class Router:
 
 
 def _is_admin(path: str) -> bool:
-    return path in {"/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/traffic"}
+    known = {"/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/traffic", *PATHS}
+    return path in known or path.startswith(ASSETS)
 
 
 def build_app(worker: Worker) -> FastAPI:
-    """The FastAPI part: feedback, models, traffic, health, metrics, documentation."""
+    """The FastAPI part: feedback, models, traffic, health, metrics, console, documentation."""
     app = FastAPI(
         title="Evergreen router",
         version="1",
@@ -195,6 +202,15 @@ def build_app(worker: Worker) -> FastAPI:
     _add_feedback(app, worker)
     _add_traffic(app, worker)
     _add_state(app, worker)
+    add_console(
+        app,
+        folder=worker.folder,
+        statuses=worker.statuses,
+        state=worker.state,
+        compare=worker.compare,
+        links=worker.links,
+        body_limit_bytes=worker.body_limit_bytes,
+    )
     _add_docs(app)
     return app
 

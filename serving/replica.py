@@ -205,6 +205,7 @@ class Replica:
         from absa.adapters.cloudwatch import publish
         from absa.adapters.lake import open_lake
         from absa.adapters.ledger import Ledger
+        from serving.chronicle import Chronicle
         from serving.keeper import Keeper
         from serving.published import Published
         from serving.shipper import Shipper
@@ -220,6 +221,7 @@ class Replica:
                 path=self._folder / "state.json",
             )
             shipper = Shipper(lake, self._folder / "spool", self._name)
+            chronicle = Chronicle(lake, self._folder)
         except Exception:
             _log.exception("the router cannot begin its duties and stops")
             self._stopping.set()
@@ -233,6 +235,7 @@ class Replica:
                 ship_at = time.monotonic() + settings.ship_interval_s
                 self._guarded(shipper.ship)
                 self._report(keeper, shipper)
+            self._guarded(chronicle.step)
             if settings.metrics == "emf" and time.monotonic() >= publish_at:
                 publish_at = time.monotonic() + settings.metrics_interval_s
                 self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))

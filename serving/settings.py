@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     )
     model_source: str | None = None
 
+    links: dict[str, str] = Field(default_factory=dict)  # addresses of other tools by name, for the console
     metrics: Literal["off", "emf"] = "off"
     metrics_interval_s: float = Field(60.0, gt=0)
     poll_interval_s: float = Field(0.5, gt=0)

@@ -24,6 +24,7 @@ from absa.routing import TrafficPlan
 from serving.api import Router, Worker, set_plan
 from serving.batcher import Batcher
 from serving.cache import AnswerCache
+from serving.compare import Comparer
 from serving.hot_protocol import HotProtocol
 from serving.keys import Keys
 from serving.logs import log_to_stderr
@@ -87,7 +88,7 @@ class WorkerProcess:
             spool=self._spool,
             outcomes=self._outcomes,
             keys=(keys := Keys.of(settings)),
-            limits=Limits(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances),
+            limits=(limits := Limits(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances)),
             secret=unit_secret(settings),
             queue_ms=settings.queue_ms,
             body_limit_bytes=settings.body_limit_bytes,
@@ -100,6 +101,16 @@ class WorkerProcess:
         router = Router(
             Worker(
                 predict=self._predictor,
+                compare=Comparer(
+                    pool=self._pool,
+                    batcher=self._batcher,
+                    keys=keys,
+                    limits=limits,
+                    queue_ms=settings.queue_ms,
+                    timeout_s=settings.request_timeout_s,
+                ),
+                folder=folder,
+                links=settings.links,
                 spool=self._spool,
                 keys=keys,
                 state=lambda: self._state,

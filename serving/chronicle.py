@@ -1,0 +1,230 @@
+"""What the console shows of the lake, kept in one small file: ledger, experiment, verdicts, cost, insights.
+
+One a replica, in the parent. It reads the lake only while somebody looks: a worker that is asked for the console
+touches a file, and the parent looks at that file's age.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from absa.adapters.lake import Lake
+from absa.adapters.ledger import Ledger, LedgerRecord
+from absa.errors import EvergreenError, NotFoundError
+from absa.schema import iso, utc_now
+from serving.state import write_whole
+
+FILE: Final = "console.json"
+ASKED: Final = "console.asked"
+EVERY_S: Final = 3.0
+LOOKED_AT_S: Final = 60.0  # somebody looks if they asked within this time
+_RECORDS: Final = 12
+_TRAININGS: Final = 8
+_WINDOWS: Final = 48
+_VERDICTS: Final = "verdicts/"
+_log = logging.getLogger("evergreen.chronicle")
+
+
+class Chronicle:
+    """Writes the file.
+
+    Args:
+        lake: is read.
+        folder: the replica's; holds the file and the mark of those who ask.
+        clock: seconds since 1970, as file times have them.
+    """
+
+    def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._lake, self._ledger, self._folder, self._clock = lake, Ledger(lake), folder, clock
+        self._records: list[LedgerRecord] = []
+        self._kept: dict[str, Any] = {}  # what never changes once it was read, by key
+        self._written_at = 0.0
+
+    def step(self) -> None:
+        """Write the file anew where somebody looks and it is old. A lake that is away is said in the file."""
+        now = self._clock()
+        if now - self._written_at < EVERY_S or not self._is_looked_at(now):
+            return
+        self._written_at = now
+        try:
+            told: dict[str, Any] = {"at": iso(utc_now()), "error": None, **self._compose()}
+        except (EvergreenError, OSError) as error:
+            told = {**read_chronicle(self._folder), "error": f"the lake cannot be read: {error}"}
+        write_whole(self._folder / FILE, json.dumps(told).encode())
+
+    def _is_looked_at(self, now: float) -> bool:
+        try:
+            return now - (self._folder / ASKED).stat().st_mtime < LOOKED_AT_S
+        except OSError:
+            return False
+
+    def _compose(self) -> dict[str, Any]:
+        self._follow_ledger()
+        records = self._records
+        head = records[-1] if records else None
+        return {
+            "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
+            "champion_since": _champion_since(records),
+            "champions": _champions(records),
+            "trainings": [self._training(record) for record in records if record.action == "register"][
+                : -_TRAININGS - 1 : -1
+            ],
+            "experiment": self._experiment(head),
+            "verdicts": self._verdicts(),
+            "cost": self._json("cost/current.json"),
+            "insights": self._json("insights/current.json"),
+        }
+
+    def _follow_ledger(self) -> None:
+        if not self._records:
+            self._records = self._ledger.records()
+            return
+        last = self._records[-1].number
+        head = self._ledger.head(after=last)
+        for number in range(last + 1, (head.number if head else last) + 1):
+            self._records.append(self._ledger.read(number))
+
+    def _training(self, record: LedgerRecord) -> dict[str, Any]:
+        """A registration with what its evidence says of the training."""
+        evidence: dict[str, Any] = {}
+        if record.evidence_digest is not None:
+            evidence = self._once(f"evidence/{record.evidence_digest}.json") or {}
+        version = next(reversed(record.versions), None) if record.versions else None
+        return {
+            "at": iso(record.at),
+            "version": _version_of(record) or version,
+            "gate": evidence.get("verdict"),
+            "sentence": (evidence.get("reasons") or [record.reason])[0],
+            **evidence.get("training", {}),
+        }
+
+    def _experiment(self, head: LedgerRecord | None) -> dict[str, Any] | None:
+        """The running experiment, or the last one; its looks in order of time."""
+        for record in reversed(self._records):
+            plan = record.state.plan
+            if plan is not None and plan.experiment is not None:
+                name = plan.experiment
+                break
+        else:
+            return None
+        looks: list[dict[str, Any]] = []
+        for key in sorted(self._lake.list(f"experiments/{name}/")):
+            if key.rpartition("/")[2].split(".")[0].isdigit():
+                found = self._json(key) or {}
+                looks += [{"mode": found.get("mode"), **look} for look in found.get("looks", [])]
+        running = head is not None and head.state.plan is not None and head.state.plan.experiment == name
+        return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look.get("at")))}
+
+    def _verdicts(self) -> list[dict[str, Any]]:
+        """The newest revision of each of the last windows, oldest first."""
+        newest: dict[str, tuple[int, str]] = {}
+        for key in self._lake.list(_VERDICTS):
+            window, _, revision = key.removeprefix(_VERDICTS).removesuffix(".json").rpartition(".r")
+            if revision.isdigit():
+                newest[window] = max(newest.get(window, (0, "")), (int(revision), key))
+        shown = []
+        for window in sorted(newest)[-_WINDOWS:]:
+            found = self._once(newest[window][1])
+            if found is not None:
+                shown.append(_window(found))
+        return shown
+
+    def _once(self, key: str) -> dict[str, Any] | None:
+        """A record that is never overwritten: read from the lake once."""
+        if key not in self._kept:
+            found = self._json(key)
+            if found is None:
+                return None
+            self._kept[key] = found
+        known: dict[str, Any] = self._kept[key]
+        return known
+
+    def _json(self, key: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._lake.read(key))
+        except (NotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def read_chronicle(folder: Path) -> dict[str, Any]:
+    """What the parent wrote last; empty where it has not yet."""
+    try:
+        found = json.loads((folder / FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def ask_for_chronicle(folder: Path) -> None:
+    """Let the parent know that somebody looks."""
+    try:
+        (folder / ASKED).touch()
+    except OSError as error:  # a full disk: the console shows what is there
+        _log.warning("the console cannot be asked for: %s", error.strerror)
+
+
+def _shown(record: LedgerRecord) -> dict[str, Any]:
+    plan = record.state.plan
+    return {
+        "number": record.number,
+        "at": iso(record.at),
+        "actor": record.actor,
+        "action": record.action,
+        "reason": record.reason,
+        "champion": record.state.champion,
+        "challenger": record.state.challenger,
+        "mode": plan.mode if plan else None,
+    }
+
+
+def _champion_since(records: list[LedgerRecord]) -> str | None:
+    """When the champion in force became champion."""
+    since = None
+    champion = None
+    for record in records:
+        if record.state.champion != champion:
+            champion, since = record.state.champion, iso(record.at)
+    return since if champion is not None else None
+
+
+def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:
+    """Each change of champion: the drift timeline shows it."""
+    found: list[dict[str, Any]] = []
+    champion = None
+    for record in records:
+        if record.state.champion != champion:
+            champion = record.state.champion
+            found.append({"at": iso(record.at), "version": champion, "action": record.action})
+    return found[-_WINDOWS:]
+
+
+def _version_of(record: LedgerRecord) -> str | None:
+    """The version that a registration names in its reason."""
+    head, _, rest = record.reason.partition(":")
+    return head.removeprefix("version ").strip() if rest and head.startswith("version ") else None
+
+
+def _window(found: dict[str, Any]) -> dict[str, Any]:
+    figures = found.get("by_version", {}).get(found.get("version") or "", {})
+    reasons = found.get("reasons") or [{}]
+    return {
+        "start": found.get("window_start"),
+        "end": found.get("window_end"),
+        "verdict": found.get("verdict"),
+        "version": found.get("version"),
+        "rows": figures.get("rows"),
+        "labelled": figures.get("labelled"),
+        "pos_neg_f1": figures.get("pos_neg_f1"),
+        "estimated_pos_neg_f1": figures.get("estimated_pos_neg_f1"),
+        "reason": reasons[0].get("sentence"),
+        "action": found.get("action"),
+        "action_reason": found.get("action_reason"),
+        "retrainings": [
+            {"at": attempt.get("at"), "state": attempt.get("state")} for attempt in found.get("attempts", [])
+        ],
+        "report_uri": found.get("report_uri"),
+    }

@@ -1,0 +1,281 @@
+// Asks /v1/console every two seconds and shows it. Counts only grow, so rates are differences of two answers.
+const EVERY_MS = 2000;
+const KEPT = 150; // points of the live chart
+const VERDICTS = { FRESH: "good", WATCH: "watch", STALE: "bad" };
+const $ = (id) => document.getElementById(id);
+const rates = [];
+let before = null;
+let shownRevision = null;
+
+function el(tag, props = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), props);
+  made.append(...children.filter((each) => each !== null && each !== undefined));
+  return made;
+}
+const empty = (sentence) => el("p", { className: "empty", textContent: sentence });
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const time = (text) => (text ? new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }) : "");
+const number = (value, digits = 0) =>
+  value === null || value === undefined ? "–" : value.toLocaleString([], { maximumFractionDigits: digits });
+const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${number(100 * value, digits)} %`);
+
+function table(caption, columns, rows) {
+  const head = el("tr", {}, ...columns.map(([name, kind]) => el("th", { scope: "col", className: kind || "", textContent: name })));
+  const body = rows.map((row) =>
+    el("tr", {}, ...row.map((cell, at) => {
+      const made = el("td", { className: columns[at][1] || "" });
+      made.append(cell instanceof Node ? cell : String(cell ?? "–"));
+      return made;
+    })));
+  return el("table", {}, el("caption", { className: "skip", textContent: caption }), el("thead", {}, head), el("tbody", {}, ...body));
+}
+
+// Replaces what a place holds only if it says something else: focus and selection of a reader stay.
+function put(place, ...nodes) {
+  const made = el("div", {}, ...nodes);
+  if (place.innerHTML !== made.innerHTML) place.replaceChildren(...made.childNodes);
+}
+
+function plot(id, traces, layout = {}) {
+  const ink = style("--ink");
+  const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true };
+  const whole = {
+    margin: { l: 45, r: 10, t: 10, b: 30 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+    font: { color: ink, size: 12 }, showlegend: false, ...layout,
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  };
+  window.Plotly.react(id, traces, whole, { displayModeBar: false, responsive: true, staticPlot: id === "live-chart" });
+}
+
+function clear(id) {
+  if ($(id).childElementCount) window.Plotly.purge(id);
+  $(id).replaceChildren();
+}
+
+// Latency below which a share of the answers in a histogram came; the bounds are upper ends of its cells.
+export function quantile(histogram, bounds, q) {
+  const all = histogram.reduce((sum, count) => sum + count, 0);
+  if (!all) return null;
+  let seen = 0;
+  for (let at = 0; at < histogram.length; at += 1) {
+    const low = at ? bounds[at - 1] : 0;
+    const high = at < bounds.length ? bounds[at] : low;
+    if (histogram[at] && seen + histogram[at] >= q * all) return low + ((q * all - seen) / histogram[at]) * (high - low);
+    seen += histogram[at];
+  }
+  return bounds.at(-1);
+}
+
+function difference(now, then) {
+  const seconds = (now.at - then.at) / 1000;
+  const known = new Map(then.live.arms.map((arm) => [`${arm.version} ${arm.arm}`, arm]));
+  return now.live.arms.map((arm) => {
+    const old = known.get(`${arm.version} ${arm.arm}`);
+    const since = (name) => Math.max(0, arm[name] - (old ? old[name] : 0));
+    const histogram = arm.histogram.map((count, at) => Math.max(0, count - (old ? old.histogram[at] : 0)));
+    const failed = since("error") + since("timeout");
+    return {
+      version: arm.version, arm: arm.arm, histogram, shed: since("shed") / seconds, failed: failed / seconds,
+      asked: (since("ok") + since("shed") + failed) / seconds,
+    };
+  });
+}
+
+function showLive(told) {
+  const now = { at: performance.now(), live: told.live };
+  const arms = before ? difference(now, before) : [];
+  before = now;
+  const sum = (name) => arms.reduce((total, arm) => total + arm[name], 0);
+  const merged = arms.length ? arms[0].histogram.map((_, at) => arms.reduce((total, arm) => total + arm.histogram[at], 0)) : [];
+  const asked = sum("asked");
+  const p99 = quantile(merged, told.latency_bounds_ms, 0.99);
+  rates.push({ at: new Date(), asked });
+  rates.splice(0, Math.max(0, rates.length - KEPT));
+  const figure = (name, value) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }));
+  put($("live-figures"),
+    figure("requests/s", number(asked, asked < 10 ? 1 : 0)),
+    figure("p99 of answers, ms", number(p99, 1)),
+    figure("refused (429)", share(asked ? sum("shed") / asked : null)),
+    figure("errors/s", number(sum("failed"), 1)),
+    figure("workers ready", `${told.live.ready} of ${told.live.workers}`));
+  plot("live-chart", [{ x: rates.map((each) => each.at), y: rates.map((each) => each.asked), mode: "lines", line: { color: style("--accent") } }],
+    { yaxis: { rangemode: "tozero", title: { text: "requests/s" } } });
+  put($("live-table"), arms.length
+    ? table("Live by version", [["Version"], ["Arm"], ["requests/s", "number"], ["p99, ms", "number"], ["refused", "number"], ["errors/s", "number"]],
+      arms.map((arm) => [arm.version, arm.arm, number(arm.asked, 1), number(quantile(arm.histogram, told.latency_bounds_ms, 0.99), 1),
+        share(arm.asked ? arm.shed / arm.asked : null), number(arm.failed, 1)]))
+    : empty("Nobody has asked yet."));
+}
+
+function showTraffic(told) {
+  if (!told.plan) return put($("traffic-body"), empty("There is no plan yet: the first version that passes the gate makes one."));
+  const bar = el("div", { className: "bar" });
+  bar.setAttribute("aria-hidden", "true");
+  bar.append(...told.plan.arms.map((arm) => { const part = el("span"); part.style.flexGrow = arm.share; return part; }));
+  return put($("traffic-body"),
+    el("p", { textContent: `Mode ${told.plan.mode}${told.plan.experiment ? `, experiment ${told.plan.experiment}` : ""}, revision ${told.revision}.` }),
+    bar,
+    table("Arms", [["Arm"], ["Version"], ["Share", "number"]], told.plan.arms.map((arm) => [arm.name, arm.version, share(arm.share)])),
+    ...Object.entries(told.errors).map(([version, sentence]) => el("p", { className: "bad", textContent: `Version ${version}: ${sentence}` })));
+}
+
+function showExperiment(experiment) {
+  const looks = experiment ? experiment.looks.filter((look) => look.arms && Object.keys(look.arms).length) : [];
+  const last = looks.at(-1);
+  if (!last) {
+    put($("experiment-sentence"), empty(experiment ? `Experiment ${experiment.name} has not been looked at yet.` : "No experiment has run yet."));
+    return clear("experiment-chart");
+  }
+  put($("experiment-sentence"), `${experiment.running ? "Running" : "Ended"}: ${experiment.name}. `,
+    ...Object.values(last.arms).map((arm) => `${arm.decision.replaceAll("_", " ").toLowerCase()}: ${arm.sentence} `));
+  const ab = looks.filter((look) => look.mode !== "shadow");
+  const drawn = (ab.length ? ab : looks).map((look) => ({ at: look.at, ...Object.values(look.arms)[0] })).filter((look) => look.estimate !== undefined);
+  if (!drawn.length) return clear("experiment-chart");
+  const x = drawn.map((look) => look.at);
+  const line = (name, more) => ({ x, y: drawn.map((look) => 100 * look[name]), mode: "lines+markers", hoverinfo: "y", ...more });
+  const faint = { color: style("--soft"), width: 1 };
+  return plot("experiment-chart", [
+    line("low", { line: faint, marker: { size: 4 } }), line("high", { line: faint, marker: { size: 4 }, fill: "tonexty", fillcolor: "rgba(120,140,130,.2)" }),
+    line("estimate", { line: { color: style("--accent"), width: 2 } }),
+  ], { yaxis: { title: { text: "gain, points" }, zeroline: true, zerolinewidth: 2 } });
+}
+
+function showDrift(verdicts, champions) {
+  if (!verdicts || !verdicts.length) {
+    put($("drift-sentence"), empty("No window has been judged yet."));
+    put($("drift-table"));
+    return clear("drift-chart");
+  }
+  const last = verdicts.at(-1);
+  put($("drift-sentence"), "The last window is ", el("strong", { className: VERDICTS[last.verdict], textContent: last.verdict }),
+    `. ${last.reason || ""} ${last.action_reason || ""}`);
+  const x = verdicts.map((each) => each.end);
+  const y = verdicts.map((each) => each.pos_neg_f1 ?? each.estimated_pos_neg_f1);
+  const label = (each) => `${each.verdict}: ${each.reason || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1<br>");
+  const retrained = verdicts.filter((each) => each.retrainings.length);
+  const places = x.filter(Boolean);
+  const lines = (champions || []).filter((each) => each.at >= places[0]).map((each) => ({
+    type: "line", x0: each.at, x1: each.at, yref: "paper", y0: 0, y1: 1, line: { color: style("--accent"), dash: "dot" },
+  }));
+  const names = (champions || []).filter((each) => each.at >= places[0]).map((each) => ({
+    x: each.at, y: 1, yref: "paper", yanchor: "bottom", text: `v${each.version}`, showarrow: false,
+  }));
+  plot("drift-chart", [
+    { x, y: verdicts.map((each) => each.estimated_pos_neg_f1), name: "estimated", mode: "lines", line: { dash: "dot", color: style("--soft") }, hoverinfo: "skip" },
+    { x, y, name: "pos/neg F1", mode: "lines+markers", text: verdicts.map(label), hoverinfo: "text+y", line: { color: style("--soft"), width: 1 },
+      marker: { size: 11, color: verdicts.map((each) => style(`--${VERDICTS[each.verdict] || "soft"}`)),
+        symbol: verdicts.map((each) => ({ FRESH: "circle", WATCH: "diamond", STALE: "x" })[each.verdict] || "circle") } },
+    { x: retrained.map((each) => each.end), y: retrained.map(() => 0.02), yaxis: "y", name: "retraining", mode: "markers", hoverinfo: "text",
+      text: retrained.map((each) => `retraining ${each.retrainings.at(-1).state}`), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
+  ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: -0.2 }, margin: { l: 45, r: 10, t: 24, b: 40 },
+    yaxis: { range: [0, 1], title: { text: "pos/neg F1" } } });
+  put($("drift-table"), table("Windows",
+    [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ["Action"], ["Why"]],
+    verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,
+      number(each.rows), number(each.labelled), number(each.pos_neg_f1, 3), number(each.estimated_pos_neg_f1, 3), each.action, each.reason || each.action_reason])));
+}
+
+function showTrainings(trainings) {
+  put($("trainings-table"), trainings && trainings.length
+    ? table("Trainings", [["When", "time"], ["Version"], ["Gate"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Why"]],
+      trainings.map((each) => [time(each.at), each.version,
+        el("span", { className: { PROMOTE: "good", HOLD: "watch", REJECT: "bad" }[each.gate] || "", textContent: each.gate || "–" }),
+        number(each.budget_s), number(each.used_s), share(each.budget_s ? each.used_s / each.budget_s : null, 0), number(each.rows_seen), each.sentence]))
+    : empty("Nothing has been trained yet."));
+}
+
+function showInsights(insights) {
+  const rows = insights ? insights.rows.slice(0, 12) : [];
+  if (!rows.length) {
+    put($("insights-sentence"), empty("No aspect was asked about often enough in the last window."));
+    return clear("insights-chart");
+  }
+  put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are negative, with 95 % intervals.`);
+  const names = rows.map((row) => (row.segment ? `${row.segment}: ${row.aspect}` : row.aspect));
+  return plot("insights-chart", [{
+    type: "bar", orientation: "h", y: names, x: rows.map((row) => row.negative_share), marker: { color: style("--accent") },
+    error_x: { type: "data", symmetric: false, array: rows.map((row) => row.high - row.negative_share), arrayminus: rows.map((row) => row.negative_share - row.low), color: style("--ink") },
+    text: rows.map((row) => `${row.rows} answers`), textposition: "none", hoverinfo: "text+x",
+  }], { xaxis: { range: [0, 1], tickformat: ".0%" }, yaxis: { autorange: "reversed" } });
+}
+
+function showCost(cost) {
+  if (!cost) return put($("cost-body"), empty("Unknown yet: run evergreen cost."));
+  const usd = (value, digits) => (value === null || value === undefined ? "–" : `US$ ${number(value, digits)}`);
+  const figure = (name, value) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }));
+  return put($("cost-body"),
+    el("dl", { className: "figures" }, figure("a million live", usd(cost.usd_per_million_live, 4)), figure("a million in batch", usd(cost.usd_per_million_batch, 4)),
+      figure("a training, at most", usd(cost.usd_per_training, 3)), figure(`a month, ${cost.profile}`, usd(cost.usd_per_month, 0))),
+    el("p", { textContent: `Projected from list prices for ${cost.setup.model} on ${cost.setup.host}${cost.setup.spot ? " spot" : ""}, ${time(cost.at)}.` }));
+}
+
+function showLedger(ledger) {
+  put($("ledger-table"), ledger && ledger.length
+    ? table("Ledger, newest first", [["No.", "number"], ["When", "time"], ["Who"], ["What"], ["Champion"], ["Challenger"], ["Why"]],
+      ledger.map((each) => [each.number, time(each.at), each.actor, each.mode && each.action === "traffic" ? `${each.action} (${each.mode})` : each.action, each.champion, each.challenger, each.reason]))
+    : empty("The ledger is empty."));
+}
+
+function showSummary(told, chronicle) {
+  put($("summary"), told.champion
+    ? el("span", {}, "Champion ", el("strong", { textContent: `version ${told.champion}` }),
+      chronicle.champion_since ? ` since ${time(chronicle.champion_since)}` : "", told.challenger ? `; challenger version ${told.challenger}` : "")
+    : "No champion yet");
+  put($("links"), ...Object.entries({ ...told.links, "API": "docs" }).map(([name, href]) => el("a", { href, textContent: name })));
+}
+
+function notice(sentence) {
+  $("notice").hidden = !sentence;
+  if ($("notice").textContent !== sentence) $("notice").textContent = sentence;
+}
+
+async function look() {
+  let told;
+  try {
+    const answer = await fetch("v1/console", { signal: AbortSignal.timeout(5000) });
+    if (!answer.ok) throw new Error(`the router answered ${answer.status}`);
+    told = await answer.json();
+  } catch {
+    before = null;
+    return notice("The router does not answer. This page shows what it said last and tries again.");
+  }
+  const chronicle = told.chronicle;
+  notice(chronicle.error || "");
+  showSummary(told, chronicle);
+  showLive(told);
+  showTraffic(told);
+  const revision = JSON.stringify([chronicle, matchMedia("(prefers-color-scheme: dark)").matches]);
+  if (revision === shownRevision) return undefined;
+  shownRevision = revision;
+  showExperiment(chronicle.experiment);
+  showDrift(chronicle.verdicts, chronicle.champions);
+  showTrainings(chronicle.trainings);
+  showInsights(chronicle.insights);
+  showCost(chronicle.cost);
+  return showLedger(chronicle.ledger);
+}
+
+async function ask(event) {
+  event.preventDefault();
+  const form = new FormData($("try-form"));
+  const headers = { "Content-Type": "application/json" };
+  if (form.get("key")) headers["X-API-Key"] = form.get("key");
+  try {
+    const answer = await fetch("v1/compare", { method: "POST", headers, body: JSON.stringify({ text: form.get("text"), aspect: form.get("aspect") }) });
+    const said = await answer.json();
+    if (answer.status === 401 || answer.status === 403) $("try-key").hidden = false;
+    if (!answer.ok) return put($("try-answer"), el("p", { className: "bad", textContent: said.detail }));
+    return put($("try-answer"), table("Answers by version", [["Arm"], ["Version"], ["Sentiment"], ["negative", "number"], ["neutral", "number"], ["positive", "number"]],
+      said.versions.map((each) => [each.arm, each.version,
+        el("strong", { className: ["bad", "watch", "good"][each.label], textContent: each.sentiment }), ...each.scores.map((score) => share(score))])));
+  } catch {
+    return put($("try-answer"), el("p", { className: "bad", textContent: "The router does not answer." }));
+  }
+}
+
+$("try-form").addEventListener("submit", ask);
+async function goOn() {
+  await look();
+  setTimeout(goOn, EVERY_MS);
+}
+goOn();

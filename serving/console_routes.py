@@ -1,0 +1,141 @@
+"""The console: one page with its own assets, the JSON that it shows, and the comparison of versions on one text."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from serving.chronicle import ask_for_chronicle, read_chronicle
+from serving.compare import Comparer
+from serving.metrics import Status
+from serving.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
+from serving.predict import SECURITY_HEADERS, read_body
+from serving.problems import Problem
+from serving.state import RouterState
+
+PATHS: Final = ("/", "/v1/console", "/v1/compare")
+ASSETS: Final = "/console/"
+_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_FIRST_COUNT: Final = 2  # rows of Status.outcomes begin with version and arm
+# Plotly writes its own style sheet; everything else is from here.
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data: "
+    "blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@cache
+def asset(name: str) -> bytes | None:
+    """A file of the console, or None where there is none of this name."""
+    folder = files("serving").joinpath("console")
+    known = {each.name for each in folder.iterdir()}
+    return folder.joinpath(name).read_bytes() if name in known else None
+
+
+def add_console(
+    app: FastAPI,
+    *,
+    folder: Path,
+    statuses: Callable[[], list[Status]],
+    state: Callable[[], RouterState | None],
+    compare: Comparer,
+    links: dict[str, str],
+    body_limit_bytes: int,
+) -> None:
+    """Put the console's routes into the app.
+
+    Args:
+        app: gets them.
+        folder: the replica's, where the chronicle lies.
+        statuses: every process of the replica.
+        state: the plan in force.
+        compare: scores a text with every version in force.
+        links: names and addresses of the other tools.
+        body_limit_bytes: largest body.
+    """
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _file("index.html")
+
+    @app.get(ASSETS + "{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return _file(name)
+
+    @app.get("/v1/console", summary="What the console shows", response_class=Response)
+    async def told() -> Response:
+        ask_for_chronicle(folder)
+        now = state()
+        return _json(
+            {
+                "chronicle": read_chronicle(folder),
+                "champion": now.champion if now else None,
+                "challenger": now.challenger if now else None,
+                "revision": now.revision if now else 0,
+                "plan": now.plan.to_json() if now and now.plan else None,
+                "errors": now.errors if now else {},
+                "live": live(statuses()),
+                "latency_bounds_ms": LATENCY_BOUNDS_MS,
+                "links": links,
+            }
+        )
+
+    @app.post(
+        "/v1/compare",
+        summary="What each version in force says about one text; not logged, not counted",
+        response_class=Response,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/PredictItem"},
+                        "example": {"text": "the app is great but support never answers", "aspect": "support"},
+                    }
+                },
+            }
+        },
+    )
+    async def compared(request: Request) -> Response:
+        body = await read_body(request.scope, request.receive, body_limit_bytes)
+        return _json({"versions": await compare(request.scope["headers"], body)})
+
+
+def live(statuses: list[Status]) -> dict[str, Any]:
+    """Counts since the start by version and arm, over all processes of the replica; a page takes differences."""
+    sums: dict[tuple[str, str], list[Any]] = {}
+    for status in statuses:
+        for version, arm, *numbers in status.outcomes:
+            counts, histogram = numbers[: len(OUTCOMES)], numbers[-1]
+            held = sums.setdefault((version, arm), [[0] * len(OUTCOMES), [0] * (len(LATENCY_BOUNDS_MS) + 1)])
+            held[0] = [a + b for a, b in zip(held[0], counts, strict=True)]
+            held[1] = [a + b for a, b in zip(held[1], histogram, strict=True)]
+    return {
+        "arms": [
+            {"version": version, "arm": arm, **dict(zip(OUTCOMES, counts, strict=True)), "histogram": histogram}
+            for (version, arm), (counts, histogram) in sorted(sums.items())
+        ],
+        "queue_ms": max((each.gauges.get("queue_ms", 0.0) for each in statuses), default=0.0),
+        "log_lag_s": max((each.gauges.get("log_lag_seconds", 0.0) for each in statuses), default=0.0),
+        "lake_age_s": max((each.gauges.get("lake_age_seconds", 0.0) for each in statuses), default=0.0),
+        "workers": sum(1 for each in statuses if each.worker.isdigit()),
+        "ready": sum(1 for each in statuses if each.worker.isdigit() and each.ready),
+    }
+
+
+def _file(name: str) -> Response:
+    content = asset(name)
+    kind = _TYPES.get(f".{name.rpartition('.')[2]}")
+    if content is None or kind is None:
+        raise Problem(404, "not-found", "there is nothing at this path; see /docs")
+    headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
+    return Response(content, headers=headers, media_type=kind)
+
+
+def _json(content: Any) -> Response:
+    headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
+    return Response(orjson.dumps(content), 200, headers, media_type="application/json")

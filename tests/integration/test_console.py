@@ -1,0 +1,233 @@
+"""The console in a real Chromium, on a real router."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from absa.adapters.ledger import State
+from absa.inference.package import package_digest
+from absa.routing import single
+from absa.schema import iso
+from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PANELS = ("live", "traffic", "try", "experiment", "drift", "trainings", "insights", "cost", "ledger")
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
+    """A router with an experiment between two versions, and a lake with a history."""
+    links = json.dumps({"MLflow": "http://127.0.0.1:5000"})
+    made = RunningReplica(tmp_path_factory.mktemp("console"), environment={"EVERGREEN_LINKS": links})
+    made.build("1", seed=0)
+    made.build("2", seed=4)
+    write_history(made)
+    made.start()
+    made.append(ab("1", "2", 0.3))
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def write_history(router: RunningReplica) -> None:
+    """Two registrations, windows with verdicts and a retraining, looks at an experiment, insights, cost."""
+    now = datetime.now(UTC)
+    for number, version in enumerate(("1", "2")):
+        digest = package_digest(router.root / "registry" / version)
+        training = {"budget_s": 60.0, "used_s": 48.0 + number, "rows_seen": 1_200}
+        evidence = {"verdict": "PROMOTE", "reasons": [f"Version {version} is better."], "training": training}
+        router.ledger.append(
+            expected=number, actor="drift", action="register", reason=f"version {version}: the gate says PROMOTE.",
+            state=State(), versions={version: digest}, evidence=evidence,
+        )  # fmt: skip
+    for hour, verdict in enumerate(("FRESH", "FRESH", "WATCH", "STALE")):
+        start, end = now - timedelta(hours=5 - hour), now - timedelta(hours=4 - hour)
+        figures = {"rows": 900, "labelled": 200, "pos_neg_f1": 0.8 - 0.1 * hour, "estimated_pos_neg_f1": 0.78}
+        attempts = [{"number": 1, "at": iso(end), "state": "completed"}] if verdict == "STALE" else []
+        record = {
+            "window_start": iso(start), "window_end": iso(end), "verdict": verdict, "version": "1",
+            "by_version": {"1": figures}, "reasons": [{"sentence": f"Window {hour} says so."}], "action": "none",
+            "action_reason": "nothing is due", "attempts": attempts, "report_uri": None,
+        }  # fmt: skip
+        router.lake.write(f"verdicts/{start:%Y%m%dT%H%M%SZ}_{end:%Y%m%dT%H%M%SZ}.r1.json", json.dumps(record).encode())
+    looks = [{"at": iso(now - timedelta(minutes=9 - k)), "arms": {"2": decision(k)}} for k in range(3)]
+    router.lake.write("experiments/e/3.json", json.dumps({"mode": "ab", **looks[-1], "looks": looks}).encode())
+    row = {"segment": None, "aspect": "mobile app", "rows": 40, "negative_share": 0.4, "low": 0.3, "high": 0.5}
+    insights = {"window_start": iso(now), "window_end": iso(now), "rows": [row]}
+    router.lake.write("insights/current.json", json.dumps(insights).encode())
+    cost = {
+        "at": iso(now), "setup": {"model": "MiniLM-L6 int8", "host": "c7g.xlarge", "spot": False}, "profile": "daily",
+        "usd_per_million_live": 0.0536, "usd_per_million_batch": 0.08, "usd_per_training": 0.121, "usd_per_month": 495,
+    }  # fmt: skip
+    router.lake.write("cost/current.json", json.dumps(cost).encode())
+
+
+def decision(look: int) -> dict[str, Any]:
+    return {
+        "decision": "CONTINUE", "sentence": "Not known yet.", "estimate": 0.02 * look, "low": -0.1, "high": 0.2,
+        "exposure_champion": 10, "exposure_challenger": 10,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def said(browser: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A page of its own, and what its console said."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    words: list[str] = []
+    page.on("console", lambda message: words.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: words.append(str(error)))
+    yield page, words
+    page.close()
+
+
+class Customers:
+    """Somebody who asks all the time."""
+
+    def __init__(self, url: str) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask, args=(url,))
+
+    def _ask(self, url: str) -> None:
+        with httpx.Client(base_url=url) as client:
+            while not self._ended.wait(0.02):
+                client.post("/v1/predict", json={**ITEM, "unit_id": "acct-1"})
+
+    def __enter__(self) -> "Customers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@in_a_browser
+def test_every_panel_shows_what_the_lake_and_the_workers_know(
+    router: RunningReplica, said: tuple[Any, list[str]]
+) -> None:
+    page, words = said
+    with Customers(router.url):
+        page.goto(router.url)
+        page.wait_for_function("document.querySelector('#live-table tbody tr')")
+        page.wait_for_function("document.querySelector('#ledger-table tbody tr')")
+        page.wait_for_function("parseFloat(document.querySelector('#live-figures dd').textContent) > 0")
+    text = {name: page.locator(f"#{name}").inner_text() for name in PANELS}
+    assert "version 1" in page.locator("#summary").inner_text()
+    assert "challenger" in text["traffic"] and "30" in text["traffic"]
+    assert "Running: e." in text["experiment"] and "Not known yet." in text["experiment"]
+    assert "STALE" in text["drift"] and "Window 3 says so." in text["drift"]
+    assert "48" in text["trainings"] and "PROMOTE" in text["trainings"]
+    assert "mobile app" in page.locator("#insights-chart").text_content()
+    assert "0.0536" in text["cost"] and "MiniLM-L6 int8" in text["cost"]
+    assert "the gate says PROMOTE." in text["ledger"]
+    assert page.locator("#links a").all_inner_texts() == ["MLflow", "API"]
+    for chart in ("live-chart", "experiment-chart", "drift-chart", "insights-chart"):
+        assert page.locator(f"#{chart} .main-svg").count() > 0
+    assert words == []
+
+
+@in_a_browser
+def test_a_text_is_answered_by_both_versions_side_by_side(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
+    page, words = said
+    page.goto(router.url)
+    page.get_by_label("Text").fill(ITEM["text"])
+    page.get_by_label("Aspect, a phrase of the text").fill(ITEM["aspect"])
+    page.get_by_role("button").click()
+    page.wait_for_function("document.querySelectorAll('#try-answer tbody tr').length == 2")
+    first, second = page.locator("#try-answer tbody tr").all_inner_texts()
+    assert first.split("\t")[:3] == ["champion", "1", "positive"]
+    assert second.split("\t")[:2] == ["challenger", "2"]
+    page.get_by_label("Aspect, a phrase of the text").fill("telephone")
+    page.get_by_role("button").click()
+    page.wait_for_function("document.querySelector('#try-answer .bad')?.textContent.includes('aspect')")
+    assert [word for word in words if "422" not in word] == []  # Chromium reports every refused request itself
+
+
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_used_without_eyes_and_without_a_mouse(router: RunningReplica, browser: Any, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page.goto(router.url)
+    page.wait_for_function("document.querySelector('#ledger-table tbody tr')")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out of a phone
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the panels"
+    page.close()
+
+
+@in_a_browser
+def test_an_empty_house_says_what_is_missing_and_a_router_that_ends_is_noticed(
+    tmp_path: Path, said: tuple[Any, list[str]]
+) -> None:
+    page, _ = said
+    empty = RunningReplica(tmp_path)
+    try:
+        empty.start()
+        page.goto(empty.url)
+        page.wait_for_function("document.querySelector('#ledger .empty')")
+        assert page.locator("#summary").inner_text() == "No champion yet"
+        assert page.locator(".empty").count() >= len(PANELS) - 1
+        empty.stop()
+        page.wait_for_function("!document.querySelector('#notice').hidden", timeout=10_000)
+        assert "does not answer" in page.locator("#notice").inner_text()
+    finally:
+        empty.end()
+
+
+def test_a_comparison_is_neither_logged_nor_counted(router: RunningReplica) -> None:
+    def asked() -> int:
+        arms = router.client.get("/v1/console").json()["live"]["arms"]
+        return sum(arm["ok"] + arm["error"] + arm["shed"] + arm["timeout"] for arm in arms)
+
+    text = "a text that is compared alone, app"
+    before = until(lambda: asked() + 1) - 1
+    answers = router.client.post("/v1/compare", json={"text": text, "aspect": "app"}).json()["versions"]
+    assert [(each["arm"], each["version"]) for each in answers] == [("champion", "1"), ("challenger", "2")]
+    logged = router.client.post("/v1/predict", json={"text": "the app, logged", "aspect": "app"}).json()["request_id"]
+    rows = until(lambda: [row for row in router.rows() if row["request_id"] == logged] and router.rows())
+    assert text not in {row["text"] for row in rows}
+    until(lambda: asked() == before + 1, what="one counted prediction")
+
+
+def test_on_a_port_of_its_own_the_console_is_gone_from_the_public_one_and_a_key_is_asked_for(tmp_path: Path) -> None:
+    admin = free_port()
+    environment = {"EVERGREEN_ADMIN_PORT": str(admin), "EVERGREEN_PREDICT_KEY": "key"}
+    router = RunningReplica(tmp_path, environment=environment)
+    try:
+        router.build("1", seed=0)
+        router.start()
+        admin_url = f"http://127.0.0.1:{admin}"
+        for path in ("/", "/console/console.js", "/v1/console"):
+            assert router.client.get(path).status_code == 404
+            assert httpx.get(admin_url + path).status_code == 200
+        assert router.client.post("/v1/compare", json=ITEM).status_code == 404
+        router.append(single("1", salt="s"), ready=False)
+        until(lambda: httpx.post(f"{admin_url}/v1/compare", json=ITEM, headers={"X-API-Key": "key"}).status_code == 200)
+        assert httpx.post(f"{admin_url}/v1/compare", json=ITEM).status_code == 401
+        assert httpx.get(f"{admin_url}/console/../settings.py").status_code == 404
+        assert httpx.get(f"{admin_url}/console/nothing.js").status_code == 404
+    finally:
+        router.end()
