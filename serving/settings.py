@@ -32,40 +32,50 @@ class Settings(BaseSettings):
         env_prefix="EVERGREEN_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
     )
 
-    home: Path = Path(".evergreen")
-    lake: str | None = None
-    replica: str | None = None
-    router_host: str = "127.0.0.1"
-    router_port: int = Field(8000, ge=0, le=65535)
-    admin_port: int | None = Field(None, ge=0, le=65535)
-    workers: int = Field(2, ge=1, le=256)
+    home: Path = Field(Path(".evergreen"), description="Folder for what a replica keeps: models, spool, names.")
+    lake: str | None = Field(None, description="Lake: a folder or s3://bucket/prefix. Unset: HOME/lake.")
+    replica: str | None = Field(None, description="Name of the replica; unset: made once and kept.")
+    router_host: str = Field("127.0.0.1", description="Address to listen on.")
+    router_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: a free one.")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of their own for console, metrics, models, plan and documentation."
+    )
+    workers: int = Field(2, ge=1, le=256, description="Processes, one a core.")
 
-    admin_token: SecretStr | None = None
-    predict_key: SecretStr | None = None
-    secret: SecretStr | None = None
-    feedback_keys: dict[str, FeedbackSource] = Field(default_factory=dict)
+    admin_token: SecretStr | None = Field(None, description="Who has it may set a traffic plan; unset: nobody.")
+    predict_key: SecretStr | None = Field(None, description="Asked of who wants a prediction; unset: everybody may.")
+    secret: SecretStr | None = Field(None, description="Units are hashed with it; equal on all replicas.")
+    feedback_keys: dict[str, FeedbackSource] = Field(
+        default_factory=dict, description="JSON: source and trust (train, measure, none) by key."
+    )
 
     mlflow_tracking_uri: str | None = Field(
-        None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "EVERGREEN_MLFLOW_TRACKING_URI")
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "EVERGREEN_MLFLOW_TRACKING_URI"),
+        description="MLflow server that model files come from.",
     )
-    model_source: str | None = None
+    model_source: str | None = Field(None, description="folder:PATH with a package a version, instead of MLflow.")
 
-    links: dict[str, str] = Field(default_factory=dict)  # addresses of other tools by name, for the console
-    metrics: Literal["off", "emf"] = "off"
-    metrics_interval_s: float = Field(60.0, gt=0)
-    poll_interval_s: float = Field(0.5, gt=0)
-    ship_interval_s: float = Field(5.0, gt=0)
-    spool_limit_mb: float = Field(1024.0, ge=0)  # 0 logs no prediction and takes no feedback
-    redact_text: bool = False
+    links: dict[str, str] = Field(
+        default_factory=dict, description="JSON: addresses of other tools by name, for the console."
+    )
+    metrics: Literal["off", "emf"] = Field("off", description="emf: metric lines for CloudWatch in the log.")
+    metrics_interval_s: float = Field(60.0, gt=0, description="Seconds between metric lines.")
+    poll_interval_s: float = Field(0.5, gt=0, description="Seconds between looks at the ledger.")
+    ship_interval_s: float = Field(5.0, gt=0, description="Seconds between shipments of the log to the lake.")
+    spool_limit_mb: float = Field(
+        1024.0, ge=0, description="Log that waits for the lake, at most; 0 logs no prediction and takes no feedback."
+    )
+    redact_text: bool = Field(False, description="Log neither text nor aspect.")
 
-    queue_ms: float = Field(100.0, gt=0)
-    token_budget: int = Field(256, ge=1)
-    cache_entries: int = Field(20_000, ge=0)
-    body_limit_bytes: int = Field(1_048_576, ge=1024)
-    max_instances: int = Field(128, ge=1)
-    max_text_chars: int = Field(10_000, ge=1)
-    request_timeout_s: float = Field(10.0, gt=0)
-    stop_timeout_s: float = Field(10.0, gt=0)
+    queue_ms: float = Field(100.0, gt=0, description="Work that waits, at most, in milliseconds; beyond it 429.")
+    token_budget: int = Field(256, ge=1, description="Tokens of a batch, padding included, at most.")
+    cache_entries: int = Field(20_000, ge=0, description="Answers that a worker remembers.")
+    body_limit_bytes: int = Field(1_048_576, ge=1024, description="Largest body.")
+    max_instances: int = Field(128, ge=1, description="Items of a request, at most.")
+    max_text_chars: int = Field(10_000, ge=1, description="Characters of a text, at most.")
+    request_timeout_s: float = Field(10.0, gt=0, description="Longest that a request may take.")
+    stop_timeout_s: float = Field(10.0, gt=0, description="Longest that stopping may take.")
 
     @property
     def lake_uri(self) -> str:
