@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks submission clean
+.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs prove submission clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -90,6 +90,15 @@ $(VENV)/.installed-papers: docs/requirements.txt $(VENV)/.installed
 
 notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the rows, and error_analysis what benchmark-quality kept)
 	@$(BIN)/jupyter execute --inplace absa/notebooks/*.ipynb
+
+reference: $(VENV)/.installed  ## Make docs/reference from the code
+	@$(BIN)/python docs/generate_reference.py
+
+docs: $(VENV)/.installed-papers  ## Build the documents as a site into site/, strict
+	@$(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
+
+prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)
+	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos
 
 submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
 	@$(BIN)/python -m flows.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")

@@ -1,8 +1,11 @@
-"""Writes docs/reference from the code: `python docs/generate_reference.py`; a test holds the pages against it.
+"""Writes docs/reference from the code: `python docs/generate_reference.py [FOLDER]`; a test holds the pages against it.
 
-Settings come from the two classes that read the environment, commands from Typer, the API from the OpenAPI document.
+Settings come from the two classes that read the environment, commands from Typer, the API from the OpenAPI document,
+licences from what is installed.
 """
 
+import sys
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,12 +81,39 @@ def _fields(api: dict[str, Any], operation: dict[str, Any]) -> str:
     return page
 
 
+def licence_page() -> str:
+    """Every package of requirements.txt with its licence, and what is shipped inside."""
+    page = "# Licences\n\nEvergreen is under Apache-2.0 (LICENSE). It installs:\n\n"
+    page += "| package | version | licence |\n|---|---|---|\n"
+    for line in (REFERENCE.parents[1] / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        name, separator, version = line.partition("==")
+        if separator and not line.startswith(("#", "-")):
+            page += f"| {name} | {version.split()[0]} | {_licence(name)} |\n"
+    page += "\nInside the repository: plotly.js (MIT, serving/console), Mermaid (MIT, docs/javascripts).\n"
+    return _MADE + page
+
+
+def _licence(name: str) -> str:
+    facts = distribution(name).metadata
+    classified = [
+        each.rpartition(" :: ")[2] for each in facts.get_all("Classifier", []) if each.startswith("License ::")
+    ]
+    said = facts.get("License-Expression") or ", ".join(classified) or facts.get("License") or "see its files"
+    return said.strip().splitlines()[0][:60].replace("|", "/")
+
+
 def pages() -> dict[str, str]:
     """The pages by file name."""
-    return {"settings.md": settings_page(), "commands.md": command_page(), "api.md": api_page()}
+    return {
+        "settings.md": settings_page(),
+        "commands.md": command_page(),
+        "api.md": api_page(),
+        "licences.md": licence_page(),
+    }
 
 
 if __name__ == "__main__":
-    REFERENCE.mkdir(exist_ok=True)
-    for name, page in pages().items():
-        (REFERENCE / name).write_text(page, encoding="utf-8")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
+    folder.mkdir(exist_ok=True)
+    for file_name, content in pages().items():
+        (folder / file_name).write_text(content, encoding="utf-8")

@@ -1,0 +1,107 @@
+"""A router for a long time with drift, swaps of versions and feedback: memory and file handles stay flat.
+
+`make prove` soaks for EVERGREEN_PROVE_SOAK_S (1200); CI for a few seconds, which proves that the harness measures.
+"""
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from absa.data.bundled import bundled_traffic
+from absa.data.simulate import Drift
+from absa.routing import TrafficPlan, single
+from tests.serving_replica import SURVEY, RunningReplica, ab
+
+SOAK_S = float(os.environ.get("EVERGREEN_PROVE_SOAK_S", "12"))
+SWAP_S = max(2.0, SOAK_S / 60)
+LOOK_S = max(0.5, SOAK_S / 240)
+WARM = 0.25  # of the time: caches fill, Parquet is loaded
+MAX_GROWTH_MB = 20.0
+MAX_MORE_FILES = 5
+pytestmark = pytest.mark.timeout(SOAK_S + 120)
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[RunningReplica]:
+    made = RunningReplica(tmp_path, environment={"EVERGREEN_CACHE_ENTRIES": "500"})
+    made.build("2", seed=4)
+    try:
+        yield made.serve()
+    finally:
+        made.end()
+
+
+@dataclass
+class Customers:
+    """Ask and tell what was right, until told to stop; the traffic drifts in every other swap."""
+
+    url: str
+    drifting: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    statuses: dict[int, int] = field(default_factory=dict)
+
+    def run(self) -> None:
+        traffic = bundled_traffic(seed=0)
+        with httpx.Client(base_url=self.url, timeout=10.0) as client:
+            for request in traffic:
+                if self.ended.is_set():
+                    return
+                traffic.switch(Drift(new_area_share=0.8) if self.drifting.is_set() else None)
+                item = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
+                answer = client.post("/v1/predict", json=item)
+                self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
+                if answer.status_code == 200 and request.feedback_label is not None:
+                    told = {"request_id": answer.json()["request_id"], "label": request.feedback_label}
+                    client.post("/v1/feedback", json=told, headers=SURVEY)
+                client.get("/v1/console")
+                time.sleep(0.005)
+
+
+def plans() -> Iterator[TrafficPlan]:
+    """Every mode, over and over."""
+    while True:
+        yield ab("1", "2", 0.3)
+        yield ab("1", "2", 0.3, mode="shadow")
+        yield single("2", salt="s")
+        yield single("1", salt="s")
+
+
+def test_memory_and_files_stay_flat_under_drift_and_swaps(router: RunningReplica) -> None:
+    assert router.process is not None
+    parent = psutil.Process(router.process.pid)
+    customers = Customers(router.url)
+    thread = threading.Thread(target=customers.run)
+    thread.start()
+    looks: list[tuple[float, float, int]] = []
+    begun, swapped_at, swaps, wanted = time.monotonic(), time.monotonic(), 0, plans()
+    try:
+        while (age_s := time.monotonic() - begun) < SOAK_S:
+            if time.monotonic() - swapped_at >= SWAP_S:
+                router.append(next(wanted))
+                swapped_at, swaps = time.monotonic(), swaps + 1
+                (customers.drifting.clear if customers.drifting.is_set() else customers.drifting.set)()
+            everyone = [parent, *parent.children(recursive=True)]
+            memory_mb = sum(each.memory_info().rss for each in everyone) / 1e6
+            looks.append((age_s, memory_mb, sum(each.num_fds() for each in everyone)))
+            time.sleep(LOOK_S)
+    finally:
+        customers.ended.set()
+        thread.join(30)
+    settled = [look for look in looks if look[0] > WARM * SOAK_S]
+    half = len(settled) // 2
+    early, late = (
+        [statistics.median(column) for column in list(zip(*part, strict=True))[1:]]
+        for part in (settled[:half], settled[half:])
+    )
+    assert swaps >= 3
+    assert set(customers.statuses) == {200}, customers.statuses
+    assert late[0] - early[0] < MAX_GROWTH_MB, f"memory grew from {early[0]:.0f} to {late[0]:.0f} MB"
+    assert late[1] - early[1] <= MAX_MORE_FILES, f"open files grew from {early[1]:.0f} to {late[1]:.0f}"

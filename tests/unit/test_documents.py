@@ -1,0 +1,43 @@
+"""What documents say of the code is true: tests that they name exist, made pages are as the code makes them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_threat_names_tests_that_exist() -> None:
+    rows = [line for line in (ROOT / "docs/security.md").read_text(encoding="utf-8").splitlines() if "| `test_" in line]
+    assert len(rows) > 8
+    written = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/security.md").read_text(encoding="utf-8"))
+    assert [name for name in named if f"def {name}(" not in written] == []
+
+
+def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "docs/generate_reference.py", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    kept = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md")}
+    fresh = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.md")}
+    assert set(kept) == set(fresh)
+    stale = [name for name in kept if kept[name] != fresh[name]]
+    assert stale == [], "run `make reference`"
+
+
+@pytest.mark.parametrize("room", ["absa", "flows", "serving", "monitoring", "infra"])
+def test_what_a_rooms_page_points_at_is_there(room: str) -> None:
+    page = (ROOT / room / "README.md").read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)#]+)", page) if "://" not in target]
+    files = re.findall(r"`([a-z_/]+\.py)`", page)
+    missing = [each for each in (*links, *files) if not (ROOT / room / each).exists()]
+    assert missing == []
