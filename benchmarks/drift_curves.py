@@ -1,4 +1,4 @@
-"""Table and picture of docs/design/monitoring.md from the committed results: python -m benchmarks.drift_curves."""
+"""Tables of docs/design/monitoring_measured.md and the picture from the committed results: python -m benchmarks.drift_curves."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from benchmarks.table import table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "design" / "monitoring.md"
+PAGE = ROOT / "docs" / "design" / "monitoring_measured.md"
 PICTURE = PAGE.with_name("monitoring_curves.svg")
 
 Rows = list[dict[str, Any]]
