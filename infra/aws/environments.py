@@ -63,8 +63,8 @@ class Environment:
 
     Attributes:
         fleets: of routers.
-        requests_per_task: requests a minute and task that target tracking aims at: three fifths of what MiniLM-L6 answers
-            on as many cores without byte dot products (benchmarks/results/serving.json).
+        requests_per_task: requests a minute and task that target tracking aims at: three fifths of what MiniLM-L6
+            answers on as many cores without byte dot products (benchmarks/results/serving.json).
         p99_alarm_ms: an alarm above it.
         shed_alarm_share: an alarm when more of the answers than this are 429.
         budget_usd: a month; a mail at 80 % and at 100 %.
