@@ -34,6 +34,7 @@ CHECKPOINTS_FOLDER: Final = "checkpoints"
 _STARTED_FILE: Final = "started.json"
 _DONE_FILE: Final = "done.json"
 _LEAST_RESERVE_S: Final = 1.0
+_CHECKING_SHARE: Final = 0.12  # of the reserve goes into calibration and parity at most
 _VALIDATION_ROWS: Final = 2_000  # enough to calibrate on, and read in no time
 
 
@@ -193,6 +194,7 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         folder / PACKAGE_FOLDER,
         snapshot=job.snapshot,
         training=asdict(result),
+        checking_s=_CHECKING_SHARE * job.reserve_s,
         phase=lambda name: say("phase", name=name),
     )
     if stopping.is_set():

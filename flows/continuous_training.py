@@ -4,7 +4,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -23,8 +24,17 @@ from absa.lifecycle import challenged, crowned
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.schema import SIDES, parse_iso, utc_now
 from flows.kept_checkpoints import KeptCheckpoints
+from flows.reserve import (
+    REGISTRATION_S,
+    AfterTraining,
+    after_training_s,
+    judged_in_time,
+    most_test_rows,
+    reserve_s,
+    rows_per_s,
+)
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
-from flows.settings import Settings, write_whole
+from flows.settings import write_whole
 from flows.token_process import shards_of
 from flows.tracking import TrackedRun, tracked_run
 from flows.training_process import JobResult, run_job
@@ -37,17 +47,10 @@ if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics
     from absa.inference.package import ModelPackage
 
-_PACKAGING_RESERVE_S: Final = 24.0  # what export, judging and registration take on two busy, old cores, measured
 _LEAST_TRAINING_S: Final = 5.0
-_RESERVE_MARGIN: Final = 1.15  # over what these phases took the last time
-_CHAMPION_TOO: Final = 1.4  # how much longer they take when a champion is judged beside the candidate
-_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model, on two busy cores
-_LEAST_TEST_ROWS: Final = 2_000
-_MOST_TEST_ROWS: Final = 20_000
 _VALIDATION_ROWS: Final = 2_000
 _DESCRIBED_ROWS: Final = 50_000
 _MAX_TOKENS: Final = 128
-_AFTER_TRAINING: Final = "after_training.json"  # in HOME/jobs
 
 LATEST_EVENT: Final = "latest.json"  # in HOME/jobs: how the training that runs now goes, for whoever shows it
 
@@ -95,23 +98,6 @@ class _Candidate:
         return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
 
 
-class _AfterTraining:
-    """Relays events, and knows since when the training itself is over."""
-
-    def __init__(self, relay: Progress) -> None:
-        self._relay, self._ended = relay, time.time()
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event.get("event") == "phase" and event.get("name") == "export":
-            self._ended = time.time()
-        self._relay(event)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since then."""
-        return time.time() - self._ended
-
-
 def run_continuous_training(
     services: Services,
     *,
@@ -137,9 +123,9 @@ def run_continuous_training(
         manifest = take_snapshot(services, sources)
         on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
-        clock = _AfterTraining(on_event)
+        clock = AfterTraining(on_event)
         job = train(services, run, manifest, head, budget_s=budget_s, ends_at=ends_at, base=base, on_event=clock)
-        candidate = judge_candidate(services, run, manifest, job, head, budget_s=budget_s)
+        candidate = judge_candidate(services, run, manifest, job, head, budget_s=budget_s, ends_at=ends_at)
         on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         if time.time() > ends_at:
             raise DeadlineMissedError(
@@ -150,10 +136,7 @@ def run_continuous_training(
         action = put_in_force(services, version, candidate, training, actor=reason)
         used_s = time.time() - started
         run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
-        write_whole(
-            services.home.folder("jobs") / _AFTER_TRAINING,
-            json.dumps({"seconds": clock.seconds, "champion": _champion_in(head)}),
-        )
+        clock.keep(services, champion=_champion_in(head))
     return Outcome(
         version=version,
         verdict=candidate.decision.verdict,
@@ -299,9 +282,7 @@ def train(
     chosen = {name: value for name, value in wanted.items() if value is not None}
     test_rows = most_test_rows(budget_s, champion=since is not None)
     reserve = reserve_s(settings, judged_rows=min(test_rows, manifest.side_rows("test")), champion=since is not None)
-    reserve = max(
-        reserve, min(_RESERVE_MARGIN * after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s)
-    )
+    reserve = max(reserve, min(after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s))
     if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
@@ -319,6 +300,8 @@ def train(
     )
 
     def relay(event: Mapping[str, Any]) -> None:
+        if event.get("event") == "phase" and event.get("name") == "export":
+            shards.stop()  # nothing is learned any more: packaging and judging get the machine
         run.event(event)
         on_event(event)
         write_whole(services.home.folder("jobs") / LATEST_EVENT, json.dumps({**event, "run": run.run_id}))
@@ -340,7 +323,7 @@ def train(
             "ends_at": ends_at,
             "reserve_s": reserve,
             "snapshot": manifest.digest,
-            "tokens": str(shards),
+            "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),
             "since": since.timestamp() if since else None,
             "replay": settings.replay,
@@ -362,11 +345,12 @@ def train(
 )
 def judge_candidate(
     services: Services, run: TrackedRun, manifest: "Manifest", job: JobResult, head: LedgerRecord | None,
-    *, budget_s: float,
+    *, budget_s: float, ends_at: float,
 ) -> _Candidate:  # fmt: skip
     """Score candidate and champion on the candidate's test side and let the gate decide.
 
-    Of a large test side as many rows as the budget has time for, recent and established ones each with half.
+    Of a large test side as many rows as the budget has time for, recent and established ones each with half. Where this
+    machine scores more slowly than was planned for, fewer rows and behavioural cases: registration keeps its time.
     """
     from absa.data.snapshot import leaked_texts, sample_side
     from absa.evaluation.assess import assess_engines
@@ -381,16 +365,25 @@ def judge_candidate(
     since = champion_snapshot_at(services, head)
     most = most_test_rows(budget_s, champion=since is not None)
     test = sample_side(services.lake, manifest.digest, "test", most, since=since)
-    run.params({"test_rows": test.height})
-    champion, recent = None, [True] * test.height
+    champion, engine = None, Engine.load(package)
     if head is not None and head.state.champion is not None:
         version = head.state.champion
         champion = Engine.load(services.package(version, head.versions[version]))
-        recent = [since is None or at > since for at in test["observed_at"]]
-    serves = validate_package(job.package, expected_digest=package.digest)
+    beside = ThreadPoolExecutor(1)  # a process of its own, while this one scores
+    serves = beside.submit(validate_package, job.package, expected_digest=package.digest)
+    leaked = leaked_texts(services.lake, manifest.digest, test["text"])
+    fits, cases = judged_in_time(
+        rows_per_s(engine, test) / (1 if champion is None else 2),
+        left_s=ends_at - time.time() - REGISTRATION_S,
+        cases=services.settings.behaviour_cases,
+    )
+    if test.height > fits:
+        test = sample_side(services.lake, manifest.digest, "test", fits, since=since)
+    run.params({"test_rows": test.height, "behaviour_cases": cases})
+    recent = [champion is None or since is None or at > since for at in test["observed_at"]]
     measured = job.done["parity"]
     evidence = assess_engines(
-        candidate=Engine.load(package),
+        candidate=engine,
         champion=champion,
         examples=test,
         recent=recent,
@@ -399,10 +392,12 @@ def judge_candidate(
             label_agreement=measured["labels_equal"],
             f1_loss=measured["pos_neg_f1_fp32"] - measured["pos_neg_f1_int8"],
         ),
-        data=data_checks(manifest, leaked_texts(services.lake, manifest.digest, test["text"])),
-        behaviour_cases=services.settings.behaviour_cases,
-        memory_mb=serves.memory_mb,
+        data=data_checks(manifest, leaked),
+        behaviour_cases=cases,
     )
+    footprint = replace(evidence.footprint, memory_mb=serves.result().memory_mb) if evidence.footprint else None
+    evidence = replace(evidence, footprint=footprint)
+    beside.shutdown()
     policy = GatePolicy(
         min_recent_rows=services.settings.min_recent_rows,
         min_slice_rows=services.settings.min_slice_rows,
@@ -424,28 +419,6 @@ def judge_candidate(
     save_confusion_matrix(evidence.overall.candidate, pictures / "confusion_matrix.png")
     save_learning_curve(run.history, pictures / "learning_curve.png")
     return _Candidate(package=package, evidence=evidence, decision=decision, job=job, pictures=pictures)
-
-
-def most_test_rows(budget_s: float, *, champion: bool) -> int:
-    """Test rows that are judged at most: what a twentieth of the budget scores, with every model that is asked."""
-    scored = 0.05 * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
-    return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))
-
-
-def reserve_s(settings: Settings, *, judged_rows: int = 0, champion: bool = False) -> float:
-    """Seconds that packaging, judging and registration take; fewer layers are packaged and judged faster."""
-    packaging = _PACKAGING_RESERVE_S * (0.6 if settings.layers is not None and settings.layers <= 3 else 1.0)
-    beyond = max(0, judged_rows - _LEAST_TEST_ROWS) * (2 if champion else 1)
-    return packaging + beyond / _SCORED_ROWS_PER_S
-
-
-def after_training_s(services: Services, *, champion: bool) -> float:
-    """What the phases after training take by the last run on this machine, in seconds; 0 where none is known."""
-    try:
-        last = json.loads((services.home.folder("jobs") / _AFTER_TRAINING).read_text())
-        return float(last["seconds"]) * (_CHAMPION_TOO if champion and not last["champion"] else 1.0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
 
 
 def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":

@@ -4,17 +4,32 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from absa.adapters.lake import FolderLake, Lake
 from absa.training.shards import PLAN_FILE, TokenPlan, shard_name
 
 
+@dataclass(frozen=True)
+class Shards:
+    """A folder of token shards, and the process that still makes some of them."""
+
+    folder: Path
+    maker: "subprocess.Popen[bytes] | None" = None
+
+    def stop(self) -> None:
+        """Make no more: what is there stays, the next training goes on."""
+        if self.maker is not None and self.maker.poll() is None:
+            self.maker.terminate()
+            self.maker.wait()
+
+
 @contextmanager
 def shards_of(
     lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, *, cache: Path, environment: Mapping[str, str]
-) -> Iterator[Path]:
-    """The folder of a snapshot's token shards; some may still be made while the body runs.
+) -> Iterator[Shards]:
+    """A snapshot's token shards; some may still be made while the body runs.
 
     Args:
         lake: holds the snapshot and keeps the shards.
@@ -40,12 +55,11 @@ def shards_of(
         command = [sys.executable, "-m", "absa.data.token_shards", "--lake", lake.uri, "--snapshot", plan.snapshot]
         command += ["--tokenizer", str(tokenizer), "--max-tokens", str(max_tokens)]
         maker = subprocess.Popen(command + (["--into", str(into)] if into else []), env=dict(environment))  # noqa: S603
+    shards = Shards(folder, maker)
     try:
-        yield folder
+        yield shards
     finally:
-        if maker is not None and maker.poll() is None:
-            maker.terminate()
-            maker.wait()
+        shards.stop()
 
 
 def _whole(folder: Path, plan: TokenPlan) -> bool:

@@ -240,7 +240,7 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
     return pl.concat([kept, established.head(most - kept.height)])
 
 
-def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 1_000_000) -> int:
+def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_000) -> int:
     """How many tested texts stand, but for digits and punctuation, on the train side too; none should.
 
     Looks at so many rows of the train side at most.

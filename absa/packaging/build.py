@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of wo
 _OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; parity is judged on others
 _LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
 _FEWEST_TO_JUDGE: Final = 20
+_CHUNK_ROWS: Final = 64
+_FEWEST_CHECKED: Final = 128
 
 WARMUP_PAIRS: Final = (
     ("The search is fast and always right.", "search"),
@@ -93,6 +96,7 @@ def build_package(
     snapshot: str | None = None,
     training: dict[str, Any] | None = None,
     linear: Linear | None = None,
+    checking_s: float = 60.0,
     phase: Callable[[str], None] = lambda _: None,
 ) -> BuildReport:
     """Build the package of a trained model.
@@ -107,6 +111,7 @@ def build_package(
         snapshot: digest of the data.
         training: what the trainer reported, for the card.
         linear: how the graph multiplies; int8 when not given.
+        checking_s: seconds after which a slow machine calibrates and judges parity on the rows it has scored so far.
         phase: told the name of each phase as it begins.
 
     Raises:
@@ -122,17 +127,15 @@ def build_package(
         (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
         _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
         _write_model(model, making, rows[:observed], settings, linear)
-        phase("calibrate")
+        phase("parity")
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
-        labels = np.array([row.label for row in rows], dtype=np.int64)
-        engine = Engine.load(making)
-        int8 = engine.score([(row.text, row.aspect) for row in rows])
+        rows = [*rows[observed:], *rows[:observed]]  # those that gave no scales first: parity is judged on them
+        int8, fp32 = _scored(model, making, rows, len(rows) - observed, settings, checking_s)
+        labels = np.array([row.label for row in rows[: len(int8)]], dtype=np.int64)
+        phase("calibrate")
         calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
         _write_json(making / CALIBRATION_FILE, calibration.to_json())
-        phase("parity")
-        parity = _compare(
-            _reference_scores(model, rows[observed:], making, settings), int8[observed:], labels[observed:]
-        )
+        parity = _compare(fp32, int8[: len(fp32)], labels[: len(fp32)])
         if parity.rows >= _FEWEST_TO_JUDGE and parity.labels_equal < _LEAST_EQUAL:
             raise PermanentError(
                 f"the int8 model gives {parity.labels_equal:.1%} of {parity.rows} validation rows the label that the "
@@ -193,6 +196,27 @@ def _sample(rows: Sequence[LabelledPair], seed: int) -> list[LabelledPair]:
         return list(rows)
     picked = np.random.default_rng(seed).choice(len(rows), MAX_CHECKED_ROWS, replace=False)
     return [rows[int(index)] for index in picked]
+
+
+def _scored(
+    model: PairClassifier,
+    folder: Path,
+    rows: Sequence[LabelledPair],
+    both: int,
+    settings: TrainingSettings,
+    seconds: float,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Scores by int8 of as many rows as there is time for, and by fp32 of the first `both` of them."""
+    engine, ends = Engine.load(folder), time.perf_counter() + seconds
+    int8, fp32 = [], []
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        if start >= _FEWEST_CHECKED and time.perf_counter() > ends:
+            break
+        part = rows[start : start + _CHUNK_ROWS]
+        int8.append(engine.score([(row.text, row.aspect) for row in part]))
+        if start < both:
+            fp32.append(_reference_scores(model, part[: both - start], folder, settings))
+    return np.concatenate(int8), np.concatenate(fp32)
 
 
 def _reference_scores(
