@@ -37,6 +37,7 @@ function put(place, ...nodes) {
 }
 
 function plot(id, traces, layout = {}) {
+  $(id).hidden = false; // before it is drawn: it takes the width that it has
   const ink = style("--ink");
   const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true };
   const whole = {
@@ -50,6 +51,7 @@ function plot(id, traces, layout = {}) {
 function clear(id) {
   if ($(id).childElementCount) window.Plotly.purge(id);
   $(id).replaceChildren();
+  $(id).hidden = true;
 }
 
 // Latency below which a share of the answers in a histogram came; the bounds are upper ends of its cells.
