@@ -94,8 +94,8 @@ notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the r
 reference: $(VENV)/.installed  ## Make docs/reference from the code
 	@$(BIN)/python docs/generate_reference.py
 
-docs: $(VENV)/.installed-papers  ## Build the documents as a site into site/, strict
-	@$(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
+docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, strict
+	@$(BIN)/zensical build --strict && echo "site/index.html"
 
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)
 	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos

@@ -1,4 +1,7 @@
-"""Tables of docs/design/monitoring_measured.md and the picture from the committed results: python -m benchmarks.drift_curves."""
+"""Tables and picture of docs/design/monitoring_measured.md from committed results: `python -m benchmarks.drift_curves`.
+
+The picture stands in monitoring.md too.
+"""
 
 import json
 import re

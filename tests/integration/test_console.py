@@ -100,7 +100,7 @@ def said(browser: Any) -> Iterator[tuple[Any, list[str]]]:
 
 
 def shows(page: Any, condition: str) -> None:
-    """Wait until an expression is true in the page. (Playwright's own wait needs eval, which the page's policy forbids.)"""
+    """Wait until an expression is true in the page. Playwright's own wait needs eval, which the page forbids."""
     until(lambda: page.evaluate(f"Boolean({condition})"), what=condition)
 
 

@@ -69,7 +69,7 @@ def plans() -> Iterator[TrafficPlan]:
     """Every mode, over and over."""
     while True:
         yield ab("1", "2", 0.3)
-        yield ab("1", "2", 0.3, mode="shadow")
+        yield ab("1", "2", 0.0, mode="shadow")
         yield single("2", salt="s")
         yield single("1", salt="s")
 

@@ -30,11 +30,11 @@ def test_nothing_that_is_installed_for_users_forbids_the_licence_of_this_reposit
     found = {}
     for name in names:
         facts = distribution(name).metadata
-        said = facts.get("License-Expression") or " ".join(
-            each for each in facts.get_all("Classifier", []) if each.startswith("License ::")
-        )
-        if STRONG_COPYLEFT.search(said) and "Lesser" not in said and " OR " not in said:
-            found[name] = said
+        expression = facts.get("License-Expression")
+        classified = [each for each in facts.get_all("Classifier", []) if each.startswith("License ::")]
+        choices = expression.split(" OR ") if expression else [each for each in classified if each.count("::") > 1]
+        if choices and all(STRONG_COPYLEFT.search(each) and "Lesser" not in each for each in choices):
+            found[name] = choices
     assert found == {}
 
 

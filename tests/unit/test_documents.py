@@ -41,3 +41,12 @@ def test_what_a_rooms_page_points_at_is_there(room: str) -> None:
     files = re.findall(r"`([a-z_/]+\.py)`", page)
     missing = [each for each in (*links, *files) if not (ROOT / room / each).exists()]
     assert missing == []
+
+
+def test_the_site_builds_and_every_link_in_it_leads_somewhere() -> None:
+    built = subprocess.run(
+        [str(Path(sys.executable).parent / "zensical"), "build", "--strict", "--clean"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    assert (ROOT / "site" / "index.html").is_file()
