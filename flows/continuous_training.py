@@ -281,7 +281,8 @@ def train(
         }
     chosen = {name: value for name, value in wanted.items() if value is not None}
     test_rows = most_test_rows(budget_s, champion=since is not None)
-    reserve = reserve_s(settings, judged_rows=min(test_rows, manifest.side_rows("test")), champion=since is not None)
+    judged = min(test_rows, manifest.side_rows("test"))
+    reserve = reserve_s(settings, budget_s, judged_rows=judged, champion=since is not None)
     reserve = max(reserve, min(after_training_s(services, champion=_champion_in(head)), 0.4 * budget_s))
     if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
         raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from absa.inference.engine import Engine
 
 _PACKAGING_RESERVE_S: Final = 25.0  # what export, judging and registration take on two busy, old cores, measured
+_RESERVED_SHARE: Final = 0.075  # of the budget, at least
 _RESERVE_MARGIN: Final = 1.15  # over what these phases took the last time
 _CHAMPION_TOO: Final = 1.4  # how much longer they take when a champion is judged beside the candidate
 _SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model, on two busy cores
@@ -76,9 +77,13 @@ def most_test_rows(budget_s: float, *, champion: bool) -> int:
     return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))
 
 
-def reserve_s(settings: Settings, *, judged_rows: int = 0, champion: bool = False) -> float:
-    """Seconds that packaging, judging and registration take; fewer layers are packaged and judged faster."""
+def reserve_s(settings: Settings, budget_s: float, *, judged_rows: int = 0, champion: bool = False) -> float:
+    """Seconds that packaging, judging and registration take; fewer layers are packaged and judged faster.
+
+    A long budget keeps a share of itself: it can spare that, and others may load the machine in its last minute.
+    """
     packaging = _PACKAGING_RESERVE_S * (0.6 if settings.layers is not None and settings.layers <= 3 else 1.0)
+    packaging = max(packaging, _RESERVED_SHARE * budget_s)
     beyond = max(0, judged_rows - _LEAST_TEST_ROWS) * (2 if champion else 1)
     return packaging + beyond / _SCORED_ROWS_PER_S
 

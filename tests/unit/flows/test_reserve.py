@@ -27,6 +27,13 @@ def test_with_no_time_left_the_fewest_are_judged() -> None:
 
 def test_a_large_test_side_and_a_champion_keep_more() -> None:
     settings = Settings(layers=None)
-    assert reserve_s(settings, judged_rows=20_000) > reserve_s(settings, judged_rows=2_000) == reserve_s(settings)
-    assert reserve_s(settings, judged_rows=20_000, champion=True) > reserve_s(settings, judged_rows=20_000)
-    assert reserve_s(Settings(layers=2)) < reserve_s(settings)
+    few, many = (reserve_s(settings, 60.0, judged_rows=rows) for rows in (2_000, 20_000))
+    assert many > few == reserve_s(settings, 60.0)
+    assert reserve_s(settings, 60.0, judged_rows=20_000, champion=True) > many
+    assert reserve_s(Settings(layers=2), 60.0) < few
+
+
+def test_a_long_budget_keeps_a_share_of_itself() -> None:
+    settings = Settings(layers=None)
+    assert reserve_s(settings, 60.0) == reserve_s(settings, 180.0)
+    assert reserve_s(settings, 900.0) == pytest.approx(67.5)
