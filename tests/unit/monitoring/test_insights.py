@@ -1,13 +1,14 @@
 """Tests of what customers feel, by aspect and segment."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
 from absa.adapters.lake import Lake
-from absa.schema import Window
-from monitoring.insights import insights, insights_plot
+from absa.schema import Window, iso
+from monitoring.insights import CURRENT, insights, insights_plot, keep_insights
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -60,3 +61,11 @@ def test_the_plot_is_a_picture_even_of_nothing(lake: Lake, traffic: Traffic, win
     assert insights_plot(insights(lake, window(0))).startswith(b"\x89PNG")
     traffic.send(window(1), 100, labelled=0.0)
     assert insights_plot(insights(lake, window(1), min_rows=1)).startswith(b"\x89PNG")
+
+
+def test_what_the_console_shows_is_kept_with_its_window(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 100, labelled=0.0, segment="eu")
+    keep_insights(lake, window(0))
+    told = json.loads(lake.read(CURRENT))
+    assert (told["window_start"], told["window_end"]) == (iso(window(0).start), iso(window(0).end))
+    assert told["rows"] == insights(lake, window(0)).head(30).to_dicts() != []
