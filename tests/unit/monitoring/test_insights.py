@@ -65,6 +65,7 @@ def test_the_plot_is_a_picture_even_of_nothing(lake: Lake, traffic: Traffic, win
 
 def test_what_the_console_shows_is_kept_with_its_window(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 100, labelled=0.0, segment="eu")
+    negative(lake, 1, 0.2)
     keep_insights(lake, window(0))
     told = json.loads(lake.read(CURRENT))
     assert (told["window_start"], told["window_end"]) == (iso(window(0).start), iso(window(0).end))
