@@ -140,7 +140,7 @@ PACES: Final = {
         delay_scale=0.2,
         healthy_s=2.0,
         drifted_s=3.0,
-        experiment_s=45.0,
+        experiment_s=90.0,
     ),
 }
 

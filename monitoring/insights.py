@@ -15,6 +15,7 @@ _Z: Final = 1.96
 _KEYS: Final = ("segment", "aspect")
 _SHOWN: Final = 15
 _KEPT: Final = 30
+_FEWEST_KEPT: Final = 10
 CURRENT: Final = "insights/current.json"
 
 
@@ -52,7 +53,7 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
 
 def keep_insights(lake: Lake, window: Window) -> None:
     """Put a window's most frequent aspects under insights/current.json, where the console finds them."""
-    found = insights(lake, window).head(_KEPT)
+    found = insights(lake, window, min_rows=_FEWEST_KEPT).head(_KEPT)
     told = {
         "schema_version": SCHEMA_VERSION,
         "window_start": iso(window.start),
