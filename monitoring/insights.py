@@ -52,8 +52,11 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
 
 
 def keep_insights(lake: Lake, window: Window) -> None:
-    """Put a window's most frequent aspects under insights/current.json, where the console finds them."""
-    found = insights(lake, window, min_rows=_FEWEST_KEPT).head(_KEPT)
+    """Put a window's most frequent aspects under insights/current.json, where the console finds them.
+
+    A redacted log has none.
+    """
+    found = insights(lake, window, min_rows=_FEWEST_KEPT).filter(pl.col("aspect").is_not_null()).head(_KEPT)
     told = {
         "schema_version": SCHEMA_VERSION,
         "window_start": iso(window.start),

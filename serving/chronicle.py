@@ -40,7 +40,8 @@ class Chronicle:
     def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._lake, self._ledger, self._folder, self._clock = lake, Ledger(lake), folder, clock
         self._records: list[LedgerRecord] = []
-        self._kept: dict[str, Any] = {}  # what never changes once it was read, by key
+        self._kept: dict[str, dict[str, Any]] = {}  # what never changes once it was read, by key
+        self._used: set[str] = set()
         self._written_at = 0.0
 
     def step(self) -> None:
@@ -50,7 +51,9 @@ class Chronicle:
             return
         self._written_at = now
         try:
+            self._used.clear()
             told: dict[str, Any] = {"at": iso(utc_now()), "error": None, **self._compose()}
+            self._kept = {key: self._kept[key] for key in self._used}
         except (EvergreenError, OSError) as error:
             told = {**read_chronicle(self._folder), "error": f"the lake cannot be read: {error}"}
         write_whole(self._folder / FILE, json.dumps(told).encode())
@@ -133,14 +136,12 @@ class Chronicle:
         return shown
 
     def _once(self, key: str) -> dict[str, Any] | None:
-        """A record that is never overwritten: read from the lake once."""
-        if key not in self._kept:
-            found = self._json(key)
-            if found is None:
-                return None
+        """A record that is never overwritten: read from the lake once while it is shown."""
+        found = self._kept.get(key) or self._json(key)
+        if found is not None:
             self._kept[key] = found
-        known: dict[str, Any] = self._kept[key]
-        return known
+            self._used.add(key)
+        return found
 
     def _json(self, key: str) -> dict[str, Any] | None:
         try:

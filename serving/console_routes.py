@@ -29,11 +29,9 @@ _POLICY: Final = (
 
 
 @cache
-def asset(name: str) -> bytes | None:
-    """A file of the console, or None where there is none of this name."""
-    folder = files("serving").joinpath("console")
-    known = {each.name for each in folder.iterdir()}
-    return folder.joinpath(name).read_bytes() if name in known else None
+def assets() -> dict[str, bytes]:
+    """The console's files by name, read once."""
+    return {each.name: each.read_bytes() for each in files("serving").joinpath("console").iterdir() if each.is_file()}
 
 
 def add_console(
@@ -128,7 +126,7 @@ def live(statuses: list[Status]) -> dict[str, Any]:
 
 
 def _file(name: str) -> Response:
-    content = asset(name)
+    content = assets().get(name)
     kind = _TYPES.get(f".{name.rpartition('.')[2]}")
     if content is None or kind is None:
         raise Problem(404, "not-found", "there is nothing at this path; see /docs")

@@ -26,6 +26,7 @@ from serving.sources import open_source
 from serving.spool import ReplicaLock
 
 if TYPE_CHECKING:
+    from serving.chronicle import Chronicle
     from serving.keeper import Keeper
     from serving.shipper import Shipper
 
@@ -227,6 +228,7 @@ class Replica:
             self._stopping.set()
             return
         threading.Thread(target=self._follow, args=(keeper,), name="keeper", daemon=True).start()
+        threading.Thread(target=self._tell, args=(chronicle,), name="chronicle", daemon=True).start()
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
         ship_at = time.monotonic() + settings.ship_interval_s
         published, publish_at = Published(), time.monotonic() + settings.metrics_interval_s
@@ -235,7 +237,6 @@ class Replica:
                 ship_at = time.monotonic() + settings.ship_interval_s
                 self._guarded(shipper.ship)
                 self._report(keeper, shipper)
-            self._guarded(chronicle.step)
             if settings.metrics == "emf" and time.monotonic() >= publish_at:
                 publish_at = time.monotonic() + settings.metrics_interval_s
                 self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))
@@ -247,6 +248,10 @@ class Replica:
         while not self._stopping.is_set():
             self._guarded(keeper.step)
             self._stopping.wait(self._settings.poll_interval_s)
+
+    def _tell(self, chronicle: "Chronicle") -> None:
+        while not self._stopping.wait(self._settings.poll_interval_s):
+            self._guarded(chronicle.step)
 
     @staticmethod
     def _guarded(duty: Callable[[], object]) -> None:

@@ -144,6 +144,18 @@ def test_what_never_changes_is_read_once(lake: LakeThatMayBeAway, replica: Path)
     assert lake.reads - first <= 4  # the ledger's head, the experiment, cost; neither verdicts nor evidence again
 
 
+def test_a_window_that_is_revised_shows_its_newest_revision_alone(lake: LakeThatMayBeAway, replica: Path) -> None:
+    tell(lake)
+    clock = Clock()
+    looked_at = chronicle(lake, replica, clock)
+    looked_at.step()
+    (key,) = [key for key in lake.list("verdicts/") if key.endswith("r2.json")]
+    lake.write(key.replace(".r2.", ".r3."), lake.read(key).replace(b"STALE", b"FRESH"))
+    clock.now += 10
+    looked_at.step()
+    assert [each["verdict"] for each in read_chronicle(replica)["verdicts"]] == ["FRESH", "FRESH"]
+
+
 def test_with_the_lake_away_the_last_word_stays_and_says_so(lake: LakeThatMayBeAway, replica: Path) -> None:
     tell(lake)
     clock = Clock()
