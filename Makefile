@@ -5,7 +5,7 @@ KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs prove submission clean
+.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
 
@@ -96,6 +96,9 @@ reference: $(VENV)/.installed  ## Make docs/reference from the code
 
 docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, strict
 	@$(BIN)/zensical build --strict && echo "site/index.html"
+
+release-check: check docs  ## Whether what is committed may be tagged: changelog, version, clean tree, missed targets named
+	@$(BIN)/python docs/release_check.py
 
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)
 	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos

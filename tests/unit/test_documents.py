@@ -1,6 +1,7 @@
 """What documents say of the code is true: tests that they name exist, made pages are as the code makes them."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,21 @@ def test_the_site_builds_and_every_link_in_it_leads_somewhere() -> None:
     )  # fmt: skip
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     assert (ROOT / "site" / "index.html").is_file()
+
+
+def test_a_release_is_held_back_until_changes_and_missed_targets_are_named(tmp_path: Path) -> None:
+    check = runpy.run_path(str(ROOT / "docs" / "release_check.py"))["problems"]
+    for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "speed.json").write_text('{"rows": [{"met": false}]}')
+    said = " ".join(check(tmp_path))
+    assert all(word in said for word in ("'## 1.2 (DATE)'", "not committed", "must name speed"))
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2 (2026-11-26)\n\nFalls short: speed\n")
+    for words in (["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert check(tmp_path) == []
+    subprocess.run(["git", "tag", "v1.2"], cwd=tmp_path, check=True)
+    assert check(tmp_path) == ["the tag v1.2 is there already: raise the version in pyproject.toml"]
