@@ -18,7 +18,7 @@ import serving.settings
 from flows.cli import app
 from serving.api import Worker, build_app, document
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
 
 
@@ -44,7 +44,8 @@ def _setting(kind: type[BaseSettings], name: str) -> str:
 def command_page() -> str:
     """Every command with its options."""
     command = typer.main.get_command(app)
-    return _MADE + get_docs_for_click(obj=command, ctx=typer.Context(command), name="evergreen").rstrip() + "\n"
+    page = get_docs_for_click(obj=command, ctx=typer.Context(command), name="evergreen")
+    return _MADE + page.replace(f"{REFERENCE.parents[1]}/", "").rstrip() + "\n"
 
 
 def api_page() -> str:
