@@ -22,7 +22,7 @@ from serving.keys import Keys
 from serving.metrics import Status, prometheus_text
 from serving.parsing import parse_object
 from serving.predict import PREDICT_PATH, SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
-from serving.problems import PROBLEM_TYPE, FieldError, Problem, invalid
+from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, invalid
 from serving.spool import FEEDBACK, SpoolWriter
 from serving.state import RouterState
 
@@ -264,7 +264,7 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         summary="Say what the label should have been",
         description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
         response_class=Response,
-        responses=_problems(400, 401, 403, 413, 422, 503) | {202: {"description": "Taken"}},
+        responses=documented(400, 401, 403, 413, 422, 503) | {202: {"description": "Taken"}},
         openapi_extra=_request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
     )
     async def feedback(request: Request) -> Response:
@@ -287,7 +287,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         "/v1/traffic",
         summary="The traffic plan in force, with its revision",
         response_class=Response,
-        responses=_problems(503),
+        responses=documented(503),
     )
     async def traffic() -> Response:
         state = worker.state()
@@ -300,7 +300,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         summary="Set a new traffic plan",
         description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
         response_class=Response,
-        responses=_problems(400, 401, 403, 409, 413, 422, 503),
+        responses=documented(400, 401, 403, 409, 413, 422, 503),
         openapi_extra=_request_body(
             TrafficBody,
             {
@@ -370,7 +370,7 @@ def _add_state(app: FastAPI, worker: Worker) -> None:
     async def healthz() -> Response:
         return _json({"status": "alive"})
 
-    @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=_problems(503))
+    @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=documented(503))
     async def readyz() -> Response:
         ready, why = worker.ready()
         if not ready:
@@ -424,7 +424,7 @@ def document(app: FastAPI) -> dict[str, Any]:
                 "description": "The answer, or answers in order",
                 "content": {"application/json": {"schema": answer}},
             },
-            **{str(code): value for code, value in _problems(400, 401, 403, 413, 422, 429, 500, 503, 504).items()},
+            **{str(code): value for code, value in documented(400, 401, 403, 413, 422, 429, 500, 503, 504).items()},
         },
     }
     api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
@@ -439,25 +439,6 @@ def _request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, 
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model), "example": example}}}
     }
-
-
-_SENTENCES: Final = {
-    400: "The body is not strict JSON",
-    401: "A key is needed",
-    403: "The key is wrong, or nobody may do this",
-    409: "The plan has moved on since the revision that was named",
-    413: "The body is too large",
-    422: "A field is invalid; errors name it",
-    429: "Too much waits; Retry-After says when to come again",
-    500: "The model could not score this request",
-    503: "Not ready",
-    504: "The deadline passed",
-}
-
-
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    content = {PROBLEM_TYPE.decode(): {"schema": _ref(ProblemBody)}}
-    return {code: {"description": _SENTENCES[code], "content": content} for code in codes}
 
 
 def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:

@@ -14,7 +14,7 @@ from serving.compare import Comparer
 from serving.metrics import Status
 from serving.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
 from serving.predict import SECURITY_HEADERS, read_body
-from serving.problems import Problem
+from serving.problems import Problem, documented
 from serving.state import RouterState
 
 PATHS: Final = ("/", "/v1/console", "/v1/compare")
@@ -86,6 +86,7 @@ def add_console(
         "/v1/compare",
         summary="What each version in force says about one text; not logged, not counted",
         response_class=Response,
+        responses=documented(400, 401, 403, 413, 422, 429, 500, 503),
         openapi_extra={
             "requestBody": {
                 "required": True,

@@ -74,3 +74,23 @@ def overload(retry_after_s: int) -> Problem:
         f"more requests wait than can be answered in time; try again in {retry_after_s} s",
         headers=[(b"retry-after", str(retry_after_s).encode())],
     )
+
+
+_SENTENCES: Final = {
+    400: "The body is not strict JSON",
+    401: "A key is needed",
+    403: "The key is wrong, or nobody may do this",
+    409: "The plan has moved on since the revision that was named",
+    413: "The body is too large",
+    422: "A field is invalid; errors name it",
+    429: "Too much waits; Retry-After says when to come again",
+    500: "The model could not score this request",
+    503: "Not ready",
+    504: "The deadline passed",
+}
+
+
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Problems that a route may answer with, as its OpenAPI document names them."""
+    content = {PROBLEM_TYPE.decode(): {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {code: {"description": _SENTENCES[code], "content": content} for code in codes}

@@ -127,14 +127,14 @@ def build_package(
         (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
         _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
         _write_model(model, making, rows[:observed], settings, linear)
-        phase("parity")
+        phase("calibrate")
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
         rows = [*rows[observed:], *rows[:observed]]  # those that gave no scales first: parity is judged on them
         int8, fp32 = _scored(model, making, rows, len(rows) - observed, settings, checking_s)
         labels = np.array([row.label for row in rows[: len(int8)]], dtype=np.int64)
-        phase("calibrate")
         calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
         _write_json(making / CALIBRATION_FILE, calibration.to_json())
+        phase("parity")
         parity = _compare(fp32, int8[: len(fp32)], labels[: len(fp32)])
         if parity.rows >= _FEWEST_TO_JUDGE and parity.labels_equal < _LEAST_EQUAL:
             raise PermanentError(

@@ -172,7 +172,8 @@ def test_the_documentation_needs_no_network_and_names_every_route(shared: Runnin
     assert "https://" not in page.text
     api = shared.client.get("/openapi.json").json()
     assert set(api["paths"]) == {
-        "/v1/predict", "/v1/feedback", "/v1/traffic", "/v1/models", "/healthz", "/readyz", "/metrics",
+        "/v1/predict", "/v1/feedback", "/v1/traffic", "/v1/models", "/healthz", "/readyz", "/metrics", "/v1/console",
+        "/v1/compare",
     }  # fmt: skip
     references = [part.split('"')[0] for part in json.dumps(api).split('"#/components/schemas/')[1:]]
     assert set(references) <= set(api["components"]["schemas"])
