@@ -68,13 +68,12 @@ class Chronicle:
         self._follow_ledger()
         records = self._records
         head = records[-1] if records else None
+        champions, registered = _champions(records), [record for record in records if record.action == "register"]
         return {
             "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
-            "champion_since": _champion_since(records),
-            "champions": _champions(records),
-            "trainings": [self._training(record) for record in records if record.action == "register"][
-                : -_TRAININGS - 1 : -1
-            ],
+            "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
+            "champions": champions,
+            "trainings": [self._training(record) for record in registered[: -_TRAININGS - 1 : -1]],
             "experiment": self._experiment(head),
             "verdicts": self._verdicts(),
             "cost": self._json("cost/current.json"),
@@ -180,16 +179,6 @@ def _shown(record: LedgerRecord) -> dict[str, Any]:
         "challenger": record.state.challenger,
         "mode": plan.mode if plan else None,
     }
-
-
-def _champion_since(records: list[LedgerRecord]) -> str | None:
-    """When the champion in force became champion."""
-    since = None
-    champion = None
-    for record in records:
-        if record.state.champion != champion:
-            champion, since = record.state.champion, iso(record.at)
-    return since if champion is not None else None
 
 
 def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:

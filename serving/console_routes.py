@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from serving.chronicle import ask_for_chronicle, read_chronicle
 from serving.compare import Comparer
-from serving.metrics import Status
+from serving.metrics import Status, summed_outcomes
 from serving.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
 from serving.predict import SECURITY_HEADERS, read_body
 from serving.problems import Problem, documented
@@ -20,7 +20,6 @@ from serving.state import RouterState
 PATHS: Final = ("/", "/v1/console", "/v1/compare")
 ASSETS: Final = "/console/"
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_FIRST_COUNT: Final = 2  # rows of Status.outcomes begin with version and arm
 # Plotly writes its own style sheet; everything else is from here.
 _POLICY: Final = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data: "
@@ -106,17 +105,10 @@ def add_console(
 
 def live(statuses: list[Status]) -> dict[str, Any]:
     """Counts since the start by version and arm, over all processes of the replica; a page takes differences."""
-    sums: dict[tuple[str, str], list[Any]] = {}
-    for status in statuses:
-        for version, arm, *numbers in status.outcomes:
-            counts, histogram = numbers[: len(OUTCOMES)], numbers[-1]
-            held = sums.setdefault((version, arm), [[0] * len(OUTCOMES), [0] * (len(LATENCY_BOUNDS_MS) + 1)])
-            held[0] = [a + b for a, b in zip(held[0], counts, strict=True)]
-            held[1] = [a + b for a, b in zip(held[1], histogram, strict=True)]
     return {
         "arms": [
             {"version": version, "arm": arm, **dict(zip(OUTCOMES, counts, strict=True)), "histogram": histogram}
-            for (version, arm), (counts, histogram) in sorted(sums.items())
+            for version, arm, *counts, _, histogram in summed_outcomes(statuses)
         ],
         "queue_ms": max((each.gauges.get("queue_ms", 0.0) for each in statuses), default=0.0),
         "log_lag_s": max((each.gauges.get("log_lag_seconds", 0.0) for each in statuses), default=0.0),

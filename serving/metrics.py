@@ -95,12 +95,12 @@ class StatusBoard:
             total.counters[name] = total.counters.get(name, 0) + count
         for code, refused in gone.refused.items():
             total.refused[code] = total.refused.get(code, 0) + refused
-        total.outcomes = _summed([total, gone])
+        total.outcomes = summed_outcomes([total, gone])
         self.put(_RETIRED, total)
         path.unlink(missing_ok=True)
 
 
-def _summed(statuses: Iterable[Status]) -> list[list[Any]]:
+def summed_outcomes(statuses: Iterable[Status]) -> list[list[Any]]:
     """Outcome rows by version and arm, over several processes."""
     sums: dict[tuple[str, str], list[Any]] = {}
     for status in statuses:
@@ -121,7 +121,7 @@ def prometheus_text(statuses: list[Status]) -> bytes:
 
 
 def _lines(statuses: list[Status]) -> Iterator[str]:
-    yield from _outcome_lines(_summed(statuses))
+    yield from _outcome_lines(summed_outcomes(statuses))
     refused: dict[str, int] = {}
     for status in statuses:
         for code, count in status.refused.items():
