@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.routing import TrafficPlan
 from serving.compare import Comparer
-from serving.console_routes import ASSETS, PATHS, add_console
+from serving.console_routes import ASSETS, PATHS, add_console, json_response
 from serving.docs_page import DOCS_PAGE, DOCS_POLICY
 from serving.identifiers import is_request_id
 from serving.keys import Keys
@@ -234,11 +234,6 @@ async def _on_crash(request: Request, _error: Exception) -> Response:
     return await _on_problem(request, Problem(500, "internal", "something went wrong here; the router's log says what"))
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
-
-
 async def _checked(request: Request, model: type[Body], limit_bytes: int) -> Body:
     body = await read_body(request.scope, request.receive, limit_bytes)
     content = parse_object(body)
@@ -279,7 +274,7 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         )
         if not worker.spool.append(FEEDBACK, line, 1):
             raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
-        return _json({"accepted": True}, 202)
+        return json_response({"accepted": True}, 202)
 
 
 def _add_traffic(app: FastAPI, worker: Worker) -> None:
@@ -293,7 +288,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         state = worker.state()
         if state is None or state.plan is None:
             raise Problem(503, "not-ready", "there is no traffic plan yet: promote a version first")
-        return _json(_traffic(state))
+        return json_response(_traffic(state))
 
     @app.put(
         "/v1/traffic",
@@ -333,7 +328,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
             raise invalid("plan", str(error)) from None
         except TransientError as error:
             raise Problem(503, "lake-away", str(error), headers=[(b"retry-after", b"2")]) from None
-        return _json({"revision": revision, "plan": plan.to_json()})
+        return json_response({"revision": revision, "plan": plan.to_json()})
 
 
 def _traffic(state: RouterState) -> dict[str, Any]:
@@ -364,18 +359,18 @@ def _add_state(app: FastAPI, worker: Worker) -> None:
             for each in worker.statuses()
             if each.worker.isdigit()
         ]
-        return _json({"workers": sorted(workers, key=lambda each: int(each["worker"]))})
+        return json_response({"workers": sorted(workers, key=lambda each: int(each["worker"]))})
 
     @app.get("/healthz", summary="Whether this process lives", response_class=Response)
     async def healthz() -> Response:
-        return _json({"status": "alive"})
+        return json_response({"status": "alive"})
 
     @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=documented(503))
     async def readyz() -> Response:
         ready, why = worker.ready()
         if not ready:
             raise Problem(503, "not-ready", why, headers=[(b"retry-after", b"1")])
-        return _json({"status": "ready"})
+        return json_response({"status": "ready"})
 
     @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
     async def metrics() -> Response:
@@ -390,7 +385,7 @@ def _add_docs(app: FastAPI) -> None:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return _json(document(app))
+        return json_response(document(app))
 
 
 def document(app: FastAPI) -> dict[str, Any]:

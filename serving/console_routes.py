@@ -67,7 +67,7 @@ def add_console(
     async def told() -> Response:
         ask_for_chronicle(folder)
         now = state()
-        return _json(
+        return json_response(
             {
                 "chronicle": read_chronicle(folder),
                 "champion": now.champion if now else None,
@@ -100,7 +100,7 @@ def add_console(
     )
     async def compared(request: Request) -> Response:
         body = await read_body(request.scope, request.receive, body_limit_bytes)
-        return _json({"versions": await compare(request.scope["headers"], body)})
+        return json_response({"versions": await compare(request.scope["headers"], body)})
 
 
 def live(statuses: list[Status]) -> dict[str, Any]:
@@ -127,6 +127,7 @@ def _file(name: str) -> Response:
     return Response(content, headers=headers, media_type=kind)
 
 
-def _json(content: Any) -> Response:
+def json_response(content: Any, status: int = 200) -> Response:
+    """Content as JSON, with the headers that every answer has."""
     headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
-    return Response(orjson.dumps(content), 200, headers, media_type="application/json")
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
