@@ -66,6 +66,13 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(memory), "accelerator": None}
 
 
+def gpu_name() -> str | None:
+    """The GPU that a training here would use."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
 def commit() -> str:
     """The commit measured."""
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

@@ -7,10 +7,11 @@ as it would be served. Cells that the result holds are not run again, so a run t
 """
 
 import argparse
+import fcntl
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,107 +31,17 @@ from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
 from benchmarks import quality_data as data
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, gpu_name, share, write_result
+from benchmarks.quality_adapt import adapt
+from benchmarks.quality_recipes import BASE, BUNDLED, COMMON, FINAL, KEPT, RECIPES, TEACHERS, Cell, Recipe, wanted
+from benchmarks.quality_teacher import mpnet, tf_idf
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "quality.json"
 CELLS = ROOT / "benchmarks" / "results" / "cells" / "quality.json"
-KEPT = ROOT / ".evergreen" / "quality"
 BASES = ROOT / ".evergreen" / "bases"
 BEHAVIOUR_CASES = 100
-BUNDLED = "bundled"  # the recipe that sees no row from beside the project
-
-COMMON = {"precision": "fp32", "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4, "checkpoint_every_s": 60.0}
-BASE = TrainingSettings(
-    max_epochs=2, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", checkpoint_every_s=60
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One line of the ablation. `settings` are what differs from COMMON."""
-
-    title: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    public: bool = True  # starts from the base that the public rows made
-    plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
-    teachers: tuple[str, ...] = ()  # recipes whose models of the same fold and seed are averaged
-    weight: float = 0.5
-    unlabelled: bool = False  # the teachers label test.csv's pairs too
-
-
-MARKED = "base+marks"
-RECIPES: dict[str, Recipe] = {
-    "plain": Recipe(
-        title="MiniLM-L6 fine-tuned plainly",
-        settings={"compose_share": 0.0, "ema_horizon": 0.0},
-        public=False,
-        plain=True,
-    ),
-    "marks": Recipe(title="marks, composition, EMA; no base", public=False),
-    "base+plain": Recipe(
-        title="public base, fine-tuned without composition and EMA",
-        settings={"compose_share": 0.0, "ema_horizon": 0.0},
-    ),
-    MARKED: Recipe(title="public base, marks, composition, EMA"),
-    "smoothing": Recipe(title="and label smoothing 0.1", settings={"label_smoothing": 0.1}),
-    "robust": Recipe(title="and generalised cross entropy, q 0.5", settings={"noise_robustness": 0.5}),
-    "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
-    "fgm": Recipe(title="and FGM, length 1", settings={"adversarial": 1.0}),
-    "distilled": Recipe(
-        title="and distilled from three of the above, with unlabelled pairs",
-        teachers=(MARKED, "smoothing", "robust"),
-        unlabelled=True,
-    ),
-    "3 layers": Recipe(
-        title="3 layers, distilled from the above",
-        settings={"layers": 3},
-        teachers=(MARKED, "smoothing", "robust"),
-        unlabelled=True,
-    ),
-    "2 layers": Recipe(
-        title="2 layers, distilled from the above",
-        settings={"layers": 2},
-        teachers=(MARKED, "smoothing", "robust"),
-        unlabelled=True,
-    ),
-    "width 256": Recipe(
-        title="2 layers of width 256, distilled from the above",
-        settings={"layers": 2, "hidden": 256, "max_epochs": 12, "learning_rate": 5e-4, "train_words": True},
-        teachers=(MARKED, "smoothing", "robust"),
-        unlabelled=True,
-    ),
-    BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
-}
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One training."""
-
-    recipe: str
-    seed: int
-    fold: int
-
-    @property
-    def name(self) -> str:
-        """Under which its figures are kept."""
-        return f"{self.recipe} | seed {self.seed} | fold {self.fold}"
-
-    @property
-    def folder(self) -> Path:
-        """Where its weights, package and scores lie."""
-        return KEPT / self.recipe.replace(" ", "-") / f"{self.seed}-{self.fold}"
-
-
-def wanted(recipes: Sequence[str], seeds: Sequence[int], folds: Sequence[int]) -> list[Cell]:
-    """The cells of some recipes, a recipe after the other. The bundled data have one split: fold 0."""
-    return [
-        Cell(recipe, seed, fold)
-        for recipe in recipes
-        for seed in seeds
-        for fold in (folds if recipe != BUNDLED else folds[:1])
-    ]
+SAID = "said.npz"  # what a teacher says of its train side and of the pairs without labels
 
 
 def bundled_sides() -> tuple[list[LabelledPair], list[LabelledPair], list[LabelledPair]]:
@@ -146,64 +57,108 @@ def bundled_sides() -> tuple[list[LabelledPair], list[LabelledPair], list[Labell
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
-    """Train, package and measure one cell; its weights, package and scores are kept for teachers and error analysis."""
+    """Train and measure one cell; a student also as the package that would be served."""
+    recipe = RECIPES[cell.recipe]
+    train, validation, test = bundled_sides() if cell.recipe == BUNDLED else data.sides(cell.fold)
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    if recipe.kind != "student":
+        scores_of = (mpnet if recipe.kind == "mpnet" else tf_idf)(train, cell.seed)
+        found = scores_of(test)
+        np.savez(cell.folder / "scores.npz", served=found)
+        if cell.recipe in TEACHERS:
+            tell(cell, {name: scores_of(rows) for name, rows in pairs_of(train).items()})
+        figures = {"train_rows": len(train)} | figures_of(test, found)
+    else:
+        figures = run_student(cell, recipe, train, validation, test)
+    return {**figures, "device": gpu_name() or "cpu", "wall_s": round(time.time() - started, 1)}
+
+
+def run_student(
+    cell: Cell, recipe: Recipe, train: list[LabelledPair], validation: list[LabelledPair], test: list[LabelledPair]
+) -> dict[str, Any]:
+    """Train, package and measure a student; weights, package and scores are kept for error analysis."""
     from absa.inference.engine import Engine
     from absa.packaging.build import build_package
 
-    recipe = RECIPES[cell.recipe]
-    train, validation, test = bundled_sides() if cell.recipe == BUNDLED else data.sides(cell.fold)
     name = str(pretrain(data.public(), BASE, BASES)) if recipe.public else "minilm-l6"
     settings = TrainingSettings.from_json({**COMMON, **recipe.settings, "base_model": name, "seed": cell.seed})
-    started, cpu = time.time(), time.process_time()
-    model, rows, result = train_student(cell, recipe, settings, train, validation)
-    train_cpu_s = time.process_time() - cpu
+    model, tokenizer, rows, result = train_student(cell, recipe, settings, train, validation)
     tokenizer_json = (find_base(name) / TOKENIZER).read_text(encoding="utf-8")
+    if cell.recipe in TEACHERS:
+        tell(cell, {name: score(model, tokenize(pairs, tokenizer)) for name, pairs in pairs_of(train).items()})
+    fp32 = score(model, tokenize(test, tokenizer))
+    model.cpu()
     save_weights(model, tokenizer_json, cell.folder / "weights")
     shown = replace(settings, base_model="minilm-l6 after public rows" if recipe.public else "minilm-l6")
     built = build_package(model, tokenizer_json, shown, validation, cell.folder / "package", training=asdict(result))
     engine = Engine.load(cell.folder / "package")
-    int8 = engine.score([(row.text, row.aspect) for row in test])
-    fp32 = score(
-        model, tokenize(test, PairTokenizer.from_file(cell.folder / "weights" / TOKENIZER, settings.max_tokens))
-    )
-    np.savez(cell.folder / "scores.npz", int8=int8, fp32=fp32)
+    served = engine.score([(row.text, row.aspect) for row in test])
+    np.savez(cell.folder / "scores.npz", served=served, fp32=fp32)
     labels = np.array([row.label for row in test])
     return {
-        "rows": len(test),
+        **figures_of(test, served),
         "train_rows": len(rows),
-        "confusion_int8": confusion(labels, int8),
         "confusion_fp32": confusion(labels, fp32),
-        "labels_equal": int((int8.argmax(1) == fp32.argmax(1)).sum()),
+        "labels_equal": int((served.argmax(1) == fp32.argmax(1)).sum()),
         "temperature": built.calibration.temperature,
-        "ece": calibration_error(labels, int8),
-        "ece_uncalibrated": calibration_error(labels, heat(int8, built.calibration.temperature)),
-        "calibration_side": asdict(calibrate(np.log(np.maximum(int8, 1e-12)), labels)),
+        "ece_uncalibrated": calibration_error(labels, heat(served, built.calibration.temperature)),
+        "calibration_side": asdict(calibrate(np.log(np.maximum(served, 1e-12)), labels)),
         "size_mb": built.size_mb,
         "steps": result.steps,
         "tokens": result.tokens,
-        "train_cpu_s": round(train_cpu_s, 1),
-        "wall_s": round(time.time() - started, 1),
+        "train_s": round(result.train_s, 1),
         **(behaviours(engine) if cell.fold == 0 else {}),
     }
 
 
+def figures_of(test: list[LabelledPair], scores: Any) -> dict[str, Any]:
+    """What every cell is judged by."""
+    labels = np.array([row.label for row in test])
+    return {"rows": len(test), "confusion": confusion(labels, scores), "ece": calibration_error(labels, scores)}
+
+
+def pairs_of(train: list[LabelledPair]) -> dict[str, list[LabelledPair]]:
+    """The pairs that a teacher is asked about, by kind; only the first have labels."""
+    return {"train": train, "unlabelled": data.unlabelled(), "unasked": data.unasked(train)}
+
+
+def tell(cell: Cell, scores: dict[str, Any]) -> None:
+    """Keep what a teacher says."""
+    np.savez(cell.folder / SAID, **scores)
+
+
+def hear(cell: Cell) -> dict[str, Any]:
+    """What a teacher said."""
+    path = cell.folder / SAID
+    if not path.is_file():
+        raise EvergreenError(f"{cell.name} teaches and has not run: name its recipe first")
+    with np.load(path) as said:
+        return dict(said)
+
+
 def train_student(
     cell: Cell, recipe: Recipe, settings: TrainingSettings, train: list[LabelledPair], validation: list[LabelledPair]
-) -> tuple[PairClassifier, TokenRows, Any]:
-    """Train by passes. A student of teachers learns from the unlabelled pairs too."""
+) -> tuple[PairClassifier, PairTokenizer, TokenRows, Any]:
+    """Train by passes. A student of teachers learns from pairs without labels too."""
     base = find_base(settings.base_model)
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
     rows = tokenize(train, tokenizer)
     if recipe.teachers:
-        others = tokenize(data.unlabelled(), tokenizer) if recipe.unlabelled else None
-        said = [np.concatenate([score(teacher, part) for part in (rows, others) if part is not None])
-                for teacher in map(load_kept, (replace_recipe(cell, name) for name in recipe.teachers))]  # fmt: skip
+        kinds = [name for name in ("unlabelled", "unasked") if getattr(recipe, name)]
+        pairs = pairs_of(train)
+        others = tokenize([row for kind in kinds for row in pairs[kind]], tokenizer) if kinds else None
+        said = [np.concatenate([told[kind] for kind in ("train", *kinds)])
+                for told in (hear(replace(cell, recipe=teacher)) for teacher in recipe.teachers)]  # fmt: skip
         rows = taught(rows, others, said, recipe.weight)
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
     )
     if recipe.plain:
         make_plain(model)
+    if recipe.adapted:
+        texts = dict.fromkeys(row.text for row in [*train, *data.unlabelled()])
+        adapt(model, list(texts), tokenizer, cell.seed)
     compose = None
     if settings.compose_share:
         compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
@@ -212,20 +167,7 @@ def train_student(
         new_head=not has_head, compose=compose,
     )  # fmt: skip
     result = trainer.run()
-    return trainer.averaged(), rows, result
-
-
-def replace_recipe(cell: Cell, recipe: str) -> Cell:
-    """The cell of another recipe on the same fold, by the same seed."""
-    return replace(cell, recipe=recipe)
-
-
-def load_kept(cell: Cell) -> PairClassifier:
-    """The fp32 model of a cell that ran before."""
-    folder = cell.folder / "weights"
-    if not folder.is_dir():
-        raise EvergreenError(f"{cell.name} teaches and has not run: name its recipe first")
-    return load_base(folder, dropout=0.0)[0]
+    return trainer.averaged().to(trainer.device), tokenizer, rows, result
 
 
 def make_plain(model: PairClassifier) -> None:
@@ -277,79 +219,91 @@ def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
     """The result's rows: figures pooled over a recipe's folds and seeds, low and high over its cells."""
     rows: list[Row] = []
     for name, recipe in RECIPES.items():
-        mine = {key: cell for key, cell in cells.items() if key.split(" | ")[0] == name}
-        if mine:
-            rows += recipe_rows(f"{name}: {recipe.title}", mine, final=name == "distilled", bundled=name == BUNDLED)
+        mine = [cell for key, cell in cells.items() if key.split(" | ")[0] == name]
+        if not mine:
+            continue
+        case = f"{name}: {recipe.title}"
+        rows += recipe_rows(case, mine, final=name == FINAL)
+        if recipe.kind == "student":
+            rows += served_rows(case, mine) + behaviour_rows(case, mine, bundled=name == BUNDLED)
     return rows
 
 
-def recipe_rows(case: str, cells: dict[str, dict[str, Any]], *, final: bool, bundled: bool) -> list[Row]:
-    """One recipe's figures."""
+def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[Row]:
+    """How right a recipe is."""
     from absa.evaluation.metrics import f1_of, pos_neg_f1_of
 
-    def pooled(kind: str, part: Sequence[dict[str, Any]]) -> Any:
-        return np.sum([np.array(cell[kind], float) for cell in part], axis=0)
-
-    def row(metric: str, measure: Any, unit: str, target: str | None = None, met: bool | None = None) -> Row:
-        each = [float(measure([cell])) for cell in cells.values()]
-        value = float(measure(list(cells.values())))
-        digits = 4 if unit in ("share", "f1") else 2
-        return Row(
-            case=case, metric=metric, value=round(value, digits), low=round(min(each), digits),
-            high=round(max(each), digits), runs=len(each), unit=unit, target=target, met=met,
-        )  # fmt: skip
-
-    def f1(kind: str) -> Any:
-        return lambda part: pos_neg_f1_of(pooled(kind, part))
-
-    def off_diagonal(pairs: Sequence[tuple[int, int]]) -> Any:
-        return lambda part: sum(pooled("confusion_int8", part)[pair] for pair in pairs) / sum(c["rows"] for c in part)
-
-    def mean(field_name: str) -> Any:
-        return lambda part: np.average([cell[field_name] for cell in part], weights=[cell["rows"] for cell in part])
-
     def accuracy(part: Sequence[dict[str, Any]]) -> float:
-        counts = pooled("confusion_int8", part)
+        counts = pooled("confusion", part)
         return float(np.trace(counts) / counts.sum())
 
-    rows = [
-        judged(row("accuracy", accuracy, "share"), 0.775, final),
-        row("macro_f1", lambda part: f1_of(pooled("confusion_int8", part)).mean(), "f1"),
-        judged(row("pos_neg_f1", f1("confusion_int8"), "f1"), 0.785, final),
-        row("pos_neg_f1_fp32", f1("confusion_fp32"), "f1"),
-        row(
-            "int8_labels_equal",
-            lambda part: sum(c["labels_equal"] for c in part) / sum(c["rows"] for c in part),
-            "share",
-        ),
-        row("flips", off_diagonal([(0, 2), (2, 0)]), "share"),
-        row("misses_to_neutral", off_diagonal([(0, 1), (2, 1)]), "share"),
-        row("ece", mean("ece"), "share"),
-        row("ece_uncalibrated", mean("ece_uncalibrated"), "share"),
-        row("train_cpu_s", mean("train_cpu_s"), "s"),
-        row("size_mb", mean("size_mb"), "MB"),
-    ]
-    rows[4] = judged(rows[4], 0.99, sure=True)
-    lost = rows[3].value - rows[2].value
-    rows.append(
-        Row(case=case, metric="int8_f1_loss", value=round(lost, 4), low=round(lost, 4), high=round(lost, 4),
-            runs=len(cells), unit="f1", target="<= 0.005", met=lost <= 0.005)
-    )  # fmt: skip
-    for cell in cells.values():
-        for behaviour, (failed, cases) in cell.get("behaviours", {}).items():
-            from benchmarks.figures import share
+    def off_diagonal(*pairs: tuple[int, int]) -> Any:
+        return lambda part: sum(pooled("confusion", part)[pair] for pair in pairs) / sum(c["rows"] for c in part)
 
-            found = share(case, f"fails {behaviour}", failed, cases)
-            if behaviour == "contrast":
-                found = share(case, "contrast pairs both right", cases - failed, cases)
-                found = judged(found, 0.85, sure=bundled)
-            rows.append(found)
-        if "masking_margin" in cell:
-            margin = cell["masking_margin"]
-            rows.append(
-                Row(case=case, metric="masking_margin", value=margin, low=margin, high=margin, runs=1, unit="share")
-            )
+    f1 = row_of(case, "pos_neg_f1", cells, lambda part: pos_neg_f1_of(pooled("confusion", part)), "f1")
+    return [
+        judged(row_of(case, "accuracy", cells, accuracy, "share"), 0.775, final),
+        row_of(case, "macro_f1", cells, lambda part: f1_of(pooled("confusion", part)).mean(), "f1"),
+        judged(f1, 0.785, final),
+        row_of(case, "flips", cells, off_diagonal((0, 2), (2, 0)), "share"),
+        row_of(case, "misses_to_neutral", cells, off_diagonal((0, 1), (2, 1)), "share"),
+        row_of(case, "ece", cells, mean("ece"), "share"),
+    ]  # fmt: skip
+
+
+def served_rows(case: str, cells: list[dict[str, Any]]) -> list[Row]:
+    """What serving a recipe as int8 costs."""
+    from absa.evaluation.metrics import pos_neg_f1_of
+
+    fp32, int8 = (pos_neg_f1_of(pooled(kind, cells)) for kind in ("confusion_fp32", "confusion"))
+    equal = row_of(
+        case, "int8_labels_equal", cells,
+        lambda part: sum(c["labels_equal"] for c in part) / sum(c["rows"] for c in part), "share",
+    )  # fmt: skip
+    lost = round(float(fp32 - int8), 4)
+    return [
+        row_of(case, "pos_neg_f1_fp32", cells, lambda part: pos_neg_f1_of(pooled("confusion_fp32", part)), "f1"),
+        judged(equal, 0.99, sure=True),
+        Row(case=case, metric="int8_f1_loss", value=lost, low=lost, high=lost, runs=len(cells), unit="f1",
+            target="<= 0.005", met=lost <= 0.005),
+        row_of(case, "ece_uncalibrated", cells, mean("ece_uncalibrated"), "share"),
+        row_of(case, "size_mb", cells, mean("size_mb"), "MB"),
+    ]  # fmt: skip
+
+
+def behaviour_rows(case: str, cells: list[dict[str, Any]], *, bundled: bool) -> list[Row]:
+    """Failures of each behaviour, added up over seeds."""
+    tested = [cell for cell in cells if "behaviours" in cell]
+    rows = []
+    for behaviour in tested[0]["behaviours"] if tested else ():
+        failed, cases = (sum(cell["behaviours"][behaviour][part] for cell in tested) for part in (0, 1))
+        if behaviour == "contrast":
+            right = share(case, "contrast pairs both right", cases - failed, cases)
+            rows.append(judged(right, 0.85, sure=bundled))
+        else:
+            rows.append(share(case, f"fails {behaviour}", failed, cases))
+    if tested:
+        rows.append(row_of(case, "masking_margin", tested, mean("masking_margin"), "share"))
     return rows
+
+
+def row_of(case: str, metric: str, cells: list[dict[str, Any]], measure: Any, unit: str) -> Row:
+    """A figure over all cells, low and high over each."""
+    each, digits = [float(measure([cell])) for cell in cells], 4 if unit in ("share", "f1") else 2
+    return Row(
+        case=case, metric=metric, value=round(float(measure(cells)), digits), low=round(min(each), digits),
+        high=round(max(each), digits), runs=len(each), unit=unit,
+    )  # fmt: skip
+
+
+def pooled(kind: str, cells: Sequence[dict[str, Any]]) -> Any:
+    """Counts added up."""
+    return np.sum([np.array(cell[kind], float) for cell in cells], axis=0)
+
+
+def mean(name: str) -> Any:
+    """A measure: the mean of a field over cells, by their rows."""
+    return lambda cells: np.average([cell[name] for cell in cells], weights=[cell["rows"] for cell in cells])
 
 
 def judged(row: Row, floor: float, sure: bool) -> Row:
@@ -366,34 +320,43 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run the chosen cells again")
     parser.add_argument("--tables", action="store_true", help="run nothing, write the result from the cells")
     arguments = parser.parse_args()
-    cells: dict[str, dict[str, Any]] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
     chosen = [] if arguments.tables else wanted(arguments.recipes, arguments.seeds, arguments.folds)
     if not data.DATA.is_dir():
         chosen = [cell for cell in chosen if cell.recipe == BUNDLED]
         print(f"the labelled rows are not at {data.DATA}: only the bundled data are measured")
     for cell in chosen:
-        if cell.name in cells and not arguments.again:
+        if cell.name in kept_cells() and not arguments.again:
             continue
         figures = run_cell(cell)
-        cells = {**(json.loads(CELLS.read_text()) if CELLS.exists() else {}), cell.name: figures}
-        CELLS.parent.mkdir(parents=True, exist_ok=True)
-        CELLS.write_text(json.dumps(cells, indent=1) + "\n")
-        print(
-            cell.name,
-            json.dumps({key: figures[key] for key in ("confusion_int8", "train_cpu_s", "wall_s")}),
-            flush=True,
-        )
-        write(cells)
-    write(cells)
+        keep(cell, figures)
+        print(cell.name, json.dumps({key: figures[key] for key in ("confusion", "wall_s")}), flush=True)
+    write(kept_cells())
+
+
+def kept_cells() -> dict[str, dict[str, Any]]:
+    """Figures of the cells that ran."""
+    return json.loads(CELLS.read_text()) if CELLS.exists() else {}
+
+
+def keep(cell: Cell, figures: dict[str, Any]) -> None:
+    """Add a cell's figures; several processes may run cells at once."""
+    CELLS.parent.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "cells.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        staged = CELLS.with_suffix(".part")
+        staged.write_text(json.dumps(kept_cells() | {cell.name: figures}, indent=1) + "\n")
+        staged.replace(CELLS)
 
 
 def write(cells: dict[str, dict[str, Any]]) -> None:
     """The result from the cells that there are."""
     if cells:
         packages = {name: version(name) for name in ("torch", "onnxruntime", "tokenizers", "numpy")}
+        devices = sorted({cell["device"] for cell in cells.values()} - {"cpu"})
         write_result(
-            RESULT, name="quality", command="make benchmark-quality", seed=0, rows=rows_of(cells), versions=packages
-        )
+            RESULT, name="quality", command="make benchmark-quality", seed=0, rows=rows_of(cells), versions=packages,
+            accelerator=", ".join(devices) or None,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Phases, in one go or one after the other (`--phase generate|ingest|tokens|train|all`; `--folder` keeps what is between):
 
-- generate: a CSV of the asked size. Not timed as part of the run: a user's file is there.
-- ingest: the CSV to a snapshot in a lake.
+- generate: CSV files of the asked size. Not timed as part of the run: a user's file is there.
+- ingest: the files to a snapshot in a lake.
 - tokens: the snapshot's train side to token shards.
 - train: shards to a package: training, export, calibration, parity, and F1 on test rows.
 
@@ -16,18 +16,20 @@ base model's folder (`--base`) to a bare GPU machine and run that phase there.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, gpu_name, write_result
 
 ROOT: Final = Path(__file__).parents[1]
 RESULT: Final = ROOT / "benchmarks" / "results" / "train_10gb.json"
@@ -37,43 +39,57 @@ SCALE_ON_CPU: Final = 0.01
 RESERVE_S: Final = 60.0  # of the whole budget, for export to parity and test rows
 TEST_ROWS: Final = 2_000
 MAX_TOKENS: Final = 128
+_CHUNK_ROWS: Final = 200_000
+_ROW_BYTES: Final = 90
 PHASES: Final = ("generate", "ingest", "tokens", "train")
 Figures = dict[str, float]
 
 
 def generate(folder: Path, megabytes: float) -> Figures:
-    """Write rows.csv: rows of about 90 bytes whose words say their label, each with a tenth of noise."""
-    rng = np.random.default_rng(0)
-    letters = np.array(list("etaoinshrdlucmfwypvbgk"))
-    words = np.array(["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(40_000)])
-    aspects = np.array([f"{a} {b}" for a, b in rng.choice(words, (3_000, 2))])
-    moods = np.array([["awful", "broken", "hate"], ["asked", "where", "maybe"], ["great", "love", "superb"]])
-    rows, path = 0, folder / "rows.csv"
-    with path.open("w", encoding="utf-8") as file:
-        file.write("text,aspect,label\n")
+    """Write rows/, a file for each core."""
+    shutil.rmtree(folder / "rows", ignore_errors=True)
+    (folder / "rows").mkdir()
+    parts = [folder / "rows" / f"part-{number:02d}.csv" for number in range(os.cpu_count() or 1)]
+    with ProcessPoolExecutor() as pool:
+        rows = sum(pool.map(write_part, parts, [megabytes / len(parts)] * len(parts), range(len(parts))))
+    return {"rows": rows, "mb": megabytes_of(folder)}
+
+
+def megabytes_of(folder: Path) -> float:
+    """Size of the generated files."""
+    return sum(path.stat().st_size for path in (folder / "rows").iterdir()) / 1e6
+
+
+def write_part(path: Path, megabytes: float, seed: int) -> int:
+    """Write rows of about 90 bytes whose words say their label, each with a tenth of noise; gives how many."""
+    import polars as pl
+
+    rng, letters = np.random.default_rng(0), np.array(list("etaoinshrdlucmfwypvbgk"))
+    words = pl.Series(["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(40_000)])
+    aspects = words.gather(rng.integers(0, len(words), 3_000)) + " " + words.gather(rng.integers(0, len(words), 3_000))
+    moods = pl.Series(["awful", "broken", "hate", "asked", "where", "maybe", "great", "love", "superb"])
+    rng, rows = np.random.default_rng((0, seed)), 0
+    with path.open("wb") as file:
         while file.tell() < megabytes * 1e6:
-            count = 20_000
+            count = min(_CHUNK_ROWS, 1 + int(megabytes * 1e6 - file.tell()) // _ROW_BYTES)
             labels = rng.integers(0, 3, count)
-            said = moods[
-                np.where(rng.random(count) < 0.9, labels, rng.integers(0, 3, count)), rng.integers(0, 3, count)
-            ]
-            filler = words[rng.integers(0, len(words), (count, 8))]
-            asked = aspects[rng.integers(0, len(aspects), count)]
-            file.writelines(
-                f"{' '.join(each[:4])} {aspect} {mood} {' '.join(each[4:])},{aspect},{label}\n"
-                for each, aspect, mood, label in zip(filler.tolist(), asked, said, labels, strict=True)
-            )
+            said = 3 * np.where(rng.random(count) < 0.9, labels, rng.integers(0, 3, count)) + rng.integers(0, 3, count)
+            aspect = aspects.gather(rng.integers(0, len(aspects), count))
+            filler = [words.gather(rng.integers(0, len(words), count)) for _ in range(8)]
+            text = pl.select(pl.concat_str([*filler[:4], aspect, moods.gather(said), *filler[4:]], separator=" "))
+            table = text.select(text=pl.first(), aspect=aspect, label=pl.Series(labels))
+            table.write_csv(file, include_header=not rows)
             rows += count
-    return {"rows": rows, "mb": path.stat().st_size / 1e6}
+    return rows
 
 
 def ingest_rows(folder: Path) -> Figures:
-    """rows.csv to a snapshot in lake/; validation and test rows beside it for the phase train."""
+    """rows/ to a snapshot in lake/; validation and test rows beside it for the phase train."""
     from absa.adapters.lake import FolderLake
     from absa.data.snapshot import ingest, sample_side
 
     lake, began = FolderLake(folder / "lake"), time.perf_counter()
-    manifest = ingest(lake, [folder / "rows.csv"])
+    manifest = ingest(lake, [folder / "rows"])
     seconds = time.perf_counter() - began
     for side in ("validation", "test"):
         rows = sample_side(lake, manifest.digest, side, TEST_ROWS).select("text", "aspect", "label", "segment")
@@ -81,7 +97,7 @@ def ingest_rows(folder: Path) -> Figures:
     (folder / "snapshot.txt").write_text(manifest.digest)
     return {
         "seconds": seconds,
-        "mb": (folder / "rows.csv").stat().st_size / 1e6,
+        "mb": megabytes_of(folder),
         "train_rows": manifest.side_rows("train"),
     }
 
@@ -155,13 +171,6 @@ def _f1(folder: Path) -> float:
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = Engine.load(folder / "package").score([(row["text"], row["aspect"]) for row in rows])
     return pos_neg_f1(np.array([row["label"] for row in rows]), scores.argmax(1))
-
-
-def gpu_name() -> str | None:
-    """The GPU that a training here would use."""
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def rows_of(done: dict[str, Figures], *, scale: float, budget_s: float) -> list[Row]:

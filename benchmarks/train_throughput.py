@@ -2,6 +2,7 @@
 
 Both train MiniLM-L6 on the same rows of the bundled data, in turns, on all cores: ours as `evergreen train` does but
 for the composed texts, the peer with dynamic padding as its documentation shows. Tokens are real ones, without padding.
+Where there is a GPU both train on generated rows there, in bf16, and ours is timed once its kernels are made.
 Beside it, on one thread: tokens a second from texts to token shards, with ids compared to the reference tokenizer's on
 every row, and from shards to batches, which is what a fast device waits for. Both by processor time.
 """
@@ -18,35 +19,63 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, gpu_name, write_result
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
+GPU_RESULT = RESULT.with_name("train_throughput_gpu.json")
 SAMPLE = ROOT / "absa" / "data" / "sample" / "feedback.csv"
 TARGET_TIMES = 5.0
 TARGET_TOKENS = 5e6
+TARGET_ON_GPU = 3e6
+GPU_MB = 80.0  # of generated rows
+GPU_PEER_ROWS = 100_000
+GPU_PEER_BATCH = 256
 
 
-def ours(seconds: float) -> float:
-    """Real tokens/s of our trainer."""
+def ours(seconds: float) -> dict[str, float]:
+    """Real tokens/s of our trainer, and the share of the device's operations that they took."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
+    from absa.training.compose import Composer, Connectors
     from absa.training.deadline import Deadline
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair, tokenize
-    from absa.training.trainer import Trainer
+    from absa.training.trainer import Progress, Trainer
 
     base = find_base("minilm-l6")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)
-    rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in sample()], tokenizer)
-    settings = TrainingSettings(max_epochs=1e9, compose_share=0.0)
+    pairs = made_rows(None) if gpu_name() else sample()
+    rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in pairs], tokenizer)
+    settings = TrainingSettings(max_epochs=1e9, compose_share=0.3 if gpu_name() else 0.0)
+    compose = Composer(Connectors.of(tokenizer), settings.compose_share, 128) if settings.compose_share else None
     model, _ = load_base(base, dropout=settings.dropout)
-    result = Trainer(model, rows, None, settings, Deadline.after(seconds)).run()
-    return result.tokens / result.train_s
+    seen: list[Progress] = []
+    trainer = Trainer(model, rows, None, settings, Deadline.after(seconds), compose=compose, watch=seen.append)
+    result = trainer.run()
+    if not gpu_name():
+        return {"tokens_per_s": result.tokens / result.train_s, "mfu": result.mfu}
+    steady = statistics.median(each.tokens_per_s for each in seen if each.elapsed_s > seconds / 2)
+    return {"tokens_per_s": steady, "mfu": result.mfu * steady / result.tokens_per_s}
 
 
-def transformers_trainer(seconds: float) -> float:
-    """Real tokens/s of transformers' Trainer with its defaults and dynamic padding, fp32, batches of 8."""
+def made_rows(count: int | None) -> list[tuple[str, str, int]]:
+    """Generated rows: a GPU is through with the bundled ones in a step."""
+    from benchmarks.train_10gb import write_part
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "rows.csv"
+        write_part(path, GPU_MB, seed=0)
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]
+    return rows[:count]
+
+
+def transformers_trainer(seconds: float) -> dict[str, float]:
+    """Real tokens/s of transformers' Trainer with its defaults and dynamic padding.
+
+    On a CPU fp32 and batches of 8; on a GPU bf16 and batches of 256.
+    """
     import torch
     from transformers import (
         AutoModelForSequenceClassification,
@@ -64,7 +93,7 @@ def transformers_trainer(seconds: float) -> float:
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
     rows = [
         {**tokenizer(text, aspect, truncation="only_first", max_length=128), "labels": label}
-        for text, aspect, label in sample()
+        for text, aspect, label in (made_rows(GPU_PEER_ROWS) if gpu_name() else sample())
     ]
     pad = DataCollatorWithPadding(tokenizer)
     seen = 0
@@ -81,14 +110,15 @@ def transformers_trainer(seconds: float) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, num_train_epochs=1000, report_to=[], save_strategy="no", logging_strategy="no", use_cpu=True,
-            disable_tqdm=True,
+            folder, num_train_epochs=1000, report_to=[], save_strategy="no", logging_strategy="no",
+            use_cpu=not gpu_name(), bf16=gpu_name() is not None, disable_tqdm=True,
+            per_device_train_batch_size=GPU_PEER_BATCH if gpu_name() else 8,
         )  # fmt: skip
         trainer = Trainer(model, arguments, data_collator=collate, train_dataset=rows, callbacks=[Clock()])  # type: ignore[arg-type]
         started = time.perf_counter()
         trainer.train()
     assert torch.get_num_threads() >= 1
-    return seen / (time.perf_counter() - started)
+    return {"tokens_per_s": seen / (time.perf_counter() - started)}
 
 
 def tokenizing(rows: int) -> dict[str, float]:
@@ -158,13 +188,14 @@ def sample() -> list[tuple[str, str, int]]:
 CASES = {"evergreen": ours, "transformers": transformers_trainer}
 
 
-def measure(case: str, seconds: float) -> float:
+def measure(case: str, seconds: float) -> dict[str, float]:
     """One run in a process of its own: threads and memory of one are not the other's."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.train_throughput", "--case", case, "--seconds", str(seconds)],
         cwd=ROOT, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_s"])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _tokens_of(rows: int) -> dict[str, float]:
@@ -183,31 +214,53 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of each case, in turns")
     parser.add_argument("--tokens", type=int, metavar="ROWS", help="the tokenizing alone; prints its figures")
     parser.add_argument("--token-rows", type=int, default=200_000, help="rows that are tokenised")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--case", choices=CASES, help="one run of one case; prints its figure")
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps({"tokens_per_s": CASES[arguments.case](arguments.seconds)}))
+        print(json.dumps(CASES[arguments.case](arguments.seconds)))
         return
     if arguments.tokens:
         print(json.dumps(tokenizing(arguments.tokens)))
         return
-    speeds: dict[str, list[float]] = {case: [] for case in CASES}
-    for run in range(arguments.runs):
-        for case, values in speeds.items():
-            values.append(measure(case, arguments.seconds))
-            print(f"run {run + 1} {case}: {values[-1]:.0f} tokens/s", flush=True)
-    peer = f"transformers {version('transformers')} Trainer"
+    rows = training_rows(arguments.seconds, arguments.runs)
+    gpu = gpu_name()
+    if gpu is None:
+        rows += token_rows(arguments.token_rows, arguments.runs)
+    packages = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers")}
+    write_result(
+        arguments.out or (RESULT if gpu is None else GPU_RESULT), name="train_throughput",
+        command="make benchmark-train_throughput", seed=0, rows=rows, versions=packages, accelerator=gpu,
+    )  # fmt: skip
+
+
+def training_rows(seconds: float, runs: int) -> list[Row]:
+    """Both trainers in turns."""
+    found: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
+    for run in range(runs):
+        for case, values in found.items():
+            values.append(measure(case, seconds))
+            print(f"run {run + 1} {case}: {json.dumps(values[-1])}", flush=True)
+    speeds = {case: [each["tokens_per_s"] for each in values] for case, values in found.items()}
     times = [mine / theirs for mine, theirs in zip(speeds["evergreen"], speeds["transformers"], strict=True)]
-    rows = [
-        _row("MiniLM-L6 on all cores", "tokens_per_s", speeds["evergreen"], "tokens/s"),
-        _row("MiniLM-L6 on all cores", "tokens_per_s", speeds["transformers"], "tokens/s", peer=peer),
+    case, aim = f"MiniLM-L6 on {gpu_name() or 'all cores'}", {}
+    if gpu_name():
+        aim = {"target": f">= {TARGET_ON_GPU:.0f}", "met": statistics.median(speeds["evergreen"]) >= TARGET_ON_GPU}
+    peer = f"transformers {version('transformers')} Trainer"
+    return [
+        _row(case, "tokens_per_s", speeds["evergreen"], "tokens/s", **aim),
+        _row(case, "mfu", [each["mfu"] for each in found["evergreen"]], "share"),
+        _row(case, "tokens_per_s", speeds["transformers"], "tokens/s", peer=peer),
         _row(
             "beside the peer, pairs of runs", "times", times, "times", target=f">= {TARGET_TIMES:g}",
             met=statistics.median(times) >= TARGET_TIMES,
         ),
     ]  # fmt: skip
-    found = [_tokens_of(arguments.token_rows) for _ in range(arguments.runs)]
+
+
+def token_rows(count: int, runs: int) -> list[Row]:
+    """From texts to batches on one thread."""
+    found, rows = [_tokens_of(count) for _ in range(runs)], []
     case = f"{found[0]['rows']:.0f} rows on one thread"
     for metric, key, target, of in (
         ("texts to shards", "tokens_per_s", TARGET_TOKENS, {}),
@@ -220,17 +273,14 @@ def main() -> None:
         rows.append(_row(case, metric, values, "tokens/s", **aim, **of))
     equal = [each["equal_share"] for each in found]
     rows.append(_row(case, "rows with the reference's ids", equal, "share", target="1", met=min(equal) == 1.0))
-    packages = {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "nanotoken")}
-    write_result(
-        arguments.out, name="train_throughput", command="make benchmark-train_throughput", seed=0, rows=rows,
-        versions=packages,
-    )  # fmt: skip
+    return rows
 
 
 def _row(case: str, metric: str, values: list[float], unit: str, **more: object) -> Row:
+    digits = 4 if unit == "share" else 2
     return Row(
-        case=case, metric=metric, value=round(statistics.median(values), 2), low=round(min(values), 2),
-        high=round(max(values), 2), runs=len(values), unit=unit, **more,  # type: ignore[arg-type]
+        case=case, metric=metric, value=round(statistics.median(values), digits), low=round(min(values), digits),
+        high=round(max(values), digits), runs=len(values), unit=unit, **more,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

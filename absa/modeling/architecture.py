@@ -136,6 +136,13 @@ class PairClassifier(nn.Module):
             mask: True where there is a token (B, T); None when no row is padded.
             shift: added to the embeddings (B, T, H); None adds nothing.
         """
+        x, mentions = self.encode(input_ids, token_types, mask, shift)
+        return self.classify(x, token_types, mentions, mask)
+
+    def encode(
+        self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None, shift: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The last layer (B, T, H), and 1.0 where the text names the aspect (B, T); arguments as of `forward`."""
         mentions = self.find_aspect(input_ids, token_types)
         x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
         x = x + mentions[..., None] * self.mark
@@ -145,7 +152,7 @@ class PairClassifier(nn.Module):
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = layer(x, hidden_mask)
-        return self.classify(x, token_types, mentions, mask)
+        return x, mentions
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
         """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (B, T)."""

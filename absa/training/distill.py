@@ -19,14 +19,15 @@ _SCORING_TOKENS: Final = 2_048
 
 
 def score(model: PairClassifier, rows: TokenRows) -> Targets:
-    """Scores (n, 3) of a model in fp32 on the CPU, uncalibrated."""
+    """Scores (n, 3) of a model in fp32 on the device that it is on, uncalibrated."""
     scores = np.zeros((len(rows), N_LABELS), np.float32)
     model.eval()
+    device = model.mark.device
     with torch.inference_mode():
         for index, batch in for_scoring(rows, _SCORING_TOKENS):
-            mask = None if batch.mask is None else torch.from_numpy(batch.mask)
-            logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
-            scores[index] = logits.softmax(1).numpy()
+            mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
+            inputs = (torch.from_numpy(each).to(device) for each in (batch.input_ids, batch.token_types))
+            scores[index] = model(*inputs, mask).softmax(1).cpu().numpy()
     return scores
 
 

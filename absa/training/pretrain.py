@@ -25,7 +25,7 @@ FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"
 _NO_DEADLINE_S: Final = 30 * 86_400.0
 _FORMAT: Final = 1  # rises when equal rows and settings no longer give the same base
-_NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision")
+_NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision", "compiled")
 
 
 def base_digest(

@@ -356,7 +356,7 @@ class Trainer:
             part = np.arange(done, min(rows, done + max(1, self._batch_tokens // batch.input_ids.shape[1])))
             try:
                 known = batch.labels if batch.targets is None else batch.targets
-                targets = torch.from_numpy(known[part]).to(self.device, non_blocking=True)
+                targets = self._move(known[part])
                 shape = (len(part), batch.input_ids.shape[1], self.model.architecture.hidden)
                 forward = partial(self._forward, batch, part)
                 loss = objective(forward, shape, targets, self.settings) / rows_of_step
@@ -375,11 +375,11 @@ class Trainer:
     def _forward(self, batch: Batch, index: npt.NDArray[np.int64], shift: Tensor | None = None) -> Tensor:
         whole = len(index) == len(batch.labels)
 
-        def move(values: npt.NDArray[Any]) -> Tensor:
-            return torch.from_numpy(values if whole else values[index]).to(self.device, non_blocking=True)
+        def part(values: npt.NDArray[Any]) -> Tensor:
+            return self._move(values if whole else values[index])
 
-        mask = None if batch.mask is None else move(batch.mask)
-        inputs = (move(batch.input_ids), move(batch.token_types), mask)
+        mask = None if batch.mask is None else part(batch.mask)
+        inputs = (part(batch.input_ids), part(batch.token_types), mask)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             if self._compiled is not None and self.model.training and shift is None:
                 try:
@@ -390,6 +390,13 @@ class Trainer:
                     self._compiled = None
             logits: Tensor = self.model(*inputs, shift)
         return logits.float()
+
+    def _move(self, values: npt.NDArray[Any]) -> Tensor:
+        """An array on the device. From pinned memory, or the copy would wait for all that a GPU has still to do."""
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def _progress(self) -> float:
         """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser."""

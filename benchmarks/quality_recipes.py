@@ -1,0 +1,116 @@
+"""The recipes that `benchmarks.quality` compares: one line of the ablation each, and the cells that they take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from absa.training.settings import TrainingSettings
+
+KEPT = Path(__file__).parents[1] / ".evergreen" / "quality"
+COMMON = {
+    "precision": "fp32", "compiled": "off", "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4,
+    "checkpoint_every_s": 60.0,
+}  # fmt: skip
+BASE = TrainingSettings(
+    max_epochs=2, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", compiled="off",
+    checkpoint_every_s=60,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One line of the ablation. `settings` are what differs from COMMON."""
+
+    title: str
+    kind: Literal["student", "mpnet", "tf-idf"] = "student"
+    settings: dict[str, Any] = field(default_factory=dict)
+    public: bool = True  # starts from the base that the public rows made
+    plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
+    adapted: bool = False  # guesses masked words of the unlabelled texts before it sees a label
+    teachers: tuple[str, ...] = ()  # recipes whose models of the same fold and seed are averaged
+    weight: float = 0.5
+    unlabelled: bool = False  # the teachers label test.csv's pairs too
+    unasked: bool = False  # and aspects that a text names without having been asked about them
+
+
+PLAIN, MARKED, MPNET, BUNDLED = "plain", "base+marks", "mpnet", "bundled"
+_SMALL = (MARKED, "smoothing", "robust")
+_BOTH = (*_SMALL, MPNET)
+_ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
+RECIPES: dict[str, Recipe] = {
+    "tf-idf": Recipe(title="TF-IDF of words and letters, logistic regression", kind="tf-idf", public=False),
+    PLAIN: Recipe(
+        title="MiniLM-L6 fine-tuned plainly",
+        settings={"compose_share": 0.0, "ema_horizon": 0.0},
+        public=False,
+        plain=True,
+    ),
+    "marks": Recipe(title="marks, composition, EMA; no base", public=False),
+    "base+plain": Recipe(
+        title="public base and marks, without composition and EMA",
+        settings={"compose_share": 0.0, "ema_horizon": 0.0},
+    ),
+    MARKED: Recipe(title="public base, marks, composition, EMA"),
+    "no composition": Recipe(title="without composition", settings={"compose_share": 0.0}),
+    "no ema": Recipe(title="without EMA", settings={"ema_horizon": 0.0}),
+    "smoothing": Recipe(title="and label smoothing 0.1", settings={"label_smoothing": 0.1}),
+    "robust": Recipe(title="and generalised cross entropy, q 0.5", settings={"noise_robustness": 0.5}),
+    "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
+    "fgm": Recipe(title="and FGM, length 1", settings={"adversarial": 1.0}),
+    "dropout": Recipe(title="and dropout 0.1", settings={"dropout": 0.1}),
+    "adapted": Recipe(title="and masked words of unlabelled texts first", adapted=True),
+    "rate 5e-5": Recipe(title="learning rate 5e-5", settings={"learning_rate": 5e-5}),
+    "rate 2e-4": Recipe(title="learning rate 2e-4", settings={"learning_rate": 2e-4}),
+    "2 passes": Recipe(title="2 passes instead of 3", settings={"max_epochs": 2}),
+    "5 passes": Recipe(title="5 passes instead of 3", settings={"max_epochs": 5}),
+    MPNET: Recipe(title="MPNet after the public rows: a teacher, not served", kind="mpnet"),
+    "distilled": Recipe(title="distilled from three of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
+    "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
+    "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
+    "from all": Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
+    "from all, longer": Recipe(
+        title="the same, 6 passes", teachers=_BOTH, settings={"max_epochs": 6}, **_ALL_PAIRS
+    ),
+    "3 layers": Recipe(title="3 layers, the same teachers", settings={"layers": 3}, teachers=_BOTH, **_ALL_PAIRS),
+    "2 layers": Recipe(title="2 layers, the same teachers", settings={"layers": 2}, teachers=_BOTH, **_ALL_PAIRS),
+    "width 256": Recipe(
+        title="2 layers of width 256, the same teachers",
+        settings={"layers": 2, "hidden": 256, "max_epochs": 12, "learning_rate": 5e-4, "train_words": True},
+        teachers=_BOTH,
+        **_ALL_PAIRS,
+    ),
+    BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
+}  # fmt: skip
+FINAL = "from all"
+LADDER = (FINAL, "3 layers", "2 layers", "width 256")
+TEACHERS = {name for recipe in RECIPES.values() for name in recipe.teachers}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training."""
+
+    recipe: str
+    seed: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """Under which its figures are kept."""
+        return f"{self.recipe} | seed {self.seed} | fold {self.fold}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its weights, package and scores lie."""
+        return KEPT / self.recipe.replace(", ", "-").replace(" ", "-") / f"{self.seed}-{self.fold}"
+
+
+def wanted(recipes: Sequence[str], seeds: Sequence[int], folds: Sequence[int]) -> list[Cell]:
+    """The cells of some recipes, a recipe after the other. The bundled data have one split: fold 0."""
+    return [
+        Cell(recipe, seed, fold)
+        for recipe in recipes
+        for seed in seeds
+        for fold in (folds if recipe != BUNDLED else [fold for fold in folds if fold == 0])
+    ]

@@ -1,0 +1,114 @@
+"""What `benchmarks.quality` compares a student with, or lets it learn from, and does not serve: MPNet and TF-IDF."""
+
+import json
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from absa.errors import EvergreenError
+from absa.training.tokens import LabelledPair
+from benchmarks import quality_data as data
+from benchmarks.quality_recipes import KEPT
+
+FOLDER = Path(os.environ.get("MPNET", KEPT.parent / "mpnet"))  # a local folder of transformers with an MPNet
+PUBLIC = KEPT / "mpnet-public"
+BATCH, MAX_TOKENS = 32, 128
+PUBLIC_RATE, RATE = 3e-5, 2e-5
+PUBLIC_PASSES, PASSES = 2, 3
+
+
+def mpnet(train: list[LabelledPair], seed: int) -> Any:
+    """A function from pairs to scores (n, 3): MPNet that learned the public rows first, then these.
+
+    Raises:
+        EvergreenError: there is no MPNet at FOLDER.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    if not (FOLDER / "config.json").is_file():
+        raise EvergreenError(f"no MPNet at {FOLDER}: put all-mpnet-base-v2 there, or name its folder in MPNET")
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    done = PUBLIC / "done.json"
+    if not done.is_file():
+        model = AutoModelForSequenceClassification.from_pretrained(FOLDER, num_labels=3)
+        learn(model, tokenizer, data.public(), seed=0, rate=PUBLIC_RATE, passes=PUBLIC_PASSES)
+        model.cpu().save_pretrained(PUBLIC)
+        done.write_text(json.dumps({"rate": PUBLIC_RATE, "passes": PUBLIC_PASSES}))
+    model = AutoModelForSequenceClassification.from_pretrained(PUBLIC)
+    learn(model, tokenizer, train, seed=seed, rate=RATE, passes=PASSES)
+    return lambda rows: scores_of(model, tokenizer, rows)
+
+
+def learn(model: Any, tokenizer: Any, rows: Sequence[LabelledPair], *, seed: int, rate: float, passes: int) -> None:
+    """Fine-tune in place: AdamW, a tenth of warm-up, then a line down to zero; bf16 where there is a GPU."""
+    import torch
+
+    torch.manual_seed(seed)
+    chance = random.Random(seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    steps = passes * -(-len(rows) // BATCH)
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / (0.1 * steps), max(0.0, (steps - step) / (0.9 * steps)))
+    )
+    for _ in range(passes):
+        order = chance.sample(range(len(rows)), len(rows))
+        for start in range(0, len(order), BATCH):
+            batch = [rows[index] for index in order[start : start + BATCH]]
+            labels = torch.tensor([row.label for row in batch], device=device)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+                loss = torch.nn.functional.cross_entropy(model(**encode(tokenizer, batch, device)).logits, labels)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            rates.step()
+    model.eval()
+
+
+def encode(tokenizer: Any, rows: Sequence[LabelledPair], device: str) -> dict[str, Any]:
+    """Pairs as the model takes them."""
+    found = tokenizer(
+        [row.text for row in rows], [row.aspect for row in rows], padding=True, truncation="only_first",
+        max_length=MAX_TOKENS, return_tensors="pt",
+    )  # fmt: skip
+    return {name: found[name].to(device) for name in ("input_ids", "attention_mask")}
+
+
+def scores_of(model: Any, tokenizer: Any, rows: Sequence[LabelledPair]) -> Any:
+    """Scores (n, 3), in the order of the rows."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), 4 * BATCH):
+            inputs = encode(tokenizer, rows[start : start + 4 * BATCH], model.device.type)
+            found.append(model(**inputs).logits.float().softmax(1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def tf_idf(train: list[LabelledPair], seed: int) -> Any:
+    """A function from pairs to scores (n, 3): words and letters of the text and of the aspect, apart."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    def columns(rows: Sequence[LabelledPair]) -> Any:
+        return np.array([[row.text, row.aspect] for row in rows], dtype=object)
+
+    views = ColumnTransformer(
+        [
+            ("words", TfidfVectorizer(ngram_range=(1, 2), min_df=2), 0),
+            ("letters", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=3), 0),
+            ("aspect", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)), 1),
+        ]
+    )
+    model = make_pipeline(views, LogisticRegression(C=4.0, max_iter=2_000, random_state=seed))
+    model.fit(columns(train), [row.label for row in train])
+    return lambda rows: model.predict_proba(columns(rows)).astype(np.float32)
