@@ -7,12 +7,14 @@ as it would be served. Cells that the result holds are not run again, so a run t
 """
 
 import argparse
-import fcntl
 import json
 import time
 from collections.abc import Sequence
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,18 @@ from absa.training.trainer import Trainer
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, gpu_name, share, write_result
 from benchmarks.quality_adapt import adapt
-from benchmarks.quality_recipes import BASE, BUNDLED, COMMON, FINAL, KEPT, RECIPES, TEACHERS, Cell, Recipe, wanted
+from benchmarks.quality_recipes import (
+    BASE,
+    BUNDLED,
+    COMMON,
+    FINAL,
+    RECIPES,
+    TEACHERS,
+    Cell,
+    Recipe,
+    alone,
+    wanted,
+)
 from benchmarks.quality_teacher import mpnet, tf_idf
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +94,7 @@ def run_student(
     from absa.inference.engine import Engine
     from absa.packaging.build import build_package
 
-    name = str(pretrain(data.public(), BASE, BASES)) if recipe.public else "minilm-l6"
+    name = public_base() if recipe.public else "minilm-l6"
     settings = TrainingSettings.from_json({**COMMON, **recipe.settings, "base_model": name, "seed": cell.seed})
     model, tokenizer, rows, result = train_student(cell, recipe, settings, train, validation)
     tokenizer_json = (find_base(name) / TOKENIZER).read_text(encoding="utf-8")
@@ -110,6 +123,12 @@ def run_student(
         "train_s": round(result.train_s, 1),
         **(behaviours(engine) if cell.fold == 0 else {}),
     }
+
+
+def public_base() -> str:
+    """The folder of the base that the public rows make."""
+    with alone("base"):
+        return str(pretrain(data.public(), BASE, BASES))
 
 
 def figures_of(test: list[LabelledPair], scores: Any) -> dict[str, Any]:
@@ -179,7 +198,7 @@ def make_plain(model: PairClassifier) -> None:
     keep[:, :width] = 1
     with torch.no_grad():
         model.classifier.weight.mul_(keep)
-    model.classifier.weight.register_hook(lambda slope: slope * keep)
+    model.classifier.weight.register_hook(lambda slope: slope * keep.to(slope.device))
     model.mark.register_hook(torch.zeros_like)
 
 
@@ -317,6 +336,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(data.FOLDS)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=1, help="cells at once, each in a process and a thread of its own")
     parser.add_argument("--again", action="store_true", help="run the chosen cells again")
     parser.add_argument("--tables", action="store_true", help="run nothing, write the result from the cells")
     arguments = parser.parse_args()
@@ -324,13 +344,46 @@ def main() -> None:
     if not data.DATA.is_dir():
         chosen = [cell for cell in chosen if cell.recipe == BUNDLED]
         print(f"the labelled rows are not at {data.DATA}: only the bundled data are measured")
-    for cell in chosen:
-        if cell.name in kept_cells() and not arguments.again:
-            continue
-        figures = run_cell(cell)
-        keep(cell, figures)
-        print(cell.name, json.dumps({key: figures[key] for key in ("confusion", "wall_s")}), flush=True)
+    if not arguments.again:
+        chosen = [cell for cell in chosen if cell.name not in kept_cells()]
+    if arguments.jobs == 1:
+        for cell in chosen:
+            work(cell)
+    elif chosen:
+        run_at_once(chosen, arguments.jobs)
     write(kept_cells())
+
+
+def work(cell: Cell) -> None:
+    """Run a cell and keep its figures."""
+    figures = run_cell(cell)
+    keep(cell, figures)
+    print(cell.name, json.dumps({key: figures[key] for key in ("confusion", "wall_s")}), flush=True)
+
+
+def run_at_once(cells: Sequence[Cell], jobs: int) -> None:
+    """Run cells side by side; a student waits for its teachers."""
+    waiting, running = list(cells), {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=set_threads) as pool:
+        while waiting or running:
+            busy = {*waiting, *running.values()}
+            for cell in list(waiting):
+                if len(running) < jobs and not busy & {
+                    replace(cell, recipe=name) for name in RECIPES[cell.recipe].teachers
+                }:
+                    waiting.remove(cell)
+                    running[pool.submit(work, cell)] = cell
+            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                cell = running.pop(future)
+                if error := future.exception():
+                    print(f"{cell.name} failed: {error}", flush=True)
+
+
+def set_threads() -> None:
+    """One thread for each of many processes."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def kept_cells() -> dict[str, dict[str, Any]]:
@@ -341,8 +394,7 @@ def kept_cells() -> dict[str, dict[str, Any]]:
 def keep(cell: Cell, figures: dict[str, Any]) -> None:
     """Add a cell's figures; several processes may run cells at once."""
     CELLS.parent.mkdir(parents=True, exist_ok=True)
-    with (KEPT / "cells.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone("cells"):
         staged = CELLS.with_suffix(".part")
         staged.write_text(json.dumps(kept_cells() | {cell.name: figures}, indent=1) + "\n")
         staged.replace(CELLS)

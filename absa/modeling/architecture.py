@@ -5,6 +5,7 @@ eight, its parameters map one to one onto the ONNX graph that packaging writes, 
 The parameter names on disk are those of `transformers.BertModel`, so folders are read and written both ways.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,6 +103,10 @@ class Layer(nn.Module):
         return out
 
 
+Through = Callable[[Layer, Tensor, Tensor | None], Tensor]
+"""A way to call a layer: as it is, or by kernels that were compiled for all of them."""
+
+
 class PairClassifier(nn.Module):
     """Sentiment of a text towards an aspect, from the pair `[CLS] text [SEP] aspect [SEP]`.
 
@@ -126,7 +131,12 @@ class PairClassifier(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(
-        self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None, shift: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        token_types: Tensor,
+        mask: Tensor | None = None,
+        shift: Tensor | None = None,
+        through: Through = Layer.__call__,
     ) -> Tensor:
         """Logits (B, 3).
 
@@ -135,12 +145,18 @@ class PairClassifier(nn.Module):
             token_types: 0 for the text, 1 for the aspect (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
             shift: added to the embeddings (B, T, H); None adds nothing.
+            through: how a layer is called.
         """
-        x, mentions = self.encode(input_ids, token_types, mask, shift)
+        x, mentions = self.encode(input_ids, token_types, mask, shift, through)
         return self.classify(x, token_types, mentions, mask)
 
     def encode(
-        self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None, shift: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        token_types: Tensor,
+        mask: Tensor | None = None,
+        shift: Tensor | None = None,
+        through: Through = Layer.__call__,
     ) -> tuple[Tensor, Tensor]:
         """The last layer (B, T, H), and 1.0 where the text names the aspect (B, T); arguments as of `forward`."""
         mentions = self.find_aspect(input_ids, token_types)
@@ -151,7 +167,7 @@ class PairClassifier(nn.Module):
         x = F.dropout(self.embedding_norm(x), self.dropout, self.training)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, hidden_mask)
+            x = through(layer, x, hidden_mask)
         return x, mentions
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:

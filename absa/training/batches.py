@@ -16,6 +16,7 @@ from absa.training.tokens import SPECIAL_TOKENS, Index, TokenRows
 
 CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
 _POOL_BATCHES: Final = 24  # and within a chunk in pools of so many batches: little padding, much chance
+_EQUAL_FROM: Final = 16_384  # tokens of a batch from which there are enough rows of each length to pad none
 
 Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
 
@@ -40,12 +41,20 @@ class Position(NamedTuple):
     batch: int = 0
 
 
+def chunk_rows_of(batch_tokens: int) -> int:
+    """Rows of a chunk: enough of them for batches of that size."""
+    return max(CHUNK_ROWS, 2 * batch_tokens)
+
+
 def cut(lengths: Index, batch_tokens: int) -> list[Index]:
     """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
 
-    A row that is longer is a batch of its own. Every row stands in exactly one batch.
+    A row that is longer is a batch of its own. Every row stands in exactly one batch. Large batches hold rows of one
+    length: nothing is padded, so nothing is masked.
     """
     order = np.argsort(lengths, kind="stable")
+    if batch_tokens >= _EQUAL_FROM:
+        return _cut_equal(lengths[order], order, batch_tokens)
     batches: list[Index] = []
     begin = 0
     for end in range(1, len(order) + 1):
@@ -55,12 +64,23 @@ def cut(lengths: Index, batch_tokens: int) -> list[Index]:
     return batches
 
 
+def _cut_equal(lengths: Index, order: Index, batch_tokens: int) -> list[Index]:
+    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
+    batches: list[Index] = []
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = max(1, batch_tokens // int(lengths[start]))
+        batches.extend(order[begin : min(begin + rows, stop)] for begin in range(start, stop, rows))
+    return batches
+
+
 def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list[Index]:
     """Cut rows into batches of like length, in random order and with random company."""
     if not len(lengths):
         return []
     order = chance.permutation(len(lengths))
     pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean())))
+    if batch_tokens >= _EQUAL_FROM:
+        pool = len(order)
     batches: list[Index] = []
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]

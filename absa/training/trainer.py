@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -15,8 +15,18 @@ from torch.nn import functional as F  # noqa: N812 - the name that everyone know
 
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.labels import EVALUATED
-from absa.modeling.architecture import Architecture, Layer, PairClassifier
-from absa.training.batches import CHUNK_ROWS, Batch, BatchStream, Compose, Position, assemble, for_scoring, plan
+from absa.modeling.architecture import Architecture, Layer, PairClassifier, Through
+from absa.training.batches import (
+    CHUNK_ROWS,
+    Batch,
+    BatchStream,
+    Compose,
+    Position,
+    assemble,
+    chunk_rows_of,
+    for_scoring,
+    plan,
+)
 from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses
 from absa.training.corpus import Corpus
@@ -220,9 +230,11 @@ class Trainer:
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
         self._started_at = time.time() if started_at is None else started_at
         self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
-        self._choice, self._losses, self._fits = choice or Choice(), losses, 0.0
+        chunk_rows = chunk_rows_of(self._stream_tokens)
+        self._choice = replace(choice or Choice(), chunk_rows=chunk_rows)
+        self._losses, self._fits = losses, 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
-        self._compiled = _compiled(self.model, settings.compiled, self.device)
+        self._compiled = _compiled(settings.compiled, self.device)
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
@@ -315,7 +327,8 @@ class Trainer:
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
         chance = np.random.default_rng(self.settings.seed)
-        rows = corpus.take(corpus.block(0, self.settings.seed, 0, _MEASURED_ROWS))
+        measured = max(_MEASURED_ROWS, 2 * self._stream_tokens)
+        rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         if self._compose is not None:
             rows = self._compose(rows, chance)
         speeds = []
@@ -381,9 +394,9 @@ class Trainer:
         mask = None if batch.mask is None else part(batch.mask)
         inputs = (part(batch.input_ids), part(batch.token_types), mask)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self._compiled is not None and self.model.training and shift is None:
+            if self._compiled is not None and self.model.training:
                 try:
-                    return self._compiled(*inputs).float()
+                    return self.model(*inputs, shift, self._compiled).float()
                 except torch.OutOfMemoryError:
                     raise
                 except Exception:  # the compiler has many of its own; a training goes on without it
@@ -494,11 +507,14 @@ class Trainer:
         return True
 
 
-def _compiled(model: PairClassifier, wanted: str, device: torch.device) -> Callable[..., Tensor] | None:
-    """The model with kernels made for it; None where it runs as it is."""
+def _compiled(wanted: str, device: torch.device) -> Through | None:
+    """A layer with kernels made for it, the same for every layer and size; None where it runs as it is.
+
+    Layer by layer: the whole model takes half a minute to compile, which is half of a short budget.
+    """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
-    return torch.compile(model, dynamic=True)
+    return torch.compile(Layer.forward, dynamic=True)
 
 
 class ChampionLoss:

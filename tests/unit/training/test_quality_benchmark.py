@@ -3,12 +3,13 @@
 import pytest
 
 from benchmarks import quality_data as data
-from benchmarks.quality import BUNDLED, RECIPES, Cell, bundled_sides, rows_of, wanted
+from benchmarks.quality import bundled_sides, rows_of
+from benchmarks.quality_recipes import BUNDLED, FINAL, RECIPES, Cell, wanted
 
 CELL = {
-    "rows": 100, "confusion_int8": [[30, 5, 5], [4, 20, 6], [2, 3, 25]], "labels_equal": 99, "steps": 10,
+    "rows": 100, "confusion": [[30, 5, 5], [4, 20, 6], [2, 3, 25]], "labels_equal": 99, "steps": 10,
     "confusion_fp32": [[31, 5, 4], [4, 20, 6], [2, 3, 25]], "temperature": 1.1, "ece": 0.02, "ece_uncalibrated": 0.05,
-    "train_cpu_s": 60.0, "size_mb": 22.8,
+    "device": "cpu", "size_mb": 22.8,
 }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def test_every_teacher_is_a_recipe_that_comes_before_its_student() -> None:
 
 
 def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
-    better = CELL | {"confusion_int8": [[38, 1, 1], [2, 26, 2], [1, 1, 28]]}
+    better = CELL | {"confusion": [[38, 1, 1], [2, 26, 2], [1, 1, 28]]}
     cells = {Cell("plain", 0, 0).name: CELL, Cell("plain", 0, 1).name: better}
     rows = {row.metric: row for row in rows_of(cells)}
     accuracy = rows["accuracy"]
@@ -37,11 +38,11 @@ def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
 
 def test_the_final_recipe_and_the_bundled_data_carry_their_targets() -> None:
     cells = {
-        Cell("distilled", 0, 0).name: CELL,
+        Cell(FINAL, 0, 0).name: CELL,
         Cell(BUNDLED, 0, 0).name: CELL | {"behaviours": {"contrast": [10, 100]}, "masking_margin": 0.4},
     }
     found = {(row.case.split(":")[0], row.metric): row for row in rows_of(cells)}
-    assert found["distilled", "accuracy"].met is False
+    assert found[FINAL, "accuracy"].met is False
     assert found[BUNDLED, "contrast pairs both right"].value == 0.9
     assert found[BUNDLED, "contrast pairs both right"].met
 
