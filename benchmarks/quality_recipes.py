@@ -69,6 +69,15 @@ RECIPES: dict[str, Recipe] = {
     "5 passes": Recipe(title="5 passes instead of 3", settings={"max_epochs": 5}),
     "distilled": Recipe(title="distilled from three of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
     "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
+    "from mpnet, dropout": Recipe(
+        title="the same, dropout 0.1", settings={"dropout": 0.1}, teachers=(MPNET,), unlabelled=True
+    ),
+    "from mpnet, words": Recipe(
+        title="and words learn too, learning rate 5e-5",
+        settings={"dropout": 0.1, "train_words": True, "learning_rate": 5e-5},
+        teachers=(MPNET,),
+        unlabelled=True,
+    ),
     "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
     "from all": Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
     "from all, longer": Recipe(

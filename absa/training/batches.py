@@ -175,8 +175,12 @@ class BatchStream:
         start, stop = chunk * self._chunk_rows, (chunk + 1) * self._chunk_rows
         chance = np.random.default_rng((self._seed, epoch, chunk))
         if isinstance(self._rows, ShardCorpus):
-            rows = self._rows.take(self._rows.block(epoch, self._seed, start, stop))
-            rows = rows.take(choose(rows, self._choice, chance, self._losses))
+            block = self._rows.block(epoch, self._seed, start, stop)
+            if self._losses is None:  # tokens are read of the chosen alone
+                rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
+            else:
+                rows = self._rows.take(block)
+                rows = rows.take(choose(len(rows), rows.observed, self._choice, chance, self._losses(rows)))
         else:
             if self._order is None or self._order[0] != epoch:
                 order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=self._prefer_new)

@@ -50,7 +50,13 @@ class Choice:
         return dict(vars(self))
 
 
-def choose(rows: TokenRows, choice: Choice, chance: np.random.Generator, losses: Losses | None = None) -> Index:
+def choose(
+    rows: int,
+    observed: npt.NDArray[Any] | None,
+    choice: Choice,
+    chance: np.random.Generator,
+    losses: npt.NDArray[np.float32] | None = None,
+) -> Index:
     """Pick among candidates, in random order.
 
     Weighted sampling without replacement (Efraimidis and Spirakis 2006, https://doi.org/10.1016/j.ipl.2005.11.003):
@@ -58,18 +64,18 @@ def choose(rows: TokenRows, choice: Choice, chance: np.random.Generator, losses:
     that, established rows beyond their share and those that the champion finds hardest are left out; a recent row is
     never taken for noise, because what is new is hard.
     """
-    wanted = -(-len(rows) // choice.pool)
-    left = chance.permutation(len(rows))
-    recent = _recent(rows, choice)[left]
+    wanted = -(-rows // choice.pool)
+    left = chance.permutation(rows)
+    recent = _recent(rows, observed, choice)[left]
     if choice.replay is not None and choice.since is not None:
         allowed = round(choice.replay * int(recent.sum()))
         kept = recent | (np.cumsum(~recent) <= allowed)
         left, recent = left[kept], recent[kept]
     if choice.pool == 1 or len(left) <= wanted:
         return left
-    weights = _by_age(rows, left)
+    weights = _by_age(observed, left)
     if losses is not None:
-        found = losses(rows)[left]
+        found = losses[left]
         ranks = np.argsort(np.argsort(found)) / max(1, len(found) - 1)
         weights = weights * (_EASIEST_WEIGHT + (1.0 - _EASIEST_WEIGHT) * ranks)
         weights = np.where((ranks > 1.0 - _NOISY_SHARE) & ~recent, 0.0, weights)
@@ -78,16 +84,16 @@ def choose(rows: TokenRows, choice: Choice, chance: np.random.Generator, losses:
     return left[np.sort(best)]
 
 
-def _recent(rows: TokenRows, choice: Choice) -> npt.NDArray[np.bool_]:
-    if rows.observed is None or choice.since is None:
-        return np.zeros(len(rows), np.bool_)
-    return np.asarray(rows.observed > choice.since)
+def _recent(rows: int, observed: npt.NDArray[Any] | None, choice: Choice) -> npt.NDArray[np.bool_]:
+    if observed is None or choice.since is None:
+        return np.zeros(rows, np.bool_)
+    return np.asarray(observed > choice.since)
 
 
-def _by_age(rows: TokenRows, index: Index) -> npt.NDArray[np.float64]:
-    if rows.observed is None:
+def _by_age(observed: npt.NDArray[Any] | None, index: Index) -> npt.NDArray[np.float64]:
+    if observed is None:
         return np.ones(len(index))
-    seen = rows.observed[index].astype(np.float64)
+    seen = observed[index].astype(np.float64)
     span = float(np.ptp(seen))
     share = (seen - seen.min()) / span if span else np.ones(len(index))
     return np.asarray(_OLDEST_WEIGHT + (1.0 - _OLDEST_WEIGHT) * share)

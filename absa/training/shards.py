@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
 from absa.training.tokens import Index, TokenRows, stack
@@ -163,7 +164,7 @@ class ShardCorpus:
         """
         rows = np.asarray(rows, dtype=np.int64)
         shards = np.searchsorted(self.bounds, rows, side="right") - 1
-        numbers = np.unique(shards)
+        numbers = np.unique(shards) if len(rows) else np.zeros(1, np.int64)
         if len(numbers) == 1:
             return self._shard(int(numbers[0])).take(rows - self.bounds[numbers[0]])
         parts, places = [], []
@@ -172,6 +173,18 @@ class ShardCorpus:
             parts.append(self._shard(int(number)).take(rows[here] - self.bounds[number]))
             places.append(here)
         return stack(parts).take(np.argsort(np.concatenate(places)))
+
+    def observed(self, rows: Index) -> npt.NDArray[np.float64] | None:
+        """When some of the rows were observed, without reading their tokens; None where it is not known."""
+        shards = np.searchsorted(self.bounds, rows, side="right") - 1
+        found = np.zeros(len(rows))
+        for number in np.unique(shards):
+            seen = self._shard(int(number)).observed
+            if seen is None:
+                return None
+            here = shards == number
+            found[here] = seen[rows[here] - self.bounds[number]]
+        return found
 
     def block(self, epoch: int, seed: int, start: int, stop: int) -> Index:
         """Rows start to stop of a pass: shard after shard, in the order in which they are made the first time."""

@@ -216,6 +216,8 @@ class Trainer:
         self.device = pick_device(settings.device, self._ranks.local_rank)
         if self.device.type == "cpu" and settings.threads is not None:
             torch.set_num_threads(settings.threads)
+        if self.device.type == "cuda":  # cuDNN's attention makes a plan for every new shape, and each batch has one
+            torch.backends.cuda.enable_cudnn_sdp(False)  # https://github.com/modelscope/FunASR/issues/3704
         torch.manual_seed(settings.seed)
         self.dtype = pick_precision(settings.precision, self.device, model.architecture)
         self.model = model.to(self.device)

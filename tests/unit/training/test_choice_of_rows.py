@@ -6,28 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from absa.training.choice import Choice, choose
-from absa.training.tokens import TokenRows, join
 
 
-def rows(count: int, *, observed: np.ndarray | None = None) -> TokenRows:
-    texts = [np.array([10], np.uint16)] * count
-    made = join(texts, texts, [row % 3 for row in range(count)], (1, 2))
-    return TokenRows(**vars(made) | {"observed": np.arange(count, dtype=np.float64) if observed is None else observed})
+def ages(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.float64)
 
 
 @given(count=st.integers(1, 300), pool=st.integers(1, 8), seed=st.integers(0, 5))
 def test_no_row_is_picked_twice_and_the_share_is_kept(count: int, pool: int, seed: int) -> None:
-    picked = choose(rows(count), Choice(pool=pool), np.random.default_rng(seed))
+    picked = choose(count, ages(count), Choice(pool=pool), np.random.default_rng(seed))
     assert len(set(picked.tolist())) == len(picked) == -(-count // pool)
 
 
 def test_equal_seeds_pick_equal_rows() -> None:
-    one, other = (choose(rows(500), Choice(pool=4), np.random.default_rng(7)) for _ in range(2))
+    one, other = (choose(500, ages(500), Choice(pool=4), np.random.default_rng(7)) for _ in range(2))
     assert one.tolist() == other.tolist()
 
 
 def test_newer_rows_are_picked_more_often_and_old_ones_too() -> None:
-    picked = choose(rows(8_000), Choice(pool=4), np.random.default_rng(0))
+    picked = choose(8_000, ages(8_000), Choice(pool=4), np.random.default_rng(0))
     quarters = np.histogram(picked, bins=4, range=(0, 8_000))[0]
     assert list(quarters) == sorted(quarters)
     assert quarters[0] > 150
@@ -37,7 +34,7 @@ def test_newer_rows_are_picked_more_often_and_old_ones_too() -> None:
 def test_harder_rows_are_picked_more_often_and_the_hardest_established_ones_never() -> None:
     losses = np.linspace(0, 5, 4_000).astype(np.float32)
     same_age = np.zeros(4_000)
-    picked = choose(rows(4_000, observed=same_age), Choice(pool=4), np.random.default_rng(0), lambda _: losses)
+    picked = choose(4_000, same_age, Choice(pool=4), np.random.default_rng(0), losses)
     assert (picked > 2_000).sum() > 1.3 * (picked < 2_000).sum()
     assert picked.max() < 0.98 * 4_000
 
@@ -45,20 +42,20 @@ def test_harder_rows_are_picked_more_often_and_the_hardest_established_ones_neve
 def test_a_recent_row_is_never_taken_for_noise() -> None:
     losses = np.linspace(0, 5, 4_000).astype(np.float32)
     choice = Choice(pool=2, since=3_000.0)
-    picked = choose(rows(4_000), choice, np.random.default_rng(0), lambda _: losses)
+    picked = choose(4_000, ages(4_000), choice, np.random.default_rng(0), losses)
     assert picked.max() > 0.99 * 4_000
 
 
 @pytest.mark.parametrize("replay", [0.0, 0.5, 2.0])
 def test_replay_bounds_the_established_rows_a_recent_one(replay: float) -> None:
-    picked = choose(rows(1_000), Choice(since=899.5, replay=replay), np.random.default_rng(0))
+    picked = choose(1_000, ages(1_000), Choice(since=899.5, replay=replay), np.random.default_rng(0))
     assert (picked >= 900).sum() == 100
     assert (picked < 900).sum() == round(replay * 100)
 
 
 def test_all_rows_are_taken_where_all_fit() -> None:
     assert Choice().fitted(rows=1_000, fits=5_000, scored=False).pool == 1
-    assert len(choose(rows(100), Choice(), np.random.default_rng(0))) == 100
+    assert len(choose(100, ages(100), Choice(), np.random.default_rng(0))) == 100
 
 
 def test_candidates_grow_with_the_data_up_to_a_bound_and_chunks_shrink_with_the_time() -> None:

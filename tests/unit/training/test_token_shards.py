@@ -33,6 +33,12 @@ def first_ids(some: TokenRows) -> list[int]:
     return [int(some.text(row)[0]) for row in range(len(some))]
 
 
+def test_when_rows_were_observed_is_known_without_their_tokens(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [5, 3, 4]))
+    index = np.array([11, 0, 6])
+    assert corpus.observed(index).tolist() == corpus.take(index).observed.tolist() == [11.0, 0.0, 6.0]
+
+
 @given(count=st.integers(0, 40))
 @settings(max_examples=20)
 def test_a_shard_gives_back_what_was_packed(tmp_path_factory: pytest.TempPathFactory, count: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.training.batches import BatchStream, Position, assemble, cut, plan
+from absa.training.batches import BatchStream, Position, assemble, chunk_rows_of, cut, plan
 from absa.training.tokens import TokenRows, join
 
 CLS, SEP = 101, 102
@@ -37,6 +37,22 @@ def test_padding_is_a_few_percent_on_lengths_like_those_of_feedback() -> None:
     batches = plan(lengths, 512, np.random.default_rng(0))
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
     assert padded / lengths.sum() < 1.06
+
+
+@given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(16_384, 20_000))
+def test_large_batches_hold_rows_of_one_length_and_every_row_once(lengths: list[int], budget: int) -> None:
+    of = np.array(lengths)
+    batches = plan(of, budget, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(of)))
+    for batch in batches:
+        assert len(set(of[batch].tolist())) == 1
+        assert of[batch].sum() <= budget
+
+
+def test_a_chunk_is_large_enough_for_large_batches() -> None:
+    lengths = np.random.default_rng(0).poisson(18, chunk_rows_of(65_536)) + 4
+    batches = plan(lengths, 65_536, np.random.default_rng(0))
+    assert lengths.sum() / len(batches) > 65_536 / 2
 
 
 def test_a_row_is_written_as_a_pair_and_padded_with_zeros() -> None:
