@@ -9,7 +9,7 @@ as it would be served. Cells that the result holds are not run again, so a run t
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -366,17 +366,21 @@ def run_at_once(cells: Sequence[Cell], jobs: int) -> None:
     waiting, running = list(cells), {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=set_threads) as pool:
         while waiting or running:
-            busy = {*waiting, *running.values()}
-            for cell in list(waiting):
-                if len(running) < jobs and not busy & {
-                    replace(cell, recipe=name) for name in RECIPES[cell.recipe].teachers
-                }:
-                    waiting.remove(cell)
-                    running[pool.submit(work, cell)] = cell
+            for cell in ready(waiting, running.values())[: jobs - len(running)]:
+                waiting.remove(cell)
+                running[pool.submit(work, cell)] = cell
             for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
                 cell = running.pop(future)
                 if error := future.exception():
                     print(f"{cell.name} failed: {error}", flush=True)
+
+
+def ready(waiting: Sequence[Cell], running: Collection[Cell]) -> list[Cell]:
+    """Those that wait for nobody: all of their teachers have run."""
+    busy = {*waiting, *running}
+    return [
+        cell for cell in waiting if not busy & {replace(cell, recipe=name) for name in RECIPES[cell.recipe].teachers}
+    ]
 
 
 def set_threads() -> None:

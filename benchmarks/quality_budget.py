@@ -25,15 +25,15 @@ import numpy as np
 from absa.training.pretrain import pretrain
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, write_result
-from benchmarks.quality import BASE, BASES, ROOT, Cell, confusion
+from benchmarks.quality import BASES, ROOT, confusion
+from benchmarks.quality_recipes import BASE, LADDER, Cell
 
 RESULT = ROOT / "benchmarks" / "results" / "quality_budget.json"
 CELLS = RESULT.parent / "cells" / RESULT.name
 BUDGET_S = 900.0
-LADDER = "ladder"
-STUDENTS = ("distilled", "3 layers", "2 layers", "width 256")
+RANKING = "ladder"
 ROUNDS = 5
-STAGES = ("base", "with the base", "data alone", LADDER)
+STAGES = ("base", "with the base", "data alone", RANKING)
 EPOCHS = {"with the base": 2, "data alone": 4}
 
 
@@ -85,7 +85,7 @@ def rank_ladder() -> dict[str, list[float]]:
 
     _, _, test = data.sides(0)
     pairs = [(row.text, row.aspect) for row in test]
-    folders = {name: Cell(name, 0, 0).folder / "package" for name in STUDENTS}
+    folders = {name: Cell(name, 0, 0).folder / "package" for name in LADDER}
     engines = {name: Engine.load(folder) for name, folder in folders.items() if folder.is_dir()}
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(ROUNDS):
@@ -101,12 +101,12 @@ def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
     from absa.evaluation.metrics import pos_neg_f1_of
 
     rows = []
-    for student, speeds in cells.get(LADDER, {}).items():
+    for student, speeds in cells.get(RANKING, {}).items():
         value, low, high = median(speeds), min(speeds), max(speeds)
         case, runs = f"{student}, one core", len(speeds)
         rows.append(Row(case=case, metric="rows_per_s", value=value, low=low, high=high, runs=runs, unit="rows/s"))
     for stage in STAGES:
-        if stage not in cells or stage == LADDER:
+        if stage not in cells or stage == RANKING:
             continue
         cell = cells[stage]
         case = {"base": f"a base from {cell.get('rows', 0):,} public rows"}.get(stage, f"15 minutes, {stage}, fold 0")
@@ -132,9 +132,9 @@ def main() -> None:
     arguments = parser.parse_args()
     cells: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.exists() else {}
     for stage in arguments.stages:
-        if stage in cells and stage != LADDER:
+        if stage in cells and stage != RANKING:
             continue
-        cells[stage] = make_base() if stage == "base" else rank_ladder() if stage == LADDER else run_job(stage)
+        cells[stage] = make_base() if stage == "base" else rank_ladder() if stage == RANKING else run_job(stage)
         print(stage, json.dumps(cells[stage]), flush=True)
         CELLS.parent.mkdir(parents=True, exist_ok=True)
         CELLS.write_text(json.dumps(cells, indent=1) + "\n")

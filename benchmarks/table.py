@@ -32,13 +32,33 @@ def table(result: dict[str, Any], *, judged: bool = False) -> str:
     return "\n".join([*lines, "", f"{spread}. {ran}, commit {result['commit']}.", ""])
 
 
+def pivot(result: dict[str, Any], metrics: list[str]) -> str:
+    """A line a case and a column a measure; spans of the first measure alone."""
+    heads = [metric.replace("_", " ") for metric in metrics]
+    lines = [f"| case | runs | {' | '.join(heads)} |", "|---|---|" + "---|" * len(metrics)]
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        cases.setdefault(row["case"], {})[row["metric"]] = row
+    for case, found in cases.items():
+        if not any(metric in found for metric in metrics):
+            continue
+        cells = [f"{found[metric]['value']:.3f}" if metric in found else "" for metric in metrics]
+        if metrics[0] in found and found[metrics[0]]["low"] != found[metrics[0]]["high"]:
+            cells[0] += f" ({found[metrics[0]]['low']:.3f} to {found[metrics[0]]['high']:.3f})"
+        runs = max(found[metric]["runs"] for metric in metrics if metric in found)
+        lines.append(f"| {case} | {runs} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def main() -> None:
     """Print one result's table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="of the result in benchmarks/results")
     parser.add_argument("--judged", action="store_true", help="only rows with a target, and peers")
+    parser.add_argument("--columns", nargs="+", metavar="MEASURE", help="a line a case, these measures side by side")
     options = parser.parse_args()
-    print(table(json.loads((RESULTS / f"{options.name}.json").read_text()), judged=options.judged))
+    result = json.loads((RESULTS / f"{options.name}.json").read_text())
+    print(pivot(result, options.columns) if options.columns else table(result, judged=options.judged))
 
 
 if __name__ == "__main__":

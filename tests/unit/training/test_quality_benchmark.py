@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import quality_data as data
-from benchmarks.quality import bundled_sides, rows_of
-from benchmarks.quality_recipes import BUNDLED, FINAL, RECIPES, Cell, wanted
+from benchmarks.quality import bundled_sides, ready, rows_of
+from benchmarks.quality_recipes import BUNDLED, FINAL, MPNET, RECIPES, Cell, wanted
 
 CELL = {
     "rows": 100, "confusion": [[30, 5, 5], [4, 20, 6], [2, 3, 25]], "labels_equal": 99, "steps": 10,
@@ -23,6 +23,13 @@ def test_every_teacher_is_a_recipe_that_comes_before_its_student() -> None:
     names = list(RECIPES)
     for name, recipe in RECIPES.items():
         assert all(names.index(teacher) < names.index(name) for teacher in recipe.teachers)
+
+
+def test_a_student_waits_for_the_teachers_of_its_own_fold_and_seed() -> None:
+    student, teacher = Cell("from mpnet", 0, 0), Cell(MPNET, 0, 0)
+    assert ready([student, teacher], []) == [teacher]
+    assert ready([student], [teacher]) == []
+    assert ready([student], [Cell(MPNET, 0, 1), Cell(MPNET, 1, 0)]) == [student]
 
 
 def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
