@@ -34,6 +34,8 @@ CHECKPOINTS_FOLDER: Final = "checkpoints"
 _STARTED_FILE: Final = "started.json"
 _DONE_FILE: Final = "done.json"
 _LEAST_RESERVE_S: Final = 1.0
+_LEAST_TRAINING_S: Final = 3.0
+_BORROWED: Final = 0.25  # of the reserve, for a training that has neither time nor a checkpoint
 _CHECKING_SHARE: Final = 0.12  # of the reserve goes into calibration and parity at most
 _VALIDATION_ROWS: Final = 2_000  # enough to calibrate on, and read in no time
 
@@ -175,6 +177,9 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         choice=Choice(since=job.since, replay=job.replay),
         losses=ChampionLoss(model, settings) if settings.loss_signal and has_head else None,
     )
+    if not trainer.resumed and deadline.remaining_s() < _LEAST_TRAINING_S:
+        # killed before its first checkpoint, say: a version that learned little is better than none
+        trainer.deadline = Deadline(job.ends_at).earlier((1.0 - _BORROWED) * job.reserve_s)
     say("phase", name="train")
     try:
         result = trainer.run()

@@ -370,35 +370,34 @@ def judge_candidate(
     if head is not None and head.state.champion is not None:
         version = head.state.champion
         champion = Engine.load(services.package(version, head.versions[version]))
-    beside = ThreadPoolExecutor(1)  # a process of its own, while this one scores
-    serves = beside.submit(validate_package, job.package, expected_digest=package.digest)
-    leaked = leaked_texts(services.lake, manifest.digest, test["text"])
-    fits, cases = judged_in_time(
-        rows_per_s(engine, test) / (1 if champion is None else 2),
-        left_s=ends_at - time.time() - REGISTRATION_S,
-        cases=services.settings.behaviour_cases,
-    )
-    if test.height > fits:
-        test = sample_side(services.lake, manifest.digest, "test", fits, since=since)
-    run.params({"test_rows": test.height, "behaviour_cases": cases})
-    recent = [champion is None or since is None or at > since for at in test["observed_at"]]
-    measured = job.done["parity"]
-    evidence = assess_engines(
-        candidate=engine,
-        champion=champion,
-        examples=test,
-        recent=recent,
-        parity=Parity(
-            rows=measured["rows"],
-            label_agreement=measured["labels_equal"],
-            f1_loss=measured["pos_neg_f1_fp32"] - measured["pos_neg_f1_int8"],
-        ),
-        data=data_checks(manifest, leaked),
-        behaviour_cases=cases,
-    )
+    with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
+        serves = beside.submit(validate_package, job.package, expected_digest=package.digest)
+        leaked = leaked_texts(services.lake, manifest.digest, test["text"])
+        fits, cases = judged_in_time(
+            rows_per_s(engine, test) / (1 if champion is None else 2),
+            left_s=ends_at - time.time() - REGISTRATION_S,
+            cases=services.settings.behaviour_cases,
+        )
+        if test.height > fits:
+            test = sample_side(services.lake, manifest.digest, "test", fits, since=since)
+        run.params({"test_rows": test.height, "behaviour_cases": cases})
+        recent = [champion is None or since is None or at > since for at in test["observed_at"]]
+        measured = job.done["parity"]
+        evidence = assess_engines(
+            candidate=engine,
+            champion=champion,
+            examples=test,
+            recent=recent,
+            parity=Parity(
+                rows=measured["rows"],
+                label_agreement=measured["labels_equal"],
+                f1_loss=measured["pos_neg_f1_fp32"] - measured["pos_neg_f1_int8"],
+            ),
+            data=data_checks(manifest, leaked),
+            behaviour_cases=cases,
+        )
     footprint = replace(evidence.footprint, memory_mb=serves.result().memory_mb) if evidence.footprint else None
     evidence = replace(evidence, footprint=footprint)
-    beside.shutdown()
     policy = GatePolicy(
         min_recent_rows=services.settings.min_recent_rows,
         min_slice_rows=services.settings.min_slice_rows,

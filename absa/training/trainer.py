@@ -241,7 +241,7 @@ class Trainer:
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
         self._begun = time.perf_counter()
-        self._resumed = self._restore()
+        self.resumed = self._restore()
 
     @property
     def epochs(self) -> float:
@@ -257,7 +257,7 @@ class Trainer:
         """
         self._begun = begun = time.perf_counter()
         self.model.train()
-        if isinstance(self._train, ShardCorpus) and not self._resumed:
+        if isinstance(self._train, ShardCorpus) and not self.resumed:
             self._choose(self._train)
         self._loop(begun)
         if not self._step:
@@ -465,7 +465,7 @@ class Trainer:
             rows=self._rows,
             tokens=self._tokens,
             train_s=train_s,
-            resumed=self._resumed,
+            resumed=self.resumed,
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
             device=self.device.type,
             batch_tokens=self._batch_tokens,

@@ -90,6 +90,15 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Si
     Engine.load(folder / "package").warm_up()
 
 
+def test_a_job_that_starts_again_late_and_without_a_checkpoint_borrows_from_the_reserve(tmp_path: Path) -> None:
+    settings = SMALL | {"max_epochs": 1}
+    folder = write_job(tmp_path / "job", budget_s=80, reserve_s=80, settings=settings, rows=labelled_rows(60))
+    code, events = run_job(folder)
+    assert code == 0
+    assert events[-1]["steps"] > 0
+    Engine.load(folder / "package").warm_up()
+
+
 def test_too_little_time_is_a_missed_deadline_that_leaves_nothing(tmp_path: Path) -> None:
     folder = write_job(tmp_path / "job", budget_s=3, reserve_s=3, settings=SMALL, rows=labelled_rows(60))
     code, events = run_job(folder)
