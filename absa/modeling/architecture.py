@@ -103,7 +103,7 @@ class Layer(nn.Module):
         return out
 
 
-Through = Callable[[Layer, Tensor, Tensor | None], Tensor]
+Through = Callable[[Any, Tensor, Tensor | None], Tensor]
 """A way to call a layer: as it is, or by kernels that were compiled for all of them."""
 
 

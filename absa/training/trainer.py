@@ -398,7 +398,8 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             if self._compiled is not None and self.model.training:
                 try:
-                    return self.model(*inputs, shift, self._compiled).float()
+                    made: Tensor = self.model(*inputs, shift, self._compiled)
+                    return made.float()
                 except torch.OutOfMemoryError:
                     raise
                 except Exception:  # the compiler has many of its own; a training goes on without it
