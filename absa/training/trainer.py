@@ -396,9 +396,9 @@ class Trainer:
         mask = None if batch.mask is None else part(batch.mask)
         inputs = (part(batch.input_ids), part(batch.token_types), mask)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self._compiled is not None and self.model.training:
+            if self._compiled is not None and self.model.training and shift is None:
                 try:
-                    made: Tensor = self.model(*inputs, shift, self._compiled)
+                    made: Tensor = self.model(*inputs, through=self._compiled)
                     return made.float()
                 except torch.OutOfMemoryError:
                     raise
