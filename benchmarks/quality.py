@@ -54,6 +54,7 @@ RESULT = ROOT / "benchmarks" / "results" / "quality.json"
 CELLS = ROOT / "benchmarks" / "results" / "cells" / "quality.json"
 BASES = ROOT / ".evergreen" / "bases"
 BEHAVIOUR_CASES = 100
+TOLD = ("train", "unlabelled", "unasked")  # pairs that teachers are asked about; only the first have labels
 SAID = "said.npz"  # what a teacher says of its train side and of the pairs without labels
 
 
@@ -80,7 +81,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         found = scores_of(test)
         np.savez(cell.folder / "scores.npz", served=found)
         if cell.recipe in TEACHERS:
-            tell(cell, {name: scores_of(rows) for name, rows in pairs_of(train).items()})
+            tell(cell, {kind: scores_of(pairs_of(kind, train)) for kind in TOLD})
         figures = {"train_rows": len(train)} | figures_of(test, found)
     else:
         figures = run_student(cell, recipe, train, validation, test)
@@ -99,7 +100,7 @@ def run_student(
     model, tokenizer, rows, result = train_student(cell, recipe, settings, train, validation)
     tokenizer_json = (find_base(name) / TOKENIZER).read_text(encoding="utf-8")
     if cell.recipe in TEACHERS:
-        tell(cell, {name: score(model, tokenize(pairs, tokenizer)) for name, pairs in pairs_of(train).items()})
+        tell(cell, {kind: score(model, tokenize(pairs_of(kind, train), tokenizer)) for kind in TOLD})
     fp32 = score(model, tokenize(test, tokenizer))
     model.cpu()
     save_weights(model, tokenizer_json, cell.folder / "weights")
@@ -137,9 +138,9 @@ def figures_of(test: list[LabelledPair], scores: Any) -> dict[str, Any]:
     return {"rows": len(test), "confusion": confusion(labels, scores), "ece": calibration_error(labels, scores)}
 
 
-def pairs_of(train: list[LabelledPair]) -> dict[str, list[LabelledPair]]:
-    """The pairs that a teacher is asked about, by kind; only the first have labels."""
-    return {"train": train, "unlabelled": data.unlabelled(), "unasked": data.unasked(train)}
+def pairs_of(kind: str, train: list[LabelledPair]) -> list[LabelledPair]:
+    """Pairs that a teacher is asked about, of one kind of TOLD."""
+    return train if kind == "train" else data.unlabelled() if kind == "unlabelled" else data.unasked(train)
 
 
 def tell(cell: Cell, scores: dict[str, Any]) -> None:
@@ -164,9 +165,8 @@ def train_student(
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
     rows = tokenize(train, tokenizer)
     if recipe.teachers:
-        kinds = [name for name in ("unlabelled", "unasked") if getattr(recipe, name)]
-        pairs = pairs_of(train)
-        others = tokenize([row for kind in kinds for row in pairs[kind]], tokenizer) if kinds else None
+        kinds = [kind for kind in TOLD[1:] if getattr(recipe, kind)]
+        others = tokenize([row for kind in kinds for row in pairs_of(kind, train)], tokenizer) if kinds else None
         said = [np.concatenate([told[kind] for kind in ("train", *kinds)])
                 for told in (hear(replace(cell, recipe=teacher)) for teacher in recipe.teachers)]  # fmt: skip
         rows = taught(rows, others, said, recipe.weight)
@@ -345,7 +345,8 @@ def main() -> None:
         chosen = [cell for cell in chosen if cell.recipe == BUNDLED]
         print(f"the labelled rows are not at {data.DATA}: only the bundled data are measured")
     if not arguments.again:
-        chosen = [cell for cell in chosen if cell.name not in kept_cells()]
+        kept = kept_cells()
+        chosen = [cell for cell in chosen if cell.name not in kept]
     if arguments.jobs == 1:
         for cell in chosen:
             work(cell)

@@ -12,11 +12,12 @@ import numpy as np
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.training.batches import assemble, plan
+from absa.training.schedule import rate_share
 from absa.training.tokens import LabelledPair, tokenize
 
 MASK, FIRST_WORD, VOCABULARY_OF_NOISE = 103, 999, 29_000
 MASKED, REPLACED, LEFT = 0.15, 0.1, 0.1
-PASSES, RATE, BATCH_TOKENS = 8, 1e-4, 2_048
+PASSES, RATE, WARMUP, BATCH_TOKENS = 8, 1e-4, 0.1, 2_048
 
 
 def adapt(model: PairClassifier, texts: Sequence[str], tokenizer: PairTokenizer, seed: int) -> None:
@@ -45,7 +46,7 @@ def adapt(model: PairClassifier, texts: Sequence[str], tokenizer: PairTokenizer,
             logits = head(states) @ model.words.weight.T + bias
             truth = torch.from_numpy(batch.input_ids[guessed]).to(device)
             for group in optimizer.param_groups:
-                group["lr"] = RATE * min((step + 1) / (0.1 * steps), max(0.0, (steps - step) / (0.9 * steps)))
+                group["lr"] = RATE * rate_share((step + 1) / steps, WARMUP)
             nn.functional.cross_entropy(logits, truth).backward()
             nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()

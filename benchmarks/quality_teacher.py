@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from absa.errors import EvergreenError
+from absa.training.schedule import rate_share
 from absa.training.tokens import LabelledPair
 from benchmarks import quality_data as data
 from benchmarks.quality_recipes import KEPT, alone
@@ -17,7 +18,7 @@ from benchmarks.quality_recipes import KEPT, alone
 FOLDER = Path(os.environ.get("MPNET", KEPT.parent / "mpnet"))  # a local folder of transformers with an MPNet
 PUBLIC = KEPT / "mpnet-public"
 BATCH, MAX_TOKENS, MEMBERS = 32, 128, 2
-PUBLIC_RATE, RATE = 3e-5, 2e-5
+PUBLIC_RATE, RATE, WARMUP = 3e-5, 2e-5, 0.1
 PUBLIC_PASSES, PASSES = 2, 3
 
 
@@ -59,9 +60,7 @@ def learn(
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     steps = passes * -(-len(rows) // batch)
-    rates = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / (0.1 * steps), max(0.0, (steps - step) / (0.9 * steps)))
-    )
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_share((step + 1) / steps, WARMUP))
     for _ in range(passes):
         order = chance.sample(range(len(rows)), len(rows))
         for start in range(0, len(order), batch):

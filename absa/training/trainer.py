@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
 
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.labels import EVALUATED
@@ -31,6 +30,7 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
+from absa.training.distill import score
 from absa.training.objective import objective
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
@@ -513,7 +513,7 @@ class Trainer:
 def _compiled(wanted: str, device: torch.device) -> Through | None:
     """A layer with kernels made for it, the same for every layer and size; None where it runs as it is.
 
-    Layer by layer: the whole model takes half a minute to compile, which is half of a short budget.
+    Layer by layer: the whole model takes twice as long to compile, too much of a short budget.
     """
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
@@ -524,20 +524,12 @@ class ChampionLoss:
     """The loss of rows under a model as it is now; what is learned later does not change it."""
 
     def __init__(self, model: PairClassifier, settings: TrainingSettings) -> None:
-        self._device = pick_device(settings.device)
-        self._model = copy.deepcopy(model).to(self._device).eval()
+        self._model = copy.deepcopy(model).to(pick_device(settings.device))
 
     def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
         """Cross-entropy of each row."""
-        found = np.zeros(len(rows), np.float32)
-        with torch.inference_mode():
-            for index, batch in for_scoring(rows, _VALIDATION_TOKENS):
-                mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(self._device)
-                inputs = [torch.from_numpy(each).to(self._device) for each in (batch.input_ids, batch.token_types)]
-                labels = torch.from_numpy(batch.labels).to(self._device)
-                losses = F.cross_entropy(self._model(*inputs, mask).float(), labels, reduction="none")
-                found[index] = losses.cpu().numpy()
-        return found
+        right = score(self._model, rows)[np.arange(len(rows)), rows.labels.astype(np.int64)]
+        return -np.log(np.maximum(right, np.finfo(np.float32).tiny))
 
 
 class _Window:

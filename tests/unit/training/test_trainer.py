@@ -14,7 +14,14 @@ from absa.training.deadline import Deadline
 from absa.training.settings import TrainingSettings
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
-from absa.training.trainer import InterruptedTrainingError, Progress, Trainer, parameter_groups, pos_neg_f1
+from absa.training.trainer import (
+    ChampionLoss,
+    InterruptedTrainingError,
+    Progress,
+    Trainer,
+    parameter_groups,
+    pos_neg_f1,
+)
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 SETTINGS = TrainingSettings(
@@ -51,6 +58,20 @@ def predicted(trainer: Trainer, on: TokenRows) -> np.ndarray:
             logits = averaged(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
             labels[index] = logits.argmax(1).numpy()
     return labels
+
+
+def test_the_champions_loss_is_the_cross_entropy_of_each_row_whatever_is_learned_later() -> None:
+    from absa.training.batches import assemble
+
+    champion, on = model(), rows(30)
+    losses = ChampionLoss(champion, SETTINGS)
+    batch = assemble(on, np.arange(30))
+    with torch.inference_mode():
+        logits = champion.eval()(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types))
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels), reduction="none")
+    with torch.no_grad():
+        champion.classifier.weight.mul_(0)
+    assert losses(on) == pytest.approx(expected.numpy(), rel=1e-4)
 
 
 def test_it_learns_what_can_be_learned() -> None:
