@@ -65,14 +65,16 @@ def _run_once(
     on_event: Callable[[Mapping[str, Any]], None],
 ) -> tuple[int, Mapping[str, Any] | None]:
     done: Mapping[str, Any] | None = None
-    with log.open("ab") as errors:
-        child = subprocess.Popen(  # noqa: S603  our own module
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-u", "-m", "absa.job", str(folder)],
             stdout=subprocess.PIPE,
             stderr=errors,
             env=dict(environment),
             text=True,
-        )
+        ) as child,
+    ):
         limit = threading.Timer(max(0.0, ends_at - time.time()), child.kill)
         limit.start()
         try:

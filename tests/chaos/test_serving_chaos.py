@@ -97,7 +97,7 @@ def test_killing_the_parent_ends_its_workers_and_the_next_one_recovers_their_log
     replica.environment = {"EVERGREEN_SHIP_INTERVAL_S": "60"}
     replica.serve()
     with Load(replica, clients=2) as load:
-        time.sleep(0.5)
+        until(lambda: len(load.answered) > 20)
         pids = replica.pids()
         assert replica.process is not None
         replica.process.send_signal(signal.SIGKILL)
@@ -173,6 +173,8 @@ def test_a_registry_that_is_down_slow_or_answers_rubbish_does_not_touch_serving(
         replica.append(ab("1", "new", 0.5), digests={"new": "0" * 64}, ready=False)
         with Load(replica, clients=2) as load:
             until(lambda: replica.metric("evergreen_follow_failures_total") > 0)
+            already = len(load.answered)
+            until(lambda: len(load.answered) > already + 20)
         assert set(load.statuses) == {200}
         assert replica.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
         assert replica.stop() == 0
