@@ -62,6 +62,9 @@ RECIPES: dict[str, Recipe] = {
     "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
     "fgm": Recipe(title="and FGM, length 1", settings={"adversarial": 1.0}),
     "dropout": Recipe(title="and dropout 0.1", settings={"dropout": 0.1}),
+    "no base, dropout": Recipe(
+        title="no base, dropout 0.1, 5 passes", settings={"dropout": 0.1, "max_epochs": 5}, public=False
+    ),
     "adapted": Recipe(title="and masked words of unlabelled texts first", adapted=True),
     "rate 5e-5": Recipe(title="learning rate 5e-5", settings={"learning_rate": 5e-5}),
     "rate 2e-4": Recipe(title="learning rate 2e-4", settings={"learning_rate": 2e-4}),

@@ -65,7 +65,7 @@ class StartUp:
 
 
 def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: float = 0.1) -> TaskModel:
-    """The task that `benchmarks/results/serving.json` describes.
+    """The task that `benchmarks/results/serving.json` describes; the rows of peers beside it are left out.
 
     Throughput is the row `<model>, saturation`. Where the latency at half load was measured too, the overhead is what
     a half-loaded worker's own waiting leaves of the median.
@@ -78,7 +78,7 @@ def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: flo
     Raises:
         MissingFigureError: there is no such row.
     """
-    rows: Sequence[Mapping[str, Any]] = () if serving is None else serving["rows"]
+    rows: Sequence[Mapping[str, Any]] = () if serving is None else [r for r in serving["rows"] if not r.get("peer")]
     figures = {(row["case"], row["metric"]): float(row["value"]) for row in rows}
     rate = figures.get((f"{model}, saturation", "requests_per_s"))
     if serving is None or rate is None:

@@ -60,6 +60,7 @@ SERVING = {
         {"case": "L6, saturation", "metric": "requests_per_s", "value": 1_000},
         {"case": "L6, open loop at 50 % of saturation", "metric": "p50", "value": 5.0},
         {"case": "L2, saturation", "metric": "requests_per_s", "value": 8_000},
+        {"case": "L6, saturation", "metric": "requests_per_s", "value": 600, "peer": "a plain server"},
     ],
 }
 
