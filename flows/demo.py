@@ -21,7 +21,6 @@ from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, InvalidDataError, PermanentError, UnavailableError
 from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
-from flows.continuous_training import LATEST_EVENT
 from flows.customers import TrafficReport, send_traffic
 from flows.doctor import examine
 from flows.processes import bring_up, parts, take_down
@@ -29,6 +28,7 @@ from flows.router_client import RouterClient
 from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
 from flows.stream import BundledStream, OwnStream, Stream
+from flows.training import LATEST_EVENT
 from flows.wiring import Services, wire
 
 SCALES: Final = ("full", "tiny")

@@ -16,6 +16,8 @@ DEADLINE_MISSED: Final = 3  # exit code of absa.job
 _RESTART_FLOOR_S: Final = 4.0  # with less left a new start cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5
 
+OnEvent = Callable[[Mapping[str, Any]], None]
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
@@ -27,9 +29,7 @@ class JobResult:
     starts: int
 
 
-def run_job(
-    folder: Path, *, ends_at: float, environment: Mapping[str, str], on_event: Callable[[Mapping[str, Any]], None]
-) -> JobResult:
+def run_job(folder: Path, *, ends_at: float, environment: Mapping[str, str], on_event: OnEvent) -> JobResult:
     """Run `python -m absa.job FOLDER` to its end. Native code cannot be stopped by a flow's timeout; a process can.
 
     Args:
@@ -62,7 +62,7 @@ def _run_once(
     log: Path,
     ends_at: float,
     environment: Mapping[str, str],
-    on_event: Callable[[Mapping[str, Any]], None],
+    on_event: OnEvent,
 ) -> tuple[int, Mapping[str, Any] | None]:
     done: Mapping[str, Any] | None = None
     with (
