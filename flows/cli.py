@@ -332,7 +332,8 @@ def demo(
     reset: Annotated[bool, typer.Option("--reset", help="Forget the last demo of this home folder first.")] = False,
 ) -> None:
     """Run the whole loop in seven chapters."""
-    from flows.demo import DemoOptions, run_demo
+    from flows.demo import run_demo
+    from flows.demo_options import DemoOptions
 
     raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
 
