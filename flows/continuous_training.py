@@ -21,7 +21,7 @@ from flows.tracking import tracked_run
 from flows.training import train
 from flows.training_data import champion_of, describe_snapshot, take_snapshot
 from flows.training_process import OnEvent
-from flows.trigger import start_deployment
+from flows.trigger import PROMOTION, start_deployment
 from flows.wiring import Services, wire
 
 
@@ -155,7 +155,7 @@ def continuous_training(
         )
     create_markdown_artifact(_summary(outcome), key="training-result", description="How the last training ended")
     if outcome.action == "challenged" and start_promotion:
-        start_deployment("promote/promote", {"version": outcome.version}, key=f"promote-{outcome.version}")
+        start_deployment(PROMOTION, {"version": outcome.version}, key=f"promote-{outcome.version}")
     return outcome.to_json()
 
 

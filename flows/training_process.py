@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import DeadlineMissedError, PermanentError
+from absa.job import EXIT_DEADLINE_MISSED
 
-DEADLINE_MISSED: Final = 3  # exit code of absa.job
 _RESTART_FLOOR_S: Final = 4.0  # with less left a new start cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5
 
@@ -47,7 +47,7 @@ def run_job(folder: Path, *, ends_at: float, environment: Mapping[str, str], on_
         returncode, done = _run_once(folder, log, ends_at, environment, on_event)
         if returncode == 0 and done is not None:
             return JobResult(folder=folder, package=folder / "package", done=done, starts=start)
-        if returncode == DEADLINE_MISSED:
+        if returncode == EXIT_DEADLINE_MISSED:
             raise DeadlineMissedError("the budget was too short for a valid version; nothing was registered")
         if returncode > 0 and returncode != 128 + 15:
             raise PermanentError(f"training failed (exit {returncode}): see {log}")
