@@ -132,6 +132,15 @@ def withdrawn(state: State) -> State:
     return crowned(state.champion)
 
 
+def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
+    """The record that made the last one's champion champion; None where the last one has none."""
+    since: LedgerRecord | None = None
+    for record in records:
+        if since is None or record.state.champion != since.state.champion:
+            since = record if record.state.champion else None
+    return since
+
+
 def former_champion(records: Sequence[LedgerRecord]) -> str | None:
     """The champion to go back to, or None where there is no other.
 

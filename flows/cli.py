@@ -165,11 +165,11 @@ def retrain(
     budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
 ) -> None:
     """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
-    from flows.trigger import start_deployment
+    from flows.trigger import TRAINING, start_deployment
 
     services = _with_servers("prefect")
     parameters: dict[str, Any] = {"reason": reason, "budget_s": budget or services.settings.budget_s}
-    run_id = start_deployment("continuous-training/continuous-training", parameters)
+    run_id = start_deployment(TRAINING, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 
@@ -184,7 +184,7 @@ def promote(
 ) -> None:
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
     from flows.decisions import promote_now
-    from flows.trigger import start_deployment
+    from flows.trigger import PROMOTION, start_deployment
 
     named = versions or []
     if now:
@@ -198,7 +198,7 @@ def promote(
     if not all(chosen):
         raise PermanentError("there is no challenger: train one, or name a version")
     parameters: dict[str, Any] = {"version": chosen[0], "others": chosen[1:], "again": again}
-    run_id = start_deployment("promote/promote", parameters)
+    run_id = start_deployment(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 
@@ -332,7 +332,8 @@ def demo(
     reset: Annotated[bool, typer.Option("--reset", help="Forget the last demo of this home folder first.")] = False,
 ) -> None:
     """Run the whole loop in seven chapters."""
-    from flows.demo import DemoOptions, run_demo
+    from flows.demo import run_demo
+    from flows.demo_options import DemoOptions
 
     raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
 

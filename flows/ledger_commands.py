@@ -7,9 +7,9 @@ import typer
 
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import PermanentError
+from absa.lifecycle import champion_since
 from absa.schema import Window, iso, parse_iso, utc_now
 from flows.consistency import inconsistencies
-from flows.status import champion_since
 from flows.wiring import Services
 
 if TYPE_CHECKING:

@@ -14,11 +14,12 @@ from pydantic import Field
 from absa.adapters.cloudwatch import publish
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
+from absa.lifecycle import champion_since
 from absa.schema import Window, parse_iso
 from flows.automations import STALE_EVENT
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
-from flows.trigger import emit, start_deployment
+from flows.trigger import TRAINING, emit, start_deployment
 from flows.watching import take_over
 from flows.wiring import Services, wire
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 _TRIED_AGAIN = 20
-RETRAINING = "continuous-training/continuous-training"
 
 
 def last_window(now: datetime, window_s: float) -> Window:
@@ -39,22 +39,12 @@ def last_window(now: datetime, window_s: float) -> Window:
     return Window(start=end - timedelta(seconds=window_s), end=end)
 
 
-def _since(services: Services, version: str) -> datetime:
-    """When a version became champion the last time."""
-    since = None
-    for record in services.ledger.records():
-        since = since or record.at if record.state.champion == version else None
-    if since is None:
-        raise PermanentError(f"version {version} was never champion")
-    return since
-
-
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
     """The champion as the monitor needs it."""
-    version = head.state.champion
-    if version is None:
+    since = champion_since([record for record in services.ledger.records() if record.number <= head.number])
+    if since is None or since.state.champion is None:
         raise PermanentError("there is no champion to watch: run `evergreen train` first")
-    return replace(watched_version(services, version), champion_since=_since(services, version))
+    return replace(watched_version(services, since.state.champion), champion_since=since.at)
 
 
 def watched_version(services: Services, version: str) -> "WatchedVersion":
@@ -184,7 +174,7 @@ def start_retraining(services: Services, verdict: "Verdict") -> str | None:
     attempt = begun.attempts[-1]
     try:
         run_id = start_deployment(
-            RETRAINING,
+            TRAINING,
             {"window": verdict.window.key, "reason": "drift", "budget_s": services.settings.budget_s},
             key=attempt.key,
             tags=[f"window:{verdict.window.key}"],

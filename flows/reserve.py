@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from flows.settings import Settings, write_whole
+from flows.training_process import OnEvent
 from flows.wiring import Services
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _AFTER_TRAINING: Final = "after_training.json"  # in HOME/jobs
 class AfterTraining:
     """Relays events, and knows since when the training itself is over."""
 
-    def __init__(self, relay: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, relay: OnEvent) -> None:
         self._relay, self._ended = relay, time.time()
 
     def __call__(self, event: Mapping[str, Any]) -> None:

@@ -2,20 +2,11 @@
 
 from collections.abc import Iterator
 
-from absa.adapters.ledger import LedgerRecord
+from absa.lifecycle import champion_since
 from absa.schema import utc_now
 from flows.consistency import inconsistencies
 from flows.processes import Supervisor, parts
 from flows.wiring import Services
-
-
-def champion_since(records: list[LedgerRecord]) -> LedgerRecord | None:
-    """The record that made the present champion champion."""
-    since: LedgerRecord | None = None
-    for record in records:
-        if since is None or record.state.champion != since.state.champion:
-            since = record if record.state.champion else None
-    return since
 
 
 def status_lines(services: Services) -> Iterator[str]:

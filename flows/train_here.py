@@ -3,11 +3,12 @@
 import argparse
 import os
 import sys
+from typing import Final
 
 from absa.errors import DeadlineMissedError, EvergreenError
 
-EXIT_DEADLINE_MISSED = 3
-NO_WINDOW = "none"
+EXIT_DEADLINE_MISSED: Final = 3
+NO_WINDOW: Final = "none"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
+from flows.train_here import EXIT_DEADLINE_MISSED, NO_WINDOW
 
 _POLL_S: Final = 5.0
 _LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well
-_DEADLINE_MISSED: Final = 3  # exit code of flows.train_here
 _TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine went; see its page on job retries
 _JOB_NAME: Final = "evergreen-training"
 
@@ -97,7 +97,7 @@ class TrainingMachine:
 
     def _try(self, queue: str, *, budget_s: float, reason: str, window: str | None, patient: bool) -> _Try:
         submitted = self._clock()
-        parameters = {"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or "none"}
+        parameters = {"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or NO_WINDOW}
         answer = self._call(
             self._batch.submit_job,
             jobName=_JOB_NAME,
@@ -148,6 +148,6 @@ def _raise_if_its_own_fault(job: Mapping[str, Any]) -> None:
     if str(job.get("statusReason", "")).startswith(_TAKEN_AWAY):
         return
     code = job.get("container", {}).get("exitCode")
-    if code == _DEADLINE_MISSED:
+    if code == EXIT_DEADLINE_MISSED:
         raise DeadlineMissedError("the training ran out of its budget; nothing was registered")
     raise PermanentError(f"the training failed on its machine (exit {code}); its log is in /evergreen/<name>/training")

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import DeadlineMissedError, PermanentError
+from absa.job import EXIT_DEADLINE_MISSED
 
-DEADLINE_MISSED: Final = 3  # exit code of absa.job
 _RESTART_FLOOR_S: Final = 4.0  # with less left a new start cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5
+
+OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,7 @@ class JobResult:
     starts: int
 
 
-def run_job(
-    folder: Path, *, ends_at: float, environment: Mapping[str, str], on_event: Callable[[Mapping[str, Any]], None]
-) -> JobResult:
+def run_job(folder: Path, *, ends_at: float, environment: Mapping[str, str], on_event: OnEvent) -> JobResult:
     """Run `python -m absa.job FOLDER` to its end. Native code cannot be stopped by a flow's timeout; a process can.
 
     Args:
@@ -47,7 +47,7 @@ def run_job(
         returncode, done = _run_once(folder, log, ends_at, environment, on_event)
         if returncode == 0 and done is not None:
             return JobResult(folder=folder, package=folder / "package", done=done, starts=start)
-        if returncode == DEADLINE_MISSED:
+        if returncode == EXIT_DEADLINE_MISSED:
             raise DeadlineMissedError("the budget was too short for a valid version; nothing was registered")
         if returncode > 0 and returncode != 128 + 15:
             raise PermanentError(f"training failed (exit {returncode}): see {log}")
@@ -62,7 +62,7 @@ def _run_once(
     log: Path,
     ends_at: float,
     environment: Mapping[str, str],
-    on_event: Callable[[Mapping[str, Any]], None],
+    on_event: OnEvent,
 ) -> tuple[int, Mapping[str, Any] | None]:
     done: Mapping[str, Any] | None = None
     with (

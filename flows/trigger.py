@@ -1,9 +1,12 @@
 """The durable trigger: a verdict record decides whether a retraining is due, an attempt carries its own key."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from absa.errors import UnavailableError
+
+TRAINING: Final = "continuous-training/continuous-training"
+PROMOTION: Final = "promote/promote"
 
 
 def start_deployment(
@@ -17,7 +20,7 @@ def start_deployment(
     """Ask Prefect to run a deployment and do not wait for it.
 
     Args:
-        name: flow/deployment.
+        name: flow/deployment, such as `TRAINING`.
         parameters: of the flow.
         key: idempotency key; a second call with the same key answers with the first run.
         tags: of the run.

@@ -15,10 +15,9 @@ from absa.lifecycle import live_arms
 from absa.schema import iso, parse_iso, utc_now
 from flows.attempts import RunState, crash_run, run_state
 from flows.experiment import running
-from flows.trigger import start_deployment
+from flows.trigger import PROMOTION, start_deployment
 from flows.wiring import Services
 
-PROMOTE: Final = "promote/promote"
 ACTOR: Final = "promote-flow"
 SILENCE_S: Final = 120.0  # a living run looks at least every twenty seconds
 _AGAIN_IN: Final = timedelta(seconds=5)
@@ -70,7 +69,7 @@ def take_over(
         if stood is not None and stood.end is None:
             give_up(flow_run_id, f"nothing was heard of it for {silent_s:.0f} s")
     versions = [arm.version for arm in live_arms(run.head.state.plan)]
-    started = start(PROMOTE, {"version": versions[0], "others": versions[1:]}, key=f"{run.name}-{iso(last)}")
+    started = start(PROMOTION, {"version": versions[0], "others": versions[1:]}, key=f"{run.name}-{iso(last)}")
     return [f"nobody looked at experiment {run.name} for {silent_s:.0f} s: run {started} goes on with it"]
 
 
@@ -78,6 +77,6 @@ def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001
     """Prefect's hook: a promote run whose process died is followed by another."""
     parameters = {**flow_run.parameters, "again": False}  # what ended before it died is not begun again
     try:
-        start_deployment(PROMOTE, parameters, key=f"after-{flow_run.id}", at=utc_now() + _AGAIN_IN)
+        start_deployment(PROMOTION, parameters, key=f"after-{flow_run.id}", at=utc_now() + _AGAIN_IN)
     except UnavailableError:
         return  # whoever comes by next starts it

@@ -1,7 +1,6 @@
 """What customers feel: per aspect and segment the volume, the share of negative answers, its change and interval."""
 
 import json
-from datetime import timedelta
 from typing import Final
 
 import polars as pl
@@ -64,11 +63,6 @@ def keep_insights(lake: Lake, window: Window) -> None:
         "rows": found.to_dicts(),
     }
     lake.write(CURRENT, json.dumps(told).encode())
-
-
-def last_days(now_window: Window, days: float) -> Window:
-    """The window of so many days that ends with another."""
-    return Window(start=now_window.end - timedelta(days=days), end=now_window.end)
 
 
 def _shares(rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,6 @@ import polars as pl
 
 from absa.adapters.lake import Lake
 from absa.adapters.tables import FEEDBACK, days, feedback_prefix
-from absa.errors import ConflictError
 from absa.schema import Window, utc_now
 from monitoring.drift import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
 from monitoring.embedding import Embedder, embed_sample
@@ -32,7 +31,6 @@ from monitoring.windows import (
 )
 
 _DAY_S: Final = 86_400.0
-_RECORD_TRIES: Final = 3
 _SLOW_WINDOWS: Final = 200
 RECENT_WINDOWS: Final = 8
 
@@ -143,7 +141,7 @@ def watch(
     previous = None if before is None else before.report_uri
     _extend_reference(lake, champion, seen, settings, verdict)
     save_recent(lake, champion.version, recent_rows(load_recent(lake, champion.version), seen, champion, settings))
-    return Judged(verdict=_record(store, replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
+    return Judged(verdict=store.record(replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
 
 
 def report(lake: Lake, judged: Judged, reporter: Reporter) -> Verdict:
@@ -381,12 +379,3 @@ def recent_rows(
     both = pl.concat([outside, mine], how="diagonal_relaxed").sort("at")
     newest = max([window.end, *outside["at"].tail(1)])  # kept in the order of time
     return both.filter(pl.col("at") >= newest - RECENT_WINDOWS * (window.end - window.start))
-
-
-def _record(store: VerdictStore, verdict: Verdict) -> Verdict:
-    for _ in range(_RECORD_TRIES):
-        try:
-            return store.record(verdict)
-        except ConflictError:
-            continue
-    return store.record(verdict)

@@ -73,19 +73,6 @@ class EvidentlyReporter:
             return f"{self._ui_url}/projects/{self._project.id}/reports/{written.id}"
         return str(Path(self._address).absolute() / str(self._project.id) / "snapshots" / f"{written.id}.json")
 
-    def ensure_project(self) -> str:
-        """Make the project with its panels if it is not there, and say where it is.
-
-        Raises:
-            UnavailableError: the workspace cannot be written or does not answer.
-        """
-        os.environ.setdefault("DO_NOT_TRACK", "1")
-        try:
-            self._open()
-        except OSError as error:
-            raise UnavailableError(f"Evidently's workspace {self._address} does not answer: {error}") from error
-        return f"{self._ui_url or Path(self._address).absolute()}/projects/{self._project.id}"
-
     def _open(self) -> None:
         if self._project is not None:
             return

@@ -17,7 +17,7 @@ from monitoring.parts import PartFigures
 from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
 
 PREFIX: Final = "verdicts/"
-_AMEND_TRIES: Final = 5
+_TRIES: Final = 5
 AttemptState = Literal["started", "completed", "failed"]
 
 
@@ -149,23 +149,15 @@ class VerdictStore:
         """Keep a verdict as the window's next revision, its attempts joined with those already recorded.
 
         Raises:
-            ConflictError: someone recorded a revision of this window at the same instant; look again.
+            ConflictError: others kept recording this window at the same time.
         """
-        before = self.latest(verdict.window)
-        if before is not None:
-            known = {attempt.number: attempt for attempt in before.attempts}
-            known |= {attempt.number: attempt for attempt in verdict.attempts}
-            attempts = tuple(known[number] for number in sorted(known))
-            verdict = replace(verdict, revision=before.revision + 1, attempts=attempts)
-        return self._create(verdict)
 
-    def _create(self, verdict: Verdict) -> Verdict:
-        data = json.dumps(verdict.to_json(), indent=1, sort_keys=True).encode()
-        try:
-            self._lake.create(verdict.key, data)
-        except AlreadyExistsError:
-            raise ConflictError(f"window {verdict.window.key} has a newer verdict than the one that was read") from None
-        return verdict
+        def joined(before: Verdict | None) -> Verdict:
+            known = {} if before is None else {attempt.number: attempt for attempt in before.attempts}
+            known |= {attempt.number: attempt for attempt in verdict.attempts}
+            return replace(verdict, attempts=tuple(known[number] for number in sorted(known)))
+
+        return self._follow(verdict.window, joined)
 
     def latest(self, window: Window | None = None) -> Verdict | None:
         """The last revision of a window, or of the newest window; None where there is no verdict."""
@@ -190,12 +182,12 @@ class VerdictStore:
         Raises:
             ConflictError: another revision came meanwhile, or no retraining is due.
         """
-        current = self.latest(verdict.window) or verdict
-        if current.revision != verdict.revision or not current.retraining_is_due:
+        current = self.latest(verdict.window)
+        if current is None or current.revision != verdict.revision or not current.retraining_is_due:
             raise ConflictError(f"no retraining is due for window {verdict.window.key} any more; look again")
         number = len(current.attempts) + 1
         attempt = Attempt(number=number, key=current.next_attempt_key, at=at or utc_now(), flow_run_id=flow_run_id)
-        return self.record(replace(current, attempts=(*current.attempts, attempt), at=at or utc_now()))
+        return self._create(replace(current, attempts=(*current.attempts, attempt), at=at or utc_now()), after=current)
 
     def end_attempt(
         self,
@@ -210,7 +202,7 @@ class VerdictStore:
         """Record what became of an attempt; `started` with a run's id is the same attempt, now with its run.
 
         Raises:
-            ConflictError: the window has no such attempt, or another revision came meanwhile.
+            ConflictError: the window has no such attempt, or others kept recording it at the same time.
         """
 
         def changed(current: Verdict) -> Verdict:
@@ -235,19 +227,34 @@ class VerdictStore:
         return self._amend(window, lambda current: replace(current, report_uri=report_uri))
 
     def _amend(self, window: Window, change: Callable[[Verdict], Verdict]) -> Verdict:
-        """The revision right after the one that was changed: what came in between is looked at again, never undone."""
+        def changed(before: Verdict | None) -> Verdict:
+            if before is None:
+                raise ConflictError(f"window {window.key} has no verdict")
+            return change(before)
+
+        return self._follow(window, changed)
+
+    def _follow(self, window: Window, follower: Callable[[Verdict | None], Verdict]) -> Verdict:
+        """The revision right after the one that was followed: what came in between is looked at again, never undone."""
         tries = 0
         while True:
-            current = self.latest(window)
-            if current is None:
-                raise ConflictError(f"window {window.key} has no verdict")
-            amended = replace(change(current), revision=current.revision + 1)
+            before = self.latest(window)
+            following = follower(before)
             try:
-                return self._create(amended)
+                return self._create(following, after=before)
             except ConflictError:
                 tries += 1
-                if tries == _AMEND_TRIES:
+                if tries == _TRIES:
                     raise
+
+    def _create(self, verdict: Verdict, *, after: Verdict | None) -> Verdict:
+        numbered = replace(verdict, revision=1 if after is None else after.revision + 1)
+        data = json.dumps(numbered.to_json(), indent=1, sort_keys=True).encode()
+        try:
+            self._lake.create(numbered.key, data)
+        except AlreadyExistsError:
+            raise ConflictError(f"window {verdict.window.key} has a newer verdict than the one that was read") from None
+        return numbered
 
     def _keys(self, window: Window | None) -> list[str]:
         prefix = PREFIX if window is None else f"{PREFIX}{window.key}.r"

@@ -68,12 +68,12 @@ class Chronicle:
         self._follow_ledger()
         records = self._records
         head = records[-1] if records else None
-        champions, registered = _champions(records), [record for record in records if record.action == "register"]
+        champions, registered = _champions(records), _registered(records)
         return {
             "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
             "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
             "champions": champions,
-            "trainings": [self._training(record) for record in registered[: -_TRAININGS - 1 : -1]],
+            "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
             "experiment": self._experiment(head),
             "verdicts": self._verdicts(),
             "cost": self._json("cost/current.json"),
@@ -89,15 +89,14 @@ class Chronicle:
         for number in range(last + 1, (head.number if head else last) + 1):
             self._records.append(self._ledger.read(number))
 
-    def _training(self, record: LedgerRecord) -> dict[str, Any]:
+    def _training(self, record: LedgerRecord, version: str | None) -> dict[str, Any]:
         """A registration with what its evidence says of the training."""
         evidence: dict[str, Any] = {}
         if record.evidence_digest is not None:
             evidence = self._once(f"evidence/{record.evidence_digest}.json") or {}
-        version = next(reversed(record.versions), None) if record.versions else None
         return {
             "at": iso(record.at),
-            "version": _version_of(record) or version,
+            "version": version,
             "gate": evidence.get("verdict"),
             "sentence": (evidence.get("reasons") or [record.reason])[0],
             **evidence.get("training", {}),
@@ -192,10 +191,15 @@ def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:
     return found[-_WINDOWS:]
 
 
-def _version_of(record: LedgerRecord) -> str | None:
-    """The version that a registration names in its reason."""
-    head, _, rest = record.reason.partition(":")
-    return head.removeprefix("version ").strip() if rest and head.startswith("version ") else None
+def _registered(records: list[LedgerRecord]) -> list[tuple[LedgerRecord, str | None]]:
+    """Each registration with the version that the ledger knows since it; None where it brought no new one."""
+    found: list[tuple[LedgerRecord, str | None]] = []
+    known: dict[str, str] = {}
+    for record in records:
+        if record.action == "register":
+            found.append((record, next(iter(record.versions.keys() - known.keys()), None)))
+        known = record.versions
+    return found
 
 
 def _window(found: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from absa.data.simulate import Drift, PoolTraffic
 from absa.data.snapshot import ingest, latest_manifest, load_side
 from absa.errors import UnavailableError
 from absa.schema import SIDES, Window, utc_now
-from flows.demo import PACES
+from flows.demo_options import PACES
 from flows.stream import DEMO_FEEDBACK, known_texts
 from monitoring.verdicts import Verdict, VerdictStore
 from tests.aws.account import account

@@ -6,7 +6,17 @@ import pytest
 
 from absa.adapters.ledger import Action, LedgerRecord, State
 from absa.errors import PermanentError
-from absa.lifecycle import challenged, crowned, dropped, former_champion, live_arms, promoted, ramped, shadowed
+from absa.lifecycle import (
+    challenged,
+    champion_since,
+    crowned,
+    dropped,
+    former_champion,
+    live_arms,
+    promoted,
+    ramped,
+    shadowed,
+)
 from absa.routing import assign
 from flows.consistency import contradictions
 from flows.experiment import running
@@ -105,6 +115,13 @@ def test_a_second_roll_back_goes_further_back_and_not_to_what_was_rolled_back_fr
     assert former_champion(told) == "1"
     assert former_champion([*told, *records(("rollback", crowned("1")))]) is None
     assert former_champion([*told, *records(("promote", crowned("4")))]) == "2"
+
+
+def test_a_champion_that_came_back_is_champion_since_then_and_a_challenger_changes_nothing() -> None:
+    told = records(("register", State()), *(("promote", crowned(v)) for v in "12"), ("rollback", FIRST))
+    since = champion_since([*told, *records(("challenge", NAMED))])
+    assert since == told[-1]
+    assert champion_since(told[:1]) is None
 
 
 def test_aliases_that_lag_and_plans_that_contradict_are_said() -> None:

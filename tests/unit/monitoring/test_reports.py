@@ -83,16 +83,11 @@ def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffi
     assert f"**{verdict.verdict}** for version 1" in text
 
 
-def test_a_server_that_is_away_is_named(lake: Lake, window: Windows) -> None:
-    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
-        EvidentlyReporter("http://127.0.0.1:9").ensure_project()
-
-
-def test_a_verdict_stands_and_its_retraining_may_start_while_evidently_is_away(
+def test_a_verdict_stands_while_evidently_is_away_and_the_server_is_named(
     lake: Lake, traffic: Traffic, window: Windows
 ) -> None:
     traffic.send(window(0), 120)
     judged = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
         report(lake, judged, EvidentlyReporter("http://127.0.0.1:9"))
     assert VerdictStore(lake).latest(window(0)) == judged.verdict

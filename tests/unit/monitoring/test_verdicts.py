@@ -144,6 +144,29 @@ def test_a_report_never_undoes_what_was_recorded_while_it_was_attached(lake: Lak
     assert (reported.report_uri, reported.attempts[0].state) == ("http://reports/1", "completed")
 
 
+class ATooLateStore(VerdictStore):
+    """Somebody begins the attempt just after this one has looked."""
+
+    def latest(self, window: Window | None = None) -> Verdict | None:
+        seen = super().latest(window)
+        if seen is not None and seen.retraining_is_due:
+            VerdictStore(self._lake).begin_attempt(seen)
+        return seen
+
+
+def test_a_verdict_joins_the_attempt_that_began_just_after_it_looked(lake: Lake, window: Windows) -> None:
+    VerdictStore(lake).record(stale(window(0)))
+    judged = ATooLateStore(lake).record(replace(stale(window(0)), verdict="WATCH"))
+    assert (judged.revision, judged.verdict, [attempt.number for attempt in judged.attempts]) == (3, "WATCH", [1])
+
+
+def test_of_two_who_begin_an_attempt_at_the_same_instant_one_is_told_to_look_again(lake: Lake, window: Windows) -> None:
+    due = VerdictStore(lake).record(stale(window(0)))
+    with pytest.raises(ConflictError):
+        ATooLateStore(lake).begin_attempt(due)
+    assert [verdict.revision for verdict in VerdictStore(lake).revisions(window(0))] == [1, 2]
+
+
 def test_an_unknown_attempt_cannot_end(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     store.record(stale(window(0)))

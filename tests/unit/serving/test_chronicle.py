@@ -66,7 +66,7 @@ def tell(lake: FolderLake) -> None:
     evidence = {"verdict": "PROMOTE", "reasons": ["Better: by far."], "training": {"budget_s": 60.0, "used_s": 51.5}}
     state = State()
     ledger.append(
-        expected=0, actor="first", action="register", reason="version 1: the gate says PROMOTE.", state=state,
+        expected=0, actor="first", action="register", reason="the gate says PROMOTE.", state=state,
         versions={"1": DIGESTS["1"]}, evidence=evidence,
     )  # fmt: skip
     one = State(champion="1", plan=single("1", salt="s"))
@@ -110,6 +110,16 @@ def test_everything_that_the_lake_knows_is_told_newest_revisions_alone(lake: Lak
     assert told["experiment"]["looks"][0]["arms"]["2"]["estimate"] == 0.1
     assert told["cost"] == {"usd_per_million_live": 0.02}
     assert (told["insights"], told["error"]) == (None, None)
+
+
+def test_each_training_is_told_with_the_version_that_it_registered(lake: LakeThatMayBeAway, replica: Path) -> None:
+    for number, version in enumerate(("9", "10", "11")):
+        Ledger(lake).append(
+            expected=number, actor="drift", action="register", reason="better than version 7: by far.", state=State(),
+            versions={version: "c" * 64},
+        )  # fmt: skip
+    chronicle(lake, replica, Clock()).step()
+    assert [each["version"] for each in read_chronicle(replica)["trainings"]] == ["11", "10", "9"]
 
 
 def test_an_empty_lake_is_told_as_such(lake: LakeThatMayBeAway, replica: Path) -> None:

@@ -1,0 +1,429 @@
+"""The demo's seven chapters: each tells and does one part of the loop, and one that was done is not told again."""
+
+import csv
+import json
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from absa.adapters.ledger import LedgerRecord
+from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.simulate import PoolTraffic, SimulatedRequest
+from absa.errors import EvergreenError, PermanentError, UnavailableError
+from absa.labels import Label, sentiment
+from absa.schema import Window, utc_now
+from flows.customers import TrafficReport, send_traffic
+from flows.demo_monitor import MONITOR_LIMIT_S, Background, judge_window
+from flows.demo_options import PACES, DemoOptions
+from flows.demo_training import show_training, train_in_process
+from flows.doctor import examine
+from flows.processes import bring_up, parts
+from flows.router_client import RouterClient
+from flows.settings import write_whole
+from flows.story import Story
+from flows.stream import BundledStream, OwnStream, Stream
+from flows.wiring import Services
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import Verdict
+
+STATE: Final = "demo.json"
+
+
+@dataclass
+class _Progress:
+    """What a demo remembers between two starts."""
+
+    done: list[int] = field(default_factory=list)
+    first: str | None = None  # the version that chapter 2 made
+    second: str | None = None
+    first_answer_s: float | None = None
+    verdicts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, file: Path) -> "_Progress":
+        return cls(**json.loads(file.read_text())) if file.exists() else cls()
+
+    def save(self, file: Path) -> None:
+        write_whole(file, json.dumps(vars(self), indent=1))
+
+
+class ChapterError(Exception):
+    """A chapter failed: its number and log."""
+
+    def __init__(self, number: int, log: Path) -> None:
+        super().__init__(number, log)
+        self.number, self.log = number, log
+
+
+class Demo:
+    """One run of the story."""
+
+    def __init__(self, options: DemoOptions, services: Services) -> None:
+        self.options = options
+        self.pace = PACES[options.scale]
+        self.story = Story()
+        self.services = services
+        self.state_file = self.services.home.folder() / STATE
+        self.state = _Progress.load(self.state_file)
+        self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
+        drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
+        self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
+        self._customers: PoolTraffic | None = None
+        self._judging: Background | None = None
+
+    # the story
+
+    def run(self) -> None:
+        """Tell every chapter that is not done yet."""
+        self._open()
+        chapters: list[tuple[int, str, Callable[[], None]]] = [
+            (1, "Start MLflow, Prefect and the router on this machine.", self._start),
+            (2, "Ingest customer feedback and train version 1 inside a budget.", self._train_first),
+            (3, "Version 1 passed the gate and is champion: it answers.", self._first_answers),
+            (4, "Customers write, the router answers, the monitor looks at every window.", self._healthy),
+            (5, self._drift_sentence(), self._drifted),
+            (6, "A retraining learns from the new labels inside its budget.", self._retrain),
+            (7, "The challenger proves itself on live traffic and is promoted.", self._experiment),
+        ]
+        for number, sentence, tell in chapters:
+            if number > 1 and number in self.state.done:
+                continue
+            with self._logged(number), self.story.chapter(number, sentence):
+                tell()
+            self.state.done = sorted({*self.state.done, number})
+            self.state.save(self.state_file)
+        self._end()
+
+    def _open(self) -> None:
+        told = [number for number in self.state.done if number > 1]
+        if len(told) == 6:
+            self.story.line("This demo ran to its end before. The servers come back; RESET=1 tells it from the start.")
+        elif told:
+            self.story.line(f"Going on after chapter {max(told)}. RESET=1 tells it from the start.")
+        else:
+            self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
+        said = self.pace.settings.items()
+        shortened = ", ".join(f"{name.removeprefix('EVERGREEN_').lower()}={value}" for name, value in said)
+        self.story.line(f"Shortened for the demo by settings, the clock is real: {shortened}")
+        problems = [finding for finding in examine(self.services.settings) if not finding.ok]
+        if problems:
+            raise PermanentError("; ".join(problem.sentence for problem in problems))
+
+    @contextmanager
+    def _logged(self, number: int) -> Iterator[None]:
+        log = self.services.home.folder("logs") / "demo.log"
+        try:
+            yield
+        except (EvergreenError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            with log.open("a") as file:
+                file.write(f"{utc_now().isoformat()} chapter {number}\n{traceback.format_exc()}\n")
+            raise ChapterError(number, log) from error
+
+    # chapters
+
+    def _start(self) -> None:
+        services = self.services
+        names = ["mlflow", "prefect", "router"]  # the others start after the first answer
+        everything = parts(services.settings, services.environment)
+        done = threading.Event()
+
+        def tick() -> None:
+            began = time.monotonic()
+            while not done.wait(0.2):
+                self.story.progress(min(0.95, (time.monotonic() - began) / 20.0), "starting")
+
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        try:
+            bring_up(services.settings, services.environment, ["mlflow", "prefect"])
+            if self.state.done:
+                bring_up(services.settings, services.environment)
+            elif self.pace.all_at_once:
+                bring_up(services.settings, services.environment, wait=False)
+            bring_up(services.settings, services.environment, names, wait=False)  # they come up while version 1 trains
+        finally:
+            done.set()
+            ticker.join()
+        for name in names:
+            self.story.link(name, str(everything[name].page))
+
+    def _train_first(self) -> None:
+        head = self.services.ledger.head()
+        if head is None or head.state.champion is None:
+            train_in_process(self.services, self.story, self.stream, budget_s=self.pace.first_budget_s)
+            head = self.services.head()
+        self.state.first = head.state.champion
+        if self.state.first is None:
+            raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
+        tags = self.services.reader.version(self.state.first).tags
+        self.story.fact(
+            f"version {self.state.first}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on the test side, "
+            f"{float(tags['size_mb']):.0f} MB, {float(tags['latency_ms_p50']):.1f} ms a row; gate: {tags['gate']}"
+        )
+        self.story.link("the model", f"{self.services.home.url('mlflow')}/#/models/absa/versions/{self.state.first}")
+
+    def _first_answers(self) -> None:
+        bring_up(self.services.settings, self.services.environment, ["router"])
+        self._wait_for_version(str(self.state.first))
+        self._ask_five()
+        if self.state.first_answer_s is None:
+            self.state.first_answer_s = self.story.elapsed_s()
+        self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
+        bring_up(self.services.settings, self.services.environment, wait=False)
+        self.story.link("the console", f"{self.services.router_url}/")
+
+    def _ask_five(self) -> None:
+        for text, aspect, label in assignment():
+            answer = self.router.predict(text, aspect)
+            mark = "right" if answer["label"] == label else f"WRONG, it is {sentiment(label)}"
+            self.story.fact(f"{answer['sentiment']:<9} {mark:<22} {text} | {aspect}")
+
+    def _healthy(self) -> None:
+        """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
+        bring_up(self.services.settings, self.services.environment)
+        self.story.link("reports", self.services.home.url("evidently"))
+        report = self.pace.healthy_is_reported
+        for number in range(1, self.pace.healthy_windows + 1):
+            window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
+            self._tell_healthy()
+            self._judging = Background(partial(self._judge, window, retrain=False, report=report))
+
+    def _drift_sentence(self) -> str:
+        if not self.options.drifts:
+            return "The same customers go on: nothing drifts (DRIFT=none)."
+        return f"The traffic drifts: {self.stream.drift_sentence}"
+
+    def _drifted(self) -> None:
+        drifts = self.options.drifts
+        for attempt in (1, 2):
+            kind = "drifted traffic" if drifts else "healthy traffic"
+            window = self._traffic(self.pace.drifted_s, kind, drift=drifts)
+            verdict = self._judge_meanwhile(window, drifts=drifts)
+            self._say_verdict(verdict)
+            if verdict.action == "retrain" or (not drifts and attempt == 1 and verdict.verdict != "STALE"):
+                return
+        if drifts:
+            raise PermanentError("the drift was not called stale in two windows; see the reports")
+        raise PermanentError("traffic without drift was called stale: that is a false alarm")
+
+    def _judge_meanwhile(self, window: Window, *, drifts: bool) -> "Verdict":
+        """The monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
+
+        def judge() -> "Verdict":
+            self._tell_healthy()
+            return self._judge(window, retrain=True)
+
+        judging = Background(judge)
+        said = "the same traffic while the monitor looks"
+        self._traffic(MONITOR_LIMIT_S, said, drift=drifts, rate=self.pace.waiting_rate, stop=judging.is_over)
+        return judging.result()
+
+    def _tell_healthy(self) -> None:
+        """The verdict over the healthy window, which was judged while traffic went on."""
+        if self._judging is None:
+            return
+        healthy, self._judging = self._judging.result(), None
+        self.story.fact("the healthy window, judged meanwhile:")
+        self._say_verdict(healthy)
+        if healthy.verdict == "STALE":
+            raise PermanentError("healthy traffic was called stale: a false alarm; start again with RESET=1")
+
+    def _retrain(self) -> None:
+        if not self.options.drifts:
+            self.story.fact("nothing is stale, so nothing is retrained")
+            return
+        began = time.time()
+        limit_s = self.services.settings.budget_s + 60.0
+        while time.time() - began < limit_s:
+            head = self.services.head()
+            if head.state.challenger is not None or head.state.champion != self.state.first:
+                self.state.second = head.state.challenger or head.state.champion
+                tags = self.services.reader.version(str(self.state.second)).tags
+                self.story.fact(
+                    f"version {self.state.second}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on its test side; "
+                    f"gate: {tags['gate']}"
+                )
+                self.story.link("the run", f"{self.services.home.url('prefect')}/runs")
+                return
+            rejected = [record for record in self._since_first() if record.action == "register"]
+            if rejected:
+                raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
+            self._attempt_failed()
+            show_training(self.services, self.story, began, self.services.settings.budget_s)
+            time.sleep(0.5)
+        raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
+
+    def _attempt_failed(self) -> None:
+        """Raise what made the retraining fail, as its verdict record says."""
+        from monitoring.verdicts import VerdictStore
+
+        verdict = VerdictStore(self.services.lake).latest()
+        if verdict is not None and verdict.attempts and verdict.attempts[-1].state == "failed":
+            raise PermanentError(f"the retraining failed: {verdict.attempts[-1].detail}")
+
+    def _since_first(self) -> list[LedgerRecord]:
+        records = self.services.ledger.records()
+        crowned = max((r.number for r in records if r.action == "promote"), default=0)
+        settled = [r for r in records if r.number > crowned]
+        # a register record is followed by its challenge record at once; alone it means that the gate said no
+        return settled if settled and time.time() - settled[-1].at.timestamp() > 10.0 else []
+
+    def _experiment(self) -> None:
+        if not self.options.drifts:
+            self.story.fact("nothing to promote: version 1 stays champion")
+            return
+        second = str(self.state.second)
+
+        def over() -> bool:
+            return self.services.head().state.challenger is None
+
+        def say(report: TrafficReport) -> str:
+            plan = self.services.head().state.plan
+            share = plan.challengers[0].share if plan and plan.challengers else 0.0
+            right = "  ".join(
+                f"{arm} v{version} {correct:.0%} right of {report.served[arm, version]}"
+                for (arm, version), correct in sorted(report.accuracy().items())
+            )
+            return f"{plan.mode if plan else ''} {share:.0%} to the challenger; {right}"
+
+        self._traffic(self.pace.experiment_s, say, drift=True, stop=over)
+        head = self.services.head()
+        if head.state.champion != second:
+            raise PermanentError(f"version {second} did not win: {head.reason}")
+        self._wait_for_version(second)
+        for record in self.services.ledger.records():
+            if second in (record.state.challenger, record.state.champion):
+                self.story.fact(f"ledger {record.number}: {record.action:<9} {record.reason}")
+        self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/absa")
+
+    # parts of chapters
+
+    def _traffic(
+        self,
+        duration_s: float,
+        text: str | Callable[[TrafficReport], str],
+        *,
+        drift: bool = False,
+        rate: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Window:
+        """Send traffic and give the window of event time that it filled."""
+        start = utc_now()
+        began = time.monotonic()
+        shown = 0.0
+        stopped = False
+
+        def show(report: TrafficReport) -> None:
+            nonlocal shown, stopped
+            if time.monotonic() - shown < 0.5:
+                return
+            shown = time.monotonic()
+            stopped = stop()
+            said = (
+                text(report)
+                if callable(text)
+                else f"{text}: {report.answered} answered, {report.share_right:.0%} right"
+            )
+            self.story.progress((time.monotonic() - began) / duration_s, said)
+
+        report = send_traffic(
+            self.customers(drift=drift),
+            url=self.services.router_url,
+            feedback_key=self.services.home.secrets()["feedback_key"],
+            predict_key=self.services.settings.predict_key,
+            rate=rate or self.pace.rate,
+            duration_s=duration_s,
+            delay_scale=self.pace.delay_scale,
+            on_tick=show,
+            stop=lambda: stopped,
+        )
+        end = utc_now()
+        arms = ", ".join(
+            f"{arm} v{version} {share:.0%} right of {report.served[arm, version]}"
+            for (arm, version), share in sorted(report.accuracy().items())
+        )
+        self.story.fact(f"{report.answered} answered ({arms}), {report.feedback} told what was right")
+        if report.failed:
+            self.story.fact("failed: " + ", ".join(f"{why} × {count}" for why, count in report.failed.most_common(3)))
+        return Window(start=start, end=end)
+
+    def customers(self, *, drift: bool) -> PoolTraffic:
+        """The one stream of this demo, switched: its texts never repeat and were never ingested."""
+        if self._customers is None:
+            self._customers = self.stream.customers(self.services)
+        self._customers.switch(self.stream.drift() if drift else None)
+        return self._customers
+
+    def _judge(self, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
+        time.sleep(self.pace.settle_s)
+        found = judge_window(self.services, window, retrain=retrain, report=report)
+        self.state.verdicts.append(found.verdict)
+        return found
+
+    def _say_verdict(self, verdict: "Verdict") -> None:
+        sentence = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason
+        self.story.fact(f"verdict {verdict.verdict}: {sentence}")
+        if verdict.action != "none":
+            self.story.fact(f"action {verdict.action}: {verdict.action_reason}")
+        if verdict.report_uri:
+            self.story.link("report", verdict.report_uri)
+
+    def _wait_for_version(self, version: str, *, timeout_s: float = 30.0) -> None:
+        """Wait until the router serves a version alone."""
+        ends = time.monotonic() + timeout_s
+        text, aspect, _ = assignment()[0]
+        while time.monotonic() < ends:
+            if self.router.is_ready() and self.router.predict(text, aspect)["model_version"] == version:
+                return
+            time.sleep(0.2)
+        raise UnavailableError(f"the router does not serve version {version} after {timeout_s:.0f} s")
+
+    def _end(self) -> None:
+        self.story.line()
+        self.story.line(f"The end, after {self.story.elapsed_s():.0f} s. The assignment's five sentences now:")
+        self._ask_five()
+        if self.state.second is not None:
+            self._side_by_side()
+        url = self.services.router_url
+        self.story.line()
+        self.story.line("Four commands that work as they stand, in this folder:")
+        body = '{"text": "i love notion, but the mobile app is slow", "aspect": "mobile app"}'
+        self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")
+        self.story.line("  .venv/bin/evergreen simulate --drift vocabulary --seconds 20")
+        self.story.line("  .venv/bin/evergreen status")
+        self.story.line("  .venv/bin/evergreen rollback")
+
+    def _side_by_side(self) -> None:
+        from absa.inference.engine import Engine
+
+        head = self.services.head()
+        versions = [str(self.state.first), str(self.state.second)]
+        engines = [Engine.load(self.services.package(v, head.versions[v])) for v in versions]
+        self.story.line()
+        self.story.line(f"Drifted sentences, version {versions[0]} beside version {versions[1]}:")
+        customers = self.customers(drift=True)
+        shown: list[SimulatedRequest] = []
+        while len(shown) < 8:
+            request = next(customers)
+            if request.drifted and request.true_label != Label.NEUTRAL and len(request.text) <= 90:
+                shown.append(request)
+        pairs = [(request.text, request.aspect) for request in shown]
+        guesses = [engine.score(pairs).argmax(axis=1) for engine in engines]
+        self.story.line(f"  {'truth':<9} {'v' + versions[0]:<9} {'v' + versions[1]:<9} text | aspect")
+        for request, old, new in zip(shown, *guesses, strict=True):
+            words = f"{sentiment(request.true_label):<9} {sentiment(int(old)):<9} {sentiment(int(new)):<9}"
+            self.story.line(f"  {words} {request.text} | {request.aspect}")
+
+
+def assignment() -> list[tuple[str, str, int]]:
+    """The five sentences of the assignment: text, aspect, label."""
+    with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
+        return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]

@@ -1,0 +1,80 @@
+"""What a training learns from: the steps that take a snapshot of everything that may train, and describe it."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from absa.adapters.ledger import LedgerRecord
+from absa.errors import PermanentError
+from absa.schema import SIDES, parse_iso, utc_now
+from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
+from flows.tracking import TrackedRun
+from flows.wiring import Services
+
+if TYPE_CHECKING:
+    from absa.data.snapshot import Manifest
+
+_DESCRIBED_ROWS: Final = 50_000
+
+
+@task(
+    name="snapshot",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
+def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
+    """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
+    from absa.data.feedback import labelled_examples
+    from absa.data.snapshot import build_snapshot, ingest, latest_manifest
+
+    newest = latest_manifest(services.lake)
+    if newest is None and not sources:
+        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
+    manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
+    if newest is not None:
+        since = parse_iso(newest.created_at) - timedelta(seconds=services.settings.label_lag_s)
+        labelled = labelled_examples(
+            services.lake,
+            since,
+            utc_now(),
+            services.settings.trusted_sources,
+            max_a_unit=services.settings.max_rows_a_unit,
+            max_a_source=services.settings.max_rows_a_source,
+        )
+        if labelled.height:
+            parent = (manifest or newest).digest
+            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url("feedback"))
+    if manifest is None:
+        raise PermanentError("there is nothing to train on")
+    return manifest
+
+
+def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
+    """Name the snapshot's sides as the run's datasets; of a large one only its name and digest."""
+    from absa.data.snapshot import load_side
+
+    run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
+    for side in SIDES:
+        source = services.lake.url(f"snapshots/{manifest.digest}")
+        rows = None
+        if manifest.side_rows(side) <= _DESCRIBED_ROWS:
+            rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
+        run.dataset(rows, digest=manifest.digest, side=side, source=source)
+
+
+def champion_of(head: LedgerRecord | None) -> str | None:
+    """The version that is champion; None where nothing was ever promoted."""
+    return None if head is None else head.state.champion
+
+
+def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:
+    """When the champion's data were taken: rows observed later are recent."""
+    from absa.data.snapshot import load_manifest
+
+    champion = champion_of(head)
+    digest = None if champion is None else services.reader.version(champion).tags.get("snapshot")
+    return parse_iso(load_manifest(services.lake, digest).created_at) if digest else None
