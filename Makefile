@@ -33,8 +33,11 @@ check: $(VENV)/.installed-dev  ## Read the code: ruff, mypy strict, import-linte
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+# Files side by side on the cores that there are; then, with the machine to themselves, those that run whole systems.
+WHOLE = tests/chaos tests/e2e tests/prove
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(WHOLE))
+	@$(BIN)/python -m pytest $(WHOLE)
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-ray.txt

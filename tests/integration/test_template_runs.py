@@ -32,7 +32,7 @@ from tests.aws.account import account
 from tests.aws.installation import Installation, Task, installed, loopback_address
 from tests.aws.observations import AT_ZERO, EVERY, OBSERVED, UNSEEN, UNUSED, Look
 from tests.aws.postgres import postgres
-from tests.aws.synthesis import synthesised
+from tests.aws.synthesis import assembly, synthesised
 from tests.aws.template import REGION, Process, Template, allows, listed, without
 
 FULL = os.environ.get("EVERGREEN_TEST_TEMPLATE") == "full"
@@ -139,9 +139,7 @@ class Loop:
 
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    template = Template(
-        synthesised(tmp_path_factory.getbasetemp() / "cdk.out")["prod"]
-    )  # where other tests have it too
+    template = Template(synthesised(assembly(tmp_path_factory))["prod"])  # where other tests have it too
     roles = template.of("AWS::IAM::Role")
     pace = PACES["tiny"].settings | ({} if FULL else {"EVERGREEN_MAX_EPOCHS": "2"})
     settings = "".join(f"{name}={value}\n" for name, value in pace.items())

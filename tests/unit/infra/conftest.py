@@ -4,16 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.aws.synthesis import synthesised
+from tests.aws.synthesis import assembly, synthesised
 from tests.aws.template import Template
 
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the cloud assembly."""
-    folder = tmp_path_factory.getbasetemp() / "cdk.out"
-    synthesised(folder)
-    return folder
+    return assembly(tmp_path_factory)
 
 
 @pytest.fixture(scope="session", params=["dev", "prod"])
