@@ -42,7 +42,8 @@ def adapt(model: PairClassifier, texts: Sequence[str], tokenizer: PairTokenizer,
             hidden, guessed = hide(batch.input_ids, chance)
             mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
             seen = torch.from_numpy(hidden).to(device), torch.from_numpy(batch.token_types).to(device)
-            states = model.encode(*seen, mask)[0][torch.from_numpy(guessed).to(device)]
+            embedded = model.embed(*seen, model.find_aspect(*seen))
+            states = model.encode(embedded, mask)[torch.from_numpy(guessed).to(device)]
             logits = head(states) @ model.words.weight.T + bias
             truth = torch.from_numpy(batch.input_ids[guessed]).to(device)
             for group in optimizer.param_groups:
