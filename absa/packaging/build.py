@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from absa.errors import PermanentError
+from absa.evaluation.metrics import pos_neg_f1
 from absa.inference.engine import Engine
 from absa.inference.package import (
     CALIBRATION_FILE,
@@ -33,7 +34,6 @@ from absa.packaging.quantize import Int8, observe
 from absa.training.batches import for_scoring
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
-from absa.training.trainer import pos_neg_f1
 
 MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of work, and enough for both
 _OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; parity is judged on others

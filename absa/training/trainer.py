@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from absa.errors import DeadlineMissedError, PermanentError
-from absa.labels import EVALUATED
+from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Architecture, Layer, PairClassifier, Through
 from absa.training.batches import (
     CHUNK_ROWS,
@@ -554,13 +554,3 @@ def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:
     if rows is None or len(rows) <= _VALIDATION_ROWS:
         return rows
     return rows.take(np.random.default_rng(seed).choice(len(rows), _VALIDATION_ROWS, replace=False))
-
-
-def pos_neg_f1(labels: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
-    """Macro F1 over negative and positive, neutral rows counted as errors of either, as everywhere in this project."""
-    scores = []
-    for label in EVALUATED:
-        right = int(((labels == label) & (predicted == label)).sum())
-        either = int((labels == label).sum() + (predicted == label).sum())
-        scores.append(2 * right / either if either else 0.0)
-    return float(np.mean(scores))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from absa.errors import DeadlineMissedError, PermanentError
+from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
@@ -20,7 +21,6 @@ from absa.training.trainer import (
     Progress,
     Trainer,
     parameter_groups,
-    pos_neg_f1,
 )
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
