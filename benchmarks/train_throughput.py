@@ -167,7 +167,7 @@ def tokenizing(rows: int) -> dict[str, float]:
         (folder / shard_name("train", 0)).write_bytes(content)
         for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
             stream = BatchStream(
-                ShardCorpus(folder), batch_tokens=65_536, seed=0, compose=compose, choice=Choice(pool=2)
+                ShardCorpus(folder), batch_tokens=65_536, padding=False, seed=0, compose=compose, choice=Choice(pool=2)
             ).from_position(Position())
             began, seen = time.process_time(), 0
             while seen < 5_000_000:

@@ -226,7 +226,7 @@ def _reference_scores(
     scores = np.zeros((len(rows), len(SENTIMENTS)), np.float32)
     model.eval()
     with torch.inference_mode():
-        for index, batch in for_scoring(tokens, 2_048):
+        for index, batch in for_scoring(tokens):
             mask = None if batch.mask is None else torch.from_numpy(batch.mask)
             logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
             scores[index] = logits.softmax(1).numpy()

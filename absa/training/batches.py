@@ -16,7 +16,6 @@ from absa.training.tokens import SPECIAL_TOKENS, Index, TokenRows
 
 CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
 _POOL_BATCHES: Final = 24  # and within a chunk in pools of so many batches: little padding, much chance
-_EQUAL_FROM: Final = 16_384  # tokens of a batch from which there are enough rows of each length to pad none
 
 Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
 
@@ -46,14 +45,14 @@ def chunk_rows_of(batch_tokens: int) -> int:
     return max(CHUNK_ROWS, 2 * batch_tokens)
 
 
-def cut(lengths: Index, batch_tokens: int) -> list[Index]:
+def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
     """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
 
-    A row that is longer is a batch of its own. Every row stands in exactly one batch. Large batches hold rows of one
-    length: nothing is padded, so nothing is masked.
+    A row that is longer is a batch of its own. Every row stands in exactly one batch. Without padding a batch holds
+    rows of one length, so nothing is masked; that takes enough rows of each length to fill batches.
     """
     order = np.argsort(lengths, kind="stable")
-    if batch_tokens >= _EQUAL_FROM:
+    if not padding:
         return _cut_equal(lengths[order], order, batch_tokens)
     batches: list[Index] = []
     begin = 0
@@ -73,18 +72,16 @@ def _cut_equal(lengths: Index, order: Index, batch_tokens: int) -> list[Index]:
     return batches
 
 
-def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list[Index]:
-    """Cut rows into batches of like length, in random order and with random company."""
+def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator, *, padding: bool) -> list[Index]:
+    """Cut rows into batches of like length, with padding or of one length, in random order and with random company."""
     if not len(lengths):
         return []
     order = chance.permutation(len(lengths))
-    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean())))
-    if batch_tokens >= _EQUAL_FROM:
-        pool = len(order)
+    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean()))) if padding else len(order)
     batches: list[Index] = []
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
-        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens))
+        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens, padding=padding))
     return [batches[index] for index in chance.permutation(len(batches))]
 
 
@@ -119,9 +116,9 @@ def assemble(rows: TokenRows, index: Index) -> Batch:
     )
 
 
-def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Batch]]:
+def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[Index, Batch]]:
     """All rows once in batches of like length: (indices, batch)."""
-    for index in cut(rows.lengths, batch_tokens):
+    for index in cut(rows.lengths, batch_tokens, padding=True):
         yield index, assemble(rows, index)
 
 
@@ -133,14 +130,14 @@ class BatchStream:
     """
 
     def __init__(
-        self, rows: Corpus, *, batch_tokens: int, seed: int, compose: Compose | None = None,
+        self, rows: Corpus, *, batch_tokens: int, padding: bool = True, seed: int, compose: Compose | None = None,
         chunk_rows: int = CHUNK_ROWS, prefer_new: bool = False, choice: Choice | None = None,
         losses: Losses | None = None,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise ValueError("a training needs rows")
         self._rows, self._seed, self._compose = rows, seed, compose
-        self._batch_tokens, self._prefer_new = batch_tokens, prefer_new
+        self._batch_tokens, self._padding, self._prefer_new = batch_tokens, padding, prefer_new
         self._choice, self._losses = choice or Choice(chunk_rows=chunk_rows), losses
         self._chunk_rows = self._choice.chunk_rows * self._choice.pool
         self._chunks = -(-len(rows) // self._chunk_rows)
@@ -188,4 +185,4 @@ class BatchStream:
             rows = self._rows.take(self._order[1][start:stop])
         if self._compose is not None and len(rows):
             rows = self._compose(rows, chance)
-        return rows, plan(rows.lengths, self._batch_tokens, chance)
+        return rows, plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)

@@ -5,7 +5,6 @@ Hinton et al. 2015, arXiv:1503.02531. Teachers are averaged, so an ensemble beco
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import torch
@@ -15,8 +14,6 @@ from absa.modeling.architecture import PairClassifier
 from absa.training.batches import for_scoring
 from absa.training.tokens import Targets, TokenRows, stack
 
-_SCORING_TOKENS: Final = 2_048
-
 
 def score(model: PairClassifier, rows: TokenRows) -> Targets:
     """Scores (n, 3) of a model in fp32 on the device that it is on, uncalibrated."""
@@ -24,7 +21,7 @@ def score(model: PairClassifier, rows: TokenRows) -> Targets:
     model.eval()
     device = model.mark.device
     with torch.inference_mode():
-        for index, batch in for_scoring(rows, _SCORING_TOKENS):
+        for index, batch in for_scoring(rows):
             mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
             inputs = (torch.from_numpy(each).to(device) for each in (batch.input_ids, batch.token_types))
             scores[index] = model(*inputs, mask).softmax(1).cpu().numpy()

@@ -43,9 +43,9 @@ _TICK_S: Final = 1.0
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
-_VALIDATION_TOKENS: Final = 2_048
 _MIN_BATCH_TOKENS: Final = 128
 _BATCH_TOKENS: Final = {"cpu": 256, "cuda": 65_536}
+_NO_PADDING_FROM: Final = 16_384  # tokens of a batch: a chunk has enough rows of each length to fill them
 _LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
 _MEASURED_ROWS: Final = 8_192
 _MEASURED_BATCHES: Final = 4
@@ -232,6 +232,7 @@ class Trainer:
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
         self._started_at = time.time() if started_at is None else started_at
         self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
+        self._padding = self._stream_tokens < _NO_PADDING_FROM
         chunk_rows = chunk_rows_of(self._stream_tokens)
         self._choice = replace(choice or Choice(), chunk_rows=chunk_rows)
         self._losses, self._fits = losses, 0.0
@@ -278,6 +279,7 @@ class Trainer:
         stream = BatchStream(
             self._train,
             batch_tokens=self._stream_tokens,
+            padding=self._padding,
             seed=self.settings.seed,
             compose=self._compose,
             prefer_new=len(self._train) > CHUNK_ROWS,
@@ -334,7 +336,7 @@ class Trainer:
         if self._compose is not None:
             rows = self._compose(rows, chance)
         speeds = []
-        for index in plan(rows.lengths, self._stream_tokens, chance)[:_MEASURED_BATCHES]:
+        for index in plan(rows.lengths, self._stream_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]:
             batch, started = assemble(rows, index), time.perf_counter()
             float(self._backward(batch, len(batch.labels)))  # waits for the device
             speeds.append(batch.tokens / (time.perf_counter() - started))
@@ -431,7 +433,7 @@ class Trainer:
         self.model.eval()
         predicted = np.zeros(len(self._validation), np.int64)
         with torch.inference_mode():
-            for index, batch in for_scoring(self._validation, _VALIDATION_TOKENS):
+            for index, batch in for_scoring(self._validation):
                 logits = self._forward(batch, np.arange(len(batch.labels)))
                 predicted[index] = logits.argmax(1).cpu().numpy()
         self.model.train()
