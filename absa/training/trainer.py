@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from absa.errors import DeadlineMissedError, PermanentError
+from absa.errors import DeadlineMissedError
 from absa.evaluation.metrics import pos_neg_f1
-from absa.modeling.architecture import Architecture, Layer, PairClassifier, Through
+from absa.modeling.architecture import Layer, PairClassifier, Through
 from absa.training.batches import (
     CHUNK_ROWS,
     Batch,
@@ -30,6 +30,7 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
+from absa.training.device import pick_device, pick_precision
 from absa.training.distill import score
 from absa.training.objective import objective
 from absa.training.ranks import Ranks
@@ -102,42 +103,6 @@ class Watcher(Protocol):
 
     def __call__(self, progress: Progress, /) -> None:
         """Take note; must return quickly."""
-
-
-def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
-
-    Raises:
-        PermanentError: cuda was asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")
-    return torch.device(f"cuda:{local_rank}" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def pick_precision(wanted: str, device: torch.device, sizes: Architecture) -> torch.dtype:
-    """bf16 or fp32: on a GPU bf16, on a CPU whichever learns a layer of the model's sizes faster, measured.
-
-    bf16 multiplies twice as fast where the CPU has it, but its casts cost more than that in a narrow model.
-    """
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bf16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return min((torch.float32, torch.bfloat16), key=lambda dtype: _layer_s(dtype, sizes))
-
-
-def _layer_s(dtype: torch.dtype, sizes: Architecture) -> float:
-    """Least seconds of learning 256 tokens in one layer."""
-    layer = Layer(sizes, dropout=0.0)
-    tokens, times = torch.ones(8, 32, sizes.hidden), []
-    for _ in range(5):
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            learned = layer(tokens, None)
-        learned.float().sum().backward()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
