@@ -132,7 +132,7 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
     from absa.packaging.build import build_package
     from absa.training.checkpoints import Checkpoints
-    from absa.training.choice import Choice
+    from absa.training.choice import ChampionLoss
     from absa.training.compose import Composer, Connectors
     from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
@@ -140,7 +140,7 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.training.settings import TrainingSettings
     from absa.training.shards import open_shards
     from absa.training.tokens import tokenize
-    from absa.training.trainer import ChampionLoss, InterruptedTrainingError, Trainer
+    from absa.training.trainer import InterruptedTrainingError, Trainer
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
@@ -174,7 +174,8 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         stop=stopping.is_set,
         started_at=started_at,
         ranks=ranks,
-        choice=Choice(since=job.since, replay=job.replay),
+        since=job.since,
+        replay=job.replay,
         losses=ChampionLoss(model, settings) if settings.loss_signal and has_head else None,
     )
     if not trainer.resumed and deadline.remaining_s() < _LEAST_TRAINING_S:

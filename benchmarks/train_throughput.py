@@ -126,10 +126,10 @@ def tokenizing(rows: int) -> dict[str, float]:
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
-    from absa.training.batches import BatchStream, Position
     from absa.training.choice import Choice
     from absa.training.compose import Composer, Connectors
     from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+    from absa.training.stream import BatchStream, Position
     from absa.training.tokens import tokenize_columns
     from benchmarks.ingest import generate
 

@@ -1,9 +1,8 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -15,29 +14,19 @@ from torch import Tensor, nn
 from absa.errors import DeadlineMissedError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Layer, PairClassifier, Through
-from absa.training.batches import (
-    CHUNK_ROWS,
-    Batch,
-    BatchStream,
-    Compose,
-    Position,
-    assemble,
-    chunk_rows_of,
-    for_scoring,
-    plan,
-)
+from absa.training.batches import Batch, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
-from absa.training.choice import Choice, Losses
+from absa.training.choice import Choice, Losses, chunk_rows_of
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
 from absa.training.device import pick_device, pick_precision
-from absa.training.distill import score
 from absa.training.objective import objective
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
 from absa.training.shards import ShardCorpus
 from absa.training.speed import flops_per_token, peak_flops
+from absa.training.stream import BatchStream, Compose, Position
 from absa.training.tokens import TokenRows
 
 _TICK_S: Final = 1.0
@@ -155,7 +144,8 @@ class Trainer:
         stop: Callable[[], bool] = lambda: False,
         started_at: float | None = None,
         ranks: Ranks | None = None,
-        choice: Choice | None = None,
+        since: float | None = None,
+        replay: float | None = None,
         losses: Losses | None = None,
     ) -> None:
         """Make ready to train.
@@ -173,7 +163,8 @@ class Trainer:
             stop: asked after every step whether to keep a checkpoint and leave.
             started_at: wall-clock time of the run's first start; the learning rate falls from there.
             ranks: this process among several that train together.
-            choice: what is known of the rows; how many candidates there are for each is measured.
+            since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
+            replay: established rows for every recent one at most; None: all.
             losses: the champion's loss of rows, as a signal for the choice.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
@@ -198,8 +189,7 @@ class Trainer:
         self._started_at = time.time() if started_at is None else started_at
         self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
         self._padding = self._stream_tokens < _NO_PADDING_FROM
-        chunk_rows = chunk_rows_of(self._stream_tokens)
-        self._choice = replace(choice or Choice(), chunk_rows=chunk_rows)
+        self._choice = Choice(chunk_rows=chunk_rows_of(self._stream_tokens), since=since, replay=replay)
         self._losses, self._fits = losses, 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
         self._compiled = _compiled(settings.compiled, self.device)
@@ -247,7 +237,6 @@ class Trainer:
             padding=self._padding,
             seed=self.settings.seed,
             compose=self._compose,
-            prefer_new=len(self._train) > CHUNK_ROWS,
             choice=self._choice,
             losses=self._losses,
         )
@@ -485,18 +474,6 @@ def _compiled(wanted: str, device: torch.device) -> Through | None:
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
     return torch.compile(Layer.forward, dynamic=True)
-
-
-class ChampionLoss:
-    """The loss of rows under a model as it is now; what is learned later does not change it."""
-
-    def __init__(self, model: PairClassifier, settings: TrainingSettings) -> None:
-        self._model = copy.deepcopy(model).to(pick_device(settings.device))
-
-    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
-        """Cross-entropy of each row."""
-        right = score(self._model, rows)[np.arange(len(rows)), rows.labels.astype(np.int64)]
-        return -np.log(np.maximum(right, np.finfo(np.float32).tiny))
 
 
 class _Window:

@@ -11,12 +11,12 @@ from absa.errors import DeadlineMissedError, PermanentError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.checkpoints import Checkpoints
+from absa.training.choice import ChampionLoss
 from absa.training.deadline import Deadline
 from absa.training.settings import TrainingSettings
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
 from absa.training.trainer import (
-    ChampionLoss,
     InterruptedTrainingError,
     Progress,
     Trainer,

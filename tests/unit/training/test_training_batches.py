@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.training.batches import BatchStream, Position, assemble, chunk_rows_of, cut, plan
+from absa.training.batches import assemble, cut, plan
+from absa.training.choice import Choice, chunk_rows_of
+from absa.training.stream import BatchStream, Position
 from absa.training.tokens import TokenRows, join
 
 CLS, SEP = 101, 102
@@ -69,7 +71,7 @@ def test_rows_of_equal_length_need_no_mask() -> None:
 
 
 def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> None:
-    stream = BatchStream(rows_of([5] * 90), batch_tokens=80, seed=3, chunk_rows=40)
+    stream = BatchStream(rows_of([5] * 90), batch_tokens=80, seed=3, choice=Choice(chunk_rows=40))
     passes: dict[int, list[int]] = {0: [], 1: []}
     before = Position()
     for after, _, batch in stream.from_position(Position()):
@@ -84,7 +86,9 @@ def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> Non
 @pytest.mark.parametrize("taken", [1, 7, 30, 47])
 def test_a_stream_that_goes_on_from_a_position_gives_what_would_have_come(taken: int) -> None:
     def stream() -> BatchStream:
-        return BatchStream(rows_of([4 + row % 9 for row in range(100)]), batch_tokens=64, seed=1, chunk_rows=30)
+        return BatchStream(
+            rows_of([4 + row % 9 for row in range(100)]), batch_tokens=64, seed=1, choice=Choice(chunk_rows=30)
+        )
 
     whole = list(islice(stream().from_position(Position()), taken + 10))
     resumed = list(islice(stream().from_position(whole[taken - 1][0]), 10))
