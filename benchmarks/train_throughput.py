@@ -39,9 +39,10 @@ def ours(seconds: float) -> dict[str, float]:
     from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.compose import Composer, Connectors
     from absa.training.deadline import Deadline
+    from absa.training.progress import Progress
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair, tokenize
-    from absa.training.trainer import Progress, Trainer
+    from absa.training.trainer import Trainer
 
     base = find_base("minilm-l6")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)

@@ -17,9 +17,10 @@ from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base
 from absa.training.checkpoints import Checkpoints
 from absa.training.compose import Composer, Connectors
 from absa.training.deadline import Deadline
+from absa.training.progress import Watcher
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
-from absa.training.trainer import Trainer, Watcher
+from absa.training.trainer import Trainer
 
 FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"

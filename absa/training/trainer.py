@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,8 @@ from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
 from absa.training.device import pick_device, pick_precision
 from absa.training.objective import objective
+from absa.training.parameters import parameter_groups
+from absa.training.progress import Progress, Tally, TrainingResult, Watcher
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
@@ -44,83 +45,6 @@ _OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is
 
 class InterruptedTrainingError(Exception):
     """Training was asked to stop (SIGTERM); its checkpoint is on disk and it can go on from there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How a training goes. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
-
-    step: int
-    epoch: float
-    loss: float
-    lr: float
-    tokens_per_s: float
-    elapsed_s: float
-    remaining_s: float
-    validation_pos_neg_f1: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The progress line's fields, rounded to what can be read."""
-        digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
-        return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
-
-    Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
-    `choice` says what was chosen from: rows there are, rows that fit by the first measurement, candidates for each.
-    """
-
-    steps: int
-    epochs: float
-    rows: int
-    tokens: int
-    train_s: float
-    resumed: bool
-    precision: str
-    device: str
-    batch_tokens: int
-    tokens_per_s: float
-    mfu: float
-    choice: dict[str, float]
-
-
-class Watcher(Protocol):
-    """Is told how a training goes, at least every two seconds."""
-
-    def __call__(self, progress: Progress, /) -> None:
-        """Take note; must return quickly."""
-
-
-def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
-    """Parameters with their peak rates: a layer learns at a share of the one above it, norms do not decay."""
-    depth = model.architecture.layers
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not _is_frozen(name, depth, settings))
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("classifier."):
-            rate = settings.head_learning_rate if new_head else settings.learning_rate
-        else:
-            height = int(name.split(".")[1]) if name.startswith("layers.") else -1
-            rate = settings.learning_rate * settings.layer_decay ** (depth - 1 - height)
-        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
-        for (rate, matrix), parameters in groups.items()
-    ]
-
-
-def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
-    if not settings.train_words and name.startswith(("words.", "places.")):
-        return True
-    frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
-    if name.startswith("layers."):
-        return int(name.split(".")[1]) < frozen
-    return frozen > 0 and not name.startswith("classifier.")
 
 
 class Trainer:
@@ -229,7 +153,7 @@ class Trainer:
         return self.model.float().cpu().eval()
 
     def _loop(self, begun: float) -> None:
-        window = _Window()
+        tally = Tally()
         kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
         stream = BatchStream(
             self._train,
@@ -265,22 +189,22 @@ class Trainer:
             self._tokens += tokens
             now = time.perf_counter()
             step_s = max(now - start, 0.8 * step_s)
-            window.add(loss, tokens)
+            tally.add(loss, tokens)
             if not self._ranks.leads:
                 continue
             if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
                 self._keep()
                 kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
-            if window.age_s() >= _TICK_S:
+            if tally.age_s() >= _TICK_S:
                 f1, looked = None, time.perf_counter()
                 due = looked - validated_at >= max(5.0, validation_s / _VALIDATION_SHARE)
                 if self._validation is not None and due and validation_s < 0.5 * self.deadline.remaining_s():
                     f1 = self._validate()
                     validated_at = time.perf_counter()
                     validation_s = validated_at - looked
-                self._report(window, begun, f1)
-                window = _Window()
-        self._report(window, begun, None)
+                self._report(tally, begun, f1)
+                tally = Tally()
+        self._report(tally, begun, None)
 
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
@@ -395,16 +319,16 @@ class Trainer:
             torch._foreach_copy_(self._learning, own)
         return pos_neg_f1(self._validation.labels, predicted)
 
-    def _report(self, window: "_Window", begun: float, f1: float | None) -> None:
-        if self._watch is None or not window.steps:
+    def _report(self, tally: Tally, begun: float, f1: float | None) -> None:
+        if self._watch is None or not tally.steps:
             return
         self._watch(
             Progress(
                 step=self._step,
                 epoch=self.epochs,
-                loss=window.loss(),
+                loss=tally.loss(),
                 lr=max(group["lr"] for group in self._optimizer.param_groups),
-                tokens_per_s=window.tokens / max(window.age_s(), 1e-9),
+                tokens_per_s=tally.tokens / max(tally.age_s(), 1e-9),
                 elapsed_s=self._before_s + time.perf_counter() - begun,
                 remaining_s=max(0.0, self.deadline.remaining_s()),
                 validation_pos_neg_f1=f1,
@@ -474,24 +398,6 @@ def _compiled(wanted: str, device: torch.device) -> Through | None:
     if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
     return torch.compile(Layer.forward, dynamic=True)
-
-
-class _Window:
-    """What happened since the last report. Losses stay on the device until someone asks."""
-
-    def __init__(self) -> None:
-        self._started, self._losses, self.tokens, self.steps = time.perf_counter(), [torch.zeros(())][:0], 0, 0
-
-    def add(self, loss: Tensor, tokens: int) -> None:
-        self._losses.append(loss)
-        self.tokens += tokens
-        self.steps += 1
-
-    def age_s(self) -> float:
-        return time.perf_counter() - self._started
-
-    def loss(self) -> float:
-        return float(torch.stack(self._losses).mean())
 
 
 def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:

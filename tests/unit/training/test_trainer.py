@@ -13,15 +13,12 @@ from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.choice import ChampionLoss
 from absa.training.deadline import Deadline
+from absa.training.parameters import parameter_groups
+from absa.training.progress import Progress
 from absa.training.settings import TrainingSettings
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
-from absa.training.trainer import (
-    InterruptedTrainingError,
-    Progress,
-    Trainer,
-    parameter_groups,
-)
+from absa.training.trainer import InterruptedTrainingError, Trainer
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 SETTINGS = TrainingSettings(
