@@ -2,24 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from absa.errors import DeadlineMissedError
 from absa.evaluation.metrics import pos_neg_f1
-from absa.modeling.architecture import Layer, PairClassifier, Through
+from absa.modeling.architecture import PairClassifier
 from absa.training.batches import Batch, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses, chunk_rows_of
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
 from absa.training.device import pick_device, pick_precision
-from absa.training.objective import objective
+from absa.training.execution import Execution
 from absa.training.parameters import parameter_groups
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
 from absa.training.ranks import Ranks
@@ -34,7 +32,6 @@ _TICK_S: Final = 1.0
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
-_MIN_BATCH_TOKENS: Final = 128
 _BATCH_TOKENS: Final = {"cpu": 256, "cuda": 65_536}
 _NO_PADDING_FROM: Final = 16_384  # tokens of a batch: a chunk has enough rows of each length to fill them
 _LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
@@ -96,8 +93,6 @@ class Trainer:
         self.device = pick_device(settings.device, self._ranks.local_rank)
         if self.device.type == "cpu" and settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        if self.device.type == "cuda":  # cuDNN's attention makes a plan for every new shape, and each batch has one
-            torch.backends.cuda.enable_cudnn_sdp(False)  # https://github.com/modelscope/FunASR/issues/3704
         torch.manual_seed(settings.seed)
         self.dtype = pick_precision(settings.precision, self.device, model.architecture)
         self.model = model.to(self.device)
@@ -111,12 +106,14 @@ class Trainer:
         self._train, self._validation = train, _sample(validation, settings.seed)
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
         self._started_at = time.time() if started_at is None else started_at
-        self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
-        self._padding = self._stream_tokens < _NO_PADDING_FROM
-        self._choice = Choice(chunk_rows=chunk_rows_of(self._stream_tokens), since=since, replay=replay)
+        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
+        self._padding = self._batch_tokens < _NO_PADDING_FROM
+        self._choice = Choice(chunk_rows=chunk_rows_of(self._batch_tokens), since=since, replay=replay)
         self._losses, self._fits = losses, 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
-        self._compiled = _compiled(settings.compiled, self.device)
+        self._execution = Execution(
+            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=self._batch_tokens
+        )
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
@@ -135,15 +132,15 @@ class Trainer:
             DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
             InterruptedTrainingError: `stop` said so; the checkpoint is kept.
         """
-        self._begun = begun = time.perf_counter()
+        self._begun = time.perf_counter()
         self.model.train()
         if isinstance(self._train, ShardCorpus) and not self.resumed:
             self._choose(self._train)
-        self._loop(begun)
+        self._loop()
         if not self._step:
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
         self._keep()
-        return self._result(begun)
+        return self._result()
 
     def averaged(self) -> PairClassifier:
         """The model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
@@ -152,12 +149,12 @@ class Trainer:
                 parameter.copy_(average)
         return self.model.float().cpu().eval()
 
-    def _loop(self, begun: float) -> None:
+    def _loop(self) -> None:
         tally = Tally()
-        kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
+        kept_at, kept_s, validated_at, validation_s = self._begun, 0.0, self._begun, 0.0
         stream = BatchStream(
             self._train,
-            batch_tokens=self._stream_tokens,
+            batch_tokens=self._batch_tokens,
             padding=self._padding,
             seed=self.settings.seed,
             compose=self._compose,
@@ -202,21 +199,21 @@ class Trainer:
                     f1 = self._validate()
                     validated_at = time.perf_counter()
                     validation_s = validated_at - looked
-                self._report(tally, begun, f1)
+                self._report(tally, f1)
                 tally = Tally()
-        self._report(tally, begun, None)
+        self._report(tally, None)
 
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
         chance = np.random.default_rng(self.settings.seed)
-        measured = max(_MEASURED_ROWS, 2 * self._stream_tokens)
+        measured = max(_MEASURED_ROWS, 2 * self._batch_tokens)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         if self._compose is not None:
             rows = self._compose(rows, chance)
         speeds = []
-        for index in plan(rows.lengths, self._stream_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]:
+        for index in plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]:
             batch, started = assemble(rows, index), time.perf_counter()
-            float(self._backward(batch, len(batch.labels)))  # waits for the device
+            float(self._execution.backward(batch, len(batch.labels)))  # waits for the device
             speeds.append(batch.tokens / (time.perf_counter() - started))
         self._optimizer.zero_grad(set_to_none=True)
         speed = _OF_A_STEP * max(speeds) * self._ranks.world
@@ -225,16 +222,13 @@ class Trainer:
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scored=self._losses is not None)
 
     def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
-        """One step on this process's share of its batches; gives the loss over all of them.
-
-        A batch for which the GPU's memory is too small is learned in halves from then on.
-        """
+        """One step on this process's share of its batches; gives the loss over all of them."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         rows = sum(len(batch.labels) for batch in batches)
         loss = torch.zeros((), device=self.device)
         for batch in batches[self._ranks.rank :: self._ranks.world]:
-            loss += self._backward(batch, rows)
+            loss += self._execution.backward(batch, rows)
         loss = self._ranks.add_up(self._learning, loss)
         nn.utils.clip_grad_norm_(self._learning, 1.0)
         self._optimizer.step()
@@ -243,56 +237,6 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(self._average, self._learning, 1.0 - decay)
         return loss
-
-    def _backward(self, batch: Batch, rows_of_step: int) -> Tensor:
-        """Add a batch's gradients, in as many parts as memory needs; gives its share of the step's loss."""
-        rows, total, done = len(batch.labels), torch.zeros((), device=self.device), 0
-        while done < rows:
-            part = np.arange(done, min(rows, done + max(1, self._batch_tokens // batch.input_ids.shape[1])))
-            try:
-                known = batch.labels if batch.targets is None else batch.targets
-                targets = self._move(known[part])
-                shape = (len(part), batch.input_ids.shape[1], self.model.architecture.hidden)
-                forward = partial(self._forward, batch, part)
-                loss = objective(forward, shape, targets, self.settings) / rows_of_step
-                loss.backward()  # type: ignore[no-untyped-call]
-            except torch.OutOfMemoryError:
-                if self._batch_tokens <= _MIN_BATCH_TOKENS:
-                    raise
-                self._batch_tokens = max(_MIN_BATCH_TOKENS, self._batch_tokens // 2)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            total += loss.detach()
-            done += len(part)
-        return total
-
-    def _forward(self, batch: Batch, index: npt.NDArray[np.int64], shift: Tensor | None = None) -> Tensor:
-        whole = len(index) == len(batch.labels)
-
-        def part(values: npt.NDArray[Any]) -> Tensor:
-            return self._move(values if whole else values[index])
-
-        mask = None if batch.mask is None else part(batch.mask)
-        inputs = (part(batch.input_ids), part(batch.token_types), mask)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self._compiled is not None and self.model.training and shift is None:
-                try:
-                    made: Tensor = self.model(*inputs, through=self._compiled)
-                    return made.float()
-                except torch.OutOfMemoryError:
-                    raise
-                except Exception:  # the compiler has many of its own; a training goes on without it
-                    self._compiled = None
-            logits: Tensor = self.model(*inputs, shift)
-        return logits.float()
-
-    def _move(self, values: npt.NDArray[Any]) -> Tensor:
-        """An array on the device. From pinned memory, or the copy would wait for all that a GPU has still to do."""
-        tensor = torch.from_numpy(values)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
     def _progress(self) -> float:
         """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser."""
@@ -312,14 +256,14 @@ class Trainer:
         predicted = np.zeros(len(self._validation), np.int64)
         with torch.inference_mode():
             for index, batch in for_scoring(self._validation):
-                logits = self._forward(batch, np.arange(len(batch.labels)))
+                logits = self._execution.forward(batch, np.arange(len(batch.labels)))
                 predicted[index] = logits.argmax(1).cpu().numpy()
         self.model.train()
         with torch.no_grad():
             torch._foreach_copy_(self._learning, own)
         return pos_neg_f1(self._validation.labels, predicted)
 
-    def _report(self, tally: Tally, begun: float, f1: float | None) -> None:
+    def _report(self, tally: Tally, f1: float | None) -> None:
         if self._watch is None or not tally.steps:
             return
         self._watch(
@@ -329,17 +273,20 @@ class Trainer:
                 loss=tally.loss(),
                 lr=max(group["lr"] for group in self._optimizer.param_groups),
                 tokens_per_s=tally.tokens / max(tally.age_s(), 1e-9),
-                elapsed_s=self._before_s + time.perf_counter() - begun,
+                elapsed_s=self._train_s(),
                 remaining_s=max(0.0, self.deadline.remaining_s()),
                 validation_pos_neg_f1=f1,
             )
         )
 
-    def _result(self, begun: float) -> TrainingResult:
-        train_s = self._before_s + time.perf_counter() - begun
+    def _train_s(self) -> float:
+        """Seconds in the loop, those of earlier starts included."""
+        return self._before_s + time.perf_counter() - self._begun
+
+    def _result(self) -> TrainingResult:
+        train_s = self._train_s()
         speed = self._tokens / max(train_s, 1e-9)
         needed = flops_per_token(self.model.architecture, self._tokens / max(1, self._rows))
-        chosen = {"rows": len(self._train), "rows_that_fit": round(self._fits), "candidates": self._choice.pool}
         return TrainingResult(
             steps=self._step,
             epochs=self.epochs,
@@ -349,10 +296,14 @@ class Trainer:
             resumed=self.resumed,
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
             device=self.device.type,
-            batch_tokens=self._batch_tokens,
+            batch_tokens=self._execution.batch_tokens,
             tokens_per_s=round(speed, 1),
             mfu=round(speed * needed / (self._peak_flops * self._ranks.world), 4),
-            choice=dict(chosen),
+            choice={
+                "rows": len(self._train),
+                "rows_that_fit": round(self._fits),
+                "candidates": self._choice.pool,
+            },
         )
 
     def _keep(self) -> None:
@@ -367,7 +318,7 @@ class Trainer:
                 "position": list(self._position),
                 "share": self._share,
                 "counts": [self._step, self._rows, self._tokens],
-                "train_s": self._before_s + time.perf_counter() - self._begun,
+                "train_s": self._train_s(),
                 "rows": len(self._train),
                 "fits": self._fits,
                 "choice": self._choice.to_json(),
@@ -388,16 +339,6 @@ class Trainer:
         self._before_s = float(state["train_s"])
         self._fits, self._choice = float(state["fits"]), Choice(**state["choice"])
         return True
-
-
-def _compiled(wanted: str, device: torch.device) -> Through | None:
-    """A layer with kernels made for it, the same for every layer and size; None where it runs as it is.
-
-    Layer by layer: the whole model takes twice as long to compile, too much of a short budget.
-    """
-    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
-        return None
-    return torch.compile(Layer.forward, dynamic=True)
 
 
 def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:

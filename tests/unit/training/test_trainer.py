@@ -9,7 +9,7 @@ import torch
 
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.evaluation.metrics import pos_neg_f1
-from absa.modeling.architecture import Architecture, PairClassifier
+from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.choice import ChampionLoss
 from absa.training.deadline import Deadline
@@ -146,6 +146,19 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     result = trainer.run()
     assert result.rows == 2 * 240
     assert 128 <= result.batch_tokens <= 300
+
+
+def test_cudnns_attention_is_off_where_the_model_runs_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = Layer.forward, set()
+
+    def watched(self: Layer, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        seen.add(torch.backends.cuda.cudnn_sdp_enabled())
+        return real(self, x, mask)
+
+    monkeypatch.setattr(Layer, "forward", watched)
+    train(TrainingSettings.from_json(SETTINGS.to_json() | {"max_epochs": 1})).run()
+    assert seen == {False}
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_lower_layers_learn_slower_and_norms_do_not_decay() -> None:
