@@ -24,7 +24,7 @@ from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
 from absa.training.shards import ShardCorpus
-from absa.training.speed import flops_per_token, peak_flops
+from absa.training.speed import flops_per_token, learned_tokens_per_s, peak_flops
 from absa.training.stream import BatchStream, Compose, Position
 from absa.training.tokens import TokenRows
 
@@ -37,7 +37,6 @@ _NO_PADDING_FROM: Final = 16_384  # tokens of a batch: a chunk has enough rows o
 _LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
 _MEASURED_ROWS: Final = 8_192
 _MEASURED_BATCHES: Final = 4
-_OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
 
 
 class InterruptedTrainingError(Exception):
@@ -210,13 +209,10 @@ class Trainer:
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         if self._compose is not None:
             rows = self._compose(rows, chance)
-        speeds = []
-        for index in plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]:
-            batch, started = assemble(rows, index), time.perf_counter()
-            float(self._execution.backward(batch, len(batch.labels)))  # waits for the device
-            speeds.append(batch.tokens / (time.perf_counter() - started))
+        planned = plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]
+        batches = (assemble(rows, index) for index in planned)
+        speed = learned_tokens_per_s(batches, self._execution.backward) * self._ranks.world
         self._optimizer.zero_grad(set_to_none=True)
-        speed = _OF_A_STEP * max(speeds) * self._ranks.world
         fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scored=self._losses is not None)
