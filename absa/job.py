@@ -133,7 +133,7 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.packaging.build import build_package
     from absa.training.checkpoints import Checkpoints
     from absa.training.choice import ChampionLoss
-    from absa.training.compose import Composer, Connectors
+    from absa.training.compose import Composer
     from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
     from absa.training.ranks import Ranks
@@ -157,9 +157,6 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=deadline.remaining_s)
     validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
     validation_rows = tokenize(validation, tokenizer)
-    compose = None
-    if settings.compose_share > 0:
-        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
@@ -168,7 +165,7 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         settings,
         deadline,
         new_head=not has_head,
-        compose=compose,
+        compose=Composer.of(tokenizer, settings),
         checkpoints=Checkpoints(kept),
         watch=lambda progress: say("progress", **progress.to_json()),
         stop=stopping.is_set,

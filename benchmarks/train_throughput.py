@@ -37,7 +37,7 @@ def ours(seconds: float) -> dict[str, float]:
     """Real tokens/s of our trainer, and the share of the device's operations that they took."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
-    from absa.training.compose import Composer, Connectors
+    from absa.training.compose import Composer
     from absa.training.deadline import Deadline
     from absa.training.progress import Progress
     from absa.training.settings import TrainingSettings
@@ -49,7 +49,7 @@ def ours(seconds: float) -> dict[str, float]:
     pairs = made_rows(None) if gpu_name() else sample()
     rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in pairs], tokenizer)
     settings = TrainingSettings(max_epochs=1e9, compose_share=0.3 if gpu_name() else 0.0)
-    compose = Composer(Connectors.of(tokenizer), settings.compose_share, 128) if settings.compose_share else None
+    compose = Composer.of(tokenizer, settings)
     model, _ = load_base(base, dropout=settings.dropout)
     seen: list[Progress] = []
     trainer = Trainer(model, rows, None, settings, Deadline.after(seconds), compose=compose, watch=seen.append)
