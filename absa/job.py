@@ -132,18 +132,20 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
     from absa.packaging.build import build_package
     from absa.training.checkpoints import Checkpoints
-    from absa.training.choice import Choice
-    from absa.training.compose import Composer, Connectors
+    from absa.training.choice import ChampionLoss
+    from absa.training.compose import Composer
     from absa.training.corpus import LineFile, open_corpus
     from absa.training.deadline import Deadline
+    from absa.training.device import pick_device
     from absa.training.ranks import Ranks
     from absa.training.settings import TrainingSettings
     from absa.training.shards import open_shards
     from absa.training.tokens import tokenize
-    from absa.training.trainer import ChampionLoss, InterruptedTrainingError, Trainer
+    from absa.training.trainer import InterruptedTrainingError, Trainer
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
+    device = pick_device(settings.device, ranks.local_rank)
     base = find_base(settings.warm_start or settings.base_model)
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
@@ -157,9 +159,6 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=deadline.remaining_s)
     validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
     validation_rows = tokenize(validation, tokenizer)
-    compose = None
-    if settings.compose_share > 0:
-        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
@@ -168,14 +167,15 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         settings,
         deadline,
         new_head=not has_head,
-        compose=compose,
+        compose=Composer.of(tokenizer, settings),
         checkpoints=Checkpoints(kept),
         watch=lambda progress: say("progress", **progress.to_json()),
         stop=stopping.is_set,
         started_at=started_at,
         ranks=ranks,
-        choice=Choice(since=job.since, replay=job.replay),
-        losses=ChampionLoss(model, settings) if settings.loss_signal and has_head else None,
+        since=job.since,
+        replay=job.replay,
+        losses=ChampionLoss(model, device) if settings.loss_signal and has_head else None,
     )
     if not trainer.resumed and deadline.remaining_s() < _LEAST_TRAINING_S:
         # killed before its first checkpoint, say: a version that learned little is better than none

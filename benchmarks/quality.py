@@ -25,7 +25,7 @@ from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
 from absa.packaging.calibrate import calibrate
-from absa.training.compose import Composer, Connectors
+from absa.training.compose import Composer
 from absa.training.deadline import Deadline
 from absa.training.distill import score, taught
 from absa.training.pretrain import pretrain
@@ -178,12 +178,9 @@ def train_student(
     if recipe.adapted:
         texts = dict.fromkeys(row.text for row in [*train, *data.unlabelled()])
         adapt(model, list(texts), tokenizer, cell.seed)
-    compose = None
-    if settings.compose_share:
-        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
     trainer = Trainer(
         model, rows, tokenize(validation, tokenizer), settings, Deadline.after(30 * 86_400),
-        new_head=not has_head, compose=compose,
+        new_head=not has_head, compose=Composer.of(tokenizer, settings),
     )  # fmt: skip
     result = trainer.run()
     return trainer.averaged().to(trainer.device), tokenizer, rows, result

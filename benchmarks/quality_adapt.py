@@ -35,14 +35,15 @@ def adapt(model: PairClassifier, texts: Sequence[str], tokenizer: PairTokenizer,
     learned: list[Any] = [*model.layers.parameters(), *model.embedding_norm.parameters(), *head.parameters(), bias]
     optimizer = torch.optim.AdamW(learned, lr=RATE, weight_decay=0.01)
     rows = tokenize([LabelledPair(text, "", 1) for text in texts], tokenizer)
-    steps, step = PASSES * len(plan(rows.lengths, BATCH_TOKENS, np.random.default_rng(0))), 0
+    steps, step = PASSES * len(plan(rows.lengths, BATCH_TOKENS, np.random.default_rng(0), padding=True)), 0
     for _ in range(PASSES):
-        for index in plan(rows.lengths, BATCH_TOKENS, chance):
+        for index in plan(rows.lengths, BATCH_TOKENS, chance, padding=True):
             batch = assemble(rows, index)
             hidden, guessed = hide(batch.input_ids, chance)
             mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
             seen = torch.from_numpy(hidden).to(device), torch.from_numpy(batch.token_types).to(device)
-            states = model.encode(*seen, mask)[0][torch.from_numpy(guessed).to(device)]
+            embedded = model.embed(*seen, model.find_aspect(*seen))
+            states = model.encode(embedded, mask)[torch.from_numpy(guessed).to(device)]
             logits = head(states) @ model.words.weight.T + bias
             truth = torch.from_numpy(batch.input_ids[guessed]).to(device)
             for group in optimizer.param_groups:

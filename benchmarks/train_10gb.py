@@ -165,8 +165,8 @@ def train(folder: Path, base: Path, *, seconds: float) -> Figures:
 
 
 def _f1(folder: Path) -> float:
+    from absa.evaluation.metrics import pos_neg_f1
     from absa.inference.engine import Engine
-    from absa.training.trainer import pos_neg_f1
 
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
     scores = Engine.load(folder / "package").score([(row["text"], row["aspect"]) for row in rows])

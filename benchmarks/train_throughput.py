@@ -37,18 +37,19 @@ def ours(seconds: float) -> dict[str, float]:
     """Real tokens/s of our trainer, and the share of the device's operations that they took."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
-    from absa.training.compose import Composer, Connectors
+    from absa.training.compose import Composer
     from absa.training.deadline import Deadline
+    from absa.training.progress import Progress
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair, tokenize
-    from absa.training.trainer import Progress, Trainer
+    from absa.training.trainer import Trainer
 
     base = find_base("minilm-l6")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)
     pairs = made_rows(None) if gpu_name() else sample()
     rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in pairs], tokenizer)
     settings = TrainingSettings(max_epochs=1e9, compose_share=0.3 if gpu_name() else 0.0)
-    compose = Composer(Connectors.of(tokenizer), settings.compose_share, 128) if settings.compose_share else None
+    compose = Composer.of(tokenizer, settings)
     model, _ = load_base(base, dropout=settings.dropout)
     seen: list[Progress] = []
     trainer = Trainer(model, rows, None, settings, Deadline.after(seconds), compose=compose, watch=seen.append)
@@ -126,10 +127,10 @@ def tokenizing(rows: int) -> dict[str, float]:
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
-    from absa.training.batches import BatchStream, Position
     from absa.training.choice import Choice
     from absa.training.compose import Composer, Connectors
     from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+    from absa.training.stream import BatchStream, Position
     from absa.training.tokens import tokenize_columns
     from benchmarks.ingest import generate
 
@@ -167,7 +168,7 @@ def tokenizing(rows: int) -> dict[str, float]:
         (folder / shard_name("train", 0)).write_bytes(content)
         for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
             stream = BatchStream(
-                ShardCorpus(folder), batch_tokens=65_536, seed=0, compose=compose, choice=Choice(pool=2)
+                ShardCorpus(folder), batch_tokens=65_536, padding=False, seed=0, compose=compose, choice=Choice(pool=2)
             ).from_position(Position())
             began, seen = time.process_time(), 0
             while seen < 5_000_000:

@@ -32,9 +32,9 @@ def make_base(
     from absa.data.read import read_examples
     from absa.data.sources import find_sources
     from absa.training.pretrain import pretrain
+    from absa.training.progress import Progress
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair
-    from absa.training.trainer import Progress
 
     frames = [read_examples(source.uri)[0].select("text", "aspect", "label") for source in find_sources(path)]
     examples = pl.concat(frames).unique()

@@ -147,28 +147,25 @@ class PairClassifier(nn.Module):
             shift: added to the embeddings (B, T, H); None adds nothing.
             through: how a layer is called.
         """
-        x, mentions = self.encode(input_ids, token_types, mask, shift, through)
-        return self.classify(x, token_types, mentions, mask)
-
-    def encode(
-        self,
-        input_ids: Tensor,
-        token_types: Tensor,
-        mask: Tensor | None = None,
-        shift: Tensor | None = None,
-        through: Through = Layer.__call__,
-    ) -> tuple[Tensor, Tensor]:
-        """The last layer (B, T, H), and 1.0 where the text names the aspect (B, T); arguments as of `forward`."""
         mentions = self.find_aspect(input_ids, token_types)
-        x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
-        x = x + mentions[..., None] * self.mark
+        x = self.embed(input_ids, token_types, mentions)
         if shift is not None:
             x = x + shift
+        return self.classify(self.encode(x, mask, through), token_types, mentions, mask)
+
+    def embed(self, input_ids: Tensor, token_types: Tensor, mentions: Tensor) -> Tensor:
+        """Embeddings (B, T, H), marked where the text names the aspect."""
+        x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
+        marked: Tensor = x + mentions[..., None] * self.mark
+        return marked
+
+    def encode(self, x: Tensor, mask: Tensor | None = None, through: Through = Layer.__call__) -> Tensor:
+        """The last layer (B, T, H) from the embeddings (B, T, H)."""
         x = F.dropout(self.embedding_norm(x), self.dropout, self.training)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = through(layer, x, hidden_mask)
-        return x, mentions
+        return x
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
         """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (B, T)."""

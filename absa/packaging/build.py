@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from absa.errors import PermanentError
+from absa.evaluation.metrics import pos_neg_f1
 from absa.inference.engine import Engine
 from absa.inference.package import (
     CALIBRATION_FILE,
@@ -33,7 +34,6 @@ from absa.packaging.quantize import Int8, observe
 from absa.training.batches import for_scoring
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
-from absa.training.trainer import pos_neg_f1
 
 MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of work, and enough for both
 _OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; parity is judged on others
@@ -226,7 +226,7 @@ def _reference_scores(
     scores = np.zeros((len(rows), len(SENTIMENTS)), np.float32)
     model.eval()
     with torch.inference_mode():
-        for index, batch in for_scoring(tokens, 2_048):
+        for index, batch in for_scoring(tokens):
             mask = None if batch.mask is None else torch.from_numpy(batch.mask)
             logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
             scores[index] = logits.softmax(1).numpy()

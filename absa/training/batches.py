@@ -1,24 +1,15 @@
-"""Which rows make a step: rows of near-equal length up to a number of tokens, in an order that the seed decides."""
+"""Which rows make a step: rows of near-equal length up to a number of tokens, in random order."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from absa.errors import InvalidDataError
-from absa.training.choice import Choice, Losses, choose
-from absa.training.corpus import Corpus, order_of_pass
-from absa.training.shards import ShardCorpus
 from absa.training.tokens import SPECIAL_TOKENS, Index, TokenRows
 
-CHUNK_ROWS: Final = 16_384  # rows are composed, sorted by length and cut within chunks of so many
-_POOL_BATCHES: Final = 24  # and within a chunk in pools of so many batches: little padding, much chance
-_EQUAL_FROM: Final = 16_384  # tokens of a batch from which there are enough rows of each length to pad none
-
-Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
+_POOL_BATCHES: Final = 24  # rows are sorted by length in pools of so many batches: little padding, much chance
 
 
 @dataclass(frozen=True)
@@ -33,27 +24,14 @@ class Batch:
     targets: npt.NDArray[np.float32] | None = None  # (B, 3), where a teacher says more than the label does
 
 
-class Position(NamedTuple):
-    """The next batch of a training: pass over the data, chunk of the pass, batch of the chunk; all from 0."""
-
-    epoch: int = 0
-    chunk: int = 0
-    batch: int = 0
-
-
-def chunk_rows_of(batch_tokens: int) -> int:
-    """Rows of a chunk: enough of them for batches of that size."""
-    return max(CHUNK_ROWS, 2 * batch_tokens)
-
-
-def cut(lengths: Index, batch_tokens: int) -> list[Index]:
+def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
     """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
 
-    A row that is longer is a batch of its own. Every row stands in exactly one batch. Large batches hold rows of one
-    length: nothing is padded, so nothing is masked.
+    A row that is longer is a batch of its own. Every row stands in exactly one batch. Without padding a batch holds
+    rows of one length, so nothing is masked; that takes enough rows of each length to fill batches.
     """
     order = np.argsort(lengths, kind="stable")
-    if batch_tokens >= _EQUAL_FROM:
+    if not padding:
         return _cut_equal(lengths[order], order, batch_tokens)
     batches: list[Index] = []
     begin = 0
@@ -73,18 +51,16 @@ def _cut_equal(lengths: Index, order: Index, batch_tokens: int) -> list[Index]:
     return batches
 
 
-def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list[Index]:
-    """Cut rows into batches of like length, in random order and with random company."""
+def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator, *, padding: bool) -> list[Index]:
+    """Cut rows into batches of like length, with padding or of one length, in random order and with random company."""
     if not len(lengths):
         return []
     order = chance.permutation(len(lengths))
-    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean())))
-    if batch_tokens >= _EQUAL_FROM:
-        pool = len(order)
+    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean()))) if padding else len(order)
     batches: list[Index] = []
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]
-        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens))
+        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens, padding=padding))
     return [batches[index] for index in chance.permutation(len(batches))]
 
 
@@ -119,73 +95,7 @@ def assemble(rows: TokenRows, index: Index) -> Batch:
     )
 
 
-def for_scoring(rows: TokenRows, batch_tokens: int) -> Iterator[tuple[Index, Batch]]:
+def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[Index, Batch]]:
     """All rows once in batches of like length: (indices, batch)."""
-    for index in cut(rows.lengths, batch_tokens):
+    for index in cut(rows.lengths, batch_tokens, padding=True):
         yield index, assemble(rows, index)
-
-
-class BatchStream:
-    """Endless batches of a training. Equal rows, seed, choice and position give equal batches, whatever the machine.
-
-    A pass goes through the rows chunk by chunk; the next chunk is read, chosen, composed and cut in a thread while this
-    one is learned from.
-    """
-
-    def __init__(
-        self, rows: Corpus, *, batch_tokens: int, seed: int, compose: Compose | None = None,
-        chunk_rows: int = CHUNK_ROWS, prefer_new: bool = False, choice: Choice | None = None,
-        losses: Losses | None = None,
-    ) -> None:  # fmt: skip
-        if not len(rows):
-            raise ValueError("a training needs rows")
-        self._rows, self._seed, self._compose = rows, seed, compose
-        self._batch_tokens, self._prefer_new = batch_tokens, prefer_new
-        self._choice, self._losses = choice or Choice(chunk_rows=chunk_rows), losses
-        self._chunk_rows = self._choice.chunk_rows * self._choice.pool
-        self._chunks = -(-len(rows) // self._chunk_rows)
-        self._order: tuple[int, Index] | None = None
-
-    def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
-        """Batches from a position on: (the position after it, share of the pass that is over then, the batch).
-
-        Raises:
-            InvalidDataError: a whole pass has no row to learn from.
-        """
-        empty = 0
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
-            at, first = (position.epoch, position.chunk), position.batch
-            coming = ahead.submit(self._prepare, *at)
-            while True:
-                rows, planned = coming.result()
-                epoch, chunk = at
-                at = (epoch, chunk + 1) if chunk + 1 < self._chunks else (epoch + 1, 0)
-                empty = 0 if planned else empty + 1
-                if empty > self._chunks:
-                    raise InvalidDataError("no row was observed since the champion's data were taken: nothing to learn")
-                coming = ahead.submit(self._prepare, *at)
-                for step in range(first, len(planned)):
-                    last = step + 1 == len(planned)
-                    after = Position(*at) if last else Position(epoch, chunk, step + 1)
-                    share = (chunk + (step + 1) / len(planned)) / self._chunks
-                    yield after, share, assemble(rows, planned[step])
-                first = 0
-
-    def _prepare(self, epoch: int, chunk: int) -> tuple[TokenRows, list[Index]]:
-        start, stop = chunk * self._chunk_rows, (chunk + 1) * self._chunk_rows
-        chance = np.random.default_rng((self._seed, epoch, chunk))
-        if isinstance(self._rows, ShardCorpus):
-            block = self._rows.block(epoch, self._seed, start, stop)
-            if self._losses is None:  # tokens are read of the chosen alone
-                rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
-            else:
-                rows = self._rows.take(block)
-                rows = rows.take(choose(len(rows), rows.observed, self._choice, chance, self._losses(rows)))
-        else:
-            if self._order is None or self._order[0] != epoch:
-                order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=self._prefer_new)
-                self._order = (epoch, order)
-            rows = self._rows.take(self._order[1][start:stop])
-        if self._compose is not None and len(rows):
-            rows = self._compose(rows, chance)
-        return rows, plan(rows.lengths, self._batch_tokens, chance)

@@ -4,18 +4,23 @@ A pass looks at the data a stretch at a time, `pool` candidates for every row th
 them. So whatever the size of the data, a pass ends about when the deadline does, and no row is looked at twice.
 """
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from absa.modeling.architecture import PairClassifier
+from absa.training.distill import score
 from absa.training.tokens import Index, TokenRows
 
+CHUNK_ROWS: Final = 16_384  # rows are picked, composed and cut into batches within chunks of so many, or of more
 MOST_CANDIDATES: Final = 8  # for a row; more hardly makes the choice better and costs reading
 MOST_SCORED: Final = 2  # where candidates are scored by the champion, which costs a third of learning from them
-_OLDEST_WEIGHT: Final = 0.25  # how likely the oldest row is to be picked beside the newest
+_OLDEST_WEIGHT: Final = 0.25  # how likely the oldest row is to be picked, or seen early, beside the newest
 _EASIEST_WEIGHT: Final = 0.25  # and the row with the least loss beside the one with the most
 _NOISY_SHARE: Final = 0.03  # rows of an established kind that the champion finds hardest: mostly wrong labels
 
@@ -34,7 +39,7 @@ class Choice:
     """
 
     pool: int = 1
-    chunk_rows: int = 16_384
+    chunk_rows: int = CHUNK_ROWS
     since: float | None = None
     replay: float | None = None
 
@@ -43,11 +48,16 @@ class Choice:
         most = MOST_SCORED if scored else MOST_CANDIDATES
         pool = int(np.clip(rows / max(fits, 1.0), 1, most))
         chunk = int(np.clip(2.0 ** np.ceil(np.log2(max(fits, 1.0))), 1_024, self.chunk_rows))
-        return Choice(pool=pool, chunk_rows=chunk, since=self.since, replay=self.replay)
+        return replace(self, pool=pool, chunk_rows=chunk)
 
     def to_json(self) -> dict[str, Any]:
         """As a checkpoint keeps it."""
         return dict(vars(self))
+
+
+def chunk_rows_of(batch_tokens: int) -> int:
+    """Rows of a chunk: enough of them for batches of that size."""
+    return max(CHUNK_ROWS, 2 * batch_tokens)
 
 
 def choose(
@@ -59,8 +69,7 @@ def choose(
 ) -> Index:
     """Pick among candidates, in random order.
 
-    Weighted sampling without replacement (Efraimidis and Spirakis 2006, https://doi.org/10.1016/j.ipl.2005.11.003):
-    weights rise in a line with age from the oldest to the newest, and with the rank of the champion's loss. Before
+    Weights rise in a line with age from the oldest to the newest, and with the rank of the champion's loss. Before
     that, established rows beyond their share and those that the champion finds hardest are left out; a recent row is
     never taken for noise, because what is new is hard.
     """
@@ -79,9 +88,42 @@ def choose(
         ranks = np.argsort(np.argsort(found)) / max(1, len(found) - 1)
         weights = weights * (_EASIEST_WEIGHT + (1.0 - _EASIEST_WEIGHT) * ranks)
         weights = np.where((ranks > 1.0 - _NOISY_SHARE) & ~recent, 0.0, weights)
-    keys = np.log(np.maximum(chance.random(len(left)), 1e-300)) / np.maximum(weights, 1e-9)
-    best = np.argpartition(-keys, wanted - 1)[:wanted]
+    best = np.argpartition(-_keys(weights, chance), wanted - 1)[:wanted]
     return left[np.sort(best)]
+
+
+def order_of_pass(rows: int, seed: int, epoch: int, *, prefer_new: bool) -> Index:
+    """The order in which a pass sees the rows.
+
+    With `prefer_new` a newer row is likelier to come early, so that a pass which the deadline cuts short has seen a
+    sample of everything with more of what is new. Weights rise in a line from a quarter for the oldest row to one.
+    """
+    chance = np.random.default_rng((seed, epoch))
+    if not prefer_new:
+        return chance.permutation(rows)
+    weights = np.linspace(_OLDEST_WEIGHT, 1.0, rows)
+    return np.argsort(-_keys(weights, chance), kind="stable")
+
+
+class ChampionLoss:
+    """The loss of rows under a model as it is now; what is learned later does not change it."""
+
+    def __init__(self, model: PairClassifier, device: torch.device) -> None:
+        self._model = copy.deepcopy(model).to(device)
+
+    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
+        """Cross-entropy of each row."""
+        right = score(self._model, rows)[np.arange(len(rows)), rows.labels.astype(np.int64)]
+        return -np.log(np.maximum(right, np.finfo(np.float32).tiny))
+
+
+def _keys(weights: npt.NDArray[np.float64], chance: np.random.Generator) -> npt.NDArray[np.float64]:
+    """The rows with the highest keys are a sample without replacement by weight, at any number of them.
+
+    Efraimidis and Spirakis 2006, https://doi.org/10.1016/j.ipl.2005.11.003.
+    """
+    keys: npt.NDArray[np.float64] = np.log(np.maximum(chance.random(len(weights)), 1e-300)) / np.maximum(weights, 1e-9)
+    return keys
 
 
 def _recent(rows: int, observed: npt.NDArray[Any] | None, choice: Choice) -> npt.NDArray[np.bool_]:

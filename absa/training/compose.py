@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from absa.inference.tokenization import PairTokenizer
 from absa.labels import N_LABELS
+from absa.training.settings import TrainingSettings
 from absa.training.tokens import SPECIAL_TOKENS, Ids, Index, TokenRows, gather
 
 _CONNECTORS: Final = (
@@ -53,6 +54,13 @@ class Composer:
     connectors: Connectors
     share: float
     max_tokens: int
+
+    @classmethod
+    def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings) -> "Composer | None":
+        """The one that settings ask for; None where no row is to be joined."""
+        if not settings.compose_share:
+            return None
+        return cls(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
 
     def __call__(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
         """The rows, in their order, a share of their texts joined with another's; aspects and labels stay."""

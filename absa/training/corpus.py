@@ -17,7 +17,6 @@ from absa.inference.tokenization import PairTokenizer
 from absa.training.tokens import Index, LabelledPair, TokenRows, parse_pair, tokenize
 
 IN_MEMORY_ROWS: Final = 50_000
-_OLDEST_WEIGHT: Final = 0.25  # how likely the oldest row is to be seen beside the newest, where not all can be
 _SCAN_BYTES: Final = 1 << 24
 
 
@@ -102,21 +101,6 @@ def open_corpus(path: Path, tokenizer: PairTokenizer, *, in_memory_rows: int = I
     if len(file) > in_memory_rows:
         return FileCorpus(file, tokenizer)
     return tokenize(file.pairs(np.arange(len(file), dtype=np.int64)), tokenizer)
-
-
-def order_of_pass(rows: int, seed: int, epoch: int, *, prefer_new: bool) -> Index:
-    """The order in which a pass sees the rows.
-
-    With `prefer_new` a newer row is likelier to come early, so that a pass which the deadline cuts short has seen a
-    sample of everything with more of what is new: sampling without replacement by weight (Efraimidis and Spirakis
-    2006, https://doi.org/10.1016/j.ipl.2005.11.003). Weights rise in a line from a quarter for the oldest row to one.
-    """
-    chance = np.random.default_rng((seed, epoch))
-    if not prefer_new:
-        return chance.permutation(rows)
-    weights = np.linspace(_OLDEST_WEIGHT, 1.0, rows)
-    keys = np.log(np.maximum(chance.random(rows), 1e-300)) / weights
-    return np.argsort(-keys, kind="stable")
 
 
 def _scan(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -20,10 +20,6 @@ class Deadline:
         """Seconds left; negative when it is over."""
         return self.ends_at - time.time()
 
-    def expired(self) -> bool:
-        """Whether no time is left."""
-        return self.remaining_s() <= 0
-
     def earlier(self, seconds: float) -> "Deadline":
         """The deadline of a phase that must leave that many seconds to the phases after it."""
         return Deadline(self.ends_at - seconds)

@@ -5,17 +5,16 @@ Hinton et al. 2015, arXiv:1503.02531. Teachers are averaged, so an ensemble beco
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import torch
+from torch.nn.attention import sdpa_kernel
 
 from absa.labels import N_LABELS
 from absa.modeling.architecture import PairClassifier
 from absa.training.batches import for_scoring
+from absa.training.device import ATTENTION
 from absa.training.tokens import Targets, TokenRows, stack
-
-_SCORING_TOKENS: Final = 2_048
 
 
 def score(model: PairClassifier, rows: TokenRows) -> Targets:
@@ -23,8 +22,8 @@ def score(model: PairClassifier, rows: TokenRows) -> Targets:
     scores = np.zeros((len(rows), N_LABELS), np.float32)
     model.eval()
     device = model.mark.device
-    with torch.inference_mode():
-        for index, batch in for_scoring(rows, _SCORING_TOKENS):
+    with torch.inference_mode(), sdpa_kernel(ATTENTION):
+        for index, batch in for_scoring(rows):
             mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
             inputs = (torch.from_numpy(each).to(device) for each in (batch.input_ids, batch.token_types))
             scores[index] = model(*inputs, mask).softmax(1).cpu().numpy()

@@ -15,11 +15,12 @@ from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base, save_weights
 from absa.training.checkpoints import Checkpoints
-from absa.training.compose import Composer, Connectors
+from absa.training.compose import Composer
 from absa.training.deadline import Deadline
+from absa.training.progress import Watcher
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
-from absa.training.trainer import Trainer, Watcher
+from absa.training.trainer import Trainer
 
 FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"
@@ -84,9 +85,6 @@ def pretrain(
     model, has_head = load_base(
         start, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
     )
-    compose = None
-    if settings.compose_share > 0:
-        compose = Composer(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
     ordered = sorted(rows, key=lambda row: (row.text, row.aspect, row.label))
     trainer = Trainer(
         model,
@@ -95,7 +93,7 @@ def pretrain(
         settings,
         Deadline.after(_NO_DEADLINE_S if budget_s is None else budget_s),
         new_head=not has_head,
-        compose=compose,
+        compose=Composer.of(tokenizer, settings),
         checkpoints=Checkpoints(folder / _CHECKPOINTS_FOLDER),
         watch=watch,
     )

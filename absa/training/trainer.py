@@ -1,172 +1,46 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from absa.errors import DeadlineMissedError, PermanentError
-from absa.labels import EVALUATED
-from absa.modeling.architecture import Architecture, Layer, PairClassifier, Through
-from absa.training.batches import (
-    CHUNK_ROWS,
-    Batch,
-    BatchStream,
-    Compose,
-    Position,
-    assemble,
-    chunk_rows_of,
-    for_scoring,
-    plan,
-)
+from absa.errors import DeadlineMissedError
+from absa.evaluation.metrics import pos_neg_f1
+from absa.modeling.architecture import PairClassifier
+from absa.training.batches import Batch, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
-from absa.training.choice import Choice, Losses
+from absa.training.choice import Choice, Losses, chunk_rows_of
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
-from absa.training.distill import score
-from absa.training.objective import objective
+from absa.training.device import pick_device, pick_precision
+from absa.training.execution import Execution
+from absa.training.parameters import parameter_groups
+from absa.training.progress import Progress, Tally, TrainingResult, Watcher
 from absa.training.ranks import Ranks
 from absa.training.schedule import ema_decay, progress, rate_share
 from absa.training.settings import TrainingSettings
 from absa.training.shards import ShardCorpus
-from absa.training.speed import flops_per_token, peak_flops
+from absa.training.speed import flops_per_token, learned_tokens_per_s, peak_flops
+from absa.training.stream import BatchStream, Compose, Position
 from absa.training.tokens import TokenRows
 
 _TICK_S: Final = 1.0
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
-_VALIDATION_TOKENS: Final = 2_048
-_MIN_BATCH_TOKENS: Final = 128
 _BATCH_TOKENS: Final = {"cpu": 256, "cuda": 65_536}
+_NO_PADDING_FROM: Final = 16_384  # tokens of a batch: a chunk has enough rows of each length to fill them
 _LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
 _MEASURED_ROWS: Final = 8_192
 _MEASURED_BATCHES: Final = 4
-_OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
 
 
 class InterruptedTrainingError(Exception):
     """Training was asked to stop (SIGTERM); its checkpoint is on disk and it can go on from there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How a training goes. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
-
-    step: int
-    epoch: float
-    loss: float
-    lr: float
-    tokens_per_s: float
-    elapsed_s: float
-    remaining_s: float
-    validation_pos_neg_f1: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The progress line's fields, rounded to what can be read."""
-        digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
-        return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
-
-    Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
-    `choice` says what was chosen from: rows there are, rows that fit by the first measurement, candidates for each.
-    """
-
-    steps: int
-    epochs: float
-    rows: int
-    tokens: int
-    train_s: float
-    resumed: bool
-    precision: str
-    device: str
-    batch_tokens: int
-    tokens_per_s: float
-    mfu: float
-    choice: dict[str, float]
-
-
-class Watcher(Protocol):
-    """Is told how a training goes, at least every two seconds."""
-
-    def __call__(self, progress: Progress, /) -> None:
-        """Take note; must return quickly."""
-
-
-def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
-
-    Raises:
-        PermanentError: cuda was asked for and there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")
-    return torch.device(f"cuda:{local_rank}" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def pick_precision(wanted: str, device: torch.device, sizes: Architecture) -> torch.dtype:
-    """bf16 or fp32: on a GPU bf16, on a CPU whichever learns a layer of the model's sizes faster, measured.
-
-    bf16 multiplies twice as fast where the CPU has it, but its casts cost more than that in a narrow model.
-    """
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bf16" else torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return min((torch.float32, torch.bfloat16), key=lambda dtype: _layer_s(dtype, sizes))
-
-
-def _layer_s(dtype: torch.dtype, sizes: Architecture) -> float:
-    """Least seconds of learning 256 tokens in one layer."""
-    layer = Layer(sizes, dropout=0.0)
-    tokens, times = torch.ones(8, 32, sizes.hidden), []
-    for _ in range(5):
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            learned = layer(tokens, None)
-        learned.float().sum().backward()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
-    """Parameters with their peak rates: a layer learns at a share of the one above it, norms do not decay."""
-    depth = model.architecture.layers
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not _is_frozen(name, depth, settings))
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("classifier."):
-            rate = settings.head_learning_rate if new_head else settings.learning_rate
-        else:
-            height = int(name.split(".")[1]) if name.startswith("layers.") else -1
-            rate = settings.learning_rate * settings.layer_decay ** (depth - 1 - height)
-        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
-        for (rate, matrix), parameters in groups.items()
-    ]
-
-
-def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
-    if not settings.train_words and name.startswith(("words.", "places.")):
-        return True
-    frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
-    if name.startswith("layers."):
-        return int(name.split(".")[1]) < frozen
-    return frozen > 0 and not name.startswith("classifier.")
 
 
 class Trainer:
@@ -190,7 +64,8 @@ class Trainer:
         stop: Callable[[], bool] = lambda: False,
         started_at: float | None = None,
         ranks: Ranks | None = None,
-        choice: Choice | None = None,
+        since: float | None = None,
+        replay: float | None = None,
         losses: Losses | None = None,
     ) -> None:
         """Make ready to train.
@@ -208,7 +83,8 @@ class Trainer:
             stop: asked after every step whether to keep a checkpoint and leave.
             started_at: wall-clock time of the run's first start; the learning rate falls from there.
             ranks: this process among several that train together.
-            choice: what is known of the rows; how many candidates there are for each is measured.
+            since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
+            replay: established rows for every recent one at most; None: all.
             losses: the champion's loss of rows, as a signal for the choice.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
@@ -216,8 +92,6 @@ class Trainer:
         self.device = pick_device(settings.device, self._ranks.local_rank)
         if self.device.type == "cpu" and settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        if self.device.type == "cuda":  # cuDNN's attention makes a plan for every new shape, and each batch has one
-            torch.backends.cuda.enable_cudnn_sdp(False)  # https://github.com/modelscope/FunASR/issues/3704
         torch.manual_seed(settings.seed)
         self.dtype = pick_precision(settings.precision, self.device, model.architecture)
         self.model = model.to(self.device)
@@ -231,12 +105,14 @@ class Trainer:
         self._train, self._validation = train, _sample(validation, settings.seed)
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
         self._started_at = time.time() if started_at is None else started_at
-        self._stream_tokens = self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
-        chunk_rows = chunk_rows_of(self._stream_tokens)
-        self._choice = replace(choice or Choice(), chunk_rows=chunk_rows)
+        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
+        self._padding = self._batch_tokens < _NO_PADDING_FROM
+        self._choice = Choice(chunk_rows=chunk_rows_of(self._batch_tokens), since=since, replay=replay)
         self._losses, self._fits = losses, 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
-        self._compiled = _compiled(settings.compiled, self.device)
+        self._execution = Execution(
+            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=self._batch_tokens
+        )
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._before_s = 0.0  # time in the loop of earlier starts
@@ -255,15 +131,15 @@ class Trainer:
             DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
             InterruptedTrainingError: `stop` said so; the checkpoint is kept.
         """
-        self._begun = begun = time.perf_counter()
+        self._begun = time.perf_counter()
         self.model.train()
         if isinstance(self._train, ShardCorpus) and not self.resumed:
             self._choose(self._train)
-        self._loop(begun)
+        self._loop()
         if not self._step:
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
         self._keep()
-        return self._result(begun)
+        return self._result()
 
     def averaged(self) -> PairClassifier:
         """The model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
@@ -272,15 +148,15 @@ class Trainer:
                 parameter.copy_(average)
         return self.model.float().cpu().eval()
 
-    def _loop(self, begun: float) -> None:
-        window = _Window()
-        kept_at, kept_s, validated_at, validation_s = begun, 0.0, begun, 0.0
+    def _loop(self) -> None:
+        tally = Tally()
+        kept_at, kept_s, validated_at, validation_s = self._begun, 0.0, self._begun, 0.0
         stream = BatchStream(
             self._train,
-            batch_tokens=self._stream_tokens,
+            batch_tokens=self._batch_tokens,
+            padding=self._padding,
             seed=self.settings.seed,
             compose=self._compose,
-            prefer_new=len(self._train) > CHUNK_ROWS,
             choice=self._choice,
             losses=self._losses,
         )
@@ -309,52 +185,46 @@ class Trainer:
             self._tokens += tokens
             now = time.perf_counter()
             step_s = max(now - start, 0.8 * step_s)
-            window.add(loss, tokens)
+            tally.add(loss, tokens)
             if not self._ranks.leads:
                 continue
             if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
                 self._keep()
                 kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
-            if window.age_s() >= _TICK_S:
+            if tally.age_s() >= _TICK_S:
                 f1, looked = None, time.perf_counter()
                 due = looked - validated_at >= max(5.0, validation_s / _VALIDATION_SHARE)
                 if self._validation is not None and due and validation_s < 0.5 * self.deadline.remaining_s():
                     f1 = self._validate()
                     validated_at = time.perf_counter()
                     validation_s = validated_at - looked
-                self._report(window, begun, f1)
-                window = _Window()
-        self._report(window, begun, None)
+                self._report(tally, f1)
+                tally = Tally()
+        self._report(tally, None)
 
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
         chance = np.random.default_rng(self.settings.seed)
-        measured = max(_MEASURED_ROWS, 2 * self._stream_tokens)
+        measured = max(_MEASURED_ROWS, 2 * self._batch_tokens)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         if self._compose is not None:
             rows = self._compose(rows, chance)
-        speeds = []
-        for index in plan(rows.lengths, self._stream_tokens, chance)[:_MEASURED_BATCHES]:
-            batch, started = assemble(rows, index), time.perf_counter()
-            float(self._backward(batch, len(batch.labels)))  # waits for the device
-            speeds.append(batch.tokens / (time.perf_counter() - started))
+        planned = plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]
+        batches = (assemble(rows, index) for index in planned)
+        speed = learned_tokens_per_s(batches, self._execution.backward) * self._ranks.world
         self._optimizer.zero_grad(set_to_none=True)
-        speed = _OF_A_STEP * max(speeds) * self._ranks.world
         fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scored=self._losses is not None)
 
     def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
-        """One step on this process's share of its batches; gives the loss over all of them.
-
-        A batch for which the GPU's memory is too small is learned in halves from then on.
-        """
+        """One step on this process's share of its batches; gives the loss over all of them."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         rows = sum(len(batch.labels) for batch in batches)
         loss = torch.zeros((), device=self.device)
         for batch in batches[self._ranks.rank :: self._ranks.world]:
-            loss += self._backward(batch, rows)
+            loss += self._execution.backward(batch, rows)
         loss = self._ranks.add_up(self._learning, loss)
         nn.utils.clip_grad_norm_(self._learning, 1.0)
         self._optimizer.step()
@@ -363,56 +233,6 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(self._average, self._learning, 1.0 - decay)
         return loss
-
-    def _backward(self, batch: Batch, rows_of_step: int) -> Tensor:
-        """Add a batch's gradients, in as many parts as memory needs; gives its share of the step's loss."""
-        rows, total, done = len(batch.labels), torch.zeros((), device=self.device), 0
-        while done < rows:
-            part = np.arange(done, min(rows, done + max(1, self._batch_tokens // batch.input_ids.shape[1])))
-            try:
-                known = batch.labels if batch.targets is None else batch.targets
-                targets = self._move(known[part])
-                shape = (len(part), batch.input_ids.shape[1], self.model.architecture.hidden)
-                forward = partial(self._forward, batch, part)
-                loss = objective(forward, shape, targets, self.settings) / rows_of_step
-                loss.backward()  # type: ignore[no-untyped-call]
-            except torch.OutOfMemoryError:
-                if self._batch_tokens <= _MIN_BATCH_TOKENS:
-                    raise
-                self._batch_tokens = max(_MIN_BATCH_TOKENS, self._batch_tokens // 2)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            total += loss.detach()
-            done += len(part)
-        return total
-
-    def _forward(self, batch: Batch, index: npt.NDArray[np.int64], shift: Tensor | None = None) -> Tensor:
-        whole = len(index) == len(batch.labels)
-
-        def part(values: npt.NDArray[Any]) -> Tensor:
-            return self._move(values if whole else values[index])
-
-        mask = None if batch.mask is None else part(batch.mask)
-        inputs = (part(batch.input_ids), part(batch.token_types), mask)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            if self._compiled is not None and self.model.training and shift is None:
-                try:
-                    made: Tensor = self.model(*inputs, through=self._compiled)
-                    return made.float()
-                except torch.OutOfMemoryError:
-                    raise
-                except Exception:  # the compiler has many of its own; a training goes on without it
-                    self._compiled = None
-            logits: Tensor = self.model(*inputs, shift)
-        return logits.float()
-
-    def _move(self, values: npt.NDArray[Any]) -> Tensor:
-        """An array on the device. From pinned memory, or the copy would wait for all that a GPU has still to do."""
-        tensor = torch.from_numpy(values)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
     def _progress(self) -> float:
         """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser."""
@@ -431,35 +251,38 @@ class Trainer:
         self.model.eval()
         predicted = np.zeros(len(self._validation), np.int64)
         with torch.inference_mode():
-            for index, batch in for_scoring(self._validation, _VALIDATION_TOKENS):
-                logits = self._forward(batch, np.arange(len(batch.labels)))
+            for index, batch in for_scoring(self._validation):
+                logits = self._execution.forward(batch, np.arange(len(batch.labels)))
                 predicted[index] = logits.argmax(1).cpu().numpy()
         self.model.train()
         with torch.no_grad():
             torch._foreach_copy_(self._learning, own)
         return pos_neg_f1(self._validation.labels, predicted)
 
-    def _report(self, window: "_Window", begun: float, f1: float | None) -> None:
-        if self._watch is None or not window.steps:
+    def _report(self, tally: Tally, f1: float | None) -> None:
+        if self._watch is None or not tally.steps:
             return
         self._watch(
             Progress(
                 step=self._step,
                 epoch=self.epochs,
-                loss=window.loss(),
+                loss=tally.loss(),
                 lr=max(group["lr"] for group in self._optimizer.param_groups),
-                tokens_per_s=window.tokens / max(window.age_s(), 1e-9),
-                elapsed_s=self._before_s + time.perf_counter() - begun,
+                tokens_per_s=tally.tokens / max(tally.age_s(), 1e-9),
+                elapsed_s=self._train_s(),
                 remaining_s=max(0.0, self.deadline.remaining_s()),
                 validation_pos_neg_f1=f1,
             )
         )
 
-    def _result(self, begun: float) -> TrainingResult:
-        train_s = self._before_s + time.perf_counter() - begun
+    def _train_s(self) -> float:
+        """Seconds in the loop, those of earlier starts included."""
+        return self._before_s + time.perf_counter() - self._begun
+
+    def _result(self) -> TrainingResult:
+        train_s = self._train_s()
         speed = self._tokens / max(train_s, 1e-9)
         needed = flops_per_token(self.model.architecture, self._tokens / max(1, self._rows))
-        chosen = {"rows": len(self._train), "rows_that_fit": round(self._fits), "candidates": self._choice.pool}
         return TrainingResult(
             steps=self._step,
             epochs=self.epochs,
@@ -469,10 +292,14 @@ class Trainer:
             resumed=self.resumed,
             precision="bf16" if self.dtype == torch.bfloat16 else "fp32",
             device=self.device.type,
-            batch_tokens=self._batch_tokens,
+            batch_tokens=self._execution.batch_tokens,
             tokens_per_s=round(speed, 1),
             mfu=round(speed * needed / (self._peak_flops * self._ranks.world), 4),
-            choice=dict(chosen),
+            choice={
+                "rows": len(self._train),
+                "rows_that_fit": round(self._fits),
+                "candidates": self._choice.pool,
+            },
         )
 
     def _keep(self) -> None:
@@ -487,7 +314,7 @@ class Trainer:
                 "position": list(self._position),
                 "share": self._share,
                 "counts": [self._step, self._rows, self._tokens],
-                "train_s": self._before_s + time.perf_counter() - self._begun,
+                "train_s": self._train_s(),
                 "rows": len(self._train),
                 "fits": self._fits,
                 "choice": self._choice.to_json(),
@@ -510,57 +337,7 @@ class Trainer:
         return True
 
 
-def _compiled(wanted: str, device: torch.device) -> Through | None:
-    """A layer with kernels made for it, the same for every layer and size; None where it runs as it is.
-
-    Layer by layer: the whole model takes twice as long to compile, too much of a short budget.
-    """
-    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
-        return None
-    return torch.compile(Layer.forward, dynamic=True)
-
-
-class ChampionLoss:
-    """The loss of rows under a model as it is now; what is learned later does not change it."""
-
-    def __init__(self, model: PairClassifier, settings: TrainingSettings) -> None:
-        self._model = copy.deepcopy(model).to(pick_device(settings.device))
-
-    def __call__(self, rows: TokenRows) -> npt.NDArray[np.float32]:
-        """Cross-entropy of each row."""
-        right = score(self._model, rows)[np.arange(len(rows)), rows.labels.astype(np.int64)]
-        return -np.log(np.maximum(right, np.finfo(np.float32).tiny))
-
-
-class _Window:
-    """What happened since the last report. Losses stay on the device until someone asks."""
-
-    def __init__(self) -> None:
-        self._started, self._losses, self.tokens, self.steps = time.perf_counter(), [torch.zeros(())][:0], 0, 0
-
-    def add(self, loss: Tensor, tokens: int) -> None:
-        self._losses.append(loss)
-        self.tokens += tokens
-        self.steps += 1
-
-    def age_s(self) -> float:
-        return time.perf_counter() - self._started
-
-    def loss(self) -> float:
-        return float(torch.stack(self._losses).mean())
-
-
 def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:
     if rows is None or len(rows) <= _VALIDATION_ROWS:
         return rows
     return rows.take(np.random.default_rng(seed).choice(len(rows), _VALIDATION_ROWS, replace=False))
-
-
-def pos_neg_f1(labels: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
-    """Macro F1 over negative and positive, neutral rows counted as errors of either, as everywhere in this project."""
-    scores = []
-    for label in EVALUATED:
-        right = int(((labels == label) & (predicted == label)).sum())
-        either = int((labels == label).sum() + (predicted == label).sum())
-        scores.append(2 * right / either if either else 0.0)
-    return float(np.mean(scores))

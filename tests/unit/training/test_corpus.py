@@ -9,8 +9,9 @@ import pytest
 from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import TOKENIZER, find_base
-from absa.training.batches import BatchStream, Position
-from absa.training.corpus import FileCorpus, LineFile, open_corpus, order_of_pass
+from absa.training.choice import Choice, order_of_pass
+from absa.training.corpus import FileCorpus, LineFile, open_corpus
+from absa.training.stream import BatchStream, Position
 from absa.training.tokens import LabelledPair, TokenRows
 
 
@@ -76,7 +77,8 @@ def test_a_large_file_gives_the_very_batches_of_a_small_one(tmp_path: Path) -> N
     assert isinstance(small, TokenRows)
     assert isinstance(large, FileCorpus)
     streams = [
-        BatchStream(rows, batch_tokens=120, seed=4, chunk_rows=40).from_position(Position()) for rows in (small, large)
+        BatchStream(rows, batch_tokens=120, seed=4, choice=Choice(chunk_rows=40)).from_position(Position())
+        for rows in (small, large)
     ]
     for _ in range(12):
         one, other = (next(stream) for stream in streams)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
-from absa.training.batches import BatchStream, Position
 from absa.training.choice import Choice
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
+from absa.training.stream import BatchStream, Position
 from absa.training.tokens import TokenRows, join
 
 

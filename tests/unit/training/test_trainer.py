@@ -8,20 +8,17 @@ import pytest
 import torch
 
 from absa.errors import DeadlineMissedError, PermanentError
-from absa.modeling.architecture import Architecture, PairClassifier
+from absa.evaluation.metrics import pos_neg_f1
+from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
+from absa.training.choice import ChampionLoss
 from absa.training.deadline import Deadline
+from absa.training.parameters import parameter_groups
+from absa.training.progress import Progress
 from absa.training.settings import TrainingSettings
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
-from absa.training.trainer import (
-    ChampionLoss,
-    InterruptedTrainingError,
-    Progress,
-    Trainer,
-    parameter_groups,
-    pos_neg_f1,
-)
+from absa.training.trainer import InterruptedTrainingError, Trainer
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 SETTINGS = TrainingSettings(
@@ -64,7 +61,7 @@ def test_the_champions_loss_is_the_cross_entropy_of_each_row_whatever_is_learned
     from absa.training.batches import assemble
 
     champion, on = model(), rows(30)
-    losses = ChampionLoss(champion, SETTINGS)
+    losses = ChampionLoss(champion, torch.device("cpu"))
     batch = assemble(on, np.arange(30))
     with torch.inference_mode():
         logits = champion.eval()(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types))
@@ -149,6 +146,19 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     result = trainer.run()
     assert result.rows == 2 * 240
     assert 128 <= result.batch_tokens <= 300
+
+
+def test_cudnns_attention_is_off_where_the_model_runs_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = Layer.forward, set()
+
+    def watched(self: Layer, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        seen.add(torch.backends.cuda.cudnn_sdp_enabled())
+        return real(self, x, mask)
+
+    monkeypatch.setattr(Layer, "forward", watched)
+    train(TrainingSettings.from_json(SETTINGS.to_json() | {"max_epochs": 1})).run()
+    assert seen == {False}
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_lower_layers_learn_slower_and_norms_do_not_decay() -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.training.batches import BatchStream, Position, assemble, chunk_rows_of, cut, plan
+from absa.training.batches import assemble, cut, plan
+from absa.training.choice import Choice, chunk_rows_of
+from absa.training.stream import BatchStream, Position
 from absa.training.tokens import TokenRows, join
 
 CLS, SEP = 101, 102
@@ -21,28 +23,28 @@ def rows_of(lengths: list[int]) -> TokenRows:
 
 @given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(64, 600))
 def test_every_row_stands_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
-    batches = plan(np.array(lengths), budget, np.random.default_rng(0))
+    batches = plan(np.array(lengths), budget, np.random.default_rng(0), padding=True)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
 
 
 @given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(64, 600))
 def test_no_batch_is_larger_than_its_budget_with_padding(lengths: list[int], budget: int) -> None:
     of = np.array(lengths)
-    for batch in cut(of, budget):
+    for batch in cut(of, budget, padding=True):
         assert len(batch) == 1 or len(batch) * of[batch].max() <= budget
 
 
 def test_padding_is_a_few_percent_on_lengths_like_those_of_feedback() -> None:
     lengths = np.random.default_rng(0).poisson(18, 4000) + 4
-    batches = plan(lengths, 512, np.random.default_rng(0))
+    batches = plan(lengths, 512, np.random.default_rng(0), padding=True)
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
     assert padded / lengths.sum() < 1.06
 
 
-@given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(16_384, 20_000))
-def test_large_batches_hold_rows_of_one_length_and_every_row_once(lengths: list[int], budget: int) -> None:
+@given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(128, 20_000))
+def test_batches_without_padding_hold_rows_of_one_length_and_every_row_once(lengths: list[int], budget: int) -> None:
     of = np.array(lengths)
-    batches = plan(of, budget, np.random.default_rng(0))
+    batches = plan(of, budget, np.random.default_rng(0), padding=False)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(of)))
     for batch in batches:
         assert len(set(of[batch].tolist())) == 1
@@ -51,7 +53,7 @@ def test_large_batches_hold_rows_of_one_length_and_every_row_once(lengths: list[
 
 def test_a_chunk_is_large_enough_for_large_batches() -> None:
     lengths = np.random.default_rng(0).poisson(18, chunk_rows_of(65_536)) + 4
-    batches = plan(lengths, 65_536, np.random.default_rng(0))
+    batches = plan(lengths, 65_536, np.random.default_rng(0), padding=False)
     assert lengths.sum() / len(batches) > 65_536 / 2
 
 
@@ -69,7 +71,7 @@ def test_rows_of_equal_length_need_no_mask() -> None:
 
 
 def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> None:
-    stream = BatchStream(rows_of([5] * 90), batch_tokens=80, seed=3, chunk_rows=40)
+    stream = BatchStream(rows_of([5] * 90), batch_tokens=80, seed=3, choice=Choice(chunk_rows=40))
     passes: dict[int, list[int]] = {0: [], 1: []}
     before = Position()
     for after, _, batch in stream.from_position(Position()):
@@ -84,7 +86,9 @@ def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> Non
 @pytest.mark.parametrize("taken", [1, 7, 30, 47])
 def test_a_stream_that_goes_on_from_a_position_gives_what_would_have_come(taken: int) -> None:
     def stream() -> BatchStream:
-        return BatchStream(rows_of([4 + row % 9 for row in range(100)]), batch_tokens=64, seed=1, chunk_rows=30)
+        return BatchStream(
+            rows_of([4 + row % 9 for row in range(100)]), batch_tokens=64, seed=1, choice=Choice(chunk_rows=30)
+        )
 
     whole = list(islice(stream().from_position(Position()), taken + 10))
     resumed = list(islice(stream().from_position(whole[taken - 1][0]), 10))

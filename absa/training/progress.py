@@ -1,0 +1,79 @@
+"""How a training goes, and what it did in the end."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How a training goes. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    tokens_per_s: float
+    elapsed_s: float
+    remaining_s: float
+    validation_pos_neg_f1: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The progress line's fields, rounded to what can be read."""
+        digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
+        return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
+
+    Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
+    `choice` says what was chosen from: rows there are, rows that fit by the first measurement, candidates for each.
+    """
+
+    steps: int
+    epochs: float
+    rows: int
+    tokens: int
+    train_s: float
+    resumed: bool
+    precision: str
+    device: str
+    batch_tokens: int
+    tokens_per_s: float
+    mfu: float
+    choice: dict[str, float]
+
+
+class Watcher(Protocol):
+    """Is told how a training goes, at least every two seconds."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Take note; must return quickly."""
+
+
+class Tally:
+    """What happened since the last report. Losses stay on the device until someone asks."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._losses: list[Tensor] = []
+        self.tokens = self.steps = 0
+
+    def add(self, loss: Tensor, tokens: int) -> None:
+        """Take note of a step."""
+        self._losses.append(loss)
+        self.tokens += tokens
+        self.steps += 1
+
+    def age_s(self) -> float:
+        """Seconds since the last report."""
+        return time.perf_counter() - self._started
+
+    def loss(self) -> float:
+        """Mean over the steps; waits for the device."""
+        return float(torch.stack(self._losses).mean())
