@@ -4,6 +4,7 @@
 again, as a person would, and goes on where it stopped.
 """
 
+import json
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger
+from flows.settings import PARTS
 from monitoring.verdicts import VerdictStore
 
 KILLS = int(os.environ.get("EVERGREEN_PROVE_KILLS", "0"))
@@ -83,6 +85,9 @@ def run_demo(home: Path, log: Path) -> int:
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_whatever_is_killed_the_story_ends_consistent(tmp_path: Path, seed: int) -> None:
     home, log = tmp_path / "home", tmp_path / "demo.log"
+    home.mkdir()
+    ports = {part: 21_000 + 20 * seed + number for number, part in enumerate(PARTS)}  # demos run side by side
+    (home / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
     try:
         with Killer(home, seed) as killer:
             codes = [run_demo(home, log)]
