@@ -37,6 +37,7 @@ def settle_attempts(
     *,
     budget_s: float,
     now: datetime,
+    grace_s: float = GRACE_S,
 ) -> list[str]:
     """End the attempts whose runs have ended or will never end.
 
@@ -44,9 +45,10 @@ def settle_attempts(
         store: the verdict records.
         state_of: how a flow run stands; None where Prefect knows no such run.
         give_up: sets a run to Crashed, with a reason.
-        budget_s: of a retraining; a run is dead `GRACE_S` after it should have ended. An attempt without a run (the
-            monitor was killed between the record and Prefect) is dead after `GRACE_S`.
+        budget_s: of a retraining; a run is dead `grace_s` after it should have ended. An attempt without a run (the
+            monitor was killed between the record and Prefect) is dead after `grace_s`.
         now: the time of looking.
+        grace_s: how long a run may be late.
 
     Returns:
         A sentence for each attempt that was ended.
@@ -63,7 +65,7 @@ def settle_attempts(
             run = None if attempt.flow_run_id is None else state_of(attempt.flow_run_id)
             end: RunEnd | None = None if run is None else run.end
             detail = "its run is unknown to Prefect" if run is None else f"its run is {run.name}"
-            late_s = GRACE_S if run is None else budget_s + GRACE_S
+            late_s = grace_s if run is None else budget_s + grace_s
             if end is None and age_s > late_s:
                 end, detail = "failed", f"{detail} after {age_s:.0f} s"
                 if run is not None and attempt.flow_run_id is not None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 STATE: Final = "demo.json"
+_LATE_S: Final = 30.0  # behind its budget a retraining is dead
 
 
 @dataclass
@@ -256,18 +257,26 @@ class Demo:
             rejected = [record for record in self._since_first() if record.action == "register"]
             if rejected:
                 raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
-            self._attempt_failed()
+            if self._tried_again():
+                began = time.time()
             show_training(self.services, self.story, began, self.services.settings.budget_s)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
 
-    def _attempt_failed(self) -> None:
-        """Raise what made the retraining fail, as its verdict record says."""
+    def _tried_again(self) -> bool:
+        """Where the retraining failed or died, start the next attempt as the monitor would at its next window."""
+        from flows.monitor import settle, try_again
         from monitoring.verdicts import VerdictStore
 
+        settle(self.services, grace_s=_LATE_S)
         verdict = VerdictStore(self.services.lake).latest()
-        if verdict is not None and verdict.attempts and verdict.attempts[-1].state == "failed":
-            raise PermanentError(f"the retraining failed: {verdict.attempts[-1].detail}")
+        if verdict is None or not verdict.attempts or verdict.attempts[-1].state != "failed":
+            return False
+        failed = verdict.attempts[-1]
+        if try_again(self.services, verdict) is None:
+            raise PermanentError(f"the retraining failed {failed.number} times: {failed.detail}")
+        self.story.fact(f"attempt {failed.number} failed: {failed.detail}; the next one starts")
+        return True
 
     def _since_first(self) -> list[LedgerRecord]:
         records = self.services.ledger.records()

@@ -46,6 +46,8 @@ def examine(settings: Settings) -> list[Finding]:
     for part, port in home.ports().items():
         if supervisor.running(part):
             findings.append(Finding(True, f"{part} runs on port {port}"))
+        elif supervisor.orphans(part):
+            findings.append(Finding(True, f"port {port} is held by what an earlier {part} left, which its start ends"))
         elif port_is_free(settings.host, port):
             findings.append(Finding(True, f"port {port} is free for {part}"))
         else:

@@ -16,6 +16,7 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.lifecycle import champion_since
 from absa.schema import Window, parse_iso
+from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
 from flows.automations import STALE_EVENT
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
@@ -204,13 +205,12 @@ def try_again(services: Services, verdict: "Verdict") -> str | None:
     return None
 
 
-def settle(services: Services) -> list[str]:
-    """End the attempts whose runs are dead, and say which."""
-    from flows.attempts import crash_run, run_state, settle_attempts
+def settle(services: Services, *, grace_s: float = GRACE_S) -> list[str]:
+    """End the attempts whose runs are dead, those later than `grace_s` among them, and say which."""
     from monitoring.verdicts import VerdictStore
 
     store, budget_s = VerdictStore(services.lake), services.settings.budget_s
-    return settle_attempts(store, run_state, crash_run, budget_s=budget_s, now=datetime.now(UTC))
+    return settle_attempts(store, run_state, crash_run, budget_s=budget_s, now=datetime.now(UTC), grace_s=grace_s)
 
 
 def tell(services: Services, verdict: "Verdict") -> None:

@@ -1,6 +1,8 @@
 """The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -126,14 +128,36 @@ class Supervisor:
             return None
         return process if alive else None
 
+    def orphans(self, name: str) -> list[psutil.Process]:
+        """What a part that died alone left behind: processes of the session that it led, which hold its port."""
+        try:
+            leader = int(json.loads(self._note(name).read_text())["pid"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return []
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) != leader or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+            except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+                continue
+            if process.pid == leader:  # it lives, or the number has a new owner
+                return []
+            found.append(process)
+        return found
+
     def start(self, part: Part) -> None:
         """Start a part if it does not run. It outlives this process; `stop` ends it.
+
+        Where an earlier start died and left processes that hold its port, those are ended first.
 
         Raises:
             PermanentError: its port is taken by something else.
         """
         if self.running(part.name):
             return
+        if part.port is not None and not port_is_free(self._host, part.port):
+            _end(self.orphans(part.name))
         if part.port is not None and not port_is_free(self._host, part.port):
             raise PermanentError(
                 f"port {part.port} is taken, so {part.name} cannot start: free it, "
@@ -172,19 +196,28 @@ class Supervisor:
                 time.sleep(0.1)
 
     def stop(self, name: str) -> bool:
-        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether it ran."""
+        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether any of it ran."""
         process = self.running(name)
         if process is None:
-            self._note(name).unlink(missing_ok=True)
-            return False
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=STOP_GRACE_S)
-        for straggler in alive:
-            straggler.kill()
-        psutil.wait_procs(alive, timeout=STOP_GRACE_S)
+            orphans = self.orphans(name)
+            _end(orphans)
+        else:
+            orphans = process.children(recursive=True)
+            _end([process], orphans)
         self._note(name).unlink(missing_ok=True)
-        return True
+        return process is not None or bool(orphans)
+
+
+def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) -> None:
+    """SIGTERM to those who are told, and SIGKILL after a grace to whoever is left of them and the others."""
+    for process in told:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs([*told, *others], timeout=STOP_GRACE_S)
+    for straggler in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            straggler.kill()
+    psutil.wait_procs(alive, timeout=STOP_GRACE_S)
 
 
 def answers(url: str) -> bool:

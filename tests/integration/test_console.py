@@ -18,6 +18,7 @@ from absa.schema import iso
 from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MARKUP = "<img src=x onerror=document.title='run'>"
 PANELS = ("live", "traffic", "try", "experiment", "drift", "trainings", "insights", "cost", "ledger")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
@@ -46,8 +47,8 @@ def write_history(router: RunningReplica) -> None:
         training = {"budget_s": 60.0, "used_s": 48.0 + number, "rows_seen": 1_200}
         evidence = {"verdict": "PROMOTE", "reasons": [f"Version {version} is better."], "training": training}
         router.ledger.append(
-            expected=number, actor="drift", action="register", reason=f"version {version}: the gate says PROMOTE.",
-            state=State(), versions={version: digest}, evidence=evidence,
+            expected=number, actor="drift", action="register", state=State(),
+            reason=f"version {version}: the gate says PROMOTE. {MARKUP}", versions={version: digest}, evidence=evidence,
         )  # fmt: skip
     for hour, verdict in enumerate(("FRESH", "FRESH", "WATCH", "STALE")):
         start, end = now - timedelta(hours=5 - hour), now - timedelta(hours=4 - hour)
@@ -55,14 +56,15 @@ def write_history(router: RunningReplica) -> None:
         attempts = [{"number": 1, "at": iso(end), "state": "completed"}] if verdict == "STALE" else []
         record = {
             "window_start": iso(start), "window_end": iso(end), "verdict": verdict, "version": "1",
-            "by_version": {"1": figures}, "reasons": [{"sentence": f"Window {hour} says so."}], "action": "none",
-            "action_reason": "nothing is due", "attempts": attempts, "report_uri": None,
+            "by_version": {"1": figures}, "reasons": [{"sentence": f"Window {hour} says so. {MARKUP}"}],
+            "action": "none", "action_reason": "nothing is due", "attempts": attempts, "report_uri": None,
         }  # fmt: skip
         router.lake.write(f"verdicts/{start:%Y%m%dT%H%M%SZ}_{end:%Y%m%dT%H%M%SZ}.r1.json", json.dumps(record).encode())
     looks = [{"at": iso(now - timedelta(minutes=9 - k)), "arms": {"2": decision(k)}} for k in range(3)]
     router.lake.write("experiments/e/3.json", json.dumps({"mode": "ab", **looks[-1], "looks": looks}).encode())
     row = {"segment": None, "aspect": "mobile app", "rows": 40, "negative_share": 0.4, "low": 0.3, "high": 0.5}
-    insights = {"window_start": iso(now), "window_end": iso(now), "rows": [row]}
+    rows = [row, {**row, "aspect": MARKUP, "rows": 30}]
+    insights = {"window_start": iso(now), "window_end": iso(now), "rows": rows}
     router.lake.write("insights/current.json", json.dumps(insights).encode())
     cost = {
         "at": iso(now), "setup": {"model": "MiniLM-L6 int8", "host": "c7g.xlarge", "spot": False}, "profile": "daily",
@@ -148,6 +150,10 @@ def test_every_panel_shows_what_the_lake_and_the_workers_know(
     for chart in ("live-chart", "experiment-chart", "drift-chart", "insights-chart"):
         assert page.locator(f"#{chart} .main-svg").count() > 0
     assert words == []
+    for panel in ("drift", "ledger"):
+        assert MARKUP in text[panel]
+    assert page.locator("img").count() == 0
+    assert page.title() != "run"
 
 
 @in_a_browser

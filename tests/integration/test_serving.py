@@ -236,6 +236,26 @@ def test_a_slow_client_is_cut_off_and_others_do_not_notice(replica: RunningRepli
     assert replica.metric("evergreen_slow_clients_closed_total") >= 2
 
 
+def test_more_than_it_can_answer_is_refused_at_once_and_the_rest_is_answered(replica: RunningReplica) -> None:
+    replica.workers = 1
+    replica.environment = {"EVERGREEN_QUEUE_MS": "0.2"}
+    replica.serve()
+
+    def ask(client: int) -> list[httpx.Response]:
+        with httpx.Client(base_url=replica.url, timeout=10.0) as mine:
+            texts = [f"the app {client} {number} " + "is great " * 50 for number in range(30)]
+            return [mine.post("/v1/predict", json={"text": text, "aspect": "app"}) for text in texts]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [answer for each in pool.map(ask, range(8)) for answer in each]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert refused[0].json()["status"] == 429
+    until(lambda: replica.metric('evergreen_refused_total{status="429"}') == len(refused), what="their count")
+    assert replica.client.post("/v1/predict", json=ITEM).status_code == 200
+
+
 def test_on_sigterm_what_is_held_is_answered_and_everything_is_shipped(replica: RunningReplica) -> None:
     replica.environment = {"EVERGREEN_SHIP_INTERVAL_S": "60"}  # only the end ships
     replica.serve()

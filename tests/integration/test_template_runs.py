@@ -1,8 +1,7 @@
 """The template is what runs: the loop, by the processes, roles and secrets of the synthesised prod template.
 
-PostgreSQL is real, S3 and Secrets Manager are moto's, Batch starts processes. In CI the loop goes from the first
-training to a window's verdict; with EVERGREEN_TEST_TEMPLATE=full (`make test-template`) on to the retraining and the
-promotion, and every variable is taken out once.
+PostgreSQL is real, S3 and Secrets Manager are moto's, Batch starts processes. `make test-template` goes from the first
+training to the promotion, and takes every variable out once; EVERGREEN_TEST_TEMPLATE=short ends at a window's verdict.
 """
 
 import contextlib
