@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"
 _MODEL: Final = "MiniLM-L6 int8"
-Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results.")]
+Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results.", show_default="the shipped ones")]
 
 
 def capacity(
