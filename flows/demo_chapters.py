@@ -257,6 +257,7 @@ class Demo:
             rejected = [record for record in self._since_first() if record.action == "register"]
             if rejected:
                 raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
+            bring_up(self.services.settings, self.services.environment)  # whatever died meanwhile
             if self._tried_again():
                 began = time.time()
             show_training(self.services, self.story, began, self.services.settings.budget_s)
