@@ -33,11 +33,11 @@ check: $(VENV)/.installed-dev  ## Read the code: ruff, mypy strict, import-linte
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-# Files side by side on the cores that there are; then, with the machine to themselves, those that run whole systems.
-WHOLE = tests/chaos tests/e2e tests/prove
+# Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
+ALONE = tests/chaos tests/e2e tests/prove tests/integration/test_capacity_validation.py tests/integration/test_serving.py
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(WHOLE))
-	@$(BIN)/python -m pytest $(WHOLE)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(ALONE)); \
+		beside=$$?; $(BIN)/python -m pytest $(ALONE) && exit $$beside
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-ray.txt

@@ -20,7 +20,7 @@ from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.customers import TrafficReport, send_traffic
-from flows.demo_monitor import MONITOR_LIMIT_S, Background, judge_window
+from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, asked_to_retrain, judge_window, retrain_again
 from flows.demo_options import PACES, DemoOptions
 from flows.demo_training import show_training, train_in_process
 from flows.doctor import examine
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 STATE: Final = "demo.json"
-_LATE_S: Final = 30.0  # behind its budget a retraining is dead
+_LOOK_S: Final = 5.0  # between two looks at what may have died
 
 
 @dataclass
@@ -204,6 +204,9 @@ class Demo:
 
     def _drifted(self) -> None:
         drifts = self.options.drifts
+        if drifts and asked_to_retrain(self.services):
+            self.story.fact("the monitor had asked for the retraining when the demo was interrupted")
+            return
         for _ in range(2 if drifts else 1):
             kind = "drifted traffic" if drifts else "healthy traffic"
             window = self._traffic(self.pace.drifted_s, kind, drift=drifts)
@@ -212,8 +215,8 @@ class Demo:
             stale = verdict.verdict == "STALE"
             if not drifts and stale:
                 raise PermanentError("traffic without drift was called stale: that is a false alarm")
-            if not drifts or (stale and self._asked_to_retrain()):
-                return  # asked by this window, or by one before the demo was started again
+            if not drifts or (stale and asked_to_retrain(self.services)):
+                return
         raise PermanentError("the drift was not called stale in two windows; see the reports")
 
     def _judge_meanwhile(self, window: Window, *, drifts: bool) -> "Verdict":
@@ -242,8 +245,8 @@ class Demo:
         if not self.options.drifts:
             self.story.fact("nothing is stale, so nothing is retrained")
             return
-        began = time.time()
-        limit_s = self.services.settings.budget_s + 60.0
+        began, looked = time.time(), 0.0
+        limit_s = self.services.settings.budget_s + 2 * LATE_S
         while time.time() - began < limit_s:
             head = self.services.head()
             if head.state.challenger is not None or head.state.champion != self.state.first:
@@ -258,33 +261,23 @@ class Demo:
             rejected = [record for record in self._since_first() if record.action == "register"]
             if rejected:
                 raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
-            bring_up(self.services.settings, self.services.environment)  # whatever died meanwhile
-            if self._tried_again():
-                began = time.time()
+            if time.time() - looked > _LOOK_S:
+                began = time.time() if self._look_after_the_retraining() else began
+                looked = time.time()
             show_training(self.services, self.story, began, self.services.settings.budget_s)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
 
-    def _tried_again(self) -> bool:
-        """Where the retraining failed or died, start the next attempt as the monitor would at its next window."""
-        from flows.monitor import settle, try_again
-
-        settle(self.services, grace_s=_LATE_S)
-        asked = self._asked_to_retrain()
-        if asked is None or asked.attempts[-1].state != "failed":
-            return False
-        failed = asked.attempts[-1]
-        if try_again(self.services, asked) is None:
-            raise PermanentError(f"the retraining failed {failed.number} times: {failed.detail}")
-        self.story.fact(f"attempt {failed.number} failed: {failed.detail}; the next one starts")
-        return True
-
-    def _asked_to_retrain(self) -> "Verdict | None":
-        """The last verdict that a retraining was begun for."""
-        from monitoring.verdicts import VerdictStore
-
-        history = VerdictStore(self.services.lake).history(limit=20)
-        return next((verdict for verdict in reversed(history) if verdict.attempts), None)
+    def _look_after_the_retraining(self) -> bool:
+        """Start again what died, and a retraining that failed; says whether another attempt was begun."""
+        try:
+            bring_up(self.services.settings, self.services.environment)
+            said = retrain_again(self.services)
+        except UnavailableError:
+            return False  # a server died between two looks; the next one starts it
+        if said is not None:
+            self.story.fact(said)
+        return said is not None
 
     def _since_first(self) -> list[LedgerRecord]:
         records = self.services.ledger.records()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from absa.errors import UnavailableError
+from absa.errors import PermanentError, UnavailableError
 from absa.schema import Window
 from flows.wiring import Services
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 MONITOR_LIMIT_S: Final = 120.0
+LATE_S: Final = 90.0  # a retraining that is later than that behind its budget is dead: it starts in seconds here
 
 
 class Background:
@@ -63,6 +64,39 @@ def judge_window(services: Services, window: Window, *, retrain: bool, report: b
         page = f"{services.home.url('prefect')}/runs/flow-run/{run.id}"
         raise UnavailableError(f"the monitor gave no verdict ({run.state.name if run.state else 'no state'}): {page}")
     return found
+
+
+def asked_to_retrain(services: Services) -> "Verdict | None":
+    """The last verdict that a retraining was begun for."""
+    from monitoring.verdicts import VerdictStore
+
+    history = VerdictStore(services.lake).history(limit=20)
+    return next((verdict for verdict in reversed(history) if verdict.attempts), None)
+
+
+def retrain_again(services: Services) -> str | None:
+    """Where the retraining failed or died, start the next attempt, as the monitor would at its next window.
+
+    Returns:
+        What was done in a sentence; None where nothing failed, or the next attempt was begun by another.
+
+    Raises:
+        PermanentError: as many attempts as there may be have failed.
+        UnavailableError: Prefect does not answer.
+    """
+    from flows.monitor import settle, try_again
+    from monitoring.policy import MAX_ATTEMPTS
+
+    settle(services, grace_s=LATE_S)
+    asked = asked_to_retrain(services)
+    if asked is None or asked.attempts[-1].state != "failed":
+        return None
+    failed = asked.attempts[-1]
+    if failed.number >= MAX_ATTEMPTS:
+        raise PermanentError(f"the retraining failed {failed.number} times: {failed.detail}")
+    if try_again(services, asked) is None:
+        return None
+    return f"attempt {failed.number} failed: {failed.detail}; the next one starts"
 
 
 def _wait_for_deployment(name: str, *, timeout_s: float = 60.0) -> None:

@@ -46,10 +46,10 @@ def examine(settings: Settings) -> list[Finding]:
     for part, port in home.ports().items():
         if supervisor.running(part):
             findings.append(Finding(True, f"{part} runs on port {port}"))
-        elif supervisor.orphans(part):
-            findings.append(Finding(True, f"port {port} is held by what an earlier {part} left, which its start ends"))
         elif port_is_free(settings.host, port):
             findings.append(Finding(True, f"port {port} is free for {part}"))
+        elif supervisor.orphans(part):
+            findings.append(Finding(True, f"port {port} is held by what an earlier {part} left, which its start ends"))
         else:
             findings.append(
                 Finding(False, f"port {port} is taken: free it, or set EVERGREEN_{part.upper()}_PORT to another")

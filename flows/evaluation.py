@@ -13,7 +13,7 @@ from absa.adapters.ledger import LedgerRecord
 from flows.reserve import REGISTRATION_S, judged_in_time, most_test_rows, rows_per_s
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.tracking import TrackedRun
-from flows.training_data import champion_snapshot_at
+from flows.training_data import champion_of, champion_snapshot_at
 from flows.training_process import JobResult
 from flows.wiring import Services
 
@@ -76,8 +76,7 @@ def judge_candidate(
     most = most_test_rows(budget_s, champion=since is not None)
     test = sample_side(services.lake, manifest.digest, "test", most, since=since)
     champion, engine = None, Engine.load(package)
-    if head is not None and head.state.champion is not None:
-        version = head.state.champion
+    if head is not None and (version := champion_of(head)) is not None:
         champion = Engine.load(services.package(version, head.versions[version]))
     with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
         serves = beside.submit(validate_package, job.package, expected_digest=package.digest)

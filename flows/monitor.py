@@ -156,8 +156,7 @@ def write_report(services: Services, judged: "Judged") -> "Verdict":
     return report(services.lake, judged, reporter)
 
 
-@task(name="start-retraining", cache_policy=NO_CACHE)
-def start_retraining(services: Services, verdict: "Verdict") -> str | None:
+def begin_retraining(services: Services, verdict: "Verdict") -> str | None:
     """Record the attempt, then start it: a lost race or a dead Prefect starts nothing twice.
 
     Returns:
@@ -187,6 +186,12 @@ def start_retraining(services: Services, verdict: "Verdict") -> str | None:
     return run_id
 
 
+@task(name="start-retraining", cache_policy=NO_CACHE)
+def start_retraining(services: Services, verdict: "Verdict") -> str | None:
+    """`begin_retraining` as a task of the flow."""
+    return begin_retraining(services, verdict)
+
+
 def try_again(services: Services, verdict: "Verdict") -> str | None:
     """Start the next attempt of an earlier window whose attempt died, while the version is still not fresh.
 
@@ -201,7 +206,7 @@ def try_again(services: Services, verdict: "Verdict") -> str | None:
         return None
     for earlier in reversed(history):
         if earlier.version == verdict.version and earlier.attempts and earlier.retraining_is_due:
-            return start_retraining(services, earlier)
+            return begin_retraining(services, earlier)
     return None
 
 

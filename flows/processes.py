@@ -129,27 +129,30 @@ class Supervisor:
         return process if alive else None
 
     def orphans(self, name: str) -> list[psutil.Process]:
-        """What a part that died alone left behind: processes of the session that it led, which hold its port."""
+        """What starts of a part that died alone left behind: processes of this home in a session that one led."""
+        leaders, found = self._dead_leaders(name), []
+        for process in psutil.process_iter() if leaders else ():
+            try:
+                ours = process.environ().get("EVERGREEN_HOME") == str(self._home.root)
+                if os.getsid(process.pid) in leaders and ours and not _is_gone(process):
+                    found.append(process)
+            except (ProcessLookupError, PermissionError, psutil.Error):
+                continue
+        return found
+
+    def _dead_leaders(self, name: str) -> list[int]:
+        """Process ids of a part's starts since it was last ended by `stop`, but for the one that runs."""
         try:
-            leader = int(json.loads(self._note(name).read_text())["pid"])
+            note = json.loads(self._note(name).read_text())
+            return [*note.get("former", ()), *([] if self.running(name) else [int(note["pid"])])]
         except (FileNotFoundError, ValueError, KeyError):
             return []
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) != leader or process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-            except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-                continue
-            if process.pid == leader:  # it lives, or the number has a new owner
-                return []
-            found.append(process)
-        return found
 
     def start(self, part: Part) -> None:
         """Start a part if it does not run. It outlives this process; `stop` ends it.
 
-        Where an earlier start died and left processes that hold its port, those are ended first.
+        Where an earlier start died and left processes that hold its port, those are ended first. Where it has no
+        port, what is left goes on: a training is not lost because the worker was.
 
         Raises:
             PermanentError: its port is taken by something else.
@@ -173,7 +176,8 @@ class Supervisor:
                 start_new_session=True,
             )
         created = psutil.Process(child.pid).create_time()
-        write_whole(self._note(part.name), json.dumps({"pid": child.pid, "created": created}))
+        note = {"pid": child.pid, "created": created, "former": self._dead_leaders(part.name)}
+        write_whole(self._note(part.name), json.dumps(note))
 
     def wait(self, started: Sequence[Part], *, timeout_s: float = 90.0) -> None:
         """Wait until every part answers.
@@ -197,13 +201,9 @@ class Supervisor:
 
     def stop(self, name: str) -> bool:
         """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether any of it ran."""
-        process = self.running(name)
-        if process is None:
-            orphans = self.orphans(name)
-            _end(orphans)
-        else:
-            orphans = process.children(recursive=True)
-            _end([process], orphans)
+        process, orphans = self.running(name), self.orphans(name)
+        family = [] if process is None else process.children(recursive=True)
+        _end([*([] if process is None else [process]), *orphans], family)
         self._note(name).unlink(missing_ok=True)
         return process is not None or bool(orphans)
 
@@ -213,11 +213,27 @@ def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) 
     for process in told:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs([*told, *others], timeout=STOP_GRACE_S)
-    for straggler in alive:
+    for process in _left_of([*told, *others]):
         with contextlib.suppress(psutil.NoSuchProcess):
-            straggler.kill()
-    psutil.wait_procs(alive, timeout=STOP_GRACE_S)
+            process.kill()
+    _left_of([*told, *others])
+
+
+def _left_of(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there after the grace."""
+    ends, left = time.monotonic() + STOP_GRACE_S, list(processes)
+    while left and time.monotonic() < ends:
+        left = [process for process in left if not _is_gone(process)]
+        time.sleep(0.02 if left else 0.0)
+    return left
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; where nobody asks what became of it, it stays in the table as a zombie."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def answers(url: str) -> bool:

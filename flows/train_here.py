@@ -6,8 +6,8 @@ import sys
 from typing import Final
 
 from absa.errors import DeadlineMissedError, EvergreenError
+from absa.job import EXIT_DEADLINE_MISSED
 
-EXIT_DEADLINE_MISSED: Final = 3
 NO_WINDOW: Final = "none"
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
-from flows.train_here import EXIT_DEADLINE_MISSED, NO_WINDOW
+from absa.job import EXIT_DEADLINE_MISSED
+from flows.train_here import NO_WINDOW
 
 _POLL_S: Final = 5.0
 _LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well

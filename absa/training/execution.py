@@ -7,11 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 
 from absa.modeling.architecture import Layer, PairClassifier, Through
 from absa.training.batches import Batch
-from absa.training.device import ATTENTION
 from absa.training.objective import objective
 from absa.training.settings import TrainingSettings
 
@@ -74,7 +72,7 @@ class Execution:
         mask = None if batch.mask is None else part(batch.mask)
         inputs = (part(batch.input_ids), part(batch.token_types), mask)
         bf16 = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
-        with bf16, sdpa_kernel(ATTENTION):
+        with bf16:
             if self._compiled is not None and self._model.training and shift is None:
                 try:
                     made: Tensor = self._model(*inputs, through=self._compiled)

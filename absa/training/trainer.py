@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import sdpa_kernel
 
 from absa.errors import DeadlineMissedError
 from absa.evaluation.metrics import pos_neg_f1
@@ -16,7 +17,7 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses, chunk_rows_of
 from absa.training.corpus import Corpus
 from absa.training.deadline import Deadline
-from absa.training.device import pick_device, pick_precision
+from absa.training.device import ATTENTION, pick_device, pick_precision
 from absa.training.execution import Execution
 from absa.training.parameters import parameter_groups
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
@@ -133,9 +134,10 @@ class Trainer:
         """
         self._begun = time.perf_counter()
         self.model.train()
-        if isinstance(self._train, ShardCorpus) and not self.resumed:
-            self._choose(self._train)
-        self._loop()
+        with sdpa_kernel(ATTENTION):  # of the whole process: batches are chosen in a thread that scores
+            if isinstance(self._train, ShardCorpus) and not self.resumed:
+                self._choose(self._train)
+            self._loop()
         if not self._step:
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
         self._keep()

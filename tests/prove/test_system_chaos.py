@@ -24,7 +24,7 @@ from flows.settings import PARTS
 from monitoring.verdicts import VerdictStore
 
 KILLS = int(os.environ.get("EVERGREEN_PROVE_KILLS", "0"))
-DEMO_S = 420
+DEMO_S = 600
 STARTS = 4
 pytestmark = [
     pytest.mark.timeout(DEMO_S * STARTS + 60),

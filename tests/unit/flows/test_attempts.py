@@ -2,12 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from absa.adapters.lake import FolderLake
+from absa.errors import PermanentError
 from absa.schema import Window
 from flows.attempts import GRACE_S, RunState, settle_attempts
+from flows.demo_monitor import retrain_again
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -55,6 +59,39 @@ def test_a_run_that_ended_without_a_word_frees_the_next_attempt(store: VerdictSt
     assert latest.next_attempt_key.endswith("-2")
     assert name in said[0]
     assert given_up == []
+
+
+def test_a_retraining_that_failed_is_tried_again_until_it_failed_too_often(
+    store: VerdictStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def start(name: str, parameters: dict[str, Any], **_: object) -> str:
+        latest = store.latest(WINDOW)
+        assert latest is not None
+        begun.append(latest.attempts[-1].number)
+        return f"run-{len(begun) + 1}"
+
+    monkeypatch.setattr("flows.monitor.start_deployment", start)
+    monkeypatch.setattr("flows.monitor.run_state", lambda _: RunState(name="Running", end=None))
+    services: Any = SimpleNamespace(lake=store._lake, settings=SimpleNamespace(budget_s=BUDGET_S))
+    monkeypatch.setattr("flows.monitor.settle_attempts", lambda *_, **__: [])
+    assert retrain_again(services) is None  # it runs
+    for number in (1, 2):
+        store.end_attempt(WINDOW, number, "failed", detail="too slow")
+        assert retrain_again(services) == f"attempt {number} failed: too slow; the next one starts"
+        assert begun[-1] == number + 1
+        assert retrain_again(services) is None
+    store.end_attempt(WINDOW, 3, "failed", detail="too slow")
+    with pytest.raises(PermanentError, match="failed 3 times: too slow"):
+        retrain_again(services)
+
+
+def test_a_run_may_be_as_late_as_the_caller_says(store: VerdictStore) -> None:
+    running = RunState(name="Running", end=None)
+    late = {"budget_s": BUDGET_S, "now": WINDOW.end + timedelta(seconds=BUDGET_S + 60)}
+    assert settle_attempts(store, lambda _: running, lambda *_: None, **late) == []
+    assert len(settle_attempts(store, lambda _: running, lambda *_: None, grace_s=30, **late)) == 1
 
 
 @pytest.mark.parametrize("name", ["Pending", "Running", "AwaitingConcurrencySlot"])

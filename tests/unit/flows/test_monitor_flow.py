@@ -48,6 +48,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return "run"
 
     monkeypatch.setattr(flow_module, "start_retraining", start)
+    monkeypatch.setattr(flow_module, "begin_retraining", start)
     return keys
 
 
