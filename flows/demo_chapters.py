@@ -20,7 +20,7 @@ from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.customers import TrafficReport, send_traffic
-from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, asked_to_retrain, judge_window, retrain_again
+from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, judge_window, pending_retraining, retrain_again
 from flows.demo_options import PACES, DemoOptions
 from flows.demo_training import show_training, train_in_process
 from flows.doctor import examine
@@ -45,6 +45,7 @@ class _Progress:
     done: list[int] = field(default_factory=list)
     first: str | None = None  # the version that chapter 2 made
     second: str | None = None
+    held: int = 0  # the ledger's last record of a version that the gate held back
     first_answer_s: float | None = None
     verdicts: list[str] = field(default_factory=list)
 
@@ -204,8 +205,8 @@ class Demo:
 
     def _drifted(self) -> None:
         drifts = self.options.drifts
-        if drifts and asked_to_retrain(self.services):
-            self.story.fact("the monitor had asked for the retraining when the demo was interrupted")
+        if drifts and (pending_retraining(self.services) or self._newer_version()):
+            self.story.fact("the monitor had asked for a retraining when the demo was interrupted")
             return
         for _ in range(2 if drifts else 1):
             kind = "drifted traffic" if drifts else "healthy traffic"
@@ -215,7 +216,7 @@ class Demo:
             stale = verdict.verdict == "STALE"
             if not drifts and stale:
                 raise PermanentError("traffic without drift was called stale: that is a false alarm")
-            if not drifts or (stale and asked_to_retrain(self.services)):
+            if not drifts or (stale and (verdict.action == "retrain" or pending_retraining(self.services))):
                 return
         raise PermanentError("the drift was not called stale in two windows; see the reports")
 
@@ -248,18 +249,21 @@ class Demo:
         began, looked = time.time(), 0.0
         limit_s = self.services.settings.budget_s + 2 * LATE_S
         while time.time() - began < limit_s:
-            head = self.services.head()
-            if head.state.challenger is not None or head.state.champion != self.state.first:
-                self.state.second = head.state.challenger or head.state.champion
-                tags = self.services.reader.version(str(self.state.second)).tags
+            self.state.second = self._newer_version()
+            if self.state.second is not None:
+                tags = self.services.reader.version(self.state.second).tags
                 self.story.fact(
                     f"version {self.state.second}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on its test side; "
                     f"gate: {tags['gate']}"
                 )
                 self.story.link("the run", f"{self.services.home.url('prefect')}/runs")
                 return
-            rejected = [record for record in self._since_first() if record.action == "register"]
+            settled = [record for record in self._since_first() if record.number > self.state.held]
+            rejected = [record for record in settled if record.action == "register"]
             if rejected:
+                self.state.held = rejected[-1].number
+                self.state.done = [number for number in self.state.done if number < 5]
+                self.state.save(self.state_file)  # the next start lets the traffic drift on, until it is stale again
                 raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
             if time.time() - looked > _LOOK_S:
                 began = time.time() if self._look_after_the_retraining() else began
@@ -267,6 +271,11 @@ class Demo:
             show_training(self.services, self.story, began, self.services.settings.budget_s)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
+
+    def _newer_version(self) -> str | None:
+        """The challenger, or the champion that is not the first version any more."""
+        state = self.services.head().state
+        return state.challenger or (state.champion if state.champion != self.state.first else None)
 
     def _look_after_the_retraining(self) -> bool:
         """Start again what died, and a retraining that failed; says whether another attempt was begun."""

@@ -66,12 +66,13 @@ def judge_window(services: Services, window: Window, *, retrain: bool, report: b
     return found
 
 
-def asked_to_retrain(services: Services) -> "Verdict | None":
-    """The last verdict that a retraining was begun for."""
+def pending_retraining(services: Services) -> "Verdict | None":
+    """The last verdict that a retraining was begun for, where that has not come to its end yet."""
     from monitoring.verdicts import VerdictStore
 
     history = VerdictStore(services.lake).history(limit=20)
-    return next((verdict for verdict in reversed(history) if verdict.attempts), None)
+    asked = next((verdict for verdict in reversed(history) if verdict.attempts), None)
+    return None if asked is None or asked.attempts[-1].state == "completed" else asked
 
 
 def retrain_again(services: Services) -> str | None:
@@ -88,7 +89,7 @@ def retrain_again(services: Services) -> str | None:
     from monitoring.policy import MAX_ATTEMPTS
 
     settle(services, grace_s=LATE_S)
-    asked = asked_to_retrain(services)
+    asked = pending_retraining(services)
     if asked is None or asked.attempts[-1].state != "failed":
         return None
     failed = asked.attempts[-1]
