@@ -1,6 +1,6 @@
 """What one task of the router can do, and how long it takes to get one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,8 +64,14 @@ class StartUp:
         return self.provision_s + self.ready_s + self.health_s
 
 
+def own_figures(result: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
+    """A result's figures by case and metric, without the rows of peers; none where there is no result."""
+    rows = () if result is None else result["rows"]
+    return {(row["case"], row["metric"]): float(row["value"]) for row in rows if not row.get("peer")}
+
+
 def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: float = 0.1) -> TaskModel:
-    """The task that `benchmarks/results/serving.json` describes; the rows of peers beside it are left out.
+    """The task that `benchmarks/results/serving.json` describes.
 
     Throughput is the row `<model>, saturation`. Where the latency at half load was measured too, the overhead is what
     a half-loaded worker's own waiting leaves of the median.
@@ -78,11 +84,10 @@ def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: flo
     Raises:
         MissingFigureError: there is no such row.
     """
-    rows: Sequence[Mapping[str, Any]] = () if serving is None else [r for r in serving["rows"] if not r.get("peer")]
-    figures = {(row["case"], row["metric"]): float(row["value"]) for row in rows}
+    figures = own_figures(serving)
     rate = figures.get((f"{model}, saturation", "requests_per_s"))
     if serving is None or rate is None:
-        known = sorted({row["case"].removesuffix(", saturation") for row in rows if row["metric"] == "requests_per_s"})
+        known = sorted({case.removesuffix(", saturation") for case, metric in figures if metric == "requests_per_s"})
         raise MissingFigureError(
             f"the throughput of {model!r} was not measured (run `make benchmark-serving`, or declare a task with "
             f"--rate): benchmarks/results/serving.json has {', '.join(known) or 'no such rows'}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from infra.capacity.task import LATENCY_CASE
+from infra.capacity.task import LATENCY_CASE, own_figures
 
 Results = Mapping[str, Mapping[str, Any]]
 SERVING: Final = "make benchmark-serving"
@@ -59,10 +59,10 @@ def figures_of(results: Results, *, declared_f1: Mapping[str, float] | None = No
 
     Quality is a row `pos_neg_f1` whose case is the model's name, in any result; `declared_f1` overrides it.
     """
-    serving, batch = _rows(results, "serving"), _rows(results, "batch")
+    serving, batch = own_figures(results.get("serving")), own_figures(results.get("batch"))
     cores = {name: int(results[name]["machine"]["cores"]) for name in ("serving", "batch") if name in results}
     quality = {
-        case: value for name in results for (case, metric), value in _rows(results, name).items()
+        case: value for result in results.values() for (case, metric), value in own_figures(result).items()
         if metric == "pos_neg_f1"
     }  # fmt: skip
     quality |= declared_f1 or {}
@@ -95,11 +95,6 @@ def figures_of(results: Results, *, declared_f1: Mapping[str, float] | None = No
         ),
         missing=tuple(_missing(models, hit_cpu_s, batch)),
     )
-
-
-def _rows(results: Results, name: str) -> dict[tuple[str, str], float]:
-    rows = results[name]["rows"] if name in results else ()
-    return {(row["case"], row["metric"]): float(row["value"]) for row in rows if not row.get("peer")}
 
 
 def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping[Any, float]) -> list[str]:
