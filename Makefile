@@ -34,7 +34,8 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 # Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
-ALONE = tests/chaos tests/e2e tests/prove tests/integration/test_capacity_validation.py tests/integration/test_serving.py
+ALONE = tests/chaos tests/e2e tests/prove tests/integration/test_capacity_validation.py \
+	tests/integration/test_serving.py tests/unit/training/test_trainer.py
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(ALONE)); \
 		beside=$$?; $(BIN)/python -m pytest $(ALONE) && exit $$beside
