@@ -133,8 +133,9 @@ class Supervisor:
         leaders, found = self._dead_leaders(name), []
         for process in psutil.process_iter() if leaders else ():
             try:
-                ours = process.environ().get("EVERGREEN_HOME") == str(self._home.root)
-                if os.getsid(process.pid) in leaders and ours and not _is_gone(process):
+                if os.getsid(process.pid) not in leaders or _is_gone(process):
+                    continue
+                if process.environ().get("EVERGREEN_HOME") == str(self._home.root):
                     found.append(process)
             except (ProcessLookupError, PermissionError, psutil.Error):
                 continue
