@@ -20,7 +20,7 @@ from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.customers import TrafficReport, send_traffic
-from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, judge_window, pending_retraining, retrain_again
+from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, judge_window, retrain_again, retraining_is_pending
 from flows.demo_options import PACES, DemoOptions
 from flows.demo_training import show_training, train_in_process
 from flows.doctor import examine
@@ -205,7 +205,7 @@ class Demo:
 
     def _drifted(self) -> None:
         drifts = self.options.drifts
-        if drifts and (pending_retraining(self.services) or self._newer_version()):
+        if drifts and (retraining_is_pending(self.services) or self._newer_version()):
             self.story.fact("the monitor had asked for a retraining when the demo was interrupted")
             return
         for _ in range(2 if drifts else 1):
@@ -216,7 +216,7 @@ class Demo:
             stale = verdict.verdict == "STALE"
             if not drifts and stale:
                 raise PermanentError("traffic without drift was called stale: that is a false alarm")
-            if not drifts or (stale and (verdict.action == "retrain" or pending_retraining(self.services))):
+            if not drifts or (stale and (verdict.action == "retrain" or retraining_is_pending(self.services))):
                 return
         raise PermanentError("the drift was not called stale in two windows; see the reports")
 
@@ -262,9 +262,7 @@ class Demo:
             rejected = [record for record in settled if record.action == "register"]
             if rejected:
                 self.state.held = rejected[-1].number
-                self.state.done = [number for number in self.state.done if number < 5]
-                self.state.save(self.state_file)  # the next start lets the traffic drift on, until it is stale again
-                raise PermanentError(f"the gate held the new version back: {rejected[-1].reason}")
+                raise self._in_vain(f"the gate held the new version back: {rejected[-1].reason}")
             if time.time() - looked > _LOOK_S:
                 began = time.time() if self._look_after_the_retraining() else began
                 looked = time.time()
@@ -284,9 +282,17 @@ class Demo:
             said = retrain_again(self.services)
         except UnavailableError:
             return False  # a server died between two looks; the next one starts it
+        except PermanentError as error:
+            raise self._in_vain(str(error)) from error
         if said is not None:
             self.story.fact(said)
         return said is not None
+
+    def _in_vain(self, why: str) -> PermanentError:
+        """What ends this start of the demo. The next one lets the traffic drift on, until it is stale again."""
+        self.state.done = [number for number in self.state.done if number < 5]
+        self.state.save(self.state_file)
+        return PermanentError(why)
 
     def _since_first(self) -> list[LedgerRecord]:
         records = self.services.ledger.records()

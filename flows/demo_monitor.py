@@ -66,13 +66,18 @@ def judge_window(services: Services, window: Window, *, retrain: bool, report: b
     return found
 
 
-def pending_retraining(services: Services) -> "Verdict | None":
-    """The last verdict that a retraining was begun for, where that has not come to its end yet."""
+def last_retraining(services: Services) -> "Verdict | None":
+    """The last verdict that a retraining was begun for, whatever became of it."""
     from monitoring.verdicts import VerdictStore
 
     history = VerdictStore(services.lake).history(limit=20)
-    asked = next((verdict for verdict in reversed(history) if verdict.attempts), None)
-    return None if asked is None or asked.attempts[-1].state == "completed" else asked
+    return next((verdict for verdict in reversed(history) if verdict.attempts), None)
+
+
+def retraining_is_pending(services: Services) -> bool:
+    """Whether a retraining was begun and may still come to a version: it runs, or may be tried again."""
+    asked = last_retraining(services)
+    return asked is not None and (asked.attempts[-1].state == "started" or asked.retraining_is_due)
 
 
 def retrain_again(services: Services) -> str | None:
@@ -89,7 +94,7 @@ def retrain_again(services: Services) -> str | None:
     from monitoring.policy import MAX_ATTEMPTS
 
     settle(services, grace_s=LATE_S)
-    asked = pending_retraining(services)
+    asked = last_retraining(services)
     if asked is None or asked.attempts[-1].state != "failed":
         return None
     failed = asked.attempts[-1]

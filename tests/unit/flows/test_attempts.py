@@ -11,7 +11,7 @@ from absa.adapters.lake import FolderLake
 from absa.errors import PermanentError
 from absa.schema import Window
 from flows.attempts import GRACE_S, RunState, settle_attempts
-from flows.demo_monitor import retrain_again
+from flows.demo_monitor import retrain_again, retraining_is_pending
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -77,14 +77,22 @@ def test_a_retraining_that_failed_is_tried_again_until_it_failed_too_often(
     services: Any = SimpleNamespace(lake=store._lake, settings=SimpleNamespace(budget_s=BUDGET_S))
     monkeypatch.setattr("flows.monitor.settle_attempts", lambda *_, **__: [])
     assert retrain_again(services) is None  # it runs
+    assert retraining_is_pending(services)
     for number in (1, 2):
         store.end_attempt(WINDOW, number, "failed", detail="too slow")
+        assert retraining_is_pending(services)  # it may be tried again
         assert retrain_again(services) == f"attempt {number} failed: too slow; the next one starts"
         assert begun[-1] == number + 1
         assert retrain_again(services) is None
     store.end_attempt(WINDOW, 3, "failed", detail="too slow")
     with pytest.raises(PermanentError, match="failed 3 times: too slow"):
         retrain_again(services)
+    assert not retraining_is_pending(services)
+
+
+def test_a_retraining_that_completed_is_not_pending(store: VerdictStore) -> None:
+    store.end_attempt(WINDOW, 1, "completed")
+    assert not retraining_is_pending(SimpleNamespace(lake=store._lake))  # type: ignore[arg-type]
 
 
 def test_a_run_may_be_as_late_as_the_caller_says(store: VerdictStore) -> None:
