@@ -47,11 +47,11 @@ class _Progress:
     second: str | None = None
     held: int = 0  # the ledger's last record of a version that the gate held back
     first_answer_s: float | None = None
-    verdicts: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, file: Path) -> "_Progress":
-        return cls(**json.loads(file.read_text())) if file.exists() else cls()
+        told = json.loads(file.read_text()) if file.exists() else {}
+        return cls(**{name: value for name, value in told.items() if name in cls.__dataclass_fields__})
 
     def save(self, file: Path) -> None:
         write_whole(file, json.dumps(vars(self), indent=1))
@@ -389,9 +389,7 @@ class Demo:
 
     def _judge(self, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
         time.sleep(self.pace.settle_s)
-        found = judge_window(self.services, window, retrain=retrain, report=report)
-        self.state.verdicts.append(found.verdict)
-        return found
+        return judge_window(self.services, window, retrain=retrain, report=report)
 
     def _say_verdict(self, verdict: "Verdict") -> None:
         sentence = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason
