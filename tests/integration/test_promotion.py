@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from absa.adapters.ledger import LedgerRecord
-from absa.errors import ConflictError, IntegrityError
+from absa.errors import ConflictError, IntegrityError, PermanentError
 from absa.inference.package import package_digest
 from absa.lifecycle import crowned
-from flows.promote import see_through
+from flows.decisions import promote_now
+from flows.promote import begin, see_through
 from flows.settings import Settings
 from flows.wiring import Services
 from tests.toy_package import build_toy_package
@@ -23,9 +25,10 @@ class FolderReader:
     """The registry's reader over a folder of packages."""
 
     folder: Path
+    gate: str = "PROMOTE"
 
     def version(self, version: str) -> SimpleNamespace:
-        return SimpleNamespace(version=version, tags={"gate": "PROMOTE"})
+        return SimpleNamespace(version=version, tags={"gate": self.gate})
 
     def fetch(self, version: str, folder: Path) -> None:
         shutil.copytree(self.folder / version, folder, dirs_exist_ok=True)
@@ -38,20 +41,51 @@ class NoAliases:
         return []
 
 
-def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
-    """Its warm-up answers are not those of the evaluation."""
-    registry = tmp_path / "registry"
+def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:
+    """Services that know two packages; version 1 is champion."""
+    registry = folder / "registry"
     for version in "12":
         build_toy_package(registry / version)
+    services = Services(settings=Settings(home=folder), environment={})
+    reader = FolderReader(registry, gate)
+    services.__dict__.update(reader=reader, registry=NoAliases())  # the cached properties' places
+    digests = {version: package_digest(registry / version) for version in "12"}
+    services.ledger.append(
+        expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions=digests
+    )
+    return services
+
+
+@pytest.mark.parametrize("start", [lambda s: promote_now(s, "2", reason="I say so"), lambda s: begin(s, ["2"])])
+def test_a_version_that_the_gate_rejected_is_neither_promoted_nor_tried(
+    tmp_path: Path, start: Callable[[Services], object]
+) -> None:
+    services = two_versions(tmp_path, gate="REJECT")
+    with pytest.raises(PermanentError, match="version 2 .*rejected by the gate"):
+        start(services)
+    assert [record.action for record in services.ledger.records()] == ["promote"]
+
+
+def test_a_person_promotes_a_version_that_the_gate_let_through(tmp_path: Path) -> None:
+    services = two_versions(tmp_path)
+    record = promote_now(services, "2", reason="I say so")
+    assert (record.action, record.state.champion, record.reason) == ("promote", "2", "I say so")
+    assert services.head().number == record.number
+    with pytest.raises(PermanentError, match="knows no version 3"):
+        promote_now(services, "3", reason="I say so")
+
+
+def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
+    """Its warm-up answers are not those of the evaluation."""
+    services = two_versions(tmp_path)
+    registry = tmp_path / "registry"
     warmup = registry / "2" / "warmup.jsonl"
     rows = [json.loads(line) for line in warmup.read_text().splitlines()]
     rows[0]["scores"] = rows[0]["scores"][::-1]
     warmup.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    services = Services(settings=Settings(home=tmp_path), environment={})
-    services.__dict__.update(reader=FolderReader(registry), registry=NoAliases())  # the cached properties' places
-    digests = {version: package_digest(registry / version) for version in "12"}
+    made_after = {version: package_digest(registry / version) for version in "12"}
     services.ledger.append(
-        expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions=digests
+        expected=1, actor="test", action="register", reason="again", state=crowned("1"), versions=made_after
     )
     with pytest.raises(IntegrityError, match=r"warmup\.jsonl row 1"):
         see_through(services, ["2"])
