@@ -329,7 +329,9 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="Own CSV with text, aspect, label and perhaps segment.")] = None,
     drift: Annotated[str | None, typer.Option(help="A CSV that the traffic drifts to, or none.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = True,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget the last demo of this home folder first.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Delete what this demo's home holds, but secrets and bases, first.")
+    ] = False,
 ) -> None:
     """Run the whole loop in seven chapters."""
     from flows.demo import run_demo

@@ -4,7 +4,11 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Final
 
+from absa.adapters.lake import open_lake
+from absa.adapters.ledger import Ledger
+from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from flows.demo_chapters import STATE, ChapterError, Demo
 from flows.demo_options import PACES, DemoOptions
@@ -13,12 +17,15 @@ from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
 from flows.wiring import Services, wire
 
+_MARK: Final = "# written by the demo"
+
 
 def run_demo(options: DemoOptions) -> int:
     """Tell the story; gives the exit code.
 
     Raises:
-        PermanentError: an unknown scale, or a machine that the doctor turns down.
+        PermanentError: an unknown scale, a home whose data are not a demo's, another DATA than the demo began with, or
+            a machine that the doctor turns down.
         InvalidDataError: DATA or DRIFT cannot be read.
     """
     if options.scale not in PACES:
@@ -26,6 +33,7 @@ def run_demo(options: DemoOptions) -> int:
     for path in (options.data, Path(options.drift) if options.drift not in {None, "none"} else None):
         if path is not None and not path.is_file():
             raise InvalidDataError(f"{path} does not exist: name a CSV file with text, aspect and label")
+    _must_be_a_demos(Settings.load())
     if options.reset:
         _forget(Settings.load())
     demo = Demo(options, _shortened(options))
@@ -57,8 +65,23 @@ def _shortened(options: DemoOptions) -> Services:
     home = Settings.load().root
     home.mkdir(parents=True, exist_ok=True)
     lines = [f"{name}={value}" for name, value in PACES[options.scale].settings.items()]
-    write_whole(home / SETTINGS_FILE, f"# written by the demo ({options.scale})\n" + "\n".join(lines) + "\n")
+    write_whole(home / SETTINGS_FILE, f"{_MARK} ({options.scale})\n" + "\n".join(lines) + "\n")
     return wire(Settings.load())
+
+
+def _must_be_a_demos(settings: Settings) -> None:
+    """A demo changes a home's settings, trains its champion, and deletes on RESET=1: not where a user's data lie."""
+    file = settings.root / SETTINGS_FILE
+    lake = open_lake(settings.lake_uri)
+    if file.exists():
+        theirs = not file.read_text().startswith(_MARK)
+    else:
+        theirs = Ledger(lake).head() is not None or latest_manifest(lake) is not None
+    if theirs:
+        raise PermanentError(
+            f"{settings.root} holds settings or data that are not a demo's: "
+            "`export EVERGREEN_HOME=$HOME/evergreen-demo` gives the demo a home of its own"
+        )
 
 
 def _forget(settings: Settings) -> None:

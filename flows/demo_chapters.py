@@ -47,6 +47,7 @@ class _Progress:
     second: str | None = None
     held: int = 0  # the ledger's last record of a version that the gate held back
     first_answer_s: float | None = None
+    data: str | None = None  # the file that version 1 learned from; empty: the bundled rows; None: not kept then
 
     @classmethod
     def load(cls, file: Path) -> "_Progress":
@@ -66,7 +67,11 @@ class ChapterError(Exception):
 
 
 class Demo:
-    """One run of the story."""
+    """One run of the story.
+
+    Raises:
+        PermanentError: it began with other DATA.
+    """
 
     def __init__(self, options: DemoOptions, services: Services) -> None:
         self.options = options
@@ -75,11 +80,20 @@ class Demo:
         self.services = services
         self.state_file = self.services.home.folder() / STATE
         self.state = _Progress.load(self.state_file)
+        self._must_have_begun_with(str(options.data.absolute()) if options.data else "")
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
         self._customers: PoolTraffic | None = None
         self._judging: Background | None = None
+
+    def _must_have_begun_with(self, data: str) -> None:
+        """Customers write what version 1 was trained for, so a demo goes on with the rows that it began with."""
+        if self.state.data is None and 2 not in self.state.done:
+            self.state.data = data
+        if self.state.data not in {None, data}:
+            begun = f"DATA={self.state.data}" if self.state.data else "the bundled rows, without DATA"
+            raise PermanentError(f"this demo began with {begun}: go on with that, or start again with RESET=1")
 
     # the story
 
