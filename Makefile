@@ -7,7 +7,9 @@ export DO_NOT_TRACK = 1
 
 .PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
 help:  ## Say what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-20s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
+	@echo "  make benchmark-NAME       Measure anew what the documents claim; NAME is one of"
+	@echo "    $(BENCHMARKS)" | fold -s -w 100 | sed 's/^ */    /'
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "evergreen needs Python 3.11: $(PYTHON) was not found; set PYTHON=/path/to/python3.11"; exit 1; }

@@ -69,3 +69,12 @@ def test_a_release_is_held_back_until_changes_and_missed_targets_are_named(tmp_p
     assert check(tmp_path) == []
     subprocess.run(["git", "tag", "v1.2"], cwd=tmp_path, check=True)
     assert check(tmp_path) == ["the tag v1.2 is there already: raise the version in pyproject.toml"]
+
+
+def test_make_help_lists_every_target_that_a_document_names() -> None:
+    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = set(re.findall(r"make ([\w-]+)", helped)) | {f"benchmark-{name}" for name in helped.split()}
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`make ([a-z][\w-]*)", page.read_text(encoding="utf-8"))}
+    assert len(named) > 20
+    assert named - listed - {"help", "benchmark-"} == set()
