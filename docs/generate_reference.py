@@ -4,7 +4,9 @@ Settings come from the two classes that read the environment, commands from Type
 licences from what is installed.
 """
 
+import json
 import sys
+import tempfile
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, cast
@@ -16,21 +18,71 @@ from typer.cli import get_docs_for_click
 import flows.settings
 import serving.settings
 from flows.cli import app
+from flows.processes import parts
 from serving.api import Worker, build_app, document
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
+_LOCAL = "the local one"
+_OTHERS = (
+    *(
+        (
+            f"EVERGREEN_{part.upper()}_PORT",
+            f"`{port}` or the next free one",
+            f"Port of the local `{part}`, kept in the home.",
+        )
+        for part, port in flows.settings.PREFERRED_PORTS.items()
+    ),
+    ("EVERGREEN_ROUTER_URL", _LOCAL, "Router that commands ask."),
+    ("EVERGREEN_MLFLOW_TRACKING_URI", "unset", "`MLFLOW_TRACKING_URI` of the router alone."),
+    (
+        "MLFLOW_TRACKING_URI",
+        _LOCAL,
+        "MLflow server of flows, commands and `absa/src/evaluation.py`, which knows no local one.",
+    ),
+    ("MLFLOW_TRACKING_TOKEN", "unset", "Bearer token for that server."),
+    ("MLFLOW_BACKEND_STORE_URI", "SQLite in `HOME/mlflow`", "Database of the local MLflow."),
+    ("MLFLOW_ARTIFACTS_DESTINATION", "`HOME/mlflow/artifacts`", "Where the local MLflow keeps files."),
+    ("PREFECT_API_URL", _LOCAL, "Prefect server of flows and commands."),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "unset",
+        "Where the router sends a span a prediction; or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
+    ),
+    ("OTEL_SERVICE_NAME", "`evergreen-router`", "Service that the spans name."),
+)
+_UP = {
+    "EVERGREEN_ROUTER_HOST": "`EVERGREEN_HOST`",
+    "EVERGREEN_ROUTER_PORT": "as above, from 8080 on",
+    "EVERGREEN_WORKERS": "as flows have it, `HOME/settings.env` included",
+    "EVERGREEN_SHIP_INTERVAL_S": "as flows have it, `HOME/settings.env` included",
+    "EVERGREEN_ADMIN_TOKEN": "`admin_token` of `HOME/secrets.json`",
+    "EVERGREEN_SECRET": "`unit_secret` of `HOME/secrets.json`",
+    "EVERGREEN_FEEDBACK_KEYS": "`feedback_key` of `HOME/secrets.json`: source customer, trusted to train",
+    "EVERGREEN_LINKS": "the local Prefect, MLflow and Evidently",
+    "EVERGREEN_QUEUE_MS": "`1000` where it is not set: trainings share the cores",
+}
 
 
 def settings_page() -> str:
-    """Every variable of flows and of the router."""
+    """Every variable of flows and of the router, what else is read, and what `evergreen up` tells its router."""
     page = (
-        "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too.\n"
+        "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too. "
+        "The router reads the environment alone.\n"
     )
     for title, kind in (("Flows and command line", flows.settings.Settings), ("Router", serving.settings.Settings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
         page += "".join(_setting(kind, name) for name in kind.model_fields)
+    page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
+    page += "".join(f"| `{name}` | {default} | {what} |\n" for name, default, what in _OTHERS)
+    page += "\n## What `evergreen up` tells its router\n\n| variable | value |\n|---|---|\n"
+    page += "".join(f"| `{name}` | {_UP[name]} |\n" for name in _told_to_the_router())
     return _MADE + page
+
+
+def _told_to_the_router() -> list[str]:
+    with tempfile.TemporaryDirectory() as home:
+        return list(parts(flows.settings.Settings(home=Path(home)), {})["router"].environment)
 
 
 def _setting(kind: type[BaseSettings], name: str) -> str:
@@ -39,6 +91,17 @@ def _setting(kind: type[BaseSettings], name: str) -> str:
     shown = "unset" if default is None else f"`{default}`" if str(default) else "empty"
     alias = "MLFLOW_TRACKING_URI" if field.validation_alias is not None else f"EVERGREEN_{name.upper()}"
     return f"| `{alias}` | {shown} | {field.description} |\n"
+
+
+_API = """# The router's API
+
+A key comes as `X-API-Key: KEY` or `Authorization: Bearer KEY`. Predictions and comparisons ask for one where
+`EVERGREEN_PREDICT_KEY` is set, feedback for one of `EVERGREEN_FEEDBACK_KEYS`, a new plan for `EVERGREEN_ADMIN_TOKEN`;
+after `evergreen up` the last two are `feedback_key` and `admin_token` in `HOME/secrets.json`.
+
+Errors are `application/problem+json`: `type`, `title`, `status`, `detail`, and `errors` where fields are to blame. The
+router itself serves this as `/docs`.
+"""
 
 
 def command_page() -> str:
@@ -56,7 +119,7 @@ def api_page() -> str:
         set_plan=unused, ready=unused, body_limit_bytes=0,
     )  # fmt: skip
     api = document(build_app(worker))
-    page = "# The router's API\n\nErrors are `application/problem+json`. The router itself serves this as `/docs`.\n"
+    page = _API
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
             page += (
@@ -69,17 +132,65 @@ def api_page() -> str:
 
 
 def _fields(api: dict[str, Any], operation: dict[str, Any]) -> str:
-    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    if content is None:
-        return ""
-    schema = content["schema"]
-    first = schema["oneOf"][0] if "oneOf" in schema else schema
-    named = api["components"]["schemas"][first["$ref"].rpartition("/")[2]]
-    page = "\n| field | needed | what |\n|---|---|---|\n"
-    for name, field in named["properties"].items():
-        needed = "yes" if name in named.get("required", ()) else "no"
-        page += f"| `{name}` | {needed} | {field.get('description', field.get('title', name))} |\n"
+    """What the body and the answer hold, where the document says it, and an example."""
+    page = ""
+    if asked := _json_of(operation.get("requestBody", {})):
+        kinds = _kinds(api, asked["schema"])
+        page += "\n| field | needed | what |\n|---|---|---|\n"
+        page += "".join(
+            f"| `{name}` | {'yes' if needed else 'no'} | {what} |\n" for name, needed, what in _rows(api, kinds[0])
+        )
+        examples = [
+            asked["example"],
+            *({name: [asked["example"]] for name in kind["properties"]} for kind in kinds[1:]),
+        ]
+        page += "".join(f"\n```json\n{json.dumps(example)}\n```\n" for example in examples)
+    for said in operation["responses"].values():
+        if answered := _json_of(said):
+            kinds = _kinds(api, answered["schema"])
+            if kinds[0]["title"] == "ProblemBody":
+                continue
+            page += f"\n{kinds[0]['description']}\n\n| field of the answer | what |\n|---|---|\n"
+            page += "".join(f"| `{name}` | {what} |\n" for name, _, what in _rows(api, kinds[0]))
+            page += "".join(
+                f"\nOr `{name}`: {kind['description']}\n" for kind in kinds[1:] for name in kind["properties"]
+            )
     return page
+
+
+def _json_of(body: dict[str, Any]) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = body.get("content", {}).get("application/json")
+    return found
+
+
+def _kinds(api: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_named(api, each) for each in schema.get("oneOf", [schema])]
+
+
+def _named(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = api["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return named
+
+
+def _rows(api: dict[str, Any], kind: dict[str, Any], inside: str = "") -> list[tuple[str, bool, str]]:
+    """Name, whether it is needed, and what it is: of each field, and of each field in it."""
+    found = []
+    for name, field in kind["properties"].items():
+        deeper = next((_named(api, each) for each in (field, field.get("items", {})) if "$ref" in each), None)
+        found.append((inside + name, name in kind.get("required", ()), _what(field, deeper or {})))
+        if deeper:
+            found += _rows(api, deeper, f"{inside}{name}{'[]' if 'items' in field else ''}.")
+    return found
+
+
+def _what(field: dict[str, Any], deeper: dict[str, Any]) -> str:
+    if said := field.get("description", deeper.get("description")):
+        return str(said)
+    if values := field.get("enum"):
+        return ", ".join(map(str, values))
+    types = [each["type"] for each in field.get("anyOf", [field])]
+    default = f"; default `{field['default']}`" if field.get("default") else ""
+    return " or ".join(types) + default
 
 
 def licence_page() -> str:

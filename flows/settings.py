@@ -14,7 +14,7 @@ from absa.errors import PermanentError
 
 SETTINGS_FILE: Final = "settings.env"
 PARTS: Final = ("prefect", "mlflow", "evidently", "router")
-_PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
+PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
 
 
 class Settings(BaseSettings):
@@ -164,7 +164,7 @@ class Home:
         chosen = {**ports, **fixed}
         for part in PARTS:
             if part not in chosen:
-                chosen[part] = free_port(self._host, preferred=_PREFERRED_PORTS[part], taken=set(chosen.values()))
+                chosen[part] = free_port(self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()))
         if chosen != ports:
             write_whole(file, json.dumps(chosen, indent=1))
         return chosen

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.settings import PARTS
+
 ROOT = Path(__file__).parents[2]
+ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
 
 
 def test_each_threat_names_tests_that_exist() -> None:
@@ -35,7 +38,7 @@ def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
     assert stale == [], "run `make reference`"
 
 
-@pytest.mark.parametrize("room", ["absa", "flows", "serving", "monitoring", "infra"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_what_a_rooms_page_points_at_is_there(room: str) -> None:
     page = (ROOT / room / "README.md").read_text(encoding="utf-8")
     links = [target for target in re.findall(r"\]\(([^)#]+)", page) if "://" not in target]
@@ -78,3 +81,13 @@ def test_make_help_lists_every_target_that_a_document_names() -> None:
     named = {name for page in pages for name in re.findall(r"`make ([a-z][\w-]*)", page.read_text(encoding="utf-8"))}
     assert len(named) > 20
     assert named - listed - {"help", "benchmark-"} == set()
+
+
+def test_every_setting_that_the_code_names_stands_in_the_reference() -> None:
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    written = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r"EVERGREEN_[A-Z0-9]+(?:_[A-Z0-9]+)*", written))
+    named |= {f"EVERGREEN_{part.upper()}_PORT" for part in PARTS}
+    page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    assert len(named) > 40
+    assert {name for name in named if f"`{name}`" not in page} == set()
