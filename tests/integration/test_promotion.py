@@ -61,7 +61,7 @@ def test_a_version_that_the_gate_rejected_is_neither_promoted_nor_tried(
     tmp_path: Path, start: Callable[[Services], object]
 ) -> None:
     services = two_versions(tmp_path, gate="REJECT")
-    with pytest.raises(PermanentError, match="version 2 .*rejected by the gate"):
+    with pytest.raises(PermanentError, match=r"version 2 .*rejected by the gate"):
         start(services)
     assert [record.action for record in services.ledger.records()] == ["promote"]
 
