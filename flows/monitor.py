@@ -245,7 +245,7 @@ def monitor(
     report: Annotated[bool, Field(description="Whether to write an Evidently report.")] = True,
 ) -> dict[str, Any]:
     """Judge one window of live traffic. A retraining that is due starts before the report is written."""
-    from flows.forgetting import forget
+    from flows.forgetting import retain
 
     services = wire()
     by_hand = services.project()
@@ -271,9 +271,8 @@ def monitor(
     if verdict.verdict == "STALE":
         emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
     tell(services, verdict)
-    if services.settings.retention_days is not None:
-        for sentence in forget(services, days=services.settings.retention_days):
-            get_run_logger().info("%s", sentence)
+    for sentence in retain(services):
+        get_run_logger().info("%s", sentence)
     return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
 
 

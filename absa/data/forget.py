@@ -1,7 +1,8 @@
 """Forgetting: the lake is written anew without the texts of a unit, or without those that are older than allowed.
 
 A text is forgotten when every prediction that carried it is; one that somebody else sent too is theirs, and stays.
-Predictions are rewritten last, because they say what is to be forgotten: a run that was killed can simply be repeated.
+Feedback is rewritten first, so that no ingest that starts later learns from it, and predictions last, because they say
+what is to be forgotten: a run that was killed can simply be repeated.
 """
 
 from collections.abc import Iterator
@@ -72,12 +73,12 @@ def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
     found = Forgotten()
     if gone.requests.is_empty():
         return found
+    for key in _parquet(lake, "feedback/"):
+        found.feedback += _rewrite(lake, key, gone)
     found.snapshots, found.examples = _forget_examples(lake, gone)
     for prefix in _OTHER_ROWS:
         for key in _parquet(lake, prefix):
             found.samples += _rewrite(lake, key, gone)
-    for key in _parquet(lake, "feedback/"):
-        found.feedback += _rewrite(lake, key, gone)
     for key in _parquet(lake, "predictions/"):
         found.predictions += _drop(lake, key, chosen)
     return found
@@ -97,21 +98,27 @@ def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
 
 
 def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], int]:
-    """Make each snapshot that holds such a text anew, oldest first, so that a child names its parent's new digest."""
+    """Make each snapshot that holds such a text anew, those too that an ingest publishes meanwhile.
+
+    The oldest comes first, so that a child names its parent's new digest.
+    """
     sweep_replaced(lake)
     replaced: dict[str, str | None] = {}
+    seen: set[str | None] = set()
     examples = 0
-    for manifest in manifests(lake):
-        for key in side_keys(lake, manifest.digest, "quarantine"):
-            _rewrite(lake, key, gone)
-        lost = sum(
-            int(_hits(frame, gone).sum())
-            for side in SIDES
-            for frame in _frames(lake, side_keys(lake, manifest.digest, side))
-        )
-        if lost:
-            replaced[manifest.digest] = _snapshot_without(lake, manifest, gone, replaced)
-            examples += lost
+    while new := [manifest for manifest in manifests(lake) if manifest.digest not in seen]:
+        for manifest in new:
+            for key in side_keys(lake, manifest.digest, "quarantine"):
+                _rewrite(lake, key, gone)
+            lost = sum(
+                int(_hits(frame, gone).sum())
+                for side in SIDES
+                for frame in _frames(lake, side_keys(lake, manifest.digest, side))
+            )
+            if lost:
+                replaced[manifest.digest] = _snapshot_without(lake, manifest, gone, replaced)
+                examples += lost
+            seen |= {manifest.digest, replaced.get(manifest.digest)}
     return replaced, examples
 
 

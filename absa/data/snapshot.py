@@ -184,11 +184,16 @@ def replace_snapshot(lake: Lake, old: Manifest, new: Manifest | None) -> None:
     _remove_rows(lake, old.digest)
 
 
+def replaced_digests(lake: Lake) -> set[str]:
+    """The digests of the snapshots that rows were forgotten of."""
+    found = [key for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
+    return {key.split("/")[1] for key in found if REPLACED_BY in json.loads(lake.read(key))}
+
+
 def sweep_replaced(lake: Lake) -> None:
     """Remove the rows of replaced snapshots that a kill in the middle of `replace_snapshot` left."""
-    for key in lake.list("snapshots/"):
-        if key.endswith("/manifest.json") and REPLACED_BY in json.loads(lake.read(key)):
-            _remove_rows(lake, key.split("/")[1])
+    for digest in replaced_digests(lake):
+        _remove_rows(lake, digest)
 
 
 def _remove_rows(lake: Lake, digest: str) -> None:

@@ -1,5 +1,6 @@
 """What a customer wants gone is gone: predictions, feedback, snapshots, tokens, samples; and nothing else is."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from absa.adapters.lake import FolderLake, write_parquet
 from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
-from absa.data.snapshot import build_snapshot, ingest, latest_manifest, load_manifest, load_side
+from absa.data.snapshot import REPLACED_BY, build_snapshot, ingest, latest_manifest, load_manifest, load_side
 from absa.errors import UnavailableError
 from absa.schema import SIDES
 
@@ -62,6 +63,20 @@ class FullLake(FolderLake):
     def delete(self, key: str) -> None:
         self._count()
         super().delete(key)
+
+
+class BusyLake(FolderLake):
+    """Somebody else does something after the first snapshot was made anew."""
+
+    def __init__(self, root: Path, meanwhile: Callable[[], object]) -> None:
+        super().__init__(root)
+        self.meanwhile: Callable[[], object] | None = meanwhile
+
+    def write(self, key: str, data: bytes) -> None:
+        super().write(key, data)
+        if self.meanwhile is not None and REPLACED_BY.encode() in data:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
 
 
 @pytest.fixture
@@ -145,6 +160,16 @@ def test_forgetting_twice_or_an_unknown_unit_changes_nothing(lake: FolderLake):
     assert not forget_unit(lake, "gone").anything
     assert not forget_unit(lake, "nobody").anything
     assert {key: lake.read(key) for key in lake.list("")} == kept
+
+
+def test_a_snapshot_that_an_ingest_publishes_meanwhile_holds_nothing_of_it_either(lake: FolderLake):
+    read_before = labelled_examples(lake, AT - timedelta(days=1), AT + timedelta(days=3), ["survey"])
+    assert any(CANARY in text for text in read_before["text"])
+    forget_unit(BusyLake(lake.root, lambda: build_snapshot(FolderLake(lake.root), [read_before])), "gone")
+    assert places_of(lake, CANARY) == []
+    manifest = latest_manifest(lake)
+    assert manifest is not None
+    assert sum(load_side(lake, manifest.digest, side).height for side in SIDES) == manifest.total_rows > 0
 
 
 @pytest.mark.parametrize("changes", [1, 9, 20])

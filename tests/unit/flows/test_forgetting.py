@@ -1,6 +1,7 @@
 """The command that forgets: lake, home and the versions' tags."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from absa.adapters.lake import FolderLake, write_parquet
-from absa.adapters.tables import PREDICTIONS
+from absa.adapters.tables import PREDICTIONS, prediction_prefix
 from absa.data.snapshot import ingest
-from absa.errors import PermanentError, UnavailableError
-from absa.schema import utc_now
-from flows.forgetting import FORGOTTEN, forget, unit_hash
+from absa.errors import ConflictError, PermanentError, UnavailableError
+from absa.schema import Window, utc_now
+from flows.attempts import GRACE_S
+from flows.forgetting import FORGOTTEN, forget, retain, unit_hash
 from flows.settings import Home, Settings
+from monitoring.verdicts import Verdict, VerdictStore
 
 SECRET = b"unit-secret"
 
@@ -48,20 +51,39 @@ def services(tmp_path: Path) -> Any:
         "unit_given": True, "text": "the canary sings well", "aspect": "canary", "shadow": False,
         "scores": [0.1, 0.2, 0.7],
     }  # fmt: skip
-    write_parquet(
-        lake, "predictions/date=2026-11-30/hour=10/r.parquet", pa.Table.from_pylist([row], schema=PREDICTIONS)
-    )
+    write_parquet(lake, f"{prediction_prefix(row['at'])}r.parquet", pa.Table.from_pylist([row], schema=PREDICTIONS))
     file = tmp_path / "labels.csv"
     file.write_text("text,aspect,label\nThe canary sings well,canary,2\nthe app is slow,app,0\n", encoding="utf-8")
     manifest = ingest(lake, [file])
     file.unlink()
-    home = Home(Settings(home=tmp_path))
+    settings = Settings(home=tmp_path, retention_days=1e-9)
+    home = Home(settings)
     job = home.folder("jobs", "run-1")
     (job / "job.json").write_text(json.dumps({"snapshot": manifest.digest}), encoding="utf-8")
     (job / "train.jsonl").write_text('{"text": "The canary sings well"}\n', encoding="utf-8")
     return SimpleNamespace(
-        lake=lake, home=home, environment={"EVERGREEN_SECRET": SECRET.decode()}, registry=Registry(manifest.digest)
+        lake=lake,
+        home=home,
+        settings=settings,
+        environment={"EVERGREEN_SECRET": SECRET.decode()},
+        registry=Registry(manifest.digest),
     )
+
+
+def retraining(services: Any, *, age_s: float) -> Verdict:
+    """An attempt that a verdict asked for has begun so long ago."""
+    store, at = VerdictStore(services.lake), utc_now() - timedelta(seconds=age_s)
+    stale = Verdict(
+        window=Window(start=at - timedelta(hours=1), end=at),
+        verdict="STALE",
+        version="1",
+        by_version={},
+        reasons=(),
+        action="retrain",
+        action_reason="300 new labels are there to learn from.",
+        at=at,
+    )
+    return store.begin_attempt(store.record(stale), at=at)
 
 
 def words_of(path: Path) -> str:
@@ -86,7 +108,42 @@ def test_with_the_registry_away_the_texts_go_all_the_same_and_it_is_said(service
     services.registry.away = True
     said = forget(services, unit="acct-42")
     assert services.lake.list("predictions/") == []
-    assert "no version was tagged" in said[1]
+    assert "not every version is tagged" in said[1]
+    services.registry.away = False
+    assert "version 1" in forget(services, unit="acct-42")[1]
+
+
+def test_a_version_that_is_registered_after_the_forgetting_is_tagged_by_the_next_one(services: Any) -> None:
+    learnt = services.registry.kept.pop("1")
+    forget(services, unit="acct-42")
+    services.registry.kept["3"] = learnt
+    forget(services, days=1.0)
+    assert FORGOTTEN in services.registry.kept["3"]
+    tag = services.registry.kept["3"][FORGOTTEN]
+    assert len(forget(services, days=1.0)) == 1
+    assert services.registry.kept["3"][FORGOTTEN] == tag
+
+
+def test_nothing_is_forgotten_under_a_running_retraining_and_all_of_it_afterwards(services: Any) -> None:
+    begun = retraining(services, age_s=5.0)
+    kept = {key: services.lake.read(key) for key in services.lake.list("")}
+    with pytest.raises(ConflictError, match="forget again"):
+        forget(services, unit="acct-42")
+    assert len(retain(services)) == 1
+    assert {key: services.lake.read(key) for key in services.lake.list("")} == kept
+    VerdictStore(services.lake).end_attempt(begun.window, 1, "completed")
+    assert "1 predictions" in retain(services)[0]
+
+
+def test_an_attempt_that_must_be_dead_does_not_hinder_forgetting(services: Any) -> None:
+    retraining(services, age_s=services.settings.budget_s + GRACE_S + 60.0)
+    assert "1 predictions" in forget(services, unit="acct-42")[0]
+
+
+def test_without_a_retention_nothing_is_forgotten(services: Any) -> None:
+    services.settings = Settings(home=services.settings.home)
+    assert retain(services) == []
+    assert services.lake.list("predictions/")
 
 
 @pytest.mark.parametrize(
