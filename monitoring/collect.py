@@ -53,15 +53,12 @@ def collect_experiment(
     data = load_predictions(
         lake,
         Window(start=since, end=until),
-        keep=(pl.col("experiment") == experiment)
-        & pl.col("shadow").fill_null(value=False).not_()
-        & pl.col("arm").is_in([newest.champion.name, arm.name])
-        & pl.col("model_version").is_in([newest.champion.version, arm.version]),
+        keep=(pl.col("experiment") == experiment) & pl.col("shadow").fill_null(value=False).not_(),
         trusted_sources=trusted_sources,
         feedback_until=until,
         max_rows=MAX_ROWS,
     )
-    rows = data.rows.with_columns(
+    every = data.rows.with_columns(
         (pl.col("arm") == arm.name).alias("challenger"),
         pl.when(pl.col("unit_given").fill_null(value=False))
         .then(pl.col("unit_hash"))
@@ -69,13 +66,17 @@ def collect_experiment(
         .alias("unit"),
         pl.col("revision").fill_null(0),
     )
+    compared = pl.col("arm").is_in([newest.champion.name, arm.name]) & pl.col("model_version").is_in(
+        [newest.champion.version, arm.version]
+    )
+    rows = every.filter(compared)
     counts = outcome_counts(lake, Window(start=since, end=until))
     return ExperimentEvidence(
         experiment=experiment,
         champion=newest.champion.version,
         challenger=arm.version,
         outcomes=_outcomes(rows),
-        allocation=_allocation(rows, mine, arm.name),
+        allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
         champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
         challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
         elapsed_s=(until - since).total_seconds(),
@@ -104,9 +105,13 @@ def _outcomes(rows: pl.DataFrame) -> Outcomes:
     )
 
 
-def _allocation(rows: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str) -> tuple[Allocation, ...]:
+def _first_seen(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each unit's first row in any arm: one that comes back from an arm that was dropped is not new."""
+    return rows.sort("at").unique("unit", keep="first", maintain_order=True)
+
+
+def _allocation(first: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str) -> tuple[Allocation, ...]:
     """Each unit counts once, under the plan revision that it was first seen in."""
-    first = rows.sort("at").unique("unit", keep="first", maintain_order=True)
     counted = first.group_by("revision").agg(pl.len().alias("units"), pl.col("challenger").sum().alias("mine"))
     parts = []
     for revision, units, mine in counted.sort("revision").iter_rows():

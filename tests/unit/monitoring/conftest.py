@@ -89,11 +89,15 @@ class Traffic:
         shadow: bool = False,
         source: str = "survey",
         units: int | None = None,
+        units_of: int | None = None,
         segment: str | None = None,
         redacted: bool = False,
         feedback_at: datetime | None = None,
     ) -> list[str]:
-        """Serve so many requests in a window, right as often as `accuracy` says; returns their ids."""
+        """Serve so many requests in a window, right as often as `accuracy` says; returns their ids.
+
+        `units_of` is the number (`written`) of an earlier part whose units come back.
+        """
         self.written += 1
         rng = np.random.default_rng([self.seed, self.written])
         truth, predicted, scores = scored(rng, count, accuracy)
@@ -111,7 +115,7 @@ class Traffic:
                     "schema_version": 1,
                     "request_id": request,
                     "at": at,
-                    "unit_hash": f"u{self.written}-{i if units is None else i % units}",
+                    "unit_hash": f"u{units_of or self.written}-{i if units is None else i % units}",
                     "unit_given": True,
                     "segment": segment,
                     "text": None if redacted else text,

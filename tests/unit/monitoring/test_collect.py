@@ -1,6 +1,7 @@
 """Tests of gathering an experiment's evidence from the lake."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from absa.adapters.tables import LATENCY_BOUNDS_MS, OUTCOMES, outcome_prefix
 from absa.routing import Arm, TrafficPlan
 from absa.schema import Window
 from monitoring.collect import collect_experiment
+from monitoring.experiment import ExperimentPolicy, judge_experiment
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -57,6 +59,31 @@ def test_units_are_counted_under_the_revision_they_were_first_seen_in(
         (3, 0.25, 75, 25),
         (4, 0.5, 60, 60),
     ]
+
+
+def test_units_that_come_back_from_a_dropped_arm_do_not_tip_the_sample_ratio(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    third = Arm(name="third", version="3", share=1 / 3)
+    arms = (Arm(name="champion", version="1", share=1 / 3), Arm(name="challenger", version="2", share=1 / 3))
+    three = TrafficPlan(mode="ab", experiment="e", salt="s", arms=(*arms, third))
+    two = TrafficPlan(mode="ab", experiment="e", salt="s", arms=(replace(arms[0], share=2 / 3), arms[1]))
+    for arm in three.arms:
+        traffic.send(window(0), 200, experiment="e", revision=3, version=arm.version, arm=arm.name, labelled=0.0)
+    thirds = traffic.written
+    for arm, units in ((arms[0], 60), (arms[1], 30)):
+        traffic.send(window(1), units, experiment="e", revision=4, version=arm.version, arm=arm.name)
+    traffic.send(window(2), 200, experiment="e", revision=4, units_of=thirds)  # back, to the champion
+    plans = {3: three, 4: two}
+    evidence = collect_experiment(
+        lake, "e", plans=plans, since=window(0).start, until=window(9).end, challenger="challenger"
+    )
+    assert [(a.revision, a.champion_units, a.challenger_units) for a in evidence.allocation] == [
+        (3, 200, 200),
+        (4, 60, 30),
+    ]
+    assert evidence.champion_health.requests == 460
+    assert judge_experiment(evidence, ExperimentPolicy()).guard is None
 
 
 def test_other_experiments_shadows_and_untrusted_labels_stay_out(lake: Lake, traffic: Traffic, window: Windows) -> None:
