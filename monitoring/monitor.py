@@ -320,24 +320,32 @@ def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
 def _figures(data: WindowData, seed: int) -> VersionFigures:
     sample = data.sample()
     measured, estimated = measure(sample, seed=seed), estimate(sample, seed=seed)
+    unasked = RightAnswers.of(sample)
     return VersionFigures(
         rows=data.total,
         labelled=sample.labelled,
         pos_neg_f1=None if measured is None else measured.pos_neg_f1,
         estimated_pos_neg_f1=None if estimated is None else estimated.pos_neg_f1,
-        right=RightAnswers.of(sample).right,
+        right=unasked.right,
+        unasked=unasked.labelled,
         flip_rate=flip_rate(sample),
     )
 
 
 def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> list[RightAnswers]:
-    """The version's labelled answers in the windows judged before, since it took the traffic."""
-    found = []
+    """The version's labelled answers in the windows judged before, since it took the traffic.
+
+    Of windows that overlap the one that starts first counts, so that no label counts twice.
+    """
+    found: list[RightAnswers] = []
+    counted_to = champion.champion_since
     for verdict in store.history(limit=_SLOW_WINDOWS):
         figures = verdict.by_version.get(champion.version)
-        began = champion.champion_since is None or verdict.window.start >= champion.champion_since
-        if began and verdict.window.end <= window.start and figures is not None and figures.right is not None:
-            found.append(RightAnswers(right=figures.right, labelled=figures.labelled))
+        answers = None if figures is None else figures.right_answers
+        apart = counted_to is None or verdict.window.start >= counted_to
+        if apart and verdict.window.end <= window.start and answers is not None:
+            found.append(answers)
+            counted_to = verdict.window.end
     return found
 
 

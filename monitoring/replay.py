@@ -104,8 +104,9 @@ def replay(
         reference = reference if grown is None else grown
         recent = recent_rows(recent, seen, version, settings)
         figures = verdict.by_version.get(version.version)
-        if figures is not None and figures.right is not None:
-            earlier.append(RightAnswers(right=figures.right, labelled=figures.labelled))
+        answers = None if figures is None else figures.right_answers
+        if answers is not None:
+            earlier.append(answers)
         if verdict.action == "retrain":
             retrained_at = now
         yield verdict

@@ -8,6 +8,7 @@ import polars as pl
 
 from absa.labels import N_LABELS
 
+Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -17,15 +18,17 @@ class Sample:
     """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
 
     `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
-    inverse sampling probability of the feedback (1 where unsolicited). Rows of one `group` (a unit, or a text where no
-    unit was given) hang together, so tests move them together. `embeddings` (n, d) are the model's own view of the
-    rows, NaN where a row was not embedded; None where there is no model at hand.
+    inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was asked for.
+    Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests move them together.
+    `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
+    model at hand.
     """
 
     labels: Ints
     scores: Floats
     truth: Ints
     weights: Floats
+    asked: Bools
     groups: Ints
     texts: tuple[str, ...] | None
     aspects: tuple[str, ...] | None
@@ -49,6 +52,7 @@ class Sample:
             scores=self.scores[index],
             truth=self.truth[index],
             weights=self.weights[index],
+            asked=self.asked[index],
             groups=self.groups[index],
             texts=None if self.texts is None else tuple(self.texts[i] for i in index),
             aspects=None if self.aspects is None else tuple(self.aspects[i] for i in index),
@@ -63,6 +67,7 @@ def make_sample(
     *,
     truth: npt.ArrayLike | None = None,
     weights: npt.ArrayLike | None = None,
+    asked: npt.ArrayLike | None = None,
     groups: npt.ArrayLike | None = None,
     texts: tuple[str, ...] | None = None,
     aspects: tuple[str, ...] | None = None,
@@ -77,6 +82,7 @@ def make_sample(
         scores=np.asarray(scores, dtype=np.float64).reshape(n, N_LABELS),
         truth=np.full(n, -1, dtype=np.int64) if truth is None else np.asarray(truth, dtype=np.int64),
         weights=np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64),
+        asked=np.zeros(n, dtype=bool) if asked is None else np.asarray(asked, dtype=bool),
         groups=np.arange(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64),
         texts=texts,
         aspects=aspects,
@@ -107,6 +113,7 @@ def sample_of(rows: pl.DataFrame) -> Sample:
         np.nan_to_num(scores, nan=1.0 / N_LABELS),
         truth=rows["feedback_label"].fill_null(-1).to_numpy(),
         weights=1.0 / np.clip(probability, 1e-6, 1.0),
+        asked=rows["sampling_probability"].is_not_null().to_numpy(),
         groups=cluster.to_numpy(),
         texts=texts,
         aspects=aspects,
@@ -130,6 +137,7 @@ def concat_samples(first: Sample, second: Sample) -> Sample:
         scores=np.concatenate([first.scores, second.scores]),
         truth=np.concatenate([first.truth, second.truth]),
         weights=np.concatenate([first.weights, second.weights]),
+        asked=np.concatenate([first.asked, second.asked]),
         groups=np.concatenate([first.groups, second.groups + offset]),
         texts=both(first.texts, second.texts),
         aspects=both(first.aspects, second.aspects),

@@ -21,15 +21,18 @@ _MAX_LOG: Final = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class RightAnswers:
-    """How many of a window's labelled answers were right."""
+    """How many of a window's labelled answers were right.
+
+    Labels that were asked for are left out: hard rows are asked for more often, so they are right less often.
+    """
 
     right: int
     labelled: int
 
     @classmethod
     def of(cls, sample: Sample) -> "RightAnswers":
-        """Counted over the labelled rows of a sample."""
-        known = sample.truth >= 0
+        """Counted over the rows of a sample that were labelled unasked."""
+        known = (sample.truth >= 0) & ~sample.asked
         return cls(right=int((sample.labels[known] == sample.truth[known]).sum()), labelled=int(known.sum()))
 
 

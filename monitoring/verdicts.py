@@ -15,6 +15,7 @@ from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
 from absa.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
 from monitoring.parts import PartFigures
 from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
+from monitoring.sequential import RightAnswers
 
 PREFIX: Final = "verdicts/"
 _TRIES: Final = 5
@@ -23,8 +24,9 @@ AttemptState = Literal["started", "completed", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class VersionFigures:
-    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts
-    the labelled answers that were right, `parts` are the same figures a class and a segment."""
+    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts the answers
+    that were right of the `unasked` labels (of all labels in records without it), `parts` are the same figures a class
+    and a segment."""
 
     rows: int
     labelled: int
@@ -32,7 +34,15 @@ class VersionFigures:
     estimated_pos_neg_f1: float | None
     flip_rate: float | None = None
     right: int | None = None
+    unasked: int | None = None
     parts: dict[str, PartFigures] = field(default_factory=dict)
+
+    @property
+    def right_answers(self) -> RightAnswers | None:
+        """What the slow loss adds up; None in records that do not count right answers."""
+        if self.right is None:
+            return None
+        return RightAnswers(right=self.right, labelled=self.labelled if self.unasked is None else self.unasked)
 
 
 @dataclass(frozen=True, kw_only=True)

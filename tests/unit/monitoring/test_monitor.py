@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from absa.adapters.lake import Lake
 from absa.schema import Window
 from monitoring.drift import SLOW_SHARE, DriftFinding, DriftReport
+from monitoring.label_queue import ask_labels, import_labels, write_queue
 from monitoring.losses import one_family
-from monitoring.monitor import WatchedVersion, WatchSettings, count_new_labels, report, watch
+from monitoring.monitor import Observation, WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
 from monitoring.policy import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
@@ -147,6 +149,47 @@ def test_a_loss_too_small_for_one_window_is_found_over_several(lake: Lake, traff
         kinds.append({reason.kind for reason in verdict.reasons})
     assert "slow_loss" not in kinds[0]
     assert "slow_loss" in kinds[-1]
+
+
+def slow_evidence(seen: list[Observation]) -> list[float]:
+    return [0.0 if each.evidence.slow_loss is None else each.evidence.slow_loss.evidence for each in seen]
+
+
+def watched(lake: Lake, window: Window, settings: WatchSettings = SETTINGS, **options: object) -> Observation:
+    now = window.end + timedelta(hours=2)
+    return watch(lake, window, champion=CHAMPION, settings=settings, now=now, **options).seen  # type: ignore[arg-type]
+
+
+def test_labels_of_hard_rows_that_a_person_was_asked_for_are_no_slow_loss(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    seen = []
+    for k in range(4):
+        traffic.send(window(k), 300, accuracy=0.85, labelled=0.4)
+        before = watched(lake, window(k))
+        asked = ask_labels(lake, window(k), count=60, audit_share=0.1)
+        hard = asked.with_columns(pl.Series("label", [(int(said) + 1) % 3 for said in asked["predicted"]]))
+        write_queue(hard, tmp_path / "queue.csv")
+        import_labels(lake, tmp_path / "queue.csv", at=window(k).end + timedelta(hours=1))
+        after = watched(lake, window(k))
+        assert after.evidence.labelled > before.evidence.labelled + 30
+        seen += [before, after]
+    found = slow_evidence(seen)
+    assert found[0::2] == found[1::2]
+    assert max(found) < 1.0 / SETTINGS.policy.false_alarm_rate
+
+
+def test_windows_that_overlap_count_their_labels_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for k in range(3):
+        traffic.send(window(k), 300, accuracy=0.7, confidence=0.85, labelled=1.0)
+        judge(lake, window(k))
+    alone = watched(lake, window(3))
+    for shift in (10, 20, 30):
+        start = START + timedelta(seconds=shift)
+        judge(lake, Window(start=start, end=start + timedelta(minutes=2)))
+    again = watched(lake, window(3))
+    assert slow_evidence([alone])[0] > 1.0
+    assert slow_evidence([again]) == slow_evidence([alone])
 
 
 def test_only_labels_of_training_sources_since_the_snapshot_are_new(

@@ -10,6 +10,7 @@ from absa.adapters.lake import Lake
 from absa.errors import ConflictError, IntegrityError
 from absa.schema import Window
 from monitoring.policy import Reason
+from monitoring.sequential import RightAnswers
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
 
 Windows = Callable[[int], Window]
@@ -185,3 +186,10 @@ def test_fields_of_later_versions_are_ignored(lake: Lake, window: Windows) -> No
     data["reasons"][0]["added_later"] = 2
     data["by_version"]["7"]["added_later"] = 3
     assert Verdict.from_json(data) == stale(window(0))
+
+
+def test_a_record_that_counts_no_unasked_labels_counts_all_of_them() -> None:
+    known = {"rows": 9, "labelled": 6, "pos_neg_f1": None, "estimated_pos_neg_f1": None}
+    assert VersionFigures(**known).right_answers is None
+    assert VersionFigures(**known, right=4).right_answers == RightAnswers(right=4, labelled=6)
+    assert VersionFigures(**known, right=4, unasked=5).right_answers == RightAnswers(right=4, labelled=5)
