@@ -82,6 +82,8 @@ def staleness_policy(services: Services) -> "StalenessPolicy":
         min_reference_rows=settings.min_window_rows,
         min_new_labels=settings.min_labels,
         cooldown_s=settings.cooldown_s,
+        max_age_s=settings.max_age_s,
+        answers_worth_a_training=settings.answers_worth_a_training,
     )
 
 

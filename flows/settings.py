@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     predict_key: str | None = Field(default=None, description="Key that the router asks of who wants a prediction.")
     alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
     cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
+    max_age_s: float | None = Field(default=None, gt=0, description="A champion that is older is stale; unset: never.")
+    answers_worth_a_training: float = Field(
+        default=0.0, ge=0, description="Wrong answers a week that a retraining must avoid to pay; 0: it always does."
+    )
     ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")
     step_s: float = Field(default=1800.0, description="Shortest time that a step of the ramp takes, in seconds.")
     shadow_s: float = Field(default=1800.0, description="How long a challenger scores unseen before it answers.")

@@ -123,3 +123,15 @@ def test_one_false_alarm_a_month_sets_the_rate_of_a_window(tmp_path: Path) -> No
     hourly = Services(settings=Settings(home=tmp_path, false_alarms_a_month=1.0, window_s=3600), environment={})
     assert staleness_policy(hourly).false_alarm_rate == pytest.approx(1 / 720)
     assert staleness_policy(Services(settings=Settings(home=tmp_path), environment={})).false_alarm_rate == 0.01
+
+
+def test_an_age_limit_and_what_a_training_is_worth_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+    unset = staleness_policy(Services(settings=Settings.load(), environment={}))
+    assert (unset.max_age_s, unset.answers_worth_a_training) == (None, 0.0)
+    monkeypatch.setenv("EVERGREEN_MAX_AGE_S", "86400")
+    monkeypatch.setenv("EVERGREEN_ANSWERS_WORTH_A_TRAINING", "120")
+    policy = staleness_policy(Services(settings=Settings.load(), environment={}))
+    assert (policy.max_age_s, policy.answers_worth_a_training) == (86_400.0, 120.0)
