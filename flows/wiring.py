@@ -1,5 +1,7 @@
 """Where the world is bound: settings are read once and every adapter is made here."""
 
+import contextlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +10,8 @@ from pathlib import Path
 from absa.adapters.lake import Lake, open_lake
 from absa.adapters.ledger import Ledger, LedgerRecord
 from absa.adapters.registry import MODEL, MlflowRegistry
-from absa.adapters.registry_reader import RegistryReader
-from absa.errors import NotFoundError, PermanentError, UnavailableError
+from absa.adapters.registry_reader import REQUIRED_FILES, RegistryReader
+from absa.errors import IntegrityError, NotFoundError, PermanentError, UnavailableError
 from absa.inference.package import ModelPackage, load_package
 from flows.settings import Home, Settings, apply_environment
 
@@ -65,13 +67,25 @@ class Services:
     def package(self, version: str, digest: str) -> ModelPackage:
         """A version's package on local disk, fetched once and checked against the ledger's digest.
 
+        It is fetched beside its place and comes there whole: of two who fetch it, the first one's stays.
+
         Raises:
             NotFoundError, UnavailableError: the registry does not have it, or does not answer.
             IntegrityError: its files are not those that were registered.
         """
-        folder: Path = self.home.folder("models") / digest
-        if not (folder / "model.onnx").is_file():
-            self.reader.fetch(version, folder)
+        models = self.home.folder("models")
+        folder = models / digest
+        if (kept := _kept(folder, digest)) is not None:
+            return kept
+        with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as staging:
+            staged = Path(staging, "package")
+            self.reader.fetch(version, staged)
+            load_package(staged, expected_digest=digest)
+            if _kept(folder, digest) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(Path(staging, "damaged"))
+                with contextlib.suppress(OSError):  # somebody else's is there by now
+                    staged.rename(folder)
         return load_package(folder, expected_digest=digest)
 
     def project(self, record: LedgerRecord | None = None) -> list[str]:
@@ -83,6 +97,16 @@ class Services:
             return self.registry.project(head)
         except (UnavailableError, NotFoundError) as error:
             return [f"aliases lag behind the ledger: {error}"]
+
+
+def _kept(folder: Path, digest: str) -> ModelPackage | None:
+    """The package in a folder; None where it is missing or not whole."""
+    if not all((folder / name).is_file() for name in REQUIRED_FILES):
+        return None
+    try:
+        return load_package(folder, expected_digest=digest)
+    except IntegrityError:
+        return None
 
 
 def wire(settings: Settings | None = None) -> Services:

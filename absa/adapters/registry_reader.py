@@ -117,7 +117,9 @@ class RegistryReader:
             raise UnavailableError(f"the registry's answer for {self._model} lacks {error}") from None
 
     def fetch(self, version: str, folder: Path) -> None:
-        """Put a version's package files into a folder. Files are whole or absent; digests are the caller's to check.
+        """Put a version's package files into a folder of the caller's own.
+
+        One that is given up leaves some of them there; whether they are whole, and digests, are the caller's to check.
 
         Raises:
             NotFoundError: the version, or a file that it needs, does not exist.
@@ -133,9 +135,7 @@ class RegistryReader:
                 if name in REQUIRED_FILES:
                     raise NotFoundError(f"version {version} has no {name} in the registry") from None
                 continue
-            staged = folder / f".{name}.part"
-            staged.write_bytes(data)
-            staged.replace(folder / name)
+            (folder / name).write_bytes(data)
 
     def _read_artifact(self, source: str, name: str) -> bytes:
         parsed = urlparse(source)
