@@ -85,7 +85,7 @@ def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
         plan,
         version,
         since=run.records[0].at,
-        trusted_sources=services.settings.trusted_sources,
+        trusted_sources=services.settings.measuring_sources,
     )
 
 
@@ -107,7 +107,7 @@ def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
                 str(plan.experiment),
                 plans={record.number: record.state.plan for record in run.ab if record.state.plan is not None},
                 since=run.ab[0].at,
-                trusted_sources=services.settings.trusted_sources,
+                trusted_sources=services.settings.measuring_sources,
                 challenger=arm.name,
             ),
             policy,

@@ -77,7 +77,12 @@ class Settings(BaseSettings):
     max_rows_a_unit: int = Field(default=200, description="Labels of one unit that may train, at most.")
     max_rows_a_source: int = Field(default=200_000, description="Labels of one source that may train, at most.")
     worthwhile_gain: float = Field(default=0.0, description="Stop an experiment once the gain is surely smaller.")
-    trust: str = Field(default="customer,labels", description="Feedback sources that may train, separated by commas.")
+    trust: str = Field(
+        default="customer,labels", description="Feedback sources that train and measure, separated by commas."
+    )
+    trust_to_measure: str = Field(
+        default="", description="Feedback sources that measure and do not train, separated by commas."
+    )
     evidently_url: str | None = Field(default=None, description="Evidently's server; unset: a folder in HOME.")
     metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")
     work_pool: str = Field(
@@ -119,12 +124,17 @@ class Settings(BaseSettings):
     @property
     def training_queue_names(self) -> tuple[str, ...]:
         """AWS Batch queues in the order in which they are tried; empty where trainings run in the worker itself."""
-        return tuple(part.strip() for part in self.training_queues.split(",") if part.strip())
+        return _parts(self.training_queues)
 
     @property
-    def trusted_sources(self) -> tuple[str, ...]:
+    def training_sources(self) -> tuple[str, ...]:
         """Feedback sources that may train."""
-        return tuple(part.strip() for part in self.trust.split(",") if part.strip())
+        return _parts(self.trust)
+
+    @property
+    def measuring_sources(self) -> tuple[str, ...]:
+        """Feedback sources that may measure: those that may train, and those that only measure."""
+        return tuple(dict.fromkeys((*self.training_sources, *_parts(self.trust_to_measure))))
 
     @property
     def ramp_shares(self) -> tuple[float, ...]:
@@ -140,6 +150,10 @@ class Settings(BaseSettings):
         if not shares or list(shares) != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] < 1:
             raise PermanentError(f"EVERGREEN_RAMP must be rising shares between 0 and 1, got {self.ramp!r}")
         return shares
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class Home:

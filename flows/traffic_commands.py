@@ -68,7 +68,7 @@ def export(
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")
 def import_(
     file: Annotated[Path, typer.Argument(help="The filled CSV; rows without a label are skipped.")],
-    source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that count.")] = "labels",
+    source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that train.")] = "labels",
 ) -> None:
     """Take labels into the lake as feedback, with the chance that each row was drawn with."""
     from monitoring.label_queue import import_labels
@@ -76,8 +76,8 @@ def import_(
     services = wire()
     taken = import_labels(services.lake, file, source=source)
     typer.echo(f"{taken} labels taken from {file} as source {source!r}")
-    if source not in services.settings.trusted_sources:
-        typer.echo(f"source {source!r} is not trusted: set EVERGREEN_TRUST to count it")
+    if source not in services.settings.measuring_sources:
+        typer.echo(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
 
 
 def insights(
@@ -176,12 +176,11 @@ def replay(
 
         scorer = Engine.load(services.package(chosen, _digest(services, chosen))).score
     rules = staleness_policy(services) if policy is None else read_policy(policy)
-    sources = services.settings.trusted_sources
     watch_settings = WatchSettings(
         policy=rules,
         reference_rows=services.settings.reference_rows,
-        measuring_sources=sources,
-        training_sources=sources,
+        measuring_sources=services.settings.measuring_sources,
+        training_sources=services.settings.training_sources,
     )
     counted = 0
     for verdict in replayed(

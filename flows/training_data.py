@@ -41,7 +41,7 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
             services.lake,
             since,
             utc_now(),
-            services.settings.trusted_sources,
+            services.settings.training_sources,
             max_a_unit=services.settings.max_rows_a_unit,
             max_a_source=services.settings.max_rows_a_source,
         )

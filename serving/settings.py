@@ -4,9 +4,9 @@ import re
 import secrets
 import socket
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -14,12 +14,21 @@ _NAME_CHARS: Final = 60
 
 
 class FeedbackSource(BaseModel):
-    """Who a feedback key belongs to, and what that source is trusted for (training implies measuring)."""
+    """Who a feedback key belongs to. What a source may do is the flows' to say, who read the records."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(min_length=1, max_length=100)
-    trust: Literal["train", "measure", "none"] = "measure"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_no_trust(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "trust" in value:
+            raise ValueError(
+                "a key names its source alone, so take `trust` out: "
+                "EVERGREEN_TRUST and EVERGREEN_TRUST_TO_MEASURE of the flows say what a source may do"
+            )
+        return value
 
 
 class Settings(BaseSettings):
@@ -46,7 +55,7 @@ class Settings(BaseSettings):
     predict_key: SecretStr | None = Field(None, description="Asked of who wants a prediction; unset: everybody may.")
     secret: SecretStr | None = Field(None, description="Units are hashed with it; equal on all replicas.")
     feedback_keys: dict[str, FeedbackSource] = Field(
-        default_factory=dict, description="JSON: source and trust (train, measure, none) by key."
+        default_factory=dict, description='JSON: whose feedback comes with a key, {"KEY": {"source": "NAME"}}.'
     )
 
     mlflow_tracking_uri: str | None = Field(

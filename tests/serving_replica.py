@@ -86,7 +86,7 @@ class RunningReplica:
             "EVERGREEN_MODEL_SOURCE": f"folder:{self.root / 'registry'}",
             "EVERGREEN_ADMIN_TOKEN": "admin-token",
             "EVERGREEN_SECRET": "unit-secret",
-            "EVERGREEN_FEEDBACK_KEYS": json.dumps({"survey-key": {"source": "survey", "trust": "train"}}),
+            "EVERGREEN_FEEDBACK_KEYS": json.dumps({"survey-key": {"source": "survey"}}),
             "EVERGREEN_SHIP_INTERVAL_S": "0.5",
             "EVERGREEN_POLL_INTERVAL_S": "0.1",
             **self.environment,

@@ -41,7 +41,7 @@ def build_credentials(scope: Construct, *, environment: str, keep_data: bool) ->
             scope,
             "FeedbackKeys",
             secret_name=f"evergreen/{environment}/feedback-keys",
-            description="JSON: key to source and trust; empty means that nobody may send feedback",
+            description="JSON: key to source; empty means that nobody may send feedback",
             removal_policy=removal,
             secret_string_value=SecretValue.unsafe_plain_text("{}"),
         ),

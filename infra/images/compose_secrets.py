@@ -16,7 +16,7 @@ def main() -> int:
         return 0
     names = ("POSTGRES_PASSWORD", "EVERGREEN_ADMIN_TOKEN", "EVERGREEN_SECRET")
     lines = [f"{name}={secrets.token_hex(20)}" for name in names]
-    keys = {secrets.token_hex(20): {"source": "customer", "trust": "train"}}
+    keys = {secrets.token_hex(20): {"source": "customer"}}
     lines.append(f"EVERGREEN_FEEDBACK_KEYS={json.dumps(keys)}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)

@@ -67,7 +67,7 @@ class Loop:
         """Secrets, buckets and databases; then every service, as ECS would start them."""
         here = self.installation
         here.provision()
-        keys = json.dumps({FEEDBACK_KEY: {"source": "customer", "trust": "train"}})
+        keys = json.dumps({FEEDBACK_KEY: {"source": "customer"}})
         self.account.client("secretsmanager").put_secret_value(
             SecretId="evergreen/prod/feedback-keys", SecretString=keys
         )
