@@ -61,7 +61,7 @@ def run_request(
         partition_rows=request.partition_rows,
         max_bad_share=request.max_bad_share,
         log_uri=services.settings.lake_uri if request.log else None,
-        secret=services.home.secrets()["unit_secret"].encode() if request.log else b"",
+        secret=services.home.unit_secret().encode() if request.log else b"",
         redact_text=services.settings.redact_text,
     )
     result = run_batch(job, engines=engines, on_progress=on_progress)

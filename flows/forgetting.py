@@ -43,8 +43,7 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
     if _retraining_runs(services):
         raise ConflictError("a retraining is running: nothing is forgotten before it has ended; forget again then")
     if unit is not None:
-        secret = services.environment.get("EVERGREEN_SECRET") or services.home.secrets()["unit_secret"]
-        found = forget_unit(services.lake, unit_hash(unit, secret.encode()))
+        found = forget_unit(services.lake, unit_hash(unit, services.home.unit_secret().encode()))
     else:
         assert days is not None
         if days <= 0:

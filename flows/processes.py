@@ -42,16 +42,18 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
     scripts = Path(python).parent
     host = settings.host
     mlflow = home.folder("mlflow")
+    given = {name: value for name, value in {**home.settings_file(), **environment}.items() if value}
     router_environment = {
         "EVERGREEN_ROUTER_HOST": host,
-        "EVERGREEN_ROUTER_PORT": str(ports["router"]),
         "EVERGREEN_WORKERS": str(settings.workers),
         "EVERGREEN_ADMIN_TOKEN": secret["admin_token"],
-        "EVERGREEN_SECRET": secret["unit_secret"],
         "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer"}}),
         "EVERGREEN_LINKS": json.dumps({name: home.url(name.lower()) for name in ("Prefect", "MLflow", "Evidently")}),
         "EVERGREEN_SHIP_INTERVAL_S": str(settings.ship_interval_s),
-        "EVERGREEN_QUEUE_MS": environment.get("EVERGREEN_QUEUE_MS", "1000"),  # trainings share these cores: be patient
+        "EVERGREEN_QUEUE_MS": "1000",  # trainings share these cores: be patient
+        **given,
+        "EVERGREEN_ROUTER_PORT": str(ports["router"]),
+        "EVERGREEN_SECRET": home.unit_secret(),
     }
     listed = (
         Part(

@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from absa.errors import PermanentError
@@ -54,6 +55,9 @@ class Settings(BaseSettings):
     )
     embed_rows: int = Field(default=500, description="Rows a side compared in the model's own embedding; 0: none.")
     predict_key: str | None = Field(default=None, description="Key that the router asks of who wants a prediction.")
+    secret: SecretStr | None = Field(
+        default=None, description="Units are hashed with it, as routers do; unset: made once in HOME/secrets.json."
+    )
     alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
     cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
     max_age_s: float | None = Field(default=None, gt=0, description="A champion that is older is stale; unset: never.")
@@ -162,6 +166,7 @@ class Home:
     def __init__(self, settings: Settings) -> None:
         self.root = settings.root
         self._host = settings.host
+        self._secret = settings.secret
 
     def folder(self, *parts: str) -> Path:
         """A folder in the home, made if missing."""
@@ -195,6 +200,15 @@ class Home:
             write_whole(file, json.dumps(made, indent=1), mode=0o600)
         found: dict[str, str] = json.loads(file.read_text())
         return found
+
+    def unit_secret(self) -> str:
+        """What units are hashed with here: EVERGREEN_SECRET, or what was made once."""
+        given = self._secret.get_secret_value() if self._secret is not None else ""
+        return given or self.secrets()["unit_secret"]
+
+    def settings_file(self) -> dict[str, str]:
+        """What HOME/settings.env sets, for processes that do not read it themselves."""
+        return {name: value for name, value in dotenv_values(self.root / SETTINGS_FILE).items() if value is not None}
 
     def url(self, part: str) -> str:
         """Address of a local server."""

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretStr
 
 from absa.adapters.lake import FolderLake, write_parquet
 from absa.adapters.tables import PREDICTIONS, prediction_prefix
@@ -56,17 +57,13 @@ def services(tmp_path: Path) -> Any:
     file.write_text("text,aspect,label\nThe canary sings well,canary,2\nthe app is slow,app,0\n", encoding="utf-8")
     manifest = ingest(lake, [file])
     file.unlink()
-    settings = Settings(home=tmp_path, retention_days=1e-9)
+    settings = Settings(home=tmp_path, retention_days=1e-9, secret=SecretStr(SECRET.decode()))
     home = Home(settings)
     job = home.folder("jobs", "run-1")
     (job / "job.json").write_text(json.dumps({"snapshot": manifest.digest}), encoding="utf-8")
     (job / "train.jsonl").write_text('{"text": "The canary sings well"}\n', encoding="utf-8")
     return SimpleNamespace(
-        lake=lake,
-        home=home,
-        settings=settings,
-        environment={"EVERGREEN_SECRET": SECRET.decode()},
-        registry=Registry(manifest.digest),
+        lake=lake, home=home, settings=settings, environment={}, registry=Registry(manifest.digest)
     )
 
 

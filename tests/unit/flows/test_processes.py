@@ -9,8 +9,10 @@ import psutil
 import pytest
 
 from flows.doctor import examine
-from flows.processes import Part, Supervisor
-from flows.settings import Home, Settings, port_is_free
+from flows.processes import Part, Supervisor, parts
+from flows.settings import SETTINGS_FILE, Home, Settings, port_is_free
+from serving.settings import Settings as RouterSettings
+from serving.settings import unit_secret
 from tests.serving_replica import free_port, until
 
 # a leader and a child that listens, as `mlflow server` has one
@@ -80,3 +82,50 @@ def test_what_a_part_without_a_port_left_goes_on_until_it_is_stopped(settings: S
         assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     finally:
         supervisor.stop("deployments")
+
+
+def router(settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> RouterSettings:
+    """The settings that the local router reads when it starts."""
+    started = parts(settings, environment)["router"].environment
+    with monkeypatch.context() as patched:
+        for name in [name for name in os.environ if name.startswith("EVERGREEN_")]:
+            patched.delenv(name)
+        for name, value in started.items():
+            patched.setenv(name, value)
+        return RouterSettings()
+
+
+def test_the_router_reads_what_the_homes_settings_say(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Home(settings).folder()
+    said = "EVERGREEN_REDACT_TEXT=true\nEVERGREEN_PREDICT_KEY=asked-for\nEVERGREEN_SECRET=of-all-replicas\n"
+    (settings.root / SETTINGS_FILE).write_text(said)
+    again = Settings.load()
+    found = router(again, {"EVERGREEN_HOME": str(settings.root)}, monkeypatch)
+    assert found.redact_text
+    assert found.predict_key is not None
+    assert found.predict_key.get_secret_value() == "asked-for" == again.predict_key
+    assert unit_secret(found) == b"of-all-replicas" == Home(again).unit_secret().encode()
+    wins = {"EVERGREEN_HOME": str(settings.root), "EVERGREEN_REDACT_TEXT": "false"}
+    assert not router(again, wins, monkeypatch).redact_text
+
+
+def test_what_the_user_sets_for_the_router_wins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {
+        "EVERGREEN_ADMIN_TOKEN": "mine", "EVERGREEN_FEEDBACK_KEYS": '{"k": {"source": "survey"}}',
+        "EVERGREEN_LINKS": "{}", "EVERGREEN_ROUTER_HOST": "127.0.0.9", "EVERGREEN_QUEUE_MS": "",
+    }  # fmt: skip
+    found = router(settings, mine, monkeypatch)
+    assert found.admin_token is not None
+    assert found.admin_token.get_secret_value() == "mine"
+    assert [source.source for source in found.feedback_keys.values()] == ["survey"]
+    assert (found.links, found.router_host, found.queue_ms) == ({}, "127.0.0.9", 1000.0)
+
+
+def test_batches_and_forgetting_hash_units_as_the_router_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in ("", "of-all-replicas"):
+        monkeypatch.setenv("EVERGREEN_SECRET", given)
+        now = Settings.load()
+        assert unit_secret(router(now, dict(os.environ), monkeypatch)).decode() == Home(now).unit_secret()
+        assert Home(now).unit_secret() == (given or Home(now).secrets()["unit_secret"])
