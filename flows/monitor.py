@@ -40,6 +40,11 @@ def last_window(now: datetime, window_s: float) -> Window:
     return Window(start=end - timedelta(seconds=window_s), end=end)
 
 
+def asked_at() -> datetime:
+    """When this run was to start: one that a worker took up late judges the window that it was scheduled for."""
+    return min(flow_run.scheduled_start_time, datetime.now(UTC))
+
+
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
     """The champion as the monitor needs it."""
     since = champion_since([record for record in services.ledger.records() if record.number <= head.number])
@@ -115,9 +120,9 @@ def judge_window(services: Services, window: Window) -> "Judged":
 
     settings = services.settings
     history = VerdictStore(services.lake).history(limit=50)
-    attempts = [attempt for verdict in history for attempt in verdict.attempts]
+    others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
     now = datetime.now(UTC)
-    latest = max((attempt.at for attempt in attempts), default=None)
+    latest = max((attempt.at for attempt in others), default=None)
     head = services.head()
     return watch(
         services.lake,
@@ -131,7 +136,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
             training_sources=settings.training_sources,
         ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
-        retraining_runs=any(attempt.state == "started" for attempt in attempts),
+        retraining_runs=any(attempt.state == "started" for attempt in others),
         now=now,
         embedder=_embedder(services, head),
     )
@@ -242,7 +247,9 @@ def _run_name() -> str:
 
 @flow(name="monitor", flow_run_name=_run_name)
 def monitor(
-    window: Annotated[str | None, Field(description="Key <start>_<end>; unset: the last whole window.")] = None,
+    window: Annotated[
+        str | None, Field(description="Key <start>_<end>; unset: the last one before the run was due.")
+    ] = None,
     retrain: Annotated[bool, Field(description="Whether a verdict may start a retraining.")] = True,
     report: Annotated[bool, Field(description="Whether to write an Evidently report.")] = True,
 ) -> dict[str, Any]:
@@ -251,7 +258,7 @@ def monitor(
 
     services = wire()
     by_hand = services.project()
-    chosen = Window.parse(window) if window else last_window(datetime.now(UTC), services.settings.window_s)
+    chosen = Window.parse(window) if window else last_window(asked_at(), services.settings.window_s)
     by_hand += settle(services)
     by_hand += take_over(services, datetime.now(UTC))
     judged = judge_window(services, chosen)

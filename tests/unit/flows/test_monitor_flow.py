@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from absa.lifecycle import crowned
 from absa.schema import Window
 from flows import monitor as flow_module
-from flows.monitor import staleness_policy, tell, try_again
+from flows.monitor import asked_at, judge_window, last_window, staleness_policy, tell, try_again
 from flows.settings import Settings
 from flows.wiring import Services
+from monitoring.performance import FrozenTest
 from monitoring.policy import MAX_ATTEMPTS, Level
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.unit.monitoring.conftest import Traffic
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 
@@ -84,6 +88,58 @@ def test_nothing_is_tried_again_while_a_retraining_runs(services: Services, star
     store.begin_attempt(store.record(verdict(1)))
     assert try_again(services, store.record(verdict(2, "WATCH"))) is None
     assert started == []
+
+
+@pytest.mark.parametrize("hours_late", [0, 1, 2])
+def test_a_run_that_a_worker_took_up_late_judges_the_window_that_it_was_scheduled_for(
+    monkeypatch: pytest.MonkeyPatch, hours_late: int
+) -> None:
+    due = datetime.now(UTC) - timedelta(hours=hours_late)
+    monkeypatch.setattr(flow_module, "flow_run", SimpleNamespace(scheduled_start_time=due))
+    assert last_window(asked_at(), 3_600) == last_window(due, 3_600)
+
+
+def test_a_run_by_hand_judges_the_last_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = datetime.now(UTC)
+    assert before <= asked_at() <= datetime.now(UTC)
+    early = SimpleNamespace(scheduled_start_time=before + timedelta(hours=3))  # started before its time
+    monkeypatch.setattr(flow_module, "flow_run", early)
+    assert asked_at() <= datetime.now(UTC)
+
+
+class OneVersion:
+    """A registry whose version was right far more often on its frozen test."""
+
+    def version(self, version: str) -> SimpleNamespace:
+        confusion = json.dumps(FrozenTest.from_f1(0.9, 400).confusion)
+        return SimpleNamespace(version=version, tags={"test_confusion": confusion})
+
+
+@pytest.fixture
+def stale(tmp_path: Path) -> tuple[Services, Window]:
+    """A champion whose last hour was often wrong, with labels to learn from."""
+    settings = Settings(home=tmp_path, embed_rows=0, min_labels=50, trust="survey")
+    services = Services(settings=settings, environment={})
+    services.__dict__["reader"] = OneVersion()  # the cached property's place
+    services.ledger.append(
+        expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}
+    )
+    window = last_window(datetime.now(UTC), 3_600)
+    Traffic(services.lake).send(window, 200, accuracy=0.4, labelled=1.0)
+    return services, window
+
+
+def test_a_window_that_is_judged_again_while_its_retraining_runs_stays_due_should_that_die(
+    stale: tuple[Services, Window],
+) -> None:
+    services, window = stale
+    store = VerdictStore(services.lake)
+    first = judge_window.fn(services, window).verdict
+    assert (first.verdict, first.action) == ("STALE", "retrain")
+    store.begin_attempt(first)
+    again = judge_window.fn(services, window).verdict
+    assert not again.retraining_is_due
+    assert store.end_attempt(window, 1, "failed").retraining_is_due
 
 
 @pytest.fixture
