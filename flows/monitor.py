@@ -16,7 +16,7 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.lifecycle import champion_since
 from absa.schema import Window, parse_iso
-from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
+from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
 from flows.automations import STALE_EVENT
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
@@ -42,7 +42,8 @@ def last_window(now: datetime, window_s: float) -> Window:
 
 def asked_at() -> datetime:
     """When this run was to start: one that a worker took up late judges the window that it was scheduled for."""
-    return min(flow_run.scheduled_start_time, datetime.now(UTC))
+    due: datetime = flow_run.scheduled_start_time
+    return min(due, datetime.now(UTC))
 
 
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
@@ -119,9 +120,9 @@ def judge_window(services: Services, window: Window) -> "Judged":
     from monitoring.verdicts import VerdictStore
 
     settings = services.settings
-    history = VerdictStore(services.lake).history(limit=50)
-    others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
     now = datetime.now(UTC)
+    history = recent_verdicts(VerdictStore(services.lake), now, settings.cooldown_s + WAIT_S)
+    others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
     latest = max((attempt.at for attempt in others), default=None)
     head = services.head()
     return watch(
@@ -207,11 +208,11 @@ def try_again(services: Services, verdict: "Verdict") -> str | None:
     """
     from monitoring.verdicts import VerdictStore
 
-    history = VerdictStore(services.lake).history(limit=_TRIED_AGAIN)
+    history = recent_verdicts(VerdictStore(services.lake), datetime.now(UTC), WAIT_S)
     running = any(attempt.state == "started" for earlier in history for attempt in earlier.attempts)
     if running or verdict.verdict == "FRESH":
         return None
-    for earlier in reversed(history):
+    for earlier in reversed(history[-_TRIED_AGAIN:]):
         if earlier.version == verdict.version and earlier.attempts and earlier.retraining_is_due:
             return begin_retraining(services, earlier)
     return None
@@ -222,6 +223,8 @@ def settle(services: Services, *, grace_s: float = GRACE_S) -> list[str]:
     from monitoring.verdicts import VerdictStore
 
     store, budget_s = VerdictStore(services.lake), services.settings.budget_s
+    if services.settings.training_queue_names:
+        budget_s += WAIT_S  # its run waits for a machine, which no budget counts
     return settle_attempts(store, run_state, crash_run, budget_s=budget_s, now=datetime.now(UTC), grace_s=grace_s)
 
 

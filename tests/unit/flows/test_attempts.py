@@ -1,5 +1,6 @@
 """Tests of settling retraining attempts whose runs were killed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.errors import PermanentError
 from absa.schema import Window
-from flows.attempts import GRACE_S, RunState, settle_attempts
+from flows.attempts import GRACE_S, WAIT_S, RunState, recent_verdicts, settle_attempts
 from flows.demo_monitor import retrain_again, retraining_is_pending
+from flows.settings import Settings
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -62,7 +64,7 @@ def test_a_run_that_ended_without_a_word_frees_the_next_attempt(store: VerdictSt
 
 
 def test_a_retraining_that_failed_is_tried_again_until_it_failed_too_often(
-    store: VerdictStore, monkeypatch: pytest.MonkeyPatch
+    store: VerdictStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[int] = []
 
@@ -74,7 +76,7 @@ def test_a_retraining_that_failed_is_tried_again_until_it_failed_too_often(
 
     monkeypatch.setattr("flows.monitor.start_deployment", start)
     monkeypatch.setattr("flows.monitor.run_state", lambda _: RunState(name="Running", end=None))
-    services: Any = SimpleNamespace(lake=store._lake, settings=SimpleNamespace(budget_s=BUDGET_S))
+    services: Any = SimpleNamespace(lake=store._lake, settings=Settings(home=tmp_path, budget_s=BUDGET_S))
     monkeypatch.setattr("flows.monitor.settle_attempts", lambda *_, **__: [])
     assert retrain_again(services) is None  # it runs
     assert retraining_is_pending(services)
@@ -96,19 +98,38 @@ def test_a_retraining_that_completed_is_not_pending(store: VerdictStore) -> None
 
 
 def test_a_run_may_be_as_late_as_the_caller_says(store: VerdictStore) -> None:
-    running = RunState(name="Running", end=None)
+    running = RunState(name="Running", end=None, began_at=WINDOW.end)
     late = {"budget_s": BUDGET_S, "now": WINDOW.end + timedelta(seconds=BUDGET_S + 60)}
     assert settle_attempts(store, lambda _: running, lambda *_: None, **late) == []
     assert len(settle_attempts(store, lambda _: running, lambda *_: None, grace_s=30, **late)) == 1
 
 
-@pytest.mark.parametrize("name", ["Pending", "Running", "AwaitingConcurrencySlot"])
-def test_a_run_that_is_long_past_its_budget_is_given_up(store: VerdictStore, name: str) -> None:
-    alive = RunState(name=name, end=None)
-    assert settle(store, alive, BUDGET_S) == ([], [])
-    said, given_up = settle(store, alive, BUDGET_S + GRACE_S + 1)
+@pytest.mark.parametrize("waited_s", [0.0, 7200.0])
+def test_a_run_is_given_up_long_past_its_budget_which_begins_when_it_does(store: VerdictStore, waited_s: float) -> None:
+    alive = RunState(name="Running", end=None, began_at=WINDOW.end + timedelta(seconds=waited_s))
+    assert settle(store, alive, waited_s + BUDGET_S) == ([], [])
+    said, given_up = settle(store, alive, waited_s + BUDGET_S + GRACE_S + 1)
     assert given_up == ["run-1"]
     assert "failed" in said[0]
+
+
+def test_a_run_that_waits_for_its_turn_is_given_hours(store: VerdictStore) -> None:
+    waiting = RunState(name="AwaitingConcurrencySlot", end=None)
+    assert settle(store, waiting, WAIT_S - 1) == ([], [])
+    assert settle(store, waiting, WAIT_S + 1)[1] == ["run-1"]
+
+
+def test_attempts_of_short_windows_are_seen_for_as_long_as_those_of_long_ones(store: VerdictStore) -> None:
+    known = store.latest(WINDOW)
+    assert known is not None
+    for minute in range(120):
+        start = WINDOW.end + timedelta(minutes=minute)
+        window = Window(start=start, end=start + timedelta(minutes=1))
+        store.record(replace(known, window=window, action="none", attempts=()))
+    now = WINDOW.end + timedelta(hours=2)
+    assert [len(each.attempts) for each in recent_verdicts(store, now, span_s=2 * 3600 + 60)][:2] == [1, 0]
+    assert len(recent_verdicts(store, now, span_s=60)) == 50
+    assert settle(store, RunState(name="Crashed", end="failed"), 7200)[0]
 
 
 def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore) -> None:
