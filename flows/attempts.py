@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from absa.errors import ConflictError, UnavailableError
+from absa.schema import Window
 
 if TYPE_CHECKING:
     from monitoring.verdicts import Verdict, VerdictStore
@@ -50,6 +51,7 @@ def settle_attempts(
     store: "VerdictStore",
     state_of: Callable[[str], RunState | None],
     give_up: Callable[[str, str], None],
+    is_in_force: Callable[[Window, datetime], bool] = lambda *_: False,
     *,
     budget_s: float,
     now: datetime,
@@ -62,6 +64,8 @@ def settle_attempts(
         store: the verdict records.
         state_of: how a flow run stands; None where Prefect knows no such run.
         give_up: sets a run to Crashed, with a reason.
+        is_in_force: whether a training for a window has brought its version into the ledger since a time. Its run has
+            done its work then, however it ended.
         budget_s: of a retraining, from its run's begin; a run is dead `grace_s` after it should have ended. An attempt
             without a run (the monitor was killed between the record and Prefect) is dead after `grace_s`.
         now: the time of looking.
@@ -91,6 +95,8 @@ def settle_attempts(
                     give_up(attempt.flow_run_id, f"given up: {detail}")
             if end is None:
                 continue
+            if end == "failed" and is_in_force(verdict.window, attempt.at):
+                end, detail = "completed", f"{detail}, and its version is in the ledger"
             try:
                 store.end_attempt(verdict.window, attempt.number, end, detail=detail, at=now)
             except ConflictError:

@@ -21,7 +21,7 @@ from flows.tracking import tracked_run
 from flows.training import train
 from flows.training_data import champion_of, describe_snapshot, take_snapshot
 from flows.training_process import OnEvent
-from flows.trigger import PROMOTION, start_deployment
+from flows.trigger import PROMOTION, promotion_key, start_deployment
 from flows.wiring import Services, wire
 
 
@@ -52,9 +52,13 @@ def run_continuous_training(
     window: str | None,
     reason: str,
     base: str | None = None,
+    start_promotion: bool = False,
     on_event: OnEvent = lambda _: None,
 ) -> Outcome:
     """Make one version inside a budget that starts now, from a base model where one is named.
+
+    The ledger's evidence names the window and says whether the caller starts the promotion, so that others can finish
+    what a kill prevents.
 
     Raises:
         DeadlineMissedError: the budget is too short; nothing was registered.
@@ -79,7 +83,13 @@ def run_continuous_training(
                 f"the budget of {budget_s:.0f} s ended before registration; nothing was registered"
             )
         version = register(services, run, manifest, candidate, budget_s)
-        training = {"budget_s": budget_s, "used_s": round(time.time() - started, 1), "rows_seen": job.done["rows"]}
+        training = {
+            "budget_s": budget_s,
+            "used_s": round(time.time() - started, 1),
+            "rows_seen": job.done["rows"],
+            "window": window,
+            "start_promotion": start_promotion,
+        }
         action = put_in_force(services, version, candidate, training, actor=reason)
         used_s = time.time() - started
         run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
@@ -139,6 +149,7 @@ def continuous_training(
             window=window,
             reason=reason,
             base=base,
+            start_promotion=start_promotion,
             on_event=on_event,
         )
     except EvergreenError as error:
@@ -154,8 +165,8 @@ def continuous_training(
             attempt[0], attempt[1], "completed", flow_run_id=str(flow_run.id), detail=f"version {outcome.version}"
         )
     create_markdown_artifact(_summary(outcome), key="training-result", description="How the last training ended")
-    if outcome.action == "challenged" and start_promotion:
-        start_deployment(PROMOTION, {"version": outcome.version}, key=f"promote-{outcome.version}")
+    if outcome.action == "challenged" and outcome.version is not None and start_promotion:
+        start_deployment(PROMOTION, {"version": outcome.version}, key=promotion_key(outcome.version))
     return outcome.to_json()
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, get_run_logger, task
@@ -18,6 +19,7 @@ from absa.lifecycle import champion_since
 from absa.schema import Window, parse_iso
 from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
 from flows.automations import STALE_EVENT
+from flows.ledger_trainings import is_in_force
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
 from flows.trigger import TRAINING, emit, start_deployment
@@ -225,7 +227,15 @@ def settle(services: Services, *, grace_s: float = GRACE_S) -> list[str]:
     store, budget_s = VerdictStore(services.lake), services.settings.budget_s
     if services.settings.training_queue_names:
         budget_s += WAIT_S  # its run waits for a machine, which no budget counts
-    return settle_attempts(store, run_state, crash_run, budget_s=budget_s, now=datetime.now(UTC), grace_s=grace_s)
+    return settle_attempts(
+        store,
+        run_state,
+        crash_run,
+        partial(is_in_force, services),
+        budget_s=budget_s,
+        now=datetime.now(UTC),
+        grace_s=grace_s,
+    )
 
 
 def tell(services: Services, verdict: "Verdict") -> None:

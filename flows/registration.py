@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -67,11 +67,11 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
     retry_condition_fn=trying_again_may_help,
 )
 def put_in_force(
-    services: Services, version: str, candidate: Candidate, training: dict[str, float], *, actor: str
+    services: Services, version: str, candidate: Candidate, training: dict[str, Any], *, actor: str
 ) -> str:
     """Write the ledger: a first version that beats the baseline is champion, a better one challenger.
 
-    What the training took stands in the evidence beside the gate's report.
+    What the training took, and who asked for it, stands in the evidence beside the gate's report.
     """
     decision = candidate.decision
     evidence = {**decision.to_json(), "training": training}

@@ -9,6 +9,11 @@ TRAINING: Final = "continuous-training/continuous-training"
 PROMOTION: Final = "promote/promote"
 
 
+def promotion_key(version: str) -> str:
+    """The idempotency key of the promotion that follows a version's training."""
+    return f"promote-{version}"
+
+
 def start_deployment(
     name: str,
     parameters: dict[str, Any],

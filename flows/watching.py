@@ -3,6 +3,7 @@
 A promote run that is killed leaves its experiment in force with nobody at its guardrails. Where its process alone died,
 Prefect sees that and starts the next run (`started_again`). Where its worker or machine went with it, nobody tells
 Prefect: then the sign of life grows old, and whoever comes by (a worker once a minute, the monitor) starts the next.
+They also start the promotion that a training was killed before it could start.
 """
 
 import json
@@ -15,7 +16,8 @@ from absa.lifecycle import live_arms
 from absa.schema import iso, parse_iso, utc_now
 from flows.attempts import RunState, crash_run, run_state
 from flows.experiment import running
-from flows.trigger import PROMOTION, start_deployment
+from flows.ledger_trainings import untried_challenger
+from flows.trigger import PROMOTION, promotion_key, start_deployment
 from flows.wiring import Services
 
 ACTOR: Final = "promote-flow"
@@ -43,7 +45,8 @@ def take_over(
 ) -> list[str]:
     """Start the promote deployment for an experiment of its own that nobody looks at any more.
 
-    Experiments that a person planned by hand are left alone.
+    So it does for a challenger whose training was killed before it did. Experiments that a person planned by hand are
+    left alone.
 
     Returns:
         What was done, as sentences: nothing, or one.
@@ -51,7 +54,10 @@ def take_over(
     Raises:
         UnavailableError: Prefect does not answer.
     """
-    run = running(services.ledger.records())
+    records = services.ledger.records()
+    if (version := untried_challenger(services, records)) is not None:
+        return _try(version, state_of, start)
+    run = running(records)
     if run is None or run.records[0].actor != ACTOR:
         return []
     last, flow_run_id = run.records[0].at, None
@@ -71,6 +77,15 @@ def take_over(
     versions = [arm.version for arm in live_arms(run.head.state.plan)]
     started = start(PROMOTION, {"version": versions[0], "others": versions[1:]}, key=f"{run.name}-{iso(last)}")
     return [f"nobody looked at experiment {run.name} for {silent_s:.0f} s: run {started} goes on with it"]
+
+
+def _try(version: str, state_of: Callable[[str], RunState | None], start: Callable[..., str]) -> list[str]:
+    """Start a challenger's promotion; where it was started before, the key gives that run again."""
+    run_id = start(PROMOTION, {"version": version}, key=promotion_key(version))
+    stood = state_of(run_id)
+    if stood is not None and stood.end is not None:
+        return []  # it ended by itself: a person has to look
+    return [f"nobody tried version {version}, the challenger: run {run_id} does"]
 
 
 def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  as Prefect calls a hook

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake import FolderLake
+from absa.adapters.ledger import Action
 from absa.errors import PermanentError
+from absa.lifecycle import crowned
 from absa.schema import Window
 from flows.attempts import GRACE_S, WAIT_S, RunState, recent_verdicts, settle_attempts
 from flows.demo_monitor import retrain_again, retraining_is_pending
+from flows.ledger_trainings import is_in_force
 from flows.settings import Settings
+from flows.wiring import Services
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -138,6 +143,34 @@ def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore)
     assert latest is not None
     assert latest.attempts[0].state == "completed"
     assert not latest.retraining_is_due
+
+
+@pytest.mark.parametrize(
+    ("action", "verdict", "window", "end"),
+    [
+        ("challenge", "PROMOTE", WINDOW.key, "completed"),
+        ("register", "HOLD", WINDOW.key, "completed"),
+        ("register", "PROMOTE", WINDOW.key, "failed"),  # it was killed before it named its challenger
+        ("challenge", "PROMOTE", None, "failed"),  # somebody's own training
+    ],
+)
+def test_a_run_that_was_killed_after_its_version_came_into_the_ledger_has_completed(
+    store: VerdictStore, tmp_path: Path, action: Action, verdict: str, window: str | None, end: str
+) -> None:
+    services = Services(settings=Settings(home=tmp_path, lake=str(tmp_path)), environment={})
+    evidence = {"verdict": verdict, "training": {"used_s": 1.0, "window": window}}
+    services.ledger.append(
+        expected=0, actor="drift", action=action, reason="test", state=crowned("1"), versions={"1": "d"},
+        evidence=evidence,
+    )  # fmt: skip
+    crashed = RunState(name="Crashed", end="failed")
+    settle_attempts(
+        store, lambda _: crashed, lambda *_: None, partial(is_in_force, services), budget_s=BUDGET_S, now=WINDOW.end
+    )
+    latest = store.latest(WINDOW)
+    assert latest is not None
+    assert latest.attempts[0].state == end
+    assert latest.retraining_is_due == (end == "failed")
 
 
 def test_a_run_that_prefect_does_not_know_is_given_a_while(store: VerdictStore) -> None:

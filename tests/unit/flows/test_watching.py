@@ -92,3 +92,36 @@ def test_nothing_is_started_where_no_experiment_runs_or_a_person_planned_it(serv
     assert look(services, utc_now() + LATER) == ([], [])
     append(services, "person:ada", shadowed(challenged(crowned("2"), "3")))
     assert look(services, utc_now() + LATER) == ([], [])
+
+
+def trained(services: Services, *, start_promotion: bool) -> LedgerRecord:
+    """A challenger as a training names it, whose next step would be to start its promotion."""
+    head = services.ledger.head()
+    return services.ledger.append(
+        expected=head.number if head else 0,
+        actor="drift",
+        action="challenge",
+        reason="the gate says PROMOTE",
+        state=challenged(crowned("1"), "2"),
+        versions=dict.fromkeys("12", "d"),
+        evidence={"verdict": "PROMOTE", "training": {"used_s": 1.0, "start_promotion": start_promotion}},
+    )
+
+
+def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_is_tried(tmp_path: Path) -> None:
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    trained(services, start_promotion=True)
+    append(services, "drift", services.head().state)  # a later training registers a version that is no better
+    assert look(services, utc_now())[0] == [("promote/promote", {"version": "2"}, "promote-2")]
+    append(services, "promote-flow", shadowed(services.head().state))
+    assert look(services, utc_now())[0] == []
+
+
+def test_a_challenger_whose_promotion_nobody_asked_for_or_ended_by_itself_is_left_alone(tmp_path: Path) -> None:
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    assert look(services, utc_now()) == ([], [])
+    trained(services, start_promotion=False)
+    assert look(services, utc_now()) == ([], [])
+    trained(services, start_promotion=True)
+    ended = RunState(name="Failed", end="failed")
+    assert take_over(services, utc_now(), state_of=lambda _: ended, start=lambda *_, **__: "run-1") == []
