@@ -1,13 +1,14 @@
 """What a training learns from: the steps that take a snapshot of everything that may train, and describe it."""
 
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.adapters.ledger import LedgerRecord
-from absa.errors import PermanentError
+from absa.errors import NotFoundError, PermanentError
 from absa.schema import SIDES, parse_iso, utc_now
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.tracking import TrackedRun
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 _DESCRIBED_ROWS: Final = 50_000
+_FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
 
 
 @task(
@@ -27,7 +29,7 @@ _DESCRIBED_ROWS: Final = 50_000
     retry_condition_fn=trying_again_may_help,
 )
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
-    """Everything that may train: the newest snapshot, the named files, and trusted feedback that came since."""
+    """Everything that may train: the newest snapshot, the named files, and feedback since one last took it."""
     from absa.data.feedback import labelled_examples
     from absa.data.snapshot import build_snapshot, ingest, latest_manifest
 
@@ -36,7 +38,7 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
     if newest is not None:
-        since = parse_iso(newest.created_at) - timedelta(seconds=services.settings.label_lag_s)
+        since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)
         labelled = labelled_examples(
             services.lake,
             since,
@@ -47,10 +49,28 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
         )
         if labelled.height:
             parent = (manifest or newest).digest
-            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url("feedback"))
+            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url(_FEEDBACK))
     if manifest is None:
         raise PermanentError("there is nothing to train on")
     return manifest
+
+
+def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
+    """When feedback was last taken into what the newest snapshot holds: by itself, or by one that it goes back to.
+
+    Where none took any, it is when the oldest was made.
+    """
+    from absa.data.snapshot import load_manifest
+
+    found = newest
+    while not any(PurePosixPath(source["uri"]).name == _FEEDBACK for source in found.sources):
+        if found.parent is None:
+            break
+        try:
+            found = load_manifest(services.lake, found.parent)
+        except NotFoundError:
+            break
+    return parse_iso(found.created_at)
 
 
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
