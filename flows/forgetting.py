@@ -9,12 +9,11 @@ from absa.data.forget import forget_before, forget_unit
 from absa.data.snapshot import replaced_digests
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import iso, utc_now
-from flows.attempts import GRACE_S
+from flows.attempts import GRACE_S, WAIT_S, recent_verdicts
 from flows.wiring import Services
 
 FORGOTTEN: Final = "forgotten"
 _ROW_FILES: Final = ("train.jsonl", "validation.jsonl")
-_HISTORY: Final = 50
 
 
 def retain(services: Services) -> list[str]:
@@ -67,8 +66,9 @@ def _retraining_runs(services: Services) -> bool:
     """Whether an attempt that a verdict asked for has started and can still be alive."""
     from monitoring.verdicts import VerdictStore
 
-    dead = utc_now() - timedelta(seconds=services.settings.budget_s + GRACE_S)
-    history = VerdictStore(services.lake).history(limit=_HISTORY)
+    now, longest_s = utc_now(), WAIT_S + services.settings.budget_s + GRACE_S
+    dead = now - timedelta(seconds=longest_s)
+    history = recent_verdicts(VerdictStore(services.lake), now, longest_s)
     return any(each.state == "started" and each.at > dead for verdict in history for each in verdict.attempts)
 
 
