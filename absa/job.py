@@ -188,6 +188,8 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         return EXIT_TERMINATED
     if not ranks.leads:
         return 0
+    if result.ended_early is not None:
+        say("ended_early", sentence=f"{result.ended_early}: the model so far is packaged", steps=result.steps)
     tokenizer_json = (base / TOKENIZER).read_text(encoding="utf-8")
     averaged = trainer.averaged()
     save_weights(averaged, tokenizer_json, folder / WEIGHTS_FOLDER)

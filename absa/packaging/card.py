@@ -40,6 +40,7 @@ def render_card(facts: CardFacts) -> str:
         f"- {training.get('rows', 0)} rows seen in {training.get('steps', 0)} steps, "
         f"{training.get('epochs', 0.0):.2f} passes, {training.get('train_s', 0.0):.1f} s on {training.get('device')} "
         f"in {training.get('precision')}",
+        *([f"- It ended early: {training['ended_early']}"] if training.get("ended_early") else ()),
         f"- Settings: {', '.join(f'{key} {value}' for key, value in sorted(facts.settings.items()))}",
         "",
         "## How good it is",

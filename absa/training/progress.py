@@ -33,6 +33,7 @@ class TrainingResult:
 
     Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
     `choice` says what was chosen from: rows there are, rows that fit by the first measurement, candidates for each.
+    `ended_early` says why it ended before its time and its passes; None where it did not.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class TrainingResult:
     tokens_per_s: float
     mfu: float
     choice: dict[str, float]
+    ended_early: str | None = None
 
 
 class Watcher(Protocol):

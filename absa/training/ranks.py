@@ -38,17 +38,20 @@ class Ranks:
         """Whether this process keeps checkpoints, reports and packages."""
         return self.rank == 0
 
-    def agree(self, *, over: bool, stop: bool, progress: float, device: torch.device) -> tuple[bool, bool, float]:
-        """What holds for all: whether anyone's time is over, whether anyone was told to stop, rank 0's progress.
+    def agree(
+        self, *, over: bool, missing: bool, stop: bool, progress: float, device: torch.device
+    ) -> tuple[bool, bool, bool, float]:
+        """What holds for all: whether anyone's time is over, lacks rows, was told to stop; and rank 0's progress.
 
         Raises:
             TransientError: another process has ended.
         """
         if self.world == 1:
-            return over, stop, progress
-        shared = torch.tensor([float(over), float(stop), progress if self.leads else -1.0], device=device)
+            return over, missing, stop, progress
+        own = [float(over), float(missing), float(stop), progress if self.leads else -1.0]
+        shared = torch.tensor(own, device=device)
         self._reduce(shared, distributed.ReduceOp.MAX)
-        return bool(shared[0]), bool(shared[1]), float(shared[2])
+        return bool(shared[0]), bool(shared[1]), bool(shared[2]), float(shared[3])
 
     def from_leader(self, value: float, device: torch.device) -> float:
         """Rank 0's value; it is positive. Machines measure differently, and all must choose the same.

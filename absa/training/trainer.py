@@ -1,7 +1,7 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from absa.errors import DeadlineMissedError
+from absa.errors import DeadlineMissedError, TransientError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import PairClassifier
 from absa.training.batches import Batch, assemble, for_scoring, plan
@@ -116,6 +116,7 @@ class Trainer:
         )
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
+        self._ended_early: str | None = None
         self._before_s = 0.0  # time in the loop of earlier starts
         self._begun = time.perf_counter()
         self.resumed = self._restore()
@@ -126,10 +127,11 @@ class Trainer:
         return self._position.epoch + (self._share if self._position[1:] != (0, 0) else 0.0)
 
     def run(self) -> TrainingResult:
-        """Train until the deadline or `max_epochs`, whichever is first.
+        """Train until the deadline, `max_epochs` or the last rows that come, whichever is first.
 
         Raises:
             DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
+            TransientError: not even the first rows came, or another process has ended.
             InterruptedTrainingError: `stop` said so; the checkpoint is kept.
         """
         self._begun = time.perf_counter()
@@ -139,6 +141,8 @@ class Trainer:
                 self._choose(self._train)
             self._loop()
         if not self._step:
+            if self._ended_early is not None:
+                raise TransientError(self._ended_early)
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
         self._keep()
         return self._result()
@@ -165,20 +169,24 @@ class Trainer:
         batches = stream.from_position(self._position)
         step_s = 0.0
         while True:
-            left = self.deadline.remaining_s()
-            over, stop, at = self._ranks.agree(
-                over=left <= step_s or self.epochs >= self.settings.max_epochs,
-                stop=self._stop(),
+            start = time.perf_counter()
+            over = self.deadline.remaining_s() <= step_s or self.epochs >= self.settings.max_epochs
+            stop = self._stop() and self._step > 0
+            taken = [] if over or stop else self._take(batches)
+            over, missing, stop, at = self._ranks.agree(
+                over=over,
+                missing=self._ended_early is not None,
+                stop=stop,
                 progress=self._progress(),
                 device=self.device,
             )
-            if stop and self._step:
+            if stop:
                 self._keep()
                 raise InterruptedTrainingError
-            if over:
+            if missing and self._ended_early is None:
+                self._ended_early = "rows of another process of the training do not come"
+            if over or missing:
                 break
-            start = time.perf_counter()
-            taken = [next(batches) for _ in range(self._per_step)]
             loss = self._learn([batch for _, _, batch in taken], rate_share(at, self.settings.warmup_share))
             self._position, self._share, _ = taken[-1]
             self._step += 1
@@ -203,6 +211,14 @@ class Trainer:
                 self._report(tally, f1)
                 tally = Tally()
         self._report(tally, None)
+
+    def _take(self, batches: Iterator[tuple[Position, float, Batch]]) -> list[tuple[Position, float, Batch]]:
+        """The batches of the coming step; none where rows do not come."""
+        try:
+            return [next(batches) for _ in range(self._per_step)]
+        except TransientError as error:
+            self._ended_early = str(error)
+            return []
 
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
@@ -302,6 +318,7 @@ class Trainer:
                 "rows_that_fit": round(self._fits),
                 "candidates": self._choice.pool,
             },
+            ended_early=self._ended_early,
         )
 
     def _keep(self) -> None:

@@ -1,5 +1,6 @@
 """The model card says what a reader needs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from absa.packaging.card import CardFacts, render_card, write_card
@@ -20,6 +21,12 @@ def test_the_card_names_data_quality_and_limits() -> None:
     card = render_card(FACTS)
     for said in ("abc123", "0.799", "99.5%", "temperature 1.200", "PROMOTE", "better on recent rows", "Where not to"):
         assert said in card
+
+
+def test_a_training_that_ended_early_is_on_the_card() -> None:
+    early = FACTS.training | {"ended_early": "token shard 3 does not come"}
+    assert "ended early: token shard 3 does not come" in render_card(replace(FACTS, training=early))
+    assert "ended early" not in render_card(replace(FACTS, training=FACTS.training | {"ended_early": None}))
 
 
 def test_a_card_without_a_gate_says_nothing_of_one(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from absa.errors import DeadlineMissedError, PermanentError
+from absa.errors import DeadlineMissedError, PermanentError, TransientError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
-from absa.training.choice import ChampionLoss
+from absa.training.choice import CHUNK_ROWS, ChampionLoss
 from absa.training.deadline import Deadline
 from absa.training.parameters import parameter_groups
 from absa.training.progress import Progress
+from absa.training.ranks import Ranks
 from absa.training.settings import TrainingSettings
 from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.tokens import TokenRows, join
@@ -78,6 +79,7 @@ def test_it_learns_what_can_be_learned() -> None:
     assert pos_neg_f1(held_out.labels, predicted(trainer, held_out)) > 0.95
     assert result.epochs == pytest.approx(12)
     assert result.rows == 12 * 240
+    assert result.ended_early is None
 
 
 def test_equal_seeds_give_equal_models() -> None:
@@ -95,6 +97,7 @@ def test_it_ends_at_its_deadline_with_an_annealed_rate() -> None:
     result = train(settings, seconds=2.5, watch=seen.append).run()
     assert time.time() - start < 3.0
     assert result.train_s > 1.8
+    assert result.ended_early is None
     assert seen[-1].lr < 0.1 * settings.learning_rate
     assert [each.remaining_s for each in seen] == sorted((each.remaining_s for each in seen), reverse=True)
 
@@ -195,15 +198,15 @@ def test_cuda_that_is_not_there_is_said() -> None:
         train(TrainingSettings(device="cuda"))
 
 
-def shards(folder: Path, counts: tuple[int, ...] = (100, 80, 60)) -> ShardCorpus:
-    """The rows of `rows` in shards."""
+def shards(folder: Path, counts: tuple[int, ...] = (100, 80, 60), *, made: int | None = None) -> ShardCorpus:
+    """The rows of `rows` in shards, the first `made` of which are there; the others are not waited for."""
     everything = rows(sum(counts))
     plan = TokenPlan(snapshot="s", tokenizer="t", side="train", max_tokens=32, rows=counts)
     (folder / PLAN_FILE).write_text(plan.to_json())
-    for number, count in enumerate(counts):
+    for number, count in enumerate(counts[:made]):
         first = sum(counts[:number])
         (folder / shard_name("train", number)).write_bytes(pack_shard(everything.take(range(first, first + count))))
-    return ShardCorpus(folder)
+    return ShardCorpus(folder, left_s=lambda: 0.0)
 
 
 def test_it_learns_from_shards_what_it_learns_from_rows(tmp_path: Path) -> None:
@@ -230,3 +233,37 @@ def test_data_that_do_not_fit_are_chosen_from_and_a_resumed_run_keeps_its_choice
     resumed = Trainer(model(), corpus, None, SETTINGS, Deadline.after(0.5), checkpoints=kept)
     assert resumed._choice == first._choice
     assert resumed.run().choice["candidates"] == first._choice.pool
+
+
+LARGE_BATCHES = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 4_096})
+
+
+def test_rows_that_do_not_come_end_a_training_that_has_made_steps(tmp_path: Path) -> None:
+    corpus, kept = shards(tmp_path, (CHUNK_ROWS, 100), made=1), Checkpoints(tmp_path / "kept")
+    trainer = Trainer(model(), corpus, None, LARGE_BATCHES, Deadline.after(1e6), checkpoints=kept)
+    result = trainer.run()
+    assert "token shard 1" in str(result.ended_early)
+    assert result.rows == CHUNK_ROWS
+    assert pos_neg_f1(rows().labels, predicted(trainer, rows())) > 0.6
+    state = kept.load()
+    assert state is not None
+    assert state["counts"][0] == result.steps
+
+
+def test_without_the_first_rows_there_is_no_model(tmp_path: Path) -> None:
+    corpus = shards(tmp_path, (CHUNK_ROWS - 1_000, 2_000), made=1)
+    with pytest.raises(TransientError, match="token shard 1"):
+        Trainer(model(), corpus, None, LARGE_BATCHES, Deadline.after(1e6)).run()
+
+
+def test_a_process_whose_rows_do_not_come_ends_the_training_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(10_000))
+
+    def all_reduce(values: torch.Tensor, operation: object) -> None:
+        if operation == torch.distributed.ReduceOp.MAX:  # the other process: has time, lacks rows, is not told to stop
+            values.copy_(torch.maximum(values, torch.tensor([0.0, float(next(looks) == 3), 0.0, -1.0])))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    result = train(ranks=Ranks(rank=0, world=2)).run()
+    assert result.steps == 3
+    assert "another process" in str(result.ended_early)
