@@ -31,7 +31,6 @@ JOB_FILE: Final = "job.json"
 PACKAGE_FOLDER: Final = "package"
 WEIGHTS_FOLDER: Final = "weights"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
-_STARTED_FILE: Final = "started.json"
 _DONE_FILE: Final = "done.json"
 _LEAST_RESERVE_S: Final = 1.0
 _LEAST_TRAINING_S: Final = 3.0
@@ -125,7 +124,6 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         return 0
     if time.time() >= job.ends_at:
         raise DeadlineMissedError("the budget was over before the training began; give the run more time")
-    started_at = _started(folder)
     stopping = _on_sigterm()
     say("phase", name="load")
     from absa.inference.tokenization import PairTokenizer
@@ -171,7 +169,6 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         checkpoints=Checkpoints(kept),
         watch=lambda progress: say("progress", **progress.to_json()),
         stop=stopping.is_set,
-        started_at=started_at,
         ranks=ranks,
         since=job.since,
         replay=job.replay,
@@ -223,19 +220,6 @@ def _finish(done: Path, facts: dict[str, Any]) -> None:
     temporary.write_text(json.dumps(facts), encoding="utf-8")
     temporary.replace(done)
     say("done", **facts)
-
-
-def _started(folder: Path) -> float:
-    """Wall-clock time at which this job was first started: it is started again, its clock is not."""
-    path = folder / _STARTED_FILE
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["at"])
-    except (OSError, ValueError, KeyError, TypeError):
-        now = time.time()
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        temporary.write_text(json.dumps({"at": now}), encoding="utf-8")
-        temporary.replace(path)
-        return now
 
 
 def _on_sigterm() -> threading.Event:

@@ -63,7 +63,6 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         watch: Watcher | None = None,
         stop: Callable[[], bool] = lambda: False,
-        started_at: float | None = None,
         ranks: Ranks | None = None,
         since: float | None = None,
         replay: float | None = None,
@@ -82,7 +81,6 @@ class Trainer:
             checkpoints: where states are kept and where a run that starts again finds them.
             watch: told about progress.
             stop: asked after every step whether to keep a checkpoint and leave.
-            started_at: wall-clock time of the run's first start; the learning rate falls from there.
             ranks: this process among several that train together.
             since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
             replay: established rows for every recent one at most; None: all.
@@ -105,7 +103,6 @@ class Trainer:
         self._average = [parameter.detach().clone() for parameter in self._learning]
         self._train, self._validation = train, _sample(validation, settings.seed)
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
-        self._started_at = time.time() if started_at is None else started_at
         self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
         self._padding = self._batch_tokens < _NO_PADDING_FROM
         self._choice = Choice(chunk_rows=chunk_rows_of(self._batch_tokens), since=since, replay=replay)
@@ -117,6 +114,7 @@ class Trainer:
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._ended_early: str | None = None
+        self._rate_from: float | None = None  # wall-clock time at which the first step was done
         self._before_s = 0.0  # time in the loop of earlier starts
         self._begun = time.perf_counter()
         self.resumed = self._restore()
@@ -190,6 +188,7 @@ class Trainer:
             loss = self._learn([batch for _, _, batch in taken], rate_share(at, self.settings.warmup_share))
             self._position, self._share, _ = taken[-1]
             self._step += 1
+            self._rate_from = self._rate_from or time.time()
             self._rows += sum(len(batch.labels) for _, _, batch in taken)
             tokens = sum(batch.tokens for _, _, batch in taken)
             self._tokens += tokens
@@ -253,11 +252,15 @@ class Trainer:
         return loss
 
     def _progress(self) -> float:
-        """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser."""
-        if not self._step:
+        """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser.
+
+        Time counts from the end of the first step on, so that loading, waiting and compiling take nothing of the
+        warm-up, and goes on while the run is down.
+        """
+        if self._rate_from is None:
             return 0.0
-        whole = self.deadline.ends_at - self._started_at
-        elapsed = (time.time() - self._started_at) / whole if whole > 0 else 1.0
+        whole = self.deadline.ends_at - self._rate_from
+        elapsed = (time.time() - self._rate_from) / whole if whole > 0 else 1.0
         epochs = self.epochs * (self._step + 1) / self._step
         return progress(elapsed_share=elapsed, epoch_share=epochs / self.settings.max_epochs)
 
@@ -334,6 +337,8 @@ class Trainer:
                 "share": self._share,
                 "counts": [self._step, self._rows, self._tokens],
                 "train_s": self._train_s(),
+                "rate_from": self._rate_from,
+                "ends_at": self.deadline.ends_at,
                 "rows": len(self._train),
                 "fits": self._fits,
                 "choice": self._choice.to_json(),
@@ -352,6 +357,8 @@ class Trainer:
         self._position, self._share = Position(*state["position"]), float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
+        same_run = state.get("ends_at") == self.deadline.ends_at  # another's downtime is not of this time
+        self._rate_from = float(state["rate_from"]) if same_run else time.time() - self._before_s
         self._fits, self._choice = float(state["fits"]), Choice(**state["choice"])
         return True
 

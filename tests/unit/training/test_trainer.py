@@ -102,6 +102,73 @@ def test_it_ends_at_its_deadline_with_an_annealed_rate() -> None:
     assert [each.remaining_s for each in seen] == sorted((each.remaining_s for each in seen), reverse=True)
 
 
+class Clock:
+    """Wall-clock time that a test sets; `time.time` tells it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        monkeypatch.setattr("absa.training.trainer._TICK_S", 0.0)
+
+
+def rates(
+    clock: Clock, ends_at: float, *, first_step_s: float = 10.0, wait_s: float = 0.0, kept: Path | None = None
+) -> list[float]:
+    """Shares of the peak rate of the next four steps. Each takes 10 s but the first; `wait_s` pass before the loop."""
+    seen: list[float] = []
+    settings = TrainingSettings.from_json(SETTINGS.to_json() | {"max_epochs": 1e9})
+
+    def after_step() -> bool:
+        clock.now += first_step_s if len(seen) == 0 else 10.0
+        return len(seen) == 4
+
+    trainer = Trainer(
+        model(), rows(), None, settings, Deadline(ends_at), stop=after_step,
+        watch=lambda progress: seen.append(progress.lr / settings.learning_rate),
+        checkpoints=None if kept is None else Checkpoints(kept),
+    )  # fmt: skip
+    clock.now += wait_s
+    with pytest.raises(InterruptedTrainingError):
+        trainer.run()
+    return seen
+
+
+def test_what_comes_before_the_second_step_takes_nothing_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    ends_at = clock.now + 1_000.0
+    found = rates(clock, ends_at, wait_s=140.0, first_step_s=60.0)
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert 0 < found[1] < found[-1] < 0.5
+
+
+def test_a_run_that_starts_again_goes_on_with_the_rate_of_the_time_that_has_passed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = Clock(monkeypatch)
+    ends_at = clock.now + 1_010.0
+    rates(clock, ends_at, kept=tmp_path)
+    clock.now = ends_at - 510.0
+    found = rates(clock, ends_at, kept=tmp_path)
+    assert found == pytest.approx([0.5 / 0.9, 0.49 / 0.9, 0.48 / 0.9, 0.47 / 0.9], abs=0.01)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_another_runs_checkpoint_counts_the_time_that_it_was_trained_for_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: bool
+) -> None:
+    clock = Clock(monkeypatch)
+    rates(clock, clock.now + 1_000.0, kept=tmp_path)
+    kept = Checkpoints(tmp_path)
+    state = kept.load()
+    assert state is not None
+    state["train_s"] = 250.0
+    kept.save(100, {name: value for name, value in state.items() if not old or name not in ("rate_from", "ends_at")})
+    clock.now += 90_000.0
+    found = rates(clock, clock.now + 750.0, kept=tmp_path)
+    assert found[0] == pytest.approx(0.74 / 0.9, abs=0.01)
+
+
 def test_a_budget_that_is_over_is_a_missed_deadline() -> None:
     with pytest.raises(DeadlineMissedError, match="budget"):
         train(seconds=-1).run()
