@@ -19,7 +19,9 @@ from absa.training.tokens import Index, TokenRows
 
 CHUNK_ROWS: Final = 16_384  # rows are picked, composed and cut into batches within chunks of so many, or of more
 MOST_CANDIDATES: Final = 8  # for a row; more hardly makes the choice better and costs reading
-MOST_SCORED: Final = 2  # where candidates are scored by the champion, which costs a third of learning from them
+MOST_SCORED: Final = 2  # where candidates are scored by the champion, which costs about a third of learning from them
+_SCORED_AHEAD: Final = 0.1  # of the time at most goes into scores before the first step
+_FEWEST_ROWS: Final = 1_024  # of a chunk, for batches of like length
 _OLDEST_WEIGHT: Final = 0.25  # how likely the oldest row is to be picked, or seen early, beside the newest
 _EASIEST_WEIGHT: Final = 0.25  # and the row with the least loss beside the one with the most
 _NOISY_SHARE: Final = 0.03  # rows of an established kind that the champion finds hardest: mostly wrong labels
@@ -34,20 +36,32 @@ class Choice:
     Attributes:
         pool: candidates for each row that is learned from; 1 takes all.
         chunk_rows: rows that are picked at a time.
+        scored: whether the champion's loss of the candidates counts.
         since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
         replay: established rows for every recent one at most; None: all.
     """
 
     pool: int = 1
     chunk_rows: int = CHUNK_ROWS
+    scored: bool = False
     since: float | None = None
     replay: float | None = None
 
-    def fitted(self, *, rows: int, fits: float, scored: bool) -> "Choice":
-        """The choice for data of which only `fits` rows can be learned from in the time that there is."""
-        most = MOST_SCORED if scored else MOST_CANDIDATES
-        pool = int(np.clip(rows / max(fits, 1.0), 1, most))
-        chunk = int(np.clip(2.0 ** np.ceil(np.log2(max(fits, 1.0))), 1_024, self.chunk_rows))
+    def fitted(self, *, rows: int, fits: float, scoring_cost: float | None = None) -> "Choice":
+        """The choice for data of which only `fits` rows can be learned from in the time that there is.
+
+        Args:
+            rows: all that there are.
+            fits: rows, were nothing scored.
+            scoring_cost: time that scoring a candidate takes, as a share of learning from a row; None: no scores.
+        """
+        fits = max(fits, 1.0)
+        pool = int(np.clip(rows / fits, 1, MOST_CANDIDATES))
+        chunk = int(np.clip(2.0 ** np.ceil(np.log2(fits)), _FEWEST_ROWS, self.chunk_rows))
+        if scoring_cost is not None and pool > 1:
+            ahead = int(_SCORED_AHEAD * fits / (scoring_cost * MOST_SCORED))
+            if ahead >= _FEWEST_ROWS:
+                return replace(self, pool=MOST_SCORED, chunk_rows=min(chunk, ahead), scored=True)
         return replace(self, pool=pool, chunk_rows=chunk)
 
     def to_json(self) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class TrainingSettings:
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py).
         warm_start: folder of weights to start from instead of the base model.
-        loss_signal: where not all rows fit, whether the warm start's loss on the candidates helps to choose.
+        loss_signal: where not half of the rows fit and there is time for it, whether the warm start's loss on the
+            candidates helps to choose.
         precision: auto (measured), fp32 or bf16.
         compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
         device: auto, cpu or cuda.

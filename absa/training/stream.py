@@ -74,7 +74,7 @@ class BatchStream:
         chance = np.random.default_rng((self._seed, epoch, chunk))
         if isinstance(self._rows, ShardCorpus):
             block = self._rows.block(epoch, self._seed, start, stop)
-            if self._losses is None:  # tokens are read of the chosen alone
+            if self._losses is None or not self._choice.scored:  # tokens are read of the chosen alone
                 rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
             else:
                 rows = self._rows.take(block)

@@ -232,7 +232,18 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
-        self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scored=self._losses is not None)
+        cost = None if self._losses is None else self._scoring_cost(rows.take(np.concatenate(planned)), speed)
+        self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scoring_cost=cost)
+        if cost is not None and self._choice.scored:
+            self._fits /= 1.0 + cost * self._choice.pool
+
+    def _scoring_cost(self, rows: TokenRows, speed: float) -> float:
+        """Time that scoring takes, as a share of what all processes together take to learn from as much."""
+        assert self._losses is not None
+        started = time.perf_counter()
+        self._losses(rows)
+        took = time.perf_counter() - started
+        return self._ranks.from_leader(took * speed / float(rows.lengths.sum()), self.device)
 
     def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
         """One step on this process's share of its batches; gives the loss over all of them."""

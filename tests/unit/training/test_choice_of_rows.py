@@ -54,11 +54,28 @@ def test_replay_bounds_the_established_rows_a_recent_one(replay: float) -> None:
 
 
 def test_all_rows_are_taken_where_all_fit() -> None:
-    assert Choice().fitted(rows=1_000, fits=5_000, scored=False).pool == 1
+    assert Choice().fitted(rows=1_000, fits=5_000).pool == 1
     assert len(choose(100, ages(100), Choice(), np.random.default_rng(0))) == 100
 
 
 def test_candidates_grow_with_the_data_up_to_a_bound_and_chunks_shrink_with_the_time() -> None:
-    assert Choice().fitted(rows=300_000, fits=100_000, scored=False) == Choice(pool=3, chunk_rows=16_384)
-    assert Choice().fitted(rows=2_000_000, fits=900, scored=False) == Choice(pool=8, chunk_rows=1_024)
-    assert Choice().fitted(rows=2_000_000, fits=900, scored=True).pool == 2
+    assert Choice().fitted(rows=300_000, fits=100_000) == Choice(pool=3, chunk_rows=16_384)
+    assert Choice().fitted(rows=2_000_000, fits=900) == Choice(pool=8, chunk_rows=1_024)
+
+
+@given(rows=st.integers(1, 10**8), fits=st.floats(0, 1e8), cost=st.floats(0.01, 10))
+def test_scores_before_the_first_step_take_a_tenth_of_the_time_at_most(rows: int, fits: float, cost: float) -> None:
+    choice = Choice().fitted(rows=rows, fits=fits, scoring_cost=cost)
+    if choice.scored:
+        assert choice.pool == 2
+        assert choice.pool * choice.chunk_rows * cost <= 0.1 * fits
+        assert rows >= 2 * fits
+    else:
+        assert choice == Choice().fitted(rows=rows, fits=fits)
+
+
+def test_candidates_are_scored_where_there_is_time_for_it() -> None:
+    assert Choice().fitted(rows=2_000_000, fits=100_000, scoring_cost=0.3) == Choice(
+        pool=2, chunk_rows=16_384, scored=True
+    )
+    assert not Choice().fitted(rows=2_000_000, fits=900, scoring_cost=0.3).scored
