@@ -9,6 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from absa.evaluation.metrics import expected_calibration_error
+
 Logits = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
 
@@ -20,7 +22,7 @@ _GOLDEN: Final = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What calibration.json holds. ECE is the expected calibration error, a share, over ten bins of confidence."""
+    """What calibration.json holds. ECE is the expected calibration error that the gate measures too; 0 without rows."""
 
     temperature: float
     ece_before: float
@@ -48,25 +50,12 @@ def calibrate(logits: Logits, labels: Labels) -> Calibration:
     temperature = _minimise(logits, labels) if rows >= _SMALLEST_SAMPLE else 1.0
     return Calibration(
         temperature=round(temperature, 6),
-        ece_before=expected_calibration_error(_softmax(logits), labels),
-        ece_after=expected_calibration_error(_softmax(logits / temperature), labels),
+        ece_before=_ece(logits, labels, 1.0),
+        ece_after=_ece(logits, labels, temperature),
         nll_before=_nll(logits, labels, 1.0),
         nll_after=_nll(logits, labels, temperature),
         rows=rows,
     )
-
-
-def expected_calibration_error(scores: Logits, labels: Labels, bins: int = 10) -> float:
-    """Mean distance between confidence and accuracy over bins of confidence, weighted by rows; 0 without rows."""
-    if not len(labels):
-        return 0.0
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == labels
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(float(confidence[bin_of == each].mean()) - float(right[bin_of == each].mean())) * (bin_of == each).mean()
-        for each in np.unique(bin_of)
-    ]
-    return float(sum(gaps))
 
 
 def _minimise(logits: Logits, labels: Labels) -> float:
@@ -79,6 +68,10 @@ def _minimise(logits: Logits, labels: Labels) -> float:
         else:
             low = left
     return float(np.exp((low + high) / 2))
+
+
+def _ece(logits: Logits, labels: Labels, temperature: float) -> float:
+    return expected_calibration_error(labels, _softmax(logits / temperature)) if len(labels) else 0.0
 
 
 def _nll(logits: Logits, labels: Labels, temperature: float) -> float:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from absa.packaging.calibrate import calibrate, expected_calibration_error
+from absa.evaluation.metrics import evaluate
+from absa.packaging.calibrate import calibrate
 
 
 def drawn(temperature: float, rows: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +33,9 @@ def test_log_probabilities_do_as_well_as_logits() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 19])
 def test_too_few_rows_leave_the_scores_as_they_are(rows: int) -> None:
     logits, labels = drawn(3.0)
-    assert calibrate(logits[:rows], labels[:rows]).temperature == 1.0
+    found = calibrate(logits[:rows], labels[:rows])
+    assert found.temperature == 1.0
+    assert found.ece_before == found.ece_after
 
 
 def test_a_model_that_is_always_right_keeps_a_finite_temperature() -> None:
@@ -40,6 +43,9 @@ def test_a_model_that_is_always_right_keeps_a_finite_temperature() -> None:
     assert 0.2 < calibrate(np.eye(3)[labels] * 5, labels).temperature < 8.1
 
 
-def test_the_error_is_the_distance_of_confidence_and_accuracy() -> None:
-    scores = np.tile([0.8, 0.1, 0.1], (10, 1))
-    assert expected_calibration_error(scores, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.2)
+def test_the_error_before_and_after_is_the_one_that_the_gate_measures() -> None:
+    logits, labels = drawn(3.0)
+    found = calibrate(logits, labels)
+    for error, temperature in ((found.ece_before, 1.0), (found.ece_after, found.temperature)):
+        scores = np.exp(logits / temperature) / np.exp(logits / temperature).sum(1, keepdims=True)
+        assert error == pytest.approx(evaluate(labels, scores).ece, abs=1e-4)
