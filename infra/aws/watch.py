@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from aws_cdk import Duration
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -35,13 +35,15 @@ def build_watch(
 ) -> sns.Topic:
     """Who subscribes to the topic hears of every alarm and of the budget."""
     topic = sns.Topic(scope, "Alarms", topic_name=f"evergreen-{settings.name}-alarms", enforce_ssl=True)
-    topic.add_to_resource_policy(
-        iam.PolicyStatement(
-            actions=["sns:Publish"],
-            principals=[iam.ServicePrincipal("budgets.amazonaws.com")],
-            resources=[topic.topic_arn],
+    for service in ("cloudwatch", "budgets"):  # a policy of the topic's own takes the place of SNS's default one
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sns:Publish"],
+                principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Stack.of(scope).account}},
+            )
         )
-    )
     window = Duration.seconds(settings.window_s)
     p99 = routers.targets.metrics.target_response_time(statistic="p99", period=_MINUTE)
     requests = _ours("Requests", "router", "Sum")

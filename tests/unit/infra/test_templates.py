@@ -211,6 +211,21 @@ def test_alarms_cover_what_an_operator_must_hear_of(template: Template) -> None:
     assert len(template.of("AWS::CloudWatch::Dashboard")) == 1
 
 
+def test_alarms_and_the_budget_may_publish_to_the_topic_that_they_name(template: Template) -> None:
+    ((topic, _),) = template.of("AWS::SNS::Topic").items()
+    named = [each["AlarmActions"] for each in template.of("AWS::CloudWatch::Alarm").values() if "AlarmName" in each]
+    assert all(actions == [{"Ref": topic}] for actions in named)
+    ((_, policy),) = template.of("AWS::SNS::TopicPolicy").items()
+    allowed = {
+        service: each.get("Condition")
+        for each in policy["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Allow" and each["Action"] == "sns:Publish" and each["Resource"] == {"Ref": topic}
+        for service in listed(each["Principal"]["Service"])
+    }
+    ours = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert allowed == {"cloudwatch.amazonaws.com": ours, "budgets.amazonaws.com": ours}
+
+
 def test_prod_speaks_https_alone(prod: Template) -> None:
     listeners = prod.of("AWS::ElasticLoadBalancingV2::Listener").values()
     public = [each for each in listeners if each["LoadBalancerArn"]["Ref"].startswith("Balancer")]
