@@ -145,7 +145,6 @@ def _build_service(
     shared = {
         "cluster": cluster,
         "task_definition": task,
-        "desired_count": fleet.floor,
         "vpc_subnets": network.private,
         "security_groups": [group],
         "circuit_breaker": ecs.DeploymentCircuitBreaker(rollback=True),
@@ -186,6 +185,7 @@ def _scale(
     """Target tracking for the wave, out and in; steps every ten seconds for the burst, which it is slow for.
 
     A fleet that stands at zero has no requests to track: refusals wake it, and ten minutes without one empty it again.
+    The service itself names no count, which a deployment would put back: a new one begins with one task.
     """
     count = service.auto_scale_task_count(min_capacity=fleet.floor, max_capacity=fleet.ceiling)
     for size in fleet.schedule:

@@ -81,8 +81,6 @@ def test_routers_run_on_fargate_and_on_both_processors_of_ec2(prod: Template) ->
 
 
 def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Template) -> None:
-    services = [s for name, s in prod.of("AWS::ECS::Service").items() if name.startswith("RouterEc2Arm64")]
-    assert [service["DesiredCount"] for service in services] == [2]
     scalable = prod.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
     assert sorted((each["MinCapacity"], each["MaxCapacity"]) for each in scalable) == [(0, 20), (0, 40), (2, 20)]
     alarms = [a for a in prod.of("AWS::CloudWatch::Alarm").values() if a.get("Period") == 10]
@@ -90,6 +88,16 @@ def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Tem
     assert all(each["EvaluationPeriods"] == 1 for each in alarms)
     routers = [each for each in prod.tasks() if each.name == "router"]
     assert {each.environment["EVERGREEN_METRICS_INTERVAL_S"] for each in routers} == {"10"}
+
+
+def test_a_deployment_leaves_a_fleet_that_scales_at_the_size_that_it_has(template: Template) -> None:
+    services = template.of("AWS::ECS::Service")
+    targets = template.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    routers = [name for name in services if name.startswith("Router")]
+    assert len(routers) == len(targets)
+    for name in routers:
+        assert "DesiredCount" not in services[name], name  # CloudFormation would put it back at every update
+        assert any(name in json.dumps(each["ResourceId"]) for each in targets), name
 
 
 def test_dev_has_no_router_at_night(cloud: Path) -> None:
