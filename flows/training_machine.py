@@ -1,5 +1,6 @@
 """A machine for one training, from AWS Batch: spot, or on demand where spot does not come or is taken away."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, Una
 from absa.job import EXIT_DEADLINE_MISSED
 from flows.train_here import NO_WINDOW
 
+AFTER_BUDGET_S: Final = 120  # the job's own deadline comes first; this ends what hangs
 _POLL_S: Final = 5.0
 _LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well
 _TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine went; see its page on job retries
@@ -105,6 +107,7 @@ class TrainingMachine:
             jobQueue=queue,
             jobDefinition=self._definition,
             parameters=parameters,
+            timeout={"attemptDurationSeconds": math.ceil(budget_s) + AFTER_BUDGET_S},
         )
         job = str(answer["jobId"])
         started: float | None = None

@@ -24,7 +24,7 @@ _VCPU: Final = 4
 _MEMORY_MB: Final = 14_000
 _DISK_GB: Final = 100
 _MACHINES: Final = 1  # one training at a time; the deployment's limit says the same
-_AFTER_BUDGET_S: Final = 120  # the job's own deadline comes first; this ends what hangs
+_AFTER_BUDGET_S: Final = 120  # for who submits without a time of his own; the worker's is in training_machine.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Training:
         return {
             "EVERGREEN_TRAINING_QUEUES": ",".join(queue.job_queue_name for queue in self.queues),
             "EVERGREEN_TRAINING_DEFINITION": self.definition.job_definition_name,
+            "EVERGREEN_BUDGET_S": str(settings.training_budget_s),
             "EVERGREEN_MACHINE_WAIT_S": str(settings.machine_wait_s),
             "EVERGREEN_WINDOW_S": str(settings.window_s),
         }

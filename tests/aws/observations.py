@@ -205,6 +205,8 @@ UNSEEN: Final[Mapping[tuple[str, str], str]] = {
         (name, "AWS_DEFAULT_REGION"): "every process is told; this one asks AWS for nothing"
         for name in ("prefect", "prefect-database", "mlflow-database", "evidently")
     },
+    ("worker", "EVERGREEN_BUDGET_S"): "prod's is the default; tests/unit/infra/test_templates.py",
+    ("worker", "EVERGREEN_SECRET"): "nothing is forgotten here; tests/unit/flows/test_forgetting.py",
     ("worker", "EVERGREEN_MACHINE_WAIT_S"): "no machine is late here; tests/unit/flows/test_training_machine.py",
     ("worker", "EVERGREEN_WINDOW_S"): "windows are named in the test; an hour is too long for one",
     ("training", "EVERGREEN_EVIDENTLY_URL"): "one environment for all that runs flows; a training writes no report",

@@ -1,5 +1,6 @@
 """A training gets a machine: spot first, on demand where that does not come or is taken away, and the budget holds."""
 
+import math
 from typing import Any
 
 import pytest
@@ -63,6 +64,15 @@ def test_a_machine_that_is_taken_away_leaves_the_rest_of_the_budget_to_the_next(
     world = World(spot=(10, 300, TAKEN), owned=(10, 100, DONE))
     assert world.train().queue == "owned"
     assert world.jobs[1]["parameters"]["budget_s"] == "600"
+
+
+@pytest.mark.parametrize("budget_s", [120.0, 899.5, 3_600.0])
+def test_a_job_is_ended_two_minutes_after_its_own_budget_whatever_that_is(budget_s: float) -> None:
+    world = World(spot=(10, 30, TAKEN), owned=(10, 10, DONE))
+    world.train(budget_s)
+    ends_s = [job["timeout"]["attemptDurationSeconds"] for job in world.jobs]
+    assert ends_s[0] == math.ceil(budget_s) + 120
+    assert ends_s[1:] == [math.ceil(budget_s - 30) + 120]
 
 
 def test_a_machine_that_is_taken_away_near_the_end_is_a_missed_deadline() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.training_machine import AFTER_BUDGET_S
 from tests.aws.synthesis import synthesised
 from tests.aws.template import Template, listed
 
@@ -167,7 +168,9 @@ def test_a_training_job_ends_soon_after_its_budget(template: Template) -> None:
     ((_, job),) = template.of("AWS::Batch::JobDefinition").items()
     budget_s = int(job["Parameters"]["budget_s"])
     assert budget_s == 900
-    assert budget_s < job["Timeout"]["AttemptDurationSeconds"] <= budget_s + 180
+    assert job["Timeout"]["AttemptDurationSeconds"] == budget_s + AFTER_BUDGET_S  # as the worker submits it
+    worker = next(each for each in template.tasks() if each.name == "worker")
+    assert worker.environment["EVERGREEN_BUDGET_S"] == str(budget_s)
     kinds = {each["Type"]: each["Value"] for each in job["ContainerProperties"]["ResourceRequirements"]}
     assert kinds["GPU"] == "1"
 
