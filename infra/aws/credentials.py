@@ -3,18 +3,23 @@
 from dataclasses import dataclass
 
 from aws_cdk import RemovalPolicy, SecretValue
+from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """Secrets of the router. The database's own is made with the database."""
+    """Secrets of routers and flows. The database's own is made with the database."""
 
     admin_token: secretsmanager.Secret
     unit_secret: secretsmanager.Secret
     predict_key: secretsmanager.Secret
     feedback_keys: secretsmanager.Secret
+
+    def of_units(self) -> dict[str, ecs.Secret]:
+        """What hashes units: the same for all who write or look for a hash."""
+        return {"EVERGREEN_SECRET": ecs.Secret.from_secrets_manager(self.unit_secret)}
 
 
 def build_credentials(scope: Construct, *, environment: str, keep_data: bool) -> Credentials:

@@ -4,6 +4,8 @@ from typing import Final
 
 from aws_cdk import Acknowledgment, Stack, Validations
 
+from infra.aws.storage import CHECKPOINTS, FORGOTTEN
+
 _LAKE: Final = "tasks that write the lake may write any key below lake/, and nothing outside it"
 _AGENT: Final = "the ECS agent on the machine: these actions know no resource, and CDK writes its policy"
 
@@ -46,7 +48,11 @@ def acknowledge(stack: Stack, *, lasting: bool) -> None:
     Validations.of(stack).acknowledge(*rules)
 
 
-_PREFIXES: Final = (("Lake", "lake"), ("Lake", "lake/runs"), ("Artifacts", "mlflow"))
+_PREFIXES: Final = (
+    ("Lake", "lake"),
+    *(("Lake", f"lake/{folder}") for folder in (*CHECKPOINTS, *FORGOTTEN)),
+    ("Artifacts", "mlflow"),
+)
 
 
 def _logical(stack: Stack, name: str) -> str:

@@ -1,6 +1,6 @@
 """Prefect, MLflow and Evidently on Fargate behind an internal load balancer, and the worker that runs the flows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,9 +90,9 @@ def flow_environment(scope: Construct, *, storage: Storage, internal: InternalBa
 
 
 def flow_role(
-    scope: Construct, name: str, *, storage: Storage, description: str, delete: str | None = None
+    scope: Construct, name: str, *, storage: Storage, description: str, delete: Sequence[str] = ()
 ) -> iam.Role:
-    """A role that may use the lake, and delete in one folder of it. Artifacts go through MLflow, not through it."""
+    """A role that may use the lake, and delete in some folders of it. Artifacts go through MLflow, not through it."""
     role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"), description=description)
     storage.grant_lake(role, delete=delete)
     return role
@@ -110,6 +110,7 @@ def build_platform(
     internal: InternalBalancer,
     worker_role: iam.Role,
     worker_environment: Mapping[str, str],
+    worker_secrets: Mapping[str, ecs.Secret],
 ) -> dict[str, ecs.FargateService]:
     """The four services, by name."""
     builder = _Builder(
@@ -119,7 +120,7 @@ def build_platform(
         "prefect": _prefect(builder, database=database),
         "mlflow": _mlflow(builder, database=database, storage=storage),
         "evidently": _evidently(builder),
-        "worker": _worker(builder, role=worker_role, environment=worker_environment),
+        "worker": _worker(builder, role=worker_role, environment=worker_environment, secrets=worker_secrets),
     }
     for part in ("prefect", "mlflow"):
         database.connections.allow_default_port_from(services[part], f"{part}'s database")
@@ -347,7 +348,9 @@ def _evidently(builder: _Builder) -> ecs.FargateService:
     return service
 
 
-def _worker(builder: _Builder, *, role: iam.Role, environment: Mapping[str, str]) -> ecs.FargateService:
+def _worker(
+    builder: _Builder, *, role: iam.Role, environment: Mapping[str, str], secrets: Mapping[str, ecs.Secret]
+) -> ecs.FargateService:
     task = builder.task("worker", role=role, vcpu=2, memory_mb=8192)
     add_container(
         task,
@@ -355,7 +358,7 @@ def _worker(builder: _Builder, *, role: iam.Role, environment: Mapping[str, str]
         image=builder.images.platform(),
         command=["python", "-m", "flows.deployments"],
         environment=environment,
-        secrets={},
+        secrets=secrets,
         log_driver=builder.logs("worker"),
         ports={},
     )

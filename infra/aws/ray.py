@@ -30,6 +30,7 @@ def build_ray(
     images: Images,
     role: iam.Role,
     environment: Mapping[str, str],
+    secrets: Mapping[str, ecs.Secret],
 ) -> tuple[ecs.Ec2Service, ecs.Ec2Service]:
     """Head and workers as services that stand at zero tasks, and so at zero machines."""
     provider = add_capacity(
@@ -64,7 +65,7 @@ def build_ray(
             image=images.ray(),
             command=command,
             environment=environment,
-            secrets={},
+            secrets=secrets if name == "head" else {},  # a batch is started there, and hands them on
             log_driver=logs,
             ports={},
             memory_mb=_MEMORY_MB,

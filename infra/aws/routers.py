@@ -94,7 +94,7 @@ def build_routers(
             },
             secrets={
                 "EVERGREEN_ADMIN_TOKEN": ecs.Secret.from_secrets_manager(credentials.admin_token),
-                "EVERGREEN_SECRET": ecs.Secret.from_secrets_manager(credentials.unit_secret),
+                **credentials.of_units(),
                 "EVERGREEN_PREDICT_KEY": ecs.Secret.from_secrets_manager(credentials.predict_key),
                 "EVERGREEN_FEEDBACK_KEYS": ecs.Secret.from_secrets_manager(credentials.feedback_keys),
             },

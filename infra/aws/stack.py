@@ -14,7 +14,7 @@ from infra.aws.network import build_network
 from infra.aws.platform import build_internal_balancer, build_platform, flow_environment, flow_role
 from infra.aws.ray import build_ray
 from infra.aws.routers import build_routers
-from infra.aws.storage import build_storage
+from infra.aws.storage import CHECKPOINTS, FORGOTTEN, build_storage
 from infra.aws.training import build_training
 from infra.aws.watch import build_watch
 
@@ -48,11 +48,13 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             network=network,
             images=images,
             role=flow_role(
-                self, "TrainingRole", storage=storage, description="A training: the lake", delete="runs"
-            ),  # its checkpoints, once it is done
+                self, "TrainingRole", storage=storage, description="A training: the lake", delete=CHECKPOINTS
+            ),
             environment=environment,
         )
-        worker_role = flow_role(self, "WorkerRole", storage=storage, description="Flows: the lake and Batch")
+        worker_role = flow_role(
+            self, "WorkerRole", storage=storage, description="Flows: the lake and Batch", delete=FORGOTTEN
+        )
         training.grant_start(worker_role)
         build_platform(
             self,
@@ -65,6 +67,7 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             internal=internal,
             worker_role=worker_role,
             worker_environment={**environment, **training.environment(settings)},
+            worker_secrets=credentials.of_units(),
         )
         build_ray(
             self,
@@ -74,6 +77,7 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             images=images,
             role=flow_role(self, "RayRole", storage=storage, description="Batch inference: the lake"),
             environment=environment,
+            secrets=credentials.of_units(),
         )
         routers = build_routers(
             self,

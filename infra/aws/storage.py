@@ -1,5 +1,6 @@
 """S3: the lake, MLflow's artifacts, and access logs; encrypted, versioned, with a lifecycle, over TLS alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aws_cdk import Duration, RemovalPolicy, Stack
@@ -7,6 +8,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+CHECKPOINTS = ("runs",)  # a training's, once it is done
+FORGOTTEN = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch")  # what forgetting takes rows from
 _MULTIPART_DAYS = 7
 _NONCURRENT_DAYS = 90
 _PREDICTIONS_COLD_DAYS = 90
@@ -30,13 +33,13 @@ class Storage:
         """Where MLflow keeps artifacts."""
         return f"s3://{self.artifacts.bucket_name}/mlflow"
 
-    def grant_lake(self, role: iam.IGrantable, *, delete: str | None = None) -> None:
-        """Read, write and list below `lake/`, and delete below one folder of it; nothing else in the bucket."""
-        _grant(role, self.lake, "lake", delete=None if delete is None else f"lake/{delete}")
+    def grant_lake(self, role: iam.IGrantable, *, delete: Sequence[str] = ()) -> None:
+        """Read, write and list below `lake/`, and delete below some folders of it; nothing else in the bucket."""
+        _grant(role, self.lake, "lake", delete=[f"lake/{folder}" for folder in delete])
 
     def grant_artifacts(self, role: iam.IGrantable) -> None:
         """Read, write and list below `mlflow/`: nothing deletes a version's files."""
-        _grant(role, self.artifacts, "mlflow", delete=None)
+        _grant(role, self.artifacts, "mlflow")
 
 
 def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storage:
@@ -96,13 +99,12 @@ def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storag
     return Storage(lake=buckets[0], artifacts=buckets[1], access_logs=access_logs)
 
 
-def _grant(role: iam.IGrantable, bucket: s3.Bucket, prefix: str, *, delete: str | None) -> None:
-    allowed = [(["s3:GetObject", "s3:PutObject"], prefix)] + ([(["s3:DeleteObject"], delete)] if delete else [])
+def _grant(role: iam.IGrantable, bucket: s3.Bucket, prefix: str, *, delete: Sequence[str] = ()) -> None:
     principal = role.grant_principal
-    for actions, below in allowed:
-        principal.add_to_principal_policy(
-            iam.PolicyStatement(actions=actions, resources=[bucket.arn_for_objects(f"{below}/*")])
-        )
+    for actions, folders in ((["s3:GetObject", "s3:PutObject"], [prefix]), (["s3:DeleteObject"], delete)):
+        if folders:
+            keys = [bucket.arn_for_objects(f"{folder}/*") for folder in folders]
+            principal.add_to_principal_policy(iam.PolicyStatement(actions=actions, resources=keys))
     principal.add_to_principal_policy(
         iam.PolicyStatement(
             actions=["s3:ListBucket"],

@@ -215,6 +215,7 @@ UNSEEN: Final[Mapping[tuple[str, str], str]] = {
 UNUSED: Final[Mapping[tuple[str, str], str]] = {
     ("evidently", "elasticfilesystem:ClientMount"): "ECS mounts the file system; there is none here",
     ("evidently", "elasticfilesystem:ClientWrite"): "ECS mounts the file system; there is none here",
+    ("worker", "s3:DeleteObject"): "nothing is forgotten here; tests/unit/infra/test_templates.py",
     ("worker", "batch:TerminateJob"): "no machine is late here; tests/unit/flows/test_training_machine.py",
 }
 AT_ZERO: Final = {"ray-head", "ray-node"}  # stand at zero tasks; what they would do is the lake code of the others

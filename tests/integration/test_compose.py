@@ -56,6 +56,12 @@ def test_the_whole_system_is_there_with_two_routers_behind_one_address(services:
     assert services["router-1"] == services["router-2"]
 
 
+def test_routers_and_worker_hash_units_with_the_same_secret(services: dict[str, Any]) -> None:
+    told = {services[name]["environment"].get("EVERGREEN_SECRET") for name in ("router-1", "router-2", "worker")}
+    assert len(told) == 1
+    assert None not in told
+
+
 def test_every_part_waits_for_one_that_exists_and_can_be_waited_for(services: dict[str, Any]) -> None:
     for name, each in services.items():
         for other, how in each.get("depends_on", {}).items():

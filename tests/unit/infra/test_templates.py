@@ -10,7 +10,7 @@ import pytest
 
 from flows.training_machine import AFTER_BUDGET_S
 from tests.aws.synthesis import synthesised
-from tests.aws.template import Template, listed
+from tests.aws.template import Template, allows, listed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -209,6 +209,26 @@ def test_only_mlflow_may_touch_artifacts_and_only_flows_and_routers_the_lake(tem
     lake = {name for key, names in users.items() if key.startswith("arn:aws:s3:::lake") for name in names}
     assert artifacts == {"mlflow", "mlflow-database"}
     assert lake == {"router", "worker", "training", "ray-head", "ray-node"}
+
+
+def test_routers_and_worker_hash_units_with_the_same_secret(template: Template) -> None:
+    named = {each.name: each.secrets.get("EVERGREEN_SECRET") for each in template.tasks()}
+    assert named["router"] is not None
+    assert named["worker"] == named["ray-head"] == named["router"]
+
+
+FORGOTTEN = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch")
+
+
+def test_the_worker_alone_may_delete_what_is_forgotten_and_nobody_a_record(template: Template) -> None:
+    worker = next(each for each in template.tasks() if each.name == "worker")
+    lake = worker.environment["EVERGREEN_LAKE"].replace("s3://", "arn:aws:s3:::")
+    for each in [*template.tasks(), template.job()]:
+        statements = template.statements(str(each.role))
+        for folder in (*FORGOTTEN, "ledger", "verdicts", "attempts"):
+            mine = each.name == "worker" and folder in FORGOTTEN
+            assert allows(statements, "s3:DeleteObject", f"{lake}/{folder}/key") is mine, (each.name, folder)
+        assert not allows(statements, "s3:DeleteObjectVersion", f"{lake}/predictions/key"), each.name
 
 
 def test_alarms_cover_what_an_operator_must_hear_of(template: Template) -> None:
