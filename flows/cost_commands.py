@@ -111,7 +111,7 @@ def cost(
         try:
             chosen = cheapest(planned, Floors(p99_ms=p99_ms, pos_neg_f1=min_f1, spot=spot), table, quantities, day)
         except NoSetupError:
-            _say(["\nan idle month without a choice, on the cheapest host on demand, US$"])
+            _say(["\nan idle month without a choice, on the template's machines, US$"])
             _say(bill(month(unmeasured(table), table, quantities)))
             raise
         base, found = savings(figures, planned, table, quantities, day)

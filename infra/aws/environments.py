@@ -65,6 +65,7 @@ class Environment:
         fleets: of routers.
         requests_per_task: requests a minute and task that target tracking aims at: three fifths of what MiniLM-L6
             answers on as many cores without byte dot products (benchmarks/results/serving.json).
+        firewall: WAF with a limit an address before the routers; it asks for US$ 0.60 a million requests.
         p99_alarm_ms: an alarm above it.
         shed_alarm_share: an alarm when more of the answers than this are 429.
         budget_usd: a month; a mail at 80 % and at 100 %.
@@ -75,6 +76,7 @@ class Environment:
     name: Literal["dev", "prod"]
     fleets: tuple[RouterFleet, ...]
     https: bool
+    firewall: bool
     requests_per_task: int
     p99_alarm_ms: int
     shed_alarm_share: float
@@ -107,6 +109,7 @@ DEV: Final = Environment(
         ),
     ),
     https=False,
+    firewall=False,  # its two tasks refuse a flood long before an address meets the limit
     requests_per_task=6_800,
     p99_alarm_ms=500,
     shed_alarm_share=0.05,
@@ -128,6 +131,7 @@ PROD: Final = Environment(
         RouterFleet(launch="fargate-arm64", floor=0, ceiling=40, vcpu=4, memory_mb=8192),
     ),
     https=True,
+    firewall=True,
     requests_per_task=27_000,
     p99_alarm_ms=250,
     shed_alarm_share=0.01,

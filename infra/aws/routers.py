@@ -312,7 +312,8 @@ def _build_balancer(
         listener = balancer.add_listener("Http", port=80, protocol=elb.ApplicationProtocol.HTTP, open=True)
     listener.add_target_groups("Routers", target_groups=[targets])
     public.connections.allow_to(group, ec2.Port.tcp(PORT), "requests and health checks")
-    _build_firewall(scope, balancer)
+    if settings.firewall:
+        _build_firewall(scope, balancer)
     return balancer, targets
 
 

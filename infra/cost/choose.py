@@ -125,6 +125,11 @@ def savings(
         else Saving(what="cache with 30 % hits", usd=base - usd(replace(plain, hit_share=0.3, hit_cpu_s=hit))),
         Saving(what="tasks follow the load", usd=base - usd(q=replace(dear, follow_load=True)), note=profile.name),
         Saving(
+            what="no firewall",
+            usd=base - usd(q=replace(dear, firewalls=0)),
+            note="it inspects every request; in front of callers that are known it can go",
+        ),
+        Saving(
             what="GPU scales to zero",
             usd=base - usd(q=replace(dear, gpu_always_on=False)),
             note=f"a training a day at US$ {per_training:.3f}",

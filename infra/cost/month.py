@@ -18,12 +18,14 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Quantities:
-    """What stands in an account beside the router: assumptions that follow the production template. All a month.
+    """What stands in an account beside the router, all a month. A test holds sizes and counts to prod's template.
 
     Args:
         floor: tasks of the router that always run, one a zone.
-        services_vcpus: Fargate ARM: Prefect server and worker, MLflow, Evidently; `services_gb` their memory.
+        services_vcpus: Fargate x86: Prefect, MLflow, Evidently and the worker; `services_gb` their memory.
         load_balancers: the router's and the internal one.
+        firewalls: web ACLs in front of the routers, with `firewall_rules` in all; each inspects every request.
+        database_copies: instances that are paid for; two where a standby is in another zone.
         endpoint_zones: interface endpoints times zones (no NAT gateway).
         request_bytes: of a request and its answer through the load balancer, headers included.
         bytes_per_prediction: of its log, as Parquet in the lake.
@@ -35,16 +37,19 @@ class Quantities:
     """
 
     floor: int = 2
-    services_vcpus: float = 2.0
-    services_gb: float = 6.0
+    services_vcpus: float = 4.0
+    services_gb: float = 16.0
     load_balancers: int = 2
+    firewalls: int = 1
+    firewall_rules: int = 1
     endpoint_zones: int = 16
     database_gb: float = 50.0
+    database_copies: int = 2
     lake_gb: float = 50.0
     images_gb: float = 6.0
-    secrets: int = 6
+    secrets: int = 5
     metrics: int = 20
-    alarms: int = 12
+    alarms: int = 16
     dashboards: int = 1
     logs_gb: float = 5.0
     request_bytes: float = 1_000.0
@@ -133,19 +138,22 @@ def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace |
 
     router = f"router: {setup.model.name} on {setup.host.label}"
     gpu = f"{q.gpu}{' spot' if q.gpu_spot else ''}"
-    services = task_hour(prices, vcpus=q.services_vcpus, memory_gb=q.services_gb, arch="arm64")
+    services = task_hour(prices, vcpus=q.services_vcpus, memory_gb=q.services_gb, arch="x86_64")
     # One LCU is 1 GB an hour, 25 new connections or 1,000 rules a second; with kept connections bytes decide:
     # https://handbook.vantage.sh/aws/services/elb-pricing
     lcu_hours = requests * q.request_bytes / 1e9
     puts = math.ceil(busy_s / q.ship_interval_s) * q.floor
     lines: Sequence[Line] = (
         Line(what=router, quantity=hours, unit="task-hour", usd_each=setup.host.usd_per_hour),
-        Line(what="Prefect, MLflow, Evidently on Fargate ARM", quantity=HOURS, unit="hour", usd_each=services),
+        Line(what="Prefect, MLflow, Evidently, worker on Fargate x86", quantity=HOURS, unit="hour", usd_each=services),
         line("load balancers", q.load_balancers * HOURS, "alb-hour"),
         line("load balancer capacity", lcu_hours, "alb-lcu-hour"),
+        line("firewall", q.firewalls, "waf-web-acl"),
+        line("firewall rules", q.firewalls * q.firewall_rules, "waf-rule"),
+        line("firewall requests", q.firewalls * requests / 1e6, "waf-requests"),
         line("interface endpoints", q.endpoint_zones * HOURS, "vpc-interface-endpoint-hour"),
-        line("PostgreSQL", HOURS, "rds-postgresql-db.t4g.medium-single-az"),
-        line("PostgreSQL storage", q.database_gb, "rds-postgresql-gp3"),
+        line("PostgreSQL", q.database_copies * HOURS, "rds-postgresql-db.t4g.medium-single-az"),
+        line("PostgreSQL storage", q.database_copies * q.database_gb, "rds-postgresql-gp3"),
         line("lake", q.lake_gb + requests * q.bytes_per_prediction / 1e9, "s3-standard"),
         line("lake writes", puts / 1_000, "s3-standard-put"),
         line("container images", q.images_gb, "ecr-private-storage"),

@@ -23,6 +23,7 @@ GB_A_VCPU: Final = 2.0
 SERVING_HOSTS: Final = (
     "c8g.xlarge", "c7g.xlarge", "c8a.xlarge", "c7a.xlarge", "c8i.xlarge", "c7i.xlarge", *FARGATE,
 )  # fmt: skip
+DEPLOYED: Final = "c8g.xlarge"  # prod's first fleet; a test holds it to the template
 _PROBE_REQUESTS: Final = 40_000
 
 
@@ -133,9 +134,14 @@ def _p99_ms(workers: int, service_s: float, overhead_s: float, load: float) -> f
 
 
 def unmeasured(prices: Prices) -> Setup:
-    """Any model on the cheapest on-demand instance of four vCPU: enough for an idle month, which no model changes."""
-    instances = [each for each in hosts(prices) if not each.spot and each.name not in FARGATE]
-    return Setup(model=ModelFigures(name="any model"), host=min(instances, key=lambda each: each.usd_per_hour))
+    """Any model on the instance that the template deploys: enough for an idle month, which no model changes.
+
+    Raises:
+        MissingPriceError: the table lacks it.
+    """
+    price = prices[DEPLOYED]
+    host = next(each for each in hosts({DEPLOYED: price}) if not each.spot)
+    return Setup(model=ModelFigures(name="any model"), host=host)
 
 
 def batch_usd_per_million(model: ModelFigures, host: Host) -> float | None:

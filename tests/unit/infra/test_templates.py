@@ -257,6 +257,13 @@ def test_alarms_and_the_budget_may_publish_to_the_topic_that_they_name(template:
     assert allowed == {"cloudwatch.amazonaws.com": ours, "budgets.amazonaws.com": ours}
 
 
+def test_prod_alone_has_a_firewall_with_a_limit_an_address(template: Template, prod: Template) -> None:
+    rules = [rule for each in template.of("AWS::WAFv2::WebACL").values() for rule in each["Rules"]]
+    kept = ["IP"] if template.body == prod.body else []
+    assert [rule["Statement"]["RateBasedStatement"]["AggregateKeyType"] for rule in rules] == kept
+    assert len(template.of("AWS::WAFv2::WebACLAssociation")) == len(kept)
+
+
 def test_prod_speaks_https_alone(prod: Template) -> None:
     listeners = prod.of("AWS::ElasticLoadBalancingV2::Listener").values()
     public = [each for each in listeners if each["LoadBalancerArn"]["Ref"].startswith("Balancer")]

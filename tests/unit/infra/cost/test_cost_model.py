@@ -156,6 +156,17 @@ def test_an_idle_month_adds_up_and_needs_no_measurement() -> None:
     assert [line.what for line in idle.lines if line.unverified] == ["alarms"]
 
 
+def test_the_firewall_is_paid_for_by_rule_and_by_request() -> None:
+    setup = planned()[0]
+
+    def usd(profile: Trace | None, firewalls: int) -> float:
+        return month(setup, PRICES, Quantities(firewalls=firewalls), profile).usd
+
+    assert usd(None, 1) - usd(None, 0) == pytest.approx(5 + 1)
+    requests = month(setup, PRICES, Quantities(), DAY).requests
+    assert usd(DAY, 1) - usd(DAY, 0) == pytest.approx(6 + 0.6 * requests / 1e6)
+
+
 def test_tasks_follow_the_profile_and_never_fall_below_the_floor() -> None:
     setup = Setup(model=both().models[0], host=unmeasured(PRICES).host, load=0.5)  # 1,000 requests/s a task
     half = Trace(name="half", at_s=(0, 43_200, 43_201, 86_400), rate_per_s=(5_000, 5_000, 0, 0))
