@@ -149,7 +149,10 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             "folder": tmp_path_factory.mktemp("tasks"),
             "database": database,
             "settings_file": settings,
-            "shortened": {"router": {"EVERGREEN_SHIP_INTERVAL_S": "0.5"}},
+            "shortened": {
+                "router": {"EVERGREEN_SHIP_INTERVAL_S": "0.5"},
+                "worker": {"EVERGREEN_BUDGET_S": pace["EVERGREEN_BUDGET_S"]},
+            },
         }
         with installed(**arguments) as installation:
             told = Loop(installation)
