@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
 from absa.adapters.lake import FolderLake, Lake, S3Lake, open_lake
@@ -54,6 +55,20 @@ def test_create_never_overwrites(lake: Lake) -> None:
     with pytest.raises(AlreadyExistsError):
         lake.create("ledger/1", b"second")
     assert lake.read("ledger/1") == b"first"
+
+
+def test_on_s3_the_server_decides_in_one_request_whether_a_key_is_free() -> None:
+    client = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    asked = {"Bucket": "contract", "Key": "ledger/1", "Body": b"first", "IfNoneMatch": "*"}
+    with Stubber(client) as server:
+        lake = S3Lake("s3://contract", client=client)
+        server.add_response("put_object", {}, asked)
+        lake.create("ledger/1", b"first")
+        for refusal in ("PreconditionFailed", "ConditionalRequestConflict"):
+            server.add_client_error("put_object", refusal, expected_params=asked)
+            with pytest.raises(AlreadyExistsError):
+                lake.create("ledger/1", b"first")
+        server.assert_no_pending_responses()
 
 
 def test_listing_is_by_prefix_and_sorted(lake: Lake) -> None:
