@@ -29,6 +29,7 @@ from flows.customers import send_traffic
 from flows.processes import Supervisor, bring_up, take_down
 from flows.settings import Settings
 from flows.wiring import Services, wire
+from tests.homes import end_family, outer_environment
 from tests.toy_package import WORDS, build_toy_package
 
 GOOD = ("love", "great", "good", "fast", "easy")
@@ -152,9 +153,10 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     kept = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))]:
-        del os.environ[name]
-    os.environ |= {**SETTINGS, "EVERGREEN_HOME": str(tmp_path / "home")}
+    home = tmp_path / "home"
+    wanted = outer_environment() | SETTINGS | {"EVERGREEN_HOME": str(home)}
+    os.environ.clear()
+    os.environ |= wanted
     services = wire(Settings.load())
     stage = Stage(services)
     try:
@@ -173,11 +175,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield stage
     finally:
         take_down(services.settings)
+        end_family(home)
         os.environ.clear()
         os.environ |= kept
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the sum of what it waits for
 def test_a_better_challenger_is_promoted_a_worse_one_goes_back_and_a_person_goes_back_at_once(stage: Stage) -> None:
     services = stage.services
 

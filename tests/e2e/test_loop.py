@@ -1,10 +1,8 @@
 """The whole loop on real parts, at its smallest scale: what the demo says is what lies in ledger, lake and MLflow."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -13,26 +11,18 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger
 from monitoring.verdicts import VerdictStore
+from tests.homes import end_family, family, outer_environment, tell
 
 LIMIT_S = 290
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     home = tmp_path_factory.mktemp("loop") / "home"
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))
-    }
-    ended = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep"],
-        env=kept | {"EVERGREEN_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
-    return home, ended.stdout
+    try:
+        yield home, tell(outer_environment() | {"EVERGREEN_HOME": str(home)}, timeout_s=LIMIT_S)
+    finally:
+        end_family(home)
 
 
 def test_the_story_has_seven_chapters_and_all_five_sentences(told: tuple[Path, str]) -> None:
@@ -104,3 +94,4 @@ def test_aliases_tags_and_deployments_are_where_people_look(told: tuple[Path, st
 
 def test_nothing_stays_running(told: tuple[Path, str]) -> None:
     assert list((told[0] / "run").iterdir()) == []
+    assert family(told[0]) == []

@@ -16,6 +16,7 @@ from monitoring.verdicts import VerdictStore
 from tests.aws.account import OPERATOR, account
 from tests.aws.postgres import PASSWORD, postgres
 from tests.aws.template import REGION
+from tests.homes import end_family, outer_environment, tell
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("EVERGREEN_TEST_CLOUD") != "1", reason="minutes: `make test-cloud`"),
@@ -50,16 +51,13 @@ class Told:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     home = tmp_path_factory.mktemp("cloud") / "home"
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))
-    }
     with postgres() as database, account({}) as owned:
         for bucket in ("lake", "artifacts"):
             where = {"LocationConstraint": REGION}
             owned.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
         at = f"{database['PGUSER']}:{PASSWORD}@{database['PGHOST']}:{database['PGPORT']}"
         environment = {
-            **kept,
+            **outer_environment(),
             **database,
             "AWS_ENDPOINT_URL": owned.url,
             "AWS_ACCESS_KEY_ID": OPERATOR,
@@ -72,10 +70,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{at}/prefect",
         }
         _older_tables(environment)
-        command = [sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep"]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
-        assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
-        yield Told(home=home, story=ended.stdout, s3=owned.client("s3"), environment=environment)
+        try:
+            story = tell(environment, timeout_s=400)
+            yield Told(home=home, story=story, s3=owned.client("s3"), environment=environment)
+        finally:
+            end_family(home)
 
 
 def _older_tables(environment: dict[str, str]) -> None:

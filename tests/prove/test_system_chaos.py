@@ -10,7 +10,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger
 from flows.settings import PARTS
 from monitoring.verdicts import VerdictStore
+from tests.homes import DEMO, end_family, family, outer_environment
 
 KILLS = int(os.environ.get("EVERGREEN_PROVE_KILLS", "0"))
 DEMO_S = 600
@@ -30,18 +30,6 @@ pytestmark = [
     pytest.mark.timeout(DEMO_S * STARTS + 60),
     pytest.mark.skipif(not KILLS, reason="minutes for each kill: `make prove`"),
 ]
-
-
-def family(home: Path) -> list[psutil.Process]:
-    """Every process that belongs to the installation: its environment names the home."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get("EVERGREEN_HOME") == str(home):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
 
 
 class Killer:
@@ -74,12 +62,9 @@ class Killer:
 
 def run_demo(home: Path, log: Path) -> int:
     """Start the demo, or go on with it; its exit code, negative where a signal ended it."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
+    environment = outer_environment() | {"EVERGREEN_HOME": str(home)}
     with log.open("ab") as file:
-        return subprocess.run(
-            [sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep"],
-            env=kept | {"EVERGREEN_HOME": str(home)}, stdout=file, stderr=file, timeout=DEMO_S, check=False,
-        ).returncode  # fmt: skip
+        return subprocess.run(DEMO, env=environment, stdout=file, stderr=file, timeout=DEMO_S, check=False).returncode
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
@@ -98,8 +83,7 @@ def test_whatever_is_killed_the_story_ends_consistent(tmp_path: Path, seed: int)
         assert_consistent(home, said)
         assert family(home) == [], said
     finally:
-        for process in family(home):
-            process.kill()
+        end_family(home)
 
 
 def assert_consistent(home: Path, said: str) -> None:
