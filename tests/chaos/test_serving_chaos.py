@@ -176,6 +176,7 @@ def test_a_registry_that_is_down_slow_or_answers_rubbish_does_not_touch_serving(
             already = len(load.answered)
             until(lambda: len(load.answered) > already + 20)
         assert set(load.statuses) == {200}
+        assert load.broken == 0
         assert replica.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
         assert replica.stop() == 0
         registry.shutdown()
@@ -195,6 +196,7 @@ def test_with_the_lake_away_and_the_spool_full_predictions_go_on_and_what_is_los
     dropped = replica.metric("evergreen_log_dropped_total")
     until(lambda: replica.metric("evergreen_ship_failures_total") > 0)
     assert set(load.statuses) == {200}
+    assert load.broken == 0
     lake.unlink()
     (replica.root / "lake-away").rename(lake)
     until(replica.rows)

@@ -7,6 +7,7 @@ import os
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ class Customers:
     url: str
     drifting: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
-    statuses: dict[int, int] = field(default_factory=dict)
+    statuses: Counter[int] = field(default_factory=Counter)
+    told: Counter[int] = field(default_factory=Counter)  # statuses of feedback
 
     def run(self) -> None:
         traffic = bundled_traffic(seed=0)
@@ -57,10 +59,10 @@ class Customers:
                 traffic.switch(Drift(new_area_share=0.8) if self.drifting.is_set() else None)
                 item = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
                 answer = client.post("/v1/predict", json=item)
-                self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
+                self.statuses[answer.status_code] += 1
                 if answer.status_code == 200 and request.feedback_label is not None:
-                    told = {"request_id": answer.json()["request_id"], "label": request.feedback_label}
-                    client.post("/v1/feedback", json=told, headers=SURVEY)
+                    feedback = {"request_id": answer.json()["request_id"], "label": request.feedback_label}
+                    self.told[client.post("/v1/feedback", json=feedback, headers=SURVEY).status_code] += 1
                 client.get("/v1/console")
                 time.sleep(0.005)
 
@@ -92,6 +94,7 @@ def test_memory_and_files_stay_flat_under_drift_and_swaps(router: RunningReplica
             memory_mb = sum(each.memory_info().rss for each in everyone) / 1e6
             looks.append((age_s, memory_mb, sum(each.num_fds() for each in everyone)))
             time.sleep(LOOK_S)
+        assert thread.is_alive(), "the customers went before the end"
     finally:
         customers.ended.set()
         thread.join(30)
@@ -103,5 +106,6 @@ def test_memory_and_files_stay_flat_under_drift_and_swaps(router: RunningReplica
     )
     assert swaps >= 3
     assert set(customers.statuses) == {200}, customers.statuses
+    assert set(customers.told) == {202}, customers.told
     assert late[0] - early[0] < MAX_GROWTH_MB, f"memory grew from {early[0]:.0f} to {late[0]:.0f} MB"
     assert late[1] - early[1] <= MAX_MORE_FILES, f"open files grew from {early[1]:.0f} to {late[1]:.0f}"
