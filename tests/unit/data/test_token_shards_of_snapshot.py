@@ -1,6 +1,7 @@
 """Token shards of a snapshot: the ids that inference makes, each shard made once, in processes as in this one."""
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,16 @@ from absa.training.shards import ShardCorpus, shard_name
 PATH = find_base("minilm-l6") / TOKENIZER
 
 
-def snapshot(lake: FolderLake, count: int = 60) -> str:
+def snapshot(lake: FolderLake, count: int = 60, *, recent: int = 0) -> str:
+    """A snapshot of so many rows; the `recent` last of them were observed now, the others a day before, if any are."""
+    now = utc_now()
     texts = [f"row {chr(97 + n % 26)}{chr(97 + n // 26)} says the app is slow" for n in range(count)]
     frame = pl.DataFrame(
         {
             "text": texts,
             "aspect": "app",
             "label": [n % 3 for n in range(count)],
-            "observed_at": utc_now(),
+            "observed_at": [now - timedelta(days=1)] * (count - recent) + [now] * recent if recent else now,
             "source": "test",
             "segment": None,
         },
@@ -100,11 +103,16 @@ def test_an_unknown_snapshot_is_one_sentence(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_sample_of_a_side_is_bounded_and_gives_recent_rows_their_places(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recent", [10, 100, 190])
+def test_a_sample_of_a_side_is_bounded_and_gives_recent_rows_their_places(tmp_path: Path, recent: int) -> None:
     lake = FolderLake(tmp_path)
-    digest = snapshot(lake, 200)
+    digest = snapshot(lake, 200, recent=recent)
     everything = load_side(lake, digest, "train")
-    assert sample_side(lake, digest, "train", 10_000).height == everything.height
-    assert sample_side(lake, digest, "train", 20).height == 20
-    since = everything["observed_at"].max()
-    assert sample_side(lake, digest, "train", 20, since=since).height == 20  # type: ignore[arg-type]
+    since = everything["observed_at"].min()
+    assert isinstance(since, datetime)
+    new, old = ((everything["observed_at"] > since).sum(), (everything["observed_at"] == since).sum())
+    assert sample_side(lake, digest, "train", 10_000, since=since).height == everything.height
+    assert sample_side(lake, digest, "train", 40).height == 40
+    sampled = sample_side(lake, digest, "train", 40, since=since)
+    assert sampled.height == 40
+    assert (sampled["observed_at"] > since).sum() == min(new, max(20, 40 - old))
