@@ -1,4 +1,6 @@
-"""SIGKILL at random seconds: every time the training goes on and ends before its deadline with one valid package.
+"""SIGKILL at any second: every time the training goes on and ends before its deadline with one valid package.
+
+The first run is killed once it has trained long enough for a checkpoint, the others at random seconds.
 
 EVERGREEN_TEST_KILLS says how many runs are killed (default 2; `make test-training-kills` kills 20). They run
 a few at a time: a busy machine is the harder case.
@@ -25,17 +27,19 @@ from tests.conftest import labelled_rows, write_job
 KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))
 AT_A_TIME = 4
 RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside the others; it ends early elsewhere
-BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 15.0)
+BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 20.0)
+KEPT_S = 3.0  # of training, after which there is a checkpoint for certain
 SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
 
 
 @dataclass
 class Killed:
-    """A run whose process is killed at its second; hears every event."""
+    """A run whose process is killed at its second, or once it has trained for so long; hears every event."""
 
     folder: Path
     ends_at: float
-    after_s: float
+    after_s: float = 0.0
+    trained_s: float = 0.0
     events: list[Mapping[str, Any]] = field(default_factory=list)
     kills: int = 0
     result: JobResult | None = None
@@ -49,10 +53,17 @@ class Killed:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         self.events.append(event)
-        if not self.kills and time.time() >= self.ends_at - BUDGET_S + self.after_s:
+        age_s = time.time() - (self.ends_at - BUDGET_S)
+        if not self.kills and age_s >= self.after_s and trained_s(event) >= self.trained_s:
+            self.after_s = age_s
             for process in _jobs_in(self.folder):
                 os.kill(process, signal.SIGKILL)
                 self.kills += 1
+
+
+def trained_s(event: Mapping[str, Any]) -> float:
+    """Seconds of training that an event tells of."""
+    return float(event["elapsed_s"]) if event["event"] == "progress" else 0.0
 
 
 def _jobs_in(folder: Path) -> list[int]:
@@ -67,9 +78,11 @@ def _jobs_in(folder: Path) -> list[int]:
 
 
 def killed_run(folder: Path, number: int) -> Killed:
-    """Write a job, kill it at a random second before its deadline minus the reserve."""
+    """Write a job and kill it: the first after some training, others at a random second before the reserve begins."""
     write_job(folder, budget_s=BUDGET_S, reserve_s=RESERVE_S, settings=SMALL, rows=labelled_rows(400))
     ends_at = float(json.loads((folder / "job.json").read_text())["ends_at"])
+    if number == 0:
+        return Killed(folder, ends_at, trained_s=KEPT_S).run()
     return Killed(folder, ends_at, random.Random(number).uniform(0.0, BUDGET_S - RESERVE_S - 1.0)).run()
 
 
@@ -85,7 +98,7 @@ def test_runs_killed_at_random_seconds_end_in_time_with_one_valid_package_each(t
         assert run.result.starts == 2
         assert [event["event"] for event in run.events].count("done") == 1
         restart = next(number for number, event in enumerate(run.events) if event["event"] == "restart")
-        if any(event["event"] == "progress" and event["elapsed_s"] > 3.0 for event in run.events[:restart]):
+        if run is runs[0] or any(trained_s(event) > KEPT_S for event in run.events[:restart]):
             assert run.result.done["resumed"]
         assert load_package(run.result.package).digest == run.result.done["digest"]
         assert Engine.load(run.result.package).warm_up() >= 10
