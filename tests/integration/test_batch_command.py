@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.cli import app, run
+from tests.command_line import evergreen
 from tests.toy_package import build_toy_package
 
 
@@ -29,23 +29,19 @@ def write_rows(path: Path, count: int, *, bad: int = 0) -> Path:
     return path
 
 
-def call(*words: str | Path) -> int:
-    return run(lambda: app([str(word) for word in words], standalone_mode=False))
-
-
 def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is_nothing_to_do(
     package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given, output = write_rows(tmp_path / "rows.csv", 40, bad=2), tmp_path / "out"
     words = ("batch", "--input", given, "--output", output, "--model", package, "--workers", "0")
-    assert call(*words) == 0
+    assert evergreen(*words) == 0
     said = capsys.readouterr().out
     assert "rows scored                        38" in said
     assert "quarantined: aspect_not_in_text    2" in said
     assert "nothing to do" not in said
-    assert call(*words) == 0
+    assert evergreen(*words) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert call("batch", "verify", output) == 0
+    assert evergreen("batch", "verify", output) == 0
     assert "every row once" in capsys.readouterr().out
 
 
@@ -65,7 +61,7 @@ def test_what_cannot_be_done_gets_one_sentence_and_exit_code_1(
     given = write_rows(tmp_path / "rows.csv", 40, bad=2)
     words = {"--input": str(given), "--output": str(tmp_path / "out"), "--model": str(package), "--workers": "0"}
     words |= changes
-    assert call("batch", *(word for pair in words.items() for word in pair)) == 1
+    assert evergreen("batch", *(word for pair in words.items() for word in pair)) == 1
     error = capsys.readouterr().err
     assert sentence in error
     assert error.startswith("evergreen: ")

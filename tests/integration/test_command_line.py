@@ -2,14 +2,19 @@
 
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from absa.adapters.lake import FolderLake
-from flows.cli import app, run
+from flows.cli import app
 from flows.processes import Supervisor, bring_up
 from flows.settings import Settings, apply_environment
+from tests.command_line import evergreen
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +27,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     return home
-
-
-def evergreen(*words: str) -> int:
-    return run(lambda: app(list(words), standalone_mode=False))
 
 
 GOOD = "text,aspect,label\n" + "".join(f"the editor {n} is great,editor,2\n" for n in "abcdefghijklmnop")
@@ -111,13 +112,18 @@ def test_a_taken_port_is_named_and_nothing_stays_behind(home: Path, monkeypatch:
         assert Supervisor(settings).running("router") is None
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("doctor", "up", "down", "status", "ingest", "train", "promote", "rollback", "predict", "simulate"),
-        *("monitor", "retrain"),
-    ],
-)
-def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    evergreen(command, "--help")
-    assert f"Example: evergreen {command}" in " ".join(capsys.readouterr().out.split())
+def commands(group: TyperGroup, *above: str) -> Iterator[tuple[str, ...]]:
+    """The words of everything that can be called in a group, those of its groups included."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, *above, name)
+        if not isinstance(command, TyperGroup) or command.invoke_without_command:
+            yield (*above, name)
+
+
+@pytest.mark.parametrize("words", [*commands(cast(TyperGroup, get_command(app)))], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evergreen(*words, "--help") == 0
+    assert f"Example: evergreen {' '.join(words)}" in " ".join(capsys.readouterr().out.split())

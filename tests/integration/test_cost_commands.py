@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake import FolderLake
-from flows.cli import app, run
+from tests.command_line import evergreen
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +34,6 @@ def load(tmp_path: Path) -> Path:
     path = tmp_path / "load.csv"
     path.write_text("at_s,requests_per_s\n0,50\n20,2000\n60,2000\n61,0\n")
     return path
-
-
-def evergreen(*words: str | Path) -> int:
-    return run(lambda: app([str(word) for word in words], standalone_mode=False))
 
 
 def test_capacity_compares_policies_on_a_trace(

@@ -12,10 +12,10 @@ from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger, State
 from absa.errors import InvalidDataError, PermanentError
 from absa.schema import Window, iso
-from flows.cli import app, run
 from flows.traffic_commands import parse_window, read_policy
 from monitoring.verdicts import VerdictStore
 from monitoring.windows import load_window
+from tests.command_line import evergreen
 from tests.unit.monitoring.conftest import START, Traffic
 from tests.unit.monitoring.test_shadow import PLAN, write
 
@@ -30,10 +30,6 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderLake:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EVERGREEN_LAKE", str(tmp_path / "lake"))
     return FolderLake(tmp_path / "lake")
-
-
-def evergreen(*words: str) -> int:
-    return run(lambda: app(list(words), standalone_mode=False))
 
 
 def fill(file: Path, answer: Callable[[dict[str, str]], str]) -> None:
