@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -75,25 +77,38 @@ def chunked(*chunks: bytes) -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in chunks) + b"0\r\n\r\n"
 
 
-async def talk(kind: type[HttpToolsProtocol], data: bytes, *, piece: int, echo: Echo | None = None) -> bytes:
-    """Everything that is answered to some bytes, until the server closes or is silent."""
+@asynccontextmanager
+async def connected(
+    kind: type[HttpToolsProtocol], echo: Echo
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client's connection to a server of one protocol."""
     loop = asyncio.get_running_loop()
-    app: Any = App(echo or Echo())
+    app: Any = App(echo)
     config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, proxy_headers=False, ws="none")
     state = ServerState()
     server = await loop.create_server(lambda: kind(config, state, {}, loop), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    said = b""
     try:
-        for start in range(0, len(data), piece):
-            writer.write(data[start : start + piece])
-            await asyncio.sleep(0)
-        while part := await asyncio.wait_for(reader.read(65536), 0.15):
-            said += part
-    except (TimeoutError, ConnectionError):
-        pass
-    writer.close()
-    server.close()
+        yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+
+
+async def talk(
+    kind: type[HttpToolsProtocol], data: bytes, *, piece: int, echo: Echo | None = None, last: bytes = b""
+) -> bytes:
+    """Everything that is answered until the server closes. The `last` bytes follow once an answer begins to come."""
+    said = b""
+    async with asyncio.timeout(20), connected(kind, echo or Echo()) as (reader, writer):
+        with suppress(ConnectionError):
+            for start in range(0, len(data), piece):
+                writer.write(data[start : start + piece])
+                await asyncio.sleep(0)
+            said = await reader.read(65536)
+            writer.write(last)
+            while part := await reader.read(65536):
+                said += part
     return said
 
 
@@ -118,6 +133,8 @@ REQUESTS = {
 }
 
 
+LAST = post(b"bye", more="Connection: close\r\n")
+CLOSED = ("a client that wants to close", "HTTP/1.0", "too large", "too large in chunks", "rubbish")  # by the server
 CLOSED_EARLY = (
     "a client that wants to close",
     "too large",
@@ -129,11 +146,13 @@ PIECES = [(name, piece) for name in REQUESTS for piece in (7, 100_000) if piece 
 @pytest.mark.parametrize(("name", "piece"), PIECES)
 def test_what_goes_past_asgi_is_answered_as_through_it(name: str, piece: int):
     async def both() -> tuple[bytes, bytes]:
-        data = REQUESTS[name]
-        return await talk(HotProtocol, data, piece=piece), await talk(HttpToolsProtocol, data, piece=piece)
+        data, last = REQUESTS[name], b"" if name in CLOSED else LAST
+        hot = await talk(HotProtocol, data, piece=piece, last=last)
+        return hot, await talk(HttpToolsProtocol, data, piece=piece, last=last)
 
     hot, plain = asyncio.run(both())
     assert plain
+    assert (b"bye" in plain) == (name not in CLOSED)
     assert hot == plain
 
 
@@ -142,30 +161,35 @@ def test_answers_to_one_connection_keep_the_order_of_its_requests():
         echo = Echo(at_once=False)
 
         async def release() -> None:
-            for _ in range(40):
+            while True:
                 await asyncio.sleep(0.005)
                 while echo.waiting:
                     answer, said = echo.waiting.pop()
                     answer(said)
 
         releasing = asyncio.create_task(release())
-        said = await talk(HotProtocol, post(b"first") + post(b"second") + post(b"third"), piece=10**6, echo=echo)
-        await releasing
+        said = await talk(HotProtocol, post(b"first") + post(b"second"), piece=10**6, echo=echo, last=LAST)
+        releasing.cancel()
         return said, echo.asked
 
     said, asked = asyncio.run(ordered())
     assert asked == 3
-    assert 0 < said.index(b"first") < said.index(b"second") < said.index(b"third")
+    assert 0 < said.index(b"first") < said.index(b"second") < said.index(b"bye")
 
 
 def test_an_answer_for_a_client_that_has_gone_is_dropped():
     async def late() -> bool:
         echo = Echo(at_once=False)
-        await talk(HotProtocol, post(b"gone"), piece=10**6, echo=echo)
-        await asyncio.sleep(0.05)
-        ((answer, said),) = echo.waiting
-        exchange = answer.__self__  # type: ignore[attr-defined]
-        assert isinstance(exchange, Exchange)
+        async with asyncio.timeout(20), connected(HotProtocol, echo) as (_, writer):
+            writer.write(post(b"gone"))
+            while not echo.waiting:
+                await asyncio.sleep(0)
+            writer.close()
+            ((answer, said),) = echo.waiting
+            exchange = answer.__self__  # type: ignore[attr-defined]
+            assert isinstance(exchange, Exchange)
+            while not exchange.disconnected:
+                await asyncio.sleep(0)
         answer(said)
         return exchange.response_complete
 
