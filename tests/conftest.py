@@ -70,10 +70,19 @@ def start_job(folder: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+def finish(*children: "subprocess.Popen[str]", timeout_s: float) -> list[tuple[str, str]]:
+    """What each process printed until its end, out and err. None outlives this, whatever comes."""
+    try:
+        return [child.communicate(timeout=timeout_s) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+
+
 def run_job(folder: Path) -> tuple[int, list[dict[str, Any]]]:
     """Run a job to its end; gives its exit code and its events."""
     child = start_job(folder)
-    out, err = child.communicate(timeout=120)
+    ((out, err),) = finish(child, timeout_s=120)
     assert "Traceback" not in err, err
     return child.returncode, [json.loads(line) for line in out.splitlines()]
 

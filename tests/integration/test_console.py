@@ -31,9 +31,9 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]
     made.build("1", seed=0)
     made.build("2", seed=4)
     write_history(made)
-    made.start()
-    made.append(ab("1", "2", 0.3))
     try:
+        made.start()
+        made.append(ab("1", "2", 0.3))
         yield made
     finally:
         made.end()

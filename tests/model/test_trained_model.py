@@ -12,7 +12,7 @@ import pytest
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
 from absa.modeling.bases import load_base
-from tests.conftest import labelled_rows, run_job, start_job, write_job
+from tests.conftest import finish, labelled_rows, run_job, start_job, write_job
 
 SMALL = {"layers": 1, "max_epochs": 2}
 
@@ -77,7 +77,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Si
     while not list((folder / "checkpoints").glob("*.json")) and time.time() < ends_at:
         time.sleep(0.05)
     child.send_signal(how)
-    _, err = child.communicate(timeout=20)
+    ((_, err),) = finish(child, timeout_s=20)
     assert "Traceback" not in err
     assert child.returncode == (143 if how == signal.SIGTERM else -9)
     assert not (folder / "package").exists()
