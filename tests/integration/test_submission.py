@@ -62,6 +62,8 @@ def test_its_script_runs_without_arguments_in_a_fresh_environment(submission: Pa
         [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", submission / "requirements.txt"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if installed.returncode and "connection broken" in installed.stderr:
+        pytest.skip("no package index answers")
     assert installed.returncode == 0, installed.stderr[-500:]
     result = submission / "absa" / "data" / "results" / "test.csv"
     first = result.read_bytes()
