@@ -19,6 +19,7 @@ from absa.errors import ConflictError, InvalidDataError
 from absa.inference.engine import Engine
 from absa.schema import Window
 from monitoring.windows import load_window
+from tests.s3_server import s3_server
 from tests.toy_package import WORDS, build_toy_package
 
 HERE = LocalProcesses(workers=0)
@@ -176,19 +177,8 @@ def test_input_that_cannot_be_read_gets_one_sentence(
         run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
-def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
+def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path) -> None:
+    with s3_server() as client:
         client.create_bucket(Bucket="rows")
         client.upload_file(str(write_csv(tmp_path / "rows.csv", rows(120))), "rows", "in/rows.csv")
         wanted = BatchJob(
@@ -197,8 +187,6 @@ def test_input_and_output_may_lie_in_s3(package: Path, tmp_path: Path, monkeypat
         assert run_batch(wanted, engines=HERE).manifest["rows"] == 120
         assert verify_batch("s3://rows/out") == []
         assert run_batch(wanted, engines=HERE).already_done
-    finally:
-        server.stop()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from absa.batch.job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.verify import verify_batch
 from absa.errors import IntegrityError
+from tests.s3_server import s3_server
 from tests.toy_package import build_toy_package
 
 TWO = RayCluster(workers=2)
@@ -25,12 +26,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
+def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package")
     path = write_rows(tmp_path / "rows.csv", 400)
     run_batch(
@@ -39,15 +35,7 @@ def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(
         ),
         engines=LocalProcesses(workers=0),
     )
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
+    with s3_server() as client:
         client.create_bucket(Bucket="ray-rows")
         client.upload_file(str(path), "ray-rows", "in/rows.csv")
         job = BatchJob(
@@ -61,8 +49,6 @@ def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(
         assert verify_batch("s3://ray-rows/out") == []
         assert run_batch(job, engines=TWO).already_done
         client.download_file("ray-rows", "out/part-000002.parquet", str(tmp_path / "part.parquet"))
-    finally:
-        server.stop()
     there = pq.read_table(tmp_path / "part.parquet").drop_columns(["scored_at"])
     here = pq.read_table(tmp_path / "here" / "part-000002.parquet").drop_columns(["scored_at"])
     assert there.equals(here)
