@@ -10,6 +10,7 @@ was not shipped yet.
 """
 
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -36,11 +37,11 @@ class Segment:
         folder: the worker's folder under `open`.
         ready: where closed segments go.
         stream: name of the stream; it may hold a part after a dot (`outcomes.<minute>`).
+        numbers: the worker's, one a file: a stream that is opened again never takes a name that it had.
     """
 
-    def __init__(self, folder: Path, ready: Path, stream: str) -> None:
-        self._folder, self._ready, self._stream = folder, ready, stream
-        self._number = 0
+    def __init__(self, folder: Path, ready: Path, stream: str, numbers: Iterator[int]) -> None:
+        self._folder, self._ready, self._stream, self._numbers = folder, ready, stream, numbers
         self._handle: int | None = None
         self._path = folder
         self._size = 0
@@ -80,8 +81,7 @@ class Segment:
         return False
 
     def _open(self) -> None:
-        self._number += 1
-        self._path = self._folder / f"{self._stream}-{self._number:08d}.log"
+        self._path = self._folder / f"{self._stream}-{next(self._numbers):08d}.log"
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = 0
         self._torn = False
@@ -115,11 +115,15 @@ class SpoolWriter:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._limit_bytes = limit_bytes
         self.full = limit_bytes <= 0
-        self._segments = {name: Segment(self._folder, self._ready, name) for name in (PREDICTIONS, FEEDBACK)}
+        self._numbers = itertools.count(1)
+        self._segments = {name: self._segment(name) for name in (PREDICTIONS, FEEDBACK)}
         self._outcomes: Segment | None = None
         self._outcome_minute = 0
         self.dropped = dict.fromkeys((PREDICTIONS, FEEDBACK, OUTCOMES), 0)
         self.appended_bytes = 0
+
+    def _segment(self, stream: str) -> Segment:
+        return Segment(self._folder, self._ready, stream, self._numbers)
 
     def append(self, stream: str, lines: bytes, rows: int) -> bool:
         """Write ahead. False, with the rows counted in `dropped`, where the spool or the disk is full."""
@@ -134,7 +138,7 @@ class SpoolWriter:
         if self._outcomes is None or minute_us != self._outcome_minute:
             if self._outcomes is not None:
                 self._outcomes.close()
-            self._outcomes = Segment(self._folder, self._ready, f"{OUTCOMES}.{minute_us}")
+            self._outcomes = self._segment(f"{OUTCOMES}.{minute_us}")
             self._outcome_minute = minute_us
         if self._outcomes.append(lines):
             return True

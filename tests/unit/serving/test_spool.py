@@ -191,6 +191,18 @@ def test_counts_of_a_minute_are_summed_over_workers_and_late_ones_get_a_file_of_
     assert sum(row["ok"] for row in rows) == 8
 
 
+def test_counts_of_a_minute_that_come_after_those_of_the_next_one_replace_nothing(tmp_path: Path) -> None:
+    spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
+    first = (time.time_ns() // 1000 - 180_000_000) // 60_000_000 * 60_000_000
+    log = writer(spool)
+    for minute, ok in ((first, 3), (first + 60_000_000, 5), (first, 4), (first + 60_000_000, 6)):
+        log.append_outcomes(minute, orjson.dumps([minute, "7", "champion", ok, 0, 0, 0, [ok, *[0] * 11]]) + b"\n", 1)
+    log.close()
+    Shipper(lake, spool, "r1").ship()
+    tables = [pq.read_table(lake.url(key), partitioning=None) for key in lake.list("outcomes/")]
+    assert [table.column("ok").to_pylist() for table in tables] == [[7], [11]]
+
+
 def test_beyond_its_bound_the_spool_drops_and_counts_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool, limit_bytes=300)
