@@ -53,10 +53,10 @@ class Exchange:
 
     def answer(self, result: bytes | Problem) -> None:
         """Send the answer, unless the client has gone."""
-        if self.disconnected or self.response_complete:
+        protocol = self.protocol
+        if self.disconnected or self.response_complete or protocol.transport.is_closing():
             return
         self.response_complete = True
-        protocol = self.protocol
         defaults = tuple(protocol.server_state.default_headers)
         more = b"" if self.keep_alive else _CLOSE
         if isinstance(result, Problem):

@@ -217,16 +217,22 @@ class Predictor:
         finished, self._finished = self._finished, []
         self._write_ahead([ticket for ticket in finished if ticket.failure is None])
         for ticket in finished:
-            problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
-            if problem is not None:
-                ticket.answer(problem)
-            else:
-                answers = [_answer(row, ticket.in_force) for row in ticket.rows]
-                ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
-            if self._traces is not None:
-                self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
-            if problem is None and ticket.in_force.plan.mode == "shadow":
-                self._shadow(ticket)
+            try:
+                self._let_go(ticket)
+            except Exception as error:  # the others of this batch are answered all the same
+                _log.exception("an answer could not be sent: %s", type(error).__name__)
+
+    def _let_go(self, ticket: _Ticket) -> None:
+        problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
+        if problem is not None:
+            ticket.answer(problem)
+        else:
+            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
+            ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
+        if self._traces is not None:
+            self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
+        if problem is None and ticket.in_force.plan.mode == "shadow":
+            self._shadow(ticket)
 
     def _write_ahead(self, tickets: list[_Ticket]) -> None:
         lines: list[bytes] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -194,3 +195,17 @@ def test_an_answer_for_a_client_that_has_gone_is_dropped():
         return exchange.response_complete
 
     assert not asyncio.run(late())
+
+
+def test_an_answer_on_a_connection_that_was_closed_for_rubbish_is_dropped():
+    async def late() -> bytes:
+        echo = Echo(at_once=False)
+        queued = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        said = await talk(HotProtocol, post(b"first") + queued + b"RUBBISH\r\n\r\n", piece=10**6, echo=echo)
+        ((answer, result),) = echo.waiting
+        answer(result)
+        return said
+
+    said = uvloop.run(late())  # its transport raises where a closed one is written to
+    assert said.startswith(b"HTTP/1.1 400")
+    assert b"first" not in said

@@ -1,0 +1,91 @@
+"""Requests that share a batch do not share a failure."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from absa.inference.engine import Engine
+from absa.routing import single
+from serving.batcher import Batcher
+from serving.cache import AnswerCache
+from serving.keys import Keys
+from serving.outcomes import OutcomeCounts
+from serving.parsing import Limits
+from serving.pool import InForce, LoadedModel, ModelPool
+from serving.predict import Predictor
+from serving.problems import Problem
+from serving.settings import Settings
+from serving.spool import SpoolWriter
+from tests.toy_package import build_toy_package
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine.load(build_toy_package(tmp_path_factory.mktemp("toy")))
+
+
+class House:
+    """A predictor over one version, with a batcher of its own."""
+
+    def __init__(self, root: Path, engine: Engine) -> None:
+        self.outcomes = OutcomeCounts()
+        self.cache = AnswerCache(100)
+        self.batcher = Batcher(asyncio.get_running_loop(), token_budget=256, after_batch=self._flush)
+        pool = ModelPool()
+        model = LoadedModel(version="1", digest="d", engine=engine, loaded_at="")
+        pool.in_force = InForce(revision=1, plan=single("1"), models={"1": model})
+        self.predictor = Predictor(
+            pool=pool,
+            batcher=self.batcher,
+            cache=self.cache,
+            spool=SpoolWriter(root / "spool", "w0_1_1", limit_bytes=1e9),
+            outcomes=self.outcomes,
+            keys=Keys.of(Settings()),
+            limits=Limits(),
+            secret=b"secret",
+            queue_ms=1e6,
+            body_limit_bytes=10_000,
+            request_timeout_s=30.0,
+            redact_text=False,
+        )
+
+    def _flush(self) -> None:
+        self.predictor.flush()
+
+    def ask(self, content: dict[str, Any], answer: Callable[[bytes | Problem], None]) -> None:
+        self.predictor.ask([], orjson.dumps(content), answer, time.perf_counter())
+
+
+def run(root: Path, engine: Engine, scenario: Callable[[House], Coroutine[Any, Any, None]]) -> None:
+    async def inside() -> None:
+        house = House(root, engine)
+        try:
+            await asyncio.wait_for(scenario(house), 20)
+        finally:
+            house.batcher.stop(5)
+
+    asyncio.run(inside())
+
+
+def test_an_answer_that_cannot_be_sent_does_not_keep_the_others_of_its_batch_back(
+    tmp_path: Path, engine: Engine
+) -> None:
+    async def scenario(house: House) -> None:
+        def broken(_result: bytes | Problem) -> None:
+            raise RuntimeError("the handler is closed")
+
+        item = {"text": "the app is great", "aspect": "app"}
+        house.cache.put(("d", item["text"], item["aspect"]), [0.1, 0.2, 0.7])  # both complete at once
+        answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+        house.ask(item, broken)
+        house.ask(item, answered.set_result)
+        answer = await answered
+        assert isinstance(answer, bytes)
+        assert orjson.loads(answer)["label"] == 2
+
+    run(tmp_path, engine, scenario)
