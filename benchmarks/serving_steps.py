@@ -165,7 +165,9 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
     encoded = dict(zip(rows, engine.tokenizer.encode(rows), strict=True))
     ready = np.tile(np.array([[0.7, 0.2, 0.1]], dtype=np.float32), (512, 1))
     stub: Any = SimpleNamespace(
-        tokenizer=SimpleNamespace(encode=lambda pairs: [encoded[pair] for pair in pairs]),
+        tokenizer=SimpleNamespace(
+            encode=lambda pairs: [encoded[pair] for pair in pairs], max_tokens=engine.tokenizer.max_tokens
+        ),
         score_group=lambda group: ready[: len(group)],
     )
 

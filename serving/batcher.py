@@ -63,7 +63,9 @@ class Job:
     ) -> None:
         self.engine, self.text, self.aspect = engine, text, aspect
         self.deadline, self.done, self.shadow = deadline, done, shadow
-        self.work = (len(text) + len(aspect)) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
+        work = (len(text) + len(aspect)) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
+        most = engine.tokenizer.max_tokens
+        self.work = work if work < most else most
         self.since = 0.0
         self.encoded: Encoded | None = None
         self.scores: list[float] | None = None

@@ -65,13 +65,14 @@ class PairTokenizer:
     """Encodes pairs of text and aspect; a text that is too long loses its end, the aspect stays whole.
 
     Equal, id for id, to `transformers.BertTokenizerFast(text, aspect, truncation="only_first")`. Only an aspect that
-    fills the model on its own is shortened too, where transformers gives up. Safe to use from several threads.
+    fills the model on its own is shortened too, where transformers gives up. No row has more than `max_tokens` tokens.
+    Safe to use from several threads.
     """
 
     def __init__(self, tokenizer: "Tokenizer", overlong: "Tokenizer", max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._overlong = overlong
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._fast: WordPieceTokenizer | None = None
         fits = tokenizer.get_vocab_size(with_added_tokens=True) <= np.iinfo(np.uint16).max + 1
         self._dtype: type[np.generic] = np.uint16 if fits else np.int64
@@ -144,7 +145,7 @@ class PairTokenizer:
         rows: list[Encoded] = []
         for k in range(count):
             aspect = at[count + k + 1] - at[count + k]
-            text = min(at[k + 1] - at[k], self._max_tokens - aspect - _SPECIAL_TOKENS)
+            text = min(at[k + 1] - at[k], self.max_tokens - aspect - _SPECIAL_TOKENS)
             if text < 1:  # the aspect fills the model, or the text is empty
                 rows += self._encode_by_reference(pairs[k : k + 1])
                 continue
@@ -170,7 +171,7 @@ class PairTokenizer:
             aspect_ids, aspect_ends = self._fast.encode_batch(aspects, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate
             return None
-        room = self._max_tokens - _SPECIAL_TOKENS - np.diff(aspect_ends)
+        room = self.max_tokens - _SPECIAL_TOKENS - np.diff(aspect_ends)
         (start,), (end,) = self._fast.prefix_ids, self._fast.suffix_ids
         return Apart(
             text_ids.astype(np.uint16),

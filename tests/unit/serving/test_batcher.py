@@ -118,6 +118,12 @@ def test_a_row_that_nobody_waits_for_any_more_is_not_scored(engine: Engine) -> N
     run(scenario)
 
 
+def test_a_text_that_will_be_cut_is_no_more_work_than_one_that_fills_the_model(engine: Engine) -> None:
+    full, cut = (job(engine, "app " * words, lambda _: None) for words in (128, 2_500))
+    assert len(engine.tokenizer.encode([(cut.text, cut.aspect)])[0].input_ids) == 128
+    assert cut.work == full.work == 128
+
+
 def test_an_engine_that_fails_fails_its_rows_and_the_next_ones_are_scored(engine: Engine) -> None:
     class Broken(SlowEngine):
         def score_group(self, rows: Sequence[Encoded]) -> object:
