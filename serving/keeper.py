@@ -1,11 +1,13 @@
 """Follows the ledger and keeps the files of the versions in force on the disk. One a replica, in the parent."""
 
 import logging
+import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -74,6 +76,7 @@ class Keeper:
         state = replace(state, folders=folders, errors=errors)
         if state != self._state:
             write_state(self._path, state)
+            _note_use({*self._state.folders.values(), *state.folders.values()})
             self._state = state
             self._forget_old_models()
 
@@ -150,6 +153,13 @@ class Keeper:
             if folder.name not in needed:
                 self._whole.discard(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note_use(folders: Iterable[str]) -> None:
+    """Say by a folder's time that its model is, or was until now, in force."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            os.utime(folder)
 
 
 def _modified(path: Path) -> float:

@@ -197,6 +197,26 @@ def test_only_a_few_models_are_kept(house: House) -> None:
     assert len(list((house.root / "models").iterdir())) <= 7
 
 
+def test_the_champion_before_is_kept_for_a_way_back_however_many_challengers_came_after_it(house: House) -> None:
+    house.append(single("1"))
+    keeper = house.keeper()
+    keeper.step()
+    for seed in range(7):
+        version = f"v{seed}"
+        folder = build_toy_package(house.root / "registry" / version, seed=seed + 10)
+        house.digests[version] = package_digest(folder)
+        arms = (Arm(name="champion", version="1", share=0.5), Arm(name="challenger", version=version, share=0.5))
+        house.append(TrafficPlan(mode="ab", experiment=version, salt="s", arms=arms))
+        keeper.step()
+    house.append(single("v6"))
+    keeper.step()
+    house.append(single("1"))
+    back = house.keeper(source=AwaySource())
+    back.step()
+    assert back.state.errors == {}
+    assert back.state.folders
+
+
 def test_a_source_is_a_folder_or_an_mlflow_server(tmp_path: Path) -> None:
     assert isinstance(open_source(f"folder:{tmp_path}"), FolderRegistry)
     assert type(open_source("http://127.0.0.1:5000")).__name__ == "RegistryReader"
