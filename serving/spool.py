@@ -35,16 +35,15 @@ class Segment:
 
     Args:
         folder: the worker's folder under `open`.
-        ready: where closed segments go.
         stream: name of the stream; it may hold a part after a dot (`outcomes.<minute>`).
         numbers: the worker's, one a file: a stream that is opened again never takes a name that it had.
     """
 
-    def __init__(self, folder: Path, ready: Path, stream: str, numbers: Iterator[int]) -> None:
-        self._folder, self._ready, self._stream, self._numbers = folder, ready, stream, numbers
+    def __init__(self, folder: Path, stream: str, numbers: Iterator[int]) -> None:
+        self._folder, self._stream, self._numbers = folder, stream, numbers
         self._handle: int | None = None
-        self._path = folder
         self._size = 0
+        self.path: Path | None = None  # of the open file
         self._torn = False
 
     @property
@@ -81,19 +80,18 @@ class Segment:
         return False
 
     def _open(self) -> None:
-        self._path = self._folder / f"{self._stream}-{next(self._numbers):08d}.log"
-        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        path = self._folder / f"{self._stream}-{next(self._numbers):08d}.log"
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.path = path
         self._size = 0
         self._torn = False
 
     def close(self) -> None:
-        """Let the parent have what was written."""
-        if self._handle is None:
-            return
-        os.close(self._handle)
-        self._handle = None
-        with suppress(FileNotFoundError):
-            self._path.rename(_ready_path(self._ready, self._folder.name, self._path.name))
+        """Add nothing to this file any more; the next lines go into another."""
+        handle, self._handle, self.path = self._handle, None, None
+        if handle is not None:
+            with suppress(OSError):  # the handle is gone, and so is what a failing disk did not take
+                os.close(handle)
 
 
 class SpoolWriter:
@@ -123,7 +121,7 @@ class SpoolWriter:
         self.appended_bytes = 0
 
     def _segment(self, stream: str) -> Segment:
-        return Segment(self._folder, self._ready, stream, self._numbers)
+        return Segment(self._folder, stream, self._numbers)
 
     def append(self, stream: str, lines: bytes, rows: int) -> bool:
         """Write ahead. False, with the rows counted in `dropped`, where the spool or the disk is full."""
@@ -136,8 +134,9 @@ class SpoolWriter:
     def append_outcomes(self, minute_us: int, lines: bytes, rows: int) -> bool:
         """As `append`, for counts of one minute; a segment holds one minute."""
         if self._outcomes is None or minute_us != self._outcome_minute:
-            if self._outcomes is not None:
-                self._outcomes.close()
+            self._close_outcomes()
+            with suppress(OSError):  # `rotate` tries again
+                self._hand_over()
             self._outcomes = self._segment(f"{OUTCOMES}.{minute_us}")
             self._outcome_minute = minute_us
         if self._outcomes.append(lines):
@@ -146,24 +145,41 @@ class SpoolWriter:
         return False
 
     def rotate(self) -> None:
-        """Close what is open, so that it can be shipped, and look whether the spool is within its bound."""
+        """Close what is open, so that it can be shipped, and look whether the spool is within its bound.
+
+        Raises:
+            OSError: a closed segment cannot be moved; the next call tries again.
+        """
+        self.full = self._limit_bytes <= 0 or spool_bytes(self._root) > self._limit_bytes
         for segment in self._segments.values():
             segment.close()
         if self._outcomes is not None and time.time_ns() // 1000 >= self._outcome_minute + MINUTE_US:
-            self._outcomes.close()
-            self._outcomes = None
-        self.full = self._limit_bytes <= 0 or spool_bytes(self._root) > self._limit_bytes
+            self._close_outcomes()
+        self._hand_over()
 
     def close(self) -> None:
-        """Close everything and give the folder back."""
+        """Close everything and give the folder back. What cannot be moved is left to `SpoolReader.recover`."""
         for segment in self._segments.values():
             segment.close()
-        if self._outcomes is not None:
-            self._outcomes.close()
-        (self._folder / _LOCK).unlink(missing_ok=True)
+        self._close_outcomes()
         with suppress(OSError):
+            self._hand_over()
+            (self._folder / _LOCK).unlink(missing_ok=True)
             self._folder.rmdir()
         os.close(self._lock)
+
+    def _close_outcomes(self) -> None:
+        if self._outcomes is not None:
+            self._outcomes.close()
+            self._outcomes = None
+
+    def _hand_over(self) -> None:
+        """Let the parent have every segment that is closed."""
+        segments = [*self._segments.values(), *([self._outcomes] if self._outcomes is not None else [])]
+        being_written = {segment.path for segment in segments}
+        for path in sorted(self._folder.glob("*.log")):
+            if path not in being_written:
+                path.rename(_ready_path(self._ready, self._folder.name, path.name))
 
 
 class SpoolReader:

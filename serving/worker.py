@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -154,12 +154,17 @@ class WorkerProcess:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the group; the parent decides
         loop.add_reader(lifeline, self.stop)
-        await self._follow()
+        await _guarded(self._follow)
         gc.freeze()  # what is here stays: the collector need not walk through it again and again
         gc.set_threshold(*_COLLECT_AFTER)
         tasks = [
             asyncio.create_task(each)
-            for each in (self._follow_for_ever(), self._report_for_ever(), self._rotate_for_ever(), self._slow.run())
+            for each in (
+                _for_ever(_LOOK_S, self._follow),
+                _for_ever(_STATUS_S, self._report),
+                _for_ever(self._settings.ship_interval_s, self._rotate),
+                self._slow.run(),
+            )
         ]
         try:
             await self._server.serve(sockets=self._sockets)
@@ -198,24 +203,12 @@ class WorkerProcess:
             _log.info("revision %d is %s: %s", state.revision, "in force" if in_force else "not in force", after.plan)
         self._board.put(self._incarnation, self._status())
 
-    async def _follow_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                await self._follow()
-            except Exception:  # a worker that follows no more would serve an old plan for ever
-                _log.exception("the state could not be followed")
+    async def _report(self) -> None:
+        self._log_outcomes()
+        self._board.put(self._incarnation, self._status())
 
-    async def _report_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(_STATUS_S)
-            self._log_outcomes()
-            self._board.put(self._incarnation, self._status())
-
-    async def _rotate_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.ship_interval_s)
-            self._spool.rotate()
+    async def _rotate(self) -> None:
+        self._spool.rotate()
 
     def _log_outcomes(self) -> None:
         for minute_us, lines, rows in self._outcomes.take():
@@ -265,6 +258,20 @@ class WorkerProcess:
         from absa.adapters.ledger import Ledger
 
         return set_plan(Ledger(open_lake(self._settings.lake_uri)), revision, plan, reason, actor)
+
+
+async def _for_ever(every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
+    """Do a duty until cancelled: one that fails is logged and comes again, or the worker would go on without it."""
+    while True:
+        await asyncio.sleep(every_s)
+        await _guarded(duty)
+
+
+async def _guarded(duty: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await duty()
+    except Exception:  # whatever it is, requests are answered meanwhile
+        _log.exception("a duty failed and is tried again")
 
 
 async def _main(settings: Settings, arguments: argparse.Namespace) -> None:

@@ -327,6 +327,22 @@ def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(repl
         send(repeat(customer))
 
 
+def test_a_disk_that_failed_for_a_while_ends_neither_the_log_nor_its_shipping(replica: RunningReplica) -> None:
+    replica.workers = 1
+    replica.serve()
+    ready = replica.root / "serving" / "replicas" / "r1" / "spool" / "ready"
+    away = ready.with_name("away")
+    ready.rename(away)
+    ready.touch()  # nothing can be moved into it
+    answers = [replica.client.post("/v1/predict", json=ITEM).json()]
+    until(lambda: '"process": "0", "logger": "evergreen.worker", "message": "a duty failed' in replica.log())
+    ready.unlink()
+    away.rename(ready)
+    answers.append(replica.client.post("/v1/predict", json=ITEM).json())
+    ids = {answer["request_id"] for answer in answers}
+    until(lambda: {row["request_id"] for row in replica.rows()} == ids, what="both records in the lake")
+
+
 class Collector(http.server.BaseHTTPRequestHandler):
     """Takes spans over OTLP."""
 

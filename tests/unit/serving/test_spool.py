@@ -18,7 +18,7 @@ from absa.adapters.tables import OUTCOMES as OUTCOMES_SCHEMA
 from absa.adapters.tables import PREDICTIONS as PREDICTIONS_SCHEMA
 from absa.errors import ConflictError, UnavailableError
 from serving.shipper import Shipper
-from serving.spool import FEEDBACK, PREDICTIONS, ReplicaLock, SpoolWriter, spool_bytes
+from serving.spool import FEEDBACK, MINUTE_US, PREDICTIONS, ReplicaLock, SpoolWriter, spool_bytes
 
 HOUR_US = 3_600_000_000
 AT_US = 1_795_470_037_401_255
@@ -243,6 +243,30 @@ print(taken, log.dropped[PREDICTIONS])
     shipper.ship()
     assert len(shipped(lake)) == 4
     assert shipper.counts.unreadable == 0
+
+
+def test_a_segment_that_cannot_be_moved_stays_and_is_moved_by_a_later_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
+    log = writer(spool)
+    monkeypatch.setattr("serving.spool._SEGMENT_BYTES", 1)  # each append fills a segment
+    (spool / "ready").rmdir()
+    (spool / "ready").touch()  # nothing can be moved into it
+    minute = (time.time_ns() // 1000 - 180_000_000) // MINUTE_US * MINUTE_US
+    for ok in (3, 5):
+        at = minute + ok * MINUTE_US
+        assert log.append_outcomes(at, orjson.dumps([at, "7", "champion", ok, 0, 0, 0, [ok, *[0] * 11]]) + b"\n", 1)
+    assert log.append(PREDICTIONS, line("a"), 1)
+    with pytest.raises(OSError, match="ready"):
+        log.rotate()
+    assert log.append(PREDICTIONS, line("b"), 1)
+    (spool / "ready").unlink()
+    (spool / "ready").mkdir()
+    log.rotate()
+    Shipper(lake, spool, "r1").ship(everything=True)
+    assert shipped(lake) == ["a", "b"]
+    assert len(lake.list("outcomes/")) == 2
 
 
 def test_two_routers_cannot_run_as_the_same_replica(tmp_path: Path) -> None:
