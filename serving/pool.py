@@ -95,10 +95,11 @@ class ModelPool:
             return None
         try:
             engine = await asyncio.get_running_loop().run_in_executor(self._loader, _load, Path(folder), digest)
-        except (EvergreenError, OSError) as error:
+        except Exception as error:  # onnxruntime's errors share no public base
             self.load_failures += 1
-            self._errors[version] = str(error)
-            _log.error("version %s cannot be loaded: %s", version, error)
+            known = isinstance(error, EvergreenError | OSError)
+            self._errors[version] = str(error) if known else f"{type(error).__name__}: {error}"
+            _log.error("version %s cannot be loaded: %s", version, self._errors[version])
             return None
         return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()))
 

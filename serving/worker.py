@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -42,6 +43,8 @@ from serving.traces import open_traces
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
+_RETRY_FIRST_S: Final = 1.0  # a state that is not in force: a model that could not be loaded may be a moment's trouble
+_RETRY_LAST_S: Final = 30.0
 _KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps a connection (60 s on AWS), or it asks on a closed one
 _SWITCH_S: Final = 0.001  # Python's 5 ms would let the inference thread wait for the event loop after each batch
 _COLLECT_AFTER: Final = (10_000, 10, 10)  # requests leave few cycles behind; the default walks every 700 objects
@@ -70,6 +73,7 @@ class WorkerProcess:
         self._incarnation = f"w{index}_{os.getpid()}_{time.time_ns() // 1000}"
         self._state_path = folder / "state.json"
         self._state_mark: tuple[int, int] | None = None
+        self._retry_at, self._retry_after_s = math.inf, _RETRY_FIRST_S
         self._state: RouterState | None = None
         self._board = StatusBoard(folder / "status")
         self._spool = SpoolWriter(
@@ -188,14 +192,18 @@ class WorkerProcess:
         except OSError:
             return
         mark = (stat.st_mtime_ns, stat.st_ino)
-        if mark == self._state_mark:
+        if mark != self._state_mark:
+            self._retry_after_s = _RETRY_FIRST_S
+        elif time.monotonic() < self._retry_at:
             return
         state = read_state(self._state_path)
         if state is None:
             return
-        self._state_mark = mark
         before = self._pool.in_force
         in_force = await self._pool.follow(state)
+        self._retry_at = math.inf if in_force else time.monotonic() + self._retry_after_s
+        self._retry_after_s = min(2 * self._retry_after_s, _RETRY_LAST_S)
+        self._state_mark = mark
         self._state = state
         after = self._pool.in_force
         if after is not None and after is not before:

@@ -21,6 +21,7 @@ import pytest
 from absa.adapters.tables import prediction_prefix
 from absa.data.simulate import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
+from absa.inference.package import package_digest
 from absa.routing import assign, single
 from flows.customers import send_traffic
 from flows.router_client import RouterClient
@@ -205,6 +206,19 @@ def test_a_broken_version_leaves_the_old_one_serving_and_models_says_why(shared:
     )
     assert {each["revision"] for each in shared.models()} == {head.number}
     shared.append(single("1", salt="s"))
+
+
+def test_a_model_that_could_not_be_loaded_is_tried_again(replica: RunningReplica) -> None:
+    replica.workers = 1
+    replica.serve()
+    replica.build("2", seed=4)
+    registered = replica.root / "registry" / "2"
+    warmup = (registered / "warmup.jsonl").read_bytes()
+    (registered / "warmup.jsonl").write_bytes(b"")
+    record = replica.append(ab("1", "2", 0.5), ready=False)
+    until(lambda: replica.metric("evergreen_model_load_failures_total"), what="a failure")
+    (replica.root / "serving" / "models" / package_digest(registered) / "warmup.jsonl").write_bytes(warmup)
+    replica.wait_for(record.number)
 
 
 def exchange(connection: socket.socket, request: bytes) -> bytes:

@@ -4,7 +4,9 @@ import asyncio
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from absa.inference.package import package_digest
 from absa.routing import Arm, TrafficPlan, single
@@ -40,6 +42,14 @@ def stages(pool: ModelPool) -> dict[str, str]:
     return {each["version"]: each["state"] for each in pool.describe()}
 
 
+def forget_tokens(path: Path) -> None:
+    """Leave the graph one known token: it loads, and fails where it is run."""
+    model = onnx.load(path)
+    (table,) = [each for each in model.graph.initializer if each.name == "table"]
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:1], "table"))
+    onnx.save(model, path)
+
+
 def test_a_plan_comes_into_force_with_a_model_for_each_version(packages: dict[str, Path]) -> None:
     pool = ModelPool()
     assert asyncio.run(pool.follow(state(3, ab("1", "2"), packages)))
@@ -60,7 +70,7 @@ def test_a_model_that_stays_is_not_loaded_again_and_one_that_goes_is_let_go(pack
     assert set(pool.in_force.models) == {"2"}
 
 
-@pytest.mark.parametrize("damage", ["missing", "digest", "warm-up", "graph"])
+@pytest.mark.parametrize("damage", ["missing", "digest", "warm-up", "graph", "run"])
 def test_a_version_that_cannot_be_loaded_leaves_the_old_plan_and_says_why(
     packages: dict[str, Path], tmp_path: Path, damage: str
 ) -> None:
@@ -72,6 +82,8 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_plan_and_says_why(
         (bad / "warmup.jsonl").write_text(json.dumps({**json.loads(rows[0]), "scores": [0, 0, 1]}), encoding="utf-8")
     if damage == "graph":
         (bad / "model.onnx").write_bytes(b"no graph")
+    if damage == "run":
+        forget_tokens(bad / "model.onnx")
     wanted = state(2, ab("1", "bad"), {"1": packages["1"], "bad": bad})
     if damage == "digest":
         (bad / "calibration.json").write_text('{"temperature": 9}', encoding="utf-8")
@@ -83,6 +95,11 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_plan_and_says_why(
     (described,) = [each for each in pool.describe() if each["version"] == "bad"]
     assert described["state"] == "failed"
     assert described["last_error"]
+    assert pool.load_failures == (0 if damage == "missing" else 1)
+    anew = ModelPool()  # that of a worker that is started again
+    assert not asyncio.run(anew.follow(wanted))
+    assert anew.in_force is not None
+    assert anew.in_force.plan == single("1", salt="s")
 
 
 def test_where_nothing_serves_yet_the_champion_serves_without_a_broken_challenger(packages: dict[str, Path]) -> None:
