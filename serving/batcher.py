@@ -19,6 +19,7 @@ from absa.inference.tokenization import Encoded
 
 _log = logging.getLogger("evergreen.batcher")
 _INTAKE: Final = 256
+_SHADOW_INTAKE: Final = 8
 _FIRST_MS_PER_TOKEN: Final = 0.02
 _SMOOTHING: Final = 0.1
 _CHARS_PER_TOKEN: Final = 4.0
@@ -139,9 +140,9 @@ class Batcher:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        pending = _Pending()
+        pending, shadow = _Pending(), _Pending()
         while True:
-            if not pending and not self._shadow:
+            if not pending and not shadow and not self._shadow:
                 if self._stopping:
                     return
                 first = self._arrivals.get()
@@ -150,10 +151,10 @@ class Batcher:
             self._drain(pending)
             if pending:
                 self._score(pending.group(self._token_budget))
-            elif self._shadow and not self._stopping:
-                self._score_shadow()
             elif self._stopping:
-                self._shadow.clear()
+                return
+            else:
+                self._score_shadow(shadow)
 
     def _drain(self, pending: "_Pending") -> None:
         arrived: list[Job] = []
@@ -193,12 +194,12 @@ class Batcher:
             job.encoded = row
         return True
 
-    def _score_shadow(self) -> None:
-        jobs = [self._shadow.popleft() for _ in range(min(8, len(self._shadow)))]
-        pending = _Pending()
-        self._take_in(jobs, pending)
-        while pending:
-            self._score(pending.group(self._token_budget))
+    def _score_shadow(self, shadow: "_Pending") -> None:
+        """Score one group that nobody waits for, then look again whether somebody does."""
+        if not shadow:
+            self._take_in([self._shadow.popleft() for _ in range(min(_SHADOW_INTAKE, len(self._shadow)))], shadow)
+        if shadow:
+            self._score(shadow.group(self._token_budget))
 
     def _score(self, jobs: list[Job]) -> None:
         now = time.perf_counter()

@@ -161,3 +161,40 @@ def test_shadow_rows_come_last_and_are_dropped_first(engine: Engine) -> None:
         batcher.stop(5)
 
     run(scenario)
+
+
+def test_a_row_that_someone_waits_for_goes_before_shadow_rows_that_were_taken_already(engine: Engine) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        slow = SlowEngine(engine, 0.02)
+        batcher = Batcher(loop, token_budget=8)  # a group a row
+        order: list[str] = []
+        everything = asyncio.Event()
+
+        def done(each: Job) -> None:
+            order.append("shadow" if each.shadow else "main")
+            if len(order) == 1:
+                batcher.submit([job(slow, "the app", done)])
+            if len(order) == 9:
+                everything.set()
+
+        for _ in range(8):
+            assert batcher.submit_shadow(job(slow, "a service", done, shadow=True))
+        await asyncio.wait_for(everything.wait(), 20)
+        assert order.index("main") < 8
+        batcher.stop(5)
+
+    run(scenario)
+
+
+def test_stopping_does_not_wait_for_shadow_rows(engine: Engine) -> None:
+    async def scenario(loop: asyncio.AbstractEventLoop) -> None:
+        slow = SlowEngine(engine, 0.02)
+        batcher = Batcher(loop, token_budget=8)
+        begun = asyncio.Event()
+        for _ in range(100):
+            batcher.submit_shadow(job(slow, "a service", lambda _: begun.set(), shadow=True))
+        await asyncio.wait_for(begun.wait(), 20)
+        batcher.stop(20)
+        assert len(slow.groups) < 100
+
+    run(scenario)
