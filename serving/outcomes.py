@@ -1,4 +1,7 @@
-"""What became of requests, by version and arm: counts for the lake's guardrails and for metrics."""
+"""What became of items, by version and arm: counts for the lake's guardrails and for metrics.
+
+`ok` is an item that its version scored, even where its request failed by another item: versions are judged by these.
+"""
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -30,8 +33,8 @@ class OutcomeCounts:
         self._totals: dict[tuple[str, str], Cell] = {}
         self._pending: dict[tuple[int, str, str], Cell] = {}
 
-    def add(self, at_us: int, version: str, arm: str, outcome: Outcome, latency_ms: float) -> None:
-        """Count one item. Only answers go into the histogram."""
+    def add(self, at_us: int, version: str, arm: str, outcome: Outcome, latency_ms: float | None = None) -> None:
+        """Count one item. Only what was answered has a latency and goes into the histogram."""
         index = _INDEX[outcome]
         minute = at_us - at_us % _MINUTE_US
         total = self._totals.get((version, arm))
@@ -42,7 +45,7 @@ class OutcomeCounts:
             pending = self._pending.setdefault((minute, version, arm), Cell())
         total.counts[index] += 1
         pending.counts[index] += 1
-        if index == 0:
+        if latency_ms is not None:
             place = bisect_left(LATENCY_BOUNDS_MS, latency_ms)
             total.histogram[place] += 1
             pending.histogram[place] += 1

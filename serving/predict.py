@@ -194,7 +194,6 @@ class Predictor:
         ticket = row.ticket
         if row.scores is None:
             ticket.failure = row.failure
-            self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, _outcome(row.failure), 0.0)
         else:
             self._cache.put((row.model.digest, row.item.text, row.item.aspect), row.scores)
         ticket.left -= 1
@@ -205,7 +204,7 @@ class Predictor:
         waiting_ms = self._batcher.waiting_ms
         if waiting_ms > self._queue_ms:
             for row in ticket.rows:
-                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "shed", 0.0)
+                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "shed")
             raise overload(max(1, round(waiting_ms / 1000)))
         ticket.left = len(jobs)
         self._batcher.submit(jobs)
@@ -225,6 +224,7 @@ class Predictor:
     def _let_go(self, ticket: _Ticket) -> None:
         problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
         if problem is not None:
+            self._count_failed(ticket)
             ticket.answer(problem)
         else:
             answers = [_answer(row, ticket.in_force) for row in ticket.rows]
@@ -233,6 +233,11 @@ class Predictor:
             self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
         if problem is None and ticket.in_force.plan.mode == "shadow":
             self._shadow(ticket)
+
+    def _count_failed(self, ticket: _Ticket) -> None:
+        for row in ticket.rows:
+            outcome = "ok" if row.scores is not None else _outcome(row.failure)
+            self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, outcome)
 
     def _write_ahead(self, tickets: list[_Ticket]) -> None:
         lines: list[bytes] = []
@@ -295,7 +300,7 @@ class Predictor:
         def done(job: Job) -> None:
             if job.scores is None:
                 if job.failure == "error":
-                    self._outcomes.add(ticket.at_us, model.version, arm.name, "error", 0.0)
+                    self._outcomes.add(ticket.at_us, model.version, arm.name, "error")
                 return
             latency_ms = round((time.perf_counter() - job.since) * 1000, 3)
             line = self._line(row, job.scores, model, arm, ticket, latency_ms, shadow=True)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from absa.inference.engine import Engine
-from absa.routing import single
+from absa.routing import Arm, TrafficPlan, assign
 from serving.batcher import Batcher
 from serving.cache import AnswerCache
 from serving.keys import Keys
@@ -29,16 +29,43 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine.load(build_toy_package(tmp_path_factory.mktemp("toy")))
 
 
+class BrokenEngine:
+    """Reads every row and scores none."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.tokenizer = engine.tokenizer
+
+    def score_group(self, _rows: object) -> None:
+        raise RuntimeError("no")
+
+
+PLAN = TrafficPlan(
+    mode="ab",
+    experiment="e",
+    salt="s",
+    arms=(Arm(name="champion", version="1", share=0.5), Arm(name="challenger", version="2", share=0.5)),
+)
+
+
+def unit_of(arm: str) -> str:
+    """A unit that the plan gives to an arm."""
+    return next(unit for unit in map(str, range(100)) if assign(PLAN, unit).name == arm)
+
+
 class House:
-    """A predictor over one version, with a batcher of its own."""
+    """A predictor with a batcher of its own; version 1 scores, version 2 cannot."""
 
     def __init__(self, root: Path, engine: Engine) -> None:
         self.outcomes = OutcomeCounts()
         self.cache = AnswerCache(100)
         self.batcher = Batcher(asyncio.get_running_loop(), token_budget=256, after_batch=self._flush)
         pool = ModelPool()
-        model = LoadedModel(version="1", digest="d", engine=engine, loaded_at="")
-        pool.in_force = InForce(revision=1, plan=single("1"), models={"1": model})
+        engines: dict[str, Any] = {"1": engine, "2": BrokenEngine(engine)}
+        models = {
+            version: LoadedModel(version=version, digest=f"d{version}", engine=each, loaded_at="")
+            for version, each in engines.items()
+        }
+        pool.in_force = InForce(revision=1, plan=PLAN, models=models)
         self.predictor = Predictor(
             pool=pool,
             batcher=self.batcher,
@@ -79,13 +106,34 @@ def test_an_answer_that_cannot_be_sent_does_not_keep_the_others_of_its_batch_bac
         def broken(_result: bytes | Problem) -> None:
             raise RuntimeError("the handler is closed")
 
-        item = {"text": "the app is great", "aspect": "app"}
-        house.cache.put(("d", item["text"], item["aspect"]), [0.1, 0.2, 0.7])  # both complete at once
+        item = {"text": "the app is great", "aspect": "app", "unit_id": unit_of("champion")}
+        house.cache.put(("d1", item["text"], item["aspect"]), [0.1, 0.2, 0.7])  # both complete at once
         answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
         house.ask(item, broken)
         house.ask(item, answered.set_result)
         answer = await answered
         assert isinstance(answer, bytes)
         assert orjson.loads(answer)["label"] == 2
+
+    run(tmp_path, engine, scenario)
+
+
+def test_each_item_of_a_request_that_failed_is_counted_once_by_what_its_own_version_did(
+    tmp_path: Path, engine: Engine
+) -> None:
+    async def scenario(house: House) -> None:
+        champion, challenger = unit_of("champion"), unit_of("challenger")
+        house.cache.put(("d1", "a cached app", "app"), [0.1, 0.2, 0.7])
+        items = [("a cached app", champion), ("the app is great", champion), ("a broken app", challenger)]
+        instances = [{"text": text, "aspect": "app", "unit_id": unit} for text, unit in items]
+        answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+        house.ask({"instances": instances}, answered.set_result)
+        problem = await answered
+        assert isinstance(problem, Problem)
+        assert problem.status == 500
+        counts = {(version, arm): numbers for version, arm, *numbers in house.outcomes.totals()}
+        nobody_was_answered = [0.0, [0] * 12]
+        assert counts["1", "champion"] == [2, 0, 0, 0, *nobody_was_answered]
+        assert counts["2", "challenger"] == [0, 1, 0, 0, *nobody_was_answered]
 
     run(tmp_path, engine, scenario)

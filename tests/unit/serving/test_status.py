@@ -25,7 +25,7 @@ def test_the_bounds_are_those_of_the_lakes_table() -> None:
 
 def test_what_was_taken_is_not_taken_again_and_minutes_stay_apart() -> None:
     counts = counted(0.5, 3000.0)
-    counts.add(MINUTE + 60_000_000, "7", "champion", "shed", 0.0)
+    counts.add(MINUTE + 60_000_000, "7", "champion", "shed")
     taken = counts.take()
     assert [minute for minute, _, _ in taken] == [MINUTE, MINUTE + 60_000_000]
     assert orjson.loads(taken[0][1]) == [MINUTE, "7", "champion", 2, 0, 0, 0, [1, *[0] * 10, 1]]
