@@ -202,13 +202,14 @@ class Replica:
         self._workers_gone.set()
 
     def _duties(self) -> None:
-        """Follow the ledger and ship the log, in threads beside the one that keeps the workers alive."""
-        from absa.adapters.cloudwatch import publish
+        """Follow the ledger, ship the log and report, in threads beside the one that keeps the workers alive.
+
+        Each has a thread of its own: a lake that hangs holds up neither of the others.
+        """
         from absa.adapters.lake import open_lake
         from absa.adapters.ledger import Ledger
         from serving.chronicle import Chronicle
         from serving.keeper import Keeper
-        from serving.published import Published
         from serving.shipper import Shipper
 
         settings = self._settings
@@ -230,16 +231,9 @@ class Replica:
         threading.Thread(target=self._follow, args=(keeper,), name="keeper", daemon=True).start()
         threading.Thread(target=self._tell, args=(chronicle,), name="chronicle", daemon=True).start()
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
-        ship_at = time.monotonic() + settings.ship_interval_s
-        published, publish_at = Published(), time.monotonic() + settings.metrics_interval_s
-        while not self._stopping.wait(_TICK_S):
-            if time.monotonic() >= ship_at:
-                ship_at = time.monotonic() + settings.ship_interval_s
-                self._guarded(shipper.ship)
-                self._report(keeper, shipper)
-            if settings.metrics == "emf" and time.monotonic() >= publish_at:
-                publish_at = time.monotonic() + settings.metrics_interval_s
-                self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))
+        threading.Thread(target=self._report_for_ever, args=(keeper, shipper), name="report", daemon=True).start()
+        while not self._stopping.wait(settings.ship_interval_s):
+            self._guarded(shipper.ship)
         self._workers_gone.wait(settings.stop_timeout_s + 4.0)
         self._guarded(lambda: shipper.ship(everything=True))
         _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])
@@ -252,6 +246,21 @@ class Replica:
     def _tell(self, chronicle: "Chronicle") -> None:
         while not self._stopping.wait(self._settings.poll_interval_s):
             self._guarded(chronicle.step)
+
+    def _report_for_ever(self, keeper: "Keeper", shipper: "Shipper") -> None:
+        from absa.adapters.cloudwatch import publish
+        from serving.published import Published
+
+        settings = self._settings
+        published, publish_at = Published(), time.monotonic() + settings.metrics_interval_s
+        report_at = 0.0
+        while not self._stopping.wait(_TICK_S):
+            if time.monotonic() >= report_at:
+                report_at = time.monotonic() + settings.ship_interval_s
+                self._guarded(lambda: self._report(keeper, shipper))
+            if settings.metrics == "emf" and time.monotonic() >= publish_at:
+                publish_at = time.monotonic() + settings.metrics_interval_s
+                self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))
 
     @staticmethod
     def _guarded(duty: Callable[[], object]) -> None:

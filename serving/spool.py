@@ -301,8 +301,10 @@ class SpoolReader:
 
     def oldest_s(self) -> float:
         """Age in seconds of the oldest closed segment that is not in the lake; 0 where there is none."""
-        times = [path.stat().st_mtime for path in self._ready.glob(f"{PREDICTIONS}.*.log")]
-        times += [path.stat().st_mtime for path in self._claims.glob(f"{PREDICTIONS}.*/*.log")]
+        times = []
+        for path in (*self._ready.glob(f"{PREDICTIONS}.*.log"), *self._claims.glob(f"{PREDICTIONS}.*/*.log")):
+            with suppress(FileNotFoundError):  # shipped meanwhile
+                times.append(path.stat().st_mtime)
         return max(0.0, time.time() - min(times)) if times else 0.0
 
 

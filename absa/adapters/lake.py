@@ -4,13 +4,16 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
+
+_CONNECT_S: Final = 5.0  # of one attempt
+_READ_S: Final = 20.0  # between two bytes; botocore's own 60 s would hide for minutes that a lake hangs
 
 
 class Lake(Protocol):
@@ -129,8 +132,9 @@ class S3Lake:
         self._prefix = parsed.path.strip("/")
         if client is None:
             import boto3
+            from botocore.config import Config
 
-            client = boto3.client("s3")
+            client = boto3.client("s3", config=Config(connect_timeout=_CONNECT_S, read_timeout=_READ_S))
         self._s3 = client
 
     def _name(self, key: str) -> str:

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -355,6 +356,29 @@ def test_a_disk_that_failed_for_a_while_ends_neither_the_log_nor_its_shipping(re
     answers.append(replica.client.post("/v1/predict", json=ITEM).json())
     ids = {answer["request_id"] for answer in answers}
     until(lambda: {row["request_id"] for row in replica.rows()} == ids, what="both records in the lake")
+
+
+def test_while_the_lake_hangs_the_lag_of_the_log_is_still_told(replica: RunningReplica) -> None:
+    ready = replica.root / "serving" / "replicas" / "r1" / "spool" / "ready"
+    ready.mkdir(parents=True)
+    segment = ready / "predictions.w0_1_1-00000001.log"
+    row = ["id", 1_795_470_037_401_255, "hash", True, None, "a text", "text", 2, [0.1, 0.2, 0.7], "1", "champion"]
+    segment.write_text(json.dumps([*row, None, 1, False, False, 1.5]) + "\n", encoding="utf-8")
+    os.utime(segment, (time.time() - 1000, time.time() - 1000))
+
+    def lags() -> list[float]:
+        return [json.loads(line)["LogLag"] for line in replica.log().splitlines() if '"LogLag"' in line]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        replica.workers = 1
+        replica.environment = {
+            "EVERGREEN_LAKE": "s3://bucket/lake", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+            "EVERGREEN_METRICS": "emf", "EVERGREEN_METRICS_INTERVAL_S": "0.5", "EVERGREEN_STOP_TIMEOUT_S": "1",
+        }  # fmt: skip
+        replica.start()
+        until(lambda: max(lags(), default=0.0) >= 1000, seconds=15.0, what="the lag")
+        replica.end()
 
 
 class Collector(http.server.BaseHTTPRequestHandler):

@@ -1,5 +1,6 @@
 """Both lakes keep the same promises: one suite over a folder and an S3 server."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
 from absa.adapters.lake import FolderLake, Lake, S3Lake, open_lake
-from absa.errors import AlreadyExistsError, NotFoundError, PermanentError
+from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,19 @@ def test_a_deleted_key_is_free_again(lake: Lake) -> None:
     lake.delete("k")
     lake.create("k", b"2")
     assert lake.read("k") == b"2"
+
+
+def test_a_lake_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("absa.adapters.lake._READ_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        account = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1",
+        }  # fmt: skip
+        for name, value in account.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UnavailableError, match="ReadTimeoutError"):
+            S3Lake("s3://bucket").read("key")
 
 
 def test_a_key_cannot_leave_the_folder(tmp_path: Path) -> None:
