@@ -239,7 +239,7 @@ def sample_ratio(rng: np.random.Generator, runs: int) -> list[Row]:
                 sample_ratio_p_value(
                     [Allocation(revision=1, share=0.5, champion_units=500 * (k + 1) - int(c), challenger_units=int(c))]
                 )
-                <= 0.01
+                <= ExperimentPolicy().srm_alpha
                 for k, c in enumerate(counts)
             )
         row = share(case, "sample_ratio_alarms", hits, runs, target=target)
