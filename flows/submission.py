@@ -38,15 +38,17 @@ def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> P
     Args:
         model: a package folder.
         test_file: CSV with text and aspect, labelled by the model into absa/data/results/test.csv.
-        into: is replaced.
+        into: new, empty, or an earlier submission, which is replaced.
         papers: whether the papers are rendered; they need pandoc and Typst.
 
     Raises:
-        EvergreenError: something is missing or cannot be used.
+        EvergreenError: something is missing or cannot be used, or `into` holds anything else.
     """
     from absa.inference.package import load_package
     from flows.papers import render
 
+    if into.exists() and not _replaceable(into):
+        raise PermanentError(f"{into} holds other files; name a new folder or an earlier submission by --into")
     if not test_file.is_file():
         raise NotFoundError(f"there is no file {test_file}; name a CSV with text and aspect by --test")
     package = load_package(model)
@@ -71,6 +73,14 @@ def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> P
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return into
+
+
+def _replaceable(into: Path) -> bool:
+    """Whether it is an empty folder or an earlier submission; a checkout has no `absa` beside evaluation.py."""
+    if not into.is_dir():
+        return False
+    earlier = (into / "absa" / "src" / "absa").is_dir() and not (into / ".git").exists()
+    return earlier or not any(into.iterdir())
 
 
 def copy_code(src: Path) -> None:
@@ -123,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--test", type=Path, default=ROOT / "absa" / "data" / "sample" / "assignment.csv", help="CSV to label"
     )
-    parser.add_argument("--into", type=Path, default=ROOT / "build" / "submission", help="folder; is replaced")
+    parser.add_argument("--into", type=Path, default=ROOT / "build" / "submission", help="a new or earlier submission")
     chosen = parser.parse_args(arguments)
     try:
         folder = build(model=model_folder(chosen.model), test_file=chosen.test, into=chosen.into.absolute())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.errors import IntegrityError, NotFoundError
+from absa.errors import IntegrityError, NotFoundError, PermanentError
 from flows.papers import render
 from flows.submission import PAPERS, build
 from tests.toy_package import build_toy_package
@@ -83,6 +83,28 @@ def test_nothing_is_left_where_the_model_is_missing(test_file: Path, tmp_path: P
     assert not (tmp_path / "handed in").exists()
     with pytest.raises(NotFoundError, match="name a CSV"):
         build(model=tmp_path, test_file=tmp_path / "none.csv", into=tmp_path / "handed in")
+
+
+@pytest.mark.parametrize("held", ["notes.txt", "absa/src/evaluation.py", "absa/src/absa/__init__.py .git/HEAD"])
+def test_a_folder_that_holds_anything_else_is_left_as_it_is(held: str, test_file: Path, tmp_path: Path) -> None:
+    into, package = tmp_path / "into", build_toy_package(tmp_path / "package")
+    for name in held.split():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).touch()
+    with pytest.raises(PermanentError, match="holds other files"):
+        build(model=package, test_file=test_file, into=into, papers=False)
+    assert all((into / name).is_file() for name in held.split())
+    assert {path.name for path in tmp_path.iterdir()} == {"into", "package"}
+
+
+def test_an_empty_folder_and_an_earlier_submission_are_replaced(test_file: Path, tmp_path: Path) -> None:
+    into, package = tmp_path / "into", build_toy_package(tmp_path / "package")
+    into.mkdir()
+    build(model=package, test_file=test_file, into=into, papers=False)
+    (into / "old.pdf").touch()
+    build(model=package, test_file=test_file, into=into, papers=False)
+    assert (into / "README.md").is_file()
+    assert not (into / "old.pdf").exists()
 
 
 def test_a_paper_keeps_far_links_and_drops_near_ones_and_diagrams(tmp_path: Path) -> None:
