@@ -46,7 +46,8 @@ def read_rows(path: Path) -> Rows:
 
     Raises:
         NotFoundError: there is no such file.
-        InvalidDataError: the file is empty, is not UTF-8, lacks a column, or has a label that is not 0, 1 or 2.
+        InvalidDataError: the file is empty, is not UTF-8, lacks a column, has a row with more fields than the header,
+            or a label that is not 0, 1 or 2.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -56,15 +57,18 @@ def read_rows(path: Path) -> Rows:
                 raise InvalidDataError(f"{path} is empty; expected a header with text and aspect, and rows below it")
             if missing := [name for name in ("text", "aspect") if name not in names]:
                 raise InvalidDataError(f"{path} has no column {' and no column '.join(missing)}; its header needs both")
-            pairs, labels = [], []
+            pairs, labels, label = [], [], names.get("label")
             for row in reader:
+                where = f"{path} line {reader.line_num}"
+                if reader.restkey in row:
+                    raise InvalidDataError(
+                        f"{where} has more fields than the header; put texts that hold commas between double quotes"
+                    )
                 text, aspect = row[names["text"]], row[names["aspect"]]
                 if not text or not aspect or not text.strip() or not aspect.strip():
-                    raise InvalidDataError(
-                        f"{path} line {reader.line_num} has no text or no aspect; fill it or drop it"
-                    )
+                    raise InvalidDataError(f"{where} has no text or no aspect; fill it or drop it")
                 pairs.append((text, aspect))
-                labels.append(_label(row.get(names.get("label", "")), f"{path} line {reader.line_num}"))
+                labels.append(None if label is None else _label(row[label], where))
     except (FileNotFoundError, IsADirectoryError):
         raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect") from None
     except OSError as error:

@@ -56,6 +56,15 @@ def test_a_file_without_labels_gets_an_answer_and_no_metrics(package: Path, tmp_
     assert "F1" not in done.stdout
 
 
+def test_an_index_without_a_name_is_no_label(tmp_path: Path) -> None:
+    from absa.src.evaluation import read_rows
+
+    rows = [(str(number % 3), *row[:2]) for number, row in enumerate(ROWS)]
+    read = read_rows(write(tmp_path / "rows.csv", ("", "text", "aspect"), rows))
+    assert read.pairs == [row[:2] for row in ROWS]
+    assert read.labels is None
+
+
 def test_help_works_from_the_root() -> None:
     done = run("--help")
     assert done.returncode == 0
@@ -71,6 +80,7 @@ def test_help_works_from_the_root() -> None:
         (b"text,label\nthe app,1\n", "no column aspect"),
         (b"text,aspect,label\nthe app,app,3\n", "line 2 has a label that is not 0, 1 or 2"),
         (b"text,aspect\nthe app,\n", "line 2 has no text or no aspect"),
+        (b"text,aspect\nthe app,app\nthe app, love it,app\n", "line 3 has more fields than the header"),
         (b"text,aspect\n\xff\xfe,app\n", "is not UTF-8"),
         (b'text,aspect\n"the app,app\n', "no valid CSV"),
     ],
