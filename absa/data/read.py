@@ -336,21 +336,8 @@ def _malformed(numbers: list[int]) -> pl.DataFrame:
 
 
 def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
-    import json
-
-    first = file.readline()
+    ours = {column: column for column in COLUMNS} | _chosen(_json_names(file, name), name, require_label)
     file.seek(0)
-    try:
-        head = json.loads(first)
-    except UnicodeDecodeError:
-        raise _not_utf8(file, name) from None
-    except ValueError:
-        raise InvalidDataError(
-            f"{name}: line 1 is not a JSON object; expected text, aspect and label in each"
-        ) from None
-    if not isinstance(head, dict):
-        raise InvalidDataError(f"{name}: line 1 is not a JSON object; expected text, aspect and label in each")
-    ours = _chosen(list(head), name, require_label)
     schema = dict.fromkeys(ours.values(), pl.String)
     position, rest = 1, b""
     while block := file.read(BLOCK_BYTES):
@@ -360,6 +347,24 @@ def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.
             position += raw.height
     if rest.strip():
         yield _json_lines(rest, schema, ours, position, file, name)
+
+
+def _json_names(file: IO[bytes], name: str) -> list[str]:
+    """The names in the objects of the first block: writers leave out what is null, so line 1 need not have all."""
+    import json
+
+    names: dict[str, None] = {}
+    for number, line in enumerate(file.readlines(BLOCK_BYTES), 1):
+        try:
+            names.update(dict.fromkeys(json.loads(line).keys()))
+        except UnicodeDecodeError:
+            raise _not_utf8(file, name) from None
+        except (ValueError, AttributeError):
+            if number == 1:
+                raise InvalidDataError(
+                    f"{name}: line 1 is not a JSON object; expected text, aspect and label in each"
+                ) from None
+    return list(names)
 
 
 def _json_lines(

@@ -165,6 +165,25 @@ def test_jsonl_and_parquet_give_the_same_examples_as_csv(write, tmp_path):
     assert read_back[0].equals(read_back[2])
 
 
+def test_names_that_the_first_json_line_leaves_out_are_read(write):
+    content = (
+        '{"text":"the app","aspect":"app"}\n'
+        '{"text":"the app","aspect":"app","Label":2,"segment":"a","observed_at":"2026-01-02","source":"survey"}\n'
+    )
+    examples, quarantine = read_examples(write(content, "rows.jsonl"), observed_at=AT, max_bad_share=0.9)
+    assert quarantine.reasons == {"label_missing": 1}
+    row = examples.row(0, named=True)
+    assert (row["label"], row["segment"], row["source"]) == (2, "a", "survey")
+    assert row["observed_at"] == datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_a_json_name_that_comes_after_the_first_block_is_read(write, monkeypatch):
+    monkeypatch.setattr(read, "BLOCK_BYTES", 1 << 12)
+    line = '{"text":"the app","aspect":"app","label":1'
+    examples, _ = read_examples(write(f"{line}}}\n" * 300 + f'{line},"segment":"a"}}\n', "rows.jsonl"))
+    assert examples["segment"].to_list() == [None] * 300 + ["a"]
+
+
 def test_files_to_predict_on_need_no_label(write):
     examples, _ = read_examples(write("text,aspect\nthe app,app\n"), require_label=False)
     assert examples["label"].to_list() == [None]
