@@ -81,7 +81,8 @@ def _list_s3(uri: str) -> list[Source]:
         items = [item for page in pages for item in page.get("Contents", [])]
     except (BotoCoreError, ClientError) as error:
         raise UnavailableError(f"{uri} cannot be listed: {type(error).__name__}") from error
-    inside = (i for i in items if i["Key"] == prefix or not prefix or i["Key"].startswith(prefix.rstrip("/") + "/"))
+    files = (i for i in items if not i["Key"].endswith("/"))  # a console marks a folder by an empty object
+    inside = (i for i in files if i["Key"] == prefix or not prefix or i["Key"].startswith(prefix.rstrip("/") + "/"))
     return [
         Source(f"s3://{parsed.netloc}/{item['Key']}", item["Size"])
         for item in inside

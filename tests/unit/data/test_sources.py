@@ -68,3 +68,11 @@ def test_one_s3_object_is_found_by_its_whole_key_and_nothing_is_said_in_one_sent
         find_sources("s3://data/nowhere")
     with pytest.raises(UnavailableError, match="s3://no-such-bucket"):
         find_sources("s3://no-such-bucket/x")
+
+
+def test_the_empty_object_that_marks_an_s3_folder_is_no_file(bucket: Any):
+    bucket.put_object(Bucket="data", Key="in/", Body=b"")
+    with pytest.raises(InvalidDataError, match="s3://data/in/ holds no file"):
+        find_sources("s3://data/in/")
+    bucket.put_object(Bucket="data", Key="in/rows.csv", Body=b"text,aspect,label\nthe app,app,1\n")
+    assert [s.uri for s in find_sources("s3://data/in/")] == ["s3://data/in/rows.csv"]
