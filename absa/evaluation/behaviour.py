@@ -164,15 +164,15 @@ def draw_cases(name: str, *, cases: int, seed: int = 0) -> tuple[Case, ...]:
 
 
 _ASPECTS: Final = (
-    "audio recorder", "barcode reader", "battery gauge", "booking wizard", "cancellation form", "canvas", "changelog",
-    "chatbot", "clipboard", "colour picker", "courier", "coupon page", "diagram tool", "dictation", "drag handle",
-    "e-signature", "equaliser", "floor plan viewer", "font list", "fuel tracker", "gift wrapping", "glossary",
-    "handwriting mode", "heat map", "invoice template", "itinerary", "kiosk", "lesson planner", "lobby screen",
-    "loyalty card", "meal planner", "meeting notes", "money transfer", "packaging", "parking map", "payroll export",
-    "playlist", "queue display", "receipt scanner", "refund desk", "route planner", "seat map", "sleep tracker",
-    "spell checker", "stopwatch", "subtitle editor", "tax report", "ticket machine", "time sheet", "translation",
-    "treadmill", "undo button", "voice control", "waiting list", "wardrobe view", "watch face", "weather card",
-    "whiteboard", "widget gallery", "workout log",
+    "audio recorder", "barcode reader", "barometer", "battery gauge", "booking wizard", "cancellation form",
+    "clipboard", "corkboard", "coupon page", "diagram tool", "dictation", "drag handle", "e-signature", "equaliser",
+    "floor plan viewer", "font list", "fuel tracker", "glossary", "guest book", "handwriting mode", "heat map",
+    "hourglass", "invoice template", "itinerary", "kiosk", "label maker", "lesson planner", "lobby screen",
+    "meal planner", "metronome", "money transfer", "parking map", "payroll export", "pedometer", "phrase book",
+    "protractor", "queue display", "receipt scanner", "recipe scaler", "refund desk", "route planner", "scoreboard",
+    "seat map", "sketchpad", "sleep tracker", "star chart", "stopwatch", "subtitle editor", "tax report", "thesaurus",
+    "ticket machine", "tide table", "time sheet", "undo button", "voice control", "waiting list", "wardrobe view",
+    "weather card", "widget gallery", "workout log",
 )  # fmt: skip
 _PRAISE: Final = (
     "amazing", "brilliant", "a joy to use", "delightful", "excellent", "fantastic", "first class", "flawless", "great",

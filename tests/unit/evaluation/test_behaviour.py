@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from absa.data.bundled import ASSIGNMENT_CSV, FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
+from absa.data.read import read_examples
 from absa.evaluation.behaviour import (
     BEHAVIOURS,
     BehaviourResult,
@@ -57,6 +59,15 @@ def test_every_behaviour_has_many_cases_whose_aspects_stand_in_their_texts(name:
         assert all(aspect.lower() in text.lower() for text, aspect in case.pairs)
         assert len(case.expected) == (len(case.pairs) if case.rule == "labels" else 0)
         assert case.rule == "labels" or len(case.pairs) == 2
+
+
+def test_no_aspect_that_is_asked_about_is_one_of_the_bundled_rows() -> None:
+    files = (ASSIGNMENT_CSV, FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV)
+    bundled = {aspect.casefold() for path in files for aspect in read_examples(path)[0]["aspect"]}
+    drawn = [case for name in BEHAVIOURS for case in draw_cases(name, cases=200)]
+    asked = {aspect.casefold() for case in drawn for _, aspect in case.pairs}
+    assert len(asked) > 70
+    assert asked & bundled == set()
 
 
 def test_equal_seeds_give_equal_cases_and_others_give_others() -> None:
