@@ -37,6 +37,7 @@ function put(place, ...nodes) {
 }
 
 function plot(id, traces, layout = {}) {
+  if (!window.Plotly) return;
   $(id).hidden = false; // before it is drawn: it takes the width that it has
   const ink = style("--ink");
   const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true };
@@ -86,7 +87,6 @@ function difference(now, then) {
 function showLive(told) {
   const now = { at: performance.now(), live: told.live };
   const arms = before ? difference(now, before) : [];
-  before = now;
   const sum = (name) => arms.reduce((total, arm) => total + arm[name], 0);
   const merged = arms.length ? arms[0].histogram.map((_, at) => arms.reduce((total, arm) => total + arm.histogram[at], 0)) : [];
   const asked = sum("asked");
@@ -107,6 +107,7 @@ function showLive(told) {
       arms.map((arm) => [arm.version, arm.arm, number(arm.asked, 1), number(quantile(arm.histogram, told.latency_bounds_ms, 0.99), 1),
         share(arm.asked ? arm.shed / arm.asked : null), number(arm.failed, 1)]))
     : empty("Nobody has asked yet."));
+  before = now; // only an answer that could be drawn
 }
 
 function showTraffic(told) {
@@ -241,20 +242,24 @@ async function look() {
     before = null;
     return notice("The router does not answer. This page shows what it said last and tries again.");
   }
+  show(told);
+  return notice(told.chronicle.error || (window.Plotly ? "" : "The charts could not be loaded. Reload this page to see them."));
+}
+
+function show(told) {
   const chronicle = told.chronicle;
-  notice(chronicle.error || "");
   showSummary(told, chronicle);
   showLive(told);
   showTraffic(told);
   const revision = JSON.stringify([chronicle, matchMedia("(prefers-color-scheme: dark)").matches]);
-  if (revision === shownRevision) return undefined;
-  shownRevision = revision;
+  if (revision === shownRevision) return;
   showExperiment(chronicle.experiment);
   showDrift(chronicle.verdicts, chronicle.champions);
   showTrainings(chronicle.trainings);
   showInsights(chronicle.insights);
   showCost(chronicle.cost);
-  return showLedger(chronicle.ledger);
+  showLedger(chronicle.ledger);
+  shownRevision = revision;
 }
 
 async function ask(event) {
@@ -277,7 +282,13 @@ async function ask(event) {
 
 $("try-form").addEventListener("submit", ask);
 async function goOn() {
-  await look();
-  setTimeout(goOn, EVERY_MS);
+  try {
+    await look();
+  } catch (error) {
+    console.error(error);
+    notice("This page could not be drawn; it tries again.");
+  } finally {
+    setTimeout(goOn, EVERY_MS);
+  }
 }
 goOn();

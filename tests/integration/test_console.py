@@ -208,6 +208,36 @@ def test_an_empty_house_says_what_is_missing_and_a_router_that_ends_is_noticed(
         empty.end()
 
 
+@in_a_browser
+def test_without_charts_the_figures_still_show_and_keep_changing(router: RunningReplica, browser: Any) -> None:
+    page = browser.new_page()
+    page.route("**/plotly-basic.min.js", lambda route: route.abort())
+    asked = "parseFloat(document.querySelector('#live-figures dd')?.textContent)"
+    with Customers(router.url):
+        page.goto(router.url)
+        shows(page, f"{asked} > 0")
+    shows(page, f"{asked} === 0")
+    shows(page, "document.querySelector('#ledger-table tbody tr')")
+    assert "version 1" in page.locator("#summary").inner_text()
+    assert "STALE" in page.locator("#drift-sentence").inner_text()
+    assert "charts could not be loaded" in page.locator("#notice").inner_text()
+    page.close()
+
+
+@in_a_browser
+def test_an_answer_that_cannot_be_drawn_is_noticed_and_the_next_one_is_drawn(
+    router: RunningReplica, browser: Any
+) -> None:
+    page = browser.new_page()
+    page.route("**/v1/console", lambda route: route.fulfill(json={"chronicle": {}, "links": {}, "live": None}))
+    page.goto(router.url)
+    shows(page, "document.querySelector('#notice').textContent.includes('could not be drawn')")
+    page.unroute("**/v1/console")
+    shows(page, "document.querySelector('#notice').hidden")
+    shows(page, "document.querySelector('#ledger-table tbody tr')")
+    page.close()
+
+
 def test_a_comparison_is_neither_logged_nor_counted(router: RunningReplica) -> None:
     def asked() -> int:
         arms = router.client.get("/v1/console").json()["live"]["arms"]
