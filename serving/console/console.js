@@ -1,6 +1,7 @@
 // Asks /v1/console every two seconds and shows it. Counts only grow, so rates are differences of two answers.
 const EVERY_MS = 2000;
 const KEPT = 150; // points of the live chart
+const UTC = { title: { text: "UTC", standoff: 4 } }; // axis of times: Plotly draws ISO strings as they stand, a Date in the reader's zone
 const VERDICTS = { FRESH: "good", WATCH: "watch", STALE: "bad" };
 const $ = (id) => document.getElementById(id);
 const rates = [];
@@ -14,7 +15,7 @@ function el(tag, props = {}, ...children) {
 }
 const empty = (sentence) => el("p", { className: "empty", textContent: sentence });
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const time = (text) => (text ? new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "medium" }) : "");
+const time = (text) => (text ? `${new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "medium", timeZone: "UTC" })} UTC` : "");
 const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString([], { maximumFractionDigits: digits });
 const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${number(100 * value, digits)} %`);
@@ -91,7 +92,7 @@ function showLive(told) {
   const merged = arms.length ? arms[0].histogram.map((_, at) => arms.reduce((total, arm) => total + arm.histogram[at], 0)) : [];
   const asked = sum("asked");
   const p99 = quantile(merged, told.latency_bounds_ms, 0.99);
-  rates.push({ at: new Date(), asked });
+  rates.push({ at: new Date().toISOString(), asked });
   rates.splice(0, Math.max(0, rates.length - KEPT));
   const figure = (name, value) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }));
   put($("live-figures"),
@@ -101,7 +102,7 @@ function showLive(told) {
     figure("errors/s", number(sum("failed"), 1)),
     figure("workers ready", `${told.live.ready} of ${told.live.workers}`));
   plot("live-chart", [{ x: rates.map((each) => each.at), y: rates.map((each) => each.asked), mode: "lines", line: { color: style("--accent") } }],
-    { yaxis: { rangemode: "tozero", title: { text: "requests/s" } } });
+    { xaxis: { ...UTC, nticks: 4, tickangle: 0 }, yaxis: { rangemode: "tozero", title: { text: "requests/s" } } });
   put($("live-table"), arms.length
     ? table("Live by version", [["Version"], ["Arm"], ["requests/s", "number"], ["p99, ms", "number"], ["refused", "number"], ["errors/s", "number"]],
       arms.map((arm) => [arm.version, arm.arm, number(arm.asked, 1), number(quantile(arm.histogram, told.latency_bounds_ms, 0.99), 1),
@@ -140,7 +141,7 @@ function showExperiment(experiment) {
   return plot("experiment-chart", [
     line("low", { line: faint, marker: { size: 4 } }), line("high", { line: faint, marker: { size: 4 }, fill: "tonexty", fillcolor: "rgba(120,140,130,.2)" }),
     line("estimate", { line: { color: style("--accent"), width: 2 } }),
-  ], { yaxis: { title: { text: "gain, points" }, zeroline: true, zerolinewidth: 2 } });
+  ], { xaxis: UTC, yaxis: { title: { text: "gain, points" }, zeroline: true, zerolinewidth: 2 } });
 }
 
 function showDrift(verdicts, champions) {
@@ -170,8 +171,8 @@ function showDrift(verdicts, champions) {
         symbol: verdicts.map((each) => ({ FRESH: "circle", WATCH: "diamond", STALE: "x" })[each.verdict] || "circle") } },
     { x: retrained.map((each) => each.end), y: retrained.map(() => 0.02), yaxis: "y", name: "retraining", mode: "markers", hoverinfo: "text",
       text: retrained.map((each) => `retraining ${each.retrainings.at(-1).state}`), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
-  ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: -0.2 }, margin: { l: 45, r: 10, t: 24, b: 40 },
-    yaxis: { range: [0, 1], title: { text: "pos/neg F1" } } });
+  ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: 1.2, yanchor: "bottom" }, margin: { l: 45, r: 10, t: 24, b: 40 },
+    xaxis: UTC, yaxis: { range: [0, 1], title: { text: "pos/neg F1" } } });
   put($("drift-table"), table("Windows",
     [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ["Action"], ["Why"]],
     verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,

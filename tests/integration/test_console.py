@@ -14,7 +14,7 @@ import pytest
 from absa.adapters.ledger import State
 from absa.inference.package import package_digest
 from absa.routing import single
-from absa.schema import iso
+from absa.schema import iso, parse_iso
 from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -235,6 +235,22 @@ def test_an_answer_that_cannot_be_drawn_is_noticed_and_the_next_one_is_drawn(
     page.unroute("**/v1/console")
     shows(page, "document.querySelector('#notice').hidden")
     shows(page, "document.querySelector('#ledger-table tbody tr')")
+    page.close()
+
+
+@in_a_browser
+def test_a_reader_far_from_greenwich_sees_utc_in_tables_and_charts(router: RunningReplica, browser: Any) -> None:
+    page = browser.new_page(timezone_id="Asia/Tokyo", locale="en-GB")
+    page.goto(router.url)
+    shows(page, "document.querySelector('#ledger-table tbody tr')")
+    shows(page, "document.querySelector('#live-chart').data?.[0].x.length > 1")
+    oldest = parse_iso(router.client.get("/v1/console").json()["chronicle"]["ledger"][-1]["at"])
+    when = page.locator("#ledger-table tbody tr:last-child td.time").inner_text()
+    assert when == f"{oldest:%d/%m/%Y, %H:%M:%S} UTC"
+    drawn_until = page.evaluate("document.querySelector('#live-chart').layout.xaxis.range[1]")
+    assert abs(datetime.fromisoformat(drawn_until).replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(hours=1)
+    for chart in ("live-chart", "experiment-chart", "drift-chart"):
+        assert page.locator(f"#{chart} .xtitle").text_content() == "UTC"
     page.close()
 
 
