@@ -93,8 +93,11 @@ def _challenger(plan: TrafficPlan, name: str | None) -> Arm:
 
 
 def _outcomes(rows: pl.DataFrame) -> Outcomes:
-    """Answers whose true label is positive or negative."""
-    known = rows.filter(pl.col("feedback_label").is_in(list(EVALUATED)))
+    """Answers whose true label is positive or negative and came unasked.
+
+    Labels that were asked for are left out: each arm's hard rows, by its own scores, are asked for more often.
+    """
+    known = rows.filter(pl.col("feedback_label").is_in(list(EVALUATED)) & pl.col("sampling_probability").is_null())
     if known.height == 0:
         return NO_OUTCOMES
     return Outcomes(

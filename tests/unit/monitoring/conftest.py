@@ -93,10 +93,12 @@ class Traffic:
         segment: str | None = None,
         redacted: bool = False,
         feedback_at: datetime | None = None,
+        probability: float | None = None,
     ) -> list[str]:
         """Serve so many requests in a window, right as often as `accuracy` says; returns their ids.
 
-        `units_of` is the number (`written`) of an earlier part whose units come back.
+        `units_of` is the number (`written`) of an earlier part whose units come back, `probability` the chance that
+        the labels were asked for with.
         """
         self.written += 1
         rng = np.random.default_rng([self.seed, self.written])
@@ -133,7 +135,8 @@ class Traffic:
                 }
             )
             if rng.random() < labelled:
-                said.append(_feedback(request, int(truth[i]), feedback_at or at + timedelta(seconds=1), source))
+                told_at = feedback_at or at + timedelta(seconds=1)
+                said.append(_feedback(request, int(truth[i]), told_at, source, probability))
         write_parquet(
             self.lake,
             f"{prediction_prefix(window.start)}r1-{self.written}.parquet",
@@ -155,14 +158,16 @@ class Traffic:
         self.tell([_feedback(request, label, at, source)])
 
 
-def _feedback(request: str, label: int, at: datetime, source: str) -> dict[str, object]:
+def _feedback(
+    request: str, label: int, at: datetime, source: str, probability: float | None = None
+) -> dict[str, object]:
     return {
         "schema_version": 1,
         "request_id": request,
         "label": label,
         "at": at,
         "source": source,
-        "sampling_probability": None,
+        "sampling_probability": probability,
     }
 
 

@@ -98,6 +98,15 @@ def test_other_experiments_shadows_and_untrusted_labels_stay_out(lake: Lake, tra
     assert evidence.champion_health.requests == 50
 
 
+def test_labels_that_were_asked_for_are_no_outcomes(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    ramp(traffic, window)
+    unasked = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end).outcomes
+    traffic.send(window(2), 60, experiment="e", revision=4, accuracy=0.4, labelled=1.0, probability=0.5)
+    outcomes = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end).outcomes
+    assert outcomes.exposure == unasked.exposure
+    assert outcomes.right.sum() == unasked.right.sum()
+
+
 def test_errors_and_latency_come_from_the_outcome_counts(lake: Lake, traffic: Traffic, window: Windows) -> None:
     histogram = [0] * (len(LATENCY_BOUNDS_MS) + 1)
     histogram[3] = 990  # up to 10 ms
