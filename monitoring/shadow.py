@@ -6,7 +6,7 @@ disagreements, not the traffic.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil, sqrt
 from statistics import NormalDist
@@ -31,7 +31,7 @@ from monitoring.experiment import (
     broken_guardrail,
     mixture_radius,
 )
-from monitoring.windows import load_predictions, read_keys
+from monitoring.windows import MAX_ROWS, load_predictions, read_keys
 
 SHADOW_ALPHA: Final = 0.01  # of wrongly sending an equal challenger back on the labels of its shadow time
 _UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=float("inf"))
@@ -79,6 +79,7 @@ def compare_shadow(
     since: datetime,
     until: datetime | None = None,
     trusted_sources: Collection[str] | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> ShadowReport:
     """Compare a challenger of a shadow plan with the champion.
 
@@ -89,6 +90,7 @@ def compare_shadow(
         since: when the plan came into force.
         until: the time of asking; by default now.
         trusted_sources: feedback sources that may measure; None takes every source.
+        max_rows: above this the pairs are sampled.
 
     Raises:
         ValueError: the plan does not try this version.
@@ -104,9 +106,10 @@ def compare_shadow(
         keep=mine & ~pl.col("shadow") & (pl.col("model_version") == plan.champion.version),
         trusted_sources=trusted_sources,
         feedback_until=window.end,
-    ).rows
+        max_rows=max_rows,
+    )
     shadow = _shadow_rows(lake, window, mine & pl.col("shadow") & (pl.col("model_version") == challenger))
-    pairs = served.join(
+    pairs = served.rows.join(
         shadow.select("request_id", theirs="label", their_scores="scores", their_ms="latency_ms"),
         on="request_id",
         how="inner",
@@ -133,11 +136,16 @@ def compare_shadow(
         only_challenger=alone[1],
         gain=paired_difference(right[1].astype(np.float64) - right[0].astype(np.float64), _units(known)),
         p_value=mcnemar(*alone),
-        champion_health=health_of(pairs, failures(counts, plan.champion)),
-        challenger_health=health_of(named, failures(counts, arm)),
+        champion_health=_health(pairs, served.total, failures(counts, plan.champion)),
+        challenger_health=_health(named, shadow.height, failures(counts, arm)),
         champion_ms=_median(pairs["latency_ms"]),
         challenger_ms=_median(pairs["their_ms"]),
     )
+
+
+def _health(pairs: pl.DataFrame, answered: int, failed: int) -> ArmHealth:
+    """Confidence and classes from the pairs, failures out of all requests: pairs may be a sample."""
+    return replace(health_of(pairs, failed), requests=answered + failed)
 
 
 def _shadow_rows(lake: Lake, window: Window, keep: pl.Expr) -> pl.DataFrame:
@@ -227,7 +235,10 @@ def labels_to_decide(
 
 def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDecision:
     """ROLL_BACK where the shadow fails, collapses or is surely worse on its labels; else CONTINUE. Pure."""
-    broken = broken_guardrail(report.champion_health, report.challenger_health, policy)
+    healths = [report.champion_health, report.challenger_health]
+    if report.pairs < policy.min_guard_requests:
+        healths = [replace(health, mean_confidence=None, top_class=None) for health in healths]
+    broken = broken_guardrail(*healths, policy)
     if broken is None and report.labelled >= policy.min_exposure_to_stop and report.gain.high < 0.0:
         broken = (
             "labels",

@@ -7,10 +7,19 @@ import pyarrow as pa
 import pytest
 
 from absa.adapters.lake import Lake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.adapters.tables import (
+    FEEDBACK,
+    LATENCY_BOUNDS_MS,
+    OUTCOMES,
+    PREDICTIONS,
+    feedback_prefix,
+    outcome_prefix,
+    prediction_prefix,
+)
 from absa.routing import Arm, TrafficPlan
 from monitoring.experiment import ExperimentPolicy
 from monitoring.shadow import ShadowReport, compare_shadow, judge_shadow, labels_to_decide, mcnemar, paired_difference
+from monitoring.windows import MAX_ROWS
 from tests.unit.monitoring.conftest import START
 
 PLAN = TrafficPlan(
@@ -49,8 +58,21 @@ def write(lake: Lake, champion: np.ndarray, challenger: np.ndarray, truth: np.nd
     write_parquet(lake, f"{feedback_prefix(START)}r.parquet", pa.Table.from_pylist(said, schema=FEEDBACK))
 
 
-def compare(lake: Lake) -> ShadowReport:
-    return compare_shadow(lake, PLAN, "2", since=START, until=START + timedelta(hours=1), trusted_sources=["survey"])
+def compare(lake: Lake, max_rows: int = MAX_ROWS) -> ShadowReport:
+    until = START + timedelta(hours=1)
+    return compare_shadow(lake, PLAN, "2", since=START, until=until, trusted_sources=["survey"], max_rows=max_rows)
+
+
+def fail(lake: Lake, champion: int, challenger: int) -> None:
+    """So many requests of each arm end in an error."""
+    rows = [
+        {
+            "schema_version": 1, "minute": START, "version": version, "arm": arm, "ok": 0, "error": errors, "shed": 0,
+            "timeout": 0, "latency_histogram": [0] * (len(LATENCY_BOUNDS_MS) + 1), "replica": "r",
+        }
+        for version, arm, errors in (("1", "champion", champion), ("2", "challenger", challenger))
+    ]  # fmt: skip
+    write_parquet(lake, f"{outcome_prefix(START)}r.parquet", pa.Table.from_pylist(rows, schema=OUTCOMES))
 
 
 def test_pairs_are_counted_by_what_each_said(lake: Lake) -> None:
@@ -77,6 +99,23 @@ def test_a_shadow_whose_confidence_collapsed_goes_back_without_labels(lake: Lake
     same = np.random.default_rng(0).choice([0, 1, 2], 300)
     write(lake, same, same, np.full(300, -1), sure=0.4)
     assert judge_shadow(compare(lake), ExperimentPolicy()).guard == "confidence"
+
+
+def test_failures_are_a_share_of_all_requests_even_where_pairs_are_sampled(lake: Lake) -> None:
+    """0.1 and 1.2 % of the requests fail: not surely a point more, but surely if held against the sample."""
+    same = np.random.default_rng(0).choice([0, 1, 2], 5_000)
+    write(lake, same, same, np.full(5_000, -1))
+    fail(lake, 5, 60)
+    found = compare(lake, max_rows=250)
+    assert found.pairs == 250
+    assert (found.champion_health.requests, found.challenger_health.requests) == (5_005, 5_060)
+    assert judge_shadow(found, ExperimentPolicy()).decision == "CONTINUE"
+
+
+def test_few_pairs_say_nothing_of_confidence(lake: Lake) -> None:
+    same = np.random.default_rng(0).choice([0, 1, 2], 300)
+    write(lake, same, same, np.full(300, -1), sure=0.4)
+    assert judge_shadow(compare(lake, max_rows=20), ExperimentPolicy()).guard is None
 
 
 def test_an_equal_shadow_goes_on(lake: Lake) -> None:
