@@ -8,7 +8,7 @@ import polars as pl
 from absa.adapters.lake import Lake
 from absa.labels import Label
 from absa.schema import SCHEMA_VERSION, Window, iso
-from monitoring.windows import load_window
+from monitoring.windows import MAX_ROWS, WindowData, load_window
 
 _Z: Final = 1.96
 _KEYS: Final = ("segment", "aspect")
@@ -18,13 +18,14 @@ _FEWEST_KEPT: Final = 10
 CURRENT: Final = "insights/current.json"
 
 
-def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
+def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS) -> pl.DataFrame:
     """The aspects and segments of a window beside the window of equal length before it.
 
     Args:
         lake: where predictions lie.
         window: which event time.
         min_rows: aspects with fewer predictions are left out.
+        max_rows: of a window with more, a sample is read, and the numbers of rows are scaled to the whole.
 
     Returns:
         segment, aspect, rows, negative_share with low and high (95 %, over units: one loud customer counts once as
@@ -32,8 +33,8 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20) -> pl.DataFrame:
         most frequent first. Aspects are compared without case.
     """
     length = window.end - window.start
-    now = _shares(load_window(lake, window).rows)
-    before = _shares(load_window(lake, Window(start=window.start - length, end=window.start)).rows)
+    earlier = Window(start=window.start - length, end=window.start)
+    now, before = (_shares(load_window(lake, each, max_rows=max_rows)) for each in (window, earlier))
     both = now.filter(pl.col("rows") >= min_rows).join(before, on=_KEYS, how="left", suffix="_before", nulls_equal=True)
     error = (pl.col("error") ** 2 + pl.col("error_before") ** 2).sqrt()
     change = pl.col("negative_share") - pl.col("negative_share_before")
@@ -65,15 +66,19 @@ def keep_insights(lake: Lake, window: Window) -> None:
     lake.write(CURRENT, json.dumps(told).encode())
 
 
-def _shares(rows: pl.DataFrame) -> pl.DataFrame:
-    """Negative share a (segment, aspect) with its standard error over units, never below that of 1 pulled-in row."""
+def _shares(data: WindowData) -> pl.DataFrame:
+    """Rows and negative share a (segment, aspect), its standard error over units.
+
+    The error is never below that of independent units with one more of each kind.
+    """
+    scale = data.total / max(data.rows.height, 1)
     unit = (
         pl.when(pl.col("unit_given").fill_null(value=False))
         .then(pl.col("unit_hash"))
         .otherwise(pl.col("request_id"))
         .alias("unit")
     )
-    named = rows.filter(pl.col("aspect").is_not_null()).with_columns(
+    named = data.rows.filter(pl.col("aspect").is_not_null()).with_columns(
         pl.col("aspect").str.to_lowercase(), unit, (pl.col("label") == int(Label.NEGATIVE)).alias("negative")
     )
     by_unit = named.group_by(*_KEYS, "unit").agg(
@@ -83,11 +88,11 @@ def _shares(rows: pl.DataFrame) -> pl.DataFrame:
         (pl.col("k").sum() / pl.col("n").sum()).over(_KEYS, mapping_strategy="group_to_rows").alias("share")
     )
     clustered = ((pl.col("k") - pl.col("share") * pl.col("n")) ** 2).sum() / pl.col("n").sum() ** 2
-    pulled = (pl.col("k").sum() + 1.0) / (pl.col("n").sum() + 2.0)
+    pulled = (pl.col("share").first() * pl.len() + 1.0) / (pl.len() + 2.0)
     return total.group_by(*_KEYS).agg(
-        pl.col("n").sum().cast(pl.Int64).alias("rows"),
+        (pl.col("n").sum() * scale).round().cast(pl.Int64).alias("rows"),
         pl.col("share").first().alias("negative_share"),
-        pl.max_horizontal(clustered, pulled * (1.0 - pulled) / pl.col("n").sum()).sqrt().alias("error"),
+        pl.max_horizontal(clustered, pulled * (1.0 - pulled) / pl.len()).sqrt().alias("error"),
     )
 
 

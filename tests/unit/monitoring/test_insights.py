@@ -50,6 +50,25 @@ def test_a_loud_customer_widens_the_interval(lake: Lake, traffic: Traffic, windo
     assert one["high"] - one["low"] > 2 * (many["high"] - many["low"])
 
 
+def test_one_customer_alone_says_little_however_often_they_ask(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 500, labelled=0.0, units=1)
+    negative(lake, 1, 0.5)
+    row = insights(lake, window(0)).row(0, named=True)
+    assert row["rows"] == 500
+    assert row["high"] - row["low"] > 0.9
+
+
+def test_the_volume_is_that_of_the_window_even_where_a_sample_of_it_is_read(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    for k in range(2):
+        number = traffic.written + 1
+        traffic.send(window(k), 400, labelled=0.0)
+        negative(lake, number, 0.5)
+    row = insights(lake, window(1), max_rows=100).row(0, named=True)
+    assert (row["rows"], row["rows_before"]) == (400, 400)
+
+
 def test_rare_aspects_are_left_out_and_a_new_one_has_no_change(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 19, labelled=0.0)
     negative(lake, 1, 0.5)
