@@ -23,7 +23,8 @@ _MAX_LOG: Final = 50.0
 class RightAnswers:
     """How many of a window's labelled answers were right.
 
-    Labels that were asked for are left out: hard rows are asked for more often, so they are right less often.
+    Labels that were asked for are left out: hard rows are asked for more often, so they are right less often. Of each
+    unit, or text where no unit was given, the first one counts: what hangs together is one piece of evidence.
     """
 
     right: int
@@ -31,9 +32,10 @@ class RightAnswers:
 
     @classmethod
     def of(cls, sample: Sample) -> "RightAnswers":
-        """Counted over the rows of a sample that were labelled unasked."""
-        known = (sample.truth >= 0) & ~sample.asked
-        return cls(right=int((sample.labels[known] == sample.truth[known]).sum()), labelled=int(known.sum()))
+        """Counted over the rows of a sample that were labelled unasked, the first of each group."""
+        known = np.flatnonzero((sample.truth >= 0) & ~sample.asked)
+        firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
+        return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ AttemptState = Literal["started", "completed", "failed"]
 @dataclass(frozen=True, kw_only=True)
 class VersionFigures:
     """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts the answers
-    that were right of the `unasked` labels (of all labels in records without it), `parts` are the same figures a class
-    and a segment."""
+    that were right of the `unasked` labels that slow loss adds up (of all labels in records without it), `parts` are
+    the same figures a class and a segment."""
 
     rows: int
     labelled: int

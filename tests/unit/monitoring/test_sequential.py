@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from monitoring.sample import make_sample
 from monitoring.sequential import RightAnswers, detect_slow_loss, e_value, tolerated_share
 
 REFERENCE = RightAnswers(right=800, labelled=1000)
@@ -10,6 +11,19 @@ REFERENCE = RightAnswers(right=800, labelled=1000)
 def windows(seed: int, share: float, count: int, labels: int = 300) -> list[RightAnswers]:
     rng = np.random.default_rng(seed)
     return [RightAnswers(right=int(rng.binomial(labels, share)), labelled=labels) for _ in range(count)]
+
+
+def test_an_account_that_sends_one_text_again_and_again_is_one_piece_of_evidence() -> None:
+    labels = np.zeros(90, dtype=np.int64)
+    truth = np.where(np.arange(90) < 50, 0, 2)  # 50 right answers, and one wrong one 40 times
+    groups = np.where(np.arange(90) < 50, np.arange(90), 50)
+    sample = make_sample(labels, np.full((90, 3), 1 / 3), truth=truth, groups=groups)
+    assert RightAnswers.of(sample) == RightAnswers(right=50, labelled=51)
+
+
+def test_a_units_first_label_counts_whatever_it_says() -> None:
+    sample = make_sample([0, 0, 0, 0], np.full((4, 3), 1 / 3), truth=[-1, 2, 0, 0], groups=[7, 7, 7, 3])
+    assert RightAnswers.of(sample) == RightAnswers(right=1, labelled=2)
 
 
 def test_a_version_that_holds_raises_fewer_alarms_than_were_asked_for() -> None:
