@@ -57,7 +57,14 @@ def export(
     from monitoring.label_queue import ask_labels, write_queue
 
     services = wire()
-    chosen = ask_labels(services.lake, parse_window(window, utc_now()), count=count, audit_share=audit, version=version)
+    chosen = ask_labels(
+        services.lake,
+        parse_window(window, utc_now()),
+        count=count,
+        audit_share=audit,
+        version=version,
+        trusted_sources=services.settings.measuring_sources,
+    )
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
     typer.echo(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")

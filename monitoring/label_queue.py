@@ -7,6 +7,7 @@ inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen rows ar
 
 import csv
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -27,9 +28,20 @@ SOURCE: Final = "labels"
 
 
 def ask_labels(
-    lake: Lake, window: Window, *, count: int, audit_share: float = 0.3, seed: int = 0, version: str | None = None
+    lake: Lake,
+    window: Window,
+    *,
+    count: int,
+    audit_share: float = 0.3,
+    seed: int = 0,
+    version: str | None = None,
+    trusted_sources: Collection[str] | None = None,
 ) -> pl.DataFrame:
     """About `count` rows of a window that are worth a person's label.
+
+    Rows whose labels were asked for before take part in the draw and are not asked about again: with one luck a row
+    for all draws, the rows asked for by now are one larger draw, and `sampling_probability` is the chance in that one.
+    The rows asked for before keep the smaller chance of their time, so they count for somewhat more than the new ones.
 
     Args:
         lake: where predictions lie.
@@ -38,6 +50,7 @@ def ask_labels(
         audit_share: the part of them that is drawn whatever the row is like (0 to 1).
         seed: of the draw; equal seed, equal rows.
         version: only this version's answers.
+        trusted_sources: feedback sources that may measure: what others labelled is asked about; None takes every one.
 
     Returns:
         The columns of `COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
@@ -45,7 +58,8 @@ def ask_labels(
     Raises:
         PermanentError: the log's texts are redacted.
     """
-    rows = load_window(lake, window).rows.filter(pl.col("feedback_label").is_null())
+    rows = load_window(lake, window, trusted_sources=trusted_sources).rows
+    rows = rows.filter(pl.col("feedback_label").is_null() | pl.col("sampling_probability").is_not_null())
     if version is not None:
         rows = rows.filter(pl.col("model_version") == version)
     if rows.height and rows["text"].null_count() == rows.height:
@@ -59,9 +73,9 @@ def ask_labels(
     other = rows.select("request_id", "label").join(shadow, on="request_id", how="left", maintain_order="left")
     differs = (other["label"] != other["shadow_label"]).fill_null(value=False).to_numpy()
     hardness = np.where(differs, 1.0, hardness)
-    base = min(1.0, audit_share * count / rows.height)
-    chance = _chances(hardness, base, count)
     luck = np.array([_luck(request, seed) for request in rows["request_id"]])
+    asked = rows["feedback_label"].is_not_null().to_numpy()
+    base, chance = _draw(hardness, luck, asked, count, audit_share)
     why = np.where(luck < base, "audit", np.where(differs, "disagreement", "uncertain"))
     return (
         rows.select(
@@ -74,9 +88,23 @@ def ask_labels(
             pl.Series("sampling_probability", chance),
             pl.lit(None, pl.Int8).alias("label"),
         )
-        .filter(pl.Series(luck < chance))
+        .filter(pl.Series(~asked & (luck < chance)))
         .sort("sampling_probability", "request_id", descending=[True, False])
     )
+
+
+def _draw(
+    hardness: np.ndarray, luck: np.ndarray, asked: np.ndarray, count: int, audit_share: float
+) -> tuple[float, np.ndarray]:
+    """The audit's chance and each row's, such that about `count` rows are drawn beside those asked for before."""
+    goal = count + int(asked.sum())
+    while True:
+        base = min(1.0, audit_share * goal / len(hardness))
+        chance = _chances(hardness, base, goal)
+        drawn_again = int((asked & (luck < chance)).sum())
+        if count + drawn_again >= goal:
+            return base, chance
+        goal = count + drawn_again
 
 
 def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:

@@ -73,6 +73,14 @@ def test_with_a_challenger_in_shadow_it_is_said_how_many_labels_its_disagreement
     assert "fewer" in said
 
 
+def test_what_only_an_untrusted_source_labelled_is_exported(
+    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Traffic(lake).send(WINDOW, 40, labelled=1.0, source="forum")
+    assert evergreen("labels", "export", str(tmp_path / "queue.csv"), "--window", "1h", "--count", "500") == 0
+    assert "40 rows in" in capsys.readouterr().out
+
+
 def test_a_source_that_nobody_trusts_is_said_to_be_so(
     lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

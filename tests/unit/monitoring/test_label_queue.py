@@ -95,6 +95,65 @@ def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
     assert plain < right - 0.02  # the chosen rows are harder than the window
 
 
+def answered(lake: Lake, window: Window, asked: pl.DataFrame, truth: dict[str, int], path: Path) -> None:
+    write_queue(asked.with_columns(pl.Series("label", [truth[each] for each in asked["request_id"]])), path)
+    import_labels(lake, path, at=window.end)
+
+
+def test_a_second_export_asks_for_as_many_new_rows_and_leaves_the_measured_f1_unbiased(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
+    full = load_window(lake, window(0))
+    expected = measure(full.sample())
+    truth = dict(full.rows.select("request_id", "feedback_label").iter_rows())
+    for key in lake.list("feedback/"):
+        lake.delete(key)
+    first = ask_labels(lake, window(0), count=400)
+    answered(lake, window(0), first, truth, tmp_path / "first.csv")
+    second = ask_labels(lake, window(0), count=400)
+    answered(lake, window(0), second, truth, tmp_path / "second.csv")
+    assert 340 < second.height < 460
+    assert not set(first["request_id"]) & set(second["request_id"])
+    found = measure(load_window(lake, window(0)).sample())
+    assert expected is not None
+    assert found is not None
+    assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error
+
+
+def test_the_rows_of_two_exports_are_those_of_one_larger_draw_with_its_chances(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    requests = traffic.send(window(0), 1000, labelled=0.0)
+    first = ask_labels(lake, window(0), count=100)
+    whole = ask_labels(lake, window(0), count=100 + first.height)
+    answered(lake, window(0), first, dict.fromkeys(requests, 0), tmp_path / "queue.csv")
+    second = ask_labels(lake, window(0), count=100)
+    assert {*first["request_id"], *second["request_id"]} == {*whole["request_id"]}
+    chances = dict(whole.select("request_id", "sampling_probability").iter_rows())
+    assert all(
+        chances[request] == chance
+        for request, chance in second.select("request_id", "sampling_probability").iter_rows()
+    )
+
+
+def test_rows_asked_for_before_do_not_swell_a_draw_from_more_traffic(
+    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
+) -> None:
+    requests = traffic.send(window(0), 300, labelled=0.0)
+    first = ask_labels(lake, window(0), count=150)
+    answered(lake, window(0), first, dict.fromkeys(requests, 0), tmp_path / "queue.csv")
+    traffic.send(window(1), 3000, labelled=0.0)
+    both = Window(start=window(0).start, end=window(1).end)
+    assert 110 < ask_labels(lake, both, count=150).height < 190
+
+
+def test_what_only_an_untrusted_source_labelled_is_asked_about(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 40, labelled=1.0, source="forum")
+    assert ask_labels(lake, window(0), count=500, trusted_sources=["survey"]).height == 40
+    assert ask_labels(lake, window(0), count=500, trusted_sources=["survey", "forum"]).height == 0
+
+
 def test_rows_left_empty_are_skipped(lake: Lake, tmp_path: Path) -> None:
     path = tmp_path / "queue.csv"
     path.write_text("request_id,label,sampling_probability\na,,0.5\nb,2,0.5\n")
