@@ -235,10 +235,10 @@ def labels_to_decide(
 
 def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDecision:
     """ROLL_BACK where the shadow fails, collapses or is surely worse on its labels; else CONTINUE. Pure."""
-    healths = [report.champion_health, report.challenger_health]
+    old, new = report.champion_health, report.challenger_health
     if report.pairs < policy.min_guard_requests:
-        healths = [replace(health, mean_confidence=None, top_class=None) for health in healths]
-    broken = broken_guardrail(*healths, policy)
+        new = replace(new, mean_confidence=None, top_class=None)
+    broken = broken_guardrail(old, new, policy)
     if broken is None and report.labelled >= policy.min_exposure_to_stop and report.gain.high < 0.0:
         broken = (
             "labels",
