@@ -69,9 +69,9 @@ def ask_labels(
         return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
     scores = np.sort(np.array(rows["scores"].to_list(), dtype=np.float64).reshape(-1, N_LABELS), axis=1)
     hardness = 1.0 - (scores[:, -1] - scores[:, -2])
-    shadow = _shadow_labels(lake, window)
-    other = rows.select("request_id", "label").join(shadow, on="request_id", how="left", maintain_order="left")
-    differs = (other["label"] != other["shadow_label"]).fill_null(value=False).to_numpy()
+    both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")
+    differing = both.filter(pl.col("label") != pl.col("shadow_label"))["request_id"]
+    differs = rows["request_id"].is_in(differing.implode()).to_numpy()
     hardness = np.where(differs, 1.0, hardness)
     luck = np.array([_luck(request, seed) for request in rows["request_id"]])
     asked = rows["feedback_label"].is_not_null().to_numpy()
@@ -129,11 +129,12 @@ def _luck(request: str, seed: int) -> float:
 
 
 def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
+    """What every shadow answered: one that is compared has all its disagreements asked about with one chance."""
     parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
     for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
         found = part.filter(pl.col("shadow"))
         parts.append(found.select("request_id", pl.col("label").alias("shadow_label")))
-    return pl.concat(parts).unique("request_id", keep="last", maintain_order=True)
+    return pl.concat(parts).unique()
 
 
 def write_queue(rows: pl.DataFrame, path: Path) -> None:

@@ -54,6 +54,26 @@ def test_disagreements_of_a_shadow_come_first(lake: Lake, traffic: Traffic, wind
     assert asked["sampling_probability"][0] == differing["sampling_probability"].max()
 
 
+def test_every_shadows_disagreements_are_asked_about_with_one_chance(
+    lake: Lake, traffic: Traffic, window: Windows
+) -> None:
+    requests = traffic.send(window(0), 500, labelled=0.0)
+    (key,) = lake.list("predictions/")
+    path = Path(lake.url(key))
+    frame = pl.read_parquet(path)
+    for version, low, high in (("2", 0, 25), ("3", 25, 50)):
+        differs = pl.col("request_id").is_in(requests[low:high])
+        label = pl.when(differs).then((pl.col("label") + 1) % 3).otherwise(pl.col("label")).cast(pl.Int8)
+        shadow = frame.with_columns(pl.lit(value=True).alias("shadow"), pl.lit(version).alias("model_version"), label)
+        shadow.write_parquet(path.with_name(f"r1-shadow-{version}.parquet"))
+    asked = ask_labels(lake, window(0), count=400, audit_share=0.2)
+    differing = asked.filter(pl.col("request_id").is_in(requests[:50]))
+    assert set(differing["why"]) <= {"audit", "disagreement"}
+    assert differing["sampling_probability"].n_unique() == 1
+    assert set(requests[:25]) & set(differing["request_id"])
+    assert set(requests[25:50]) & set(differing["request_id"])
+
+
 def test_rows_that_have_feedback_are_not_asked_about_and_equal_seeds_ask_alike(
     lake: Lake, traffic: Traffic, window: Windows
 ) -> None:
