@@ -62,8 +62,9 @@ def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
     """
     from absa.data.snapshot import load_manifest
 
-    found = newest
-    while not any(PurePosixPath(source["uri"]).name == _FEEDBACK for source in found.sources):
+    found, seen = newest, set[str]()
+    while found.digest not in seen and not _took_feedback(found):
+        seen.add(found.digest)
         if found.parent is None:
             break
         try:
@@ -71,6 +72,10 @@ def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
         except NotFoundError:
             break
     return parse_iso(found.created_at)
+
+
+def _took_feedback(manifest: "Manifest") -> bool:
+    return any(PurePosixPath(source["uri"]).name == _FEEDBACK for source in manifest.sources)
 
 
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:

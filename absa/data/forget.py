@@ -17,7 +17,15 @@ import pyarrow.parquet as pq
 from absa.adapters.lake import Lake, write_parquet
 from absa.adapters.tables import prediction_prefix
 from absa.data.normalise import normalised_column
-from absa.data.snapshot import Manifest, build_snapshot, manifests, replace_snapshot, side_keys, sweep_replaced
+from absa.data.snapshot import (
+    Manifest,
+    build_snapshot,
+    manifests,
+    remove_snapshot,
+    replace_snapshot,
+    side_keys,
+    sweep_replaced,
+)
 from absa.errors import InvalidDataError
 from absa.schema import SIDES, iso, parse_iso
 
@@ -126,8 +134,11 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     try:
         made = build_snapshot(lake, [], parent=manifest.digest, keep=lambda rows: rows.filter(~_hits(rows, gone)))
     except InvalidDataError:  # no row is left
-        replace_snapshot(lake, manifest, None)
+        remove_snapshot(lake, manifest, None)
         return None
+    if made.parent != manifest.digest:  # these rows were a snapshot already, which keeps its manifest
+        remove_snapshot(lake, manifest, made.digest)
+        return made.digest
     later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
     parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
     kept = replace(

@@ -173,13 +173,17 @@ def latest_manifest(lake: Lake) -> Manifest | None:
     return next(reversed(manifests(lake)), None)
 
 
-def replace_snapshot(lake: Lake, old: Manifest, new: Manifest | None) -> None:
-    """Let another snapshot, whose rows are in the lake, stand for one whose rows are removed; None: nothing does."""
-    if new is not None:
-        for key in side_keys(lake, old.digest, "quarantine"):
-            lake.write(f"snapshots/{new.digest}/quarantine/{key.rsplit('/', 1)[1]}", lake.read(key))
-        lake.write(_manifest_key(new.digest), new.to_json().encode())
-    record = json.loads(old.to_json()) | {REPLACED_BY: new.digest if new else None}
+def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
+    """Let another snapshot, whose rows are in the lake, stand for one whose rows are removed."""
+    for key in side_keys(lake, old.digest, "quarantine"):
+        lake.write(f"snapshots/{new.digest}/quarantine/{key.rsplit('/', 1)[1]}", lake.read(key))
+    lake.write(_manifest_key(new.digest), new.to_json().encode())
+    remove_snapshot(lake, old, new.digest)
+
+
+def remove_snapshot(lake: Lake, old: Manifest, replaced_by: str | None) -> None:
+    """Remove a snapshot's rows and let its manifest name the snapshot that stands for it, or none."""
+    record = json.loads(old.to_json()) | {REPLACED_BY: replaced_by}
     lake.write(_manifest_key(old.digest), json.dumps(record, indent=1, sort_keys=True).encode())
     _remove_rows(lake, old.digest)
 
@@ -191,7 +195,7 @@ def replaced_digests(lake: Lake) -> set[str]:
 
 
 def sweep_replaced(lake: Lake) -> None:
-    """Remove the rows of replaced snapshots that a kill in the middle of `replace_snapshot` left."""
+    """Remove the rows of replaced snapshots that a kill in the middle of `remove_snapshot` left."""
     for digest in replaced_digests(lake):
         _remove_rows(lake, digest)
 

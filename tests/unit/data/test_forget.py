@@ -12,7 +12,15 @@ from absa.adapters.lake import FolderLake, write_parquet
 from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
-from absa.data.snapshot import REPLACED_BY, build_snapshot, ingest, latest_manifest, load_manifest, load_side
+from absa.data.snapshot import (
+    REPLACED_BY,
+    build_snapshot,
+    ingest,
+    latest_manifest,
+    load_manifest,
+    load_side,
+    manifests,
+)
 from absa.errors import UnavailableError
 from absa.schema import SIDES
 
@@ -77,6 +85,15 @@ class BusyLake(FolderLake):
         if self.meanwhile is not None and REPLACED_BY.encode() in data:
             meanwhile, self.meanwhile = self.meanwhile, None
             meanwhile()
+
+
+class HastyLake(FolderLake):
+    """Goes away when a snapshot that is there gets another manifest."""
+
+    def write(self, key: str, data: bytes) -> None:
+        if key.endswith("/manifest.json") and self.exists(key):
+            raise UnavailableError("the lake is gone")
+        super().write(key, data)
 
 
 @pytest.fixture
@@ -152,6 +169,38 @@ def test_the_digest_that_a_version_was_trained_on_leads_to_what_is_left_of_it(la
     assert load_manifest(lake, before.digest).digest == found.snapshots[before.digest]
     rows = sum(load_side(lake, before.digest, side).height for side in SIDES)
     assert rows == before.total_rows - 12
+
+
+def test_a_snapshot_whose_rows_are_what_is_left_of_its_child_keeps_its_manifest(tmp_path: Path):
+    lake = FolderLake(tmp_path / "lake")
+    file = tmp_path / "bundled.csv"
+    rows = "".join(f"the old app in {word} is slow,app,0\n" for word in WORDS)
+    file.write_text(f"text,aspect,label\n{rows}a row without its word,app,0\n", encoding="utf-8")
+    parent = ingest(lake, [file])
+    kept = {key: lake.read(key) for key in lake.list(f"snapshots/{parent.digest}/")}
+    assert any("/quarantine/" in key for key in kept)
+    put(lake, predicted(1, "gone", f"the {CANARY} app"), "r")
+    label = pa.Table.from_pylist([told(1)], schema=FEEDBACK)
+    write_parquet(lake, f"{feedback_prefix(AT)}r.parquet", label)
+    taken = labelled_examples(lake, AT - timedelta(days=1), AT + timedelta(days=1), ["survey"])
+    child = build_snapshot(lake, [taken], parent=parent.digest, uri="feedback")
+    assert forget_unit(lake, "gone").snapshots == {child.digest: parent.digest}
+    assert {key: lake.read(key) for key in lake.list(f"snapshots/{parent.digest}/")} == kept
+    assert lake.list(f"snapshots/{child.digest}/") == [f"snapshots/{child.digest}/manifest.json"]
+    assert load_manifest(lake, child.digest) == parent
+
+
+def test_a_snapshot_that_was_half_made_anew_says_in_the_end_where_its_rows_come_from(lake: FolderLake):
+    before = latest_manifest(lake)
+    assert before is not None
+    with pytest.raises(UnavailableError):
+        forget_unit(HastyLake(lake.root), "gone")
+    assert not all(manifest.sources for manifest in manifests(lake))
+    forget_unit(lake, "gone")
+    assert all(manifest.sources for manifest in manifests(lake))
+    after = latest_manifest(lake)
+    assert after is not None
+    assert (after.sources, after.digest) == (before.sources, load_manifest(lake, before.digest).digest)
 
 
 def test_forgetting_twice_or_an_unknown_unit_changes_nothing(lake: FolderLake):

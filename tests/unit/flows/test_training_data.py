@@ -1,6 +1,7 @@
 """What a training learns from: no feedback is left out because a snapshot was made in between without it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from absa.data import feedback
-from absa.data.snapshot import Manifest, ingest, latest_manifest, load_side
+from absa.data.snapshot import Manifest, ingest, latest_manifest, load_manifest, load_side, replace_snapshot
 from absa.schema import SIDES, Window, parse_iso, utc_now
 from flows.settings import Settings
 from flows.training_data import take_snapshot
@@ -81,3 +82,18 @@ def test_feedback_that_came_before_a_file_was_ingested_trains(
     add_file("lamp")
     assert learnt(services, take_snapshot.fn(services, [])) == 2 * ROWS
     assert since == [parse_iso(first.created_at), parse_iso(took.created_at)]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("through_one_that_is_gone", [False, True])
+def test_a_snapshot_that_names_itself_as_its_parent_is_trained_on(
+    services: Services,
+    add_file: Callable[[str], Manifest],
+    since: list[datetime],
+    through_one_that_is_gone: bool,
+) -> None:
+    gone, made = add_file("app"), add_file("desk")
+    parent = gone.digest if through_one_that_is_gone else made.digest
+    replace_snapshot(services.lake, gone, replace(made, parent=parent))
+    assert take_snapshot.fn(services, []) == load_manifest(services.lake, made.digest)
+    assert since == [parse_iso(made.created_at)]
