@@ -25,6 +25,7 @@ from absa.data.snapshot import (
     replace_snapshot,
     side_keys,
     sweep_replaced,
+    take_again,
 )
 from absa.errors import InvalidDataError
 from absa.schema import SIDES, iso, parse_iso
@@ -116,6 +117,9 @@ def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], in
     examples = 0
     while new := [manifest for manifest in manifests(lake) if manifest.digest not in seen]:
         for manifest in new:
+            if manifest.digest in replaced:  # it was published once more
+                _let_stand(lake, replaced[manifest.digest], manifest)
+                continue
             for key in side_keys(lake, manifest.digest, "quarantine"):
                 _rewrite(lake, key, gone)
             lost = sum(
@@ -126,7 +130,7 @@ def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], in
             if lost:
                 replaced[manifest.digest] = _snapshot_without(lake, manifest, gone, replaced)
                 examples += lost
-            seen |= {manifest.digest, replaced.get(manifest.digest)}
+            seen.add(replaced.get(manifest.digest, manifest.digest))
     return replaced, examples
 
 
@@ -134,10 +138,10 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     try:
         made = build_snapshot(lake, [], parent=manifest.digest, keep=lambda rows: rows.filter(~_hits(rows, gone)))
     except InvalidDataError:  # no row is left
-        remove_snapshot(lake, manifest, None)
+        _let_stand(lake, None, manifest)
         return None
     if made.parent != manifest.digest:  # these rows were a snapshot already, which keeps its manifest
-        remove_snapshot(lake, manifest, made.digest)
+        _let_stand(lake, made.digest, manifest)
         return made.digest
     later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
     parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
@@ -146,6 +150,13 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     )  # fmt: skip
     replace_snapshot(lake, manifest, replace(kept, created_at=iso(later)))
     return made.digest
+
+
+def _let_stand(lake: Lake, digest: str | None, manifest: Manifest) -> None:
+    """Let a snapshot that keeps its manifest, or none, stand for another, in the other's place in the order."""
+    if digest is not None:
+        take_again(lake, digest, manifest.last_taken)
+    remove_snapshot(lake, manifest, digest)
 
 
 def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:

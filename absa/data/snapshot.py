@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,7 +73,13 @@ class Manifest:
     conflicts_resolved: int
     segments: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[int]] = field(default_factory=dict)  # rows of each Parquet part of a side
+    taken_at: str | None = None  # when the same rows were taken again after other snapshots
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def last_taken(self) -> str:
+        """When these rows were taken last: the newest snapshot is the one that was taken last."""
+        return self.taken_at or self.created_at
 
     @property
     def total_rows(self) -> int:
@@ -169,8 +175,15 @@ def manifests(lake: Lake) -> list[Manifest]:
 
 
 def latest_manifest(lake: Lake) -> Manifest | None:
-    """The manifest that was made last, or None where there is no snapshot yet."""
-    return next(reversed(manifests(lake)), None)
+    """The manifest whose rows were taken last, or None where there is no snapshot yet."""
+    return max(manifests(lake), key=lambda manifest: (manifest.last_taken, manifest.created_at), default=None)
+
+
+def take_again(lake: Lake, digest: str, at: str) -> None:
+    """Say that the rows of a snapshot that is there were taken once more; its rows and `created_at` stay."""
+    newest, manifest = latest_manifest(lake), load_manifest(lake, digest)
+    if manifest != newest and at > manifest.last_taken:
+        lake.write(_manifest_key(manifest.digest), replace(manifest, taken_at=at).to_json().encode())
 
 
 def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
@@ -547,7 +560,8 @@ def _build(
         finally:
             pool.shutdown(cancel_futures=True)
         manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at))
-        _publish(lake, manifest, settled, intake.quarantine)
+        if not _publish(lake, manifest, settled, intake.quarantine) and keep is None:
+            take_again(lake, manifest.digest, manifest.created_at)
     return load_manifest(lake, manifest.digest)
 
 
@@ -660,11 +674,17 @@ def _manifest(
 
 def _publish(
     lake: Lake, manifest: Manifest, settled: Sequence[_PartitionCounts], quarantine: Sequence[pl.DataFrame]
-) -> None:
-    """Put the parts, then the manifest: a snapshot without a manifest does not exist. Equal rows are there already."""
-    root = f"snapshots/{manifest.digest}"
-    if lake.exists(f"{root}/manifest.json"):
-        return
+) -> bool:
+    """Put the parts, then the manifest: a snapshot without a manifest does not exist.
+
+    Returns:
+        False where equal rows are there already; those of a snapshot that was replaced are not.
+    """
+    root, manifest_key = f"snapshots/{manifest.digest}", _manifest_key(manifest.digest)
+    if lake.exists(manifest_key):
+        if REPLACED_BY not in json.loads(lake.read(manifest_key)):
+            return False
+        _remove_rows(lake, manifest.digest)  # a kill may have left some
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # a disk's or S3's answers overlap
         written = []
         for side in SIDES:
@@ -679,4 +699,5 @@ def _publish(
         sink = pa.BufferOutputStream()
         pq.write_table(bad.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, compression="zstd")
         lake.write(f"{root}/quarantine/part-00000.parquet", sink.getvalue().to_pybytes())
-    lake.write(f"{root}/manifest.json", manifest.to_json().encode())
+    lake.write(manifest_key, manifest.to_json().encode())
+    return True

@@ -1,9 +1,11 @@
 """What a customer wants gone is gone: predictions, feedback, snapshots, tokens, samples; and nothing else is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from absa.data.snapshot import (
     ingest,
     latest_manifest,
     load_manifest,
+    load_quarantine,
     load_side,
     manifests,
 )
@@ -177,17 +180,40 @@ def test_a_snapshot_whose_rows_are_what_is_left_of_its_child_keeps_its_manifest(
     rows = "".join(f"the old app in {word} is slow,app,0\n" for word in WORDS)
     file.write_text(f"text,aspect,label\n{rows}a row without its word,app,0\n", encoding="utf-8")
     parent = ingest(lake, [file])
-    kept = {key: lake.read(key) for key in lake.list(f"snapshots/{parent.digest}/")}
-    assert any("/quarantine/" in key for key in kept)
+    quarantine = load_quarantine(lake, parent.digest)
+    assert quarantine.height == 1
     put(lake, predicted(1, "gone", f"the {CANARY} app"), "r")
     label = pa.Table.from_pylist([told(1)], schema=FEEDBACK)
     write_parquet(lake, f"{feedback_prefix(AT)}r.parquet", label)
     taken = labelled_examples(lake, AT - timedelta(days=1), AT + timedelta(days=1), ["survey"])
     child = build_snapshot(lake, [taken], parent=parent.digest, uri="feedback")
     assert forget_unit(lake, "gone").snapshots == {child.digest: parent.digest}
-    assert {key: lake.read(key) for key in lake.list(f"snapshots/{parent.digest}/")} == kept
+    assert load_quarantine(lake, parent.digest).equals(quarantine)
     assert lake.list(f"snapshots/{child.digest}/") == [f"snapshots/{child.digest}/manifest.json"]
-    assert load_manifest(lake, child.digest) == parent
+    assert load_manifest(lake, child.digest) == replace(parent, taken_at=child.created_at)
+
+
+def test_what_is_left_of_the_newest_snapshot_is_the_newest_though_an_older_one_held_it_too(lake: FolderLake):
+    newest = latest_manifest(lake)
+    assert newest is not None
+    rows = pl.concat([load_side(lake, newest.digest, side) for side in SIDES])
+    left = build_snapshot(lake, [rows.filter(~pl.col("text").str.contains(CANARY))])
+    build_snapshot(lake, [rows.filter(pl.col("label") == 0)])
+    assert build_snapshot(lake, [rows]).digest == newest.digest
+    assert forget_unit(lake, "gone").snapshots[newest.digest] == left.digest
+    now = latest_manifest(lake)
+    assert now is not None
+    assert (now.digest, now.created_at) == (left.digest, left.created_at)
+
+
+def test_a_forgotten_snapshot_that_is_published_once_more_meanwhile_is_forgotten_once_more(lake: FolderLake):
+    child = manifests(lake)[1]
+    rows = [load_side(lake, child.digest, side) for side in SIDES]
+    found = forget_unit(BusyLake(lake.root, lambda: build_snapshot(FolderLake(lake.root), rows)), "gone")
+    assert places_of(lake, CANARY) == []
+    assert load_manifest(lake, child.digest).digest == found.snapshots[child.digest]
+    for manifest in manifests(lake):
+        assert sum(load_side(lake, manifest.digest, side).height for side in SIDES) == manifest.total_rows > 0
 
 
 def test_a_snapshot_that_was_half_made_anew_says_in_the_end_where_its_rows_come_from(lake: FolderLake):

@@ -20,6 +20,7 @@ from absa.data.snapshot import (
     load_manifest,
     load_quarantine,
     load_side,
+    remove_snapshot,
 )
 from absa.errors import InvalidDataError, NotFoundError, UnavailableError
 from absa.schema import SIDES
@@ -150,6 +151,46 @@ def test_ingesting_the_same_file_again_gives_the_same_snapshot(lake, tmp_path):
     first = ingest(lake, [file])
     assert ingest(lake, [file], parent=first.digest).digest == first.digest
     assert ingest(lake, [file]) == first
+
+
+def test_a_file_that_is_put_back_and_ingested_again_is_the_newest_snapshot(lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    made: list[Manifest] = []
+    for label in (0, 2, 0):
+        frame(example(label=label)).select("text", "aspect", "label").write_csv(file)
+        newest = latest_manifest(lake)
+        made.append(ingest(lake, [file], parent=newest.digest if newest else None))
+        newest = latest_manifest(lake)
+        assert newest == made[-1]
+        assert everything(lake, newest)["label"].to_list() == [label]
+    first, edited, again = made
+    assert (again.digest, again.created_at, again.parent) == (first.digest, first.created_at, None)
+    assert again.last_taken > edited.last_taken
+
+
+def test_the_newest_snapshot_taken_again_stays_as_it_is(lake):
+    build_snapshot(lake, [many(3)])
+    kept = {key: lake.read(key) for key in lake.list("")}
+    build_snapshot(lake, [many(3)])
+    assert {key: lake.read(key) for key in lake.list("")} == kept
+
+
+@pytest.mark.parametrize("something_left", [True, False])
+def test_rows_that_were_removed_and_come_again_are_a_snapshot_again(lake, something_left):
+    removed, left = build_snapshot(lake, [many(20)]), build_snapshot(lake, [many(10)])
+    remove_snapshot(lake, removed, left.digest if something_left else None)
+    lake.write(f"snapshots/{removed.digest}/train/part-00007.parquet", b"left by a kill")
+    again = build_snapshot(lake, [many(20)])
+    assert again.digest == removed.digest
+    assert latest_manifest(lake) == load_manifest(lake, removed.digest) == again
+    assert everything(lake, again).height == again.total_rows == 20
+
+
+def test_a_manifest_of_a_release_that_did_not_say_when_rows_were_taken_again_is_read(lake):
+    manifest = build_snapshot(lake, [many(3)])
+    record = json.loads(manifest.to_json())
+    del record["taken_at"]
+    assert Manifest.from_json(json.dumps(record)) == manifest
 
 
 def test_the_manifest_counts_what_came_from_where_and_what_was_set_aside(lake, tmp_path):
