@@ -52,9 +52,8 @@ def slow_loss(
 ) -> SlowLoss | None:
     """The detector after this window, against the test and against the reference: the less certain of the two."""
     baselines = [] if frozen is None else [RightAnswers(right=frozen.right, labelled=round(frozen.rows))]
-    early = None if reference is None else RightAnswers.of(reference)
-    if early is not None and early.labelled >= policy.min_labels:
-        baselines.append(early)
+    if reference is not None and int(((reference.truth >= 0) & ~reference.asked).sum()) >= policy.min_labels:
+        baselines.append(RightAnswers.of(reference))
     windows = [*earlier, RightAnswers.of(current)]
     states = [
         detect_slow_loss(baseline, windows, rate=policy.false_alarm_rate, tolerated_loss=policy.tolerated_f1_loss)[-1]

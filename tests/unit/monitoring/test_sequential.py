@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from monitoring.losses import slow_loss
+from monitoring.performance import FrozenTest
+from monitoring.policy import StalenessPolicy
 from monitoring.sample import make_sample
 from monitoring.sequential import RightAnswers, detect_slow_loss, e_value, tolerated_share
 
@@ -24,6 +27,19 @@ def test_an_account_that_sends_one_text_again_and_again_is_one_piece_of_evidence
 def test_a_units_first_label_counts_whatever_it_says() -> None:
     sample = make_sample([0, 0, 0, 0], np.full((4, 3), 1 / 3), truth=[-1, 2, 0, 0], groups=[7, 7, 7, 3])
     assert RightAnswers.of(sample) == RightAnswers(right=1, labelled=2)
+
+
+def test_early_labels_of_a_few_units_still_excuse_traffic_that_was_hard_from_the_first_day() -> None:
+    truth = np.where(np.arange(200) % 10 < 6, 0, 2)  # 6 of 10 units are answered right
+    hard = make_sample(np.zeros(200), np.full((200, 3), 1 / 3), truth=truth, groups=np.arange(200) % 10)
+    policy = StalenessPolicy()
+    earlier = [RightAnswers.of(hard)] * 5
+    alone = slow_loss(hard, FrozenTest.from_f1(0.95, 1000), None, policy, earlier)
+    both = slow_loss(hard, FrozenTest.from_f1(0.95, 1000), hard, policy, earlier)
+    assert alone is not None
+    assert both is not None
+    assert alone.alarm
+    assert not both.alarm
 
 
 def test_a_version_that_holds_raises_fewer_alarms_than_were_asked_for() -> None:
