@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STATE: Final = "demo.json"
 _LOOK_S: Final = 5.0  # between two looks at what may have died
+_HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
 
 
 @dataclass
@@ -222,15 +223,24 @@ class Demo:
         if drifts and (retraining_is_pending(self.services) or self._newer_version()):
             self.story.fact("the monitor had asked for a retraining when the demo was interrupted")
             return
-        for _ in range(2 if drifts else 1):
-            kind = "drifted traffic" if drifts else "healthy traffic"
-            window = self._traffic(self.pace.drifted_s, kind, drift=drifts)
-            verdict = self._judge_meanwhile(window, drifts=drifts)
+        self._until_stale() if drifts else self._undisturbed()
+
+    def _undisturbed(self) -> None:
+        window = self._traffic(self.pace.drifted_s, "healthy traffic")
+        verdict = self._judge_meanwhile(window, drifts=False)
+        self._say_verdict(verdict)
+        if verdict.verdict == "STALE":
+            raise PermanentError("traffic without drift was called stale: that is a false alarm")
+
+    def _until_stale(self) -> None:
+        """Drifted traffic until the monitor asks for a retraining, two windows at most."""
+        for _ in range(2):
+            verdict = self._judge_meanwhile(
+                self._traffic(self.pace.drifted_s, "drifted traffic", drift=True), drifts=True
+            )
             self._say_verdict(verdict)
-            stale = verdict.verdict == "STALE"
-            if not drifts and stale:
-                raise PermanentError("traffic without drift was called stale: that is a false alarm")
-            if not drifts or (stale and (verdict.action == "retrain" or retraining_is_pending(self.services))):
+            asked = verdict.action == "retrain" or retraining_is_pending(self.services)
+            if verdict.verdict == "STALE" and asked:
                 return
         raise PermanentError("the drift was not called stale in two windows; see the reports")
 
@@ -260,6 +270,20 @@ class Demo:
         if not self.options.drifts:
             self.story.fact("nothing is stale, so nothing is retrained")
             return
+        for attempt in range(_HELD_BACK + 1):
+            held = self._await_version()
+            if held is None:
+                self.state.done = sorted({*self.state.done, 5})
+                return
+            self._drift_anew()
+            self.story.fact(f"the gate held the new version back: {held}")
+            if attempt < _HELD_BACK:
+                self.story.fact("the customers go on, and the monitor looks again")
+                self._until_stale()
+        raise self._in_vain(f"the gate held {_HELD_BACK + 1} versions back; the last: {held}")
+
+    def _await_version(self) -> str | None:
+        """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
         began, looked = time.time(), 0.0
         limit_s = self.services.settings.budget_s + 2 * LATE_S
         while time.time() - began < limit_s:
@@ -271,12 +295,12 @@ class Demo:
                     f"gate: {tags['gate']}"
                 )
                 self.story.link("the run", f"{self.services.home.url('prefect')}/runs")
-                return
+                return None
             settled = [record for record in self._since_first() if record.number > self.state.held]
             rejected = [record for record in settled if record.action == "register"]
             if rejected:
                 self.state.held = rejected[-1].number
-                raise self._in_vain(f"the gate held the new version back: {rejected[-1].reason}")
+                return rejected[-1].reason
             if time.time() - looked > _LOOK_S:
                 began = time.time() if self._look_after_the_retraining() else began
                 looked = time.time()
@@ -303,10 +327,14 @@ class Demo:
         return said is not None
 
     def _in_vain(self, why: str) -> PermanentError:
-        """What ends this start of the demo. The next one lets the traffic drift on, until it is stale again."""
+        """What ends this start of the demo."""
+        self._drift_anew()
+        return PermanentError(why)
+
+    def _drift_anew(self) -> None:
+        """Note that the next start lets the traffic drift on, until it is stale again."""
         self.state.done = [number for number in self.state.done if number < 5]
         self.state.save(self.state_file)
-        return PermanentError(why)
 
     def _since_first(self) -> list[LedgerRecord]:
         records = self.services.ledger.records()

@@ -69,7 +69,7 @@ PACES: Final = {
         all_at_once=False,
         delay_scale=1.0,
         healthy_s=3.5,
-        drifted_s=18.0,
+        drifted_s=24.0,
         experiment_s=130.0,
     ),
     "tiny": Pace(
