@@ -54,13 +54,13 @@ _OTHERS = (
 _UP = {
     "EVERGREEN_ROUTER_HOST": "`EVERGREEN_HOST`",
     "EVERGREEN_ROUTER_PORT": "as above, from 8080 on",
-    "EVERGREEN_WORKERS": "as flows have it, `HOME/settings.env` included",
-    "EVERGREEN_SHIP_INTERVAL_S": "as flows have it, `HOME/settings.env` included",
+    "EVERGREEN_WORKERS": "as flows have it",
+    "EVERGREEN_SHIP_INTERVAL_S": "as flows have it",
     "EVERGREEN_ADMIN_TOKEN": "`admin_token` of `HOME/secrets.json`",
     "EVERGREEN_SECRET": "`unit_secret` of `HOME/secrets.json`",
-    "EVERGREEN_FEEDBACK_KEYS": "`feedback_key` of `HOME/secrets.json`: source customer, trusted to train",
+    "EVERGREEN_FEEDBACK_KEYS": "`feedback_key` of `HOME/secrets.json`: source customer",
     "EVERGREEN_LINKS": "the local Prefect, MLflow and Evidently",
-    "EVERGREEN_QUEUE_MS": "`1000` where it is not set: trainings share the cores",
+    "EVERGREEN_QUEUE_MS": "`1000`: trainings share the cores",
 }
 
 
@@ -68,14 +68,17 @@ def settings_page() -> str:
     """Every variable of flows and of the router, what else is read, and what `evergreen up` tells its router."""
     page = (
         "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too. "
-        "The router reads the environment alone.\n"
+        "The router reads the environment alone; `evergreen up` gives its own router both.\n"
     )
     for title, kind in (("Flows and command line", flows.settings.Settings), ("Router", serving.settings.Settings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
         page += "".join(_setting(kind, name) for name in kind.model_fields)
     page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
     page += "".join(f"| `{name}` | {default} | {what} |\n" for name, default, what in _OTHERS)
-    page += "\n## What `evergreen up` tells its router\n\n| variable | value |\n|---|---|\n"
+    page += (
+        "\n## What `evergreen up` tells its router\n\nWhat the environment or `HOME/settings.env` sets wins, but "
+        "for the port.\n\n| variable | value |\n|---|---|\n"
+    )
     page += "".join(f"| `{name}` | {_UP[name]} |\n" for name in _told_to_the_router())
     return _MADE + page
 
