@@ -280,7 +280,7 @@ class Demo:
             if attempt < _HELD_BACK:
                 self.story.fact("the customers go on, and the monitor looks again")
                 self._until_stale()
-        raise self._in_vain(f"the gate held {_HELD_BACK + 1} versions back; the last: {held}")
+        raise PermanentError(f"the gate held {_HELD_BACK + 1} versions back; the last: {held}")
 
     def _await_version(self) -> str | None:
         """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
@@ -320,16 +320,12 @@ class Demo:
             said = retrain_again(self.services)
         except UnavailableError:
             return False  # a server died between two looks; the next one starts it
-        except PermanentError as error:
-            raise self._in_vain(str(error)) from error
+        except PermanentError:
+            self._drift_anew()
+            raise
         if said is not None:
             self.story.fact(said)
         return said is not None
-
-    def _in_vain(self, why: str) -> PermanentError:
-        """What ends this start of the demo."""
-        self._drift_anew()
-        return PermanentError(why)
 
     def _drift_anew(self) -> None:
         """Note that the next start lets the traffic drift on, until it is stale again."""
