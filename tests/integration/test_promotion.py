@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, IntegrityError, PermanentError
 from absa.inference.package import package_digest
 from absa.lifecycle import crowned
@@ -17,6 +16,7 @@ from flows.decisions import promote_now
 from flows.promote import begin, see_through
 from flows.settings import Settings
 from flows.wiring import Services
+from tests.stand_ins import NoAliases
 from tests.toy_package import build_toy_package
 
 
@@ -32,13 +32,6 @@ class FolderReader:
 
     def fetch(self, version: str, folder: Path) -> None:
         shutil.copytree(self.folder / version, folder, dirs_exist_ok=True)
-
-
-class NoAliases:
-    """A registry that shows nothing."""
-
-    def project(self, head: LedgerRecord) -> list[str]:
-        return []
 
 
 def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:

@@ -11,6 +11,7 @@ from flows.promote import advance
 from flows.settings import Settings
 from flows.wiring import Services
 from monitoring.experiment import Decision, ExperimentDecision
+from tests.stand_ins import NoAliases
 
 
 @dataclass
@@ -27,13 +28,6 @@ class Asked:
 
     def withdraw(self) -> None:
         self.withdrawn = True
-
-
-class NoAliases:
-    """A registry that shows nothing."""
-
-    def project(self, _: object) -> list[str]:
-        return []
 
 
 def found(decision: Decision) -> dict[str, ExperimentDecision]:

@@ -19,7 +19,8 @@ from flows.demo_monitor import retrain_again, retraining_is_pending
 from flows.ledger_trainings import is_in_force
 from flows.settings import Settings
 from flows.wiring import Services
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
+from tests.stand_ins import stale
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))
@@ -29,19 +30,7 @@ BUDGET_S = 900.0
 @pytest.fixture
 def store(tmp_path: Path) -> VerdictStore:
     store = VerdictStore(FolderLake(tmp_path))
-    stale = store.record(
-        Verdict(
-            window=WINDOW,
-            verdict="STALE",
-            version="1",
-            by_version={},
-            reasons=(),
-            action="retrain",
-            action_reason="300 new labels are there to learn from.",
-            at=WINDOW.end,
-        )
-    )
-    store.begin_attempt(stale, flow_run_id="run-1", at=WINDOW.end)
+    store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
     return store
 
 

@@ -20,6 +20,7 @@ from flows.attempts import GRACE_S, WAIT_S
 from flows.forgetting import FORGOTTEN, forget, retain, unit_hash
 from flows.settings import Home, Settings
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.stand_ins import stale
 
 SECRET = b"unit-secret"
 
@@ -68,17 +69,8 @@ def services(tmp_path: Path) -> Any:
 def retraining(services: Any, *, age_s: float) -> Verdict:
     """An attempt that a verdict asked for has begun so long ago."""
     store, at = VerdictStore(services.lake), utc_now() - timedelta(seconds=age_s)
-    stale = Verdict(
-        window=Window(start=at - timedelta(hours=1), end=at),
-        verdict="STALE",
-        version="1",
-        by_version={},
-        reasons=(),
-        action="retrain",
-        action_reason="300 new labels are there to learn from.",
-        at=at,
-    )
-    return store.begin_attempt(store.record(stale), at=at)
+    window = Window(start=at - timedelta(hours=1), end=at)
+    return store.begin_attempt(store.record(stale(window)), at=at)
 
 
 def words_of(path: Path) -> str:

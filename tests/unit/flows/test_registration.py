@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import flows.continuous_training as training
-from absa.adapters.ledger import LedgerRecord, State
+from absa.adapters.ledger import State
 from absa.errors import ConflictError, DeadlineMissedError, UnavailableError
 from absa.evaluation.gate import GateDecision, Verdict
 from absa.job import EXIT_DEADLINE_MISSED
@@ -21,18 +21,11 @@ from flows.registration import put_in_force
 from flows.settings import Settings
 from flows.wiring import Services
 from monitoring.verdicts import Attempt, VerdictStore
-from monitoring.verdicts import Verdict as WindowVerdict
+from tests.stand_ins import NoAliases, stale
 
 DIGEST = "d" * 64
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))
-
-
-class NoAliases:
-    """A registry that shows nothing."""
-
-    def project(self, head: LedgerRecord) -> list[str]:
-        return []
 
 
 @pytest.fixture
@@ -118,11 +111,7 @@ def test_a_second_try_after_the_first_record_goes_on_from_there(services: Servic
 def asked(tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch) -> VerdictStore:
     """A window whose verdict began a retraining; the flow runs outside of Prefect."""
     store = VerdictStore(services.lake)
-    verdict = WindowVerdict(
-        window=WINDOW, verdict="STALE", version="1", by_version={}, reasons=(), action="retrain",
-        action_reason="300 new labels are there to learn from.", at=WINDOW.end,
-    )  # fmt: skip
-    store.begin_attempt(store.record(verdict), flow_run_id="run-1", at=WINDOW.end)
+    store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
     monkeypatch.setattr(training, "wire", lambda: services)
     monkeypatch.setattr(training, "flow_run", SimpleNamespace(id="run-1"))
     for name in ("create_progress_artifact", "update_progress_artifact", "create_markdown_artifact"):

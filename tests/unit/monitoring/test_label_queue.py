@@ -12,7 +12,7 @@ from absa.errors import InvalidDataError, PermanentError
 from absa.schema import Window
 from monitoring.label_queue import ask_labels, import_labels, write_queue
 from monitoring.performance import measure
-from monitoring.windows import load_window
+from monitoring.windows import WindowData, load_window
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -90,16 +90,21 @@ def test_more_rows_than_there_are_gives_all_of_them(lake: Lake, traffic: Traffic
     assert ask_labels(lake, window(3), count=500).height == 0
 
 
+def hidden(lake: Lake, window: Window) -> tuple[WindowData, dict[str, int]]:
+    """A window with every row's label, and these by request; afterwards the lake has none of them."""
+    full = load_window(lake, window)
+    for key in lake.list("feedback/"):
+        lake.delete(key)
+    return full, dict(full.rows.select("request_id", "feedback_label").iter_rows())
+
+
 def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     """The truth of every row is known here; a person labels only the queue's."""
     requests = traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
-    full = load_window(lake, window(0))
+    full, truth = hidden(lake, window(0))
     expected = measure(full.sample())
-    truth = dict(full.rows.select("request_id", "feedback_label").iter_rows())
-    for key in lake.list("feedback/"):
-        lake.delete(key)
     asked = ask_labels(lake, window(0), count=800)
     filled = asked.with_columns(pl.Series("label", [truth[request] for request in asked["request_id"]]))
     write_queue(filled, tmp_path / "queue.csv")
@@ -124,11 +129,8 @@ def test_a_second_export_asks_for_as_many_new_rows_and_leaves_the_measured_f1_un
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
-    full = load_window(lake, window(0))
+    full, truth = hidden(lake, window(0))
     expected = measure(full.sample())
-    truth = dict(full.rows.select("request_id", "feedback_label").iter_rows())
-    for key in lake.list("feedback/"):
-        lake.delete(key)
     first = ask_labels(lake, window(0), count=400)
     answered(lake, window(0), first, truth, tmp_path / "first.csv")
     second = ask_labels(lake, window(0), count=400)
