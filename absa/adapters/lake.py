@@ -171,7 +171,16 @@ class S3Lake:
         try:
             self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
         except Exception as error:
-            raise self._translate(error, key) from error
+            translated = self._translate(error, key)
+            if isinstance(translated, AlreadyExistsError) and _was_repeated(error) and self._holds(key, data):
+                return  # the first request's answer was lost: what S3 refuses the second one is our own
+            raise translated from error
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.read(key) == data
+        except NotFoundError:  # another's request is still under way
+            return False
 
     def exists(self, key: str) -> bool:
         try:
@@ -199,6 +208,12 @@ class S3Lake:
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}"
+
+
+def _was_repeated(error: Exception) -> bool:
+    """Whether botocore sent a request more than once before it was refused."""
+    answer: dict[str, Any] = getattr(error, "response", {})
+    return bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))
 
 
 def open_lake(uri: str) -> Lake:

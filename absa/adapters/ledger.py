@@ -202,23 +202,11 @@ class Ledger:
             evidence_digest=self._keep(evidence),
             previous_hash=head.hash if head else _NO_HASH,
         ).sealed()
-        body = canonical_json(record.to_json())
         try:
-            self._lake.create(_key(record.number), body)
+            self._lake.create(_key(record.number), canonical_json(record.to_json()))
         except AlreadyExistsError:
-            if not self._holds(record.number, body):
-                raise ConflictError(f"someone else wrote ledger record {record.number} first: look again") from None
+            raise ConflictError(f"someone else wrote ledger record {record.number} first: look again") from None
         return record
-
-    def _holds(self, number: int, body: bytes) -> bool:
-        """Whether a record lies there byte for byte: S3 refuses a repeated request whose first answer was lost.
-
-        Another writer's differs in actor or microsecond; one that did not would be the same step by the same hand.
-        """
-        try:
-            return self._lake.read(_key(number)) == body
-        except NotFoundError:  # the other's request is still under way
-            return False
 
     def _keep(self, evidence: Mapping[str, Any] | None) -> str | None:
         if evidence is None:

@@ -72,6 +72,31 @@ def test_on_s3_the_server_decides_in_one_request_whether_a_key_is_free() -> None
         server.assert_no_pending_responses()
 
 
+def test_what_was_created_on_s3_is_ours_though_the_first_answer_was_lost(s3: Any) -> None:
+    def lose_the_first(attempts: int, **_: Any) -> float | None:
+        return 0.0 if attempts == 1 else None
+
+    lake = S3Lake("s3://contract/lost", client=s3)
+    s3.meta.events.register_first("needs-retry.s3.PutObject", lose_the_first)
+    try:
+        lake.create("ledger/1", b"mine")
+        with pytest.raises(AlreadyExistsError):
+            lake.create("ledger/1", b"another's")
+    finally:
+        s3.meta.events.unregister("needs-retry.s3.PutObject", lose_the_first)
+    assert lake.read("ledger/1") == b"mine"
+
+
+def test_a_repeated_request_that_meets_another_under_way_is_refused() -> None:
+    client = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    with Stubber(client) as server:
+        server.add_client_error("put_object", "ConditionalRequestConflict", response_meta={"RetryAttempts": 1})
+        server.add_client_error("get_object", "NoSuchKey")
+        with pytest.raises(AlreadyExistsError):
+            S3Lake("s3://contract", client=client).create("ledger/1", b"mine")
+        server.assert_no_pending_responses()
+
+
 def test_listing_is_by_prefix_and_sorted(lake: Lake) -> None:
     for key in ("x/2", "x/1", "xy/3", "z"):
         lake.write(key, b"")

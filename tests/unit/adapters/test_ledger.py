@@ -9,7 +9,7 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger, State, record_hash
-from absa.errors import AlreadyExistsError, ConflictError, PermanentError
+from absa.errors import ConflictError, PermanentError
 from absa.lifecycle import challenged, crowned, former_champion, promoted, ramped, shadowed, withdrawn
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -22,25 +22,6 @@ class Clock:
     def __call__(self) -> datetime:
         self.now += timedelta(minutes=1)
         return self.now
-
-
-class LosesAnAnswer(FolderLake):
-    """Takes what is created, loses its own answer, and refuses the repeated request, as S3 does under retries."""
-
-    def create(self, key: str, data: bytes) -> None:
-        super().create(key, data)
-        super().create(key, data)
-
-
-class BeatenLake(FolderLake):
-    """Says that a key is taken: by another's bytes, or by a request that is still under way (None)."""
-
-    other: bytes | None = None
-
-    def create(self, key: str, data: bytes) -> None:
-        if self.other is not None:
-            self.write(key, self.other)
-        raise AlreadyExistsError(f"{key} exists already")
 
 
 @pytest.fixture
@@ -114,22 +95,6 @@ def test_of_two_promoters_at_the_same_head_one_is_told_to_look_again(ledger: Led
     assert won.count(True) == 1
     assert ledger.verify() == []
     assert len(ledger.records()) == 2
-
-
-def test_a_record_that_was_written_is_ours_though_the_answer_was_lost(tmp_path: Path) -> None:
-    ledger = Ledger(LosesAnAnswer(tmp_path), clock=Clock())
-    for version in "12":
-        crown(ledger, version)
-    assert [record.state.champion for record in ledger.records()] == ["1", "2"]
-    assert ledger.verify() == []
-
-
-@pytest.mark.parametrize("other", [None, b"{}"], ids=["still under way", "written"])
-def test_a_record_that_another_writes_is_a_conflict(tmp_path: Path, other: bytes | None) -> None:
-    lake = BeatenLake(tmp_path)
-    lake.other = other
-    with pytest.raises(ConflictError, match="someone else wrote ledger record 1 first"):
-        crown(Ledger(lake))
 
 
 def test_a_state_must_not_name_a_version_without_a_digest(ledger: Ledger) -> None:
