@@ -19,7 +19,8 @@ import polars as pl
 import psutil
 
 from absa.adapters.lake import FolderLake
-from absa.data.snapshot import Manifest, ingest
+from absa.data.ingest import ingest
+from absa.data.snapshot import Manifest
 from benchmarks.figures import Row, write_result
 
 RESULTS = Path(__file__).parent / "results" / "ingest.json"

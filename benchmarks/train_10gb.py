@@ -86,7 +86,8 @@ def write_part(path: Path, megabytes: float, seed: int) -> int:
 def ingest_rows(folder: Path) -> Figures:
     """rows/ to a snapshot in lake/; validation and test rows beside it for the phase train."""
     from absa.adapters.lake import FolderLake
-    from absa.data.snapshot import ingest, sample_side
+    from absa.data.ingest import ingest
+    from absa.data.snapshot import sample_side
 
     lake, began = FolderLake(folder / "lake"), time.perf_counter()
     manifest = ingest(lake, [folder / "rows"])

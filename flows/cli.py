@@ -84,7 +84,7 @@ def ingest(
     max_bad_share: Annotated[float, typer.Option(help="Share of bad rows above which nothing is ingested.")] = 0.1,
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
-    from absa.data.snapshot import ingest as ingest_files
+    from absa.data.ingest import ingest as ingest_files
     from absa.data.snapshot import latest_manifest
 
     services = wire()

@@ -31,7 +31,8 @@ _FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows t
 def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and feedback since one last took it."""
     from absa.data.feedback import labelled_examples
-    from absa.data.snapshot import build_snapshot, ingest, latest_manifest
+    from absa.data.ingest import build_snapshot, ingest
+    from absa.data.snapshot import latest_manifest
 
     newest = latest_manifest(services.lake)
     if newest is None and not sources:

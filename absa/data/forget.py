@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from absa.adapters.lake import Lake, write_parquet
 from absa.adapters.tables import prediction_prefix
+from absa.data.ingest import build_snapshot
 from absa.data.normalise import normalised_column
 from absa.data.snapshot import (
     Manifest,
-    build_snapshot,
     manifests,
     remove_snapshot,
     replace_snapshot,

@@ -11,7 +11,8 @@ from absa.adapters.ledger import Ledger
 from absa.adapters.tables import FEEDBACK, OUTCOMES, PREDICTIONS
 from absa.data.feedback import join_feedback, labelled_examples
 from absa.data.forget import forget_before
-from absa.data.snapshot import build_snapshot, latest_manifest, load_quarantine, load_side
+from absa.data.ingest import build_snapshot
+from absa.data.snapshot import latest_manifest, load_quarantine, load_side
 from absa.schema import SIDES
 from monitoring.verdicts import VerdictStore
 

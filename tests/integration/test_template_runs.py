@@ -20,8 +20,9 @@ import pytest
 from absa.adapters.lake import S3Lake
 from absa.adapters.ledger import Ledger
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic
+from absa.data.ingest import ingest
 from absa.data.simulate import Drift, PoolTraffic
-from absa.data.snapshot import ingest, latest_manifest, load_side
+from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import UnavailableError
 from absa.schema import SIDES, Window, utc_now
 from flows.demo_options import PACES

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absa.adapters.lake import FolderLake
+from absa.data.ingest import build_snapshot
 from absa.data.normalise import near_duplicate_key, normalise
 from absa.data.read import EXAMPLES, with_example_id
-from absa.data.snapshot import build_snapshot, load_side
+from absa.data.snapshot import load_side
 from absa.schema import SIDES
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)

@@ -14,16 +14,8 @@ from absa.adapters.lake import FolderLake, write_parquet
 from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
-from absa.data.snapshot import (
-    REPLACED_BY,
-    build_snapshot,
-    ingest,
-    latest_manifest,
-    load_manifest,
-    load_quarantine,
-    load_side,
-    manifests,
-)
+from absa.data.ingest import build_snapshot, ingest
+from absa.data.snapshot import REPLACED_BY, latest_manifest, load_manifest, load_quarantine, load_side, manifests
 from absa.errors import UnavailableError
 from absa.schema import SIDES
 

@@ -10,18 +10,10 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.data import read, snapshot
+from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
 from absa.data.read import EXAMPLES, with_example_id
-from absa.data.snapshot import (
-    Manifest,
-    build_snapshot,
-    ingest,
-    latest_manifest,
-    load_manifest,
-    load_quarantine,
-    load_side,
-    remove_snapshot,
-)
+from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_quarantine, load_side, remove_snapshot
 from absa.errors import InvalidDataError, NotFoundError, UnavailableError
 from absa.schema import SIDES
 

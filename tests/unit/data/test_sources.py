@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.snapshot import ingest
+from absa.data.ingest import ingest
 from absa.data.sources import find_sources
 from absa.errors import InvalidDataError, UnavailableError
 

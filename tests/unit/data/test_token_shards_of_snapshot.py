@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.snapshot import build_snapshot, load_manifest, load_side, replace_snapshot, sample_side, side_keys
+from absa.data.ingest import build_snapshot
+from absa.data.snapshot import load_manifest, load_side, replace_snapshot, sample_side, side_keys
 from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.folders import TOKENIZER, find_base

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.snapshot import ingest, latest_manifest
+from absa.data.ingest import ingest
+from absa.data.snapshot import latest_manifest
 from absa.errors import PermanentError
 from flows.demo import run_demo
 from flows.demo_chapters import Demo

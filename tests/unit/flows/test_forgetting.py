@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from absa.adapters.lake import FolderLake, write_parquet
 from absa.adapters.tables import PREDICTIONS, prediction_prefix
-from absa.data.snapshot import ingest
+from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
 from absa.schema import Window, utc_now
 from flows.attempts import GRACE_S, WAIT_S

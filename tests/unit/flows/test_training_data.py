@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from absa.data import feedback
-from absa.data.snapshot import Manifest, ingest, latest_manifest, load_manifest, load_side, replace_snapshot
+from absa.data.ingest import ingest
+from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_side, replace_snapshot
 from absa.schema import SIDES, Window, parse_iso, utc_now
 from flows.settings import Settings
 from flows.training_data import take_snapshot

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from absa.data.snapshot import ingest, load_side
+from absa.data.ingest import ingest
+from absa.data.snapshot import load_side
 from absa.lifecycle import crowned
 from absa.schema import SIDES, Window, utc_now
 from flows.monitor import judge_window

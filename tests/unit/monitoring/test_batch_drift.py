@@ -11,8 +11,8 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.batch.job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
+from absa.data.ingest import build_snapshot
 from absa.data.read import EXAMPLES, with_example_id
-from absa.data.snapshot import build_snapshot
 from absa.errors import PermanentError
 from absa.inference.engine import Engine
 from monitoring.batch_drift import FINDINGS_KEY, REPORT_KEY, report_batch_drift

@@ -1,0 +1,330 @@
+"""Make a snapshot of files or of rows at hand.
+
+Rows flow through in bounded memory. Every block is validated, keyed and cut into partitions by the hash of its texts'
+near-duplicate key, and spilled; then each partition, which holds all the rows that could be duplicates of each other,
+is deduplicated on its own and written to the three sides. The digest is an order-free sum over the rows, so it depends
+on neither the order of the input nor the number of partitions or processes.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import IO, Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.adapters.lake import Lake
+from absa.data.partitions import (
+    QUARANTINE_ROWS,
+    BlockCounts,
+    PartitionCounts,
+    digest_of,
+    handed_over,
+    settle_partition,
+    spill,
+    take_block,
+)
+from absa.data.read import EXAMPLES, MAX_BAD_SHARE, QUARANTINED, check_bad_share, scan_stream
+from absa.data.snapshot import (
+    REPLACED_BY,
+    Manifest,
+    load_manifest,
+    manifest_key,
+    read_parts,
+    remove_rows,
+    side_keys,
+    take_again,
+)
+from absa.data.sources import Source, find_sources
+from absa.errors import InvalidDataError, UnavailableError
+from absa.schema import SIDES, iso, utc_now
+
+PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
+MAX_PARTITIONS: Final = 512
+POOL_FROM_BYTES: Final = 64 << 20  # smaller input is done in this process before a pool would have started
+_WRITERS: Final = 8
+
+
+def ingest(
+    lake: Lake,
+    paths: Sequence[str | Path],
+    *,
+    parent: str | None = None,
+    max_bad_share: float = MAX_BAD_SHARE,
+    source: str | None = None,
+    processes: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
+
+    Args:
+        lake: where the snapshot goes.
+        paths: CSV, TSV, JSONL or Parquet files, folders of them, or s3://bucket/prefix.
+        parent: digest of a snapshot whose rows are taken over; a newer label for the same text and aspect wins.
+        max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; nothing is written then.
+        source: who gave the labels; by default each file's name.
+        processes: at most so many worker processes (default: one a core; small input needs none).
+        on_progress: called with the bytes of input read so far.
+
+    Raises:
+        InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, or too many of its rows are bad.
+        NotFoundError: there is no such parent.
+        UnavailableError: the disk is full, a worker was killed, or the lake or S3 does not answer.
+    """
+    sources = [found for path in paths for found in find_sources(str(path))]
+    return _build(lake, sources, [], parent, max_bad_share, source, processes, on_progress)
+
+
+def build_snapshot(
+    lake: Lake,
+    frames: Iterable[pl.DataFrame],
+    *,
+    parent: str | None = None,
+    uri: str = "memory",
+    keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> Manifest:
+    """Make a snapshot of examples at hand (columns of `read.EXAMPLES`, labelled), united with the parent's rows.
+
+    Args:
+        lake: where the snapshot goes.
+        frames: the examples.
+        parent: digest of the parent.
+        uri: what the manifest calls where the frames come from.
+        keep: takes rows of the parent and gives those that are taken over; by default all are.
+
+    Raises:
+        InvalidDataError: there is no row at all.
+        NotFoundError: there is no such parent.
+    """
+    return _build(lake, [], [(uri, frame) for frame in frames], parent, MAX_BAD_SHARE, None, 1, None, keep)
+
+
+class _Inline:
+    """A pool of no processes: small input is done before a pool would have started."""
+
+    def submit(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except BaseException as error:  # as the executor does: the caller sees it at result()
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        """Nothing to end."""
+
+
+def _start_worker() -> None:
+    pl.thread_pool_size()  # touch Polars once, before the first block is timed
+
+
+def _pool(processes: int) -> Any:
+    if processes <= 1:
+        return _Inline()
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+def _bounded(pool: Any, jobs: Iterable[tuple[Callable[..., Any], dict[str, Any]]], width: int) -> Iterator[Any]:
+    """Results in order, with at most `width` jobs in flight: memory is bounded by it."""
+    waiting: deque[Future[Any]] = deque()
+    for work, arguments in jobs:
+        waiting.append(pool.submit(work, **arguments))
+        if len(waiting) >= width:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _build(
+    lake: Lake,
+    sources: Sequence[Source],
+    frames: Sequence[tuple[str, pl.DataFrame]],
+    parent: str | None,
+    max_bad_share: float,
+    given_source: str | None,
+    processes: int | None,
+    on_progress: Callable[[int], None] | None,
+    keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> Manifest:
+    ancestor = load_manifest(lake, parent) if parent else None
+    at_hand = sum(frame.estimated_size() for _, frame in frames)
+    size = sum(source.size_bytes for source in sources) + at_hand
+    if ancestor:
+        size += 100 * ancestor.total_rows  # bytes a row, roughly
+    partitions = min(MAX_PARTITIONS, math.ceil(size / PARTITION_BYTES)) or 1
+    workers = min(processes or os.cpu_count() or 1, 8) if size >= POOL_FROM_BYTES else 1
+    with tempfile.TemporaryDirectory(prefix="evergreen-ingest-") as scratch:
+        folder = Path(scratch)
+        pool = _pool(workers)
+        try:
+            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress)
+            if ancestor:
+                intake.inherit(ancestor.digest, keep)
+            for uri, frame in frames:
+                intake.take_frame(uri, frame)
+            for source in sources:
+                intake.take_source(source)
+            spills = [path for path in intake.spills if path.exists()]
+            if not spills:
+                raise InvalidDataError("there are no labelled rows to make a snapshot of")
+            jobs = ((settle_partition, {"spills": spills, "number": n, "folder": folder}) for n in range(partitions))
+            settled: list[PartitionCounts] = list(_bounded(pool, jobs, workers))
+        except BrokenProcessPool:
+            raise UnavailableError(
+                "a worker of the ingest was killed, perhaps for memory; nothing was written"
+            ) from None
+        except OSError as error:
+            place = f"the ingest cannot write to {scratch}: {error.strerror or error}"
+            raise UnavailableError(f"{place}; it needs twice the input's size there (TMPDIR moves it)") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at))
+        if not _publish(lake, manifest, settled, intake.quarantine) and keep is None:
+            take_again(lake, manifest.digest, manifest.created_at)
+    return load_manifest(lake, manifest.digest)
+
+
+class _Intake:
+    """Every row of an ingest, spilled; and what is known of it before deduplication."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        pool: Any,
+        workers: int,
+        partitions: int,
+        folder: Path,
+        given_source: str | None,
+        max_bad_share: float,
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
+        self._lake, self._pool, self._workers = lake, pool, workers
+        self._partitions, self._folder = partitions, folder
+        self._given_source, self._max_bad_share = given_source, max_bad_share
+        self._on_progress = on_progress
+        self.observed_at = utc_now()
+        self._rows = self._bytes = 0
+        self.spills: list[Path] = []
+        self.records: list[dict[str, Any]] = []
+        self.bad: Counter[str] = Counter()
+        self.quarantine: list[pl.DataFrame] = []
+
+    def _next_spill(self) -> Path:
+        self.spills.append(self._folder / f"block-{len(self.spills):06d}.arrow")
+        return self.spills[-1]
+
+    def _spill(self, examples: pl.DataFrame, *, inherited: bool) -> None:
+        if examples.height:
+            path = self._next_spill()
+            spill(examples, order=self._rows, inherited=inherited, partitions=self._partitions, path=path)
+        self._rows += examples.height
+
+    def inherit(self, parent: str, keep: Callable[[pl.DataFrame], pl.DataFrame] | None) -> None:
+        """Take the parent's rows over, or those that `keep` keeps of them."""
+        for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
+            rows = read_parts(self._lake, [key], EXAMPLES)
+            self._spill(keep(rows) if keep else rows, inherited=True)
+
+    def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
+        """Take examples at hand, those of them that have a label."""
+        labelled = frame.drop_nulls("label")
+        self._spill(labelled, inherited=False)
+        self.records.append({"uri": uri, "rows": labelled.height, "bytes": frame.estimated_size()})
+
+    def take_source(self, source: Source) -> None:
+        """Take one file, block by block."""
+        with source.open() as file:
+            counts: list[BlockCounts] = list(_bounded(self._pool, self._blocks(source, file), self._workers + 1))
+        reasons: Counter[str] = Counter()
+        for block in counts:
+            reasons.update(block.bad)
+        valid, first = sum(c.valid for c in counts), pl.concat([c.first_bad for c in counts])
+        check_bad_share(source.uri, valid, first, self._max_bad_share, bad_rows=reasons.total())
+        self.bad += reasons
+        self.quarantine.append(pl.concat([c.quarantined for c in counts]).head(QUARANTINE_ROWS))
+        self.records.append({"uri": source.uri, "rows": valid, "bytes": source.size_bytes})
+        self._bytes += source.size_bytes
+
+    def _blocks(self, source: Source, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+        for raw in scan_stream(file, source.uri):
+            path = self._next_spill()
+            yield (
+                take_block,
+                {
+                    "raw": raw if self._workers == 1 else handed_over(raw, path.with_suffix(".raw")),
+                    "uri": source.uri,
+                    "source": self._given_source or source.name,
+                    "observed_at": self.observed_at,
+                    "order": self._rows,
+                    "partitions": self._partitions,
+                    "path": path,
+                },
+            )
+            self._rows += raw.height
+            if self._on_progress:
+                self._on_progress(self._bytes + file.tell())
+
+
+def _manifest(
+    settled: Sequence[PartitionCounts],
+    records: Sequence[dict[str, Any]],
+    bad: Counter[str],
+    parent: str | None,
+    created_at: str,
+) -> Manifest:
+    rows = {side: {str(label): sum(p.rows[side][str(label)] for p in settled) for label in range(3)} for side in SIDES}
+    segments: Counter[str] = Counter()
+    for partition in settled:
+        segments.update(partition.segments)
+    return Manifest(
+        digest=digest_of(settled),
+        created_at=created_at,
+        parent=parent,
+        sources=tuple(records),
+        rows=rows,
+        quarantined=dict(sorted(bad.items())),
+        duplicates_removed=sum(p.duplicates for p in settled),
+        conflicts_resolved=sum(p.conflicts for p in settled),
+        segments=dict(sorted(segments.items())),
+        parts={side: [sum(p.rows[side].values()) for p in settled if side in p.parts] for side in SIDES},
+    )
+
+
+def _publish(
+    lake: Lake, manifest: Manifest, settled: Sequence[PartitionCounts], quarantine: Sequence[pl.DataFrame]
+) -> bool:
+    """Put the parts, then the manifest: a snapshot without a manifest does not exist.
+
+    Returns:
+        False where equal rows are there already; those of a snapshot that was replaced are not.
+    """
+    root, named = f"snapshots/{manifest.digest}", manifest_key(manifest.digest)
+    if lake.exists(named):
+        if REPLACED_BY not in json.loads(lake.read(named)):
+            return False
+        remove_rows(lake, manifest.digest)  # a kill may have left some
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # a disk's or S3's answers overlap
+        written = []
+        for side in SIDES:
+            files = [Path(partition.parts[side]) for partition in settled if side in partition.parts]
+            for n, file in enumerate(files):
+                key = f"{root}/{side}/part-{n:05d}.parquet"
+                written.append(writers.submit(lambda key, file: lake.write(key, file.read_bytes()), key, file))
+        for each in written:
+            each.result()
+    bad = pl.concat([pl.DataFrame(schema=QUARANTINED), *quarantine])
+    if bad.height:
+        sink = pa.BufferOutputStream()
+        pq.write_table(bad.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, compression="zstd")
+        lake.write(f"{root}/quarantine/part-00000.parquet", sink.getvalue().to_pybytes())
+    lake.write(named, manifest.to_json().encode())
+    return True

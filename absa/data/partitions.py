@@ -1,0 +1,222 @@
+"""The partitions of an ingest: blocks of rows are keyed, cut by text and spilled; each partition is then settled.
+
+A partition holds all the rows that could be duplicates of each other, so it is deduplicated on its own, whatever other
+processes do, and written to the three sides.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from absa.adapters.tables import EXAMPLES as ARROW_EXAMPLES
+from absa.data.normalise import (
+    TRAIN_BELOW,
+    VALIDATION_BELOW,
+    Words,
+    hex_column,
+    key_column,
+    normalised_column,
+    sha256_column,
+)
+from absa.data.read import EXAMPLES, example_digests, validate
+from absa.schema import SCHEMA_VERSION, SIDES
+
+QUARANTINE_ROWS: Final = 100_000  # kept a source; all are counted
+_MASK: Final = (1 << 64) - 1
+
+_SPILLED: Final = (
+    "text",
+    "aspect",
+    "label",
+    "observed_at",
+    "source",
+    "segment",
+    "order",
+    "inherited",
+    "word0",  # the first half of the near-duplicate key's SHA-256
+    "word1",
+)
+
+
+@dataclass(frozen=True)
+class BlockCounts:
+    """What is known of a block; the rows that were set aside with why."""
+
+    valid: int
+    bad: dict[str, int]
+    first_bad: pl.DataFrame
+    quarantined: pl.DataFrame
+
+
+def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: int, path: Path) -> None:
+    """Write a block as an Arrow file of `partitions` batches, the n-th for partition n."""
+    words = sha256_column(key_column(examples["text"]))
+    partition = (words[:, 1] % np.uint64(partitions)).astype(np.int32)
+    keyed = examples.with_columns(
+        word0=pl.Series(words[:, 0]),
+        word1=pl.Series(words[:, 1]),
+        order=pl.int_range(order, order + pl.len(), dtype=pl.Int64),
+        inherited=pl.lit(value=inherited),
+    ).select(_SPILLED)
+    by_partition = np.argsort(partition, kind="stable")
+    bounds = np.searchsorted(partition[by_partition], np.arange(partitions + 1))
+    table = keyed[by_partition].to_arrow(compat_level=pl.CompatLevel.oldest())
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        for n in range(partitions):
+            for batch in table.slice(bounds[n], bounds[n + 1] - bounds[n]).combine_chunks().to_batches() or [
+                pa.RecordBatch.from_pylist([], schema=table.schema)
+            ]:
+                writer.write_batch(batch)
+
+
+def take_block(
+    raw: pl.DataFrame | Path,
+    *,
+    uri: str,
+    source: str,
+    observed_at: Any,
+    order: int,
+    partitions: int,
+    path: Path,
+) -> BlockCounts:
+    """Validate one block of raw rows, handed over as they are or in an Arrow file, and spill the valid ones."""
+    if isinstance(raw, Path):
+        handed_over, raw = raw, pl.read_ipc(raw)
+        handed_over.unlink()
+    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at)
+    if valid.height:
+        spill(valid, order=order, inherited=False, partitions=partitions, path=path)
+    reasons = dict(bad.group_by("reason").len().iter_rows())
+    return BlockCounts(valid.height, reasons, bad.sort("row").head(1), bad.head(QUARANTINE_ROWS))
+
+
+def handed_over(raw: pl.DataFrame, path: Path) -> Path:
+    """Rows for a worker in a file of the page cache: a pipe costs several times as much."""
+    raw.write_ipc(path, compression="uncompressed")
+    return path
+
+
+@dataclass(frozen=True)
+class PartitionCounts:
+    """What is known of a settled partition, and where its rows lie."""
+
+    total: tuple[int, int, int, int]  # order-free sum of the rows' digests, 4 words
+    rows: dict[str, dict[str, int]]
+    segments: dict[str, int]
+    duplicates: int
+    conflicts: int
+    parts: dict[str, str]  # side -> file
+
+
+def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
+    """One row for each near-duplicate text and aspect; how many duplicates went, and how many labels were in conflict.
+
+    Among this ingest's own rows the majority's label wins, and on a tie the newest row's (in one file the later row
+    counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
+    kept, so that a row that is seen again does not become recent again.
+    """
+    shared = rows["word0"].is_duplicated()  # texts that stand in several rows, some with several aspects: all are few
+    if not shared.any():
+        return rows, 0, 0
+    candidates = rows.filter(shared)
+    candidates = candidates.with_columns(aspect_key=normalised_column(candidates["aspect"]))
+    pair = ["word0", "word1", "aspect_key"]
+    again = candidates.select(pl.struct(pair).is_duplicated().alias("again"))["again"]
+    repeated = candidates.filter(again)
+    if repeated.height == 0:
+        return rows, 0, 0
+    single = pl.concat([rows.filter(~shared), candidates.filter(~again).drop("aspect_key")])
+    votes = (
+        repeated.sort("observed_at", "order")
+        .group_by(*pair, "inherited", "label")
+        .agg(votes=pl.len(), at=pl.col("observed_at").last(), order=pl.col("order").last())
+        .sort("votes", "at", "order")
+    )
+    elected = votes.group_by(*pair, "inherited").agg(
+        label=pl.col("label").last(), at=pl.col("at").max(), labels=pl.len()
+    )
+    winners = (
+        elected.sort("at", ~pl.col("inherited"))  # of equally old ones the inherited one gives way
+        .group_by(pair)
+        .agg(
+            winner=pl.col("label").last(),
+            conflict=(pl.col("label").n_unique() > 1) | (pl.col("labels").max() > 1),
+        )
+    )
+    kept = (
+        repeated.join(winners, on=pair)
+        .filter(pl.col("label") == pl.col("winner"))
+        .sort(~pl.col("inherited"), "observed_at", "text", "source", "order")
+        .unique(pair, keep="first", maintain_order=True)
+        .select(rows.columns)
+    )
+    return pl.concat([single, kept]), repeated.height - kept.height, int(winners["conflict"].sum())
+
+
+def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> PartitionCounts:
+    """Deduplicate one partition, write its rows to the three sides, and count."""
+    batches = []
+    for path in spills:
+        with pa.memory_map(str(path)) as source:
+            batches.append(pa.ipc.open_file(source).get_batch(number))
+    rows, duplicates, conflicts = resolve(pl.DataFrame(pa.Table.from_batches(batches)))
+    rows = rows.sort("word0")  # as good as shuffled, and the same however the rows arrived
+    digests = example_digests(rows)
+    examples = rows.with_columns(
+        schema_version=pl.lit(SCHEMA_VERSION, pl.Int16), example_id=hex_column(digests)
+    ).select(list(EXAMPLES))
+    sides = np.digitize(rows["word0"].to_numpy().astype(np.float64) / 2.0**64, [TRAIN_BELOW, VALIDATION_BELOW])
+    counts: dict[str, dict[str, int]] = {}
+    parts: dict[str, str] = {}
+    for n, side in enumerate(SIDES):
+        part = examples.filter(pl.Series(sides == n))
+        labels = dict(part.group_by("label").len().iter_rows())
+        counts[side] = {str(label): labels.get(label, 0) for label in range(3)}
+        if part.height:
+            file = folder / f"{side}-{number:05d}.parquet"
+            table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=["aspect", "source", "segment"],
+                write_statistics=["label", "observed_at"],
+            )
+            parts[side] = str(file)
+    segments = {str(s): n for s, n in examples.drop_nulls("segment").group_by("segment").len().iter_rows()}
+    return PartitionCounts(_sum_of_rows(examples, digests), counts, segments, duplicates, conflicts, parts)
+
+
+def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int, int]:
+    """Sum of a digest a row over text, aspect, source, label and segment, modulo 2^64 in each of four words.
+
+    The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests. Label
+    and segment are mixed into the digest of the rest by splitmix64 (Steele, Lea and Flood 2014).
+    """
+    kinds = examples.select(
+        pl.concat_str(pl.col("label").cast(pl.String), pl.col("segment").fill_null("\0"), separator="\0").alias("kind")
+    )["kind"]
+    names = kinds.unique().sort()
+    numbers = kinds.replace_strict(names, pl.Series(range(len(names)), dtype=pl.Int64)).to_numpy()
+    z = digests ^ sha256_column(names)[numbers]  # (n, 4)
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        a, b, c, d = (int(total) for total in (z ^ (z >> np.uint64(31))).sum(axis=0, dtype=np.uint64))
+    return a, b, c, d
+
+
+def digest_of(settled: Sequence[PartitionCounts]) -> str:
+    """The digest of a snapshot of these partitions, in whatever order: 64 hex digits."""
+    rows = sum(sum(labels.values()) for partition in settled for labels in partition.rows.values())
+    words = [sum(partition.total[n] for partition in settled) & _MASK for n in range(4)]
+    text = ":".join(map(str, [SCHEMA_VERSION, rows, *words]))
+    return hashlib.sha256(text.encode()).hexdigest()
