@@ -5,15 +5,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.routing import TrafficPlan
+from serving.bodies import (
+    BODIES,
+    EXAMPLE,
+    Accepted,
+    FeedbackBody,
+    Models,
+    PlanSet,
+    PredictBatch,
+    Prediction,
+    Predictions,
+    PredictItem,
+    Traffic,
+    TrafficBody,
+    answered,
+    ref,
+    request_body,
+)
 from serving.compare import Comparer
 from serving.console_routes import ASSETS, PATHS, add_console, json_response
 from serving.docs_page import DOCS_PAGE, DOCS_POLICY
@@ -27,105 +44,6 @@ from serving.spool import FEEDBACK, SpoolWriter
 from serving.state import RouterState
 
 Body = TypeVar("Body", bound=BaseModel)
-_STRICT: Final = ConfigDict(extra="forbid", strict=True)
-_EXAMPLE: Final = {
-    "text": "i love notion, but the mobile app takes way too long to load",
-    "aspect": "mobile app",
-    "unit_id": "acct-42",
-    "segment": "mobile",
-}
-
-
-class PredictItem(BaseModel):
-    """One question: the sentiment towards `aspect` in `text`."""
-
-    model_config = _STRICT
-    text: Annotated[str, Field(min_length=1, max_length=10_000, description="What the customer wrote")]
-    aspect: Annotated[
-        str, Field(min_length=1, max_length=500, description="A phrase of the text; upper and lower case are the same")
-    ]
-    unit_id: Annotated[
-        str | None, Field(min_length=1, max_length=200, description="User or account: equal units get the same arm")
-    ] = None
-    segment: Annotated[str | None, Field(min_length=1, max_length=100, description="Product, customer or market")] = (
-        None
-    )
-
-
-class PredictBatch(BaseModel):
-    """Several questions, answered in order."""
-
-    model_config = _STRICT
-    instances: Annotated[list[PredictItem], Field(min_length=1)]
-
-
-class Prediction(BaseModel):
-    """One answer. Scores are in the order negative, neutral, positive and sum to 1."""
-
-    request_id: str
-    label: Literal[0, 1, 2]
-    sentiment: Literal["negative", "neutral", "positive"]
-    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
-    model_version: str
-    arm: str
-    experiment: str | None
-    cached: bool
-
-
-class Predictions(BaseModel):
-    """Answers in the order of the questions."""
-
-    predictions: list[Prediction]
-
-
-class FeedbackBody(BaseModel):
-    """What the label of a prediction should have been."""
-
-    model_config = _STRICT
-    request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
-    label: Annotated[int, Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive")]
-    sampling_probability: Annotated[
-        float | None, Field(gt=0, le=1, description="How likely it was that this prediction was chosen to be labelled")
-    ] = None
-
-
-class ArmBody(BaseModel):
-    """One version's part in a plan."""
-
-    model_config = _STRICT
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    version: Annotated[str, Field(min_length=1, max_length=100)]
-    share: Annotated[float, Field(ge=0, le=1)]
-
-
-class PlanBody(BaseModel):
-    """Who answers which part of the traffic. The champion comes first; shares sum to 1."""
-
-    model_config = _STRICT
-    mode: Literal["single", "shadow", "ab"]
-    experiment: Annotated[str | None, Field(max_length=200)] = None
-    salt: Annotated[str, Field(max_length=100)] = ""
-    arms: Annotated[list[ArmBody], Field(min_length=1, max_length=20)]
-
-
-class TrafficBody(BaseModel):
-    """A new plan, and the revision that it is meant to follow."""
-
-    model_config = _STRICT
-    revision: Annotated[int, Field(ge=1, description="The revision that GET /v1/traffic gave")]
-    plan: PlanBody
-    reason: Annotated[str, Field(min_length=1, max_length=500)] = "set over HTTP"
-    actor: Annotated[str, Field(min_length=1, max_length=100)] = "admin"
-
-
-class ProblemBody(BaseModel):
-    """An error (RFC 9457). `errors` names the fields to blame."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,8 +177,8 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         summary="Say what the label should have been",
         description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
         response_class=Response,
-        responses=documented(400, 401, 403, 413, 422, 503) | {202: {"description": "Taken"}},
-        openapi_extra=_request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
+        responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 422, 503),
+        openapi_extra=request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
     )
     async def feedback(request: Request) -> Response:
         source = worker.keys.feedback_source(request.scope["headers"])
@@ -282,7 +200,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         "/v1/traffic",
         summary="The traffic plan in force, with its revision",
         response_class=Response,
-        responses=documented(503),
+        responses=answered(Traffic, "The plan") | documented(503),
     )
     async def traffic() -> Response:
         state = worker.state()
@@ -295,8 +213,8 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         summary="Set a new traffic plan",
         description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
         response_class=Response,
-        responses=documented(400, 401, 403, 409, 413, 422, 503),
-        openapi_extra=_request_body(
+        responses=answered(PlanSet, "Set") | documented(400, 401, 403, 409, 413, 422, 503),
+        openapi_extra=request_body(
             TrafficBody,
             {
                 "revision": 12,
@@ -346,7 +264,12 @@ def _traffic(state: RouterState) -> dict[str, Any]:
 
 
 def _add_state(app: FastAPI, worker: Worker) -> None:
-    @app.get("/v1/models", summary="What each worker holds", response_class=Response)
+    @app.get(
+        "/v1/models",
+        summary="What each worker holds",
+        response_class=Response,
+        responses=answered(Models, "The workers"),
+    )
     async def models() -> Response:
         workers = [
             {
@@ -394,12 +317,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     if PREDICT_PATH in api["paths"]:
         return api
     schemas = api.setdefault("components", {}).setdefault("schemas", {})
-    for model in (PredictItem, PredictBatch, Prediction, Predictions, FeedbackBody, TrafficBody, ProblemBody):
+    for model in BODIES:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    body = {"oneOf": [_ref(PredictItem), _ref(PredictBatch)]}
-    answer = {"oneOf": [_ref(Prediction), _ref(Predictions)]}
+    body = {"oneOf": [ref(PredictItem), ref(PredictBatch)]}
+    answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
     operation = {
         "summary": "Ask for the sentiment towards an aspect",
         "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
@@ -413,7 +336,7 @@ def document(app: FastAPI) -> dict[str, Any]:
                 "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
             }
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": _EXAMPLE}}},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLE}}},
         "responses": {
             "200": {
                 "description": "The answer, or answers in order",
@@ -424,16 +347,6 @@ def document(app: FastAPI) -> dict[str, Any]:
     }
     api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
     return api
-
-
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def _request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model), "example": example}}}
-    }
 
 
 def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from serving.bodies import Opinions, PredictItem, answered, request_body
 from serving.chronicle import ask_for_chronicle, read_chronicle
 from serving.compare import Comparer
 from serving.metrics import Status, summed_outcomes
@@ -85,18 +86,10 @@ def add_console(
         "/v1/compare",
         summary="What each version in force says about one text; not logged, not counted",
         response_class=Response,
-        responses=documented(400, 401, 403, 413, 422, 429, 500, 503),
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": "#/components/schemas/PredictItem"},
-                        "example": {"text": "the app is great but support never answers", "aspect": "support"},
-                    }
-                },
-            }
-        },
+        responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 422, 429, 500, 503),
+        openapi_extra=request_body(
+            PredictItem, {"text": "the app is great but support never answers", "aspect": "support"}
+        ),
     )
     async def compared(request: Request) -> Response:
         body = await read_body(request.scope, request.receive, body_limit_bytes)
