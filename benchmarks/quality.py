@@ -55,6 +55,7 @@ CELLS = ROOT / "benchmarks" / "results" / "cells" / "quality.json"
 BASES = ROOT / ".evergreen" / "bases"
 BEHAVIOUR_CASES = 100
 TOLD = ("train", "unlabelled", "unasked")  # pairs that teachers are asked about; only the first have labels
+SCORES = "scores.npz"  # of a cell's test side
 SAID = "said.npz"  # what a teacher says of its train side and of the pairs without labels
 
 
@@ -76,10 +77,14 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     train, validation, test = bundled_sides() if cell.recipe == BUNDLED else data.sides(cell.fold)
     cell.folder.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    if recipe.kind != "student":
+    if recipe.kind == "together":
+        figures = figures_of(
+            test, np.mean([kept_scores(replace(cell, recipe=name)) for name in recipe.teachers], axis=0)
+        )
+    elif recipe.kind != "student":
         scores_of = (mpnet if recipe.kind == "mpnet" else tf_idf)(train, cell.seed)
         found = scores_of(test)
-        np.savez(cell.folder / "scores.npz", served=found)
+        np.savez(cell.folder / SCORES, served=found)
         if cell.recipe in TEACHERS:
             tell(cell, {kind: scores_of(pairs_of(kind, train)) for kind in TOLD})
         figures = {"train_rows": len(train)} | figures_of(test, found)
@@ -108,7 +113,7 @@ def run_student(
     built = build_package(model, tokenizer_json, shown, validation, cell.folder / "package", training=asdict(result))
     engine = Engine.load(cell.folder / "package")
     served = engine.score([(row.text, row.aspect) for row in test])
-    np.savez(cell.folder / "scores.npz", served=served, fp32=fp32)
+    np.savez(cell.folder / SCORES, served=served, fp32=fp32)
     labels = np.array([row.label for row in test])
     return {
         **figures_of(test, served),
@@ -155,6 +160,15 @@ def hear(cell: Cell) -> dict[str, Any]:
         raise EvergreenError(f"{cell.name} teaches and has not run: name its recipe first")
     with np.load(path) as said:
         return dict(said)
+
+
+def kept_scores(cell: Cell) -> Any:
+    """What a cell says of its test side."""
+    path = cell.folder / SCORES
+    if not path.is_file():
+        raise EvergreenError(f"{cell.name} has not run here: name its recipe first")
+    with np.load(path) as scores:
+        return scores["served"]
 
 
 def train_student(

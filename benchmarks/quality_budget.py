@@ -80,12 +80,15 @@ def run_job(stage: str) -> dict[str, Any]:
 
 
 def rank_ladder() -> dict[str, list[float]]:
-    """Rows a second of one thread, from texts to scores, in turns over the students that were kept."""
+    """Rows a second of one thread, from texts to scores, in turns over the students that were kept.
+
+    Speed is a matter of shape alone, so any student of six layers stands for six.
+    """
     from absa.inference.engine import Engine
 
     _, _, test = data.sides(0)
     pairs = [(row.text, row.aspect) for row in test]
-    folders = {name: Cell(name, 0, 0).folder / "package" for name in LADDER}
+    folders = {step: Cell(recipe, 0, 0).folder / "package" for step, recipe in LADDER.items()}
     engines = {name: Engine.load(folder) for name, folder in folders.items() if folder.is_dir()}
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(ROUNDS):

@@ -25,7 +25,7 @@ class Recipe:
     """One line of the ablation. `settings` are what differs from COMMON."""
 
     title: str
-    kind: Literal["student", "mpnet", "tf-idf"] = "student"
+    kind: Literal["student", "mpnet", "tf-idf", "together"] = "student"
     settings: dict[str, Any] = field(default_factory=dict)
     public: bool = True  # starts from the base that the public rows made
     plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
@@ -36,9 +36,12 @@ class Recipe:
     unasked: bool = False  # and aspects that a text names without having been asked about them
 
 
-PLAIN, MARKED, MPNET, BUNDLED = "plain", "base+marks", "mpnet", "bundled"
+PLAIN, MARKED, MPNET, BUNDLED, FINAL = "plain", "base+marks", "mpnet", "bundled", "from all"
 _SMALL = (MARKED, "smoothing", "robust")
 _BOTH = (*_SMALL, MPNET)
+_EVERYONE = (
+    "tf-idf", MPNET, PLAIN, "marks", "base+plain", *_SMALL, "no composition", "no ema", "r-drop", "distilled", FINAL,
+)  # fmt: skip
 _ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
 RECIPES: dict[str, Recipe] = {
     "tf-idf": Recipe(title="TF-IDF of words and letters, logistic regression", kind="tf-idf", public=False),
@@ -82,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
         unlabelled=True,
     ),
     "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
-    "from all": Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
+    FINAL: Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
     "from all, longer": Recipe(
         title="the same, 6 passes", teachers=_BOTH, settings={"max_epochs": 6}, **_ALL_PAIRS
     ),
@@ -97,11 +100,12 @@ RECIPES: dict[str, Recipe] = {
         teachers=_BOTH,
         **_ALL_PAIRS,
     ),
+    "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
+    "together": Recipe(title="every recipe that learned from each fold, averaged", kind="together", teachers=_EVERYONE),
     BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
 }  # fmt: skip
-FINAL = "from all"
-LADDER = (FINAL, "3 layers", "2 layers", "width 256")
-TEACHERS = {name for recipe in RECIPES.values() for name in recipe.teachers}
+LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed
+TEACHERS = {name for recipe in RECIPES.values() if recipe.kind == "student" for name in recipe.teachers}
 
 
 @dataclass(frozen=True, order=True)
