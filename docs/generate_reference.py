@@ -34,6 +34,7 @@ _OTHERS = (
         for part, port in flows.settings.PREFERRED_PORTS.items()
     ),
     ("EVERGREEN_ROUTER_URL", _LOCAL, "Router that commands ask."),
+    ("EVERGREEN_PART", "set by `evergreen up`", "Part that a process belongs to: so what a dead part left is found."),
     ("EVERGREEN_MLFLOW_TRACKING_URI", "unset", "`MLFLOW_TRACKING_URI` of the router alone."),
     (
         "MLFLOW_TRACKING_URI",

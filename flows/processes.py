@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from absa.errors import PermanentError, UnavailableError
 from flows.settings import Home, Settings, port_is_free, write_whole
 
 STOP_GRACE_S: Final = 10.0
+PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,39 +131,34 @@ class Supervisor:
         return process if alive else None
 
     def orphans(self, name: str) -> list[psutil.Process]:
-        """What starts of a part that died alone left behind: processes of this home in a session that one led."""
-        leaders, found = self._dead_leaders(name), []
-        for process in psutil.process_iter() if leaders else ():
+        """What earlier starts of a part left behind: processes marked as its own that are not of the one that runs.
+
+        A start that was killed before it noted what it started is one of them.
+        """
+        running, found = self.running(name), []
+        ours = [] if running is None else [running, *running.children(recursive=True)]
+        for process in psutil.process_iter():
             try:
-                if os.getsid(process.pid) not in leaders or _is_gone(process):
-                    continue
-                if process.environ().get("EVERGREEN_HOME") == str(self._home.root):
-                    found.append(process)
+                marks = process.environ()
             except (ProcessLookupError, PermissionError, psutil.Error):
                 continue
-        return found
-
-    def _dead_leaders(self, name: str) -> list[int]:
-        """Process ids of a part's starts since it was last ended by `stop`, but for the one that runs."""
-        try:
-            note = json.loads(self._note(name).read_text())
-            return [*note.get("former", ()), *([] if self.running(name) else [int(note["pid"])])]
-        except (FileNotFoundError, ValueError, KeyError):
-            return []
+            if (marks.get("EVERGREEN_HOME"), marks.get(PART)) == (str(self._home.root), name):
+                found.append(process)
+        return [process for process in found if process not in ours and not _is_gone(process)]
 
     def start(self, part: Part) -> None:
         """Start a part if it does not run. It outlives this process; `stop` ends it.
 
-        Where an earlier start died and left processes that hold its port, those are ended first. Where it has no
-        port, what is left goes on: a training is not lost because the worker was.
+        What an earlier start of a part with a port left is ended first. Where it has no port, what is left goes on: a
+        training is not lost because the worker was.
 
         Raises:
             PermanentError: its port is taken by something else.
         """
         if self.running(part.name):
             return
-        if part.port is not None and not port_is_free(self._host, part.port):
-            _end(self.orphans(part.name))
+        if part.port is not None:
+            _end(self.orphans(part.name))  # one that is still starting does not hold the port yet
         if part.port is not None and not port_is_free(self._host, part.port):
             raise PermanentError(
                 f"port {part.port} is taken, so {part.name} cannot start: free it, "
@@ -172,14 +167,13 @@ class Supervisor:
         with self.log(part.name).open("ab") as log:
             child = subprocess.Popen(  # noqa: S603  our own command line
                 part.command,
-                env=dict(part.environment),
+                env={**part.environment, PART: part.name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        created = psutil.Process(child.pid).create_time()
-        note = {"pid": child.pid, "created": created, "former": self._dead_leaders(part.name)}
+        note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
         write_whole(self._note(part.name), json.dumps(note))
 
     def wait(self, started: Sequence[Part], *, timeout_s: float = 90.0) -> None:

@@ -21,6 +21,14 @@ import subprocess, sys
 subprocess.run([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", sys.argv[1]])
 """
 
+# one that holds no port yet when the next start looks
+_SLOW_SERVER = """
+import runpy, sys, time
+time.sleep(1)
+sys.argv[1:1] = ["--bind", "127.0.0.1"]
+runpy.run_module("http.server", run_name="__main__")
+"""
+
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -55,6 +63,27 @@ def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(setti
         assert second is not None
         second.kill()
         until(lambda: supervisor.running("mlflow") is None)
+        assert supervisor.stop("mlflow")
+        assert port_is_free("127.0.0.1", port)
+    finally:
+        supervisor.stop("mlflow")
+
+
+def test_a_start_that_was_killed_before_it_noted_its_part_is_not_in_the_way_of_the_next(settings: Settings) -> None:
+    port = Home(settings).ports()["mlflow"]
+    part = Part(
+        name="mlflow", command=(sys.executable, "-c", _SLOW_SERVER, str(port)), environment=dict(os.environ), port=port,
+        ready_url=f"http://127.0.0.1:{port}/",
+    )  # fmt: skip
+    supervisor = Supervisor(settings)
+    try:
+        supervisor.start(part)
+        unnoted = supervisor.running("mlflow")
+        assert unnoted is not None
+        (Home(settings).folder("run") / "mlflow.json").unlink()
+        supervisor.start(part)
+        assert not unnoted.is_running() or unnoted.status() == psutil.STATUS_ZOMBIE
+        supervisor.wait([part], timeout_s=30)
         assert supervisor.stop("mlflow")
         assert port_is_free("127.0.0.1", port)
     finally:
