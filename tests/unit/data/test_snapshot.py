@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data import read, snapshot
+from absa.data import ingest as ingesting
+from absa.data import partitions, read
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
 from absa.data.read import EXAMPLES, with_example_id
@@ -68,7 +69,7 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order_time_or_number_of
     first = build_snapshot(lake, [rows])
     later = rows.with_columns(pl.col("observed_at") + timedelta(days=1)).reverse()
     assert build_snapshot(lake, [later[:100], later[100:]]).digest == first.digest
-    monkeypatch.setattr(snapshot, "PARTITION_BYTES", 2000)
+    monkeypatch.setattr(ingesting, "PARTITION_BYTES", 2000)
     assert build_snapshot(lake, [rows]).digest == first.digest
 
 
@@ -231,7 +232,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_in_the_lake(lake, tmp_path, 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(snapshot.pa, "OSFile", full)
+    monkeypatch.setattr(partitions.pa, "OSFile", full)
     with pytest.raises(UnavailableError, match=r"cannot write to .*No space left on device"):
         ingest(lake, [file])
     assert lake.list("snapshots/") == []
@@ -252,8 +253,8 @@ def test_worker_processes_and_many_blocks_give_the_same_snapshot(lake, tmp_path,
     many(1500).select("text", "aspect", "label").write_csv(file)
     alone = ingest(lake, [file])
     seen: list[int] = []
-    monkeypatch.setattr(snapshot, "POOL_FROM_BYTES", 0)
-    monkeypatch.setattr(snapshot, "PARTITION_BYTES", 10_000)
+    monkeypatch.setattr(ingesting, "POOL_FROM_BYTES", 0)
+    monkeypatch.setattr(ingesting, "PARTITION_BYTES", 10_000)
     monkeypatch.setattr(read, "BLOCK_BYTES", 8_000)
     pooled = ingest(lake, [file], processes=2, on_progress=seen.append)
     assert pooled.digest == alone.digest
