@@ -290,7 +290,7 @@ def simulate(
     report = send_traffic(
         customers,
         url=services.router_url,
-        feedback_key=services.home.secrets()["feedback_key"],
+        feedback_key=services.home.feedback_key(),
         predict_key=services.settings.predict_key,
         rate=rate,
         duration_s=seconds,

@@ -400,7 +400,7 @@ class Demo:
         report = send_traffic(
             self.customers(drift=drift),
             url=self.services.router_url,
-            feedback_key=self.services.home.secrets()["feedback_key"],
+            feedback_key=self.services.home.feedback_key(),
             predict_key=self.services.settings.predict_key,
             rate=rate or self.pace.rate,
             duration_s=duration_s,

@@ -206,6 +206,23 @@ class Home:
         given = self._secret.get_secret_value() if self._secret is not None else ""
         return given or self.secrets()["unit_secret"]
 
+    def feedback_key(self) -> str:
+        """What simulated customers say what was right with: a key of EVERGREEN_FEEDBACK_KEYS, or what was made once.
+
+        Of several keys it is a customer's, or the first.
+
+        Raises:
+            PermanentError: they are no JSON object.
+        """
+        given = os.environ.get("EVERGREEN_FEEDBACK_KEYS") or self.settings_file().get("EVERGREEN_FEEDBACK_KEYS")
+        if not given:
+            return self.secrets()["feedback_key"]
+        try:
+            sources: dict[str, str] = {key: source["source"] for key, source in json.loads(given).items()}
+            return min(sources, key=lambda key: sources[key] != "customer")
+        except (ValueError, AttributeError, TypeError, KeyError):
+            raise PermanentError('EVERGREEN_FEEDBACK_KEYS is not JSON like {"KEY": {"source": "NAME"}}') from None
+
     def settings_file(self) -> dict[str, str]:
         """What HOME/settings.env sets, for processes that do not read it themselves."""
         return {name: value for name, value in dotenv_values(self.root / SETTINGS_FILE).items() if value is not None}

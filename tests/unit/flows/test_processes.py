@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from absa.errors import PermanentError
 from flows.doctor import examine
 from flows.processes import Part, Supervisor, parts
 from flows.settings import SETTINGS_FILE, Home, Settings, port_is_free
@@ -158,3 +159,17 @@ def test_batches_and_forgetting_hash_units_as_the_router_does(
         now = Settings.load()
         assert unit_secret(router(now, dict(os.environ), monkeypatch)).decode() == Home(now).unit_secret()
         assert Home(now).unit_secret() == (given or Home(now).secrets()["unit_secret"])
+
+
+def test_simulated_customers_have_a_key_that_the_router_takes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey, both = '{"s": {"source": "survey"}}', '{"s": {"source": "survey"}, "c": {"source": "customer"}}'
+    for given, source in ("", "customer"), (survey, "survey"), (both, "customer"):
+        monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", given)
+        taken = router(settings, dict(os.environ), monkeypatch).feedback_keys
+        assert taken[Home(settings).feedback_key()].source == source
+    for broken in ("no JSON", "{}", '["key"]', '{"key": "customer"}'):
+        monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", broken)
+        with pytest.raises(PermanentError, match="EVERGREEN_FEEDBACK_KEYS is not JSON like"):
+            Home(settings).feedback_key()
