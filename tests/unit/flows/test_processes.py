@@ -38,13 +38,17 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings.load()
 
 
-def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(settings: Settings) -> None:
+def mlflow(settings: Settings, program: str) -> Part:
+    """A part under MLflow's name and port."""
     port = Home(settings).ports()["mlflow"]
-    part = Part(
-        name="mlflow", command=(sys.executable, "-c", _SERVER, str(port)), environment=dict(os.environ), port=port,
+    return Part(
+        name="mlflow", command=(sys.executable, "-c", program, str(port)), environment=dict(os.environ), port=port,
         ready_url=f"http://127.0.0.1:{port}/",
     )  # fmt: skip
-    supervisor = Supervisor(settings)
+
+
+def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(settings: Settings) -> None:
+    part, port, supervisor = mlflow(settings, _SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
     try:
         supervisor.start(part)
         supervisor.wait([part], timeout_s=30)
@@ -71,12 +75,7 @@ def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(setti
 
 
 def test_a_start_that_was_killed_before_it_noted_its_part_is_not_in_the_way_of_the_next(settings: Settings) -> None:
-    port = Home(settings).ports()["mlflow"]
-    part = Part(
-        name="mlflow", command=(sys.executable, "-c", _SLOW_SERVER, str(port)), environment=dict(os.environ), port=port,
-        ready_url=f"http://127.0.0.1:{port}/",
-    )  # fmt: skip
-    supervisor = Supervisor(settings)
+    part, port, supervisor = mlflow(settings, _SLOW_SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
     try:
         supervisor.start(part)
         unnoted = supervisor.running("mlflow")
