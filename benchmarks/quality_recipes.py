@@ -69,10 +69,6 @@ RECIPES: dict[str, Recipe] = {
         title="no base, dropout 0.1, 5 passes", settings={"dropout": 0.1, "max_epochs": 5}, public=False
     ),
     "adapted": Recipe(title="and masked words of unlabelled texts first", adapted=True),
-    "rate 5e-5": Recipe(title="learning rate 5e-5", settings={"learning_rate": 5e-5}),
-    "rate 2e-4": Recipe(title="learning rate 2e-4", settings={"learning_rate": 2e-4}),
-    "2 passes": Recipe(title="2 passes instead of 3", settings={"max_epochs": 2}),
-    "5 passes": Recipe(title="5 passes instead of 3", settings={"max_epochs": 5}),
     "distilled": Recipe(title="distilled from three of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
     "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
     "from mpnet, dropout": Recipe(
@@ -86,9 +82,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
     FINAL: Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
-    "from all, longer": Recipe(
-        title="the same, 6 passes", teachers=_BOTH, settings={"max_epochs": 6}, **_ALL_PAIRS
-    ),
     "from all, more said": Recipe(
         title="the same, the teachers 0.8 of a target", teachers=_BOTH, weight=0.8, **_ALL_PAIRS
     ),
