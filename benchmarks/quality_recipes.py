@@ -94,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
         **_ALL_PAIRS,
     ),
     "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
-    "together": Recipe(title="every recipe that learned from each fold, averaged", kind="together", teachers=_EVERYONE),
+    "together": Recipe(title="all recipes of five folds but FGM, averaged", kind="together", teachers=_EVERYONE),
     BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
 }  # fmt: skip
 LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed

@@ -136,7 +136,7 @@ class Supervisor:
         A start that was killed before it noted what it started is one of them.
         """
         running, found = self.running(name), []
-        ours = [] if running is None else [running, *running.children(recursive=True)]
+        ours = [] if running is None else [running, *_below(running)]
         for process in psutil.process_iter():
             try:
                 marks = process.environ()
@@ -199,7 +199,7 @@ class Supervisor:
     def stop(self, name: str) -> bool:
         """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether any of it ran."""
         process, orphans = self.running(name), self.orphans(name)
-        family = [] if process is None else process.children(recursive=True)
+        family = [] if process is None else _below(process)
         _end([*([] if process is None else [process]), *orphans], family)
         self._note(name).unlink(missing_ok=True)
         return process is not None or bool(orphans)
@@ -214,6 +214,15 @@ def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) 
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     _left_of([*told, *others])
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """What a process started, and what that started; nothing where it ended a moment ago."""
+    try:
+        below: list[psutil.Process] = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return below
 
 
 def _left_of(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
