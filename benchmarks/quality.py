@@ -79,7 +79,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     started = time.time()
     if recipe.kind == "together":
         figures = figures_of(
-            test, np.mean([kept_scores(replace(cell, recipe=name)) for name in recipe.teachers], axis=0)
+            test, np.mean([kept(replace(cell, recipe=name), SCORES)["served"] for name in recipe.teachers], axis=0)
         )
     elif recipe.kind != "student":
         scores_of = (mpnet if recipe.kind == "mpnet" else tf_idf)(train, cell.seed)
@@ -153,22 +153,13 @@ def tell(cell: Cell, scores: dict[str, Any]) -> None:
     np.savez(cell.folder / SAID, **scores)
 
 
-def hear(cell: Cell) -> dict[str, Any]:
-    """What a teacher said."""
-    path = cell.folder / SAID
-    if not path.is_file():
-        raise EvergreenError(f"{cell.name} teaches and has not run: name its recipe first")
-    with np.load(path) as said:
-        return dict(said)
-
-
-def kept_scores(cell: Cell) -> Any:
-    """What a cell says of its test side."""
-    path = cell.folder / SCORES
+def kept(cell: Cell, file: str) -> dict[str, Any]:
+    """What a cell that ran keeps in SAID or SCORES."""
+    path = cell.folder / file
     if not path.is_file():
         raise EvergreenError(f"{cell.name} has not run here: name its recipe first")
-    with np.load(path) as scores:
-        return scores["served"]
+    with np.load(path) as found:
+        return dict(found)
 
 
 def train_student(
@@ -182,7 +173,7 @@ def train_student(
         kinds = [kind for kind in TOLD[1:] if getattr(recipe, kind)]
         others = tokenize([row for kind in kinds for row in pairs_of(kind, train)], tokenizer) if kinds else None
         said = [np.concatenate([told[kind] for kind in ("train", *kinds)])
-                for told in (hear(replace(cell, recipe=teacher)) for teacher in recipe.teachers)]  # fmt: skip
+                for told in (kept(replace(cell, recipe=teacher), SAID) for teacher in recipe.teachers)]  # fmt: skip
         rows = taught(rows, others, said, recipe.weight)
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
@@ -356,8 +347,8 @@ def main() -> None:
         chosen = [cell for cell in chosen if cell.recipe == BUNDLED]
         print(f"the labelled rows are not at {data.DATA}: only the bundled data are measured")
     if not arguments.again:
-        kept = kept_cells()
-        chosen = [cell for cell in chosen if cell.name not in kept]
+        done = kept_cells()
+        chosen = [cell for cell in chosen if cell.name not in done]
     if arguments.jobs == 1:
         for cell in chosen:
             work(cell)

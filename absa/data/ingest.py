@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from absa.adapters.lake import Lake
+from absa.adapters.lake import Lake, write_parquet
 from absa.data.partitions import (
     QUARANTINE_ROWS,
     BlockCounts,
@@ -323,8 +321,7 @@ def _publish(
             each.result()
     bad = pl.concat([pl.DataFrame(schema=QUARANTINED), *quarantine])
     if bad.height:
-        sink = pa.BufferOutputStream()
-        pq.write_table(bad.to_arrow(compat_level=pl.CompatLevel.oldest()), sink, compression="zstd")
-        lake.write(f"{root}/quarantine/part-00000.parquet", sink.getvalue().to_pybytes())
+        table = bad.to_arrow(compat_level=pl.CompatLevel.oldest())
+        write_parquet(lake, f"{root}/quarantine/part-00000.parquet", table)
     lake.write(named, manifest.to_json().encode())
     return True
