@@ -1,12 +1,16 @@
 """One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
 
 FOLDER holds job.json and {train,validation}.jsonl: rows of text, aspect and label, oldest first; instead of train.jsonl
-job.json may name a folder of token shards. checkpoints/, weights/ and package/ come beside them. One line of JSON a
-second on standard output says how it goes. Start it again after any death and it goes on from its last checkpoint with
-the time that is left.
+job.json may name a folder of token shards. The job adds checkpoints/, built/, weights/ and package/. It prints one JSON
+event per line on standard output, at least every two seconds while it trains. After any death, start it again: it
+resumes from its last checkpoint with the time that is left.
 
-Exit codes: 0 a package is there, 1 it cannot be had (the last line says why), 3 the deadline was missed, 143 SIGTERM
-came and a checkpoint was kept. Several processes: `torchrun --nproc-per-node N -m absa.job FOLDER`.
+The job is anytime: it builds a first package early and replaces it later, so that the newest complete package is the
+result whatever happens until the deadline. The caller may update FOLDER/after.json while the job runs: `{"after_s": X}`
+is the time that the caller needs after the job.
+
+Exit codes: 0 package/ is complete, 1 failed (the last event gives the reason), 3 deadline missed, 143 SIGTERM received
+and a checkpoint kept. Several processes: `torchrun --nproc-per-node N -m absa.job FOLDER`.
 """
 
 import json
@@ -19,34 +23,40 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError
+from absa.packaging.numbered import NumberedPackages
+from absa.training.anytime import PackagePlan
+
+if TYPE_CHECKING:
+    from absa.modeling.architecture import PairClassifier
+    from absa.training.tokens import LabelledPair
+    from absa.training.trainer import Trainer
 
 EXIT_FAILED: Final = 1
 EXIT_DEADLINE_MISSED: Final = 3
 EXIT_TERMINATED: Final = 143
 
 JOB_FILE: Final = "job.json"
-PACKAGE_FOLDER: Final = "package"
-WEIGHTS_FOLDER: Final = "weights"
+AFTER_FILE: Final = "after.json"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
-_DONE_FILE: Final = "done.json"
 _LEAST_RESERVE_S: Final = 1.0
-_LEAST_TRAINING_S: Final = 3.0
-_BORROWED: Final = 0.25  # of the reserve, for a training that has neither time nor a checkpoint
-_CHECKING_SHARE: Final = 0.12  # of the reserve goes into calibration and parity at most
 _VALIDATION_ROWS: Final = 2_000  # enough to calibrate on, and read in no time
+_AFTER_EVERY_S: Final = 0.5  # between two looks at after.json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What job.json says.
+    """Content of job.json.
 
     Attributes:
         settings: of the training, as JSON.
         ends_at: wall-clock deadline of the whole run, seconds since the epoch.
-        reserve_s: what the phases after the training need before it, this process's packaging among them.
+        overrun_s: seconds after the deadline in which a first package may still be completed.
+        reserve_s: estimate of the seconds that the phases after training need, packaging among them; used until the
+            first package has been measured.
+        after_s: part of `reserve_s` that the caller needs after this process.
         snapshot: digest of the data.
         tokens: folder of the train side's token shards, some of which may still be made; None: train.jsonl.
         checkpoints: folder that checkpoints are kept in; None: the job's own.
@@ -56,7 +66,9 @@ class Job:
 
     settings: dict[str, Any]
     ends_at: float
+    overrun_s: float = 0.0
     reserve_s: float = 10.0
+    after_s: float = 0.0
     snapshot: str | None = None
     tokens: str | None = None
     checkpoints: str | None = None
@@ -76,7 +88,9 @@ class Job:
             return cls(
                 settings=dict(values.get("settings") or {}),
                 ends_at=float(values["ends_at"]),
+                overrun_s=float(values.get("overrun_s", cls.overrun_s)),
                 reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
+                after_s=float(values.get("after_s", cls.after_s)),
                 **{name: values.get(name) for name in ("snapshot", "tokens", "checkpoints", "since", "replay")},
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(arguments[0])
     try:
         job = Job.read(folder)
-        _guard(job.ends_at)
+        _guard(job, folder)
         return run(job, folder)
     except DeadlineMissedError as error:
         say("deadline_missed", sentence=str(error))
@@ -111,29 +125,27 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to package
-    """Train and package; gives the exit code.
+def run(job: Job, folder: Path) -> int:
+    """Train and package; return the exit code.
 
     Raises:
-        DeadlineMissedError: too little time is left.
+        DeadlineMissedError: too little time is left for a step and a package.
         EvergreenError: settings, data or base model cannot be used.
     """
-    done = folder / _DONE_FILE
-    if done.is_file() and (folder / PACKAGE_FOLDER).is_dir():
-        say("done", **json.loads(done.read_text(encoding="utf-8")))
+    packages = NumberedPackages(folder)
+    if (done := packages.done()) is not None:
+        say("done", **done)
         return 0
-    if time.time() >= job.ends_at:
-        raise DeadlineMissedError("the budget was over before the training began; give the run more time")
+    if time.time() >= job.ends_at + job.overrun_s:
+        raise DeadlineMissedError("the budget ended before the training began")
     stopping = _on_sigterm()
     say("phase", name="load")
     from absa.inference.tokenization import PairTokenizer
-    from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
-    from absa.packaging.build import build_package
+    from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.checkpoints import Checkpoints
     from absa.training.choice import ChampionLoss
     from absa.training.compose import Composer
     from absa.training.corpus import LineFile, open_corpus
-    from absa.training.deadline import Deadline
     from absa.training.device import pick_device
     from absa.training.ranks import Ranks
     from absa.training.settings import TrainingSettings
@@ -150,20 +162,19 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     )
     say("phase", name="tokenize")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
-    deadline = Deadline(job.ends_at).earlier(job.reserve_s)
+    plan = PackagePlan(run_ends_at=job.ends_at, packaging_s=max(0.0, job.reserve_s - job.after_s), after_s=job.after_s)
     if job.tokens is None:
         rows = open_corpus(folder / "train.jsonl", tokenizer)
     else:
-        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=deadline.remaining_s)
+        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=plan.remaining_s)
     validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
-    validation_rows = tokenize(validation, tokenizer)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
         rows,
-        validation_rows,
+        tokenize(validation, tokenizer),
         settings,
-        deadline,
+        plan,
         new_head=not has_head,
         compose=Composer.of(tokenizer, settings),
         checkpoints=Checkpoints(kept),
@@ -174,10 +185,10 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         replay=job.replay,
         losses=ChampionLoss(model, device) if settings.loss_signal and has_head else None,
     )
-    if not trainer.resumed and deadline.remaining_s() < _LEAST_TRAINING_S:
-        # killed before its first checkpoint, say: a version that learned little is better than none
-        trainer.deadline = Deadline(job.ends_at).earlier((1.0 - _BORROWED) * job.reserve_s)
+    builder = _Builder(job, packages, trainer, plan, validation, (base / TOKENIZER).read_text(encoding="utf-8"))
+    trainer.after_step = builder.after_step
     say("phase", name="train")
+    plan.begin()
     try:
         result = trainer.run()
     except InterruptedTrainingError:
@@ -187,39 +198,99 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         return 0
     if result.ended_early is not None:
         say("ended_early", sentence=f"{result.ended_early}: the model so far is packaged", steps=result.steps)
-    tokenizer_json = (base / TOKENIZER).read_text(encoding="utf-8")
-    averaged = trainer.averaged()
-    save_weights(averaged, tokenizer_json, folder / WEIGHTS_FOLDER)
-    report = build_package(
-        averaged,
-        tokenizer_json,
-        settings,
-        validation,
-        folder / PACKAGE_FOLDER,
-        snapshot=job.snapshot,
-        training=asdict(result),
-        checking_s=_CHECKING_SHARE * job.reserve_s,
-        phase=lambda name: say("phase", name=name),
-    )
+    builder.build(trainer.averaged(), asdict(result), checking_s=plan.checking_s, phases=True)
     if stopping.is_set():
         return EXIT_TERMINATED
-    facts = asdict(result) | {
-        "parity": asdict(report.parity),
-        "calibration": report.calibration.to_json(),
-        "digest": report.digest,
-        "size_mb": report.size_mb,
-        "spare_s": round(job.ends_at - time.time(), 2),
-    }
-    _finish(done, facts)
+    _finish(packages)
     shutil.rmtree(kept, ignore_errors=True)
     return 0
 
 
-def _finish(done: Path, facts: dict[str, Any]) -> None:
-    temporary = done.with_suffix(".part")
-    temporary.write_text(json.dumps(facts), encoding="utf-8")
-    temporary.replace(done)
-    say("done", **facts)
+class _Builder:
+    """Builds packages of one training when its plan says so."""
+
+    def __init__(
+        self,
+        job: Job,
+        packages: NumberedPackages,
+        trainer: "Trainer",
+        plan: PackagePlan,
+        validation: "list[LabelledPair]",
+        tokenizer_json: str,
+    ) -> None:
+        self._job, self._packages, self._trainer, self._plan = job, packages, trainer, plan
+        self._validation, self._tokenizer_json = validation, tokenizer_json
+        self._after = packages.folder / AFTER_FILE
+        self._looked_at = 0.0
+
+    def after_step(self) -> None:
+        """Adopt the caller's `after_s`, and build a package if one is due."""
+        now = time.time()
+        if now - self._looked_at >= _AFTER_EVERY_S:
+            self._looked_at = now
+            self._plan.after_s = _after_s(self._after, self._plan.after_s)
+        trained_s = self._trainer.train_s
+        if self._plan.is_due(trained_s):
+            started = time.perf_counter()
+            self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0)
+            seconds = time.perf_counter() - started
+            self._plan.built(seconds, trained_s)
+
+    def build(
+        self, model: "PairClassifier", training: dict[str, Any], *, checking_s: float, phases: bool = False
+    ) -> None:
+        """Build the next package of a model and report it."""
+        from absa.modeling.bases import save_weights
+        from absa.packaging.build import build_package
+        from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER
+
+        started = time.perf_counter()
+        with self._packages.next() as (folder, facts):
+            save_weights(model, self._tokenizer_json, folder / WEIGHTS_FOLDER)
+            report = build_package(
+                model,
+                self._tokenizer_json,
+                self._trainer.settings,
+                self._validation,
+                folder / PACKAGE_FOLDER,
+                snapshot=self._job.snapshot,
+                training=training,
+                checking_s=checking_s,
+                phase=(lambda name: say("phase", name=name)) if phases else (lambda _: None),
+            )
+            facts.update(training)
+            facts.update(
+                {
+                    "parity": asdict(report.parity),
+                    "calibration": report.calibration.to_json(),
+                    "digest": report.digest,
+                    "size_mb": report.size_mb,
+                    "package_s": round(time.perf_counter() - started, 2),
+                    "spare_s": round(self._job.ends_at - time.time(), 2),
+                }
+            )
+        newest = self._packages.newest()
+        say("package", number=newest.number if newest else 0, package_s=facts["package_s"], steps=training["steps"])
+
+
+def _after_s(file: Path, default: float) -> float:
+    """Seconds that the caller needs after this process; the default while it has not written any."""
+    try:
+        return float(json.loads(file.read_text(encoding="utf-8"))["after_s"])
+    except FileNotFoundError:
+        return default
+
+
+_finishing = threading.Lock()
+
+
+def _finish(packages: NumberedPackages) -> bool:
+    """Make the newest package the job's result and report it. Return False where there is none."""
+    with _finishing:
+        facts = packages.settle()
+        if facts is not None:
+            say("done", **facts)
+        return facts is not None
 
 
 def _on_sigterm() -> threading.Event:
@@ -234,14 +305,16 @@ def _on_sigterm() -> threading.Event:
     return stopping
 
 
-def _guard(ends_at: float) -> None:
-    """End this process at the deadline, whatever native code it is in: nothing may be left behind half-done."""
+def _guard(job: Job, folder: Path) -> None:
+    """End this process at the last possible moment, whatever native code it runs, with the newest package if any."""
 
     def end() -> None:
-        say("deadline_missed", sentence="the budget ended before the package was ready; give the run more time")
+        if _finish(NumberedPackages(folder)):
+            os._exit(0)
+        say("deadline_missed", sentence="the budget ended before a first package was complete")
         os._exit(EXIT_DEADLINE_MISSED)
 
-    timer = threading.Timer(max(0.0, ends_at - time.time()), end)
+    timer = threading.Timer(max(0.0, job.ends_at + job.overrun_s - time.time()), end)
     timer.daemon = True
     timer.start()
 

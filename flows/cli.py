@@ -121,18 +121,24 @@ def train(
     for file in files or []:
         if not file.is_file():
             raise PermanentError(f"{file} does not exist: name a CSV, JSONL or Parquet file")
-    from flows.continuous_training import continuous_training
+    from flows.training_progress import shown
 
-    outcome = continuous_training(
-        sources=[str(file.absolute()) for file in files or []],
-        budget_s=budget or services.settings.budget_s,
-        reason=reason,
-        base=start,
-    )
+    with shown(services.home.folder("jobs"), sys.stderr):
+        from flows.continuous_training import continuous_training
+
+        outcome = continuous_training(
+            sources=[str(file.absolute()) for file in files or []],
+            budget_s=budget or services.settings.budget_s,
+            reason=reason,
+            base=start,
+        )
     say(f"version {outcome['version']}: {outcome['verdict']}, pos/neg F1 {outcome['pos_neg_f1']:.3f} on the test side")
     for sentence in outcome["reasons"]:
         say(f"  {sentence}")
-    say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used; the version is now: {outcome['action']}")
+    over_s = outcome["used_s"] - outcome["budget_s"]
+    overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
+    say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
+    say(f"  the version is now: {outcome['action']}")
 
 
 @app.command(epilog="Example: evergreen pretrain other-labels/ --epochs 2")

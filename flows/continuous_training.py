@@ -14,13 +14,14 @@ from pydantic import Field
 
 from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
-from flows.evaluation import judge_candidate
+from flows.evaluation import Judging, judge_candidate
 from flows.registration import put_in_force, register
-from flows.reserve import AfterTraining
+from flows.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve
 from flows.tracking import tracked_run
-from flows.training import train
+from flows.training import RunTime, train
 from flows.training_data import champion_of, describe_snapshot, take_snapshot
 from flows.training_process import OnEvent
+from flows.training_progress import writer
 from flows.trigger import PROMOTION, promotion_key, start_deployment
 from flows.wiring import Services, wire
 
@@ -57,43 +58,71 @@ def run_continuous_training(
 ) -> Outcome:
     """Make one version inside a budget that starts now, from a base model where one is named.
 
-    The ledger's evidence names the window and says whether the caller starts the promotion, so that others can finish
-    what a kill prevents.
+    The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
+    and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
+    package is always registered. The ledger's evidence names the window and says whether the caller starts the
+    promotion, so that another process can finish what a kill prevents.
 
     Raises:
-        DeadlineMissedError: the budget is too short; nothing was registered.
+        DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
         InvalidDataError: a source cannot be read.
         UnavailableError: MLflow or the lake does not answer.
     """
-    started = time.time()
-    ends_at = started + budget_s
     head = services.ledger.head()
+    first = champion_of(head) is None
+    run_time = RunTime(started=time.time(), budget_s=budget_s, overrun_s=OVERRUN_SHARE * budget_s if first else 0.0)
+    jobs = services.home.folder("jobs")
+    reserve = Reserve(jobs / TIMES_FILE, budget_s=budget_s)
+    progress = writer(jobs, started=run_time.started, ends_at=run_time.ends_at)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        progress(event)
+        on_event(event)
+
+    if first:
+        tell({"event": "note", "sentence": _announcement(run_time)})
     tracking_uri = services.environment["MLFLOW_TRACKING_URI"]
     tags = {"reason": reason, **({"window": window} if window else {})}
     with tracked_run(f"{reason}-{datetime.now(UTC):%H%M%S}", tracking_uri=tracking_uri, tags=tags) as run:
         manifest = take_snapshot(services, sources)
-        on_event({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
+        tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
-        clock = AfterTraining(on_event)
-        job = train(services, run, manifest, head, budget_s=budget_s, ends_at=ends_at, base=base, on_event=clock)
-        candidate = judge_candidate(services, run, manifest, job, head, budget_s=budget_s, ends_at=ends_at)
-        on_event({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
-        if time.time() > ends_at:
+        judging = Judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
+        clock = AfterTraining(tell)
+        try:
+            job = train(
+                services, run, manifest, head,
+                run_time=run_time, reserve=reserve, judging=judging, base=base, on_event=clock,
+            )  # fmt: skip
+        except DeadlineMissedError as error:
+            enough_s = reserve.sufficient_budget_s(run_time.used_s)
             raise DeadlineMissedError(
-                f"the budget of {budget_s:.0f} s ended before registration; nothing was registered"
-            )
+                f"a budget of {budget_s:.0f} s is too short here for one training step and one package, so nothing was "
+                f"registered; --budget {enough_s:.0f} would be enough"
+            ) from error
+        tell({"event": "phase", "name": "judge"})
+        candidate = judge_candidate(judging, run, job, ends_at=run_time.ends_at)
+        tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
+        registering = time.time()
         version = register(services, run, manifest, candidate, budget_s)
         training = {
             "budget_s": budget_s,
-            "used_s": round(time.time() - started, 1),
+            "used_s": round(run_time.used_s, 1),
             "rows_seen": job.done["rows"],
             "window": window,
             "start_promotion": start_promotion,
         }
         action = put_in_force(services, version, candidate, training, actor=reason)
-        used_s = time.time() - started
-        run.metrics({"used_s": used_s, "budget_used_share": used_s / budget_s, "after_training_s": clock.seconds})
-        clock.keep(services, champion=champion_of(head) is not None)
+        reserve.record("register", time.time() - registering)
+        used_s = run_time.used_s
+        run.metrics(
+            {
+                "used_s": used_s,
+                "budget_used_share": used_s / budget_s,
+                "overrun_s": max(0.0, used_s - budget_s),
+                "after_training_s": clock.seconds,
+            }
+        )
     return Outcome(
         version=version,
         verdict=candidate.decision.verdict,
@@ -105,6 +134,30 @@ def run_continuous_training(
         used_s=used_s,
         action=action,
     )
+
+
+def _announcement(run_time: RunTime) -> str:
+    return (
+        f"there is no champion yet: on a busy machine this first training may take up to {run_time.overrun_s:.0f} s "
+        f"longer than its budget of {run_time.budget_s:.0f} s"
+    )
+
+
+class AfterTraining:
+    """Relays events and measures the time since the training itself ended."""
+
+    def __init__(self, relay: OnEvent) -> None:
+        self._relay, self._ended = relay, time.time()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event.get("event") in {"progress", "phase"} and event.get("name", "train") in {"train", "export"}:
+            self._ended = time.time()
+        self._relay(event)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the training ended."""
+        return time.time() - self._ended
 
 
 def _run_name() -> str:

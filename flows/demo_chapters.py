@@ -304,7 +304,7 @@ class Demo:
             if time.time() - looked > _LOOK_S:
                 began = time.time() if self._look_after_the_retraining() else began
                 looked = time.time()
-            show_training(self.services, self.story, began, self.services.settings.budget_s)
+            show_training(self.services, self.story, began)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
 

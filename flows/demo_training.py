@@ -1,6 +1,5 @@
 """The demo's trainings: the first one runs in a process of its own, and the progress of each is shown."""
 
-import json
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from absa.errors import PermanentError
 from flows.story import Story
 from flows.stream import Stream
-from flows.training import LATEST_EVENT
+from flows.training_progress import read_progress
 from flows.wiring import Services
 
 
@@ -25,7 +24,7 @@ def train_in_process(services: Services, story: Story, stream: Stream, *, budget
         child = subprocess.Popen(command, stdout=file, stderr=file, env=dict(services.environment))  # noqa: S603
         try:
             while child.poll() is None:
-                show_training(services, story, began, budget_s)
+                show_training(services, story, began)
                 time.sleep(0.25)
         finally:
             if child.poll() is None:
@@ -35,21 +34,14 @@ def train_in_process(services: Services, story: Story, stream: Stream, *, budget
         raise PermanentError(f"training failed: {_last_line(log)}")
 
 
-def show_training(services: Services, story: Story, began: float, budget_s: float) -> None:
-    """One look at the training that began at a time (epoch seconds): its progress, as its last event says."""
-    file = services.home.folder("jobs") / LATEST_EVENT
-    share = (time.time() - began) / budget_s
-    text = "preparing"
-    if file.exists() and file.stat().st_mtime > began:
-        event = json.loads(file.read_text())
-        if event.get("event") == "progress":
-            text = (
-                f"epoch {event['epoch']:.1f}, loss {event['loss']:.2f}, {event['tokens_per_s']:.0f} tokens/s, "
-                f"{event['remaining_s']:.0f} s left to train"
-            )
-        elif event.get("event") in {"phase", "done"}:
-            text = str(event.get("name", "judging and registering"))
-    story.progress(share, text)
+def show_training(services: Services, story: Story, began: float) -> None:
+    """Show the newest training that started at or after `began` (epoch seconds)."""
+    progress = read_progress(services.home.folder("jobs"), since=began)
+    if progress is None:
+        story.progress(0.0, "the training starts")
+    else:
+        now = time.time()
+        story.progress(progress.share(now), progress.line(now))
 
 
 def _last_line(log: Path) -> str:

@@ -8,7 +8,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.adapters.ledger import State
-from absa.job import WEIGHTS_FOLDER
 from absa.lifecycle import challenged, crowned
 from flows.evaluation import Candidate
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
@@ -53,7 +52,7 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
             "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
         },
     )
-    for file in sorted((candidate.job.folder / WEIGHTS_FOLDER).iterdir()):
+    for file in sorted(candidate.job.weights.iterdir()):
         services.lake.write(weights_prefix(run.run_id) + file.name, file.read_bytes())
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
     return logged.version

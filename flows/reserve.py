@@ -1,58 +1,118 @@
-"""What is kept of a budget for the phases after training, and how judging fits into what is left of it."""
+"""Reserve of a run: seconds kept for the phases after training, from what they take on this machine under its load."""
 
 import json
+import math
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
-from flows.settings import Settings, write_whole
-from flows.training_process import OnEvent
-from flows.wiring import Services
+from flows.settings import write_whole
 
 if TYPE_CHECKING:
     import polars as pl
 
     from absa.inference.engine import Engine
 
-_PACKAGING_RESERVE_S: Final = 25.0  # what export, judging and registration take on two busy, old cores, measured
-_RESERVED_SHARE: Final = 0.075  # of the budget, at least
-_RESERVE_MARGIN: Final = 1.15  # over what these phases took the last time
-_CHAMPION_TOO: Final = 1.4  # how much longer they take when a champion is judged beside the candidate
-_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model, on two busy cores
-_LEAST_TEST_ROWS: Final = 2_000
+Phase = Literal["start", "package", "judge", "register"]
+
+_NOMINAL_S: Final[dict[Phase, float]] = {"start": 6.0, "package": 3.0, "judge": 5.0, "register": 4.0}
+"""Idle two cores, six layers; used until a run on this machine has measured a phase, scaled by its packaging."""
+_MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the phase itself
+_LEAST_SLOWDOWN: Final = 0.5
+_MOST_SLOWDOWN: Final = 20.0
+_SCORING_SHARE: Final = 0.05  # of the budget, at most, for scoring test rows and behavioural cases
+_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model of six layers on two idle cores
 _MOST_TEST_ROWS: Final = 20_000
+_LEAST_TEST_ROWS: Final = 2_000
 _FEWEST_TEST_ROWS: Final = 200
 _FEWEST_CASES: Final = 10
 _TIMED_ROWS: Final = 64
-_ROWS_OF_A_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
-REGISTRATION_S: Final = 8.0  # report, pictures, registration and ledger on two old cores, measured
-_AFTER_TRAINING: Final = "after_training.json"  # in HOME/jobs
+_ROWS_PER_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
+_TRAINING_S: Final = 5.0  # of training that a suggested budget leaves room for
+_ROUND_TO_S: Final = 10
+OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
+TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
 
 
-class AfterTraining:
-    """Relays events, and knows since when the training itself is over."""
+class Reserve:
+    """What the phases after training will take, in seconds. Measurements replace estimates as they come.
 
-    def __init__(self, relay: OnEvent) -> None:
-        self._relay, self._ended = relay, time.time()
+    Each measurement is stored at once, so that a run that fails still informs the next one.
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event.get("event") == "phase" and event.get("name") == "export":
-            self._ended = time.time()
-        self._relay(event)
+    Args:
+        file: measurements of earlier runs on this machine; created or replaced.
+        budget_s: budget of the run.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """Seconds since then."""
-        return time.time() - self._ended
+    def __init__(self, file: Path, *, budget_s: float) -> None:
+        self._file, self._budget_s = file, budget_s
+        self._earlier = _read(file)
+        self._measured: dict[Phase, float] = {}
+        self._rows_per_s: float | None = None
 
-    def keep(self, services: Services, *, champion: bool) -> None:
-        """Remember them for the next run on this machine."""
-        note = {"seconds": self.seconds, "champion": champion}
-        write_whole(services.home.folder("jobs") / _AFTER_TRAINING, json.dumps(note))
+    def record(self, phase: Phase, seconds: float) -> None:
+        """Store what a phase took."""
+        self._measured[phase] = seconds
+        content = {**self._earlier, **self._measured}
+        write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
+
+    def record_speed(self, rows_per_s: float) -> None:
+        """Note how fast this machine scores test rows now."""
+        self._rows_per_s = rows_per_s
+
+    def estimate_s(self, phase: Phase) -> float:
+        """Seconds that a phase takes: as measured in this run, else as before, scaled by this run's packaging."""
+        if phase in self._measured:
+            return self._measured[phase]
+        before_s = self._earlier.get(phase, _NOMINAL_S[phase])
+        return before_s * self._slowdown()
+
+    def packaging_s(self) -> float:
+        """Seconds to keep for packaging until the job has measured it."""
+        return _MARGIN * self.estimate_s("package")
+
+    def least_after_s(self) -> float:
+        """Seconds that judging the fewest rows and registering take."""
+        return _MARGIN * (self.estimate_s("judge") + self.estimate_s("register"))
+
+    def register_s(self) -> float:
+        """Seconds to keep for registration."""
+        return _MARGIN * self.estimate_s("register")
+
+    def after_s(self, *, rows: int, cases: int) -> float:
+        """Seconds that judging and registering take with so many test rows and behavioural cases, where time allows."""
+        speed = self._rows_per_s or _SCORED_ROWS_PER_S / self._slowdown()
+        scoring_s = max(0.0, rows - _FEWEST_TEST_ROWS + _ROWS_PER_CASE * (cases - _FEWEST_CASES)) / speed
+        return self.least_after_s() + min(scoring_s, _SCORING_SHARE * self._budget_s)
+
+    def sufficient_budget_s(self, used_s: float) -> float:
+        """Budget, in seconds, that holds a step and a package here.
+
+        Args:
+            used_s: seconds that this run has used so far.
+        """
+        needed_s = self.estimate_s("start") + _TRAINING_S + self.packaging_s() + self.least_after_s()
+        needed_s = max(_MARGIN * needed_s, _MARGIN * (used_s + self.least_after_s()), 1.25 * self._budget_s)
+        return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
+
+    def _slowdown(self) -> float:
+        """Ratio of this run's packaging to earlier packaging on this machine; 1 until it is measured."""
+        if "package" not in self._measured:
+            return 1.0
+        ratio = self._measured["package"] / max(0.1, self._earlier.get("package", _NOMINAL_S["package"]))
+        return min(_MOST_SLOWDOWN, max(_LEAST_SLOWDOWN, ratio))
+
+
+def _read(file: Path) -> dict[Phase, float]:
+    try:
+        content = json.loads(file.read_text())
+        return {name: float(content[name]) for name in _NOMINAL_S if name in content}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # a measurement is a hint; without it the nominal figures apply
 
 
 def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
-    """How fast this machine scores rows like these, by the first of them."""
+    """Measure how many rows like these this machine scores per second now, on the first 64 of them."""
     pairs = list(test.head(_TIMED_ROWS).select("text", "aspect").iter_rows())
     started = time.perf_counter()
     engine.score(pairs)
@@ -60,40 +120,24 @@ def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
 
 
 def judged_in_time(speed: float, *, left_s: float, cases: int) -> tuple[int, int]:
-    """Test rows and behavioural cases that can be judged in a time.
+    """Return how many test rows and behavioural cases can be judged in a time.
 
     Args:
-        speed: test rows a second, of all models that are asked together.
-        left_s: seconds there are; a few rows and cases are judged however few.
-        cases: behavioural cases that are wanted; half of the time is for them, what they leave is for rows.
+        speed: test rows per second, of all models that still have to score together.
+        left_s: seconds there are; at least 200 rows and 10 cases are judged, however few the seconds.
+        cases: behavioural cases that are wanted; they get half of the time at most, rows get the rest.
     """
-    case_s = _ROWS_OF_A_CASE / speed
+    case_s = _ROWS_PER_CASE / speed
     tried = max(_FEWEST_CASES, min(cases, int(0.5 * max(0.0, left_s) / case_s)))
     return max(_FEWEST_TEST_ROWS, int((left_s - tried * case_s) * speed)), tried
 
 
+def fewest_judged() -> tuple[int, int]:
+    """Return the fewest test rows and behavioural cases that a judgement uses."""
+    return _FEWEST_TEST_ROWS, _FEWEST_CASES
+
+
 def most_test_rows(budget_s: float, *, champion: bool) -> int:
-    """Test rows that are judged at most: what a twentieth of the budget scores, with every model that is asked."""
-    scored = 0.05 * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
+    """Return the most test rows that are judged: what a twentieth of the budget scores, with every model together."""
+    scored = _SCORING_SHARE * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
     return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))
-
-
-def reserve_s(settings: Settings, budget_s: float, *, judged_rows: int = 0, champion: bool = False) -> float:
-    """Seconds that packaging, judging and registration take; fewer layers are packaged and judged faster.
-
-    A long budget keeps a share of itself: it can spare that, and others may load the machine in its last minute.
-    """
-    packaging = _PACKAGING_RESERVE_S * (0.6 if settings.layers is not None and settings.layers <= 3 else 1.0)
-    packaging = max(packaging, _RESERVED_SHARE * budget_s)
-    beyond = max(0, judged_rows - _LEAST_TEST_ROWS) * (2 if champion else 1)
-    return packaging + beyond / _SCORED_ROWS_PER_S
-
-
-def after_training_s(services: Services, *, champion: bool) -> float:
-    """What the phases after training will take by the last run on this machine, in seconds; 0 where none is known."""
-    try:
-        last = json.loads((services.home.folder("jobs") / _AFTER_TRAINING).read_text())
-        longer = _CHAMPION_TOO if champion and not last["champion"] else 1.0
-        return _RESERVE_MARGIN * longer * float(last["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0

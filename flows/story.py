@@ -55,8 +55,9 @@ class Story:
         self.line(f"      {text}")
 
     def progress(self, share: float, text: str) -> None:
-        """The live line: a bar for a share of 0 to 1, and what is happening."""
-        filled = round(max(0.0, min(1.0, share)) * _BAR_CELLS)
+        """Show the live line: a bar for a share of 0 to 1 (others are clipped), and a text."""
+        share = max(0.0, min(1.0, share))
+        filled = round(share * _BAR_CELLS)
         bar = "█" * filled + "·" * (_BAR_CELLS - filled)
         line = f"      {bar} {share:4.0%} {text}"
         if self._live:

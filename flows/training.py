@@ -1,8 +1,10 @@
 """The training step: a candidate from the snapshot and the champion's weights, in a process that keeps the budget."""
 
 import json
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,26 +13,48 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.adapters.ledger import LedgerRecord
-from absa.errors import DeadlineMissedError
-from absa.job import WEIGHTS_FOLDER
+from absa.errors import EvergreenError
 from absa.modeling.folders import TOKENIZER, find_base
+from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
+from flows.evaluation import Judging, MeasuredBeside
 from flows.kept_checkpoints import KeptCheckpoints
-from flows.reserve import after_training_s, most_test_rows, reserve_s
-from flows.settings import write_whole
+from flows.reserve import Reserve
 from flows.token_process import shards_of
 from flows.tracking import TrackedRun
 from flows.training_data import champion_of, champion_snapshot_at
-from flows.training_process import JobResult, OnEvent, run_job
+from flows.training_process import JobResult, OnEvent, run_job, write_after
 from flows.wiring import Services
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
-_LEAST_TRAINING_S: Final = 5.0
 _VALIDATION_ROWS: Final = 2_000
 _MAX_TOKENS: Final = 128
 
-LATEST_EVENT: Final = "latest.json"  # in HOME/jobs: how the training that runs now goes, for whoever shows it
+
+@dataclass(frozen=True, kw_only=True)
+class RunTime:
+    """Time of one run. Instants are epoch seconds.
+
+    Attributes:
+        started: start of the run.
+        budget_s: seconds that the run may take.
+        overrun_s: seconds beyond the budget that the run may take to end with a first version.
+    """
+
+    started: float
+    budget_s: float
+    overrun_s: float = 0.0
+
+    @property
+    def ends_at(self) -> float:
+        """Deadline of the run."""
+        return self.started + self.budget_s
+
+    @property
+    def used_s(self) -> float:
+        """Seconds used so far."""
+        return time.time() - self.started
 
 
 @task(name="train", cache_policy=NO_CACHE)
@@ -40,14 +64,16 @@ def train(
     manifest: "Manifest",
     head: LedgerRecord | None,
     *,
-    budget_s: float,
-    ends_at: float,
+    run_time: RunTime,
+    reserve: Reserve,
+    judging: Judging,
     base: str | None = None,
     on_event: OnEvent,
 ) -> JobResult:
-    """Train and package in a child process that ends before the deadline.
+    """Train and package in a child process that ends before the run's deadline.
 
-    It goes on from the champion's weights, unless a base model is named: then it starts from that.
+    Training starts from the champion's weights, unless a base model is named. The job's first package is judged beside
+    the training, to measure what judging costs; the job learns the new reserve.
     """
     from absa.data.snapshot import sample_side
 
@@ -72,12 +98,6 @@ def train(
             "train_layers": settings.warm_layers,
         }
     chosen = {name: value for name, value in wanted.items() if value is not None}
-    test_rows = most_test_rows(budget_s, champion=since is not None)
-    judged = min(test_rows, manifest.side_rows("test"))
-    reserve = reserve_s(settings, budget_s, judged_rows=judged, champion=since is not None)
-    reserve = max(reserve, min(after_training_s(services, champion=champion_of(head) is not None), 0.4 * budget_s))
-    if ends_at - time.time() < reserve + _LEAST_TRAINING_S:
-        raise DeadlineMissedError("too little of the budget is left to train; nothing was registered")
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
     adopted = kept.adopt()
     run.params(
@@ -86,20 +106,12 @@ def train(
             "train_rows": manifest.side_rows("train"),
             "recent_since": since.isoformat() if since else None,
             "replay": settings.replay if since else None,
-            "reserve_s": round(reserve, 1),
             "resumed_from_run": adopted,
-            "budget_ends_at": datetime.fromtimestamp(ends_at, UTC).isoformat(),
+            "budget_ends_at": datetime.fromtimestamp(run_time.ends_at, UTC).isoformat(),
         }
     )
-
-    def relay(event: Mapping[str, Any]) -> None:
-        if event.get("event") == "phase" and event.get("name") == "export":
-            shards.stop()  # nothing is learned any more: packaging and judging get the machine
-        run.event(event)
-        on_event(event)
-        write_whole(services.home.folder("jobs") / LATEST_EVENT, json.dumps({**event, "run": run.run_id}))
-
     tokenizer = find_base(str(chosen.get("warm_start", chosen["base_model"]))) / TOKENIZER
+    began = time.time()
     with (
         shards_of(
             services.lake,
@@ -111,10 +123,13 @@ def train(
         ) as shards,
         kept.copied(),
     ):
+        after = _After(reserve, judging, folder)
         job = {
             "settings": chosen,
-            "ends_at": ends_at,
-            "reserve_s": reserve,
+            "ends_at": run_time.ends_at,
+            "overrun_s": max(0.0, run_time.overrun_s - reserve.least_after_s()),
+            "reserve_s": reserve.packaging_s() + after.seconds(),
+            "after_s": after.seconds(),
             "snapshot": manifest.digest,
             "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),
@@ -122,11 +137,71 @@ def train(
             "replay": settings.replay,
         }
         (folder / "job.json").write_text(json.dumps(job, indent=1))
-        result = run_job(folder, ends_at=ends_at, environment=services.environment, on_event=relay)
+
+        def relay(event: Mapping[str, Any]) -> None:
+            if event.get("event") == "phase" and event.get("name") == "export":
+                shards.stop()  # nothing is learned any more: packaging and judging get the machine
+            if event.get("event") == "phase" and event.get("name") == "train":
+                reserve.record("start", time.time() - began)
+            if event.get("event") == "package":
+                after.package_built(event)
+            run.event(event)
+            on_event(event)
+
+        result = run_job(
+            folder,
+            ends_at=run_time.ends_at,
+            overrun_s=run_time.overrun_s,
+            least_after_s=reserve.least_after_s,
+            environment=services.environment,
+            on_event=relay,
+        )
+    after.wait()
+    NumberedPackages(folder).clear()
     kept.clear()
     run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
     run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
+    run.params({"reserve_s": round(reserve.packaging_s() + after.seconds(), 1)})
+    if after.problem is not None:
+        on_event({"event": "note", "sentence": f"judging could not be measured beside the training: {after.problem}"})
     return result
+
+
+class _After:
+    """Time that the run needs after the job; told to the job whenever a measurement changes it."""
+
+    def __init__(self, reserve: Reserve, judging: Judging, folder: Path) -> None:
+        self._reserve, self._judging, self._folder = reserve, judging, folder
+        self._lock = threading.Lock()
+        self._beside: MeasuredBeside | None = None
+        self.problem: EvergreenError | None = None
+
+    def seconds(self) -> float:
+        """Return the seconds for judging as many rows as planned, and for registering."""
+        return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
+
+    def package_built(self, event: Mapping[str, Any]) -> None:
+        """Note what packaging took, and judge the first package beside the training."""
+        self._reserve.record("package", float(event["package_s"]))
+        self._tell()
+        newest = NumberedPackages(self._folder).newest()
+        if self._beside is None and newest is not None:
+            package, parity = newest.package, newest.facts()["parity"]
+            self._beside = MeasuredBeside(lambda: self._judging.measure(package, parity), self._measured)
+
+    def wait(self) -> None:
+        """Wait until nothing reads the job's packages any more."""
+        if self._beside is not None:
+            self._judging.stop()
+            self._beside.wait()
+
+    def _measured(self, error: EvergreenError | None) -> None:
+        self.problem = error
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            write_after(self._folder, self.seconds())
 
 
 def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:

@@ -8,13 +8,19 @@ from typing import Any, Final, Protocol
 
 from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
 from absa.job import EXIT_DEADLINE_MISSED
+from flows.reserve import OVERRUN_SHARE
 from flows.train_here import NO_WINDOW
 
-AFTER_BUDGET_S: Final = 120  # the job's own deadline comes first; this ends what hangs
+_AFTER_RUN_S: Final = 120  # the job keeps its own deadline; this ends what hangs
 _POLL_S: Final = 5.0
 _LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well
 _TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine went; see its page on job retries
 _JOB_NAME: Final = "evergreen-training"
+
+
+def job_limit_s(budget_s: float) -> int:
+    """Return the seconds after which AWS Batch ends a job: its budget, a first training's overrun, and two minutes."""
+    return math.ceil((1.0 + OVERRUN_SHARE) * budget_s) + _AFTER_RUN_S
 
 
 class Batch(Protocol):
@@ -107,7 +113,7 @@ class TrainingMachine:
             jobQueue=queue,
             jobDefinition=self._definition,
             parameters=parameters,
-            timeout={"attemptDurationSeconds": math.ceil(budget_s) + AFTER_BUDGET_S},
+            timeout={"attemptDurationSeconds": job_limit_s(budget_s)},
         )
         job = str(answer["jobId"])
         started: float | None = None

@@ -1,4 +1,4 @@
-"""A training job in a child process under a deadline: its events are relayed, a killed child is started again."""
+"""A training job in a child process under a deadline: relays its events and restarts a killed child."""
 
 import json
 import subprocess
@@ -11,60 +11,104 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import DeadlineMissedError, PermanentError
-from absa.job import EXIT_DEADLINE_MISSED
+from absa.job import AFTER_FILE, EXIT_DEADLINE_MISSED
+from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER, NumberedPackages
+from flows.settings import write_whole
 
-_RESTART_FLOOR_S: Final = 4.0  # with less left a new start cannot end well; with more the job itself keeps the deadline
+_RESTART_FLOOR_S: Final = 4.0  # with less left a restart cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5
+_LOOK_EVERY_S: Final = 0.2
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What a job left. `done` is its last event."""
+    """Result of a job. `done` holds the facts of its package."""
 
     folder: Path
-    package: Path
     done: Mapping[str, Any]
     starts: int
 
+    @property
+    def package(self) -> Path:
+        """Folder of the package."""
+        return self.folder / PACKAGE_FOLDER
 
-def run_job(folder: Path, *, ends_at: float, environment: Mapping[str, str], on_event: OnEvent) -> JobResult:
-    """Run `python -m absa.job FOLDER` to its end. Native code cannot be stopped by a flow's timeout; a process can.
+    @property
+    def weights(self) -> Path:
+        """Folder of the fp32 weights."""
+        return self.folder / WEIGHTS_FOLDER
+
+
+def write_after(folder: Path, after_s: float) -> None:
+    """Update the seconds that the caller needs after the job in this folder."""
+    write_whole(folder / AFTER_FILE, json.dumps({"after_s": round(after_s, 2)}))
+
+
+def run_job(
+    folder: Path,
+    *,
+    ends_at: float,
+    environment: Mapping[str, str],
+    on_event: OnEvent,
+    overrun_s: float = 0.0,
+    least_after_s: Callable[[], float] = lambda: 0.0,
+) -> JobResult:
+    """Run `python -m absa.job FOLDER` and return its newest complete package.
+
+    A flow's timeout cannot stop native code; killing a process can. The child is killed when the caller's own time
+    begins and a package is complete, and at the latest at `ends_at` plus `overrun_s`.
 
     Args:
         folder: the job's folder, with job.json and the rows.
-        ends_at: wall-clock deadline, epoch seconds. Behind it the child is killed.
+        ends_at: wall-clock deadline of the run, epoch seconds.
         environment: the child's environment.
-        on_event: gets every event that the child prints.
+        on_event: receives every event that the child prints.
+        overrun_s: seconds after the deadline in which the job may still complete a package.
+        least_after_s: seconds that the caller needs after the job, asked for repeatedly.
 
     Raises:
-        DeadlineMissedError: too little time was left.
-        PermanentError: the job failed by itself; the message names its log.
+        DeadlineMissedError: the time ended before a first package was complete.
+        PermanentError: the job failed; the message names its log.
     """
-    log = folder / "job.log"
+    log, packages = folder / "job.log", NumberedPackages(folder)
     for start in range(1, _MAX_STARTS + 1):
-        returncode, done = _run_once(folder, log, ends_at, environment, on_event)
-        if returncode == 0 and done is not None:
-            return JobResult(folder=folder, package=folder / "package", done=done, starts=start)
-        if returncode == EXIT_DEADLINE_MISSED:
-            raise DeadlineMissedError("the budget was too short for a valid version; nothing was registered")
-        if returncode > 0 and returncode != 128 + 15:
+        returncode = _run_once(folder, log, ends_at + overrun_s, least_after_s, environment, on_event)
+        late = ends_at + overrun_s - time.time() < _RESTART_FLOOR_S + least_after_s()
+        killed = returncode < 0 or returncode == 128 + 15
+        if returncode == 0 or not killed or late or start == _MAX_STARTS:
+            facts = packages.settle()
+            if facts is not None:
+                if returncode != 0:
+                    on_event({"event": "ended_early", "sentence": _why_early(returncode, late, log)})
+                return JobResult(folder=folder, done=facts, starts=start)
+        if returncode == EXIT_DEADLINE_MISSED or (killed and late):
+            raise DeadlineMissedError("the time ended before a first package was complete")
+        if not killed:
             raise PermanentError(f"training failed (exit {returncode}): see {log}")
-        if ends_at - time.time() < _RESTART_FLOOR_S:
-            raise DeadlineMissedError("training was interrupted and too little time is left to go on")
         on_event({"event": "restart", "sentence": f"the training process ended by signal; start {start + 1}"})
     raise PermanentError(f"training was interrupted {_MAX_STARTS} times: see {log}")
+
+
+def _why_early(returncode: int, late: bool, log: Path) -> str:
+    if returncode > 0 and returncode != 128 + 15:
+        return f"training failed (exit {returncode}), see {log}: the newest complete package is used"
+    if late:
+        return "the time for training ended: the newest complete package is used"
+    return f"training was interrupted {_MAX_STARTS} times, see {log}: the newest complete package is used"
 
 
 def _run_once(
     folder: Path,
     log: Path,
-    ends_at: float,
+    stops_at: float,
+    least_after_s: Callable[[], float],
     environment: Mapping[str, str],
     on_event: OnEvent,
-) -> tuple[int, Mapping[str, Any] | None]:
-    done: Mapping[str, Any] | None = None
+) -> int:
+    """Run the child once, relay its events and return its exit code."""
+    packages, ended = NumberedPackages(folder), threading.Event()
     with (
         log.open("ab") as errors,
         subprocess.Popen(  # noqa: S603  our own module
@@ -75,8 +119,16 @@ def _run_once(
             text=True,
         ) as child,
     ):
-        limit = threading.Timer(max(0.0, ends_at - time.time()), child.kill)
-        limit.start()
+
+        def stop_in_time() -> None:
+            while not ended.wait(_LOOK_EVERY_S):
+                now = time.time()
+                if now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None):
+                    child.kill()
+                    return
+
+        watch = threading.Thread(target=stop_in_time, name="deadline", daemon=True)
+        watch.start()
         try:
             for line in child.stdout or ():
                 try:
@@ -84,12 +136,11 @@ def _run_once(
                 except ValueError:
                     errors.write(line.encode())
                     continue
-                if event.get("event") == "done":
-                    done = event
                 on_event(event)
-            return child.wait(), done
+            return child.wait()
         finally:
-            limit.cancel()
+            ended.set()
             if child.poll() is None:
                 child.terminate()
                 child.wait()
+            watch.join()

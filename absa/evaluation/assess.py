@@ -3,7 +3,7 @@
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,13 @@ Mask = npt.NDArray[np.bool_]
 LENGTH_EDGES: Final = (8, 20)  # words: short, middle and long texts
 _LATENCY_ROWS: Final = 100
 _LEAST_ROWS: Final = 30
+
+
+class Scorer(Protocol):
+    """Scores (text, aspect) pairs: an engine, or one whose scores are remembered."""
+
+    def score(self, pairs: Sequence[tuple[str, str]], /) -> Scores:
+        """Return probabilities (n, 3) in the order of the pairs."""
 
 
 class Rows:
@@ -120,7 +127,7 @@ def assess(
 def assess_engines(
     *,
     candidate: "Engine",
-    champion: "Engine | None",
+    champion: "Scorer | None",
     examples: "pl.DataFrame | Sequence[Example]",
     recent: Mask | Sequence[bool],
     parity: Parity | None = None,

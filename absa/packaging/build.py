@@ -40,7 +40,7 @@ _OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; pa
 _LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
 _FEWEST_TO_JUDGE: Final = 20
 _CHUNK_ROWS: Final = 64
-_FEWEST_CHECKED: Final = 128
+_FEWEST_CHECKED: Final = 64  # rows that are checked however slow the machine is
 
 WARMUP_PAIRS: Final = (
     ("The search is fast and always right.", "search"),

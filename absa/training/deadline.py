@@ -1,25 +1,41 @@
-"""The moment at which a run must be over, shared by all of its phases and processes."""
+"""Deadlines of a run and of its training, shared by all phases and processes."""
 
 import time
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
+
+
+class Limit(Protocol):
+    """End of a training, in wall-clock time (seconds since the epoch)."""
+
+    @property
+    def ends_at(self) -> float:
+        """End of the training; it may move while the training goes on."""
+
+    @property
+    def run_ends_at(self) -> float:
+        """End of the whole run; it never moves, so that it identifies the run."""
+
+    def remaining_s(self) -> float:
+        """Return the seconds until `ends_at`; negative after it."""
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point in wall-clock time (seconds since the epoch), so that a run which starts again still knows it."""
+    """Fixed point in wall-clock time (seconds since the epoch), valid across restarts."""
 
     ends_at: float
 
     @classmethod
     def after(cls, seconds: float) -> Self:
-        """The deadline of a budget of that many seconds which starts now."""
+        """Return the deadline of a budget of so many seconds that starts now."""
         return cls(time.time() + seconds)
 
-    def remaining_s(self) -> float:
-        """Seconds left; negative when it is over."""
-        return self.ends_at - time.time()
+    @property
+    def run_ends_at(self) -> float:
+        """End of the whole run, here the same."""
+        return self.ends_at
 
-    def earlier(self, seconds: float) -> "Deadline":
-        """The deadline of a phase that must leave that many seconds to the phases after it."""
-        return Deadline(self.ends_at - seconds)
+    def remaining_s(self) -> float:
+        """Return the seconds left; negative after the deadline."""
+        return self.ends_at - time.time()

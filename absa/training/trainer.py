@@ -1,5 +1,6 @@
 """The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ from absa.training.batches import Batch, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
 from absa.training.choice import Choice, Losses, chunk_rows_of
 from absa.training.corpus import Corpus
-from absa.training.deadline import Deadline
+from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
 from absa.training.execution import Execution
 from absa.training.parameters import parameter_groups
@@ -56,7 +57,7 @@ class Trainer:
         train: Corpus,
         validation: TokenRows | None,
         settings: TrainingSettings,
-        deadline: Deadline,
+        deadline: Limit,
         *,
         new_head: bool = True,
         compose: Compose | None = None,
@@ -75,7 +76,7 @@ class Trainer:
             train: rows to learn from.
             validation: rows whose pos/neg F1 is shown on the way; nothing is chosen by it.
             settings: as they are saved with the model.
-            deadline: of the training alone; the phases after it have their time beyond.
+            deadline: end of the training alone; it may move while the training goes on.
             new_head: whether the head has learned nothing yet.
             compose: joins rows anew for every pass.
             checkpoints: where states are kept and where a run that starts again finds them.
@@ -111,10 +112,12 @@ class Trainer:
         self._execution = Execution(
             self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=self._batch_tokens
         )
+        self.after_step: Callable[[], None] = lambda: None  # called by the leader
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._ended_early: str | None = None
         self._rate_from: float | None = None  # wall-clock time at which the first step was done
+        self._paused_s = 0.0  # time in `after_step`
         self._before_s = 0.0  # time in the loop of earlier starts
         self._begun = time.perf_counter()
         self.resumed = self._restore()
@@ -143,7 +146,17 @@ class Trainer:
                 raise TransientError(self._ended_early)
             raise DeadlineMissedError("the budget ended before the first training step; give the run more time")
         self._keep()
-        return self._result()
+        return self.result()
+
+    def averaged_copy(self) -> PairClassifier:
+        """Return a copy of the model with the averaged weights, in fp32 on the CPU; the training can go on."""
+        copied = copy.deepcopy(self.model)
+        learned = {id(parameter): average for parameter, average in zip(self._learning, self._average, strict=True)}
+        with torch.no_grad():
+            for mine, other in zip(self.model.parameters(), copied.parameters(), strict=True):
+                if id(mine) in learned:
+                    other.copy_(learned[id(mine)])
+        return copied.float().cpu().eval()
 
     def averaged(self) -> PairClassifier:
         """The model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
@@ -168,7 +181,8 @@ class Trainer:
         step_s = 0.0
         while True:
             start = time.perf_counter()
-            over = self.deadline.remaining_s() <= step_s or self.epochs >= self.settings.max_epochs
+            late = self._ranks.leads and self.deadline.remaining_s() <= step_s + kept_s  # one clock decides for all
+            over = late or self.epochs >= self.settings.max_epochs
             stop = self._stop() and self._step > 0
             taken = [] if over or stop else self._take(batches)
             over, missing, stop, at = self._ranks.agree(
@@ -197,6 +211,9 @@ class Trainer:
             tally.add(loss, tokens)
             if not self._ranks.leads:
                 continue
+            self.after_step()
+            self._paused_s += time.perf_counter() - now
+            now = time.perf_counter()
             if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
                 self._keep()
                 kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
@@ -301,18 +318,20 @@ class Trainer:
                 loss=tally.loss(),
                 lr=max(group["lr"] for group in self._optimizer.param_groups),
                 tokens_per_s=tally.tokens / max(tally.age_s(), 1e-9),
-                elapsed_s=self._train_s(),
+                elapsed_s=self.train_s,
                 remaining_s=max(0.0, self.deadline.remaining_s()),
                 validation_pos_neg_f1=f1,
             )
         )
 
-    def _train_s(self) -> float:
-        """Seconds in the loop, those of earlier starts included."""
-        return self._before_s + time.perf_counter() - self._begun
+    @property
+    def train_s(self) -> float:
+        """Seconds in the loop without pauses for packages, those of earlier starts included."""
+        return self._before_s + time.perf_counter() - self._begun - self._paused_s
 
-    def _result(self) -> TrainingResult:
-        train_s = self._train_s()
+    def result(self) -> TrainingResult:
+        """Return the facts of the training so far."""
+        train_s = self.train_s
         speed = self._tokens / max(train_s, 1e-9)
         needed = flops_per_token(self.model.architecture, self._tokens / max(1, self._rows))
         return TrainingResult(
@@ -347,9 +366,9 @@ class Trainer:
                 "position": list(self._position),
                 "share": self._share,
                 "counts": [self._step, self._rows, self._tokens],
-                "train_s": self._train_s(),
+                "train_s": self.train_s,
                 "rate_from": self._rate_from,
-                "ends_at": self.deadline.ends_at,
+                "ends_at": self.deadline.run_ends_at,
                 "rows": len(self._train),
                 "fits": self._fits,
                 "choice": self._choice.to_json(),
@@ -368,7 +387,7 @@ class Trainer:
         self._position, self._share = Position(*state["position"]), float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
-        same_run = state.get("ends_at") == self.deadline.ends_at  # another's downtime is not of this time
+        same_run = state.get("ends_at") == self.deadline.run_ends_at  # another's downtime is not of this time
         self._rate_from = float(state["rate_from"]) if same_run else time.time() - self._before_s
         self._fits, self._choice = float(state["fits"]), Choice(**state["choice"])
         return True

@@ -5,6 +5,7 @@ waiting for a machine? then take the other queue), a time limit of its own, and 
 types and zones; a capacity provider leaves a task that finds no spot machine pending, with nobody to ask.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +25,8 @@ _VCPU: Final = 4
 _MEMORY_MB: Final = 14_000
 _DISK_GB: Final = 100
 _MACHINES: Final = 1  # one training at a time; the deployment's limit says the same
-_AFTER_BUDGET_S: Final = 120  # for who submits without a time of his own; the worker's is in training_machine.py
+_OVERRUN_SHARE: Final = 0.25  # as in flows/reserve.py, for callers that submit without a limit of their own
+_AFTER_RUN_S: Final = 120  # as in flows/training_machine.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ def build_training(
         job_definition_name=Training.name(stack),
         container=container,
         parameters={"budget_s": str(settings.training_budget_s), "reason": "manual", "window": "none"},
-        timeout=Duration.seconds(settings.training_budget_s + _AFTER_BUDGET_S),
+        timeout=Duration.seconds(math.ceil((1 + _OVERRUN_SHARE) * settings.training_budget_s) + _AFTER_RUN_S),
         retry_attempts=1,  # the worker tries again: it knows what time is left
     )
     return Training(queues=queues, definition=definition, group=group)

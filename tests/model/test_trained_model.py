@@ -90,7 +90,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Si
     Engine.load(folder / "package").warm_up()
 
 
-def test_a_job_that_starts_again_late_and_without_a_checkpoint_borrows_from_the_reserve(tmp_path: Path) -> None:
+def test_job_inside_its_reserve_ends_with_a_package(tmp_path: Path) -> None:
     settings = SMALL | {"max_epochs": 1}
     folder = write_job(tmp_path / "job", budget_s=80, reserve_s=80, settings=settings, rows=labelled_rows(60))
     code, events = run_job(folder)
@@ -99,8 +99,32 @@ def test_a_job_that_starts_again_late_and_without_a_checkpoint_borrows_from_the_
     Engine.load(folder / "package").warm_up()
 
 
-def test_too_little_time_is_a_missed_deadline_that_leaves_nothing(tmp_path: Path) -> None:
-    folder = write_job(tmp_path / "job", budget_s=3, reserve_s=3, settings=SMALL, rows=labelled_rows(60))
+def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
+    settings = SMALL | {"max_epochs": 1e6}
+    folder = write_job(tmp_path / "job", budget_s=25, reserve_s=5, settings=settings, rows=labelled_rows(200))
+    code, events = run_job(folder)
+    assert code == 0
+    built = [event for event in events if event["event"] == "package"]
+    assert [event["number"] for event in built] == list(range(1, len(built) + 1))
+    assert len(built) >= 2
+    assert built[0]["steps"] < built[-1]["steps"] == events[-1]["steps"]
+    assert events[-1]["digest"] == load_package(folder / "package").digest
+
+
+def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
+    settings = SMALL | {"max_epochs": 1e6}
+    folder = write_job(tmp_path / "job", budget_s=25, reserve_s=5, settings=settings, rows=labelled_rows(200))
+    (folder / "after.json").write_text(json.dumps({"after_s": -30.0}))  # training would end after the guard
+    code, events = run_job(folder)
+    assert code == 0
+    built = [event for event in events if event["event"] == "package"]
+    assert events[-1]["event"] == "done"
+    assert events[-1]["steps"] == built[-1]["steps"]
+    Engine.load(folder / "package").warm_up()
+
+
+def test_budget_without_time_for_a_package_is_missed(tmp_path: Path) -> None:
+    folder = write_job(tmp_path / "job", budget_s=0.5, reserve_s=3, settings=SMALL, rows=labelled_rows(60))
     code, events = run_job(folder)
     assert code == 3
     assert events[-1]["event"] == "deadline_missed"
