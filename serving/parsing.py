@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from absa.inference.aspect_span import has_aspect
 from serving.problems import Problem, bad_json, invalid
 
 _FIELDS: Final = frozenset({"text", "aspect", "unit_id", "segment"})
@@ -64,7 +65,7 @@ def _item(content: object, path: str, limits: Limits) -> Item:
         raise invalid(path + _shown(unknown), f"is not known; expected {', '.join(sorted(_FIELDS))}")
     text = _string(content, "text", path, limits.max_text_chars)
     aspect = _string(content, "aspect", path, _MAX_ASPECT_CHARS)
-    if aspect not in text and aspect.casefold() not in text.casefold():
+    if not has_aspect(text, aspect):
         raise invalid(f"{path}aspect", "must be a phrase that stands in text (upper and lower case are the same)")
     return Item(
         text,

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from absa.batch.predictions import REQUEST_ID
 from absa.batch.reader import PartitionRows
+from absa.inference.aspect_span import has_aspect
 from absa.labels import N_LABELS, SENTIMENTS
 
 if TYPE_CHECKING:
@@ -116,6 +117,6 @@ def _reason(text: object, aspect: object) -> str | None:
         return "aspect_empty"
     if len(text) > MAX_TEXT_CHARACTERS:
         return "text_too_long"
-    if phrase not in text and phrase.casefold() not in text.casefold():
+    if not has_aspect(text, phrase):
         return "aspect_not_in_text"
     return None

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from absa.inference.aspect_span import normalise
+
 Side = Literal["train", "validation", "test"]
 TRAIN_BELOW: Final = 0.8
 VALIDATION_BELOW: Final = 0.9
@@ -27,11 +29,6 @@ _DROPPED_ASCII: Final = r"[0-9!\"#%&'()*,\-./:;?@\[\\\]_{}]+"  # Unicode categor
 
 Words = npt.NDArray[np.uint64]
 """SHA-256 digests as (n, 4) unsigned integers, big-endian."""
-
-
-def normalise(text: str) -> str:
-    """NFKC, casefold, white space collapsed to single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def near_duplicate_key(text: str) -> str:

@@ -18,6 +18,7 @@ import polars as pl
 
 from absa.data.normalise import Words, hex_column, sha256_column
 from absa.errors import InvalidDataError
+from absa.inference.aspect_span import has_aspect
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, utc_now
 
@@ -156,9 +157,9 @@ def validate(
         found=pl.col("text").str.to_lowercase().str.contains(pl.col("aspect").str.to_lowercase(), literal=True),
     )
     unsure = given.select((~pl.col("found") & (pl.col("aspect") != "")).alias("u"))["u"].arg_true()
-    if len(unsure):  # lower case is not quite casefold: STRASSE stands in "Straße"
+    if len(unsure):  # lower case finds most; casefold, Unicode forms and white space are left to the exact rule
         pairs = given[unsure].select("text", "aspect").iter_rows()
-        exact = pl.Series([aspect.casefold() in text.casefold() for text, aspect in pairs], dtype=pl.Boolean)
+        exact = pl.Series([has_aspect(text, aspect) for text, aspect in pairs], dtype=pl.Boolean)
         given = given.with_columns(given["found"].scatter(unsure, exact))
     no_label = pl.col("unlabelled") if require_label else pl.lit(value=False)
     reason = (

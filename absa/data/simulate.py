@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from absa.data.normalise import hold_back_point, normalise, side_key
+from absa.data.normalise import hold_back_point, side_key
+from absa.inference.aspect_span import find_aspect, has_aspect, normalise
 
 Swaps = tuple[tuple[str, str], ...]
 
@@ -387,7 +388,7 @@ class PoolTraffic:
             if noisy:
                 text = _noisy(text, row.aspect, self._drifting)
             key = side_key(text)
-            if key not in self._served and key not in self._avoid and normalise(row.aspect) in normalise(text):
+            if key not in self._served and key not in self._avoid and has_aspect(text, row.aspect):
                 self._served.add(key)
                 pool.served.add(row)
                 return row, text, swapped
@@ -398,7 +399,7 @@ class PoolTraffic:
         others = pool.by_segment[row.segment]
         for _ in range(10):
             other = self._typing.choice(others).text
-            if row.aspect.casefold() not in other.casefold() and other not in text:
+            if not has_aspect(other, row.aspect) and other not in text:
                 first, second = (text, other) if self._typing.random() < 0.5 else (other, text)
                 if first[-1].isalnum():
                     first += "."
@@ -435,11 +436,11 @@ def _activity(
 
 
 def _outside(text: str, aspect: str) -> tuple[str, str, str]:
-    """The text before the aspect, the aspect as it stands there, and what follows."""
-    at = text.casefold().find(aspect.casefold())
-    if at < 0 or text[at : at + len(aspect)].casefold() != aspect.casefold():
-        return "", text, ""  # casefold changed a length: leave the whole alone
-    return text[:at], text[at : at + len(aspect)], text[at + len(aspect) :]
+    """Return the text before the aspect, the aspect as the text has it, and the text after it."""
+    span = find_aspect(text, aspect)
+    if span is None:
+        return "", text, ""  # nothing tells the aspect from the rest: leave the whole alone
+    return text[: span.start], text[span.start : span.end], text[span.end :]
 
 
 def _typo(text: str, aspect: str, random_: random.Random) -> str:
