@@ -3,10 +3,13 @@
 Two libraries know how: `tokenizers` is the reference and reads every tokenizer.json; `nanotoken` encodes WordPiece many
 times faster. The fast one is taken where it is installed, reads the file, and gives the reference's ids on a few texts
 that exercise what tokenizers differ in.
+
+A text that does not fit is cut around the aspect (`absa.inference.excerpt`). Both libraries follow the same rule,
+because it needs nothing from them but the number of tokens of a text.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -14,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import IntegrityError
+from absa.inference.excerpt import first_kept, up_to_aspect
 
 if TYPE_CHECKING:
     from nanotoken import WordPieceTokenizer
@@ -35,10 +39,12 @@ class Encoded(NamedTuple):
     """Token ids of one pair and which sequence each belongs to (0 text, 1 aspect); unpadded, equal lengths.
 
     Ids are uint16 where the vocabulary fits (half a kilobyte for the longest row), int64 otherwise; types are uint8.
+    `truncated` is True if tokens of the text or of the aspect were left out.
     """
 
     input_ids: npt.NDArray[np.generic]
     token_type_ids: npt.NDArray[np.uint8]
+    truncated: bool = False
 
     @property
     def tokens(self) -> int:
@@ -49,12 +55,12 @@ class Encoded(NamedTuple):
 class Apart(NamedTuple):
     """Token ids of many texts and of their aspects, each end to end without special tokens, as uint16.
 
-    `text_lengths` says how much of each text a pair has room for; below 1 the pair needs the reference's judgement.
-    `special` holds the ids of [CLS] and [SEP].
+    Of text i a pair keeps `text_lengths[i]` tokens from `text_starts[i]` on, an offset into `text_ids`; a length
+    below 1 means that the reference has to encode the pair. `special` holds the ids of [CLS] and [SEP].
     """
 
     text_ids: npt.NDArray[np.uint16]
-    text_ends: npt.NDArray[np.int64]
+    text_starts: npt.NDArray[np.int64]
     text_lengths: npt.NDArray[np.int64]
     aspect_ids: npt.NDArray[np.uint16]
     aspect_ends: npt.NDArray[np.int64]
@@ -62,11 +68,11 @@ class Apart(NamedTuple):
 
 
 class PairTokenizer:
-    """Encodes pairs of text and aspect; a text that is too long loses its end, the aspect stays whole.
+    """Encoder of pairs of text and aspect; of a text that is too long the tokens around the aspect are kept.
 
-    Equal, id for id, to `transformers.BertTokenizerFast(text, aspect, truncation="only_first")`. Only an aspect that
-    fills the model on its own is shortened too, where transformers gives up. No row has more than `max_tokens` tokens.
-    Safe to use from several threads.
+    A pair that fits has the ids of `transformers.BertTokenizerFast(text, aspect)`. Only an aspect that fills the model
+    on its own is shortened: then the longer of the two loses its end. No row has more than `max_tokens` tokens. Safe to
+    use from several threads.
     """
 
     def __init__(self, tokenizer: "Tokenizer", overlong: "Tokenizer", max_tokens: int) -> None:
@@ -100,9 +106,10 @@ class PairTokenizer:
             tokenizer, overlong = Tokenizer.from_str(content), Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare Exception
             raise IntegrityError(f"{path} is no tokenizer: {error}") from error
-        for each, strategy in ((tokenizer, "only_first"), (overlong, "longest_first")):
+        for each in (tokenizer, overlong):
             each.no_padding()
-            each.enable_truncation(max_length=max_tokens, strategy=strategy)
+        tokenizer.no_truncation()
+        overlong.enable_truncation(max_length=max_tokens, strategy="longest_first")
         made = cls(tokenizer, overlong, max_tokens)
         if fast:
             made._use_fast(content)
@@ -145,22 +152,26 @@ class PairTokenizer:
         rows: list[Encoded] = []
         for k in range(count):
             aspect = at[count + k + 1] - at[count + k]
-            text = min(at[k + 1] - at[k], self.max_tokens - aspect - _SPECIAL_TOKENS)
-            if text < 1:  # the aspect fills the model, or the text is empty
+            first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - aspect - _SPECIAL_TOKENS
+            if text < 1 or room < 1:  # the text is empty, or the aspect fills the model
                 rows += self._encode_by_reference(pairs[k : k + 1])
                 continue
+            truncated = text > room
+            if truncated:
+                first += _first_kept(pairs[k : k + 1], [text], [room], self._fast_counts)[0]
+                text = room
             input_ids = np.empty(text + aspect + _SPECIAL_TOKENS, dtype=self._dtype)
             input_ids[0] = start
-            input_ids[1 : text + 1] = ids[at[k] : at[k] + text]
+            input_ids[1 : text + 1] = ids[first : first + text]
             input_ids[text + 1] = input_ids[-1] = end
             input_ids[text + 2 : -1] = ids[at[count + k] : at[count + k + 1]]
             types = np.zeros(len(input_ids), dtype=np.uint8)
             types[text + 2 :] = 1
-            rows.append(Encoded(input_ids, types))
+            rows.append(Encoded(input_ids, types, truncated))
         return rows
 
     def encode_apart(self, texts: Sequence[str], aspects: Sequence[str]) -> Apart | None:
-        """Encode columns of texts and aspects without a loop over rows; None where only `encode` can.
+        """Encode columns of texts and aspects with a loop over the rows to cut alone; None where only `encode` can.
 
         That is where the fast library is not in use, or a text cannot be written as UTF-8.
         """
@@ -171,12 +182,17 @@ class PairTokenizer:
             aspect_ids, aspect_ends = self._fast.encode_batch(aspects, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate
             return None
-        room = self.max_tokens - _SPECIAL_TOKENS - np.diff(aspect_ends)
+        lengths, room = np.diff(text_ends), self.max_tokens - _SPECIAL_TOKENS - np.diff(aspect_ends)
+        starts = text_ends[:-1].copy()
+        cut = np.flatnonzero((lengths > room) & (room >= 1))
+        if len(cut):
+            pairs = [(texts[row], aspects[row]) for row in cut.tolist()]
+            starts[cut] += _first_kept(pairs, lengths[cut].tolist(), room[cut].tolist(), self._fast_counts)
         (start,), (end,) = self._fast.prefix_ids, self._fast.suffix_ids
         return Apart(
             text_ids.astype(np.uint16),
-            text_ends[1:],
-            np.minimum(np.diff(text_ends), room),
+            starts,
+            np.minimum(lengths, room),
             aspect_ids.astype(np.uint16),
             aspect_ends[1:],
             (int(start), int(end)),
@@ -184,20 +200,58 @@ class PairTokenizer:
 
     def _encode_by_reference(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         rows = [(text, aspect) for text, aspect in pairs]
-        try:
-            encodings = self._tokenizer.encode_batch_fast(rows)
-        except Exception:  # the library raises bare Exception when an aspect alone is longer than the model
-            encodings = [self._encode_one(text, aspect) for text, aspect in rows]
-        return [
-            Encoded(np.array(each.ids, dtype=self._dtype), np.array(each.type_ids, dtype=np.uint8))
-            for each in encodings
-        ]
+        encodings = self._tokenizer.encode_batch_fast(rows)
+        return [self._fitted(pair, each) for pair, each in zip(rows, encodings, strict=True)]
 
-    def _encode_one(self, text: str, aspect: str) -> "Encoding":
-        try:
-            return self._tokenizer.encode(text, aspect)
-        except Exception:  # see above
-            return self._overlong.encode(text, aspect)
+    def _fitted(self, pair: tuple[str, str], whole: "Encoding") -> Encoded:
+        """Cut a pair that is longer than the model."""
+        ids, types = whole.ids, whole.type_ids
+        over = len(ids) - self.max_tokens
+        if over > 0:
+            text = whole.sequence_ids.count(0)
+            if text > over:
+                (first,) = _first_kept([pair], [text], [text - over], self._reference_counts)
+                begin = whole.sequence_ids.index(0)
+                kept = [
+                    *range(begin),
+                    *range(begin + first, begin + first + text - over),
+                    *range(begin + text, len(ids)),
+                ]
+                ids, types = [ids[at] for at in kept], [types[at] for at in kept]
+            else:
+                shortened = self._overlong.encode(*pair)
+                ids, types = shortened.ids, shortened.type_ids
+        return Encoded(np.array(ids, dtype=self._dtype), np.array(types, dtype=np.uint8), over > 0)
+
+    def _reference_counts(self, texts: Sequence[str]) -> list[int]:
+        return [len(each.ids) for each in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _fast_counts(self, texts: Sequence[str]) -> list[int]:
+        assert self._fast is not None
+        _, ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
+        return np.diff(ends).tolist()
+
+
+def _first_kept(
+    pairs: Sequence[tuple[str, str]],
+    lengths: Sequence[int],
+    rooms: Sequence[int],
+    count: Callable[[Sequence[str]], list[int]],
+) -> list[int]:
+    """Return for each text that is too long the number of its first token to keep.
+
+    Args:
+        pairs: text and aspect.
+        lengths: tokens of each text.
+        rooms: tokens that each pair has room for, at least 1 and less than the length.
+        count: tokens of texts, without special ones.
+    """
+    befores, nameds = zip(*(up_to_aspect(text, aspect) for text, aspect in pairs), strict=True)
+    counts = count([*befores, *nameds])
+    return [
+        first_kept(before, named, length, room)
+        for before, named, length, room in zip(counts[: len(pairs)], counts[len(pairs) :], lengths, rooms, strict=True)
+    ]
 
 
 def _plain(row: Encoded) -> tuple[list[int], list[int]]:

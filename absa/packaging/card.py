@@ -32,7 +32,7 @@ def render_card(facts: CardFacts) -> str:
         "## What it is",
         f"- Base model {facts.base_model}, {facts.layers} layers, served as int8 ONNX on CPU",
         "- Input: the pair `[CLS] text [SEP] aspect [SEP]`, "
-        f"{facts.settings.get('max_tokens', 128)} tokens; a longer text loses its end",
+        f"{facts.settings.get('max_tokens', 128)} tokens; a longer text is cut around the aspect",
         "- Output: calibrated scores in the order negative, neutral, positive",
         "",
         "## What it learned from",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
+from absa.inference.excerpt import CUT_RULE
 from absa.training.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
@@ -62,8 +63,8 @@ class TokenPlan:
 
 
 def tokenizer_digest(tokenizer_json: bytes, max_tokens: int) -> str:
-    """What ids depend on beside the texts."""
-    return hashlib.sha256(tokenizer_json + f":{max_tokens}".encode()).hexdigest()
+    """Return the digest of what ids depend on beside the texts: the tokenizer, the most tokens, how texts are cut."""
+    return hashlib.sha256(tokenizer_json + f":{max_tokens}:{CUT_RULE}".encode()).hexdigest()
 
 
 def shard_name(side: str, number: int) -> str:

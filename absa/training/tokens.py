@@ -164,11 +164,10 @@ def tokenize_columns(
         return _by_pairs(texts, aspects, labels, tokenizer, observed)
     whole = np.flatnonzero(apart.text_lengths >= 1)
     kept = apart.text_lengths[whole]
-    starts = np.concatenate([[0], apart.text_ends[:-1]])[whole]
     aspect_ids, aspect_ends = pick(apart.aspect_ids, apart.aspect_ends, whole)
     seen = None if observed is None else observed[whole]
     rows = TokenRows(
-        texts=gather(apart.text_ids, starts, kept),
+        texts=gather(apart.text_ids, apart.text_starts[whole], kept),
         text_ends=np.cumsum(kept, dtype=np.int64),
         aspects=aspect_ids,
         aspect_ends=aspect_ends,

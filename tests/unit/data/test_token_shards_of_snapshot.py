@@ -1,5 +1,6 @@
 """Token shards of a snapshot: the ids that inference makes, each shard made once, in processes as in this one."""
 
+import hashlib
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.schema import utc_now
-from absa.training.shards import ShardCorpus, shard_name
+from absa.training.shards import ShardCorpus, shard_name, tokenizer_digest
 
 PATH = find_base("minilm-l6") / TOKENIZER
 
@@ -66,6 +67,11 @@ def test_another_tokenizer_or_length_has_shards_of_its_own(tmp_path: Path) -> No
     lake = FolderLake(tmp_path)
     digest = snapshot(lake)
     assert plan_shards(lake, digest, PATH, 16).tokenizer != plan_shards(lake, digest, PATH, 32).tokenizer
+
+
+def test_shards_of_an_earlier_cut_rule_are_not_used() -> None:
+    """Releases that cut the end of a text named their shards by tokenizer and length alone."""
+    assert tokenizer_digest(b"{}", 128) != hashlib.sha256(b"{}:128").hexdigest()
 
 
 def test_copies_come_where_the_lake_is_no_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pairs are encoded exactly as transformers encodes them, and an aspect is never cut."""
+"""Pairs that fit are encoded exactly as transformers encodes them; others are cut around the aspect."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from absa.errors import IntegrityError
+from absa.inference.aspect_span import find_aspect
+from absa.inference.excerpt import first_kept, up_to_aspect
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import find_base
 
@@ -39,12 +41,16 @@ def reference(tokenizer_file: Path):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXT, aspect=st.text(alphabet="abcdefg é漢-!", min_size=1, max_size=20))
-def test_ids_and_types_equal_those_of_transformers(text: str, aspect: str, tokenizer: PairTokenizer, reference) -> None:
+def test_pair_that_fits_equals_transformers(text: str, aspect: str, tokenizer: PairTokenizer, reference) -> None:
+    """A text without the aspect that is too long keeps its start, which is what transformers keeps too."""
     (ours,) = tokenizer.encode([(text, aspect)])
     theirs = reference(text, aspect, truncation="only_first", max_length=MAX_TOKENS)
-    assert ours.input_ids.tolist() == theirs["input_ids"]
-    assert ours.token_type_ids.tolist() == theirs["token_type_ids"]
-    assert ours.tokens == len(theirs["input_ids"])
+    whole = reference(text, aspect)["input_ids"]
+    assert ours.truncated == (len(whole) > MAX_TOKENS)
+    if not ours.truncated or find_aspect(text, aspect) is None:
+        assert ours.input_ids.tolist() == theirs["input_ids"]
+        assert ours.token_type_ids.tolist() == theirs["token_type_ids"]
+        assert ours.tokens == len(theirs["input_ids"])
 
 
 HARD = st.text(
@@ -57,14 +63,19 @@ HARD = st.text(
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pairs=st.lists(st.tuples(st.one_of(HARD, st.sampled_from(["[SEP]", "[CLS] a[MASK]b", ""])), HARD), max_size=4))
-def test_the_fast_tokenizer_gives_what_the_reference_gives(
-    pairs: list[tuple[str, str]], tokenizer: PairTokenizer, slow: PairTokenizer
+@given(
+    pairs=st.lists(st.tuples(st.one_of(HARD, st.sampled_from(["[SEP]", "[CLS] a[MASK]b", ""])), HARD), max_size=4),
+    spans=st.lists(st.tuples(HARD, st.integers(0, 100), st.integers(1, 9)), max_size=3),
+)
+def test_fast_tokenizer_equals_the_reference(
+    pairs: list[tuple[str, str]], spans: list[tuple[str, int, int]], tokenizer: PairTokenizer, slow: PairTokenizer
 ) -> None:
     assert (tokenizer.is_fast, slow.is_fast) == (True, False)
+    pairs += [(text, text[start : start + length]) for text, start, length in spans]
     for ours, theirs in zip(tokenizer.encode(pairs), slow.encode(pairs), strict=True):
         assert ours.input_ids.tolist() == theirs.input_ids.tolist()
         assert ours.token_type_ids.tolist() == theirs.token_type_ids.tolist()
+        assert ours.truncated == theirs.truncated
 
 
 def test_where_the_fast_tokenizer_is_not_installed_the_reference_encodes(
@@ -77,11 +88,82 @@ def test_where_the_fast_tokenizer_is_not_installed_the_reference_encodes(
     assert without.encode([pair])[0].input_ids.tolist() == tokenizer.encode([pair])[0].input_ids.tolist()
 
 
-def test_a_long_text_loses_its_end_and_the_aspect_stays(tokenizer: PairTokenizer) -> None:
-    long, short = tokenizer.encode([("word " * 200 + "last", "app store"), ("word", "app store")])
-    assert long.tokens == MAX_TOKENS
+def test_long_text_without_the_aspect_keeps_its_start(tokenizer: PairTokenizer) -> None:
+    long, short = tokenizer.encode([("first " + "word " * 200 + "last", "app store"), ("first word", "app store")])
+    assert (long.tokens, long.truncated, short.truncated) == (MAX_TOKENS, True, False)
     aspect = short.input_ids[short.token_type_ids == 1].tolist()
     assert long.input_ids[long.token_type_ids == 1].tolist() == aspect
+    assert long.input_ids[:3].tolist() == short.input_ids[:3].tolist()
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["we", "walked", "along", "antidisestablishment", "river,", "don't", "(and)", "漢字", "Café", "tables"]
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=WORDS, after=WORDS, aspect=st.sampled_from(["waiter", "mobile app", "wi-fi", "字", "able"]))
+def test_excerpt_holds_the_aspect_in_its_middle(
+    before: list[str], after: list[str], aspect: str, tokenizer: PairTokenizer
+) -> None:
+    text = " ".join([*before, aspect, *after])
+    whole = PairTokenizer(tokenizer._tokenizer, tokenizer._overlong, 10_000)
+    (kept,), (every, named) = tokenizer.encode([(text, aspect)]), whole.encode([(text, aspect), (aspect, aspect)])
+    ours, theirs = (_text_ids(each.input_ids.tolist(), each.token_type_ids.tolist()) for each in (kept, every))
+    assert kept.truncated == (every.tokens > MAX_TOKENS)
+    assert kept.tokens == min(every.tokens, MAX_TOKENS)
+    starts = [k for k in range(len(theirs) - len(ours) + 1) if theirs[k : k + len(ours)] == ours]
+    assert starts
+    wanted = _text_ids(named.input_ids.tolist(), named.token_type_ids.tolist())
+    if aspect in ("waiter", "mobile app", "wi-fi"):  # the others are in words of the list too
+        at = next(k for k in range(len(ours)) if ours[k : k + len(wanted)] == wanted)
+        left, right = at, len(ours) - at - len(wanted)
+        assert abs(left - right) <= 1 or starts[0] == 0 or starts[-1] == len(theirs) - len(ours)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=WORDS, after=WORDS, aspect=st.sampled_from(["waiter", "tab", "alk", "ver", "字", "and", "afé", "n't"]))
+def test_aspect_is_counted_where_its_tokens_are(
+    before: list[str], after: list[str], aspect: str, tokenizer: PairTokenizer
+) -> None:
+    text = " ".join([*before, f"x{aspect}x", *after])
+    span = find_aspect(text, aspect, whole_words=True)
+    assert span is not None
+    encoding = tokenizer._tokenizer.encode(text, add_special_tokens=False)
+    touched = [k for k, (start, end) in enumerate(encoding.offsets) if start < span.end and end > span.start]
+    first, named = tokenizer._fast_counts(up_to_aspect(text, aspect))
+    assert first <= touched[0]
+    assert touched[-1] < first + named
+
+
+@pytest.mark.parametrize(
+    ("before", "named", "length", "room", "first"),
+    [
+        (0, 1, 50, 11, 0),
+        (5, 1, 50, 11, 0),
+        (20, 1, 50, 11, 15),
+        (49, 1, 50, 11, 39),
+        (20, 30, 60, 11, 20),
+        (0, 0, 50, 1, 0),
+    ],
+)
+def test_excerpt_is_centred_within_the_text(before: int, named: int, length: int, room: int, first: int) -> None:
+    assert first_kept(before, named, length, room) == first
+
+
+def test_opposite_reviews_of_a_late_aspect_differ(tokenizer: PairTokenizer) -> None:
+    start = "we walked along the river before lunch " * 30
+    good, bad = tokenizer.encode([(f"{start}. the waiter was {word}", "waiter") for word in ("kind", "awful")])
+    assert good.truncated
+    assert bad.truncated
+    assert good.input_ids.tolist() != bad.input_ids.tolist()
+
+
+def _text_ids(ids: list[int], types: list[int]) -> list[int]:
+    return ids[1 : types.index(1) - 1]
 
 
 def test_an_aspect_that_fills_the_model_is_shortened_and_its_neighbours_are_not_touched(

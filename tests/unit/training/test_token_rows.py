@@ -44,10 +44,17 @@ def odd_texts() -> st.SearchStrategy[str]:
     return st.text(st.sampled_from("aZé ß\u0130漢ไ٣.,!'-#@[]\n\u00a0\u200b\u0301\ufb01😍\x07"), min_size=0, max_size=60)
 
 
-@given(pairs=st.lists(st.tuples(odd_texts(), odd_texts()), min_size=1, max_size=12), most=st.sampled_from([8, 16, 64]))
+@given(
+    pairs=st.lists(st.tuples(odd_texts(), odd_texts()), min_size=1, max_size=12),
+    spans=st.lists(st.tuples(odd_texts(), st.integers(0, 50), st.integers(1, 4)), max_size=6),
+    most=st.sampled_from([8, 16, 64]),
+)
 @settings(max_examples=60)
-def test_columns_give_the_reference_tokenizers_ids(pairs: list[tuple[str, str]], most: int) -> None:
+def test_columns_give_the_reference_tokenizers_ids(
+    pairs: list[tuple[str, str]], spans: list[tuple[str, int, int]], most: int
+) -> None:
     path = find_base("minilm-l6") / TOKENIZER
+    pairs += [(text, text[start : start + length]) for text, start, length in spans]
     fast, reference = _tokenizers(path, most)
     assert fast.is_fast
     assert not reference.is_fast
