@@ -64,6 +64,7 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
                     "revision": pa.array([1] * n, pa.int64()),
                     "shadow": [False] * n,
                     "cached": [False] * n,
+                    "truncated": [False] * n,
                     "latency_ms": pa.array([5.0] * n, pa.float32()),
                     "replica": ["r"] * n,
                 },

@@ -127,8 +127,8 @@ def _json_in(rows: Pairs) -> list[float]:
 def _json_out() -> list[float]:
     answer = {
         "request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0, "sentiment": "negative",
-        "scores": [0.931234, 0.051234, 0.017532], "model_version": "7", "arm": "champion", "experiment": None,
-        "cached": False,
+        "scores": [0.931234, 0.051234, 0.017532], "truncated": False, "model_version": "7", "arm": "champion",
+        "experiment": None, "cached": False,
     }  # fmt: skip
     return _timed(lambda _k: orjson.dumps(answer), 50_000)
 
@@ -208,7 +208,7 @@ def _log(rows: Pairs, table: Table) -> list[float]:
             text, aspect = rows[k % len(rows)]
             at_us = time.time_ns() // 1000
             line = [ids.new(at_us), at_us, unit_hash(f"u{k}", b"secret"), True, None, text, aspect, 2]
-            line += [[0.117532, 0.211234, 0.671234], "1", "champion", None, 1, False, False, 12.345]
+            line += [[0.117532, 0.211234, 0.671234], "1", "champion", None, 1, False, False, False, 12.345]
             return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
         def batch(k: int) -> None:

@@ -72,6 +72,11 @@ class Job:
         self.scores: list[float] | None = None
         self.failure: str | None = None  # "timeout" or "error"
 
+    @property
+    def truncated(self) -> bool:
+        """True once it is encoded, if a part of the text or the aspect was left out."""
+        return self.encoded is not None and self.encoded.truncated
+
 
 class Batcher:
     """Feeds engines. `submit` and everything that it calls back run in the event loop's thread.

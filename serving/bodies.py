@@ -43,6 +43,7 @@ class Prediction(BaseModel):
     label: Literal[0, 1, 2]
     sentiment: Literal["negative", "neutral", "positive"]
     scores: Annotated[list[float], Field(min_length=3, max_length=3)]
+    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
     model_version: str
     arm: str
     experiment: str | None
@@ -63,6 +64,7 @@ class Opinion(BaseModel):
     label: Literal[0, 1, 2]
     sentiment: Literal["negative", "neutral", "positive"]
     scores: Annotated[list[float], Field(min_length=3, max_length=3)]
+    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
 
 
 class Opinions(BaseModel):

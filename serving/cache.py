@@ -1,16 +1,22 @@
 """Answers that were given before: bounded, least recently used out first."""
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 Key = tuple[str, str, str]  # model digest, text, aspect
-Scores = list[float]
 
 _MAX_CHARS: Final = 2_000  # a longer text is unlikely to come again, and would fill the memory
 
 
+class CachedAnswer(NamedTuple):
+    """Scores in label order, and True if a part of the text was left out."""
+
+    scores: list[float]
+    truncated: bool
+
+
 class AnswerCache:
-    """Scores by model, text and aspect. Not for several threads.
+    """Answers by model, text and aspect. Not for several threads.
 
     Args:
         entries: most answers kept; 0 keeps none. With texts of at most 2,000 characters it stays below
@@ -19,23 +25,23 @@ class AnswerCache:
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._kept: OrderedDict[Key, Scores] = OrderedDict()
+        self._kept: OrderedDict[Key, CachedAnswer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, key: Key) -> Scores | None:
-        """The scores, or None."""
-        scores = self._kept.get(key)
-        if scores is not None:
+    def get(self, key: Key) -> CachedAnswer | None:
+        """Return the answer, or None."""
+        answer = self._kept.get(key)
+        if answer is not None:
             self._kept.move_to_end(key)
-        return scores
+        return answer
 
-    def put(self, key: Key, scores: Scores) -> None:
+    def put(self, key: Key, answer: CachedAnswer) -> None:
         """Keep an answer."""
         if not self._entries or len(key[1]) + len(key[2]) > _MAX_CHARS:
             return
-        self._kept[key] = scores
+        self._kept[key] = answer
         if len(self._kept) > self._entries:
             self._kept.popitem(last=False)
 

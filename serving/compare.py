@@ -59,6 +59,7 @@ class Comparer:
                     "label": label,
                     "sentiment": SENTIMENTS[label],
                     "scores": job.scores,
+                    "truncated": job.truncated,
                 }
             )
         return answers

@@ -11,7 +11,7 @@ import orjson
 from absa.labels import SENTIMENTS
 from absa.routing import Arm, assign
 from serving.batcher import Batcher, Job
-from serving.cache import AnswerCache
+from serving.cache import AnswerCache, CachedAnswer
 from serving.identifiers import RequestIds, unit_hash
 from serving.keys import Keys
 from serving.outcomes import Outcome, OutcomeCounts
@@ -60,8 +60,13 @@ class _Row(Job):
     ) -> None:
         self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
         self.model: LoadedModel = ticket.in_force.models[arm.version]
-        self.cached = False
+        self.cached: CachedAnswer | None = None
         super().__init__(self.model.engine, item.text, item.aspect, deadline=deadline, done=done)
+
+    @property
+    def truncated(self) -> bool:
+        """As of a job; a cached answer was not encoded again."""
+        return super().truncated if self.cached is None else self.cached.truncated
 
 
 class Predictor:
@@ -175,12 +180,11 @@ class Predictor:
             arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
             row = _Row(item, request_id, arm, ticket, deadline, self._scored)
             ticket.rows.append(row)
-            scores = self._cache.get((row.model.digest, item.text, item.aspect))
-            if scores is None:
+            row.cached = self._cache.get((row.model.digest, item.text, item.aspect))
+            if row.cached is None:
                 jobs.append(row)
             else:
-                row.scores = scores
-                row.cached = True
+                row.scores = row.cached.scores
                 self.cache_hits += 1
         if jobs:
             self._admit(ticket, jobs)
@@ -195,7 +199,8 @@ class Predictor:
         if row.scores is None:
             ticket.failure = row.failure
         else:
-            self._cache.put((row.model.digest, row.item.text, row.item.aspect), row.scores)
+            answer = CachedAnswer(row.scores, row.truncated)
+            self._cache.put((row.model.digest, row.item.text, row.item.aspect), answer)
         ticket.left -= 1
         if not ticket.left:
             self._finished.append(ticket)
@@ -249,14 +254,14 @@ class Predictor:
             for row in ticket.rows:
                 self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "ok", latency_ms)
                 if not self._spool.full:
-                    lines.append(self._line(row, row.scores, row.model, row.arm, ticket, latency_ms, shadow=False))
+                    lines.append(self._line(row, row, row.model, row.arm, ticket, latency_ms, shadow=False))
         if rows:
             self._spool.append(PREDICTIONS, b"".join(lines), rows)
 
     def _line(
         self,
         row: _Row,
-        scores: list[float] | None,
+        scored: Job,
         model: LoadedModel,
         arm: Arm,
         ticket: _Ticket,
@@ -264,6 +269,7 @@ class Predictor:
         *,
         shadow: bool,
     ) -> bytes:
+        scores = scored.scores
         assert scores is not None
         item = row.item
         unit = item.unit_id
@@ -283,7 +289,8 @@ class Predictor:
                 ticket.in_force.plan.experiment,
                 ticket.in_force.revision,
                 shadow,
-                row.cached and not shadow,
+                row.cached is not None and not shadow,
+                scored.truncated,
                 latency_ms,
             ],
             option=orjson.OPT_APPEND_NEWLINE,
@@ -303,7 +310,7 @@ class Predictor:
                     self._outcomes.add(ticket.at_us, model.version, arm.name, "error")
                 return
             latency_ms = round((time.perf_counter() - job.since) * 1000, 3)
-            line = self._line(row, job.scores, model, arm, ticket, latency_ms, shadow=True)
+            line = self._line(row, job, model, arm, ticket, latency_ms, shadow=True)
             self._spool.append(PREDICTIONS, line, 1)
 
         deadline = time.perf_counter() + self._request_timeout_s
@@ -329,10 +336,11 @@ def _answer(row: _Row, in_force: InForce) -> dict[str, Any]:
         "label": label,
         "sentiment": SENTIMENTS[label],
         "scores": scores,
+        "truncated": row.truncated,
         "model_version": row.model.version,
         "arm": row.arm.name,
         "experiment": in_force.plan.experiment,
-        "cached": row.cached,
+        "cached": row.cached is not None,
     }
 
 
@@ -343,7 +351,7 @@ def _attributes(ticket: _Ticket) -> dict[str, Any]:
         "evergreen.items": len(ticket.rows),
         "evergreen.version": first.model.version,
         "evergreen.arm": first.arm.name,
-        "evergreen.cached": first.cached,
+        "evergreen.cached": first.cached is not None,
         "evergreen.revision": ticket.in_force.revision,
     }
 

@@ -25,7 +25,8 @@ from absa.schema import SCHEMA_VERSION
 
 _HOUR_US: Final = 3_600_000_000
 _DAY_US: Final = 24 * _HOUR_US
-_PREDICTION_FIELDS: Final = 16
+_PREDICTION_FIELDS: Final = 17
+_TRUNCATED_FIELD: Final = 15  # releases without it wrote lines of 16 fields, the others in the same order
 _FEEDBACK_FIELDS: Final = 5
 _OUTCOME_FIELDS: Final = 8
 
@@ -44,8 +45,11 @@ class Lines(NamedTuple):
     unreadable: int
 
 
-def read_lines(data: bytes, fields: int) -> Lines:
-    """Rows of a segment. A last line without its end was being written when its process died: never answered."""
+def read_lines(data: bytes, *fields: int) -> Lines:
+    """Return the rows of a segment: lines with any of these numbers of fields.
+
+    A last line without its end was being written when its process died: it was never answered.
+    """
     rows = []
     unreadable = 0
     lines = data.split(b"\n")
@@ -57,7 +61,7 @@ def read_lines(data: bytes, fields: int) -> Lines:
         except orjson.JSONDecodeError:
             unreadable += 1
             continue
-        if type(row) is list and len(row) == fields:
+        if type(row) is list and len(row) in fields:
             rows.append(row)
         else:
             unreadable += 1
@@ -72,7 +76,10 @@ def prediction_parts(data: Iterable[bytes], name: str, replica: str) -> tuple[li
         name: what the files are called: `<replica>-<segment number>`.
         replica: goes into the column.
     """
-    rows, unreadable = _read_all(data, _PREDICTION_FIELDS)
+    rows, unreadable = _read_all(data, _PREDICTION_FIELDS, _PREDICTION_FIELDS - 1)
+    for row in rows:
+        if len(row) < _PREDICTION_FIELDS:
+            row.insert(_TRUNCATED_FIELD, None)
     parts = [
         Part(f"{prediction_prefix(_time(hour))}{name}.parquet", _prediction_table(group, replica))
         for hour, group in _by_period(rows, 1, _HOUR_US)
@@ -115,11 +122,11 @@ def outcome_parts(data: Iterable[bytes], name: str, replica: str) -> tuple[list[
     return [Part(f"{outcome_prefix(_time(keys[0][0]))}{name}.parquet", _table(columns, OUTCOMES))], unreadable
 
 
-def _read_all(data: Iterable[bytes], fields: int) -> tuple[list[list[Any]], int]:
+def _read_all(data: Iterable[bytes], *fields: int) -> tuple[list[list[Any]], int]:
     rows: list[list[Any]] = []
     unreadable = 0
     for each in data:
-        lines = read_lines(each, fields)
+        lines = read_lines(each, *fields)
         rows += lines.rows
         unreadable += lines.unreadable
     return rows, unreadable

@@ -42,6 +42,7 @@ PREDICTIONS: Final = pa.schema(
         ("revision", pa.int64()),
         ("shadow", pa.bool_()),
         ("cached", pa.bool_()),
+        ("truncated", pa.bool_()),  # null where an earlier release wrote the row
         ("latency_ms", pa.float32()),
         ("replica", pa.string()),
     ]

@@ -78,6 +78,7 @@ class PredictionLog:
             "aspect": pa.nulls(n, pa.string()) if self.redact_text else text_of("aspect"),
             "label": scored.column("label"),
             "scores": scored.column("scores"),
+            "truncated": scored.column("truncated"),
             "model_version": scored.column("model_version"),
             "arm": [ARM] * n,
             "shadow": [False] * n,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARACTERS: Final = 20_000
 ROW_ID: Final = "row_id"
 REASON: Final = "reason"
-ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "model_version", "scored_at")
+ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "truncated", "model_version", "scored_at")
+_TRUNCATED: Final = "truncated"  # releases before it was an answer wrote the others in the same order
 _PREFIX: Final = "input_"
 
 
@@ -66,7 +67,9 @@ def score_partition(
 
     numbers: dict[tuple[str, str], int] = {}
     which = [numbers.setdefault((texts[index], aspects[index]), len(numbers)) for index in good]
-    scores = engine.score(list(numbers))[which] if good else np.empty((0, N_LABELS), dtype=np.float32)
+    encoded = engine.tokenizer.encode(list(numbers))
+    scores = engine.score_encoded(encoded)[which] if good else np.empty((0, N_LABELS), dtype=np.float32)
+    truncated = [encoded[number].truncated for number in which]
     labels = scores.argmax(axis=1).astype(np.int8)
 
     names = output_names(table.column_names, logged=request_ids is not None)
@@ -77,6 +80,7 @@ def score_partition(
         "label": pa.array(labels),
         "sentiment": pa.array(SENTIMENTS, pa.string()).take(pa.array(labels)),
         "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1), pa.float32()), N_LABELS),
+        "truncated": pa.array(truncated, pa.bool_()),
         "model_version": pa.repeat(pa.scalar(version, pa.string()), len(good)),
         "scored_at": pa.repeat(pa.scalar(scored_at, pa.timestamp("us", tz="UTC")), len(good)),
     }
@@ -90,9 +94,18 @@ def score_partition(
     return ScoredPartition(scored=scored, quarantined=quarantined)
 
 
-def output_names(columns: Sequence[str], *, logged: bool) -> list[str]:
-    """What the input's columns are called in the output: `input_label` where an answer has the name."""
-    return _free_names(columns, (ROW_ID, *ANSWER_COLUMNS, *((REQUEST_ID,) if logged else ())))
+def output_names(columns: Sequence[str], *, logged: bool, output: Sequence[str] | None = None) -> list[str]:
+    """Return the names of the input's columns in the output: `input_label` where an answer has the name.
+
+    Args:
+        columns: names in the input.
+        logged: True if answers have request ids.
+        output: names in a written part, which an earlier release may have written; by default those of this release.
+    """
+    answers = [ROW_ID, *ANSWER_COLUMNS, *((REQUEST_ID,) if logged else ())]
+    if output is not None and output[output.index("model_version") - 1] != _TRUNCATED:
+        answers.remove(_TRUNCATED)
+    return _free_names(columns, answers)
 
 
 def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:

@@ -56,7 +56,8 @@ def _check(output: Lake, number: int, rows: PartitionRows, manifest: dict[str, A
         wrong.append("its rows are not in the input's order")
     first = rows.row_ids[0].as_py()
     given = rows.table.take(pa.array([each - first for each in numbers], pa.int64()))
-    names = output_names(given.column_names, logged=manifest.get("logged_to") is not None)
+    logged = manifest.get("logged_to") is not None
+    names = output_names(given.column_names, logged=logged, output=scored.column_names)
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
             wrong.append(f"column {name} is not the input's")

@@ -229,7 +229,8 @@ class PairTokenizer:
     def _fast_counts(self, texts: Sequence[str]) -> list[int]:
         assert self._fast is not None
         _, ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
-        return np.diff(ends).tolist()
+        counts: list[int] = np.diff(ends).tolist()
+        return counts
 
 
 def _first_kept(

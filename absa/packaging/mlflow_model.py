@@ -109,6 +109,7 @@ def _signature() -> Any:
                 ColSpec(DataType.long, "label"),
                 ColSpec(DataType.string, "sentiment"),
                 ColSpec(Array(DataType.double), "scores"),
+                ColSpec(DataType.boolean, "truncated"),
             ]
         ),
     )

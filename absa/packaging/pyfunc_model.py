@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AspectSentiment(PythonModel):  # type: ignore[misc]
-    """From a frame with text and aspect to one with label, sentiment and scores, on the same index."""
+    """From a frame with text and aspect to one with label, sentiment, scores and truncated, on the same index."""
 
     _engine: Engine
 
@@ -27,12 +27,21 @@ class AspectSentiment(PythonModel):  # type: ignore[misc]
         self._engine = Engine.load(Path(context.artifacts["model.onnx"]).parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Score every row; scores are in the order negative, neutral, positive."""
+        """Score every row; scores are in the order negative, neutral, positive.
+
+        `truncated` is True where a text was too long and was cut around the aspect.
+        """
         pairs = list(zip(model_input["text"].astype(str), model_input["aspect"].astype(str), strict=True))
-        scores = self._engine.score(pairs)
+        encoded = self._engine.tokenizer.encode(pairs)
+        scores = self._engine.score_encoded(encoded)
         labels = [int(label) for label in scores.argmax(axis=1)]
         return pd.DataFrame(
-            {"label": labels, "sentiment": [sentiment(label) for label in labels], "scores": scores.tolist()},
+            {
+                "label": labels,
+                "sentiment": [sentiment(label) for label in labels],
+                "scores": scores.tolist(),
+                "truncated": [each.truncated for each in encoded],
+            },
             index=model_input.index,
         )
 

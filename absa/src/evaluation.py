@@ -165,11 +165,15 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
 
     rows = read_rows(test_file)
     engine = Engine.load(model_folder(model))
-    scores = engine.score(rows.pairs)
+    encoded = engine.tokenizer.encode(rows.pairs)
+    scores = engine.score_encoded(encoded)
     predicted = [int(label) for label in scores.argmax(axis=1)]
     write_rows(output, rows.pairs, predicted)
     counts = ", ".join(f"{predicted.count(label):,} {sentiment(label)}" for label in range(N_LABELS))
     print(f"{len(predicted):,} rows labelled ({counts}) and written to {output}")
+    if truncated := sum(each.truncated for each in encoded):
+        most = engine.tokenizer.max_tokens
+        print(f"{truncated:,} rows have more than {most} tokens; their texts were cut around the aspect")
     if rows.labels is not None:
         from absa.evaluation.metrics import evaluate
 

@@ -275,7 +275,7 @@ async function ask(event) {
     if (!answer.ok) return put($("try-answer"), el("p", { className: "bad", textContent: said.detail }));
     return put($("try-answer"), table("Answers by version", [["Arm"], ["Version"], ["Sentiment"], ["negative", "number"], ["neutral", "number"], ["positive", "number"]],
       said.versions.map((each) => [each.arm, each.version,
-        el("strong", { className: ["bad", "watch", "good"][each.label], textContent: each.sentiment }), ...each.scores.map((score) => share(score))])));
+        el("strong", { className: ["bad", "watch", "good"][each.label], textContent: each.sentiment + (each.truncated ? " (text cut around the aspect)" : "") }), ...each.scores.map((score) => share(score))])));
   } catch {
     return put($("try-answer"), el("p", { className: "bad", textContent: "The router does not answer." }));
   }

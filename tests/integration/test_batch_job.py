@@ -85,6 +85,34 @@ def test_every_form_gives_the_input_in_order_with_the_engines_answers(form: str,
     assert verify_batch(str(tmp_path / "out")) == []
 
 
+def test_cut_text_is_marked_in_output_and_log(package: Path, tmp_path: Path) -> None:
+    texts = [f"{'it is the app and ' * 60}. the waiter is {word}" for word in ("great", "terrible")]
+    texts += ["the waiter is great", "the\u00a0waiter is bad"]
+    path = write_csv(tmp_path / "rows.csv", [(f"r{k}", text, "the waiter", "?") for k, text in enumerate(texts)])
+    logged = tmp_path / "lake"
+    run_batch(job(path, tmp_path / "out", package, log_uri=str(logged)), engines=HERE)
+    found = read_output(tmp_path / "out")
+    assert found.column("truncated").to_pylist() == [True, True, False, False]
+    assert found.column("label").to_pylist() == [2, 0, 2, 0]
+    records = [pq.read_table(path, partitioning=None) for path in logged.rglob("*.parquet")]
+    assert pa.concat_tables(records).column("truncated").to_pylist() == [True, True, False, False]
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_output_of_an_earlier_release_is_verified(package: Path, tmp_path: Path) -> None:
+    """Earlier releases had no answer `truncated`, so a column of that name in the input kept its name."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "the app", "aspect": "app", "truncated": "mine"}) + "\n")
+    run_batch(job(path, tmp_path / "out", package), engines=HERE)
+    assert verify_batch(str(tmp_path / "out")) == []
+    part = tmp_path / "out" / "part-000000.parquet"
+    written = pq.read_table(part)
+    assert written.column("input_truncated").to_pylist() == ["mine"]
+    old = written.drop_columns(["truncated"]).rename_columns({"input_truncated": "truncated"})
+    pq.write_table(old, part)
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
 def test_a_folder_is_read_in_order_of_its_names(package: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -278,7 +306,7 @@ def test_input_columns_that_are_named_like_the_outputs_own_are_kept_beside_them(
     run_batch(job(path, tmp_path / "out", package), engines=HERE)
     assert verify_batch(str(tmp_path / "out")) == []
     found = read_output(tmp_path / "out")
-    own = ["sentiment", "scores", "model_version", "scored_at"]
+    own = ["sentiment", "scores", "truncated", "model_version", "scored_at"]
     assert found.column_names == [
         "row_id", "input_row_id", "unreadable", "reason", "input_input_label", "input_label", "text", "aspect", "label",
         *own,

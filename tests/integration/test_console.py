@@ -263,6 +263,7 @@ def test_a_comparison_is_neither_logged_nor_counted(router: RunningReplica) -> N
     before = until(lambda: asked() + 1) - 1
     answers = router.client.post("/v1/compare", json={"text": text, "aspect": "app"}).json()["versions"]
     assert [(each["arm"], each["version"]) for each in answers] == [("champion", "1"), ("challenger", "2")]
+    assert [each["truncated"] for each in answers] == [False, False]
     logged = router.client.post("/v1/predict", json={"text": "the app, logged", "aspect": "app"}).json()["request_id"]
     rows = until(lambda: [row for row in router.rows() if row["request_id"] == logged] and router.rows())
     assert text not in {row["text"] for row in rows}

@@ -48,6 +48,19 @@ def test_a_labelled_file_gets_an_answer_a_row_and_the_metrics(package: Path, tmp
     assert "pos/neg F1" in done.stdout
 
 
+def test_evaluation_counts_the_texts_that_it_cuts(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from absa.src.evaluation import main
+
+    texts = [f"{'it is the app and ' * 60}. the waiter is {word}" for word in ("great", "terrible")]
+    rows = write(tmp_path / "rows.csv", ("text", "aspect"), [(text, "waiter") for text in texts])
+    assert main([str(rows), "--model", str(package), "--output", str(tmp_path / "out.csv")]) == 0
+    assert "2 rows have more than 128 tokens; their texts were cut around the aspect" in capsys.readouterr().out
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["2", "0"]
+
+
 def test_a_file_without_labels_gets_an_answer_and_no_metrics(package: Path, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", ("text", "aspect"), [row[:2] for row in ROWS])
     done = run(rows, "--model", package, "--output", tmp_path / "out.csv")

@@ -106,7 +106,7 @@ def test_the_version_says_what_it_is(logged: LoggedPackage, package: Path) -> No
     assert version.description.startswith("# Toy")
     model = mlflow.models.get_model_info(logged.model_uri)
     assert [each.name for each in model.signature.inputs] == ["text", "aspect"]
-    assert [each.name for each in model.signature.outputs] == ["label", "sentiment", "scores"]
+    assert [each.name for each in model.signature.outputs] == ["label", "sentiment", "scores", "truncated"]
     requirements = mlflow.pyfunc.get_model_dependencies(logged.model_uri)
     pinned = [line for line in Path(requirements).read_text().splitlines() if line.strip()]
     assert all("==" in line for line in pinned)
@@ -116,6 +116,14 @@ def test_the_version_says_what_it_is(logged: LoggedPackage, package: Path) -> No
 def test_the_answer_keeps_the_index_of_the_frame(logged: LoggedPackage) -> None:
     frame = pd.DataFrame(ROWS, index=[7, 3, 5])
     assert list(mlflow.pyfunc.load_model(logged.model_uri).predict(frame).index) == [7, 3, 5]
+
+
+def test_mlflow_answer_of_a_cut_text_says_truncated(logged: LoggedPackage) -> None:
+    texts = [f"{'it is the app and ' * 60}. the waiter is {word}" for word in ("great", "terrible")]
+    frame = pd.DataFrame({"text": [*texts, "the waiter is great"], "aspect": "waiter"})
+    answers = mlflow.pyfunc.load_model(logged.model_uri).predict(frame)
+    assert answers["truncated"].tolist() == [True, True, False]
+    assert answers["label"].tolist() == [2, 0, 2]
 
 
 def test_a_broken_package_is_not_logged(package: Path, tmp_path: Path) -> None:

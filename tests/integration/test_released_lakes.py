@@ -43,6 +43,7 @@ def test_its_predictions_feedback_and_outcomes_are_read(lake: FolderLake) -> Non
     assert predictions.num_rows == 13
     assert predictions["shadow"].to_pylist().count(True) == 1
     assert predictions["text"].null_count == 1
+    assert predictions["truncated"].null_count == 13  # that release did not know
     assert predictions["schema_version"].unique().to_pylist() == [1]
     joined = join_feedback(predictions, read_parquet(lake, lake.list("feedback/"), FEEDBACK))
     assert joined["feedback_label"].drop_nulls().to_list().count(2) == 4

@@ -68,9 +68,10 @@ def test_a_router_lives_before_there_is_any_model_and_serves_within_two_seconds_
 def test_an_answer_has_the_contracts_shape_and_its_record_lies_where_its_id_says(shared: RunningReplica) -> None:
     answer = shared.client.post("/v1/predict", json={**ITEM, "unit_id": "acct-42", "segment": "mobile"}).json()
     assert set(answer) == {
-        "request_id", "label", "sentiment", "scores", "model_version", "arm", "experiment", "cached",
+        "request_id", "label", "sentiment", "scores", "truncated", "model_version", "arm", "experiment", "cached",
     }  # fmt: skip
     assert (answer["label"], answer["sentiment"], answer["model_version"]) == (2, "positive", "1")
+    assert answer["truncated"] is False
     assert sum(answer["scores"]) == pytest.approx(1.0, abs=1e-5)
     (row,) = until(lambda: [row for row in shared.rows() if row["request_id"] == answer["request_id"]])
     assert row["at"].replace(microsecond=0) == request_time(answer["request_id"]).replace(microsecond=0)

@@ -12,13 +12,14 @@ import pytest
 from absa.inference.engine import Engine
 from absa.routing import Arm, TrafficPlan, assign
 from serving.batcher import Batcher
-from serving.cache import AnswerCache
+from serving.cache import AnswerCache, CachedAnswer
 from serving.keys import Keys
 from serving.outcomes import OutcomeCounts
 from serving.parsing import Limits
 from serving.pool import InForce, LoadedModel, ModelPool
 from serving.predict import Predictor
 from serving.problems import Problem
+from serving.records import prediction_parts
 from serving.settings import Settings
 from serving.spool import SpoolWriter
 from tests.toy_package import build_toy_package
@@ -47,6 +48,9 @@ PLAN = TrafficPlan(
 )
 
 
+CACHED = CachedAnswer([0.1, 0.2, 0.7], truncated=False)
+
+
 def unit_of(arm: str) -> str:
     """A unit that the plan gives to an arm."""
     return next(unit for unit in map(str, range(100)) if assign(PLAN, unit).name == arm)
@@ -58,6 +62,7 @@ class House:
     def __init__(self, root: Path, engine: Engine) -> None:
         self.outcomes = OutcomeCounts()
         self.cache = AnswerCache(100)
+        self.spool = SpoolWriter(root / "spool", "w0_1_1", limit_bytes=1e9)
         self.batcher = Batcher(asyncio.get_running_loop(), token_budget=256, after_batch=self._flush)
         pool = ModelPool()
         engines: dict[str, Any] = {"1": engine, "2": BrokenEngine(engine)}
@@ -70,7 +75,7 @@ class House:
             pool=pool,
             batcher=self.batcher,
             cache=self.cache,
-            spool=SpoolWriter(root / "spool", "w0_1_1", limit_bytes=1e9),
+            spool=self.spool,
             outcomes=self.outcomes,
             keys=Keys.of(Settings()),
             limits=Limits(),
@@ -107,7 +112,7 @@ def test_an_answer_that_cannot_be_sent_does_not_keep_the_others_of_its_batch_bac
             raise RuntimeError("the handler is closed")
 
         item = {"text": "the app is great", "aspect": "app", "unit_id": unit_of("champion")}
-        house.cache.put(("d1", item["text"], item["aspect"]), [0.1, 0.2, 0.7])  # both complete at once
+        house.cache.put(("d1", item["text"], item["aspect"]), CACHED)  # both complete at once
         answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
         house.ask(item, broken)
         house.ask(item, answered.set_result)
@@ -123,7 +128,7 @@ def test_each_item_of_a_request_that_failed_is_counted_once_by_what_its_own_vers
 ) -> None:
     async def scenario(house: House) -> None:
         champion, challenger = unit_of("champion"), unit_of("challenger")
-        house.cache.put(("d1", "a cached app", "app"), [0.1, 0.2, 0.7])
+        house.cache.put(("d1", "a cached app", "app"), CACHED)
         items = [("a cached app", champion), ("the app is great", champion), ("a broken app", challenger)]
         instances = [{"text": text, "aspect": "app", "unit_id": unit} for text, unit in items]
         answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
@@ -137,3 +142,28 @@ def test_each_item_of_a_request_that_failed_is_counted_once_by_what_its_own_vers
         assert counts["2", "challenger"] == [0, 1, 0, 0, *nobody_was_answered]
 
     run(tmp_path, engine, scenario)
+
+
+def test_answer_of_a_cut_text_says_truncated(tmp_path: Path, engine: Engine) -> None:
+    """Scored, from the cache and in the log; opposite reviews of an aspect beyond the model's length differ."""
+    texts = [f"{'it is the app and ' * 60}. the waiter is {word}" for word in ("great", "terrible")]
+
+    async def scenario(house: House) -> None:
+        instances = [{"text": text, "aspect": "waiter", "unit_id": unit_of("champion")} for text in texts]
+        instances.append({"text": "the waiter is great", "aspect": "waiter", "unit_id": unit_of("champion")})
+        for cached in (False, True):
+            answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+            house.ask({"instances": instances}, answered.set_result)
+            answer = await answered
+            assert isinstance(answer, bytes)
+            found = orjson.loads(answer)["predictions"]
+            assert [each["truncated"] for each in found] == [True, True, False]
+            assert [each["label"] for each in found] == [2, 0, 2]
+            assert [each["cached"] for each in found] == [cached] * 3
+        house.spool.rotate()
+
+    run(tmp_path, engine, scenario)
+    segments = [path.read_bytes() for path in tmp_path.rglob("*.log")]
+    parts, unreadable = prediction_parts(segments, "r1-1", "r1")
+    assert unreadable == 0
+    assert [row for part in parts for row in part.table["truncated"].to_pylist()] == [True, True, False] * 2

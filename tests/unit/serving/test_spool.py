@@ -27,7 +27,13 @@ _names = itertools.count()
 
 def line(request_id: str, at_us: int = AT_US) -> bytes:
     row = [request_id, at_us, "hash", True, None, "a text", "text", 2, [0.1, 0.2, 0.7], "7", "champion", None, 3]
-    return orjson.dumps([*row, False, False, 1.5]) + b"\n"
+    return orjson.dumps([*row, False, False, True, 1.5]) + b"\n"
+
+
+def line_without_truncated(request_id: str) -> bytes:
+    """Line of a release that did not know whether a text was cut."""
+    row = orjson.loads(line(request_id))
+    return orjson.dumps([*row[:15], row[16]]) + b"\n"
 
 
 def writer(root: Path, *, limit_bytes: float = 1e9) -> SpoolWriter:
@@ -275,3 +281,18 @@ def test_two_routers_cannot_run_as_the_same_replica(tmp_path: Path) -> None:
         ReplicaLock(tmp_path / "r1")
     lock.release()
     ReplicaLock(tmp_path / "r1").release()
+
+
+def test_segment_of_an_earlier_release_is_shipped(tmp_path: Path) -> None:
+    spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
+    log = writer(spool)
+    assert log.append(PREDICTIONS, line_without_truncated("a") + line("b"), 2)
+    log.rotate()
+    assert Shipper(lake, spool, "r1").ship()
+    assert shipped(lake) == ["a", "b"]
+    (key,) = lake.list("predictions/")
+    rows = pq.read_table(lake.url(key), partitioning=None).to_pylist()
+    assert [(row["truncated"], row["latency_ms"], row["replica"]) for row in rows] == [
+        (None, 1.5, "r1"),
+        (True, 1.5, "r1"),
+    ]
