@@ -24,6 +24,15 @@ def test_one_item_is_read_with_what_is_optional() -> None:
     assert parse_predict(body, LIMITS) == ([Item("the App is slow", "app", "u1", "mobile")], False)
 
 
+@pytest.mark.parametrize(
+    ("text", "aspect"),
+    [("le cre\u0300me", "crème"), ("customer\u00a0service", "customer service"), ("chef\u2019s bar", "chef's  bar")],
+)
+def test_aspect_in_another_unicode_form_is_taken(text: str, aspect: str) -> None:
+    items, _ = parse_predict(json.dumps({"text": text, "aspect": aspect}).encode(), LIMITS)
+    assert items == [Item(text, aspect, None, None)]
+
+
 def test_null_is_the_same_as_leaving_out() -> None:
     items, _ = parse_predict(json.dumps({**GOOD, "unit_id": None}).encode(), LIMITS)
     assert items == [Item("the App is slow", "app", None, None)]
