@@ -11,7 +11,8 @@ from absa.adapters.ledger import Ledger
 from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from flows.demo_chapters import STATE, ChapterError, Demo
-from flows.demo_options import PACES, DemoOptions
+from flows.demo_options import PACES, DemoOptions, Pace
+from flows.machine import slowdown
 from flows.processes import take_down
 from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
@@ -36,7 +37,9 @@ def run_demo(options: DemoOptions) -> int:
     _must_be_a_demos(Settings.load())
     if options.reset:
         _forget(Settings.load())
-    demo = Demo(options, _shortened(options))
+    slower = slowdown()
+    pace = PACES[options.scale].on_machine(slower)
+    demo = Demo(options, pace, _shortened(options, pace), slowdown=slower)
     code = 0
     try:
         demo.run()
@@ -60,11 +63,11 @@ def run_demo(options: DemoOptions) -> int:
     return 0 if code == 130 and len(demo.state.done) == 7 else code
 
 
-def _shortened(options: DemoOptions) -> Services:
+def _shortened(options: DemoOptions, pace: Pace) -> Services:
     """Write the demo's settings into the home folder, where every process of the platform reads them."""
     home = Settings.load().root
     home.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name}={value}" for name, value in PACES[options.scale].settings.items()]
+    lines = [f"{name}={value}" for name, value in pace.settings.items()]
     write_whole(home / SETTINGS_FILE, f"{_MARK} ({options.scale})\n" + "\n".join(lines) + "\n")
     return wire(Settings.load())
 

@@ -21,7 +21,7 @@ from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.customers import TrafficReport, send_traffic
 from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, judge_window, retrain_again, retraining_is_pending
-from flows.demo_options import PACES, DemoOptions
+from flows.demo_options import DemoOptions, Pace
 from flows.demo_training import show_training, train_in_process
 from flows.doctor import examine
 from flows.processes import bring_up, parts
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 STATE: Final = "demo.json"
+_SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
 _LOOK_S: Final = 5.0  # between two looks at what may have died
+_BUSY: Final = 1.3  # slowdown above which the demo mentions it
 _HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
 
 
@@ -74,9 +76,8 @@ class Demo:
         PermanentError: it began with other DATA.
     """
 
-    def __init__(self, options: DemoOptions, services: Services) -> None:
-        self.options = options
-        self.pace = PACES[options.scale]
+    def __init__(self, options: DemoOptions, pace: Pace, services: Services, *, slowdown: float = 1.0) -> None:
+        self.options, self.pace, self.slowdown = options, pace, slowdown
         self.story = Story()
         self.services = services
         self.state_file = self.services.home.folder() / STATE
@@ -127,6 +128,10 @@ class Demo:
             self.story.line(f"Going on after chapter {max(told)}. RESET=1 tells it from the start.")
         else:
             self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
+        if self.slowdown > _BUSY:
+            self.story.line(
+                f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get more time."
+            )
         said = self.pace.settings.items()
         shortened = ", ".join(f"{name.removeprefix('EVERGREEN_').lower()}={value}" for name, value in said)
         self.story.line(f"Shortened for the demo by settings, the clock is real: {shortened}")
@@ -285,7 +290,7 @@ class Demo:
     def _await_version(self) -> str | None:
         """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
         began, looked = time.time(), 0.0
-        limit_s = self.services.settings.budget_s + 2 * LATE_S
+        limit_s = self.services.settings.budget_s + 2 * LATE_S * self.slowdown
         while time.time() - began < limit_s:
             self.state.second = self._newer_version()
             if self.state.second is not None:
@@ -437,7 +442,7 @@ class Demo:
         if verdict.report_uri:
             self.story.link("report", verdict.report_uri)
 
-    def _wait_for_version(self, version: str, *, timeout_s: float = 30.0) -> None:
+    def _wait_for_version(self, version: str, *, timeout_s: float = _SWAP_LIMIT_S) -> None:
         """Wait until the router serves a version alone."""
         ends = time.monotonic() + timeout_s
         text, aspect, _ = assignment()[0]

@@ -1,6 +1,6 @@
 """What a demo can be asked for, and its pace at each scale: printed settings, and the traffic of each chapter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,15 @@ class Pace:
     healthy_s: float
     drifted_s: float
     experiment_s: float
+
+    def on_machine(self, slowdown: float) -> "Pace":
+        """Return this pace for a machine that is so many times slower than an idle one: trainings get that much more.
+
+        Windows and experiments keep their length: the traffic is bounded by its rate.
+        """
+        budget_s = float(self.settings["EVERGREEN_BUDGET_S"]) * slowdown
+        settings = self.settings | {"EVERGREEN_BUDGET_S": f"{budget_s:.0f}"}
+        return replace(self, settings=settings, first_budget_s=round(self.first_budget_s * slowdown))
 
 
 PACES: Final = {

@@ -18,6 +18,8 @@ from absa.errors import PermanentError, UnavailableError
 from flows.settings import Home, Settings, port_is_free, write_whole
 
 STOP_GRACE_S: Final = 10.0
+_START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
+_SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
 PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
 
 
@@ -125,7 +127,10 @@ class Supervisor:
         try:
             note = json.loads(self._note(name).read_text())
             process = psutil.Process(int(note["pid"]))
-            alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - note["created"]) < 1.0
+            alive = (
+                process.status() != psutil.STATUS_ZOMBIE
+                and abs(process.create_time() - note["created"]) < _SAME_START_S
+            )
         except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
             return None
         return process if alive else None
@@ -176,7 +181,7 @@ class Supervisor:
         note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
         write_whole(self._note(part.name), json.dumps(note))
 
-    def wait(self, started: Sequence[Part], *, timeout_s: float = 90.0) -> None:
+    def wait(self, started: Sequence[Part], *, timeout_s: float = _START_LIMIT_S) -> None:
         """Wait until every part answers.
 
         Raises:
