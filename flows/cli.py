@@ -13,6 +13,8 @@ from flows.batch_commands import batch_app
 from flows.settings import Settings, apply_environment
 from flows.wiring import Services, wire
 
+_ANSWER_LIMIT_S = 60.0  # for a server of this home that runs, on a busy machine
+
 app = typer.Typer(
     name="evergreen",
     help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
@@ -50,8 +52,10 @@ def doctor() -> None:
 @app.command(epilog="Example: evergreen up")
 def up() -> None:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
-    from flows.processes import bring_up
+    from flows.processes import bring_up, replace_taken_ports
 
+    for sentence in replace_taken_ports(Settings.load()):
+        say(sentence)
     services = wire()
     for part in bring_up(services.settings, services.environment):
         say(f"{part.name:<12} {part.page or 'runs'}")
@@ -352,9 +356,10 @@ def _with_servers(*names: str) -> Services:
     Raises:
         UnavailableError: one does not.
     """
-    from flows.processes import answers, parts
+    from flows.processes import Supervisor, answers_soon, parts
 
     services = wire()
+    supervisor = Supervisor(services.settings)
     known = parts(services.settings, services.environment)
     urls = {
         "mlflow": services.environment["MLFLOW_TRACKING_URI"].rstrip("/") + "/health",
@@ -362,7 +367,7 @@ def _with_servers(*names: str) -> Services:
     }
     for name in names:
         url = urls.get(name) or str(known[name].ready_url)
-        if not answers(url):
+        if not answers_soon(url, limit_s=_ANSWER_LIMIT_S if supervisor.running(name) else 0.0):
             raise UnavailableError(f"{name} does not answer at {url}: run `evergreen up`")
     return services
 

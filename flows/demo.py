@@ -13,7 +13,7 @@ from absa.errors import InvalidDataError, PermanentError
 from flows.demo_chapters import STATE, ChapterError, Demo
 from flows.demo_options import PACES, DemoOptions, Pace
 from flows.machine import slowdown
-from flows.processes import take_down
+from flows.processes import replace_taken_ports, take_down
 from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
 from flows.wiring import Services, wire
@@ -37,9 +37,12 @@ def run_demo(options: DemoOptions) -> int:
     _must_be_a_demos(Settings.load())
     if options.reset:
         _forget(Settings.load())
+    notices = replace_taken_ports(Settings.load())
     slower = slowdown()
     pace = PACES[options.scale].on_machine(slower)
     demo = Demo(options, pace, _shortened(options, pace), slowdown=slower)
+    for sentence in notices:
+        demo.story.line(sentence)
     code = 0
     try:
         demo.run()

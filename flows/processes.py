@@ -191,10 +191,10 @@ class Supervisor:
         waiting = [part for part in started if part.ready_url]
         while waiting:
             for part in list(waiting):
+                if self.running(part.name) is None:  # whatever answers on its port is another home's
+                    raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
                 if answers(str(part.ready_url)):
                     waiting.remove(part)
-                elif self.running(part.name) is None:
-                    raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
             if waiting and time.monotonic() > ends:
                 names = ", ".join(part.name for part in waiting)
                 raise UnavailableError(f"{names} did not answer within {timeout_s:.0f} s; see {self.log(names)}")
@@ -247,10 +247,39 @@ def _is_gone(process: psutil.Process) -> bool:
         return True
 
 
+def replace_taken_ports(settings: Settings) -> list[str]:
+    """Choose other ports for parts whose port another program holds; return a sentence for each.
+
+    A port that EVERGREEN_<PART>_PORT fixes stays.
+    """
+    home, supervisor = Home(settings), Supervisor(settings)
+    taken = [
+        name
+        for name, port in home.ports().items()
+        if not supervisor.running(name) and not port_is_free(settings.host, port) and not supervisor.orphans(name)
+    ]
+    before, after = home.ports(), home.choose_ports_again(taken)
+    return [
+        f"port {before[name]} is taken by another program: {name} uses port {after[name]}"
+        for name in taken
+        if after[name] != before[name]
+    ]
+
+
+def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:
+    """Return True as soon as a local address answers 200; False if it does not within the limit."""
+    ends = time.monotonic() + limit_s
+    while not answers(url):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def answers(url: str) -> bool:
-    """Whether a local address answers 200."""
+    """Return True if a local address answers 200 within five seconds."""
     try:
-        with urlopen(url, timeout=1.0) as response:  # noqa: S310  a local address of ours
+        with urlopen(url, timeout=5.0) as response:  # noqa: S310  a local address of ours
             return int(response.status) == 200
     except (HTTPError, URLError, OSError):
         return False

@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import secrets
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -179,12 +181,17 @@ class Home:
 
         EVERGREEN_<PART>_PORT fixes one.
         """
+        return self.choose_ports_again(())
+
+    def choose_ports_again(self, parts: Collection[str]) -> dict[str, int]:
+        """Choose new ports for some parts, and keep those of the others."""
         file = self.folder() / "ports.json"
         ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        kept = {part: port for part, port in ports.items() if part not in parts}
         fixed = {
             part: int(os.environ[name]) for part in PARTS if (name := f"EVERGREEN_{part.upper()}_PORT") in os.environ
         }
-        chosen = {**ports, **fixed}
+        chosen = {**kept, **fixed}
         for part in PARTS:
             if part not in chosen:
                 chosen[part] = free_port(self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()))
@@ -252,8 +259,9 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str, *, preferred: int, taken: set[int]) -> int:
-    """The preferred port or the next free one above it."""
-    for port in range(preferred, preferred + 200):
+    """Return the preferred port, or a random free one above it: several homes may look for one at the same time."""
+    above = list(range(preferred + 1, preferred + 200))
+    for port in [preferred, *random.sample(above, len(above))]:
         if port not in taken and port_is_free(host, port):
             return port
     raise PermanentError(f"no free port between {preferred} and {preferred + 199} on {host}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from absa.errors import PermanentError
 from flows.doctor import examine
-from flows.processes import Part, Supervisor, parts
+from flows.processes import Part, Supervisor, parts, replace_taken_ports
 from flows.settings import SETTINGS_FILE, Home, Settings, port_is_free
 from serving.settings import Settings as RouterSettings
 from serving.settings import unit_secret
@@ -172,3 +173,25 @@ def test_simulated_customers_have_a_key_that_the_router_takes(
         monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", broken)
         with pytest.raises(PermanentError, match="EVERGREEN_FEEDBACK_KEYS is not JSON like"):
             Home(settings).feedback_key()
+
+
+def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    before = Home(settings).ports()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", before["mlflow"]))
+        other.listen()
+        (sentence,) = replace_taken_ports(settings)
+    after = Home(settings).ports()
+    assert sentence == f"port {before['mlflow']} is taken by another program: mlflow uses port {after['mlflow']}"
+    assert after["mlflow"] not in before.values()
+    assert {**after, "mlflow": 0} == {**before, "mlflow": 0}
+    assert replace_taken_ports(settings) == []
+
+
+def test_fixed_port_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("EVERGREEN_MLFLOW_PORT", str(other.getsockname()[1]))
+        assert replace_taken_ports(Settings(home=tmp_path)) == []
