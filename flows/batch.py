@@ -4,10 +4,10 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from flows.artifacts import move_progress, show_table, start_progress
 from flows.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
 from flows.wiring import Services, wire
 
@@ -22,7 +22,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
     """Score every row that no earlier run has scored, and say on the way how far it is."""
     logger = get_run_logger()
     each_usd = usd_per_row(services)
-    shown: Any = create_progress_artifact(0.0, key="batch-progress", description=request.input_uri)
+    shown = start_progress(key="batch-progress", description=request.input_uri)
     last = time.monotonic()
 
     def tell(now: "Progress") -> None:
@@ -30,10 +30,10 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
         if time.monotonic() - last >= _TELL_EVERY_S:
             last = time.monotonic()
             logger.info(said(now, each_usd))
-            update_progress_artifact(shown, progress=100 * now.share)
+            move_progress(shown, 100 * now.share)
 
     outcome = run_request(services, request, on_progress=tell)
-    update_progress_artifact(shown, progress=100.0)
+    move_progress(shown, 100.0)
     return outcome
 
 
@@ -57,7 +57,7 @@ def batch(
     outcome = score(wire(), request)
     manifest = outcome.result.manifest
     done = "was done already" if outcome.result.already_done else "is done"
-    create_table_artifact(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
+    show_table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
     return {
         "output": output_uri,
         "rows": manifest["rows"],

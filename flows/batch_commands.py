@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError
+from flows.terminal import say
 
 if TYPE_CHECKING:
     from absa.batch.job import Progress
@@ -62,13 +63,13 @@ def batch(
     with _shown(usd_per_row(services)) as show:
         outcome = run_request(services, request, on_progress=show)
     if outcome.result.already_done:
-        typer.echo(f"nothing to do: {output_uri} holds this input, scored by this version")
+        say(f"nothing to do: {output_uri} holds this input, scored by this version")
     for row in summary(outcome.result.manifest):
-        typer.echo(f"{row['what']:<34} {row['value']}")
+        say(f"{row['what']:<34} {row['value']}")
     if outcome.drift is not None:
-        typer.echo(f"drift report: {output_uri.rstrip('/')}/drift/report.html")
+        say(f"drift report: {output_uri.rstrip('/')}/drift/report.html")
         for sentence in outcome.drift or ("No column drifted.",):
-            typer.echo(f"  {sentence}")
+            say(f"  {sentence}")
 
 
 @batch_app.command(epilog="Example: evergreen batch verify scored/")
@@ -83,10 +84,10 @@ def verify(
 
     problems = verify_batch(output_uri, input_uri=input_uri)
     for problem in problems:
-        typer.echo(problem)
+        say(problem)
     if problems:
         raise typer.Exit(1)
-    typer.echo("every row once, in order, unchanged, with an answer that fits")
+    say("every row once, in order, unchanged, with an answer that fits")
 
 
 @contextmanager
@@ -108,6 +109,6 @@ def _shown(each_usd: float | None) -> Iterator[Callable[["Progress"], None]]:
         nonlocal last
         if time.monotonic() - last >= _LINE_EVERY_S:
             last = time.monotonic()
-            typer.echo(said(now, each_usd))
+            say(said(now, each_usd))
 
     yield line

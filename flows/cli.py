@@ -11,6 +11,7 @@ from absa.errors import EvergreenError, PermanentError, UnavailableError
 from flows import cost_commands, traffic_commands
 from flows.batch_commands import batch_app
 from flows.settings import Settings, apply_environment
+from flows.terminal import say
 from flows.wiring import Services, wire
 
 _ANSWER_LIMIT_S = 60.0  # for a server of this home that runs, on a busy machine
@@ -30,11 +31,6 @@ app.command(epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2
     traffic_commands.replay
 )  # fmt: skip
 cost_commands.register(app)
-
-
-def say(line: str = "") -> None:
-    """One line for the user."""
-    typer.echo(line)
 
 
 @app.command(epilog="Example: evergreen doctor")
@@ -154,7 +150,7 @@ def pretrain(
     """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
     from flows.base_commands import make_base
 
-    for line in make_base(wire(), path, epochs=epochs, budget_s=budget, on_progress=typer.echo):
+    for line in make_base(wire(), path, epochs=epochs, budget_s=budget, on_progress=say):
         say(line)
 
 
@@ -377,13 +373,13 @@ def run(command: Callable[[], None]) -> int:
     try:
         command()
     except EvergreenError as error:
-        typer.echo(f"evergreen: {error}", err=True)
+        say(f"evergreen: {error}", err=True)
         return 1
     except OSError as error:
-        typer.echo(f"evergreen: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        say(f"evergreen: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
         return 1
     except KeyboardInterrupt:
-        typer.echo("evergreen: stopped", err=True)
+        say("evergreen: stopped", err=True)
         return 130
     return 0
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
+from absa.sinks import markdown
+from flows.artifacts import move_progress, show_page, start_progress
 from flows.evaluation import Judging, judge_candidate
 from flows.registration import put_in_force, register
 from flows.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve
@@ -183,7 +184,7 @@ def continuous_training(
         if base is not None:
             raise PermanentError("a training machine has no bases of this one: set EVERGREEN_BASE_MODEL in its image")
         return train_on_machine(services, budget_s=budget, sources=sources, reason=reason, window=window)
-    progress: Any = create_progress_artifact(0.0, key="training-progress", description="Share of the budget used")
+    progress = start_progress(key="training-progress", description="Share of the budget used")
     started = time.time()
     ticked = started
 
@@ -191,7 +192,7 @@ def continuous_training(
         nonlocal ticked
         if time.time() - ticked > 2.0:
             ticked = time.time()
-            update_progress_artifact(progress, min(99.0, 100.0 * (ticked - started) / budget))
+            move_progress(progress, min(99.0, 100.0 * (ticked - started) / budget))
 
     attempt = _attempt(services, window)
     try:
@@ -212,12 +213,12 @@ def continuous_training(
             missed = isinstance(error, DeadlineMissedError)
             publish("training", {"DeadlineMissed": float(missed), "Failed": float(not missed)})
         raise
-    update_progress_artifact(progress, 100.0)
+    move_progress(progress, 100.0)
     if attempt is not None:
         VerdictStore(services.lake).end_attempt(
             attempt[0], attempt[1], "completed", flow_run_id=str(flow_run.id), detail=f"version {outcome.version}"
         )
-    create_markdown_artifact(_summary(outcome), key="training-result", description="How the last training ended")
+    show_page(_summary(outcome), key="training-result", description="How the last training ended")
     if outcome.action == "challenged" and outcome.version is not None and start_promotion:
         start_deployment(PROMOTION, {"version": outcome.version}, key=promotion_key(outcome.version))
     return outcome.to_json()
@@ -277,7 +278,7 @@ def _attempt(services: Services, window: str | None) -> tuple[Any, int] | None:
 
 def _summary(outcome: Outcome) -> str:
     champion = f"{outcome.champion_pos_neg_f1:.3f}" if outcome.champion_pos_neg_f1 is not None else "none yet"
-    reasons = "\n".join(f"- {reason}" for reason in outcome.reasons)
+    reasons = "\n".join(f"- {markdown(reason)}" for reason in outcome.reasons)
     return (
         f"## Version {outcome.version}: {outcome.verdict}\n\n"
         f"| pos/neg F1 | champion on the same rows | budget used |\n|---|---|---|\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError, UnavailableError
+from flows.terminal import say
 from flows.wiring import wire
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def capacity(
     except (ValueError, ZeroDivisionError) as error:
         raise PermanentError(str(error)) from None
     basis = "measured" if task.measured else "declared, not measured"
-    typer.echo(
+    say(
         f"{load.name}: {load.requests:,.0f} requests, peak {load.peak:,.0f}/s; a task ({task.name}, {basis}) serves "
         f"{task.capacity:,.0f}/s; a new one takes {start_up.total_s:g} s (assumed), US$ {usd:.4f} an hour (Fargate ARM)"
     )
@@ -130,7 +131,8 @@ def cost(
 def _say(*parts: Iterable[str]) -> None:
     for part in parts:
         for line in part:
-            typer.echo(line)
+            for each in line.split("\n"):
+                say(each)
 
 
 def _trace(name: str) -> "Trace":

@@ -10,6 +10,7 @@ from absa.errors import PermanentError
 from absa.lifecycle import champion_since
 from absa.schema import Window, iso, parse_iso, utc_now
 from flows.consistency import inconsistencies
+from flows.terminal import say
 from flows.wiring import Services
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
         if not problems:
             return ["every record, hash and link holds, and MLflow agrees where it answers"]
         for problem in problems:
-            typer.echo(problem)
+            say(problem)
         raise typer.Exit(1)
     if action == "project":
         return services.project() or ["MLflow's aliases stand as the ledger says"]

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
@@ -17,6 +16,8 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.lifecycle import champion_since
 from absa.schema import Window, parse_iso
+from absa.sinks import markdown
+from flows.artifacts import show_page, show_table
 from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
 from flows.automations import STALE_EVENT
 from flows.ledger_trainings import is_in_force
@@ -283,12 +284,12 @@ def monitor(
         publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
     if report:
         verdict = write_report(services, judged)
-    create_table_artifact(
+    show_table(
         [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
         key="verdict-reasons",
         description=f"{verdict.verdict} for {chosen.key}",
     )
-    create_markdown_artifact(_summary(verdict, by_hand), key="verdict", description="The last verdict")
+    show_page(_summary(verdict, by_hand), key="verdict", description="The last verdict")
     emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
     if verdict.verdict == "STALE":
         emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
@@ -299,9 +300,9 @@ def monitor(
 
 
 def _summary(verdict: "Verdict", by_hand: list[str]) -> str:
-    lines = [f"## {verdict.verdict}: {verdict.action_reason}", ""]
-    lines += [f"- {reason.sentence}" for reason in verdict.reasons]
-    lines += [f"- {sentence}" for sentence in by_hand]
+    lines = [f"## {verdict.verdict}: {markdown(verdict.action_reason)}", ""]
+    lines += [f"- {markdown(reason.sentence)}" for reason in verdict.reasons]
+    lines += [f"- {markdown(sentence)}" for sentence in by_hand]
     if verdict.report_uri:
         lines += ["", f"[Evidently report]({verdict.report_uri})"]
     return "\n".join(lines)

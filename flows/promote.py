@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
 from absa.adapters.ledger import Action, LedgerRecord, State
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.lifecycle import challenged, dropped, live_arms, promoted, ramped, shadowed
 from flows.approval import Approval, PrefectApproval
+from flows.artifacts import show_table
 from flows.experiment import judge, keep, running
 from flows.infra_check import must_serve
 from flows.settings import Settings
@@ -215,7 +215,7 @@ def promote(
     ended = see_through(services, [version, *(others or [])], approval=approval, again=again)
     services.project()
     steps = [vars_of(record) for record in services.ledger.records() if version in str(record.state.to_json())]
-    create_table_artifact(steps, key="promotion", description=ended.reason)
+    show_table(steps, key="promotion", description=ended.reason)
     return {"version": version, "champion": ended.state.champion, "reason": ended.reason}
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
+from absa.sinks import log_line
+
 _QUIET_EVERY_S: Final = 5.0  # without a terminal a progress line is printed this often, not redrawn
 _BAR_CELLS: Final = 24
 
@@ -32,9 +34,7 @@ class Story:
 
     def line(self, text: str = "") -> None:
         """One lasting line."""
-        self._clear()
-        self._out.write(text + "\n")
-        self._out.flush()
+        self._write(log_line(text))
 
     @contextmanager
     def chapter(self, number: int, sentence: str) -> Iterator[None]:
@@ -42,7 +42,7 @@ class Story:
         began = time.monotonic()
         self._printed_at = began
         self.line()
-        self.line(self._bold(f"[{number}/{self._chapters}] {sentence}"))
+        self._write(self._bold(log_line(f"[{number}/{self._chapters}] {sentence}")))
         yield
         self.line(f"      done in {time.monotonic() - began:.0f} s ({self.elapsed_s():.0f} s since the start)")
 
@@ -59,7 +59,7 @@ class Story:
         share = max(0.0, min(1.0, share))
         filled = round(share * _BAR_CELLS)
         bar = "█" * filled + "·" * (_BAR_CELLS - filled)
-        line = f"      {bar} {share:4.0%} {text}"
+        line = f"      {bar} {share:4.0%} {log_line(text)}"
         if self._live:
             self._out.write("\r" + line.ljust(self._width)[:160])
             self._width = len(line)
@@ -68,6 +68,11 @@ class Story:
             self._printed_at = time.monotonic()
             self._out.write(line + "\n")
             self._out.flush()
+
+    def _write(self, line: str) -> None:
+        self._clear()
+        self._out.write(line + "\n")
+        self._out.flush()
 
     def _clear(self) -> None:
         if self._live and self._width:

@@ -11,7 +11,9 @@ import typer
 
 from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, iso, parse_iso, utc_now
+from absa.sinks import log_line, markdown_code, write_csv
 from flows.ledger_commands import labels_saved
+from flows.terminal import say
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
@@ -67,9 +69,9 @@ def export(
     )
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
-    typer.echo(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")
+    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")
     for sentence in labels_saved(services):
-        typer.echo(sentence)
+        say(sentence)
 
 
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")
@@ -82,9 +84,9 @@ def import_(
 
     services = wire()
     taken = import_labels(services.lake, file, source=source)
-    typer.echo(f"{taken} labels taken from {file} as source {source!r}")
+    say(f"{taken} labels taken from {file} as source {source!r}")
     if source not in services.settings.measuring_sources:
-        typer.echo(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
+        say(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
 
 
 def insights(
@@ -101,18 +103,18 @@ def insights(
     services = wire()
     found = found_in(services.lake, chosen, min_rows=min_rows)
     for line in _insight_lines(found):
-        typer.echo(line)
+        say(line)
     picture = insights_plot(found)
     if file is not None:
-        found.write_csv(file)
-        typer.echo(f"{found.height} rows in {file}")
+        write_csv(file, found.columns, found.iter_rows())
+        say(f"{found.height} rows in {file}")
     if plot is not None:
         plot.write_bytes(picture)
     try:
         _insights_artifact(services, found, chosen, picture)
-        typer.echo("the same stands in Prefect as artifact 'insights'")
+        say("the same stands in Prefect as artifact 'insights'")
     except UnavailableError as error:
-        typer.echo(f"no artifact: {error}")
+        say(f"no artifact: {error}")
 
 
 def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
@@ -121,7 +123,7 @@ def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
         change = "new" if row["change"] is None else f"{100 * row['change']:+.0f} pts"
         interval = f"{row['low']:.0%} to {row['high']:.0%}"
         yield (
-            f"{str(row['aspect'])[:26]:<28}{str(row['segment'] or '')[:12]:<14}{row['rows']:>8,}"
+            f"{log_line(row['aspect'])[:26]:<28}{log_line(row['segment'] or '')[:12]:<14}{row['rows']:>8,}"
             f"{row['negative_share']:>10.0%}{interval:>14}{change:>9}"
         )
     if found.height > _SHOWN:
@@ -139,17 +141,17 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
     import base64
 
     import httpx
-    from prefect.artifacts import create_markdown_artifact
 
+    from flows.artifacts import show_page
     from flows.processes import answers
 
     address = services.environment["PREFECT_API_URL"]
     if not answers(f"{address.rstrip('/')}/health"):
         raise UnavailableError(f"Prefect does not answer at {address}")
-    table = "\n".join(["```", *_insight_lines(found), "```"])
+    table = markdown_code(_insight_lines(found))
     image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(picture).decode()})"
     try:
-        create_markdown_artifact(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
+        show_page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
     except (httpx.HTTPError, RuntimeError) as error:
         raise UnavailableError(f"Prefect does not answer: {error}") from error
 
@@ -200,8 +202,8 @@ def replay(
     ):
         counted += 1
         reason = verdict.reasons[0].sentence if verdict.reasons else ""
-        typer.echo(f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}")
-    typer.echo(f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded")
+        say(f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}")
+    say(f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded")
 
 
 def _time(name: str, text: str) -> datetime:

@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
 from absa.schema import SCHEMA_VERSION, iso
+from absa.sinks import chat_text
 from monitoring.verdicts import Verdict, VerdictStore
 
 _TIMEOUT_S: Final = 5.0
@@ -60,11 +61,12 @@ def _may_have_arrived(error: OSError) -> bool:
 
 
 def message(verdict: Verdict) -> dict[str, object]:
-    """What a webhook gets. `text` is what chat tools show; no customer's words are in it."""
+    """Body of a webhook's request. Chat tools show `text`, which may name a customer's segment."""
     sentences = " ".join(reason.sentence for reason in verdict.reasons)
+    text = f"{verdict.verdict}: version {verdict.version}. {sentences} Action: {verdict.action_reason}"
     return {
         "schema_version": SCHEMA_VERSION,
-        "text": f"{verdict.verdict}: version {verdict.version}. {sentences} Action: {verdict.action_reason}",
+        "text": chat_text(text),
         "window_start": iso(verdict.window.start),
         "window_end": iso(verdict.window.end),
         "verdict": verdict.verdict,

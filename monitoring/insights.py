@@ -8,6 +8,7 @@ import polars as pl
 from absa.adapters.lake import Lake
 from absa.labels import Label
 from absa.schema import SCHEMA_VERSION, Window, iso
+from absa.sinks import matplotlib_label
 from monitoring.windows import MAX_ROWS, WindowData, load_window
 
 _Z: Final = 1.96
@@ -104,7 +105,10 @@ def insights_plot(found: pl.DataFrame, *, title: str = "Negative share by aspect
     from matplotlib.figure import Figure
 
     shown = found.head(_SHOWN)
-    names = [f"{segment}: {aspect}" if segment else str(aspect) for segment, aspect in shown.select(_KEYS).iter_rows()]
+    names = [
+        matplotlib_label(f"{segment}: {aspect}" if segment else str(aspect))
+        for segment, aspect in shown.select(_KEYS).iter_rows()
+    ]
     figure = Figure(figsize=(8, 0.8 + 0.35 * max(shown.height, 1)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

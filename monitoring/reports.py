@@ -16,6 +16,7 @@ import polars as pl
 from absa.errors import UnavailableError
 from absa.labels import SENTIMENTS
 from absa.schema import iso
+from absa.sinks import markdown, plotly_label
 from monitoring.parts import PartFigures
 from monitoring.verdicts import Verdict
 from monitoring.windows import WindowData
@@ -122,14 +123,14 @@ def _new_project(workspace: Any, name: str) -> Any:
 
 
 def verdict_text(verdict: Verdict, data: WindowData) -> str:
-    """The verdict in words, as it stands on top of the report. Markdown; quotes no customer's text."""
+    """The verdict as Markdown for the top of the report. It names segments, never a customer's text."""
     lines = [
         f"**{verdict.verdict}** for version {verdict.version}, {iso(verdict.window.start)} to "
         f"{iso(verdict.window.end)}. Read: {data.how}.",
         "",
-        *(f"- {reason.sentence}" for reason in verdict.reasons),
+        *(f"- {markdown(reason.sentence)}" for reason in verdict.reasons),
         "",
-        f"Action: **{verdict.action}**. {verdict.action_reason}",
+        f"Action: **{verdict.action}**. {markdown(verdict.action_reason)}",
         "",
     ]
     for version, figures in verdict.by_version.items():
@@ -139,7 +140,7 @@ def verdict_text(verdict: Verdict, data: WindowData) -> str:
         lines.append(
             f"- version {version}: {figures.rows} predictions, {figures.labelled} labelled, {measured}{estimated}"
         )
-        lines += [f"  - {name}: {_part_text(part)}" for name, part in figures.parts.items()]
+        lines += [f"  - {markdown(name)}: {_part_text(part)}" for name, part in figures.parts.items()]
     return "\n".join(lines)
 
 
@@ -192,7 +193,7 @@ def _drawn(rows: pl.DataFrame) -> pl.DataFrame:
         characters.cast(pl.Float64).alias("characters"),
         (pl.col("text").str.count_matches(r"[^\pL\s]") / characters).fill_nan(None).alias("share of signs and digits"),
         pl.col("latency_ms").cast(pl.Float64),
-        pl.col("segment").cast(pl.String),
+        pl.col("segment").cast(pl.String).map_elements(plotly_label, return_dtype=pl.String),
     )
 
 

@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+from absa.sinks import log_line
+
 _QUIET: Final = ("uvicorn.error", "uvicorn.access", "botocore", "boto3", "urllib3")
 
 
@@ -21,7 +23,7 @@ class JsonLines(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """One line of JSON without control characters, so that no value ends it or moves a terminal's cursor."""
         content = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -31,7 +33,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(content, ensure_ascii=False)
+        return log_line(json.dumps(content, ensure_ascii=False))
 
 
 def log_to_stderr(process: str) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from absa.evaluation.gate import (
 )
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION
+from absa.sinks import html_text
 
 JSON_FILE: Final = "gate.json"
 HTML_FILE: Final = "gate.html"
@@ -77,11 +77,14 @@ def render_page(
     candidate_name: str = "candidate",
     champion_name: str = "champion",
 ) -> str:
-    """The self-contained page: no script, no font and no picture from elsewhere. Holds no customer's text."""
+    """Return the self-contained page: no script, font or picture from elsewhere.
+
+    It names segments and sources, and quotes no text.
+    """
     other = "trivial baseline" if evidence.baseline else champion_name
     meaning = (_FIRST_MEANING if evidence.baseline else _MEANING)[decision.verdict]
     sections = [
-        _section("Why", f"<ul>{''.join(f'<li>{escape(reason)}</li>' for reason in decision.reasons)}</ul>"),
+        _section("Why", f"<ul>{''.join(f'<li>{html_text(reason)}</li>' for reason in decision.reasons)}</ul>"),
         _section("How good it is", _comparisons(evidence, candidate_name, other)),
         _section("What was checked", _checks(decision.checks)),
     ]
@@ -96,7 +99,7 @@ def render_page(
     return _PAGE.format(
         verdict=decision.verdict,
         lower=decision.verdict.lower(),
-        title=f"{escape(candidate_name)} against {escape(other)}",
+        title=f"{html_text(candidate_name)} against {html_text(other)}",
         meaning=meaning,
         sections="\n".join(sections),
     )
@@ -138,7 +141,7 @@ def _checks(checks: tuple[Check, ...]) -> str:
     order: tuple[Status, ...] = ("fail", "hold", "pass", "info")
     rows = "".join(
         f"<tr><td><span class='sign {each.status}'>{_SIGN[each.status]}</span></td>"
-        f"<td class=text>{escape(each.name)}</td><td class=text>{escape(each.sentence)}</td></tr>"
+        f"<td class=text>{html_text(each.name)}</td><td class=text>{html_text(each.sentence)}</td></tr>"
         for each in sorted(checks, key=lambda check: order.index(check.status))
         if not each.name.startswith(("behaviour ", "slice "))
         or each.status in ("fail", "hold")  # tables below show all
@@ -186,11 +189,11 @@ def _confusion(compared: Comparison) -> str:
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+    return f"<section><h2>{html_text(title)}</h2>{body}</section>"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    header = "".join(f"<th>{escape(each)}</th>" for each in head)
+    header = "".join(f"<th>{html_text(each)}</th>" for each in head)
     body = "".join("<tr>" + "".join(_cell(index, each) for index, each in enumerate(row)) + "</tr>" for row in rows)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -208,7 +211,7 @@ def _rate(failures: int, cases: int) -> str:
 def _cell(index: int, content: str) -> str:
     if isinstance(content, _Markup):
         return f"<td class=bar>{content}</td>"
-    return f"<td{' class=text' if index == 0 else ''}>{escape(content)}</td>"
+    return f"<td{' class=text' if index == 0 else ''}>{html_text(content)}</td>"
 
 
 def _interval(value: float, low: float, high: float) -> _Markup:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from absa.sinks import markdown
+
 CARD_FILE: Final = "model_card.md"
 
 
@@ -22,7 +24,7 @@ class CardFacts:
 
 
 def render_card(facts: CardFacts) -> str:
-    """The card as Markdown. It quotes no customer's text."""
+    """Return the card as Markdown. Reasons of the gate may name segments; no text of a customer is in it."""
     training, calibration, parity = facts.training, facts.calibration, facts.parity
     lines = [
         "# Sentiment towards an aspect",
@@ -40,7 +42,7 @@ def render_card(facts: CardFacts) -> str:
         f"- {training.get('rows', 0)} rows seen in {training.get('steps', 0)} steps, "
         f"{training.get('epochs', 0.0):.2f} passes, {training.get('train_s', 0.0):.1f} s on {training.get('device')} "
         f"in {training.get('precision')}",
-        *([f"- It ended early: {training['ended_early']}"] if training.get("ended_early") else ()),
+        *([f"- It ended early: {markdown(training['ended_early'])}"] if training.get("ended_early") else ()),
         f"- Settings: {', '.join(f'{key} {value}' for key, value in sorted(facts.settings.items()))}",
         "",
         "## How good it is",
@@ -53,7 +55,10 @@ def render_card(facts: CardFacts) -> str:
         f"on {calibration.get('rows', 0)} rows",
     ]
     if facts.gate is not None:
-        lines += [f"- Gate: {facts.gate.get('verdict')}", *(f"  - {each}" for each in facts.gate.get("reasons", ()))]
+        lines += [
+            f"- Gate: {facts.gate.get('verdict')}",
+            *(f"  - {markdown(each)}" for each in facts.gate.get("reasons", ())),
+        ]
     lines += [
         "",
         "## Where not to use it",
