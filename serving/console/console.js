@@ -20,6 +20,12 @@ const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString([], { maximumFractionDigits: digits });
 const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${number(100 * value, digits)} %`);
 
+// Plotly reads tags, entities and links in every label: what customers or operators wrote goes through here.
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
+export const chartLabel = (text) => String(text ?? "").replace(UNPRINTABLE, " ").replace(/[&<>]/g, (sign) => ENTITIES[sign]);
+const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
 function table(caption, columns, rows) {
   const head = el("tr", {}, ...columns.map(([name, kind]) => el("th", { scope: "col", className: kind || "", textContent: name })));
   const body = rows.map((row) =>
@@ -34,7 +40,8 @@ function table(caption, columns, rows) {
 // Replaces what a place holds only if it says something else: focus and selection of a reader stay.
 function put(place, ...nodes) {
   const made = el("div", {}, ...nodes);
-  if (place.innerHTML !== made.innerHTML) place.replaceChildren(...made.childNodes);
+  const same = place.childNodes.length === made.childNodes.length && [...made.childNodes].every((node, at) => node.isEqualNode(place.childNodes[at]));
+  if (!same) place.replaceChildren(...made.childNodes);
 }
 
 function plot(id, traces, layout = {}) {
@@ -155,14 +162,14 @@ function showDrift(verdicts, champions) {
     `. ${last.reason || ""} ${last.action_reason || ""}`);
   const x = verdicts.map((each) => each.end);
   const y = verdicts.map((each) => each.pos_neg_f1 ?? each.estimated_pos_neg_f1);
-  const label = (each) => `${each.verdict}: ${each.reason || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1<br>");
+  const label = (each) => `${each.verdict}: ${each.reason || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1\n").split("\n").map(chartLabel).join("<br>");
   const retrained = verdicts.filter((each) => each.retrainings.length);
   const places = x.filter(Boolean);
   const lines = (champions || []).filter((each) => each.at >= places[0]).map((each) => ({
     type: "line", x0: each.at, x1: each.at, yref: "paper", y0: 0, y1: 1, line: { color: style("--accent"), dash: "dot" },
   }));
   const names = (champions || []).filter((each) => each.at >= places[0]).map((each) => ({
-    x: each.at, y: 1, yref: "paper", yanchor: "bottom", text: `v${each.version}`, showarrow: false,
+    x: each.at, y: 1, yref: "paper", yanchor: "bottom", text: chartLabel(`v${each.version}`), showarrow: false,
   }));
   plot("drift-chart", [
     { x, y: verdicts.map((each) => each.estimated_pos_neg_f1), name: "estimated", mode: "lines", line: { dash: "dot", color: style("--soft") }, hoverinfo: "skip" },
@@ -170,7 +177,7 @@ function showDrift(verdicts, champions) {
       marker: { size: 11, color: verdicts.map((each) => style(`--${VERDICTS[each.verdict] || "soft"}`)),
         symbol: verdicts.map((each) => ({ FRESH: "circle", WATCH: "diamond", STALE: "x" })[each.verdict] || "circle") } },
     { x: retrained.map((each) => each.end), y: retrained.map(() => 0.02), yaxis: "y", name: "retraining", mode: "markers", hoverinfo: "text",
-      text: retrained.map((each) => `retraining ${each.retrainings.at(-1).state}`), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
+      text: retrained.map((each) => chartLabel(`retraining ${each.retrainings.at(-1).state}`)), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
   ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: 1.2, yanchor: "bottom" }, margin: { l: 45, r: 10, t: 24, b: 40 },
     xaxis: UTC, yaxis: { range: [0, 1], title: { text: "pos/neg F1" } } });
   put($("drift-table"), table("Windows",
@@ -195,12 +202,13 @@ function showInsights(insights) {
     return clear("insights-chart");
   }
   put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are negative, with 95 % intervals.`);
-  const names = rows.map((row) => (row.segment ? `${row.segment}: ${row.aspect}` : row.aspect));
+  const names = rows.map((row) => chartLabel(cut(row.segment ? `${row.segment}: ${row.aspect}` : row.aspect, 40)));
+  const places = rows.map((_, at) => at); // names as categories would be read as numbers or dates where they look like some
   return plot("insights-chart", [{
-    type: "bar", orientation: "h", y: names, x: rows.map((row) => row.negative_share), marker: { color: style("--accent") },
+    type: "bar", orientation: "h", y: places, x: rows.map((row) => row.negative_share), marker: { color: style("--accent") },
     error_x: { type: "data", symmetric: false, array: rows.map((row) => row.high - row.negative_share), arrayminus: rows.map((row) => row.negative_share - row.low), color: style("--ink") },
     text: rows.map((row) => `${row.rows} answers`), textposition: "none", hoverinfo: "text+x",
-  }], { xaxis: { range: [0, 1], tickformat: ".0%" }, yaxis: { autorange: "reversed" } });
+  }], { xaxis: { range: [0, 1], tickformat: ".0%" }, yaxis: { autorange: "reversed", tickvals: places, ticktext: names, showgrid: false, zeroline: false } });
 }
 
 function showCost(cost) {

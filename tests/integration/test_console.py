@@ -19,6 +19,8 @@ from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MARKUP = "<img src=x onerror=document.title='run'>"
+LINK = "<a href='http://127.0.0.1:9/prize'>prize</a>"
+HOSTILE = (MARKUP, LINK, "2024", "=1+1", "&lt;b&gt;bold", "a\x1b[2J")  # aspects and segments that customers sent
 PANELS = ("live", "traffic", "try", "experiment", "drift", "trainings", "insights", "cost", "ledger")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
@@ -56,14 +58,14 @@ def write_history(router: RunningReplica) -> None:
         attempts = [{"number": 1, "at": iso(end), "state": "completed"}] if verdict == "STALE" else []
         record = {
             "window_start": iso(start), "window_end": iso(end), "verdict": verdict, "version": "1",
-            "by_version": {"1": figures}, "reasons": [{"sentence": f"Window {hour} says so. {MARKUP}"}],
+            "by_version": {"1": figures}, "reasons": [{"sentence": f"Window {hour} says so. {MARKUP} {LINK}"}],
             "action": "none", "action_reason": "nothing is due", "attempts": attempts, "report_uri": None,
         }  # fmt: skip
         router.lake.write(f"verdicts/{start:%Y%m%dT%H%M%SZ}_{end:%Y%m%dT%H%M%SZ}.r1.json", json.dumps(record).encode())
     looks = [{"at": iso(now - timedelta(minutes=9 - k)), "arms": {"2": decision(k)}} for k in range(3)]
     router.lake.write("experiments/e/3.json", json.dumps({"mode": "ab", **looks[-1], "looks": looks}).encode())
     row = {"segment": None, "aspect": "mobile app", "rows": 40, "negative_share": 0.4, "low": 0.3, "high": 0.5}
-    rows = [row, {**row, "aspect": MARKUP, "rows": 30}]
+    rows = [row, *({**row, "aspect": aspect, "rows": 30} for aspect in HOSTILE)]
     insights = {"window_start": iso(now), "window_end": iso(now), "rows": rows}
     router.lake.write("insights/current.json", json.dumps(insights).encode())
     cost = {
@@ -154,6 +156,20 @@ def test_every_panel_shows_what_the_lake_and_the_workers_know(
         assert MARKUP in text[panel]
     assert page.locator("img").count() == 0
     assert page.title() != "run"
+
+
+@in_a_browser
+def test_console_chart_labels_show_markup_as_text(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
+    page, words = said
+    page.goto(router.url)
+    shows(page, "document.querySelectorAll('#insights-chart .ytick').length")
+    labels = page.locator("#insights-chart .ytick").all_text_contents()
+    assert [label.replace("\xa0", " ") for label in labels] == [
+        "mobile app", MARKUP, f"{LINK[:39]}…", "2024", "=1+1", "&lt;b&gt;bold", "a [2J",
+    ]  # fmt: skip
+    for chart in ("live-chart", "experiment-chart", "drift-chart", "insights-chart"):
+        assert page.locator(f"#{chart} :is(a, b, img)").count() == 0
+    assert words == []
 
 
 @in_a_browser
