@@ -19,11 +19,13 @@ from flows.wiring import Services, wire
 if TYPE_CHECKING:
     import polars as pl
 
+    from monitoring.label_import import ImportedLabels
     from monitoring.policy import StalenessPolicy
 
 labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SHOWN: Final = 20
+_NAMED: Final = 5
 WindowOption = Annotated[str, typer.Option(help="The last 30m, 24h or 7d, or a key <start>_<end>.")]
 
 
@@ -49,7 +51,7 @@ def parse_window(text: str, now: datetime) -> Window:
 
 @labels.command("export", epilog="Example: evergreen labels export queue.csv --window 24h --count 200")
 def export(
-    file: Annotated[Path, typer.Argument(help="CSV to write; people fill its last column with 0, 1 or 2.")],
+    file: Annotated[Path, typer.Argument(help="CSV to write; fill its last column with 0, 1, 2 or a label's name.")],
     window: WindowOption = "24h",
     count: Annotated[int, typer.Option(help="About how many rows.", min=1)] = 200,
     audit: Annotated[float, typer.Option(help="Share drawn at random whatever a row is like.", min=0.05, max=1)] = 0.3,
@@ -69,7 +71,7 @@ def export(
     )
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
-    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1 or 2")
+    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1, 2 or a name")
     for sentence in labels_saved(services):
         say(sentence)
 
@@ -79,14 +81,29 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The filled CSV; rows without a label are skipped.")],
     source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that train.")] = "labels",
 ) -> None:
-    """Take labels into the lake as feedback, with the chance that each row was drawn with."""
-    from monitoring.label_queue import import_labels
+    """Take labels into the lake as feedback, with the chance that each row was drawn with.
+
+    Prints what became of every row of the file.
+    """
+    from monitoring.label_import import import_labels
 
     services = wire()
-    taken = import_labels(services.lake, file, source=source)
-    say(f"{taken} labels taken from {file} as source {source!r}")
+    done = import_labels(services.lake, file, source=source)
+    for line in account_lines(done):
+        say(line)
     if source not in services.settings.measuring_sources:
         say(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
+    if done.refused and not done.taken:
+        raise typer.Exit(1)
+
+
+def account_lines(done: "ImportedLabels") -> Iterator[str]:
+    """Lines that account for every row of an imported file; those refused are named by line, the first ones."""
+    count = sum(map(len, done.refused.values()))
+    yield f"{done.rows} rows read = {done.taken} labels taken + {done.unlabelled} without a label + {count} refused"
+    for reason, lines in done.refused.items():
+        named = ", ".join(map(str, lines[:_NAMED])) + (", ..." if len(lines) > _NAMED else "")
+        yield f"  {len(lines)} refused: the row {reason} ({'line' if len(lines) == 1 else 'lines'} {named})"
 
 
 def insights(

@@ -1,30 +1,27 @@
-"""Which rows a person should label, each with its sampling probability, and the labels back into the lake.
+"""Label queue: the rows that are worth a label, each with its sampling probability.
 
 One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, or answered
 otherwise by a shadow) have more. Because each row's chance is known and never zero, the measured F1 weighted by its
 inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen rows are.
 """
 
-import csv
 import hashlib
 from collections.abc import Collection
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from absa.adapters.lake import Lake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, hours, prediction_prefix
-from absa.errors import InvalidDataError, PermanentError
+from absa.adapters.lake import Lake
+from absa.adapters.tables import PREDICTIONS, hours, prediction_prefix
+from absa.errors import PermanentError
 from absa.labels import N_LABELS
-from absa.schema import SCHEMA_VERSION, Window, utc_now
+from absa.schema import Window
+from absa.sinks import write_csv
 from monitoring.windows import load_window, read_keys
 
 COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
-SOURCE: Final = "labels"
 
 
 def ask_labels(
@@ -138,59 +135,5 @@ def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
 
 
 def write_queue(rows: pl.DataFrame, path: Path) -> None:
-    """Write rows as the CSV that a person fills the last column of: 0 negative, 1 neutral, 2 positive."""
-    rows.write_csv(path)
-
-
-def import_labels(lake: Lake, path: Path, *, source: str = SOURCE, at: datetime | None = None) -> int:
-    """Take the labels of a filled CSV into the lake as feedback, with their sampling probability.
-
-    Rows without a label are skipped. All rows are checked before one is written.
-
-    Returns:
-        How many labels were taken.
-
-    Raises:
-        InvalidDataError: the file is missing or not UTF-8, or a column, label or probability is wrong; names the row.
-    """
-    at = at or utc_now()
-    records = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"request_id", "label", "sampling_probability"} - set(reader.fieldnames or ())
-            if missing:
-                raise InvalidDataError(f"{path} has no column {', '.join(sorted(missing))}; export the queue again")
-            for number, row in enumerate(reader, start=2):
-                if (row["label"] or "").strip():
-                    records.append(_record(path, number, row, at, source))
-    except FileNotFoundError:
-        raise InvalidDataError(f"there is no file {path}") from None
-    except UnicodeDecodeError:
-        raise InvalidDataError(f"{path} is not UTF-8; save it as UTF-8 CSV") from None
-    if records:
-        digest = hashlib.sha256(repr(records).encode()).hexdigest()[:16]
-        write_parquet(
-            lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", pa.Table.from_pylist(records, schema=FEEDBACK)
-        )
-    return len(records)
-
-
-def _record(path: Path, number: int, row: dict[str, str], at: datetime, source: str) -> dict[str, object]:
-    label = row["label"].strip()
-    if label not in {str(known) for known in range(N_LABELS)}:
-        raise InvalidDataError(f"{path} row {number}: a label is 0, 1 or 2, got {label!r}")
-    try:
-        probability = float(row["sampling_probability"])
-    except (TypeError, ValueError):
-        probability = 0.0
-    if not 0.0 < probability <= 1.0:
-        raise InvalidDataError(f"{path} row {number}: sampling_probability is above 0 and at most 1")
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "request_id": row["request_id"],
-        "label": int(label),
-        "at": at,
-        "source": source,
-        "sampling_probability": probability,
-    }
+    """Write the queue as a CSV file for spreadsheets; labels go into its last column, as a number or a name."""
+    write_csv(path, rows.columns, rows.iter_rows())

@@ -64,6 +64,12 @@ def sample(
     )
 
 
+def request_id(at: datetime, number: int) -> str:
+    """A UUIDv7 of this time, as routers give them."""
+    text = f"{int(at.timestamp() * 1000):012x}"
+    return f"{text[:8]}-{text[8:]}-7000-8000-{number:012x}"
+
+
 @dataclass
 class Traffic:
     """Writes served predictions and feedback into a lake."""
@@ -109,8 +115,8 @@ class Traffic:
         step = (window.end - window.start) / max(count, 1)
         rows, said, ids = [], [], []
         for i, text in enumerate(texts(rng, count, topic)):
-            request = f"{self.written:04d}-{i:06d}"
             at = window.start + i * step
+            request = request_id(at, 1_000_000 * self.written + i)
             ids.append(request)
             rows.append(
                 {

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import Lake
-from absa.errors import InvalidDataError, PermanentError
+from absa.errors import PermanentError
 from absa.schema import Window
-from monitoring.label_queue import ask_labels, import_labels, write_queue
+from monitoring.label_import import import_labels
+from monitoring.label_queue import ask_labels, write_queue
 from monitoring.performance import measure
 from monitoring.windows import WindowData, load_window
 from tests.unit.monitoring.conftest import Traffic
@@ -108,7 +109,7 @@ def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
     asked = ask_labels(lake, window(0), count=800)
     filled = asked.with_columns(pl.Series("label", [truth[request] for request in asked["request_id"]]))
     write_queue(filled, tmp_path / "queue.csv")
-    taken = import_labels(lake, tmp_path / "queue.csv")
+    taken = import_labels(lake, tmp_path / "queue.csv").taken
     found = measure(load_window(lake, window(0)).sample())
     assert taken == asked.height < len(requests)
     assert expected is not None
@@ -174,38 +175,6 @@ def test_what_only_an_untrusted_source_labelled_is_asked_about(lake: Lake, traff
     traffic.send(window(0), 40, labelled=1.0, source="forum")
     assert ask_labels(lake, window(0), count=500, trusted_sources=["survey"]).height == 40
     assert ask_labels(lake, window(0), count=500, trusted_sources=["survey", "forum"]).height == 0
-
-
-def test_rows_left_empty_are_skipped(lake: Lake, tmp_path: Path) -> None:
-    path = tmp_path / "queue.csv"
-    path.write_text("request_id,label,sampling_probability\na,,0.5\nb,2,0.5\n")
-    assert import_labels(lake, path) == 1
-    assert len(lake.list("feedback/")) == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("request_id,label,sampling_probability\na,0,0.5\nb,5,0.5\n", "row 3: a label is 0, 1 or 2"),
-        ("request_id,label,sampling_probability\na,1,0\n", "row 2: sampling_probability"),
-        ("request_id,label,sampling_probability\na,1,often\n", "row 2: sampling_probability"),
-        ("request_id,label\na,1\n", "no column sampling_probability"),
-    ],
-)
-def test_a_wrong_row_is_named_and_nothing_is_taken(lake: Lake, tmp_path: Path, content: str, said: str) -> None:
-    path = tmp_path / "queue.csv"
-    path.write_text(content)
-    with pytest.raises(InvalidDataError, match=said):
-        import_labels(lake, path)
-    assert lake.list("feedback/") == []
-
-
-def test_a_missing_file_and_another_encoding_are_named(lake: Lake, tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataError, match="there is no file"):
-        import_labels(lake, tmp_path / "none.csv")
-    (tmp_path / "latin.csv").write_bytes("request_id,label,sampling_probability,text\na,1,1,\xe9\n".encode("latin-1"))
-    with pytest.raises(InvalidDataError, match="not UTF-8"):
-        import_labels(lake, tmp_path / "latin.csv")
 
 
 def test_a_redacted_log_asks_for_nothing_and_says_why(lake: Lake, traffic: Traffic, window: Windows) -> None:

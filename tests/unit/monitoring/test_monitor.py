@@ -10,7 +10,8 @@ import pytest
 from absa.adapters.lake import Lake
 from absa.schema import Window
 from monitoring.drift import SLOW_SHARE, DriftFinding, DriftReport
-from monitoring.label_queue import ask_labels, import_labels, write_queue
+from monitoring.label_import import import_labels
+from monitoring.label_queue import ask_labels, write_queue
 from monitoring.losses import one_family
 from monitoring.monitor import Observation, WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
