@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
+export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
 help:  ## Say what can be made

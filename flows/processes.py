@@ -61,7 +61,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
         Part(
             name="mlflow",
             command=(
-                *(str(scripts / "mlflow"), "server", "--host", host, "--port", str(ports["mlflow"])),
+                *(python, "-m", "flows.mlflow_server", "--host", host, "--port", str(ports["mlflow"])),
                 *("--backend-store-uri", environment.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{mlflow}/mlflow.db")),
                 *("--artifacts-destination", environment.get("MLFLOW_ARTIFACTS_DESTINATION", f"{mlflow}/artifacts")),
                 *("--workers", "1"),

@@ -97,6 +97,7 @@ def model_folder(model: str) -> Path:
                 "by --model"
             )
         return folder
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
     try:
         import mlflow
     except ModuleNotFoundError:

@@ -278,7 +278,7 @@ def _mlflow(builder: _Builder, *, database: rds.DatabaseInstance, storage: Stora
         "mlflow",
         image=builder.images.platform(),
         command=[
-            *("mlflow", "server", "--host", _ANY, "--port", str(MLFLOW_PORT), "--workers", "2"),
+            *("python", "-m", "flows.mlflow_server", "--host", _ANY, "--port", str(MLFLOW_PORT), "--workers", "2"),
             *("--backend-store-uri", "postgresql+psycopg2:///mlflow", "--artifacts-destination", storage.artifacts_uri),
         ],
         environment={

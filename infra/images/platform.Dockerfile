@@ -1,6 +1,6 @@
 # Training, flows, MLflow, Prefect and Evidently; Ray too with the build argument MORE="-r requirements-ray.txt". HOME and /tmp are volumes, so the root may be read-only.
 FROM python:3.11-slim
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 WORKDIR /app
 ARG MORE=""
 COPY requirements.txt requirements.txt

@@ -45,6 +45,12 @@ def test_lake_and_artifacts_keep_old_versions(template: Template) -> None:
         assert any("NoncurrentVersionExpiration" in rule for rule in rules)
 
 
+def test_mlflow_task_starts_with_quiet_page(template: Template) -> None:
+    (task,) = [each for each in template.tasks() if each.name == "mlflow"]
+    assert task.command[1:3] == ["-m", "flows.mlflow_server"]
+    assert task.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
 def test_containers_are_not_root_and_cannot_write_their_image(template: Template) -> None:
     processes = [*template.tasks(), template.job()]
     assert len(processes) >= 9

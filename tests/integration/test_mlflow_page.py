@@ -1,0 +1,64 @@
+"""MLflow's pages in a real Chromium, its server started as the product starts it."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from flows.processes import bring_up, take_down
+from flows.settings import Settings, apply_environment
+from tests.serving_replica import until
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+
+
+@pytest.fixture(scope="module")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a running MLflow server with an empty home."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("EVERGREEN_MLFLOW_PORT", "MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+            patch.delenv(name, raising=False)
+        (part,) = bring_up(settings, apply_environment(settings), ["mlflow"])
+        try:
+            yield str(part.page)
+        finally:
+            take_down(settings)
+
+
+@pytest.fixture(scope="module")
+def page(mlflow_url: str) -> Iterator[Any]:
+    """A new reader's page."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser.new_page()
+        browser.close()
+
+
+def body(page: Any, address: str, shown: str) -> str:
+    """What a page says once it shows a text."""
+    page.goto(address)
+    until(lambda: shown in page.inner_text("body"), what=shown)
+    return str(page.inner_text("body"))
+
+
+def test_mlflow_start_page_claims_no_usage_data(mlflow_url: str, page: Any) -> None:
+    text = body(page, mlflow_url, "Recent Experiments").casefold()
+    assert "usage data" not in text
+    assert "telemetry" not in text
+
+
+def test_mlflow_settings_page_shows_telemetry_off(mlflow_url: str, page: Any) -> None:
+    lines = body(page, f"{mlflow_url}/#/settings/general", "Enable telemetry").splitlines()
+    assert "Off" in lines
+    assert "On" not in lines
+
+
+def test_mlflow_server_tells_pages_to_send_nothing(mlflow_url: str) -> None:
+    told = httpx.get(f"{mlflow_url}/ajax-api/3.0/mlflow/ui-telemetry").json()
+    assert told["disable_ui_telemetry"] is True
