@@ -1,0 +1,78 @@
+"""Which modules may write where operators read: everything else goes through `absa.sinks`."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("absa", "flows", "monitoring", "serving")
+# calls that write to a sink, and the modules that may make them, with the reason where it is no sink of ours
+PLACES = {
+    "spreadsheet": (
+        r"csv\.writer|csv\.DictWriter|.*\.write_csv|.*\.to_csv|.*\.write_excel",
+        {
+            "absa/sinks.py": "the sink",
+            "absa/src/evaluation.py": "rows for programs: the texts of the input, unchanged",
+            "flows/stream.py": "rows that the demo ingests again",
+        },
+    ),
+    "Prefect": (r"(.*\.)?a?(create|update)_\w+_artifact", {"flows/artifacts.py": "the sink"}),
+    "page": (r"(html\.)?escape|(.*\.)?render_template\w*|Markup", {"absa/sinks.py": "the sink"}),
+    "Evidently": (
+        r"(.*\.)?(text_widget|save_html|get_html_str)",
+        {"monitoring/reports.py": "passes names through sinks", "monitoring/batch_drift.py": "saves such a report"},
+    ),
+    "terminal": (
+        r"(typer|click)\.(echo|secho)|print",
+        {
+            "flows/terminal.py": "the sink",
+            "flows/cli.py": "the progress of simulated traffic: numbers alone",
+            "absa/src/evaluation.py": "runs alone; counts and errors, no text",
+            "absa/adapters/cloudwatch.py": "JSON for CloudWatch: counts alone",
+            "flows/databases.py": "error of a start-up step",
+            "flows/submission.py": "error of a build step",
+            "flows/train_here.py": "error of a start-up step",
+            "serving/replica.py": "error of a start-up step",
+        },
+    ),
+    "chart": (
+        r".*\.(set_[xy]ticks|set_[xy]ticklabels|annotate)",
+        {"monitoring/insights.py": "passes names through sinks", "absa/evaluation/plots.py": "names of labels alone"},
+    ),
+    "log": (r"(logging\.)?Formatter", {"serving/logs.py": "the sink"}),
+}  # fmt: skip
+PAGES = {"absa/evaluation/report.py", "serving/docs_page.py"}
+
+
+@cache
+def modules() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+    """Every module's dotted names, called, passed on or derived from, and its literal texts."""
+    found = {}
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = frozenset(ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute))
+        literals = tuple(str(node.value) for node in nodes if isinstance(node, ast.Constant))
+        found[path.relative_to(ROOT).as_posix()] = (names, literals)
+    return found
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_sink_is_written_by_known_modules_alone(place: str) -> None:
+    pattern, known = PLACES[place]
+    found = {name for name, (used, _) in modules().items() if any(re.fullmatch(pattern, each) for each in used)}
+    assert found == set(known)
+
+
+def test_pages_of_html_are_built_by_known_modules_alone() -> None:
+    tag = re.compile(r"<(html|body|table|td|script)\b")
+    found = {name for name, (_, literals) in modules().items() if any(map(tag.search, literals))}
+    assert found == PAGES | {"flows/mlflow_server.py"}  # a script of constants
+
+
+def test_scripts_of_pages_write_text_not_markup() -> None:
+    scripts = [ROOT / "serving/console/console.js", ROOT / "serving/docs_page.py"]
+    forbidden = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc")
+    assert [script.name for script in scripts if forbidden.search(script.read_text(encoding="utf-8"))] == []
