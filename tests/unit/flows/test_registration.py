@@ -114,7 +114,7 @@ def asked(tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch) -
     store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
     monkeypatch.setattr(training, "wire", lambda: services)
     monkeypatch.setattr(training, "flow_run", SimpleNamespace(id="run-1"))
-    for name in ("create_progress_artifact", "update_progress_artifact", "create_markdown_artifact"):
+    for name in ("start_progress", "move_progress", "show_page"):
         monkeypatch.setattr(training, name, lambda *_, **__: None)
     return store
 
