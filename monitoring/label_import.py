@@ -116,10 +116,10 @@ def read_label_file(content: bytes, *, name: str) -> LabelFile:
     if content.startswith(_ZIP):
         raise InvalidDataError(f"{name} is a workbook or an archive; expected a CSV file: save the sheet as CSV UTF-8")
     text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig", errors="replace")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     refused: defaultdict[str, list[int]] = defaultdict(list)
     labels, rows, unlabelled, line = [], 0, 0, 1
     try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
         header = next(reader, [])
         places = _places(header, name)
         line = reader.line_num + 1
@@ -136,8 +136,8 @@ def read_label_file(content: bytes, *, name: str) -> LabelFile:
             line = reader.line_num + 1
     except csv.Error as error:
         raise InvalidDataError(
-            f"{name} line {line}: a quoted cell that opens here does not end as CSV requires ({error}); "
-            "close the quote, or export the queue again"
+            f"{name} line {line}: the row that starts here is not CSV ({error}); close its quotes, or export the queue "
+            "again"
         ) from None
     return LabelFile(
         rows=rows,
@@ -180,7 +180,8 @@ def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
 
 def _separator(text: str) -> str:
     """The separator that finds the needed columns in the header, else the one that finds the most columns."""
-    headers = {each: next(csv.reader([text.partition("\n")[0]], delimiter=each), []) for each in _SEPARATORS}
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    headers = {each: next(csv.reader([first], delimiter=each), []) for each in _SEPARATORS}
     return max(_SEPARATORS, key=lambda each: (len({*NEEDED} & {*map(_column, headers[each])}), len(headers[each])))
 
 

@@ -95,7 +95,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return got
 
 
-@few
+@settings(max_examples=10)  # a picture takes a tenth of a second
 @hostile
 @given(text=texts)
 def test_insights_any_aspect_is_drawn_and_listed(text: str) -> None:

@@ -67,7 +67,7 @@ def test_queue_file_has_bom_and_its_texts(queue: Path, lake: Lake, window: Windo
 
 @pytest.mark.parametrize(
     "form", ["as exported", "german spreadsheet", "decimal comma label", "pandas", "words", "other columns", "utf-16",
-             "tabs", "ansi"],
+             "tabs", "ansi", "old mac"],
 )  # fmt: skip
 def test_import_every_tool_takes_all_labels(form: str, queue: Path, lake: Lake, window: Windows) -> None:
     names = ("negative", "NEUTRAL ", "Positive")
@@ -84,6 +84,9 @@ def test_import_every_tool_takes_all_labels(form: str, queue: Path, lake: Lake, 
                  [[row[k] for k in order] for row in rows])  # fmt: skip
         case "utf-16" | "tabs":
             save(queue, header, rows, separator="\t", encoding="utf-16" if form == "utf-16" else "utf-8")
+        case "old mac":
+            save(queue, header, [[*row[:1], "a text", *row[2:]] for row in rows])
+            queue.write_bytes(queue.read_bytes().replace(b"\r\n", b"\r"))
         case "ansi":
             save(queue, header, rows, separator=";", encoding="cp1252")
         case _:
@@ -170,7 +173,11 @@ def test_import_shadow_answers_are_no_predictions(
         (b"request_id;Label;label;sampling_probability\na;1;1;1\n", "2 columns named label; keep one"),
         (b"", "no column request_id"),
         (b"PK\x03\x04rest", "save the sheet as CSV"),
-        (b'request_id,label,sampling_probability\na,1,1\n"b,1,1\nc,1,1\n', "line 3: a quoted cell that opens here"),
+        (
+            b'request_id,label,sampling_probability\na,1,1\n"b,1,1\nc,1,1\n',
+            "line 3: the row that starts here is not CSV",
+        ),
+        (b"x" * 200_000, "line 1: the row that starts here is not CSV"),
     ],
 )
 def test_import_unreadable_file_names_reason(content: bytes, said: str, lake: Lake, tmp_path: Path) -> None:
