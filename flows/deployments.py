@@ -23,6 +23,7 @@ from flows.continuous_training import continuous_training
 from flows.monitor import monitor
 from flows.promote import promote
 from flows.settings import Settings
+from flows.terminal import say
 from flows.watching import take_over
 from flows.wiring import Services, wire
 
@@ -130,9 +131,9 @@ def work(settings: Settings) -> None:
         ignore_warnings=True,
     )
     if find_spec(_PACKAGE_OF[settings.work_pool_type].replace("-", "_")) is None:
-        sys.stdout.write(
+        say(
             f"The deployments are in work pool {settings.work_pool}. Start its worker where "
-            f"{_PACKAGE_OF[settings.work_pool_type]} is installed: prefect worker start --pool {settings.work_pool}\n"
+            f"{_PACKAGE_OF[settings.work_pool_type]} is installed: prefect worker start --pool {settings.work_pool}"
         )
         return
     pool = ("--pool", settings.work_pool, "--type", settings.work_pool_type)
@@ -149,7 +150,7 @@ def keep_watch(services: Services) -> None:
         except EvergreenError as error:
             said = [f"no experiment could be looked at: {error}"]
         for sentence in said:
-            sys.stdout.write(sentence + "\n")
+            say(sentence)
         time.sleep(_WATCH_EVERY_S)
 
 

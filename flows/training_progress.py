@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from absa.sinks import log_line
 from flows.settings import write_whole
 
 LATEST_FILE: Final = "latest.json"  # in HOME/jobs
@@ -145,6 +146,7 @@ class ProgressLine:
 
     def update(self, text: str) -> None:
         """Show a new state."""
+        text = log_line(text)
         if self._live:
             self._out.write("\r" + text.ljust(self._width))
             self._width = len(text)
@@ -156,7 +158,7 @@ class ProgressLine:
     def print(self, text: str) -> None:
         """Print a lasting line above it."""
         self.close()
-        self._out.write(text + "\n")
+        self._out.write(log_line(text) + "\n")
         self._out.flush()
 
     def close(self) -> None:

@@ -26,11 +26,16 @@ PLACES = {
         {"monitoring/reports.py": "passes names through sinks", "monitoring/batch_drift.py": "saves such a report"},
     ),
     "terminal": (
-        r"(typer|click)\.(echo|secho)|print",
+        r"(typer|click)\.(echo|secho)|print|(sys|self)\._?(out|stdout|stderr)\.write",
         {
             "flows/terminal.py": "the sink",
+            "flows/story.py": "passes lines through the sink",
+            "flows/training_progress.py": "passes lines through the sink",
             "flows/cli.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
+            "absa/data/token_shards.py": "error of a step, for the process that started it",
+            "absa/job.py": "JSON events for the process that started it",
+            "absa/packaging/validate.py": "JSON for the process that started it",
             "absa/adapters/cloudwatch.py": "JSON for CloudWatch: counts alone",
             "flows/databases.py": "error of a start-up step",
             "flows/submission.py": "error of a build step",
