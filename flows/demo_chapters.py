@@ -290,6 +290,7 @@ class Demo:
     def _await_version(self) -> str | None:
         """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
         began, looked = time.time(), 0.0
+        stale_at = self.services.head().at.timestamp()  # the retraining may have started before this chapter
         limit_s = self.services.settings.budget_s + 2 * LATE_S * self.slowdown
         while time.time() - began < limit_s:
             self.state.second = self._newer_version()
@@ -309,7 +310,7 @@ class Demo:
             if time.time() - looked > _LOOK_S:
                 began = time.time() if self._look_after_the_retraining() else began
                 looked = time.time()
-            show_training(self.services, self.story, began)
+            show_training(self.services, self.story, stale_at)
             time.sleep(0.5)
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
 
