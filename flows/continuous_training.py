@@ -16,6 +16,7 @@ from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, Perm
 from absa.sinks import markdown
 from flows.artifacts import move_progress, show_page, start_progress
 from flows.evaluation import Judging, judge_candidate
+from flows.liveness import beats
 from flows.registration import put_in_force, register
 from flows.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve
 from flows.tracking import tracked_run
@@ -166,7 +167,7 @@ def _run_name() -> str:
     return f"train-{parameters.get('reason', 'manual')}-{datetime.now(UTC):%m%d-%H%M%S}"
 
 
-@flow(name="continuous-training", flow_run_name=_run_name)
+@flow(name="continuous-training", flow_run_name=_run_name, on_running=[beats])
 def continuous_training(
     window: Annotated[str | None, Field(description="Key of the window whose verdict asked for this run.")] = None,
     budget_s: Annotated[float | None, Field(description="Budget of the whole run, in seconds.")] = None,
@@ -220,7 +221,8 @@ def continuous_training(
         )
     show_page(_summary(outcome), key="training-result", description="How the last training ended")
     if outcome.action == "challenged" and outcome.version is not None and start_promotion:
-        start_deployment(PROMOTION, {"version": outcome.version}, key=promotion_key(outcome.version))
+        parameters = {"version": outcome.version, "revision": services.head().number}
+        start_deployment(PROMOTION, parameters, key=promotion_key(outcome.version))
     return outcome.to_json()
 
 

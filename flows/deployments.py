@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Any, Final
@@ -20,7 +21,9 @@ from absa.errors import EvergreenError, PermanentError
 from flows.automations import ensure_automation
 from flows.batch import batch
 from flows.continuous_training import continuous_training
+from flows.dead_runs import TAG, DeadRuns, dead_runs
 from flows.monitor import monitor
+from flows.monitor_silence import report_silence
 from flows.promote import promote
 from flows.settings import Settings
 from flows.terminal import say
@@ -48,7 +51,7 @@ def deployments(settings: Settings) -> list[Any]:
             parameters={"budget_s": settings.budget_s},
             concurrency_limit=one_waits,
             description="Train on the newest snapshot inside a budget, judge, register.",
-            tags=["evergreen"],
+            tags=[TAG],
         ),
         monitor.to_deployment(
             "monitor",
@@ -56,20 +59,20 @@ def deployments(settings: Settings) -> list[Any]:
             interval=settings.window_s if settings.schedule_monitor else None,
             concurrency_limit=one_waits,
             description="Judge the last window of live traffic; start a retraining when it is stale and it pays.",
-            tags=["evergreen"],
+            tags=[TAG],
         ),
         promote.to_deployment(
             "promote",
             entrypoint_type=by_module,
             concurrency_limit=one_waits,
             description="Take a challenger through shadow and A/B to champion, or roll it back.",
-            tags=["evergreen"],
+            tags=[TAG],
         ),
         batch.to_deployment(
             "batch",
             entrypoint_type=by_module,
             description="Score a file, a folder or a prefix with a registered version.",
-            tags=["evergreen"],
+            tags=[TAG],
         ),
     ]
 
@@ -142,23 +145,47 @@ def work(settings: Settings) -> None:
     sys.exit(worker.wait())
 
 
-def keep_watch(services: Services) -> None:
-    """Once a minute, take over an experiment whose run died with its worker. Never returns."""
-    while True:
+def look_around(services: Services, dead: DeadRuns, *, first: bool = False) -> list[str]:
+    """Free what dead runs hold, go on with their experiments, and report a monitor that does not run.
+
+    Each look is independent: where one fails, the others are still taken.
+
+    Args:
+        services: the world.
+        dead: finds dead runs.
+        first: whether the worker has just started. The monitor's runs of before are late then, not missing.
+    """
+    looks: list[tuple[str, Callable[[], list[str]]]] = [
+        ("dead runs", dead.look),
+        ("experiments", lambda: take_over(services, datetime.now(UTC))),
+    ]
+    if not first:
+        looks.append(("the monitor", lambda: report_silence(services, datetime.now(UTC))))
+    said = []
+    for name, look in looks:
         try:
-            said = take_over(services, datetime.now(UTC))
-        except EvergreenError as error:
-            said = [f"no experiment could be looked at: {error}"]
-        for sentence in said:
-            say(sentence)
+            said += look()
+        except (EvergreenError, OSError) as error:
+            said.append(f"{name} could not be looked at: {error}")
+    return said
+
+
+def keep_watch(services: Services, dead: DeadRuns) -> None:
+    """Look around once a minute. Never returns."""
+    while True:
         time.sleep(_WATCH_EVERY_S)
+        for sentence in look_around(services, dead):
+            say(sentence)
 
 
 def main() -> None:
     """Run the deployments until the process is ended."""
     services = wire()
     ensure_automation()
-    threading.Thread(target=keep_watch, args=(services,), daemon=True).start()
+    dead = dead_runs(services)
+    for sentence in look_around(services, dead, first=True):  # before this worker takes a run
+        say(sentence)
+    threading.Thread(target=keep_watch, args=(services, dead), daemon=True).start()
     if services.settings.work_pool:
         work(services.settings)
     else:

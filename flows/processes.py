@@ -164,6 +164,9 @@ class Supervisor:
             return
         if part.port is not None:
             _end(self.orphans(part.name))  # one that is still starting does not hold the port yet
+        if part.name == "prefect":
+            # The lock names a process id that another process has after a reboot: the server would wait for it
+            (self._home.folder("prefect", "concurrency_leases") / "expirations.lock").unlink(missing_ok=True)
         if part.port is not None and not port_is_free(self._host, part.port):
             raise PermanentError(
                 f"port {part.port} is taken, so {part.name} cannot start: free it, "

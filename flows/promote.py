@@ -16,6 +16,8 @@ from flows.approval import Approval, PrefectApproval
 from flows.artifacts import show_table
 from flows.experiment import judge, keep, running
 from flows.infra_check import must_serve
+from flows.liveness import beats
+from flows.promotion_request import PromotionRequest, answer
 from flows.settings import Settings
 from flows.watching import ACTOR, sign_of_life, started_again
 from flows.wiring import Services, wire
@@ -124,44 +126,39 @@ def _decide(
     return None, False
 
 
-def ended_before(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
-    """The record in which a version's trial ended without its promotion, None where it was never tried or still is."""
-    ended, tried = None, False
-    for record in records:
-        now = version in {record.state.challenger, *(arm.version for arm in live_arms(record.state.plan))}
-        if tried and not now and record.state.champion != version:
-            ended = record
-        elif now:
-            ended = None
-        tried = now
-    return ended
-
-
-def begin(services: Services, versions: Sequence[str], *, again: bool = False) -> LedgerRecord | None:
+def begin(
+    services: Services, versions: Sequence[str], *, again: bool = False, revision: int | None = None
+) -> LedgerRecord | None:
     """Name the challenger where it is not named yet.
 
+    Args:
+        services: the world.
+        versions: the challenger, and versions that are tried beside it.
+        again: whether a version may be tried again that went back or was replaced.
+        revision: number of the ledger's head when the promotion was requested; None where unknown.
+
     Returns:
-        The record in which its trial ended before: what a run that was killed at its end has to report. None otherwise.
+        The record that served the request before: what a run that was killed at its end has to report. None otherwise.
 
     Raises:
-        PermanentError: the ledger does not know a version, or the gate rejected it.
+        PermanentError: the request is impossible or outdated, see `promotion_request`, or the gate rejected a version.
         IntegrityError: a version does not serve in a fresh process.
     """
     head = services.head()
-    first = versions[0]
-    if first in {head.state.challenger, head.state.champion}:
+    records = [record for record in services.ledger.records() if record.number <= head.number]
+    found = answer(records, PromotionRequest(versions=tuple(versions), revision=revision, again=again))
+    if found.kind == "refused":
+        raise PermanentError(found.sentence)
+    if found.kind == "served":
+        return found.record
+    if versions[0] == head.state.challenger or set(versions) & {arm.version for arm in live_arms(head.state.plan)}:
         return None
     for version in versions:
-        if version not in head.versions or services.reader.version(version).tags.get("gate") == "REJECT":
-            raise PermanentError(f"version {version} is unknown to the ledger or was rejected by the gate")
-    if set(versions) & {arm.version for arm in live_arms(head.state.plan)}:
-        return None
-    ended = ended_before(services.ledger.records(), first)
-    if ended is not None and not again:
-        return ended
+        if services.reader.version(version).tags.get("gate") == "REJECT":
+            raise PermanentError(f"version {version} was rejected by the gate and is never served")
     evidence = {version: must_serve(services, version, head.versions[version]) for version in versions}
-    state = challenged(head.state, first)
-    _append(services, head, "challenge", f"version {first} was named", state, evidence={"infra": evidence})
+    state = challenged(head.state, versions[0])
+    _append(services, head, "challenge", f"version {versions[0]} was named", state, evidence={"infra": evidence})
     return None
 
 
@@ -174,7 +171,12 @@ def flow_run_id() -> str | None:
 
 
 def see_through(
-    services: Services, versions: Sequence[str], *, approval: Approval | None = None, again: bool = False
+    services: Services,
+    versions: Sequence[str],
+    *,
+    approval: Approval | None = None,
+    again: bool = False,
+    revision: int | None = None,
 ) -> LedgerRecord:
     """Advance until the matter has ended. A lake or registry that is away is waited for; what no waiting helps, raises.
 
@@ -187,7 +189,7 @@ def see_through(
     while True:
         looked_at = time.monotonic()
         try:
-            ended = None if began else begin(services, versions, again=again)
+            ended = None if began else begin(services, versions, again=again, revision=revision)
             began = True
             ended = ended or advance(services, versions[0], others=versions[1:], approval=approval)
             if ended is not None:
@@ -202,17 +204,20 @@ def see_through(
         time.sleep(min(max(_POLL_S, 2.0 * took_s), _LONGEST_POLL_S))
 
 
-@flow(name="promote", flow_run_name="promote-v{version}", on_crashed=[started_again])
+@flow(name="promote", flow_run_name="promote-v{version}", on_running=[beats], on_crashed=[started_again])
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
     others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,
-    again: Annotated[bool, Field(description="Try a version again that went back before.")] = False,
+    again: Annotated[bool, Field(description="Try a version again that went back or was replaced.")] = False,
+    revision: Annotated[
+        int | None, Field(description="Ledger record at which it was requested; a later champion makes it outdated.")
+    ] = None,
 ) -> dict[str, Any]:
     """Take a challenger through shadow and A/B until it is champion or rolled back."""
     services = wire()
     approval = PrefectApproval(services.settings.approval_s) if services.settings.approval else None
     services.project()  # a run that was killed may have left the aliases behind the ledger
-    ended = see_through(services, [version, *(others or [])], approval=approval, again=again)
+    ended = see_through(services, [version, *(others or [])], approval=approval, again=again, revision=revision)
     services.project()
     steps = [vars_of(record) for record in services.ledger.records() if version in str(record.state.to_json())]
     show_table(steps, key="promotion", description=ended.reason)

@@ -288,6 +288,7 @@ def apply_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_HOME": str(home.folder("prefect")),
         "PREFECT_PROFILES_PATH": str(home.root / "prefect" / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",

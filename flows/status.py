@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from absa.lifecycle import champion_since
 from absa.schema import utc_now
 from flows.consistency import inconsistencies
+from flows.monitor_silence import last_monitor_run, span
 from flows.processes import Supervisor, parts
 from flows.wiring import Services
 
@@ -20,7 +21,7 @@ def status_lines(services: Services) -> Iterator[str]:
         yield "champion    none yet: `evergreen train FILE` makes the first version"
     else:
         age_s = (utc_now() - since.at).total_seconds()
-        yield f"champion    version {head.state.champion} since {since.at:%Y-%m-%d %H:%M:%S} UTC ({_ago(age_s)})"
+        yield f"champion    version {head.state.champion} since {since.at:%Y-%m-%d %H:%M:%S} UTC ({span(age_s)} ago)"
         yield f"            because: {since.reason}"
     if head is not None and head.state.plan is not None:
         arms = ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in head.state.plan.arms)
@@ -37,14 +38,9 @@ def status_lines(services: Services) -> Iterator[str]:
         yield f"{name}{verdict.window.start:%H:%M:%S}-{verdict.window.end:%H:%M:%S} {verdict.verdict:<6}{reason}"
     if not verdicts:
         yield "verdicts    none yet"
+    if (ran := last_monitor_run(services)) is not None:
+        yield f"monitor     {ran.sentence(utc_now(), services.settings.window_s)}"
     supervisor = Supervisor(services.settings)
     for part in parts(services.settings, services.environment).values():
         running = "up  " if supervisor.running(part.name) else "down"
         yield f"{part.name:<12}{running} {part.page or ''}".rstrip()
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} seconds ago"

@@ -7,7 +7,7 @@ They also start the promotion that a training was killed before it could start.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ def take_over(
     """
     records = services.ledger.records()
     if (version := untried_challenger(services, records)) is not None:
-        return _try(version, state_of, start)
+        return _try(version, records[-1].number, state_of, start)
     run = running(records)
     if run is None or run.records[0].actor != ACTOR:
         return []
@@ -75,13 +75,16 @@ def take_over(
         if stood is not None and stood.end is None:
             give_up(flow_run_id, f"nothing was heard of it for {silent_s:.0f} s")
     versions = [arm.version for arm in live_arms(run.head.state.plan)]
-    started = start(PROMOTION, {"version": versions[0], "others": versions[1:]}, key=f"{run.name}-{iso(last)}")
+    parameters = {"version": versions[0], "others": versions[1:], "revision": run.head.number}
+    started = start(PROMOTION, parameters, key=f"{run.name}-{iso(last)}")
     return [f"nobody looked at experiment {run.name} for {silent_s:.0f} s: run {started} goes on with it"]
 
 
-def _try(version: str, state_of: Callable[[str], RunState | None], start: Callable[..., str]) -> list[str]:
+def _try(
+    version: str, revision: int, state_of: Callable[[str], RunState | None], start: Callable[..., str]
+) -> list[str]:
     """Start a challenger's promotion; where it was started before, the key gives that run again."""
-    run_id = start(PROMOTION, {"version": version}, key=promotion_key(version))
+    run_id = start(PROMOTION, {"version": version, "revision": revision}, key=promotion_key(version))
     stood = state_of(run_id)
     if stood is not None and stood.end is not None:
         return []  # it ended by itself: a person has to look
@@ -89,9 +92,19 @@ def _try(version: str, state_of: Callable[[str], RunState | None], start: Callab
 
 
 def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  as Prefect calls a hook
-    """Prefect's hook: a promote run whose process died is followed by another."""
-    parameters = {**flow_run.parameters, "again": False}  # what ended before it died is not begun again
+    """Start another promotion after one whose process died. Hook of Prefect."""
     try:
-        start_deployment(PROMOTION, parameters, key=f"after-{flow_run.id}", at=utc_now() + _AGAIN_IN)
+        follow(str(flow_run.id), flow_run.parameters)
     except UnavailableError:
         return  # whoever comes by next starts it
+
+
+def follow(run_id: str, parameters: Mapping[str, Any], *, start: Callable[..., str] = start_deployment) -> None:
+    """Request a dead run's promotion again, once, as of the ledger record at which it was requested first.
+
+    Raises:
+        UnavailableError: Prefect is unavailable.
+    """
+    known = parameters.get("revision") is not None  # without it, a trial that ended meanwhile would start again
+    again = bool(parameters.get("again")) and known
+    start(PROMOTION, {**parameters, "again": again}, key=f"after-{run_id}", at=utc_now() + _AGAIN_IN)

@@ -1,6 +1,8 @@
-"""One message an incident: a webhook is told when a version goes stale, and not again until it was fresh."""
+"""Messages to a webhook, one per incident: a version goes stale, or the monitor does not run."""
 
 import json
+from collections.abc import Mapping
+from datetime import datetime
 from socket import gaierror
 from typing import Final
 from urllib.error import HTTPError, URLError
@@ -8,7 +10,7 @@ from urllib.request import Request, urlopen
 
 from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
-from absa.schema import SCHEMA_VERSION, iso
+from absa.schema import SCHEMA_VERSION, compact, iso
 from absa.sinks import chat_text
 from monitoring.verdicts import Verdict, VerdictStore
 
@@ -34,12 +36,40 @@ def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
             refused; where it may have arrived, it counts as told.
         PermanentError: the address is not http(s).
     """
-    if not url.startswith(("http://", "https://")):
-        raise PermanentError(f"a webhook's address starts with http:// or https://, got {url!r}")
+    _must_be_http(url)
     if verdict.verdict != "STALE":
         return False
-    key = incident_key(_first_of_incident(lake, verdict))
-    body = json.dumps(message(verdict)).encode()
+    return _send_once(lake, incident_key(_first_of_incident(lake, verdict)), message(verdict), url)
+
+
+def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bool:
+    """Tell a webhook that the monitor does not run, once per silence.
+
+    Args:
+        lake: remembers what was told.
+        sentence: the message.
+        since: when the monitor ran last; names the incident.
+        url: the webhook.
+
+    Returns:
+        Whether a message was sent.
+
+    Raises:
+        UnavailableError: the webhook is unavailable; see `alert`.
+        PermanentError: the address is not http(s).
+    """
+    _must_be_http(url)
+    body: dict[str, object] = {"schema_version": SCHEMA_VERSION, "text": chat_text(sentence), "monitor_ran_at": iso(since)}
+    return _send_once(lake, f"monitoring/incidents/silent-{compact(since)}.json", body, url)
+
+
+def _must_be_http(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise PermanentError(f"a webhook's address starts with http:// or https://, got {url!r}")
+
+
+def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str) -> bool:
+    body = json.dumps(content).encode()
     try:
         lake.create(key, body)
     except AlreadyExistsError:

@@ -20,7 +20,8 @@ from absa.lifecycle import (
 from absa.routing import assign
 from flows.consistency import contradictions
 from flows.experiment import running
-from flows.promote import ended_before, next_step
+from flows.promote import next_step
+from flows.promotion_request import ended_before
 from flows.settings import Settings
 
 START = datetime(2026, 11, 30, tzinfo=UTC)

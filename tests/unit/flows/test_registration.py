@@ -138,7 +138,7 @@ def test_a_training_that_fails_ends_its_attempt_as_failed_with_the_reason(
 
 
 def test_a_training_that_ends_starts_the_promotion_and_its_window_leads_to_no_other(
-    asked: VerdictStore, monkeypatch: pytest.MonkeyPatch
+    asked: VerdictStore, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = training.Outcome(
         version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
@@ -147,9 +147,10 @@ def test_a_training_that_ends_starts_the_promotion_and_its_window_leads_to_no_ot
     started: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(training, "run_continuous_training", lambda *_, **__: outcome)
     monkeypatch.setattr(training, "start_deployment", lambda name, parameters, key: started.append((key, parameters)))
+    known(services, crowned("1"))
     assert training.continuous_training.fn(window=WINDOW.key)["version"] == "3"
     assert (attempt_of(asked).state, attempt_of(asked).detail) == ("completed", "version 3")
-    assert started == [("promote-3", {"version": "3"})]
+    assert started == [("promote-3", {"version": "3", "revision": 1})]
     with pytest.raises(ConflictError, match="completed retraining already"):
         training.continuous_training.fn(window=WINDOW.key)
 

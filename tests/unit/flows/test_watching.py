@@ -67,7 +67,7 @@ def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
     sign_of_life(services, "v1-vs-v2-v3", "run-1")
     started, crashed = look(services, utc_now() + LATER, state)
     assert [(name, parameters) for name, parameters, _ in started] == [
-        ("promote/promote", {"version": "2", "others": ["3"]})
+        ("promote/promote", {"version": "2", "others": ["3"], "revision": 3})
     ]
     assert crashed == given_up
     again, _ = look(services, utc_now() + 2 * LATER)
@@ -112,7 +112,7 @@ def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_
     services = Services(settings=Settings(home=tmp_path), environment={})
     trained(services, start_promotion=True)
     append(services, "drift", services.head().state)  # a later training registers a version that is no better
-    assert look(services, utc_now())[0] == [("promote/promote", {"version": "2"}, "promote-2")]
+    assert look(services, utc_now())[0] == [("promote/promote", {"version": "2", "revision": 2}, "promote-2")]
     append(services, "promote-flow", shadowed(services.head().state))
     assert look(services, utc_now())[0] == []
 

@@ -1,0 +1,125 @@
+"""Silence of the monitor: what status and the webhook say, and when they do not."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.errors import UnavailableError
+from absa.lifecycle import crowned
+from absa.schema import Window, utc_now
+from flows import deployments
+from flows.monitor_silence import last_monitor_run, report_silence, span
+from flows.settings import Settings
+from flows.status import status_lines
+from flows.wiring import Services
+from monitoring.verdicts import VerdictStore
+from tests.stand_ins import stale
+
+HOUR = timedelta(hours=1)
+
+
+def served(folder: Path, **settings: Any) -> tuple[Services, datetime]:
+    """A home with a champion, and the time since which it serves."""
+    services = Services(settings=Settings(home=folder, **settings), environment={})
+    record = services.ledger.append(
+        expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}
+    )
+    return services, record.at
+
+
+def judged(services: Services, at: datetime, length: timedelta = HOUR) -> None:
+    window = Window(start=at - length, end=at)
+    VerdictStore(services.lake).record(replace(stale(window), at=at))
+
+
+def test_monitor_that_never_ran_is_overdue_after_two_windows(tmp_path: Path) -> None:
+    services, since = served(tmp_path)
+    ran = last_monitor_run(services)
+    assert ran is not None
+    assert not ran.is_overdue(since + 2 * HOUR, 3600)
+    assert "has not run yet" in ran.sentence(since + HOUR, 3600)
+    assert ran.is_overdue(since + 2 * HOUR + timedelta(seconds=1), 3600)
+    said = ran.sentence(since + 3 * HOUR, 3600)
+    assert "has never run, though a version has served for 3 hours; it should run every 60 minutes" in said
+
+
+def test_monitor_run_counts_from_its_first_judgement(tmp_path: Path) -> None:
+    """Attempts and reports revise a verdict later; that is not a run."""
+    services, since = served(tmp_path)
+    judged(services, since)
+    store, window = VerdictStore(services.lake), Window(start=since - HOUR, end=since)
+    store.attach_report(window, "somewhere")
+    latest = store.latest(window)
+    assert latest is not None
+    store.begin_attempt(latest, at=since + 5 * HOUR)
+    ran = last_monitor_run(services)
+    assert ran is not None
+    assert (ran.at, ran.ever) == (since, True)
+    assert ran.sentence(since + HOUR, 3600) == "ran 60 minutes ago"
+    assert "has not run for 3 hours" in ran.sentence(since + 3 * HOUR, 3600)
+
+
+def test_window_judged_by_hand_is_no_scheduled_run(tmp_path: Path) -> None:
+    services, since = served(tmp_path)
+    judged(services, since + 3 * HOUR, timedelta(seconds=60))
+    ran = last_monitor_run(services)
+    assert ran is not None
+    assert not ran.ever
+
+
+def test_nothing_is_overdue_without_schedule_or_champion(tmp_path: Path) -> None:
+    assert last_monitor_run(served(tmp_path / "a", schedule_monitor=False)[0]) is None
+    assert last_monitor_run(Services(settings=Settings(home=tmp_path / "b"), environment={})) is None
+
+
+def test_status_reports_the_monitor(tmp_path: Path) -> None:
+    services, _ = served(tmp_path, window_s=60)
+    services.__dict__["environment"] = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    judged(services, utc_now() - timedelta(seconds=200), timedelta(seconds=60))
+    (line,) = [line for line in status_lines(services) if line.startswith("monitor ")]
+    assert "has not run for 3 minutes; it should run every 60 seconds" in line
+
+
+def test_webhook_is_told_once_per_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    def alert_silence(lake: Any, sentence: str, *, since: datetime, url: str) -> bool:
+        sent.append(sentence)
+        return len(sent) == 1
+
+    monkeypatch.setattr("monitoring.alerts.alert_silence", alert_silence)
+    services, since = served(tmp_path, alert_url="http://127.0.0.1:9/")
+    assert report_silence(services, since + HOUR) == []
+    assert sent == []
+    (said,) = report_silence(services, since + 3 * HOUR)
+    assert said.startswith("Evergreen's monitor has never run")
+    assert report_silence(services, since + 3 * HOUR) == []
+    quiet, since = served(tmp_path / "quiet")
+    assert report_silence(quiet, since + 3 * HOUR) == []
+
+
+def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> list[str]:
+        raise UnavailableError("Prefect is unavailable")
+
+    class Dead:
+        look = away
+
+    monkeypatch.setattr(deployments, "take_over", lambda *_: ["an experiment goes on"])
+    monkeypatch.setattr(deployments, "report_silence", away)
+    services, _ = served(tmp_path)
+    said = deployments.look_around(services, Dead())  # type: ignore[arg-type]
+    assert said == [
+        "dead runs could not be looked at: Prefect is unavailable",
+        "an experiment goes on",
+        "the monitor could not be looked at: Prefect is unavailable",
+    ]
+    assert len(deployments.look_around(services, Dead(), first=True)) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7200, "2 hours"), (7199, "120 minutes"), (90, "90 seconds")])
+def test_span_takes_its_largest_unit(seconds: float, said: str) -> None:
+    assert span(seconds) == said
