@@ -185,25 +185,25 @@ def promote(
     now: Annotated[
         bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Try a version again that went back before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Try a version again that went back or was replaced.")] = False,
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person decided",
 ) -> None:
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
-    from flows.decisions import promote_now
+    from flows.decisions import ended_by, promote_now, requested_promotion
     from flows.trigger import PROMOTION, start_deployment
 
     named = versions or []
     if now:
         if len(named) > 1:
             raise PermanentError("--now makes one version champion: name one")
-        record = promote_now(wire(), named[0] if named else None, reason=reason)
+        services = wire()
+        record = promote_now(services, named[0] if named else None, reason=reason)
+        for line in ended_by(services.ledger.records()):
+            say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
+    parameters = requested_promotion(wire(), named, again=again)
     services = _with_servers("prefect")
-    chosen = named or [services.head().state.challenger or ""]
-    if not all(chosen):
-        raise PermanentError("there is no challenger: train one, or name a version")
-    parameters: dict[str, Any] = {"version": chosen[0], "others": chosen[1:], "again": again}
     run_id = start_deployment(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
@@ -212,11 +212,16 @@ def promote(
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person rolled back",
 ) -> None:
-    """Put the former champion back, or end the running experiment. Works with MLflow and Prefect down."""
-    from flows.decisions import roll_back
+    """End the running experiment, or where none runs put the former champion back, and say what that changed.
 
-    record = roll_back(wire(), reason=reason)
-    say(f"version {record.state.champion} is champion (ledger record {record.number}); routers follow within seconds")
+    Works with MLflow and Prefect down.
+    """
+    from flows.decisions import roll_back, rollback_report
+
+    services = wire()
+    record = roll_back(services, reason=reason)
+    for line in rollback_report([each for each in services.ledger.records() if each.number <= record.number]):
+        say(line)
 
 
 @app.command(epilog="Example: evergreen forget --unit acct-42")

@@ -1,12 +1,40 @@
-"""What a person may decide at once, recorded in the ledger: promote now, roll back."""
+"""Decisions of a person: request a promotion, promote now, roll back; and what each of them changed."""
 
 import getpass
+from collections.abc import Sequence
+from typing import Any
 
 from absa.adapters.ledger import LedgerRecord
-from absa.errors import PermanentError
-from absa.lifecycle import challenged, crowned, former_champion, promoted, withdrawn
+from absa.errors import PermanentError, UnavailableError
+from absa.lifecycle import challenged, crowned, former_champion, live_arms, promoted, withdrawn
 from flows.infra_check import must_serve
+from flows.promotion_request import PromotionRequest, answer
 from flows.wiring import Services
+
+
+def requested_promotion(services: Services, versions: Sequence[str], *, again: bool) -> dict[str, Any]:
+    """Return the promote deployment's parameters for versions, by default the challenger.
+
+    Raises:
+        PermanentError: the request is impossible or outdated, or the gate rejected a version.
+    """
+    records = services.ledger.records()
+    challenger = records[-1].state.challenger if records else None
+    chosen = tuple(versions) or ((challenger,) if challenger else ())
+    if not chosen:
+        raise PermanentError("there is no challenger: train one, or name a version")
+    revision = records[-1].number if records else 0
+    found = answer(records, PromotionRequest(versions=chosen, revision=revision, again=again))
+    if found.kind != "run":
+        raise PermanentError(found.sentence)
+    for version in chosen:
+        try:
+            rejected = services.reader.version(version).tags.get("gate") == "REJECT"
+        except UnavailableError:
+            continue  # the flow asks MLflow again before it names the challenger
+        if rejected:
+            raise PermanentError(f"version {version} was rejected by the gate and is never served")
+    return {"version": chosen[0], "others": list(chosen[1:]), "again": again, "revision": revision}
 
 
 def promote_now(services: Services, version: str | None, *, reason: str) -> LedgerRecord:
@@ -59,6 +87,36 @@ def roll_back(services: Services, *, reason: str) -> LedgerRecord:
     )
     services.project(record)
     return record
+
+
+def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
+    """Say what the last record ended beside the champion's reign: an experiment, or a challenger's candidacy. Pure."""
+    before, after = records[-2].state, records[-1].state
+    arms = live_arms(before.plan)
+    if before.plan is not None and arms:
+        how = "in shadow" if before.plan.mode == "shadow" else "in an A/B test"
+        shares = ", ".join(f"version {arm.version} ({arm.share:.0%} of the traffic)" for arm in arms)
+        named = f"experiment {before.plan.experiment}" if before.plan.experiment else "the experiment"
+        return [f"ended: {named} {how}, {shares}"]
+    if before.challenger is not None and before.challenger != after.champion:
+        return [f"ended: version {before.challenger} is not the challenger any more"]
+    return []
+
+
+def rollback_report(records: Sequence[LedgerRecord]) -> list[str]:
+    """Say what the roll-back in the last record changed, and what a second one would do. Pure."""
+    before, record = records[-2].state, records[-1]
+    champion = record.state.champion
+    if champion == before.champion:
+        first = f"version {champion} stays champion and has all traffic again"
+    else:
+        first = f"version {champion} is champion again, in place of version {before.champion}"
+    former = former_champion(records)
+    if former is None:
+        second = f"a second rollback would change nothing: there is no champion before version {champion}"
+    else:
+        second = f"a second rollback would make version {former} champion in place of version {champion}"
+    return [*ended_by(records), f"{first} (ledger record {record.number}); routers follow within seconds", second]
 
 
 def _person() -> str:
