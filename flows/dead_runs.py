@@ -94,7 +94,7 @@ class DeadRuns:
         self._runs, self._lake, self._host, self._only_worker = runs, lake, host, only_worker
         self._follow, self._clock, self._now, self._with_a_process = follow, clock, now, with_a_process
         self._seen: dict[str, tuple[object, float]] = {}  # what a run showed, and since when
-        self._first_look = True
+        self._first_look = self._limits_are_due = True
 
     def look(self) -> list[str]:
         """End the runs that cannot be alive, free their slots, and delete the notes of finished runs.
@@ -114,17 +114,18 @@ class DeadRuns:
             why = self._death_of(run, processes, seen)
             if why is None:
                 continue
+            if run.deployment == PROMOTION and run.state != "CANCELLING":
+                self._follow(run.run_id, run.parameters)  # before its end: the next look would not see it any more
+            self._limits_are_due = True
             self._runs.end(run, why)
             said.append(f"run {run.name} of {run.deployment} was {run.state} and is dead: {why}")
-            if run.deployment == PROMOTION and run.state != "CANCELLING":
-                self._follow(run.run_id, run.parameters)
-        if said or self._first_look:
+        if self._limits_are_due:
             said += self._correct_limits()
+        self._first_look = self._limits_are_due = False
         kept = {key_of(run.run_id) for run in unfinished}
         for key in notes:
             if key not in kept:
                 self._lake.delete(key)
-        self._first_look = False
         return said
 
     def _death_of(

@@ -14,7 +14,7 @@ from infra.aws.network import build_network
 from infra.aws.platform import build_internal_balancer, build_platform, flow_environment, flow_role
 from infra.aws.ray import build_ray
 from infra.aws.routers import build_routers
-from infra.aws.storage import CHECKPOINTS, FORGOTTEN, build_storage
+from infra.aws.storage import CHECKPOINTS, FORGOTTEN, SIGNS, build_storage
 from infra.aws.training import build_training
 from infra.aws.watch import build_watch
 
@@ -53,7 +53,11 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             environment=environment,
         )
         worker_role = flow_role(
-            self, "WorkerRole", storage=storage, description="Flows: the lake and Batch", delete=FORGOTTEN
+            self,
+            "WorkerRole",
+            storage=storage,
+            description="Flows: the lake and Batch",
+            delete=(*FORGOTTEN, *SIGNS),
         )
         training.grant_start(worker_role)
         build_platform(

@@ -8,6 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+SIGNS = ("flow_runs",)  # signs of life of runs, once they are finished
 CHECKPOINTS = ("runs",)  # a training's, once it is done
 FORGOTTEN = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch")  # what forgetting takes rows from
 _MULTIPART_DAYS = 7

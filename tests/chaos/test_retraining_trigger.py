@@ -9,7 +9,7 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.runtime import flow_run
-from prefect.states import Pending, Running
+from prefect.states import Cancelling, Completed, Pending, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from absa.adapters.lake import FolderLake
@@ -18,7 +18,9 @@ from absa.schema import Window
 from flows.approval import PrefectApproval
 from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
 from flows.automations import NAME, ensure_automation
+from flows.dead_runs import TAG, DeadRuns, PrefectRuns
 from flows.deployments import deployments, ensure_pool, work
+from flows.liveness import START_S, leave_sign, this_host
 from flows.retries import RETRIES, trying_again_may_help
 from flows.settings import Settings
 from monitoring.verdicts import Verdict, VerdictStore
@@ -175,3 +177,70 @@ def test_a_flow_that_asks_for_approval_is_paused_until_somebody_resumes_it(
 
 def test_without_a_pool_the_deployments_are_run_by_the_process_that_serves_them() -> None:
     assert {each.work_pool_name for each in deployments(Settings())} == {None}
+
+
+@pytest.fixture
+def platforms_own(client: SyncPrefectClient) -> UUID:
+    """A deployment of the platform, with one run at a time."""
+    return client.create_deployment(
+        flow_id=client.create_flow(retraining),
+        name="of-the-platform",
+        concurrency_limit=1,
+        concurrency_options={"collision_strategy": "ENQUEUE"},
+        tags=[TAG],
+    )
+
+
+def taken(client: SyncPrefectClient, deployment: UUID) -> int:
+    limit = client.read_deployment(deployment).global_concurrency_limit
+    assert limit is not None
+    return limit.active_slots
+
+
+@pytest.mark.parametrize("killed_in", ["PENDING", "RUNNING", "CANCELLING"])
+def test_dead_run_frees_its_slot_on_prefect(
+    client: SyncPrefectClient, platforms_own: UUID, tmp_path: Path, killed_in: str
+) -> None:
+    first = begin(client, platforms_own, f"dead-{killed_in}")
+    for state in (Pending(), Running(), Cancelling()):
+        assert client.set_flow_run_state(first, state).status.value == "ACCEPT"
+        if state.type.value == killed_in:
+            break
+    waiting = begin(client, platforms_own, f"waits-for-{killed_in}")
+    assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
+
+    later = datetime.now(UTC) + timedelta(seconds=START_S)
+    look = DeadRuns(PrefectRuns(), FolderLake(tmp_path), host="here", only_worker=True, now=lambda: later).look
+    assert len(look()) == 1
+    ended = client.read_flow_run(first).state
+    assert ended is not None
+    assert ended.type.value == ("CANCELLED" if killed_in == "CANCELLING" else "CRASHED")
+    assert ended.message is not None
+    assert "no other worker serves its deployment" in ended.message
+    assert client.set_flow_run_state(waiting, Pending()).state.is_pending()
+    assert client.set_flow_run_state(waiting, Completed(), force=True).status.value == "ACCEPT"
+
+
+def test_slot_of_an_expired_lease_is_not_freed_twice(
+    client: SyncPrefectClient, platforms_own: UUID, tmp_path: Path
+) -> None:
+    """Prefect frees a slot when its lease runs out, and again when the run crashes: by then it is another run's."""
+    dead = begin(client, platforms_own, "lease-runs-out")
+    for state in (Pending(), Running()):
+        client.set_flow_run_state(dead, state)
+    held = client.read_flow_run(dead).state
+    assert held is not None
+    lease = held.state_details.deployment_concurrency_lease_id
+    assert lease is not None
+    client.release_concurrency_slots_with_lease(lease)  # as Prefect does when it has run out
+    alive = begin(client, platforms_own, "takes-the-slot")
+    for state in (Pending(), Running()):
+        client.set_flow_run_state(alive, state)
+    assert taken(client, platforms_own) == 1
+    later = datetime.now(UTC) + timedelta(seconds=START_S)
+    lake = FolderLake(tmp_path)
+    leave_sign(lake, str(alive))
+    look = DeadRuns(PrefectRuns(), lake, host=this_host(), only_worker=True, now=lambda: later).look
+    assert any("had 0 slots taken by 1 runs; corrected" in sentence for sentence in look())
+    assert taken(client, platforms_own) == 1
+    crash_run(str(alive), "end of the test")

@@ -174,6 +174,24 @@ def test_slots_are_corrected_at_start_only(stage: Stage) -> None:
     assert worker.look() == []
 
 
+def test_look_that_failed_is_made_up_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect goes away between two calls: the promotion is still followed, the limits still corrected."""
+    stage.runs.active, stage.runs.taken = [run("promote"), run("monitor")], {"promote/promote": 2}
+    worker = stage.worker()
+
+    def away(*_: object) -> None:
+        raise UnavailableError("Prefect is unavailable")
+
+    for calls in ("end", "limits"):
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.runs, calls, away)
+            with pytest.raises(UnavailableError):
+                worker.look()
+    assert worker.look() == ["promote/promote had 2 slots taken by 0 runs; corrected"]
+    assert stage.followed == ["id-promote", "id-promote"], "with one key, so that one run starts"
+    assert [name for name, _ in stage.runs.ended] == ["promote", "monitor"]
+
+
 def test_notes_of_finished_runs_are_deleted(stage: Stage) -> None:
     stage.runs.active, stage.processes = [run("batch")], {"id-batch"}
     for run_id in ("id-batch", "id-finished"):

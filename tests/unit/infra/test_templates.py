@@ -223,7 +223,7 @@ def test_routers_and_worker_hash_units_with_the_same_secret(template: Template) 
     assert named["worker"] == named["ray-head"] == named["router"]
 
 
-FORGOTTEN = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch")
+DELETED = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch", "flow_runs")
 
 
 def test_the_worker_alone_may_delete_what_is_forgotten_and_nobody_a_record(template: Template) -> None:
@@ -231,8 +231,8 @@ def test_the_worker_alone_may_delete_what_is_forgotten_and_nobody_a_record(templ
     lake = worker.environment["EVERGREEN_LAKE"].replace("s3://", "arn:aws:s3:::")
     for each in [*template.tasks(), template.job()]:
         statements = template.statements(str(each.role))
-        for folder in (*FORGOTTEN, "ledger", "verdicts", "attempts"):
-            mine = each.name == "worker" and folder in FORGOTTEN
+        for folder in (*DELETED, "ledger", "verdicts", "attempts"):
+            mine = each.name == "worker" and folder in DELETED
             assert allows(statements, "s3:DeleteObject", f"{lake}/{folder}/key") is mine, (each.name, folder)
         assert not allows(statements, "s3:DeleteObjectVersion", f"{lake}/predictions/key"), each.name
 
