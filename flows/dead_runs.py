@@ -94,6 +94,7 @@ class DeadRuns:
         self._runs, self._lake, self._host, self._only_worker = runs, lake, host, only_worker
         self._follow, self._clock, self._now, self._with_a_process = follow, clock, now, with_a_process
         self._seen: dict[str, tuple[object, float]] = {}  # what a run showed, and since when
+        self._wrong: dict[Limit, int] = {}  # limits whose slots differed from their unfinished runs, and those
         self._first_look = self._limits_are_due = True
 
     def look(self) -> list[str]:
@@ -119,8 +120,7 @@ class DeadRuns:
             self._limits_are_due = True
             self._runs.end(run, why)
             said.append(f"run {run.name} of {run.deployment} was {run.state} and is dead: {why}")
-        if self._limits_are_due:
-            said += self._correct_limits()
+        said += self._correct_limits()
         self._first_look = self._limits_are_due = False
         kept = {key_of(run.run_id) for run in unfinished}
         for key in notes:
@@ -149,17 +149,20 @@ class DeadRuns:
         """Set each limit's taken slots to its unfinished runs.
 
         Prefect frees a dead run's slot twice where its lease ran out before the run was set to Crashed, and never where
-        the lease was lost with the server and the run was deleted.
+        the lease was lost with the server and the run was deleted. After a look that ended no run, a difference must be
+        seen twice: it may be a run that is just taking its slot.
         """
+        limits = self._runs.limits()
         held = Counter(run.deployment for run in self._runs.unfinished())
-        said = []
-        for limit in self._runs.limits():
-            if limit.taken != held[limit.deployment]:
-                self._runs.set_taken(limit, held[limit.deployment])
-                said.append(
-                    f"{limit.deployment} had {limit.taken} slots taken by {held[limit.deployment]} runs; corrected"
-                )
-        return said
+        wrong = {limit: held[limit.deployment] for limit in limits if limit.taken != held[limit.deployment]}
+        certain = {limit: n for limit, n in wrong.items() if self._limits_are_due or self._wrong.get(limit) == n}
+        self._wrong = {limit: runs for limit, runs in wrong.items() if limit not in certain}
+        for limit, runs in certain.items():
+            self._runs.set_taken(limit, runs)
+        return [
+            f"{limit.deployment}: {limit.taken} slots were taken, {runs} runs are unfinished; corrected"
+            for limit, runs in certain.items()
+        ]
 
 
 def dead_runs(services: Services) -> DeadRuns:

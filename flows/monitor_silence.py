@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
 
 WINDOWS: Final = 2  # one may be late; two in a row are missing
-_LOOKED_BACK: Final = 50
 _UNITS: Final = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
 
@@ -51,9 +50,9 @@ def last_monitor_run(services: Services) -> MonitorRun | None:
 
 def _last_judged(store: "VerdictStore", window_s: float) -> datetime | None:
     length = timedelta(seconds=window_s)
-    for verdict in reversed(store.history(limit=_LOOKED_BACK)):
-        if abs(verdict.window.end - verdict.window.start - length) < timedelta(seconds=1):
-            return store.revisions(verdict.window)[0].at  # later ones come with labels and attempts
+    for window in reversed(store.windows()):
+        if abs(window.end - window.start - length) < timedelta(seconds=1):
+            return store.revisions(window)[0].at  # later ones come with labels and attempts
     return None
 
 

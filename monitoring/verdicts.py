@@ -186,6 +186,10 @@ class VerdictStore:
         kept = list(newest.values())
         return [self._read(key) for key in (kept if limit is None else kept[-limit:])]
 
+    def windows(self) -> list[Window]:
+        """Return every window that has a verdict by time, the newest last. Reads no record."""
+        return [Window.parse(name) for name in dict.fromkeys(_window_of(key) for key in self._keys(None))]
+
     def begin_attempt(self, verdict: Verdict, *, flow_run_id: str | None = None, at: datetime | None = None) -> Verdict:
         """Record that the next attempt starts. Do so before the run is created: a lost race starts nothing.
 

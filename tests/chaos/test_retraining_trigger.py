@@ -241,6 +241,6 @@ def test_slot_of_an_expired_lease_is_not_freed_twice(
     lake = FolderLake(tmp_path)
     leave_sign(lake, str(alive))
     look = DeadRuns(PrefectRuns(), lake, host=this_host(), only_worker=True, now=lambda: later).look
-    assert any("had 0 slots taken by 1 runs; corrected" in sentence for sentence in look())
+    assert any("0 slots were taken, 1 runs are unfinished; corrected" in sentence for sentence in look())
     assert taken(client, platforms_own) == 1
     crash_run(str(alive), "end of the test")

@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from absa.adapters.lake import FolderLake
+from absa.adapters.ledger import Ledger
+from absa.lifecycle import crowned
 from flows.cli import app
 from flows.processes import Supervisor, bring_up
 from flows.settings import Settings, apply_environment
@@ -74,6 +76,34 @@ def test_without_a_champion_a_decision_says_what_to_do_first(
 ) -> None:
     assert evergreen(*words) == 1
     assert "evergreen train" in capsys.readouterr().err
+
+
+def test_promotion_of_an_unknown_version_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before Prefect is asked, so that nothing waits in its queue."""
+    champion(home, "1")
+    assert evergreen("promote", "99") == 1
+    assert "the ledger knows no version 99; it knows 1, 2" in capsys.readouterr().err
+
+
+def test_rollback_says_what_it_changed(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for version in "12":
+        champion(home, version)
+    assert evergreen("rollback") == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("version 1 is champion again, in place of version 2 (ledger record 3)")
+    assert second == "a second rollback would change nothing: there is no champion before version 1"
+
+
+def champion(home: Path, version: str) -> None:
+    ledger = Ledger(FolderLake(home / "lake"))
+    head = ledger.head()
+    ledger.append(
+        expected=head.number if head else 0, actor="test", action="promote", reason="test", state=crowned(version),
+        versions=dict.fromkeys("12", "d"),
+    )  # fmt: skip
 
 
 def test_without_servers_training_says_how_to_start_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

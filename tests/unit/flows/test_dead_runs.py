@@ -163,15 +163,19 @@ def test_slot_freed_twice_is_taken_again(stage: Stage) -> None:
     stage.runs.active, stage.runs.taken = [dead, alive], {dead.deployment: 0}
     said = stage.worker().look()
     assert stage.runs.taken == {dead.deployment: 1}
-    assert said[-1] == "continuous-training/continuous-training had 0 slots taken by 1 runs; corrected"
+    assert said[-1] == "continuous-training/continuous-training: 0 slots were taken, 1 runs are unfinished; corrected"
 
 
-def test_slots_are_corrected_at_start_only(stage: Stage) -> None:
-    worker = stage.worker()
+def test_wrong_slots_are_corrected_once_certain(stage: Stage) -> None:
+    worker, corrected = stage.worker(), "monitor/monitor: 1 slots were taken, 0 runs are unfinished; corrected"
     stage.runs.taken = {"monitor/monitor": 1}
-    assert worker.look() == ["monitor/monitor had 1 slots taken by 0 runs; corrected"]
-    stage.runs.taken = {"monitor/monitor": 1}  # a run is about to take it
+    assert worker.look() == [corrected], "before this worker takes a run"
+    stage.runs.taken = {"monitor/monitor": 1}
+    assert worker.look() == [], "a run may be taking it"
+    stage.runs.taken = {"monitor/monitor": 0}
     assert worker.look() == []
+    stage.runs.taken = {"monitor/monitor": 1}
+    assert [worker.look(), worker.look()] == [[], [corrected]]
 
 
 def test_look_that_failed_is_made_up_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +191,7 @@ def test_look_that_failed_is_made_up_for(stage: Stage, monkeypatch: pytest.Monke
             patched.setattr(stage.runs, calls, away)
             with pytest.raises(UnavailableError):
                 worker.look()
-    assert worker.look() == ["promote/promote had 2 slots taken by 0 runs; corrected"]
+    assert worker.look() == ["promote/promote: 2 slots were taken, 0 runs are unfinished; corrected"]
     assert stage.followed == ["id-promote", "id-promote"], "with one key, so that one run starts"
     assert [name for name, _ in stage.runs.ended] == ["promote", "monitor"]
 

@@ -64,10 +64,15 @@ def test_monitor_run_counts_from_its_first_judgement(tmp_path: Path) -> None:
 
 def test_window_judged_by_hand_is_no_scheduled_run(tmp_path: Path) -> None:
     services, since = served(tmp_path)
-    judged(services, since + 3 * HOUR, timedelta(seconds=60))
+    for minute in range(3):
+        judged(services, since + 3 * HOUR + timedelta(minutes=minute), timedelta(seconds=60))
     ran = last_monitor_run(services)
     assert ran is not None
     assert not ran.ever
+    judged(services, since + HOUR)
+    ran = last_monitor_run(services)
+    assert ran is not None
+    assert ran.at == since + HOUR
 
 
 def test_nothing_is_overdue_without_schedule_or_champion(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from absa.adapters.lake import Lake
 from absa.errors import PermanentError, UnavailableError
 from absa.schema import Window
-from monitoring.alerts import alert
+from monitoring.alerts import alert, alert_silence
 from monitoring.policy import Reason
 from monitoring.verdicts import Verdict, VerdictStore
 
@@ -105,3 +105,20 @@ def test_a_webhook_that_may_have_got_it_is_not_told_twice(
 def test_another_scheme_is_refused(lake: Lake, window: Windows) -> None:
     with pytest.raises(PermanentError, match="http"):
         alert(lake, verdict(window(0), "STALE"), "file:///etc/passwd")
+
+
+def test_silence_is_told_once_per_last_run(lake: Lake, window: Windows, hook: Hook) -> None:
+    ran, later = window(0).end, window(1).end
+    assert alert_silence(lake, "The monitor has not run for 3 hours.", since=ran, url=hook.url)
+    assert not alert_silence(lake, "The monitor has not run for 4 hours.", since=ran, url=hook.url)
+    assert alert_silence(lake, "The monitor has not run for 3 hours.", since=later, url=hook.url)
+    assert [told["text"] for told in hook.told] == ["The monitor has not run for 3 hours."] * 2
+    assert hook.told[0]["schema_version"] == 1
+
+
+def test_silence_is_told_again_after_a_refusal(lake: Lake, window: Windows, hook: Hook) -> None:
+    with pytest.raises(UnavailableError, match="webhook"):
+        alert_silence(lake, "It does not run.", since=window(0).end, url="http://127.0.0.1:9/hook")
+    assert alert_silence(lake, "It does not run.", since=window(0).end, url=hook.url)
+    with pytest.raises(PermanentError, match="http"):
+        alert_silence(lake, "It does not run.", since=window(0).end, url="file:///etc/passwd")
