@@ -68,6 +68,20 @@ def test_a_person_promotes_a_version_that_the_gate_let_through(tmp_path: Path) -
         promote_now(services, "3", reason="I say so")
 
 
+def test_promotion_is_refused_in_its_turn(tmp_path: Path) -> None:
+    """`promote 1` waits while version 2 is tried, and version 2 is promoted meanwhile: nothing is put into shadow."""
+    services = two_versions(tmp_path)
+    requested_at = services.head().number
+    promote_now(services, "2", reason="I say so")
+    before = services.head()
+    with pytest.raises(PermanentError, match="the promotion of version 1 is outdated"):
+        see_through(services, ["1"], revision=requested_at)
+    with pytest.raises(PermanentError, match="knows no version 99"):
+        see_through(services, ["99"], revision=before.number)
+    assert services.head() == before
+    assert see_through(services, ["2"], revision=requested_at) == before, "what it asked for has been done"
+
+
 def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
     """Its warm-up answers are not those of the evaluation."""
     services = two_versions(tmp_path)
