@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.artifacts import move_progress, show_table, start_progress
 from flows.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
-from flows.liveness import beats
+from flows.liveness import leave_signs
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
     return outcome
 
 
-@flow(name="batch", on_running=[beats])
+@flow(name="batch", on_running=[leave_signs])
 def batch(
     input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],

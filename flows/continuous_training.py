@@ -16,7 +16,7 @@ from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, Perm
 from absa.sinks import markdown
 from flows.artifacts import move_progress, show_page, start_progress
 from flows.evaluation import Judging, judge_candidate
-from flows.liveness import beats
+from flows.liveness import leave_signs
 from flows.registration import put_in_force, register
 from flows.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve
 from flows.tracking import tracked_run
@@ -167,7 +167,7 @@ def _run_name() -> str:
     return f"train-{parameters.get('reason', 'manual')}-{datetime.now(UTC):%m%d-%H%M%S}"
 
 
-@flow(name="continuous-training", flow_run_name=_run_name, on_running=[beats])
+@flow(name="continuous-training", flow_run_name=_run_name, on_running=[leave_signs])
 def continuous_training(
     window: Annotated[str | None, Field(description="Key of the window whose verdict asked for this run.")] = None,
     budget_s: Annotated[float | None, Field(description="Budget of the whole run, in seconds.")] = None,

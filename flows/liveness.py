@@ -149,7 +149,7 @@ def leave_sign(lake: Lake, run_id: str) -> None:
     lake.write(key_of(run_id), json.dumps(body).encode())
 
 
-def beats(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
+def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
     """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
     if flow_run.deployment_id is None:
         return  # run by a command: Prefect holds no slot for it, and the command is its own witness

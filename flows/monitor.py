@@ -21,7 +21,7 @@ from flows.artifacts import show_page, show_table
 from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
 from flows.automations import STALE_EVENT
 from flows.ledger_trainings import is_in_force
-from flows.liveness import beats
+from flows.liveness import leave_signs
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
 from flows.trigger import TRAINING, emit, start_deployment
@@ -260,7 +260,7 @@ def _run_name() -> str:
     return f"window-{flow_run.parameters.get('window') or 'last'}"
 
 
-@flow(name="monitor", flow_run_name=_run_name, on_running=[beats])
+@flow(name="monitor", flow_run_name=_run_name, on_running=[leave_signs])
 def monitor(
     window: Annotated[
         str | None, Field(description="Key <start>_<end>; unset: the last one before the run was due.")

@@ -16,7 +16,7 @@ from flows.approval import Approval, PrefectApproval
 from flows.artifacts import show_table
 from flows.experiment import judge, keep, running
 from flows.infra_check import must_serve
-from flows.liveness import beats
+from flows.liveness import leave_signs
 from flows.promotion_request import PromotionRequest, answer
 from flows.settings import Settings
 from flows.watching import ACTOR, sign_of_life, started_again
@@ -204,7 +204,7 @@ def see_through(
         time.sleep(min(max(_POLL_S, 2.0 * took_s), _LONGEST_POLL_S))
 
 
-@flow(name="promote", flow_run_name="promote-v{version}", on_running=[beats], on_crashed=[started_again])
+@flow(name="promote", flow_run_name="promote-v{version}", on_running=[leave_signs], on_crashed=[started_again])
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
     others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,

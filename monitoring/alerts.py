@@ -59,7 +59,11 @@ def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bo
         PermanentError: the address is not http(s).
     """
     _must_be_http(url)
-    body: dict[str, object] = {"schema_version": SCHEMA_VERSION, "text": chat_text(sentence), "monitor_ran_at": iso(since)}
+    body: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "text": chat_text(sentence),
+        "monitor_ran_at": iso(since),
+    }
     return _send_once(lake, f"monitoring/incidents/silent-{compact(since)}.json", body, url)
 
 

@@ -20,10 +20,10 @@ from flows.liveness import (
     START_S,
     Sight,
     Sign,
-    beats,
     death_of,
     key_of,
     leave_sign,
+    leave_signs,
     lives_here,
     runs_with_a_process,
     sign_of,
@@ -119,7 +119,7 @@ def test_run_of_a_deployment_leaves_signs(
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
     monkeypatch.setattr(liveness.threading, "Thread", Threadless)
     monkeypatch.setattr(liveness.time, "sleep", stop)
-    beats(None, SimpleNamespace(deployment_id=deployment, id="run-1"), None)
+    leave_signs(None, SimpleNamespace(deployment_id=deployment, id="run-1"), None)
     written = sorted(file.name for file in tmp_path.glob("lake/flow_runs/*"))
     assert written == (["run-1.json"] if left else [])
     if left:
