@@ -21,8 +21,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -180,18 +182,29 @@ def busy_machine() -> Iterator[None]:
             each.wait()
 
 
-def run_busy(budgets: list[int], sizes: list[int], repeat: int | None, cells: Cells, save: Callable[[], None]) -> None:
-    """Run the missing cells of the busy table; each holds its runs."""
-    parts = sides()
-    for budget_s in budgets:
+def run_busy(
+    budgets: list[int], sizes: list[int], repeat: int | None, jobs: int, cells: Cells, save: Callable[[], None]
+) -> None:
+    """Run the missing runs of the busy table, so many at a time."""
+    parts, lock = sides(), threading.Lock()
+    beside = f", {jobs} runs at a time" if jobs > 1 else ""
+
+    def run(case: str, budget_s: int, size: int) -> None:
+        found = run_cell(budget_s, size, parts)
+        with lock:
+            cells.setdefault(case, {"budget_s": budget_s, "runs": []})["runs"].append(found)
+            print(case, json.dumps(found), flush=True)
+            save()
+
+    missing: list[tuple[str, int, int]] = []
+    for budget_s in sorted(budgets, reverse=True):
         for size in sizes:
-            case = f"{budget_s} s, {size} rows, {LOOPS_PER_CORE} loops per core"
-            runs: list[dict[str, Any]] = cells.setdefault(case, {"budget_s": budget_s, "runs": []})["runs"]
-            while len(runs) < (repeat or BUSY_REPEATS.get(budget_s, 1)):
-                with busy_machine():
-                    runs.append(run_cell(budget_s, size, parts))
-                print(case, json.dumps(runs[-1]), flush=True)
-                save()
+            case = f"{budget_s} s, {size} rows, {LOOPS_PER_CORE} loops per core{beside}"
+            wanted = repeat or BUSY_REPEATS.get(budget_s, 1)
+            missing += [(case, budget_s, size)] * (wanted - len(cells.get(case, {"runs": []})["runs"]))
+    with busy_machine(), ThreadPoolExecutor(jobs) as several:
+        for done in [several.submit(run, *each) for each in missing]:
+            done.result()
 
 
 def busy_rows(cells: Cells) -> list[Row]:
@@ -283,7 +296,7 @@ def measure_busy(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
 
     budgets, sizes = arguments.budgets or list(BUSY_BUDGETS_S), arguments.sizes or list(BUSY_SIZES)
-    run_busy(budgets, sizes, arguments.repeat, cells, save)
+    run_busy(budgets, sizes, arguments.repeat, arguments.jobs, cells, save)
 
 
 def main() -> None:
@@ -292,6 +305,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=int, nargs="+")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--busy", action="store_true", help="run beside two endless loops per core")
+    parser.add_argument("--jobs", type=int, default=1, help="busy runs at a time; more make the machine busier still")
     parser.add_argument("--repeat", type=int, help="runs of each busy cell; default 10 for 120 s, else 1")
     parser.add_argument("--again", action="store_true", help="run cells again that the result holds")
     parser.add_argument("--shared-machine", action="store_true", help="note that others used the machine meanwhile")
