@@ -197,7 +197,7 @@ def run_busy(
             save()
 
     missing: list[tuple[str, int, int]] = []
-    for budget_s in sorted(budgets, reverse=True):
+    for budget_s in sorted(budgets):
         for size in sizes:
             case = f"{budget_s} s, {size} rows, {LOOPS_PER_CORE} loops per core{beside}"
             wanted = repeat or BUSY_REPEATS.get(budget_s, 1)
