@@ -82,6 +82,7 @@ def run_job(
             if facts is not None:
                 if returncode != 0:
                     on_event({"event": "ended_early", "sentence": _why_early(returncode, late, log)})
+                    on_event({"event": "done", **facts})
                 return JobResult(folder=folder, done=facts, starts=start)
         if returncode == EXIT_DEADLINE_MISSED or (killed and late):
             raise DeadlineMissedError("the time ended before a first package was complete")
