@@ -95,11 +95,12 @@ def _http(rows: Pairs) -> list[float]:
     """The protocol alone: bytes in, request out, answer in, bytes out. The sockets themselves come on top."""
     import uvicorn
 
+    from serving.edge import Edge
     from serving.hot_protocol import HotProtocol
 
     body = b'{"label":0}'
-    predictor = SimpleNamespace(body_limit_bytes=2**20, ask=lambda _headers, _body, answer, _started: answer(body))
-    app: Any = SimpleNamespace(predictor_on=lambda _port: predictor)
+    predictor = SimpleNamespace(key_needed=False, ask=lambda _headers, _body, answer, _started: answer(body))
+    app: Any = SimpleNamespace(edge=Edge(body_limit_bytes=2**20), cors=None, predictor_on=lambda _port: predictor)
     config = uvicorn.Config(app, interface="asgi3", log_config=None, lifespan="off", proxy_headers=False)
     config.load()
     loop = asyncio.new_event_loop()

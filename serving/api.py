@@ -1,16 +1,19 @@
 """The router's HTTP surface: the FastAPI app around the hot route, its documentation, and errors as problems."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.routing import TrafficPlan
@@ -33,16 +36,19 @@ from serving.bodies import (
 )
 from serving.compare import Comparer
 from serving.console_routes import ASSETS, PATHS, add_console, json_response
+from serving.cors import Cors, origin_of
 from serving.docs_page import DOCS_PAGE, DOCS_POLICY
+from serving.edge import Edge
 from serving.identifiers import is_request_id
 from serving.keys import Keys
 from serving.metrics import Status, prometheus_text
 from serving.parsing import parse_object
 from serving.predict import PREDICT_PATH, SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
-from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, invalid
+from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, internal_error, invalid
 from serving.spool import FEEDBACK, SpoolWriter
 from serving.state import RouterState
 
+_log = logging.getLogger("evergreen.http")
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -66,16 +72,23 @@ class Worker:
     body_limit_bytes: int
     links: dict[str, str] = field(default_factory=dict)
     admin_port: int | None = None
+    cors: Cors | None = None
 
 
 class Router:
-    """The ASGI application of a worker: the hot route at once, everything else through FastAPI."""
+    """The ASGI application of a worker: the hot route at once, everything else through FastAPI.
+
+    Attributes:
+        edge: limits and counts of what is refused below it.
+        cors: None where no web page may call the router.
+    """
 
     def __init__(self, worker: Worker) -> None:
-        self._worker = worker
         self._predict = worker.predict
         self._admin_port = worker.admin_port
         self._rest = build_app(worker)
+        self.edge = Edge(body_limit_bytes=worker.body_limit_bytes)
+        self.cors = worker.cors
 
     def predictor_on(self, port: int | None) -> Predictor | None:
         """Who answers predictions on a port: nobody on the admin port."""
@@ -85,7 +98,33 @@ class Router:
         """One request."""
         if scope["type"] != "http":
             return
+        started = False
+
+        async def noting_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if self.cors is not None:
+                    message["headers"] = [*message["headers"], *self.cors.headers(origin_of(scope["headers"]))]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, noting_send)
+        except Exception as error:
+            _log.exception("a request failed: %s", type(error).__name__)
+            if started:
+                raise
+            await send_problem(noting_send, internal_error())
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
+        preflight = None
+        if self.cors is not None and scope["method"] == "OPTIONS":
+            preflight = self.cors.preflight(scope["headers"])
+        if preflight is not None:
+            await send({"type": "http.response.start", "status": 204, "headers": list(preflight)})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if scope["path"] == PREDICT_PATH and not on_admin_port:
             if scope["method"] == "POST":
                 await self._predict(scope, receive, send)
@@ -96,6 +135,8 @@ class Router:
         if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
             await send_problem(send, Problem(404, "not-found", "there is nothing at this path of this port"))
             return
+        if scope["method"] == "HEAD":  # uvicorn leaves the body out
+            scope = {**scope, "method": "GET"}
         await self._rest(scope, receive, send)
 
 
@@ -114,6 +155,7 @@ def build_app(worker: Worker) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
+    app.router.redirect_slashes = False  # its redirects name the Host that the client sent
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_crash)
@@ -141,15 +183,41 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = {404: "there is nothing at this path; see /docs", 405: "this path does not take this method; see /docs"}
-    allow = [(b"allow", error.headers["Allow"].encode())] if error.headers and "Allow" in error.headers else []
-    kind = {404: "not-found", 405: "method"}.get(error.status_code, "http")
-    known = detail.get(error.status_code, "the request cannot be answered")
-    return await _on_problem(request, Problem(error.status_code, kind, known, headers=allow))
+    if error.status_code == 404:
+        if location := _without_slash(request):
+            headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
+            return Response(status_code=307, headers={**headers, "location": location})
+        return await _on_problem(request, Problem(404, "not-found", "there is nothing at this path; see /docs"))
+    if error.status_code == 405:
+        allow = ", ".join(sorted(_methods(request, request.scope["path"])))
+        detail = f"this path takes {allow}; see /docs"
+        return await _on_problem(request, Problem(405, "method", detail, headers=[(b"allow", allow.encode())]))
+    return await _on_problem(request, Problem(error.status_code, "http", "the request cannot be answered"))
+
+
+def _methods(request: Request, path: str) -> set[str]:
+    """Return the methods that a path takes; empty where there is nothing at it."""
+    scope = {**request.scope, "path": path}
+    routes = [route for route in request.app.routes if route.matches(scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in route.methods}
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _without_slash(request: Request) -> str | None:
+    """Return the address, relative to the request's, of the same path without the slash at its end; None if missing.
+
+    A relative address names no host, so no client's Host header leads another client away, and it holds behind a
+    proxy that adds a prefix.
+    """
+    path = request.scope["path"]
+    if not path.endswith("/") or not _methods(request, path[:-1]):
+        return None
+    query = request.scope["query_string"].decode("latin-1")
+    return f"../{quote(path[:-1].rpartition('/')[2])}" + (f"?{query}" if query else "")
 
 
 async def _on_crash(request: Request, _error: Exception) -> Response:
-    return await _on_problem(request, Problem(500, "internal", "something went wrong here; the router's log says what"))
+    return await _on_problem(request, internal_error())
 
 
 async def _checked(request: Request, model: type[Body], limit_bytes: int) -> Body:
@@ -177,7 +245,7 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         summary="Say what the label should have been",
         description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
         response_class=Response,
-        responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 422, 503),
+        responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
         openapi_extra=request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
     )
     async def feedback(request: Request) -> Response:
@@ -213,7 +281,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
         summary="Set a new traffic plan",
         description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
         response_class=Response,
-        responses=answered(PlanSet, "Set") | documented(400, 401, 403, 409, 413, 422, 503),
+        responses=answered(PlanSet, "Set") | documented(400, 401, 403, 409, 413, 415, 422, 429, 431, 503),
         openapi_extra=request_body(
             TrafficBody,
             {
@@ -342,7 +410,10 @@ def document(app: FastAPI) -> dict[str, Any]:
                 "description": "The answer, or answers in order",
                 "content": {"application/json": {"schema": answer}},
             },
-            **{str(code): value for code, value in documented(400, 401, 403, 413, 422, 429, 500, 503, 504).items()},
+            **{
+                str(code): value
+                for code, value in documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503, 504).items()
+            },
         },
     }
     api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}

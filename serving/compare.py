@@ -22,14 +22,20 @@ class Comparer:
         self._pool, self._batcher, self._keys, self._limits = pool, batcher, keys, limits
         self._queue_ms, self._timeout_s = queue_ms, timeout_s
 
-    async def __call__(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[dict[str, Any]]:
-        """Answers by version, the champion first.
+    def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check the key, before the body is read.
+
+        Raises:
+            Problem: 401 or 403.
+        """
+        self._keys.check_predict(headers)
+
+    async def __call__(self, body: bytes) -> list[dict[str, Any]]:
+        """Answer a request that was admitted, by version, the champion first.
 
         Raises:
             Problem: as /v1/predict; 422 for several items at once.
         """
-        if self._keys.predict_key is not None:
-            self._keys.check_predict(headers)
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")

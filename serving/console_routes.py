@@ -86,14 +86,15 @@ def add_console(
         "/v1/compare",
         summary="What each version in force says about one text; not logged, not counted",
         response_class=Response,
-        responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 422, 429, 500, 503),
+        responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
         openapi_extra=request_body(
             PredictItem, {"text": "the app is great but support never answers", "aspect": "support"}
         ),
     )
     async def compared(request: Request) -> Response:
+        compare.admit(request.scope["headers"])
         body = await read_body(request.scope, request.receive, body_limit_bytes)
-        return json_response({"versions": await compare(request.scope["headers"], body)})
+        return json_response({"versions": await compare(body)})
 
 
 def live(statuses: list[Status]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _missing(what: str) -> Problem:
 def _given(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     for name, value in headers:
         if name == b"x-api-key":
-            return value
+            return value.strip()
         if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
             return value[len(_BEARER) :].strip()
     return None

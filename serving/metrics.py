@@ -28,6 +28,7 @@ _HELP: Final = {
     "worker_restarts": "Workers that died and were started again",
     "queue_ms": "Work that waits, in milliseconds",
     "rows_waiting": "Rows that wait",
+    "unfinished_body_bytes": "Bytes of request bodies whose end has not come",
     "cache_entries": "Answers in the cache",
     "plan_revision": "Ledger record whose plan is in force",
     "ready": "1 where predictions are answered",

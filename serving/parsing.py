@@ -10,6 +10,9 @@ from absa.inference.aspect_span import has_aspect
 from serving.problems import Problem, bad_json, invalid
 
 _FIELDS: Final = frozenset({"text", "aspect", "unit_id", "segment"})
+_KINDS: Final = {
+    list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null",
+}  # fmt: skip
 _MAX_ASPECT_CHARS: Final = 500
 _MAX_UNIT_CHARS: Final = 200
 _MAX_SEGMENT_CHARS: Final = 100
@@ -99,14 +102,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object. Refused: bad UTF-8, NaN, lone surrogates, nesting without end, a name that comes twice.
 
     Raises:
-        Problem: 400.
+        Problem: 400 where it is not strict JSON, 422 where it is another value than an object.
     """
     try:
         content = orjson.loads(body)
     except (orjson.JSONDecodeError, RecursionError):
         raise bad_json("the body is not valid JSON in UTF-8") from None
     if type(content) is not dict:
-        raise bad_json("the body must be a JSON object")
+        raise invalid("body", f"must be a JSON object, got {_KINDS[type(content)]}")
     if _may_repeat_a_name(body, content):
         _refuse_repeated_names(body)
     return content

@@ -17,7 +17,7 @@ from serving.keys import Keys
 from serving.outcomes import Outcome, OutcomeCounts
 from serving.parsing import Item, Limits, parse_predict
 from serving.pool import InForce, LoadedModel, ModelPool
-from serving.problems import PROBLEM_TYPE, Problem, invalid, not_ready, overload
+from serving.problems import PROBLEM_TYPE, Problem, internal_error, invalid, not_ready, overload, too_large
 from serving.spool import PREDICTIONS, SpoolWriter
 from serving.traces import Traces
 
@@ -28,6 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PREDICT_PATH: Final = "/v1/predict"
 JSON_TYPE: Final = b"application/json"
 _DEADLINE_HEADER: Final = b"x-timeout-ms"
+_DEADLINE_DIGITS: Final = 6
 SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -126,6 +127,7 @@ class Predictor:
                 answered.set_result(result)
 
         try:
+            self.admit(scope["headers"])
             body = await read_body(scope, receive, self.body_limit_bytes)
         except Problem as problem:
             answer(self.refuse(problem))
@@ -137,8 +139,27 @@ class Predictor:
         else:
             await send_json(send, 200, result)
 
+    @property
+    def key_needed(self) -> bool:
+        """Return True if `admit` has a key to check."""
+        return self._keys.predict_key is not None
+
+    def admit(self, headers: Headers) -> None:
+        """Check the key, before anything of the body is kept.
+
+        Raises:
+            Problem: 401 or 403.
+        """
+        started = time.perf_counter()
+        try:
+            self._keys.check_predict(headers)
+        except Problem as problem:
+            if self._traces is not None:
+                self._traces.note(headers, started, {}, problem)
+            raise
+
     def ask(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
-        """Answer a whole request, at once or when its rows are scored.
+        """Answer a whole request that was admitted, at once or when its rows are scored.
 
         Args:
             headers: names in lower case.
@@ -152,7 +173,7 @@ class Predictor:
             refused = problem
         except Exception as error:
             _log.exception("a request failed: %s", type(error).__name__)
-            refused = Problem(500, "internal", "something went wrong here; the router's log says what")
+            refused = internal_error()
         else:
             return
         answer(self.refuse(refused))
@@ -162,11 +183,9 @@ class Predictor:
     def refuse(self, problem: Problem) -> Problem:
         """Count a problem that a request is answered with."""
         self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
-        return problem
+        return problem.without_traceback()
 
     def _begin(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
-        if self._keys.predict_key is not None:
-            self._keys.check_predict(headers)
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
@@ -210,6 +229,7 @@ class Predictor:
         if waiting_ms > self._queue_ms:
             for row in ticket.rows:
                 self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "shed")
+            ticket.rows.clear()  # each row has its ticket: a cycle would keep the body
             raise overload(max(1, round(waiting_ms / 1000)))
         ticket.left = len(jobs)
         self._batcher.submit(jobs)
@@ -225,6 +245,7 @@ class Predictor:
                 self._let_go(ticket)
             except Exception as error:  # the others of this batch are answered all the same
                 _log.exception("an answer could not be sent: %s", type(error).__name__)
+            ticket.rows.clear()  # each row has its ticket: a cycle would keep the texts
 
     def _let_go(self, ticket: _Ticket) -> None:
         problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
@@ -321,9 +342,10 @@ class Predictor:
     def _timeout_s(self, headers: Headers) -> float:
         for name, value in headers:
             if name == _DEADLINE_HEADER:
-                if not value.isdigit() or not 1 <= int(value) <= 600_000:
+                digits = value.strip(b" \t")
+                if not digits.isdigit() or len(digits) > _DEADLINE_DIGITS or not 1 <= int(digits) <= 600_000:
                     raise invalid("X-Timeout-Ms", "must be a whole number of milliseconds from 1 to 600000")
-                return min(int(value) / 1000, self._request_timeout_s)
+                return min(int(digits) / 1000, self._request_timeout_s)
         return self._request_timeout_s
 
 
@@ -392,11 +414,6 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         if size > limit_bytes:
             raise too_large(limit_bytes)
     return b"".join(chunks)
-
-
-def too_large(limit_bytes: int) -> Problem:
-    """413."""
-    return Problem(413, "too-large", f"the body may have at most {limit_bytes} bytes")
 
 
 async def send_json(send: Send, status: int, content: bytes) -> None:

@@ -4,12 +4,13 @@ import re
 import secrets
 import socket
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _NAME_CHARS: Final = 60
 
 
@@ -58,6 +59,12 @@ class Settings(BaseSettings):
         default_factory=dict, description='JSON: whose feedback comes with a key, {"KEY": {"source": "NAME"}}.'
     )
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose web pages may call the router, such as `https://app.example`, separated by commas; "
+        "`*`: any. Empty: none.",
+    )
+
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "EVERGREEN_MLFLOW_TRACKING_URI"),
@@ -85,6 +92,19 @@ class Settings(BaseSettings):
     max_text_chars: int = Field(10_000, ge=1, description="Characters of a text, at most.")
     request_timeout_s: float = Field(10.0, gt=0, description="Longest that a request may take.")
     stop_timeout_s: float = Field(10.0, gt=0, description="Longest that stopping may take.")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: Any) -> Any:
+        return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError(f"expected origins such as https://app.example or *, got {each!r}")
+        return value
 
     @property
     def lake_uri(self) -> str:

@@ -26,6 +26,7 @@ from serving.api import Router, Worker, set_plan
 from serving.batcher import Batcher
 from serving.cache import AnswerCache
 from serving.compare import Comparer
+from serving.cors import Cors
 from serving.hot_protocol import HotProtocol
 from serving.keys import Keys
 from serving.logs import log_to_stderr
@@ -102,7 +103,7 @@ class WorkerProcess:
         )
         self._traces = traces
         admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
-        router = Router(
+        self._router = Router(
             Worker(
                 predict=self._predictor,
                 compare=Comparer(
@@ -123,10 +124,11 @@ class WorkerProcess:
                 ready=self._ready,
                 body_limit_bytes=settings.body_limit_bytes,
                 admin_port=admin_port,
+                cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             )
         )
         config = uvicorn.Config(
-            router,
+            self._router,
             http=HotProtocol,
             ws="none",
             lifespan="off",
@@ -250,12 +252,13 @@ class WorkerProcess:
             gauges={
                 "queue_ms": round(self._batcher.waiting_ms, 3),
                 "rows_waiting": self._batcher.rows_waiting,
+                "unfinished_body_bytes": self._router.edge.held_bytes,
                 "cache_entries": len(self._cache),
                 "plan_revision": in_force.revision if in_force else 0,
                 "ready": float(self._ready()[0]),
             },
             outcomes=self._outcomes.totals(),
-            refused={str(code): count for code, count in self._predictor.refused.items()},
+            refused=_summed(self._predictor.refused, self._router.edge.refused),
         )
 
     def _statuses(self) -> list[Status]:
@@ -266,6 +269,10 @@ class WorkerProcess:
         from absa.adapters.ledger import Ledger
 
         return set_plan(Ledger(open_lake(self._settings.lake_uri)), revision, plan, reason, actor)
+
+
+def _summed(*counts: dict[int, int]) -> dict[str, int]:
+    return {str(code): sum(each.get(code, 0) for each in counts) for code in sorted(set().union(*counts))}
 
 
 async def _for_ever(every_s: float, duty: Callable[[], Awaitable[None]]) -> None:

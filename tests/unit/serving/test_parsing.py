@@ -50,8 +50,15 @@ def test_several_items_keep_their_order() -> None:
     [
         b"",
         b"{",
-        b"[]",
-        b'"text"',
+        b"\xef\xbb\xbf{}",  # a byte order mark
+        '{"text": "a b", "aspect": "a"}'.encode("utf-16"),
+        b'{"text": "\xc0\xafa", "aspect": "a"}',  # overlong
+        b'{"text": "\xed\xa0\x80a", "aspect": "a"}',  # a surrogate in UTF-8
+        b'{"text": "a\x00b", "aspect": "a"}',
+        b'{"text": "a", "aspect": Infinity}',
+        b'{"text": "a", "aspect": -Infinity}',
+        b'{"text": "a", "aspect": 1e999}',
+        b'{"text": "a", "aspect": "a"} {}',
         b'{"text": "\xff", "aspect": "a"}',
         b'{"text": NaN, "aspect": "a"}',
         b'{"text": "\\ud800 a", "aspect": "a"}',
@@ -66,6 +73,18 @@ def test_several_items_keep_their_order() -> None:
 )
 def test_what_is_not_strict_json_is_a_400(body: bytes) -> None:
     assert refused(body).status == 400
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"7", b"1.5", b"null", b"true"])
+def test_json_value_other_than_object_is_422(body: bytes) -> None:
+    problem = refused(body)
+    assert problem.status == 422
+    assert [error.path for error in problem.errors] == ["body"]
+
+
+def test_escaped_nul_is_a_character_of_the_text() -> None:
+    items, _ = parse_predict(b'{"text": "an \\u0000 app", "aspect": "app"}', LIMITS)
+    assert items[0].text == "an \0 app"
 
 
 @pytest.mark.parametrize(
