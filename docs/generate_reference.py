@@ -92,7 +92,7 @@ def _told_to_the_router() -> list[str]:
 def _setting(kind: type[BaseSettings], name: str) -> str:
     field = kind.model_fields[name]
     default = field.get_default(call_default_factory=True)
-    shown = "unset" if default is None else f"`{default}`" if str(default) else "empty"
+    shown = "unset" if default is None else "empty" if default in ("", ()) else f"`{default}`"
     alias = "MLFLOW_TRACKING_URI" if field.validation_alias is not None else f"EVERGREEN_{name.upper()}"
     return f"| `{alias}` | {shown} | {field.description} |\n"
 

@@ -98,43 +98,40 @@ class Router:
         """One request."""
         if scope["type"] != "http":
             return
+        on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
+        cors = None if on_admin_port else self.cors
         started = False
 
         async def noting_send(message: MutableMapping[str, Any]) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                if self.cors is not None:
-                    message["headers"] = [*message["headers"], *self.cors.headers(origin_of(scope["headers"]))]
+                if cors is not None:
+                    message["headers"] = [*message["headers"], *cors.headers(origin_of(scope["headers"]))]
             await send(message)
 
         try:
-            await self._answer(scope, receive, noting_send)
+            if cors is not None and scope["method"] == "OPTIONS" and (allowed := cors.preflight(scope["headers"])):
+                await noting_send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
+                await noting_send({"type": "http.response.body", "body": b""})
+            else:
+                await self._answer(scope, receive, noting_send, on_admin_port=on_admin_port)
+        except Problem as problem:
+            await send_problem(noting_send, problem)
         except Exception as error:
-            _log.exception("a request failed: %s", type(error).__name__)
             if started:
                 raise
+            _log.exception("a request failed: %s", type(error).__name__)
             await send_problem(noting_send, internal_error())
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
-        preflight = None
-        if self.cors is not None and scope["method"] == "OPTIONS":
-            preflight = self.cors.preflight(scope["headers"])
-        if preflight is not None:
-            await send({"type": "http.response.start", "status": 204, "headers": list(preflight)})
-            await send({"type": "http.response.body", "body": b""})
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, on_admin_port: bool) -> None:
         if scope["path"] == PREDICT_PATH and not on_admin_port:
-            if scope["method"] == "POST":
-                await self._predict(scope, receive, send)
-            else:
-                problem = Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
-                await send_problem(send, problem)
+            if scope["method"] != "POST":
+                raise Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
+            await self._predict(scope, receive, send)
             return
         if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
-            await send_problem(send, Problem(404, "not-found", "there is nothing at this path of this port"))
-            return
+            raise Problem(404, "not-found", "there is nothing at this path of this port")
         if scope["method"] == "HEAD":  # uvicorn leaves the body out
             scope = {**scope, "method": "GET"}
         await self._rest(scope, receive, send)

@@ -37,7 +37,7 @@ class Cors:
         return self._any or origin in self._origins
 
     def preflight(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...] | None:
-        """Return the headers that answer a preflight; None where the request is an OPTIONS of another kind.
+        """Return what answers a preflight beside `headers`; None where the request is an OPTIONS of another kind.
 
         Raises:
             Problem: 403, the origin is not allowed.
@@ -48,7 +48,7 @@ class Cors:
             return None
         if not self.allows(origin):
             raise Problem(403, "cors-origin", "this origin is not in EVERGREEN_CORS_ORIGINS of the router")
-        return (*self.headers(origin), *_PREFLIGHT)
+        return _PREFLIGHT
 
 
 def origin_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -8,7 +8,7 @@ HTTP/1.0, a client that does not read its answers.
 import asyncio
 import logging
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import httptools
@@ -171,6 +171,7 @@ class HotProtocol(HttpToolsProtocol):
         self._release()
         self._deaf = True
         self._last_word = None
+        self._mark = (None, 0)
         if type(cycle) is Exchange:
             cycle.chunks = []
         self.pipeline.clear()
@@ -268,7 +269,7 @@ class HotProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if not url.startswith(b"/"):  # GET http://host/path: the path is what is asked for
             target = httptools.parse_url(url)
-            if target.path is None and target.host is None:
+            if target.host is None:
                 raise bad_request("expected a path as the request's target")
             url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
         self.url = url
@@ -372,12 +373,15 @@ class HotProtocol(HttpToolsProtocol):
             self._fail(bodies_full())
         elif hot and size > HIGH_WATER_LIMIT and not self.flow.read_paused:
             self.flow.pause_reading()
-            busy = edge.held_bytes > edge.held_limit_bytes / 2
-            self.loop.call_later(_BUSY_WAIT_S if busy else 0.0, self._read_on)
+            self.loop.call_later(0.0, self._read_on)
         return come
 
-    def _read_on(self) -> None:
-        if not self.transport.is_closing():
+    def _read_on(self, *, waited: bool = False) -> None:
+        if self.transport.is_closing() or self.pipeline or self._last_word is not None:
+            return  # closed, or to be read on when what came before is answered
+        if not waited and self._edge.held_bytes > self._edge.held_limit_bytes / 2:
+            self.loop.call_later(_BUSY_WAIT_S, partial(self._read_on, waited=True))
+        else:
             self.flow.resume_reading()
 
     def _release(self) -> None:

@@ -1,6 +1,7 @@
 """Requests that share a batch do not share a failure."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -167,3 +168,74 @@ def test_answer_of_a_cut_text_says_truncated(tmp_path: Path, engine: Engine) -> 
     parts, unreadable = prediction_parts(segments, "r1-1", "r1")
     assert unreadable == 0
     assert [row for part in parts for row in part.table["truncated"].to_pylist()] == [True, True, False] * 2
+
+
+@pytest.mark.parametrize("content", [{"text": "the app is great", "aspect": "app"}, {"text": "the app"}, {}])
+def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, content: dict[str, Any]) -> None:
+    async def scenario(house: House) -> None:
+        house.cache.put(("d1", "the app is great", "app"), [0.1, 0.2, 0.7])
+        house.cache.put(("d2", "the app is great", "app"), [0.1, 0.2, 0.7])
+        for turn in range(2):  # the first one fills what is made once
+            gc.collect()
+            gc.disable()
+            answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+            house.ask(content, answered.set_result)
+            await answered
+            del answered
+            await asyncio.sleep(0)
+            kept = gc.collect()
+            gc.enable()
+            assert turn == 0 or kept == 0
+
+    run(tmp_path, engine, scenario)
+
+
+def test_wrong_key_is_refused_before_the_body_is_read(tmp_path: Path, engine: Engine) -> None:
+    async def scenario(house: House) -> None:
+        house.predictor._keys = Keys(admin_token=None, predict_key="secret", feedback={})
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            raise AssertionError("the body was read")
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        for headers, status in (([], 401), ([(b"x-api-key", b"guess")], 403)):
+            await house.predictor({"type": "http", "headers": headers}, receive, send)
+            assert sent[-2]["status"] == status
+
+    run(tmp_path, engine, scenario)
+
+
+def test_overload_leaves_no_reference_cycle(tmp_path: Path, engine: Engine) -> None:
+    async def scenario(house: House) -> None:
+        house.predictor._queue_ms = -1.0
+        for turn in range(2):
+            gc.collect()
+            gc.disable()
+            answers: list[bytes | Problem] = []
+            house.ask({"text": "the app is great", "aspect": "app"}, answers.append)
+            (problem,) = answers
+            assert isinstance(problem, Problem)
+            assert problem.status == 429
+            del problem, answers
+            kept = gc.collect()
+            gc.enable()
+            assert turn == 0 or kept == 0
+
+    run(tmp_path, engine, scenario)
+
+
+@pytest.mark.parametrize(
+    "value", [b"9" * 5000, b"9" * 4301, b"0", b"-1", b"1e3", b"0x10", "\u0663".encode(), b"", b"1 2"]
+)
+def test_timeout_that_is_no_number_is_422(tmp_path: Path, engine: Engine, value: bytes) -> None:
+    async def scenario(house: House) -> None:
+        answers: list[bytes | Problem] = []
+        house.predictor.ask([(b"x-timeout-ms", value)], b"{}", answers.append, time.perf_counter())
+        (problem,) = answers
+        assert isinstance(problem, Problem)
+        assert (problem.status, problem.errors[0].path) == (422, "X-Timeout-Ms")
+
+    run(tmp_path, engine, scenario)
