@@ -38,7 +38,8 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
 
 # Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
 ALONE = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py tests/e2e \
-	tests/prove/test_soak.py tests/prove/test_system_chaos.py tests/integration/test_capacity_validation.py \
+	tests/prove/test_http_abuse.py tests/prove/test_soak.py tests/prove/test_system_chaos.py \
+	tests/integration/test_capacity_validation.py \
 	tests/integration/test_serving.py tests/unit/training/test_trainer.py
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(ALONE)); \

@@ -103,8 +103,9 @@ A key comes as `X-API-Key: KEY` or `Authorization: Bearer KEY`. Predictions and 
 `EVERGREEN_PREDICT_KEY` is set, feedback for one of `EVERGREEN_FEEDBACK_KEYS`, a new plan for `EVERGREEN_ADMIN_TOKEN`;
 after `evergreen up` the last two are `feedback_key` and `admin_token` in `HOME/secrets.json`.
 
-Errors are `application/problem+json`: `type`, `title`, `status`, `detail`, and `errors` where fields are to blame. The
-router itself serves this as `/docs`.
+Errors are `application/problem+json`: `type`, `title`, `status`, `detail`, and `errors` where fields are to blame.
+HEAD works where GET does. A body comes plain, without Content-Encoding; an offer to upgrade the connection is ignored.
+Web pages may call the router from the origins in `EVERGREEN_CORS_ORIGINS`. The router itself serves this as `/docs`.
 """
 
 

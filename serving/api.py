@@ -44,7 +44,7 @@ from serving.keys import Keys
 from serving.metrics import Status, prometheus_text
 from serving.parsing import parse_object
 from serving.predict import PREDICT_PATH, SECURITY_HEADERS, Predictor, Receive, Scope, Send, read_body, send_problem
-from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, internal_error, invalid
+from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, internal_error, invalid, not_ready
 from serving.spool import FEEDBACK, SpoolWriter
 from serving.state import RouterState
 
@@ -118,6 +118,10 @@ class Router:
                 await self._answer(scope, receive, noting_send, on_admin_port=on_admin_port)
         except Problem as problem:
             await send_problem(noting_send, problem)
+        except asyncio.CancelledError:  # stopping takes longer than it may
+            if not started:
+                await send_problem(noting_send, not_ready("this worker is stopping; ask again"))
+            raise
         except Exception as error:
             if started:
                 raise

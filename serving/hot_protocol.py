@@ -352,6 +352,9 @@ class HotProtocol(HttpToolsProtocol):
             return
         else:
             content = self._hold_body()
+            if self._edge.held_bytes > self._edge.held_limit_bytes:
+                self._fail(bodies_full())
+                return
         same = mark is self._mark[0] and content == self._mark[1]
         self._mark = (mark, content)
         self._barren = self._barren + size if same else 0
@@ -369,9 +372,7 @@ class HotProtocol(HttpToolsProtocol):
         edge = self._edge
         edge.held_bytes += size - self._held
         self._held = size
-        if edge.held_bytes > edge.held_limit_bytes:
-            self._fail(bodies_full())
-        elif hot and size > HIGH_WATER_LIMIT and not self.flow.read_paused:
+        if hot and size > HIGH_WATER_LIMIT and not self.flow.read_paused:
             self.flow.pause_reading()
             self.loop.call_later(0.0, self._read_on)
         return come
@@ -395,6 +396,8 @@ class HotProtocol(HttpToolsProtocol):
         self.parser = _Sink(self.transport)  # type: ignore[assignment]
         self._release()
         phase, self._phase = self._phase, _IDLE
+        if self.transport.is_closing():
+            return
         cycle: Any = self.cycle
         earlier = bool(self.pipeline) or not (cycle is None or cycle.response_complete)
         if phase == _BODY:  # the cycle is that of the request at fault
@@ -418,9 +421,9 @@ class HotProtocol(HttpToolsProtocol):
     def _say_last(self, problem: Problem) -> None:
         """Send an answer and close, but read on for a moment: closing at once may destroy the answer on its way."""
         transport = self.transport
+        self._last_word = None
         if transport.is_closing():
             return
-        self._last_word = None
         self._edge.count(problem)
         transport.write(_problem(problem, tuple(self.server_state.default_headers), _CLOSE))
         if not transport.can_write_eof():

@@ -1,6 +1,7 @@
 """Routes around the hot one: methods, redirects, cross-origin requests, and errors as problems."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,33 @@ def test_unforeseen_failure_is_a_problem(caplog: pytest.LogCaptureFixture):
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
     assert "RuntimeError" in caplog.text
+
+
+def test_request_cancelled_by_a_stop_is_a_503():
+    async def scenario() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/feedback", "server": ("router", 80), "query_string": b"",
+            "headers": [(b"x-api-key", b"survey-key")],
+        }  # fmt: skip
+        task = asyncio.create_task(router()(scope, receive, send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return sent
+
+    start, body = asyncio.run(scenario())
+    assert start["status"] == 503
+    assert (b"content-type", b"application/problem+json") in start["headers"]
+    assert b"stopping" in body["body"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"7"])
