@@ -1,6 +1,7 @@
 """Routes around the hot one: methods, redirects, cross-origin requests, and errors as problems."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from serving.api import Router, Worker
 from serving.cors import Cors
 from serving.keys import Keys
+from serving.problems import Problem
 from serving.settings import FeedbackSource, Settings
 
 ORIGIN = "https://a.example"
@@ -25,14 +27,22 @@ class BrokenPredictor:
         raise RuntimeError("no")
 
 
+class LockedComparer:
+    """Lets nobody in."""
+
+    def admit(self, _headers: object) -> None:
+        raise Problem(401, "key-missing", "a key is needed")
+
+
 def router(cors: Cors | None = None, admin_port: int | None = None) -> Router:
     """A router whose routes that need a model are not asked."""
     unused: Any = None
+    locked: Any = LockedComparer()
     broken: Any = BrokenPredictor()
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
     return Router(
         Worker(
-            predict=broken, compare=unused, folder=Path(), spool=unused, keys=keys, state=lambda: None,
+            predict=broken, compare=locked, folder=Path(), spool=unused, keys=keys, state=lambda: None,
             statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000, cors=cors,
             admin_port=admin_port,
         )
@@ -93,6 +103,18 @@ def test_slash_of_missing_path_is_404(path: str):
     answer = ask("GET", path)
     assert answer.status_code == 404
     assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/v1/compare", 401), ("POST", "/v1/feedback", 401), ("PUT", "/v1/traffic", 401)],
+)
+def test_key_is_checked_before_the_body_is_read(method: str, path: str, status: int):
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise AssertionError("the body was read")
+
+    assert ask(method, path, content=body()).status_code == status
 
 
 def test_unforeseen_failure_is_a_problem(caplog: pytest.LogCaptureFixture):
