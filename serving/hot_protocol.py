@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from serving.cors import Cors
+from serving.cors import Cors, origin_of
 from serving.edge import MAX_HEAD_BYTES, MAX_HEADERS, Edge, declared_bytes, head_too_large, refusal
 from serving.predict import JSON_TYPE, PREDICT_PATH, SECURITY_HEADERS, Headers, Predictor
 from serving.problems import PROBLEM_TYPE, Problem, bad_request, bodies_full, internal_error, too_large
@@ -74,7 +74,6 @@ class Exchange:
         "headers",
         "keep_alive",
         "more_body",
-        "origin",
         "protocol",
         "response_complete",
         "size",
@@ -92,7 +91,6 @@ class Exchange:
         self.more_body = True
         self.response_complete = False
         self.disconnected = False
-        self.origin: bytes | None = None  # set where CORS is on
 
     def answer(self, result: bytes | Problem) -> None:
         """Send the answer, unless the client has gone."""
@@ -103,7 +101,7 @@ class Exchange:
         defaults = tuple(protocol.server_state.default_headers)
         more = b"" if self.keep_alive else _CLOSE
         if protocol.cors is not None:
-            more = _lines(protocol.cors.headers(self.origin)) + more
+            more = _lines(protocol.cors.headers(origin_of(self.headers))) + more
         if isinstance(result, Problem):
             protocol.transport.write(_problem(result, defaults, more))
         else:
@@ -192,7 +190,7 @@ class HotProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stopped:
                 # The parser cannot be told to ignore an offered upgrade: it stops at the end of the head and takes the
                 # body for the next request. So the head was only collected, and is parsed again without the offer.
-                data = self._offer + data[stopped.args[0] :]
+                data, self._offer = self._offer + data[stopped.args[0] :], b""
             except httptools.HttpParserError as error:
                 self._fail(_fault(error))
                 return
@@ -247,8 +245,6 @@ class HotProtocol(HttpToolsProtocol):
             if self._key_needed:
                 self._predictor.admit(headers)
             exchange: Any = Exchange(self, headers, keep_alive=parser.should_keep_alive())
-            if self.cors is not None:
-                exchange.origin = fields.get(b"origin")
             self.cycle = exchange
         else:
             self._refuse_bad_head(method, version)
@@ -294,7 +290,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
-        if self._phase == _HEAD:  # that of an offered upgrade, which is parsed again
+        if self._offer:  # this was the head alone, which is parsed again
             return
         self._phase = _IDLE
         if self._held:

@@ -170,18 +170,24 @@ def test_answer_of_a_cut_text_says_truncated(tmp_path: Path, engine: Engine) -> 
     assert [row for part in parts for row in part.table["truncated"].to_pylist()] == [True, True, False] * 2
 
 
-@pytest.mark.parametrize("content", [{"text": "the app is great", "aspect": "app"}, {"text": "the app"}, {}])
-def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, content: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [({"text": "the app is great", "aspect": "app"}, 200), ({"text": "the app"}, 422), ([], 422), ("{", 400)],
+)
+def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, content: Any, status: int) -> None:
+    body = content.encode() if isinstance(content, str) else orjson.dumps(content)
+
     async def scenario(house: House) -> None:
-        house.cache.put(("d1", "the app is great", "app"), [0.1, 0.2, 0.7])
-        house.cache.put(("d2", "the app is great", "app"), [0.1, 0.2, 0.7])
+        for version in ("d1", "d2"):
+            house.cache.put((version, "the app is great", "app"), CACHED)
         for turn in range(2):  # the first one fills what is made once
             gc.collect()
             gc.disable()
             answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
-            house.ask(content, answered.set_result)
-            await answered
-            del answered
+            house.predictor.ask([], body, answered.set_result, time.perf_counter())
+            result = await answered
+            assert (result.status if isinstance(result, Problem) else 200) == status
+            del answered, result
             await asyncio.sleep(0)
             kept = gc.collect()
             gc.enable()
