@@ -30,11 +30,11 @@ _LAST_READ_S: Final = 1.0  # how long, and
 _LAST_READ_BYTES: Final = 4_194_304  # how much a client may go on sending to a connection that is to be closed
 
 
-class _NobodyWaits:
-    """Stands where uvicorn wakes the task of a request: here there is none."""
+class _NoEvent:
+    """Event in the place of the one that wakes the task of a request in uvicorn: an exchange has no task."""
 
     def set(self) -> None:
-        """Wake nobody."""
+        """Do nothing."""
 
 
 class _Trailers(dict[bytes, bytes]):
@@ -66,7 +66,7 @@ class _Sink:
 
 
 class Exchange:
-    """One request and its answer, in the place of uvicorn's cycle, whose names for its state it has."""
+    """One request and its answer. Takes the place of uvicorn's cycle, so its state has the names of that one's."""
 
     __slots__ = (
         "chunks",
@@ -81,7 +81,7 @@ class Exchange:
         "waiting_for_100_continue",
     )
 
-    message_event: Final = _NobodyWaits()
+    message_event: Final = _NoEvent()
 
     def __init__(self, protocol: "HotProtocol", headers: Headers, *, keep_alive: bool) -> None:
         self.protocol, self.headers, self.keep_alive = protocol, headers, keep_alive
@@ -308,7 +308,7 @@ class HotProtocol(HttpToolsProtocol):
         self._predictor.ask(exchange.headers, body, exchange.answer, exchange.started)
 
     def on_exchange_complete(self) -> None:
-        """Go on with what came meanwhile. An idle connection is closed by `SlowClients`, without a timer of its own."""
+        """Start the next request of the connection. `SlowClients` closes an idle one, so it needs no timer."""
         if self.pipeline or self._last_word is not None:
             self.on_response_complete()
         else:
