@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError
+from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError, PermanentError
 from absa.packaging.numbered import NumberedPackages
 from absa.training.anytime import PackagePlan
 
@@ -231,17 +231,25 @@ class _Builder:
             self._plan.after_s = _after_s(self._after, self._plan.after_s)
         trained_s = self._trainer.train_s
         if self._plan.is_due(trained_s):
-            started = time.perf_counter()
-            self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0)
-            seconds = time.perf_counter() - started
-            self._plan.built(seconds, trained_s)
+            started, quick = time.perf_counter(), self._plan.is_first
+            try:
+                self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0, quick=quick)
+            except PermanentError as error:  # such as int8 that differs too much; the next one has learned more
+                say("note", sentence=f"a package of step {self._trainer.step} cannot be used: {error}")
+            self._plan.built(time.perf_counter() - started, trained_s, quick=quick)
 
     def build(
-        self, model: "PairClassifier", training: dict[str, Any], *, checking_s: float, phases: bool = False
+        self,
+        model: "PairClassifier",
+        training: dict[str, Any],
+        *,
+        checking_s: float,
+        quick: bool = False,
+        phases: bool = False,
     ) -> None:
         """Build the next package of a model and report it."""
         from absa.modeling.bases import save_weights
-        from absa.packaging.build import build_package
+        from absa.packaging.build import FULL, QUICK, build_package
         from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER
 
         started = time.perf_counter()
@@ -256,6 +264,7 @@ class _Builder:
                 snapshot=self._job.snapshot,
                 training=training,
                 checking_s=checking_s,
+                effort=QUICK if quick else FULL,
                 phase=(lambda name: say("phase", name=name)) if phases else (lambda _: None),
             )
             facts.update(training)
@@ -270,7 +279,8 @@ class _Builder:
                 }
             )
         newest = self._packages.newest()
-        say("package", number=newest.number if newest else 0, package_s=facts["package_s"], steps=training["steps"])
+        number = newest.number if newest else 0
+        say("package", number=number, package_s=facts["package_s"], steps=training["steps"], quick=quick)
 
 
 def _after_s(file: Path, default: float) -> float:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 Phase = Literal["start", "package", "judge", "register"]
 
-_NOMINAL_S: Final[dict[Phase, float]] = {"start": 6.0, "package": 3.0, "judge": 5.0, "register": 4.0}
-"""Idle two cores, six layers; used until a run on this machine has measured a phase, scaled by its packaging."""
+_NOMINAL_S: Final[dict[Phase, float]] = {"start": 5.0, "package": 4.0, "judge": 3.0, "register": 3.0}
+"""Idle two cores, six layers; used until a run on this machine has measured a phase, scaled by what it measured."""
 _MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the phase itself
 _LEAST_SLOWDOWN: Final = 0.5
 _MOST_SLOWDOWN: Final = 20.0
+_PACKAGING_POWER: Final = 0.75
 _SCORING_SHARE: Final = 0.05  # of the budget, at most, for scoring test rows and behavioural cases
 _SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model of six layers on two idle cores
 _MOST_TEST_ROWS: Final = 20_000
@@ -96,11 +97,18 @@ class Reserve:
         return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
 
     def _slowdown(self) -> float:
-        """Ratio of this run's packaging to earlier packaging on this machine; 1 until it is measured."""
-        if "package" not in self._measured:
-            return 1.0
-        ratio = self._measured["package"] / max(0.1, self._earlier.get("package", _NOMINAL_S["package"]))
-        return min(_MOST_SLOWDOWN, max(_LEAST_SLOWDOWN, ratio))
+        """Ratio of what this run measured to earlier measurements on this machine; 1 until something is measured.
+
+        Judging is like registration (one thread, other processes, files), so it counts where it is measured. Packaging
+        keeps every core busy and suffers more from other work.
+        """
+        kinds: tuple[tuple[Phase, float], ...] = (("judge", 1.0), ("package", _PACKAGING_POWER))
+        for phase, power in kinds:
+            if phase in self._measured:
+                before_s = self._earlier.get(phase, _NOMINAL_S[phase])
+                ratio = math.pow(self._measured[phase] / max(0.1, before_s), power)
+                return min(_MOST_SLOWDOWN, max(_LEAST_SLOWDOWN, ratio))
+        return 1.0
 
 
 def _read(file: Path) -> dict[Phase, float]:

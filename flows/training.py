@@ -16,6 +16,7 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import EvergreenError
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
+from absa.training.anytime import QUICK_FACTOR
 from flows.evaluation import Judging, MeasuredBeside
 from flows.kept_checkpoints import KeptCheckpoints
 from flows.reserve import Reserve
@@ -182,7 +183,8 @@ class _After:
 
     def package_built(self, event: Mapping[str, Any]) -> None:
         """Note what packaging took, and judge the first package beside the training."""
-        self._reserve.record("package", float(event["package_s"]))
+        factor = QUICK_FACTOR if event.get("quick") else 1.0
+        self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()
         newest = NumberedPackages(self._folder).newest()
         if self._beside is None and newest is not None:

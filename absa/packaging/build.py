@@ -30,17 +30,35 @@ from absa.modeling.architecture import PairClassifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export
-from absa.packaging.quantize import Int8, observe
+from absa.packaging.quantize import STRENGTHS, Int8, observe
 from absa.training.batches import for_scoring
 from absa.training.settings import TrainingSettings
 from absa.training.tokens import LabelledPair, tokenize
 
-MAX_CHECKED_ROWS: Final = 400  # rows for calibration and parity; a second of work, and enough for both
-_OBSERVED_ROWS: Final = 128  # rows that the scales of activations come from; parity is judged on others
 _LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
 _FEWEST_TO_JUDGE: Final = 20
 _CHUNK_ROWS: Final = 64
 _FEWEST_CHECKED: Final = 64  # rows that are checked however slow the machine is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """Work that goes into a package.
+
+    Attributes:
+        observed_rows: rows that the scales of activations come from; parity is judged on others.
+        strengths: ways to balance channels that are tried for each matrix.
+        rows: validation rows that are used at most, the observed ones among them.
+    """
+
+    observed_rows: int = 128
+    strengths: tuple[float, ...] = STRENGTHS
+    rows: int = 400
+
+
+FULL: Final = Effort()
+QUICK: Final = Effort(observed_rows=32, strengths=(0.5, 0.8), rows=96)
+"""About half of the work, for a package that a better one replaces soon."""
 
 WARMUP_PAIRS: Final = (
     ("The search is fast and always right.", "search"),
@@ -97,6 +115,7 @@ def build_package(
     training: dict[str, Any] | None = None,
     linear: Linear | None = None,
     checking_s: float = 60.0,
+    effort: Effort = FULL,
     phase: Callable[[str], None] = lambda _: None,
 ) -> BuildReport:
     """Build the package of a trained model.
@@ -105,12 +124,13 @@ def build_package(
         model: in fp32 on the CPU.
         tokenizer_json: content of tokenizer.json.
         settings: of the training; saved in config.json.
-        validation: rows for calibration and parity; a sample of 400 is used where there are more. The
-            scales of activations come from up to 128 of them, parity is judged on the others.
+        validation: rows for calibration and parity; a sample is used where there are many. The scales of activations
+            come from some of them, parity is judged on the others.
         folder: is made, or replaced, when all of the package is ready.
         snapshot: digest of the data.
         training: what the trainer reported, for the card.
         linear: how the graph multiplies; int8 when not given.
+        effort: how many rows are used, and how long scales are searched for.
         checking_s: seconds after which a slow machine calibrates and judges parity on the rows it has scored so far.
         phase: told the name of each phase as it begins.
 
@@ -122,11 +142,11 @@ def build_package(
     making.mkdir(parents=True)
     try:
         phase("export")
-        rows = _sample(validation, settings.seed)
-        observed = min(_OBSERVED_ROWS, len(rows) // 2)
+        rows = _sample(validation, effort.rows, settings.seed)
+        observed = min(effort.observed_rows, len(rows) // 2)
         (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
         _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
-        _write_model(model, making, rows[:observed], settings, linear)
+        _write_model(model, making, rows[:observed], settings, linear, effort)
         phase("calibrate")
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
         rows = [*rows[observed:], *rows[:observed]]  # those that gave no scales first: parity is judged on them
@@ -165,13 +185,19 @@ def build_package(
 
 
 def _write_model(
-    model: PairClassifier, folder: Path, rows: Sequence[LabelledPair], settings: TrainingSettings, linear: Linear | None
+    model: PairClassifier,
+    folder: Path,
+    rows: Sequence[LabelledPair],
+    settings: TrainingSettings,
+    linear: Linear | None,
+    effort: Effort,
 ) -> None:
     weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
     if linear is None:
         pairs = [*WARMUP_PAIRS, *((row.text, row.aspect) for row in rows)]
         tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
-        linear = Int8(observe(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed))
+        seen = observe(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed)
+        linear = Int8(seen, strengths=effort.strengths)
     (folder / MODEL_FILE).write_bytes(export(model.architecture, weights, linear).SerializeToString())
 
 
@@ -191,10 +217,10 @@ def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | N
     }
 
 
-def _sample(rows: Sequence[LabelledPair], seed: int) -> list[LabelledPair]:
-    if len(rows) <= MAX_CHECKED_ROWS:
+def _sample(rows: Sequence[LabelledPair], most: int, seed: int) -> list[LabelledPair]:
+    if len(rows) <= most:
         return list(rows)
-    picked = np.random.default_rng(seed).choice(len(rows), MAX_CHECKED_ROWS, replace=False)
+    picked = np.random.default_rng(seed).choice(len(rows), most, replace=False)
     return [rows[int(index)] for index in picked]
 
 

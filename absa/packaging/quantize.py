@@ -27,7 +27,7 @@ from absa.packaging.export import INPUTS, Array, Float32, GraphWriter, Weights, 
 _TABLE_LIMIT: Final = 127
 _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
 _LEVELS: Final = 255
-_STRENGTHS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+STRENGTHS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SAMPLED_TOKENS: Final = 256
 _TOO_FAR: Final = 0.025  # error of a product as a share of its spread, above which it is done in two terms
 _MIDDLE: Final = np.uint8(128)
@@ -64,14 +64,15 @@ class Int8:
 
     Args:
         activations: by the names of the products, as `observe` gives them.
+        strengths: ways to balance channels that are tried for each product.
     """
 
-    def __init__(self, activations: Mapping[str, Activations]) -> None:
-        self._activations = activations
+    def __init__(self, activations: Mapping[str, Activations], *, strengths: Sequence[float] = STRENGTHS) -> None:
+        self._activations, self._strengths = activations, strengths
 
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
         """`x @ weight.T + bias`, x quantised to uint8 at a fixed scale, the weight to int8 by column."""
-        found = quantise(weight, bias, self._activations[name])
+        found = quantise(weight, bias, self._activations[name], strengths=self._strengths)
         if found.factors is not None:
             x = graph.node("Mul", [x, graph.constant(f"{name}.factors", found.factors)], f"{name}.even")
         shift = graph.constant(f"{name}.bias", found.bias)
@@ -114,28 +115,29 @@ def _term(
     return graph.node("MatMulIntegerToFloat", inputs, name, domain="com.microsoft")
 
 
-def quantise(weight: Array, bias: Array, seen: Activations) -> Quantised:
+def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float] = STRENGTHS) -> Quantised:
     """The int8 form of `x @ weight.T + bias` that is nearest to it on the sampled rows.
 
     Args:
         weight: (N, K).
         bias: (N,).
         seen: what goes in.
+        strengths: ways to balance channels, 0 to 1, of which the best is taken.
     """
     exact = seen.sample @ weight.T  # (n, N)
     spread = float(exact.std()) + 1e-12
-    best, bias_error, error = _nearest(weight, bias, seen, exact, twice=False)
+    best, bias_error, error = _nearest(weight, bias, seen, exact, strengths, twice=False)
     if error > _TOO_FAR * spread:
-        best, bias_error, _ = _nearest(weight, bias, seen, exact, twice=True)
+        best, bias_error, _ = _nearest(weight, bias, seen, exact, strengths, twice=True)
     return replace(best, bias=(bias + bias_error).astype(np.float32))
 
 
 def _nearest(
-    weight: Array, bias: Array, seen: Activations, exact: Floats, *, twice: bool
+    weight: Array, bias: Array, seen: Activations, exact: Floats, strengths: Sequence[float], *, twice: bool
 ) -> tuple[Quantised, Floats, float]:
     """The best of the strengths, what it is off by on average, and its error besides (a root mean square)."""
     tried = []
-    for strength in _STRENGTHS:
+    for strength in strengths:
         found = _at_strength(weight, bias, seen, strength, twice=twice)
         off = exact - _product(found, seen.sample)
         mean: Floats = off.mean(0)

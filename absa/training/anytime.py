@@ -12,8 +12,9 @@ FIRST_AFTER_S: Final = 20.0  # of training, at most, before the first package
 FIRST_SHARE: Final = 0.2  # of the planned training, at most, before the first package
 LATER_FACTOR: Final = 3.0  # a later package follows after this many times the training before the last one
 PACKAGING_SHARE: Final = 0.06  # of the training so far that later packages may take
-MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the last package
-CHECKING_SHARE: Final = 0.3  # of a measured packaging, for checks of the last package on more rows
+MARGIN: Final = 1.25  # the load of a machine changes between the measurement and the last package
+CHECKING_SHARE: Final = 0.15  # of a measured packaging, for checks of the last package on more rows
+QUICK_FACTOR: Final = 1.8  # a full package takes this many times as long as a quick one, measured
 LEAST_PACKAGING_S: Final = 1.0
 LEAST_TRAINING_S: Final = 2.0  # granted to a training that starts inside its reserve and has no package yet
 
@@ -40,6 +41,11 @@ class PackagePlan:
     def begin(self) -> None:
         """Note the start of the training."""
         self._begun_at = self._clock()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the next package is the first one."""
+        return self._measured_s is None
 
     @property
     def run_ends_at(self) -> float:
@@ -87,7 +93,13 @@ class PackagePlan:
             return False
         return self._spent_s + self._measured_s <= PACKAGING_SHARE * trained_s
 
-    def built(self, seconds: float, trained_s: float) -> None:
-        """Note a package that took so many seconds, after so many seconds of training."""
-        self._measured_s, self._trained_s = seconds, trained_s
+    def built(self, seconds: float, trained_s: float, *, quick: bool = False) -> None:
+        """Note a package.
+
+        Args:
+            seconds: time that it took.
+            trained_s: seconds of training before it, without packaging.
+            quick: whether it was built with the lower effort.
+        """
+        self._measured_s, self._trained_s = seconds * (QUICK_FACTOR if quick else 1.0), trained_s
         self._spent_s += seconds

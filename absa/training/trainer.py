@@ -123,6 +123,11 @@ class Trainer:
         self.resumed = self._restore()
 
     @property
+    def step(self) -> int:
+        """Steps so far."""
+        return self._step
+
+    @property
     def epochs(self) -> float:
         """Passes over the data so far."""
         return self._position.epoch + (self._share if self._position[1:] != (0, 0) else 0.0)

@@ -33,8 +33,16 @@ def make_reserve(folder: Path, budget_s: float = 300.0) -> Reserve:
 def test_slow_packaging_scales_the_other_phases(tmp_path: Path) -> None:
     reserve = make_reserve(tmp_path)
     before = reserve.least_after_s()
-    reserve.record("package", 4.0 * reserve.estimate_s("package"))
-    assert reserve.least_after_s() == pytest.approx(4.0 * before)
+    reserve.record("package", 16.0 * reserve.estimate_s("package"))
+    assert reserve.least_after_s() == pytest.approx(8.0 * before)
+
+
+def test_slow_judging_scales_registration(tmp_path: Path) -> None:
+    reserve = make_reserve(tmp_path)
+    before = reserve.register_s()
+    reserve.record("package", 16.0 * reserve.estimate_s("package"))
+    reserve.record("judge", 2.0 * make_reserve(tmp_path / "none").estimate_s("judge"))
+    assert reserve.register_s() == pytest.approx(2.0 * before)
 
 
 def test_measured_phase_replaces_the_estimate(tmp_path: Path) -> None:
