@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError
+from flows import arguments
 from flows.terminal import say
 
 if TYPE_CHECKING:
@@ -37,9 +38,15 @@ def batch(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, such as auto or ray://host:10001; unset: one on this machine.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Cores to use; unset: all.")] = None,
-    partition_rows: Annotated[int, typer.Option(help="Rows that are scored, written and committed at once.")] = 5_000,
-    max_bad_share: Annotated[float, typer.Option(help="Share of bad rows above which the job fails.")] = 0.1,
+    workers: Annotated[
+        int | None, typer.Option(callback=arguments.WORKERS_OR_NONE, help="Cores to use; unset: all.")
+    ] = None,
+    partition_rows: Annotated[
+        int, typer.Option(callback=arguments.ROWS, help="Rows that are scored, written and committed at once.")
+    ] = 5_000,
+    max_bad_share: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which the job fails.")
+    ] = 0.1,
     log: Annotated[
         bool, typer.Option("--log", help="Write the answers to the lake as predictions, so that monitoring sees them.")
     ] = False,
@@ -52,10 +59,10 @@ def batch(
         return
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
-    from flows.batch_run import BatchRequest, run_request, summary, usd_per_row
-    from flows.wiring import wire
+    from flows.batch_run import REGISTRY, BatchRequest, run_request, summary, usd_per_row
+    from flows.homes import open_home
 
-    services = wire()
+    services = open_home(required=log or model.startswith(REGISTRY), announced=False)
     request = BatchRequest(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         partition_rows=partition_rows, max_bad_share=max_bad_share, log=log, drift_report=drift_report,

@@ -12,6 +12,7 @@ from absa.errors import NotFoundError, PermanentError
 from absa.inference.package import ModelPackage, load_package
 from flows.wiring import Services
 
+REGISTRY: Final = "models:/"
 CHAMPION: Final = "models:/absa@champion"
 ENGINES: Final = ("local", "ray")
 _PREFIX: Final = "models:/absa"

@@ -1,16 +1,22 @@
 """The `evergreen` command line: translates words into calls, and errors into one sentence and an exit code."""
 
+import io
+import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
-from flows import cost_commands, traffic_commands
+from absa.proxies import keep_local_direct, require_route
+from absa.schema import Window, utc_now
+from flows import arguments, cost_commands, traffic_commands
 from flows.batch_commands import batch_app
-from flows.settings import Settings, apply_environment
+from flows.homes import absence, is_there, open_home
+from flows.settings import Settings
 from flows.terminal import say
 from flows.wiring import Services, wire
 
@@ -66,7 +72,8 @@ def down() -> None:
 
     settings = Settings.load()
     stopped = take_down(settings)
-    say(f"stopped: {', '.join(stopped) or 'nothing ran'}; everything in {settings.root} stays")
+    kept = f"everything in {settings.root} stays" if is_there(settings) else absence(settings)
+    say(f"stopped: {', '.join(stopped) or 'nothing ran'}; {kept}")
 
 
 @app.command(epilog="Example: evergreen status")
@@ -74,14 +81,16 @@ def status() -> None:
     """Say what is champion since when, how traffic is split, the last verdicts, and where each page is."""
     from flows.status import status_lines
 
-    for line in status_lines(wire()):
+    for line in status_lines(open_home(announced=False)):
         say(line)
 
 
 @app.command(epilog="Example: evergreen ingest feedback.csv")
 def ingest(
-    files: Annotated[list[Path], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
-    max_bad_share: Annotated[float, typer.Option(help="Share of bad rows above which nothing is ingested.")] = 0.1,
+    files: Annotated[list[str], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
+    max_bad_share: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
+    ] = 0.1,
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
     from absa.data.ingest import ingest as ingest_files
@@ -91,7 +100,7 @@ def ingest(
     parent = latest_manifest(services.lake)
     manifest = ingest_files(
         services.lake,
-        [str(file) for file in files],
+        files,
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
     )
@@ -107,20 +116,27 @@ def ingest(
 @app.command(epilog="Example: evergreen train feedback.csv --budget 300")
 def train(
     files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
-    budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
-    reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
+    ] = None,
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Who asks.")] = "manual",
     base: Annotated[
-        str | None, typer.Option(help="Start from this: what `evergreen pretrain` printed, a folder, or a hub's name.")
+        str | None,
+        typer.Option(
+            callback=arguments.given_text,
+            help="Start from this: what `evergreen pretrain` printed, a folder, or a hub's name.",
+        ),
     ] = None,
 ) -> None:
     """Train a version inside a budget here and now, judge and register it."""
     from flows.base_commands import named_base
 
-    start = named_base(wire(), base) if base else None
-    services = _with_servers("prefect", "mlflow")
     for file in files or []:
         if not file.is_file():
-            raise PermanentError(f"{file} does not exist: name a CSV, JSONL or Parquet file")
+            raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
+    _with_servers("prefect", "mlflow", home=False)
+    services = wire()
+    start = named_base(services, base) if base else None
     from flows.training_progress import shown
 
     with shown(services.home.folder("jobs"), sys.stderr):
@@ -128,7 +144,7 @@ def train(
 
         outcome = continuous_training(
             sources=[str(file.absolute()) for file in files or []],
-            budget_s=budget or services.settings.budget_s,
+            budget_s=services.settings.budget_s if budget is None else budget,
             reason=reason,
             base=start,
         )
@@ -144,8 +160,10 @@ def train(
 @app.command(epilog="Example: evergreen pretrain other-labels/ --epochs 2")
 def pretrain(
     path: Annotated[str, typer.Argument(help="Labelled files of any domain: a file or a folder.")],
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the rows.")] = 2.0,
-    budget: Annotated[float | None, typer.Option(min=1, help="End after so many seconds, whatever --epochs.")] = None,
+    epochs: Annotated[float, typer.Option(callback=arguments.EPOCHS, help="Passes over the rows.")] = 2.0,
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="End after so many seconds, whatever --epochs.")
+    ] = None,
 ) -> None:
     """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
     from flows.base_commands import make_base
@@ -162,19 +180,22 @@ def export(
     """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
     from flows.export import export_version
 
-    say(f"version {export_version(wire(), version, into)} is in {into}")
+    say(f"version {export_version(open_home(), version, into)} is in {into}")
 
 
 @app.command(epilog="Example: evergreen retrain --reason new-labels")
 def retrain(
-    reason: Annotated[str, typer.Option(help="Who asks.")] = "manual",
-    budget: Annotated[float | None, typer.Option(help="Budget of the whole run in seconds.")] = None,
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Who asks.")] = "manual",
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
+    ] = None,
 ) -> None:
     """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
     from flows.trigger import TRAINING, start_deployment
 
     services = _with_servers("prefect")
-    parameters: dict[str, Any] = {"reason": reason, "budget_s": budget or services.settings.budget_s}
+    budget_s = services.settings.budget_s if budget is None else budget
+    parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
     run_id = start_deployment(TRAINING, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
@@ -196,13 +217,13 @@ def promote(
     if now:
         if len(named) > 1:
             raise PermanentError("--now makes one version champion: name one")
-        services = wire()
+        services = open_home()
         record = promote_now(services, named[0] if named else None, reason=reason)
         for line in ended_by(services.ledger.records()):
             say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
-    parameters = requested_promotion(wire(), named, again=again)
+    parameters = requested_promotion(open_home(announced=False), named, again=again)
     services = _with_servers("prefect")
     run_id = start_deployment(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
@@ -218,7 +239,7 @@ def rollback(
     """
     from flows.decisions import roll_back, rollback_report
 
-    services = wire()
+    services = open_home()
     record = roll_back(services, reason=reason)
     for line in rollback_report([each for each in services.ledger.records() if each.number <= record.number]):
         say(line)
@@ -226,13 +247,18 @@ def rollback(
 
 @app.command(epilog="Example: evergreen forget --unit acct-42")
 def forget(
-    unit: Annotated[str | None, typer.Option(help="Forget what this unit_id ever asked.")] = None,
-    days: Annotated[float | None, typer.Option(help="Forget what was asked more than so many days ago.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(callback=arguments.given_text, help="Forget what this unit_id ever asked.")
+    ] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(callback=arguments.DAYS, help="Forget what was asked more than so many days ago."),
+    ] = None,
 ) -> None:
     """Rewrite predictions, feedback and snapshots without a unit's texts, or without old ones; tag the versions."""
     from flows.forgetting import forget as forget_now
 
-    for line in forget_now(wire(), unit=unit, days=days):
+    for line in forget_now(open_home(), unit=unit, days=days):
         say(line)
 
 
@@ -245,20 +271,25 @@ def ledger(
     """Print the ledger or what was champion at a time, verify it, or put MLflow's aliases as it says."""
     from flows.ledger_commands import show_ledger
 
-    for line in show_ledger(wire(), "verify" if verify else action, at):
+    for line in show_ledger(open_home(), "verify" if verify else action, at):
         say(line)
 
 
 @app.command(epilog="Example: evergreen shadow --export to-label.csv")
 def shadow(
-    gain: Annotated[float, typer.Option(help="Difference in right answers to find, as a share.")] = 0.03,
-    export: Annotated[Path | None, typer.Option(help="Write rows that are worth a person's label here (CSV).")] = None,
-    count: Annotated[int, typer.Option(help="About how many rows.")] = 200,
+    gain: Annotated[
+        float, typer.Option(callback=arguments.SHARE_ABOVE_0, help="Difference in right answers to find, as a share.")
+    ] = 0.03,
+    export: Annotated[
+        Path | None,
+        typer.Option(callback=arguments.new_file, help="Write rows that are worth a person's label here (CSV)."),
+    ] = None,
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
 ) -> None:
     """Compare the challenger in shadow with the champion, request by request, and say what labels would tell."""
     from flows.ledger_commands import show_shadow
 
-    for line in show_shadow(wire(), gain, export, count):
+    for line in show_shadow(open_home(), gain, export, count):
         say(line)
 
 
@@ -270,7 +301,7 @@ def predict(
     """Ask the router for the sentiment towards an aspect."""
     from flows.router_client import RouterClient
 
-    services = wire()
+    services = _with_router()
     answer = RouterClient(services.router_url, predict_key=services.settings.predict_key).predict(text, aspect)
     scores = ", ".join(f"{score:.2f}" for score in answer["scores"])
     by = f"version {answer['model_version']}, {answer['arm']}"
@@ -279,17 +310,21 @@ def predict(
 
 @app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
 def simulate(
-    seconds: Annotated[float, typer.Option(help="How long.")] = 30.0,
-    rate: Annotated[float, typer.Option(help="Requests a second.")] = 40.0,
+    seconds: Annotated[float, typer.Option(callback=arguments.SECONDS, help="How long.")] = 30.0,
+    rate: Annotated[float, typer.Option(callback=arguments.RATE, help="Requests a second.")] = 40.0,
     drift: Annotated[str, typer.Option(help="none, new-area, vocabulary, class-shift, concept or noise.")] = "none",
-    strength: Annotated[float, typer.Option(help="Share of the traffic that drifts, 0 to 1.")] = 0.5,
-    seed: Annotated[int | None, typer.Option(help="Seed; unset: another stream each time.")] = None,
+    strength: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of the traffic that drifts, 0 to 1.")
+    ] = 0.5,
+    seed: Annotated[
+        int | None, typer.Option(callback=arguments.SEED, help="Seed; unset: another stream each time.")
+    ] = None,
 ) -> None:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
     from flows.customers import TrafficReport, send_traffic
     from flows.stream import named_customers
 
-    services = wire()
+    services = _with_router()
     customers = named_customers(services, drift=drift, strength=strength, seed=seed)
 
     def show(report: TrafficReport) -> None:
@@ -317,20 +352,22 @@ def simulate(
 @app.command(epilog="Example: evergreen monitor --last 60")
 def monitor(
     window: Annotated[str | None, typer.Option(help="Key <start>_<end> of a window.")] = None,
-    last: Annotated[float | None, typer.Option(help="Judge the last so many seconds instead.")] = None,
+    last: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
+    ] = None,
     retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
 ) -> None:
     """Judge a window of live traffic now, write its report, and start a retraining if one is due."""
-    from datetime import timedelta
-
-    from absa.schema import Window, utc_now
-    from flows.monitor import monitor as monitor_flow
-
+    if window is not None and last is not None:
+        raise PermanentError("--window and --last name two windows: give one of them")
+    chosen = None if window is None else arguments.window_of("--window", window)
     _with_servers("prefect", "mlflow")
+    from flows.monitor import monitor as monitor_flow  # Prefect reads its environment when it is imported
+
     if last is not None:
         end = utc_now()
-        window = Window(start=end - timedelta(seconds=last), end=end).key
-    result = monitor_flow(window=window, retrain=retrain)
+        chosen = Window(start=end - timedelta(seconds=last), end=end)
+    result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
     say(f"{result['verdict']}; action: {result['action']}")
 
 
@@ -351,26 +388,35 @@ def demo(
     raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
 
 
-def _with_servers(*names: str) -> Services:
-    """Services, once the named servers answer.
+def _with_servers(*names: str, home: bool = True) -> Services:
+    """Return services of an existing home, once the named servers answer. Makes nothing.
+
+    Args:
+        names: of the servers.
+        home: whether the home must exist.
 
     Raises:
-        UnavailableError: one does not.
+        NotFoundError: there is no home.
+        UnavailableError: a server does not answer, or needs a proxy that cannot be used.
     """
-    from flows.processes import Supervisor, answers_soon, parts
+    from flows.processes import Supervisor, answers_soon
 
-    services = wire()
+    services = open_home(required=home, announced=False)
     supervisor = Supervisor(services.settings)
-    known = parts(services.settings, services.environment)
     urls = {
         "mlflow": services.environment["MLFLOW_TRACKING_URI"].rstrip("/") + "/health",
         "prefect": services.environment["PREFECT_API_URL"].rstrip("/") + "/health",
     }
     for name in names:
-        url = urls.get(name) or str(known[name].ready_url)
-        if not answers_soon(url, limit_s=_ANSWER_LIMIT_S if supervisor.running(name) else 0.0):
-            raise UnavailableError(f"{name} does not answer at {url}: run `evergreen up`")
+        require_route(urls[name], services.environment)
+        if not answers_soon(urls[name], limit_s=_ANSWER_LIMIT_S if supervisor.running(name) else 0.0):
+            raise UnavailableError(f"{name} does not answer at {urls[name]}: run `evergreen up`")
     return services
+
+
+def _with_router() -> Services:
+    """Return services that know the router's address: of EVERGREEN_ROUTER_URL, or of an existing home."""
+    return open_home(required=Settings.load().router_url is None)
 
 
 def run(command: Callable[[], None]) -> int:
@@ -390,13 +436,16 @@ def run(command: Callable[[], None]) -> int:
 
 
 def main() -> None:
-    """Entry point of the `evergreen` command."""
+    """Run the `evergreen` command with the arguments of this process."""
 
     def command() -> None:
-        if not {"--help", "doctor"} & set(sys.argv):
-            apply_environment(Settings.load())
+        arguments.check_text(sys.argv[1:])
+        keep_local_direct(os.environ)
         app()
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
     sys.exit(run(command))
 
 

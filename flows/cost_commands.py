@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError, UnavailableError
+from flows import arguments
+from flows.homes import absence, is_there, open_home
 from flows.terminal import say
-from flows.wiring import wire
 
 if TYPE_CHECKING:
     from infra.capacity.trace import Trace
@@ -22,14 +23,29 @@ Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results
 def capacity(
     trace: Annotated[str, typer.Option(help="CSV with at_s,requests_per_s; or burst, daily, flash, night.")] = "burst",
     model: Annotated[str, typer.Option(help="Model whose measured throughput a task has.")] = _MODEL,
-    rate: Annotated[float | None, typer.Option(help="Declare a task's requests/s instead of a measured one.")] = None,
-    workers: Annotated[int, typer.Option(help="Workers (vCPU) of a declared task.")] = 2,
-    overhead_ms: Annotated[float, typer.Option(help="Time in an answer that occupies no worker, if declared.")] = 0.0,
-    queue_ms: Annotated[float, typer.Option(help="The router's EVERGREEN_QUEUE_MS.")] = 100.0,
-    start_s: Annotated[float, typer.Option(help="Seconds to provision a task, before it loads its model.")] = 30.0,
-    floor: Annotated[int, typer.Option(help="Warm floor of the plan that has one.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Write a picture here (.svg or .png).")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(callback=arguments.TASK_RATE, help="Declare a task's requests/s instead of a measured one."),
+    ] = None,
+    workers: Annotated[int, typer.Option(callback=arguments.WORKERS, help="Workers (vCPU) of a declared task.")] = 2,
+    overhead_ms: Annotated[
+        float,
+        typer.Option(
+            callback=arguments.MILLISECONDS_OR_NONE, help="Time in an answer that occupies no worker, if declared."
+        ),
+    ] = 0.0,
+    queue_ms: Annotated[
+        float, typer.Option(callback=arguments.MILLISECONDS, help="The router's EVERGREEN_QUEUE_MS.")
+    ] = 100.0,
+    start_s: Annotated[
+        float,
+        typer.Option(callback=arguments.START_S, help="Seconds to provision a task, before it loads its model."),
+    ] = 30.0,
+    floor: Annotated[int, typer.Option(callback=arguments.TASKS, help="Warm floor of the plan that has one.")] = 4,
+    seed: Annotated[int, typer.Option(callback=arguments.SEED, help="Seed of the arrivals.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(callback=arguments.new_file, help="Write a picture here (.svg or .png).")
+    ] = None,
     results: Results = _RESULTS,
 ) -> None:
     """Simulate a load trace under scaling policies: latency, share shed, tasks and cost of each."""
@@ -68,19 +84,28 @@ def capacity(
 
 def cost(
     profile: Annotated[str, typer.Option(help="Load of a day: a trace's file or name.")] = "daily",
-    peak: Annotated[float | None, typer.Option(help="Scale the load of the day to this peak, requests/s.")] = None,
-    p99_ms: Annotated[float, typer.Option(help="p99 that the set-up must hold at the planned load.")] = 100.0,
-    min_f1: Annotated[float, typer.Option(help="pos/neg F1 that the model must have; 0 asks for none.")] = 0.0,
+    peak: Annotated[
+        float | None,
+        typer.Option(callback=arguments.RATE, help="Scale the load of the day to this peak, requests/s."),
+    ] = None,
+    p99_ms: Annotated[
+        float, typer.Option(callback=arguments.MILLISECONDS, help="p99 that the set-up must hold at the planned load.")
+    ] = 100.0,
+    min_f1: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="pos/neg F1 that the model must have; 0 asks for none.")
+    ] = 0.0,
     f1: Annotated[list[str] | None, typer.Option(help="Declare a model's F1: 'MiniLM-L6 int8=0.80'.")] = None,
     speed: Annotated[
         list[str] | None, typer.Option(help="Work of a family's vCPU over one measured: 'c8g=0.9'.")
     ] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Live serving may run on spot.")] = False,
-    hits: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that the cache answers.")] = 0.0,
+    hits: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of requests that the cache answers.")
+    ] = 0.0,
     load: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Share of a task's capacity that scaling keeps.")
+        float, typer.Option(callback=arguments.LOAD, help="Share of a task's capacity that scaling keeps.")
     ] = 0.6,
-    trainings: Annotated[float, typer.Option(min=0.0, help="Trainings a month.")] = 4.0,
+    trainings: Annotated[float, typer.Option(callback=arguments.TRAININGS, help="Trainings a month.")] = 4.0,
     prices: Annotated[
         Path | None, typer.Option(help="Price table; unset: HOME/prices.csv, else the shipped one.")
     ] = None,
@@ -96,7 +121,7 @@ def cost(
     from infra.cost.report import basis, bill, ladder, record, training, worth
     from infra.cost.setup import setups, unmeasured
 
-    services = wire()
+    services = open_home(required=refresh and prices is None)
     kept = prices or services.settings.root / "prices.csv"
     if refresh:
         _refresh(kept)
@@ -124,6 +149,9 @@ def cost(
     _say([f"\na month of {day.name}, peak {day.peak:,.0f}/s, {busy.requests:,.0f} requests, US$"], bill(busy), [""])
     _say(worth(base, found))
     written = record(chosen, figures, table, busy, idle, quantities, at=utc_now(), profile=day.name)
+    if not is_there(services.settings):
+        _say([f"\nnot kept: {absence(services.settings)}"])
+        return
     services.lake.write("cost/current.json", json.dumps(written, indent=1).encode())
     _say([f"\nwritten: {services.lake.url('cost/current.json')}"])
 

@@ -1,6 +1,7 @@
 """Whether this machine can run the platform: Python, packages, memory, disk and ports, a sentence each."""
 
 import importlib.util
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Final
 
 import psutil
 
-from flows.processes import Supervisor
+from flows.processes import Supervisor, router_complaint
 from flows.settings import Home, Settings, port_is_free
 
 _MEMORY_GB: Final = 4.0
@@ -25,7 +26,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that a start needs; nothing is changed but the home folder, which is made."""
+    """Look at everything that a start needs. Makes nothing."""
     home = Home(settings)
     supervisor = Supervisor(settings)
     version = ".".join(str(part) for part in sys.version_info[:3])
@@ -39,10 +40,15 @@ def examine(settings: Settings) -> list[Finding]:
     )
     memory_gb = psutil.virtual_memory().available / 2**30
     findings.append(Finding(memory_gb >= _MEMORY_GB, f"{memory_gb:.1f} GB of memory free ({_MEMORY_GB:.0f} needed)"))
-    disk_gb = shutil.disk_usage(home.folder()).free / 2**30
+    place = next(folder for folder in (home.root, *home.root.parents) if folder.is_dir())
+    disk_gb = shutil.disk_usage(place).free / 2**30
+    findings.append(Finding(disk_gb >= _DISK_GB, f"{disk_gb:.1f} GB of disk free in {place} ({_DISK_GB:.0f} needed)"))
+    there = home.root.is_dir()
     findings.append(
-        Finding(disk_gb >= _DISK_GB, f"{disk_gb:.1f} GB of disk free in {home.root} ({_DISK_GB:.0f} needed)")
+        Finding(True, f"home {home.root}" if there else f"home {home.root} does not exist yet: `evergreen up` makes it")
     )
+    complaint = router_complaint(settings, os.environ)
+    findings.append(Finding(complaint is None, complaint or "the settings of flows and router can be used"))
     for part, port in home.ports().items():
         if supervisor.running(part):
             findings.append(Finding(True, f"{part} runs on port {port}"))

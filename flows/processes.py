@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import Request
 
 import psutil
 
 from absa.errors import PermanentError, UnavailableError
+from absa.proxies import open_url
 from flows.settings import Home, Settings, port_is_free, write_whole
 
 STOP_GRACE_S: Final = 10.0
@@ -35,10 +36,17 @@ class Part:
     page: str | None = None  # what a person opens
 
 
+def pages(home: Home) -> dict[str, str | None]:
+    """Return the page that a user opens for every part, in the order in which parts start; None where it has none."""
+    shown = {name: home.url(name) for name in ("mlflow", "prefect", "router", "evidently")}
+    return {**shown, "router": f"{shown['router']}/", "deployments": None}
+
+
 def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]:
     """Every part of a one-machine platform, in the order in which it starts."""
     home = Home(settings)
     ports = home.ports()
+    shown = pages(home)
     secret = home.secrets()
     python = sys.executable
     scripts = Path(python).parent
@@ -69,7 +77,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             environment={},
             ready_url=f"{home.url('mlflow')}/health",
             port=ports["mlflow"],
-            page=home.url("mlflow"),
+            page=shown["mlflow"],
         ),
         Part(
             name="prefect",
@@ -77,7 +85,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             environment={"PREFECT_UI_API_URL": f"{home.url('prefect')}/api"},
             ready_url=f"{home.url('prefect')}/api/health",
             port=ports["prefect"],
-            page=home.url("prefect"),
+            page=shown["prefect"],
         ),
         Part(
             name="router",
@@ -85,7 +93,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             environment=router_environment,
             ready_url=f"{home.url('router')}/healthz",
             port=ports["router"],
-            page=f"{home.url('router')}/",
+            page=shown["router"],
         ),
         Part(
             name="evidently",
@@ -96,7 +104,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             environment={},
             ready_url=f"{home.url('evidently')}/api/version",
             port=ports["evidently"],
-            page=home.url("evidently"),
+            page=shown["evidently"],
         ),
         Part(name="deployments", command=(python, "-m", "flows.deployments"), environment={}),
     )
@@ -108,6 +116,19 @@ def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, 
     return (everything["prefect"],) if part.name == "deployments" else ()
 
 
+def router_complaint(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """Return the router's own sentence about settings that it cannot use, None where it can start with them."""
+    given = {**Home(settings).settings_file(), **environment}
+    checked = subprocess.run(
+        [sys.executable, "-m", "serving", "--check"],
+        env={name: value for name, value in given.items() if value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return (checked.stderr.strip() or "the router's settings cannot be read") if checked.returncode else None
+
+
 class Supervisor:
     """Starts, finds and ends parts. What runs stands in HOME/run/<name>.json; logs in HOME/logs/<name>.log."""
 
@@ -116,11 +137,11 @@ class Supervisor:
         self._host = settings.host
 
     def log(self, name: str) -> Path:
-        """The log of a part."""
-        return self._home.folder("logs") / f"{name}.log"
+        """Return the path of a part's log."""
+        return self._home.root / "logs" / f"{name}.log"
 
     def _note(self, name: str) -> Path:
-        return self._home.folder("run") / f"{name}.json"
+        return self._home.root / "run" / f"{name}.json"
 
     def running(self, name: str) -> psutil.Process | None:
         """The process of a part if it is alive and is the one that was started, not a later owner of its pid."""
@@ -172,6 +193,8 @@ class Supervisor:
                 f"port {part.port} is taken, so {part.name} cannot start: free it, "
                 f"or set EVERGREEN_{part.name.upper()}_PORT to another"
             )
+        self._home.folder("logs")
+        self._home.folder("run")
         with self.log(part.name).open("ab") as log:
             child = subprocess.Popen(  # noqa: S603  our own command line
                 part.command,
@@ -280,9 +303,9 @@ def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Return True if a local address answers 200 within five seconds."""
+    """Return True if the address answers 200 within five seconds."""
     try:
-        with urlopen(url, timeout=5.0) as response:  # noqa: S310  a local address of ours
+        with open_url(Request(url), timeout_s=5.0) as response:  # noqa: S310  an address of the operator
             return int(response.status) == 200
     except (HTTPError, URLError, OSError):
         return False
@@ -296,9 +319,13 @@ def bring_up(
     Without `wait` what was started may not answer yet.
 
     Raises:
-        PermanentError: a port is taken.
+        PermanentError: a port is taken, or the router cannot use its settings.
         UnavailableError: a part did not come up.
     """
+    complaint = router_complaint(settings, environment) if names is None or "router" in names else None
+    if complaint is not None:
+        raise PermanentError(complaint)
+    Home(settings).keep_ports()
     everything = parts(settings, environment)
     supervisor = Supervisor(settings)
     chosen = [part for part in everything.values() if names is None or part.name in names]

@@ -1,10 +1,12 @@
 """A small client of the router: one prediction, and whether it follows a version."""
 
+import os
 from typing import Any
 
 import httpx
 
 from absa.errors import PermanentError, UnavailableError
+from absa.proxies import require_route
 
 
 class RouterClient:
@@ -13,11 +15,15 @@ class RouterClient:
     Args:
         url: its address.
         predict_key: what a prediction needs where the router asks for one.
-        timeout_s: bound of each request.
+        timeout_s: bound of each request, in seconds.
+
+    Raises:
+        UnavailableError: the address needs a proxy that cannot be used.
     """
 
     def __init__(self, url: str, *, predict_key: str | None = None, timeout_s: float = 10.0) -> None:
         self._url = url
+        require_route(url, os.environ)
         headers = {"X-API-Key": predict_key} if predict_key else {}
         self._client = httpx.Client(base_url=url, timeout=timeout_s, headers=headers)
 

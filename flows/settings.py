@@ -10,79 +10,147 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from absa.errors import PermanentError
+from absa.proxies import keep_local_direct
+from absa.variables import PREFIX, check_variables, named_field, refused_value
+from flows.setting_rules import contradictions
 
 SETTINGS_FILE: Final = "settings.env"
+_PORTS_FILE: Final = "ports.json"
 PARTS: Final = ("prefect", "mlflow", "evidently", "router")
+LONGEST_S: Final = 10 * 365 * 86400.0  # of any duration: dates that are further away cannot be written
 PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
 
 
 class Settings(BaseSettings):
-    """Read once, in wiring. Every field is an environment variable with the prefix EVERGREEN_."""
+    """Read once, in wiring. Every field is an environment variable with the prefix EVERGREEN_.
 
-    model_config = SettingsConfigDict(env_prefix="EVERGREEN_", extra="ignore")
+    A value outside its range raises pydantic's ValidationError, values that do not fit each other PermanentError.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", allow_inf_nan=False)
 
     home: Path = Field(default=Path(".evergreen"), description="Folder for everything that this checkout keeps.")
     lake: str | None = Field(default=None, description="Lake: a folder or s3://bucket/prefix. Default: HOME/lake.")
-    base_model: str = Field(default="minilm-l6", description="minilm-l6, a local folder, or a model hub's name.")
-    layers: int | None = Field(default=None, description="Keep this many layers of the base model; unset keeps all.")
-    hidden: int | None = Field(default=None, description="Width of a small student; unset keeps the base model's.")
-    max_epochs: float = Field(default=4.0, description="Passes over the data at most, whatever time is left.")
-    warm_epochs: float = Field(default=2.0, description="Passes at most where training goes on from the champion.")
+    base_model: str = Field(
+        default="minilm-l6", min_length=1, description="minilm-l6, a local folder, or a model hub's name."
+    )
+    layers: int | None = Field(
+        default=None, ge=1, description="Keep this many layers of the base model; unset keeps all."
+    )
+    hidden: int | None = Field(
+        default=None, ge=1, description="Width of a small student; unset keeps the base model's."
+    )
+    max_epochs: float = Field(default=4.0, gt=0, description="Passes over the data at most, whatever time is left.")
+    warm_epochs: float = Field(
+        default=2.0, gt=0, description="Passes at most where training goes on from the champion."
+    )
     warm_layers: int | None = Field(
-        default=None, description="Layers that a retraining learns, from the top; unset: all. Few suit a short budget."
+        default=None,
+        ge=0,
+        description="Layers that a retraining learns, from the top; unset: all. Few suit a short budget.",
     )
-    replay: float | None = Field(default=None, description="Old rows per new one on a warm start; unset: all.")
-    learning_rate: float | None = Field(default=None, description="Peak learning rate; unset: the trainer's default.")
-    batch_tokens: int | None = Field(default=None, description="Tokens of a batch; unset: the trainer's default.")
-    budget_s: float = Field(default=900.0, description="Wall-clock budget of a whole training run, in seconds.")
-    window_s: float = Field(default=3600.0, description="Length of a monitoring window, in seconds.")
+    replay: float | None = Field(default=None, ge=0, description="Old rows per new one on a warm start; unset: all.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1, description="Peak learning rate; unset: the trainer's default."
+    )
+    batch_tokens: int | None = Field(default=None, ge=1, description="Tokens of a batch; unset: the trainer's default.")
+    budget_s: float = Field(
+        default=900.0, gt=0, le=LONGEST_S, description="Wall-clock budget of a whole training run, in seconds."
+    )
+    window_s: float = Field(
+        default=3600.0, gt=0, le=LONGEST_S, description="Length of a monitoring window, in seconds."
+    )
     schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
-    min_labels: int = Field(default=200, description="New labels that a retraining needs.")
-    label_lag_s: float = Field(default=14 * 86400.0, description="How late labels may come and still train.")
-    min_recent_rows: int = Field(default=100, description="Recent test rows without which the gate says HOLD.")
-    min_slice_rows: int = Field(default=100, description="Test rows of a slice that the gate needs to judge it.")
-    established_margin: float = Field(default=0.02, description="Loss of F1 on older rows that the gate allows.")
-    behaviour_margin: float = Field(default=0.03, description="Share of cases a behaviour may fail more often.")
-    max_int8_f1_loss: float = Field(default=0.005, description="Loss of pos/neg F1 that int8 may cost in the gate.")
-    behaviour_cases: int = Field(default=60, description="Cases of each behavioural test in the gate.")
-    min_window_rows: int = Field(default=100, description="Predictions without which a window is not judged.")
-    reference_rows: int = Field(default=1000, description="Early live rows that later windows are compared with.")
-    false_alarm_rate: float = Field(default=0.01, description="False drift alarms a window, over all columns.")
-    false_alarms_a_month: float | None = Field(
-        default=None, description="False drift alarms in 30 days; set, it decides the rate a window."
+    min_labels: int = Field(default=200, ge=0, description="New labels that a retraining needs.")
+    label_lag_s: float = Field(
+        default=14 * 86400.0, ge=0, le=LONGEST_S, description="How late labels may come and still train."
     )
-    embed_rows: int = Field(default=500, description="Rows a side compared in the model's own embedding; 0: none.")
+    min_recent_rows: int = Field(default=100, ge=0, description="Recent test rows without which the gate says HOLD.")
+    min_slice_rows: int = Field(default=100, ge=1, description="Test rows of a slice that the gate needs to judge it.")
+    established_margin: float = Field(
+        default=0.02, ge=0, le=1, description="Loss of F1 on older rows that the gate allows."
+    )
+    behaviour_margin: float = Field(
+        default=0.03, ge=0, le=1, description="Share of cases a behaviour may fail more often."
+    )
+    max_int8_f1_loss: float = Field(
+        default=0.005, ge=0, le=1, description="Loss of pos/neg F1 that int8 may cost in the gate."
+    )
+    behaviour_cases: int = Field(default=60, ge=1, le=10_000, description="Cases of each behavioural test in the gate.")
+    min_window_rows: int = Field(default=100, ge=1, description="Predictions without which a window is not judged.")
+    reference_rows: int = Field(default=1000, ge=1, description="Early live rows that later windows are compared with.")
+    false_alarm_rate: float = Field(
+        default=0.01, gt=0, lt=1, description="False drift alarms a window, over all columns."
+    )
+    false_alarms_a_month: float | None = Field(
+        default=None, gt=0, description="False drift alarms in 30 days; set, it decides the rate a window."
+    )
+    embed_rows: int = Field(
+        default=500, ge=0, description="Rows a side compared in the model's own embedding; 0: none."
+    )
     predict_key: str | None = Field(default=None, description="Key that the router asks of who wants a prediction.")
     secret: SecretStr | None = Field(
         default=None, description="Units are hashed with it, as routers do; unset: made once in HOME/secrets.json."
     )
     alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
-    cooldown_s: float = Field(default=6 * 3600.0, description="Shortest time between two retrainings, in seconds.")
-    max_age_s: float | None = Field(default=None, gt=0, description="A champion that is older is stale; unset: never.")
+    cooldown_s: float = Field(
+        default=6 * 3600.0, ge=0, le=LONGEST_S, description="Shortest time between two retrainings, in seconds."
+    )
+    max_age_s: float | None = Field(
+        default=None, gt=0, le=LONGEST_S, description="A champion that is older is stale; unset: never."
+    )
     answers_worth_a_training: float = Field(
         default=0.0, ge=0, description="Wrong answers a week that a retraining must avoid to pay; 0: it always does."
     )
     ramp: str = Field(default="0.01,0.05,0.25,0.5", description="The challenger's share in each step of an A/B test.")
-    step_s: float = Field(default=1800.0, description="Shortest time that a step of the ramp takes, in seconds.")
-    shadow_s: float = Field(default=1800.0, description="How long a challenger scores unseen before it answers.")
-    min_exposure: int = Field(default=400, description="Outcomes an arm before an experiment may be decided.")
-    max_experiment_s: float = Field(default=14 * 86400.0, description="Longest an experiment runs, in seconds.")
+    step_s: float = Field(
+        default=1800.0, ge=0, le=LONGEST_S, description="Shortest time that a step of the ramp takes, in seconds."
+    )
+    shadow_s: float = Field(
+        default=1800.0, ge=0, le=LONGEST_S, description="How long a challenger scores unseen before it answers."
+    )
+    min_exposure: int = Field(default=400, ge=1, description="Outcomes an arm before an experiment may be decided.")
+    max_experiment_s: float = Field(
+        default=14 * 86400.0, gt=0, le=LONGEST_S, description="Longest an experiment runs, in seconds."
+    )
     redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
     retention_days: float | None = Field(
-        default=None, gt=0, description="The monitor forgets predictions, and what was learnt from, that are older."
+        default=None,
+        gt=0,
+        le=LONGEST_S / 86400.0,
+        description="The monitor forgets predictions, and what was learnt from, that are older.",
     )
-    ship_interval_s: float = Field(default=5.0, description="How often the router ships its log to the lake.")
-    workers: int = Field(default=2, description="Router processes, one a core.")
-    host: str = Field(default="127.0.0.1", description="Address that local servers listen on.")
+    ship_interval_s: float = Field(
+        default=5.0, gt=0, le=LONGEST_S, description="How often the router ships its log to the lake."
+    )
+    workers: int = Field(default=2, ge=1, le=256, description="Router processes, one a core.")
+    prefect_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the local Prefect, kept in the home; unset: 4200 or above."
+    )
+    mlflow_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the local MLflow, kept in the home; unset: 5000 or above."
+    )
+    evidently_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the local Evidently, kept in the home; unset: 8001 or above."
+    )
+    router_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of the local router, kept in the home; unset: 8080 or above."
+    )
+    router_url: str | None = Field(default=None, description="Router that commands call; unset: the local one.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address that local servers listen on.")
     approval: bool = Field(default=False, description="Whether a person must approve a promotion in Prefect.")
-    approval_s: float = Field(default=7 * 86400.0, description="How long an approval is waited for, in seconds.")
-    max_rows_a_unit: int = Field(default=200, description="Labels of one unit that may train, at most.")
-    max_rows_a_source: int = Field(default=200_000, description="Labels of one source that may train, at most.")
-    worthwhile_gain: float = Field(default=0.0, description="Stop an experiment once the gain is surely smaller.")
+    approval_s: float = Field(
+        default=7 * 86400.0, gt=0, le=LONGEST_S, description="How long an approval is waited for, in seconds."
+    )
+    max_rows_a_unit: int = Field(default=200, ge=1, description="Labels of one unit that may train, at most.")
+    max_rows_a_source: int = Field(default=200_000, ge=1, description="Labels of one source that may train, at most.")
+    worthwhile_gain: float = Field(
+        default=0.0, ge=-1, le=1, description="Stop an experiment once the gain is surely smaller."
+    )
     trust: str = Field(
         default="customer,labels", description="Feedback sources that train and measure, separated by commas."
     )
@@ -100,22 +168,39 @@ class Settings(BaseSettings):
     )
     training_queues: str = Field(default="", description="AWS Batch queues for trainings, in order; empty: train here.")
     training_definition: str = Field(default="", description="AWS Batch job definition of a training.")
-    machine_wait_s: float = Field(default=240.0, description="Wait for a machine of a queue but the last, in seconds.")
+    machine_wait_s: float = Field(
+        default=240.0, ge=0, le=LONGEST_S, description="Wait for a machine of a queue but the last, in seconds."
+    )
+
+    @field_validator("alert_url", "evidently_url", "router_url", "predict_key", mode="after")
+    @classmethod
+    def _empty_is_unset(cls, value: str | None) -> str | None:
+        return value or None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        _ = self.ramp_shares
+        for sentence in contradictions(self):
+            raise PermanentError(sentence)
+        return self
 
     @classmethod
     def load(cls) -> "Settings":
         """Settings of the environment, then of HOME/settings.env, then defaults.
 
         Raises:
-            PermanentError: a variable has a value that cannot be used; the message names it.
+            PermanentError: a variable is unknown or has a value that cannot be used; the message names it.
         """
+        check_variables(os.environ, more=cls.model_fields)
         home = Path(os.environ.get("EVERGREEN_HOME", ".evergreen"))
+        check_variables(read_settings_file(home), where=str(home / SETTINGS_FILE), more=cls.model_fields)
         try:
             return cls(_env_file=home / SETTINGS_FILE)  # an argument of pydantic-settings
         except ValidationError as error:
-            first = error.errors()[0]
-            name = "EVERGREEN_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise PermanentError(f"{name} cannot be used: {first['msg']}") from None
+            found = [refused_value(str(each["loc"][0]), each["msg"], each["input"]) for each in error.errors()]
+            raise PermanentError("; ".join(found)) from None
+        except SettingsError as error:
+            raise PermanentError(f"{named_field(error, cls.model_fields)} cannot be used: expected JSON") from None
 
     @property
     def root(self) -> Path:
@@ -124,8 +209,14 @@ class Settings(BaseSettings):
 
     @property
     def lake_uri(self) -> str:
-        """Where the lake lies."""
+        """Address of the lake."""
         return self.lake or str(self.root / "lake")
+
+    @property
+    def fixed_ports(self) -> dict[str, int]:
+        """Ports that the user chose, by part."""
+        chosen = {part: getattr(self, f"{part}_port") for part in PARTS}
+        return {part: port for part, port in chosen.items() if port is not None}
 
     @property
     def training_queue_names(self) -> tuple[str, ...]:
@@ -154,7 +245,10 @@ class Settings(BaseSettings):
         except ValueError:
             shares = ()
         if not shares or list(shares) != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] < 1:
-            raise PermanentError(f"EVERGREEN_RAMP must be rising shares between 0 and 1, got {self.ramp!r}")
+            raise PermanentError(
+                f"EVERGREEN_RAMP: expected rising shares between 0 and 1 such as 0.05,0.25 (5 %, then 25 %), "
+                f"got {self.ramp!r}"
+            )
         return shares
 
 
@@ -162,45 +256,62 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def read_settings_file(home: Path) -> dict[str, str]:
+    """Return what HOME/settings.env sets; nothing where there is no such file.
+
+    Raises:
+        PermanentError: it is a folder, or not UTF-8 text.
+    """
+    file = home / SETTINGS_FILE
+    if file.is_dir():
+        raise PermanentError(f"{file} is a folder: expected a text file with lines EVERGREEN_NAME=VALUE")
+    try:
+        return {name: value for name, value in dotenv_values(file).items() if value is not None}
+    except UnicodeDecodeError:
+        raise PermanentError(f"{file} is not UTF-8 text: save it as UTF-8") from None
+
+
 class Home:
-    """What lies in the home folder: ports chosen once, secrets made once, folders by name."""
+    """The home folder: ports and secrets that are chosen once and kept, folders by name. Reading makes nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self.root = settings.root
         self._host = settings.host
         self._secret = settings.secret
+        self._fixed_ports = settings.fixed_ports
 
     def folder(self, *parts: str) -> Path:
-        """A folder in the home, made if missing."""
+        """Return a folder in the home; it is made if missing."""
         path = self.root.joinpath(*parts)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def ports(self) -> dict[str, int]:
-        """Port of each local server, chosen free on the first call and kept, so that links stay valid.
+        """Return the port of each local server: EVERGREEN_<PART>_PORT, what `keep_ports` kept, or a free one."""
+        return self._chosen_ports(())
 
-        EVERGREEN_<PART>_PORT fixes one.
-        """
-        return self.choose_ports_again(())
+    def keep_ports(self) -> None:
+        """Keep the ports that are chosen now, so that links stay valid. Makes the home."""
+        self.choose_ports_again(())
 
     def choose_ports_again(self, parts: Collection[str]) -> dict[str, int]:
-        """Choose new ports for some parts, and keep those of the others."""
-        file = self.folder() / "ports.json"
-        ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        kept = {part: port for part, port in ports.items() if part not in parts}
-        fixed = {
-            part: int(os.environ[name]) for part in PARTS if (name := f"EVERGREEN_{part.upper()}_PORT") in os.environ
-        }
-        chosen = {**kept, **fixed}
-        for part in PARTS:
-            if part not in chosen:
-                chosen[part] = free_port(self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()))
-        if chosen != ports:
+        """Choose new ports for some parts that the user fixed none for, and keep those of the others."""
+        chosen, file = self._chosen_ports(parts), self.folder() / _PORTS_FILE
+        if not file.exists() or json.loads(file.read_text()) != chosen:
             write_whole(file, json.dumps(chosen, indent=1))
         return chosen
 
+    def _chosen_ports(self, anew: Collection[str]) -> dict[str, int]:
+        file = self.root / _PORTS_FILE
+        ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        chosen = {**{part: port for part, port in ports.items() if part not in anew}, **self._fixed_ports}
+        for part in PARTS:
+            if part not in chosen:
+                chosen[part] = free_port(self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()))
+        return chosen
+
     def secrets(self) -> dict[str, str]:
-        """Admin token, unit secret and feedback key, made on the first call, readable by the owner alone."""
+        """Return admin token, unit secret and feedback key, made on the first call, readable by the owner alone."""
         file = self.folder() / "secrets.json"
         if not file.exists():
             made = {name: secrets.token_urlsafe(24) for name in ("admin_token", "unit_secret", "feedback_key")}
@@ -209,12 +320,12 @@ class Home:
         return found
 
     def unit_secret(self) -> str:
-        """What units are hashed with here: EVERGREEN_SECRET, or what was made once."""
+        """Return the secret that hashes units: EVERGREEN_SECRET, or the one that was made once."""
         given = self._secret.get_secret_value() if self._secret is not None else ""
         return given or self.secrets()["unit_secret"]
 
     def feedback_key(self) -> str:
-        """What simulated customers say what was right with: a key of EVERGREEN_FEEDBACK_KEYS, or what was made once.
+        """Return the key of simulated customers: one of EVERGREEN_FEEDBACK_KEYS, or the one that was made once.
 
         Of several keys it is a customer's, or the first.
 
@@ -231,11 +342,11 @@ class Home:
             raise PermanentError('EVERGREEN_FEEDBACK_KEYS is not JSON like {"KEY": {"source": "NAME"}}') from None
 
     def settings_file(self) -> dict[str, str]:
-        """What HOME/settings.env sets, for processes that do not read it themselves."""
-        return {name: value for name, value in dotenv_values(self.root / SETTINGS_FILE).items() if value is not None}
+        """Return what HOME/settings.env sets, for processes that do not read it themselves."""
+        return read_settings_file(self.root)
 
     def url(self, part: str) -> str:
-        """Address of a local server."""
+        """Return the address of a local server."""
         return f"http://{self._host}:{self.ports()[part]}"
 
 
@@ -267,15 +378,24 @@ def free_port(host: str, *, preferred: int, taken: set[int]) -> int:
     raise PermanentError(f"no free port between {preferred} and {preferred + 199} on {host}")
 
 
-def apply_environment(settings: Settings) -> dict[str, str]:
+def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str]:
     """Set what the platform's own libraries read, where the user has not, before they are imported.
 
-    Telemetry is off everywhere; Prefect's profile and every database stay in the home folder.
+    Telemetry is off everywhere; Prefect's profile and every database stay in the home folder; local addresses use no
+    proxy.
+
+    Args:
+        settings: of this installation.
+        keep: make the home and keep its ports; without it nothing is made, for commands that only read.
 
     Returns:
         The whole environment, for child processes.
     """
     home = Home(settings)
+    if keep:
+        home.keep_ports()
+        home.folder("prefect")
+    keep_local_direct(os.environ, settings.host)
     defaults = {
         "EVERGREEN_HOME": str(settings.root),
         "EVERGREEN_LAKE": settings.lake_uri,
@@ -285,7 +405,7 @@ def apply_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_API_URL": f"{home.url('prefect')}/api",
-        "PREFECT_HOME": str(home.folder("prefect")),
+        "PREFECT_HOME": str(home.root / "prefect"),
         "PREFECT_PROFILES_PATH": str(home.root / "prefect" / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -297,7 +417,6 @@ def apply_environment(settings: Settings) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

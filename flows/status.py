@@ -6,7 +6,7 @@ from absa.lifecycle import champion_since
 from absa.schema import utc_now
 from flows.consistency import inconsistencies
 from flows.monitor_silence import last_monitor_run, span
-from flows.processes import Supervisor, parts
+from flows.processes import Supervisor, pages
 from flows.wiring import Services
 
 
@@ -14,6 +14,7 @@ def status_lines(services: Services) -> Iterator[str]:
     """The screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
+    yield f"home        {services.settings.root}"
     records = services.ledger.records()
     head = records[-1] if records else None
     since = champion_since(records)
@@ -41,6 +42,6 @@ def status_lines(services: Services) -> Iterator[str]:
     if (ran := last_monitor_run(services)) is not None:
         yield f"monitor     {ran.sentence(utc_now(), services.settings.window_s)}"
     supervisor = Supervisor(services.settings)
-    for part in parts(services.settings, services.environment).values():
-        running = "up  " if supervisor.running(part.name) else "down"
-        yield f"{part.name:<12}{running} {part.page or ''}".rstrip()
+    for name, page in pages(services.home).items():
+        running = "up  " if supervisor.running(name) else "down"
+        yield f"{name:<12}{running} {page or ''}".rstrip()

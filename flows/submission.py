@@ -18,7 +18,8 @@ from absa.errors import EvergreenError, InvalidDataError, NotFoundError, Permane
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAPERS: Final = ("training_methodology", "deployment_pipeline")
 INFERENCE_CODE: Final = (
-    "__init__.py", "errors.py", "labels.py", "inference", "evaluation/__init__.py", "evaluation/metrics.py",
+    "__init__.py", "errors.py", "labels.py", "proxies.py", "inference", "evaluation/__init__.py",
+    "evaluation/metrics.py",
 )  # fmt: skip
 INFERENCE_REQUIREMENTS: Final = ("numpy", "onnxruntime", "tokenizers")
 _README: Final = """# Aspect-based sentiment

@@ -12,9 +12,11 @@ import typer
 from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, iso, parse_iso, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
+from flows import arguments
+from flows.homes import open_home
 from flows.ledger_commands import labels_saved
 from flows.terminal import say
-from flows.wiring import Services, wire
+from flows.wiring import Services
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,19 +53,27 @@ def parse_window(text: str, now: datetime) -> Window:
 
 @labels.command("export", epilog="Example: evergreen labels export queue.csv --window 24h --count 200")
 def export(
-    file: Annotated[Path, typer.Argument(help="CSV to write; fill its last column with 0, 1, 2 or a label's name.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            callback=arguments.new_file, help="CSV to write; fill its last column with 0, 1, 2 or a label's name."
+        ),
+    ],
     window: WindowOption = "24h",
-    count: Annotated[int, typer.Option(help="About how many rows.", min=1)] = 200,
-    audit: Annotated[float, typer.Option(help="Share drawn at random whatever a row is like.", min=0.05, max=1)] = 0.3,
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
+    audit: Annotated[
+        float, typer.Option(callback=arguments.AUDIT, help="Share drawn at random whatever a row is like.")
+    ] = 0.3,
     version: Annotated[str | None, typer.Option(help="Only this version's answers.")] = None,
 ) -> None:
     """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
     from monitoring.label_queue import ask_labels, write_queue
 
-    services = wire()
+    asked = parse_window(window, utc_now())
+    services = open_home()
     chosen = ask_labels(
         services.lake,
-        parse_window(window, utc_now()),
+        asked,
         count=count,
         audit_share=audit,
         version=version,
@@ -78,7 +88,9 @@ def export(
 
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")
 def import_(
-    file: Annotated[Path, typer.Argument(help="The filled CSV; rows without a label are skipped.")],
+    file: Annotated[
+        Path, typer.Argument(callback=arguments.existing_file, help="The filled CSV; rows without a label are skipped.")
+    ],
     source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that train.")] = "labels",
 ) -> None:
     """Take labels into the lake as feedback, with the chance that each row was drawn with.
@@ -87,7 +99,7 @@ def import_(
     """
     from monitoring.label_import import import_labels
 
-    services = wire()
+    services = open_home()
     done = import_labels(services.lake, file, source=source)
     for line in account_lines(done):
         say(line)
@@ -108,16 +120,22 @@ def account_lines(done: "ImportedLabels") -> Iterator[str]:
 
 def insights(
     window: WindowOption = "7d",
-    file: Annotated[Path | None, typer.Option("--csv", help="Write every row to this CSV.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the picture to this PNG.")] = None,
-    min_rows: Annotated[int, typer.Option(help="Leave aspects with fewer predictions out.", min=1)] = 20,
+    file: Annotated[
+        Path | None, typer.Option("--csv", callback=arguments.new_file, help="Write every row to this CSV.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=arguments.new_file, help="Write the picture to this PNG.")
+    ] = None,
+    min_rows: Annotated[
+        int, typer.Option(callback=arguments.ROWS, help="Leave aspects with fewer predictions out.")
+    ] = 20,
 ) -> None:
     """What customers feel: per aspect and segment the volume, the negative share, its change and 95 % interval."""
     from monitoring.insights import insights as found_in
     from monitoring.insights import insights_plot
 
     chosen = parse_window(window, utc_now())
-    services = wire()
+    services = open_home()
     found = found_in(services.lake, chosen, min_rows=min_rows)
     for line in _insight_lines(found):
         say(line)
@@ -176,26 +194,38 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
 def replay(
     start: Annotated[str, typer.Option("--from", help="ISO 8601 time with a zone.")],
     end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
-    policy: Annotated[Path | None, typer.Option(help="TOML with the policy's fields; unset: the one in force.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(callback=arguments.existing_file, help="TOML with the policy's fields; unset: the one in force."),
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
-    window_s: Annotated[float | None, typer.Option(help="Window length; unset: the monitor's.")] = None,
-    delay_s: Annotated[float, typer.Option(help="Labels count as known so long after a window's end.")] = 0.0,
+    window_s: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Window length; unset: the monitor's.")
+    ] = None,
+    delay_s: Annotated[
+        float,
+        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Labels count as known so long after a window's end."),
+    ] = 0.0,
     logged: Annotated[
         bool, typer.Option("--logged/--rescore", help="Keep the log's answers, or let the version answer.")
     ] = True,
 ) -> None:
     """Judge logged traffic again with any version and policy, and print what would have been decided when."""
-    from flows.monitor import staleness_policy, watched_version
+    begins, ends = _time("--from", start), _time("--to", end)
+    if ends <= begins:
+        raise PermanentError(f"--to: expected a time after --from ({start}), got {end!r}")
+    services = open_home()
+    from flows.monitor import staleness_policy, watched_version  # Prefect reads its environment when it is imported
     from monitoring.monitor import WatchSettings
     from monitoring.replay import Scorer, Span
     from monitoring.replay import replay as replayed
 
-    services = wire()
     head = services.head()
     chosen = version or head.state.champion
     if chosen is None:
         raise PermanentError("there is no champion: name a --version")
-    span = Span(start=_time("--from", start), end=_time("--to", end), window_s=window_s or services.settings.window_s)
+    length_s = services.settings.window_s if window_s is None else window_s
+    span = Span(start=begins, end=ends, window_s=length_s)
     scorer: Scorer | None = None
     if not logged:
         from absa.inference.engine import Engine

@@ -13,6 +13,7 @@ from absa.adapters.registry import MODEL, MlflowRegistry
 from absa.adapters.registry_reader import REQUIRED_FILES, RegistryReader
 from absa.errors import IntegrityError, NotFoundError, PermanentError, UnavailableError
 from absa.inference.package import ModelPackage, load_package
+from absa.proxies import require_route
 from flows.settings import Home, Settings, apply_environment
 
 
@@ -40,7 +41,12 @@ class Services:
 
     @cached_property
     def registry(self) -> MlflowRegistry:
-        """MLflow, to write. Its import takes seconds, so it is made on first use."""
+        """MLflow, to write. Its import takes seconds, so it is made on first use.
+
+        Raises:
+            UnavailableError: its address needs a proxy that cannot be used.
+        """
+        require_route(self.environment["MLFLOW_TRACKING_URI"], self.environment)
         return MlflowRegistry(self.environment["MLFLOW_TRACKING_URI"], MODEL)
 
     @cached_property
@@ -51,7 +57,7 @@ class Services:
     @property
     def router_url(self) -> str:
         """Address of the router."""
-        return self.environment.get("EVERGREEN_ROUTER_URL") or self.home.url("router")
+        return self.settings.router_url or self.home.url("router")
 
     def head(self) -> LedgerRecord:
         """The ledger's head.
@@ -110,6 +116,6 @@ def _kept(folder: Path, digest: str) -> ModelPackage | None:
 
 
 def wire(settings: Settings | None = None) -> Services:
-    """Read the environment and bind everything."""
+    """Read the environment, make the home, and bind everything."""
     chosen = settings or Settings.load()
     return Services(settings=chosen, environment=apply_environment(chosen))

@@ -1,15 +1,17 @@
 """Messages to a webhook, one per incident: a version goes stale, or the monitor does not run."""
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from socket import gaierror
 from typing import Final
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
+from absa.proxies import open_url, require_route
 from absa.schema import SCHEMA_VERSION, compact, iso
 from absa.sinks import chat_text
 from monitoring.verdicts import Verdict, VerdictStore
@@ -32,8 +34,8 @@ def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
         Whether a message was sent.
 
     Raises:
-        UnavailableError: the webhook does not answer. The incident is free to be told later where the message was
-            refused; where it may have arrived, it counts as told.
+        UnavailableError: the webhook does not answer, or needs a proxy that cannot be used. The incident is free to be
+            told later where the message was refused; where it may have arrived, it counts as told.
         PermanentError: the address is not http(s).
     """
     _must_be_http(url)
@@ -73,6 +75,7 @@ def _must_be_http(url: str) -> None:
 
 
 def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str) -> bool:
+    require_route(url, os.environ)
     body = json.dumps(content).encode()
     try:
         lake.create(key, body)
@@ -80,7 +83,7 @@ def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str) ->
         return False
     request = Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")  # noqa: S310 - checked above
     try:
-        with urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
+        with open_url(request, timeout_s=_TIMEOUT_S):
             return True
     except (URLError, OSError) as error:
         if not _may_have_arrived(error):

@@ -15,6 +15,7 @@ import polars as pl
 
 from absa.errors import UnavailableError
 from absa.labels import SENTIMENTS
+from absa.proxies import require_route
 from absa.schema import iso
 from absa.sinks import markdown, plotly_label
 from monitoring.parts import PartFigures
@@ -79,6 +80,8 @@ class EvidentlyReporter:
             return
         from evidently.ui.workspace import RemoteWorkspace, Workspace
 
+        if self._remote:
+            require_route(self._address, os.environ)
         self._workspace = RemoteWorkspace(self._address) if self._remote else Workspace.create(self._address)
         known = self._workspace.search_project(self._project_name)
         self._project = known[0] if known else _new_project(self._workspace, self._project_name)

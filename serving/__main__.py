@@ -1,4 +1,4 @@
-"""`python -m serving`: one replica of the router."""
+"""`python -m serving`: run one replica of the router; `--check` reads its settings and ends."""
 
 import sys
 

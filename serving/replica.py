@@ -1,5 +1,6 @@
 """The parent of a replica: opens the sockets, keeps the workers alive, follows the ledger and ships the log."""
 
+import argparse
 import contextlib
 import errno
 import logging
@@ -11,17 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from absa.errors import EvergreenError, PermanentError
+from absa.proxies import keep_local_direct
 from serving.logs import log_to_stderr
 from serving.metrics import PARENT, Status, StatusBoard
-from serving.settings import Settings, replica_name
+from serving.settings import Settings, load_settings, replica_name
 from serving.sources import open_source
 from serving.spool import ReplicaLock
 
@@ -283,18 +283,28 @@ class Replica:
         self._board.put(PARENT, Status(worker=PARENT, pid=os.getpid(), counters=counters, gauges=gauges))
 
 
-def main() -> int:
-    """Entry point of `python -m serving`. Returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes, or with `--check` only read the settings.
+
+    Returns:
+        The exit code: 2 for settings that cannot be used, 1 for another error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Run one replica of the router.")
+    parser.add_argument("--check", action="store_true", help="check the settings and end")
+    chosen = parser.parse_args(arguments)
     log_to_stderr(PARENT)
     try:
-        _raise_file_limit()
-        Replica(Settings()).run()
-    except ValidationError as error:
-        wrong = [
-            f"EVERGREEN_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors(include_input=False)
-        ]
-        print("the router's settings are wrong: " + "; ".join(wrong), file=sys.stderr)  # noqa: T201
+        settings = load_settings()
+        open_source(settings.source_uri)
+    except PermanentError as error:
+        print(f"router: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    if chosen.check:
+        return 0
+    keep_local_direct(os.environ)
+    try:
+        _raise_file_limit()
+        Replica(settings).run()
     except EvergreenError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

@@ -1,13 +1,26 @@
 """What the environment says about a router, read once when a process starts."""
 
+import os
 import re
 import secrets
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from absa.errors import PermanentError
+from absa.variables import PREFIX, check_variables, named_field, refused_value
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
@@ -39,7 +52,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="EVERGREEN_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
     home: Path = Field(Path(".evergreen"), description="Folder for what a replica keeps: models, spool, names.")
@@ -106,6 +124,16 @@ class Settings(BaseSettings):
                 raise ValueError(f"expected origins such as https://app.example or *, got {each!r}")
         return value
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.admin_port and self.admin_port == self.router_port:
+            raise PermanentError(
+                f"EVERGREEN_ADMIN_PORT: expected another port than EVERGREEN_ROUTER_PORT, got {self.admin_port}"
+            )
+        if self.lake is not None and "://" in self.lake and not self.lake.startswith("s3://"):
+            raise PermanentError(f"EVERGREEN_LAKE: expected a folder or s3://bucket/prefix, got {self.lake!r}")
+        return self
+
     @property
     def lake_uri(self) -> str:
         """Where the lake lies: EVERGREEN_LAKE, or the folder `lake` in the home."""
@@ -125,6 +153,27 @@ class Settings(BaseSettings):
     def source_uri(self) -> str:
         """Where model files come from: `folder:PATH`, or an MLflow server's address."""
         return self.model_source or self.mlflow_tracking_uri or "http://127.0.0.1:5000"
+
+
+def load_settings() -> Settings:
+    """Return the settings of the environment.
+
+    Raises:
+        PermanentError: a variable is unknown or has a value that cannot be used; the message names it.
+    """
+    check_variables(os.environ, more=Settings.model_fields)
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = [refused_value(_variable(each["loc"]), each["msg"], each["input"]) for each in error.errors()]
+        raise PermanentError("; ".join(found)) from None
+    except SettingsError as error:
+        raise PermanentError(f"{named_field(error, Settings.model_fields)} cannot be used: expected JSON") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """Return the short name of the variable at the start of a location."""
+    return str(location[0]).removeprefix(PREFIX)
 
 
 def replica_name(settings: Settings) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlparse
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from absa.errors import IntegrityError, NotFoundError, UnavailableError
+from absa.proxies import open_url, require_route
 
 PACKAGE_FILES: Final = (
     "model.onnx",
@@ -63,8 +64,9 @@ class RegistryReader:
         token = os.environ.get("MLFLOW_TRACKING_TOKEN")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
+        require_route(self._base, os.environ)
         try:
-            with urlopen(request, timeout=self._timeout_s) as response:  # noqa: S310
+            with open_url(request, timeout_s=self._timeout_s) as response:
                 body: bytes = response.read()
         except HTTPError as error:
             if error.code == 404:

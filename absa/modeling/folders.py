@@ -1,14 +1,17 @@
 """Where a base model's files lie: a packaged encoder, a folder, or a hub name. Needs no torch."""
 
+import os
 from pathlib import Path
 from typing import Final
 
 from absa.errors import NotFoundError
+from absa.proxies import require_route
 
 PACKAGED: Final = "minilm-l6"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 CONFIG: Final = "config.json"
+_HUB: Final = "https://huggingface.co"
 
 
 def find_base(name: str) -> Path:
@@ -19,6 +22,7 @@ def find_base(name: str) -> Path:
 
     Raises:
         NotFoundError: there is no such folder, and no hub that has the name can be reached.
+        UnavailableError: the hub needs a proxy that cannot be used.
     """
     if name == PACKAGED:
         return _packaged()
@@ -46,6 +50,7 @@ def _from_hub(name: str) -> Path:
 
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER]))
     except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
+        require_route(os.environ.get("HF_ENDPOINT", _HUB), os.environ)
         raise NotFoundError(
             f"the base model {name!r} is neither {PACKAGED!r}, nor a folder, nor reachable on the hub"
         ) from error

@@ -102,6 +102,9 @@ def model_folder(model: str) -> Path:
         import mlflow
     except ModuleNotFoundError:
         raise PermanentError(f"{model} needs MLflow; install mlflow, or name a package folder by --model") from None
+    from absa.proxies import keep_local_direct
+
+    keep_local_direct(os.environ)
     try:
         return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts"
     except Exception as error:  # MLflow's stores raise errors of many libraries

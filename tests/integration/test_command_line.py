@@ -113,18 +113,21 @@ def test_without_servers_training_says_how_to_start_them(tmp_path: Path, capsys:
     assert "evergreen up" in capsys.readouterr().err
 
 
-def test_status_works_with_nothing_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_an_empty_home_says_what_is_missing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
     assert evergreen("status") == 0
     assert "none yet" in capsys.readouterr().out
 
 
-def test_the_ledger_verifies_with_nothing_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ledger_of_an_empty_home_verifies(home: Path) -> None:
+    home.mkdir()
     with pytest.raises(SystemExit) as ended:
         sys.exit(evergreen("ledger", "--verify"))
     assert ended.value.code == 0
 
 
-def test_an_unknown_drift_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_drift_lists_those_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
     assert evergreen("simulate", "--drift", "weather", "--seconds", "1") == 1
     assert "vocabulary" in capsys.readouterr().err
 

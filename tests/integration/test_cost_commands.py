@@ -56,7 +56,7 @@ def test_capacity_says_that_a_declared_task_is_not_measured(load: Path, capsys: 
     ("words", "said"),
     [
         (("capacity", "--trace", "none.csv", "--rate", "9"), "none.csv"),
-        (("capacity", "--rate", "-1"), "above 0"),
+        (("capacity", "--rate", "-1"), "--rate: expected a number from 1"),
         (("capacity", "--results", "nowhere"), "was not measured"),
         (("cost", "--results", "nowhere"), "benchmark-serving"),
         (("cost", "--f1", "much"), "NAME=NUMBER"),
@@ -74,6 +74,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
 def test_cost_chooses_and_writes_the_lake_s_record(
     results: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    home.mkdir()
     assert evergreen("cost", "--results", results, "--f1", "MiniLM-L6 int8=0.8", "--min-f1", "0.75") == 0
     said = capsys.readouterr().out
     assert "chosen: MiniLM-L6 int8" in said
@@ -93,6 +94,7 @@ def test_cost_refuses_a_quality_that_nothing_has_and_writes_nothing(
 def test_refresh_without_an_account_keeps_the_old_table(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    home.mkdir()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -106,7 +106,8 @@ def test_insights_are_shown_and_written_without_prefect(
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_insights_of_nothing_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_insights_of_nothing_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
     assert evergreen("insights") == 0
     assert "no aspect" in capsys.readouterr().out
 

@@ -72,7 +72,7 @@ def test_a_routers_key_that_says_what_its_source_may_do_is_refused_at_start(
 ) -> None:
     monkeypatch.setattr("serving.replica.log_to_stderr", lambda _: None)
     monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", '{"k-secret": {"source": "customer", "trust": "measure"}}')
-    assert main() == 2
+    assert main([]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "EVERGREEN_FEEDBACK_KEYS" in sentence
     assert "EVERGREEN_TRUST" in sentence
