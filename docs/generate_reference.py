@@ -25,16 +25,12 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
 _LOCAL = "the local one"
 _OTHERS = (
-    *(
-        (
-            f"EVERGREEN_{part.upper()}_PORT",
-            f"`{port}` or the next free one",
-            f"Port of the local `{part}`, kept in the home.",
-        )
-        for part, port in flows.settings.PREFERRED_PORTS.items()
-    ),
-    ("EVERGREEN_ROUTER_URL", _LOCAL, "Router that commands ask."),
     ("EVERGREEN_PART", "set by `evergreen up`", "Part that a process belongs to: so what a dead part left is found."),
+    (
+        "EVERGREEN_UNUSABLE_PROXIES",
+        "set by every command",
+        "Proxies that no client here can use; they are taken out of the environment of child processes.",
+    ),
     ("EVERGREEN_MLFLOW_TRACKING_URI", "unset", "`MLFLOW_TRACKING_URI` of the router alone."),
     (
         "MLFLOW_TRACKING_URI",
@@ -45,6 +41,11 @@ _OTHERS = (
     ("MLFLOW_BACKEND_STORE_URI", "SQLite in `HOME/mlflow`", "Database of the local MLflow."),
     ("MLFLOW_ARTIFACTS_DESTINATION", "`HOME/mlflow/artifacts`", "Where the local MLflow keeps files."),
     ("PREFECT_API_URL", _LOCAL, "Prefect server of flows and commands."),
+    (
+        "HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY",
+        "unset",
+        "Proxies, in either case of letters; every process adds 127.0.0.1, localhost and ::1 to `NO_PROXY`.",
+    ),
     (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "unset",
@@ -69,7 +70,10 @@ def settings_page() -> str:
     """Every variable of flows and of the router, what else is read, and what `evergreen up` tells its router."""
     page = (
         "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too. "
-        "The router reads the environment alone; `evergreen up` gives its own router both.\n"
+        "The router reads the environment alone; `evergreen up` gives its own router both.\n\n"
+        "Every command checks all of them when it starts: a value outside its range, values that do not fit each "
+        "other, an empty `EVERGREEN_HOME` or `EVERGREEN_LAKE`, and a name that starts with `EVERGREEN_` and is not "
+        "listed here are errors. `evergreen doctor` checks the router's settings too.\n"
     )
     for title, kind in (("Flows and command line", flows.settings.Settings), ("Router", serving.settings.Settings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"

@@ -17,6 +17,7 @@ from flows.settings import LONGEST_S
 
 Check = Callable[[typer.CallbackParam, Any], Any]
 _MOST_ROWS: Final = 1_000_000_000
+_PICTURES: Final = (".svg", ".png")
 _DAY_S: Final = 86_400.0
 
 
@@ -29,7 +30,8 @@ def number(low: float, high: float, *, above: bool = False, unit: str = "") -> C
         above: whether `low` itself is refused.
         unit: what the number counts, for the message.
     """
-    limits = f"{'above' if above else 'from'} {low:,g} to {high:,g}{f' {unit}' if unit else ''}"
+    start = f"above {low:,.10g}, up to" if above else f"from {low:,.10g} to"
+    limits = f"{start} {high:,.10g}{f' {unit}' if unit else ''}"
 
     def check(parameter: typer.CallbackParam, value: Any) -> Any:
         for each in value if isinstance(value, list | tuple) else (value,):
@@ -37,7 +39,7 @@ def number(low: float, high: float, *, above: bool = False, unit: str = "") -> C
                 continue
             inside = (low < each if above else low <= each) and each <= high
             if not inside or not math.isfinite(each):
-                raise PermanentError(f"{_shown(parameter)}: expected a number {limits}, got {each}")
+                raise PermanentError(f"{_shown(parameter)}: expected a number {limits}, got {each:g}")
         return value
 
     return check
@@ -108,6 +110,14 @@ def new_file(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     return value
 
 
+def new_picture(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Check, as a callback, that a picture can be written and its name ends in .svg or .png."""
+    checked = new_file(parameter, value)
+    if checked is not None and checked.suffix.lower() not in _PICTURES:
+        raise PermanentError(f"{_shown(parameter)}: expected a name that ends in .svg or .png, got {checked}")
+    return checked
+
+
 def window_of(option: str, key: str) -> Window:
     """Return the window that a key names.
 
@@ -131,7 +141,7 @@ def check_text(arguments: Sequence[str]) -> None:
     for position, argument in enumerate(arguments, start=1):
         if printable(argument) != argument:
             raise PermanentError(
-                f"argument {position}, {printable(argument)!r}, is not UTF-8 text: use a UTF-8 terminal, or rename "
+                f"argument {position}, '{printable(argument)}', is not UTF-8 text: use a UTF-8 terminal, or rename "
                 "the file"
             )
 

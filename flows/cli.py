@@ -95,7 +95,10 @@ def ingest(
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
     from absa.data.ingest import ingest as ingest_files
     from absa.data.snapshot import latest_manifest
+    from absa.data.sources import find_sources
 
+    for file in files:
+        find_sources(file)  # before a home is made
     services = wire()
     parent = latest_manifest(services.lake)
     manifest = ingest_files(
@@ -166,8 +169,10 @@ def pretrain(
     ] = None,
 ) -> None:
     """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
+    from absa.data.sources import find_sources
     from flows.base_commands import make_base
 
+    find_sources(path)  # before a home is made
     for line in make_base(wire(), path, epochs=epochs, budget_s=budget, on_progress=say):
         say(line)
 

@@ -1,6 +1,7 @@
 """`evergreen capacity` and `evergreen cost`: translate words into calls of the pure models in infra."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "results"
 _MODEL: Final = "MiniLM-L6 int8"
+_LARGEST_DECLARED: Final = 100.0
 Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results.", show_default="the shipped ones")]
 
 
@@ -44,7 +46,7 @@ def capacity(
     floor: Annotated[int, typer.Option(callback=arguments.TASKS, help="Warm floor of the plan that has one.")] = 4,
     seed: Annotated[int, typer.Option(callback=arguments.SEED, help="Seed of the arrivals.")] = 0,
     plot: Annotated[
-        Path | None, typer.Option(callback=arguments.new_file, help="Write a picture here (.svg or .png).")
+        Path | None, typer.Option(callback=arguments.new_picture, help="Write a picture here (.svg or .png).")
     ] = None,
     results: Results = _RESULTS,
 ) -> None:
@@ -196,20 +198,21 @@ def _refresh(path: Path) -> None:
 
 
 def _numbers(words: list[str], option: str) -> dict[str, float]:
-    """NAME=NUMBER pairs.
+    """Return the numbers of NAME=NUMBER pairs by name.
 
     Raises:
-        ValueError: one is none.
+        ValueError: a word is not such a pair, or its number is not from 0 to 100.
     """
     found = {}
     for word in words:
-        name, _, number = word.rpartition("=")
+        name, _, text = word.rpartition("=")
         try:
-            found[name] = float(number)
+            number = float(text)
         except ValueError:
-            raise ValueError(f"{option} takes NAME=NUMBER, got {word!r}") from None
-        if not name:
-            raise ValueError(f"{option} takes NAME=NUMBER, got {word!r}")
+            number = math.nan
+        if not name or not 0 <= number <= _LARGEST_DECLARED:
+            raise ValueError(f"{option}: expected NAME=NUMBER with a number from 0 to 100, got {word!r}")
+        found[name] = number
     return found
 
 

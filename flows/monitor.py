@@ -1,6 +1,5 @@
 """Flow monitor: judge a window of live traffic, report it, and start the retraining that a verdict asks for."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,7 +14,7 @@ from absa.adapters.cloudwatch import publish
 from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.lifecycle import champion_since
-from absa.schema import Window, parse_iso
+from absa.schema import Window
 from absa.sinks import markdown
 from flows.artifacts import show_page, show_table
 from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
@@ -25,13 +24,13 @@ from flows.liveness import leave_signs
 from flows.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.settings import write_whole
 from flows.trigger import TRAINING, emit, start_deployment
+from flows.watched import staleness_policy, watched_version
 from flows.watching import take_over
 from flows.wiring import Services, wire
 
 if TYPE_CHECKING:
     from monitoring.embedding import Embedder
     from monitoring.monitor import Judged, WatchedVersion
-    from monitoring.policy import StalenessPolicy
     from monitoring.verdicts import Verdict
 
 _TRIED_AGAIN = 20
@@ -56,45 +55,6 @@ def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion"
     if since is None or since.state.champion is None:
         raise PermanentError("there is no champion to watch: run `evergreen train` first")
     return replace(watched_version(services, since.state.champion), champion_since=since.at)
-
-
-def watched_version(services: Services, version: str) -> "WatchedVersion":
-    """Any version as the monitor needs it."""
-    from absa.data.snapshot import load_manifest
-    from monitoring.monitor import WatchedVersion
-    from monitoring.performance import FrozenTest
-
-    try:
-        tags = services.reader.version(version).tags
-    except UnavailableError:
-        tags = {}  # MLflow is away: traffic can still be judged against its reference
-    confusion = tags.get("test_confusion")
-    snapshot = tags.get("snapshot")
-    return WatchedVersion(
-        version=version,
-        frozen_test=FrozenTest(confusion=tuple(tuple(row) for row in json.loads(confusion))) if confusion else None,
-        snapshot_at=parse_iso(load_manifest(services.lake, snapshot).created_at) if snapshot else None,
-    )
-
-
-def staleness_policy(services: Services) -> "StalenessPolicy":
-    """The policy in force."""
-    from monitoring.permutation import rate_per_window
-    from monitoring.policy import StalenessPolicy
-
-    settings = services.settings
-    rate, monthly = settings.false_alarm_rate, settings.false_alarms_a_month
-    if monthly is not None:
-        rate = rate_per_window(alarms=monthly, period_s=30 * 86_400.0, window_s=settings.window_s)
-    return StalenessPolicy(
-        false_alarm_rate=rate,
-        min_rows=settings.min_window_rows,
-        min_reference_rows=settings.min_window_rows,
-        min_new_labels=settings.min_labels,
-        cooldown_s=settings.cooldown_s,
-        max_age_s=settings.max_age_s,
-        answers_worth_a_training=settings.answers_worth_a_training,
-    )
 
 
 def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":

@@ -19,6 +19,7 @@ from absa.proxies import open_url
 from flows.settings import Home, Settings, port_is_free, write_whole
 
 STOP_GRACE_S: Final = 10.0
+_CHECK_TIMEOUT_S: Final = 30.0
 _START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
 _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
 PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
@@ -119,13 +120,17 @@ def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, 
 def router_complaint(settings: Settings, environment: Mapping[str, str]) -> str | None:
     """Return the router's own sentence about settings that it cannot use, None where it can start with them."""
     given = {**Home(settings).settings_file(), **environment}
-    checked = subprocess.run(
-        [sys.executable, "-m", "serving", "--check"],
-        env={name: value for name, value in given.items() if value},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        checked = subprocess.run(
+            [sys.executable, "-m", "serving", "--check"],
+            env={name: value for name, value in given.items() if value},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return None  # a machine that is this busy: the start itself reports what is wrong
     return (checked.stderr.strip() or "the router's settings cannot be read") if checked.returncode else None
 
 

@@ -177,12 +177,13 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
 
     import httpx
 
-    from flows.artifacts import show_page
     from flows.processes import answers
 
     address = services.environment["PREFECT_API_URL"]
     if not answers(f"{address.rstrip('/')}/health"):
         raise UnavailableError(f"Prefect does not answer at {address}")
+    from flows.artifacts import show_page  # its import makes Prefect's folder
+
     table = markdown_code(_insight_lines(found))
     image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(picture).decode()})"
     try:
@@ -215,7 +216,7 @@ def replay(
     if ends <= begins:
         raise PermanentError(f"--to: expected a time after --from ({start}), got {end!r}")
     services = open_home()
-    from flows.monitor import staleness_policy, watched_version  # Prefect reads its environment when it is imported
+    from flows.watched import staleness_policy, watched_version
     from monitoring.monitor import WatchSettings
     from monitoring.replay import Scorer, Span
     from monitoring.replay import replay as replayed

@@ -122,3 +122,12 @@ def test_silence_is_told_again_after_a_refusal(lake: Lake, window: Windows, hook
     assert alert_silence(lake, "It does not run.", since=window(0).end, url=hook.url)
     with pytest.raises(PermanentError, match="http"):
         alert_silence(lake, "It does not run.", since=window(0).end, url="file:///etc/passwd")
+
+
+def test_webhook_behind_an_unusable_proxy_is_named(
+    lake: Lake, window: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_UNUSABLE_PROXIES", "HTTPS_PROXY=socks5://proxy:1")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    with pytest.raises(UnavailableError, match="HTTPS_PROXY=socks5://proxy:1"):
+        run(lake, window, ["STALE"], "https://hooks.example/x")

@@ -1,0 +1,79 @@
+"""Names of variables: the lists are complete, and any other name with the prefix is refused with advice."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from absa.errors import PermanentError
+from absa.variables import FLOWS, KNOWN, ROUTER, TESTS, check_variables, refused_value
+from flows.demo_options import PACES
+from flows.settings import Settings
+from serving.settings import Settings as RouterSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_lists_are_the_fields_of_both_settings() -> None:
+    assert {name.upper() for name in Settings.model_fields} == FLOWS
+    assert {name.upper() for name in RouterSettings.model_fields} == ROUTER
+
+
+def test_every_variable_named_in_the_repository_is_known() -> None:
+    files = [file for room in ("absa", "flows", "serving", "monitoring", "infra", "benchmarks", "tests")
+             for file in (ROOT / room).rglob("*.py")]  # fmt: skip
+    files += [ROOT / "Makefile", ROOT / "docker-compose.yml"]
+    written = "\n".join(file.read_text(encoding="utf-8") for file in files if file != Path(__file__))
+    named = set(re.findall(r"""["' {$]EVERGREEN_([A-Z0-9]+(?:_[A-Z0-9]+)*)["'=:} ]""", written))
+    assert len(named) > 40
+    assert named - KNOWN - {"NAME", "LAYER", "NEW"} == set()
+
+
+def test_demo_paces_are_settings() -> None:
+    for pace in PACES.values():
+        check_variables(pace.settings)
+        values = {name.removeprefix("EVERGREEN_").lower(): value for name, value in pace.settings.items()}
+        Settings.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("EVERGREEN_LAYER", "did you mean EVERGREEN_LAYERS?"),
+        ("EVERGREEN_BUDGET", "did you mean EVERGREEN_BUDGET_S?"),
+        ("EVERGREEN_QUEUE_M", "did you mean EVERGREEN_QUEUE_MS?"),
+        ("evergreen_ramps", "did you mean EVERGREEN_RAMP?"),
+        ("EVERGREEN_", "docs/reference/settings.md"),
+        ("EVERGREEN_XYZZY", "docs/reference/settings.md"),
+        ("EVERGREEN_\udcff", "docs/reference/settings.md"),
+    ],
+)
+def test_unknown_name_is_refused_with_advice(name: str, advice: str) -> None:
+    with pytest.raises(PermanentError, match=re.escape(advice)) as refused:
+        check_variables({name: "1"})
+    str(refused.value).encode("utf-8")
+
+
+def test_known_names_and_other_prefixes_pass() -> None:
+    check_variables({f"EVERGREEN_{name}": "1" for name in KNOWN} | {"EVERGREENS": "1", "evergreen_home": "x"})
+    check_variables({f"EVERGREEN_{name}": "" for name in TESTS} | {"EVERGREEN_TRUST": ""})
+    check_variables({"EVERGREEN_NEW": "1"}, more=["new"])
+
+
+@pytest.mark.parametrize("name", ["EVERGREEN_HOME", "EVERGREEN_LAKE"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_empty_folder_is_refused(name: str, value: str) -> None:
+    with pytest.raises(PermanentError, match=f"{name} in FILE is empty: name a folder"):
+        check_variables({name: value}, where="FILE")
+
+
+def test_value_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(PermanentError, match="EVERGREEN_TRUST is not UTF-8"):
+        check_variables({"EVERGREEN_TRUST": "caf\udce9"})
+
+
+def test_refused_secrets_are_not_quoted() -> None:
+    assert "hidden" not in refused_value("predict_key", "Input should be a valid string", "hidden")
+    assert refused_value("step_s", "Input should be greater than 0", "-1") == (
+        "EVERGREEN_STEP_S cannot be used: expected a number greater than 0, got '-1'"
+    )
