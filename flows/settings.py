@@ -264,7 +264,7 @@ def read_settings_file(home: Path) -> dict[str, str]:
     """
     file = home / SETTINGS_FILE
     if file.is_dir():
-        raise PermanentError(f"{file} is a folder: expected a text file with lines EVERGREEN_NAME=VALUE")
+        raise PermanentError(f"{file} is a folder: expected a text file with lines such as EVERGREEN_WORKERS=2")
     try:
         return {name: value for name, value in dotenv_values(file).items() if value is not None}
     except UnicodeDecodeError:

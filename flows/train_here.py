@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Final
 
-from absa.errors import DeadlineMissedError, EvergreenError
+from absa.errors import DeadlineMissedError, EvergreenError, PermanentError
 from absa.job import EXIT_DEADLINE_MISSED
 
 NO_WINDOW: Final = "none"
@@ -19,9 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--window", default=NO_WINDOW, help="Key of the window whose verdict asked for it, or none.")
     chosen = parser.parse_args(arguments)
     os.environ.pop("EVERGREEN_TRAINING_QUEUES", None)  # this is the machine: it asks for no other
-    from flows.settings import Settings, apply_environment
+    from flows.arguments import window_of
+    from flows.settings import LONGEST_S, Settings, apply_environment
 
     try:
+        if not 0 < chosen.budget_s <= LONGEST_S:
+            raise PermanentError(f"--budget-s: expected seconds above 0, got {chosen.budget_s:g}")
+        if chosen.window != NO_WINDOW:
+            window_of("--window", chosen.window)
         apply_environment(Settings.load())
         from flows.continuous_training import continuous_training
 

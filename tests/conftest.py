@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from absa.proxies import keep_local_direct
+
 settings.register_profile("busy machine", deadline=None)  # an example may wait for a processor; tests look at results
 settings.load_profile("busy machine")
+keep_local_direct(os.environ)  # clients of tests call servers of tests, whatever proxy this machine has
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve what runs beside them
 ROOT = Path(__file__).resolve().parent.parent
 

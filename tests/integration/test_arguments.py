@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from flows.cli import app, run
+from flows.train_here import main as train_here
 
 VALUES = {float: ("nan", "inf", "-inf", "-1", "1e30", "1e999"), int: ("-1", "9" * 40, "nan", "1.5")}
 DAY = ("--from", "2026-11-01T00:00:00Z", "--to", "2026-11-02T00:00:00Z")
@@ -168,3 +169,20 @@ def test_output_in_another_encoding_ends_in_no_traceback(folder: Path) -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--budget-s", "nan"), "--budget-s: expected seconds above 0, got nan"),
+        (("--budget-s", "0"), "--budget-s: expected seconds above 0, got 0"),
+        (("--budget-s", "9", "--window", "foo"), "--window: expected <start>_<end>"),
+    ],
+    ids=str,
+)
+def test_training_on_a_machine_names_unusable_arguments(
+    words: tuple[str, ...], sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_here(list(words)) == 1
+    assert sentence in capsys.readouterr().err
+    assert [*folder.rglob("*")] == [folder / "home"]

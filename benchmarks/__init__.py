@@ -1,0 +1,7 @@
+"""Benchmarks: `python -m benchmarks.NAME`. Their clients call local servers, which no proxy may answer for."""
+
+import os
+
+from absa.proxies import keep_local_direct
+
+keep_local_direct(os.environ)
