@@ -177,6 +177,7 @@ def test_simulated_customers_have_a_key_that_the_router_takes(
 
 def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
+    Home(settings).keep_ports()
     before = Home(settings).ports()
     with socket.socket() as other:
         other.bind(("127.0.0.1", before["mlflow"]))
