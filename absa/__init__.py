@@ -1,1 +1,5 @@
 """The model and everything that a process needs to train, judge, package or run it."""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports to its vendor unless this is set first
