@@ -307,7 +307,9 @@ class Home:
         chosen = {**{part: port for part, port in ports.items() if part not in anew}, **self._fixed_ports}
         for part in PARTS:
             if part not in chosen:
-                chosen[part] = free_port(self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()))
+                chosen[part] = free_port(
+                    self._host, preferred=PREFERRED_PORTS[part], taken=set(chosen.values()), seed=str(self.root)
+                )
         return chosen
 
     def secrets(self) -> dict[str, str]:
@@ -369,10 +371,13 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str, *, preferred: int, taken: set[int]) -> int:
-    """Return the preferred port, or a random free one above it: several homes may look for one at the same time."""
+def free_port(host: str, *, preferred: int, taken: set[int], seed: str = "") -> int:
+    """Return the preferred port, or a free one of the 199 above it.
+
+    Equal seeds look for one in the same order; homes use different seeds, as several may start at the same time.
+    """
     above = list(range(preferred + 1, preferred + 200))
-    for port in [preferred, *random.sample(above, len(above))]:
+    for port in [preferred, *random.Random(f"{seed}:{preferred}").sample(above, len(above))]:
         if port not in taken and port_is_free(host, port):
             return port
     raise PermanentError(f"no free port between {preferred} and {preferred + 199} on {host}")
