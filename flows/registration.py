@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -68,7 +69,9 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
 def put_in_force(
     services: Services, version: str, candidate: Candidate, training: dict[str, Any], *, actor: str
 ) -> str:
-    """Write the ledger: a first version that beats the baseline is champion, a better one challenger.
+    """Write the ledger: a first version becomes champion unless the gate rejects it, a better one challenger.
+
+    While nothing serves, a version on HOLD is worth more than none; the ledger's reason is then a warning.
 
     What the training took, and who asked for it, stands in the evidence beside the gate's report.
     """
@@ -90,10 +93,10 @@ def put_in_force(
     if version in {record.state.champion, record.state.challenger}:
         services.project(record)
         return "crowned" if version == record.state.champion else "challenged"
-    if decision.verdict != "PROMOTE":
+    first = record.state.champion is None
+    if decision.verdict == "REJECT" or (decision.verdict == "HOLD" and not first):
         services.project(record)
         return "kept"
-    first = record.state.champion is None
     if not first and record.state.plan is not None and record.state.plan.mode != "single":
         services.project(record)
         return "kept"  # another experiment runs; a person can challenge with this version after it
@@ -101,9 +104,16 @@ def put_in_force(
         expected=record.number,
         actor=actor,
         action="promote" if first else "challenge",
-        reason=(decision.reasons[0] if decision.reasons else "the gate says PROMOTE"),
+        reason=_why(decision.verdict, decision.reasons),
         state=crowned(version) if first else challenged(record.state, version),
         evidence=evidence,
     )
     services.project(record)
     return "crowned" if first else "challenged"
+
+
+def _why(verdict: str, reasons: Sequence[str]) -> str:
+    said = reasons[0] if reasons else f"the gate says {verdict}"
+    if verdict == "PROMOTE":
+        return said
+    return f"Warning: the gate says {verdict} ({said}), but nothing else serves yet."

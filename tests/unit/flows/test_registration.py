@@ -67,6 +67,12 @@ def test_a_first_version_that_is_no_better_than_the_baseline_is_registered_alone
     assert services.head().state.champion is None
 
 
+def test_first_version_on_hold_serves_with_a_warning(services: Services) -> None:
+    assert settle(services, "1", "HOLD") == "crowned"
+    assert services.head().state == crowned("1")
+    assert services.head().reason == "Warning: the gate says HOLD (because), but nothing else serves yet."
+
+
 @pytest.mark.parametrize("verdict", ["HOLD", "REJECT"])
 def test_a_version_that_the_gate_does_not_promote_leaves_the_champion_alone(
     services: Services, verdict: Verdict
