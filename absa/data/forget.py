@@ -30,8 +30,8 @@ from absa.data.snapshot import (
 from absa.errors import InvalidDataError
 from absa.schema import SIDES, iso, parse_iso
 
-# What else holds rows of customers: drift references, answers of batches.
-_OTHER_ROWS: Final = ("monitoring/", "batch/")
+# What else holds rows of customers: drift references, answers of batches, bad rows of files that were refused.
+_OTHER_ROWS: Final = ("monitoring/", "batch/", "quarantine/")
 
 
 @dataclass(kw_only=True)

@@ -6,12 +6,13 @@ is deduplicated on its own and written to the three sides. The digest is an orde
 on neither the order of the input nor the number of partitions or processes.
 """
 
+import hashlib
 import json
 import math
 import os
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -21,7 +22,10 @@ from typing import IO, Any, Final
 import polars as pl
 
 from absa.adapters.lake import Lake, write_parquet
+from absa.data.account import Account, StrayQuotes
+from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.partitions import (
+    QUARANTINE_BYTES,
     QUARANTINE_ROWS,
     BlockCounts,
     PartitionCounts,
@@ -30,8 +34,17 @@ from absa.data.partitions import (
     settle_partition,
     spill,
     take_block,
+    within,
 )
-from absa.data.read import EXAMPLES, MAX_BAD_SHARE, QUARANTINED, check_bad_share, scan_stream
+from absa.data.read import (
+    EXAMPLES,
+    MAX_BAD_SHARE,
+    QUARANTINED,
+    add_codes,
+    check_bad_share,
+    scan_stream,
+    too_many_bad,
+)
 from absa.data.snapshot import (
     REPLACED_BY,
     Manifest,
@@ -43,7 +56,7 @@ from absa.data.snapshot import (
     take_again,
 )
 from absa.data.sources import Source, find_sources
-from absa.errors import InvalidDataError, UnavailableError
+from absa.errors import IntegrityError, InvalidDataError, UnavailableError
 from absa.schema import SIDES, iso, utc_now
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
@@ -61,6 +74,8 @@ def ingest(
     source: str | None = None,
     processes: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    labels: Mapping[str, int] = DEFAULT_CODES,
+    on_account: Callable[[Account], None] | None = None,
 ) -> Manifest:
     """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
 
@@ -68,18 +83,24 @@ def ingest(
         lake: where the snapshot goes.
         paths: CSV, TSV, JSONL or Parquet files, folders of them, or s3://bucket/prefix.
         parent: digest of a snapshot whose rows are taken over; a newer label for the same text and aspect wins.
-        max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; nothing is written then.
+        max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; no snapshot is written then, and
+            the bad rows are kept under quarantine/ of the lake.
         source: who gave the labels; by default each file's name.
         processes: at most so many worker processes (default: one a core; small input needs none).
         on_progress: called with the bytes of input read so far.
+        labels: label of each value that files may write (`label_codes.label_codes`).
+        on_account: called with where every row went.
 
     Raises:
-        InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, or too many of its rows are bad.
+        InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
+            many of its rows are bad.
         NotFoundError: there is no such parent.
         UnavailableError: the disk is full, a worker was killed, or the lake or S3 does not answer.
     """
     sources = [found for path in paths for found in find_sources(str(path))]
-    return _build(lake, sources, [], parent, max_bad_share, source, processes, on_progress)
+    return _build(
+        lake, sources, [], parent, max_bad_share, source, processes, on_progress, labels=labels, on_account=on_account
+    )
 
 
 def build_snapshot(
@@ -152,6 +173,8 @@ def _build(
     processes: int | None,
     on_progress: Callable[[int], None] | None,
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    labels: Mapping[str, int] = DEFAULT_CODES,
+    on_account: Callable[[Account], None] | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
     at_hand = sum(frame.estimated_size() for _, frame in frames)
@@ -164,7 +187,7 @@ def _build(
         folder = Path(scratch)
         pool = _pool(workers)
         try:
-            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress)
+            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, labels)
             if ancestor:
                 intake.inherit(ancestor.digest, keep)
             for uri, frame in frames:
@@ -185,9 +208,12 @@ def _build(
             raise UnavailableError(f"{place}; it needs twice the input's size there (TMPDIR moves it)") from error
         finally:
             pool.shutdown(cancel_futures=True)
-        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at))
+        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at), intake.inherited)
+        account = intake.account(manifest)
         if not _publish(lake, manifest, settled, intake.quarantine) and keep is None:
             take_again(lake, manifest.digest, manifest.created_at)
+    if on_account is not None:
+        on_account(account)
     return load_manifest(lake, manifest.digest)
 
 
@@ -204,13 +230,17 @@ class _Intake:
         given_source: str | None,
         max_bad_share: float,
         on_progress: Callable[[int], None] | None,
+        labels: Mapping[str, int],
     ) -> None:
         self._lake, self._pool, self._workers = lake, pool, workers
         self._partitions, self._folder = partitions, folder
         self._given_source, self._max_bad_share = given_source, max_bad_share
         self._on_progress = on_progress
+        self._labels = labels
         self.observed_at = utc_now()
         self._rows = self._bytes = 0
+        self.inherited = 0
+        self.stray_quotes: list[StrayQuotes] = []
         self.spills: list[Path] = []
         self.records: list[dict[str, Any]] = []
         self.bad: Counter[str] = Counter()
@@ -230,7 +260,9 @@ class _Intake:
         """Take the parent's rows over, or those that `keep` keeps of them."""
         for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
             rows = read_parts(self._lake, [key], EXAMPLES)
-            self._spill(keep(rows) if keep else rows, inherited=True)
+            rows = keep(rows) if keep else rows
+            self.inherited += rows.height
+            self._spill(rows, inherited=True)
 
     def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
         """Take examples at hand, those of them that have a label."""
@@ -240,17 +272,49 @@ class _Intake:
 
     def take_source(self, source: Source) -> None:
         """Take one file, block by block."""
+        valid, reasons, codes = 0, Counter[str](), dict[str, int]()
+        first, quarantined = [pl.DataFrame(schema=QUARANTINED)], pl.DataFrame(schema=QUARANTINED)
+        as_written: list[int] = []
+        found: BlockCounts
         with source.open() as file:
-            counts: list[BlockCounts] = list(_bounded(self._pool, self._blocks(source, file), self._workers + 1))
-        reasons: Counter[str] = Counter()
-        for block in counts:
-            reasons.update(block.bad)
-        valid, first = sum(c.valid for c in counts), pl.concat([c.first_bad for c in counts])
-        check_bad_share(source.uri, valid, first, self._max_bad_share, bad_rows=reasons.total())
+            for found in _bounded(self._pool, self._blocks(source, file), self._workers + 1):
+                valid += found.valid
+                reasons.update(found.bad)
+                add_codes(codes, found.codes)
+                first.append(found.first_bad)
+                as_written += found.as_written
+                if found.quarantined.height:
+                    quarantined = within(pl.concat([quarantined, found.quarantined]), QUARANTINE_ROWS, QUARANTINE_BYTES)
+        check_coding(source.uri, self._labels, codes)
+        kept = ""
+        if too_many_bad(valid, reasons.total(), self._max_bad_share):
+            kept = keep_bad_rows(self._lake, quarantined)
+        check_bad_share(source.uri, valid, reasons, pl.concat(first), self._max_bad_share, kept=kept)
         self.bad += reasons
-        self.quarantine.append(pl.concat([c.quarantined for c in counts]).head(QUARANTINE_ROWS))
+        if as_written:
+            self.stray_quotes.append(StrayQuotes(uri=source.uri, rows=len(as_written), line=min(as_written)))
+        self.quarantine.append(quarantined)
         self.records.append({"uri": source.uri, "rows": valid, "bytes": source.size_bytes})
         self._bytes += source.size_bytes
+
+    def account(self, manifest: Manifest) -> Account:
+        """Return where every row went.
+
+        Raises:
+            IntegrityError: rows were lost or came to be, which is a fault of this program.
+        """
+        account = Account(
+            read=sum(record["rows"] for record in self.records) + self.bad.total(),
+            inherited=self.inherited,
+            kept=manifest.total_rows,
+            duplicates=manifest.duplicates_removed,
+            conflicts=manifest.conflicts_resolved,
+            quarantined=manifest.quarantined,
+            stray_quotes=tuple(self.stray_quotes),
+        )
+        if account.rows_in != account.rows_out:
+            raise IntegrityError(f"the ingest lost rows: {account.sentences[0]}; nothing was written")
+        return account
 
     def _blocks(self, source: Source, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
         for raw in scan_stream(file, source.uri):
@@ -265,6 +329,7 @@ class _Intake:
                     "order": self._rows,
                     "partitions": self._partitions,
                     "path": path,
+                    "labels": dict(self._labels),
                 },
             )
             self._rows += raw.height
@@ -278,6 +343,7 @@ def _manifest(
     bad: Counter[str],
     parent: str | None,
     created_at: str,
+    inherited: int,
 ) -> Manifest:
     rows = {side: {str(label): sum(p.rows[side][str(label)] for p in settled) for label in range(3)} for side in SIDES}
     segments: Counter[str] = Counter()
@@ -292,9 +358,18 @@ def _manifest(
         quarantined=dict(sorted(bad.items())),
         duplicates_removed=sum(p.duplicates for p in settled),
         conflicts_resolved=sum(p.conflicts for p in settled),
+        inherited=inherited,
         segments=dict(sorted(segments.items())),
         parts={side: [sum(p.rows[side].values()) for p in settled if side in p.parts] for side in SIDES},
     )
+
+
+def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
+    """Keep the bad rows of a file that was refused; returns where. Equal rows are kept once."""
+    digest = hashlib.sha256(bad.write_csv().encode()).hexdigest()
+    key = f"quarantine/{digest[:12]}.parquet"
+    write_parquet(lake, key, bad.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return lake.url(key)
 
 
 def _publish(

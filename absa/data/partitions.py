@@ -5,7 +5,7 @@ processes do, and written to the three sides.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,11 @@ from absa.data.normalise import (
     normalised_column,
     sha256_column,
 )
-from absa.data.read import EXAMPLES, example_digests, validate
+from absa.data.read import EXAMPLES, example_digests, telling_codes, validate
 from absa.schema import SCHEMA_VERSION, SIDES
 
-QUARANTINE_ROWS: Final = 100_000  # kept a source; all are counted
+QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
+QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block
 _MASK: Final = (1 << 64) - 1
 
 _SPILLED: Final = (
@@ -47,12 +48,17 @@ _SPILLED: Final = (
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """What is known of a block; the rows that were set aside with why."""
+    """What is known of a block; the rows that were set aside with why.
+
+    `codes` counts the labels that tell how labels are coded, `as_written` are the lines of quotes that were not believed.
+    """
 
     valid: int
     bad: dict[str, int]
     first_bad: pl.DataFrame
     quarantined: pl.DataFrame
+    codes: dict[str, int]
+    as_written: tuple[int, ...]
 
 
 def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: int, path: Path) -> None:
@@ -85,16 +91,30 @@ def take_block(
     order: int,
     partitions: int,
     path: Path,
+    labels: Mapping[str, int],
 ) -> BlockCounts:
     """Validate one block of raw rows, handed over as they are or in an Arrow file, and spill the valid ones."""
     if isinstance(raw, Path):
         handed_over, raw = raw, pl.read_ipc(raw)
         handed_over.unlink()
-    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at)
+    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at, labels=labels)
     if valid.height:
         spill(valid, order=order, inherited=False, partitions=partitions, path=path)
     reasons = dict(bad.group_by("reason").len().iter_rows())
-    return BlockCounts(valid.height, reasons, bad.sort("row").head(1), bad.head(QUARANTINE_ROWS))
+    return BlockCounts(
+        valid=valid.height,
+        bad=reasons,
+        first_bad=bad.sort("row").head(1),
+        quarantined=within(bad, QUARANTINE_ROWS, QUARANTINE_BYTES),
+        codes=telling_codes(raw),
+        as_written=tuple(raw.filter(pl.col("as_written"))["row"].to_list()),
+    )
+
+
+def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
+    """Return the first rows, at most so many rows and about so many bytes of text."""
+    sizes = pl.sum_horizontal(pl.col(pl.String).str.len_bytes().fill_null(0).cast(pl.Int64))
+    return rows.head(most_rows).filter(sizes.cum_sum() <= most_bytes)
 
 
 def handed_over(raw: pl.DataFrame, path: Path) -> Path:
@@ -116,7 +136,9 @@ class PartitionCounts:
 
 
 def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """One row for each near-duplicate text and aspect; how many duplicates went, and how many labels were in conflict.
+    """One row for each near-duplicate text and aspect; how many rows went as duplicates, and how many in conflicts.
+
+    A row that goes because another label won is one of a conflict, whether or not it is a duplicate too.
 
     Among this ingest's own rows the majority's label wins, and on a tie the newest row's (in one file the later row
     counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
@@ -139,25 +161,21 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
         .agg(votes=pl.len(), at=pl.col("observed_at").last(), order=pl.col("order").last())
         .sort("votes", "at", "order")
     )
-    elected = votes.group_by(*pair, "inherited").agg(
-        label=pl.col("label").last(), at=pl.col("at").max(), labels=pl.len()
-    )
+    elected = votes.group_by(*pair, "inherited").agg(label=pl.col("label").last(), at=pl.col("at").max())
     winners = (
         elected.sort("at", ~pl.col("inherited"))  # of equally old ones the inherited one gives way
         .group_by(pair)
         .agg(
             winner=pl.col("label").last(),
-            conflict=(pl.col("label").n_unique() > 1) | (pl.col("labels").max() > 1),
         )
     )
+    agreeing = repeated.join(winners, on=pair).filter(pl.col("label") == pl.col("winner"))
     kept = (
-        repeated.join(winners, on=pair)
-        .filter(pl.col("label") == pl.col("winner"))
-        .sort(~pl.col("inherited"), "observed_at", "text", "source", "order")
+        agreeing.sort(~pl.col("inherited"), "observed_at", "text", "source", "order")
         .unique(pair, keep="first", maintain_order=True)
         .select(rows.columns)
     )
-    return pl.concat([single, kept]), repeated.height - kept.height, int(winners["conflict"].sum())
+    return pl.concat([single, kept]), agreeing.height - kept.height, repeated.height - agreeing.height
 
 
 def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> PartitionCounts:
@@ -201,6 +219,8 @@ def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int,
     The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests. Label
     and segment are mixed into the digest of the rest by splitmix64 (Steele, Lea and Flood 2014).
     """
+    if examples.height == 0:
+        return 0, 0, 0, 0
     kinds = examples.select(
         pl.concat_str(pl.col("label").cast(pl.String), pl.col("segment").fill_null("\0"), separator="\0").alias("kind")
     )["kind"]

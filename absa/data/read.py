@@ -1,14 +1,14 @@
 """Read labelled examples from a user's file in bounded memory, and set aside the rows that cannot be used.
 
 CSV (or tab- or semicolon-separated), JSON lines and Parquet, with header names in any case: text, aspect, label, and
-optionally segment, observed_at and source. Rows are numbered as a spreadsheet shows them: the header is row 1. A bad
-row is quarantined with its reason; when more than a share of the rows is bad, or the file as a whole cannot be read,
-an InvalidDataError says so in one sentence that quotes no customer's text.
+optionally segment, observed_at and source. The number of a row is its line in the file; of Parquet, which has no lines,
+that in a spreadsheet, where the header is row 1. A bad row is quarantined with its reason; when more than a share of the
+rows is bad, or the file as a whole cannot be read, an InvalidDataError says so in one sentence that quotes no
+customer's text.
 """
 
-import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,25 +16,34 @@ from typing import IO, Any, Final
 
 import polars as pl
 
+from absa.data import json_lines
+from absa.data.delimited import INVALID_UTF8, not_utf8, read_layout, read_rows, scan_blocks
+from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.normalise import Words, hex_column, sha256_column
+from absa.data.sources import kind_of
+from absa.data.times import TIME, other_times, times
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
-from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, utc_now
 
 MAX_BAD_SHARE: Final = 0.1
 MAX_TEXT_CHARACTERS: Final = 20_000
 BLOCK_BYTES: Final = 16 << 20
+_FRAME_ROWS: Final = 200_000
 COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
-RAW: Final = {"row": pl.Int64, **dict.fromkeys(COLUMNS, pl.String)}
-_TIME: Final = pl.Datetime("us", "UTC")
+RAW: Final = {
+    "row": pl.Int64,
+    "reason": pl.String,  # why the reader could not read the row; its text is then the line as written
+    "as_written": pl.Boolean,  # a quote in it was not believed
+    **dict.fromkeys(COLUMNS, pl.String),
+}
 EXAMPLES: Final = {
     "schema_version": pl.Int16,
     "example_id": pl.String,
     "text": pl.String,
     "aspect": pl.String,
     "label": pl.Int8,
-    "observed_at": _TIME,
+    "observed_at": TIME,
     "source": pl.String,
     "segment": pl.String,
 }
@@ -50,6 +59,11 @@ QUARANTINED: Final = {
 }
 SENTENCES: Final = {
     "malformed_row": "it has more or fewer fields than the header; put texts that hold commas between double quotes",
+    "stray_quote": "a double quote opens a field on line {row} and does not close it; double it or remove it",
+    "ambiguous_quote": "a double quote around line {row} encloses what looks like other rows; double it or remove it",
+    "not_an_object": "line {row} is not a JSON object; expected text, aspect and label in each",
+    "not_text": "its text or aspect is a list or an object; expected text",
+    "invalid_utf8": "it holds half of a character (a lone surrogate) or bytes that are not UTF-8; write it as UTF-8",
     "text_empty": "its text is empty",
     "aspect_empty": "its aspect is empty",
     "text_too_long": f"its text is longer than {MAX_TEXT_CHARACTERS} characters",
@@ -57,11 +71,6 @@ SENTENCES: Final = {
     "label_outside_0_2": "its label is not 0 (negative), 1 (neutral) or 2 (positive)",
     "aspect_not_in_text": "its aspect does not stand in its text",
     "observed_at_invalid": "its observed_at is not a time such as 2026-11-30T12:00:00Z",
-}
-_LABELS: Final = {
-    **{str(n): n for n in range(3)},
-    **{f"{n}.0": n for n in range(3)},
-    **{name: n for n, name in enumerate(SENTIMENTS)},
 }
 
 
@@ -84,6 +93,7 @@ def read_examples(
     observed_at: datetime | None = None,
     require_label: bool = True,
     max_bad_share: float = MAX_BAD_SHARE,
+    labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> tuple[pl.DataFrame, Quarantine]:
     """The valid rows of one file (columns of `EXAMPLES`), and what was set aside.
 
@@ -93,67 +103,94 @@ def read_examples(
         observed_at: the time of rows that have none of their own; by default now.
         require_label: False for files to predict on: the label column may be missing or empty.
         max_bad_share: more bad rows than this (0 to 1) are an error.
+        labels: label of each value that the file may write (`label_codes.label_codes`).
 
     Raises:
-        InvalidDataError: the file cannot be read as a whole, or too many of its rows are bad.
+        InvalidDataError: the file cannot be read as a whole, its labels are coded in another way, or too many of its
+            rows are bad.
     """
     path = Path(path)
     at = observed_at or utc_now()
     valid: list[pl.DataFrame] = []
     bad: list[pl.DataFrame] = []
+    codes: dict[str, int] = {}
     for raw in scan_file(path, require_label=require_label):
         examples, quarantined = validate(
-            raw, uri=str(path), source=source or path.name, observed_at=at, require_label=require_label
+            raw,
+            uri=str(path),
+            source=source or path.name,
+            observed_at=at,
+            require_label=require_label,
+            labels=labels,
         )
+        add_codes(codes, telling_codes(raw))
         valid.append(with_example_id(examples))
         bad.append(quarantined)
     quarantine = Quarantine(rows=pl.concat(bad))
     examples = pl.concat(valid)
-    check_bad_share(str(path), examples.height, quarantine.rows, max_bad_share)
+    check_coding(str(path), labels, codes)
+    check_bad_share(str(path), examples.height, quarantine.reasons, quarantine.rows, max_bad_share)
     return examples, quarantine
 
 
 def check_bad_share(
-    name: str, valid_rows: int, bad: pl.DataFrame, max_bad_share: float, *, bad_rows: int | None = None
+    name: str, valid_rows: int, reasons: Mapping[str, int], bad: pl.DataFrame, max_bad_share: float, *, kept: str = ""
 ) -> None:
     """Raise when a file has no row, no valid row, or too large a share of bad rows.
 
     Args:
+        name: of the file.
+        valid_rows: how many rows can be used.
+        reasons: how many cannot, per reason.
         bad: the bad rows, or those of them that hold the first.
-        bad_rows: how many there are, where `bad` does not hold all.
+        max_bad_share: largest share (0 to 1) that is accepted.
+        kept: where the bad rows are kept, for the sentence.
 
     Raises:
-        InvalidDataError: with the first bad row and its reason.
+        InvalidDataError: with the counts per reason, and the first bad row.
     """
-    count = bad.height if bad_rows is None else bad_rows
+    count = sum(reasons.values())
     total = valid_rows + count
     if total == 0:
         raise InvalidDataError(f"{name} has a header but no rows")
-    if count and (valid_rows == 0 or count / total > max_bad_share):
+    if too_many_bad(valid_rows, count, max_bad_share):
         row, reason = bad.sort("row").select("row", "reason").row(0)
         share = f"{count} of {total} rows cannot be used (at most {max_bad_share:.0%} may be bad)"
-        raise InvalidDataError(f"{name}: {share}; the first is row {row}: {SENTENCES[reason]}")
+        counts = ", ".join(f"{number} {each}" for each, number in sorted(reasons.items()))
+        first = f"the first is row {row}: {SENTENCES[reason].format(row=row)}"
+        raise InvalidDataError(f"{name}: {share}: {counts}; {first}{f'; they are kept in {kept}' if kept else ''}")
+
+
+def too_many_bad(valid_rows: int, bad_rows: int, max_bad_share: float) -> bool:
+    """Tell whether a file has bad rows alone, or more than a share (0 to 1) of them. Pure."""
+    return bad_rows > 0 and (valid_rows == 0 or bad_rows / (valid_rows + bad_rows) > max_bad_share)
 
 
 def validate(
-    raw: pl.DataFrame, *, uri: str, source: str, observed_at: datetime, require_label: bool = True
+    raw: pl.DataFrame,
+    *,
+    uri: str,
+    source: str,
+    observed_at: datetime,
+    require_label: bool = True,
+    labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split raw rows (columns of `RAW`) into examples, without example_id yet, and quarantined rows. Pure."""
-    name = pl.col("label").str.strip_chars().str.to_lowercase()
+    codes = code_column(raw["label"])
     given = raw.with_columns(
+        unreadable=pl.col("reason"),
         text=pl.col("text").fill_null("").str.strip_chars(),
         aspect=pl.col("aspect").fill_null("").str.strip_chars(),
         segment=pl.col("segment").str.strip_chars().replace({"": None}),
         source=pl.col("source").str.strip_chars().replace({"": None}).fill_null(source),
         written=pl.col("label"),
-        label=name.replace_strict(_LABELS, default=None, return_dtype=pl.Int8),
-        unlabelled=name.fill_null("") == "",
-        malformed=pl.col("text").is_null() & pl.col("aspect").is_null() & pl.col("label").is_null(),
+        label=codes.replace_strict(dict(labels), default=None, return_dtype=pl.Int8),
+        unlabelled=codes.fill_null("") == "",
         dated=pl.col("observed_at").str.strip_chars().fill_null(""),
     ).with_columns(
         observed_at=pl.when(pl.col("dated") == "")
-        .then(pl.lit(observed_at.astimezone(UTC)).cast(_TIME))
-        .otherwise(_times(pl.col("dated"))),
+        .then(pl.lit(observed_at.astimezone(UTC)).cast(TIME))
+        .otherwise(times(pl.col("dated"))),
         found=pl.col("text").str.to_lowercase().str.contains(pl.col("aspect").str.to_lowercase(), literal=True),
     )
     unsure = given.select((~pl.col("found") & (pl.col("aspect") != "")).alias("u"))["u"].arg_true()
@@ -161,10 +198,14 @@ def validate(
         pairs = given[unsure].select("text", "aspect").iter_rows()
         exact = pl.Series([has_aspect(text, aspect) for text, aspect in pairs], dtype=pl.Boolean)
         given = given.with_columns(given["found"].scatter(unsure, exact))
+    undated = given["observed_at"].is_null().arg_true()
+    if len(undated):
+        found = given[undated].select(other_times(pl.col("dated")).alias("at"))["at"]
+        given = given.with_columns(given["observed_at"].scatter(undated, found))
     no_label = pl.col("unlabelled") if require_label else pl.lit(value=False)
     reason = (
-        pl.when(pl.col("malformed"))
-        .then(pl.lit("malformed_row"))
+        pl.when(pl.col("unreadable").is_not_null())
+        .then(pl.col("unreadable"))
         .when(pl.col("text") == "")
         .then(pl.lit("text_empty"))
         .when(pl.col("aspect") == "")
@@ -196,12 +237,24 @@ def example_digests(examples: pl.DataFrame) -> Words:
     return sha256_column(examples.select(pl.concat_str("text", "aspect", "source", separator="\0"))["text"])
 
 
-def _times(column: pl.Expr) -> pl.Expr:
-    """ISO 8601 times; one without a zone is UTC; null where it is none."""
-    zoned = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    plain = column.str.replace(" ", "T").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-    day = column.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
-    return pl.coalesce(zoned, plain.dt.replace_time_zone("UTC"), day.dt.replace_time_zone("UTC"))
+def code_column(written: pl.Series) -> pl.Series:
+    """`label_codes.normal_code` of a whole column."""
+    codes = written.str.strip_chars().str.to_lowercase()
+    if codes.str.contains(".", literal=True).any():
+        codes = codes.str.replace(r"^([+-]?\d+)\.0*$", "$1")
+    return codes
+
+
+def telling_codes(raw: pl.DataFrame) -> dict[str, int]:
+    """Count the labels of raw rows that tell codes -1, 0, 1 from 0, 1, 2."""
+    codes = code_column(raw["label"])
+    return {code: int((codes == code).sum()) for code in ("-1", "2")}
+
+
+def add_codes(total: dict[str, int], more: Mapping[str, int]) -> None:
+    """Add the counts of a block to those of its file."""
+    for code, count in more.items():
+        total[code] = total.get(code, 0) + count
 
 
 def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFrame]:
@@ -226,16 +279,21 @@ def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFram
 
 def scan_stream(file: IO[bytes], name: str, *, require_label: bool = True) -> Iterator[pl.DataFrame]:
     """`scan_file` over an open seekable stream; the name's ending says the format."""
-    ending = name.lower().rsplit(".", 1)[-1]
-    if ending == "parquet":
-        return _scan_parquet(file, name, require_label)
-    if ending in {"jsonl", "ndjson"}:
-        return _scan_jsonl(file, name, require_label)
-    return _scan_csv(file, name, require_label)
+    scan = {"parquet": _scan_parquet, "jsonl": _scan_jsonl, "csv": _scan_csv}[kind_of(name)]
+    nothing = True
+    for raw in scan(file, name, require_label):
+        nothing = False
+        yield raw
+    if nothing:
+        yield pl.DataFrame(schema=RAW)
 
 
-def _chosen(header: list[str], name: str, require_label: bool) -> dict[str, str]:
-    """Which of the file's own column names holds which of ours."""
+def choose_columns(header: Iterable[str], name: str, wanted: Sequence[str]) -> dict[str, str]:
+    """Return which of the file's own column names holds which of `COLUMNS`.
+
+    Raises:
+        InvalidDataError: two columns have one of these names, or a wanted one is missing.
+    """
     ours: dict[str, str] = {}
     for column in header:
         known = column.strip().lower()
@@ -243,7 +301,6 @@ def _chosen(header: list[str], name: str, require_label: bool) -> dict[str, str]
             if known in ours:
                 raise InvalidDataError(f"{name} has two columns named {known}; keep one")
             ours[known] = column
-    wanted = ("text", "aspect", "label") if require_label else ("text", "aspect")
     missing = [column for column in wanted if column not in ours]
     if missing:
         absent = " and no column ".join(missing)
@@ -253,153 +310,130 @@ def _chosen(header: list[str], name: str, require_label: bool) -> dict[str, str]
     return ours
 
 
-def _in_raw_form(frame: pl.DataFrame, ours: dict[str, str], first_row: int) -> pl.DataFrame:
-    columns = [
-        pl.col(ours[c]).cast(pl.String).alias(c) if c in ours else pl.lit(None, pl.String).alias(c) for c in COLUMNS
-    ]
-    return frame.select(pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64).alias("row"), *columns)
+def _wanted(require_label: bool) -> tuple[str, ...]:
+    return ("text", "aspect", "label") if require_label else ("text", "aspect")
 
 
-def _not_utf8(file: IO[bytes], name: str) -> InvalidDataError:
-    file.seek(0)
-    for number, line in enumerate(file, 1):
-        try:
-            line.decode()
-        except UnicodeDecodeError as error:
-            return InvalidDataError(f"{name} is not UTF-8 at line {number}, byte {error.start + 1}; save it as UTF-8")
-    return InvalidDataError(f"{name} is not UTF-8; save it as UTF-8")
-
-
-def _csv_header(file: IO[bytes], name: str) -> tuple[list[str], str]:
-    """The header's names as the file writes them, and the delimiter."""
-    start = file.read(64 << 10)
-    file.seek(0)
-    line = start.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].rstrip(b"\r")
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        raise _not_utf8(file, name) from None
-    if "\0" in text:
-        raise InvalidDataError(f"{name} is not a CSV file in UTF-8: its header holds zero bytes")
-    headers = [(next(csv.reader([text], delimiter=d), []), d) for d in (",", "\t", ";")]
-    return max(headers, key=lambda header: sum(c.strip().lower() in COLUMNS for c in header[0]))
+def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:
+    """Name and type the columns of a frame all of whose rows could be read."""
+    columns = []
+    for name in COLUMNS:
+        column = pl.lit(None, pl.String)
+        if name in ours:
+            column, dtype = pl.col(ours[name]), frame.schema[ours[name]]
+            if dtype.is_float():
+                column = column.fill_nan(None)
+            if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+                column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        columns.append(column.cast(pl.String).alias(name))
+    return frame.select(
+        row=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64),
+        reason=pl.lit(None, pl.String),
+        as_written=pl.lit(value=False),
+    ).hstack(frame.select(columns))
 
 
 def _scan_csv(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    header, delimiter = _csv_header(file, name)
-    ours = _chosen(header, name, require_label)
-    malformed: list[int] = []
-
-    def set_aside(row: Any) -> str:
-        malformed.append(row.number)
-        return "skip"
-
-    try:
-        blocks = arrow_csv.open_csv(
-            file,
-            read_options=arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),  # threads lose row numbers
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(ours.values()),
-                column_types=dict.fromkeys(ours.values(), pa.string()),
-                strings_can_be_null=False,
-            ),
-        )
-        position, told = 2, 0
-        for block in blocks:
-            frame = pl.DataFrame(pa.Table.from_batches([block]))
-            raw = _in_raw_form(frame, ours, position)
-            for number in malformed[told:]:  # a skipped row moves the ones after it
-                raw = raw.with_columns(row=pl.col("row") + (pl.col("row") >= number).cast(pl.Int64))
-            position += frame.height + len(malformed) - told
-            yield pl.concat([raw, _malformed(malformed[told:])])
-            told = len(malformed)
-        if told < len(malformed) or position == 2:
-            yield _malformed(malformed[told:])
-    except pa.ArrowInvalid as error:
-        if "UTF8" in str(error) or "utf-8" in str(error).lower():
-            raise _not_utf8(file, name) from None
-        if "straddling" in str(error):
-            raise InvalidDataError(f"{name}: a double quote is opened and never closed") from None
-        raise InvalidDataError(f"{name} is not a CSV file that can be read; check its quotes and delimiter") from None
-
-
-def _malformed(numbers: list[int]) -> pl.DataFrame:
-    """Rows that did not fit the header: no field can be trusted, so all of them are null."""
-    return pl.DataFrame({"row": numbers}, schema={"row": pl.Int64}).with_columns(
-        *(pl.lit(None, pl.String).alias(column) for column in COLUMNS)
-    )
+    layout = read_layout(file, name, COLUMNS)
+    ours = choose_columns(layout.header, name, _wanted(require_label))
+    wanted = [layout.header.index(column) for column in ours.values()]
+    for _, data, records in scan_blocks(file, layout, BLOCK_BYTES):
+        rows = read_rows(data, records, layout, wanted)
+        reasons = pl.Series("reason", rows.reasons, dtype=pl.String)
+        if (reasons == INVALID_UTF8).any():
+            raise not_utf8(file, name)
+        frame = pl.DataFrame(rows.table)
+        frame.columns = list(ours)
+        lines = pl.Series("row", rows.lines, dtype=pl.Int64)
+        as_written = lines.is_in(rows.as_written).alias("as_written")
+        missing = [pl.lit(None, pl.String).alias(column) for column in COLUMNS if column not in ours]
+        yield frame.with_columns(lines, reasons, as_written, *missing).select(list(RAW))
 
 
 def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
-    ours = {column: column for column in COLUMNS} | _chosen(_json_names(file, name), name, require_label)
-    file.seek(0)
-    schema = dict.fromkeys(ours.values(), pl.String)
-    position, rest = 1, b""
-    while block := file.read(BLOCK_BYTES):
-        whole, newline, rest = (rest + block).rpartition(b"\n")
-        if newline:
-            yield (raw := _json_lines(whole, schema, ours, position, file, name))
-            position += raw.height
-    if rest.strip():
-        yield _json_lines(rest, schema, ours, position, file, name)
+    ours: dict[str, str] | None = None
+    for _, line, block in json_lines.scan_lines(file, name, BLOCK_BYTES):
+        if ours is None:
+            names = _json_names(block, line, name)
+            if names is None:  # white space alone
+                continue
+            ours = {column: column for column in COLUMNS} | choose_columns(names, name, _wanted(require_label))
+        yield _json_block(block, line, ours, file, name)
 
 
-def _json_names(file: IO[bytes], name: str) -> list[str]:
+def _json_names(block: bytes, line: int, name: str) -> list[str] | None:
     """The names in the objects of the first block: writers leave out what is null, so line 1 need not have all."""
-    import json
-
     names: dict[str, None] = {}
-    for number, line in enumerate(file.readlines(BLOCK_BYTES), 1):
-        try:
-            names.update(dict.fromkeys(json.loads(line).keys()))
-        except UnicodeDecodeError:
-            raise _not_utf8(file, name) from None
-        except (ValueError, AttributeError):
-            if number == 1:
-                raise InvalidDataError(
-                    f"{name}: line 1 is not a JSON object; expected text, aspect and label in each"
-                ) from None
-    return list(names)
+    first, objects = 0, 0
+    for start, end, number in json_lines.rows_of(block, line):
+        first = first or number
+        row = json_lines.parse_line(block[start:end])
+        if isinstance(row, dict):
+            names.update(dict.fromkeys(row))
+            objects += 1
+    if first and not objects:
+        raise InvalidDataError(f"{name}: {SENTENCES['not_an_object'].format(row=first)}")
+    return list(names) if objects else None
 
 
-def _json_lines(
-    block: bytes, schema: dict[str, Any], ours: dict[str, str], position: int, file: IO[bytes], name: str
-) -> pl.DataFrame:
-    import json
-
+def _json_block(block: bytes, line: int, ours: Mapping[str, str], file: IO[bytes], name: str) -> pl.DataFrame:
     try:
         block.decode()
-        return _in_raw_form(pl.read_ndjson(io.BytesIO(block), schema=schema), ours, position)
+        if not json_lines.may_hold_half_characters(block):
+            frame = pl.read_ndjson(io.BytesIO(block), schema=dict.fromkeys(ours.values(), pl.String))
+            lines = _json_lines(block, line, frame.height)
+            shown = frame.select(pl.col(ours["text"], ours["aspect"]).str.contains(r"^[\[{]").any())  # lists, perhaps
+            if lines is not None and not any(shown.row(0)):
+                return _in_raw_form(frame, ours, line).with_columns(lines)
     except UnicodeDecodeError:
-        raise _not_utf8(file, name) from None
+        raise not_utf8(file, name) from None
     except pl.exceptions.PolarsError:
-        for number, line in enumerate(block.splitlines(), position):
-            try:
-                json.loads(line or b"null")
-            except ValueError:
-                raise InvalidDataError(f"{name}: line {number} is not a JSON object") from None
-        raise InvalidDataError(f"{name} holds lines that are not JSON objects of text, aspect and label") from None
+        pass  # a line is not an object, or not what JSON allows: line by line it is found
+    records = [_json_record(block[start:end], number, ours) for start, end, number in json_lines.rows_of(block, line)]
+    return pl.DataFrame(records, schema=RAW, orient="row")
+
+
+def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
+    """The line of each row; None where there are other rows than lines."""
+    last = 0 if block.endswith(b"\n") else 1
+    if b"\r" not in block and block.count(b"\n") + last == rows:
+        return pl.Series("row", range(line, line + rows), dtype=pl.Int64)
+    numbers = [number for _, _, number in json_lines.rows_of(block, line)]
+    return pl.Series("row", numbers, dtype=pl.Int64) if len(numbers) == rows else None
+
+
+def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, ...]:
+    row = json_lines.parse_line(data)
+    if isinstance(row, dict):
+        values = [row.get(ours[column]) for column in COLUMNS]
+        if not any(isinstance(value, list | dict) for value in values[:2]):
+            return line, None, False, *map(json_lines.as_text, values)
+        row = json_lines.NOT_TEXT
+    raw = data[: 4 * MAX_TEXT_CHARACTERS].decode(errors="replace")[:MAX_TEXT_CHARACTERS]
+    return line, row, False, raw, *[None] * (len(COLUMNS) - 1)
 
 
 def _scan_parquet(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
     import pyarrow as pa
-    from pyarrow import parquet
 
-    try:
-        source = parquet.ParquetFile(file)
-        ours = _chosen(source.schema_arrow.names, name, require_label)
-        position = 2
-        for batch in source.iter_batches(batch_size=200_000, columns=list(ours.values())):
-            raw = _in_raw_form(pl.DataFrame(pa.Table.from_batches([batch])), ours, position)
-            position += raw.height
-            yield raw
-        if position == 2:
-            yield _malformed([])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
-        raise InvalidDataError(f"{name} is not a Parquet file that can be read") from None
+    from absa.data.parquet_rows import open_parquet, scan_rows, text_type_error
+
+    source = open_parquet(file, name)
+    ours = choose_columns(source.schema_arrow.names, name, _wanted(require_label))
+    for ours_name, column in ours.items():
+        type_ = source.schema_arrow.field(column).type
+        if error := text_type_error(name, column, type_, text=ours_name in ("text", "aspect")):
+            raise error
+    position, held, waiting = 2, 0, list[pa.RecordBatch]()
+
+    def frame() -> pl.DataFrame:
+        return _in_raw_form(pl.DataFrame(pa.Table.from_batches(waiting)), ours, position)
+
+    for batch in scan_rows(source, name, list(ours.values())):
+        waiting.append(batch)
+        held += batch.nbytes
+        if held >= BLOCK_BYTES * 2 or sum(each.num_rows for each in waiting) >= _FRAME_ROWS:
+            yield (raw := frame())
+            position, held, waiting = position + raw.height, 0, []
+    if waiting:
+        yield frame()

@@ -23,7 +23,11 @@ REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows w
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a snapshot holds and where it came from. `rows` counts per side and label ("0", "1", "2")."""
+    """What a snapshot holds and where it came from. `rows` counts per side and label ("0", "1", "2").
+
+    The rows of `sources`, the `inherited` ones of the parent and the `quarantined` ones add up to `rows`,
+    `duplicates_removed`, `conflicts_resolved` and `quarantined`.
+    """
 
     digest: str
     created_at: str
@@ -33,6 +37,7 @@ class Manifest:
     quarantined: dict[str, int]
     duplicates_removed: int
     conflicts_resolved: int
+    inherited: int = 0  # rows of the parent that were taken over
     segments: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[int]] = field(default_factory=dict)  # rows of each Parquet part of a side
     taken_at: str | None = None  # when the same rows were taken again after other snapshots

@@ -1,16 +1,17 @@
 """Where an ingest reads from: files, folders and s3:// prefixes, each as a seekable stream of bytes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 from urllib.parse import urlparse
 
 from absa.errors import InvalidDataError, UnavailableError
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
 
 
@@ -41,8 +42,18 @@ class Source:
                 yield file
 
 
+def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
+    """Return the format that a name's ending stands for; what has another ending is read as CSV."""
+    name = uri.lower()
+    if name.endswith(".parquet"):
+        return "parquet"
+    return "jsonl" if name.endswith(_JSON_ENDINGS) else "csv"
+
+
 def find_sources(path: str) -> list[Source]:
     """The files behind a path: itself, or what lies in the folder or under the s3:// prefix, by name.
+
+    Hidden files and folders, whose names start with a dot, are not input.
 
     Raises:
         InvalidDataError: there is nothing to read, or a file is empty.
@@ -54,7 +65,8 @@ def find_sources(path: str) -> list[Source]:
         place = Path(path)
         if not place.exists():
             raise InvalidDataError(f"{path} is missing; expected a CSV, JSONL or Parquet file, a folder or s3://")
-        files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+        inside = (p for p in place.rglob("*") if p.is_file() and not hidden(p.relative_to(place).parts))
+        files = sorted(inside) if place.is_dir() else [place]
         wanted = [p for p in files if p.suffix.lower() in ENDINGS] if place.is_dir() else files
         found = [Source(str(p), p.stat().st_size) for p in wanted]
     if not found:
@@ -63,6 +75,11 @@ def find_sources(path: str) -> list[Source]:
         if source.size_bytes == 0:
             raise InvalidDataError(f"{source.uri} is empty; expected the columns text, aspect and label")
     return found
+
+
+def hidden(parts: Iterable[str]) -> bool:
+    """Tell whether a part of a path is hidden, as editors name what is not data. Pure."""
+    return any(part.startswith(".") for part in parts)
 
 
 def _client() -> Any:
@@ -86,7 +103,8 @@ def _list_s3(uri: str) -> list[Source]:
     return [
         Source(f"s3://{parsed.netloc}/{item['Key']}", item["Size"])
         for item in inside
-        if item["Key"] == prefix or item["Key"].lower().endswith(ENDINGS)
+        if item["Key"] == prefix
+        or (item["Key"].lower().endswith(ENDINGS) and not hidden(item["Key"].removeprefix(prefix).split("/")))
     ]
 
 

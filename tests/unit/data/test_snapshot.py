@@ -105,7 +105,7 @@ def test_the_majority_settles_a_conflict(lake):
     manifest = build_snapshot(lake, [rows])
     assert everything(lake, manifest)["label"].to_list() == [2]
     assert manifest.conflicts_resolved == 1
-    assert manifest.duplicates_removed == 2
+    assert manifest.duplicates_removed == 1
 
 
 def test_the_newest_settles_a_tie_and_the_later_row_one_of_equal_age(lake):

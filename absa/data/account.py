@@ -1,0 +1,63 @@
+"""Account of an ingest: where every row went."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrayQuotes:
+    """Rows of a file with a double quote that was read as written, and the line of the first."""
+
+    uri: str
+    rows: int
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Rows in and where they went.
+
+    `read` rows of files and `inherited` rows of the parent are kept, or left out as duplicates, as the losing label of
+    a conflict, or quarantined (rows per reason).
+    """
+
+    read: int
+    inherited: int
+    kept: int
+    duplicates: int
+    conflicts: int
+    quarantined: Mapping[str, int]
+    stray_quotes: tuple[StrayQuotes, ...] = field(default=())
+
+    @property
+    def rows_in(self) -> int:
+        """Rows of the files and of the parent."""
+        return self.read + self.inherited
+
+    @property
+    def rows_out(self) -> int:
+        """Rows kept, duplicates, conflicts resolved and quarantined rows."""
+        return self.kept + self.duplicates + self.conflicts + Counter(self.quarantined).total()
+
+    @property
+    def sentences(self) -> list[str]:
+        """The sum, the quarantined rows per reason, and quotes that were not believed, for the user."""
+        bad = Counter(self.quarantined).total()
+        inherited = f" ({self.read:,} read, {self.inherited:,} of the snapshot before)" if self.inherited else ""
+        lines = [
+            f"{self.rows_in:,} rows{inherited} = {self.kept:,} kept + {self.duplicates:,} duplicates + "
+            f"{self.conflicts:,} conflicts resolved + {bad:,} quarantined"
+        ]
+        if bad:
+            lines.append("quarantined " + ", ".join(f"{n:,} × {reason}" for reason, n in self.quarantined.items()))
+        return lines + [stray_quotes_sentence(each) for each in self.stray_quotes]
+
+
+def stray_quotes_sentence(found: StrayQuotes) -> str:
+    """Name the line where a double quote opens that was not believed."""
+    others = f" (and {found.rows - 1:,} more like it)" if found.rows > 1 else ""
+    return (
+        f"{found.uri} line {found.line}{others}: a double quote opens a field and does not close it; "
+        "the line was read as written"
+    )

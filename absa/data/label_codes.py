@@ -1,0 +1,98 @@
+"""Codes that files write for the labels: the default ones, and the user's own of section [data.labels].
+
+```toml
+[data.labels]        # in evergreen.toml: value in the file = label
+-1 = "negative"
+0 = "neutral"
+1 = "positive"
+```
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from absa.errors import InvalidDataError, PermanentError
+from absa.labels import SENTIMENTS
+
+CONFIG_FILE: Final = "evergreen.toml"
+CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
+NAMES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
+DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in NAMES.values()}, **NAMES}
+_EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in NAMES.items())
+
+
+def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIG_FILE) -> Mapping[str, int]:
+    """Return the label of each value that files may write, by a configuration's section [data.labels]. Pure.
+
+    Labels' names always count; with a section of its own the numbers count as the section says, and no others.
+
+    Raises:
+        PermanentError: [data] has an unknown key, or a value is not a label.
+    """
+    data = configuration.get("data", {})
+    if not isinstance(data, Mapping):
+        raise PermanentError(f"data of {name} is a single value; expected a section [data.labels]")
+    if unknown := sorted(set(data) - {"labels"}):
+        raise PermanentError(f"[data] of {name} has the unknown key {unknown[0]!r}; expected labels")
+    section = data.get("labels")
+    if section is None:
+        return DEFAULT_CODES
+    if not isinstance(section, Mapping):
+        raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
+    return {**NAMES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
+
+
+def read_label_codes(home: Path | None = None) -> Mapping[str, int]:
+    """Read the codes of the file that EVERGREEN_CONFIG names, or of evergreen.toml in the home; else the default ones.
+
+    Raises:
+        PermanentError: the named file is missing, a file is not TOML, or see `label_codes`.
+    """
+    given = os.environ.get(CONFIG_VARIABLE)
+    path = Path(given) if given else home / CONFIG_FILE if home is not None else None
+    if path is None or (not given and not path.is_file()):
+        return DEFAULT_CODES
+    try:
+        configuration = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PermanentError(f"{path} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{path} is not TOML: {error}") from None
+    return label_codes(configuration, name=str(path))
+
+
+def normal_code(written: str) -> str:
+    """Return a value as codes are compared: without white space around it, in lower case, 1 for 1.0."""
+    code = written.strip().lower()
+    whole, point, fraction = code.partition(".")
+    return whole if point and not fraction.strip("0") and whole.lstrip("+-").isdigit() else code
+
+
+def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]) -> None:
+    """Refuse a file whose labels are coded -1, 0, 1, which read as 0, 1, 2 would be other labels.
+
+    Args:
+        name: of the file.
+        codes: label of each value that files may write.
+        written: rows of each value of the file, at least of -1 and 2.
+
+    Raises:
+        InvalidDataError: a label is -1, none is 2, and -1 has no label.
+    """
+    if written.get("-1") and not written.get("2") and "-1" not in codes:
+        raise InvalidDataError(
+            f"{name} codes its labels as -1, 0, 1; expected {_EXPECTED}. Say so in evergreen.toml (in the home, or the "
+            f"file that {CONFIG_VARIABLE} names): a section [data.labels] with "
+            '-1 = "negative", 0 = "neutral", 1 = "positive"'
+        )
+
+
+def _label(written: str, label: Any, name: str) -> int:
+    if isinstance(label, int) and not isinstance(label, bool) and label in NAMES.values():
+        return label
+    if isinstance(label, str) and label.strip().lower() in NAMES:
+        return NAMES[label.strip().lower()]
+    raise PermanentError(f"{written} = {label!r} in [data.labels] of {name} is not a label; expected {_EXPECTED}")

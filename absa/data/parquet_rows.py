@@ -1,0 +1,107 @@
+"""Rows of Parquet in bounded memory, however small the file is that they are packed in."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from absa.errors import InvalidDataError
+
+MAX_GROUP_BYTES: Final = 1 << 30  # of a row group, unpacked
+_BATCH_ROWS: Final = 16_384
+_FEW_ROWS: Final = 256  # where an encoding can make a page of any size of a few bytes
+_PIECE_BYTES: Final = 64 << 20
+
+
+def open_parquet(file: Any, name: str) -> parquet.ParquetFile:
+    """Open a file so that repeated texts stay packed when they are read.
+
+    Raises:
+        InvalidDataError: it is not a Parquet file.
+    """
+    try:
+        plain = parquet.ParquetFile(file)
+        packed = [field.name for field in plain.schema_arrow if _is_plain_text(field.type)]
+        file.seek(0)
+        return parquet.ParquetFile(file, read_dictionary=packed)
+    except (pa.ArrowException, OSError):
+        raise InvalidDataError(f"{name} is not a Parquet file that can be read") from None
+
+
+def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -> InvalidDataError | None:
+    """Return the error of a column whose type cannot be used: text columns hold text, others no lists or objects."""
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    if pa.types.is_null(type_) or _is_plain_text(type_):
+        return None
+    if text or pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return InvalidDataError(
+            f"column {column} of {name} is {type_}; expected {'text' if text else 'one value a row'}"
+        )
+    return None
+
+
+def scan_rows(
+    source: parquet.ParquetFile, name: str, columns: Sequence[str], *, first_group: int = 0, rows: int = _BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of some columns from a row group on, at most `rows` and about 64 MB at once.
+
+    Raises:
+        InvalidDataError: a row group unpacks to more than 1 GiB, or cannot be read.
+    """
+    for group in range(first_group, source.metadata.num_row_groups):
+        wanted = _chunks(source, group, columns)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in wanted)
+        _check_size(name, group, unpacked)
+        few = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in wanted)
+        batches = source.iter_batches(
+            batch_size=min(rows, _FEW_ROWS) if few else rows, row_groups=[group], columns=list(columns)
+        )
+        unpacked = 0
+        try:
+            for batch in batches:
+                size = sum(_unpacked_size(column) for column in batch.columns)
+                unpacked += size
+                _check_size(name, group, unpacked)
+                yield from _pieces(batch, size)
+        except (pa.ArrowException, OSError):
+            raise InvalidDataError(
+                f"{name} is not a Parquet file that can be read: row group {group} is broken"
+            ) from None
+
+
+def _check_size(name: str, group: int, size: int) -> None:
+    if size > MAX_GROUP_BYTES:
+        raise InvalidDataError(
+            f"row group {group} of {name} unpacks to {size / 1e9:.1f} GB or more; expected at most "
+            f"{MAX_GROUP_BYTES / 1e9:.1f} GB; write the file again in smaller row groups"
+        )
+
+
+def _chunks(source: parquet.ParquetFile, group: int, columns: Sequence[str]) -> list[Any]:
+    metadata = source.metadata.row_group(group)
+    chunks = [metadata.column(index) for index in range(metadata.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+
+
+def _is_plain_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def _pieces(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    """Yield a batch with plain columns, in pieces of about 64 MB."""
+    step = max(1, batch.num_rows // max(1, -(-size // _PIECE_BYTES)))
+    for start in range(0, batch.num_rows, step):
+        part = batch.slice(start, step)
+        columns = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in part.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _unpacked_size(column: pa.Array) -> int:
+    """Bytes of a column when no text of it is shared between rows."""
+    if not isinstance(column, pa.DictionaryArray) or not _is_plain_text(column.dictionary.type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
