@@ -21,7 +21,7 @@ from absa.batch.local import LocalProcesses
 from absa.batch.predictions import PredictionLog
 from absa.batch.source import Partition, Source, cut, inspect
 from absa.batch.worker import Assignment, PartitionCounts, part_key
-from absa.errors import AlreadyExistsError, ConflictError, InvalidDataError, NotFoundError
+from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.labels import SENTIMENTS
 from absa.schema import SCHEMA_VERSION, iso, utc_now
@@ -122,12 +122,13 @@ def run_batch(
 
     started_at = utc_now()
     state = _State(source, _committed(output), on_progress)
-    total = 0
+    total = rows_read = 0
 
     def missing() -> Iterator[Partition]:
-        nonlocal total
+        nonlocal total, rows_read
+        rows_read = 0
         for partition in cut(source, job.partition_rows):
-            total = partition.number + 1
+            total, rows_read = partition.number + 1, rows_read + partition.rows
             if partition.number not in state.counts:
                 yield partition
 
@@ -144,7 +145,7 @@ def run_batch(
     (engines or LocalProcesses()).run(assignment, missing, state.note)
     counts = [state.counts[number] for number in range(total)]
     _check_written(output, total)
-    manifest = _manifest(identity, counts)
+    manifest = _manifest(identity, counts, rows_read)
     _check_bad_share(manifest, job)
     manifest |= {
         "started_at": iso(started_at),
@@ -248,7 +249,14 @@ def _check_written(output: Lake, total: int) -> None:
         )
 
 
-def _manifest(identity: dict[str, Any], counts: list[PartitionCounts]) -> dict[str, Any]:
+def _manifest(identity: dict[str, Any], counts: list[PartitionCounts], rows_read: int) -> dict[str, Any]:
+    """The manifest of a job whose partitions are committed.
+
+    Raises:
+        IntegrityError: rows read are not rows scored and rows quarantined.
+    """
+    if (accounted := sum(each.total for each in counts)) != rows_read:
+        raise IntegrityError(f"{rows_read} rows of {identity['input']} were read, {accounted} are in the output")
     quarantined: Counter[str] = Counter()
     sentiments: Counter[str] = Counter()
     for each in counts:
@@ -256,9 +264,13 @@ def _manifest(identity: dict[str, Any], counts: list[PartitionCounts]) -> dict[s
         sentiments.update(each.by_sentiment)
     return {
         **identity,
+        "rows_read": rows_read,
         "rows": sum(each.rows for each in counts),
         "quarantined": dict(sorted(quarantined.items())),
         "by_sentiment": {name: sentiments[name] for name in SENTIMENTS},
+        "first_bad": next((each.first_bad for each in counts if each.first_bad), None),
+        "as_written": sum(each.as_written for each in counts),
+        "first_as_written": next((each.first_as_written for each in counts if each.first_as_written), None),
         "partitions": [
             {"number": each.number, "rows": each.rows, "quarantined": each.total - each.rows} for each in counts
         ],
@@ -274,7 +286,7 @@ def _check_bad_share(manifest: dict[str, Any], job: BatchJob) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in manifest["quarantined"].items())
         raise InvalidDataError(
             f"{bad} of {total} rows of {job.input_uri} cannot be scored ({reasons}), at most {job.max_bad_share:.0%} "
-            f"may be bad; they lie in {job.output_uri}/quarantine"
+            f"may be bad; the first is {manifest['first_bad']}; they lie in {job.output_uri}/quarantine"
         )
 
 

@@ -1,29 +1,41 @@
 """The rows of a partition: the input's columns, the number of each row, and why a row could not be read."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from absa.batch.source import FIELD_LIMIT, TEXT_ENCODING, InputFile, Partition, Source, Span, csv_reader, cut, decoded
+from absa.batch.source import InputFile, Partition, Source, Span, cut
+from absa.data import json_lines
+from absa.data.delimited import find_records, read_rows
+from absa.data.parquet_rows import open_parquet, scan_rows
 from absa.errors import InvalidDataError
 
 _BATCH_ROWS: Final = 10_000
-Row = tuple[list[str | None], str | None]
 
 
 class PartitionRows(NamedTuple):
-    """A table of the input's columns under their own names, the number of each row (0 for the input's first), and why
-    it could not be read (null for rows that could)."""
+    """Rows of a partition.
+
+    A table of the input's columns under their own names, the number of each row (0 for the input's first), its line in
+    its file (null in Parquet), and why it could not be read (null for rows that could; of others the text column has
+    the line as written). `as_written` are the file and line of rows with a double quote that was not believed.
+    """
 
     table: pa.Table
     row_ids: pa.Array
+    lines: pa.Array
     unreadable: pa.Array
+    as_written: tuple[tuple[str, int], ...] = ()
+
+
+class _SpanRows(NamedTuple):
+    table: pa.Table
+    lines: pa.Array
+    unreadable: pa.Array
+    as_written: tuple[tuple[str, int], ...] = ()
 
 
 class PartitionReader:
@@ -40,15 +52,20 @@ class PartitionReader:
         Raises:
             InvalidDataError: a file has changed since the input was inspected.
         """
-        parts, unreadable = zip(*(self._span(each) for each in partition.spans), strict=True)
-        table = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
-        if table.num_rows != partition.rows:
+        parts = [self._span(each) for each in partition.spans]
+        table = pa.concat_tables([each.table for each in parts], promote_options="permissive").combine_chunks()
+        if [each.table.num_rows for each in parts] != [each.rows for each in partition.spans]:
             files = ", ".join(self._source.files[each.file].uri for each in partition.spans)
             raise InvalidDataError(f"{files} changed while it was read; run the batch again when it is complete")
-        ids = pa.array(range(partition.first_row, partition.first_row + table.num_rows), pa.int64())
-        return PartitionRows(table, ids, pa.concat_arrays(unreadable))
+        return PartitionRows(
+            table=table,
+            row_ids=pa.array(range(partition.first_row, partition.first_row + table.num_rows), pa.int64()),
+            lines=pa.concat_arrays([each.lines for each in parts]),
+            unreadable=pa.concat_arrays([each.unreadable for each in parts]),
+            as_written=tuple(place for each in parts for place in each.as_written),
+        )
 
-    def _span(self, span: Span) -> tuple[pa.Table, pa.Array]:
+    def _span(self, span: Span) -> _SpanRows:
         file = self._source.files[span.file]
         if file.kind == "parquet":
             if self._parquet is None or self._parquet.index != span.file or self._parquet.at > span.start:
@@ -56,13 +73,51 @@ class PartitionReader:
                     self._parquet.close()
                 self._parquet = _ParquetRows(file, span.file, list(self._source.columns), span.start)
             table = self._parquet.take(span.start, span.end)
-            return table, pa.nulls(table.num_rows, pa.string())
+            return _SpanRows(table, pa.nulls(table.num_rows, pa.int64()), pa.nulls(table.num_rows, pa.string()))
         data = _bytes(file, span.start, span.end)
-        columns = self._source.columns
-        rows = list(_json_rows(data, columns) if file.kind == "jsonl" else _csv_rows(data, file, columns))
-        fields = zip(*(values for values, _ in rows), strict=True) if rows else ([] for _ in columns)
-        arrays = [pa.array(field, pa.string()) for field in fields]
-        return pa.table(arrays, schema=self._schema), pa.array([reason for _, reason in rows], pa.string())
+        return self._json_rows(data, span) if file.layout is None else self._csv_rows(data, file, span)
+
+    def _csv_rows(self, data: bytes, file: InputFile, span: Span) -> _SpanRows:
+        assert file.layout is not None
+        records = find_records(data, file.layout, line=span.line, final=True)
+        wanted = [file.layout.header.index(name) for name in self._source.columns]
+        rows = read_rows(data, records, file.layout, wanted)
+        return _SpanRows(
+            table=rows.table.rename_columns(self._schema.names).cast(self._schema),
+            lines=pa.array(rows.lines, pa.int64()),
+            unreadable=rows.reasons.cast(pa.string()),
+            as_written=tuple((file.uri, line) for line in rows.as_written),
+        )
+
+    def _json_rows(self, data: bytes, span: Span) -> _SpanRows:
+        rows: list[list[str | None]] = []
+        lines: list[int] = []
+        unreadable: list[str | None] = []
+        for start, end, line in json_lines.rows_of(data, span.line):
+            found = self._json_row(data[start:end])
+            if isinstance(found, str):
+                raw = data[start:end].decode(errors="replace")
+                rows.append([raw if name == self._source.text else None for name in self._source.columns])
+                unreadable.append(found)
+            else:
+                rows.append(found)
+                unreadable.append(None)
+            lines.append(line)
+        columns = zip(*rows, strict=True) if rows else ([] for _ in self._source.columns)
+        return _SpanRows(
+            table=pa.table([pa.array(column, pa.string()) for column in columns], schema=self._schema),
+            lines=pa.array(lines, pa.int64()),
+            unreadable=pa.array(unreadable, pa.string()),
+        )
+
+    def _json_row(self, line: bytes) -> list[str | None] | str:
+        """Cells of a line, or why it cannot be read."""
+        row = json_lines.parse_line(line)
+        if isinstance(row, str):
+            return row
+        if any(isinstance(row.get(name), list | dict) for name in (self._source.text, self._source.aspect)):
+            return json_lines.NOT_TEXT
+        return [_as_text(row.get(name)) for name in self._source.columns]
 
 
 def read_partitions(source: Source, rows: int) -> Iterator[PartitionRows]:
@@ -86,67 +141,10 @@ def _bytes(file: InputFile, start: int, end: int) -> bytes:
     return bytes(found)
 
 
-def _csv_rows(data: bytes, file: InputFile, columns: tuple[str, ...]) -> Iterator[Row]:
-    nothing: list[str | None] = [None] * len(columns)
-    order = [file.header.index(name) for name in columns]
-    width = len(file.header)
-    text, is_utf8 = _decoded_whole(data)
-    as_it_is = is_utf8 and order == list(range(width))
-    reader = csv_reader(io.StringIO(text, newline=""), file.delimiter)
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error:
-            yield nothing, "malformed_row"
-            continue
-        if row is None:
-            return
-        if not row:
-            continue  # an empty line
-        if len(row) != width:
-            yield nothing, "malformed_row"
-            continue
-        if as_it_is:
-            yield row, None
-            continue
-        values = row if is_utf8 else [decoded(field) for field in row]
-        yield (nothing, "invalid_utf8") if None in values else ([values[index] for index in order], None)
-
-
-def _decoded_whole(data: bytes) -> tuple[str, bool]:
-    """The text of some rows, and whether it is UTF-8; else a character a byte, and each field is decoded on its own.
-
-    Both split alike, as what parts fields and rows is ASCII, unless a field could be too long by one of the two counts.
-    """
-    if len(data) <= FIELD_LIMIT:
-        with suppress(UnicodeDecodeError):
-            return data.decode(), True
-    return data.decode(TEXT_ENCODING), False
-
-
-def _json_rows(data: bytes, columns: tuple[str, ...]) -> Iterator[Row]:
-    nothing: list[str | None] = [None] * len(columns)
-    for line in io.BytesIO(data):
-        if line.isspace():
-            continue
-        try:
-            row = json.loads(line)
-            values = [_as_text(row.get(name)) for name in columns] if isinstance(row, dict) else None
-        except UnicodeError:  # bytes that are no UTF-8, or half of a surrogate pair
-            yield nothing, "invalid_utf8"
-            continue
-        except ValueError:
-            values = None
-        yield (nothing, "malformed_row") if values is None else (values, None)
-
-
 def _as_text(value: Any) -> str | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if not text.isascii():
-        text.encode()
-    return text
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class _ParquetRows:
@@ -155,12 +153,11 @@ class _ParquetRows:
     def __init__(self, file: InputFile, index: int, columns: list[str], start: int) -> None:
         self.index = index
         self._stack = ExitStack()
-        parquet = pq.ParquetFile(self._stack.enter_context(file.open()))
+        parquet = open_parquet(self._stack.enter_context(file.open()), file.uri)
         group, self.at = 0, 0
         while self.at + (held := parquet.metadata.row_group(group).num_rows) <= start:
             group, self.at = group + 1, self.at + held
-        groups = list(range(group, parquet.metadata.num_row_groups))
-        self._batches = parquet.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns)
+        self._batches = scan_rows(parquet, file.uri, columns, first_group=group, rows=_BATCH_ROWS)
         self._columns = columns
         self._rest: pa.Table | None = None
 

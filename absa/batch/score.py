@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_TEXT_CHARACTERS: Final = 20_000
 ROW_ID: Final = "row_id"
 REASON: Final = "reason"
+LINE: Final = "line"
 ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "truncated", "model_version", "scored_at")
 _TRUNCATED: Final = "truncated"  # releases before it was an answer wrote the others in the same order
 _PREFIX: Final = "input_"
@@ -53,8 +54,8 @@ def score_partition(
 
     Returns:
         Scored rows have `row_id`, the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the
-        input's order; quarantined rows have `row_id`, the input's columns and `reason`. `output_names` says what input
-        columns are called.
+        input's order; quarantined rows have `row_id`, `line` (in the file, null in Parquet), the input's columns and
+        `reason`. `output_names` says what input columns are called.
     """
     table = rows.table
     texts, aspects = table.column(text).to_pylist(), table.column(aspect).to_pylist()
@@ -88,8 +89,10 @@ def score_partition(
         answers[REQUEST_ID] = pa.array(request_ids(scored.column(ROW_ID).to_pylist(), scored_at), pa.string())
     for name, values in answers.items():
         scored = scored.append_column(name, values)
-    quarantined = table.rename_columns(_free_names(table.column_names, (ROW_ID, REASON)))
-    quarantined = quarantined.add_column(0, ROW_ID, rows.row_ids).take(pa.array(bad, pa.int64()))
+    quarantined = table.rename_columns(_free_names(table.column_names, (ROW_ID, LINE, REASON)))
+    quarantined = (
+        quarantined.add_column(0, LINE, rows.lines).add_column(0, ROW_ID, rows.row_ids).take(pa.array(bad, pa.int64()))
+    )
     quarantined = quarantined.append_column(REASON, pa.array([reasons[index] for index in bad], pa.string()))
     return ScoredPartition(scored=scored, quarantined=quarantined)
 

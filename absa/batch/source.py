@@ -4,49 +4,38 @@ CSV (or tab- or semicolon-separated), JSON lines and Parquet: a file, a folder o
 gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where it was.
 """
 
-import csv
 import hashlib
-import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from absa.data import sources
+from absa.data import json_lines, sources
+from absa.data.delimited import BLOCK_BYTES, Layout, read_layout, scan_blocks
+from absa.data.parquet_rows import open_parquet, text_type_error
+from absa.data.read import choose_columns
 from absa.errors import InvalidDataError
 
-SUFFIXES: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-TEXT_ENCODING: Final = "latin-1"
-"""How CSV is split into fields: a character a byte, so that a place in the text is a place in the file."""
-FIELD_LIMIT: Final = 10_000_000
-"""Most characters of a field of CSV."""
-
-_DELIMITERS: Final = (",", "\t", ";")
-_BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
+SUFFIXES: Final = (*sources.ENDINGS, ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
     """One file of the input: where it is, its size in bytes and the SHA-256 of its content.
 
-    `header` and `delimiter` say how a CSV file names and parts its columns; Parquet and JSON lines have none.
+    `layout` says how a CSV file names and parts its columns; Parquet and JSON lines have none.
     """
 
     uri: str
     size: int
     digest: str
-    header: tuple[str, ...] = ()
-    delimiter: str = ","
+    layout: Layout | None = None
 
     @property
     def kind(self) -> str:
         """csv, jsonl or parquet."""
-        suffix = PurePosixPath(self.uri).suffix.lower()
-        return {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix, "csv")
+        return sources.kind_of(self.uri)
 
     def open(self) -> Any:
         """The file's bytes as a seekable stream, in a context."""
@@ -75,11 +64,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet."""
+    """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet.
+
+    `line` is the line of a text file at which they begin, 0 for Parquet.
+    """
 
     file: int
     start: int
     end: int
+    rows: int
+    line: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,184 +107,116 @@ def inspect(uri: str) -> Source:
         with each.open() as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
             stream.seek(0)
-            schema, header, delimiter = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
-        files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, header=header, delimiter=delimiter))
+            schema, layout = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
+        files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, layout=layout))
+        named = choose_columns(schema.names, each.uri, ("text", "aspect"))
+        for name in ("text", "aspect"):
+            if error := text_type_error(each.uri, named[name], schema.field(named[name]).type, text=True):
+                raise error
         columns = columns or tuple(schema.names)
         if set(columns) != set(schema.names):
             raise InvalidDataError(
                 f"{each.uri} has other columns than {files[0].uri}; a batch needs one set of columns"
             )
-        for name in schema.names:
-            if name.strip().lower() in ("text", "aspect") and not _is_text(schema.field(name).type):
-                raise InvalidDataError(
-                    f"column {name} of {each.uri} is {schema.field(name).type}; a batch needs text there"
-                )
         try:
             types = pa.unify_schemas([types, schema] if types else [schema], promote_options="permissive")
         except pa.ArrowException:
             raise InvalidDataError(
                 f"{each.uri} has columns of other types than {files[0].uri}; a batch needs one type a column"
             ) from None
-    named = {name.strip().lower(): name for name in columns}
-    if missing := [name for name in ("text", "aspect") if name not in named]:
-        raise InvalidDataError(f"{files[0].uri} has no column {' and no column '.join(missing)}; a batch needs both")
+    named = choose_columns(columns, files[0].uri, ("text", "aspect"))
     return Source(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
 
 
 def cut(source: Source, rows: int) -> Iterator[Partition]:
     """Cut the input into partitions of `rows` rows, the last one shorter, in order and across files.
 
-    Text files are read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
+    Lines that a stray quote makes unreadable together stay together, so a partition may have more rows. Text files are
+    read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
     """
     spans: list[Span] = []
-    number = held = size = 0
+    number = first_row = held = size = 0
     for index, file in enumerate(source.files):
-        for start, end, count, share in _stretches(file, rows, first=rows - held):
-            spans.append(Span(file=index, start=start, end=end))
+        for start, end, count, line, share in _stretches(file, rows, first=rows - held):
+            spans.append(Span(file=index, start=start, end=end, rows=count, line=line))
             held, size = held + count, size + share
-            if held == rows:
-                yield Partition(number=number, first_row=number * rows, rows=rows, size=size, spans=tuple(spans))
-                spans, held, size, number = [], 0, 0, number + 1
+            if held >= rows:
+                yield Partition(number=number, first_row=first_row, rows=held, size=size, spans=tuple(spans))
+                first_row, number = first_row + held, number + 1
+                spans, held, size = [], 0, 0
     if held:
-        yield Partition(number=number, first_row=number * rows, rows=held, size=size, spans=tuple(spans))
+        yield Partition(number=number, first_row=first_row, rows=held, size=size, spans=tuple(spans))
 
 
-def csv_reader(lines: Any, delimiter: str) -> Any:
-    """The one way in which CSV is split, where it is cut and where it is read."""
-    csv.field_size_limit(FIELD_LIMIT)
-    return csv.reader(lines, delimiter=delimiter)
-
-
-def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int, int, int, int]]:
-    """Start, end, rows and bytes of stretches of `rows` rows; the first has `first` rows, the last perhaps fewer."""
+def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Start, end, rows, line and bytes of stretches of `rows` rows; the first has `first`, the last perhaps fewer."""
     if file.kind == "parquet":
         total = _parquet_rows(file)
-        start, wanted = 0, first
-        while start < total:
-            end = min(start + wanted, total)
-            yield start, end, end - start, file.size * (end - start) // total
-            start, wanted = end, rows
+        begin, wanted = 0, first
+        while begin < total:
+            until = min(begin + wanted, total)
+            yield begin, until, until - begin, 0, file.size * (until - begin) // total
+            begin, wanted = until, rows
         return
-    start, end, count, wanted = -1, 0, 0, first
-    for begin, end in _row_places(file):
-        start = begin if count == 0 else start
-        count += 1
-        if count == wanted:
-            yield start, end, count, end - start
+    start = end = first_line = count = 0
+    wanted = first
+    for place, until, line, glued in _row_places(file):
+        if count >= wanted and not glued:
+            yield start, end, count, first_line, end - start
             count, wanted = 0, rows
+        if count == 0:
+            start, first_line = place, line
+        end, count = until, count + 1
     if count:
-        yield start, end, count, end - start
+        yield start, end, count, first_line, end - start
 
 
-def _row_places(file: InputFile) -> Iterator[tuple[int, int]]:
-    """Where each row of a text file begins and ends; rows that cannot be parsed count, empty lines do not."""
+def _row_places(file: InputFile) -> Iterator[tuple[int, int, int, bool]]:
+    """Where each row of a text file begins and ends, its line, and whether it must follow the row before.
+
+    Rows that cannot be read count, empty lines do not.
+    """
     with file.open() as stream:
-        yield from _json_places(stream) if file.kind == "jsonl" else _csv_places(stream, file)
-
-
-def _json_places(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
-    end = 0
-    for line in stream:
-        start, end = end, end + len(line)
-        if not line.isspace():
-            yield start, end
-
-
-def _csv_places(stream: IO[bytes], file: InputFile) -> Iterator[tuple[int, int]]:
-    taken = 0
-
-    def counted(lines: Iterator[str]) -> Iterator[str]:
-        nonlocal taken
-        for line in lines:
-            taken += len(line)
-            yield line
-
-    with _text(stream) as text:
-        reader = csv_reader(counted(text), file.delimiter)
-        next(reader)  # the header
-        start = taken
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error:
-                row = [""]
-            if row is None:
-                return
-            if row:
-                yield start, taken
-            start = taken
-
-
-def _text(stream: IO[bytes]) -> Any:
-    return io.TextIOWrapper(stream, encoding=TEXT_ENCODING, newline="")
+        if file.layout is None:
+            for base, line, block in json_lines.scan_lines(stream, file.uri, BLOCK_BYTES):
+                for start, end, number in json_lines.rows_of(block, line):
+                    yield base + start, base + end, number, False
+            return
+        for base, _, records in scan_blocks(stream, file.layout):
+            places = ((records.starts + base).tolist(), (records.ends + base).tolist(), records.lines.tolist())
+            yield from zip(*places, records.glued.tolist(), strict=True)
 
 
 def _parquet_rows(file: InputFile) -> int:
     with file.open() as stream:
-        return int(pq.ParquetFile(stream).metadata.num_rows)
+        return int(open_parquet(stream, file.uri).metadata.num_rows)
 
 
-def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, tuple[str, ...], str]:
-    """The columns of a file, which are text unless it is Parquet; of CSV its header and delimiter too."""
-    header: tuple[str, ...] = ()
-    delimiter = ","
+def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | None]:
+    """The columns of a file, which are text unless it is Parquet; of CSV its layout too."""
+    layout = None
     if file.kind == "parquet":
-        try:
-            schema = pq.read_schema(stream)
-        except pa.ArrowInvalid as error:
-            raise InvalidDataError(f"{file.uri} is no Parquet file") from error
+        schema = open_parquet(stream, file.uri, packed=False).schema_arrow
     elif file.kind == "jsonl":
-        names = _json_names(stream)
+        schema = pa.schema([(name, pa.string()) for name in _json_names(stream, file)])
+        if not schema.names:
+            raise InvalidDataError(f"{file.uri} holds no JSON object; expected one with text and aspect per line")
     else:
-        names, delimiter = _csv_header(stream)
-        header = names
-    if file.kind != "parquet":
-        schema = pa.schema([(name, pa.string()) for name in names])
+        layout = read_layout(stream, file.uri, ("text", "aspect", "label"))
+        schema = pa.schema([(name, pa.string()) for name in layout.header])
     if not schema.names:
         raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")
+    choose_columns(schema.names, file.uri, ())
     if len(set(schema.names)) != len(schema.names):
         raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
-    return schema, header, delimiter
+    return schema, layout
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    if pa.types.is_dictionary(type_):
-        type_ = type_.value_type
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    return any(each(type_) for each in kinds)
-
-
-def _csv_header(stream: IO[bytes]) -> tuple[tuple[str, ...], str]:
-    wrapped = _text(stream)
-    start = wrapped.read(1 << 16).removeprefix(_BYTE_ORDER_MARK)
-    wrapped.detach()
-    found = []
-    for delimiter in _DELIMITERS:
-        try:
-            first: list[str] = next(csv_reader(io.StringIO(start, newline=""), delimiter), [])
-        except csv.Error:
-            first = []
-        found.append((tuple(decoded(name) or "" for name in first), delimiter))
-    return max(found, key=lambda each: sum(name.strip().lower() in {"text", "aspect"} for name in each[0]))
-
-
-def decoded(field: str) -> str | None:
-    """A field of CSV as its writer meant it; None where its bytes are no UTF-8."""
-    if field.isascii():
-        return field
-    try:
-        return field.encode(TEXT_ENCODING).decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-def _json_names(stream: IO[bytes]) -> tuple[str, ...]:
+def _json_names(stream: IO[bytes], file: InputFile) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for line in stream:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.update(dict.fromkeys(row))
+    for _, line, block in json_lines.scan_lines(stream, file.uri, BLOCK_BYTES):
+        for start, end, _ in json_lines.rows_of(block, line):
+            row = json_lines.parse_line(block[start:end])
+            if isinstance(row, dict):
+                found.update(dict.fromkeys(row))
     return tuple(found)

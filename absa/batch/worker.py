@@ -13,10 +13,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from absa.adapters.lake import open_lake, write_parquet
 from absa.batch.predictions import PredictionLog
 from absa.batch.reader import PartitionReader
-from absa.batch.score import REASON, score_partition
+from absa.batch.score import LINE, REASON, ROW_ID, score_partition
 from absa.batch.source import Partition, Source
 from absa.inference.engine import Engine
 from absa.labels import SENTIMENTS
@@ -36,13 +38,20 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionCounts:
-    """The commit of one partition. `size` is its share of the input in bytes."""
+    """The commit of one partition. `size` is its share of the input in bytes.
+
+    `first_bad` names the first quarantined row; `as_written` counts the rows with a double quote that was not believed,
+    `first_as_written` names the first.
+    """
 
     number: int
     rows: int
     quarantined: dict[str, int] = field(default_factory=dict)
     by_sentiment: dict[str, int] = field(default_factory=dict)
     size: int = 0
+    first_bad: str | None = None
+    as_written: int = 0
+    first_as_written: str | None = None
 
     @property
     def total(self) -> int:
@@ -108,6 +117,23 @@ class Worker:
             quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),
             by_sentiment={name: labels[label] for label, name in enumerate(SENTIMENTS)},
             size=partition.size,
+            first_bad=_first_bad(found.quarantined, partition, given.source),
+            as_written=len(rows.as_written),
+            first_as_written=f"{rows.as_written[0][0]} line {rows.as_written[0][1]}" if rows.as_written else None,
         )
         self._output.write(done_key(partition.number), json.dumps(asdict(counts)).encode())
         return counts
+
+
+def _first_bad(quarantined: pa.Table, partition: Partition, source: Source) -> str | None:
+    """Name the first quarantined row of a partition: its file, its line or row, and why."""
+    if not quarantined.num_rows:
+        return None
+    first = quarantined.slice(0, 1).select([ROW_ID, LINE, REASON]).to_pylist()[0]
+    at = first[ROW_ID] - partition.first_row
+    for span in partition.spans:
+        if at < span.rows:
+            break
+        at -= span.rows
+    place = f"line {first[LINE]}" if first[LINE] is not None else f"row {span.start + at + 1}"
+    return f"{source.files[span.file].uri} {place}: {first[REASON]}"

@@ -24,7 +24,6 @@ from absa.errors import InvalidDataError
 
 BLOCK_BYTES: Final = 16 << 20
 MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is not believed
-RAW_CHARACTERS: Final = 20_000  # kept of a line that cannot be read
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 INVALID_UTF8: Final = "invalid_utf8"
 MALFORMED: Final = "malformed_row"
@@ -73,6 +72,12 @@ class Records(NamedTuple):
     regular_end: int
     consumed: int
     next_line: int
+
+    @property
+    def glued(self) -> npt.NDArray[np.bool_]:
+        """Mark records that must not be cut off from the one before: which they are depends on it."""
+        ambiguous = self.kinds == _AMBIGUOUS
+        return np.asarray(ambiguous & np.concatenate([[False], ambiguous[:-1]]))
 
 
 class Rows(NamedTuple):
@@ -433,7 +438,7 @@ def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[in
 
 def _raw(data: bytes, start: int, end: int) -> str:
     """A line as it is written, for the quarantine."""
-    return data[start : min(end, start + 4 * RAW_CHARACTERS)].decode(errors="replace")[:RAW_CHARACTERS]
+    return data[start:end].decode(errors="replace")
 
 
 def _with_raw(

@@ -15,17 +15,19 @@ _FEW_ROWS: Final = 256  # where an encoding can make a page of any size of a few
 _PIECE_BYTES: Final = 64 << 20
 
 
-def open_parquet(file: Any, name: str) -> parquet.ParquetFile:
-    """Open a file so that repeated texts stay packed when they are read.
+def open_parquet(file: Any, name: str, *, packed: bool = True) -> parquet.ParquetFile:
+    """Open a file; `packed` so that repeated texts stay packed when they are read.
 
     Raises:
         InvalidDataError: it is not a Parquet file.
     """
     try:
         plain = parquet.ParquetFile(file)
-        packed = [field.name for field in plain.schema_arrow if _is_plain_text(field.type)]
+        if not packed:
+            return plain
+        texts = [field.name for field in plain.schema_arrow if _is_plain_text(field.type)]
         file.seek(0)
-        return parquet.ParquetFile(file, read_dictionary=packed)
+        return parquet.ParquetFile(file, read_dictionary=texts)
     except (pa.ArrowException, OSError):
         raise InvalidDataError(f"{name} is not a Parquet file that can be read") from None
 
@@ -38,7 +40,7 @@ def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -
         return None
     if text or pa.types.is_nested(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         return InvalidDataError(
-            f"column {column} of {name} is {type_}; expected {'text' if text else 'one value a row'}"
+            f"column {column} of {name} is {type_}; expected {'text' if text else 'one value per row'}"
         )
     return None
 
@@ -67,9 +69,7 @@ def scan_rows(
                 _check_size(name, group, unpacked)
                 yield from _pieces(batch, size)
         except (pa.ArrowException, OSError):
-            raise InvalidDataError(
-                f"{name} is not a Parquet file that can be read: row group {group} is broken"
-            ) from None
+            raise InvalidDataError(f"row group {group} of {name} is broken and cannot be read") from None
 
 
 def _check_size(name: str, group: int, size: int) -> None:

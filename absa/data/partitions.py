@@ -50,7 +50,8 @@ _SPILLED: Final = (
 class BlockCounts:
     """What is known of a block; the rows that were set aside with why.
 
-    `codes` counts the labels that tell how labels are coded, `as_written` are the lines of quotes that were not believed.
+    `codes` counts the labels that tell how labels are coded; `as_written` are the lines of quotes that were not
+    believed.
     """
 
     valid: int

@@ -2,8 +2,8 @@
 
 CSV (or tab- or semicolon-separated), JSON lines and Parquet, with header names in any case: text, aspect, label, and
 optionally segment, observed_at and source. The number of a row is its line in the file; of Parquet, which has no lines,
-that in a spreadsheet, where the header is row 1. A bad row is quarantined with its reason; when more than a share of the
-rows is bad, or the file as a whole cannot be read, an InvalidDataError says so in one sentence that quotes no
+that in a spreadsheet, where the header is row 1. A bad row is quarantined with its reason; when more than a share of
+the rows is bad, or the file as a whole cannot be read, an InvalidDataError says so in one sentence that quotes no
 customer's text.
 """
 
@@ -409,8 +409,7 @@ def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, 
         if not any(isinstance(value, list | dict) for value in values[:2]):
             return line, None, False, *map(json_lines.as_text, values)
         row = json_lines.NOT_TEXT
-    raw = data[: 4 * MAX_TEXT_CHARACTERS].decode(errors="replace")[:MAX_TEXT_CHARACTERS]
-    return line, row, False, raw, *[None] * (len(COLUMNS) - 1)
+    return line, row, False, data.decode(errors="replace"), *[None] * (len(COLUMNS) - 1)
 
 
 def _scan_parquet(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:

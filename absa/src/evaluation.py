@@ -10,7 +10,7 @@ import csv
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +29,13 @@ OUTPUT: Final = ROOT / "absa" / "data" / "results" / "test.csv"
 COLUMNS: Final = ("text", "aspect", "label")
 
 _BAD_INPUT: Final = 2
+_NO_TEXT: Final = "has no text or no aspect; fill it or drop it"
+_SENTENCES: Final = {
+    "malformed_row": "has more fields than the header, or fewer; put texts that hold commas between double quotes",
+    "text_empty": _NO_TEXT,
+    "aspect_empty": _NO_TEXT,
+    "label_outside_0_2": "has a label that is not 0, 1 or 2 (0 negative, 1 neutral, 2 positive)",
+}
 _REGISTRY: Final = "models:/"
 
 
@@ -39,48 +46,61 @@ class Rows(NamedTuple):
     labels: list[int] | None
 
 
-def read_rows(path: Path) -> Rows:
-    """Read a CSV file with the columns text and aspect, and perhaps label; header names in any case.
+def read_rows(path: Path, labels: Mapping[str, int] | None = None) -> Rows:
+    """Read texts and aspects, and perhaps labels, as ingest and batch do; header names in any case.
 
-    No row is left out: the answer has a line for each.
+    No row is left out, because the answer has a line for each: a row that cannot be read is an error.
+
+    Args:
+        path: a CSV, TSV, JSONL or Parquet file.
+        labels: label of each value that the file may write; by default 0, 1, 2 and the labels' names.
 
     Raises:
         NotFoundError: there is no such file.
-        InvalidDataError: the file is empty, is not UTF-8, lacks a column, has a row with more fields than the header,
-            or a label that is not 0, 1 or 2.
+        InvalidDataError: the file is empty, is not UTF-8, lacks a column, has a row that cannot be read or has no text
+            or no aspect, or a label that is none.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-            if not names:
-                raise InvalidDataError(f"{path} is empty; expected a header with text and aspect, and rows below it")
-            if missing := [name for name in ("text", "aspect") if name not in names]:
-                raise InvalidDataError(f"{path} has no column {' and no column '.join(missing)}; its header needs both")
-            pairs, labels, label = [], [], names.get("label")
-            for row in reader:
-                where = f"{path} line {reader.line_num}"
-                if reader.restkey in row:
-                    raise InvalidDataError(
-                        f"{where} has more fields than the header; put texts that hold commas between double quotes"
-                    )
-                text, aspect = row[names["text"]], row[names["aspect"]]
-                if not text or not aspect or not text.strip() or not aspect.strip():
-                    raise InvalidDataError(f"{where} has no text or no aspect; fill it or drop it")
-                pairs.append((text, aspect))
-                labels.append(None if label is None else _label(row[label], where))
-    except (FileNotFoundError, IsADirectoryError):
-        raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect") from None
-    except OSError as error:
-        raise NotFoundError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidDataError(f"{path} is not UTF-8; save it as UTF-8") from error
-    except csv.Error as error:
-        raise InvalidDataError(f"{path} is no valid CSV near line {reader.line_num}: {error}") from error
-    if not pairs:
+    import polars as pl
+
+    from absa.data.label_codes import DEFAULT_CODES, check_coding
+    from absa.data.read import SENTENCES, add_codes, code_column, scan_file, telling_codes
+
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect")
+    known, codes = labels or DEFAULT_CODES, dict[str, int]()
+    frames, first = [], None
+    for raw in scan_file(path, require_label=False):
+        add_codes(codes, telling_codes(raw))
+        label = code_column(raw["label"])
+        rows = raw.with_columns(
+            number=label.replace_strict(dict(known), default=None, return_dtype=pl.Int8),
+            reason=pl.when(pl.col("reason").is_not_null())
+            .then(pl.col("reason"))
+            .when(pl.col("text").str.strip_chars().fill_null("") == "")
+            .then(pl.lit("text_empty"))
+            .when(pl.col("aspect").str.strip_chars().fill_null("") == "")
+            .then(pl.lit("aspect_empty")),
+            labelled=label.fill_null("") != "",
+        ).with_columns(
+            reason=pl.when(pl.col("reason").is_null() & pl.col("labelled") & pl.col("number").is_null())
+            .then(pl.lit("label_outside_0_2"))
+            .otherwise(pl.col("reason"))
+        )
+        bad = rows.filter(pl.col("reason").is_not_null()).select("row", "reason").head(1)
+        first = bad.row(0) if first is None and bad.height else first
+        for line in rows.filter(pl.col("as_written"))["row"].head(1):
+            print(f"{path} line {line}: a double quote is not closed; read as written", file=sys.stderr)
+        frames.append(rows.select("text", "aspect", "number"))
+    check_coding(str(path), known, codes)
+    if first is not None:
+        row, reason = first
+        sentence = _SENTENCES.get(reason) or f"cannot be read: {SENTENCES[reason].format(row=row)}"
+        raise InvalidDataError(f"{path} line {row} {sentence}")
+    table = pl.concat(frames)
+    if not table.height:
         raise InvalidDataError(f"{path} has a header and no rows; add rows below it")
-    known = [label for label in labels if label is not None]
-    return Rows(pairs=pairs, labels=known if len(known) == len(pairs) else None)
+    given = None if table["number"].has_nulls() else table["number"].to_list()
+    return Rows(pairs=list(table.select("text", "aspect").iter_rows()), labels=given)
 
 
 def model_folder(model: str) -> Path:
@@ -165,9 +185,10 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
     Raises:
         EvergreenError: the input cannot be used, in one sentence.
     """
+    from absa.data.label_codes import read_label_codes
     from absa.inference.engine import Engine
 
-    rows = read_rows(test_file)
+    rows = read_rows(test_file, read_label_codes())
     engine = Engine.load(model_folder(model))
     encoded = engine.tokenizer.encode(rows.pairs)
     scores = engine.score_encoded(encoded)
@@ -188,7 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 2 where the input cannot be used."""
     parser = argparse.ArgumentParser(
         prog="evaluation.py",
-        description="Label a CSV file of texts and aspects with a trained model (0 negative, 1 neutral, 2 positive), "
+        description="Label a CSV, TSV, JSONL or Parquet file of texts and aspects with a trained model (0 negative, "
+        "1 neutral, 2 positive), "
         "and print the metrics of the positive and negative classes where the file has labels.",
         epilog="example: python absa/src/evaluation.py my_rows.csv --model models:/absa@champion",
     )
@@ -197,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="?",
         type=Path,
         default=TEST_FILE,
-        help="CSV with the columns text and aspect, and perhaps label (default: absa/data/test.csv)",
+        help="file with the columns text and aspect, and perhaps label (default: absa/data/test.csv)",
     )
     parser.add_argument(
         "--model",
@@ -214,18 +236,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return _BAD_INPUT
     return 0
-
-
-def _label(value: str | None, where: str) -> int | None:
-    if value is None or not value.strip():
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if number not in range(N_LABELS):
-        raise InvalidDataError(f"{where} has a label that is not 0, 1 or 2 (0 negative, 1 neutral, 2 positive)")
-    return int(number)
 
 
 if __name__ == "__main__":

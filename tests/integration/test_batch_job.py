@@ -191,7 +191,7 @@ def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> N
         ("rows.csv", None, InvalidDataError, "is missing"),
         ("rows.csv", b"", InvalidDataError, "is empty"),
         ("rows.csv", b"text,label\na,1\n", InvalidDataError, "no column aspect"),
-        ("rows.parquet", b"nonsense", InvalidDataError, "no Parquet file"),
+        ("rows.parquet", b"nonsense", InvalidDataError, "not a Parquet file"),
         ("rows.xlsx", b"PK", InvalidDataError, "is none of"),
     ],
 )

@@ -95,7 +95,7 @@ def test_help_works_from_the_root() -> None:
         (b"text,aspect\nthe app,\n", "line 2 has no text or no aspect"),
         (b"text,aspect\nthe app,app\nthe app, love it,app\n", "line 3 has more fields than the header"),
         (b"text,aspect\n\xff\xfe,app\n", "is not UTF-8"),
-        (b'text,aspect\n"the app,app\n', "no valid CSV"),
+        (b'text,aspect\n"the app is\nslow,app\n', "a double quote opens a field on line 2 and does not close it"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(

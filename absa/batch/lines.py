@@ -1,0 +1,85 @@
+"""Count the lines of an input and those that rows of an output stand for, without the reader that made them.
+
+The proof of a batch compares both: whatever a reader does, a line that is not empty is a row, a part of one, or lost.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CHUNK_BYTES: Final = 8 << 20
+_BREAK: Final = re.compile("\r\n|\r|\n")
+
+
+def count_lines(stream: IO[bytes], *, white_space_counts: bool) -> int:
+    """Count the lines that are not empty; one of white space alone only where it counts. LF, CRLF and CR end a line."""
+    lines, rest = 0, b""
+    while chunk := stream.read(_CHUNK_BYTES):
+        whole = rest + chunk
+        *complete, rest = whole.splitlines(keepends=True)
+        if rest.endswith(b"\n"):
+            complete.append(rest)
+            rest = b""
+        lines += sum(_counts(line, white_space_counts) for line in complete)
+    return lines + sum(_counts(line, white_space_counts) for line in rest.splitlines())
+
+
+def _counts(line: bytes, white_space_counts: bool) -> bool:
+    content = line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf")
+    return bool(content if white_space_counts else content.strip())
+
+
+def header_lines(header: Iterable[str]) -> int:
+    """Count the lines of a header that are not empty."""
+    return 1 + sum(_breaks_of(name) for name in header)
+
+
+def lines_of_rows(cells: pa.Table) -> int:
+    """Count the lines that rows of CSV take in their file: one, and one per line break in a cell, empty lines not."""
+    lines = int(cells.num_rows)
+    for column in cells.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            broken = column.filter(pc.match_substring_regex(column, "[\r\n]"))
+            lines += sum(_breaks_of(cell) for cell in broken.to_pylist())
+    return lines
+
+
+def _breaks_of(cell: str) -> int:
+    pieces = _BREAK.split(cell)
+    return len(pieces) - 1 - sum(not piece for piece in pieces[1:-1])
+
+
+def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str) -> list[int]:
+    """Find rows of CSV that look as if a quote had swallowed lines: a line in a cell would be a row by itself.
+
+    Args:
+        cells: of the rows, in the file's columns and order.
+        delimiter: of the file.
+        text: name of the text column.
+        aspect: name of the aspect column.
+
+    Returns:
+        indices of the rows.
+    """
+    found = set[int]()
+    names: list[str] = cells.column_names
+    places = names.index(text), names.index(aspect)
+    for place, column in enumerate(cells.columns):
+        broken = pc.match_substring_regex(column, "[\r\n]").fill_null(False)
+        for index in pc.indices_nonzero(broken).to_pylist():
+            first, *inner = _BREAK.split(column[index].as_py())[:-1]
+            before: list[Any] = [cells.column(n)[index].as_py() for n in range(place)]
+            lines = [[*before, *first.split(delimiter)], *(line.split(delimiter) for line in inner)]
+            if any(_is_row(line, len(names), delimiter, places) for line in lines):
+                found.add(index)
+    return sorted(found)
+
+
+def _is_row(line: Sequence[str], width: int, delimiter: str, places: tuple[int, int]) -> bool:
+    if len(line) != width:
+        return False
+    text, aspect = (line[place].strip().casefold() for place in places)
+    return delimiter == "\t" or (bool(aspect) and aspect in text)
