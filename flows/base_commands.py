@@ -29,6 +29,7 @@ def make_base(
     """
     import polars as pl
 
+    from absa.data.label_codes import read_label_codes
     from absa.data.read import read_examples
     from absa.data.sources import find_sources
     from absa.training.pretrain import pretrain
@@ -36,8 +37,9 @@ def make_base(
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair
 
-    frames = [read_examples(source.uri)[0].select("text", "aspect", "label") for source in find_sources(path)]
-    examples = pl.concat(frames).unique()
+    labels = read_label_codes(services.settings.root)
+    found_examples = (read_examples(source.uri, labels=labels)[0] for source in find_sources(path))
+    examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
     counts = [sum(row.label == label for row in rows) for label in range(3)]
     yield f"{len(rows):,} rows: {counts[0]:,} negative, {counts[1]:,} neutral, {counts[2]:,} positive"

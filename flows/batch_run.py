@@ -143,6 +143,7 @@ def summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows, bad = manifest["rows"], sum(manifest["quarantined"].values())
     table = [
         {"what": "version", "value": manifest["model_version"]},
+        {"what": "rows read", "value": f"{rows + bad:,} = {rows:,} scored + {bad:,} quarantined"},
         {"what": "rows scored", "value": f"{rows:,}"},
         {"what": "rows quarantined", "value": f"{bad:,}"},
     ]
@@ -151,8 +152,14 @@ def summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"what": f"share {name}", "value": f"{count / max(1, rows):.1%}"}
         for name, count in manifest["by_sentiment"].items()
     ]
+    if manifest.get("as_written"):  # earlier releases did not look
+        table.append({"what": "stray double quotes", "value": _stray_quotes(manifest)})
     table.append({"what": "time of the last run", "value": _duration(manifest["elapsed_s"])})
     return table
+
+
+def _stray_quotes(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['as_written']:,} rows read as written; the first is {manifest['first_as_written']}"
 
 
 def _drift_sentences(services: Services, job: BatchJob, result: BatchResult, package: ModelPackage) -> tuple[str, ...]:

@@ -93,7 +93,9 @@ def ingest(
     ] = 0.1,
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
+    from absa.data.account import Account
     from absa.data.ingest import ingest as ingest_files
+    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
     from absa.data.sources import find_sources
 
@@ -101,19 +103,22 @@ def ingest(
         find_sources(file)  # before a home is made
     services = wire()
     parent = latest_manifest(services.lake)
+    accounts: list[Account] = []
     manifest = ingest_files(
         services.lake,
         files,
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
+        labels=read_label_codes(services.settings.root),
+        on_account=accounts.append,
     )
     say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")
     for side in ("train", "validation", "test"):
         negative, neutral, positive = (manifest.rows[side].get(str(label), 0) for label in range(3))
         say(f"  {side:<11} {negative} negative, {neutral} neutral, {positive} positive")
-    if manifest.quarantined:
-        said = ", ".join(f"{count} × {reason}" for reason, count in manifest.quarantined.items())
-        say(f"  quarantined {said}")
+    for account in accounts:
+        for sentence in account.sentences:
+            say(f"  {sentence}")
 
 
 @app.command(epilog="Example: evergreen train feedback.csv --budget 300")

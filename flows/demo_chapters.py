@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.adapters.ledger import LedgerRecord
 from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.label_codes import read_label_codes
 from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.labels import Label, sentiment
@@ -85,7 +86,11 @@ class Demo:
         self._must_have_begun_with(str(options.data.absolute()) if options.data else "")
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
-        self.stream: Stream = OwnStream(options.data, drift_file) if options.data else BundledStream()
+        self.stream: Stream = (
+            OwnStream(options.data, drift_file, read_label_codes(services.settings.root))
+            if options.data
+            else BundledStream()
+        )
         self._customers: PoolTraffic | None = None
         self._judging: Background | None = None
 

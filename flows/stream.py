@@ -1,14 +1,18 @@
 """Where the demo's and the command line's simulated customers come from: the bundled pool, or a user's own files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import polars as pl
+
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
+from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
 from absa.data.simulate import Drift, Feedback, PoolTraffic, SimulatedRequest, drift_of, known_texts
 from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import InvalidDataError, PermanentError
+from absa.labels import SENTIMENTS
 from absa.schema import SIDES
 from flows.wiring import Services
 
@@ -56,16 +60,18 @@ class OwnStream:
     Args:
         data: CSV, JSONL or Parquet with text, aspect, label and perhaps segment.
         drift_file: rows that traffic drifts to; None mixes a change of concept and of vocabulary into the user's own.
+        labels: label of each value that the files may write.
 
     Raises:
         InvalidDataError: a file cannot be used.
     """
 
-    def __init__(self, data: Path, drift_file: Path | None) -> None:
-        self._ingest, self._held_back = split_file(data)
+    def __init__(self, data: Path, drift_file: Path | None, labels: Mapping[str, int] = DEFAULT_CODES) -> None:
+        self._labels = labels
+        self._ingest, self._held_back = split_file(data, labels=labels)
         self._drift_file = drift_file
         if drift_file is not None:
-            read_examples(drift_file)
+            read_examples(drift_file, labels=labels)
         if not self._held_back.height or not self._ingest.height:
             raise InvalidDataError(f"{data} has too few texts: a part is trained on, a part held back as traffic")
         self.drift_sentence = (
@@ -75,8 +81,9 @@ class OwnStream:
         )
 
     def write_ingest(self, file: Path) -> Path:
-        """The rows that are not held back, as a CSV file."""
-        self._ingest.select("text", "aspect", "label", "segment").write_csv(file)
+        """The rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
+        names = pl.col("label").replace_strict(dict(enumerate(SENTIMENTS)), return_dtype=pl.String)
+        self._ingest.select("text", "aspect", names, "segment").write_csv(file)
         return file
 
     def customers(self, services: Services) -> PoolTraffic:
@@ -87,6 +94,7 @@ class OwnStream:
             seed=_seed(services),
             feedback=DEMO_FEEDBACK,
             avoid=ingested(services),
+            labels=self._labels,
         )
 
     def drift(self) -> Drift:

@@ -32,12 +32,16 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
     """Everything that may train: the newest snapshot, the named files, and feedback since one last took it."""
     from absa.data.feedback import labelled_examples
     from absa.data.ingest import build_snapshot, ingest
+    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     newest = latest_manifest(services.lake)
     if newest is None and not sources:
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
-    manifest = ingest(services.lake, sources, parent=newest.digest if newest else None) if sources else newest
+    manifest = newest
+    if sources:
+        labels = read_label_codes(services.settings.root)
+        manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
     if newest is not None:
         since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)
         labelled = labelled_examples(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -69,7 +70,7 @@ def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str)
     places = names.index(text), names.index(aspect)
     for place, column in enumerate(cells.columns):
         broken = pc.match_substring_regex(column, "[\r\n]").fill_null(False)
-        for index in pc.indices_nonzero(broken).to_pylist():
+        for index in np.flatnonzero(broken.to_numpy(zero_copy_only=False)).tolist():
             first, *inner = _BREAK.split(column[index].as_py())[:-1]
             before: list[Any] = [cells.column(n)[index].as_py() for n in range(place)]
             lines = [[*before, *first.split(delimiter)], *(line.split(delimiter) for line in inner)]

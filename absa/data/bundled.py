@@ -1,11 +1,12 @@
 """The bundled sample: customer feedback written for this project, and the simulated customers made of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
+from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
 from absa.data.simulate import Drift, Feedback, PoolTraffic, hold_back, rows_of
 
@@ -37,13 +38,15 @@ def bundled_traffic(
     return PoolTraffic(rows_of(pool), rows_of(new_area), seed=seed, drift=drift, feedback=feedback, avoid=avoid)
 
 
-def split_file(path: str | Path, *, share: float = HELD_BACK_SHARE) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split_file(
+    path: str | Path, *, share: float = HELD_BACK_SHARE, labels: Mapping[str, int] = DEFAULT_CODES
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
 
     Raises:
         InvalidDataError: the file cannot be used.
     """
-    examples, _ = read_examples(path)
+    examples, _ = read_examples(path, labels=labels)
     return hold_back(examples, share)
 
 
@@ -55,6 +58,7 @@ def file_traffic(
     drift: Drift | None = None,
     feedback: Feedback | None = None,
     avoid: Collection[int] = frozenset(),
+    labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> PoolTraffic:
     """Customers over a user's own held-back rows; the rows of `drift_path` are the new area.
 
@@ -62,5 +66,5 @@ def file_traffic(
         InvalidDataError: the drift file cannot be used.
         ValueError: nothing was held back, or the drift asks for a new area and there is no drift file.
     """
-    new_area = rows_of(read_examples(drift_path)[0]) if drift_path is not None else []
+    new_area = rows_of(read_examples(drift_path, labels=labels)[0]) if drift_path is not None else []
     return PoolTraffic(rows_of(held_back), new_area, seed=seed, drift=drift, feedback=feedback, avoid=avoid)
