@@ -155,7 +155,7 @@ class _ParquetRows:
         self._stack = ExitStack()
         parquet = open_parquet(self._stack.enter_context(file.open()), file.uri)
         group, self.at = 0, 0
-        while self.at + (held := parquet.metadata.row_group(group).num_rows) <= start:
+        while self.at + (held := parquet.file.metadata.row_group(group).num_rows) <= start:
             group, self.at = group + 1, self.at + held
         self._batches = scan_rows(parquet, file.uri, columns, first_group=group, rows=_BATCH_ROWS)
         self._columns = columns

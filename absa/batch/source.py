@@ -189,14 +189,14 @@ def _row_places(file: InputFile) -> Iterator[tuple[int, int, int, bool]]:
 
 def _parquet_rows(file: InputFile) -> int:
     with file.open() as stream:
-        return int(open_parquet(stream, file.uri).metadata.num_rows)
+        return open_parquet(stream, file.uri).rows
 
 
 def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | None]:
     """The columns of a file, which are text unless it is Parquet; of CSV its layout too."""
     layout = None
     if file.kind == "parquet":
-        schema = open_parquet(stream, file.uri, packed=False).schema_arrow
+        schema = open_parquet(stream, file.uri).schema
     elif file.kind == "jsonl":
         schema = pa.schema([(name, pa.string()) for name in _json_names(stream, file)])
         if not schema.names:

@@ -55,7 +55,7 @@ def _lines_of_file(file: InputFile) -> int:
     """Lines of data of a text file that are not empty, rows of Parquet; counted without the reader."""
     with file.open() as stream:
         if file.kind == "parquet":
-            return int(open_parquet(stream, file.uri).metadata.num_rows)
+            return open_parquet(stream, file.uri).rows
         lines = count_lines(stream, white_space_counts=file.layout is not None)
     return lines - (header_lines(file.layout.header) if file.layout is not None else 0)
 

@@ -220,8 +220,8 @@ def _regular(
     next_line = line + int(np.searchsorted(breaks, end))
     if multiline:
         for index in np.flatnonzero(np.searchsorted(breaks, starts) != np.searchsorted(breaks, ends - 1)):
-            start = int(starts[index])
-            if _holds_rows(data[start : int(ends[index])], layout):
+            start, stop = int(starts[index]), int(ends[index])
+            if stop - start > MAX_CELL_BYTES or _holds_rows(data[start:stop], layout):
                 return starts[:index], ends[:index], numbers[:index], start, int(numbers[index])
     return starts, ends, numbers, end, next_line
 

@@ -1,7 +1,7 @@
 """Rows of Parquet in bounded memory, however small the file is that they are packed in."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,24 +10,41 @@ from pyarrow import parquet
 from absa.errors import InvalidDataError
 
 MAX_GROUP_BYTES: Final = 1 << 30  # of a row group, unpacked
+MAX_RATIO: Final = 200  # unpacked to packed size of a file that unpacks to more than a row group may
 _BATCH_ROWS: Final = 16_384
 _FEW_ROWS: Final = 256  # where an encoding can make a page of any size of a few bytes
 _PIECE_BYTES: Final = 64 << 20
 
 
-def open_parquet(file: Any, name: str, *, packed: bool = True) -> parquet.ParquetFile:
-    """Open a file; `packed` so that repeated texts stay packed when they are read.
+class Opened(NamedTuple):
+    """A Parquet file whose repeated texts stay packed when they are read, and its columns as it was written."""
+
+    file: parquet.ParquetFile
+    schema: pa.Schema
+
+    @property
+    def rows(self) -> int:
+        """Rows of all row groups, by the footer."""
+        return int(self.file.metadata.num_rows)
+
+
+def open_parquet(file: Any, name: str) -> Opened:
+    """Open a file.
 
     Raises:
         InvalidDataError: it is not a Parquet file.
     """
     try:
         plain = parquet.ParquetFile(file)
-        if not packed:
-            return plain
-        texts = [field.name for field in plain.schema_arrow if _is_plain_text(field.type)]
+        delta = {  # Arrow cannot keep texts packed that are written as differences
+            chunk.path_in_schema
+            for group in range(plain.metadata.num_row_groups)
+            for chunk in _chunks(plain, group, plain.schema_arrow.names)
+            if any("DELTA" in encoding for encoding in chunk.encodings)
+        }
+        texts = [f.name for f in plain.schema_arrow if _is_plain_text(f.type) and f.name not in delta]
         file.seek(0)
-        return parquet.ParquetFile(file, read_dictionary=texts)
+        return Opened(parquet.ParquetFile(file, read_dictionary=texts), plain.schema_arrow)
     except (pa.ArrowException, OSError):
         raise InvalidDataError(f"{name} is not a Parquet file that can be read") from None
 
@@ -46,13 +63,18 @@ def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -
 
 
 def scan_rows(
-    source: parquet.ParquetFile, name: str, columns: Sequence[str], *, first_group: int = 0, rows: int = _BATCH_ROWS
+    opened: Opened, name: str, columns: Sequence[str], *, first_group: int = 0, rows: int = _BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of some columns from a row group on, at most `rows` and about 64 MB at once.
 
     Raises:
-        InvalidDataError: a row group unpacks to more than 1 GiB, or cannot be read.
+        InvalidDataError: a row group unpacks to more than 1 GiB, the file to more than that and 200 times its packed
+            size, or a row group cannot be read.
     """
+    source = opened.file
+    groups = range(source.metadata.num_row_groups)
+    packed = sum(chunk.total_compressed_size for group in groups for chunk in _chunks(source, group, columns))
+    most, in_all = max(MAX_GROUP_BYTES, MAX_RATIO * packed), 0
     for group in range(first_group, source.metadata.num_row_groups):
         wanted = _chunks(source, group, columns)
         unpacked = sum(chunk.total_uncompressed_size for chunk in wanted)
@@ -66,8 +88,14 @@ def scan_rows(
             for batch in batches:
                 size = sum(_unpacked_size(column) for column in batch.columns)
                 unpacked += size
+                in_all += size
                 _check_size(name, group, unpacked)
-                yield from _pieces(batch, size)
+                if in_all > most:
+                    raise InvalidDataError(
+                        f"{name} unpacks to {in_all / 1e9:.1f} GB or more, over {MAX_RATIO} times its size; expected "
+                        "ordinary texts, which pack less; write it as several files if they are"
+                    )
+                yield from _pieces(batch, size, opened.schema)
         except (pa.ArrowException, OSError):
             raise InvalidDataError(f"row group {group} of {name} is broken and cannot be read") from None
 
@@ -90,12 +118,12 @@ def _is_plain_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
-def _pieces(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
-    """Yield a batch with plain columns, in pieces of about 64 MB."""
+def _pieces(batch: pa.RecordBatch, size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield a batch with the columns as they were written, in pieces of about 64 MB."""
     step = max(1, batch.num_rows // max(1, -(-size // _PIECE_BYTES)))
     for start in range(0, batch.num_rows, step):
         part = batch.slice(start, step)
-        columns = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in part.columns]
+        columns = [column.cast(schema.field(name).type) for name, column in zip(part.schema.names, part, strict=True)]
         yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 

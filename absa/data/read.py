@@ -418,9 +418,9 @@ def _scan_parquet(file: IO[bytes], name: str, require_label: bool) -> Iterator[p
     from absa.data.parquet_rows import open_parquet, scan_rows, text_type_error
 
     source = open_parquet(file, name)
-    ours = choose_columns(source.schema_arrow.names, name, _wanted(require_label))
+    ours = choose_columns(source.schema.names, name, _wanted(require_label))
     for ours_name, column in ours.items():
-        type_ = source.schema_arrow.field(column).type
+        type_ = source.schema.field(column).type
         if error := text_type_error(name, column, type_, text=ours_name in ("text", "aspect")):
             raise error
     position, held, waiting = 2, 0, list[pa.RecordBatch]()

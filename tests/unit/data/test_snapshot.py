@@ -11,6 +11,7 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.data import ingest as ingesting
 from absa.data import partitions, read
+from absa.data.account import Account
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
 from absa.data.read import EXAMPLES, with_example_id
@@ -261,3 +262,101 @@ def test_worker_processes_and_many_blocks_give_the_same_snapshot(lake, tmp_path,
     assert len(seen) > 3
     assert seen == sorted(seen)
     assert seen[-1] == file.stat().st_size
+
+
+def test_a_text_that_fills_one_partition_leaves_the_others_empty(lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingesting, "PARTITION_BYTES", 500)
+    file = tmp_path / "rows.csv"
+    frame(*(example(f"the app costs {n}", n % 3) for n in range(100))).select("text", "aspect", "label").write_csv(file)
+    accounts: list[Account] = []
+    assert ingest(lake, [file], on_account=accounts.append).total_rows == 1
+    assert (accounts[0].rows_in, accounts[0].kept) == (100, 1)
+
+
+def mixed_rows(path: Path) -> int:
+    """Write a file with rows of every fate; returns how many rows it has."""
+    rows = many(60).select("text", "aspect", "label").rows()
+    rows += rows[:5]  # duplicates
+    rows += [(text, aspect, (label + 1) % 3) for text, aspect, label in rows[5:8]]  # conflicts
+    rows += [("the app", "site", 1), ("", "app", 1)]  # quarantined
+    if path.suffix == ".parquet":
+        pl.DataFrame(rows, schema=["text", "aspect", "label"], orient="row").write_parquet(path)
+        return len(rows)
+    if path.suffix == ".jsonl":
+        lines = [json.dumps(dict(zip(("text", "aspect", "label"), row, strict=True))) for row in rows]
+        path.write_text("\n".join([*lines, "not JSON"]) + "\n\n")
+    else:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        lines = [delimiter.join(map(str, row)) for row in [("text", "aspect", "label"), *rows]]
+        path.write_text("\n".join([*lines, '"of more\nthan one line"' + f"{delimiter}a" * 3, ""]))
+    return len(rows) + 1
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_row_of_a_file_is_accounted_for(lake, tmp_path, ending):
+    path = tmp_path / f"rows.{ending}"
+    rows = mixed_rows(path)
+    accounts: list[Account] = []
+    parent = build_snapshot(lake, [frame(example("an older site", aspect="site"))])
+    manifest = ingest(lake, [path], parent=parent.digest, on_account=accounts.append)
+    [account] = accounts
+    bad = 2 if ending == "parquet" else 3
+    assert (account.read, account.inherited, account.kept) == (rows, 1, manifest.total_rows)
+    assert (account.duplicates, account.conflicts, sum(account.quarantined.values())) == (5, 3, bad)
+    assert account.rows_in == account.rows_out
+    assert account.sentences[0] == (
+        f"{rows + 1} rows ({rows} read, 1 of the snapshot before) = 61 kept + 5 duplicates + "
+        f"3 conflicts resolved + {bad} quarantined"
+    )
+    read_rows = sum(source["rows"] for source in manifest.sources) + sum(manifest.quarantined.values())
+    assert read_rows + manifest.inherited == account.rows_out
+
+
+def test_rows_ingested_again_are_accounted_for(lake, tmp_path):
+    file = tmp_path / "rows.csv"
+    many(30).select("text", "aspect", "label").write_csv(file)
+    first = ingest(lake, [file])
+    accounts: list[Account] = []
+    assert ingest(lake, [file], parent=first.digest, on_account=accounts.append).digest == first.digest
+    assert (accounts[0].rows_in, accounts[0].kept, accounts[0].duplicates) == (60, 30, 30)
+
+
+def test_bad_rows_of_a_refused_file_are_kept_and_counted(lake, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text('text,aspect,label\nthe app,app,1\nthe app,app,7\nthe app,site,1\nthe "app,1\n')
+    counts = "3 of 4 rows cannot be used .*: 1 aspect_not_in_text, 1 label_outside_0_2, 1 malformed_row; "
+    with pytest.raises(InvalidDataError, match=counts + "the first is row 3: its label .* kept in .*quarantine/"):
+        ingest(lake, [file])
+    [key] = lake.list("quarantine/")
+    kept = pl.read_parquet(lake.read(key))
+    assert kept.select("row", "text", "label").rows() == [
+        (3, "the app", "7"),
+        (4, "the app", "1"),
+        (5, 'the "app,1', None),
+    ]
+
+
+def test_lines_that_a_quote_makes_unreadable_count_as_rows(lake, tmp_path):
+    file = tmp_path / "rows.csv"
+    rows = [f"the app {word},app,1" for word in WORDS]
+    file.write_text("\n".join(["text,aspect,label", *rows, '"Best app ever,app,2', *rows[:4], 'my 15",app,1', ""]))
+    with pytest.raises(InvalidDataError, match=r"6 of 18 rows cannot be used .* encloses what looks like other rows"):
+        ingest(lake, [file])
+
+
+def test_stray_quotes_are_named(lake, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text('text,aspect,label\nthe app,app,1\n"the site,site,1\nthe shop,shop,2\n')
+    accounts: list[Account] = []
+    assert ingest(lake, [file], on_account=accounts.append).total_rows == 3
+    assert accounts[0].sentences[1].startswith(f"{file} line 3: a double quote opens a field and does not close it")
+
+
+def test_few_bad_rows_are_kept_within_bounds(lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingesting, "QUARANTINE_BYTES", 3000)
+    file = tmp_path / "rows.csv"
+    rows = [f"{a} {b} app,app,1" for a in WORDS for b in WORDS] + [f"{'x' * 1000},app,1"] * 10
+    file.write_text("\n".join(["text,aspect,label", *rows]))
+    manifest = ingest(lake, [file])
+    assert manifest.quarantined == {"aspect_not_in_text": 10}
+    assert load_quarantine(lake, manifest.digest).height == 2

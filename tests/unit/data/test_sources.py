@@ -70,6 +70,12 @@ def test_one_s3_object_is_found_by_its_whole_key_and_nothing_is_said_in_one_sent
         find_sources("s3://no-such-bucket/x")
 
 
+def test_hidden_objects_under_an_s3_prefix_are_no_files(bucket: Any):
+    for key in ("in/rows.csv", "in/.hidden.csv", "in/.ipynb_checkpoints/rows.csv"):
+        bucket.put_object(Bucket="data", Key=key, Body=b"text,aspect,label\nthe app,app,1\n")
+    assert [s.uri for s in find_sources("s3://data/in/")] == ["s3://data/in/rows.csv"]
+
+
 def test_the_empty_object_that_marks_an_s3_folder_is_no_file(bucket: Any):
     bucket.put_object(Bucket="data", Key="in/", Body=b"")
     with pytest.raises(InvalidDataError, match="s3://data/in/ holds no file"):
