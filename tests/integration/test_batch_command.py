@@ -36,6 +36,7 @@ def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is
     words = ("batch", "--input", given, "--output", output, "--model", package, "--workers", "0")
     assert evergreen(*words) == 0
     said = capsys.readouterr().out
+    assert "40 = 38 scored + 2 quarantined" in said
     assert "rows scored                        38" in said
     assert "quarantined: aspect_not_in_text    2" in said
     assert "nothing to do" not in said

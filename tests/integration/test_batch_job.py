@@ -340,3 +340,64 @@ def test_files_whose_columns_have_types_that_do_not_go_together_are_refused_at_o
         pq.write_table(pa.table(rows_of_file), folder / f"{name}.parquet")
     with pytest.raises(InvalidDataError, match="other types"):
         run_batch(job(folder, tmp_path / "out", package), engines=HERE)
+
+
+def test_a_stray_quote_loses_no_row_of_a_batch(package: Path, tmp_path: Path) -> None:
+    lines = ["text\taspect", *(f"the app {k}\tapp" for k in range(20)), '"Best app ever\tapp']
+    lines += [*(f"the app {k}\tapp" for k in range(20, 50)), '"love it" said i of the app\tapp', "the app\tapp"]
+    path = tmp_path / "rows.tsv"
+    path.write_text("\n".join(lines))
+    manifest = run_batch(job(path, tmp_path / "out", package, partition_rows=7), engines=HERE).manifest
+    assert (manifest["rows_read"], manifest["rows"], manifest["quarantined"]) == (53, 53, {})
+    assert (manifest["as_written"], manifest["first_as_written"]) == (2, f"{path} line 22")
+    assert read_output(tmp_path / "out").column("text").to_pylist() == [line.split("\t")[0] for line in lines[1:]]
+    assert verify_batch(str(tmp_path / "out")) == []
+
+
+def test_lines_inside_a_quote_are_quarantined_together(package: Path, tmp_path: Path) -> None:
+    rows_before = [f"the app {k},app" for k in range(4)]
+    lines = ["text,aspect", *rows_before, '"Best app ever,app', *rows_before, 'my 15",app', *rows_before]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    wanted = job(path, tmp_path / "out", package, partition_rows=5, max_bad_share=0.5)
+    manifest = run_batch(wanted, engines=HERE).manifest
+    assert (manifest["rows_read"], manifest["rows"], manifest["quarantined"]) == (14, 8, {"ambiguous_quote": 6})
+    assert [each["rows"] + each["quarantined"] for each in manifest["partitions"]] == [10, 4]
+    aside = pq.read_table(tmp_path / "out" / "quarantine" / "part-000000.parquet")
+    assert aside.column("line").to_pylist() == [6, 7, 8, 9, 10, 11]
+    assert aside.column("text").to_pylist() == lines[5:11]
+    assert verify_batch(str(tmp_path / "out")) == []
+    with pytest.raises(InvalidDataError, match=rf"6 of 14 rows .* the first is {path} line 6: ambiguous_quote"):
+        run_batch(job(path, tmp_path / "out2", package, partition_rows=5), engines=HERE)
+
+
+def test_verification_finds_lines_that_no_row_stands_for(package: Path, tmp_path: Path) -> None:
+    """As an output of a reader that lost lines would be: rows that are numbered without a gap, and too few."""
+    path = write_csv(tmp_path / "rows.csv", rows(30))
+    run_batch(job(path, tmp_path / "out", package), engines=HERE)
+    part = tmp_path / "out" / "part-000000.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.slice(0, 20), part)
+    problems = verify_batch(str(tmp_path / "out"))
+    assert "the input has 30 lines or rows of data, the output accounts for 20 of them" in problems
+    texts = table.column("Text").to_pylist()
+    texts[3] = "the app\nr4,the app,app,?\nr5,the app,app,?"
+    place = table.column_names.index("Text")
+    pq.write_table(table.set_column(place, "Text", pa.array(texts)), part)
+    assert "partition 0: row 3 holds lines that look like other rows" in verify_batch(str(tmp_path / "out"))
+
+
+def test_lines_of_every_form_are_accounted_for(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    texts = ["the app", "the app\n\nis great", "the\rapp", "the app, well"]
+    with (folder / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "aspect"), *((text, "app") for text in texts), ("x",), ("the app\nx",)])
+    lines = [json.dumps({"text": text, "aspect": "app"}) for text in texts]
+    (folder / "b.jsonl").write_text("\n \n".join([*lines, "[]", '{"text": "\\ud83d", "aspect": "app"}']))
+    pq.write_table(pa.table({"text": texts, "aspect": ["app"] * 4}), folder / "c.parquet")
+    wanted = job(folder, tmp_path / "out", package, partition_rows=3, max_bad_share=0.5)
+    manifest = run_batch(wanted, engines=HERE).manifest
+    assert manifest["rows_read"] == 16
+    assert manifest["quarantined"] == {"invalid_utf8": 1, "malformed_row": 2, "not_an_object": 1}
+    assert verify_batch(str(tmp_path / "out")) == []

@@ -70,6 +70,39 @@ def test_a_good_file_becomes_a_snapshot(tmp_path: Path, home: Path, capsys: pyte
     assert any(key.endswith("manifest.json") for key in FolderLake(home / "lake").list("snapshots/"))
 
 
+def test_ingest_prints_where_every_row_went(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(GOOD + '"the menu,menu,2\nthe editor a is great,editor,2\nthe editor,invoice,2\n')
+    assert evergreen("ingest", file) == 0
+    out = capsys.readouterr().out
+    assert "19 rows = 17 kept + 1 duplicates + 0 conflicts resolved + 1 quarantined" in out
+    assert "quarantined 1 × aspect_not_in_text" in out
+    assert f"{file} line 18: a double quote opens a field and does not close it" in out
+    assert evergreen("ingest", file, "--max-bad-share", "0.01") == 1
+    error = capsys.readouterr().err
+    assert "1 of 19 rows cannot be used (at most 1% may be bad): 1 aspect_not_in_text; the first is row 20" in error
+    [key] = FolderLake(home / "lake").list("quarantine/")
+    assert str(home / "lake" / key) in error
+
+
+def test_labels_of_another_coding_are_mapped_in_the_home(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(GOOD.replace(",2\n", ",1\n") + "the editor is bad,editor,-1\nthe editor is there,editor,0\n")
+    assert evergreen("ingest", file) == 1
+    assert "[data.labels]" in capsys.readouterr().err
+    home.mkdir(exist_ok=True)
+    (home / "evergreen.toml").write_text('[data.labels]\n-1 = "negative"\n0 = "neutral"\n1 = "positive"\n')
+    assert evergreen("ingest", file) == 0
+    out = capsys.readouterr().out
+    counts = [sum(int(line.split()[n]) for line in out.splitlines() if "negative" in line) for n in (1, 3, 5)]
+    assert counts == [1, 1, 16]
+    (home / "evergreen.toml").write_text('[data.labels]\n-1 = "bad"\n')
+    assert evergreen("ingest", file) == 1
+    assert "-1 = 'bad' in [data.labels]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [("rollback",), ("promote", "--now")])
 def test_without_a_champion_a_decision_says_what_to_do_first(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]

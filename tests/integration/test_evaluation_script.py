@@ -115,6 +115,23 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
     assert not output.exists()
 
 
+def test_labels_of_another_coding_are_mapped_by_the_named_file(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from absa.src.evaluation import main
+
+    codes = ("1", "-1", "0")
+    coded = [(*row[:2], code) for row, code in zip(ROWS, codes, strict=True)]
+    rows = write(tmp_path / "rows.csv", ("text", "aspect", "label"), coded)
+    words = [str(rows), "--model", str(package), "--output", str(tmp_path / "out.csv")]
+    assert main(words) == 2
+    assert "EVERGREEN_CONFIG" in capsys.readouterr().err
+    (tmp_path / "evergreen.toml").write_text("[data.labels]\n-1 = 0\n0 = 1\n1 = 2\n")
+    monkeypatch.setenv("EVERGREEN_CONFIG", str(tmp_path / "evergreen.toml"))
+    assert main(words) == 0
+    assert "pos/neg F1" in capsys.readouterr().out
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from absa.src.evaluation import main
 
