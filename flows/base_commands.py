@@ -37,7 +37,7 @@ def make_base(
     from absa.training.settings import TrainingSettings
     from absa.training.tokens import LabelledPair
 
-    labels = read_label_codes(services.settings.root)
+    labels = read_label_codes(services.settings.config, services.settings.root)
     found_examples = (read_examples(source.uri, labels=labels)[0] for source in find_sources(path))
     examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]

@@ -109,7 +109,7 @@ def ingest(
         files,
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
-        labels=read_label_codes(services.settings.root),
+        labels=read_label_codes(services.settings.config, services.settings.root),
         on_account=accounts.append,
     )
     say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")

@@ -87,7 +87,7 @@ class Demo:
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = (
-            OwnStream(options.data, drift_file, read_label_codes(services.settings.root))
+            OwnStream(options.data, drift_file, read_label_codes(services.settings.config, services.settings.root))
             if options.data
             else BundledStream()
         )

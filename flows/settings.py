@@ -35,6 +35,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".evergreen"), description="Folder for everything that this checkout keeps.")
     lake: str | None = Field(default=None, description="Lake: a folder or s3://bucket/prefix. Default: HOME/lake.")
+    config: Path | None = Field(
+        default=None, description="File with sections such as [data.labels]; unset: evergreen.toml in HOME."
+    )
     base_model: str = Field(
         default="minilm-l6", min_length=1, description="minilm-l6, a local folder, or a model hub's name."
     )

@@ -40,7 +40,7 @@ def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     manifest = newest
     if sources:
-        labels = read_label_codes(services.settings.root)
+        labels = read_label_codes(services.settings.config, services.settings.root)
         manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
     if newest is not None:
         since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)

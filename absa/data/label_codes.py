@@ -8,7 +8,6 @@
 ```
 """
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,15 +44,21 @@ def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIG_FILE) ->
     return {**NAMES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
 
 
-def read_label_codes(home: Path | None = None) -> Mapping[str, int]:
-    """Read the codes of the file that EVERGREEN_CONFIG names, or of evergreen.toml in the home; else the default ones.
+def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
+    """Read the codes of a file, or of evergreen.toml in the home where it is there; else return the default ones.
+
+    Args:
+        named: the file that EVERGREEN_CONFIG names; None or empty where it names none.
+        home: the home folder; None for a program that has none.
 
     Raises:
         PermanentError: the named file is missing, a file is not TOML, or see `label_codes`.
     """
-    given = os.environ.get(CONFIG_VARIABLE)
-    path = Path(given) if given else home / CONFIG_FILE if home is not None else None
-    if path is None or (not given and not path.is_file()):
+    if named:
+        path = Path(named)
+    elif home is not None and (home / CONFIG_FILE).is_file():
+        path = home / CONFIG_FILE
+    else:
         return DEFAULT_CODES
     try:
         configuration = tomllib.loads(path.read_text(encoding="utf-8-sig"))

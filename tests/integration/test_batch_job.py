@@ -342,7 +342,7 @@ def test_files_whose_columns_have_types_that_do_not_go_together_are_refused_at_o
         run_batch(job(folder, tmp_path / "out", package), engines=HERE)
 
 
-def test_a_stray_quote_loses_no_row_of_a_batch(package: Path, tmp_path: Path) -> None:
+def test_stray_quote_loses_no_batch_row(package: Path, tmp_path: Path) -> None:
     lines = ["text\taspect", *(f"the app {k}\tapp" for k in range(20)), '"Best app ever\tapp']
     lines += [*(f"the app {k}\tapp" for k in range(20, 50)), '"love it" said i of the app\tapp', "the app\tapp"]
     path = tmp_path / "rows.tsv"

@@ -85,9 +85,7 @@ def test_ingest_prints_where_every_row_went(tmp_path: Path, home: Path, capsys: 
     assert str(home / "lake" / key) in error
 
 
-def test_labels_of_another_coding_are_mapped_in_the_home(
-    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_home_maps_labels_of_another_coding(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.csv"
     file.write_text(GOOD.replace(",2\n", ",1\n") + "the editor is bad,editor,-1\nthe editor is there,editor,0\n")
     assert evergreen("ingest", file) == 1

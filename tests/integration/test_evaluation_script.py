@@ -115,7 +115,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
     assert not output.exists()
 
 
-def test_labels_of_another_coding_are_mapped_by_the_named_file(
+def test_named_file_maps_labels_of_another_coding(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from absa.src.evaluation import main

@@ -55,7 +55,7 @@ def test_lines_belong_to_one_row_each(body):
 
 @settings(max_examples=300)
 @given(JUNK, st.data())
-def test_parts_cut_between_rows_give_the_rows_of_the_whole(body, data):
+def test_parts_have_the_rows_of_the_whole(body, data):
     content = (HEADER + body).encode()
     layout, (_, lines, _, places) = read(content, 1 << 20)
     assume(places)
@@ -69,7 +69,7 @@ def test_parts_cut_between_rows_give_the_rows_of_the_whole(body, data):
 
 @settings(max_examples=300)
 @given(TABLES, st.sampled_from(["\n", "\r\n"]), st.integers(1, 60))
-def test_files_that_quote_are_read_as_they_were_written(table, line_end, block_bytes):
+def test_quoting_files_are_read_as_written(table, line_end, block_bytes):
     written = io.StringIO()
     csv.writer(written, lineterminator=line_end).writerows([("text", "aspect", "label"), *table])
     _, (cells, _, reasons, _) = read(written.getvalue().encode(), block_bytes)

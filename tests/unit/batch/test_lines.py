@@ -30,7 +30,7 @@ def test_white_space_is_no_line_of_json():
     assert count_lines(io.BytesIO(b"{}\n \n\t\r\n{}"), white_space_counts=False) == 2
 
 
-def test_rows_take_a_line_and_one_per_break_but_not_empty_ones():
+def test_rows_take_a_line_per_break():
     cells = pa.table({"text": ["a", "a\nb", "a\r\n\r\nb", "a\n"], "n": ["x", "y\nz", None, "x"]})
     assert lines_of_rows(cells) == 4 + (1 + 1) + 1 + 1
     assert lines_of_rows(cells.slice(0, 0)) == 0

@@ -55,7 +55,7 @@ def test_stray_quote_of_tabs_merges_no_lines(later):
     assert as_written[0] == 2
 
 
-def test_quote_around_whole_rows_is_unreadable_line_by_line():
+def test_quote_around_whole_rows_is_unreadable():
     content = f'text,aspect,label\n{rows(2)}"Best app ever,app,2\n{rows(4, 5)}my 15" app,app,1\n{rows(7)}'
     cells, lines, reasons, _ = read(content.replace('15" app', '15"'))
     assert lines == [2, 3, 4, 5, 6, 7]
@@ -76,7 +76,7 @@ def test_quotes_inside_a_text_are_read_as_written():
     assert as_written == [3]
 
 
-def test_quote_that_stays_open_too_long_is_not_believed(monkeypatch):
+def test_quote_open_too_long_is_not_believed(monkeypatch):
     monkeypatch.setattr(delimited, "MAX_CELL_BYTES", 100)
     cells, _, reasons, _ = read('text,aspect,label\n"the app' + "\nis slow" * 20 + '",app,1\nthe app,app,1\n')
     assert len(cells) == 22
@@ -92,7 +92,7 @@ def test_lines_end_with_lf_crlf_or_cr(line_end):
     assert cells[1][0] == f"the{line_end}app"
 
 
-def test_empty_lines_and_a_byte_order_mark_come_before_a_header():
+def test_header_follows_empty_lines_and_byte_order_mark():
     cells, lines, _, _ = read(b"\xef\xbb\xbf\r\n\r\ntext,aspect,label\r\nthe app,app,1\r\n\r\n\r\nthe site,site,0")
     assert [row[0] for row in cells] == ["the app", "the site"]
     assert lines == [4, 7]

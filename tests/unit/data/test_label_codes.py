@@ -4,15 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from absa.data.label_codes import CONFIG_VARIABLE, DEFAULT_CODES, label_codes, normal_code, read_label_codes
+from absa.data.label_codes import DEFAULT_CODES, label_codes, normal_code, read_label_codes
 from absa.errors import PermanentError
 
 MAPPED = {"negative": 0, "neutral": 1, "positive": 2, "-1": 0, "0": 1, "1": 2}
-
-
-@pytest.fixture(autouse=True)
-def no_named_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
 
 
 def test_values_map_to_names_or_numbers_of_labels():
@@ -34,29 +29,27 @@ def test_other_sections_are_left_alone():
         ({"data": 5}, r"single value; expected a section \[data.labels\]"),
     ],
 )
-def test_an_unusable_section_gets_one_sentence(configuration, sentence):
+def test_unusable_section_gets_one_sentence(configuration, sentence):
     with pytest.raises(PermanentError, match=sentence):
         label_codes(configuration)
 
 
-def test_codes_come_from_the_home_or_the_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert read_label_codes(tmp_path) is read_label_codes() is DEFAULT_CODES
+def test_codes_come_from_home_or_named_file(tmp_path: Path):
+    assert read_label_codes(None, tmp_path) is read_label_codes("", None) is DEFAULT_CODES
     (tmp_path / "evergreen.toml").write_text('[data.labels]\n-1 = "negative"\n0 = "neutral"\n1 = "positive"\n')
-    assert read_label_codes(tmp_path) == MAPPED
+    assert read_label_codes(None, tmp_path) == MAPPED
     (tmp_path / "other.toml").write_text('[data.labels]\nbad = 0\n[task]\nname = "absa"\n')
-    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "other.toml"))
-    assert read_label_codes(tmp_path)["bad"] == read_label_codes()["bad"] == 0
-    assert "-1" not in read_label_codes(tmp_path)
+    found = read_label_codes(tmp_path / "other.toml", tmp_path)
+    assert found == {"negative": 0, "neutral": 1, "positive": 2, "bad": 0}
 
 
 @pytest.mark.parametrize(("content", "sentence"), [(None, "cannot be read"), ("labels =", "is not TOML")])
-def test_a_named_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch, content, sentence):
+def test_unreadable_named_file_is_an_error(tmp_path, content, sentence):
     path = tmp_path / "named.toml"
     if content is not None:
         path.write_text(content)
-    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
     with pytest.raises(PermanentError, match=rf"named\.toml.* {sentence}"):
-        read_label_codes()
+        read_label_codes(str(path))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def write(path: Path, rows: int, **options: object) -> Path:
     ],
     ids=["dictionary", "plain", "delta"],
 )
-def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch, options):
+def test_small_file_that_unpacks_large_is_refused(tmp_path, monkeypatch, options):
     monkeypatch.setattr(parquet_rows, "MAX_GROUP_BYTES", 5_000_000)
     path = write(tmp_path / "rows.parquet", 1000, **options)
     assert path.stat().st_size < 50_000

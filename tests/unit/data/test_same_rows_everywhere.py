@@ -84,7 +84,7 @@ def test_files_of_every_form_have_the_same_rows(write, read, content, name):
 
 @READERS
 @pytest.mark.parametrize(("delimiter", "name"), [("\t", "rows.tsv"), (",", "rows.csv"), (";", "rows.csv")])
-def test_a_stray_quote_is_read_as_written(write, read, delimiter, name):
+def test_stray_quote_is_read_as_written(write, read, delimiter, name):
     texts = [TEXTS[0], '"' + TEXTS[1], *TEXTS[2:4], 'the "best" app', '"love it" said the app', *TEXTS[4:]]
     assert read(write(table(texts, delimiter), name)) == texts
 
@@ -101,7 +101,7 @@ def test_a_stray_quote_is_read_as_written(write, read, delimiter, name):
         ("", "rows.csv", "is empty"),
     ],
 )
-def test_a_file_that_cannot_be_used_gets_the_same_sentence(write, read, content, name, sentence):
+def test_unusable_file_gets_the_same_sentence(write, read, content, name, sentence):
     with pytest.raises(InvalidDataError, match=sentence):
         read(write(content, name))
 
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_used_gets_the_same_sentence(write, read, content,
     ("column", "values"),
     [("text", [["the app"]]), ("text", [{"a": 1}]), ("aspect", [["app"]]), ("text", [b"the app"]), ("text", [5])],
 )
-def test_a_parquet_column_that_is_not_text_is_named(tmp_path, read, column, values):
+def test_parquet_column_of_another_type_is_named(tmp_path, read, column, values):
     cells = {"text": ["the app"], "aspect": ["app"], "label": [1]} | {column: values}
     pq.write_table(pa.table(cells), tmp_path / "rows.parquet")
     with pytest.raises(InvalidDataError, match=rf"column {column} of .* is .*; expected text"):
@@ -128,7 +128,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_LINES)
-def test_an_unusable_json_line_is_one_quarantined_row(write, line, reason):
+def test_unusable_json_line_is_one_quarantined_row(write, line, reason):
     path = write("\n\n".join([*lines(*TEXTS), line, *lines(*TEXTS)]), "rows.jsonl")
     examples, quarantine = read_examples(path)
     assert examples["text"].to_list() == TEXTS * 2
@@ -149,13 +149,13 @@ def test_whole_surrogate_pairs_and_escaped_backslashes_are_read(write):
 
 
 @READERS
-def test_of_a_json_name_that_is_there_twice_the_first_counts(write, read):
+def test_repeated_json_name_has_its_first_value(write, read):
     other = json.dumps({"text": "[the app]", "aspect": "app", "label": 1})  # sends a block the slower way
     path = write('{"text":"the app","text":"the site","aspect":"app","label":1}\n' + other, "rows.jsonl")
     assert read(path) == ["the app", "[the app]"]
 
 
-def test_labels_are_names_or_whole_numbers_in_every_form(tmp_path, write):
+def test_labels_are_names_or_whole_numbers(tmp_path, write):
     written = ["Negative", "neutral", " POSITIVE ", "0", "1.0", "2.00"]
     cells = [f"{text},app,{label}" for text, label in zip(TEXTS, written, strict=True)]
     path = write("\n".join(["text,aspect,label", *cells]), "rows.csv")

@@ -264,7 +264,7 @@ def test_worker_processes_and_many_blocks_give_the_same_snapshot(lake, tmp_path,
     assert seen[-1] == file.stat().st_size
 
 
-def test_a_text_that_fills_one_partition_leaves_the_others_empty(lake, tmp_path, monkeypatch):
+def test_near_duplicates_leave_empty_partitions(lake, tmp_path, monkeypatch):
     monkeypatch.setattr(ingesting, "PARTITION_BYTES", 500)
     file = tmp_path / "rows.csv"
     frame(*(example(f"the app costs {n}", n % 3) for n in range(100))).select("text", "aspect", "label").write_csv(file)
@@ -321,7 +321,7 @@ def test_rows_ingested_again_are_accounted_for(lake, tmp_path):
     assert (accounts[0].rows_in, accounts[0].kept, accounts[0].duplicates) == (60, 30, 30)
 
 
-def test_bad_rows_of_a_refused_file_are_kept_and_counted(lake, tmp_path):
+def test_bad_rows_of_refused_file_are_kept(lake, tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text('text,aspect,label\nthe app,app,1\nthe app,app,7\nthe app,site,1\nthe "app,1\n')
     counts = "3 of 4 rows cannot be used .*: 1 aspect_not_in_text, 1 label_outside_0_2, 1 malformed_row; "
@@ -336,7 +336,7 @@ def test_bad_rows_of_a_refused_file_are_kept_and_counted(lake, tmp_path):
     ]
 
 
-def test_lines_that_a_quote_makes_unreadable_count_as_rows(lake, tmp_path):
+def test_lines_inside_a_quote_count_as_rows(lake, tmp_path):
     file = tmp_path / "rows.csv"
     rows = [f"the app {word},app,1" for word in WORDS]
     file.write_text("\n".join(["text,aspect,label", *rows, '"Best app ever,app,2', *rows[:4], 'my 15",app,1', ""]))
@@ -352,7 +352,7 @@ def test_stray_quotes_are_named(lake, tmp_path):
     assert accounts[0].sentences[1].startswith(f"{file} line 3: a double quote opens a field and does not close it")
 
 
-def test_few_bad_rows_are_kept_within_bounds(lake, tmp_path, monkeypatch):
+def test_kept_bad_rows_are_bounded(lake, tmp_path, monkeypatch):
     monkeypatch.setattr(ingesting, "QUARANTINE_BYTES", 3000)
     file = tmp_path / "rows.csv"
     rows = [f"{a} {b} app,app,1" for a in WORDS for b in WORDS] + [f"{'x' * 1000},app,1"] * 10

@@ -70,7 +70,7 @@ def test_one_s3_object_is_found_by_its_whole_key_and_nothing_is_said_in_one_sent
         find_sources("s3://no-such-bucket/x")
 
 
-def test_hidden_objects_under_an_s3_prefix_are_no_files(bucket: Any):
+def test_hidden_s3_objects_are_not_input(bucket: Any):
     for key in ("in/rows.csv", "in/.hidden.csv", "in/.ipynb_checkpoints/rows.csv"):
         bucket.put_object(Bucket="data", Key=key, Body=b"text,aspect,label\nthe app,app,1\n")
     assert [s.uri for s in find_sources("s3://data/in/")] == ["s3://data/in/rows.csv"]

@@ -37,7 +37,7 @@ def test_common_forms_are_times_and_others_are_none(written, time):
     assert column.item() == time
 
 
-def test_a_file_may_mix_forms_of_times(tmp_path):
+def test_file_mixes_forms_of_times(tmp_path):
     path = tmp_path / "rows.csv"
     written = ["2026-11-01 12:00", "2026-11-01T12:00:00Z", "2026-11-01 12:00:00+00", "yesterday"]
     path.write_text("\n".join(["text,aspect,label,observed_at", *(f"the app,app,1,{each}" for each in written)]))
