@@ -31,10 +31,11 @@ MAX_TEXT_CHARACTERS: Final = 20_000
 BLOCK_BYTES: Final = 16 << 20
 _FRAME_ROWS: Final = 200_000
 COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
-RAW: Final = {
+RAW: Final = {"row": pl.Int64, **dict.fromkeys(COLUMNS, pl.String)}
+SCANNED: Final = {
     "row": pl.Int64,
-    "reason": pl.String,  # why the reader could not read the row; its text is then the line as written
-    "as_written": pl.Boolean,  # a quote in it was not believed
+    "reason": pl.String,  # why the row cannot be read (null where it can); its text is then the line as written
+    "as_written": pl.Boolean,  # a double quote in it was not believed
     **dict.fromkeys(COLUMNS, pl.String),
 }
 EXAMPLES: Final = {
@@ -175,10 +176,10 @@ def validate(
     require_label: bool = True,
     labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows (columns of `RAW`) into examples, without example_id yet, and quarantined rows. Pure."""
+    """Split raw rows (columns of `RAW` or `SCANNED`) into examples, still without example_id, and bad rows. Pure."""
     codes = code_column(raw["label"])
     given = raw.with_columns(
-        unreadable=pl.col("reason"),
+        unreadable=pl.col("reason") if "reason" in raw.columns else pl.lit(None, pl.String),
         text=pl.col("text").fill_null("").str.strip_chars(),
         aspect=pl.col("aspect").fill_null("").str.strip_chars(),
         segment=pl.col("segment").str.strip_chars().replace({"": None}),
@@ -258,7 +259,7 @@ def add_codes(total: dict[str, int], more: Mapping[str, int]) -> None:
 
 
 def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFrame]:
-    """The raw rows of a file in blocks (columns of `RAW`), rows numbered from 2.
+    """The raw rows of a file in blocks (columns of `SCANNED`), numbered by their lines.
 
     Raises:
         InvalidDataError: missing, empty, not UTF-8, a column is missing, or the format is broken.
@@ -285,7 +286,7 @@ def scan_stream(file: IO[bytes], name: str, *, require_label: bool = True) -> It
         nothing = False
         yield raw
     if nothing:
-        yield pl.DataFrame(schema=RAW)
+        yield pl.DataFrame(schema=SCANNED)
 
 
 def choose_columns(header: Iterable[str], name: str, wanted: Sequence[str]) -> dict[str, str]:
@@ -347,7 +348,7 @@ def _scan_csv(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.Da
         lines = pl.Series("row", rows.lines, dtype=pl.Int64)
         as_written = lines.is_in(rows.as_written).alias("as_written")
         missing = [pl.lit(None, pl.String).alias(column) for column in COLUMNS if column not in ours]
-        yield frame.with_columns(lines, reasons, as_written, *missing).select(list(RAW))
+        yield frame.with_columns(lines, reasons, as_written, *missing).select(list(SCANNED))
 
 
 def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
@@ -390,7 +391,7 @@ def _json_block(block: bytes, line: int, ours: Mapping[str, str], file: IO[bytes
     except pl.exceptions.PolarsError:
         pass  # a line is not an object, or not what JSON allows: line by line it is found
     records = [_json_record(block[start:end], number, ours) for start, end, number in json_lines.rows_of(block, line)]
-    return pl.DataFrame(records, schema=RAW, orient="row")
+    return pl.DataFrame(records, schema=SCANNED, orient="row")
 
 
 def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
