@@ -22,6 +22,12 @@ N_LABELS: Final = len(Label)
 EVALUATED: Final = (int(Label.NEGATIVE), int(Label.POSITIVE))  # the labels that the evaluation counts
 
 
+def label_number(written: object) -> object:
+    """Return the number of a label's name, in any case; anything else as it is."""
+    name = written.strip().lower() if isinstance(written, str) else None
+    return SENTIMENTS.index(name) if name in SENTIMENTS else written
+
+
 def sentiment(label: int) -> str:
     """Name of a label.
 

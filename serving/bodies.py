@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from absa.labels import label_number
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 EXAMPLE: Final = {
@@ -78,7 +80,11 @@ class FeedbackBody(BaseModel):
 
     model_config = _STRICT
     request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
-    label: Annotated[int, Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive")]
+    label: Annotated[
+        int,
+        Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive; or the name, in any case"),
+        BeforeValidator(label_number, json_schema_input_type=Literal[0, 1, 2, "negative", "neutral", "positive"]),
+    ]
     sampling_probability: Annotated[
         float | None, Field(gt=0, le=1, description="How likely it was that this prediction was chosen to be labelled")
     ] = None
