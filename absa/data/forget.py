@@ -18,6 +18,7 @@ from absa.adapters.lake import Lake, write_parquet
 from absa.adapters.tables import prediction_prefix
 from absa.data.ingest import build_snapshot
 from absa.data.normalise import normalised_column
+from absa.data.read import UNREADABLE
 from absa.data.snapshot import (
     Manifest,
     manifests,
@@ -32,6 +33,7 @@ from absa.schema import SIDES, iso, parse_iso
 
 # What else holds rows of customers: drift references, answers of batches, bad rows of files that were refused.
 _OTHER_ROWS: Final = ("monitoring/", "batch/", "quarantine/")
+_REASON: Final = "reason"
 
 
 @dataclass(kw_only=True)
@@ -160,8 +162,15 @@ def _let_stand(lake: Lake, digest: str | None, manifest: Manifest) -> None:
 
 
 def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:
-    """Take rows out by request and text. Returns how many."""
-    return _drop(lake, key, pl.lit(_hits(_read(lake, key), gone)))
+    """Take rows out by request and text. Returns how many.
+
+    Of a quarantine, lines that could not be read go too: any text may be in them.
+    """
+    frame = _read(lake, key)
+    hits = _hits(frame, gone)
+    if "quarantine/" in key and _REASON in frame.columns:
+        hits |= frame[_REASON].is_in(UNREADABLE).fill_null(value=False)
+    return _drop(lake, key, pl.lit(hits))
 
 
 def _hits(frame: pl.DataFrame, gone: _Gone) -> pl.Series:

@@ -17,7 +17,17 @@ from typing import IO, Any, Final
 import polars as pl
 
 from absa.data import json_lines
-from absa.data.delimited import INVALID_UTF8, not_utf8, read_layout, read_rows, scan_blocks
+from absa.data.delimited import (
+    AMBIGUOUS_QUOTE,
+    INVALID_UTF8,
+    MALFORMED,
+    STRAY_QUOTE,
+    not_utf8,
+    read_layout,
+    read_rows,
+    scan_blocks,
+)
+from absa.data.json_lines import NOT_AN_OBJECT, NOT_TEXT
 from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.normalise import Words, hex_column, sha256_column
 from absa.data.sources import kind_of
@@ -58,6 +68,8 @@ QUARANTINED: Final = {
     "source": pl.String,
     "uri": pl.String,
 }
+UNREADABLE: Final = (MALFORMED, STRAY_QUOTE, AMBIGUOUS_QUOTE, NOT_AN_OBJECT, NOT_TEXT, INVALID_UTF8)
+"""Reasons of rows that are quarantined as the line that they are."""
 SENTENCES: Final = {
     "malformed_row": "it has more or fewer fields than the header; put texts that hold commas between double quotes",
     "stray_quote": "a double quote opens a field on line {row} and does not close it; double it or remove it",
@@ -409,7 +421,7 @@ def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, 
         values = [row.get(ours[column]) for column in COLUMNS]
         if not any(isinstance(value, list | dict) for value in values[:2]):
             return line, None, False, *map(json_lines.as_text, values)
-        row = json_lines.NOT_TEXT
+        row = NOT_TEXT
     return line, row, False, data.decode(errors="replace"), *[None] * (len(COLUMNS) - 1)
 
 

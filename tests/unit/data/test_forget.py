@@ -16,7 +16,7 @@ from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.snapshot import REPLACED_BY, latest_manifest, load_manifest, load_quarantine, load_side, manifests
-from absa.errors import UnavailableError
+from absa.errors import InvalidDataError, UnavailableError
 from absa.schema import SIDES
 
 AT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
@@ -256,3 +256,15 @@ def test_what_is_older_than_allowed_is_forgotten_with_what_was_learnt_from_it(la
     assert found.predictions == 13
     assert places_of(lake, CANARY) == []
     assert len(places_of(lake, "somebody else")) > 12
+
+
+def test_bad_rows_of_refused_files_are_forgotten(lake: FolderLake, tmp_path: Path):
+    text = f"the {CANARY} App in {WORDS[3]}"
+    rows = [f"{text},nothing of it,0", f'"{CANARY},broken', "somebody else's app,site,0"]
+    file = tmp_path / "refused.csv"
+    file.write_text("\n".join(["text,aspect,label", *rows]))
+    with pytest.raises(InvalidDataError, match="kept in"):
+        ingest(lake, [file])
+    [key] = [key for key in places_of(lake, CANARY) if key.startswith("quarantine/")]
+    forget_unit(lake, "gone")
+    assert pl.read_parquet(lake.read(key))["text"].to_list() == ["somebody else's app"]
