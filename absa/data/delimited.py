@@ -24,6 +24,7 @@ from absa.errors import InvalidDataError
 
 BLOCK_BYTES: Final = 16 << 20
 MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is not believed
+MAX_LINE_BYTES: Final = 64 << 20
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 INVALID_UTF8: Final = "invalid_utf8"
 MALFORMED: Final = "malformed_row"
@@ -45,8 +46,9 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Header of a delimited file. `start` and `line` are the byte and the line where its rows begin."""
+    """Header of a delimited file, whose `name` is for errors. `start` and `line` are where its rows begin."""
 
+    name: str
     header: tuple[str, ...]
     delimiter: str
     start: int
@@ -121,6 +123,7 @@ def read_layout(file: IO[bytes], name: str, known: Sequence[str]) -> Layout:
         after = _BREAK.match(start, end)
         layouts.append(
             Layout(
+                name=name,
                 header=header,
                 delimiter=delimiter,
                 start=after.end() if after else end,
@@ -144,7 +147,11 @@ def not_utf8(file: IO[bytes], name: str) -> InvalidDataError:
 def scan_blocks(
     file: IO[bytes], layout: Layout, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[tuple[int, bytes, Records]]:
-    """Yield the byte at which a block begins, the block, and its records, in bounded memory."""
+    """Yield the byte at which a block begins, the block, and its records, in bounded memory.
+
+    Raises:
+        InvalidDataError: a line is longer than 64 MB.
+    """
     file.seek(layout.start)
     base, line, rest = layout.start, layout.line, b""
     while True:
@@ -157,6 +164,19 @@ def scan_blocks(
         base += records.consumed
         if not more:
             return
+        check_line(layout.name, line, rest)
+
+
+def check_line(name: str, line: int, data: bytes) -> None:
+    """Raise where a line that has not ended is longer than memory should hold.
+
+    Raises:
+        InvalidDataError: it is longer than 64 MB.
+    """
+    if len(data) > MAX_LINE_BYTES:
+        raise InvalidDataError(
+            f"line {line} of {name} is longer than {MAX_LINE_BYTES >> 20} MB; expected one row per line"
+        )
 
 
 def find_records(data: bytes, layout: Layout, *, line: int, final: bool) -> Records:

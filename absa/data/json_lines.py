@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from absa.data.delimited import BYTE_ORDER_MARK, INVALID_UTF8
+from absa.data.delimited import BYTE_ORDER_MARK, INVALID_UTF8, check_line
 from absa.errors import InvalidDataError
 
 NOT_AN_OBJECT: Final = "not_an_object"
@@ -36,7 +36,11 @@ def start_of_lines(file: IO[bytes], name: str) -> int:
 
 
 def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield whole lines in blocks: the byte and the line at which a block begins, and the block."""
+    """Yield whole lines in blocks: the byte and the line at which a block begins, and the block.
+
+    Raises:
+        InvalidDataError: the file is a JSON array, or a line is longer than 64 MB.
+    """
     base, line, rest = start_of_lines(file, name), 1, b""
     file.seek(base)
     while True:
@@ -49,6 +53,7 @@ def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[i
         base, rest = base + end, data[end:]
         if not more:
             return
+        check_line(name, line, rest)
 
 
 def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:

@@ -12,6 +12,7 @@ import pytest
 
 from absa.batch.reader import read_partitions
 from absa.batch.source import inspect
+from absa.data import delimited
 from absa.data.read import read_examples
 from absa.data.sources import find_sources
 from absa.errors import InvalidDataError
@@ -116,6 +117,14 @@ def test_parquet_column_of_another_type_is_named(tmp_path, read, column, values)
     pq.write_table(pa.table(cells), tmp_path / "rows.parquet")
     with pytest.raises(InvalidDataError, match=rf"column {column} of .* is .*; expected text"):
         read(tmp_path / "rows.parquet")
+
+
+@READERS
+@pytest.mark.parametrize(("start", "name"), [("text,aspect,label\n", "rows.csv"), (lines("the app")[0], "rows.jsonl")])
+def test_line_longer_than_memory_is_refused(write, read, monkeypatch, start, name):
+    monkeypatch.setattr(delimited, "MAX_LINE_BYTES", 16 << 20)
+    with pytest.raises(InvalidDataError, match=r"line 2 of .* is longer than 16 MB"):
+        read(write(start.rstrip("\n") + "\n" + "the app " * (5 << 20), name))
 
 
 BAD_LINES = [
