@@ -211,9 +211,9 @@ def _regular(
 ) -> tuple[Positions, Positions, Positions, int, int]:
     """Starts, ends and lines of the records before the first irregular one; where that begins, and its line."""
     nothing = np.empty(0, dtype=np.int64)
-    if not data or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
-        return nothing, nothing, nothing, 0, line
     codes = np.frombuffer(data, dtype=np.uint8)
+    if not data or (b"\r" in data and _has_lone_cr(codes)):
+        return nothing, nothing, nothing, 0, line
     breaks = np.flatnonzero(codes == _LF)
     closing, upto = breaks, len(data)
     if b'"' in data:
@@ -244,6 +244,11 @@ def _regular(
             if stop - start > MAX_CELL_BYTES or _holds_rows(data[start:stop], layout):
                 return starts[:index], ends[:index], numbers[:index], start, int(numbers[index])
     return starts, ends, numbers, end, next_line
+
+
+def _has_lone_cr(codes: npt.NDArray[np.uint8]) -> bool:
+    at = np.flatnonzero(codes == _CR) + 1
+    return bool(at[-1] == len(codes) or (codes[at] != _LF).any())
 
 
 def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter: str) -> int | None:
