@@ -73,7 +73,9 @@ def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str)
         for index in np.flatnonzero(broken.to_numpy(zero_copy_only=False)).tolist():
             first, *inner = _BREAK.split(column[index].as_py())[:-1]
             before: list[Any] = [cells.column(n)[index].as_py() for n in range(place)]
-            lines = [[*before, *first.split(delimiter)], *(line.split(delimiter) for line in inner)]
+            lines = [line.split(delimiter) for line in inner]
+            if delimiter in first:  # else the line ends inside the cell whatever the quotes mean
+                lines.append([*before, *first.split(delimiter)])
             if any(_is_row(line, len(names), delimiter, places) for line in lines):
                 found.add(index)
     return sorted(found)

@@ -1,11 +1,12 @@
 """Rows of delimited text (CSV, TSV, semicolons): where each begins and ends, and what its cells are.
 
 One grammar for ingest, batch and evaluation. Quotes follow RFC 4180: a cell that starts with a double quote ends with
-one, and a quote inside it is doubled. Files of tools that do not quote break this rule, so a quote that opens a cell
-and does not close it properly is not believed: its line is read as written if it then has the header's number of cells,
-and is unreadable otherwise; reading goes on at the next line either way. Where a quote closes properly, but lines
-between look like rows, neither reading can be trusted, and each of its lines is unreadable. So no row holds another
-row's line, and every line that is not empty belongs to exactly one row.
+one, and a quote inside it is doubled. Files of tools that do not quote break this rule, so a quote is not believed that
+opens a cell and does not close it properly, or makes several lines a row of another number of cells than the header's:
+its line is read as written if it then has the header's number of cells, and is unreadable otherwise; reading goes on at
+the next line either way. Where a quote closes properly, but lines between look like rows, neither reading can be
+trusted, and each of its lines is unreadable. So no row holds another row's line, and every line that is not empty
+belongs to exactly one row.
 
 Blocks whose quotes are all regular, which a few array operations decide, are parsed by Arrow; others line by line.
 """
@@ -113,7 +114,7 @@ def read_layout(file: IO[bytes], name: str, known: Sequence[str]) -> Layout:
         quoted = end >= 0
         if not quoted:
             end = broken.start() if (broken := _BREAK.search(start, at)) else len(start)
-        cells = _cells(start, at, end, delimiter.encode()) if quoted else start[at:end].split(delimiter.encode())
+        cells = _values(start, at, end, delimiter.encode()) if quoted else start[at:end].split(delimiter.encode())
         try:
             header = tuple(cell.decode() for cell in cells)
         except UnicodeDecodeError:
@@ -241,7 +242,7 @@ def _regular(
     if multiline:
         for index in np.flatnonzero(np.searchsorted(breaks, starts) != np.searchsorted(breaks, ends - 1)):
             start, stop = int(starts[index]), int(ends[index])
-            if stop - start > MAX_CELL_BYTES or _holds_rows(data[start:stop], layout):
+            if stop - start > MAX_CELL_BYTES or _doubt(data[start:stop], layout) is not None:
                 return starts[:index], ends[:index], numbers[:index], start, int(numbers[index])
     return starts, ends, numbers, end, next_line
 
@@ -297,12 +298,13 @@ def _line_by_line(
         closed = _quoted_end(data, at, delimiter, final=final)
         if closed == _MORE:
             break
-        if closed == _NEVER:
+        doubt = _doubt(data[at:closed], layout) if closed > end else None
+        if closed == _NEVER or doubt == _STRAY:
             whole = data.count(delimiter, at, end) + 1 == width
             found.append((at, end, line, _AS_WRITTEN if whole else _STRAY))
             at, line = following, line + 1
             continue
-        if closed == end or not _holds_rows(data[at:closed], layout):
+        if doubt is None:
             found.append((at, closed, line, _QUOTED))
             line += len(_BREAK.findall(data, at, closed))
         else:
@@ -362,22 +364,38 @@ def _pieces(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
-def _holds_rows(record: bytes, layout: Layout) -> bool:
-    """Tell whether a line of a record, but its last, would be a row by itself.
+def _doubt(record: bytes, layout: Layout) -> int | None:
+    """Say why a regular record of several lines is not one row: _STRAY, _AMBIGUOUS, or None where it is.
 
-    It would with the header's number of cells; between commas and semicolons, which texts have too, only where its
-    text also holds its aspect.
+    A quote strays if the record has not the header's number of cells. It is ambiguous if a line of the record would be
+    a row by itself: with the header's number of cells and, between commas and semicolons, which texts have too, its
+    aspect in its text. Only lines inside one cell count, the line on which a cell opens unless it is the last column's,
+    and the line on which it ends if it is: others are parts of rows either way.
     """
     delimiter, width = layout.delimiter.encode(), len(layout.header)
-    lines = [record[start:end] for start, end in _pieces(record, 0, len(record))]
-    for number, line in enumerate(lines[:-1]):
-        if line.count(delimiter) < width - 1:
-            continue
-        written = number == 0 or _quoted_end(line, 0, delimiter, final=True) < 0
-        cells = line.split(delimiter) if written else _cells(line, 0, len(line), delimiter)
-        if len(cells) == width and (layout.delimiter == "\t" or _fits(cells, layout)):
-            return True
-    return False
+    before: list[bytes] = []
+    cells = _cells(record, 0, len(record), delimiter)
+    if len(cells) != width:
+        return _STRAY
+    first = record[: next(_pieces(record, 0, len(record)))[1]].split(delimiter)
+    for cell, quoted in cells:
+        if quoted and _BREAK.search(cell):
+            opening, *inner, closing = [cell[start:end] for start, end in _pieces(cell, 0, len(cell))]
+            lines = [] if len(before) == width - 1 else [[*before, *opening.split(delimiter)], first]
+            lines += [_cells_of_line(line, delimiter) for line in inner if line.count(delimiter) >= width - 1]
+            if len(before) == width - 1:
+                lines.append(closing.split(delimiter))
+            if any(len(line) == width and (layout.delimiter == "\t" or _fits(line, layout)) for line in lines):
+                return _AMBIGUOUS
+        before.append(cell)
+    return None
+
+
+def _cells_of_line(line: bytes, delimiter: bytes) -> list[bytes]:
+    """Cells of one line by itself, as written where its quotes are not regular."""
+    if _quoted_end(line, 0, delimiter, final=True) < 0:
+        return line.split(delimiter)
+    return _values(line, 0, len(line), delimiter)
 
 
 def _fits(cells: list[bytes], layout: Layout) -> bool:
@@ -387,26 +405,31 @@ def _fits(cells: list[bytes], layout: Layout) -> bool:
     return bool(aspect) and aspect in text
 
 
-def _cells(data: bytes, at: int, end: int, delimiter: bytes) -> list[bytes]:
-    """Cells of a record [at, end) whose quotes are regular, or that has none."""
-    if data.find(b'"', at, end) < 0:
-        return data[at:end].split(delimiter)
+def _cells(data: bytes, at: int, end: int, delimiter: bytes) -> list[tuple[bytes, bool]]:
+    """Cells of a record [at, end) whose quotes are regular, or that has none, and whether each was quoted."""
     cells = []
     while True:
         if data[at : at + 1] == b'"' and at < end:
             quote = data.index(b'"', at + 1)
             while data[quote + 1 : quote + 2] == b'"':
                 quote = data.index(b'"', quote + 2)
-            cells.append(data[at + 1 : quote].replace(b'""', b'"'))
+            cells.append((data[at + 1 : quote].replace(b'""', b'"'), True))
             at = quote + 1
         else:
             stop = data.find(delimiter, at, end)
             stop = end if stop < 0 else stop
-            cells.append(data[at:stop])
+            cells.append((data[at:stop], False))
             at = stop
         if at >= end:
             return cells
         at += 1
+
+
+def _values(data: bytes, at: int, end: int, delimiter: bytes) -> list[bytes]:
+    """Cells of a record [at, end) whose quotes are regular, or that has none."""
+    if data.find(b'"', at, end) < 0:
+        return data[at:end].split(delimiter)
+    return [cell for cell, _ in _cells(data, at, end, delimiter)]
 
 
 def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> Rows:
@@ -439,7 +462,7 @@ def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[in
         values: list[str | None] | None = None
         if reason is None:
             written = kind == _AS_WRITTEN
-            cells = data[start:end].split(delimiter) if written else _cells(data, start, end, delimiter)
+            cells = data[start:end].split(delimiter) if written else _values(data, start, end, delimiter)
             if len(cells) != width:
                 reason = MALFORMED
             else:

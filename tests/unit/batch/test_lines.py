@@ -46,4 +46,6 @@ def test_rows_that_hold_rows_are_found():
         }
     )
     assert rows_that_hold_rows(cells, ",", "text", "aspect") == [1, 2]
+    last = cells.select(["aspect", "label", "text"])
+    assert rows_that_hold_rows(last.slice(3), ",", "text", "aspect") == []
     assert rows_that_hold_rows(cells.slice(0, 0), ",", "text", "aspect") == []

@@ -70,6 +70,27 @@ def test_lines_of_a_quoted_text_may_hold_commas():
     assert (lines, reasons) == ([2, 6], [None, None])
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_texts_of_several_lines_may_be_in_any_column(delimiter):
+    texts = ["the app\nis slow", "great app\r\n\r\nthe end", "the end\nof the app"]
+    for header in (("text", "aspect", "label"), ("aspect", "label", "text"), ("text", "aspect", "label", "reply")):
+        lines = [delimiter.join(header)]
+        for text in texts:
+            cells = {"text": f'"{text}"', "aspect": "app", "label": "1", "reply": '"thank you\nfor the app"'}
+            lines.append(delimiter.join(cells[name] for name in header))
+        cells, _, reasons, _ = read("\n".join(lines))
+        assert [row[0] for row in cells] == texts
+        assert set(reasons) == {None}
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_quote_in_the_last_column_merges_no_rows(delimiter):
+    lines = ["aspect,label,text", 'app,1,"Best app ever', 'app,1,my 15" app', 'app,2,"Great app', 'app,0,app of 15"']
+    cells, _, reasons, _ = read("\n".join(lines).replace(",", delimiter))
+    assert reasons == [None, None, AMBIGUOUS_QUOTE, AMBIGUOUS_QUOTE]
+    assert not any("\n" in str(row[0]) for row in cells)
+
+
 def test_quotes_inside_a_text_are_read_as_written():
     cells, _, _, as_written = read('text,aspect,label\nmy 15" app,app,0\n"love it" said i of the app,app,2\n')
     assert [row[0] for row in cells] == ['my 15" app', '"love it" said i of the app']
