@@ -15,9 +15,10 @@ from absa.errors import InvalidDataError
 NOT_AN_OBJECT: Final = "not_an_object"
 NOT_TEXT: Final = "not_text"
 
+_DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
 _BREAK: Final = re.compile(rb"\r\n|\r|\n")
-_LONE_SURROGATE: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+_LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which makes the search fast
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
 )
 
 
@@ -70,8 +71,8 @@ def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
 def parse_line(line: bytes) -> dict[str, Any] | str:
     """Return the object of a line, or why there is none. Of a name that is there twice the first value counts."""
     try:
-        row = json.loads(line, parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
-        if _LONE_SURROGATE.search(line):  # or an escaped backslash: encoding tells
+        row = _DECODER.decode(line.decode())
+        if may_hold_half_characters(line):  # or an escaped backslash: encoding tells
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeError:
         return INVALID_UTF8
@@ -81,8 +82,8 @@ def parse_line(line: bytes) -> dict[str, Any] | str:
 
 
 def may_hold_half_characters(block: bytes) -> bool:
-    """Tell whether a line may hold half of a surrogate pair."""
-    return _LONE_SURROGATE.search(block) is not None
+    """Tell whether lines may hold half of a surrogate pair."""
+    return (b"\\ud" in block or b"\\uD" in block) and _LONE_SURROGATE.search(block) is not None
 
 
 def as_text(value: Any) -> str | None:
