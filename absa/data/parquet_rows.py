@@ -17,10 +17,15 @@ _PIECE_BYTES: Final = 64 << 20
 
 
 class Opened(NamedTuple):
-    """A Parquet file whose repeated texts stay packed when they are read, and its columns as it was written."""
+    """A Parquet file, and the same file read so that the different texts of a column can be seen without its rows."""
 
     file: parquet.ParquetFile
-    schema: pa.Schema
+    packed: parquet.ParquetFile
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types."""
+        return self.file.schema_arrow
 
     @property
     def rows(self) -> int:
@@ -36,15 +41,9 @@ def open_parquet(file: Any, name: str) -> Opened:
     """
     try:
         plain = parquet.ParquetFile(file)
-        delta = {  # Arrow cannot keep texts packed that are written as differences
-            chunk.path_in_schema
-            for group in range(plain.metadata.num_row_groups)
-            for chunk in _chunks(plain, group, plain.schema_arrow.names)
-            if any("DELTA" in encoding for encoding in chunk.encodings)
-        }
-        texts = [f.name for f in plain.schema_arrow if _is_plain_text(f.type) and f.name not in delta]
+        texts = [field.name for field in plain.schema_arrow if _is_plain_text(field.type)]
         file.seek(0)
-        return Opened(parquet.ParquetFile(file, read_dictionary=texts), plain.schema_arrow)
+        return Opened(plain, parquet.ParquetFile(file, read_dictionary=texts))
     except (pa.ArrowException, OSError):
         raise InvalidDataError(f"{name} is not a Parquet file that can be read") from None
 
@@ -79,14 +78,11 @@ def scan_rows(
         wanted = _chunks(source, group, columns)
         unpacked = sum(chunk.total_uncompressed_size for chunk in wanted)
         _check_size(name, group, unpacked)
-        few = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in wanted)
-        batches = source.iter_batches(
-            batch_size=min(rows, _FEW_ROWS) if few else rows, row_groups=[group], columns=list(columns)
-        )
         unpacked = 0
         try:
-            for batch in batches:
-                size = sum(_unpacked_size(column) for column in batch.columns)
+            batch_rows = min(rows, _rows_at_once(opened, group, wanted))
+            for batch in source.iter_batches(batch_size=batch_rows, row_groups=[group], columns=list(columns)):
+                size = int(batch.nbytes)
                 unpacked += size
                 in_all += size
                 _check_size(name, group, unpacked)
@@ -95,7 +91,7 @@ def scan_rows(
                         f"{name} unpacks to {in_all / 1e9:.1f} GB or more, over {MAX_RATIO} times its size; expected "
                         "ordinary texts, which pack less; write it as several files if they are"
                     )
-                yield from _pieces(batch, size, opened.schema)
+                yield from _pieces(batch, size)
         except (pa.ArrowException, OSError):
             raise InvalidDataError(f"row group {group} of {name} is broken and cannot be read") from None
 
@@ -103,8 +99,8 @@ def scan_rows(
 def _check_size(name: str, group: int, size: int) -> None:
     if size > MAX_GROUP_BYTES:
         raise InvalidDataError(
-            f"row group {group} of {name} unpacks to {size / 1e9:.1f} GB or more; expected at most "
-            f"{MAX_GROUP_BYTES / 1e9:.1f} GB; write the file again in smaller row groups"
+            f"row group {group} of {name} unpacks to more than {MAX_GROUP_BYTES / 1e9:.1f} GB; write the file again in "
+            "smaller row groups"
         )
 
 
@@ -118,18 +114,24 @@ def _is_plain_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
-def _pieces(batch: pa.RecordBatch, size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield a batch with the columns as they were written, in pieces of about 64 MB."""
+def _rows_at_once(opened: Opened, group: int, chunks: Sequence[Any]) -> int:
+    """How many rows of a row group can be unpacked at once: a few bytes may stand for a long text that is repeated."""
+    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # texts are differences to the one before
+        return _FEW_ROWS
+    repeated = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+    texts = [
+        name for name in repeated if name in opened.schema.names and _is_plain_text(opened.schema.field(name).type)
+    ]
+    longest = 1
+    if texts:  # one row brings all texts that are kept once
+        first = next(opened.packed.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
+        for column in first.columns if first is not None else ():
+            longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+    return max(1, min(_BATCH_ROWS, _PIECE_BYTES // longest))
+
+
+def _pieces(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in pieces of about 64 MB."""
     step = max(1, batch.num_rows // max(1, -(-size // _PIECE_BYTES)))
     for start in range(0, batch.num_rows, step):
-        part = batch.slice(start, step)
-        columns = [column.cast(schema.field(name).type) for name, column in zip(part.schema.names, part, strict=True)]
-        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def _unpacked_size(column: pa.Array) -> int:
-    """Bytes of a column when no text of it is shared between rows."""
-    if not isinstance(column, pa.DictionaryArray) or not _is_plain_text(column.dictionary.type):
-        return int(column.nbytes)
-    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
-    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+        yield batch.slice(start, step)

@@ -74,3 +74,12 @@ def test_pieces_are_small_and_in_order(tmp_path, monkeypatch):
     assert [text for piece in pieces for text in piece.column(0).to_pylist()] == texts
     assert all(piece.column(0).type == pa.string() for piece in pieces)
     assert max(piece.nbytes for piece in pieces) < 400_000
+
+
+def test_broken_row_group_is_named(tmp_path):
+    path = write(tmp_path / "rows.parquet", 100, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(InvalidDataError, match=r"row group 0 of .* is broken"):
+        read_examples(path)
