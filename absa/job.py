@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError, PermanentError
+from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError
 from absa.packaging.numbered import NumberedPackages
 from absa.training.anytime import PackagePlan
 
@@ -99,10 +99,15 @@ class Job:
 
 def say(event: str, **fields: Any) -> None:
     """Print one line of JSON and see it off."""
-    if os.environ.get("RANK", "0") != "0":
-        return  # one process of several speaks
+    if not _leads():
+        return  # one process of several reports
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
+
+
+def _leads() -> bool:
+    """Return True in the first of several processes, and in a single one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,15 +122,17 @@ def main(arguments: list[str] | None = None) -> int:
         job = Job.read(folder)
         _guard(job, folder)
         return run(job, folder)
-    except DeadlineMissedError as error:
-        say("deadline_missed", sentence=str(error))
-        return EXIT_DEADLINE_MISSED
     except EvergreenError as error:
-        say("failed", sentence=str(error))
-        return EXIT_FAILED
+        missed = isinstance(error, DeadlineMissedError)
+        if _leads() and NumberedPackages(folder).newest() is not None:
+            say("ended_early", sentence=f"{error}: the newest complete package is used")
+            _finish(NumberedPackages(folder))
+            return 0
+        say("deadline_missed" if missed else "failed", sentence=str(error))
+        return EXIT_DEADLINE_MISSED if missed else EXIT_FAILED
 
 
-def run(job: Job, folder: Path) -> int:
+def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to package
     """Train and package; return the exit code.
 
     Raises:
@@ -162,11 +169,19 @@ def run(job: Job, folder: Path) -> int:
     )
     say("phase", name="tokenize")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
-    plan = PackagePlan(run_ends_at=job.ends_at, packaging_s=max(0.0, job.reserve_s - job.after_s), after_s=job.after_s)
+    plan = PackagePlan(
+        run_ends_at=job.ends_at,
+        packaging_s=max(0.0, job.reserve_s - job.after_s),
+        after_s=job.after_s,
+        overrun_s=job.overrun_s,
+    )
+    if (earlier := packages.newest()) is not None:  # of a process that was killed
+        facts = earlier.facts()
+        plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
     if job.tokens is None:
         rows = open_corpus(folder / "train.jsonl", tokenizer)
     else:
-        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=plan.remaining_s)
+        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
     validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
@@ -198,9 +213,8 @@ def run(job: Job, folder: Path) -> int:
         return 0
     if result.ended_early is not None:
         say("ended_early", sentence=f"{result.ended_early}: the model so far is packaged", steps=result.steps)
-    builder.build(trainer.averaged(), asdict(result), checking_s=plan.checking_s, phases=True)
-    if stopping.is_set():
-        return EXIT_TERMINATED
+    if not plan.has_package or plan.last_fits():
+        builder.build(trainer.averaged(), asdict(result), checking_s=plan.checking_s, last=True)
     _finish(packages)
     shutil.rmtree(kept, ignore_errors=True)
     return 0
@@ -231,12 +245,14 @@ class _Builder:
             self._plan.after_s = _after_s(self._after, self._plan.after_s)
         trained_s = self._trainer.train_s
         if self._plan.is_due(trained_s):
-            started, quick = time.perf_counter(), self._plan.is_first
+            started, quick, valid = time.perf_counter(), not self._plan.has_package, True
+            say("phase", name="package")
             try:
                 self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0, quick=quick)
-            except PermanentError as error:  # such as int8 that differs too much; the next one has learned more
-                say("note", sentence=f"a package of step {self._trainer.step} cannot be used: {error}")
-            self._plan.built(time.perf_counter() - started, trained_s, quick=quick)
+            except (EvergreenError, OSError) as error:  # such as int8 that differs too much: the next one may be better
+                valid = False
+                say("note", sentence=f"the package of step {self._trainer.step} cannot be used: {error}")
+            self._plan.built(time.perf_counter() - started, trained_s, quick=quick, valid=valid)
 
     def build(
         self,
@@ -245,7 +261,7 @@ class _Builder:
         *,
         checking_s: float,
         quick: bool = False,
-        phases: bool = False,
+        last: bool = False,
     ) -> None:
         """Build the next package of a model and report it."""
         from absa.modeling.bases import save_weights
@@ -265,7 +281,7 @@ class _Builder:
                 training=training,
                 checking_s=checking_s,
                 effort=QUICK if quick else FULL,
-                phase=(lambda name: say("phase", name=name)) if phases else (lambda _: None),
+                phase=(lambda name: say("phase", name=name)) if last else (lambda _: None),
             )
             facts.update(training)
             facts.update(
@@ -274,13 +290,14 @@ class _Builder:
                     "calibration": report.calibration.to_json(),
                     "digest": report.digest,
                     "size_mb": report.size_mb,
+                    "quick": quick,
                     "package_s": round(time.perf_counter() - started, 2),
                     "spare_s": round(self._job.ends_at - time.time(), 2),
                 }
             )
         newest = self._packages.newest()
         number = newest.number if newest else 0
-        say("package", number=number, package_s=facts["package_s"], steps=training["steps"], quick=quick)
+        say("package", number=number, package_s=facts["package_s"], steps=training["steps"], quick=quick, last=last)
 
 
 def _after_s(file: Path, default: float) -> float:
@@ -319,10 +336,16 @@ def _guard(job: Job, folder: Path) -> None:
     """End this process at the last possible moment, whatever native code it runs, with the newest package if any."""
 
     def end() -> None:
-        if _finish(NumberedPackages(folder)):
-            os._exit(0)
-        say("deadline_missed", sentence="the budget ended before a first package was complete")
-        os._exit(EXIT_DEADLINE_MISSED)
+        if not _leads():
+            os._exit(0)  # the first process decides; the others only wait for it
+        code = EXIT_DEADLINE_MISSED
+        try:
+            if _finish(NumberedPackages(folder)):
+                code = 0
+            else:
+                say("deadline_missed", sentence="the budget ended before a first package was complete")
+        finally:  # whatever the disk or the reader of the events does
+            os._exit(code)
 
     timer = threading.Timer(max(0.0, job.ends_at + job.overrun_s - time.time()), end)
     timer.daemon = True

@@ -31,6 +31,7 @@ from typing import Any
 
 from absa.errors import DeadlineMissedError
 from benchmarks.figures import Row, write_result
+from flows.reserve import OVERRUN_SHARE
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "train_budget.json"
@@ -42,7 +43,6 @@ BUSY_BUDGETS_S = (120, 300, 900)
 BUSY_SIZES = (2_000, 20_000, 200_000)
 BUSY_REPEATS = {120: 10}  # others: once
 LOOPS_PER_CORE = 2
-OVERRUN_SHARE = 0.25  # that a first training may take beyond its budget
 PICTURE = ROOT / "docs" / "pictures" / "train_budget.png"
 MOST_PASSES = 12
 LEAST_USED = 0.9
@@ -285,7 +285,11 @@ def measure_busy(arguments: argparse.Namespace) -> None:
     """Run the busy table and write its result."""
     out: Path = arguments.out or BUSY_RESULT
     kept = out.parent / "cells" / out.name
-    cells: Cells = json.loads(kept.read_text()) if kept.exists() and not arguments.again else {}
+    cells: Cells = json.loads(kept.read_text()) if kept.exists() else {}
+    budgets, sizes = arguments.budgets or list(BUSY_BUDGETS_S), arguments.sizes or list(BUSY_SIZES)
+    if arguments.again:
+        named = [f"{budget_s} s, {size} rows," for budget_s in budgets for size in sizes]
+        cells = {case: cell for case, cell in cells.items() if not case.startswith(tuple(named))}
 
     def save() -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +300,6 @@ def measure_busy(arguments: argparse.Namespace) -> None:
             rows=busy_rows(cells), versions=packages,
         )  # fmt: skip
 
-    budgets, sizes = arguments.budgets or list(BUSY_BUDGETS_S), arguments.sizes or list(BUSY_SIZES)
     run_busy(budgets, sizes, arguments.repeat, arguments.jobs, cells, save)
 
 

@@ -83,6 +83,10 @@ class RememberedScores:
             self._known |= dict(zip(new, self._engine.score(new), strict=True))
         return np.stack([self._known[pair] for pair in pairs])
 
+    def new_share(self, pairs: Sequence[tuple[str, str]]) -> float:
+        """Return the share of pairs that are not scored yet."""
+        return sum(pair not in self._known for pair in pairs) / max(1, len(pairs))
+
 
 class Judging:
     """Judges packages of one run against the champion.
@@ -127,12 +131,14 @@ class Judging:
     def measure(self, package: Path, parity: Mapping[str, Any]) -> None:
         """Judge a package on the fewest rows, to measure what judging costs; then score ahead with the champion.
 
-        Returns early when `judge` begins.
+        Returns early after `stop`.
         """
         with self._lock:
             started = time.perf_counter()
             rows, cases = fewest_judged()
             engine, test = self._prepare(package)
+            if self._stop.is_set():
+                return
             speed = rows_per_s(engine, test)
             with tempfile.TemporaryDirectory() as scratch:
                 judged = self._judge_on(engine, test.head(rows), cases, parity)
@@ -162,8 +168,8 @@ class Judging:
         with self._lock:
             engine, test = self._prepare(job.package)
             fits, cases = judged_in_time(
-                rows_per_s(engine, test),
-                left_s=ends_at - time.time() - self._reserve.register_s(),
+                rows_per_s(engine, test) / (1.0 + self._unscored_share(test)),
+                left_s=ends_at - time.time() - self._reserve.least_after_s(),
                 cases=self.planned_cases,
             )
             if test.height > fits:
@@ -178,6 +184,12 @@ class Judging:
         return Candidate(
             package=judged.package, evidence=judged.evidence, decision=judged.decision, job=job, pictures=pictures
         )
+
+    def _unscored_share(self, test: "pl.DataFrame") -> float:
+        """Share of the test rows that the champion has not scored yet; 0 without a champion."""
+        if self._champion is None:
+            return 0.0
+        return self._champion.new_share(list(test.select("text", "aspect").iter_rows()))
 
     def _prepare(self, package: Path) -> tuple["Engine", "pl.DataFrame"]:
         from absa.data.snapshot import sample_side
@@ -306,7 +318,7 @@ def judge_candidate(judging: Judging, run: TrackedRun, job: JobResult, *, ends_a
 
 
 def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":
-    """Return what the gate asks about the data. `leaked` texts are on both sides."""
+    """Return the gate's facts about the data. `leaked` texts are on both sides."""
     from absa.evaluation.gate import DataChecks
 
     labels = [manifest.rows["train"].get(str(label), 0) for label in range(3)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -50,12 +51,14 @@ class Reserve:
         self._earlier = _read(file)
         self._measured: dict[Phase, float] = {}
         self._rows_per_s: float | None = None
+        self._lock = threading.Lock()
 
     def record(self, phase: Phase, seconds: float) -> None:
         """Store what a phase took."""
-        self._measured[phase] = seconds
-        content = {**self._earlier, **self._measured}
-        write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
+        with self._lock:
+            self._measured[phase] = seconds
+            content = {**self._earlier, **self._measured}
+            write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
 
     def record_speed(self, rows_per_s: float) -> None:
         """Note how fast this machine scores test rows now."""
@@ -92,8 +95,8 @@ class Reserve:
         Args:
             used_s: seconds that this run has used so far.
         """
-        needed_s = self.estimate_s("start") + _TRAINING_S + self.packaging_s() + self.least_after_s()
-        needed_s = max(_MARGIN * needed_s, _MARGIN * (used_s + self.least_after_s()), 1.25 * self._budget_s)
+        phases_s = sum(self.estimate_s(phase) for phase in _NOMINAL_S)
+        needed_s = max(_MARGIN * (phases_s + _TRAINING_S), used_s + self.least_after_s(), 1.25 * self._budget_s)
         return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
 
     def _slowdown(self) -> float:

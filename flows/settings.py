@@ -5,6 +5,7 @@ import os
 import random
 import secrets
 import socket
+import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -357,7 +358,7 @@ class Home:
 
 def write_whole(file: Path, text: str, *, mode: int = 0o644) -> None:
     """Write a small file whole or not at all."""
-    staged = file.with_name(f".{file.name}.{os.getpid()}")
+    staged = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     staged.touch(mode=mode)
     staged.write_text(text)
     staged.replace(file)

@@ -12,8 +12,24 @@ EXPERIMENT: Final = "continuous-training"
 _LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_pos_neg_f1")
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Translate MLflow's errors.
+
+    Raises:
+        UnavailableError: MLflow is unavailable or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        raise UnavailableError(f"MLflow is unavailable: {error}") from error
+
+
 class TrackedRun:
-    """An MLflow run that is open while the candidate is made."""
+    """An MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -27,7 +43,8 @@ class TrackedRun:
             return
         self._history.append(dict(event))
         values = {name: float(event[name]) for name in _LIVE_METRICS if event.get(name) is not None}
-        mlflow.log_metrics(values, step=int(event["step"]), synchronous=False)
+        with _translated():
+            mlflow.log_metrics(values, step=int(event["step"]), synchronous=False)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -38,19 +55,22 @@ class TrackedRun:
         """Parameters of the run."""
         import mlflow
 
-        mlflow.log_params({name: value for name, value in values.items() if value is not None})
+        with _translated():
+            mlflow.log_params({name: value for name, value in values.items() if value is not None})
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
         """Final metrics; those that are None are left out."""
         import mlflow
 
-        mlflow.log_metrics({name: float(value) for name, value in values.items() if value is not None})
+        with _translated():
+            mlflow.log_metrics({name: float(value) for name, value in values.items() if value is not None})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Tags of the run."""
         import mlflow
 
-        mlflow.set_tags(dict(values))
+        with _translated():
+            mlflow.set_tags(dict(values))
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
         """Name a side of the snapshot as the run's input. Of a pandas frame MLflow keeps schema and size."""
@@ -64,13 +84,15 @@ class TrackedRun:
             dataset: Any = MetaDataset(resolve_dataset_source(source), name=name, digest=digest[:36])
         else:
             dataset = mlflow.data.from_pandas(rows, source=source, name=name, digest=digest[:36])
-        mlflow.log_input(dataset, context=side)
+        with _translated():
+            mlflow.log_input(dataset, context=side)
 
     def files(self, folder: Path, *, into: str) -> None:
         """Every file of a folder as an artifact."""
         import mlflow
 
-        mlflow.log_artifacts(str(folder), artifact_path=into)
+        with _translated():
+            mlflow.log_artifacts(str(folder), artifact_path=into)
 
 
 @contextmanager

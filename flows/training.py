@@ -1,6 +1,8 @@
 """The training step: a candidate from the snapshot and the champion's weights, in a process that keeps the budget."""
 
 import json
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -124,11 +126,12 @@ def train(
         ) as shards,
         kept.copied(),
     ):
-        after = _After(reserve, judging, folder)
+        after = _After(reserve, judging, folder, ends_at=run_time.ends_at + run_time.overrun_s)
+        started = False
         job = {
             "settings": chosen,
             "ends_at": run_time.ends_at,
-            "overrun_s": max(0.0, run_time.overrun_s - reserve.least_after_s()),
+            "overrun_s": run_time.overrun_s,
             "reserve_s": reserve.packaging_s() + after.seconds(),
             "after_s": after.seconds(),
             "snapshot": manifest.digest,
@@ -140,25 +143,29 @@ def train(
         (folder / "job.json").write_text(json.dumps(job, indent=1))
 
         def relay(event: Mapping[str, Any]) -> None:
+            nonlocal started
             if event.get("event") == "phase" and event.get("name") == "export":
                 shards.stop()  # nothing is learned any more: packaging and judging get the machine
-            if event.get("event") == "phase" and event.get("name") == "train":
+            if event.get("event") == "phase" and event.get("name") == "train" and not started:
+                started = True
                 reserve.record("start", time.time() - began)
             if event.get("event") == "package":
                 after.package_built(event)
             run.event(event)
             on_event(event)
 
-        result = run_job(
-            folder,
-            ends_at=run_time.ends_at,
-            overrun_s=run_time.overrun_s,
-            least_after_s=reserve.least_after_s,
-            environment=services.environment,
-            on_event=relay,
-        )
-    after.wait()
-    NumberedPackages(folder).clear()
+        try:
+            result = run_job(
+                folder,
+                ends_at=run_time.ends_at,
+                overrun_s=run_time.overrun_s,
+                least_after_s=reserve.least_after_s,
+                environment=services.environment,
+                on_event=relay,
+            )
+        finally:
+            after.wait()
+            NumberedPackages(folder).clear()
     kept.clear()
     run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
     run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
@@ -169,12 +176,20 @@ def train(
 
 
 class _After:
-    """Time that the run needs after the job; told to the job whenever a measurement changes it."""
+    """Time that the run needs after the job; the job learns of every change.
 
-    def __init__(self, reserve: Reserve, judging: Judging, folder: Path) -> None:
-        self._reserve, self._judging, self._folder = reserve, judging, folder
+    Args:
+        reserve: receives measurements.
+        judging: judges the first package.
+        folder: of the job.
+        ends_at: end of the run, its overrun included (epoch seconds).
+    """
+
+    def __init__(self, reserve: Reserve, judging: Judging, folder: Path, *, ends_at: float) -> None:
+        self._reserve, self._judging, self._folder, self._ends_at = reserve, judging, folder, ends_at
         self._lock = threading.Lock()
         self._beside: MeasuredBeside | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.problem: EvergreenError | None = None
 
     def seconds(self) -> float:
@@ -182,20 +197,31 @@ class _After:
         return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
 
     def package_built(self, event: Mapping[str, Any]) -> None:
-        """Note what packaging took, and judge the first package beside the training."""
+        """Note what packaging took, and judge the first package beside the training if there is time for it."""
         factor = QUICK_FACTOR if event.get("quick") else 1.0
         self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()
         newest = NumberedPackages(self._folder).newest()
-        if self._beside is None and newest is not None:
-            package, parity = newest.package, newest.facts()["parity"]
-            self._beside = MeasuredBeside(lambda: self._judging.measure(package, parity), self._measured)
+        time_left_s = self._ends_at - time.time()
+        if self._beside is not None or newest is None or event.get("last") or not self._has_time(time_left_s):
+            return
+        parity = newest.facts()["parity"]
+        self._scratch = tempfile.TemporaryDirectory(prefix="evergreen-first-")
+        package = Path(self._scratch.name) / "package"
+        shutil.copytree(newest.package, package)  # the job replaces its own when the next one is complete
+        self._beside = MeasuredBeside(lambda: self._judging.measure(package, parity), self._measured)
+
+    def _has_time(self, left_s: float) -> bool:
+        """Return True if judging fits twice: beside the training, and after it."""
+        return left_s > 2.0 * self._reserve.least_after_s()
 
     def wait(self) -> None:
         """Wait until nothing reads the job's packages any more."""
         if self._beside is not None:
             self._judging.stop()
             self._beside.wait()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def _measured(self, error: EvergreenError | None) -> None:
         self.problem = error

@@ -22,6 +22,7 @@ _PHASES: Final = {
     "load": "loading the model",
     "tokenize": "loading the model",
     "train": "training",
+    "package": "packaging a first version",
     "export": "packaging",
     "calibrate": "packaging",
     "parity": "packaging",
@@ -95,7 +96,7 @@ def read_progress(folder: Path, *, since: float) -> TrainingProgress | None:
             detail=str(state["detail"]),
             notes=tuple(state["notes"]),
         )
-    except (FileNotFoundError, KeyError):  # none yet, or the file of an earlier release
+    except (FileNotFoundError, KeyError, ValueError):  # none yet, of an earlier release, or cut by a power failure
         return None
     return found if found.started >= since else None
 

@@ -59,6 +59,8 @@ class NumberedPackages:
             yield making, facts
             (making / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
             making.replace(self._built / f"{number:04d}")
+            if newest is not None:
+                shutil.rmtree(newest.folder)
         finally:
             shutil.rmtree(making, ignore_errors=True)
 

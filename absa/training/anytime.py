@@ -10,6 +10,7 @@ from typing import Final
 
 FIRST_AFTER_S: Final = 20.0  # of training, at most, before the first package
 FIRST_SHARE: Final = 0.2  # of the planned training, at most, before the first package
+RETRY_FACTOR: Final = 1.5  # after a refused package, the next one follows after this many times as much training
 LATER_FACTOR: Final = 3.0  # a later package follows after this many times the training before the last one
 PACKAGING_SHARE: Final = 0.06  # of the training so far that later packages may take
 MARGIN: Final = 1.25  # the load of a machine changes between the measurement and the last package
@@ -26,15 +27,23 @@ class PackagePlan:
         run_ends_at: end of the whole run.
         packaging_s: estimate of the seconds that packaging takes; the first package replaces it.
         after_s: estimate of the seconds that the run needs after packaging.
+        overrun_s: seconds after `run_ends_at` in which a first package may still be completed.
         clock: current time.
     """
 
     def __init__(
-        self, *, run_ends_at: float, packaging_s: float, after_s: float, clock: Callable[[], float] = time.time
+        self,
+        *,
+        run_ends_at: float,
+        packaging_s: float,
+        after_s: float,
+        overrun_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._run_ends_at, self._clock = run_ends_at, clock
+        self._run_ends_at, self._overrun_s, self._clock = run_ends_at, overrun_s, clock
         self._estimate_s, self.after_s = packaging_s, after_s
         self._measured_s: float | None = None
+        self._has_package = False
         self._spent_s = self._trained_s = 0.0
         self._begun_at = clock()
 
@@ -43,14 +52,19 @@ class PackagePlan:
         self._begun_at = self._clock()
 
     @property
-    def is_first(self) -> bool:
-        """Whether the next package is the first one."""
-        return self._measured_s is None
+    def has_package(self) -> bool:
+        """True once a package is complete."""
+        return self._has_package
 
     @property
     def run_ends_at(self) -> float:
         """End of the whole run."""
         return self._run_ends_at
+
+    @property
+    def first_step_by(self) -> float:
+        """End of the time in which a training may still make its first step."""
+        return self.ends_at if self._has_package else self._run_ends_at + self._overrun_s
 
     @property
     def packaging_s(self) -> float:
@@ -74,11 +88,20 @@ class PackagePlan:
     def ends_at(self) -> float:
         """End of the training."""
         end = self._run_ends_at - self.reserve_s
-        return end if self._measured_s is not None else max(end, self._begun_at + LEAST_TRAINING_S)
+        return end if self._has_package else max(end, self._begun_at + LEAST_TRAINING_S)
 
     def remaining_s(self) -> float:
         """Return the seconds of training left; negative after its end."""
         return self.ends_at - self._clock()
+
+    def rows_wait_s(self) -> float:
+        """Return the seconds for which the training may wait for rows."""
+        return max(self.ends_at, self.first_step_by) - self._clock()
+
+    def last_fits(self) -> bool:
+        """Return True if the last package can be completed before the run, its overrun included, needs its time."""
+        needed_s = self._estimate_s if self._measured_s is None else self._measured_s  # the margin may be used up
+        return self._clock() + needed_s + self.after_s <= self._run_ends_at + self._overrun_s
 
     def is_due(self, trained_s: float) -> bool:
         """Return True if a package should be built now.
@@ -86,20 +109,24 @@ class PackagePlan:
         Args:
             trained_s: seconds of training so far, without packaging.
         """
-        if self._measured_s is None:
+        if not self._has_package:
             planned_s = max(0.0, self.ends_at - self._begun_at)
-            return trained_s >= min(FIRST_AFTER_S, FIRST_SHARE * planned_s)
+            first_s = min(FIRST_AFTER_S, FIRST_SHARE * planned_s)
+            return trained_s >= max(first_s, RETRY_FACTOR * self._trained_s)
+        assert self._measured_s is not None
         if trained_s < LATER_FACTOR * self._trained_s or self.remaining_s() < 2.0 * self._measured_s:
             return False
         return self._spent_s + self._measured_s <= PACKAGING_SHARE * trained_s
 
-    def built(self, seconds: float, trained_s: float, *, quick: bool = False) -> None:
-        """Note a package.
+    def built(self, seconds: float, trained_s: float, *, quick: bool = False, valid: bool = True) -> None:
+        """Note an attempt to build a package.
 
         Args:
             seconds: time that it took.
             trained_s: seconds of training before it, without packaging.
-            quick: whether it was built with the lower effort.
+            quick: True if it was built with the lower effort.
+            valid: False if the package was refused.
         """
         self._measured_s, self._trained_s = seconds * (QUICK_FACTOR if quick else 1.0), trained_s
+        self._has_package = self._has_package or valid
         self._spent_s += seconds

@@ -16,6 +16,10 @@ class Limit(Protocol):
     def run_ends_at(self) -> float:
         """End of the whole run; it never moves, so that it identifies the run."""
 
+    @property
+    def first_step_by(self) -> float:
+        """End of the time in which a training may still make its first step."""
+
     def remaining_s(self) -> float:
         """Return the seconds until `ends_at`; negative after it."""
 
@@ -34,6 +38,11 @@ class Deadline:
     @property
     def run_ends_at(self) -> float:
         """End of the whole run, here the same."""
+        return self.ends_at
+
+    @property
+    def first_step_by(self) -> float:
+        """End of the time in which a training may still make its first step, here the same."""
         return self.ends_at
 
     def remaining_s(self) -> float:

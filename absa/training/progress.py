@@ -73,8 +73,12 @@ class Tally:
         self.tokens += tokens
         self.steps += 1
 
+    def pause(self, seconds: float) -> None:
+        """Leave out seconds in which nothing was learned."""
+        self._started += seconds
+
     def age_s(self) -> float:
-        """Seconds since the last report."""
+        """Seconds of training since the last report."""
         return time.perf_counter() - self._started
 
     def loss(self) -> float:

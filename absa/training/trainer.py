@@ -186,7 +186,7 @@ class Trainer:
         step_s = 0.0
         while True:
             start = time.perf_counter()
-            late = self._ranks.leads and self.deadline.remaining_s() <= step_s + kept_s  # one clock decides for all
+            late = self._ranks.leads and self._is_late(step_s + kept_s)  # one clock decides for all
             over = late or self.epochs >= self.settings.max_epochs
             stop = self._stop() and self._step > 0
             taken = [] if over or stop else self._take(batches)
@@ -217,8 +217,10 @@ class Trainer:
             if not self._ranks.leads:
                 continue
             self.after_step()
-            self._paused_s += time.perf_counter() - now
-            now = time.perf_counter()
+            pause_s = time.perf_counter() - now
+            self._paused_s += pause_s
+            tally.pause(pause_s)
+            now += pause_s
             if now - kept_at >= max(self.settings.checkpoint_every_s, kept_s / _CHECKPOINT_SHARE):
                 self._keep()
                 kept_at, kept_s = time.perf_counter(), time.perf_counter() - now
@@ -232,6 +234,12 @@ class Trainer:
                 self._report(tally, f1)
                 tally = Tally()
         self._report(tally, None)
+
+    def _is_late(self, needed_s: float) -> bool:
+        """Return True if a step and a checkpoint of so many seconds do not fit; a first step gets all of the run."""
+        if not self._step:
+            return time.time() >= self.deadline.first_step_by
+        return self.deadline.remaining_s() <= needed_s
 
     def _take(self, batches: Iterator[tuple[Position, float, Batch]]) -> list[tuple[Position, float, Batch]]:
         """The batches of the coming step; none where rows do not come."""

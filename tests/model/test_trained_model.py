@@ -100,8 +100,8 @@ def test_job_inside_its_reserve_ends_with_a_package(tmp_path: Path) -> None:
 
 
 def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
-    settings = SMALL | {"max_epochs": 1e6}
-    folder = write_job(tmp_path / "job", budget_s=25, reserve_s=5, settings=settings, rows=labelled_rows(200))
+    settings = SMALL | {"max_epochs": 6}
+    folder = write_job(tmp_path / "job", budget_s=250, reserve_s=250, settings=settings, rows=labelled_rows(200))
     code, events = run_job(folder)
     assert code == 0
     built = [event for event in events if event["event"] == "package"]
@@ -120,6 +120,7 @@ def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
     built = [event for event in events if event["event"] == "package"]
     assert events[-1]["event"] == "done"
     assert events[-1]["steps"] == built[-1]["steps"]
+    assert not [event for event in events if event.get("name") == "export"], "the last package was never begun"
     Engine.load(folder / "package").warm_up()
 
 

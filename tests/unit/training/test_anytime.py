@@ -1,4 +1,4 @@
-"""When a training stops to build a package, and when it must end."""
+"""Plan of an anytime training: due packages and the moving end."""
 
 import pytest
 
@@ -84,3 +84,33 @@ def test_no_package_right_before_the_last_one() -> None:
     plan.built(2.0, trained_s=20.0)
     clock.now = plan.ends_at - 3.0
     assert not plan.is_due(300.0)
+
+
+def test_refused_package_is_tried_again() -> None:
+    clock = Clock()
+    plan = make_plan(clock, budget_s=900.0)
+    plan.built(10.0, trained_s=20.0, quick=True, valid=False)
+    assert not plan.has_package
+    assert not plan.is_due(29.0)
+    assert plan.is_due(30.0)
+    plan.built(10.0, trained_s=30.0, quick=True)
+    assert plan.has_package
+
+
+def test_first_step_may_take_the_whole_run() -> None:
+    clock = Clock()
+    plan = PackagePlan(run_ends_at=clock.now + 60.0, packaging_s=70.0, after_s=0.0, overrun_s=15.0, clock=clock)
+    assert plan.first_step_by == clock.now + 75.0
+    assert plan.rows_wait_s() == pytest.approx(75.0)
+    plan.built(1.0, trained_s=1.0)
+    assert plan.first_step_by == plan.ends_at
+
+
+def test_last_package_must_fit_before_the_overrun_ends() -> None:
+    clock = Clock()
+    plan = make_plan(clock, budget_s=100.0, after_s=20.0)
+    plan.built(20.0, trained_s=10.0)
+    clock.now += 59.0
+    assert plan.last_fits()
+    clock.now += 2.0
+    assert not plan.last_fits()
