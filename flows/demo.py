@@ -13,11 +13,12 @@ from absa.errors import InvalidDataError, PermanentError
 from flows.demo_chapters import STATE, ChapterError, Demo
 from flows.demo_options import PACES, DemoOptions, Pace
 from flows.machine import slowdown
-from flows.processes import replace_taken_ports, take_down
+from flows.processes import PortTakenError, replace_taken_ports, take_down
 from flows.settings import SETTINGS_FILE, Settings, write_whole
 from flows.story import Story
 from flows.wiring import Services, wire
 
+_STARTS: Final = 3  # with other ports, where another program takes one between choice and start
 _MARK: Final = "# written by the demo"
 
 
@@ -37,8 +38,19 @@ def run_demo(options: DemoOptions) -> int:
     _must_be_a_demos(Settings.load())
     if options.reset:
         _forget(Settings.load())
+    slower, environment = slowdown(), dict(os.environ)
+    for _ in range(_STARTS):
+        code = _run_once(options, slower)
+        if code is not None:
+            return code
+        os.environ.clear()  # it names addresses with the port that was taken
+        os.environ.update(environment)
+    raise PermanentError(f"other programs took a port of the demo in {_STARTS} starts; try again later")
+
+
+def _run_once(options: DemoOptions, slower: float) -> int | None:
+    """Run the demo with ports that are free now; None if another program took one before its server started."""
     notices = replace_taken_ports(Settings.load())
-    slower = slowdown()
     pace = PACES[options.scale].on_machine(slower)
     demo = Demo(options, pace, _shortened(options, pace), slowdown=slower)
     for sentence in notices:
@@ -50,6 +62,9 @@ def run_demo(options: DemoOptions) -> int:
             _stay(demo.story)
     except ChapterError as error:
         demo.story.line()
+        if isinstance(error.__cause__, PortTakenError):
+            demo.story.line(f"{error.__cause__}. The demo starts again with another port.")
+            return None
         demo.story.line(f"Chapter {error.number} failed: {error.__cause__}")
         demo.story.line(f"Log: {error.log}   Again: make demo{_again(options)}")
         code = 1

@@ -140,7 +140,7 @@ class Demo:
         said = self.pace.settings.items()
         shortened = ", ".join(f"{name.removeprefix('EVERGREEN_').lower()}={value}" for name, value in said)
         self.story.line(f"Shortened for the demo by settings, the clock is real: {shortened}")
-        problems = [finding for finding in examine(self.services.settings) if not finding.ok]
+        problems = [finding for finding in examine(self.services.settings, ports=False) if not finding.ok]
         if problems:
             raise PermanentError("; ".join(problem.sentence for problem in problems))
 

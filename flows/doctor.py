@@ -25,8 +25,8 @@ class Finding:
     sentence: str
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that a start needs. Makes nothing."""
+def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
+    """Look at everything that a start needs, ports only on request. Makes nothing."""
     home = Home(settings)
     supervisor = Supervisor(settings)
     version = ".".join(str(part) for part in sys.version_info[:3])
@@ -49,7 +49,7 @@ def examine(settings: Settings) -> list[Finding]:
     )
     complaint = router_complaint(settings, os.environ)
     findings.append(Finding(complaint is None, complaint or "the settings of flows and router can be used"))
-    for part, port in home.ports().items():
+    for part, port in home.ports().items() if ports else ():
         if supervisor.running(part):
             findings.append(Finding(True, f"{part} runs on port {port}"))
         elif port_is_free(settings.host, port):

@@ -25,6 +25,10 @@ _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, whi
 PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
 
 
+class PortTakenError(PermanentError):
+    """Another program holds the port of a part."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """A process of the platform. `ready_url` answers 200 once it can be used; None where nothing listens."""
@@ -184,7 +188,7 @@ class Supervisor:
         training is not lost because the worker was.
 
         Raises:
-            PermanentError: its port is taken by something else.
+            PortTakenError: another program holds its port.
         """
         if self.running(part.name):
             return
@@ -194,7 +198,7 @@ class Supervisor:
             # The lock names a process id that another process has after a reboot: the server would wait for it
             (self._home.folder("prefect", "concurrency_leases") / "expirations.lock").unlink(missing_ok=True)
         if part.port is not None and not port_is_free(self._host, part.port):
-            raise PermanentError(
+            raise PortTakenError(
                 f"port {part.port} is taken, so {part.name} cannot start: free it, "
                 f"or set EVERGREEN_{part.name.upper()}_PORT to another"
             )

@@ -18,10 +18,11 @@ from absa.errors import EvergreenError, InvalidDataError, NotFoundError, Permane
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAPERS: Final = ("training_methodology", "deployment_pipeline")
 INFERENCE_CODE: Final = (
-    "__init__.py", "errors.py", "labels.py", "proxies.py", "inference", "evaluation/__init__.py",
-    "evaluation/metrics.py",
+    "__init__.py", "errors.py", "labels.py", "proxies.py", "schema.py", "inference", "evaluation/__init__.py",
+    "evaluation/metrics.py", "data/__init__.py", "data/delimited.py", "data/json_lines.py", "data/label_codes.py",
+    "data/normalise.py", "data/parquet_rows.py", "data/read.py", "data/sources.py", "data/times.py",
 )  # fmt: skip
-INFERENCE_REQUIREMENTS: Final = ("numpy", "onnxruntime", "tokenizers")
+INFERENCE_REQUIREMENTS: Final = ("numpy", "onnxruntime", "polars", "pyarrow", "tokenizers")
 _README: Final = """# Aspect-based sentiment
 
     python -m venv .venv && .venv/bin/pip install -r requirements.txt

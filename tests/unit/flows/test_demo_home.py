@@ -1,6 +1,7 @@
 """A demo keeps to a home of its own, and goes on with the rows that it began with."""
 
 import json
+import socket
 from pathlib import Path
 
 import polars as pl
@@ -11,8 +12,9 @@ from absa.data.ingest import ingest
 from absa.data.snapshot import latest_manifest
 from absa.errors import PermanentError
 from flows.demo import run_demo
-from flows.demo_chapters import Demo
+from flows.demo_chapters import ChapterError, Demo
 from flows.demo_options import DemoOptions
+from flows.processes import PortTakenError
 from tests.conftest import labelled_rows
 
 
@@ -75,3 +77,20 @@ def test_a_demo_that_did_not_keep_its_rows_name_goes_on(home: Path, tmp_path: Pa
     (home / "demo.json").write_text(json.dumps(state | {"done": [1, 2]}))
     assert demo(rows_in(tmp_path / "my.csv")) == 0
     assert demo() == 0
+
+
+def test_port_taken_at_start_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses: list[str] = []
+    with socket.socket() as other:
+
+        def start(demo: Demo) -> None:
+            addresses.append(demo.services.environment["MLFLOW_TRACKING_URI"])
+            if len(addresses) == 1:
+                other.bind(("127.0.0.1", int(addresses[0].rpartition(":")[2])))
+                other.listen()
+                raise ChapterError(1, home / "demo.log") from PortTakenError("port is taken")
+
+        monkeypatch.setattr(Demo, "run", start)
+        assert demo() == 0
+    first, second = addresses
+    assert first != second
