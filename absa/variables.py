@@ -15,7 +15,7 @@ PREFIX: Final = "EVERGREEN_"
 # fmt: off
 FLOWS: Final = frozenset((
     "ALERT_URL", "ANSWERS_WORTH_A_TRAINING", "APPROVAL", "APPROVAL_S", "BASE_MODEL", "BATCH_TOKENS",
-    "BEHAVIOUR_CASES", "BEHAVIOUR_MARGIN", "BUDGET_S", "COOLDOWN_S", "EMBED_ROWS", "ESTABLISHED_MARGIN",
+    "BEHAVIOUR_CASES", "BEHAVIOUR_MARGIN", "BUDGET_S", "CONFIG", "COOLDOWN_S", "EMBED_ROWS", "ESTABLISHED_MARGIN",
     "EVIDENTLY_PORT", "EVIDENTLY_URL", "FALSE_ALARMS_A_MONTH", "FALSE_ALARM_RATE", "HIDDEN", "HOME", "HOST",
     "LABEL_LAG_S", "LAKE", "LAYERS", "LEARNING_RATE", "MACHINE_WAIT_S", "MAX_AGE_S", "MAX_EPOCHS",
     "MAX_EXPERIMENT_S", "MAX_INT8_F1_LOSS", "MAX_ROWS_A_SOURCE", "MAX_ROWS_A_UNIT", "METRICS", "MIN_EXPOSURE",
@@ -32,8 +32,8 @@ ROUTER: Final = frozenset((
     "ROUTER_PORT", "SECRET", "SHIP_INTERVAL_S", "SPOOL_LIMIT_MB", "STOP_TIMEOUT_S", "TOKEN_BUDGET", "WORKERS",
 ))
 # fmt: on
-INTERNAL: Final = frozenset({"CONFIG", "PART", "UNUSABLE_PROXIES"})
-"""Read beside the settings, or set by one process of the product for another."""
+INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
+"""Set by one process of the product for another."""
 TESTS: Final = frozenset(
     {"CHAOS", "PROVE_KILLS", "PROVE_SOAK_S", "TEST_CLOUD", "TEST_IMAGES", "TEST_KILLS", "TEST_TEMPLATE"}
 )
@@ -48,7 +48,8 @@ _WORDING: Final = {
 KNOWN: Final = FLOWS | ROUTER | INTERNAL | TESTS
 SECRET: Final = ("ADMIN_TOKEN", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
 """Their values are in no message."""
-_NEVER_EMPTY: Final = ("HOME", "LAKE")  # an empty one would mean a default folder that the user did not name
+# an empty one would mean a default that the user did not name
+_NEVER_EMPTY: Final = {"CONFIG": "file", "HOME": "folder", "LAKE": "folder"}
 
 
 def check_variables(variables: Mapping[str, str], *, where: str = "", more: Collection[str] = ()) -> None:
@@ -60,7 +61,7 @@ def check_variables(variables: Mapping[str, str], *, where: str = "", more: Coll
         more: names that are known to the caller alone, without the prefix.
 
     Raises:
-        PermanentError: a name is unknown, a value is not UTF-8, or a folder's name is empty; the message says which.
+        PermanentError: a name is unknown, a value is not UTF-8, or a path is empty; the message says which.
     """
     known = sorted(KNOWN | {name.upper() for name in more})
     source = f" in {where}" if where else ""
@@ -73,7 +74,7 @@ def check_variables(variables: Mapping[str, str], *, where: str = "", more: Coll
         if printable(value) != value:
             raise PermanentError(f"{name}{source} is not UTF-8 text: write it again in a UTF-8 terminal")
         if short in _NEVER_EMPTY and not value.strip():
-            raise PermanentError(f"{name}{source} is empty: name a folder, or unset it")
+            raise PermanentError(f"{name}{source} is empty: name a {_NEVER_EMPTY[short]}, or unset it")
 
 
 def refused_value(name: str, message: str, value: object) -> str:

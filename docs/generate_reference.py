@@ -71,9 +71,10 @@ def settings_page() -> str:
     page = (
         "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too. "
         "The router reads the environment alone; `evergreen up` gives its own router both.\n\n"
-        "Every command checks all of them when it starts: a value outside its range, values that do not fit each "
-        "other, an empty `EVERGREEN_HOME` or `EVERGREEN_LAKE`, and a name that starts with `EVERGREEN_` and is not "
-        "listed here are errors. `evergreen doctor` checks the router's settings too.\n"
+        "Every command checks the names of all of them, and the values of the first table, when it starts: a value "
+        "outside its range, values that do not fit each other, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or "
+        "`EVERGREEN_CONFIG`, and a name that starts with `EVERGREEN_` and is not listed here are errors. The router "
+        "checks its own values when it starts; `evergreen up` and `evergreen doctor` check them too.\n"
     )
     for title, kind in (("Flows and command line", flows.settings.Settings), ("Router", serving.settings.Settings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"

@@ -1,11 +1,12 @@
-"""Relations between settings: what one value allows another to be. Pure but for the base model's config.json."""
+"""Relations between settings: what one value allows another to be. Pure but for files that a setting names."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from absa.errors import NotFoundError
+from absa.data.label_codes import read_label_codes
+from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
 
 if TYPE_CHECKING:
@@ -44,8 +45,17 @@ def contradictions(settings: "Settings") -> Iterator[str]:
         url = getattr(settings, name)
         if url is not None and not url.startswith(("http://", "https://")):
             yield f"EVERGREEN_{name.upper()}: expected http://... or https://..., got {url!r}"
+    yield from _unusable_paths(settings)
+
+
+def _unusable_paths(settings: "Settings") -> Iterator[str]:
     if settings.home.exists() and not settings.home.is_dir():
         yield f"EVERGREEN_HOME: expected a folder, got the file {settings.home}"
+    if settings.config is not None:
+        try:
+            read_label_codes(settings.config)
+        except PermanentError as error:
+            yield str(error)
 
 
 def base_size(name: str) -> tuple[int | None, int | None]:

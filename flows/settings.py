@@ -429,4 +429,6 @@ def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if settings.config is not None:  # a flow run works in another folder, where a relative path names another file
+        os.environ["EVERGREEN_CONFIG"] = str(settings.config.absolute())
     return dict(os.environ)

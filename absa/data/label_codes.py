@@ -48,13 +48,15 @@ def read_label_codes(named: str | Path | None = None, home: Path | None = None) 
     """Read the codes of a file, or of evergreen.toml in the home where it is there; else return the default ones.
 
     Args:
-        named: the file that EVERGREEN_CONFIG names; None or empty where it names none.
+        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
         home: the home folder; None for a program that has none.
 
     Raises:
-        PermanentError: the named file is missing, a file is not TOML, or see `label_codes`.
+        PermanentError: the name is empty, the named file is missing, a file is not TOML, or see `label_codes`.
     """
-    if named:
+    if named is not None and not str(named).strip():
+        raise PermanentError(f"{CONFIG_VARIABLE} is empty: name a file, or unset it")
+    if named is not None:
         path = Path(named)
     elif home is not None and (home / CONFIG_FILE).is_file():
         path = home / CONFIG_FILE

@@ -60,10 +60,11 @@ def test_known_names_and_other_prefixes_pass() -> None:
     check_variables({"EVERGREEN_NEW": "1"}, more=["new"])
 
 
-@pytest.mark.parametrize("name", ["EVERGREEN_HOME", "EVERGREEN_LAKE"])
+@pytest.mark.parametrize("name", ["EVERGREEN_HOME", "EVERGREEN_LAKE", "EVERGREEN_CONFIG"])
 @pytest.mark.parametrize("value", ["", " "])
-def test_empty_folder_is_refused(name: str, value: str) -> None:
-    with pytest.raises(PermanentError, match=f"{name} in FILE is empty: name a folder"):
+def test_empty_path_is_refused(name: str, value: str) -> None:
+    what = "file" if name == "EVERGREEN_CONFIG" else "folder"
+    with pytest.raises(PermanentError, match=f"{name} in FILE is empty: name a {what}"):
         check_variables({name: value}, where="FILE")
 
 

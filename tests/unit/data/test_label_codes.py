@@ -35,12 +35,18 @@ def test_unusable_section_gets_one_sentence(configuration, sentence):
 
 
 def test_codes_come_from_home_or_named_file(tmp_path: Path):
-    assert read_label_codes(None, tmp_path) is read_label_codes("", None) is DEFAULT_CODES
+    assert read_label_codes(None, tmp_path) is read_label_codes(None, None) is DEFAULT_CODES
     (tmp_path / "evergreen.toml").write_text('[data.labels]\n-1 = "negative"\n0 = "neutral"\n1 = "positive"\n')
     assert read_label_codes(None, tmp_path) == MAPPED
     (tmp_path / "other.toml").write_text('[data.labels]\nbad = 0\n[task]\nname = "absa"\n')
     found = read_label_codes(tmp_path / "other.toml", tmp_path)
     assert found == {"negative": 0, "neutral": 1, "positive": 2, "bad": 0}
+
+
+@pytest.mark.parametrize("named", ["", " "])
+def test_empty_name_of_a_file_is_refused(named: str, tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="EVERGREEN_CONFIG is empty: name a file"):
+        read_label_codes(named, tmp_path)
 
 
 @pytest.mark.parametrize(("content", "sentence"), [(None, "cannot be read"), ("labels =", "is not TOML")])

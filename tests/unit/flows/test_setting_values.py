@@ -32,6 +32,8 @@ def test_number_without_meaning_is_refused(name: str, value: str, monkeypatch: p
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"CONFIG": "/missing.toml"}, "/missing.toml (EVERGREEN_CONFIG) cannot be read"),
+        ({"CONFIG": ""}, "EVERGREEN_CONFIG is empty: name a file"),
         ({"RAMP": "5,2"}, "EVERGREEN_RAMP: expected rising shares between 0 and 1"),
         ({"RAMP": "0.5,nan"}, "EVERGREEN_RAMP"),
         ({"RAMP": ""}, "EVERGREEN_RAMP"),
@@ -149,3 +151,10 @@ def test_ports_are_kept_only_by_a_command_that_makes_the_home(home: Path) -> Non
     apply_environment(settings)
     assert (home / "ports.json").is_file()
     assert not (home / "secrets.json").exists()
+
+
+def test_config_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text('[data.labels]\n"1" = "negative"\n')
+    monkeypatch.setenv("EVERGREEN_CONFIG", "own.toml")
+    assert apply_environment(Settings.load(), keep=False)["EVERGREEN_CONFIG"] == str(tmp_path / "own.toml")
