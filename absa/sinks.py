@@ -102,6 +102,15 @@ def html_text(text: str) -> str:
     return html.escape(log_line(text))
 
 
+def metric_label(text: str) -> str:
+    """Return the text as a label's value in Prometheus' text format, without the quotes around it.
+
+    The format has three escapes. Distinct texts stay distinct: a series that appears twice spoils a whole scrape.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half of a surrogate pair is in no UTF-8 file
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
 def chat_text(text: str) -> str:
     """Return the text as a chat message without disguised links, mentions or line breaks.
 

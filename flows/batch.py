@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from absa.sinks import log_line
 from flows.artifacts import move_progress, show_table, start_progress
 from flows.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
 from flows.liveness import leave_signs
@@ -30,7 +31,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
         nonlocal last
         if time.monotonic() - last >= _TELL_EVERY_S:
             last = time.monotonic()
-            logger.info(said(now, each_usd))
+            logger.info("%s", log_line(said(now, each_usd)))
             move_progress(shown, 100 * now.share)
 
     outcome = run_request(services, request, on_progress=tell)

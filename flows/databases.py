@@ -9,6 +9,7 @@ import sys
 from typing import Final
 
 from absa.errors import EvergreenError, PermanentError, UnavailableError
+from flows.terminal import say
 
 NAMES: Final = ("prefect", "mlflow")
 _DUPLICATE: Final = {"42P04", "23505"}  # made by someone else: before, or at this very moment
@@ -69,7 +70,7 @@ def main() -> int:
     try:
         prepare(sys.argv[1] if len(sys.argv) > 1 else "")
     except EvergreenError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        say(str(error), err=True)
         return 1
     return 0
 

@@ -23,6 +23,7 @@ import psutil
 from absa.adapters.lake import Lake
 from absa.errors import EvergreenError, NotFoundError
 from absa.schema import SCHEMA_VERSION, iso, utc_now
+from absa.sinks import log_line
 from flows.wiring import wire
 
 PREFIX: Final = "flow_runs/"
@@ -160,7 +161,9 @@ def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  
             try:
                 leave_sign(lake, run_id)
             except (EvergreenError, OSError) as error:
-                logging.getLogger(__name__).warning("no sign of life of run %s was left: %s", run_id, error)
+                logging.getLogger(__name__).warning(
+                    "no sign of life of run %s was left: %s", run_id, log_line(str(error))
+                )
             time.sleep(BEAT_S)
 
     threading.Thread(target=beat, name="sign-of-life", daemon=True).start()

@@ -15,7 +15,7 @@ from absa.adapters.ledger import LedgerRecord
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.lifecycle import champion_since
 from absa.schema import Window
-from absa.sinks import markdown
+from absa.sinks import log_line, markdown
 from flows.artifacts import show_page, show_table
 from flows.attempts import GRACE_S, WAIT_S, crash_run, recent_verdicts, run_state, settle_attempts
 from flows.automations import STALE_EVENT
@@ -213,7 +213,7 @@ def tell(services: Services, verdict: "Verdict") -> None:
     try:
         alert(services.lake, verdict, services.settings.alert_url)
     except UnavailableError as error:
-        get_run_logger().warning("%s; the next window of the incident tries again", error)
+        get_run_logger().warning("%s; the next window of the incident tries again", log_line(str(error)))
 
 
 def _run_name() -> str:
@@ -256,7 +256,7 @@ def monitor(
         emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
     tell(services, verdict)
     for sentence in retain(services):
-        get_run_logger().info("%s", sentence)
+        get_run_logger().info("%s", log_line(sentence))
     return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
 
 

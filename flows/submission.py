@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
+from flows.terminal import say
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAPERS: Final = ("training_methodology", "deployment_pipeline")
@@ -140,9 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         folder = build(model=model_folder(chosen.model), test_file=chosen.test, into=chosen.into.absolute())
     except EvergreenError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error}", err=True)
         return 1
-    print(f"the submission is in {folder}")  # noqa: T201
+    say(f"the submission is in {folder}")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from absa.errors import DeadlineMissedError, EvergreenError, PermanentError
 from absa.job import EXIT_DEADLINE_MISSED
+from flows.terminal import say
 
 NO_WINDOW: Final = "none"
 
@@ -33,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         window = None if chosen.window == NO_WINDOW else chosen.window
         continuous_training(window=window, budget_s=chosen.budget_s, reason=chosen.reason)
     except DeadlineMissedError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        say(str(error), err=True)
         return EXIT_DEADLINE_MISSED
     except EvergreenError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        say(str(error), err=True)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from absa.sinks import metric_label
 from monitoring.verdicts import Verdict
 
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
@@ -14,7 +15,7 @@ Series = tuple[dict[str, str], float]
 
 
 def exposition(history: Sequence[Verdict]) -> str:
-    """The last verdict's numbers, and counts over the whole history given, oldest first. Quotes no text."""
+    """Return the last verdict's numbers, and counts over the whole history given, oldest first."""
     lines: list[str] = []
     if history:
         lines += _last(history[-1])
@@ -83,7 +84,4 @@ def _metric(name: str, help_text: str, series: Iterable[Series], *, described: b
 def _labels(labels: dict[str, str]) -> str:
     if not labels:
         return ""
-    escaped = {
-        key: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for key, value in labels.items()
-    }
-    return "{" + ",".join(f'{key}="{value}"' for key, value in escaped.items()) + "}"
+    return "{" + ",".join(f'{key}="{metric_label(value)}"' for key, value in labels.items()) + "}"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from absa.sinks import metric_label
 from serving.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
 from serving.state import write_whole
 
@@ -137,18 +138,18 @@ def _lines(statuses: list[Status]) -> Iterator[str]:
         yield from _head(f"evergreen_{name}", "gauge", _HELP.get(name, name))
         for status in statuses:
             if name in status.gauges:
-                yield f'evergreen_{name}{{worker="{_escaped(status.worker)}"}} {status.gauges[name]:g}'
+                yield f'evergreen_{name}{{worker="{metric_label(status.worker)}"}} {status.gauges[name]:g}'
 
 
 def _outcome_lines(rows: list[list[Any]]) -> Iterator[str]:
     yield from _head("evergreen_requests_total", "counter", "Items by version, arm and what became of them")
     for version, arm, *counts, _sum, _histogram in rows:
         for outcome, count in zip(OUTCOMES, counts, strict=True):
-            labels = f'version="{_escaped(version)}",arm="{_escaped(arm)}",outcome="{outcome}"'
+            labels = f'version="{metric_label(version)}",arm="{metric_label(arm)}",outcome="{outcome}"'
             yield f"evergreen_requests_total{{{labels}}} {count}"
     yield from _head("evergreen_latency_seconds", "histogram", "Time from a request's arrival to its answer")
     for version, arm, *_counts, latency_sum_ms, histogram in rows:
-        labels = f'version="{_escaped(version)}",arm="{_escaped(arm)}"'
+        labels = f'version="{metric_label(version)}",arm="{metric_label(arm)}"'
         total = 0
         for bound_ms, count in zip(LATENCY_BOUNDS_MS, histogram, strict=False):
             total += count
@@ -162,7 +163,3 @@ def _outcome_lines(rows: list[list[Any]]) -> Iterator[str]:
 def _head(name: str, kind: str, text: str) -> Iterator[str]:
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.errors import EvergreenError, PermanentError
 from absa.proxies import keep_local_direct
+from absa.sinks import log_line
 from serving.logs import log_to_stderr
 from serving.metrics import PARENT, Status, StatusBoard
 from serving.settings import Settings, load_settings, replica_name
@@ -297,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         open_source(settings.source_uri)
     except PermanentError as error:
-        print(f"router: {error}", file=sys.stderr)  # noqa: T201
+        print(f"router: {log_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 2
     if chosen.check:
         return 0
@@ -306,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _raise_file_limit()
         Replica(settings).run()
     except EvergreenError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(log_line(str(error)), file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

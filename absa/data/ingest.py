@@ -366,7 +366,7 @@ def _manifest(
 
 def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
     """Keep the bad rows of a file that was refused; returns where. Equal rows are kept once."""
-    digest = hashlib.sha256(bad.write_csv().encode()).hexdigest()
+    digest = hashlib.sha256(bad.write_ndjson().encode()).hexdigest()
     key = f"quarantine/{digest[:12]}.parquet"
     write_parquet(lake, key, bad.to_arrow(compat_level=pl.CompatLevel.oldest()))
     return lake.url(key)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import unicodedata
 import warnings
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from absa import sinks
 from tests.customer_text import HOSTILE, parsed, rendered, texts
 
+REORDERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
@@ -50,7 +52,8 @@ def test_csv_file_any_locale_starts_no_formula(
 def test_log_line_any_text_is_one_line(text: str) -> None:
     line = sinks.log_line(text)
     assert line.splitlines() in ([line], [])
-    assert all(character.isprintable() or character not in "\x1b\x9b\u202e\u2066" for character in line)
+    assert not {unicodedata.category(character) for character in line} & {"Cc", "Cs", "Zl", "Zp"}
+    assert not {unicodedata.bidirectional(character) for character in line} & REORDERS
     assert json.loads(sinks.log_line(json.dumps({"a": text}, ensure_ascii=False))) == {"a": text}
 
 
@@ -109,6 +112,17 @@ def test_html_text_any_text_is_no_element(text: str) -> None:
     page = parsed(f"<p title='{sinks.html_text(text)}'>{sinks.html_text(text)}</p>")
     assert page.tags == ["p"]
     assert page.text == sinks.log_line(text)
+
+
+@hostile
+@example(text='a\\"b\\n"\n')
+@given(text=texts)
+def test_metric_label_any_text_is_reversible(text: str) -> None:
+    label = sinks.metric_label(text)
+    assert re.fullmatch(r'(?:[^"\\\n]|\\[\\"n])*', label)
+    label.encode("utf-8")
+    plain = re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), label)
+    assert plain == text.encode("utf-8", "backslashreplace").decode()
 
 
 @hostile

@@ -37,10 +37,7 @@ PLACES = {
             "absa/job.py": "JSON events for the process that started it",
             "absa/packaging/validate.py": "JSON for the process that started it",
             "absa/adapters/cloudwatch.py": "JSON for CloudWatch: counts alone",
-            "flows/databases.py": "error of a start-up step",
-            "flows/submission.py": "error of a build step",
-            "flows/train_here.py": "error of a start-up step",
-            "serving/replica.py": "error of a start-up step",
+            "serving/replica.py": "passes errors of a start-up step through the sink",
         },
     ),
     "chart": (
@@ -49,6 +46,12 @@ PLACES = {
     ),
     "log": (r"(logging\.)?Formatter", {"serving/logs.py": "the sink"}),
 }  # fmt: skip
+LOGGERS = {
+    "absa/batch/cluster.py": "sets the level of a library's logger",
+    "flows/batch.py": "passes its lines through the sink",
+    "flows/liveness.py": "passes its lines through the sink",
+    "flows/monitor.py": "passes its lines through the sink",
+}
 PAGES = {"absa/evaluation/report.py", "serving/docs_page.py"}
 
 
@@ -69,6 +72,22 @@ def test_sink_is_written_by_known_modules_alone(place: str) -> None:
     pattern, known = PLACES[place]
     found = {name for name, (used, _) in modules().items() if any(re.fullmatch(pattern, each) for each in used)}
     assert found == set(known)
+
+
+def test_loggers_outside_the_router_use_the_sink() -> None:
+    """The router's lines pass the formatter of `serving/logs.py`; Prefect's loggers have formatters of their own."""
+    loggers = {"get_run_logger", "logging.getLogger", "getLogger"}
+    found = {name: used for name, (used, _) in modules().items() if loggers & used and not name.startswith("serving/")}
+    assert set(found) == set(LOGGERS)
+    assert {name for name, used in found.items() if "log_line" in used} == {
+        name for name, reason in LOGGERS.items() if reason.startswith("passes")
+    }
+
+
+def test_prometheus_text_uses_the_sink() -> None:
+    found = {name: used for name, (used, literals) in modules().items() if any("# TYPE" in each for each in literals)}
+    assert set(found) == {"monitoring/metrics.py", "serving/metrics.py"}
+    assert all("metric_label" in used for used in found.values())
 
 
 def test_pages_of_html_are_built_by_known_modules_alone() -> None:
