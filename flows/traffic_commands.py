@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from absa.data.label_codes import read_label_codes
 from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
 from absa.schema import Window, iso, parse_iso, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
@@ -56,7 +57,7 @@ def export(
     file: Annotated[
         Path,
         typer.Argument(
-            callback=arguments.new_file, help="CSV to write; fill its last column with 0, 1, 2 or a label's name."
+            callback=arguments.new_file, help="CSV to write; fill its last column with a label's name or code."
         ),
     ],
     window: WindowOption = "24h",
@@ -81,7 +82,7 @@ def export(
     )
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
-    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with 0, 1, 2 or a name")
+    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with {_codes_of(services)}")
     for sentence in labels_saved(services):
         say(sentence)
 
@@ -100,13 +101,19 @@ def import_(
     from monitoring.label_import import import_labels
 
     services = open_home()
-    done = import_labels(services.lake, file, source=source)
+    settings = services.settings
+    done = import_labels(services.lake, file, source=source, codes=read_label_codes(settings.config, settings.root))
     for line in account_lines(done):
         say(line)
-    if source not in services.settings.measuring_sources:
+    if source not in settings.measuring_sources:
         say(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
     if done.refused and not done.taken:
         raise typer.Exit(1)
+
+
+def _codes_of(services: Services) -> str:
+    *codes, last = read_label_codes(services.settings.config, services.settings.root)
+    return f"{', '.join(codes)} or {last}"
 
 
 def account_lines(done: "ImportedLabels") -> Iterator[str]:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from absa.adapters.lake import Lake, write_parquet
 from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
 from absa.errors import InvalidDataError
-from absa.labels import N_LABELS, SENTIMENTS
 from absa.schema import SCHEMA_VERSION, utc_now
 from absa.sinks import csv_text
 from monitoring.windows import read_keys
@@ -29,7 +29,6 @@ from monitoring.windows import read_keys
 SOURCE: Final = "labels"
 NEEDED: Final = ("request_id", "label", "sampling_probability")
 WRONG_CELLS: Final = "has another number of cells than the header"
-WRONG_LABEL: Final = f"has a label other than {', '.join(map(str, range(N_LABELS)))}, {', '.join(SENTIMENTS)}"
 WRONG_CHANCE: Final = "has a sampling_probability that is not above 0 and at most 1"
 UNKNOWN: Final = "has a request_id that no prediction has"
 TWO_LABELS: Final = "has a request_id that another row gives another label"
@@ -71,7 +70,19 @@ class ImportedLabels:
     refused: Mapping[str, tuple[int, ...]]
 
 
-def import_labels(lake: Lake, path: Path, *, source: str = SOURCE, at: datetime | None = None) -> ImportedLabels:
+def wrong_label(codes: Mapping[str, int]) -> str:
+    """Return the reason to refuse a row whose label is none of the codes."""
+    return f"has a label other than {', '.join(codes)}"
+
+
+def import_labels(
+    lake: Lake,
+    path: Path,
+    *,
+    source: str = SOURCE,
+    at: datetime | None = None,
+    codes: Mapping[str, int] = DEFAULT_CODES,
+) -> ImportedLabels:
     """Write the labels of a filled queue to the lake as feedback, with their sampling probability.
 
     A row that cannot be taken is refused with its reason; the others are taken.
@@ -81,13 +92,15 @@ def import_labels(lake: Lake, path: Path, *, source: str = SOURCE, at: datetime 
         path: CSV with the columns of `NEEDED`; separated by comma, semicolon or tab.
         source: feedback source of the labels.
         at: time of receipt; now by default.
+        codes: label of each value that the file may write (`label_codes.label_codes`).
 
     Raises:
-        InvalidDataError: the file is missing or is not a CSV file, or a column is missing or named twice.
+        InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
+            are coded -1, 0, 1 and no code says so. Nothing is written then.
     """
     at = at or utc_now()
     try:
-        read = read_label_file(path.read_bytes(), name=str(path))
+        read = read_label_file(path.read_bytes(), name=str(path), codes=codes)
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}: name the filled queue") from None
     labels, refused = settle(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
@@ -101,23 +114,26 @@ def import_labels(lake: Lake, path: Path, *, source: str = SOURCE, at: datetime 
     )
 
 
-def read_label_file(content: bytes, *, name: str) -> LabelFile:
+def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEFAULT_CODES) -> LabelFile:
     """Read a filled queue. Pure.
 
-    Labels are numbers (`0`, `0.0`, `0,0`) or names in any case; names of columns are found in any case and order.
+    Labels are codes (`0`, also as `0.0` or `0,0`) or names in any case; columns are found in any order, their names in
+    any case.
 
     Args:
         content: the file; UTF-8 or UTF-16. In another encoding the text is lost, which is not read.
         name: what error messages call the file.
+        codes: label of each value that the file may write.
 
     Raises:
-        InvalidDataError: it is not a CSV file, or a column is missing or named twice.
+        InvalidDataError: it is not a CSV file, a column is missing or named twice, or see `label_codes.check_coding`.
     """
     if content.startswith(_ZIP):
         raise InvalidDataError(f"{name} is a workbook or an archive; expected a CSV file: save the sheet as CSV UTF-8")
     text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig", errors="replace")
     refused: defaultdict[str, list[int]] = defaultdict(list)
     labels, rows, unlabelled, line = [], 0, 0, 1
+    written: Counter[str] = Counter()
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
         header = next(reader, [])
@@ -126,7 +142,8 @@ def read_label_file(content: bytes, *, name: str) -> LabelFile:
         for cells in reader:
             if cells:
                 rows += 1
-                found = _label_row(cells, line, places, len(header))
+                found = _label_row(cells, line, places, len(header), codes)
+                written[_code(cells[places["label"]]) if len(cells) == len(header) else ""] += 1
                 if found is None:
                     unlabelled += 1
                 elif isinstance(found, str):
@@ -139,6 +156,7 @@ def read_label_file(content: bytes, *, name: str) -> LabelFile:
             f"{name} line {line}: the row that starts here is not CSV ({error}); close its quotes, or export the queue "
             "again"
         ) from None
+    check_coding(name, codes, written)
     return LabelFile(
         rows=rows,
         unlabelled=unlabelled,
@@ -200,7 +218,9 @@ def _places(header: Sequence[str], name: str) -> dict[str, int]:
     return {needed: columns.index(needed) for needed in NEEDED}
 
 
-def _label_row(cells: Sequence[str], line: int, places: Mapping[str, int], width: int) -> LabelRow | str | None:
+def _label_row(
+    cells: Sequence[str], line: int, places: Mapping[str, int], width: int, codes: Mapping[str, int]
+) -> LabelRow | str | None:
     """A row with a label, the reason to refuse it, or None where it has no label."""
     if not any(cell.strip() for cell in cells):
         return None
@@ -209,19 +229,28 @@ def _label_row(cells: Sequence[str], line: int, places: Mapping[str, int], width
     request, label, probability = (csv_text(cells[places[needed]]).strip() for needed in NEEDED)
     if not label:
         return None
-    number = float(SENTIMENTS.index(label.casefold())) if label.casefold() in SENTIMENTS else _number(label)
-    if number is None or number not in range(N_LABELS):
-        return WRONG_LABEL
+    number = codes.get(_code(label))
+    if number is None:
+        return wrong_label(codes)
     chance = _number(probability)
     if chance is None or not 0.0 < chance <= 1.0:
         return WRONG_CHANCE
-    return LabelRow(line=line, request_id=request, label=int(number), sampling_probability=chance)
+    return LabelRow(line=line, request_id=request, label=number, sampling_probability=chance)
+
+
+def _code(cell: str) -> str:
+    """Return a label's cell as codes are compared; decimals may follow a comma."""
+    return normal_code(_with_point(csv_text(cell)))
+
+
+def _with_point(cell: str) -> str:
+    return cell if "." in cell else cell.replace(",", ".")
 
 
 def _number(cell: str) -> float | None:
-    """A number with a point or a comma before its decimals; None where it is not one."""
+    """Return a number with a point or a comma before its decimals; None where it is not one."""
     try:
-        return float(cell.replace(",", ".") if "." not in cell else cell)
+        return float(_with_point(cell))
     except ValueError:
         return None
 

@@ -34,3 +34,15 @@ def test_labels_import_prints_account(request_id: str, tmp_path: Path, first: st
     lines = ended.stdout.splitlines()
     assert lines[0] == f"3 rows read = {taken} labels taken + 1 without a label + {2 - taken} refused"
     assert "has a request_id that no prediction has" in lines[1]
+
+
+def test_labels_commands_use_codes_of_home(request_id: str, tmp_path: Path) -> None:
+    queue = tmp_path / "queue.csv"
+    queue.write_text(f"request_id,label,sampling_probability\n{request_id},-1,1\n")
+    refused = CliRunner().invoke(labels, ["import", str(queue)])
+    assert "codes its labels as -1, 0, 1" in str(refused.exception)
+    (tmp_path / "evergreen.toml").write_text("[data.labels]\n-1 = 0\n0 = 1\n1 = 2\n")
+    taken = CliRunner().invoke(labels, ["import", str(queue)])
+    assert taken.stdout.startswith("1 rows read = 1 labels taken")
+    asked = CliRunner().invoke(labels, ["export", str(tmp_path / "next.csv"), "--window", WINDOW.key])
+    assert "fill `label` with negative, neutral, positive, -1, 0 or 1" in asked.stdout

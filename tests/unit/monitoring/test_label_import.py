@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from absa.adapters.lake import Lake
+from absa.data.label_codes import DEFAULT_CODES, label_codes
 from absa.errors import InvalidDataError
 from absa.schema import Window
 from absa.sinks import csv_text
@@ -21,6 +22,7 @@ from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
+WRONG_LABEL = label_import.wrong_label(DEFAULT_CODES)
 HEADER = "request_id,label,sampling_probability\n"
 
 
@@ -118,7 +120,7 @@ def test_import_bad_rows_are_counted_by_reason(queue: Path, lake: Lake) -> None:
     counts = {reason: len(lines) for reason, lines in done.refused.items()}
     assert counts == {
         label_import.UNKNOWN: 3,
-        label_import.WRONG_LABEL: 1,
+        WRONG_LABEL: 1,
         label_import.WRONG_CHANCE: 1,
         label_import.WRONG_CELLS: 1,
         label_import.REPEATED: 1,
@@ -135,7 +137,7 @@ def test_import_bad_rows_are_counted_by_reason(queue: Path, lake: Lake) -> None:
     cells=st.lists(
         st.tuples(
             st.sampled_from(["a", "b", "c", "unknown", ""]),
-            st.sampled_from(["", "0", "1.0", "positive", "x", "-1", "nan"]),
+            st.sampled_from(["", "0", "1.0", "positive", "x", "7", "nan"]),
             st.sampled_from(["1", "0,5", "0", "", "inf"]),
         )
     )
@@ -153,7 +155,7 @@ def test_refused_rows_are_named_by_line_of_file() -> None:
     content = 'text,request_id,label,sampling_probability\n"two\nlines",a,0,1\n\nx,b,7,1\n'
     read = read_label_file(content.encode(), name="queue.csv")
     assert read.labels == (LabelRow(line=2, request_id="a", label=0, sampling_probability=1.0),)
-    assert read.refused == {label_import.WRONG_LABEL: (5,)}
+    assert read.refused == {WRONG_LABEL: (5,)}
 
 
 def test_import_shadow_answers_are_no_predictions(
@@ -189,3 +191,23 @@ def test_import_unreadable_file_names_reason(content: bytes, said: str, lake: La
 def test_import_missing_file_is_named(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="there is no file"):
         import_labels(lake, tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.0", "{},0", "'{}"])
+def test_import_minus_coding_is_refused_whole(form: str, queue: Path, lake: Lake) -> None:
+    """Read as 0, 1, 2 its neutral rows would be negative ones, its positive rows neutral ones."""
+    header, rows = filled(queue, lambda k: form.format(k - 1))
+    rows[0][7], rows[1][7], rows[2][7] = form.format(-1), form.format(0), form.format(1)
+    with pytest.raises(InvalidDataError, match=r"codes its labels as -1, 0, 1; expected .*\[data\.labels\]"):
+        import_labels(lake, save(queue, header, rows))
+    assert lake.list("feedback/") == []
+
+
+def test_import_mapped_coding_takes_mapped_labels(queue: Path, lake: Lake, window: Windows) -> None:
+    codes = label_codes({"data": {"labels": {"-1": "negative", "0": "neutral", "1": "positive"}}})
+    header, rows = filled(queue, lambda k: ("-1", "0.0", "POSITIVE")[k])
+    assert import_labels(lake, save(queue, header, rows), codes=codes).taken == 10
+    logged = load_window(lake, window(0)).rows
+    assert logged["feedback_label"].to_list() == logged["label"].to_list()
+    read = read_label_file(f"{HEADER}a,2,1\n".encode(), name="queue.csv", codes=codes)
+    assert read.refused == {"has a label other than negative, neutral, positive, -1, 0, 1": (2,)}
