@@ -62,7 +62,7 @@ def batch(
     from flows.batch_run import REGISTRY, BatchRequest, run_request, summary, usd_per_row
     from flows.homes import open_home
 
-    services = open_home(required=log or model.startswith(REGISTRY), announced=False)
+    services = open_home(required=log or model.startswith(REGISTRY))
     request = BatchRequest(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         partition_rows=partition_rows, max_bad_share=max_bad_share, log=log, drift_report=drift_report,

@@ -142,7 +142,7 @@ def train(
     for file in files or []:
         if not file.is_file():
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
-    _with_servers("prefect", "mlflow", home=False)
+    _require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
     services = wire()
     start = named_base(services, base) if base else None
     from flows.training_progress import shown
@@ -203,7 +203,8 @@ def retrain(
     """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
     from flows.trigger import TRAINING, start_deployment
 
-    services = _with_servers("prefect")
+    services = open_home()
+    _require_servers(services, "prefect")
     budget_s = services.settings.budget_s if budget is None else budget
     parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
     run_id = start_deployment(TRAINING, parameters)
@@ -224,17 +225,17 @@ def promote(
     from flows.trigger import PROMOTION, start_deployment
 
     named = versions or []
+    if now and len(named) > 1:
+        raise PermanentError("--now makes one version champion: name one")
+    services = open_home()
     if now:
-        if len(named) > 1:
-            raise PermanentError("--now makes one version champion: name one")
-        services = open_home()
         record = promote_now(services, named[0] if named else None, reason=reason)
         for line in ended_by(services.ledger.records()):
             say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
-    parameters = requested_promotion(open_home(announced=False), named, again=again)
-    services = _with_servers("prefect")
+    parameters = requested_promotion(services, named, again=again)
+    _require_servers(services, "prefect")
     run_id = start_deployment(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
@@ -371,7 +372,7 @@ def monitor(
     if window is not None and last is not None:
         raise PermanentError("--window and --last name two windows: give one of them")
     chosen = None if window is None else arguments.window_of("--window", window)
-    _with_servers("prefect", "mlflow")
+    _require_servers(open_home(), "prefect", "mlflow")
     from flows.monitor import monitor as monitor_flow  # Prefect reads its environment when it is imported
 
     if last is not None:
@@ -398,20 +399,14 @@ def demo(
     raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
 
 
-def _with_servers(*names: str, home: bool = True) -> Services:
-    """Return services of an existing home, once the named servers answer. Makes nothing.
-
-    Args:
-        names: of the servers.
-        home: whether the home must exist.
+def _require_servers(services: Services, *names: str) -> None:
+    """Wait until the named servers are available; one that this home does not run is not waited for. Makes nothing.
 
     Raises:
-        NotFoundError: there is no home.
-        UnavailableError: a server does not answer, or needs a proxy that cannot be used.
+        UnavailableError: a server is unavailable, or needs a proxy that cannot be used.
     """
     from flows.processes import Supervisor, answers_soon
 
-    services = open_home(required=home, announced=False)
     supervisor = Supervisor(services.settings)
     urls = {
         "mlflow": services.environment["MLFLOW_TRACKING_URI"].rstrip("/") + "/health",
@@ -420,8 +415,7 @@ def _with_servers(*names: str, home: bool = True) -> Services:
     for name in names:
         require_route(urls[name], services.environment)
         if not answers_soon(urls[name], limit_s=_ANSWER_LIMIT_S if supervisor.running(name) else 0.0):
-            raise UnavailableError(f"{name} does not answer at {urls[name]}: run `evergreen up`")
-    return services
+            raise UnavailableError(f"{name} is unavailable at {urls[name]}: run `evergreen up`")
 
 
 def _with_router() -> Services:
