@@ -49,10 +49,12 @@ def refusal(
         version: of HTTP, as `1.1`.
         target: as the request line has it.
         headers: names in lower case.
-        body_limit_bytes: largest body.
+        body_limit_bytes: largest body; a declared length is checked here, what arrives in the protocol.
     """
     if method == b"CONNECT":
-        return Problem(405, "method", "CONNECT is for proxies, and the router is none", headers=[(b"allow", b"GET")])
+        return Problem(
+            405, "method", "CONNECT is for proxies, and the router is not a proxy", headers=[(b"allow", b"GET")]
+        )
     if version not in _VERSIONS:
         return bad_request(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}")
     size = len(target) + sum(len(name) + len(value) + _FIELD_BYTES for name, value in headers)

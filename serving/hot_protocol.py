@@ -141,6 +141,7 @@ class HotProtocol(HttpToolsProtocol):
     cors: Cors | None
     _predictor: Predictor | None  # None on the admin port
     _edge: Edge
+    _last_origin: bytes | None  # of the request that the last word answers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See uvicorn."""
@@ -160,6 +161,7 @@ class HotProtocol(HttpToolsProtocol):
         self._offer = b""  # head of a request that offers an upgrade, without the offer
         self._deaf = False  # nothing is parsed any more
         self._last_word: Problem | None = None  # sent when the requests before the one at fault are answered
+        self._last_origin = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See uvicorn. Unties what would keep protocol, request and body alive until the garbage collector runs."""
@@ -395,6 +397,7 @@ class HotProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         cycle: Any = self.cycle
+        headers: Headers = self._fields.items()
         earlier = bool(self.pipeline) or not (cycle is None or cycle.response_complete)
         if phase == _BODY:  # the cycle is that of the request at fault
             if cycle.response_complete or getattr(cycle, "response_started", False):
@@ -405,9 +408,13 @@ class HotProtocol(HttpToolsProtocol):
             cycle.message_event.set()
             if type(cycle) is Exchange:
                 cycle.chunks = []
+                headers = cycle.headers
+            else:
+                headers = cycle.scope["headers"]
             earlier = bool(self.pipeline)
             if earlier:
                 self.pipeline.popleft()
+        self._last_origin = origin_of(headers)
         if earlier:
             self._last_word = problem
             self.flow.pause_reading()
@@ -421,7 +428,8 @@ class HotProtocol(HttpToolsProtocol):
         if transport.is_closing():
             return
         self._edge.count(problem)
-        transport.write(_problem(problem, tuple(self.server_state.default_headers), _CLOSE))
+        more = _CLOSE if self.cors is None else _lines(self.cors.headers(self._last_origin)) + _CLOSE
+        transport.write(_problem(problem, tuple(self.server_state.default_headers), more))
         if not transport.can_write_eof():
             transport.close()
             return

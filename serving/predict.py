@@ -389,10 +389,12 @@ def _failed(failure: str) -> Problem:
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
+
+    A worker's own protocol refuses a body beyond the limit before; the check here is for other ASGI servers.
 
     Raises:
-        Problem: 413 where it is larger than the limit.
+        Problem: 400 where the client disconnects, 413 where the body is larger than the limit.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:

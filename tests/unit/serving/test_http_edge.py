@@ -184,6 +184,38 @@ def test_hot_answer_names_an_allowed_origin(origin: str, allowed: bool):
     assert said.count(b"vary: Origin") == 3
 
 
+ALLOWED = "Origin: https://a.example\r\n"
+REFUSED = {
+    "a declared length": (post(b"", more=ALLOWED).replace(b"Length: 0", b"Length: 9000"), 413),
+    "a body": (post(b"x" * (LIMIT + 1), more=ALLOWED), 413),
+    "chunks": (chunked(b"x" * (LIMIT + 1)).replace(b"Host: x\r\n", b"Host: x\r\n" + ALLOWED.encode()), 413),
+    "a coding": (post(b"x", more=f"{ALLOWED}Content-Encoding: gzip\r\n"), 415),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("earlier", [b"", post(b"1")])
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_at_edge_names_allowed_origin(name: str, earlier: bytes, path: str):
+    """Without the header a page's script sees a network error in the place of the sentence."""
+    data, status = REFUSED[name]
+    data = data.replace(b"/v1/predict", path.encode())
+    app = App(Echo(), cors=Cors(["https://a.example"]))
+    said = ask(earlier + data, app=app)
+    assert statuses(said)[-1] == status
+    assert said.count(b"access-control-allow-origin: https://a.example\r\n") == 1
+    other = ask(earlier + data.replace(b"a.example", b"b.example"), app=app)
+    assert statuses(other)[-1] == status
+    assert b"access-control-allow-origin" not in other
+
+
+def test_missing_key_answer_names_allowed_origin():
+    app = App(Echo(key_needed=True), cors=Cors(["https://a.example"]))
+    said = ask(post(b"x", more=ALLOWED), app=app)
+    assert statuses(said) == [401]
+    assert b"access-control-allow-origin: https://a.example\r\n" in said
+
+
 class Wire(asyncio.Transport):
     """Transport that keeps what is written, and whose reading can be paused."""
 
