@@ -89,6 +89,8 @@ def advance(
     run = running(services.ledger.records())
     if step == "shadow" or run is None:
         _append(services, head, "traffic", "the challenger scores unseen", shadowed(state, tuple(others)))
+        if (begun := running(services.ledger.records())) is not None:
+            sign_of_life(services, begun.name, flow_run_id())  # names this run to a follower before its first look
         return None
     if run.head.number != head.number:
         return None  # the ledger moved while we looked

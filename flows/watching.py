@@ -1,9 +1,9 @@
-"""Who looks at the running experiment: a sign of life in the lake, and a new run where the old one is dead.
+"""Follower of a dead promote run, so that no active experiment is left without its guardrails.
 
-A promote run that is killed leaves its experiment in force with nobody at its guardrails. Where its process alone died,
-Prefect sees that and starts the next run (`started_again`). Where its worker or machine went with it, nobody tells
-Prefect: then the sign of life grows old, and whoever comes by (a worker once a minute, the monitor) starts the next.
-They also start the promotion that a training was killed before it could start.
+Three mechanisms find a dead promote run. Prefect notices one whose process alone died (`started_again`), a worker finds
+one that died with its worker (`dead_runs`), and the sign of life in the lake of an active experiment grows old
+(`take_over`, by workers and the monitor). All use the dead run's id as idempotency key, so one run follows. `take_over`
+also starts the promotion that a training was killed before it could start.
 """
 
 import json
@@ -61,6 +61,7 @@ def take_over(
     if run is None or run.records[0].actor != ACTOR:
         return []
     last, flow_run_id = run.records[0].at, None
+    key = f"{run.name}-{iso(last)}"
     try:
         noted: dict[str, Any] = json.loads(services.lake.read(_key(run.name)))
         if parse_iso(noted["at"]) > last:
@@ -71,13 +72,18 @@ def take_over(
     if silent_s < SILENCE_S:
         return []
     if flow_run_id is not None:
+        key = _follower_key(flow_run_id)
         stood = state_of(flow_run_id)
         if stood is not None and stood.end is None:
             give_up(flow_run_id, f"nothing was heard of it for {silent_s:.0f} s")
     versions = [arm.version for arm in live_arms(run.head.state.plan)]
     parameters = {"version": versions[0], "others": versions[1:], "revision": run.head.number}
-    started = start(PROMOTION, parameters, key=f"{run.name}-{iso(last)}")
-    return [f"nobody looked at experiment {run.name} for {silent_s:.0f} s: run {started} goes on with it"]
+    started = start(PROMOTION, parameters, key=key)
+    if flow_run_id is not None and (found := state_of(started)) is not None and found.end is not None:
+        started = start(
+            PROMOTION, parameters, key=f"{run.name}-{iso(last)}"
+        )  # the follower ended, the experiment did not
+    return [f"experiment {run.name} was not looked at for {silent_s:.0f} s: run {started} continues it"]
 
 
 def _try(
@@ -107,4 +113,8 @@ def follow(run_id: str, parameters: Mapping[str, Any], *, start: Callable[..., s
     """
     known = parameters.get("revision") is not None  # without it, a trial that ended meanwhile would start again
     again = bool(parameters.get("again")) and known
-    start(PROMOTION, {**parameters, "again": again}, key=f"after-{run_id}", at=utc_now() + _AGAIN_IN)
+    start(PROMOTION, {**parameters, "again": again}, key=_follower_key(run_id), at=utc_now() + _AGAIN_IN)
+
+
+def _follower_key(run_id: str) -> str:
+    return f"after-{run_id}"

@@ -82,6 +82,13 @@ def request(services: Services, name: str) -> str:
     return str(ask(services, f"deployments/{deployment}/create_flow_run", {"parameters": REQUESTS[name]})["id"])
 
 
+def runs_of(services: Services, name: str) -> list[dict[str, Any]]:
+    """Return every run of a deployment."""
+    deployment = ask(services, f"deployments/name/{name}")["id"]
+    found: list[dict[str, Any]] = ask(services, "flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
+    return found
+
+
 def state_of(services: Services, run_id: str) -> dict[str, Any]:
     (run,) = ask(services, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
     state: dict[str, Any] = run["state"]
@@ -134,6 +141,7 @@ def test_dead_runs_block_no_later_run(services: Services) -> None:
     follows = {"flow_runs": {"idempotency_key": {"any_": [f"after-{first[2]}"]}}}
     (promotion,) = ask(services, "flow_runs/filter", follows)
     assert promotion["parameters"]["revision"] == 1
+    assert len(runs_of(services, PROMOTION)) == 2, "the promotion that died, and one follower"
 
     second = started(services, ["monitor/monitor", "batch/batch"])
     supervisor = Supervisor(services.settings)

@@ -13,7 +13,7 @@ from absa.errors import ConflictError, IntegrityError, PermanentError
 from absa.inference.package import package_digest
 from absa.lifecycle import crowned
 from flows.decisions import promote_now
-from flows.promote import begin, see_through
+from flows.promote import advance, begin, see_through
 from flows.settings import Settings
 from flows.wiring import Services
 from tests.stand_ins import NoAliases
@@ -80,6 +80,14 @@ def test_promotion_is_refused_in_its_turn(tmp_path: Path) -> None:
         see_through(services, ["99"], revision=before.number)
     assert services.head() == before
     assert see_through(services, ["2"], revision=requested_at) == before, "what it asked for has been done"
+
+
+def test_experiment_start_leaves_sign_of_life(tmp_path: Path) -> None:
+    """A run that is killed before its first look has a name, by which its follower is found."""
+    services = two_versions(tmp_path)
+    begin(services, ["2"])
+    assert advance(services, "2") is None
+    assert services.lake.list("experiments/") == ["experiments/v1-vs-v2/watched.json"]
 
 
 def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:

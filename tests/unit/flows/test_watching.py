@@ -1,6 +1,7 @@
 """Who looks at a running experiment: a silent one gets a new run, a watched one or a person's own is left alone."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from absa.lifecycle import challenged, crowned, promoted, shadowed
 from absa.schema import utc_now
 from flows.attempts import RunState
 from flows.settings import Settings
-from flows.watching import SILENCE_S, sign_of_life, take_over
+from flows.watching import SILENCE_S, follow, sign_of_life, take_over
 from flows.wiring import Services
 
 LATER = timedelta(seconds=SILENCE_S + 1)
@@ -72,6 +73,54 @@ def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
     assert crashed == given_up
     again, _ = look(services, utc_now() + 2 * LATER)
     assert again[0][2] == started[0][2]  # two who come by start one run
+
+
+class Prefect:
+    """Promote runs by idempotency key, each with its state; a run that is dead or new has not ended."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, str] = {}
+        self.ended: set[str] = set()
+
+    def start(self, _name: str, _parameters: Mapping[str, Any], *, key: str, at: datetime | None = None) -> str:
+        return self.runs.setdefault(key, f"run-{len(self.runs) + 2}")
+
+    def state_of(self, run_id: str) -> RunState:
+        return RunState(
+            name="Failed" if run_id in self.ended else "Running", end="failed" if run_id in self.ended else None
+        )
+
+    def crash(self, run_id: str, _why: str) -> None:
+        self.ended.add(run_id)
+
+    def take_over(self, services: Services, at: datetime) -> list[str]:
+        return take_over(services, at, state_of=self.state_of, give_up=self.crash, start=self.start)
+
+
+@pytest.mark.parametrize("first", ["follow", "take_over"])
+def test_dead_promotion_has_one_follower(services: Services, first: str) -> None:
+    """After a reboot a worker finds the dead run and its old sign of life in one look."""
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    prefect, later = Prefect(), utc_now() + LATER
+    looks = [
+        lambda: follow("run-1", {"version": "2", "revision": 3}, start=prefect.start),
+        lambda: prefect.take_over(services, later),
+    ]
+    for each in looks if first == "follow" else looks[::-1]:
+        each()
+    prefect.crash("run-1", "")
+    prefect.take_over(services, later + LATER)
+    assert prefect.runs == {"after-run-1": "run-2"}
+
+
+def test_ended_follower_leaves_one_more_try(services: Services) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    prefect = Prefect()
+    prefect.take_over(services, utc_now() + LATER)
+    prefect.crash("run-2", "refused")
+    for _ in range(3):
+        assert "run run-3 continues it" in prefect.take_over(services, utc_now() + LATER)[0]
+    assert sorted(prefect.runs.values()) == ["run-2", "run-3"]
 
 
 def test_a_run_that_died_before_its_first_look_is_followed_too(services: Services) -> None:
