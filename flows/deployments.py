@@ -23,7 +23,7 @@ from flows.batch import batch
 from flows.continuous_training import continuous_training
 from flows.dead_runs import TAG, DeadRuns, dead_runs
 from flows.monitor import monitor
-from flows.monitor_silence import report_silence
+from flows.monitor_silence import SilenceWatch
 from flows.promote import promote
 from flows.settings import Settings
 from flows.terminal import say
@@ -145,22 +145,16 @@ def work(settings: Settings) -> None:
     sys.exit(worker.wait())
 
 
-def look_around(services: Services, dead: DeadRuns, *, first: bool = False) -> list[str]:
-    """Free what dead runs hold, go on with their experiments, and report a monitor that does not run.
+def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch) -> list[str]:
+    """Free what dead runs hold, continue their experiments, and report a monitor that does not run.
 
     Each look is independent: where one fails, the others are still taken.
-
-    Args:
-        services: the world.
-        dead: finds dead runs.
-        first: whether the worker has just started. The monitor's runs of before are late then, not missing.
     """
     looks: list[tuple[str, Callable[[], list[str]]]] = [
         ("dead runs", dead.look),
         ("experiments", lambda: take_over(services, datetime.now(UTC))),
+        ("the monitor", lambda: silence.look(datetime.now(UTC))),
     ]
-    if not first:
-        looks.append(("the monitor", lambda: report_silence(services, datetime.now(UTC))))
     said = []
     for name, look in looks:
         try:
@@ -170,11 +164,11 @@ def look_around(services: Services, dead: DeadRuns, *, first: bool = False) -> l
     return said
 
 
-def keep_watch(services: Services, dead: DeadRuns) -> None:
+def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:
     """Look around once a minute. Never returns."""
     while True:
         time.sleep(_WATCH_EVERY_S)
-        for sentence in look_around(services, dead):
+        for sentence in look_around(services, dead, silence):
             say(sentence)
 
 
@@ -182,10 +176,10 @@ def main() -> None:
     """Run the deployments until the process is ended."""
     services = wire()
     ensure_automation()
-    dead = dead_runs(services)
-    for sentence in look_around(services, dead, first=True):  # before this worker takes a run
+    dead, silence = dead_runs(services), SilenceWatch(services, every_s=_WATCH_EVERY_S)
+    for sentence in look_around(services, dead, silence):  # before this worker takes a run
         say(sentence)
-    threading.Thread(target=keep_watch, args=(services, dead), daemon=True).start()
+    threading.Thread(target=keep_watch, args=(services, dead, silence), daemon=True).start()
     if services.settings.work_pool:
         work(services.settings)
     else:

@@ -100,7 +100,10 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         default=None, description="Units are hashed with it, as routers do; unset: made once in HOME/secrets.json."
     )
-    alert_url: str | None = Field(default=None, description="Webhook told once an incident when a version goes stale.")
+    alert_url: str | None = Field(
+        default=None,
+        description="Webhook that gets one message per incident: a stale version, a silent monitor.",
+    )
     cooldown_s: float = Field(
         default=6 * 3600.0, ge=0, le=LONGEST_S, description="Shortest time between two retrainings, in seconds."
     )

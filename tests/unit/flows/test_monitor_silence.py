@@ -1,5 +1,6 @@
 """Silence of the monitor: what status and the webhook say, and when they do not."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,12 +12,13 @@ from absa.errors import UnavailableError
 from absa.lifecycle import crowned
 from absa.schema import Window, utc_now
 from flows import deployments
-from flows.monitor_silence import last_monitor_run, report_silence, span
+from flows.monitor_silence import SilenceWatch, last_monitor_run, span
 from flows.settings import Settings
 from flows.status import status_lines
 from flows.wiring import Services
 from monitoring.verdicts import VerdictStore
 from tests.stand_ins import stale
+from tests.webhook import Hook, webhook
 
 HOUR = timedelta(hours=1)
 
@@ -88,22 +90,79 @@ def test_status_reports_the_monitor(tmp_path: Path) -> None:
     assert "has not run for 3 minutes; it should run every 60 seconds" in line
 
 
-def test_webhook_is_told_once_per_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[str] = []
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with webhook() as made:
+        yield made
 
-    def alert_silence(lake: Any, sentence: str, *, since: datetime, url: str) -> bool:
-        sent.append(sentence)
-        return len(sent) == 1
 
-    monkeypatch.setattr("monitoring.alerts.alert_silence", alert_silence)
-    services, since = served(tmp_path, alert_url="http://127.0.0.1:9/")
-    assert report_silence(services, since + HOUR) == []
-    assert sent == []
-    (said,) = report_silence(services, since + 3 * HOUR)
+def looks(services: Services, start: datetime, end: datetime) -> list[str]:
+    """What a worker that starts at a time reports until another one, by a look every ten minutes."""
+    silence, said = SilenceWatch(services, every_s=600), []
+    while start <= end:
+        said += silence.look(start)
+        start += timedelta(minutes=10)
+    return said
+
+
+def test_webhook_is_told_once_per_silence(tmp_path: Path, hook: Hook) -> None:
+    services, since = served(tmp_path, alert_url=hook.url)
+    assert looks(services, since, since + 2 * HOUR) == []
+    assert hook.told == []
+    (said,) = looks(services, since, since + 5 * HOUR)
     assert said.startswith("Evergreen's monitor has never run")
-    assert report_silence(services, since + 3 * HOUR) == []
-    quiet, since = served(tmp_path / "quiet")
-    assert report_silence(quiet, since + 3 * HOUR) == []
+    assert looks(services, since, since + 9 * HOUR) == []
+    assert [message["text"] for message in hook.told] == [said]
+    judged(services, since + 10 * HOUR)
+    assert "has not run for" in looks(services, since + 10 * HOUR, since + 13 * HOUR)[0]
+    assert len(hook.told) == 2
+
+
+def test_silence_without_webhook_is_not_reported(tmp_path: Path) -> None:
+    services, since = served(tmp_path)
+    assert looks(services, since, since + 5 * HOUR) == []
+
+
+def test_restarted_worker_waits_for_late_runs(tmp_path: Path, hook: Hook) -> None:
+    """The machine was off for three days: the monitor is overdue at the first look, and its late run is on its way."""
+    services, since = served(tmp_path, alert_url=hook.url)
+    judged(services, since)
+    back = since + timedelta(days=3)
+    assert looks(services, back, back + 2 * HOUR) == []
+    assert len(looks(services, back, back + 3 * HOUR)) == 1
+
+
+def test_sleep_of_the_machine_is_no_silence(tmp_path: Path, hook: Hook) -> None:
+    services, since = served(tmp_path, alert_url=hook.url)
+    silence = SilenceWatch(services, every_s=60)
+    for minute in range(60):
+        assert silence.look(since + timedelta(minutes=minute)) == []
+    awake = since + 12 * HOUR
+    assert silence.look(awake) == []
+    judged(services, awake + timedelta(seconds=30))
+    for minute in range(1, 150):
+        assert silence.look(awake + timedelta(minutes=minute)) == []
+        if minute == 60:
+            judged(services, awake + HOUR)
+    assert hook.told == []
+
+
+def test_daily_monitor_is_reported_between_sleeps(tmp_path: Path, hook: Hook) -> None:
+    services, since = served(tmp_path, alert_url=hook.url, window_s=86400)
+    day = since + timedelta(days=5)
+    assert looks(services, day, day + 12 * HOUR) == []
+    assert len(looks(services, day, day + 13 * HOUR)) == 1
+
+
+def test_new_window_length_counts_from_old_schedule(tmp_path: Path) -> None:
+    services, since = served(tmp_path)
+    on_the_hour = since.replace(minute=0, second=0, microsecond=0) + 48 * HOUR
+    judged(services, on_the_hour)
+    daily = replace(services, settings=Settings(home=tmp_path, window_s=86400))
+    ran = last_monitor_run(daily)
+    assert ran is not None
+    assert (ran.at, ran.ever) == (on_the_hour, True)
+    assert not ran.is_overdue(on_the_hour + 47 * HOUR, 86400)
 
 
 def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,15 +173,13 @@ def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
         look = away
 
     monkeypatch.setattr(deployments, "take_over", lambda *_: ["an experiment goes on"])
-    monkeypatch.setattr(deployments, "report_silence", away)
     services, _ = served(tmp_path)
-    said = deployments.look_around(services, Dead())  # type: ignore[arg-type]
+    said = deployments.look_around(services, Dead(), Dead())  # type: ignore[arg-type]
     assert said == [
         "dead runs could not be looked at: Prefect is unavailable",
         "an experiment goes on",
         "the monitor could not be looked at: Prefect is unavailable",
     ]
-    assert len(deployments.look_around(services, Dead(), first=True)) == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7200, "2 hours"), (7199, "120 minutes"), (90, "90 seconds")])

@@ -1,11 +1,8 @@
 """Tests of telling a webhook, once an incident."""
 
-import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 
 import pytest
 
@@ -15,38 +12,15 @@ from absa.schema import Window
 from monitoring.alerts import alert, alert_silence
 from monitoring.policy import Reason
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.webhook import Hook, webhook
 
 Windows = Callable[[int], Window]
 
 
-@dataclass
-class Hook:
-    """A webhook on this machine and what it was told."""
-
-    url: str
-    told: list[dict[str, object]] = field(default_factory=list)
-
-
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    """A server on a free port of the loopback."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            made.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Hook(url=f"http://127.0.0.1:{server.server_port}/hook")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
+    with webhook() as made:
+        yield made
 
 
 def verdict(window: Window, level: str) -> Verdict:
