@@ -1,9 +1,10 @@
 """Commands over the logged traffic: labels out and in, insights, replay."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -137,7 +138,7 @@ def insights(
         int, typer.Option(callback=arguments.ROWS, help="Leave aspects with fewer predictions out.")
     ] = 20,
 ) -> None:
-    """What customers feel: per aspect and segment the volume, the negative share, its change and 95 % interval."""
+    """Show what customers feel: per aspect and segment the volume, negative share, its change and 95 % interval."""
     from monitoring.insights import insights as found_in
     from monitoring.insights import insights_plot
 
@@ -146,15 +147,15 @@ def insights(
     found = found_in(services.lake, chosen, min_rows=min_rows)
     for line in _insight_lines(found):
         say(line)
-    picture = insights_plot(found)
     if file is not None:
         write_csv(file, found.columns, found.iter_rows())
         say(f"{found.height} rows in {file}")
+    draw = cache(lambda: insights_plot(found))
     if plot is not None:
-        plot.write_bytes(picture)
+        plot.write_bytes(draw())
     try:
-        _insights_artifact(services, found, chosen, picture)
-        say("the same stands in Prefect as artifact 'insights'")
+        _insights_artifact(services, found, chosen, draw)
+        say("the same table and picture are in Prefect as artifact 'insights'")
     except UnavailableError as error:
         say(f"no artifact: {error}")
 
@@ -174,11 +175,11 @@ def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
         yield "no aspect has enough predictions in this window"
 
 
-def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window, picture: bytes) -> None:
-    """The table and the plot as one Markdown artifact.
+def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window, draw: Callable[[], bytes]) -> None:
+    """Put the table and the plot, which is drawn only here and now, into one Markdown artifact.
 
     Raises:
-        UnavailableError: Prefect does not answer.
+        UnavailableError: Prefect is unavailable.
     """
     import base64
 
@@ -188,15 +189,15 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
 
     address = services.environment["PREFECT_API_URL"]
     if not answers(f"{address.rstrip('/')}/health"):
-        raise UnavailableError(f"Prefect does not answer at {address}")
+        raise UnavailableError(f"Prefect is unavailable at {address}")
     from flows.artifacts import show_page  # its import makes Prefect's folder
 
     table = markdown_code(_insight_lines(found))
-    image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(picture).decode()})"
+    image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(draw()).decode()})"
     try:
         show_page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
     except (httpx.HTTPError, RuntimeError) as error:
-        raise UnavailableError(f"Prefect does not answer: {error}") from error
+        raise UnavailableError(f"Prefect is unavailable: {error}") from error
 
 
 def replay(

@@ -1,17 +1,20 @@
 """Commands over logged traffic: labels out and in, insights, replay, each from the lake of a home folder."""
 
 import csv
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.adapters.ledger import Ledger, State
 from absa.errors import InvalidDataError, PermanentError
 from absa.schema import Window, iso
+from absa.sinks import csv_text
 from flows.traffic_commands import parse_window, read_policy
 from monitoring.verdicts import VerdictStore
 from monitoring.windows import load_window
@@ -103,6 +106,28 @@ def test_insights_are_shown_and_written_without_prefect(
     with table.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert {"segment", "aspect", "rows", "negative_share", "low", "high", "change"} <= set(rows[0])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_insights_csv_hostile_aspects_need_no_picture(
+    lake: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows are written before anything is drawn, and nothing is drawn that was not requested."""
+    aspects = ["=cmd|' /c calc'!a0", "$\\foo$", "[x](http://evil)", "\x1b[2jx", "</script>", "a\nb"]
+    Traffic(lake).send(WINDOW, 600)
+    for key in lake.list("predictions/"):
+        rows = pl.read_parquet(lake.url(key))
+        aspect = pl.Series("aspect", [aspects[k % len(aspects)] for k in range(rows.height)])
+        rows.with_columns(aspect).write_parquet(lake.url(key))
+    table, plot = tmp_path / "insights.csv", tmp_path / "insights.png"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib.figure", None)  # its import fails
+        assert evergreen("insights", "--csv", str(table)) == 0
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        assert {csv_text(row["aspect"]) for row in csv.DictReader(file)} == set(aspects)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert evergreen("insights", "--csv", str(table), "--plot", str(plot)) == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
