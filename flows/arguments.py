@@ -73,17 +73,6 @@ def given_text(parameter: typer.CallbackParam, value: str | None) -> str | None:
     return value
 
 
-def one_of(*names: str) -> Check:
-    """Return a callback of an option that takes one of a few names."""
-
-    def check(parameter: typer.CallbackParam, value: str) -> str:
-        if value not in names:
-            raise PermanentError(f"{_shown(parameter)}: expected {', '.join(names)}, got {value!r}")
-        return value
-
-    return check
-
-
 def existing_file(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
     """Check, as a callback, that a file exists and can be read."""
     if value is None:

@@ -3,7 +3,6 @@
 import hmac
 import os
 import re
-from datetime import UTC, datetime
 from typing import Final
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
@@ -36,11 +35,6 @@ class RequestIds:
 def is_request_id(text: str) -> bool:
     """Whether a text has the form of an id that a router gave."""
     return _ID.match(text) is not None
-
-
-def request_time(request_id: str) -> datetime:
-    """The time that stands in a request id, to the millisecond."""
-    return datetime.fromtimestamp(int(request_id.replace("-", "")[:12], 16) / 1000, UTC)
 
 
 def unit_hash(unit: str, secret: bytes) -> str:

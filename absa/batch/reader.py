@@ -1,13 +1,12 @@
 """The rows of a partition: the input's columns, the number of each row, and why a row could not be read."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from absa.batch.source import InputFile, Partition, Source, Span, cut
+from absa.batch.source import InputFile, Partition, Source, Span
 from absa.data import json_lines
 from absa.data.delimited import find_records, read_rows
 from absa.data.parquet_rows import open_parquet, scan_rows
@@ -118,13 +117,6 @@ class PartitionReader:
         if any(isinstance(row.get(name), list | dict) for name in (self._source.text, self._source.aspect)):
             return json_lines.NOT_TEXT
         return [_as_text(row.get(name)) for name in self._source.columns]
-
-
-def read_partitions(source: Source, rows: int) -> Iterator[PartitionRows]:
-    """Every partition of an input, in order."""
-    reader = PartitionReader(source)
-    for partition in cut(source, rows):
-        yield reader.read(partition)
 
 
 def _bytes(file: InputFile, start: int, end: int) -> bytes:

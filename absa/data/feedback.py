@@ -14,7 +14,6 @@ from absa.schema import SCHEMA_VERSION, Window
 
 MAX_EXAMPLES_A_UNIT: Final = 200  # one customer, or one attacker, trains no more than this in a window
 MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this
-JOINED: Final = ("feedback_label", "feedback_at", "feedback_source", "sampling_probability")
 
 
 def last_feedback(feedback: pa.Table | pl.DataFrame, sources: Collection[str] | None = None) -> pl.DataFrame:

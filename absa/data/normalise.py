@@ -130,9 +130,3 @@ def hex_column(words: Words) -> pl.Series:
 def points(words: Words) -> npt.NDArray[np.float64]:
     """The first eight bytes of each digest as a point in [0, 1), (n,)."""
     return words[:, 0].astype(np.float64) / _SPAN
-
-
-def side_column(words: Words) -> pl.Series:
-    """The side of each row, from its key's digest."""
-    numbers = np.digitize(points(words), [TRAIN_BELOW, VALIDATION_BELOW])
-    return pl.Series("side", np.array(["train", "validation", "test"])[numbers], dtype=pl.String)

@@ -10,10 +10,10 @@ same, from the first request to the last.
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final
 
 import polars as pl
 
@@ -192,19 +192,6 @@ class Row:
     aspect: str
     label: int
     segment: str | None = None
-
-
-class TrafficSource(Protocol):
-    """An endless stream of requests whose drift can be switched while it runs."""
-
-    def __iter__(self) -> Iterator[SimulatedRequest]:
-        """Itself."""
-
-    def __next__(self) -> SimulatedRequest:
-        """The next request."""
-
-    def switch(self, drift: Drift | None) -> None:
-        """Put a drift in force from the next request on: its starts_at counts from there."""
 
 
 def rows_of(frame: pl.DataFrame) -> list[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from absa.evaluation.metrics import Metrics, ReliabilityBin
+from absa.evaluation.metrics import Metrics
 from absa.labels import SENTIMENTS
 
 if TYPE_CHECKING:
@@ -69,22 +69,6 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Pat
         handles, names = handles + more_handles, names + more_names
     axes.legend(handles, names, loc="center right", frameon=False)
     axes.set_title("Learning curve")
-    return _save(figure, path)
-
-
-def save_reliability_diagram(bins: Sequence[ReliabilityBin], ece: float, path: Path) -> Path:
-    """Draw how often the model is right when it says that it is so sure."""
-    figure, axes = _figure()
-    axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect")
-    axes.plot(
-        [each.confidence for each in bins], [each.accuracy for each in bins], color=_COLOUR, marker="o", label="model"
-    )
-    axes.set_xlim(0.3, 1.01)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share that was right")
-    axes.set_title(f"Reliability, expected calibration error {ece:.3f}")
-    axes.legend(loc="upper left", frameon=False)
     return _save(figure, path)
 
 

@@ -204,10 +204,6 @@ class _Markup(str):
     __slots__ = ()
 
 
-def _rate(failures: int, cases: int) -> str:
-    return f"{failures} ({failures / cases:.0%})"
-
-
 def _cell(index: int, content: str) -> str:
     if isinstance(content, _Markup):
         return f"<td class=bar>{content}</td>"

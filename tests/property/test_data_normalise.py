@@ -12,7 +12,6 @@ from absa.data.normalise import (
     points,
     sha256_column,
     side,
-    side_column,
     side_key,
 )
 
@@ -26,7 +25,6 @@ def test_a_column_is_keyed_as_its_rows_are(texts):
     keys = key_column(column)
     assert keys.to_list() == [near_duplicate_key(text) for text in texts]
     words = sha256_column(keys)
-    assert side_column(words).to_list() == [side(text) for text in texts]
     assert words[:, 0].tolist() == [side_key(text) for text in texts]
     assert all(0 <= point < 1 or point == 1.0 for point in points(words))
 

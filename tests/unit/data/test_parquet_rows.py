@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.batch.reader import read_partitions
-from absa.batch.source import inspect
+from absa.batch.reader import PartitionReader
+from absa.batch.source import cut, inspect
 from absa.data import parquet_rows
 from absa.data.parquet_rows import open_parquet, scan_rows
 from absa.data.read import read_examples
@@ -35,7 +35,8 @@ def test_small_file_that_unpacks_large_is_refused(tmp_path, monkeypatch, options
     monkeypatch.setattr(parquet_rows, "MAX_GROUP_BYTES", 5_000_000)
     path = write(tmp_path / "rows.parquet", 1000, **options)
     assert path.stat().st_size < 50_000
-    for read in (lambda: read_examples(path), lambda: list(read_partitions(inspect(str(path)), 100))):
+    source = inspect(str(path))
+    for read in (lambda: read_examples(path), lambda: list(map(PartitionReader(source).read, cut(source, 100)))):
         with pytest.raises(InvalidDataError, match=r"row group 0 of .* unpacks to .* smaller row groups"):
             read()
     assert read_examples(write(path, 400, **options))[0].height == 400

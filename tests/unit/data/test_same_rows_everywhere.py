@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.batch.reader import read_partitions
-from absa.batch.source import inspect
+from absa.batch.reader import PartitionReader
+from absa.batch.source import cut, inspect
 from absa.data import delimited
 from absa.data.read import read_examples
 from absa.data.sources import find_sources
@@ -40,7 +40,7 @@ def in_batch(path: Path) -> list[str]:
     """Texts of a batch's rows that can be read, cut into partitions of two rows."""
     source = inspect(str(path))
     found: list[str] = []
-    for rows in read_partitions(source, 2):
+    for rows in map(PartitionReader(source).read, cut(source, 2)):
         readable = pl.Series(rows.unreadable).is_null()
         found += pl.DataFrame(rows.table).filter(readable)[source.text].to_list()
     return found
@@ -143,7 +143,8 @@ def test_unusable_json_line_is_one_quarantined_row(write, line, reason):
     assert examples["text"].to_list() == TEXTS * 2
     assert quarantine.rows.select("row", "reason").rows() == [(13, reason)]
     assert quarantine.rows["text"][0]
-    rows = next(read_partitions(inspect(str(path)), 100))
+    source = inspect(str(path))
+    rows = PartitionReader(source).read(next(iter(cut(source, 100))))
     assert [why for why in rows.unreadable.to_pylist() if why] == [reason]
     assert rows.lines[6].as_py() == 13
     with pytest.raises(InvalidDataError, match="line 13"):
