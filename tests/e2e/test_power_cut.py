@@ -143,20 +143,29 @@ def test_dead_runs_block_no_later_run(services: Services) -> None:
     assert promotion["parameters"]["revision"] == 1
     assert len(runs_of(services, PROMOTION)) == 2, "the promotion that died, and one follower"
 
-    second = started(services, ["monitor/monitor", "batch/batch"])
-    supervisor = Supervisor(services.settings)
-    worker, survivor = supervisor.running("deployments"), sign_of(services.lake, waits)
+    supervisor, follower = Supervisor(services.settings), str(promotion["id"])
+    second = [waits, follower, *started(services, ["monitor/monitor", "batch/batch"])]
+    until(services, lambda: works(services, follower), "the promotion that follows works")
+    outlives = request(services, TRAINING)
+    until(services, lambda: state_of(services, outlives)["name"] == "AwaitingConcurrencySlot", "the third waits")
+    worker = supervisor.running("deployments")
+    assert worker is not None
+    kill(worker, *worker.children(recursive=True))  # the worker and its runs; Prefect's server lives
+    bring_up(services.settings, services.environment, PARTS)
+    until(services, lambda: crashed(services, second), "the worker's runs are marked")
+    until(services, lambda: works(services, outlives), "the third training works")
+    assert len(runs_of(services, PROMOTION)) == 3, "each promotion that died has one follower"
+
+    worker, survivor = supervisor.running("deployments"), sign_of(services.lake, outlives)
     assert worker is not None
     assert survivor is not None
     kill(worker, *(child for child in worker.children(recursive=True) if child.pid != survivor.pid))
     bring_up(services.settings, services.environment, PARTS)
-    until(services, lambda: crashed(services, second), "the worker's runs are marked")
-
     server = supervisor.running("prefect")
     assert server is not None
     kill(server)
     bring_up(services.settings, services.environment, PARTS)
-    held = state_of(services, waits)
+    held = state_of(services, outlives)
     assert held["type"] == "RUNNING", "a training outlives its worker and Prefect's server"
     lease = held["state_details"]["deployment_concurrency_lease_id"]
     ask(services, f"v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 60})  # else Prefect would end it
