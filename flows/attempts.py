@@ -121,7 +121,7 @@ def run_state(run_id: str) -> RunState | None:
     except ObjectNotFound:
         return None
     except (httpx.HTTPError, RuntimeError) as error:
-        raise UnavailableError(f"Prefect does not answer: {error}") from error
+        raise UnavailableError(f"Prefect is unavailable: {error}") from error
     state = run.state
     if state is None:
         return RunState(name="unknown", end=None)
@@ -147,4 +147,4 @@ def crash_run(run_id: str, why: str) -> None:
     except ObjectNotFound:
         return
     except (httpx.HTTPError, RuntimeError) as error:
-        raise UnavailableError(f"Prefect does not answer: {error}") from error
+        raise UnavailableError(f"Prefect is unavailable: {error}") from error

@@ -217,8 +217,10 @@ def promote(
     now: Annotated[
         bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Try a version again that went back or was replaced.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person decided",
+    again: Annotated[
+        bool, typer.Option("--again", help="Try a version again that was rolled back or replaced.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "a person decided",
 ) -> None:
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
     from flows.decisions import ended_by, promote_now, requested_promotion
@@ -242,7 +244,7 @@ def promote(
 
 @app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")
 def rollback(
-    reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "a person rolled back",
+    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "a person rolled back",
 ) -> None:
     """End the running experiment, or where none runs put the former champion back, and say what that changed.
 

@@ -40,7 +40,7 @@ def _create(name: str) -> None:
     try:
         connection = psycopg2.connect(dbname="postgres", connect_timeout=30)
     except psycopg2.OperationalError as error:
-        raise UnavailableError(f"PostgreSQL does not answer: {str(error).strip()}") from None
+        raise UnavailableError(f"PostgreSQL is unavailable: {str(error).strip()}") from None
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -136,7 +136,7 @@ def begin(
     Args:
         services: the world.
         versions: the challenger, and versions that are tried beside it.
-        again: whether a version may be tried again that went back or was replaced.
+        again: whether a version that was rolled back or replaced may be tried again.
         revision: number of the ledger's head when the promotion was requested; None where unknown.
 
     Returns:
@@ -210,7 +210,7 @@ def see_through(
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
     others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,
-    again: Annotated[bool, Field(description="Try a version again that went back or was replaced.")] = False,
+    again: Annotated[bool, Field(description="Try a version again that was rolled back or replaced.")] = False,
     revision: Annotated[
         int | None, Field(description="Ledger record at which it was requested; a later champion makes it outdated.")
     ] = None,

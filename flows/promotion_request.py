@@ -19,7 +19,7 @@ class PromotionRequest:
     Attributes:
         versions: the challenger, and versions that are tried beside it.
         revision: number of the ledger's head when it was requested; None where the requester did not say.
-        again: whether a version may be tried again that went back or was replaced before.
+        again: whether a version that was rolled back or replaced may be tried again.
     """
 
     versions: tuple[str, ...]
@@ -102,7 +102,7 @@ def _refusal(records: Sequence[LedgerRecord], since: LedgerRecord, request: Prom
             f"version {', '.join(tried)} is being tried: wait until that experiment ends, or end it with "
             "`evergreen rollback`"
         )
-    return None if request.again else _went_back(records, request.versions)
+    return None if request.again else _rolled_back(records, request.versions)
 
 
 def _served(records: Sequence[LedgerRecord], since: LedgerRecord, request: PromotionRequest) -> LedgerRecord | None:
@@ -117,10 +117,10 @@ def _served(records: Sequence[LedgerRecord], since: LedgerRecord, request: Promo
     return ended if ended.number > request.revision else None
 
 
-def _went_back(records: Sequence[LedgerRecord], versions: Sequence[str]) -> str | None:
+def _rolled_back(records: Sequence[LedgerRecord], versions: Sequence[str]) -> str | None:
     for version in versions:
         if (ended := ended_before(records, version)) is not None:
-            what = f"version {version} was tried and went back in ledger record {ended.number}"
+            what = f"version {version} was rolled back in ledger record {ended.number}"
             return f"{what} ({ended.reason}): --again tries it again"
         if (ended := replaced_in(records, version)) is not None:
             what = f"version {version} was champion until version {ended.state.champion} replaced it in ledger record"

@@ -96,7 +96,9 @@ class Settings(BaseSettings):
     embed_rows: int = Field(
         default=500, ge=0, description="Rows a side compared in the model's own embedding; 0: none."
     )
-    predict_key: str | None = Field(default=None, description="Key that the router asks of who wants a prediction.")
+    predict_key: str | None = Field(
+        default=None, description="API key required by POST /v1/predict, for commands that call the router."
+    )
     secret: SecretStr | None = Field(
         default=None, description="Units are hashed with it, as routers do; unset: made once in HOME/secrets.json."
     )

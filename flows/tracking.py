@@ -112,9 +112,7 @@ def tracked_run(name: str, *, tracking_uri: str, tags: Mapping[str, str]) -> Ite
         mlflow.set_experiment(EXPERIMENT)
         run = mlflow.start_run(run_name=name, log_system_metrics=True, tags={"registered_model": MODEL, **tags})
     except (MlflowException, RequestException) as error:
-        raise UnavailableError(
-            f"MLflow at {tracking_uri} does not answer: nothing was trained; run it again"
-        ) from error
+        raise UnavailableError(f"MLflow at {tracking_uri} is unavailable: nothing was trained; run it again") from error
     with run:
         yield TrackedRun(run.info.run_id)
         mlflow.flush_async_logging()

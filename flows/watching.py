@@ -52,7 +52,7 @@ def take_over(
         What was done, as sentences: nothing, or one.
 
     Raises:
-        UnavailableError: Prefect does not answer.
+        UnavailableError: Prefect is unavailable.
     """
     records = services.ledger.records()
     if (version := untried_challenger(services, records)) is not None:

@@ -88,7 +88,7 @@ def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str) ->
     except (URLError, OSError) as error:
         if not _may_have_arrived(error):
             lake.delete(key)
-        raise UnavailableError(f"the webhook does not answer: {error}") from error
+        raise UnavailableError(f"the webhook is unavailable: {error}") from error
 
 
 def _may_have_arrived(error: OSError) -> bool:

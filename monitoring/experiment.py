@@ -162,7 +162,7 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
     broken = _guardrail(evidence, policy, srm)
     if broken is not None:
         guard, why = broken
-        return decide("ROLL_BACK", f"Version {evidence.challenger} goes back: {why}", guard)
+        return decide("ROLL_BACK", f"Version {evidence.challenger} is rolled back: {why}", guard)
     points = (
         f"{100 * gain.estimate:+.1f} points of right answers on positive and negative "
         f"(always-valid {100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; "

@@ -70,7 +70,7 @@ class EvidentlyReporter:
                 self._delete(replaces.rstrip("/").rpartition("/")[2].removesuffix(".json"))
             written = self._workspace.add_run(self._project.id, snapshot, include_data=False, name=snapshot.get_name())
         except OSError as error:  # requests' errors are OSErrors too
-            raise UnavailableError(f"Evidently's workspace {self._address} does not answer: {error}") from error
+            raise UnavailableError(f"Evidently's workspace {self._address} is unavailable: {error}") from error
         if self._ui_url:
             return f"{self._ui_url}/projects/{self._project.id}/reports/{written.id}"
         return str(Path(self._address).absolute() / str(self._project.id) / "snapshots" / f"{written.id}.json")

@@ -249,7 +249,7 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDe
     said = f"{report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite"
     sentence = f"In shadow: {said}."
     if broken is not None:
-        sentence = f"Version {report.challenger} goes back from shadow: {broken[1]}"
+        sentence = f"Version {report.challenger} is rolled back from shadow: {broken[1]}"
     return ExperimentDecision(
         decision="ROLL_BACK" if broken is not None else "CONTINUE",
         sentence=sentence,

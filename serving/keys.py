@@ -37,7 +37,11 @@ class Keys:
     def check_admin(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raises: Problem 401 or 403 unless the admin token came along."""
         if self._admin_token is None:
-            raise Problem(403, "no-admin-token", "this router has no EVERGREEN_ADMIN_TOKEN, so nobody may do this")
+            raise Problem(
+                403,
+                "no-admin-token",
+                "this router has no EVERGREEN_ADMIN_TOKEN, so this route is closed: set it to open the route",
+            )
         given = _given(headers)
         if given is None:
             raise _missing("the admin token")

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     workers: int = Field(2, ge=1, le=256, description="Processes, one a core.")
 
     admin_token: SecretStr | None = Field(None, description="Who has it may set a traffic plan; unset: nobody.")
-    predict_key: SecretStr | None = Field(None, description="Asked of who wants a prediction; unset: everybody may.")
+    predict_key: SecretStr | None = Field(None, description="API key required by POST /v1/predict; unset: none.")
     secret: SecretStr | None = Field(None, description="Units are hashed with it; equal on all replicas.")
     feedback_keys: dict[str, FeedbackSource] = Field(
         default_factory=dict, description='JSON: whose feedback comes with a key, {"KEY": {"source": "NAME"}}.'

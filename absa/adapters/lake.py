@@ -151,7 +151,7 @@ class S3Lake:
                 return AlreadyExistsError(f"{key} exists already in {self.uri}")
             return UnavailableError(f"the lake at {self.uri} answered {code} for {key}")
         if isinstance(error, BotoCoreError):
-            return UnavailableError(f"the lake at {self.uri} does not answer: {type(error).__name__}")
+            return UnavailableError(f"the lake at {self.uri} is unavailable: {type(error).__name__}")
         return error
 
     def read(self, key: str) -> bytes:

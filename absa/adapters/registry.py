@@ -40,7 +40,7 @@ class MlflowRegistry:
                 raise NotFoundError(f"MLflow at {self.tracking_uri}: {error.message}") from error
             raise UnavailableError(f"MLflow at {self.tracking_uri} answered: {error.message}") from error
         except RequestException as error:
-            raise UnavailableError(f"MLflow at {self.tracking_uri} does not answer") from error
+            raise UnavailableError(f"MLflow at {self.tracking_uri} is unavailable") from error
 
     def tags(self, version: str) -> dict[str, str]:
         """The tags of a version.

@@ -73,7 +73,7 @@ class RegistryReader:
                 raise NotFoundError(f"the registry has no {path.partition('?')[0]}") from None
             raise UnavailableError(f"the registry at {self._base} answered {error.code}") from None
         except (URLError, OSError) as error:
-            raise UnavailableError(f"the registry at {self._base} does not answer: {error}") from None
+            raise UnavailableError(f"the registry at {self._base} is unavailable: {error}") from None
         return body
 
     def _get(self, call: str, **query: str) -> dict[str, Any]:

@@ -63,5 +63,5 @@ def test_a_wrong_name_and_a_server_that_is_away_are_one_sentence(monkeypatch: py
     with pytest.raises(PermanentError, match="prefect, mlflow"):
         prepare("other")
     monkeypatch.setenv("PGPORT", "1")
-    with pytest.raises(UnavailableError, match="PostgreSQL does not answer"):
+    with pytest.raises(UnavailableError, match="PostgreSQL is unavailable"):
         prepare("prefect")

@@ -137,7 +137,7 @@ def test_predict_needs_no_home_beside_a_named_router(
 ) -> None:
     monkeypatch.setenv("EVERGREEN_ROUTER_URL", "http://127.0.0.1:9")
     assert evergreen("predict", "the app is fine", "app") == 1
-    assert "the router at http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    assert "the router at http://127.0.0.1:9 is unavailable" in capsys.readouterr().err
     assert folders(folder) == set()
 
 

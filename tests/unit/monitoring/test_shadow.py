@@ -92,7 +92,7 @@ def test_a_shadow_that_is_surely_worse_goes_back_before_anybody_is_answered_by_i
     decision = judge_shadow(compare(lake), ExperimentPolicy())
     assert (decision.decision, decision.guard) == ("ROLL_BACK", "labels")
     assert "only" not in decision.sentence
-    assert "Version 2 goes back from shadow" in decision.sentence
+    assert "Version 2 is rolled back from shadow" in decision.sentence
 
 
 def test_a_shadow_whose_confidence_collapsed_goes_back_without_labels(lake: Lake) -> None:
