@@ -85,9 +85,23 @@ def finish(*children: "subprocess.Popen[str]", timeout_s: float) -> list[tuple[s
 def run_job(folder: Path) -> tuple[int, list[dict[str, Any]]]:
     """Run a job to its end; gives its exit code and its events."""
     child = start_job(folder)
-    ((out, err),) = finish(child, timeout_s=120)
+    ((out, err),) = finish(child, timeout_s=250)
     assert "Traceback" not in err, err
     return child.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+_AT_START = dict(os.environ)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Restore the environment between files: fixtures of a whole file run before those of its tests look at it."""
+    if nextitem is None or nextitem.path != item.path:
+        for name in [name for name in os.environ if name not in _AT_START and not name.startswith("PYTEST_")]:
+            del os.environ[name]
+        for name, value in _AT_START.items():
+            if os.environ.get(name) != value and not name.startswith("PYTEST_"):
+                os.environ[name] = value
 
 
 @pytest.fixture(autouse=True)

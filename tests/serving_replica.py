@@ -35,7 +35,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "the condition") -> Any:
+def until(condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "the condition") -> Any:
     """Wait for something to be true, and return it."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

@@ -63,7 +63,7 @@ def test_two_processes_give_the_model_that_one_gives(tmp_path: Path, small_base:
     for world in (1, 2):
         folder = job(tmp_path / f"job-{world}", small_base)
         children = start(folder, world)
-        outputs = finish(*children, timeout_s=100)
+        outputs = finish(*children, timeout_s=250)
         assert [child.returncode for child in children] == [0] * world, outputs
         assert json.loads(outputs[0][0].splitlines()[-1])["event"] == "done"
         assert all(not out for out, _ in outputs[1:])
@@ -80,12 +80,12 @@ def test_a_killed_process_ends_the_run_cleanly_and_it_goes_on(tmp_path: Path, sm
         if json.loads(line)["event"] == "progress":
             break
     other.kill()
-    (out, err), _ = finish(leader, other, timeout_s=60)
+    (out, err), _ = finish(leader, other, timeout_s=250)
     assert leader.returncode == 1
     assert "another process" in json.loads(out.splitlines()[-1])["sentence"]
     assert "Traceback" not in err
     assert not (folder / "package").exists()
     children = start(folder, 2)
-    outputs = finish(*children, timeout_s=100)
+    outputs = finish(*children, timeout_s=250)
     assert [child.returncode for child in children] == [0, 0], outputs
     assert json.loads(outputs[0][0].splitlines()[-1])["resumed"]
