@@ -183,12 +183,11 @@ def busy_machine() -> Iterator[None]:
             each.wait()
 
 
-def run_busy(
-    budgets: list[int], sizes: list[int], repeat: int | None, jobs: int, cells: Cells, save: Callable[[], None]
-) -> None:
+def run_busy(arguments: argparse.Namespace, cells: Cells, save: Callable[[], None]) -> None:
     """Run the missing runs of the busy table, so many at a time."""
-    parts, lock = sides(), threading.Lock()
+    parts, lock, jobs = sides(), threading.Lock(), int(arguments.jobs)
     beside = f", {jobs} runs at a time" if jobs > 1 else ""
+    beside += ", other work beside" if arguments.shared_machine else ""
 
     def run(case: str, budget_s: int, size: int) -> None:
         found = run_cell(budget_s, size, parts)
@@ -198,10 +197,10 @@ def run_busy(
             save()
 
     missing: list[tuple[str, int, int]] = []
-    for budget_s in sorted(budgets):
-        for size in sizes:
+    for budget_s in sorted(arguments.budgets):
+        for size in arguments.sizes:
             case = f"{budget_s} s, {size} rows, {LOOPS_PER_CORE} loops per core{beside}"
-            wanted = repeat or BUSY_REPEATS.get(budget_s, 1)
+            wanted = arguments.repeat or BUSY_REPEATS.get(budget_s, 1)
             missing += [(case, budget_s, size)] * (wanted - len(cells.get(case, {"runs": []})["runs"]))
     with busy_machine(), ThreadPoolExecutor(jobs) as several:
         for done in [several.submit(run, *each) for each in missing]:
@@ -286,9 +285,10 @@ def measure_busy(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out or BUSY_RESULT
     kept = out.parent / "cells" / out.name
     cells: Cells = json.loads(kept.read_text()) if kept.exists() else {}
-    budgets, sizes = arguments.budgets or list(BUSY_BUDGETS_S), arguments.sizes or list(BUSY_SIZES)
+    arguments.budgets = arguments.budgets or list(BUSY_BUDGETS_S)
+    arguments.sizes = arguments.sizes or list(BUSY_SIZES)
     if arguments.again:
-        named = [f"{budget_s} s, {size} rows," for budget_s in budgets for size in sizes]
+        named = [f"{budget_s} s, {size} rows," for budget_s in arguments.budgets for size in arguments.sizes]
         cells = {case: cell for case, cell in cells.items() if not case.startswith(tuple(named))}
 
     def save() -> None:
@@ -300,7 +300,7 @@ def measure_busy(arguments: argparse.Namespace) -> None:
             rows=busy_rows(cells), versions=packages,
         )  # fmt: skip
 
-    run_busy(budgets, sizes, arguments.repeat, arguments.jobs, cells, save)
+    run_busy(arguments, cells, save)
 
 
 def main() -> None:
