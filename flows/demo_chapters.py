@@ -22,7 +22,7 @@ from absa.labels import Label, sentiment
 from absa.schema import Window, utc_now
 from flows.customers import TrafficReport, send_traffic
 from flows.demo_monitor import LATE_S, MONITOR_LIMIT_S, Background, judge_window, retrain_again, retraining_is_pending
-from flows.demo_options import DemoOptions, Pace
+from flows.demo_options import BUSY, DemoOptions, Pace
 from flows.demo_training import show_training, train_in_process
 from flows.doctor import examine
 from flows.processes import bring_up, parts
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 STATE: Final = "demo.json"
 _SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
 _LOOK_S: Final = 5.0  # between two looks at what may have died
-_BUSY: Final = 1.3  # slowdown above which the demo mentions it
 _HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
 
 
@@ -133,7 +132,7 @@ class Demo:
             self.story.line(f"Going on after chapter {max(told)}. RESET=1 tells it from the start.")
         else:
             self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
-        if self.slowdown > _BUSY:
+        if self.slowdown > BUSY:
             self.story.line(
                 f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get more time."
             )

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+BUSY: Final = 1.3  # slowdown above which a machine counts as busy
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
@@ -43,6 +45,8 @@ class Pace:
 
         Windows and experiments keep their length: the traffic is bounded by its rate.
         """
+        if slowdown <= BUSY:
+            return self
         budget_s = float(self.settings["EVERGREEN_BUDGET_S"]) * slowdown
         settings = self.settings | {"EVERGREEN_BUDGET_S": f"{budget_s:.0f}"}
         return replace(self, settings=settings, first_budget_s=round(self.first_budget_s * slowdown))
