@@ -50,7 +50,7 @@ class Limit:
 
 
 class Runs(Protocol):
-    """What is used of Prefect."""
+    """Calls to Prefect that are used."""
 
     def unfinished(self) -> list[UnfinishedRun]:
         """Return every run of the platform's deployments that is PENDING, RUNNING or CANCELLING."""

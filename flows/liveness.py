@@ -48,7 +48,7 @@ class Sign:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What a worker sees of an unfinished run.
+    """State of an unfinished run, as a worker sees it.
 
     Attributes:
         sign: the run's note; None where it has left none.

@@ -1,4 +1,4 @@
-"""How busy this machine is: what other processes leave of its cores."""
+"""Load of this machine: the share of its cores that other processes leave."""
 
 import hashlib
 import os

@@ -29,7 +29,7 @@ class PromotionRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What becomes of a request. `record` is the ledger record that served it, where it has been served."""
+    """Result of a request. `record` is the ledger record that served it, if any."""
 
     kind: Literal["run", "served", "refused"]
     sentence: str = ""

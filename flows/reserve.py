@@ -37,7 +37,7 @@ TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
 
 
 class Reserve:
-    """What the phases after training will take, in seconds. Measurements replace estimates as they come.
+    """Estimates of the phases after training, in seconds. Measurements replace them as they come.
 
     Each measurement is stored at once, so that a run that fails still informs the next one.
 

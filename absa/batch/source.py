@@ -172,7 +172,7 @@ def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int,
 
 
 def _row_places(file: InputFile) -> Iterator[tuple[int, int, int, bool]]:
-    """Where each row of a text file begins and ends, its line, and whether it must follow the row before.
+    """Bounds of each row of a text file, its line, and whether it must follow the row before.
 
     Rows that cannot be read count, empty lines do not.
     """

@@ -92,7 +92,7 @@ def _check_lines(
 def _check(
     output: Lake, partition: Partition, rows: PartitionRows, manifest: dict[str, Any], source: Source
 ) -> tuple[list[str], int]:
-    """What is wrong with a partition, and how many lines of the input its rows stand for."""
+    """Return the faults of a partition, and the number of input lines that its rows stand for."""
     number = partition.number
     try:
         scored = _read(output, part_key(number))

@@ -320,7 +320,7 @@ def _line_by_line(
 
 
 def _quoted_end(data: bytes, at: int, delimiter: bytes, *, final: bool) -> int:
-    """Where the record at a byte ends by RFC 4180; _NEVER where its quotes do not allow it, _MORE where data end."""
+    """Return the end of the record at a byte by RFC 4180; _NEVER if its quotes forbid it, _MORE if data end."""
     cell_end = _cell_end(delimiter)
     size = len(data)
     while True:

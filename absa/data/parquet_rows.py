@@ -115,7 +115,7 @@ def _is_plain_text(type_: pa.DataType) -> bool:
 
 
 def _rows_at_once(opened: Opened, group: int, chunks: Sequence[Any]) -> int:
-    """How many rows of a row group can be unpacked at once: a few bytes may stand for a long text that is repeated."""
+    """Return the rows of a row group that can be unpacked at once: few bytes may stand for a long, repeated text."""
     if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # texts are differences to the one before
         return _FEW_ROWS
     repeated = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]

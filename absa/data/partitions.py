@@ -48,7 +48,7 @@ _SPILLED: Final = (
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """What is known of a block; the rows that were set aside with why.
+    """Facts of a block, and its quarantined rows with their reasons.
 
     `codes` counts the labels that tell how labels are coded; `as_written` are the lines of quotes that were not
     believed.

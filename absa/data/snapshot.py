@@ -23,7 +23,7 @@ REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows w
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a snapshot holds and where it came from. `rows` counts per side and label ("0", "1", "2").
+    """Content and origin of a snapshot. `rows` counts per side and label ("0", "1", "2").
 
     The rows of `sources`, the `inherited` ones of the parent and the `quarantined` ones add up to `rows`,
     `duplicates_removed`, `conflicts_resolved` and `quarantined`.

@@ -144,7 +144,7 @@ def test_without_servers_training_says_how_to_start_them(tmp_path: Path, capsys:
     assert "evergreen up" in capsys.readouterr().err
 
 
-def test_status_of_an_empty_home_says_what_is_missing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_empty_home_names_missing_parts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home.mkdir()
     assert evergreen("status") == 0
     assert "none yet" in capsys.readouterr().out

@@ -49,7 +49,7 @@ def folders(folder: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("words", NEEDS_A_HOME, ids=" ".join)
-def test_command_without_a_home_names_it_and_makes_nothing(
+def test_command_without_home_creates_nothing(
     words: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(folder)
@@ -117,12 +117,12 @@ def test_reading_command_changes_no_home(
         assert said.err.count(f"home: {home}\n") == 1
 
 
-def test_cost_keeps_its_record_in_a_home_that_is_there(home: Path) -> None:
+def test_cost_keeps_its_record_in_existing_home(home: Path) -> None:
     assert evergreen("cost") == 0
     assert (home / "lake" / "cost" / "current.json").is_file()
 
 
-def test_a_lake_elsewhere_takes_the_place_of_a_home(
+def test_lake_elsewhere_replaces_a_home(
     home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EVERGREEN_LAKE", str(home / "lake"))

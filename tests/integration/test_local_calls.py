@@ -164,7 +164,7 @@ def test_child_processes_call_local_servers_directly(part: str, server: Recorder
     assert (len(server.seen), proxy.seen) == (3, [])
 
 
-def test_a_start_waits_for_its_part_and_not_for_the_proxy(proxy: Recorder, server: Recorder) -> None:
+def test_start_waits_for_part_not_proxy(proxy: Recorder, server: Recorder) -> None:
     settings = Settings.load()
     environment = apply_environment(settings)
     sleeps = (sys.executable, "-c", "import time; time.sleep(60)")

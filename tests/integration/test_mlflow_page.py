@@ -41,7 +41,7 @@ def page(mlflow_url: str) -> Iterator[Any]:
 
 
 def body(page: Any, address: str, shown: str) -> str:
-    """What a page says once it shows a text."""
+    """Return the text of a page once it shows a given one."""
     page.goto(address)
     until(lambda: shown in page.inner_text("body"), what=shown)
     return str(page.inner_text("body"))

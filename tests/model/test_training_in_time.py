@@ -32,7 +32,7 @@ def start(folder: Path, *, budget_s: float, **settings: Any) -> float:
     return float(json.loads((folder / "job.json").read_text())["ends_at"])
 
 
-def test_caller_takes_the_newest_package_when_its_time_begins(tmp_path: Path) -> None:
+def test_caller_takes_newest_package_in_time(tmp_path: Path) -> None:
     ends_at, events = start(tmp_path, budget_s=40), Events()
     write_after(tmp_path, -30.0)  # the job believes that it may train on
     result = run_job(tmp_path, ends_at=ends_at, environment=os.environ, on_event=events, least_after_s=lambda: 10.0)
@@ -50,7 +50,7 @@ def test_job_learns_what_its_caller_needs(tmp_path: Path) -> None:
     assert ends_at - time.time() > 30.0
 
 
-def test_job_that_fails_after_a_package_gives_that_package(tmp_path: Path) -> None:
+def test_failed_job_gives_its_newest_package(tmp_path: Path) -> None:
     ends_at, events = start(tmp_path, budget_s=60), Events()
 
     def spoil(event: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What operators read, driven with hostile aspects, segments and sources: no output holds a command of a customer."""
+"""Outputs for operators under hostile aspects, segments and sources: none holds a command of a customer."""
 
 import csv
 import io
@@ -84,7 +84,7 @@ def found_insights(text: str) -> pl.DataFrame:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Prefect got last: a page or table, and its description."""
+    """Return the last page or table that Prefect received, with its description."""
     got: dict[str, Any] = {}
     for kind in ("markdown", "table"):
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Which modules may write where operators read: everything else goes through `absa.sinks`."""
+"""Modules that may write where operators read: everything else goes through `absa.sinks`."""
 
 import ast
 import re
@@ -90,7 +90,7 @@ def test_prometheus_text_uses_the_sink() -> None:
     assert all("metric_label" in used for used in found.values())
 
 
-def test_pages_of_html_are_built_by_known_modules_alone() -> None:
+def test_html_is_built_by_known_modules_alone() -> None:
     tag = re.compile(r"<(html|body|table|td|script)\b")
     found = {name for name, (_, literals) in modules().items() if any(map(tag.search, literals))}
     assert found == PAGES | {"flows/mlflow_server.py"}  # a script of constants

@@ -58,7 +58,7 @@ def test_unusable_proxies_are_taken_out_and_noted(broken: str) -> None:
     assert "hidden" not in environment[UNUSABLE]
 
 
-def test_a_route_that_needs_no_unusable_proxy_is_free() -> None:
+def test_route_without_unusable_proxy_is_free() -> None:
     environment = {UNUSABLE: "ALL_PROXY=socks5://p:1", "HTTP_PROXY": "http://p:1", "NO_PROXY": ".corp.example"}
     for url in (
         "http://127.0.0.9:1", "http://localhost:1", "http://[::1]:1", "http://a.example", "https://x.corp.example:8443",

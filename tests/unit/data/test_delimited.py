@@ -71,7 +71,7 @@ def test_lines_of_a_quoted_text_may_hold_commas():
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t"])
-def test_texts_of_several_lines_may_be_in_any_column(delimiter):
+def test_multiline_texts_are_read_in_any_column(delimiter):
     texts = ["the app\nis slow", "great app\r\n\r\nthe end", "the end\nof the app"]
     for header in (("text", "aspect", "label"), ("aspect", "label", "text"), ("text", "aspect", "label", "reply")):
         lines = [delimiter.join(header)]

@@ -69,7 +69,7 @@ def test_another_tokenizer_or_length_has_shards_of_its_own(tmp_path: Path) -> No
     assert plan_shards(lake, digest, PATH, 16).tokenizer != plan_shards(lake, digest, PATH, 32).tokenizer
 
 
-def test_shards_of_an_earlier_cut_rule_are_not_used() -> None:
+def test_shards_of_earlier_cut_rule_are_unused() -> None:
     """Releases that cut the end of a text named their shards by tokenizer and length alone."""
     assert tokenizer_digest(b"{}", 128) != hashlib.sha256(b"{}:128").hexdigest()
 

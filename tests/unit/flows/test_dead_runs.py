@@ -121,7 +121,7 @@ def test_run_of_another_worker_is_left_alone(stage: Stage) -> None:
         stage.time_s += 60
 
 
-def test_run_of_a_lost_host_is_ended_after_silence(stage: Stage) -> None:
+def test_run_of_lost_host_ends_after_silence(stage: Stage) -> None:
     stage.runs.active = [run("monitor")]
     leave_sign(stage.lake, "id-monitor")
     worker = stage.worker(only=False)
@@ -214,7 +214,7 @@ def test_notes_of_finished_runs_are_deleted(stage: Stage) -> None:
         ("127.0.0.1", "http://prefect:4200/api", False),
     ],
 )
-def test_worker_of_an_unshared_server_is_the_only_one(tmp_path: Path, host: str, address: str, only: bool) -> None:
+def test_worker_of_unshared_server_is_alone(tmp_path: Path, host: str, address: str, only: bool) -> None:
     settings = Settings(home=tmp_path, host=host)
     own = f"{Services(settings=settings, environment={}).home.url('prefect')}/api"
     environment = {"PREFECT_API_URL": own if address == "own" else address}

@@ -89,7 +89,7 @@ def test_unreadable_sign_is_no_sign(tmp_path: Path, note: bytes) -> None:
     assert sign_of(lake, "run-1") is None
 
 
-def test_process_of_a_run_is_found_by_its_environment() -> None:
+def test_process_of_run_is_found_by_environment() -> None:
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "run-of-this-test"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as child:
         assert "run-of-this-test" in runs_with_a_process()

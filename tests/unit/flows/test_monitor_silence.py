@@ -37,7 +37,7 @@ def judged(services: Services, at: datetime, length: timedelta = HOUR) -> None:
     VerdictStore(services.lake).record(replace(stale(window), at=at))
 
 
-def test_monitor_that_never_ran_is_overdue_after_two_windows(tmp_path: Path) -> None:
+def test_monitor_that_never_ran_becomes_overdue(tmp_path: Path) -> None:
     services, since = served(tmp_path)
     ran = last_monitor_run(services)
     assert ran is not None
@@ -97,7 +97,7 @@ def hook() -> Iterator[Hook]:
 
 
 def looks(services: Services, start: datetime, end: datetime) -> list[str]:
-    """What a worker that starts at a time reports until another one, by a look every ten minutes."""
+    """Return the reports of a worker between two times, with a look every ten minutes."""
     silence, said = SilenceWatch(services, every_s=600), []
     while start <= end:
         said += silence.look(start)

@@ -55,7 +55,7 @@ def test_measured_phase_replaces_the_estimate(tmp_path: Path) -> None:
     assert reserve.least_after_s() > 1.3 * 7.0
 
 
-def test_next_run_starts_from_measurements_of_a_failed_one(tmp_path: Path) -> None:
+def test_next_run_uses_measurements_of_failed_run(tmp_path: Path) -> None:
     make_reserve(tmp_path).record("package", 17.0)  # and nothing else was measured
     later = make_reserve(tmp_path)
     assert later.packaging_s() == pytest.approx(1.3 * 17.0)
@@ -70,7 +70,7 @@ def test_unreadable_measurements_are_ignored(tmp_path: Path, content: str) -> No
     assert make_reserve(tmp_path).packaging_s() == make_reserve(tmp_path / "none").packaging_s()
 
 
-def test_more_rows_need_more_time_up_to_a_share(tmp_path: Path) -> None:
+def test_more_rows_need_time_up_to_share(tmp_path: Path) -> None:
     reserve = make_reserve(tmp_path, budget_s=600.0)
     few, many, most = (reserve.after_s(rows=rows, cases=10) for rows in (200, 2_000, 10**7))
     assert few < many < most == pytest.approx(few + 30.0)

@@ -114,7 +114,7 @@ def test_all_problems_of_values_are_in_one_sentence(monkeypatch: pytest.MonkeyPa
         Settings.load()
 
 
-def test_ports_and_router_of_the_settings_file_are_used(home: Path) -> None:
+def test_settings_file_sets_ports_and_router(home: Path) -> None:
     home.mkdir()
     (home / SETTINGS_FILE).write_text("EVERGREEN_MLFLOW_PORT=5777\nEVERGREEN_ROUTER_URL=http://router.example\n")
     settings = Settings.load()
@@ -122,7 +122,7 @@ def test_ports_and_router_of_the_settings_file_are_used(home: Path) -> None:
     assert settings.router_url == "http://router.example"
 
 
-def test_layers_of_a_base_in_a_folder_are_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_base_folder_are_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_text("")
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 12, "hidden_size": 768}')
@@ -144,7 +144,7 @@ def test_empty_optional_settings_are_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert (settings.alert_url, settings.evidently_url, settings.router_url, settings.predict_key) == (None,) * 4
 
 
-def test_ports_are_kept_only_by_a_command_that_makes_the_home(home: Path) -> None:
+def test_reading_command_keeps_no_ports(home: Path) -> None:
     settings = Settings.load()
     apply_environment(settings, keep=False)
     assert not home.exists()

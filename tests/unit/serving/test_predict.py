@@ -196,7 +196,7 @@ def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, conte
     run(tmp_path, engine, scenario)
 
 
-def test_wrong_key_is_refused_before_the_body_is_read(tmp_path: Path, engine: Engine) -> None:
+def test_wrong_key_is_refused_before_the_body(tmp_path: Path, engine: Engine) -> None:
     async def scenario(house: House) -> None:
         house.predictor._keys = Keys(admin_token=None, predict_key="secret", feedback={})
         sent: list[Any] = []
