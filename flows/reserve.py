@@ -79,10 +79,6 @@ class Reserve:
         """Seconds that judging the fewest rows and registering take."""
         return _MARGIN * (self.estimate_s("judge") + self.estimate_s("register"))
 
-    def register_s(self) -> float:
-        """Seconds to keep for registration."""
-        return _MARGIN * self.estimate_s("register")
-
     def after_s(self, *, rows: int, cases: int) -> float:
         """Seconds that judging and registering take with so many test rows and behavioural cases, where time allows."""
         speed = self._rows_per_s or _SCORED_ROWS_PER_S / self._slowdown()

@@ -41,10 +41,10 @@ def test_slow_packaging_scales_the_other_phases(tmp_path: Path) -> None:
 
 def test_slow_judging_scales_registration(tmp_path: Path) -> None:
     reserve = make_reserve(tmp_path)
-    before = reserve.register_s()
+    before = reserve.estimate_s("register")
     reserve.record("package", 16.0 * reserve.estimate_s("package"))
     reserve.record("judge", 2.0 * make_reserve(tmp_path / "none").estimate_s("judge"))
-    assert reserve.register_s() == pytest.approx(2.0 * before)
+    assert reserve.estimate_s("register") == pytest.approx(2.0 * before)
 
 
 def test_measured_phase_replaces_the_estimate(tmp_path: Path) -> None:
