@@ -31,11 +31,12 @@ from absa.training.anytime import PackagePlan
 
 if TYPE_CHECKING:
     from absa.modeling.architecture import PairClassifier
-    from absa.training.tokens import LabelledPair
+    from absa.training.rows.tokens import LabelledPair
     from absa.training.trainer import Trainer
 
 EXIT_FAILED: Final = 1
 EXIT_DEADLINE_MISSED: Final = 3
+NO_WINDOW: Final = "none"  # argument of a training that no window's verdict requested
 EXIT_TERMINATED: Final = 143
 
 JOB_FILE: Final = "job.json"
@@ -150,15 +151,15 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.checkpoints import Checkpoints
-    from absa.training.choice import ChampionLoss
-    from absa.training.compose import Composer
-    from absa.training.corpus import LineFile, open_corpus
     from absa.training.device import pick_device
-    from absa.training.ranks import Ranks
-    from absa.training.settings import TrainingSettings
-    from absa.training.shards import open_shards
-    from absa.training.tokens import tokenize
+    from absa.training.rows.choice import ChampionLoss
+    from absa.training.rows.compose import Composer
+    from absa.training.rows.corpus import LineFile, open_corpus
+    from absa.training.rows.shards import open_shards
+    from absa.training.rows.tokens import tokenize
+    from absa.training.step.ranks import Ranks
     from absa.training.trainer import InterruptedTrainingError, Trainer
+    from absa.training.training_settings import TrainingSettings
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from absa.batch.job import PARTITION_ROWS
+from absa.batch.batch_job import PARTITION_ROWS
 from absa.inference.engine import Engine
 from benchmarks.batch_peers import BLOCKS_A_CORE
 from benchmarks.figures import Row, write_result

@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from absa.batch.verify import verify_batch
+from absa.batch.verify_batch import verify_batch
 from benchmarks.figures import Row, share, write_result
 from tests.toy_package import WORDS, build_toy_package
 
@@ -40,8 +40,8 @@ TRIES = 5
 RUN = """
 import sys
 from pathlib import Path
-from absa.batch.cluster import RayCluster
-from absa.batch.job import BatchJob, run_batch
+from absa.batch.ray_cluster import RayCluster
+from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 if __name__ == "__main__":
     given, output, package, engine, rows, workers = sys.argv[1:]

@@ -21,9 +21,9 @@ import psutil
 from benchmarks.figures import Row, write_result
 from benchmarks.load import OpenLoop, replay
 from benchmarks.scaled_service import scaled_service
-from infra.capacity.policy import ScalingPlan, StepScaling, TargetTracking
+from infra.capacity.router_task import StartUp, TaskModel
+from infra.capacity.scaling_policy import ScalingPlan, StepScaling, TargetTracking
 from infra.capacity.simulate import Run, simulate
-from infra.capacity.task import StartUp, TaskModel
 from infra.capacity.trace import Trace
 
 RESULTS = Path(__file__).parent / "results"

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Row, write_result
-from infra.capacity.compare import compare, plans_for
-from infra.capacity.report import draw, table
-from infra.capacity.task import MissingFigureError, StartUp, TaskModel, measured_task
+from infra.capacity.capacity_report import draw, table
+from infra.capacity.compare_policies import compare, plans_for
+from infra.capacity.router_task import MissingFigureError, StartUp, TaskModel, measured_task
 from infra.capacity.trace import shipped_traces
 from infra.cost.prices import read_prices, task_hour
 

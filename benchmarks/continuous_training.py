@@ -27,16 +27,17 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from absa.adapters.lake import FolderLake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.adapters.lake import FolderLake
 from absa.data.bundled import FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
 from absa.data.read import read_examples
 from absa.evaluation.metrics import confusion_counts, pos_neg_f1_of
-from absa.schema import Window
+from absa.records.lake import write_parquet
+from absa.records.schema import Window
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from benchmarks.figures import Row, write_result
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
 from monitoring.performance import FrozenTest
-from monitoring.policy import StalenessPolicy
+from monitoring.staleness import StalenessPolicy
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

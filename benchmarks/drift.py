@@ -22,12 +22,12 @@ import polars as pl
 
 from benchmarks.drift_traffic import PEER, SAMPLE, Traffic, evidently_alarms, load
 from benchmarks.figures import Row, share, write_result
-from monitoring.drift import SLOW_COLUMNS, SLOW_SHARE, detect_drift
+from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
+from monitoring.drift.sample import Sample, concat_samples
+from monitoring.drift.sequential import RightAnswers, detect_slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import back_test, estimate, measure
-from monitoring.policy import StalenessPolicy
-from monitoring.sample import Sample, concat_samples
-from monitoring.sequential import RightAnswers, detect_slow_loss
+from monitoring.staleness import StalenessPolicy
 
 RESULTS = Path(__file__).parent / "results" / "drift.json"
 RATE = 0.01

@@ -21,10 +21,10 @@ import polars as pl
 from absa.inference.engine import Engine
 from benchmarks.drift_traffic import PEER, SAMPLE, evidently_alarms, load
 from benchmarks.figures import Row, share, write_result
-from monitoring.drift import SLOW_SHARE, detect_drift
-from monitoring.embedding import ModelEmbedder, embed_sample
+from monitoring.drift.detect import SLOW_SHARE, detect_drift
+from monitoring.drift.embedding import ModelEmbedder, embed_sample
+from monitoring.drift.sample import Ints, Sample, concat_samples, make_sample
 from monitoring.performance import back_test, estimate, measure
-from monitoring.sample import Ints, Sample, concat_samples, make_sample
 
 RESULTS = Path(__file__).parent / "results" / "drift_public.json"
 RATE = 0.01 * (1 - SLOW_SHARE)

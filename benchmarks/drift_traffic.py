@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from monitoring.sample import Sample, make_sample
+from monitoring.drift.sample import Sample, make_sample
 
 SAMPLE = Path(__file__).parent.parent / "absa" / "data" / "sample"
 SEGMENTS = ("web", "mobile", "partner")
@@ -37,7 +37,7 @@ def base_embedder() -> Any:
     from absa.modeling.bases import PACKAGED, find_base, load_base
     from absa.packaging.export import export
     from absa.packaging.quantize import Int8, observe
-    from monitoring.embedding import ModelEmbedder
+    from monitoring.drift.embedding import ModelEmbedder
 
     folder = find_base(PACKAGED)
     model, _ = load_base(folder)

@@ -1,8 +1,8 @@
 """Type I error and power of the A/B statistics when they are looked at all the time; writes results/experiments.json.
 
-Every look makes the decision that `monitoring.experiment.judge_experiment` makes. Where one outcome a unit and one
-plan revision allow it, looks are computed for all experiments at once in closed form; `check_closed_form` holds that
-form against the library before anything is measured.
+Every look makes the decision of `ab_statistics.judge_experiment`. Where one outcome per unit and one plan revision
+allow it, looks are computed for all experiments at once in closed form; `check_closed_form` holds that form against the
+library before anything is measured.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Row, Z, share, write_result
-from monitoring.experiment import (
+from monitoring.experiments.ab_statistics import (
     Allocation,
     ExperimentEvidence,
     ExperimentPolicy,
@@ -24,7 +24,7 @@ from monitoring.experiment import (
     mixture_radius,
     sample_ratio_p_value,
 )
-from monitoring.shadow import labels_to_decide, mcnemar, paired_difference
+from monitoring.experiments.shadow import labels_to_decide, mcnemar, paired_difference
 
 RESULTS = Path(__file__).parent / "results" / "experiments.json"
 LOOK = 50

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from absa.schema import Window
+from absa.records.schema import Window
 from benchmarks.drift_traffic import SAMPLE, Traffic, load
 from benchmarks.figures import Row, write_result
 
@@ -28,10 +28,11 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
     """Time and peak memory of watching and reporting a window of a million predictions, in this process."""
     import pyarrow as pa
 
-    from absa.adapters.lake import FolderLake, write_parquet
-    from absa.adapters.tables import PREDICTIONS, prediction_prefix
+    from absa.adapters.lake import FolderLake
+    from absa.records.lake import write_parquet
+    from absa.records.tables import PREDICTIONS, prediction_prefix
+    from monitoring.evidently_reports import EvidentlyReporter
     from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
-    from monitoring.reports import EvidentlyReporter
     from monitoring.windows import save_reference
 
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from absa.inference.engine import Engine
-from absa.labels import SENTIMENTS
+from absa.task import SENTIMENTS
 
 
 class Question(BaseModel):

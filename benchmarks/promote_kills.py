@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from absa.adapters.lake import write_parquet
-from absa.adapters.ledger import LedgerRecord
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
-from absa.lifecycle import challenged, crowned
-from absa.routing import TrafficPlan, assign
-from absa.schema import utc_now
+from absa.ledger.lifecycle import challenged, crowned
+from absa.ledger.routing import TrafficPlan, assign
+from absa.ledger.store import LedgerRecord
+from absa.records.lake import write_parquet
+from absa.records.schema import utc_now
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from benchmarks.figures import Row, share, write_result
-from flows.consistency import inconsistencies
-from flows.processes import bring_up, take_down
-from flows.settings import Settings
-from flows.wiring import Services, wire
+from flows.platform.processes import bring_up, take_down
+from flows.platform.services import Services, wire
+from flows.platform.settings import Settings
+from flows.promotion.consistency import inconsistencies
 from tests.toy_package import build_toy_package
 
 RESULT = Path(__file__).parent / "results" / "promote_kills.json"
@@ -119,7 +119,7 @@ def register(services: Services, folder: Path, count: int) -> dict[str, str]:
 
 def start_flow(services: Services, version: str, log: Path) -> "subprocess.Popen[bytes]":
     """`promote` in a process of its own."""
-    script = f"from flows.promote import promote; promote({version!r})"
+    script = f"from flows.promotion.promote_flow import promote; promote({version!r})"
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-c", script],

@@ -14,9 +14,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from absa.adapters.lake import open_lake
-from absa.adapters.ledger import Ledger
 from absa.errors import ConflictError
-from absa.lifecycle import crowned
+from absa.ledger.lifecycle import crowned
+from absa.ledger.store import Ledger
 from benchmarks.figures import Row, share, write_result
 
 RESULT = Path(__file__).parent / "results" / "promoters.json"

@@ -25,13 +25,13 @@ from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
 from absa.packaging.calibrate import calibrate
-from absa.training.compose import Composer
 from absa.training.deadline import Deadline
-from absa.training.distill import score, taught
 from absa.training.pretrain import pretrain
-from absa.training.settings import TrainingSettings
-from absa.training.tokens import LabelledPair, TokenRows, tokenize
+from absa.training.rows.compose import Composer
+from absa.training.rows.distill import score, taught
+from absa.training.rows.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
+from absa.training.training_settings import TrainingSettings
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, gpu_name, share, write_result
 from benchmarks.quality_adapt import adapt

@@ -11,9 +11,9 @@ import numpy as np
 
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
-from absa.training.batches import assemble, plan
-from absa.training.schedule import rate_share
-from absa.training.tokens import LabelledPair, tokenize
+from absa.training.rows.batches import assemble, plan
+from absa.training.rows.tokens import LabelledPair, tokenize
+from absa.training.step.schedule import rate_share
 
 MASK, FIRST_WORD, VOCABULARY_OF_NOISE = 103, 999, 29_000
 MASKED, REPLACED, LEFT = 0.15, 0.1, 0.1

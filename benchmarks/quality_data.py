@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from absa.training.tokens import LabelledPair
+from absa.training.rows.tokens import LabelledPair
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FOLDS = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from absa.training.settings import TrainingSettings
+from absa.training.training_settings import TrainingSettings
 
 KEPT = Path(__file__).parents[1] / ".evergreen" / "quality"
 COMMON = {

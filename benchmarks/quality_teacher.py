@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from absa.errors import EvergreenError
-from absa.training.schedule import rate_share
-from absa.training.tokens import LabelledPair
+from absa.training.rows.tokens import LabelledPair
+from absa.training.step.schedule import rate_share
 from benchmarks import quality_data as data
 from benchmarks.quality_recipes import KEPT, alone
 

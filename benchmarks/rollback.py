@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from absa.adapters.lake import write_parquet
-from absa.adapters.ledger import Ledger, State
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from absa.inference.package import package_digest
-from absa.lifecycle import challenged, crowned, ramped
-from absa.routing import assign
-from absa.schema import utc_now
+from absa.ledger.lifecycle import challenged, crowned, ramped
+from absa.ledger.routing import assign
+from absa.ledger.store import Ledger, State
+from absa.records.lake import write_parquet
+from absa.records.schema import utc_now
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 from benchmarks.figures import Row, write_result
-from flows.promote import see_through
-from flows.settings import Settings
-from flows.wiring import Services
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from flows.promotion.promote_flow import see_through
 from tests.serving_replica import RunningReplica, free_port
 from tests.toy_package import build_toy_package
 

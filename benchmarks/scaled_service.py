@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.capacity.policy import Sample, ScalingPlan
-from infra.capacity.task import StartUp, TaskModel
+from infra.capacity.router_task import StartUp, TaskModel
+from infra.capacity.scaling_policy import Sample, ScalingPlan
 
 ROOT = Path(__file__).parents[1]
 _CONFIG = """

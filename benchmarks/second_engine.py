@@ -21,7 +21,7 @@ from absa.inference.engine import Engine, softmax
 from absa.inference.tokenization import Encoded, PairTokenizer
 from benchmarks.figures import Row, write_result
 from benchmarks.serving import SAMPLE, read_rows
-from serving.batcher import Batcher, Job
+from serving.engine.batcher import Batcher, Job
 
 RESULT = Path(__file__).parent / "results" / "second_engine.json"
 IN_FLIGHT = 64

@@ -31,11 +31,11 @@ from typing import Any
 import psutil
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger, State
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
 from absa.inference.package import package_digest
-from absa.routing import single
+from absa.ledger.routing import single
+from absa.ledger.store import Ledger, State
 from benchmarks.load import ClosedLoop, open_loop, saturate, write_bodies
 from benchmarks.serving_steps import measure_steps
 
@@ -87,8 +87,8 @@ def build(model: Model, folder: Path, rows: Pairs) -> Path:
     from absa.modeling.architecture import Architecture, PairClassifier
     from absa.modeling.bases import find_base, load_base
     from absa.packaging.build import build_package
-    from absa.training.settings import TrainingSettings
-    from absa.training.tokens import LabelledPair
+    from absa.training.rows.tokens import LabelledPair
+    from absa.training.training_settings import TrainingSettings
 
     base = find_base("minilm-l6")
     if model.hidden is None:

@@ -14,7 +14,7 @@ import orjson
 
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
-from absa.routing import Arm, TrafficPlan, assign
+from absa.ledger.routing import Arm, TrafficPlan, assign
 
 _RUNS = 3
 _BATCH = 8  # rows of a batch under load, for steps that are paid by the batch
@@ -95,8 +95,8 @@ def _http(rows: Pairs) -> list[float]:
     """The protocol alone: bytes in, request out, answer in, bytes out. The sockets themselves come on top."""
     import uvicorn
 
-    from serving.edge import Edge
-    from serving.hot_protocol import HotProtocol
+    from serving.http.edge import Edge
+    from serving.http.hot_protocol import HotProtocol
 
     body = b'{"label":0}'
     predictor = SimpleNamespace(key_needed=False, ask=lambda _headers, _body, answer, _started: answer(body))
@@ -119,7 +119,7 @@ def _http(rows: Pairs) -> list[float]:
 
 
 def _json_in(rows: Pairs) -> list[float]:
-    from serving.parsing import Limits, parse_predict
+    from serving.http.parsing import Limits, parse_predict
 
     bodies, limits = _bodies(rows), Limits()
     return _timed(lambda k: parse_predict(bodies[k % len(bodies)], limits), 20_000)
@@ -161,7 +161,7 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
     """Through the batcher and back, less the tokens and the engine: its model answers at once."""
     import numpy as np
 
-    from serving.batcher import Batcher, Job
+    from serving.engine.batcher import Batcher, Job
 
     encoded = dict(zip(rows, engine.tokenizer.encode(rows), strict=True))
     ready = np.tile(np.array([[0.7, 0.2, 0.1]], dtype=np.float32), (512, 1))
@@ -198,8 +198,8 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
 
 def _log(rows: Pairs, table: Table) -> list[float]:
     """A line a row, a write a batch."""
-    from serving.identifiers import RequestIds, unit_hash
-    from serving.spool import PREDICTIONS, SpoolWriter
+    from absa.records.identifiers import RequestIds, unit_hash
+    from serving.log.spool import PREDICTIONS, SpoolWriter
 
     ids = RequestIds()
     with tempfile.TemporaryDirectory() as name:

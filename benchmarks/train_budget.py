@@ -31,7 +31,7 @@ from typing import Any
 
 from absa.errors import DeadlineMissedError
 from benchmarks.figures import Row, write_result
-from flows.reserve import OVERRUN_SHARE
+from flows.training.reserve import OVERRUN_SHARE
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "train_budget.json"
@@ -87,10 +87,10 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     """One whole run in this process: what it used of its time."""
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["EVERGREEN_HOME"] = str(home)
-    from flows import continuous_training as steps
-    from flows.settings import Settings, apply_environment
-    from flows.tracking import EXPERIMENT
-    from flows.wiring import Services
+    from flows.platform.services import Services
+    from flows.platform.settings import Settings, apply_environment
+    from flows.training import training_flow as steps
+    from flows.training.tracking import EXPERIMENT
 
     for name in ("take_snapshot", "train", "judge_candidate", "register", "put_in_force"):
         setattr(steps, name, getattr(steps, name).fn)  # the step itself, without Prefect around it

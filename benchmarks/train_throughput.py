@@ -37,12 +37,12 @@ def ours(seconds: float) -> dict[str, float]:
     """Real tokens/s of our trainer, and the share of the device's operations that they took."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
-    from absa.training.compose import Composer
     from absa.training.deadline import Deadline
     from absa.training.progress import Progress
-    from absa.training.settings import TrainingSettings
-    from absa.training.tokens import LabelledPair, tokenize
+    from absa.training.rows.compose import Composer
+    from absa.training.rows.tokens import LabelledPair, tokenize
     from absa.training.trainer import Trainer
+    from absa.training.training_settings import TrainingSettings
 
     base = find_base("minilm-l6")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)
@@ -127,11 +127,11 @@ def tokenizing(rows: int) -> dict[str, float]:
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
-    from absa.training.choice import Choice
-    from absa.training.compose import Composer, Connectors
-    from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
-    from absa.training.stream import BatchStream, Position
-    from absa.training.tokens import tokenize_columns
+    from absa.training.rows.choice import Choice
+    from absa.training.rows.compose import Composer, Connectors
+    from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+    from absa.training.rows.stream import BatchStream, Position
+    from absa.training.rows.tokens import tokenize_columns
     from benchmarks.ingest import generate
 
     path = find_base("minilm-l6") / TOKENIZER

@@ -4,8 +4,8 @@ Settings come from the two classes that read the environment, commands from Type
 licences from what is installed.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -15,11 +15,11 @@ import typer
 from pydantic_settings import BaseSettings
 from typer.cli import get_docs_for_click
 
-import flows.settings
-import serving.settings
-from flows.cli import app
-from flows.processes import parts
-from serving.api import Worker, build_app, document
+import flows.platform.settings
+import serving.router_settings
+from flows.cli.commands import app
+from flows.platform.processes import parts
+from serving.http.api import Worker, build_app, document
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
@@ -76,7 +76,10 @@ def settings_page() -> str:
         "`EVERGREEN_CONFIG`, and a name that starts with `EVERGREEN_` and is not listed here are errors. The router "
         "checks its own values when it starts; `evergreen up` and `evergreen doctor` check them too.\n"
     )
-    for title, kind in (("Flows and command line", flows.settings.Settings), ("Router", serving.settings.Settings)):
+    for title, kind in (
+        ("Flows and command line", flows.platform.settings.Settings),
+        ("Router", serving.router_settings.Settings),
+    ):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
         page += "".join(_setting(kind, name) for name in kind.model_fields)
     page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
@@ -91,7 +94,7 @@ def settings_page() -> str:
 
 def _told_to_the_router() -> list[str]:
     with tempfile.TemporaryDirectory() as home:
-        return list(parts(flows.settings.Settings(home=Path(home)), {})["router"].environment)
+        return list(parts(flows.platform.settings.Settings(home=Path(home)), {})["router"].environment)
 
 
 def _setting(kind: type[BaseSettings], name: str) -> str:
@@ -235,7 +238,9 @@ def pages() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE, help="Folder to write to.")
+    folder: Path = parser.parse_args().folder
     folder.mkdir(exist_ok=True)
     for file_name, content in pages().items():
         (folder / file_name).write_text(content, encoding="utf-8")

@@ -18,17 +18,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
 
 from absa.errors import EvergreenError, PermanentError
-from flows.automations import ensure_automation
-from flows.batch import batch
-from flows.continuous_training import continuous_training
-from flows.dead_runs import TAG, DeadRuns, dead_runs
-from flows.monitor import monitor
-from flows.monitor_silence import SilenceWatch
-from flows.promote import promote
-from flows.settings import Settings
-from flows.terminal import say
-from flows.watching import take_over
-from flows.wiring import Services, wire
+from flows.batch.batch_flow import batch
+from flows.monitoring.automations import ensure_automation
+from flows.monitoring.dead_runs import TAG, DeadRuns, dead_runs
+from flows.monitoring.monitor_flow import monitor
+from flows.monitoring.monitor_silence import SilenceWatch
+from flows.platform.services import Services, wire
+from flows.platform.settings import Settings
+from flows.platform.terminal import say
+from flows.promotion.promote_flow import promote
+from flows.promotion.take_over import take_over
+from flows.training.training_flow import continuous_training
 
 _PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # whose worker it is
 _WATCH_EVERY_S: Final = 60.0

@@ -9,10 +9,10 @@ from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.request import Request
 
-from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
 from absa.proxies import open_url, require_route
-from absa.schema import SCHEMA_VERSION, compact, iso
+from absa.records.lake import Lake
+from absa.records.schema import SCHEMA_VERSION, compact, iso
 from absa.sinks import chat_text
 from monitoring.verdicts import Verdict, VerdictStore
 

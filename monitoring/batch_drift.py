@@ -16,14 +16,14 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import Lake
-from absa.adapters.tables import PREDICTIONS
 from absa.data.snapshot import load_side
 from absa.errors import PermanentError
-from absa.schema import Window, iso, parse_iso, utc_now
-from monitoring.drift import DriftReport, detect_drift
-from monitoring.policy import Reason
-from monitoring.sample import sample_of
+from absa.records.lake import Lake
+from absa.records.schema import Window, iso, parse_iso, utc_now
+from absa.records.tables import PREDICTIONS
+from monitoring.drift.detect import DriftReport, detect_drift
+from monitoring.drift.sample import sample_of
+from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VersionFigures
 from monitoring.windows import WindowData
 
@@ -133,7 +133,7 @@ def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: d
 
 
 def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, manifest: dict[str, Any]) -> bytes:
-    from monitoring.reports import build_snapshot
+    from monitoring.evidently_reports import build_snapshot
 
     version = manifest["model_version"]
     reasons = tuple(

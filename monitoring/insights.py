@@ -6,10 +6,10 @@ from typing import Final
 
 import polars as pl
 
-from absa.adapters.lake import Lake
-from absa.labels import Label
-from absa.schema import SCHEMA_VERSION, Window, iso
+from absa.records.lake import Lake
+from absa.records.schema import SCHEMA_VERSION, Window, iso
 from absa.sinks import matplotlib_label
+from absa.task import Label
 from monitoring.windows import MAX_ROWS, WindowData, load_window
 
 _Z: Final = 1.96

@@ -7,17 +7,17 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from absa.adapters.lake import Lake
-from absa.adapters.tables import FEEDBACK, days, feedback_prefix
-from absa.schema import Window, utc_now
-from monitoring.drift import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
-from monitoring.embedding import Embedder, embed_sample
+from absa.records.lake import Lake
+from absa.records.schema import Window, utc_now
+from absa.records.tables import FEEDBACK, days, feedback_prefix
+from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
+from monitoring.drift.embedding import Embedder, embed_sample
+from monitoring.drift.sample import Sample, sample_of
+from monitoring.drift.sequential import RightAnswers
 from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
-from monitoring.policy import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
-from monitoring.sample import Sample, sample_of
-from monitoring.sequential import RightAnswers
+from monitoring.staleness import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
 from monitoring.windows import (
     WindowData,

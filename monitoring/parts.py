@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from absa.labels import EVALUATED, SENTIMENTS
+from absa.task import EVALUATED, SENTIMENTS
+from monitoring.drift.sample import Sample
 from monitoring.performance import back_test, estimate, measure
-from monitoring.sample import Sample
 
 MIN_ROWS: Final = 100
 _MAX_SEGMENTS: Final = 20

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.labels import EVALUATED, N_LABELS
-from monitoring.sample import Floats, Ints, Sample
+from absa.task import EVALUATED, N_LABELS
+from monitoring.drift.sample import Floats, Ints, Sample
 
 _DRAWS: Final = 400
 _MAX_ROWS: Final = 10_000

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from absa.adapters.lake import Lake
 from absa.errors import PermanentError
-from absa.schema import Window
+from absa.records.lake import Lake
+from absa.records.schema import Window
+from monitoring.drift.sequential import RightAnswers
 from monitoring.monitor import (
     WatchedVersion,
     WatchSettings,
@@ -19,8 +20,7 @@ from monitoring.monitor import (
     recent_rows,
     to_verdict,
 )
-from monitoring.policy import judge_staleness
-from monitoring.sequential import RightAnswers
+from monitoring.staleness import judge_staleness
 from monitoring.verdicts import Verdict
 from monitoring.windows import WindowData, load_window
 

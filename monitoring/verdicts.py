@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from absa.adapters.lake import Lake
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
-from absa.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
+from absa.records.lake import Lake
+from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
+from monitoring.drift.sequential import RightAnswers
 from monitoring.parts import PartFigures
-from monitoring.policy import MAX_ATTEMPTS, Action, Level, Reason
-from monitoring.sequential import RightAnswers
+from monitoring.staleness import MAX_ATTEMPTS, Action, Level, Reason
 
 PREFIX: Final = "verdicts/"
 _TRIES: Final = 5

@@ -13,12 +13,12 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from absa.adapters.lake import Lake, read_parquet, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, days, feedback_prefix, hours, prediction_prefix
 from absa.data.feedback import join_feedback
 from absa.errors import NotFoundError
-from absa.schema import Window, utc_now
-from monitoring.sample import Sample, sample_of
+from absa.records.lake import Lake, read_parquet, write_parquet
+from absa.records.schema import Window, utc_now
+from absa.records.tables import FEEDBACK, PREDICTIONS, days, feedback_prefix, hours, prediction_prefix
+from monitoring.drift.sample import Sample, sample_of
 
 MAX_ROWS: Final = 100_000
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from serving.replica import main
+from serving.process.replica import main
 
 if __name__ == "__main__":
     sys.exit(main())

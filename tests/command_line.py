@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.cli import app, run
+from flows.cli.commands import app, run
 
 
 def evergreen(*words: str | Path) -> int:

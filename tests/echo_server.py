@@ -11,9 +11,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serving.cors import Cors
-from serving.edge import Edge
-from serving.predict import Answer, Headers, Receive, Scope, Send, read_body, send_json, send_problem
+from serving.http.cors import Cors
+from serving.http.edge import Edge
+from serving.http.predict_route import Answer, Headers, Receive, Scope, Send, read_body, send_json, send_problem
 from serving.problems import Problem, bad_json
 
 LIMIT = 2000

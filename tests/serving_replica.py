@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger, LedgerRecord, State
 from absa.inference.package import package_digest
-from absa.routing import Arm, TrafficPlan, single
+from absa.ledger.routing import Arm, TrafficPlan, single
+from absa.ledger.store import Ledger, LedgerRecord, State
 from tests.toy_package import build_toy_package
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,7 @@
 """What several tests put in a real thing's place, or into a lake before they begin."""
 
-from absa.adapters.ledger import LedgerRecord
-from absa.schema import Window
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import Window
 from monitoring.verdicts import Verdict
 
 

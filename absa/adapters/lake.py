@@ -2,54 +2,15 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlparse
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
+from absa.records.lake import Lake
 
 _CONNECT_S: Final = 5.0  # of one attempt
 _READ_S: Final = 20.0  # between two bytes; botocore's own 60 s would hide for minutes that a lake hangs
-
-
-class Lake(Protocol):
-    """Bytes under keys. A write is whole or not at all; `create` never overwrites."""
-
-    uri: str
-
-    def read(self, key: str) -> bytes:
-        """The bytes under a key.
-
-        Raises:
-            NotFoundError: there is none.
-            UnavailableError: the lake does not answer.
-        """
-
-    def write(self, key: str, data: bytes) -> None:
-        """Put bytes under a key, in place of what was there."""
-
-    def create(self, key: str, data: bytes) -> None:
-        """Put bytes under a key that must be free: one of two writers at the same instant is told.
-
-        Raises:
-            AlreadyExistsError: the key is taken.
-        """
-
-    def exists(self, key: str) -> bool:
-        """Whether a key holds something."""
-
-    def list(self, prefix: str) -> list[str]:
-        """Every key that begins with a prefix (a folder ends with `/`), sorted."""
-
-    def delete(self, key: str) -> None:
-        """Free a key; a key that is free stays free."""
-
-    def url(self, key: str) -> str:
-        """What a Parquet engine opens: a path, or s3://."""
 
 
 class FolderLake:
@@ -221,33 +182,3 @@ def open_lake(uri: str) -> Lake:
     if uri.startswith("s3://"):
         return S3Lake(uri)
     return FolderLake(Path(uri.removeprefix("file://")))
-
-
-def write_parquet(lake: Lake, key: str, table: pa.Table, *, create: bool = False) -> None:
-    """Put a table under a key as zstd Parquet, whole or not at all.
-
-    Raises:
-        AlreadyExistsError: `create` is set and the key is taken.
-    """
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    if create:
-        lake.create(key, data)
-    else:
-        lake.write(key, data)
-
-
-def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """The rows of several Parquet keys in one schema: columns added later are dropped, missing ones come as null."""
-    tables = []
-    for key in keys:
-        table = pq.read_table(pa.BufferReader(lake.read(key)))
-        columns = [
-            table.column(field.name).cast(field.type)
-            if field.name in table.column_names
-            else pa.nulls(table.num_rows, field.type)
-            for field in schema
-        ]
-        tables.append(pa.table(columns, schema=schema))
-    return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from absa.adapters.ledger import LedgerRecord
 from absa.adapters.registry_reader import HEAD_HASH, HEAD_NUMBER
 from absa.errors import EvergreenError, NotFoundError, UnavailableError
-from absa.routing import CHALLENGER, CHAMPION
+from absa.ledger.routing import CHALLENGER, CHAMPION
+from absa.ledger.store import LedgerRecord
 
 MODEL: Final = "absa"
 

@@ -11,8 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Final
 
-from absa.batch.source import Partition
-from absa.batch.worker import Assignment, PartitionCounts, Worker
+from absa.batch.batch_input import Partition
+from absa.batch.partition_job import Assignment, PartitionCounts, Worker
 from absa.errors import TransientError
 
 _MAX_RESTARTS: Final = 5

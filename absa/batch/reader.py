@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from absa.batch.source import InputFile, Partition, Source, Span
-from absa.data import json_lines
-from absa.data.delimited import find_records, read_rows
-from absa.data.parquet_rows import open_parquet, scan_rows
+from absa.batch.batch_input import InputFile, Partition, Source, Span
+from absa.data.files import json_lines
+from absa.data.files.delimited import find_records, read_rows
+from absa.data.files.parquet_rows import open_parquet, scan_rows
 from absa.errors import InvalidDataError
 
 _BATCH_ROWS: Final = 10_000

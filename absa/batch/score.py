@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from absa.batch.predictions import REQUEST_ID
+from absa.batch.batch_log import REQUEST_ID
 from absa.batch.reader import PartitionRows
 from absa.inference.aspect_span import has_aspect
-from absa.labels import N_LABELS, SENTIMENTS
+from absa.task import N_LABELS, SENTIMENTS
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine

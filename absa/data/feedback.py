@@ -7,10 +7,10 @@ from typing import Any, Final
 import polars as pl
 import pyarrow as pa
 
-from absa.adapters.lake import Lake, read_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, hours, prediction_prefix
 from absa.data.read import EXAMPLES, with_example_id
-from absa.schema import SCHEMA_VERSION, Window
+from absa.records.lake import Lake, read_parquet
+from absa.records.schema import SCHEMA_VERSION, Window
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, hours, prediction_prefix
 
 MAX_EXAMPLES_A_UNIT: Final = 200  # one customer, or one attacker, trains no more than this in a window
 MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this

@@ -14,8 +14,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import Lake, write_parquet
-from absa.adapters.tables import prediction_prefix
 from absa.data.ingest import build_snapshot
 from absa.data.normalise import normalised_column
 from absa.data.read import UNREADABLE
@@ -29,7 +27,9 @@ from absa.data.snapshot import (
     take_again,
 )
 from absa.errors import InvalidDataError
-from absa.schema import SIDES, iso, parse_iso
+from absa.records.lake import Lake, write_parquet
+from absa.records.schema import SIDES, iso, parse_iso
+from absa.records.tables import prediction_prefix
 
 # What else holds rows of customers: drift references, answers of batches, bad rows of files that were refused.
 _OTHER_ROWS: Final = ("monitoring/", "batch/", "quarantine/")

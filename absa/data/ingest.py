@@ -21,8 +21,8 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from absa.adapters.lake import Lake, write_parquet
 from absa.data.account import Account, StrayQuotes
+from absa.data.files.source_files import Source, find_sources
 from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.partitions import (
     QUARANTINE_BYTES,
@@ -55,9 +55,9 @@ from absa.data.snapshot import (
     side_keys,
     take_again,
 )
-from absa.data.sources import Source, find_sources
 from absa.errors import IntegrityError, InvalidDataError, UnavailableError
-from absa.schema import SIDES, iso, utc_now
+from absa.records.lake import Lake, write_parquet
+from absa.records.schema import SIDES, iso, utc_now
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
 MAX_PARTITIONS: Final = 512

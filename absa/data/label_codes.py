@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import InvalidDataError, PermanentError
-from absa.labels import SENTIMENTS
+from absa.task import SENTIMENTS
 
 CONFIG_FILE: Final = "evergreen.toml"
 CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"

@@ -15,7 +15,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.tables import EXAMPLES as ARROW_EXAMPLES
 from absa.data.normalise import (
     TRAIN_BELOW,
     VALIDATION_BELOW,
@@ -26,7 +25,8 @@ from absa.data.normalise import (
     sha256_column,
 )
 from absa.data.read import EXAMPLES, example_digests, telling_codes, validate
-from absa.schema import SCHEMA_VERSION, SIDES
+from absa.records.schema import SCHEMA_VERSION, SIDES
+from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
 
 QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
 QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block

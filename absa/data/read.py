@@ -16,8 +16,8 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from absa.data import json_lines
-from absa.data.delimited import (
+from absa.data.files import json_lines
+from absa.data.files.delimited import (
     AMBIGUOUS_QUOTE,
     INVALID_UTF8,
     MALFORMED,
@@ -27,14 +27,14 @@ from absa.data.delimited import (
     read_rows,
     scan_blocks,
 )
-from absa.data.json_lines import NOT_AN_OBJECT, NOT_TEXT
+from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
+from absa.data.files.source_files import kind_of
+from absa.data.files.times import TIME, other_times, times
 from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.normalise import Words, hex_column, sha256_column
-from absa.data.sources import kind_of
-from absa.data.times import TIME, other_times, times
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
-from absa.schema import SCHEMA_VERSION, utc_now
+from absa.records.schema import SCHEMA_VERSION, utc_now
 
 MAX_BAD_SHARE: Final = 0.1
 MAX_TEXT_CHARACTERS: Final = 20_000
@@ -428,7 +428,7 @@ def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, 
 def _scan_parquet(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
     import pyarrow as pa
 
-    from absa.data.parquet_rows import open_parquet, scan_rows, text_type_error
+    from absa.data.files.parquet_rows import open_parquet, scan_rows, text_type_error
 
     source = open_parquet(file, name)
     ours = choose_columns(source.schema.names, name, _wanted(require_label))

@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import Lake
 from absa.data.normalise import key_column
 from absa.data.read import EXAMPLES, QUARANTINED
-from absa.schema import SCHEMA_VERSION
+from absa.records.lake import Lake
+from absa.records.schema import SCHEMA_VERSION
 
 REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
 

@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import FolderLake, Lake, open_lake
+from absa.adapters.lake import FolderLake, open_lake
 from absa.data.snapshot import load_manifest, side_keys
 from absa.errors import EvergreenError
 from absa.inference.tokenization import PairTokenizer
-from absa.training.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
-from absa.training.tokens import TokenRows, stack, tokenize_columns
+from absa.records.lake import Lake
+from absa.training.rows.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
+from absa.training.rows.tokens import TokenRows, stack, tokenize_columns
 
 SMALL_ROWS: Final = 50_000  # fewer are done before a pool of processes would have started
 _NICE: Final = 15

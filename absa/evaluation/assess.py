@@ -12,8 +12,8 @@ from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_s
 from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
 from absa.evaluation.metrics import Counts, Scores, evaluate, f1_of
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap
-from absa.labels import SENTIMENTS
-from absa.schema import Example
+from absa.records.schema import Example
+from absa.task import SENTIMENTS
 
 if TYPE_CHECKING:
     import polars as pl

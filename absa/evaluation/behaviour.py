@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.evaluation.gate import BehaviourComparison
-from absa.labels import Label
+from absa.task import Label
 
 Pair = tuple[str, str]
 Score = Callable[[Sequence[Pair]], npt.NDArray[np.float32]]

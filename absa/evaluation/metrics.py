@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.labels import EVALUATED, N_LABELS, Label
+from absa.task import EVALUATED, N_LABELS, Label
 
 Labels = npt.ArrayLike
 Scores = npt.NDArray[np.floating]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from absa.evaluation.metrics import Metrics
-from absa.labels import SENTIMENTS
+from absa.task import SENTIMENTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

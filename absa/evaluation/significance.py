@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.evaluation.metrics import Counts, Labels, confusion_counts, pos_neg_f1_of
-from absa.labels import N_LABELS
+from absa.task import N_LABELS
 
 RESAMPLES: Final = 2000
 _CELLS: Final = N_LABELS * N_LABELS

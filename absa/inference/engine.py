@@ -12,7 +12,7 @@ from absa.errors import IntegrityError
 from absa.inference.batching import TOKEN_BUDGET, group_by_length
 from absa.inference.package import ModelPackage, load_package
 from absa.inference.tokenization import Encoded, PairTokenizer
-from absa.labels import N_LABELS
+from absa.task import N_LABELS
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

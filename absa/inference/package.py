@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from absa.errors import IntegrityError
-from absa.labels import SENTIMENTS
+from absa.task import SENTIMENTS
 
 MODEL_FILE: Final = "model.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"

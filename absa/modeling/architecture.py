@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
 
-from absa.labels import N_LABELS
+from absa.task import N_LABELS
 
 VIEWS: Final = 4  # of the last layer, side by side in the head
 CLASSIFIER_PREFIX: Final = "classifier."

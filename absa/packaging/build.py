@@ -25,15 +25,15 @@ from absa.inference.package import (
     package_digest,
 )
 from absa.inference.tokenization import PairTokenizer
-from absa.labels import SENTIMENTS
 from absa.modeling.architecture import PairClassifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export
 from absa.packaging.quantize import STRENGTHS, Int8, observe
-from absa.training.batches import for_scoring
-from absa.training.settings import TrainingSettings
-from absa.training.tokens import LabelledPair, tokenize
+from absa.task import SENTIMENTS
+from absa.training.rows.batches import for_scoring
+from absa.training.rows.tokens import LabelledPair, tokenize
+from absa.training.training_settings import TrainingSettings
 
 _LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
 _FEWEST_TO_JUDGE: Final = 20

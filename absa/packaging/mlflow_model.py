@@ -12,7 +12,7 @@ from absa.errors import UnavailableError
 from absa.inference.package import PACKAGE_FILES, ModelPackage, load_package
 
 REQUIREMENTS: Final = ("mlflow", "numpy", "onnxruntime", "pandas", "tokenizers")
-TRAVELLING_CODE: Final = ("__init__.py", "errors.py", "labels.py", "inference")
+TRAVELLING_CODE: Final = ("__init__.py", "errors.py", "task.py", "inference")
 """What of `absa` goes into the model: nothing but what scores a row."""
 
 _EXAMPLE: Final = {

@@ -11,7 +11,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from absa.inference.engine import Engine
-from absa.labels import sentiment
+from absa.task import sentiment
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PythonModelContext

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
 
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
-from absa.labels import EVALUATED, N_LABELS, sentiment
+from absa.task import EVALUATED, N_LABELS, sentiment
 
 if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics

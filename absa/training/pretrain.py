@@ -15,12 +15,12 @@ from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base, save_weights
 from absa.training.checkpoints import Checkpoints
-from absa.training.compose import Composer
 from absa.training.deadline import Deadline
 from absa.training.progress import Watcher
-from absa.training.settings import TrainingSettings
-from absa.training.tokens import LabelledPair, tokenize
+from absa.training.rows.compose import Composer
+from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.trainer import Trainer
+from absa.training.training_settings import TrainingSettings
 
 FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"

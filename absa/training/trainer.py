@@ -13,22 +13,22 @@ from torch.nn.attention import sdpa_kernel
 from absa.errors import DeadlineMissedError, TransientError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import PairClassifier
-from absa.training.batches import Batch, assemble, for_scoring, plan
 from absa.training.checkpoints import Checkpoints
-from absa.training.choice import Choice, Losses, chunk_rows_of
-from absa.training.corpus import Corpus
 from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
-from absa.training.execution import Execution
-from absa.training.parameters import parameter_groups
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
-from absa.training.ranks import Ranks
-from absa.training.schedule import ema_decay, progress, rate_share
-from absa.training.settings import TrainingSettings
-from absa.training.shards import ShardCorpus
-from absa.training.speed import flops_per_token, learned_tokens_per_s, peak_flops
-from absa.training.stream import BatchStream, Compose, Position
-from absa.training.tokens import TokenRows
+from absa.training.rows.batches import Batch, assemble, for_scoring, plan
+from absa.training.rows.choice import Choice, Losses, chunk_rows_of
+from absa.training.rows.corpus import Corpus
+from absa.training.rows.shards import ShardCorpus
+from absa.training.rows.stream import BatchStream, Compose, Position
+from absa.training.rows.tokens import TokenRows
+from absa.training.step.execution import Execution
+from absa.training.step.parameters import parameter_groups
+from absa.training.step.ranks import Ranks
+from absa.training.step.schedule import ema_decay, progress, rate_share
+from absa.training.step.speed import flops_per_token, learned_tokens_per_s, peak_flops
+from absa.training.training_settings import TrainingSettings
 
 _TICK_S: Final = 1.0
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take

@@ -9,8 +9,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_servicediscovery as discovery
 from constructs import Construct
 
-from infra.aws.cluster import add_capacity
 from infra.aws.containers import Images, add_container, add_volumes, log_group
+from infra.aws.ecs_cluster import add_capacity
 from infra.aws.environments import Environment
 from infra.aws.network import Network
 

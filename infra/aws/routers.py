@@ -13,7 +13,6 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_wafv2 as waf
 from constructs import Construct
 
-from infra.aws.cluster import add_capacity
 from infra.aws.containers import (
     HOME,
     Images,
@@ -24,6 +23,7 @@ from infra.aws.containers import (
     log_group,
 )
 from infra.aws.credentials import Credentials
+from infra.aws.ecs_cluster import add_capacity
 from infra.aws.environments import CPU_OF, Environment, RouterFleet
 from infra.aws.network import Network
 from infra.aws.storage import Storage

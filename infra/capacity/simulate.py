@@ -13,8 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from infra.capacity.policy import Sample, ScalingPlan
-from infra.capacity.task import StartUp, TaskModel
+from infra.capacity.router_task import StartUp, TaskModel
+from infra.capacity.scaling_policy import Sample, ScalingPlan
 from infra.capacity.trace import Floats, Trace
 
 _BINS = np.geomspace(1e-5, 1e3, 2_000)  # seconds; neighbours differ by 0.9 %

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from infra.capacity.task import LATENCY_CASE, own_figures
+from infra.capacity.router_task import LATENCY_CASE, own_figures
 
 Results = Mapping[str, Mapping[str, Any]]
 SERVING: Final = "make benchmark-serving"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from infra.capacity.policy import ScalingPlan
+from infra.capacity.router_task import StartUp, TaskModel
+from infra.capacity.scaling_policy import ScalingPlan
 from infra.capacity.simulate import simulate
-from infra.capacity.task import StartUp, TaskModel
 from infra.capacity.trace import Trace
 from infra.cost.figures import Figures, ModelFigures
 from infra.cost.prices import Prices, task_hour

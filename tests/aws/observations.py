@@ -8,8 +8,8 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from absa.adapters.lake import read_parquet
-from absa.adapters.tables import PREDICTIONS
+from absa.records.lake import read_parquet
+from absa.records.tables import PREDICTIONS
 from tests.aws.installation import Installation
 from tests.aws.template import REGION
 
@@ -81,7 +81,7 @@ class Look:
 
     def units_are_hashed_with(self, secret: str) -> bool:
         """Whether the lake holds the units of those who asked, hashed with a secret."""
-        from serving.identifiers import unit_hash
+        from absa.records.identifiers import unit_hash
 
         keys = self.lake.list("predictions/")
         kept = set(read_parquet(self.lake, keys, PREDICTIONS).column("unit_hash").to_pylist())
@@ -206,8 +206,11 @@ UNSEEN: Final[Mapping[tuple[str, str], str]] = {
         for name in ("prefect", "prefect-database", "mlflow-database", "evidently")
     },
     ("worker", "EVERGREEN_BUDGET_S"): "prod's is the default; tests/unit/infra/test_templates.py",
-    ("worker", "EVERGREEN_SECRET"): "nothing is forgotten here; tests/unit/flows/test_forgetting.py",
-    ("worker", "EVERGREEN_MACHINE_WAIT_S"): "no machine is late here; tests/unit/flows/test_training_machine.py",
+    ("worker", "EVERGREEN_SECRET"): "nothing is forgotten here; tests/unit/flows/monitoring/test_forgetting.py",
+    (
+        "worker",
+        "EVERGREEN_MACHINE_WAIT_S",
+    ): "no machine is late here; tests/unit/flows/training/test_training_machine.py",
     ("worker", "EVERGREEN_WINDOW_S"): "windows are named in the test; an hour is too long for one",
     ("training", "EVERGREEN_EVIDENTLY_URL"): "one environment for all that runs flows; a training writes no report",
     ("training", "EVERGREEN_METRICS"): "a training that ends well writes none",
@@ -216,6 +219,6 @@ UNUSED: Final[Mapping[tuple[str, str], str]] = {
     ("evidently", "elasticfilesystem:ClientMount"): "ECS mounts the file system; there is none here",
     ("evidently", "elasticfilesystem:ClientWrite"): "ECS mounts the file system; there is none here",
     ("worker", "s3:DeleteObject"): "nothing is forgotten here; tests/unit/infra/test_templates.py",
-    ("worker", "batch:TerminateJob"): "no machine is late here; tests/unit/flows/test_training_machine.py",
+    ("worker", "batch:TerminateJob"): "no machine is late here; tests/unit/flows/training/test_training_machine.py",
 }
 AT_ZERO: Final = {"ray-head", "ray-node"}  # stand at zero tasks; what they would do is the lake code of the others

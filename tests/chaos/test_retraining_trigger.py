@@ -14,15 +14,16 @@ from prefect.testing.utilities import prefect_test_harness
 
 from absa.adapters.lake import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
-from absa.schema import Window
-from flows.approval import PrefectApproval
-from flows.attempts import GRACE_S, crash_run, run_state, settle_attempts
-from flows.automations import NAME, ensure_automation
-from flows.dead_runs import TAG, DeadRuns, PrefectRuns
+from absa.records.schema import Window
 from flows.deployments import deployments, ensure_pool, work
-from flows.liveness import START_S, leave_sign, this_host
-from flows.retries import RETRIES, trying_again_may_help
-from flows.settings import Settings
+from flows.monitoring.attempts import GRACE_S, settle_attempts
+from flows.monitoring.automations import NAME, ensure_automation
+from flows.monitoring.dead_runs import TAG, DeadRuns, PrefectRuns
+from flows.platform.liveness import START_S, leave_sign, this_host
+from flows.platform.prefect_runs import crash_run, run_state
+from flows.platform.retries import RETRIES, trying_again_may_help
+from flows.platform.settings import Settings
+from flows.promotion.approval import PrefectApproval
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -159,7 +160,7 @@ def test_a_pools_variables_follow_the_settings_and_must_exist(client: SyncPrefec
 def test_a_flow_that_asks_for_approval_is_paused_until_somebody_resumes_it(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.approval._ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("flows.promotion.approval._ASK_EVERY_S", 0.0)
 
     @flow
     def asks() -> list[bool]:

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from absa.routing import single
+from absa.ledger.routing import single
 from tests.serving_replica import ITEM, RunningReplica, ab, until
 
 FULL = os.environ.get("EVERGREEN_CHAOS") == "full"

@@ -21,7 +21,7 @@ import pytest
 
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
-from flows.training_process import JobResult, run_job
+from flows.training.job_process import JobResult, run_job
 from tests.conftest import labelled_rows, write_job
 
 KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))

@@ -22,13 +22,13 @@ import httpx
 import polars as pl
 import pytest
 
-from absa.adapters.ledger import LedgerRecord
 from absa.data.simulate import SimulatedRequest
-from absa.lifecycle import crowned
-from flows.customers import send_traffic
-from flows.processes import Supervisor, bring_up, take_down
-from flows.settings import Settings
-from flows.wiring import Services, wire
+from absa.ledger.lifecycle import crowned
+from absa.ledger.store import LedgerRecord
+from flows.demo.customers import send_traffic
+from flows.platform.processes import Supervisor, bring_up, take_down
+from flows.platform.services import Services, wire
+from flows.platform.settings import Settings
 from tests.homes import end_family, outer_environment
 from tests.toy_package import WORDS, build_toy_package
 
@@ -49,7 +49,7 @@ from pathlib import Path
 import mlflow
 from absa.inference.package import package_digest
 from absa.packaging.mlflow_model import log_package
-from flows.wiring import wire
+from flows.platform.services import wire
 services = wire()
 mlflow.set_tracking_uri(services.environment["MLFLOW_TRACKING_URI"])
 digests = {}

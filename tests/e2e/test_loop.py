@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger
+from absa.ledger.store import Ledger
 from monitoring.verdicts import VerdictStore
 from tests.homes import end_family, family, outer_environment, tell
 

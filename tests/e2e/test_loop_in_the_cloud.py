@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake import S3Lake
-from absa.adapters.ledger import Ledger
+from absa.ledger.store import Ledger
 from monitoring.verdicts import VerdictStore
 from tests.aws.account import OPERATOR, account
 from tests.aws.postgres import PASSWORD, postgres
@@ -85,11 +85,11 @@ def _older_tables(environment: dict[str, str]) -> None:
         assert ended.returncode == 0, ended.stderr
 
     for name in ("prefect", "mlflow"):
-        run("-m", "flows.databases", name)
+        run("-m", "flows.platform.databases", name)
     run("-m", "prefect", "server", "database", "upgrade", "-y")
     run("-m", "prefect", "server", "database", "downgrade", "-y", "-r", "-1")
     run("-c", _OLDER_MLFLOW)
-    run("-m", "flows.databases", "mlflow")
+    run("-m", "flows.platform.databases", "mlflow")
 
 
 _OLDER_MLFLOW = """

@@ -15,12 +15,12 @@ import httpx
 import psutil
 import pytest
 
-from absa.lifecycle import crowned
-from flows.liveness import sign_of
-from flows.processes import Supervisor, bring_up, take_down
-from flows.settings import Settings
-from flows.trigger import PROMOTION, TRAINING
-from flows.wiring import Services, wire
+from absa.ledger.lifecycle import crowned
+from flows.platform.liveness import sign_of
+from flows.platform.prefect_runs import PROMOTION, TRAINING
+from flows.platform.processes import Supervisor, bring_up, take_down
+from flows.platform.services import Services, wire
+from flows.platform.settings import Settings
 from tests.homes import end_family, outer_environment
 
 PARTS = ["prefect", "deployments"]

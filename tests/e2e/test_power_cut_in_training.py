@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.demo_options import PACES
-from flows.settings import Home, Settings
+from flows.demo.pace import PACES
+from flows.platform.settings import Home, Settings
 from tests.conftest import labelled_rows
 from tests.homes import end_family, family, outer_environment
 

@@ -11,8 +11,8 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from flows.cli import app, run
-from flows.train_here import main as train_here
+from flows.cli.commands import app, run
+from flows.training.train_here import main as train_here
 
 VALUES = {float: ("nan", "inf", "-inf", "-1", "1e30", "1e999"), int: ("-1", "9" * 40, "nan", "1.5")}
 DAY = ("--from", "2026-11-01T00:00:00Z", "--to", "2026-11-02T00:00:00Z")

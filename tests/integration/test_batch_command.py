@@ -71,7 +71,7 @@ def test_what_cannot_be_done_gets_one_sentence_and_exit_code_1(
 
 @pytest.mark.slow
 def test_the_deployments_flow_scores_and_leaves_a_table_and_its_progress(package: Path, tmp_path: Path) -> None:
-    from flows.batch import batch
+    from flows.batch.batch_flow import batch
 
     given = write_rows(tmp_path / "rows.csv", 40, bad=2)
     with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.batch.job import BatchJob, Progress, run_batch
+from absa.batch.batch_job import BatchJob, Progress, run_batch
 from absa.batch.local import LocalProcesses
-from absa.batch.verify import verify_batch
+from absa.batch.verify_batch import verify_batch
 from absa.errors import ConflictError, InvalidDataError
 from absa.inference.engine import Engine
-from absa.schema import Window
+from absa.records.schema import Window
 from monitoring.windows import load_window
 from tests.s3_server import s3_server
 from tests.toy_package import WORDS, build_toy_package

@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("ray", reason="needs requirements-ray.txt")
 
 from absa.adapters.lake import FolderLake
-from absa.batch.cluster import RayCluster
-from absa.batch.job import BatchJob, run_batch
+from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
-from absa.batch.verify import verify_batch
+from absa.batch.ray_cluster import RayCluster
+from absa.batch.verify_batch import verify_batch
 from absa.errors import IntegrityError
 from tests.s3_server import s3_server
 from tests.toy_package import build_toy_package

@@ -11,11 +11,11 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger
-from absa.lifecycle import crowned
-from flows.cli import app
-from flows.processes import Supervisor, bring_up
-from flows.settings import Settings, apply_environment
+from absa.ledger.lifecycle import crowned
+from absa.ledger.store import Ledger
+from flows.cli.commands import app
+from flows.platform.processes import Supervisor, bring_up
+from flows.platform.settings import Settings, apply_environment
 from tests.command_line import evergreen
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from absa.adapters.ledger import State
 from absa.inference.package import package_digest
-from absa.routing import single
-from absa.schema import iso, parse_iso
+from absa.ledger.routing import single
+from absa.ledger.store import State
+from absa.records.schema import iso, parse_iso
 from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from absa.errors import PermanentError, UnavailableError
-from flows.databases import prepare
+from flows.platform.databases import prepare
 from tests.aws.postgres import postgres
 
 pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake import S3Lake
-from absa.adapters.ledger import Ledger, LedgerRecord, State
-from absa.lifecycle import challenged, crowned
+from absa.ledger.lifecycle import challenged, crowned
+from absa.ledger.store import Ledger, LedgerRecord, State
 from infra.restore import main, restore
 from tests.aws.account import OPERATOR, account
 from tests.aws.postgres import binaries, postgres
@@ -104,7 +104,7 @@ def test_a_registry_from_an_older_dump_follows_the_ledger_again(s3: Any, tmp_pat
     from mlflow.tracking import MlflowClient
 
     from absa.adapters.registry import MlflowRegistry
-    from flows.databases import prepare
+    from flows.platform.databases import prepare
 
     ledger = Ledger(S3Lake("s3://lake/four", s3))
     with postgres() as variables, pytest.MonkeyPatch.context() as patch:

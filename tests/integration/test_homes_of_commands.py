@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger
 from absa.inference.package import package_digest
-from absa.lifecycle import crowned
+from absa.ledger.lifecycle import crowned
+from absa.ledger.store import Ledger
 from tests.command_line import evergreen
 from tests.toy_package import build_toy_package
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger, State
 from absa.inference.package import package_digest
-from absa.routing import single
+from absa.ledger.routing import single
+from absa.ledger.store import Ledger, State
 from tests.aws.synthesis import ROOT
 from tests.aws.template import image_environment
 from tests.serving_replica import free_port, until

@@ -12,10 +12,10 @@ import pytest
 from absa.adapters.registry_reader import RegistryReader
 from absa.errors import UnavailableError
 from absa.proxies import keep_local_direct
-from flows.processes import Part, Supervisor, answers, parts
-from flows.router_client import RouterClient
-from flows.settings import Settings, apply_environment
-from flows.wiring import Services
+from flows.demo.router_client import RouterClient
+from flows.platform.processes import Part, Supervisor, answers, parts
+from flows.platform.services import Services
+from flows.platform.settings import Settings, apply_environment
 from tests.fake_proxy import Recorder, recording
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.processes import bring_up, take_down
-from flows.settings import Settings, apply_environment
+from flows.platform.processes import bring_up, take_down
+from flows.platform.settings import Settings, apply_environment
 from tests.serving_replica import until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

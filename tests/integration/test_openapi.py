@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from absa.routing import single
+from absa.ledger.routing import single
 from tests.serving_replica import ADMIN, ITEM, SURVEY, RunningReplica
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

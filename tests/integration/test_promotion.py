@@ -11,11 +11,11 @@ import pytest
 
 from absa.errors import ConflictError, IntegrityError, PermanentError
 from absa.inference.package import package_digest
-from absa.lifecycle import crowned
-from flows.decisions import promote_now
-from flows.promote import advance, begin, see_through
-from flows.settings import Settings
-from flows.wiring import Services
+from absa.ledger.lifecycle import crowned
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from flows.promotion.decisions import promote_now
+from flows.promotion.promote_flow import advance, begin, see_through
 from tests.stand_ins import NoAliases
 from tests.toy_package import build_toy_package
 
@@ -108,7 +108,7 @@ def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
 
 
 def test_a_flow_that_lost_a_race_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    import flows.promote
+    import flows.promotion.promote_flow
 
     calls = iter([ConflictError("look again"), "ended"])
 
@@ -118,6 +118,6 @@ def test_a_flow_that_lost_a_race_looks_again(monkeypatch: pytest.MonkeyPatch) ->
             raise said
         return said
 
-    monkeypatch.setattr(flows.promote, "begin", lambda *_, **__: None)
-    monkeypatch.setattr(flows.promote, "advance", advance)
+    monkeypatch.setattr(flows.promotion.promote_flow, "begin", lambda *_, **__: None)
+    monkeypatch.setattr(flows.promotion.promote_flow, "advance", advance)
     assert see_through(SimpleNamespace(), ["2"]) == "ended"  # type: ignore[arg-type]

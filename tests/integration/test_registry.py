@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger, LedgerRecord, State
 from absa.adapters.registry import MlflowRegistry
-from absa.lifecycle import challenged, crowned
+from absa.ledger.lifecycle import challenged, crowned
+from absa.ledger.store import Ledger, LedgerRecord, State
 
 
 @pytest.mark.slow

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake, read_parquet
-from absa.adapters.ledger import Ledger
-from absa.adapters.tables import FEEDBACK, OUTCOMES, PREDICTIONS
+from absa.adapters.lake import FolderLake
 from absa.data.feedback import join_feedback, labelled_examples
 from absa.data.forget import forget_before
 from absa.data.ingest import build_snapshot
 from absa.data.snapshot import latest_manifest, load_quarantine, load_side
-from absa.schema import SIDES
+from absa.ledger.store import Ledger
+from absa.records.lake import read_parquet
+from absa.records.schema import SIDES
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS
 from monitoring.verdicts import VerdictStore
 
 ROOT = Path(__file__).parents[1] / "lakes" / "v1"

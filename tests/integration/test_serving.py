@@ -20,14 +20,14 @@ from uuid import UUID
 import httpx
 import pytest
 
-from absa.adapters.tables import prediction_prefix
 from absa.data.simulate import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
 from absa.inference.package import package_digest
-from absa.routing import assign, single
-from flows.customers import send_traffic
-from flows.router_client import RouterClient
-from serving.identifiers import unit_hash
+from absa.ledger.routing import assign, single
+from absa.records.identifiers import unit_hash
+from absa.records.tables import prediction_prefix
+from flows.demo.customers import send_traffic
+from flows.demo.router_client import RouterClient
 from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until
 
 

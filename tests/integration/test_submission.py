@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from absa.errors import IntegrityError, NotFoundError, PermanentError
-from flows.papers import render
-from flows.submission import PAPERS, build
+from absa.src.papers import render
+from absa.src.submission import PAPERS, build
 from tests.toy_package import build_toy_package
 
 ROOT = Path(__file__).resolve().parents[2]

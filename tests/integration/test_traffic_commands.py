@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger, State
 from absa.errors import InvalidDataError, PermanentError
-from absa.schema import Window, iso
+from absa.ledger.store import Ledger, State
+from absa.records.schema import Window, iso
 from absa.sinks import csv_text
-from flows.traffic_commands import parse_window, read_policy
+from flows.cli.traffic_commands import parse_window, read_policy
 from monitoring.verdicts import VerdictStore
 from monitoring.windows import load_window
 from tests.command_line import evergreen

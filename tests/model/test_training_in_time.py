@@ -11,7 +11,7 @@ import pytest
 
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.inference.package import load_package
-from flows.training_process import run_job, write_after
+from flows.training.job_process import run_job, write_after
 from tests.conftest import labelled_rows, write_job
 
 ENDLESS = {"layers": 1, "max_epochs": 1e6}

@@ -13,7 +13,7 @@ from absa.data.ingest import build_snapshot
 from absa.data.normalise import near_duplicate_key, normalise
 from absa.data.read import EXAMPLES, with_example_id
 from absa.data.snapshot import load_side
-from absa.schema import SIDES
+from absa.records.schema import SIDES
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 TEXTS = st.lists(st.sampled_from(["a", "b", "App", "1", "!", "é"]), min_size=1, max_size=4).map("app ".join)

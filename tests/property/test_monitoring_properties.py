@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.experiment import Allocation, Outcomes, difference, sample_ratio_p_value
-from monitoring.label_queue import _chances
+from monitoring.experiments.ab_statistics import Allocation, Outcomes, difference, sample_ratio_p_value
+from monitoring.labels.label_queue import _chances
 from monitoring.performance import confusion_of, pos_neg_f1_of
 
 shares = st.floats(0.0, 1.0)

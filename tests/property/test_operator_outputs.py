@@ -15,29 +15,29 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-import flows.artifacts
+import flows.platform.artifacts
 from absa.evaluation.assess import assess
 from absa.evaluation.gate import GateEvidence, judge
+from absa.evaluation.gate_report import render_page
 from absa.evaluation.metrics import one_hot
-from absa.evaluation.report import render_page
 from absa.packaging.card import CardFacts, render_card
-from absa.schema import Example, Window, utc_now
+from absa.records.schema import Example, Window, utc_now
 from absa.sinks import csv_text, log_line, write_csv
-from flows.artifacts import show_page, show_table
-from flows.monitor import _summary
-from flows.story import Story
-from flows.terminal import say
-from flows.traffic_commands import _insight_lines
+from flows.cli.traffic_commands import _insight_lines
+from flows.demo.story import Story
+from flows.monitoring.monitor_flow import _summary
+from flows.platform.artifacts import show_page, show_table
+from flows.platform.terminal import say
 from monitoring.alerts import message
+from monitoring.evidently_reports import build_snapshot, verdict_text
 from monitoring.insights import insights, insights_plot
-from monitoring.label_import import read_label_file
-from monitoring.label_queue import COLUMNS, write_queue
+from monitoring.labels.label_import import read_label_file
+from monitoring.labels.label_queue import COLUMNS, write_queue
 from monitoring.parts import PartFigures
-from monitoring.policy import Reason
-from monitoring.reports import build_snapshot, verdict_text
+from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VersionFigures
 from monitoring.windows import WindowData, load_window
-from serving.logs import JsonLines
+from serving.observe.json_logs import JsonLines
 from tests.customer_text import HOSTILE, parsed, rendered, texts
 from tests.unit.monitoring.conftest import START, Traffic
 
@@ -88,7 +88,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     got: dict[str, Any] = {}
     for kind in ("markdown", "table"):
         monkeypatch.setattr(
-            flows.artifacts,
+            flows.platform.artifacts,
             f"create_{kind}_artifact",
             lambda content, key, description: got.update(content=content, description=description),
         )

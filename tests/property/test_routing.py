@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.routing import Arm, TrafficPlan, assign, bucket, single
+from absa.ledger.routing import Arm, TrafficPlan, assign, bucket, single
 
 units = st.text(min_size=1, max_size=40)
 

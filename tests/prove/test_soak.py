@@ -18,7 +18,7 @@ import pytest
 
 from absa.data.bundled import bundled_traffic
 from absa.data.simulate import Drift
-from absa.routing import TrafficPlan, single
+from absa.ledger.routing import TrafficPlan, single
 from tests.serving_replica import SURVEY, RunningReplica, ab
 
 SOAK_S = float(os.environ.get("EVERGREEN_PROVE_SOAK_S", "12"))

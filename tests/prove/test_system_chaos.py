@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.ledger import Ledger
-from flows.settings import PARTS
+from absa.ledger.store import Ledger
+from flows.platform.settings import PARTS
 from monitoring.verdicts import VerdictStore
 from tests.homes import DEMO, end_family, family, outer_environment
 

@@ -16,43 +16,46 @@ PLACES = {
         {
             "absa/sinks.py": "the sink",
             "absa/src/evaluation.py": "rows for programs: the texts of the input, unchanged",
-            "flows/stream.py": "rows that the demo ingests again",
+            "flows/demo/stream.py": "rows that the demo ingests again",
         },
     ),
-    "Prefect": (r"(.*\.)?a?(create|update)_\w+_artifact", {"flows/artifacts.py": "the sink"}),
+    "Prefect": (r"(.*\.)?a?(create|update)_\w+_artifact", {"flows/platform/artifacts.py": "the sink"}),
     "page": (r"(html\.)?escape|(.*\.)?render_template\w*|Markup", {"absa/sinks.py": "the sink"}),
     "Evidently": (
         r"(.*\.)?(text_widget|save_html|get_html_str)",
-        {"monitoring/reports.py": "passes names through sinks", "monitoring/batch_drift.py": "saves such a report"},
+        {
+            "monitoring/evidently_reports.py": "passes names through sinks",
+            "monitoring/batch_drift.py": "saves such a report",
+        },
     ),
     "terminal": (
         r"(typer|click)\.(echo|secho)|print|(sys|self)\._?(out|stdout|stderr)\.write",
         {
-            "flows/terminal.py": "the sink",
-            "flows/story.py": "passes lines through the sink",
-            "flows/training_progress.py": "passes lines through the sink",
-            "flows/cli.py": "the progress of simulated traffic: numbers alone",
+            "flows/platform/terminal.py": "the sink",
+            "flows/demo/story.py": "passes lines through the sink",
+            "flows/training/run_progress.py": "passes lines through the sink",
+            "flows/cli/commands.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
             "absa/data/token_shards.py": "error of a step, for the process that started it",
             "absa/job.py": "JSON events for the process that started it",
             "absa/packaging/validate.py": "JSON for the process that started it",
             "absa/adapters/cloudwatch.py": "JSON for CloudWatch: counts alone",
-            "serving/replica.py": "passes errors of a start-up step through the sink",
+            "serving/process/replica.py": "passes errors of a start-up step through the sink",
         },
     ),
     "chart": (
         r".*\.(set_[xy]ticks|set_[xy]ticklabels|annotate)",
         {"monitoring/insights.py": "passes names through sinks", "absa/evaluation/plots.py": "names of labels alone"},
     ),
-    "log": (r"(logging\.)?Formatter", {"serving/logs.py": "the sink"}),
+    "log": (r"(logging\.)?Formatter", {"serving/observe/json_logs.py": "the sink"}),
 }  # fmt: skip
 LOGGERS = {
-    "absa/batch/cluster.py": "sets the level of a library's logger",
-    "flows/batch.py": "passes its lines through the sink",
-    "flows/liveness.py": "passes its lines through the sink",
-    "flows/monitor.py": "passes its lines through the sink",
+    "absa/batch/ray_cluster.py": "sets the level of a library's logger",
+    "flows/batch/batch_flow.py": "passes its lines through the sink",
+    "flows/platform/liveness.py": "passes its lines through the sink",
+    "flows/monitoring/monitor_flow.py": "passes its lines through the sink",
 }
-PAGES = {"absa/evaluation/report.py", "serving/docs_page.py"}
+PAGES = {"absa/evaluation/gate_report.py", "serving/http/docs_page.py"}
 
 
 @cache
@@ -75,7 +78,7 @@ def test_sink_is_written_by_known_modules_alone(place: str) -> None:
 
 
 def test_loggers_outside_the_router_use_the_sink() -> None:
-    """The router's lines pass the formatter of `serving/logs.py`; Prefect's loggers have formatters of their own."""
+    """The router's lines pass the formatter of `json_logs.py`; Prefect's loggers have formatters of their own."""
     loggers = {"get_run_logger", "logging.getLogger", "getLogger"}
     found = {name: used for name, (used, _) in modules().items() if loggers & used and not name.startswith("serving/")}
     assert set(found) == set(LOGGERS)
@@ -86,17 +89,17 @@ def test_loggers_outside_the_router_use_the_sink() -> None:
 
 def test_prometheus_text_uses_the_sink() -> None:
     found = {name: used for name, (used, literals) in modules().items() if any("# TYPE" in each for each in literals)}
-    assert set(found) == {"monitoring/metrics.py", "serving/metrics.py"}
+    assert set(found) == {"monitoring/verdict_metrics.py", "serving/observe/replica_metrics.py"}
     assert all("metric_label" in used for used in found.values())
 
 
 def test_html_is_built_by_known_modules_alone() -> None:
     tag = re.compile(r"<(html|body|table|td|script)\b")
     found = {name for name, (_, literals) in modules().items() if any(map(tag.search, literals))}
-    assert found == PAGES | {"flows/mlflow_server.py"}  # a script of constants
+    assert found == PAGES | {"flows/platform/mlflow_server.py"}  # a script of constants
 
 
 def test_scripts_of_pages_write_text_not_markup() -> None:
-    scripts = [ROOT / "serving/console/console.js", ROOT / "serving/docs_page.py"]
+    scripts = [ROOT / "serving/console/page/console.js", ROOT / "serving/http/docs_page.py"]
     forbidden = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc")
     assert [script.name for script in scripts if forbidden.search(script.read_text(encoding="utf-8"))] == []

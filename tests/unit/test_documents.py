@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import PARTS
+from flows.platform.settings import PARTS
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")

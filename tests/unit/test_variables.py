@@ -7,9 +7,9 @@ import pytest
 
 from absa.errors import PermanentError
 from absa.variables import FLOWS, KNOWN, ROUTER, TESTS, check_variables, refused_value
-from flows.demo_options import PACES
-from flows.settings import Settings
-from serving.settings import Settings as RouterSettings
+from flows.demo.pace import PACES
+from flows.platform.settings import Settings
+from serving.router_settings import Settings as RouterSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,9 @@ import pytest
 from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
-from absa.adapters.lake import FolderLake, Lake, S3Lake, open_lake
+from absa.adapters.lake import FolderLake, S3Lake, open_lake
 from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
+from absa.records.lake import Lake
 
 
 @pytest.fixture(scope="module")

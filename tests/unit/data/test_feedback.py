@@ -7,10 +7,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from absa.adapters.lake import FolderLake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.adapters.lake import FolderLake
 from absa.data.feedback import join_feedback, labelled_examples, last_feedback, unmatched
 from absa.data.read import EXAMPLES
+from absa.records.lake import write_parquet
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 
 AT = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)
 

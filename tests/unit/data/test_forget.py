@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.adapters.lake import FolderLake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.adapters.lake import FolderLake
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.snapshot import REPLACED_BY, latest_manifest, load_manifest, load_quarantine, load_side, manifests
 from absa.errors import InvalidDataError, UnavailableError
-from absa.schema import SIDES
+from absa.records.lake import write_parquet
+from absa.records.schema import SIDES
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
 
 AT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 CANARY = "canary-7f3a"

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from absa.batch.batch_input import cut, inspect
 from absa.batch.reader import PartitionReader
-from absa.batch.source import cut, inspect
-from absa.data import delimited
+from absa.data.files import delimited
+from absa.data.files.source_files import find_sources
 from absa.data.read import read_examples
-from absa.data.sources import find_sources
 from absa.errors import InvalidDataError
 from absa.src.evaluation import read_rows
 

@@ -17,7 +17,7 @@ from absa.data.normalise import side
 from absa.data.read import EXAMPLES, with_example_id
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_quarantine, load_side, remove_snapshot
 from absa.errors import InvalidDataError, NotFoundError, UnavailableError
-from absa.schema import SIDES
+from absa.records.schema import SIDES
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
 WORDS = ("red", "green", "blue", "warm", "cold", "new", "old", "odd", "even", "late", "early", "tiny")

@@ -15,8 +15,8 @@ from absa.data.snapshot import load_manifest, load_side, replace_snapshot, sampl
 from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.folders import TOKENIZER, find_base
-from absa.schema import utc_now
-from absa.training.shards import ShardCorpus, shard_name, tokenizer_digest
+from absa.records.schema import utc_now
+from absa.training.rows.shards import ShardCorpus, shard_name, tokenizer_digest
 
 PATH = find_base("minilm-l6") / TOKENIZER
 

@@ -16,7 +16,7 @@ from absa.evaluation.behaviour import (
     draw_cases,
     run_suite,
 )
-from absa.labels import Label
+from absa.task import Label
 
 Scores = npt.NDArray[np.float32]
 

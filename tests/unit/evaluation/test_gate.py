@@ -20,7 +20,7 @@ from absa.evaluation.gate import (
 )
 from absa.evaluation.metrics import one_hot
 from absa.evaluation.significance import Gain
-from absa.schema import Example, utc_now
+from absa.records.schema import Example, utc_now
 
 Labels = npt.NDArray[np.int64]
 NOW = utc_now()

@@ -13,9 +13,9 @@ from absa.evaluation import plots
 from absa.evaluation.assess import assess
 from absa.evaluation.behaviour import BehaviourResult
 from absa.evaluation.gate import GateEvidence, judge
+from absa.evaluation.gate_report import render_page, write_report
 from absa.evaluation.metrics import one_hot
-from absa.evaluation.report import render_page, write_report
-from absa.schema import Example, utc_now
+from absa.records.schema import Example, utc_now
 
 NAME = "<script>alert(1)</script>"
 

@@ -20,7 +20,9 @@ import onnxruntime
 """
 
 
-@pytest.mark.parametrize("module", ["absa.inference.engine", "serving.worker", "absa.batch.worker", "flows.cli"])
+@pytest.mark.parametrize(
+    "module", ["absa.inference.engine", "serving.process.worker", "absa.batch.partition_job", "flows.cli.commands"]
+)
 def test_telemetry_is_off_before_onnxruntime_is_imported(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     command = [sys.executable, "-c", PROGRAM.format(module=module)]

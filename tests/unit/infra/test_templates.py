@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.training_machine import job_limit_s
+from flows.training.aws_machine import job_limit_s
 from tests.aws.synthesis import synthesised
 from tests.aws.template import Template, allows, listed
 
@@ -47,7 +47,7 @@ def test_lake_and_artifacts_keep_old_versions(template: Template) -> None:
 
 def test_mlflow_task_starts_with_quiet_page(template: Template) -> None:
     (task,) = [each for each in template.tasks() if each.name == "mlflow"]
-    assert task.command[1:3] == ["-m", "flows.mlflow_server"]
+    assert task.command[1:3] == ["-m", "flows.platform.mlflow_server"]
     assert task.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 

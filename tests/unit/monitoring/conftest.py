@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from absa.adapters.lake import FolderLake, Lake, write_parquet
-from absa.adapters.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
-from absa.schema import Window
-from monitoring.sample import Sample, make_sample
+from absa.adapters.lake import FolderLake
+from absa.records.lake import Lake, write_parquet
+from absa.records.schema import Window
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from monitoring.drift.sample import Sample, make_sample
 
 START = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 COMMON = ("the", "is", "works", "feels", "looks", "fine", "bad", "slow", "great", "broken", "again")

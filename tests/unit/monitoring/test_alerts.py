@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from absa.adapters.lake import Lake
 from absa.errors import PermanentError, UnavailableError
-from absa.schema import Window
+from absa.records.lake import Lake
+from absa.records.schema import Window
 from monitoring.alerts import alert, alert_silence
-from monitoring.policy import Reason
+from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VerdictStore
 from tests.webhook import Hook, webhook
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.batch.job import BatchJob, run_batch
+from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 from absa.data.ingest import build_snapshot
 from absa.data.read import EXAMPLES, with_example_id

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from absa.adapters.lake import Lake
-from absa.schema import Window, iso
+from absa.records.lake import Lake
+from absa.records.schema import Window, iso
 from monitoring.insights import CURRENT, insights, insights_plot, keep_insights
 from tests.unit.monitoring.conftest import Traffic
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import Lake
-from absa.schema import Window
-from monitoring.drift import SLOW_SHARE, DriftFinding, DriftReport
-from monitoring.label_import import import_labels
-from monitoring.label_queue import ask_labels, write_queue
+from absa.records.lake import Lake
+from absa.records.schema import Window
+from monitoring.drift.detect import SLOW_SHARE, DriftFinding, DriftReport
+from monitoring.labels.label_import import import_labels
+from monitoring.labels.label_queue import ask_labels, write_queue
 from monitoring.losses import one_family
 from monitoring.monitor import Observation, WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
-from monitoring.policy import StalenessPolicy
+from monitoring.staleness import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
 from monitoring.windows import WindowData, load_recent, load_reference
 from tests.unit.monitoring.conftest import START, Traffic

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from absa.adapters.lake import Lake
-from absa.schema import Window
-from monitoring.metrics import exposition
+from absa.records.lake import Lake
+from absa.records.schema import Window
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
+from monitoring.verdict_metrics import exposition
 from tests.unit.monitoring.conftest import START, Traffic
 
 parser = pytest.importorskip("prometheus_client.parser")

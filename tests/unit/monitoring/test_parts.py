@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from sklearn.metrics import f1_score
 
+from monitoring.drift.sample import Sample, make_sample
 from monitoring.parts import parts_of
 from monitoring.performance import back_test
-from monitoring.sample import Sample, make_sample
 
 Make = Callable[..., Sample]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from monitoring.drift.sample import Sample, make_sample
 from monitoring.performance import (
     FrozenTest,
     back_test,
@@ -18,7 +19,6 @@ from monitoring.performance import (
     measure,
     pos_neg_f1_of,
 )
-from monitoring.sample import Sample, make_sample
 
 Make = Callable[..., Sample]
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from absa.adapters.lake import Lake
 from absa.errors import PermanentError
-from absa.schema import Window
+from absa.records.lake import Lake
+from absa.records.schema import Window
 from monitoring.monitor import WatchedVersion, WatchSettings
 from monitoring.performance import FrozenTest
-from monitoring.policy import StalenessPolicy
 from monitoring.replay import Span, replay
+from monitoring.staleness import StalenessPolicy
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]

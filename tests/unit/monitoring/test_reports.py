@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import Lake
 from absa.errors import UnavailableError
-from absa.schema import Window
+from absa.records.lake import Lake
+from absa.records.schema import Window
+from monitoring.evidently_reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
-from monitoring.reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.verdicts import Verdict, VerdictStore
 from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import START, Traffic

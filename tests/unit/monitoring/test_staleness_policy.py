@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring.drift import DriftFinding, DriftReport
+from monitoring.drift.detect import DriftFinding, DriftReport
+from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Estimate, Loss
-from monitoring.policy import StalenessEvidence, StalenessPolicy, judge_staleness
-from monitoring.sequential import SlowLoss
+from monitoring.staleness import StalenessEvidence, StalenessPolicy, judge_staleness
 
 POLICY = StalenessPolicy(cooldown_s=600.0, min_new_labels=100)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from absa.adapters.lake import Lake
 from absa.errors import ConflictError, IntegrityError
-from absa.schema import Window
-from monitoring.policy import Reason
-from monitoring.sequential import RightAnswers
+from absa.records.lake import Lake
+from absa.records.schema import Window
+from monitoring.drift.sequential import RightAnswers
+from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
 
 Windows = Callable[[int], Window]

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from absa.adapters.lake import Lake
-from absa.schema import Window
+from absa.records.lake import Lake
+from absa.records.schema import Window
 from monitoring import windows as module
 from monitoring.windows import load_reference, load_window, save_reference
 from tests.unit.monitoring.conftest import Traffic

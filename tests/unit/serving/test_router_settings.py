@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from absa.errors import PermanentError
-from serving.settings import Settings, load_settings
+from serving.router_settings import Settings, load_settings
 
 NUMBERS = [name for name, field in Settings.model_fields.items() if "int" in str(field.annotation) or
            "float" in str(field.annotation)]  # fmt: skip

@@ -22,9 +22,9 @@ from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
-from absa.training.settings import TrainingSettings
-from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
-from absa.training.tokens import LabelledPair, tokenize
+from absa.training.training_settings import TrainingSettings
+from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.trainer import Trainer
 from pathlib import Path
 folder = Path({folder!r})

@@ -11,8 +11,8 @@ from absa.errors import InvalidDataError
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
 from absa.training.pretrain import bases_in, is_base, pretrain
-from absa.training.settings import TrainingSettings
-from absa.training.tokens import LabelledPair
+from absa.training.rows.tokens import LabelledPair
+from absa.training.training_settings import TrainingSettings
 from tests.conftest import labelled_rows
 
 ROWS = [LabelledPair(row["text"], row["aspect"], row["label"]) for row in labelled_rows(40)]

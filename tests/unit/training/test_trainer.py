@@ -11,15 +11,15 @@ from absa.errors import DeadlineMissedError, PermanentError, TransientError
 from absa.evaluation.metrics import pos_neg_f1
 from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
-from absa.training.choice import CHUNK_ROWS, ChampionLoss
 from absa.training.deadline import Deadline
-from absa.training.parameters import parameter_groups
 from absa.training.progress import Progress
-from absa.training.ranks import Ranks
-from absa.training.settings import TrainingSettings
-from absa.training.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
-from absa.training.tokens import TokenRows, join
+from absa.training.rows.choice import CHUNK_ROWS, ChampionLoss
+from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+from absa.training.rows.tokens import TokenRows, join
+from absa.training.step.parameters import parameter_groups
+from absa.training.step.ranks import Ranks
 from absa.training.trainer import InterruptedTrainingError, Trainer
+from absa.training.training_settings import TrainingSettings
 
 TINY = Architecture(layers=2, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=32)
 SETTINGS = TrainingSettings(
@@ -47,7 +47,7 @@ def train(settings: TrainingSettings = SETTINGS, seconds: float = 1e6, **more: o
 
 
 def predicted(trainer: Trainer, on: TokenRows) -> np.ndarray:
-    from absa.training.batches import for_scoring
+    from absa.training.rows.batches import for_scoring
 
     labels, averaged = np.zeros(len(on), int), trainer.averaged()
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def predicted(trainer: Trainer, on: TokenRows) -> np.ndarray:
 
 
 def test_the_champions_loss_is_the_cross_entropy_of_each_row_whatever_is_learned_later() -> None:
-    from absa.training.batches import assemble
+    from absa.training.rows.batches import assemble
 
     champion, on = model(), rows(30)
     losses = ChampionLoss(champion, torch.device("cpu"))

@@ -3,7 +3,7 @@
 import pytest
 
 from absa.errors import PermanentError
-from absa.training.settings import TrainingSettings
+from absa.training.training_settings import TrainingSettings
 
 
 def test_settings_survive_json() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.capacity.policy import ScalingPlan, TargetTracking
+from infra.capacity.router_task import StartUp, TaskModel
+from infra.capacity.scaling_policy import ScalingPlan, TargetTracking
 from infra.capacity.simulate import queue, simulate
-from infra.capacity.task import StartUp, TaskModel
 from infra.capacity.trace import Trace
 
 NO_WAIT = StartUp(provision_s=0, ready_s=0, health_s=0)

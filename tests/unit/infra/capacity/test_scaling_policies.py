@@ -2,9 +2,9 @@
 
 import pytest
 
-from infra.capacity.compare import hourly, plans_for
-from infra.capacity.policy import Predictive, Sample, ScalingPlan, Scheduled, StepScaling, TargetTracking
-from infra.capacity.task import TaskModel
+from infra.capacity.compare_policies import hourly, plans_for
+from infra.capacity.router_task import TaskModel
+from infra.capacity.scaling_policy import Predictive, Sample, ScalingPlan, Scheduled, StepScaling, TargetTracking
 from infra.capacity.trace import Trace
 
 TRACKING = TargetTracking(metric="requests", target=100, period_s=60, delay_s=0, out_periods=3, in_periods=5)

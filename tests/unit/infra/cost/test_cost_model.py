@@ -8,10 +8,10 @@ import pytest
 
 from infra.capacity.trace import Trace, shipped_traces
 from infra.cost.choose import Floors, NoSetupError, cheapest, savings
+from infra.cost.cost_report import basis, bill, ladder, record, worth
 from infra.cost.figures import Figures, figures_of
 from infra.cost.month import Quantities, month, task_hours, training_usd
 from infra.cost.prices import read_prices
-from infra.cost.report import basis, bill, ladder, record, worth
 from infra.cost.setup import Setup, batch_usd_per_million, setups, unmeasured
 
 PRICES = read_prices()

@@ -1,0 +1,223 @@
+"""Input of a batch job: files of one or many, cut into partitions that any process can read on its own.
+
+CSV (or tab- or semicolon-separated), JSON lines and Parquet: a file, a folder or an s3:// prefix. The same input always
+gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where it was.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import pyarrow as pa
+
+from absa.data.files import json_lines
+from absa.data.files import source_files as sources
+from absa.data.files.delimited import BLOCK_BYTES, Layout, read_layout, scan_blocks
+from absa.data.files.parquet_rows import open_parquet, text_type_error
+from absa.data.read import choose_columns
+from absa.errors import InvalidDataError
+
+SUFFIXES: Final = (*sources.ENDINGS, ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One file of the input: where it is, its size in bytes and the SHA-256 of its content.
+
+    `layout` says how a CSV file names and parts its columns; Parquet and JSON lines have none.
+    """
+
+    uri: str
+    size: int
+    digest: str
+    layout: Layout | None = None
+
+    @property
+    def kind(self) -> str:
+        """csv, jsonl or parquet."""
+        return sources.kind_of(self.uri)
+
+    def open(self) -> Any:
+        """The file's bytes as a seekable stream, in a context."""
+        return sources.Source(self.uri, self.size).open()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The input as a whole. `columns` are those of every file, as the files spell them, in the first file's order."""
+
+    files: tuple[InputFile, ...]
+    columns: tuple[str, ...]
+    text: str
+    aspect: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the content of the files in their order: what makes two inputs the same."""
+        return hashlib.sha256("".join(f"{each.digest}\n" for each in self.files).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(each.size for each in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet.
+
+    `line` is the line of a text file at which they begin, 0 for Parquet.
+    """
+
+    file: int
+    start: int
+    end: int
+    rows: int
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """Where the rows of one partition lie. `first_row` counts over the whole input; `size` is its share in bytes."""
+
+    number: int
+    first_row: int
+    rows: int
+    size: int
+    spans: tuple[Span, ...]
+
+
+def inspect(uri: str) -> Source:
+    """Find the files of an input and what they hold.
+
+    Args:
+        uri: a file, a folder (its files in order of their names, subfolders too) or s3://bucket/prefix.
+
+    Raises:
+        InvalidDataError: there is no file that can be read, a file is empty or lacks text or aspect, or the files
+            differ in their columns or in their types.
+        UnavailableError: S3 does not answer.
+    """
+    files: list[InputFile] = []
+    columns: tuple[str, ...] = ()
+    types: pa.Schema | None = None
+    for each in sources.find_sources(uri):
+        if not each.uri.lower().endswith(SUFFIXES):
+            raise InvalidDataError(f"{each.uri} is none of {', '.join(SUFFIXES)}")
+        with each.open() as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
+            stream.seek(0)
+            schema, layout = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
+        files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, layout=layout))
+        named = choose_columns(schema.names, each.uri, ("text", "aspect"))
+        for name in ("text", "aspect"):
+            if error := text_type_error(each.uri, named[name], schema.field(named[name]).type, text=True):
+                raise error
+        columns = columns or tuple(schema.names)
+        if set(columns) != set(schema.names):
+            raise InvalidDataError(
+                f"{each.uri} has other columns than {files[0].uri}; a batch needs one set of columns"
+            )
+        try:
+            types = pa.unify_schemas([types, schema] if types else [schema], promote_options="permissive")
+        except pa.ArrowException:
+            raise InvalidDataError(
+                f"{each.uri} has columns of other types than {files[0].uri}; a batch needs one type a column"
+            ) from None
+    named = choose_columns(columns, files[0].uri, ("text", "aspect"))
+    return Source(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
+
+
+def cut(source: Source, rows: int) -> Iterator[Partition]:
+    """Cut the input into partitions of `rows` rows, the last one shorter, in order and across files.
+
+    Lines that a stray quote makes unreadable together stay together, so a partition may have more rows. Text files are
+    read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
+    """
+    spans: list[Span] = []
+    number = first_row = held = size = 0
+    for index, file in enumerate(source.files):
+        for start, end, count, line, share in _stretches(file, rows, first=rows - held):
+            spans.append(Span(file=index, start=start, end=end, rows=count, line=line))
+            held, size = held + count, size + share
+            if held >= rows:
+                yield Partition(number=number, first_row=first_row, rows=held, size=size, spans=tuple(spans))
+                first_row, number = first_row + held, number + 1
+                spans, held, size = [], 0, 0
+    if held:
+        yield Partition(number=number, first_row=first_row, rows=held, size=size, spans=tuple(spans))
+
+
+def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Start, end, rows, line and bytes of stretches of `rows` rows; the first has `first`, the last perhaps fewer."""
+    if file.kind == "parquet":
+        total = _parquet_rows(file)
+        begin, wanted = 0, first
+        while begin < total:
+            until = min(begin + wanted, total)
+            yield begin, until, until - begin, 0, file.size * (until - begin) // total
+            begin, wanted = until, rows
+        return
+    start = end = first_line = count = 0
+    wanted = first
+    for place, until, line, glued in _row_places(file):
+        if count >= wanted and not glued:
+            yield start, end, count, first_line, end - start
+            count, wanted = 0, rows
+        if count == 0:
+            start, first_line = place, line
+        end, count = until, count + 1
+    if count:
+        yield start, end, count, first_line, end - start
+
+
+def _row_places(file: InputFile) -> Iterator[tuple[int, int, int, bool]]:
+    """Bounds of each row of a text file, its line, and whether it must follow the row before.
+
+    Rows that cannot be read count, empty lines do not.
+    """
+    with file.open() as stream:
+        if file.layout is None:
+            for base, line, block in json_lines.scan_lines(stream, file.uri, BLOCK_BYTES):
+                for start, end, number in json_lines.rows_of(block, line):
+                    yield base + start, base + end, number, False
+            return
+        for base, _, records in scan_blocks(stream, file.layout):
+            places = ((records.starts + base).tolist(), (records.ends + base).tolist(), records.lines.tolist())
+            yield from zip(*places, records.glued.tolist(), strict=True)
+
+
+def _parquet_rows(file: InputFile) -> int:
+    with file.open() as stream:
+        return open_parquet(stream, file.uri).rows
+
+
+def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | None]:
+    """The columns of a file, which are text unless it is Parquet; of CSV its layout too."""
+    layout = None
+    if file.kind == "parquet":
+        schema = open_parquet(stream, file.uri).schema
+    elif file.kind == "jsonl":
+        schema = pa.schema([(name, pa.string()) for name in _json_names(stream, file)])
+        if not schema.names:
+            raise InvalidDataError(f"{file.uri} holds no JSON object; expected one with text and aspect per line")
+    else:
+        layout = read_layout(stream, file.uri, ("text", "aspect", "label"))
+        schema = pa.schema([(name, pa.string()) for name in layout.header])
+    if not schema.names:
+        raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")
+    choose_columns(schema.names, file.uri, ())
+    if len(set(schema.names)) != len(schema.names):
+        raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
+    return schema, layout
+
+
+def _json_names(stream: IO[bytes], file: InputFile) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for _, line, block in json_lines.scan_lines(stream, file.uri, BLOCK_BYTES):
+        for start, end, _ in json_lines.rows_of(block, line):
+            row = json_lines.parse_line(block[start:end])
+            if isinstance(row, dict):
+                found.update(dict.fromkeys(row))
+    return tuple(found)

@@ -1,0 +1,304 @@
+"""A batch job: cut, score wherever told, write each partition once, go on where a killed run was.
+
+Under the output:
+- `job.json`: what the job is, written once;
+- what workers write of each partition (absa.batch.partition_job);
+- `manifest.json`: the commit of the job, after every partition's.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from absa.adapters.lake import open_lake
+from absa.batch.batch_input import Partition, Source, cut, inspect
+from absa.batch.batch_log import PredictionLog
+from absa.batch.local import LocalProcesses
+from absa.batch.partition_job import Assignment, PartitionCounts, part_key
+from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
+from absa.inference.package import ModelPackage, load_package
+from absa.records.lake import Lake
+from absa.records.schema import SCHEMA_VERSION, iso, utc_now
+from absa.task import SENTIMENTS
+
+PARTITION_ROWS: Final = 5_000
+JOB_KEY: Final = "job.json"
+MANIFEST_KEY: Final = "manifest.json"
+MAX_BAD_SHARE: Final = 0.1
+_READERS: Final = 16
+_SAME: Final = {
+    "input_digest": "input",
+    "model_version": "version",
+    "model_digest": "model package",
+    "partition_rows": "partition size",
+    "logged_to": "prediction log",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
+    """What is to be done. Two jobs of equal fields give equal output.
+
+    `max_bad_share` (0 to 1) is the share of quarantined rows above which the job fails. `log_uri` is the lake that the
+    answers go to as prediction records too; `secret` and `redact_text` are the service's, see `PredictionLog`.
+    """
+
+    input_uri: str
+    output_uri: str
+    package: Path
+    version: str
+    partition_rows: int = PARTITION_ROWS
+    max_bad_share: float = MAX_BAD_SHARE
+    log_uri: str | None = None
+    secret: bytes = b""
+    redact_text: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a job is. `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs
+    before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it can be told."""
+
+    partitions: int
+    rows: int
+    share: float
+    rows_per_s: float
+    elapsed_s: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """What a job came to. `already_done` is true where an earlier run had finished it and nothing was scored."""
+
+    manifest: dict[str, Any]
+    already_done: bool
+
+
+class Engines(Protocol):
+    """Where partitions are scored: `LocalProcesses` or `absa.batch.ray_cluster.RayCluster`."""
+
+    def run(
+        self,
+        assignment: Assignment,
+        missing: Callable[[], Iterator[Partition]],
+        note: Callable[[PartitionCounts], None],
+    ) -> None:
+        """Score every partition that `missing` gives, and note each when it is committed."""
+
+
+def run_batch(
+    job: BatchJob,
+    *,
+    engines: Engines | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> BatchResult:
+    """Score an input into an output, or finish what an earlier run began.
+
+    Args:
+        job: what is to be done.
+        engines: where; by default a process a core of this machine.
+        on_progress: told after every partition.
+
+    Raises:
+        InvalidDataError: the input cannot be read, or more of its rows are bad than the job allows.
+        ConflictError: the output belongs to another input, version or partition size.
+        IntegrityError: the package is broken.
+        NotFoundError: a cluster's workers did not write where this process looks.
+        TransientError: workers were killed again and again, or input, output or cluster do not answer.
+    """
+    _keep_apart(job)
+    source, output = inspect(job.input_uri), open_lake(job.output_uri)
+    package = load_package(job.package)
+    identity = _identity(job, source, package)
+    _claim(output, identity, job.output_uri)
+    if output.exists(MANIFEST_KEY):
+        return BatchResult(manifest=json.loads(output.read(MANIFEST_KEY)), already_done=True)
+
+    started_at = utc_now()
+    state = _State(source, _committed(output), on_progress)
+    total = rows_read = 0
+
+    def missing() -> Iterator[Partition]:
+        nonlocal total, rows_read
+        rows_read = 0
+        for partition in cut(source, job.partition_rows):
+            total, rows_read = partition.number + 1, rows_read + partition.rows
+            if partition.number not in state.counts:
+                yield partition
+
+    assignment = Assignment(
+        source=source,
+        output_uri=job.output_uri,
+        package=job.package,
+        version=job.version,
+        log=None if job.log_uri is None else PredictionLog(
+            lake_uri=job.log_uri, output_uri=job.output_uri, job=identity["job"], secret=job.secret,
+            redact_text=job.redact_text,
+        ),
+    )  # fmt: skip
+    (engines or LocalProcesses()).run(assignment, missing, state.note)
+    counts = [state.counts[number] for number in range(total)]
+    _check_written(output, total)
+    manifest = _manifest(identity, counts, rows_read)
+    _check_bad_share(manifest, job)
+    manifest |= {
+        "started_at": iso(started_at),
+        "finished_at": iso(utc_now()),
+        "elapsed_s": round(state.elapsed_s, 3),
+    }
+    output.write(MANIFEST_KEY, json.dumps(manifest, indent=1).encode())
+    return BatchResult(manifest=manifest, already_done=False)
+
+
+class _State:
+    """The partitions that are committed, and how fast they come."""
+
+    def __init__(
+        self, source: Source, counts: dict[int, PartitionCounts], on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.counts = counts
+        self._size = source.size
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._rows = self._rows_before = sum(each.total for each in counts.values())
+        self._done = self._done_before = sum(each.size for each in counts.values())
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def note(self, found: PartitionCounts) -> None:
+        """Take a commit in and say how far the job is."""
+        if found.number in self.counts:
+            return
+        self.counts[found.number] = found
+        self._rows += found.total
+        self._done += found.size
+        elapsed_s = max(self.elapsed_s, 1e-9)
+        now = self._done - self._done_before
+        self._on_progress(
+            Progress(
+                partitions=len(self.counts),
+                rows=self._rows,
+                share=min(1.0, self._done / self._size),
+                rows_per_s=(self._rows - self._rows_before) / elapsed_s,
+                elapsed_s=elapsed_s,
+                eta_s=max(0.0, (self._size - self._done) * elapsed_s / now) if now else None,
+            )
+        )
+
+
+def _keep_apart(job: BatchJob) -> None:
+    """An output inside the input would be the next run's input."""
+    given, output = job.input_uri.rstrip("/"), job.output_uri.rstrip("/")
+    if not given.startswith("s3://") and not output.startswith("s3://"):
+        given, output = str(Path(given).resolve()), str(Path(output.removeprefix("file://")).resolve())
+    if f"{output}/".startswith(f"{given}/"):
+        raise InvalidDataError(f"the output {job.output_uri} lies inside the input {job.input_uri}; choose another one")
+
+
+def _identity(job: BatchJob, source: Source, package: ModelPackage) -> dict[str, Any]:
+    """What the job is, as job.json and the manifest say it."""
+    same = [source.digest, package.digest, job.version, str(job.partition_rows), job.output_uri]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "job": hashlib.sha256("\n".join(same).encode()).hexdigest()[:12],
+        "input": job.input_uri,
+        "input_digest": source.digest,
+        "files": [{"uri": each.uri, "size": each.size, "digest": each.digest} for each in source.files],
+        "text_column": source.text,
+        "aspect_column": source.aspect,
+        "model_version": job.version,
+        "model_digest": package.digest,
+        "partition_rows": job.partition_rows,
+        "logged_to": job.log_uri,
+    }
+
+
+def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
+    """Say what the output belongs to; of several jobs one has it."""
+    try:
+        output.create(JOB_KEY, json.dumps(identity, indent=1).encode())
+    except AlreadyExistsError:
+        there = json.loads(output.read(JOB_KEY))
+        if other := [said for name, said in _SAME.items() if there.get(name) != identity[name]]:
+            raise ConflictError(
+                f"{uri} holds the output of a job with another {' and another '.join(other)}; choose another output"
+            ) from None
+
+
+def _committed(output: Lake) -> dict[int, PartitionCounts]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        records = [PartitionCounts(**json.loads(each)) for each in pool.map(output.read, output.list("done/"))]
+    return {each.number: each for each in records}
+
+
+def _check_written(output: Lake, total: int) -> None:
+    """A cluster's machines may not see this machine's disk."""
+    there = set(output.list("part-"))
+    if lost := [number for number in range(total) if part_key(number) not in there]:
+        raise NotFoundError(
+            f"{len(lost)} of {total} partitions are not in {output.uri}; workers of other machines need an output "
+            "that all of them share, such as s3://bucket/prefix"
+        )
+
+
+def _manifest(identity: dict[str, Any], counts: list[PartitionCounts], rows_read: int) -> dict[str, Any]:
+    """The manifest of a job whose partitions are committed.
+
+    Raises:
+        IntegrityError: rows read are not rows scored and rows quarantined.
+    """
+    if (accounted := sum(each.total for each in counts)) != rows_read:
+        raise IntegrityError(f"{rows_read} rows of {identity['input']} were read, {accounted} are in the output")
+    quarantined: Counter[str] = Counter()
+    sentiments: Counter[str] = Counter()
+    for each in counts:
+        quarantined.update(each.quarantined)
+        sentiments.update(each.by_sentiment)
+    return {
+        **identity,
+        "rows_read": rows_read,
+        "rows": sum(each.rows for each in counts),
+        "quarantined": dict(sorted(quarantined.items())),
+        "by_sentiment": {name: sentiments[name] for name in SENTIMENTS},
+        "first_bad": next((each.first_bad for each in counts if each.first_bad), None),
+        "as_written": sum(each.as_written for each in counts),
+        "first_as_written": next((each.first_as_written for each in counts if each.first_as_written), None),
+        "partitions": [
+            {"number": each.number, "rows": each.rows, "quarantined": each.total - each.rows} for each in counts
+        ],
+    }
+
+
+def _check_bad_share(manifest: dict[str, Any], job: BatchJob) -> None:
+    bad = sum(manifest["quarantined"].values())
+    total = manifest["rows"] + bad
+    if total == 0:
+        raise InvalidDataError(f"{job.input_uri} holds no rows")
+    if bad / total > job.max_bad_share:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in manifest["quarantined"].items())
+        raise InvalidDataError(
+            f"{bad} of {total} rows of {job.input_uri} cannot be scored ({reasons}), at most {job.max_bad_share:.0%} "
+            f"may be bad; the first is {manifest['first_bad']}; they lie in {job.output_uri}/quarantine"
+        )
+
+
+def read_manifest(output: Lake) -> dict[str, Any]:
+    """The manifest of a finished job.
+
+    Raises:
+        NotFoundError: no job has finished there.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(output.read(MANIFEST_KEY))
+    except NotFoundError:
+        raise NotFoundError(f"no batch job has finished at {output.uri}; run it again to finish it") from None
+    return manifest

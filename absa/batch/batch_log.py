@@ -1,0 +1,102 @@
+"""Answers of a batch as prediction records in the lake, so that monitoring sees them and feedback can name them.
+
+Every record once: a partition's time is claimed create-only before its first record is written, request ids follow from
+that time, the job and the row, and so do the keys; a partition that is written again after a kill replaces itself.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+
+from absa.adapters.lake import open_lake
+from absa.batch.batch_input import Source
+from absa.errors import AlreadyExistsError
+from absa.records.lake import write_parquet
+from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
+from absa.records.tables import PREDICTIONS, prediction_prefix
+
+ARM: Final = "batch"
+REQUEST_ID: Final = "request_id"
+_VERSION_7: Final = 0x7 << 76
+_VARIANT: Final = 0b10 << 62
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionLog:
+    """Where and how the answers of one job are logged.
+
+    `job` names it (hex), `output_uri` holds the claimed times, `secret` is the service's for hashing the column
+    `unit_id` where the input has one. With `redact_text` the lake gets neither text nor aspect.
+    """
+
+    lake_uri: str
+    output_uri: str
+    job: str
+    secret: bytes = field(default=b"", repr=False)
+    redact_text: bool = False
+
+    def claim_time(self, number: int, now: datetime) -> datetime:
+        """The time that a partition's records carry: the first one that anybody claimed for it."""
+        output, key = open_lake(self.output_uri), f"log/{number:06d}.json"
+        try:
+            output.create(key, json.dumps({"at": iso(now)}).encode())
+        except AlreadyExistsError:
+            return parse_iso(json.loads(output.read(key))["at"])
+        return parse_iso(iso(now))
+
+    def request_ids(self, row_ids: Sequence[int], at: datetime) -> list[str]:
+        """A UUIDv7 (RFC 9562) for each row: its time is the partition's, its other bits follow from job and row."""
+        milliseconds = int(at.timestamp() * 1000) << 80
+        return [_uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()) for row in row_ids]
+
+    def write(self, number: int, scored: pa.Table, source: Source) -> None:
+        """Put the scored rows of a partition into the lake."""
+        n = scored.num_rows
+        if not n:
+            return
+        at = scored.column("scored_at")[0].as_py()
+        named = {name.strip().lower(): name for name in source.columns}
+
+        def text_of(column: str) -> Any:
+            name = named.get(column)
+            return scored.column(name).cast(pa.string()) if name is not None else pa.nulls(n, pa.string())
+
+        units = text_of("unit_id").to_pylist() if self.secret else [None] * n
+        columns: dict[str, Any] = {
+            "schema_version": [SCHEMA_VERSION] * n,
+            REQUEST_ID: scored.column(REQUEST_ID),
+            "at": scored.column("scored_at"),
+            "unit_hash": [unit and hmac.digest(self.secret, unit.encode(), "sha256").hex()[:16] for unit in units],
+            "unit_given": [bool(unit) for unit in units],
+            "segment": text_of("segment"),
+            "text": pa.nulls(n, pa.string()) if self.redact_text else text_of("text"),
+            "aspect": pa.nulls(n, pa.string()) if self.redact_text else text_of("aspect"),
+            "label": scored.column("label"),
+            "scores": scored.column("scores"),
+            "truncated": scored.column("truncated"),
+            "model_version": scored.column("model_version"),
+            "arm": [ARM] * n,
+            "shadow": [False] * n,
+            "cached": [False] * n,
+            "replica": [f"{ARM}-{self.job}"] * n,
+        }
+        arrays = [
+            columns[each.name] if isinstance(columns.get(each.name), (pa.Array, pa.ChunkedArray))
+            else pa.array(columns.get(each.name, [None] * n), each.type)
+            for each in PREDICTIONS
+        ]  # fmt: skip
+        key = f"{prediction_prefix(at)}{ARM}-{self.job}-{number:06d}.parquet"
+        write_parquet(open_lake(self.lake_uri), key, pa.table(arrays, schema=PREDICTIONS))
+
+
+def _uuid7(milliseconds: int, chance: bytes) -> str:
+    bits = int.from_bytes(chance[:10], "big")
+    value = milliseconds | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & ((1 << 62) - 1))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,140 @@
+"""The partition function: read one partition, score it, write it, commit it. The same in a local process and on Ray.
+
+Under the output, of each partition:
+- `part-<number>.parquet`, and `quarantine/part-<number>.parquet` where rows were set aside;
+- `done/<number>.json`: its commit, written after its data, with its counts.
+
+Every write is whole or not at all, and a partition that is written twice after a kill is written with the same rows
+under the same name.
+"""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from absa.adapters.lake import open_lake
+from absa.batch.batch_input import Partition, Source
+from absa.batch.batch_log import PredictionLog
+from absa.batch.reader import PartitionReader
+from absa.batch.score import LINE, REASON, ROW_ID, score_partition
+from absa.inference.engine import Engine
+from absa.records.lake import write_parquet
+from absa.records.schema import utc_now
+from absa.task import SENTIMENTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What a worker must know: the input, the folder of the model package, the output, and the name of the version."""
+
+    source: Source
+    output_uri: str
+    package: Path
+    version: str
+    log: PredictionLog | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionCounts:
+    """The commit of one partition. `size` is its share of the input in bytes.
+
+    `first_bad` names the first quarantined row; `as_written` counts the rows with a double quote that was not believed,
+    `first_as_written` names the first.
+    """
+
+    number: int
+    rows: int
+    quarantined: dict[str, int] = field(default_factory=dict)
+    by_sentiment: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    first_bad: str | None = None
+    as_written: int = 0
+    first_as_written: str | None = None
+
+    @property
+    def total(self) -> int:
+        """All of its rows, the quarantined ones too."""
+        return self.rows + sum(self.quarantined.values())
+
+
+def part_key(number: int) -> str:
+    """Where the scored rows of a partition lie."""
+    return f"part-{number:06d}.parquet"
+
+
+def quarantine_key(number: int) -> str:
+    """Where the rows lie that a partition set aside; absent where there are none."""
+    return f"quarantine/part-{number:06d}.parquet"
+
+
+def done_key(number: int) -> str:
+    """Where the commit of a partition lies."""
+    return f"done/{number:06d}.json"
+
+
+class Worker:
+    """One engine and one reader. Not for several threads.
+
+    Raises:
+        IntegrityError: the package is broken.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._engine = Engine.load(assignment.package)
+        self._reader = PartitionReader(assignment.source)
+        self._output = open_lake(assignment.output_uri)
+
+    def score(self, partition: Partition) -> PartitionCounts:
+        """Score a partition into the output.
+
+        Raises:
+            InvalidDataError: the input has changed.
+            UnavailableError: the input or the output does not answer.
+        """
+        given, log = self._assignment, self._assignment.log
+        rows = self._reader.read(partition)
+        found = score_partition(
+            self._engine,
+            rows,
+            text=given.source.text,
+            aspect=given.source.aspect,
+            version=given.version,
+            scored_at=utc_now() if log is None else log.claim_time(partition.number, utc_now()),
+            request_ids=None if log is None else log.request_ids,
+        )
+        write_parquet(self._output, part_key(partition.number), found.scored)
+        if found.quarantined.num_rows:
+            write_parquet(self._output, quarantine_key(partition.number), found.quarantined)
+        if log is not None:
+            log.write(partition.number, found.scored, given.source)
+        labels = Counter(found.scored.column("label").to_pylist())
+        counts = PartitionCounts(
+            number=partition.number,
+            rows=found.scored.num_rows,
+            quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),
+            by_sentiment={name: labels[label] for label, name in enumerate(SENTIMENTS)},
+            size=partition.size,
+            first_bad=_first_bad(found.quarantined, partition, given.source),
+            as_written=len(rows.as_written),
+            first_as_written=f"{rows.as_written[0][0]} line {rows.as_written[0][1]}" if rows.as_written else None,
+        )
+        self._output.write(done_key(partition.number), json.dumps(asdict(counts)).encode())
+        return counts
+
+
+def _first_bad(quarantined: pa.Table, partition: Partition, source: Source) -> str | None:
+    """Name the first quarantined row of a partition: its file, its line or row, and why."""
+    if not quarantined.num_rows:
+        return None
+    first = quarantined.slice(0, 1).select([ROW_ID, LINE, REASON]).to_pylist()[0]
+    at = first[ROW_ID] - partition.first_row
+    for span in partition.spans:
+        if at < span.rows:
+            break
+        at -= span.rows
+    place = f"line {first[LINE]}" if first[LINE] is not None else f"row {span.start + at + 1}"
+    return f"{source.files[span.file].uri} {place}: {first[REASON]}"

@@ -1,0 +1,128 @@
+"""Proof of a batch job's output against its input: every row once, unchanged, with an answer that fits."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from absa.adapters.lake import open_lake
+from absa.batch.batch_input import InputFile, Partition, Source, cut, inspect
+from absa.batch.batch_job import read_manifest
+from absa.batch.lines import count_lines, header_lines, lines_of_rows, rows_that_hold_rows
+from absa.batch.partition_job import part_key, quarantine_key
+from absa.batch.reader import PartitionReader, PartitionRows
+from absa.batch.score import ROW_ID, output_names
+from absa.data.files.parquet_rows import open_parquet
+from absa.errors import NotFoundError
+from absa.records.lake import Lake
+from absa.task import N_LABELS
+
+
+def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
+    """What is wrong with a finished job's output, as sentences; none where all is well.
+
+    Args:
+        output_uri: folder or s3:// prefix of the job.
+        input_uri: where the input is, when not where the manifest says.
+
+    Raises:
+        NotFoundError: no job has finished there, or the input is gone.
+    """
+    output = open_lake(output_uri)
+    manifest = read_manifest(output)
+    source = inspect(input_uri or manifest["input"])
+    if source.digest != manifest["input_digest"]:
+        return ["the input is not the one that was scored: its digest differs"]
+    wrong: list[str] = []
+    number, lines = -1, 0
+    reader = PartitionReader(source)
+    for partition in cut(source, manifest["partition_rows"]):
+        number = partition.number
+        found, accounted = _check(output, partition, reader.read(partition), manifest, source)
+        wrong += [f"partition {number}: {each}" for each in found]
+        lines += accounted
+    if number + 1 != len(manifest["partitions"]):
+        wrong.append(f"the input has {number + 1} partitions, the manifest {len(manifest['partitions'])}")
+    expected = sum(_lines_of_file(each) for each in source.files)
+    if lines != expected:
+        wrong.append(f"the input has {expected} lines or rows of data, the output accounts for {lines} of them")
+    extra = [key for key in output.list("part-") if key > part_key(number)]
+    return wrong + [f"{key} belongs to no partition" for key in extra]
+
+
+def _lines_of_file(file: InputFile) -> int:
+    """Lines of data of a text file that are not empty, rows of Parquet; counted without the reader."""
+    with file.open() as stream:
+        if file.kind == "parquet":
+            return open_parquet(stream, file.uri).rows
+        lines = count_lines(stream, white_space_counts=file.layout is not None)
+    return lines - (header_lines(file.layout.header) if file.layout is not None else 0)
+
+
+def _check_lines(
+    partition: Partition, source: Source, scored: pa.Table, aside: pa.Table | None, names: list[str]
+) -> tuple[list[str], int]:
+    """Lines that the output's rows stand for, and what is wrong with them. `names` are the columns of `scored`."""
+    wrong, lines, first = [], 0, partition.first_row
+    width = len(source.columns)
+    kept = None if aside is None else aside.column_names[-1 - width : -1]  # the last is the reason
+    for span in partition.spans:
+        file, end = source.files[span.file], first + span.rows
+        for table, columns in ((scored, names), (aside, kept)):
+            if table is None or columns is None:
+                continue
+            ids = table.column(ROW_ID)
+            rows = table.filter(pc.and_(pc.greater_equal(ids, first), pc.less(ids, end)))
+            if file.layout is None:
+                lines += rows.num_rows
+                continue
+            cells = rows.select(columns).rename_columns(list(source.columns))
+            lines += lines_of_rows(cells)
+            if table is scored:
+                cells = cells.select(list(file.layout.header))
+                swallowed = rows_that_hold_rows(cells, file.layout.delimiter, source.text, source.aspect)
+                wrong += [
+                    f"row {rows.column(ROW_ID)[index]} holds lines that look like other rows" for index in swallowed
+                ]
+        first = end
+    return wrong, lines
+
+
+def _check(
+    output: Lake, partition: Partition, rows: PartitionRows, manifest: dict[str, Any], source: Source
+) -> tuple[list[str], int]:
+    """Return the faults of a partition, and the number of input lines that its rows stand for."""
+    number = partition.number
+    try:
+        scored = _read(output, part_key(number))
+    except NotFoundError:
+        return [f"{part_key(number)} is missing"], 0
+    aside = _read(output, quarantine_key(number)) if output.exists(quarantine_key(number)) else None
+    numbers = scored.column(ROW_ID).to_pylist()
+    aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
+    logged = manifest.get("logged_to") is not None
+    names = output_names(rows.table.column_names, logged=logged, output=scored.column_names)
+    wrong, lines = _check_lines(partition, source, scored, aside, names)
+    if sorted(numbers + aside_numbers) != rows.row_ids.to_pylist():
+        return [*wrong, "its rows are not those of the input, each once"], lines
+    if numbers != sorted(numbers):
+        wrong.append("its rows are not in the input's order")
+    first = rows.row_ids[0].as_py()
+    given = rows.table.take(pa.array([each - first for each in numbers], pa.int64()))
+    for name, kept in zip(given.column_names, names, strict=True):
+        if scored.column(kept).to_pylist() != given.column(name).to_pylist():
+            wrong.append(f"column {name} is not the input's")
+    scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, N_LABELS)
+    if (scores.argmax(axis=1) != np.array(scored.column("label").to_pylist(), dtype=np.int64)).any():
+        wrong.append("a label is not the one with the highest score")
+    if len(scores) and np.abs(scores.sum(axis=1) - 1).max() > 1e-3:
+        wrong.append("scores do not sum to 1")
+    if set(scored.column("model_version").to_pylist()) - {manifest["model_version"]}:
+        wrong.append("rows of another version")
+    return wrong, lines
+
+
+def _read(output: Lake, key: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(output.read(key)))

@@ -1,0 +1,1 @@
+"""Rows of files: delimited text, JSON lines and Parquet, from folders and buckets."""

@@ -1,0 +1,95 @@
+"""Rows of JSON lines: one object a line, and what of a line cannot be used.
+
+A line ends with LF, CRLF or CR, which JSON allows only between values. Lines of white space are no rows. NaN and
+Infinity, which JSON does not have and some writers write, are missing values.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from absa.data.files.delimited import BYTE_ORDER_MARK, INVALID_UTF8, check_line
+from absa.errors import InvalidDataError
+
+NOT_AN_OBJECT: Final = "not_an_object"
+NOT_TEXT: Final = "not_text"
+
+_DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+_BREAK: Final = re.compile(rb"\r\n|\r|\n")
+_LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which makes the search fast
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
+)
+
+
+def start_of_lines(file: IO[bytes], name: str) -> int:
+    """Return the byte after a byte order mark.
+
+    Raises:
+        InvalidDataError: the file is a JSON array.
+    """
+    file.seek(0)
+    start = file.read(1 << 16)
+    at = len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0
+    if start[at:].lstrip().startswith(b"["):
+        raise InvalidDataError(f"{name} is a JSON array; expected one object per line (jq -c '.[]' turns one into it)")
+    return at
+
+
+def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield whole lines in blocks: the byte and the line at which a block begins, and the block.
+
+    Raises:
+        InvalidDataError: the file is a JSON array, or a line is longer than 64 MB.
+    """
+    base, line, rest = start_of_lines(file, name), 1, b""
+    file.seek(base)
+    while True:
+        more = file.read(block_bytes)
+        data = rest + more
+        end = len(data) if not more else max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+        if end:
+            yield base, line, data[:end]
+        line += len(_BREAK.findall(data, 0, end)) if b"\r" in data else data.count(b"\n", 0, end)
+        base, rest = base + end, data[end:]
+        if not more:
+            return
+        check_line(name, line, rest)
+
+
+def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
+    """Yield each line that is not white space: start, end without the break, number."""
+    start = 0
+    for found in _BREAK.finditer(block):
+        if not block[start : found.start()].isspace() and found.start() > start:
+            yield start, found.start(), line
+        start, line = found.end(), line + 1
+    if start < len(block) and not block[start:].isspace():
+        yield start, len(block), line
+
+
+def parse_line(line: bytes) -> dict[str, Any] | str:
+    """Return the object of a line, or why there is none. Of a name that is there twice the first value counts."""
+    try:
+        row = _DECODER.decode(line.decode())
+        if may_hold_half_characters(line):  # or an escaped backslash: encoding tells
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeError:
+        return INVALID_UTF8
+    except (ValueError, RecursionError):
+        return NOT_AN_OBJECT
+    return row if isinstance(row, dict) else NOT_AN_OBJECT
+
+
+def may_hold_half_characters(block: bytes) -> bool:
+    """Tell whether lines may hold half of a surrogate pair."""
+    return (b"\\ud" in block or b"\\uD" in block) and _LONE_SURROGATE.search(block) is not None
+
+
+def as_text(value: Any) -> str | None:
+    """Return a value as a cell of text: strings as they are, whole numbers without a fraction, others as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,260 @@
+"""The gate's report: `gate.json` for programs, and `gate.html`, one page that a product manager can read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from absa.evaluation.gate import (
+    BehaviourComparison,
+    Check,
+    Comparison,
+    GateDecision,
+    GateEvidence,
+    GatePolicy,
+    SliceComparison,
+    Status,
+)
+from absa.records.schema import SCHEMA_VERSION
+from absa.sinks import html_text
+from absa.task import SENTIMENTS
+
+JSON_FILE: Final = "gate.json"
+HTML_FILE: Final = "gate.html"
+
+_MEANING: Final = {
+    "PROMOTE": "It may become challenger: it is better on recent rows and not worse on established ones.",
+    "HOLD": "It cannot be told yet, or the two are equal. It is kept; a person may put it in shadow or A/B.",
+    "REJECT": "It is worse somewhere that matters. It is kept with this report and never served.",
+}
+_FIRST_MEANING: Final = {
+    **_MEANING,
+    "PROMOTE": "It is the first version, and better than always giving the most frequent label.",
+}
+_SIGN: Final[dict[Status, str]] = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
+
+
+def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePolicy | None = None) -> dict[str, Any]:
+    """The content of `gate.json`: verdict, reasons, checks, and the evidence and policy that they come from."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **decision.to_json(),
+        "evidence": asdict(evidence),
+        "policy": asdict(policy or GatePolicy()),
+    }
+
+
+def write_report(
+    folder: Path,
+    evidence: GateEvidence,
+    decision: GateDecision,
+    *,
+    policy: GatePolicy | None = None,
+    candidate_name: str = "candidate",
+    champion_name: str = "champion",
+) -> None:
+    """Write `gate.json` and `gate.html` into a package folder.
+
+    Args:
+        folder: where the files go; it exists.
+        evidence: what the gate looked at.
+        decision: what `judge` said.
+        policy: what it was asked by, when not the default.
+        candidate_name: how the page calls the candidate, such as "run 3f2a".
+        champion_name: how it calls the champion, such as "version 7".
+    """
+    record = gate_record(evidence, decision, policy)
+    (folder / JSON_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = render_page(evidence, decision, candidate_name=candidate_name, champion_name=champion_name)
+    (folder / HTML_FILE).write_text(page, encoding="utf-8")
+
+
+def render_page(
+    evidence: GateEvidence,
+    decision: GateDecision,
+    *,
+    candidate_name: str = "candidate",
+    champion_name: str = "champion",
+) -> str:
+    """Return the self-contained page: no script, font or picture from elsewhere.
+
+    It names segments and sources, and quotes no text.
+    """
+    other = "trivial baseline" if evidence.baseline else champion_name
+    meaning = (_FIRST_MEANING if evidence.baseline else _MEANING)[decision.verdict]
+    sections = [
+        _section("Why", f"<ul>{''.join(f'<li>{html_text(reason)}</li>' for reason in decision.reasons)}</ul>"),
+        _section("How good it is", _comparisons(evidence, candidate_name, other)),
+        _section("What was checked", _checks(decision.checks)),
+    ]
+    if evidence.slices:
+        sections.append(_section("Parts of the data", _slices(evidence.slices, candidate_name, other)))
+    if evidence.without_source:
+        title = "Recent rows without what one source said"
+        sections.append(_section(title, _slices(evidence.without_source, candidate_name, other)))
+    if evidence.behaviours:
+        sections.append(_section("Behaviour", _behaviours(evidence.behaviours, candidate_name, other)))
+    sections.append(_section("Where it errs", _confusion(evidence.overall)))
+    return _PAGE.format(
+        verdict=decision.verdict,
+        lower=decision.verdict.lower(),
+        title=f"{html_text(candidate_name)} against {html_text(other)}",
+        meaning=meaning,
+        sections="\n".join(sections),
+    )
+
+
+def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
+    parts = (
+        ("Recent rows", evidence.recent),
+        ("Established rows", evidence.established),
+        ("All rows", evidence.overall),
+    )
+    rows = [
+        (
+            name,
+            f"{part.rows:,}",
+            f"{part.candidate.pos_neg_f1:.3f}",
+            f"{part.champion.pos_neg_f1:.3f}",
+            _interval(part.gain.value, part.gain.low, part.gain.high),
+            f"{part.candidate.accuracy:.3f}",
+            f"{part.candidate.flip_rate:.1%}",
+            f"{part.candidate.neutral_miss_rate:.1%}",
+        )
+        for name, part in parts
+        if part is not None
+    ]
+    table = _table(
+        ("", "rows", candidate, other, "gain in points", "accuracy", "opposite called", "opinion missed"), rows
+    )
+    return table + (
+        "<p class=note>The two middle columns and the gain are pos/neg F1: the mean of the F1 of negative and of "
+        "positive over all rows, the neutral ones included (1 is perfect). The gain's bar is its 95 % interval, by "
+        "drawing texts again and again. Recent rows were observed since the champion's snapshot. 'Opposite called' is "
+        "a positive taken for a negative or the other way round; 'opinion missed' is a positive or negative taken for "
+        "neutral.</p>"
+    )
+
+
+def _checks(checks: tuple[Check, ...]) -> str:
+    order: tuple[Status, ...] = ("fail", "hold", "pass", "info")
+    rows = "".join(
+        f"<tr><td><span class='sign {each.status}'>{_SIGN[each.status]}</span></td>"
+        f"<td class=text>{html_text(each.name)}</td><td class=text>{html_text(each.sentence)}</td></tr>"
+        for each in sorted(checks, key=lambda check: order.index(check.status))
+        if not each.name.startswith(("behaviour ", "slice "))
+        or each.status in ("fail", "hold")  # tables below show all
+    )
+    return f"<table>{rows}</table>"
+
+
+def _slices(slices: tuple[SliceComparison, ...], candidate: str, other: str) -> str:
+    rows = [
+        (
+            each.name,
+            f"{each.rows:,}",
+            each.metric,
+            f"{each.candidate:.3f}",
+            f"{each.champion:.3f}",
+            _interval(each.gain.value, each.gain.low, each.gain.high),
+        )
+        for each in slices
+    ]
+    return _table(("", "rows", "measure", candidate, other, "gain in points"), rows)
+
+
+def _behaviours(behaviours: tuple[BehaviourComparison, ...], candidate: str, other: str) -> str:
+    rows = [
+        (
+            each.title,
+            f"{each.cases:,}",
+            f"{each.failures} ({each.failures / each.cases:.0%})",
+            ""
+            if each.champion_failures is None
+            else f"{each.champion_failures} ({each.champion_failures / each.cases:.0%})",
+        )
+        for each in behaviours
+    ]
+    note = "<p class=note>Cases are made from templates, and stand in no training data.</p>"
+    return _table(("", "cases", f"{candidate} fails", f"{other} fails"), rows) + note
+
+
+def _confusion(compared: Comparison) -> str:
+    rows = [
+        (f"truly {sentiment}", *(f"{count:,}" for count in counts))
+        for sentiment, counts in zip(SENTIMENTS, compared.candidate.confusion, strict=True)
+    ]
+    return _table(("", *(f"called {sentiment}" for sentiment in SENTIMENTS)), rows)
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{html_text(title)}</h2>{body}</section>"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    header = "".join(f"<th>{html_text(each)}</th>" for each in head)
+    body = "".join("<tr>" + "".join(_cell(index, each) for index, each in enumerate(row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class _Markup(str):
+    """Made by this module out of numbers, so it needs no escaping."""
+
+    __slots__ = ()
+
+
+def _cell(index: int, content: str) -> str:
+    if isinstance(content, _Markup):
+        return f"<td class=bar>{content}</td>"
+    return f"<td{' class=text' if index == 0 else ''}>{html_text(content)}</td>"
+
+
+def _interval(value: float, low: float, high: float) -> _Markup:
+    """A bar from low to high around 0, 20 points wide, with the figures beside it."""
+    reach, half = 0.2, 70  # points to either side in shares, pixels
+
+    def x(share: float) -> float:
+        return half + 5 + half * max(-1.0, min(1.0, share / reach))
+
+    colour = "#2f6f4f" if low > 0 else "#b3372f" if high < 0 else "#777777"
+    return _Markup(
+        f"<svg width='{2 * half + 10}' height='16' role='img' aria-label='{value * 100:+.1f}'>"
+        f"<line x1='{half + 5}' y1='0' x2='{half + 5}' y2='16' stroke='#bbb'/>"
+        f"<line x1='{x(low):.1f}' y1='8' x2='{x(high):.1f}' y2='8' stroke='{colour}' stroke-width='4'/>"
+        f"<circle cx='{x(value):.1f}' cy='8' r='4.5' fill='{colour}'/></svg> "
+        f"<span class=figure>{value * 100:+.1f} <small>[{low * 100:+.1f}, {high * 100:+.1f}]</small></span>"
+    )
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{verdict}: {title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #f6f6f3; margin: 0; }}
+main {{ max-width: 1060px; margin: 0 auto; padding: 24px; }}
+header {{ border-left: 10px solid; padding: 4px 18px; background: #fff; }}
+header.promote {{ border-color: #2f6f4f; }} header.hold {{ border-color: #c2962d; }}
+header.reject {{ border-color: #b3372f; }}
+h1 {{ margin: 6px 0 0; font-size: 30px; }} h1 + p {{ margin: 0; color: #555; }}
+h2 {{ font-size: 17px; margin: 0 0 8px; }}
+section {{ background: #fff; margin: 14px 0; padding: 14px 18px; overflow-x: auto; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th {{ text-align: right; font-weight: 600; color: #555; font-size: 13px; }} th:first-child {{ text-align: left; }}
+td, th {{ padding: 4px 10px 4px 0; border-bottom: 1px solid #eee; vertical-align: middle; }}
+td {{ text-align: right; font-variant-numeric: tabular-nums; }} td.text {{ text-align: left; }}
+td.bar {{ white-space: nowrap; }} td.bar svg {{ vertical-align: middle; }}
+.figure {{ display: inline-block; width: 150px; text-align: right; }} small {{ color: #777; }}
+.sign {{ display: inline-block; width: 62px; text-align: center; border-radius: 4px; font-size: 13px; color: #fff; }}
+.sign.pass {{ background: #2f6f4f; }} .sign.hold {{ background: #c2962d; }} .sign.fail {{ background: #b3372f; }}
+.sign.info {{ background: #888; }}
+.note {{ color: #666; font-size: 13px; }}
+</style>
+<main>
+<header class="{lower}"><h1>{verdict}</h1><p>{title}</p><p>{meaning}</p></header>
+{sections}
+</main>
+</html>
+"""

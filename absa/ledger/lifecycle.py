@@ -1,0 +1,158 @@
+"""How the state of the ledger moves: pure transitions from one whole state to the next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from secrets import token_hex
+
+from absa.errors import PermanentError
+from absa.ledger.routing import CHALLENGER, CHAMPION, Arm, Mode, TrafficPlan, single
+from absa.ledger.store import LedgerRecord, State
+
+
+def crowned(version: str) -> State:
+    """The very first champion: all traffic, no challenger."""
+    return State(champion=version, challenger=None, plan=single(version))
+
+
+def challenged(state: State, version: str) -> State:
+    """A version becomes challenger; traffic stays as it is until somebody gives it a part.
+
+    Raises:
+        PermanentError: there is no champion to challenge, the version is the champion, or another is being tried.
+    """
+    if state.champion is None:
+        raise PermanentError("there is no champion to challenge: train a first version")
+    if version == state.champion:
+        raise PermanentError(f"version {version} is the champion already")
+    if state.plan is not None and state.plan.mode != "single" and state.challenger != version:
+        raise PermanentError(f"version {state.challenger} is being tried: end that experiment first")
+    return replace(state, challenger=version, plan=single(state.champion))
+
+
+def experiment_name(champion: str, challengers: Sequence[str]) -> str:
+    """Name of the experiment between a champion and its challengers."""
+    return f"v{champion}-vs-" + "-".join(f"v{version}" for version in challengers)
+
+
+def live_arms(plan: TrafficPlan | None) -> tuple[Arm, ...]:
+    """The challengers that are still tried. In an A/B test an arm with share 0 was dropped; its band stays its own."""
+    if plan is None or plan.mode == "single":
+        return ()
+    return tuple(arm for arm in plan.challengers if arm.share > 0 or plan.mode == "shadow")
+
+
+def _name_of(state: State, challengers: Sequence[str]) -> str:
+    """The running experiment's name; a plan that a person made may have none."""
+    named = state.plan.experiment if state.plan is not None else None
+    return named or experiment_name(str(state.champion), challengers)
+
+
+def _with_shares(state: State, mode: Mode, shares: Mapping[str, float], *, experiment: str) -> State:
+    """The plan of an experiment; one salt for all of it, so that a unit keeps its arm through the whole ramp."""
+    if state.champion is None:
+        raise PermanentError("an experiment needs a champion and a challenger")
+    before = state.plan
+    salt = before.salt if before is not None and before.experiment == experiment and before.salt else token_hex(4)
+    names = [CHALLENGER, *(f"{CHALLENGER}-{number}" for number in range(2, len(shares) + 1))]
+    if before is not None and before.experiment == experiment:
+        names = [arm.name for version in shares for arm in before.challengers if arm.version == version]
+    arms = (
+        Arm(name=CHAMPION, version=state.champion, share=1.0 - sum(shares.values())),
+        *(Arm(name=name, version=v, share=share) for name, (v, share) in zip(names, shares.items(), strict=True)),
+    )
+    plan = TrafficPlan(mode=mode, experiment=experiment, salt=salt, arms=arms)
+    return replace(state, challenger=live_arms(plan)[0].version, plan=plan)
+
+
+def shadowed(state: State, others: Sequence[str] = ()) -> State:
+    """The challenger, and with it perhaps others, score every request unseen.
+
+    Raises:
+        PermanentError: there is no champion or no challenger, or one of the others is either of them.
+    """
+    if state.champion is None or state.challenger is None:
+        raise PermanentError("an experiment needs a champion and a challenger")
+    challengers = (state.challenger, *others)
+    if len({state.champion, *challengers}) != len(challengers) + 1:
+        raise PermanentError(f"an experiment needs different versions, got {', '.join((state.champion, *challengers))}")
+    name = experiment_name(state.champion, challengers)
+    return _with_shares(state, "shadow", dict.fromkeys(challengers, 0.0), experiment=name)
+
+
+def ramped(state: State, share: float) -> State:
+    """Each challenger that is still tried answers a share (0 to 1) of the units, at most as many as the champion.
+
+    Raises:
+        PermanentError: there is no champion or no challenger.
+    """
+    arms = live_arms(state.plan)
+    if state.champion is None or state.challenger is None:
+        raise PermanentError("an experiment needs a champion and a challenger")
+    if state.plan is None or not arms:
+        name = experiment_name(state.champion, [state.challenger])
+        return _with_shares(state, "ab", {state.challenger: share}, experiment=name)
+    fair = min(share, 1.0 / (len(state.plan.challengers) + 1))
+    live = {arm.version for arm in arms}
+    shares = {arm.version: fair if arm.version in live else 0.0 for arm in state.plan.challengers}
+    return _with_shares(state, "ab", shares, experiment=_name_of(state, tuple(shares)))
+
+
+def dropped(state: State, version: str) -> State:
+    """One challenger is tried no longer; its units go to the champion. The last one takes the experiment with it."""
+    left = [arm for arm in live_arms(state.plan) if arm.version != version]
+    if state.plan is None or not left:
+        return withdrawn(state)
+    if state.plan.mode == "shadow":
+        shares = {arm.version: 0.0 for arm in left}
+    else:
+        shares = {arm.version: 0.0 if arm.version == version else arm.share for arm in state.plan.challengers}
+    return _with_shares(state, state.plan.mode, shares, experiment=_name_of(state, tuple(shares)))
+
+
+def promoted(state: State, version: str | None = None) -> State:
+    """A challenger (by default the first) becomes champion and has all traffic.
+
+    Raises:
+        PermanentError: there is no challenger.
+    """
+    winner = version or state.challenger
+    if winner is None:
+        raise PermanentError("there is no challenger to promote")
+    return crowned(winner)
+
+
+def withdrawn(state: State) -> State:
+    """The challengers are taken out; the champion has all traffic again.
+
+    Raises:
+        PermanentError: there is no champion.
+    """
+    if state.champion is None:
+        raise PermanentError("there is no champion to return to")
+    return crowned(state.champion)
+
+
+def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
+    """The record that made the last one's champion champion; None where the last one has none."""
+    since: LedgerRecord | None = None
+    for record in records:
+        if since is None or record.state.champion != since.state.champion:
+            since = record if record.state.champion else None
+    return since
+
+
+def former_champion(records: Sequence[LedgerRecord]) -> str | None:
+    """The champion to go back to, or None where there is no other.
+
+    A version that was rolled back from does not count: a second roll-back goes further back, not to it again.
+    """
+    reigns: list[str] = []
+    for record in records:
+        champion = record.state.champion
+        if champion is None or reigns[-1:] == [champion]:
+            continue
+        if record.action == "rollback" and reigns[-2:-1] == [champion]:
+            reigns.pop()
+        else:
+            reigns.append(champion)
+    return reigns[-2] if len(reigns) > 1 else None

@@ -1,0 +1,221 @@
+"""Token ids of a snapshot's side on disk: one file a Parquet part, mapped into memory, read while others are made.
+
+A shard is a short JSON header and flat arrays behind it, so that opening one reads nothing but the header. A snapshot's
+parts are cut by the hash of their texts and sorted by it: every shard, and every stretch of one, is a random sample of
+the data, and a training can start on the first one.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.errors import IntegrityError, InvalidDataError, TransientError
+from absa.inference.excerpt import CUT_RULE
+from absa.training.rows.tokens import Index, TokenRows, stack
+
+PLAN_FILE: Final = "plan.json"
+_MAGIC: Final = b"EVGTOK1\n"
+_ALIGN: Final = 64
+_OPEN_SHARDS: Final = 8  # kept mapped; more would only cost address space
+_POLL_S: Final = 0.05
+_PATIENCE_S: Final = 120.0  # without any new shard: whoever makes them is gone
+_ARRAYS: Final = ("texts", "text_ends", "aspects", "aspect_ends", "labels", "observed")
+_ON_DISK: Final = {"text_ends": np.uint32, "aspect_ends": np.uint32, "observed": np.uint32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPlan:
+    """Which shards a side has, known before any is made. `rows` counts each shard's."""
+
+    snapshot: str
+    tokenizer: str
+    side: str
+    max_tokens: int
+    rows: tuple[int, ...]
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        """As it lies beside the shards."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the plan beside the shards.
+
+        Raises:
+            InvalidDataError: it is missing or not of that form.
+        """
+        try:
+            values = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+            known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+            return cls(**known | {"rows": tuple(int(count) for count in values["rows"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidDataError(f"{folder / PLAN_FILE} cannot be used: {type(error).__name__}") from error
+
+
+def tokenizer_digest(tokenizer_json: bytes, max_tokens: int) -> str:
+    """Return the digest of what ids depend on beside the texts: the tokenizer, the most tokens, how texts are cut."""
+    return hashlib.sha256(tokenizer_json + f":{max_tokens}:{CUT_RULE}".encode()).hexdigest()
+
+
+def shard_name(side: str, number: int) -> str:
+    """File name of a shard."""
+    return f"{side}-{number:05d}.tokens"
+
+
+def pack_shard(rows: TokenRows) -> bytes:
+    """A shard's content. Times of observation are rounded up to seconds."""
+    observed = np.zeros(len(rows)) if rows.observed is None else rows.observed
+    arrays: dict[str, Any] = {name: getattr(rows, name) for name in _ARRAYS[:-1]} | {"observed": np.ceil(observed)}
+    header: dict[str, Any] = {"rows": len(rows), "special": list(rows.special), "arrays": {}}
+    packed: list[tuple[int, bytes]] = []
+    offset = 0
+    for name in _ARRAYS:
+        values = np.ascontiguousarray(arrays[name], dtype=_ON_DISK.get(name))
+        offset += -offset % _ALIGN
+        header["arrays"][name] = [values.dtype.str, len(values), offset]
+        packed.append((offset, values.tobytes()))
+        offset += values.nbytes
+    header["bytes"] = offset
+    head = json.dumps(header).encode()
+    head += b" " * (-(len(_MAGIC) + 8 + len(head)) % _ALIGN)
+    content = bytearray(_MAGIC + len(head).to_bytes(8, "little") + head)
+    start = len(content)
+    for at, written in packed:
+        content += b"\0" * (start + at - len(content)) + written
+    return bytes(content)
+
+
+def open_shard(path: Path) -> TokenRows:
+    """Map a shard into memory; ids are read when they are used.
+
+    Raises:
+        IntegrityError: it is cut off or no shard.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC) + 8)
+            length = int.from_bytes(start[len(_MAGIC) :], "little")
+            if start[: len(_MAGIC)] != _MAGIC or length > 1 << 20:
+                raise ValueError("it does not begin as a shard")
+            header = json.loads(file.read(length))
+            begin = file.tell()
+            if os.fstat(file.fileno()).st_size != begin + header["bytes"]:
+                raise ValueError("it is cut off")
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"the token shard {path.name} cannot be used: {error}") from error
+    arrays: dict[str, Any] = {}
+    for name, (kind, count, offset) in header["arrays"].items():
+        dtype = np.dtype(kind)
+        mapped = np.memmap(path, dtype, "r", begin + offset, (count,)) if count else np.zeros(0, dtype)
+        arrays[name] = mapped.astype(np.int64) if name.endswith("_ends") else mapped
+    first, separator = header["special"]
+    return TokenRows(**arrays, special=(first, separator))
+
+
+def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Callable[[], float]) -> "ShardCorpus":
+    """A side's rows, made with that tokenizer.
+
+    Raises:
+        InvalidDataError: there is no plan, no row, or the shards are another tokenizer's.
+    """
+    corpus = ShardCorpus(folder, left_s=left_s)
+    if corpus.plan.tokenizer != tokenizer_digest(tokenizer.read_bytes(), max_tokens):
+        raise InvalidDataError(f"the token shards in {folder} were made with another tokenizer or max_tokens")
+    return corpus
+
+
+class ShardCorpus:
+    """A side's rows in shards, some of which may not have been made yet. Row numbers run through all of them.
+
+    Args:
+        folder: with the plan and the shards.
+        left_s: asked for the seconds left; a shard is not waited for beyond them.
+
+    Raises:
+        InvalidDataError: there is no plan, or it has no rows.
+    """
+
+    def __init__(self, folder: Path, *, left_s: Callable[[], float] = lambda: _PATIENCE_S) -> None:
+        self._folder, self._left_s = folder, left_s
+        self.plan = TokenPlan.read(folder)
+        self.bounds = np.concatenate([[0], np.cumsum(self.plan.rows)]).astype(np.int64)
+        if not self.bounds[-1]:
+            raise InvalidDataError(f"the token shards of snapshot {self.plan.snapshot[:12]} hold no rows")
+        self._open: OrderedDict[int, TokenRows] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def take(self, rows: Index) -> TokenRows:
+        """Some of the rows, in that order.
+
+        Raises:
+            TransientError: a shard does not come.
+            IntegrityError: one is broken.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        shards = np.searchsorted(self.bounds, rows, side="right") - 1
+        numbers = np.unique(shards) if len(rows) else np.zeros(1, np.int64)
+        if len(numbers) == 1:
+            return self._shard(int(numbers[0])).take(rows - self.bounds[numbers[0]])
+        parts, places = [], []
+        for number in numbers:
+            here = np.flatnonzero(shards == number)
+            parts.append(self._shard(int(number)).take(rows[here] - self.bounds[number]))
+            places.append(here)
+        return stack(parts).take(np.argsort(np.concatenate(places)))
+
+    def observed(self, rows: Index) -> npt.NDArray[np.float64] | None:
+        """When some of the rows were observed, without reading their tokens; None where it is not known."""
+        shards = np.searchsorted(self.bounds, rows, side="right") - 1
+        found = np.zeros(len(rows))
+        for number in np.unique(shards):
+            seen = self._shard(int(number)).observed
+            if seen is None:
+                return None
+            here = shards == number
+            found[here] = seen[rows[here] - self.bounds[number]]
+        return found
+
+    def block(self, epoch: int, seed: int, start: int, stop: int) -> Index:
+        """Rows start to stop of a pass: shard after shard, in the order in which they are made the first time."""
+        order = np.arange(len(self.plan.rows))
+        if epoch:
+            order = np.random.default_rng((seed, epoch)).permutation(order)
+        ends = np.cumsum(np.asarray(self.plan.rows)[order])
+        found, begin = [], 0
+        for number, end in zip(order, ends, strict=True):
+            low, high = max(start, begin), min(stop, int(end))
+            if low < high:
+                offset = int(self.bounds[number]) - begin
+                found.append(np.arange(low + offset, high + offset))
+            begin = int(end)
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def _shard(self, number: int) -> TokenRows:
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        path = self._folder / shard_name(self.plan.side, number)
+        limit = time.monotonic() + min(_PATIENCE_S, max(0.0, self._left_s()))
+        while not path.exists():
+            if time.monotonic() >= limit:
+                raise TransientError(f"token shard {number} of snapshot {self.plan.snapshot[:12]} does not come")
+            time.sleep(_POLL_S)
+        rows = open_shard(path)
+        if len(rows) != self.plan.rows[number]:
+            raise IntegrityError(f"the token shard {path.name} has {len(rows)} rows, not {self.plan.rows[number]}")
+        self._open[number] = rows
+        while len(self._open) > _OPEN_SHARDS:
+            self._open.popitem(last=False)
+        return rows

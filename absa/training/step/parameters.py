@@ -1,0 +1,37 @@
+"""Which parameters learn, and how fast each."""
+
+from typing import Any
+
+from torch import nn
+
+from absa.modeling.architecture import PairClassifier
+from absa.training.training_settings import TrainingSettings
+
+
+def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
+    """Parameters with their peak rates: a layer learns at a share of the one above it, norms do not decay."""
+    depth = model.architecture.layers
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not _is_frozen(name, depth, settings))
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("classifier."):
+            rate = settings.head_learning_rate if new_head else settings.learning_rate
+        else:
+            height = int(name.split(".")[1]) if name.startswith("layers.") else -1
+            rate = settings.learning_rate * settings.layer_decay ** (depth - 1 - height)
+        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
+        for (rate, matrix), parameters in groups.items()
+    ]
+
+
+def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
+    if not settings.train_words and name.startswith(("words.", "places.")):
+        return True
+    frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
+    if name.startswith("layers."):
+        return int(name.split(".")[1]) < frozen
+    return frozen > 0 and not name.startswith("classifier.")

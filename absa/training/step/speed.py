@@ -1,0 +1,61 @@
+"""How fast a machine learns, and how fast it could: floating-point operations a token needs, and a device's most."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from absa.modeling.architecture import Architecture
+from absa.training.rows.batches import Batch
+
+_PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
+    "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
+}  # fmt: skip
+_SIDE: Final = 512  # of the matrices by which a CPU's most is measured
+_TRIES: Final = 5
+_OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
+
+
+def learned_tokens_per_s(batches: Iterable[Batch], backward: Callable[[Batch, int], Tensor]) -> float:
+    """Real tokens a second that steps would learn, by the fastest of some batches; their gradients are left behind.
+
+    Args:
+        batches: at least one; the first are slow, because memory is got and kernels are made.
+        backward: runs a batch that is the given number of rows of its step.
+    """
+    speeds = []
+    for batch in batches:
+        started = time.perf_counter()
+        float(backward(batch, len(batch.labels)))  # waits for the device
+        speeds.append(batch.tokens / (time.perf_counter() - started))
+    return _OF_A_STEP * max(speeds)
+
+
+def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:
+    """Operations that learning one real token takes: two for each weight forward, four backward, and attention.
+
+    The count of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, with attention in both directions.
+    """
+    weights = sizes.layers * (4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate)
+    return 6.0 * weights + 12.0 * sizes.layers * sizes.hidden * tokens_per_row
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second at most: of a known GPU what its vendor says, otherwise what a large product reaches."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for known in sorted(_PEAKS, key=len, reverse=True):
+            if known in name and dtype == torch.bfloat16:
+                return _PEAKS[known]
+    side = _SIDE if device.type == "cpu" else 16 * _SIDE
+    left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return 2.0 * side**3 / min(times)

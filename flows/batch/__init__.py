@@ -1,0 +1,1 @@
+"""Batch scoring with a registered version, and the flow that runs it."""

@@ -1,0 +1,70 @@
+"""Flow batch: score a whole dataset with a registered version; see `evergreen batch`."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from absa.sinks import log_line
+from flows.batch.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
+from flows.platform.artifacts import move_progress, show_table, start_progress
+from flows.platform.liveness import leave_signs
+from flows.platform.services import Services, wire
+
+if TYPE_CHECKING:
+    from absa.batch.batch_job import Progress
+
+_TELL_EVERY_S: Final = 5.0
+
+
+@task(name="score", cache_policy=NO_CACHE)
+def score(services: Services, request: BatchRequest) -> BatchOutcome:
+    """Score every row that no earlier run has scored, and say on the way how far it is."""
+    logger = get_run_logger()
+    each_usd = usd_per_row(services)
+    shown = start_progress(key="batch-progress", description=request.input_uri)
+    last = time.monotonic()
+
+    def tell(now: "Progress") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _TELL_EVERY_S:
+            last = time.monotonic()
+            logger.info("%s", log_line(said(now, each_usd)))
+            move_progress(shown, 100 * now.share)
+
+    outcome = run_request(services, request, on_progress=tell)
+    move_progress(shown, 100.0)
+    return outcome
+
+
+@flow(name="batch", on_running=[leave_signs])
+def batch(
+    input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
+    output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
+    model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION,
+    engine: Annotated[str, Field(description="local: a process a core. ray: a Ray cluster.")] = "local",
+    address: Annotated[str | None, Field(description="Ray cluster; unset: one on this machine.")] = None,
+    workers: Annotated[int | None, Field(description="Cores to use; unset: all.")] = None,
+    max_bad_share: Annotated[float, Field(description="Share of bad rows above which the job fails.")] = 0.1,
+    log: Annotated[bool, Field(description="Write the answers to the lake as predictions.")] = False,
+    drift_report: Annotated[bool, Field(description="Compare the rows with the version's test rows.")] = False,
+) -> dict[str, Any]:
+    """Score a whole dataset, every row once; a run that is repeated goes on, or does nothing."""
+    request = BatchRequest(
+        input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
+        max_bad_share=max_bad_share, log=log, drift_report=drift_report,
+    )  # fmt: skip
+    outcome = score(wire(), request)
+    manifest = outcome.result.manifest
+    done = "was done already" if outcome.result.already_done else "is done"
+    show_table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
+    return {
+        "output": output_uri,
+        "rows": manifest["rows"],
+        "quarantined": manifest["quarantined"],
+        "by_sentiment": manifest["by_sentiment"],
+        "already_done": outcome.result.already_done,
+        "drift": None if outcome.drift is None else list(outcome.drift),
+    }

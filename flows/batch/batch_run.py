@@ -1,0 +1,188 @@
+"""One batch as the command line and the deployment run it: which version, where, and what is done beside scoring."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from absa.adapters.lake import open_lake
+from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchResult, Engines, Progress, run_batch
+from absa.errors import NotFoundError, PermanentError
+from absa.inference.package import ModelPackage, load_package
+from flows.platform.services import Services
+
+REGISTRY: Final = "models:/"
+CHAMPION: Final = "models:/absa@champion"
+ENGINES: Final = ("local", "ray")
+_PREFIX: Final = "models:/absa"
+_DIGEST: Final = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """What somebody asks for. `log` and `drift_report` are done beside the scoring; see the command's help."""
+
+    input_uri: str
+    output_uri: str
+    model: str = CHAMPION
+    engine: str = "local"
+    address: str | None = None
+    workers: int | None = None
+    partition_rows: int = PARTITION_ROWS
+    max_bad_share: float = MAX_BAD_SHARE
+    log: bool = False
+    drift_report: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOutcome:
+    """What became of it. `drift` holds a sentence a column that drifted; None where no report was asked for."""
+
+    result: BatchResult
+    drift: tuple[str, ...] | None = None
+
+
+def run_request(
+    services: Services, request: BatchRequest, *, on_progress: Callable[[Progress], None] = lambda _: None
+) -> BatchOutcome:
+    """Score, and write the drift report where asked for.
+
+    Raises:
+        PermanentError: the request names no version, engine or number that can be used, or see `run_batch`.
+        TransientError: see `run_batch`.
+    """
+    engines = engines_of(request)
+    package, version = find_version(services, request.model)
+    job = BatchJob(
+        input_uri=_absolute(request.input_uri),
+        output_uri=_absolute(request.output_uri),
+        package=package.folder,
+        version=version,
+        partition_rows=request.partition_rows,
+        max_bad_share=request.max_bad_share,
+        log_uri=services.settings.lake_uri if request.log else None,
+        secret=services.home.unit_secret().encode() if request.log else b"",
+        redact_text=services.settings.redact_text,
+    )
+    result = run_batch(job, engines=engines, on_progress=on_progress)
+    drift = None
+    if request.drift_report:
+        drift = _drift_sentences(services, job, result, package)
+    return BatchOutcome(result=result, drift=drift)
+
+
+def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
+    """The package of models:/absa@champion, models:/absa@challenger, models:/absa/<version> or a package's folder.
+
+    What an alias means is read from the ledger, so it is what is in force, whatever MLflow shows.
+
+    Raises:
+        PermanentError: no such alias or version is known here.
+        IntegrityError: the files are not those that were registered, or a folder holds no package.
+    """
+    if not model.startswith("models:"):
+        if not Path(model).is_dir():
+            raise PermanentError(f"{model} is neither {CHAMPION}, {_PREFIX}/<version> nor the folder of a package")
+        package = load_package(Path(model))
+        return package, package.digest[:_DIGEST]
+    name = model.removeprefix(_PREFIX)
+    head = services.head()
+    aliases = {"@champion": head.state.champion, "@challenger": head.state.challenger}
+    version = aliases.get(name, name.removeprefix("/") if name.startswith("/") else None)
+    if version is None or version not in head.versions:
+        known = ", ".join(f"{_PREFIX}/{each}" for each in head.versions) or "none"
+        raise PermanentError(
+            f"{model} names no version; there are {CHAMPION}, {_PREFIX}@challenger in an experiment, {known}"
+        )
+    return services.package(version, head.versions[version]), version
+
+
+def engines_of(request: BatchRequest) -> Engines:
+    """Where to score.
+
+    Raises:
+        PermanentError: there is no such engine, or a number cannot be used.
+    """
+    from absa.batch.local import LocalProcesses
+
+    if request.engine not in ENGINES:
+        raise PermanentError(f"--engine is local or ray, got {request.engine!r}")
+    if request.engine == "local" and request.address is not None:
+        raise PermanentError("--address is a Ray cluster's: use it with --engine ray")
+    if request.partition_rows < 1 or (request.workers or 0) < 0 or not 0 <= request.max_bad_share <= 1:
+        raise PermanentError("partition rows are 1 or more, workers 0 or more, a share lies between 0 and 1")
+    if request.engine == "ray":
+        from absa.batch.ray_cluster import RayCluster
+
+        return RayCluster(address=request.address, workers=request.workers or None)
+    return LocalProcesses(workers=request.workers)
+
+
+def usd_per_row(services: Services) -> float | None:
+    """What a row costs by the last `evergreen cost`; None where nobody has asked for it."""
+    try:
+        found: Any = json.loads(services.lake.read("cost/current.json")).get("usd_per_million_batch")
+    except (NotFoundError, ValueError, AttributeError):
+        return None
+    return float(found) / 1e6 if isinstance(found, int | float) else None
+
+
+def said(progress: Progress, each_usd: float | None) -> str:
+    """How far a job is, in a few words."""
+    words = [f"{progress.share:.0%}", f"{progress.rows:,} rows", f"{progress.rows_per_s:,.0f} rows/s"]
+    if progress.eta_s is not None:
+        words.append(f"{_duration(progress.eta_s)} left")
+    if each_usd is not None:
+        words.append(f"about US$ {progress.rows * each_usd:.4f} so far")
+    return ", ".join(words)
+
+
+def summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A job as rows of a table: counts, class shares, time."""
+    rows, bad = manifest["rows"], sum(manifest["quarantined"].values())
+    table = [
+        {"what": "version", "value": manifest["model_version"]},
+        {"what": "rows read", "value": f"{rows + bad:,} = {rows:,} scored + {bad:,} quarantined"},
+        {"what": "rows scored", "value": f"{rows:,}"},
+        {"what": "rows quarantined", "value": f"{bad:,}"},
+    ]
+    table += [{"what": f"quarantined: {reason}", "value": f"{n:,}"} for reason, n in manifest["quarantined"].items()]
+    table += [
+        {"what": f"share {name}", "value": f"{count / max(1, rows):.1%}"}
+        for name, count in manifest["by_sentiment"].items()
+    ]
+    if manifest.get("as_written"):  # earlier releases did not look
+        table.append({"what": "stray double quotes", "value": _stray_quotes(manifest)})
+    table.append({"what": "time of the last run", "value": _duration(manifest["elapsed_s"])})
+    return table
+
+
+def _stray_quotes(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['as_written']:,} rows read as written; the first is {manifest['first_as_written']}"
+
+
+def _drift_sentences(services: Services, job: BatchJob, result: BatchResult, package: ModelPackage) -> tuple[str, ...]:
+    from absa.inference.engine import Engine
+    from monitoring.batch_drift import report_batch_drift
+
+    found = report_batch_drift(
+        open_lake(job.output_uri),
+        result.manifest,
+        services.lake,
+        Engine.load(package),
+        false_alarm_rate=services.settings.false_alarm_rate,
+    )
+    return (found.too_small,) if found.too_small else tuple(each.sentence for each in found.drifted)
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -1,0 +1,93 @@
+"""`evergreen pretrain` and what `--base` names: bases in HOME/bases, each under the digest of what it is made of."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from absa.errors import NotFoundError
+from flows.platform.services import Services
+
+_BASES: Final = "bases"
+_SHORTEST_PREFIX: Final = 4
+_TELL_EVERY_S: Final = 10.0
+
+
+def make_base(
+    services: Services,
+    path: str,
+    *,
+    epochs: float,
+    budget_s: float | None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[str]:
+    """Make a base from labelled files, or find the one that they gave before; yields lines for the user.
+
+    Raises:
+        InvalidDataError: a file cannot be used.
+        NotFoundError: the base model to start from is not there.
+    """
+    import polars as pl
+
+    from absa.data.files.source_files import find_sources
+    from absa.data.label_codes import read_label_codes
+    from absa.data.read import read_examples
+    from absa.training.pretrain import pretrain
+    from absa.training.progress import Progress
+    from absa.training.rows.tokens import LabelledPair
+    from absa.training.training_settings import TrainingSettings
+
+    labels = read_label_codes(services.settings.config, services.settings.root)
+    found_examples = (read_examples(source.uri, labels=labels)[0] for source in find_sources(path))
+    examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
+    rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
+    counts = [sum(row.label == label for row in rows) for label in range(3)]
+    yield f"{len(rows):,} rows: {counts[0]:,} negative, {counts[1]:,} neutral, {counts[2]:,} positive"
+    settings = services.settings
+    wanted = {
+        "base_model": settings.base_model,
+        "layers": settings.layers,
+        "hidden": settings.hidden,
+        "learning_rate": settings.learning_rate,
+        "batch_tokens": settings.batch_tokens,
+        "max_epochs": epochs,
+    }
+    told = [time.monotonic()]
+
+    def watch(progress: Progress) -> None:
+        if time.monotonic() - told[0] > _TELL_EVERY_S:
+            told[0] = time.monotonic()
+            on_progress(f"  pass {progress.epoch:.2f} of {epochs:g}, loss {progress.loss:.3f}")
+
+    found: list[Path] = []
+    folder = pretrain(
+        rows,
+        TrainingSettings.from_json({name: value for name, value in wanted.items() if value is not None}),
+        services.home.folder(_BASES),
+        budget_s=budget_s,
+        watch=watch,
+        found=found.append,
+    )
+    yield f"base {folder.name} {'was there already' if found else 'is made'}: {folder}"
+    yield f"start from it by `evergreen train FILE --base {folder.name}`"
+
+
+def named_base(services: Services, name: str) -> str:
+    """What `base_model` is for a base's digest or the beginning of one, a folder, or a name that a hub knows.
+
+    Raises:
+        NotFoundError: it is none of these.
+    """
+    from absa.modeling.bases import find_base
+    from absa.training.pretrain import bases_in
+
+    bases = bases_in(services.home.folder(_BASES))
+    meant = [folder for digest, folder in bases.items() if len(name) >= _SHORTEST_PREFIX and digest.startswith(name)]
+    if len(meant) == 1:
+        return str(meant[0])
+    try:
+        folder = find_base(name)
+    except NotFoundError as error:
+        known = ", ".join(bases) or "none yet: `evergreen pretrain FOLDER` makes one"
+        raise NotFoundError(f"{error}; bases made here: {known}") from None
+    return str(folder.absolute()) if Path(name).is_dir() else name

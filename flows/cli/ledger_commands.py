@@ -1,0 +1,130 @@
+"""Commands about what is in force: the ledger, what its head says of the aliases, and a running shadow."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from absa.errors import PermanentError
+from absa.ledger.lifecycle import champion_since
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import Window, iso, parse_iso, utc_now
+from flows.platform.services import Services
+from flows.platform.terminal import say
+from flows.promotion.consistency import inconsistencies
+
+if TYPE_CHECKING:
+    from monitoring.experiments.shadow import ShadowReport
+
+ACTIONS = ("show", "verify", "project")
+
+
+def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
+    """The lines that `evergreen ledger` prints.
+
+    Raises:
+        PermanentError: an unknown action or an unreadable time.
+        typer.Exit: with code 1 after `verify` found something (its lines are printed first).
+    """
+    if action not in ACTIONS:
+        raise PermanentError(f"evergreen ledger takes {', '.join(ACTIONS)}, got {action!r}")
+    if action == "verify":
+        problems = inconsistencies(services)
+        if not problems:
+            return ["every record, hash and link holds, and MLflow agrees where it answers"]
+        for problem in problems:
+            say(problem)
+        raise typer.Exit(1)
+    if action == "project":
+        return services.project() or ["MLflow's aliases stand as the ledger says"]
+    records = services.ledger.records()
+    if at is None:
+        return [line_of(record) for record in records]
+    try:
+        time = parse_iso(at)
+    except ValueError:
+        raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
+    found = services.ledger.at(time)
+    if found is None or found.state.champion is None:
+        return ["nothing was in force then"]
+    made = champion_since([record for record in records if record.number <= found.number]) or found
+    said = [f"champion {found.state.champion} since {iso(made.at)}, because: {made.reason}", line_of(found)]
+    if found.state.challenger is not None:
+        said.insert(1, f"challenger {found.state.challenger}")
+    return said
+
+
+def line_of(record: LedgerRecord) -> str:
+    """A record as one line."""
+    champion = record.state.champion or "-"
+    return f"{record.number:>4}  {iso(record.at)}  {record.action:<9} champion {champion:<4} {record.reason}"
+
+
+def show_shadow(services: Services, gain: float, export: Path | None, count: int) -> list[str]:
+    """How the shadow compares with the champion, and how many labels decide it.
+
+    Args:
+        services: the world.
+        gain: the difference of right answers that is to be found, as a share.
+        export: where to put rows that are worth a person's label.
+        count: about how many of them.
+
+    Raises:
+        PermanentError: no challenger is in shadow.
+    """
+    from flows.promotion.running_experiment import running, shadow_report
+    from monitoring.labels.label_queue import ask_labels, write_queue
+
+    run = running(services.ledger.records())
+    plan = run.head.state.plan if run is not None else None
+    if run is None or plan is None or plan.mode != "shadow":
+        raise PermanentError("no challenger is in shadow: `evergreen promote` puts one there")
+    lines = []
+    for arm in plan.challengers:
+        report = shadow_report(services, run, arm.version)
+        lines += [
+            f"version {arm.version} beside {report.champion}: {report.pairs} requests answered by both, "
+            f"{report.agreement:.1%} alike, {report.flips} opposite",
+            f"  latency {_ms(report.champion_ms)} and in shadow {_ms(report.challenger_ms)} (median); "
+            f"{report.champion_health.errors} and {report.challenger_health.errors} errors",
+            f"  of {report.labelled} labelled, {report.only_champion} only the champion had right, "
+            f"{report.only_challenger} only the challenger (McNemar p = {report.p_value:.2g}); "
+            f"difference {100 * report.gain.estimate:+.1f} points "
+            f"({100 * report.gain.low:+.1f} to {100 * report.gain.high:+.1f} at all times)",
+        ]
+        if report.pairs:
+            lines.append(f"  {_labels_needed(report, gain)}")
+    if export is not None:
+        window = Window(start=run.records[0].at, end=utc_now())
+        trusted = services.settings.measuring_sources
+        rows = ask_labels(services.lake, window, count=count, trusted_sources=trusted)
+        write_queue(rows, export)
+        disagreements = rows["why"].to_list().count("disagreement")
+        lines.append(f"{rows.height} rows to label, {disagreements} of them disagreements, are in {export}")
+    return lines
+
+
+def _labels_needed(report: "ShadowReport", gain: float) -> str:
+    from monitoring.experiments.shadow import labels_to_decide
+
+    shadow, both = labels_to_decide(1.0 - report.agreement, gain)
+    return (
+        f"{100 * gain:.1f} points show after about {shadow} labels of disagreements; an A/B test needs "
+        f"about {both}: {1 - shadow / both:.0%} fewer"
+    )
+
+
+def labels_saved(services: Services, *, gain: float = 0.03) -> list[str]:
+    """For each challenger in shadow, how many labels of its disagreements decide, and how many an A/B test needs."""
+    from flows.promotion.running_experiment import running, shadow_report
+
+    run = running(services.ledger.records())
+    plan = run.head.state.plan if run is not None else None
+    if run is None or plan is None or plan.mode != "shadow":
+        return []
+    reports = [shadow_report(services, run, arm.version) for arm in plan.challengers]
+    return [f"version {each.challenger} in shadow: {_labels_needed(each, gain)}" for each in reports if each.pairs]
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} ms"

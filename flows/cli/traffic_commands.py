@@ -1,0 +1,302 @@
+"""Commands over the logged traffic: labels out and in, insights, replay."""
+
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from absa.data.label_codes import read_label_codes
+from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
+from absa.records.schema import Window, iso, parse_iso, utc_now
+from absa.sinks import log_line, markdown_code, write_csv
+from flows.cli.ledger_commands import labels_saved
+from flows.platform import arguments
+from flows.platform.homes import open_home
+from flows.platform.services import Services
+from flows.platform.terminal import say
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from monitoring.labels.label_import import ImportedLabels
+    from monitoring.staleness import StalenessPolicy
+
+labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_SHOWN: Final = 20
+_NAMED: Final = 5
+WindowOption = Annotated[str, typer.Option(help="The last 30m, 24h or 7d, or a key <start>_<end>.")]
+
+
+def parse_window(text: str, now: datetime) -> Window:
+    """A window from `7d` (the last seven days) or from its key.
+
+    Raises:
+        PermanentError: neither.
+    """
+    unit = text[-1:]
+    if unit in _UNITS_S:
+        try:
+            length_s = float(text[:-1]) * _UNITS_S[unit]
+            if length_s > 0:
+                return Window(start=now - timedelta(seconds=length_s), end=now)
+        except (ValueError, OverflowError):
+            pass
+    try:
+        return Window.parse(text)
+    except ValueError:
+        raise PermanentError(f"a window is 30m, 24h, 7d or <start>_<end>, got {text!r}") from None
+
+
+@labels.command("export", epilog="Example: evergreen labels export queue.csv --window 24h --count 200")
+def export(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            callback=arguments.new_file, help="CSV to write; fill its last column with a label's name or code."
+        ),
+    ],
+    window: WindowOption = "24h",
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
+    audit: Annotated[
+        float, typer.Option(callback=arguments.AUDIT, help="Share drawn at random whatever a row is like.")
+    ] = 0.3,
+    version: Annotated[str | None, typer.Option(help="Only this version's answers.")] = None,
+) -> None:
+    """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
+    from monitoring.labels.label_queue import ask_labels, write_queue
+
+    asked = parse_window(window, utc_now())
+    services = open_home()
+    chosen = ask_labels(
+        services.lake,
+        asked,
+        count=count,
+        audit_share=audit,
+        version=version,
+        trusted_sources=services.settings.measuring_sources,
+    )
+    write_queue(chosen, file)
+    why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
+    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with {_codes_of(services)}")
+    for sentence in labels_saved(services):
+        say(sentence)
+
+
+@labels.command("import", epilog="Example: evergreen labels import queue.csv")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(callback=arguments.existing_file, help="The filled CSV; rows without a label are skipped.")
+    ],
+    source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that train.")] = "labels",
+) -> None:
+    """Take labels into the lake as feedback, with the chance that each row was drawn with.
+
+    Prints what became of every row of the file.
+    """
+    from monitoring.labels.label_import import import_labels
+
+    services = open_home()
+    settings = services.settings
+    done = import_labels(services.lake, file, source=source, codes=read_label_codes(settings.config, settings.root))
+    for line in account_lines(done):
+        say(line)
+    if source not in settings.measuring_sources:
+        say(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
+    if done.refused and not done.taken:
+        raise typer.Exit(1)
+
+
+def _codes_of(services: Services) -> str:
+    *codes, last = read_label_codes(services.settings.config, services.settings.root)
+    return f"{', '.join(codes)} or {last}"
+
+
+def account_lines(done: "ImportedLabels") -> Iterator[str]:
+    """Lines that account for every row of an imported file; those refused are named by line, the first ones."""
+    count = sum(map(len, done.refused.values()))
+    yield f"{done.rows} rows read = {done.taken} labels taken + {done.unlabelled} without a label + {count} refused"
+    for reason, lines in done.refused.items():
+        named = ", ".join(map(str, lines[:_NAMED])) + (", ..." if len(lines) > _NAMED else "")
+        yield f"  {len(lines)} refused: the row {reason} ({'line' if len(lines) == 1 else 'lines'} {named})"
+
+
+def insights(
+    window: WindowOption = "7d",
+    file: Annotated[
+        Path | None, typer.Option("--csv", callback=arguments.new_file, help="Write every row to this CSV.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=arguments.new_file, help="Write the picture to this PNG.")
+    ] = None,
+    min_rows: Annotated[
+        int, typer.Option(callback=arguments.ROWS, help="Leave aspects with fewer predictions out.")
+    ] = 20,
+) -> None:
+    """Show what customers feel: per aspect and segment the volume, negative share, its change and 95 % interval."""
+    from monitoring.insights import insights as found_in
+    from monitoring.insights import insights_plot
+
+    chosen = parse_window(window, utc_now())
+    services = open_home()
+    found = found_in(services.lake, chosen, min_rows=min_rows)
+    for line in _insight_lines(found):
+        say(line)
+    if file is not None:
+        write_csv(file, found.columns, found.iter_rows())
+        say(f"{found.height} rows in {file}")
+    draw = cache(lambda: insights_plot(found))
+    if plot is not None:
+        plot.write_bytes(draw())
+    try:
+        _insights_artifact(services, found, chosen, draw)
+        say("the same table and picture are in Prefect as artifact 'insights'")
+    except UnavailableError as error:
+        say(f"no artifact: {error}")
+
+
+def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
+    yield f"{'aspect':<28}{'segment':<14}{'volume':>8}{'negative':>10}{'95 %':>14}{'change':>9}"
+    for row in found.head(_SHOWN).iter_rows(named=True):
+        change = "new" if row["change"] is None else f"{100 * row['change']:+.0f} pts"
+        interval = f"{row['low']:.0%} to {row['high']:.0%}"
+        yield (
+            f"{log_line(row['aspect'])[:26]:<28}{log_line(row['segment'] or '')[:12]:<14}{row['rows']:>8,}"
+            f"{row['negative_share']:>10.0%}{interval:>14}{change:>9}"
+        )
+    if found.height > _SHOWN:
+        yield f"... and {found.height - _SHOWN} more (--csv writes all)"
+    if found.height == 0:
+        yield "no aspect has enough predictions in this window"
+
+
+def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window, draw: Callable[[], bytes]) -> None:
+    """Put the table and the plot, which is drawn only here and now, into one Markdown artifact.
+
+    Raises:
+        UnavailableError: Prefect is unavailable.
+    """
+    import base64
+
+    import httpx
+
+    from flows.platform.processes import answers
+
+    address = services.environment["PREFECT_API_URL"]
+    if not answers(f"{address.rstrip('/')}/health"):
+        raise UnavailableError(f"Prefect is unavailable at {address}")
+    from flows.platform.artifacts import show_page  # its import makes Prefect's folder
+
+    table = markdown_code(_insight_lines(found))
+    image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(draw()).decode()})"
+    try:
+        show_page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
+    except (httpx.HTTPError, RuntimeError) as error:
+        raise UnavailableError(f"Prefect is unavailable: {error}") from error
+
+
+def replay(
+    start: Annotated[str, typer.Option("--from", help="ISO 8601 time with a zone.")],
+    end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
+    policy: Annotated[
+        Path | None,
+        typer.Option(callback=arguments.existing_file, help="TOML with the policy's fields; unset: the one in force."),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
+    window_s: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Window length; unset: the monitor's.")
+    ] = None,
+    delay_s: Annotated[
+        float,
+        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Labels count as known so long after a window's end."),
+    ] = 0.0,
+    logged: Annotated[
+        bool, typer.Option("--logged/--rescore", help="Keep the log's answers, or let the version answer.")
+    ] = True,
+) -> None:
+    """Judge logged traffic again with any version and policy, and print what would have been decided when."""
+    begins, ends = _time("--from", start), _time("--to", end)
+    if ends <= begins:
+        raise PermanentError(f"--to: expected a time after --from ({start}), got {end!r}")
+    services = open_home()
+    from flows.monitoring.watched import staleness_policy, watched_version
+    from monitoring.monitor import WatchSettings
+    from monitoring.replay import Scorer, Span
+    from monitoring.replay import replay as replayed
+
+    head = services.head()
+    chosen = version or head.state.champion
+    if chosen is None:
+        raise PermanentError("there is no champion: name a --version")
+    length_s = services.settings.window_s if window_s is None else window_s
+    span = Span(start=begins, end=ends, window_s=length_s)
+    scorer: Scorer | None = None
+    if not logged:
+        from absa.inference.engine import Engine
+
+        scorer = Engine.load(services.package(chosen, _digest(services, chosen))).score
+    rules = staleness_policy(services) if policy is None else read_policy(policy)
+    watch_settings = WatchSettings(
+        policy=rules,
+        reference_rows=services.settings.reference_rows,
+        measuring_sources=services.settings.measuring_sources,
+        training_sources=services.settings.training_sources,
+    )
+    counted = 0
+    for verdict in replayed(
+        services.lake,
+        span,
+        version=watched_version(services, chosen),
+        settings=watch_settings,
+        scorer=scorer,
+        feedback_delay_s=delay_s,
+    ):
+        counted += 1
+        reason = verdict.reasons[0].sentence if verdict.reasons else ""
+        say(f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}")
+    say(f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded")
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise PermanentError(f"{name} reads an ISO 8601 time with a zone, got {text!r}") from None
+
+
+def _digest(services: Services, version: str) -> str:
+    for record in reversed(services.ledger.records()):
+        if version in record.versions:
+            return record.versions[version]
+    digest = services.reader.version(version).tags.get("digest")
+    if digest is None:
+        raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
+    return digest
+
+
+def read_policy(file: Path) -> "StalenessPolicy":
+    """A policy from a TOML file of its fields.
+
+    Raises:
+        InvalidDataError: the file is missing or no TOML, or names a field that a policy has not.
+    """
+    from monitoring.staleness import StalenessPolicy
+
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no file {file}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{file} is no TOML: {error}") from None
+    known = [field.name for field in fields(StalenessPolicy)]
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidDataError(f"{file}: a policy has no {name!r}; it has {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidDataError(f"{file}: {name} is a number, got {value!r}")
+    return StalenessPolicy(**given)

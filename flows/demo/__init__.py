@@ -1,0 +1,1 @@
+"""The demo and its simulated customers. Imports the product; only the command line imports it."""

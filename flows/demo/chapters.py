@@ -1,0 +1,507 @@
+"""The demo's seven chapters: each tells and does one part of the loop, and one that was done is not told again."""
+
+import csv
+import json
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.label_codes import read_label_codes
+from absa.data.simulate import PoolTraffic, SimulatedRequest
+from absa.errors import EvergreenError, PermanentError, UnavailableError
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import Window, utc_now
+from absa.task import Label, sentiment
+from flows.demo.customers import TrafficReport, send_traffic
+from flows.demo.first_training import show_training, train_in_process
+from flows.demo.monitor_runs import (
+    LATE_S,
+    MONITOR_LIMIT_S,
+    Background,
+    judge_window,
+    retrain_again,
+    retraining_is_pending,
+)
+from flows.demo.pace import BUSY, DemoOptions, Pace
+from flows.demo.router_client import RouterClient
+from flows.demo.story import Story
+from flows.demo.stream import BundledStream, OwnStream, Stream
+from flows.platform.doctor import examine
+from flows.platform.processes import bring_up, parts
+from flows.platform.services import Services
+from flows.platform.settings import write_whole
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import Verdict
+
+STATE: Final = "demo.json"
+_SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
+_LOOK_S: Final = 5.0  # between two looks at what may have died
+_HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
+
+
+@dataclass
+class _Progress:
+    """What a demo remembers between two starts."""
+
+    done: list[int] = field(default_factory=list)
+    first: str | None = None  # the version that chapter 2 made
+    second: str | None = None
+    held: int = 0  # the ledger's last record of a version that the gate held back
+    first_answer_s: float | None = None
+    data: str | None = None  # the file that version 1 learned from; empty: the bundled rows; None: not kept then
+
+    @classmethod
+    def load(cls, file: Path) -> "_Progress":
+        told = json.loads(file.read_text()) if file.exists() else {}
+        return cls(**{name: value for name, value in told.items() if name in cls.__dataclass_fields__})
+
+    def save(self, file: Path) -> None:
+        write_whole(file, json.dumps(vars(self), indent=1))
+
+
+class ChapterError(Exception):
+    """A chapter failed: its number and log."""
+
+    def __init__(self, number: int, log: Path) -> None:
+        super().__init__(number, log)
+        self.number, self.log = number, log
+
+
+class Demo:
+    """One run of the story.
+
+    Raises:
+        PermanentError: it began with other DATA.
+    """
+
+    def __init__(self, options: DemoOptions, pace: Pace, services: Services, *, slowdown: float = 1.0) -> None:
+        self.options, self.pace, self.slowdown = options, pace, slowdown
+        self.story = Story()
+        self.services = services
+        self.state_file = self.services.home.folder() / STATE
+        self.state = _Progress.load(self.state_file)
+        self._must_have_begun_with(str(options.data.absolute()) if options.data else "")
+        self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
+        drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
+        self.stream: Stream = (
+            OwnStream(options.data, drift_file, read_label_codes(services.settings.config, services.settings.root))
+            if options.data
+            else BundledStream()
+        )
+        self._customers: PoolTraffic | None = None
+        self._judging: Background | None = None
+
+    def _must_have_begun_with(self, data: str) -> None:
+        """Customers write what version 1 was trained for, so a demo goes on with the rows that it began with."""
+        if self.state.data is None and 2 not in self.state.done:
+            self.state.data = data
+        if self.state.data not in {None, data}:
+            begun = f"DATA={self.state.data}" if self.state.data else "the bundled rows, without DATA"
+            raise PermanentError(f"this demo began with {begun}: go on with that, or start again with RESET=1")
+
+    # the story
+
+    def run(self) -> None:
+        """Tell every chapter that is not done yet."""
+        self._open()
+        chapters: list[tuple[int, str, Callable[[], None]]] = [
+            (1, "Start MLflow, Prefect and the router on this machine.", self._start),
+            (2, "Ingest customer feedback and train version 1 inside a budget.", self._train_first),
+            (3, "Version 1 passed the gate and is champion: it answers.", self._first_answers),
+            (4, "Customers write, the router answers, the monitor looks at every window.", self._healthy),
+            (5, self._drift_sentence(), self._drifted),
+            (6, "A retraining learns from the new labels inside its budget.", self._retrain),
+            (7, "The challenger proves itself on live traffic and is promoted.", self._experiment),
+        ]
+        for number, sentence, tell in chapters:
+            if number > 1 and number in self.state.done:
+                continue
+            with self._logged(number), self.story.chapter(number, sentence):
+                tell()
+            self.state.done = sorted({*self.state.done, number})
+            self.state.save(self.state_file)
+        self._end()
+
+    def _open(self) -> None:
+        told = [number for number in self.state.done if number > 1]
+        if len(told) == 6:
+            self.story.line("This demo ran to its end before. The servers come back; RESET=1 tells it from the start.")
+        elif told:
+            self.story.line(f"Going on after chapter {max(told)}. RESET=1 tells it from the start.")
+        else:
+            self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
+        if self.slowdown > BUSY:
+            self.story.line(
+                f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get more time."
+            )
+        said = self.pace.settings.items()
+        shortened = ", ".join(f"{name.removeprefix('EVERGREEN_').lower()}={value}" for name, value in said)
+        self.story.line(f"Shortened for the demo by settings, the clock is real: {shortened}")
+        problems = [finding for finding in examine(self.services.settings, ports=False) if not finding.ok]
+        if problems:
+            raise PermanentError("; ".join(problem.sentence for problem in problems))
+
+    @contextmanager
+    def _logged(self, number: int) -> Iterator[None]:
+        log = self.services.home.folder("logs") / "demo.log"
+        try:
+            yield
+        except (EvergreenError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            with log.open("a") as file:
+                file.write(f"{utc_now().isoformat()} chapter {number}\n{traceback.format_exc()}\n")
+            raise ChapterError(number, log) from error
+
+    # chapters
+
+    def _start(self) -> None:
+        services = self.services
+        names = ["mlflow", "prefect", "router"]  # the others start after the first answer
+        everything = parts(services.settings, services.environment)
+        done = threading.Event()
+
+        def tick() -> None:
+            began = time.monotonic()
+            while not done.wait(0.2):
+                self.story.progress(min(0.95, (time.monotonic() - began) / 20.0), "starting")
+
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        try:
+            bring_up(services.settings, services.environment, ["mlflow", "prefect"])
+            if self.state.done:
+                bring_up(services.settings, services.environment)
+            elif self.pace.all_at_once:
+                bring_up(services.settings, services.environment, wait=False)
+            bring_up(services.settings, services.environment, names, wait=False)  # they come up while version 1 trains
+        finally:
+            done.set()
+            ticker.join()
+        for name in names:
+            self.story.link(name, str(everything[name].page))
+
+    def _train_first(self) -> None:
+        head = self.services.ledger.head()
+        if head is None or head.state.champion is None:
+            train_in_process(self.services, self.story, self.stream, budget_s=self.pace.first_budget_s)
+            head = self.services.head()
+        self.state.first = head.state.champion
+        if self.state.first is None:
+            raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
+        tags = self.services.reader.version(self.state.first).tags
+        self.story.fact(
+            f"version {self.state.first}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on the test side, "
+            f"{float(tags['size_mb']):.0f} MB, {float(tags['latency_ms_p50']):.1f} ms a row; gate: {tags['gate']}"
+        )
+        self.story.link("the model", f"{self.services.home.url('mlflow')}/#/models/absa/versions/{self.state.first}")
+
+    def _first_answers(self) -> None:
+        bring_up(self.services.settings, self.services.environment, ["router"])
+        self._wait_for_version(str(self.state.first))
+        self._ask_five()
+        if self.state.first_answer_s is None:
+            self.state.first_answer_s = self.story.elapsed_s()
+        self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
+        bring_up(self.services.settings, self.services.environment, wait=False)
+        self.story.link("the console", f"{self.services.router_url}/")
+
+    def _ask_five(self) -> None:
+        for text, aspect, label in assignment():
+            answer = self.router.predict(text, aspect)
+            mark = "right" if answer["label"] == label else f"WRONG, it is {sentiment(label)}"
+            self.story.fact(f"{answer['sentiment']:<9} {mark:<22} {text} | {aspect}")
+
+    def _healthy(self) -> None:
+        """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
+        bring_up(self.services.settings, self.services.environment)
+        self.story.link("reports", self.services.home.url("evidently"))
+        report = self.pace.healthy_is_reported
+        for number in range(1, self.pace.healthy_windows + 1):
+            window = self._traffic(self.pace.healthy_s, f"healthy traffic, window {number}")
+            self._tell_healthy()
+            self._judging = Background(partial(self._judge, window, retrain=False, report=report))
+
+    def _drift_sentence(self) -> str:
+        if not self.options.drifts:
+            return "The same customers go on: nothing drifts (DRIFT=none)."
+        return f"The traffic drifts: {self.stream.drift_sentence}"
+
+    def _drifted(self) -> None:
+        drifts = self.options.drifts
+        if drifts and (retraining_is_pending(self.services) or self._newer_version()):
+            self.story.fact("the monitor had asked for a retraining when the demo was interrupted")
+            return
+        self._until_stale() if drifts else self._undisturbed()
+
+    def _undisturbed(self) -> None:
+        window = self._traffic(self.pace.drifted_s, "healthy traffic")
+        verdict = self._judge_meanwhile(window, drifts=False)
+        self._say_verdict(verdict)
+        if verdict.verdict == "STALE":
+            raise PermanentError("traffic without drift was called stale: that is a false alarm")
+
+    def _until_stale(self) -> None:
+        """Drifted traffic until the monitor asks for a retraining, two windows at most."""
+        for _ in range(2):
+            verdict = self._judge_meanwhile(
+                self._traffic(self.pace.drifted_s, "drifted traffic", drift=True), drifts=True
+            )
+            self._say_verdict(verdict)
+            asked = verdict.action == "retrain" or retraining_is_pending(self.services)
+            if verdict.verdict == "STALE" and asked:
+                return
+        raise PermanentError("the drift was not called stale in two windows; see the reports")
+
+    def _judge_meanwhile(self, window: Window, *, drifts: bool) -> "Verdict":
+        """The monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
+
+        def judge() -> "Verdict":
+            self._tell_healthy()
+            return self._judge(window, retrain=True)
+
+        judging = Background(judge)
+        said = "the same traffic while the monitor looks"
+        self._traffic(MONITOR_LIMIT_S, said, drift=drifts, rate=self.pace.waiting_rate, stop=judging.is_over)
+        return judging.result()
+
+    def _tell_healthy(self) -> None:
+        """The verdict over the healthy window, which was judged while traffic went on."""
+        if self._judging is None:
+            return
+        healthy, self._judging = self._judging.result(), None
+        self.story.fact("the healthy window, judged meanwhile:")
+        self._say_verdict(healthy)
+        if healthy.verdict == "STALE":
+            raise PermanentError("healthy traffic was called stale: a false alarm; start again with RESET=1")
+
+    def _retrain(self) -> None:
+        if not self.options.drifts:
+            self.story.fact("nothing is stale, so nothing is retrained")
+            return
+        for attempt in range(_HELD_BACK + 1):
+            held = self._await_version()
+            if held is None:
+                self.state.done = sorted({*self.state.done, 5})
+                return
+            self._drift_anew()
+            self.story.fact(f"the gate held the new version back: {held}")
+            if attempt < _HELD_BACK:
+                self.story.fact("the customers go on, and the monitor looks again")
+                self._until_stale()
+        raise PermanentError(f"the gate held {_HELD_BACK + 1} versions back; the last: {held}")
+
+    def _await_version(self) -> str | None:
+        """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
+        began, looked = time.time(), 0.0
+        stale_at = self.services.head().at.timestamp()  # the retraining may have started before this chapter
+        limit_s = self.services.settings.budget_s + 2 * LATE_S * self.slowdown
+        while time.time() - began < limit_s:
+            self.state.second = self._newer_version()
+            if self.state.second is not None:
+                tags = self.services.reader.version(self.state.second).tags
+                self.story.fact(
+                    f"version {self.state.second}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on its test side; "
+                    f"gate: {tags['gate']}"
+                )
+                self.story.link("the run", f"{self.services.home.url('prefect')}/runs")
+                return None
+            settled = [record for record in self._since_first() if record.number > self.state.held]
+            rejected = [record for record in settled if record.action == "register"]
+            if rejected:
+                self.state.held = rejected[-1].number
+                return rejected[-1].reason
+            if time.time() - looked > _LOOK_S:
+                began = time.time() if self._look_after_the_retraining() else began
+                looked = time.time()
+            show_training(self.services, self.story, stale_at)
+            time.sleep(0.5)
+        raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
+
+    def _newer_version(self) -> str | None:
+        """The challenger, or the champion that is not the first version any more."""
+        state = self.services.head().state
+        return state.challenger or (state.champion if state.champion != self.state.first else None)
+
+    def _look_after_the_retraining(self) -> bool:
+        """Start again what died, and a retraining that failed; says whether another attempt was begun."""
+        try:
+            bring_up(self.services.settings, self.services.environment)
+            said = retrain_again(self.services)
+        except UnavailableError:
+            return False  # a server died between two looks; the next one starts it
+        except PermanentError:
+            self._drift_anew()
+            raise
+        if said is not None:
+            self.story.fact(said)
+        return said is not None
+
+    def _drift_anew(self) -> None:
+        """Note that the next start lets the traffic drift on, until it is stale again."""
+        self.state.done = [number for number in self.state.done if number < 5]
+        self.state.save(self.state_file)
+
+    def _since_first(self) -> list[LedgerRecord]:
+        records = self.services.ledger.records()
+        crowned = max((r.number for r in records if r.action == "promote"), default=0)
+        settled = [r for r in records if r.number > crowned]
+        # a register record is followed by its challenge record at once; alone it means that the gate said no
+        return settled if settled and time.time() - settled[-1].at.timestamp() > 10.0 else []
+
+    def _experiment(self) -> None:
+        if not self.options.drifts:
+            self.story.fact("nothing to promote: version 1 stays champion")
+            return
+        second = str(self.state.second)
+
+        def over() -> bool:
+            return self.services.head().state.challenger is None
+
+        def say(report: TrafficReport) -> str:
+            plan = self.services.head().state.plan
+            share = plan.challengers[0].share if plan and plan.challengers else 0.0
+            right = "  ".join(
+                f"{arm} v{version} {correct:.0%} right of {report.served[arm, version]}"
+                for (arm, version), correct in sorted(report.accuracy().items())
+            )
+            return f"{plan.mode if plan else ''} {share:.0%} to the challenger; {right}"
+
+        self._traffic(self.pace.experiment_s, say, drift=True, stop=over)
+        head = self.services.head()
+        if head.state.champion != second:
+            raise PermanentError(f"version {second} did not win: {head.reason}")
+        self._wait_for_version(second)
+        for record in self.services.ledger.records():
+            if second in (record.state.challenger, record.state.champion):
+                self.story.fact(f"ledger {record.number}: {record.action:<9} {record.reason}")
+        self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/absa")
+
+    # parts of chapters
+
+    def _traffic(
+        self,
+        duration_s: float,
+        text: str | Callable[[TrafficReport], str],
+        *,
+        drift: bool = False,
+        rate: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Window:
+        """Send traffic and give the window of event time that it filled."""
+        start = utc_now()
+        began = time.monotonic()
+        shown = 0.0
+        stopped = False
+
+        def show(report: TrafficReport) -> None:
+            nonlocal shown, stopped
+            if time.monotonic() - shown < 0.5:
+                return
+            shown = time.monotonic()
+            stopped = stop()
+            said = (
+                text(report)
+                if callable(text)
+                else f"{text}: {report.answered} answered, {report.share_right:.0%} right"
+            )
+            self.story.progress((time.monotonic() - began) / duration_s, said)
+
+        report = send_traffic(
+            self.customers(drift=drift),
+            url=self.services.router_url,
+            feedback_key=self.services.home.feedback_key(),
+            predict_key=self.services.settings.predict_key,
+            rate=rate or self.pace.rate,
+            duration_s=duration_s,
+            delay_scale=self.pace.delay_scale,
+            on_tick=show,
+            stop=lambda: stopped,
+        )
+        end = utc_now()
+        arms = ", ".join(
+            f"{arm} v{version} {share:.0%} right of {report.served[arm, version]}"
+            for (arm, version), share in sorted(report.accuracy().items())
+        )
+        self.story.fact(f"{report.answered} answered ({arms}), {report.feedback} told what was right")
+        if report.failed:
+            self.story.fact("failed: " + ", ".join(f"{why} × {count}" for why, count in report.failed.most_common(3)))
+        return Window(start=start, end=end)
+
+    def customers(self, *, drift: bool) -> PoolTraffic:
+        """The one stream of this demo, switched: its texts never repeat and were never ingested."""
+        if self._customers is None:
+            self._customers = self.stream.customers(self.services)
+        self._customers.switch(self.stream.drift() if drift else None)
+        return self._customers
+
+    def _judge(self, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
+        time.sleep(self.pace.settle_s)
+        return judge_window(self.services, window, retrain=retrain, report=report)
+
+    def _say_verdict(self, verdict: "Verdict") -> None:
+        sentence = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason
+        self.story.fact(f"verdict {verdict.verdict}: {sentence}")
+        if verdict.action != "none":
+            self.story.fact(f"action {verdict.action}: {verdict.action_reason}")
+        if verdict.report_uri:
+            self.story.link("report", verdict.report_uri)
+
+    def _wait_for_version(self, version: str, *, timeout_s: float = _SWAP_LIMIT_S) -> None:
+        """Wait until the router serves a version alone."""
+        ends = time.monotonic() + timeout_s
+        text, aspect, _ = assignment()[0]
+        while time.monotonic() < ends:
+            if self.router.is_ready() and self.router.predict(text, aspect)["model_version"] == version:
+                return
+            time.sleep(0.2)
+        raise UnavailableError(f"the router does not serve version {version} after {timeout_s:.0f} s")
+
+    def _end(self) -> None:
+        self.story.line()
+        self.story.line(f"The end, after {self.story.elapsed_s():.0f} s. The assignment's five sentences now:")
+        self._ask_five()
+        if self.state.second is not None:
+            self._side_by_side()
+        url = self.services.router_url
+        self.story.line()
+        self.story.line("Four commands that work as they stand, in this folder:")
+        body = '{"text": "i love notion, but the mobile app is slow", "aspect": "mobile app"}'
+        self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")
+        self.story.line("  .venv/bin/evergreen simulate --drift vocabulary --seconds 20")
+        self.story.line("  .venv/bin/evergreen status")
+        self.story.line("  .venv/bin/evergreen rollback")
+
+    def _side_by_side(self) -> None:
+        from absa.inference.engine import Engine
+
+        head = self.services.head()
+        versions = [str(self.state.first), str(self.state.second)]
+        engines = [Engine.load(self.services.package(v, head.versions[v])) for v in versions]
+        self.story.line()
+        self.story.line(f"Drifted sentences, version {versions[0]} beside version {versions[1]}:")
+        customers = self.customers(drift=True)
+        shown: list[SimulatedRequest] = []
+        while len(shown) < 8:
+            request = next(customers)
+            if request.drifted and request.true_label != Label.NEUTRAL and len(request.text) <= 90:
+                shown.append(request)
+        pairs = [(request.text, request.aspect) for request in shown]
+        guesses = [engine.score(pairs).argmax(axis=1) for engine in engines]
+        self.story.line(f"  {'truth':<9} {'v' + versions[0]:<9} {'v' + versions[1]:<9} text | aspect")
+        for request, old, new in zip(shown, *guesses, strict=True):
+            words = f"{sentiment(request.true_label):<9} {sentiment(int(old)):<9} {sentiment(int(new)):<9}"
+            self.story.line(f"  {words} {request.text} | {request.aspect}")
+
+
+def assignment() -> list[tuple[str, str, int]]:
+    """The five sentences of the assignment: text, aspect, label."""
+    with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
+        return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]

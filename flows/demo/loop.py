@@ -1,0 +1,137 @@
+"""The demo: the whole loop in seven chapters, on real servers, with windows and ramp shortened by printed settings."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+from absa.adapters.lake import open_lake
+from absa.data.snapshot import latest_manifest
+from absa.errors import InvalidDataError, PermanentError
+from absa.ledger.store import Ledger
+from flows.demo.chapters import STATE, ChapterError, Demo
+from flows.demo.machine_load import slowdown
+from flows.demo.pace import PACES, DemoOptions, Pace
+from flows.demo.story import Story
+from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
+from flows.platform.services import Services, wire
+from flows.platform.settings import SETTINGS_FILE, Settings, write_whole
+
+_STARTS: Final = 3  # with other ports, where another program takes one between choice and start
+_MARK: Final = "# written by the demo"
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Tell the story; gives the exit code.
+
+    Raises:
+        PermanentError: an unknown scale, a home whose data are not a demo's, another DATA than the demo began with, or
+            a machine that the doctor turns down.
+        InvalidDataError: DATA or DRIFT cannot be read.
+    """
+    if options.scale not in PACES:
+        raise PermanentError(f"SCALE must be one of {', '.join(PACES)}, got {options.scale!r}")
+    for path in (options.data, Path(options.drift) if options.drift not in {None, "none"} else None):
+        if path is not None and not path.is_file():
+            raise InvalidDataError(f"{path} does not exist: name a CSV file with text, aspect and label")
+    _must_be_a_demos(Settings.load())
+    if options.reset:
+        _forget(Settings.load())
+    slower, environment = slowdown(), dict(os.environ)
+    for _ in range(_STARTS):
+        code = _run_once(options, slower)
+        if code is not None:
+            return code
+        os.environ.clear()  # it names addresses with the port that was taken
+        os.environ.update(environment)
+    raise PermanentError(f"other programs took a port of the demo in {_STARTS} starts; try again later")
+
+
+def _run_once(options: DemoOptions, slower: float) -> int | None:
+    """Run the demo with ports that are free now; None if another program took one before its server started."""
+    notices = replace_taken_ports(Settings.load())
+    pace = PACES[options.scale].on_machine(slower)
+    demo = Demo(options, pace, _shortened(options, pace), slowdown=slower)
+    for sentence in notices:
+        demo.story.line(sentence)
+    code = 0
+    try:
+        demo.run()
+        if options.keep:
+            _stay(demo.story)
+    except ChapterError as error:
+        demo.story.line()
+        if isinstance(error.__cause__, PortTakenError):
+            demo.story.line(f"{error.__cause__}. The demo starts again with another port.")
+            return None
+        demo.story.line(f"Chapter {error.number} failed: {error.__cause__}")
+        demo.story.line(f"Log: {error.log}   Again: make demo{_again(options)}")
+        code = 1
+    except KeyboardInterrupt:
+        demo.story.line()
+        code = 130
+    finally:
+        stopped = take_down(demo.services.settings)
+        demo.story.line()
+        demo.story.line(
+            f"Stopped {', '.join(stopped) or 'nothing'}. Models, lake and ledger stay in {_relative(demo)}; "
+            "`.venv/bin/evergreen up` brings everything back."
+        )
+    return 0 if code == 130 and len(demo.state.done) == 7 else code
+
+
+def _shortened(options: DemoOptions, pace: Pace) -> Services:
+    """Write the demo's settings into the home folder, where every process of the platform reads them."""
+    home = Settings.load().root
+    home.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name}={value}" for name, value in pace.settings.items()]
+    write_whole(home / SETTINGS_FILE, f"{_MARK} ({options.scale})\n" + "\n".join(lines) + "\n")
+    return wire(Settings.load())
+
+
+def _must_be_a_demos(settings: Settings) -> None:
+    """A demo changes a home's settings, trains its champion, and deletes on RESET=1: not where a user's data lie."""
+    file = settings.root / SETTINGS_FILE
+    lake = open_lake(settings.lake_uri)
+    if file.exists():
+        theirs = not file.read_text().startswith(_MARK)
+    else:
+        theirs = Ledger(lake).head() is not None or latest_manifest(lake) is not None
+    if theirs:
+        raise PermanentError(
+            f"{settings.root} holds settings or data that are not a demo's: "
+            "`export EVERGREEN_HOME=$HOME/evergreen-demo` gives the demo a home of its own"
+        )
+
+
+def _forget(settings: Settings) -> None:
+    """Remove what an earlier demo left; only names that are ours."""
+    take_down(settings)
+    ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "run", "logs", "demo")
+    for name in ours:
+        shutil.rmtree(settings.root / name, ignore_errors=True)
+    for name in (STATE, SETTINGS_FILE, "ports.json"):
+        (settings.root / name).unlink(missing_ok=True)
+
+
+def _stay(story: Story) -> None:
+    story.line()
+    story.line("Everything stays up. Ctrl-C stops it.")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return
+
+
+def _again(options: DemoOptions) -> str:
+    words = [f"SCALE={options.scale}"] if options.scale != "full" else []
+    words += [f"DATA={options.data}"] if options.data else []
+    words += [f"DRIFT={options.drift}"] if options.drift else []
+    words += [] if options.keep else ["KEEP=0"]
+    return "".join(f" {word}" for word in words)
+
+
+def _relative(demo: Demo) -> str:
+    return os.path.relpath(demo.services.settings.root)

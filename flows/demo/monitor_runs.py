@@ -1,0 +1,122 @@
+"""The demo's monitor: the deployment judges a window now, in the background where traffic goes on meanwhile."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from absa.errors import PermanentError, UnavailableError
+from absa.records.schema import Window
+from flows.platform.services import Services
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import Verdict
+
+MONITOR_LIMIT_S: Final = 360.0  # for the monitor to judge a window on a busy machine
+LATE_S: Final = 90.0  # a retraining that is later than that behind its budget is dead: it starts in seconds here
+
+
+class Background:
+    """A window that is judged in a thread; `result` waits for the verdict and raises what was raised."""
+
+    def __init__(self, call: Callable[[], "Verdict"]) -> None:
+        self._found: Verdict | BaseException | None = None
+
+        def work() -> None:
+            try:
+                self._found = call()
+            except BaseException as error:  # handed on by result()
+                self._found = error
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def is_over(self) -> bool:
+        """Whether `result` gives at once."""
+        return not self._thread.is_alive()
+
+    def result(self) -> "Verdict":
+        """The verdict, once it is there."""
+        self._thread.join()
+        if isinstance(self._found, BaseException):
+            raise self._found
+        if self._found is None:
+            raise UnavailableError("the background call gave nothing")
+        return self._found
+
+
+def judge_window(services: Services, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
+    """Run the monitor deployment for a window and give its verdict record."""
+    from prefect.deployments import run_deployment
+
+    from monitoring.verdicts import VerdictStore
+
+    _wait_for_deployment("monitor/monitor")
+    run: Any = run_deployment(
+        "monitor/monitor",
+        parameters={"window": window.key, "retrain": retrain, "report": report},
+        timeout=MONITOR_LIMIT_S,
+        poll_interval=0.5,
+        as_subflow=False,
+    )
+    found = VerdictStore(services.lake).latest(window)
+    if found is None:
+        page = f"{services.home.url('prefect')}/runs/flow-run/{run.id}"
+        raise UnavailableError(f"the monitor gave no verdict ({run.state.name if run.state else 'no state'}): {page}")
+    return found
+
+
+def last_retraining(services: Services) -> "Verdict | None":
+    """The last verdict that a retraining was begun for, whatever became of it."""
+    from monitoring.verdicts import VerdictStore
+
+    history = VerdictStore(services.lake).history(limit=20)
+    return next((verdict for verdict in reversed(history) if verdict.attempts), None)
+
+
+def retraining_is_pending(services: Services) -> bool:
+    """Whether a retraining was begun and may still come to a version: it runs, or may be tried again."""
+    asked = last_retraining(services)
+    return asked is not None and (asked.attempts[-1].state == "started" or asked.retraining_is_due)
+
+
+def retrain_again(services: Services) -> str | None:
+    """Where the retraining failed or died, start the next attempt, as the monitor would at its next window.
+
+    Returns:
+        What was done in a sentence; None where nothing failed, or the next attempt was begun by another.
+
+    Raises:
+        PermanentError: as many attempts as there may be have failed.
+        UnavailableError: Prefect does not answer.
+    """
+    from flows.monitoring.monitor_flow import settle, try_again
+    from monitoring.staleness import MAX_ATTEMPTS
+
+    settle(services, grace_s=LATE_S)
+    asked = last_retraining(services)
+    if asked is None or asked.attempts[-1].state != "failed":
+        return None
+    failed = asked.attempts[-1]
+    if failed.number >= MAX_ATTEMPTS:
+        raise PermanentError(f"the retraining failed {failed.number} times: {failed.detail}")
+    if try_again(services, asked) is None:
+        return None
+    return f"attempt {failed.number} failed: {failed.detail}; the next one starts"
+
+
+def _wait_for_deployment(name: str, *, timeout_s: float = 240.0) -> None:
+    """Wait until Prefect knows a deployment: its process has registered it since it was started."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    ends = time.monotonic() + timeout_s
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < ends:
+            try:
+                client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                time.sleep(0.3)
+            else:
+                return
+    raise UnavailableError(f"Prefect has no deployment {name} after {timeout_s:.0f} s; see deployments.log")

@@ -1,0 +1,132 @@
+"""Where the demo's and the command line's simulated customers come from: the bundled pool, or a user's own files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
+from absa.data.label_codes import DEFAULT_CODES
+from absa.data.read import read_examples
+from absa.data.simulate import Drift, Feedback, PoolTraffic, SimulatedRequest, drift_of, known_texts
+from absa.data.snapshot import latest_manifest, load_side
+from absa.errors import InvalidDataError, PermanentError
+from absa.records.schema import SIDES
+from absa.task import SENTIMENTS
+from flows.platform.services import Services
+
+DEMO_FEEDBACK = Feedback(probability=0.8, delay_mean_s=0.8)
+DEMO_DRIFT_SHARE = 0.8
+
+
+class Stream(Protocol):
+    """What a demo needs: rows to ingest, and customers whose texts were never ingested."""
+
+    drift_sentence: str
+
+    def write_ingest(self, file: Path) -> Path:
+        """The file that the first training ingests."""
+
+    def customers(self, services: Services) -> PoolTraffic:
+        """An endless stream; `switch` makes it drift."""
+
+    def drift(self) -> Drift:
+        """The drift that this stream can be switched to."""
+
+
+class BundledStream:
+    """The bundled sample; it drifts to a new product area with a vocabulary of its own."""
+
+    drift_sentence = f"{DEMO_DRIFT_SHARE:.0%} of it comes from a new product area with words of its own."
+
+    def write_ingest(self, file: Path) -> Path:
+        """The bundled feedback, where it lies."""
+        del file
+        return FEEDBACK_CSV
+
+    def customers(self, services: Services) -> PoolTraffic:
+        """Customers over the bundled pool."""
+        return bundled_traffic(seed=_seed(services), feedback=DEMO_FEEDBACK, avoid=ingested(services))
+
+    def drift(self) -> Drift:
+        """The new area."""
+        return Drift(new_area_share=DEMO_DRIFT_SHARE)
+
+
+class OwnStream:
+    """A user's file: part is ingested, part held back for traffic; it drifts to the rows of another file.
+
+    Args:
+        data: CSV, JSONL or Parquet with text, aspect, label and perhaps segment.
+        drift_file: rows that traffic drifts to; None mixes a change of concept and of vocabulary into the user's own.
+        labels: label of each value that the files may write.
+
+    Raises:
+        InvalidDataError: a file cannot be used.
+    """
+
+    def __init__(self, data: Path, drift_file: Path | None, labels: Mapping[str, int] = DEFAULT_CODES) -> None:
+        self._labels = labels
+        self._ingest, self._held_back = split_file(data, labels=labels)
+        self._drift_file = drift_file
+        if drift_file is not None:
+            read_examples(drift_file, labels=labels)
+        if not self._held_back.height or not self._ingest.height:
+            raise InvalidDataError(f"{data} has too few texts: a part is trained on, a part held back as traffic")
+        self.drift_sentence = (
+            f"{DEMO_DRIFT_SHARE:.0%} of it comes from {drift_file.name}."
+            if drift_file is not None
+            else "new words everywhere, and a third of the aspects change their sentiment."
+        )
+
+    def write_ingest(self, file: Path) -> Path:
+        """The rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
+        names = pl.col("label").replace_strict(dict(enumerate(SENTIMENTS)), return_dtype=pl.String)
+        self._ingest.select("text", "aspect", names, "segment").write_csv(file)
+        return file
+
+    def customers(self, services: Services) -> PoolTraffic:
+        """Customers over the rows that were held back."""
+        return file_traffic(
+            self._held_back,
+            self._drift_file,
+            seed=_seed(services),
+            feedback=DEMO_FEEDBACK,
+            avoid=ingested(services),
+            labels=self._labels,
+        )
+
+    def drift(self) -> Drift:
+        """The other file's rows, or new words and a change of concept."""
+        if self._drift_file is not None:
+            return Drift(new_area_share=DEMO_DRIFT_SHARE)
+        return Drift(vocabulary_share=1.0, concept_share=0.35)
+
+
+def ingested(services: Services) -> frozenset[int]:
+    """Keys of every text that stands in the newest snapshot: none of them may be served as new."""
+    manifest = latest_manifest(services.lake)
+    if manifest is None:
+        return frozenset()
+    return known_texts([load_side(services.lake, manifest.digest, side) for side in SIDES])
+
+
+def _seed(services: Services) -> int:
+    """Another stream after each ledger record, the same one for the same history."""
+    head = services.ledger.head()
+    return head.number if head else 0
+
+
+def named_customers(services: Services, *, drift: str, strength: float, seed: int | None) -> Iterator[SimulatedRequest]:
+    """Customers over the bundled pool with a drift by its name, for the command line.
+
+    Raises:
+        PermanentError: an unknown drift, or a strength outside 0 to 1.
+    """
+    try:
+        chosen = drift_of(drift, strength)
+    except ValueError as error:
+        raise PermanentError(str(error)) from None
+    chosen_seed = seed if seed is not None else _seed(services)
+    return bundled_traffic(seed=chosen_seed, drift=chosen, feedback=Feedback(), avoid=ingested(services))

@@ -1,0 +1,1 @@
+"""Monitoring of served traffic: the flow, retraining attempts, dead runs, silence."""

@@ -1,0 +1,120 @@
+"""Silence of the monitor: whether scheduled windows go unjudged, for `evergreen status` and the webhook."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from absa.ledger.lifecycle import champion_since
+from absa.records.schema import Window
+from flows.platform.services import Services
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import VerdictStore
+
+WINDOWS: Final = 2  # one may be late; two in a row are missing
+LONGEST_GRACE_S: Final = 12 * 3600.0  # a machine that sleeps every night reports the silence of a daily monitor too
+_MISSED_LOOKS: Final = 5  # a look may be late where Prefect or the lake is slow
+_GRID_S: Final = 1e-3
+_UNITS: Final = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorRun:
+    """The monitor's last scheduled run; without one `ever` is False, and `at` is the champion's first moment."""
+
+    at: datetime
+    ever: bool
+
+    def is_overdue(self, now: datetime, window_s: float) -> bool:
+        """Return True if two windows have passed since."""
+        return (now - self.at).total_seconds() > WINDOWS * window_s
+
+    def sentence(self, now: datetime, window_s: float) -> str:
+        """Say when it ran, and where to look if it is overdue."""
+        age, window = span((now - self.at).total_seconds()), span(window_s)
+        if not self.is_overdue(now, window_s):
+            return f"ran {age} ago" if self.ever else f"has not run yet; its first window of {window} is not over"
+        said = f"has not run for {age}" if self.ever else f"has never run, though a version has served for {age}"
+        return f"{said}; it should run every {window}: see its runs in Prefect and the deployments' log"
+
+
+def last_monitor_run(services: Services) -> MonitorRun | None:
+    """Return the monitor's last scheduled run; None where nothing is scheduled, or no champion is there to watch.
+
+    A run of an earlier schedule, with windows of another length, counts too: the schedule is newer than it.
+    """
+    from monitoring.verdicts import VerdictStore
+
+    since = champion_since(services.ledger.records())
+    if not services.settings.schedule_monitor or since is None:
+        return None
+    ran_at = _last_judged(VerdictStore(services.lake), services.settings.window_s)
+    return MonitorRun(at=since.at, ever=False) if ran_at is None else MonitorRun(at=ran_at, ever=True)
+
+
+def _last_judged(store: "VerdictStore", window_s: float) -> datetime | None:
+    for window in reversed(store.windows()):
+        if is_scheduled(window, window_s):
+            return store.revisions(window)[0].at  # later ones come with labels and attempts
+    return None
+
+
+def is_scheduled(window: Window, window_s: float) -> bool:
+    """Return True if a schedule judged this window, of this length or of another one before. Pure.
+
+    Scheduled windows are on a grid of their length (`monitor.last_window`); one that ends when an operator asked for it
+    is not, and says nothing about the schedule.
+    """
+    length_s = (window.end - window.start).total_seconds()
+    if length_s <= 0 or abs(length_s - window_s) < 1.0:
+        return length_s > 0
+    beyond_s = window.end.timestamp() % length_s
+    return min(beyond_s, length_s - beyond_s) < _GRID_S
+
+
+class SilenceWatch:
+    """Reports a monitor that is overdue to the webhook, once, from looks at a steady pace.
+
+    A worker that has just started, or whose machine has just woken up, finds the monitor overdue because nothing ran
+    here. Late runs start then, so a report needs looks without a break for two windows, at most `LONGEST_GRACE_S`.
+
+    Args:
+        services: the world.
+        every_s: seconds between two looks; a gap of several is a break.
+    """
+
+    def __init__(self, services: Services, *, every_s: float) -> None:
+        self._services, self._most_s = services, _MISSED_LOOKS * every_s
+        self._looked_at: datetime | None = None
+        self._since: datetime | None = None
+
+    def look(self, now: datetime) -> list[str]:
+        """Look once.
+
+        Returns:
+            The sentence that was sent; none where the monitor runs, no webhook is set, or it was told before.
+
+        Raises:
+            UnavailableError: the lake or the webhook is unavailable.
+        """
+        from monitoring.alerts import alert_silence
+
+        before, self._looked_at = self._looked_at, now
+        if self._since is None or before is None or not 0 <= (now - before).total_seconds() <= self._most_s:
+            self._since = now
+        url, window_s = self._services.settings.alert_url, self._services.settings.window_s
+        if url is None or (now - self._since).total_seconds() <= min(WINDOWS * window_s, LONGEST_GRACE_S):
+            return []
+        ran = last_monitor_run(self._services)
+        if ran is None or not ran.is_overdue(now, window_s):
+            return []
+        sentence = f"Evergreen's monitor {ran.sentence(now, window_s)}."
+        return [sentence] if alert_silence(self._services.lake, sentence, since=ran.at, url=url) else []
+
+
+def span(seconds: float) -> str:
+    """Write a duration in its largest unit of which there are at least two."""
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

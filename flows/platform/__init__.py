@@ -1,0 +1,1 @@
+"""Platform of flows and commands: settings, services, local processes, Prefect runs."""

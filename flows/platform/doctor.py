@@ -1,0 +1,63 @@
+"""Whether this machine can run the platform: Python, packages, memory, disk and ports, a sentence each."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from flows.platform.processes import Supervisor, router_complaint
+from flows.platform.settings import Home, Settings, port_is_free
+
+_MEMORY_GB: Final = 4.0
+_DISK_GB: Final = 2.0
+_PACKAGES: Final = ("prefect", "mlflow", "evidently", "torch", "transformers", "onnxruntime", "fastapi", "polars")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    ok: bool
+    sentence: str
+
+
+def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
+    """Look at everything that a start needs, ports only on request. Makes nothing."""
+    home = Home(settings)
+    supervisor = Supervisor(settings)
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    findings = [Finding(sys.version_info[:2] == (3, 11), f"Python {version} (3.11 is what the pins were made for)")]
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    findings.append(
+        Finding(
+            not missing,
+            f"packages missing: {', '.join(missing)}: run `make install`" if missing else "packages are there",
+        )
+    )
+    memory_gb = psutil.virtual_memory().available / 2**30
+    findings.append(Finding(memory_gb >= _MEMORY_GB, f"{memory_gb:.1f} GB of memory free ({_MEMORY_GB:.0f} needed)"))
+    place = next(folder for folder in (home.root, *home.root.parents) if folder.is_dir())
+    disk_gb = shutil.disk_usage(place).free / 2**30
+    findings.append(Finding(disk_gb >= _DISK_GB, f"{disk_gb:.1f} GB of disk free in {place} ({_DISK_GB:.0f} needed)"))
+    there = home.root.is_dir()
+    findings.append(
+        Finding(True, f"home {home.root}" if there else f"home {home.root} does not exist yet: `evergreen up` makes it")
+    )
+    complaint = router_complaint(settings, os.environ)
+    findings.append(Finding(complaint is None, complaint or "the settings of flows and router can be used"))
+    for part, port in home.ports().items() if ports else ():
+        if supervisor.running(part):
+            findings.append(Finding(True, f"{part} runs on port {port}"))
+        elif port_is_free(settings.host, port):
+            findings.append(Finding(True, f"port {port} is free for {part}"))
+        elif supervisor.orphans(part):
+            findings.append(Finding(True, f"port {port} is held by what an earlier {part} left, which its start ends"))
+        else:
+            findings.append(
+                Finding(False, f"port {port} is taken: free it, or set EVERGREEN_{part.upper()}_PORT to another")
+            )
+    return findings

@@ -1,0 +1,77 @@
+"""MLflow's server with a start page that speaks the truth: usage data are off, and no notice says otherwise.
+
+MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
+MLFLOW_DISABLE_TELEMETRY says; only the browser's own storage changes both. So the page
+sets them before MLflow reads them.
+`python -m flows.platform.mlflow_server` takes the options of `mlflow server`.
+"""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import Distribution, DistributionFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+APP: Final = "evergreen"
+_STORED: Final = {"mlflow.telemetry.info.alert.dismissed_v1": "true", "mlflow.settings.telemetry.enabled_v1": "false"}
+_METADATA: Final = {
+    "METADATA": f"Metadata-Version: 2.1\nName: {APP}-mlflow-app\nVersion: 0\n",
+    "entry_points.txt": f"[mlflow.app]\n{APP} = flows.platform.mlflow_server:make_app\n",
+}
+
+
+def quiet_page(page: str) -> str:
+    """Return MLflow's page with a script that notes in the browser: telemetry is off, its notice was read. Pure."""
+    stored = "".join(f"localStorage.setItem('{name}', '{value}');" for name, value in _STORED.items())
+    return page.replace("<head>", f"<head><script>{stored}</script>", 1)
+
+
+def make_app() -> Any:
+    """Return MLflow's own app, which uvicorn serves; its start page is quiet where telemetry is disabled."""
+    from flask import Response
+    from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY
+    from mlflow.server import app as pages
+    from mlflow.server.fastapi_app import app
+
+    if MLFLOW_DISABLE_TELEMETRY.get():
+        page = quiet_page(Path(pages.static_folder, "index.html").read_text(encoding="utf-8"))
+        headers = {"Cache-Control": "no-cache"}
+        pages.view_functions["serve"] = lambda: Response(page, mimetype="text/html", headers=headers)
+    return app
+
+
+class _Announced(Distribution):
+    """A distribution of one entry point: an image holds this code without an installed package that names it."""
+
+    def read_text(self, filename: str) -> str | None:
+        """Content of a metadata file."""
+        return _METADATA.get(filename)
+
+    def locate_file(self, path: "str | PathLike[str]") -> Path:
+        """A file of the distribution; it has none."""
+        return Path(path)
+
+
+class _Finder(DistributionFinder):
+    def find_spec(self, *_: Any) -> None:
+        """Find no module."""
+
+    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
+        """Find the announced distribution."""
+        if context is None or context.name in {None, f"{APP}-mlflow-app"}:
+            yield _Announced()
+
+
+def main() -> None:
+    """Run `mlflow server` with the quiet page."""
+    sys.meta_path.append(_Finder())
+    from mlflow.cli import cli  # reads the known apps when it is imported
+
+    cli(["server", "--app-name", APP, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

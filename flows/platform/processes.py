@@ -1,0 +1,353 @@
+"""The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.error import HTTPError, URLError
+from urllib.request import Request
+
+import psutil
+
+from absa.errors import PermanentError, UnavailableError
+from absa.proxies import open_url
+from flows.platform.settings import Home, Settings, port_is_free, write_whole
+
+STOP_GRACE_S: Final = 10.0
+_CHECK_TIMEOUT_S: Final = 30.0
+_START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
+_SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
+PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
+
+
+class PortTakenError(PermanentError):
+    """Another program holds the port of a part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A process of the platform. `ready_url` answers 200 once it can be used; None where nothing listens."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    ready_url: str | None = None
+    port: int | None = None
+    page: str | None = None  # what a person opens
+
+
+def pages(home: Home) -> dict[str, str | None]:
+    """Return the page that a user opens for every part, in the order in which parts start; None where it has none."""
+    shown = {name: home.url(name) for name in ("mlflow", "prefect", "router", "evidently")}
+    return {**shown, "router": f"{shown['router']}/", "deployments": None}
+
+
+def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]:
+    """Every part of a one-machine platform, in the order in which it starts."""
+    home = Home(settings)
+    ports = home.ports()
+    shown = pages(home)
+    secret = home.secrets()
+    python = sys.executable
+    scripts = Path(python).parent
+    host = settings.host
+    mlflow = home.folder("mlflow")
+    given = {name: value for name, value in {**home.settings_file(), **environment}.items() if value}
+    router_environment = {
+        "EVERGREEN_ROUTER_HOST": host,
+        "EVERGREEN_WORKERS": str(settings.workers),
+        "EVERGREEN_ADMIN_TOKEN": secret["admin_token"],
+        "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer"}}),
+        "EVERGREEN_LINKS": json.dumps({name: home.url(name.lower()) for name in ("Prefect", "MLflow", "Evidently")}),
+        "EVERGREEN_SHIP_INTERVAL_S": str(settings.ship_interval_s),
+        "EVERGREEN_QUEUE_MS": "1000",  # trainings share these cores: be patient
+        **given,
+        "EVERGREEN_ROUTER_PORT": str(ports["router"]),
+        "EVERGREEN_SECRET": home.unit_secret(),
+    }
+    listed = (
+        Part(
+            name="mlflow",
+            command=(
+                *(python, "-m", "flows.platform.mlflow_server", "--host", host, "--port", str(ports["mlflow"])),
+                *("--backend-store-uri", environment.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{mlflow}/mlflow.db")),
+                *("--artifacts-destination", environment.get("MLFLOW_ARTIFACTS_DESTINATION", f"{mlflow}/artifacts")),
+                *("--workers", "1"),
+            ),
+            environment={},
+            ready_url=f"{home.url('mlflow')}/health",
+            port=ports["mlflow"],
+            page=shown["mlflow"],
+        ),
+        Part(
+            name="prefect",
+            command=(str(scripts / "prefect"), "server", "start", "--host", host, "--port", str(ports["prefect"])),
+            environment={"PREFECT_UI_API_URL": f"{home.url('prefect')}/api"},
+            ready_url=f"{home.url('prefect')}/api/health",
+            port=ports["prefect"],
+            page=shown["prefect"],
+        ),
+        Part(
+            name="router",
+            command=(python, "-m", "serving"),
+            environment=router_environment,
+            ready_url=f"{home.url('router')}/healthz",
+            port=ports["router"],
+            page=shown["router"],
+        ),
+        Part(
+            name="evidently",
+            command=(
+                *(str(scripts / "evidently"), "ui", "--workspace", str(home.folder("evidently"))),
+                *("--host", host, "--port", str(ports["evidently"])),
+            ),
+            environment={},
+            ready_url=f"{home.url('evidently')}/api/version",
+            port=ports["evidently"],
+            page=shown["evidently"],
+        ),
+        Part(name="deployments", command=(python, "-m", "flows.deployments"), environment={}),
+    )
+    return {part.name: Part(**{**vars(part), "environment": {**environment, **part.environment}}) for part in listed}
+
+
+def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, ...]:
+    """Parts that must answer before this one can start."""
+    return (everything["prefect"],) if part.name == "deployments" else ()
+
+
+def router_complaint(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """Return the router's own sentence about settings that it cannot use, None where it can start with them."""
+    given = {**Home(settings).settings_file(), **environment}
+    try:
+        checked = subprocess.run(
+            [sys.executable, "-m", "serving", "--check"],
+            env={name: value for name, value in given.items() if value},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return None  # a machine that is this busy: the start itself reports what is wrong
+    return (checked.stderr.strip() or "the router's settings cannot be read") if checked.returncode else None
+
+
+class Supervisor:
+    """Starts, finds and ends parts. What runs stands in HOME/run/<name>.json; logs in HOME/logs/<name>.log."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = Home(settings)
+        self._host = settings.host
+
+    def log(self, name: str) -> Path:
+        """Return the path of a part's log."""
+        return self._home.root / "logs" / f"{name}.log"
+
+    def _note(self, name: str) -> Path:
+        return self._home.root / "run" / f"{name}.json"
+
+    def running(self, name: str) -> psutil.Process | None:
+        """The process of a part if it is alive and is the one that was started, not a later owner of its pid."""
+        try:
+            note = json.loads(self._note(name).read_text())
+            process = psutil.Process(int(note["pid"]))
+            alive = (
+                process.status() != psutil.STATUS_ZOMBIE
+                and abs(process.create_time() - note["created"]) < _SAME_START_S
+            )
+        except (FileNotFoundError, psutil.NoSuchProcess, ValueError, KeyError):
+            return None
+        return process if alive else None
+
+    def orphans(self, name: str) -> list[psutil.Process]:
+        """What earlier starts of a part left behind: processes marked as its own that are not of the one that runs.
+
+        A start that was killed before it noted what it started is one of them.
+        """
+        running, found = self.running(name), []
+        ours = [] if running is None else [running, *_below(running)]
+        for process in psutil.process_iter():
+            try:
+                marks = process.environ()
+            except (ProcessLookupError, PermissionError, psutil.Error):
+                continue
+            if (marks.get("EVERGREEN_HOME"), marks.get(PART)) == (str(self._home.root), name):
+                found.append(process)
+        return [process for process in found if process not in ours and not _is_gone(process)]
+
+    def start(self, part: Part) -> None:
+        """Start a part if it does not run. It outlives this process; `stop` ends it.
+
+        What an earlier start of a part with a port left is ended first. Where it has no port, what is left goes on: a
+        training is not lost because the worker was.
+
+        Raises:
+            PortTakenError: another program holds its port.
+        """
+        if self.running(part.name):
+            return
+        if part.port is not None:
+            _end(self.orphans(part.name))  # one that is still starting does not hold the port yet
+        if part.name == "prefect":
+            # The lock names a process id that another process has after a reboot: the server would wait for it
+            (self._home.folder("prefect", "concurrency_leases") / "expirations.lock").unlink(missing_ok=True)
+        if part.port is not None and not port_is_free(self._host, part.port):
+            raise PortTakenError(
+                f"port {part.port} is taken, so {part.name} cannot start: free it, "
+                f"or set EVERGREEN_{part.name.upper()}_PORT to another"
+            )
+        self._home.folder("logs")
+        self._home.folder("run")
+        with self.log(part.name).open("ab") as log:
+            child = subprocess.Popen(  # noqa: S603  our own command line
+                part.command,
+                env={**part.environment, PART: part.name},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
+        write_whole(self._note(part.name), json.dumps(note))
+
+    def wait(self, started: Sequence[Part], *, timeout_s: float = _START_LIMIT_S) -> None:
+        """Wait until every part answers.
+
+        Raises:
+            UnavailableError: one ended, or did not answer in time; the message names its log.
+        """
+        ends = time.monotonic() + timeout_s
+        waiting = [part for part in started if part.ready_url]
+        while waiting:
+            for part in list(waiting):
+                if self.running(part.name) is None:  # whatever answers on its port is another home's
+                    raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
+                if answers(str(part.ready_url)):
+                    waiting.remove(part)
+            if waiting and time.monotonic() > ends:
+                names = ", ".join(part.name for part in waiting)
+                raise UnavailableError(f"{names} did not answer within {timeout_s:.0f} s; see {self.log(names)}")
+            if waiting:
+                time.sleep(0.1)
+
+    def stop(self, name: str) -> bool:
+        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether any of it ran."""
+        process, orphans = self.running(name), self.orphans(name)
+        family = [] if process is None else _below(process)
+        _end([*([] if process is None else [process]), *orphans], family)
+        self._note(name).unlink(missing_ok=True)
+        return process is not None or bool(orphans)
+
+
+def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) -> None:
+    """SIGTERM to those who are told, and SIGKILL after a grace to whoever is left of them and the others."""
+    for process in told:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in _left_of([*told, *others]):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _left_of([*told, *others])
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """What a process started, and what that started; nothing where it ended a moment ago."""
+    try:
+        below: list[psutil.Process] = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return below
+
+
+def _left_of(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there after the grace."""
+    ends, left = time.monotonic() + STOP_GRACE_S, list(processes)
+    while left and time.monotonic() < ends:
+        left = [process for process in left if not _is_gone(process)]
+        time.sleep(0.02 if left else 0.0)
+    return left
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; where nobody asks what became of it, it stays in the table as a zombie."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def replace_taken_ports(settings: Settings) -> list[str]:
+    """Choose other ports for parts whose port another program holds; return a sentence for each.
+
+    A port that EVERGREEN_<PART>_PORT fixes stays.
+    """
+    home, supervisor = Home(settings), Supervisor(settings)
+    taken = [
+        name
+        for name, port in home.ports().items()
+        if not supervisor.running(name) and not port_is_free(settings.host, port) and not supervisor.orphans(name)
+    ]
+    before, after = home.ports(), home.choose_ports_again(taken)
+    return [
+        f"port {before[name]} is taken by another program: {name} uses port {after[name]}"
+        for name in taken
+        if after[name] != before[name]
+    ]
+
+
+def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:
+    """Return True as soon as a local address answers 200; False if it does not within the limit."""
+    ends = time.monotonic() + limit_s
+    while not answers(url):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def answers(url: str) -> bool:
+    """Return True if the address answers 200 within five seconds."""
+    try:
+        with open_url(Request(url), timeout_s=5.0) as response:  # noqa: S310  an address of the operator
+            return int(response.status) == 200
+    except (HTTPError, URLError, OSError):
+        return False
+
+
+def bring_up(
+    settings: Settings, environment: Mapping[str, str], names: Sequence[str] | None = None, *, wait: bool = True
+) -> list[Part]:
+    """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
+
+    Without `wait` what was started may not answer yet.
+
+    Raises:
+        PermanentError: a port is taken, or the router cannot use its settings.
+        UnavailableError: a part did not come up.
+    """
+    complaint = router_complaint(settings, environment) if names is None or "router" in names else None
+    if complaint is not None:
+        raise PermanentError(complaint)
+    Home(settings).keep_ports()
+    everything = parts(settings, environment)
+    supervisor = Supervisor(settings)
+    chosen = [part for part in everything.values() if names is None or part.name in names]
+    for part in chosen:
+        supervisor.wait(needed_for_start(part, everything))
+        supervisor.start(part)
+    if wait:
+        supervisor.wait(chosen)
+    return chosen
+
+
+def take_down(settings: Settings) -> list[str]:
+    """End every part that runs, routers first, and say which."""
+    supervisor = Supervisor(settings)
+    names = ("router", "deployments", "evidently", "prefect", "mlflow")
+    return [name for name in names if supervisor.stop(name)]

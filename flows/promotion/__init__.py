@@ -1,0 +1,1 @@
+"""Promotion of a challenger: shadow, ramp, decision, and the operator's own decisions."""

@@ -1,0 +1,42 @@
+"""Whether what is in force is one story: the ledger's chain, its anchor in the registry, and MLflow's aliases."""
+
+from collections.abc import Mapping, Sequence
+
+from absa.errors import NotFoundError, UnavailableError
+from absa.ledger.routing import CHALLENGER, CHAMPION
+from absa.ledger.store import LedgerRecord
+from flows.platform.services import Services
+
+
+def inconsistencies(services: Services) -> list[str]:
+    """Sentences about what does not hold together; empty where everything does. Reads, and repairs nothing.
+
+    With MLflow away the ledger is checked alone, without the anchor: a tail that was cut off would not be seen.
+    """
+    records = services.ledger.records()
+    try:
+        registered = services.reader.model()
+        anchor, aliases = registered.anchor, registered.aliases
+    except (UnavailableError, NotFoundError):
+        anchor, aliases = None, None
+    return [*services.ledger.verify(anchor=anchor), *contradictions(records, aliases)]
+
+
+def contradictions(records: Sequence[LedgerRecord], aliases: Mapping[str, str] | None) -> list[str]:
+    """What the head says against itself, and against MLflow's aliases (None: not known). Pure."""
+    if not records:
+        return []
+    state, number = records[-1].state, records[-1].number
+    found = []
+    if state.plan is not None and state.plan.champion.version != state.champion:
+        found.append(f"record {number}: the plan's champion is {state.plan.champion.version}, not {state.champion}")
+    tried = {arm.version for arm in state.plan.challengers} if state.plan is not None else set()
+    if tried and state.challenger not in tried:
+        found.append(f"record {number}: challenger {state.challenger} is not among the plan's arms")
+    for alias, wanted in ((CHAMPION, state.champion), (CHALLENGER, state.challenger)):
+        if aliases is not None and aliases.get(alias) != wanted:
+            found.append(
+                f"alias {alias} stands at {aliases.get(alias) or 'nothing'} in MLflow, the ledger says "
+                f"{wanted or 'nothing'}; `evergreen ledger project` puts it back"
+            )
+    return found

@@ -1,0 +1,126 @@
+"""Decisions of a person: request a promotion, promote now, roll back; and what each of them changed."""
+
+import getpass
+from collections.abc import Sequence
+from typing import Any
+
+from absa.errors import PermanentError, UnavailableError
+from absa.ledger.lifecycle import challenged, crowned, former_champion, live_arms, promoted, withdrawn
+from absa.ledger.store import LedgerRecord
+from flows.platform.services import Services
+from flows.promotion.infra_check import must_serve
+from flows.promotion.promotion_request import PromotionRequest, answer
+
+
+def requested_promotion(services: Services, versions: Sequence[str], *, again: bool) -> dict[str, Any]:
+    """Return the promote deployment's parameters for versions, by default the challenger.
+
+    Raises:
+        PermanentError: the request is impossible or outdated, or the gate rejected a version.
+    """
+    records = services.ledger.records()
+    challenger = records[-1].state.challenger if records else None
+    chosen = tuple(versions) or ((challenger,) if challenger else ())
+    if not chosen:
+        raise PermanentError("there is no challenger: train one, or name a version")
+    revision = records[-1].number if records else 0
+    found = answer(records, PromotionRequest(versions=chosen, revision=revision, again=again))
+    if found.kind != "run":
+        raise PermanentError(found.sentence)
+    for version in chosen:
+        try:
+            rejected = services.reader.version(version).tags.get("gate") == "REJECT"
+        except UnavailableError:
+            continue  # the flow asks MLflow again before it names the challenger
+        if rejected:
+            raise PermanentError(f"version {version} was rejected by the gate and is never served")
+    return {"version": chosen[0], "others": list(chosen[1:]), "again": again, "revision": revision}
+
+
+def promote_now(services: Services, version: str | None, *, reason: str) -> LedgerRecord:
+    """Make a version champion on a person's word.
+
+    Raises:
+        PermanentError: no such version, or one that the gate rejected.
+        IntegrityError: it does not serve in a fresh process.
+    """
+    head = services.head()
+    chosen = version or head.state.challenger
+    if chosen is None:
+        raise PermanentError("there is no challenger: name a version")
+    if chosen not in head.versions:
+        raise PermanentError(f"the ledger knows no version {chosen}; it knows {', '.join(head.versions) or 'none'}")
+    if services.reader.version(chosen).tags.get("gate") == "REJECT":
+        raise PermanentError(f"version {chosen} was rejected by the gate and is never served")
+    serves = must_serve(services, chosen, head.versions[chosen])
+    state = head.state if head.state.challenger == chosen else challenged(withdrawn(head.state), chosen)
+    record = services.ledger.append(
+        expected=head.number,
+        actor=_person(),
+        action="promote",
+        reason=reason,
+        state=promoted(state),
+        evidence={"infra": serves},
+    )
+    services.project(record)
+    return record
+
+
+def roll_back(services: Services, *, reason: str) -> LedgerRecord:
+    """End the running experiment, or where none runs put the former champion back.
+
+    Nothing is validated and nobody is asked: that version was in force before, and routers keep its files.
+
+    Raises:
+        PermanentError: there never was another champion.
+    """
+    head = services.head()
+    if head.state.plan is not None and head.state.plan.mode != "single":
+        state = withdrawn(head.state)
+    else:
+        former = former_champion(services.ledger.records())
+        if former is None:
+            raise PermanentError(f"there is no former champion: version {head.state.champion} is the first")
+        state = crowned(former)
+    record = services.ledger.append(
+        expected=head.number, actor=_person(), action="rollback", reason=reason, state=state
+    )
+    services.project(record)
+    return record
+
+
+def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
+    """Say what the last record ended beside the champion's reign: an experiment, or a challenger's candidacy. Pure."""
+    before, after = records[-2].state, records[-1].state
+    arms = live_arms(before.plan)
+    if before.plan is not None and arms:
+        how = "in shadow" if before.plan.mode == "shadow" else "in an A/B test"
+        shares = ", ".join(f"version {arm.version} ({arm.share:.0%} of the traffic)" for arm in arms)
+        named = f"experiment {before.plan.experiment}" if before.plan.experiment else "the experiment"
+        return [f"ended: {named} {how}, {shares}"]
+    if before.challenger is not None and before.challenger != after.champion:
+        return [f"ended: version {before.challenger} is not the challenger any more"]
+    return []
+
+
+def rollback_report(records: Sequence[LedgerRecord]) -> list[str]:
+    """Say what the roll-back in the last record changed, and what a second one would do. Pure."""
+    before, record = records[-2].state, records[-1]
+    champion = record.state.champion
+    if champion == before.champion:
+        first = f"version {champion} stays champion and has all traffic again"
+    else:
+        first = f"version {champion} is champion again, in place of version {before.champion}"
+    former = former_champion(records)
+    if former is None:
+        second = f"a second rollback would change nothing: there is no champion before version {champion}"
+    else:
+        second = f"a second rollback would make version {former} champion in place of version {champion}"
+    return [*ended_by(records), f"{first} (ledger record {record.number}); routers follow within seconds", second]
+
+
+def _person() -> str:
+    try:
+        return f"person:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "person"

@@ -1,0 +1,140 @@
+"""What is known about a running experiment: its records in the ledger, and the judgement on each challenger."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from absa.errors import NotFoundError
+from absa.ledger.lifecycle import live_arms
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import SCHEMA_VERSION, iso
+from flows.platform.services import Services
+
+if TYPE_CHECKING:
+    from monitoring.experiments.ab_statistics import ExperimentDecision, ExperimentPolicy
+    from monitoring.experiments.shadow import ShadowReport
+
+_KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the outcomes of the last one that was
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The records of the experiment in force, oldest first: from its first plan, shadow or A/B, to the head."""
+
+    records: tuple[LedgerRecord, ...]
+
+    @property
+    def head(self) -> LedgerRecord:
+        """The record in force."""
+        return self.records[-1]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        plan = self.head.state.plan
+        assert plan is not None
+        return str(plan.experiment)
+
+    @property
+    def comparisons(self) -> int:
+        """How many challengers it began with: they share the chance of a wrong decision."""
+        return max(len(r.state.plan.challengers) for r in self.records if r.state.plan is not None)
+
+    @property
+    def ab(self) -> tuple[LedgerRecord, ...]:
+        """Its records in which challengers answer."""
+        return tuple(r for r in self.records if r.state.plan is not None and r.state.plan.mode == "ab")
+
+
+def running(records: list[LedgerRecord]) -> Run | None:
+    """The experiment at the end of the ledger, None where none runs. An earlier one of the same name is another."""
+    mine: list[LedgerRecord] = []
+    for record in reversed(records):
+        plan = record.state.plan
+        if plan is None or plan.mode == "single":
+            break
+        if mine and plan.experiment != mine[-1].state.plan.experiment:  # type: ignore[union-attr]  # all have a plan
+            break
+        mine.append(record)
+    return Run(records=tuple(reversed(mine))) if mine else None
+
+
+def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
+    """What the settings ask for."""
+    from monitoring.experiments.ab_statistics import ExperimentPolicy
+
+    settings = services.settings
+    return ExperimentPolicy(
+        comparisons=run.comparisons,
+        min_exposure=settings.min_exposure,
+        min_exposure_to_stop=min(100, settings.min_exposure),
+        max_duration_s=settings.max_experiment_s,
+        worthwhile_gain=settings.worthwhile_gain,
+    )
+
+
+def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
+    """The pairs of a challenger that scores unseen."""
+    from monitoring.experiments.shadow import compare_shadow
+
+    plan = run.head.state.plan
+    assert plan is not None
+    return compare_shadow(
+        services.lake,
+        plan,
+        version,
+        since=run.records[0].at,
+        trusted_sources=services.settings.measuring_sources,
+    )
+
+
+def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
+    """The judgement on every challenger that is still tried, on what the lake holds now."""
+    from monitoring.experiments.ab_statistics import judge_experiment
+    from monitoring.experiments.collect import collect_experiment
+    from monitoring.experiments.shadow import judge_shadow
+
+    plan = run.head.state.plan
+    assert plan is not None
+    policy = policy_of(services, run)
+    if plan.mode == "shadow":
+        return {arm.version: judge_shadow(shadow_report(services, run, arm.version), policy) for arm in live_arms(plan)}
+    return {
+        arm.version: judge_experiment(
+            collect_experiment(
+                services.lake,
+                str(plan.experiment),
+                plans={record.number: record.state.plan for record in run.ab if record.state.plan is not None},
+                since=run.ab[0].at,
+                trusted_sources=services.settings.measuring_sources,
+                challenger=arm.name,
+            ),
+            policy,
+        )
+        for arm in live_arms(plan)
+    }
+
+
+def keep(services: Services, run: Run, found: dict[str, "ExperimentDecision"], at: datetime) -> None:
+    """Put what was seen under experiments/<name>/<revision>.json: the last look, and how it came to that."""
+    plan = run.head.state.plan
+    assert plan is not None
+    key = f"experiments/{plan.experiment}/{run.head.number}.json"
+    look: dict[str, Any] = {"at": iso(at), "arms": {version: asdict(each) for version, each in found.items()}}
+    try:
+        looks = json.loads(services.lake.read(key))["looks"]
+    except (NotFoundError, ValueError, KeyError):
+        looks = []
+    if looks and _size(look) < _KEPT_AGAIN * _size(looks[-1]) and _decisions(look) == _decisions(looks[-1]):
+        return
+    body = {"schema_version": SCHEMA_VERSION, "mode": plan.mode, **look, "looks": [*looks, look]}
+    services.lake.write(key, json.dumps(body, indent=1).encode())
+
+
+def _size(look: dict[str, Any]) -> int:
+    return sum(arm["exposure_champion"] + arm["exposure_challenger"] for arm in look["arms"].values())
+
+
+def _decisions(look: dict[str, Any]) -> dict[str, str]:
+    return {version: arm["decision"] for version, arm in look["arms"].items()}

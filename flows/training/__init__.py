@@ -1,0 +1,1 @@
+"""Training of a version: snapshot, job, judging, registration, and the flow that runs them."""

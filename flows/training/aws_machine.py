@@ -1,0 +1,162 @@
+"""A machine for one training, from AWS Batch: spot, or on demand where spot does not come or is taken away."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
+from absa.job import EXIT_DEADLINE_MISSED, NO_WINDOW
+from flows.training.reserve import OVERRUN_SHARE
+
+_AFTER_RUN_S: Final = 120  # the job keeps its own deadline; this ends what hangs
+_POLL_S: Final = 5.0
+_LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well
+_TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine went; see its page on job retries
+_JOB_NAME: Final = "evergreen-training"
+
+
+def job_limit_s(budget_s: float) -> int:
+    """Return the seconds after which AWS Batch ends a job: its budget, a first training's overrun, and two minutes."""
+    return math.ceil((1.0 + OVERRUN_SHARE) * budget_s) + _AFTER_RUN_S
+
+
+class Batch(Protocol):
+    """What is used of boto3's client of AWS Batch."""
+
+    def submit_job(self, **request: Any) -> Mapping[str, Any]:
+        """Put a job into a queue."""
+
+    def describe_jobs(self, **request: Any) -> Mapping[str, Any]:
+        """How jobs are doing."""
+
+    def terminate_job(self, **request: Any) -> Mapping[str, Any]:
+        """End a job, wherever it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineRun:
+    """How a training on a machine went. `waited_s` is the time to get machines, which the budget does not count."""
+
+    job: str
+    queue: str
+    waited_s: float
+    ran_s: float
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Try:
+    """One job's end. `outcome`: done, no-machine, taken-away."""
+
+    job: str
+    outcome: str
+    waited_s: float
+    ran_s: float
+
+
+class TrainingMachine:
+    """Runs one training in the first queue that has a machine for it.
+
+    Args:
+        batch: client of AWS Batch.
+        queues: tried in order: spot first, then on demand. The last one is waited for as long as it takes.
+        definition: job definition; it takes the parameters budget_s, reason and window.
+        wait_s: how long a queue but the last may take to start the job, in seconds.
+        clock, sleep: of this process.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        *,
+        queues: Sequence[str],
+        definition: str,
+        wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not queues or not definition:
+            raise PermanentError("EVERGREEN_TRAINING_QUEUES and EVERGREEN_TRAINING_DEFINITION are needed together")
+        self._batch, self._queues, self._definition = batch, tuple(queues), definition
+        self._wait_s, self._clock, self._sleep = wait_s, clock, sleep
+
+    def train(self, *, budget_s: float, reason: str, window: str | None) -> MachineRun:
+        """Run the job to its end. What a lost machine had used of the budget is gone; waiting is not counted.
+
+        Raises:
+            DeadlineMissedError: the budget was missed, or too little of it is left after a lost machine.
+            PermanentError: the training failed by itself.
+            UnavailableError: AWS Batch does not answer, or the last queue's machine was lost.
+        """
+        used_s = waited_s = 0.0
+        for number, queue in enumerate(self._queues, start=1):
+            left_s = budget_s - used_s
+            if left_s < min(_LEAST_BUDGET_S, budget_s):
+                raise DeadlineMissedError("the machine was taken away and too little of the budget is left")
+            last = number == len(self._queues)
+            tried = self._try(queue, budget_s=left_s, reason=reason, window=window, patient=last)
+            used_s += tried.ran_s
+            waited_s += tried.waited_s
+            if tried.outcome == "done":
+                return MachineRun(job=tried.job, queue=queue, waited_s=waited_s, ran_s=tried.ran_s, tries=number)
+        raise UnavailableError("every training machine was taken away before the training ended; run it again")
+
+    def _try(self, queue: str, *, budget_s: float, reason: str, window: str | None, patient: bool) -> _Try:
+        submitted = self._clock()
+        parameters = {"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or NO_WINDOW}
+        answer = self._call(
+            self._batch.submit_job,
+            jobName=_JOB_NAME,
+            jobQueue=queue,
+            jobDefinition=self._definition,
+            parameters=parameters,
+            timeout={"attemptDurationSeconds": job_limit_s(budget_s)},
+        )
+        job = str(answer["jobId"])
+        started: float | None = None
+        while True:
+            found = self._call(self._batch.describe_jobs, jobs=[job])["jobs"]
+            state = str(found[0]["status"]) if found else "SUBMITTED"
+            now = self._clock()
+            if started is None and state in {"RUNNING", "SUCCEEDED", "FAILED"}:
+                started = now
+            if state == "SUCCEEDED":
+                return self._ended(job, "done", submitted, started, now)
+            if state == "FAILED":
+                _raise_if_its_own_fault(found[0])
+                return self._ended(job, "taken-away", submitted, started, now)
+            if started is None and not patient and now - submitted > self._wait_s:
+                self._call(self._batch.terminate_job, jobId=job, reason="no machine in time: the next queue is tried")
+                return self._ended(job, "no-machine", submitted, None, now)
+            self._sleep(_POLL_S)
+
+    @staticmethod
+    def _ended(job: str, outcome: str, submitted: float, started: float | None, now: float) -> _Try:
+        began = now if started is None else started
+        return _Try(job=job, outcome=outcome, waited_s=began - submitted, ran_s=now - began)
+
+    @staticmethod
+    def _call(action: Callable[..., Mapping[str, Any]], **request: Any) -> Mapping[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return action(**request)
+        except EvergreenError:
+            raise
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "an error")
+            raise UnavailableError(f"AWS Batch answered {code}") from error
+        except BotoCoreError as error:
+            raise UnavailableError(f"AWS Batch does not answer: {type(error).__name__}") from error
+
+
+def _raise_if_its_own_fault(job: Mapping[str, Any]) -> None:
+    """A machine that went is nobody's fault; everything else is an error."""
+    if str(job.get("statusReason", "")).startswith(_TAKEN_AWAY):
+        return
+    code = job.get("container", {}).get("exitCode")
+    if code == EXIT_DEADLINE_MISSED:
+        raise DeadlineMissedError("the training ran out of its budget; nothing was registered")
+    raise PermanentError(f"the training failed on its machine (exit {code}); its log is in /evergreen/<name>/training")

@@ -1,0 +1,255 @@
+"""The training step: a candidate from the snapshot and the champion's weights, in a process that keeps the budget."""
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from absa.errors import EvergreenError
+from absa.ledger.store import LedgerRecord
+from absa.modeling.folders import TOKENIZER, find_base
+from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
+from absa.training.anytime import QUICK_FACTOR
+from flows.platform.services import Services
+from flows.training.job_process import JobResult, OnEvent, run_job, write_after
+from flows.training.judging import Judging, MeasuredBeside
+from flows.training.kept_checkpoints import KeptCheckpoints
+from flows.training.reserve import Reserve
+from flows.training.token_process import shards_of
+from flows.training.tracking import TrackedRun
+from flows.training.training_snapshot import champion_of, champion_snapshot_at
+
+if TYPE_CHECKING:
+    from absa.data.snapshot import Manifest
+
+_VALIDATION_ROWS: Final = 2_000
+_MAX_TOKENS: Final = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTime:
+    """Time of one run. Instants are epoch seconds.
+
+    Attributes:
+        started: start of the run.
+        budget_s: seconds that the run may take.
+        overrun_s: seconds beyond the budget that the run may take to end with a first version.
+    """
+
+    started: float
+    budget_s: float
+    overrun_s: float = 0.0
+
+    @property
+    def ends_at(self) -> float:
+        """Deadline of the run."""
+        return self.started + self.budget_s
+
+    @property
+    def used_s(self) -> float:
+        """Seconds used so far."""
+        return time.time() - self.started
+
+
+@task(name="train", cache_policy=NO_CACHE)
+def train(
+    services: Services,
+    run: TrackedRun,
+    manifest: "Manifest",
+    head: LedgerRecord | None,
+    *,
+    run_time: RunTime,
+    reserve: Reserve,
+    judging: Judging,
+    base: str | None = None,
+    on_event: OnEvent,
+) -> JobResult:
+    """Train and package in a child process that ends before the run's deadline.
+
+    Training starts from the champion's weights, unless a base model is named. The job's first package is judged beside
+    the training, to measure what judging costs; the job learns the new reserve.
+    """
+    from absa.data.snapshot import sample_side
+
+    settings = services.settings
+    folder = services.home.folder("jobs", run.run_id)
+    since = champion_snapshot_at(services, head)
+    rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
+    rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
+    wanted = {
+        "base_model": base or settings.base_model,
+        "layers": settings.layers,
+        "hidden": settings.hidden,
+        "max_epochs": settings.max_epochs,
+        "learning_rate": settings.learning_rate,
+        "batch_tokens": settings.batch_tokens,
+    }
+    weights = champion_weights(services, head) if base is None else None
+    if weights is not None:
+        wanted |= {
+            "warm_start": str(weights),
+            "max_epochs": settings.warm_epochs,
+            "train_layers": settings.warm_layers,
+        }
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
+    adopted = kept.adopt()
+    run.params(
+        {
+            **chosen,
+            "train_rows": manifest.side_rows("train"),
+            "recent_since": since.isoformat() if since else None,
+            "replay": settings.replay if since else None,
+            "resumed_from_run": adopted,
+            "budget_ends_at": datetime.fromtimestamp(run_time.ends_at, UTC).isoformat(),
+        }
+    )
+    tokenizer = find_base(str(chosen.get("warm_start", chosen["base_model"]))) / TOKENIZER
+    began = time.time()
+    with (
+        shards_of(
+            services.lake,
+            manifest.digest,
+            tokenizer,
+            _MAX_TOKENS,
+            cache=services.home.root,
+            environment=services.environment,
+        ) as shards,
+        kept.copied(),
+    ):
+        after = _After(reserve, judging, folder, ends_at=run_time.ends_at + run_time.overrun_s)
+        started = False
+        job = {
+            "settings": chosen,
+            "ends_at": run_time.ends_at,
+            "overrun_s": run_time.overrun_s,
+            "reserve_s": reserve.packaging_s() + after.seconds(),
+            "after_s": after.seconds(),
+            "snapshot": manifest.digest,
+            "tokens": str(shards.folder),
+            "checkpoints": str(kept.folder),
+            "since": since.timestamp() if since else None,
+            "replay": settings.replay,
+        }
+        (folder / "job.json").write_text(json.dumps(job, indent=1))
+
+        def relay(event: Mapping[str, Any]) -> None:
+            nonlocal started
+            if event.get("event") == "phase" and event.get("name") == "export":
+                shards.stop()  # nothing is learned any more: packaging and judging get the machine
+            if event.get("event") == "phase" and event.get("name") == "train" and not started:
+                started = True
+                reserve.record("start", time.time() - began)
+            if event.get("event") == "package":
+                after.package_built(event)
+            run.event(event)
+            on_event(event)
+
+        try:
+            result = run_job(
+                folder,
+                ends_at=run_time.ends_at,
+                overrun_s=run_time.overrun_s,
+                least_after_s=reserve.least_after_s,
+                environment=services.environment,
+                on_event=relay,
+            )
+        finally:
+            after.wait()
+            NumberedPackages(folder).clear()
+    kept.clear()
+    run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
+    run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
+    run.params({"reserve_s": round(reserve.packaging_s() + after.seconds(), 1)})
+    if after.problem is not None:
+        on_event({"event": "note", "sentence": f"judging could not be measured beside the training: {after.problem}"})
+    return result
+
+
+class _After:
+    """Time that the run needs after the job; the job learns of every change.
+
+    Args:
+        reserve: receives measurements.
+        judging: judges the first package.
+        folder: of the job.
+        ends_at: end of the run, its overrun included (epoch seconds).
+    """
+
+    def __init__(self, reserve: Reserve, judging: Judging, folder: Path, *, ends_at: float) -> None:
+        self._reserve, self._judging, self._folder, self._ends_at = reserve, judging, folder, ends_at
+        self._lock = threading.Lock()
+        self._beside: MeasuredBeside | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.problem: EvergreenError | None = None
+
+    def seconds(self) -> float:
+        """Return the seconds for judging as many rows as planned, and for registering."""
+        return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
+
+    def package_built(self, event: Mapping[str, Any]) -> None:
+        """Note what packaging took, and judge the first package beside the training if there is time for it."""
+        factor = QUICK_FACTOR if event.get("quick") else 1.0
+        self._reserve.record("package", factor * float(event["package_s"]))
+        self._tell()
+        newest = NumberedPackages(self._folder).newest()
+        time_left_s = self._ends_at - time.time()
+        if self._beside is not None or newest is None or event.get("last") or not self._has_time(time_left_s):
+            return
+        parity = newest.facts()["parity"]
+        self._scratch = tempfile.TemporaryDirectory(prefix="evergreen-first-")
+        package = Path(self._scratch.name) / "package"
+        shutil.copytree(newest.package, package)  # the job replaces its own when the next one is complete
+        self._beside = MeasuredBeside(lambda: self._judging.measure(package, parity), self._measured)
+
+    def _has_time(self, left_s: float) -> bool:
+        """Return True if judging fits twice: beside the training, and after it."""
+        return left_s > 2.0 * self._reserve.least_after_s()
+
+    def wait(self) -> None:
+        """Wait until nothing reads the job's packages any more."""
+        if self._beside is not None:
+            self._judging.stop()
+            self._beside.wait()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _measured(self, error: EvergreenError | None) -> None:
+        self.problem = error
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            write_after(self._folder, self.seconds())
+
+
+def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
+    """The champion's fp32 weights on local disk to go on from, or None where they were never kept."""
+    champion = champion_of(head)
+    if champion is None:
+        return None
+    run_id = services.reader.version(champion).tags.get("run")
+    if run_id is None:
+        return None
+    folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER
+    prefix = weights_prefix(run_id)
+    for key in services.lake.list(prefix):
+        file = folder / key.removeprefix(prefix)
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(services.lake.read(key))
+    return folder if (folder / "config.json").is_file() else None
+
+
+def weights_prefix(run_id: str) -> str:
+    """Where a run's fp32 weights lie in the lake."""
+    return f"runs/{run_id}/{WEIGHTS_FOLDER}/"

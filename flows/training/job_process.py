@@ -1,0 +1,147 @@
+"""A training job in a child process under a deadline: relays its events and restarts a killed child."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from absa.errors import DeadlineMissedError, PermanentError
+from absa.job import AFTER_FILE, EXIT_DEADLINE_MISSED
+from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER, NumberedPackages
+from flows.platform.settings import write_whole
+
+_RESTART_FLOOR_S: Final = 4.0  # with less left a restart cannot end well; with more the job itself keeps the deadline
+_MAX_STARTS: Final = 5
+_LOOK_EVERY_S: Final = 0.2
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """Result of a job. `done` holds the facts of its package."""
+
+    folder: Path
+    done: Mapping[str, Any]
+    starts: int
+
+    @property
+    def package(self) -> Path:
+        """Folder of the package."""
+        return self.folder / PACKAGE_FOLDER
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the fp32 weights."""
+        return self.folder / WEIGHTS_FOLDER
+
+
+def write_after(folder: Path, after_s: float) -> None:
+    """Update the seconds that the caller needs after the job in this folder."""
+    write_whole(folder / AFTER_FILE, json.dumps({"after_s": round(after_s, 2)}))
+
+
+def run_job(
+    folder: Path,
+    *,
+    ends_at: float,
+    environment: Mapping[str, str],
+    on_event: OnEvent,
+    overrun_s: float = 0.0,
+    least_after_s: Callable[[], float] = lambda: 0.0,
+) -> JobResult:
+    """Run `python -m absa.job FOLDER` and return its newest complete package.
+
+    A flow's timeout cannot stop native code; killing a process can. The child is killed when the caller's own time
+    begins and a package is complete, and at the latest at `ends_at` plus `overrun_s`.
+
+    Args:
+        folder: the job's folder, with job.json and the rows.
+        ends_at: wall-clock deadline of the run, epoch seconds.
+        environment: the child's environment.
+        on_event: receives every event that the child prints.
+        overrun_s: seconds after the deadline in which the job may still complete a package.
+        least_after_s: seconds that the caller needs after the job, asked for repeatedly.
+
+    Raises:
+        DeadlineMissedError: the time ended before a first package was complete.
+        PermanentError: the job failed; the message names its log.
+    """
+    log, packages = folder / "job.log", NumberedPackages(folder)
+    for start in range(1, _MAX_STARTS + 1):
+        returncode = _run_once(folder, log, ends_at + overrun_s, least_after_s, environment, on_event)
+        late = ends_at + overrun_s - time.time() < _RESTART_FLOOR_S + least_after_s()
+        killed = returncode < 0 or returncode == 128 + 15
+        if returncode == 0 or not killed or late or start == _MAX_STARTS:
+            facts = packages.settle()
+            if facts is not None:
+                if returncode != 0:
+                    on_event({"event": "ended_early", "sentence": _why_early(returncode, late, log)})
+                    on_event({"event": "done", **facts})
+                return JobResult(folder=folder, done=facts, starts=start)
+        if returncode == EXIT_DEADLINE_MISSED or (killed and late):
+            raise DeadlineMissedError("the time ended before a first package was complete")
+        if not killed:
+            raise PermanentError(f"training failed (exit {returncode}): see {log}")
+        on_event({"event": "restart", "sentence": f"the training process ended by signal; start {start + 1}"})
+    raise PermanentError(f"training was interrupted {_MAX_STARTS} times: see {log}")
+
+
+def _why_early(returncode: int, late: bool, log: Path) -> str:
+    if returncode > 0 and returncode != 128 + 15:
+        return f"training failed (exit {returncode}), see {log}: the newest complete package is used"
+    if late:
+        return "the time for training ended: the newest complete package is used"
+    return f"training was interrupted {_MAX_STARTS} times, see {log}: the newest complete package is used"
+
+
+def _run_once(
+    folder: Path,
+    log: Path,
+    stops_at: float,
+    least_after_s: Callable[[], float],
+    environment: Mapping[str, str],
+    on_event: OnEvent,
+) -> int:
+    """Run the child once, relay its events and return its exit code."""
+    packages, ended = NumberedPackages(folder), threading.Event()
+    with (
+        log.open("ab") as errors,
+        subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-u", "-m", "absa.job", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=dict(environment),
+            text=True,
+        ) as child,
+    ):
+
+        def stop_in_time() -> None:
+            while not ended.wait(_LOOK_EVERY_S):
+                now = time.time()
+                if now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None):
+                    child.kill()
+                    return
+
+        watch = threading.Thread(target=stop_in_time, name="deadline", daemon=True)
+        watch.start()
+        try:
+            for line in child.stdout or ():
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    errors.write(line.encode())
+                    continue
+                on_event(event)
+            return child.wait()
+        finally:
+            ended.set()
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
+            watch.join()

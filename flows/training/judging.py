@@ -1,0 +1,332 @@
+"""Judging: candidate and champion on the same test rows, and the gate's decision on that."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from absa.errors import EvergreenError
+from absa.ledger.store import LedgerRecord
+from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
+from flows.platform.services import Services
+from flows.training.job_process import JobResult
+from flows.training.reserve import Reserve, fewest_judged, judged_in_time, most_test_rows, rows_per_s
+from flows.training.tracking import TrackedRun
+from flows.training.training_snapshot import champion_of, champion_snapshot_at
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from absa.data.snapshot import Manifest
+    from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence, GatePolicy
+    from absa.evaluation.metrics import Metrics, Scores
+    from absa.inference.engine import Engine
+    from absa.inference.package import ModelPackage
+
+_ROWS_AT_ONCE: Final = 256  # that the champion scores ahead before it looks whether it is to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trained and judged package, not yet registered."""
+
+    package: "ModelPackage"
+    evidence: "GateEvidence"
+    decision: "GateDecision"
+    job: JobResult
+    pictures: Path
+
+    @property
+    def metrics(self) -> "Metrics":
+        """The candidate's figures on the whole test side."""
+        return self.evidence.overall.candidate
+
+    @property
+    def latency_ms_p50(self) -> float:
+        """Median latency of one row on this machine, in milliseconds."""
+        footprint = self.evidence.footprint
+        return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Result of judging a package."""
+
+    package: "ModelPackage"
+    evidence: "GateEvidence"
+    decision: "GateDecision"
+    rows: int
+    cases: int
+
+
+class RememberedScores:
+    """Scores of one engine, remembered by pair, so that a later request costs only what is new."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> "Scores":
+        """Return probabilities (n, 3) in the order of the pairs."""
+        import numpy as np
+
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
+        if new:
+            self._known |= dict(zip(new, self._engine.score(new), strict=True))
+        return np.stack([self._known[pair] for pair in pairs])
+
+    def new_share(self, pairs: Sequence[tuple[str, str]]) -> float:
+        """Return the share of pairs that are not scored yet."""
+        return sum(pair not in self._known for pair in pairs) / max(1, len(pairs))
+
+
+class Judging:
+    """Judges packages of one run against the champion.
+
+    What does not depend on the candidate (test rows, the champion's scores) is prepared once, while the job trains.
+
+    Args:
+        services: lake, registry and settings.
+        manifest: snapshot of the run; its test side is judged on.
+        head: ledger record that names the champion; None: there is none.
+        budget_s: budget of the run.
+        reserve: receives what judging costs.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        manifest: "Manifest",
+        head: LedgerRecord | None,
+        *,
+        budget_s: float,
+        reserve: Reserve,
+    ) -> None:
+        self._services, self._manifest, self._head, self._reserve = services, manifest, head, reserve
+        self._since: datetime | None = champion_snapshot_at(services, head)
+        self._most = most_test_rows(budget_s, champion=self._since is not None)
+        self._lock = threading.Lock()  # one judgement at a time
+        self._stop = threading.Event()
+        self._test: pl.DataFrame | None = None
+        self._champion: RememberedScores | None = None
+
+    @property
+    def planned_rows(self) -> int:
+        """Test rows that are judged where time allows."""
+        return min(self._most, self._manifest.side_rows("test"))
+
+    @property
+    def planned_cases(self) -> int:
+        """Behavioural cases that are judged where time allows."""
+        return self._services.settings.behaviour_cases
+
+    def measure(self, package: Path, parity: Mapping[str, Any]) -> None:
+        """Judge a package on the fewest rows, to measure what judging costs; then score ahead with the champion.
+
+        Returns early after `stop`.
+        """
+        with self._lock:
+            started = time.perf_counter()
+            rows, cases = fewest_judged()
+            engine, test = self._prepare(package)
+            if self._stop.is_set():
+                return
+            speed = rows_per_s(engine, test)
+            with tempfile.TemporaryDirectory() as scratch:
+                judged = self._judge_on(engine, test.head(rows), cases, parity)
+                self._report(judged, Path(scratch))
+            self._reserve.record("judge", time.perf_counter() - started)
+            self._reserve.record_speed(speed)
+        self._score_ahead(test)
+
+    def stop(self) -> None:
+        """End scoring ahead."""
+        self._stop.set()
+
+    def judge(self, run: TrackedRun, job: JobResult, *, ends_at: float) -> Candidate:
+        """Judge the job's package on as many rows as the time before registration allows.
+
+        Of a large test side recent and established rows get half of the places each.
+
+        Args:
+            run: receives the number of rows and cases, and the pictures' history.
+            job: result of the training.
+            ends_at: deadline of the run, epoch seconds.
+        """
+        from absa.data.snapshot import sample_side
+        from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
+
+        self.stop()
+        with self._lock:
+            engine, test = self._prepare(job.package)
+            fits, cases = judged_in_time(
+                rows_per_s(engine, test) / (1.0 + self._unscored_share(test)),
+                left_s=ends_at - time.time() - self._reserve.least_after_s(),
+                cases=self.planned_cases,
+            )
+            if test.height > fits:
+                test = sample_side(self._services.lake, self._manifest.digest, "test", fits, since=self._since)
+            judged = self._judge_on(engine, test, cases, job.done["parity"])
+            self._report(judged, job.package)
+        run.params({"test_rows": judged.rows, "behaviour_cases": judged.cases})
+        pictures = job.folder / "pictures"
+        pictures.mkdir(exist_ok=True)
+        save_confusion_matrix(judged.evidence.overall.candidate, pictures / "confusion_matrix.png")
+        save_learning_curve(run.history, pictures / "learning_curve.png")
+        return Candidate(
+            package=judged.package, evidence=judged.evidence, decision=judged.decision, job=job, pictures=pictures
+        )
+
+    def _unscored_share(self, test: "pl.DataFrame") -> float:
+        """Share of the test rows that the champion has not scored yet; 0 without a champion."""
+        if self._champion is None:
+            return 0.0
+        return self._champion.new_share(list(test.select("text", "aspect").iter_rows()))
+
+    def _prepare(self, package: Path) -> tuple["Engine", "pl.DataFrame"]:
+        from absa.data.snapshot import sample_side
+        from absa.inference.engine import Engine
+        from absa.inference.package import load_package
+
+        if self._test is None:
+            self._test = sample_side(self._services.lake, self._manifest.digest, "test", self._most, since=self._since)
+        if self._champion is None and self._head is not None and (version := champion_of(self._head)) is not None:
+            kept = self._services.package(version, self._head.versions[version])
+            self._champion = RememberedScores(Engine.load(kept))
+        return Engine.load(load_package(package)), self._test
+
+    def _judge_on(self, engine: "Engine", test: "pl.DataFrame", cases: int, parity: Mapping[str, Any]) -> _Judged:
+        from absa.data.snapshot import leaked_texts
+        from absa.evaluation.assess import assess_engines
+        from absa.evaluation.gate import Parity, judge
+        from absa.packaging.validate import validate_package
+
+        package = engine.package
+        with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
+            serves = beside.submit(validate_package, package.folder, expected_digest=package.digest)
+            recent = [self._champion is None or self._since is None or at > self._since for at in test["observed_at"]]
+            evidence = assess_engines(
+                candidate=engine,
+                champion=self._champion,
+                examples=test,
+                recent=recent,
+                parity=Parity(
+                    rows=parity["rows"],
+                    label_agreement=parity["labels_equal"],
+                    f1_loss=parity["pos_neg_f1_fp32"] - parity["pos_neg_f1_int8"],
+                ),
+                data=data_checks(
+                    self._manifest, leaked_texts(self._services.lake, self._manifest.digest, test["text"])
+                ),
+                behaviour_cases=cases,
+            )
+        footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result().memory_mb)
+        evidence = replace(evidence, footprint=footprint)
+        return _Judged(
+            package=package,
+            evidence=evidence,
+            decision=judge(evidence, self._policy()),
+            rows=test.height,
+            cases=cases,
+        )
+
+    def _report(self, judged: _Judged, into: Path) -> None:
+        from absa.evaluation.gate_report import write_report
+
+        write_report(
+            into,
+            judged.evidence,
+            judged.decision,
+            policy=self._policy(),
+            candidate_name="the candidate",
+            champion_name="the champion" if self._head is None else f"version {self._head.state.champion}",
+        )
+
+    def _policy(self) -> "GatePolicy":
+        from absa.evaluation.gate import GatePolicy
+
+        settings = self._services.settings
+        return GatePolicy(
+            min_recent_rows=settings.min_recent_rows,
+            min_slice_rows=settings.min_slice_rows,
+            established_margin=settings.established_margin,
+            behaviour_margin=settings.behaviour_margin,
+            max_int8_f1_loss=settings.max_int8_f1_loss,
+        )
+
+    def _score_ahead(self, test: "pl.DataFrame") -> None:
+        """Let the champion score the test rows while the job trains, until `judge` begins."""
+        from absa.evaluation.behaviour import run_suite
+
+        if self._champion is None:
+            return
+        pairs = list(test.select("text", "aspect").iter_rows())
+        for start in range(0, len(pairs), _ROWS_AT_ONCE):
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                self._champion.score(pairs[start : start + _ROWS_AT_ONCE])
+        with self._lock:
+            if not self._stop.is_set():
+                run_suite(self._champion.score, cases=self.planned_cases)
+
+
+class MeasuredBeside:
+    """Runs `Judging.measure` in a thread beside the training, on the job's first package.
+
+    Args:
+        measure: judges a package's folder, given its parity.
+        on_end: called when the measurement ended, with the error if it failed; the run goes on without it.
+    """
+
+    def __init__(self, measure: Callable[[], None], on_end: Callable[[EvergreenError | None], None]) -> None:
+        self._measure, self._on_end = measure, on_end
+        self._thread = threading.Thread(target=self._run, name="measure-judging", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._measure()
+        except EvergreenError as error:
+            self._on_end(error)
+        else:
+            self._on_end(None)
+
+    def wait(self) -> None:
+        """Wait until the measurement has ended."""
+        self._thread.join()
+
+
+@task(
+    name="judge",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
+def judge_candidate(judging: Judging, run: TrackedRun, job: JobResult, *, ends_at: float) -> Candidate:
+    """Score candidate and champion on the candidate's test side and let the gate decide."""
+    return judging.judge(run, job, ends_at=ends_at)
+
+
+def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":
+    """Return the gate's facts about the data. `leaked` texts are on both sides."""
+    from absa.evaluation.gate import DataChecks
+
+    labels = [manifest.rows["train"].get(str(label), 0) for label in range(3)]
+    rows = sum(labels)
+    quarantined = sum(manifest.quarantined.values())
+    return DataChecks(
+        train_rows=rows,
+        quarantined_share=quarantined / max(1, quarantined + manifest.total_rows),
+        label_shares=(labels[0] / max(1, rows), labels[1] / max(1, rows), labels[2] / max(1, rows)),
+        leaked_texts=leaked,
+    )

@@ -1,0 +1,100 @@
+"""A run's checkpoints in the lake, so that another machine can go on where a lost one stopped.
+
+A lake that is a folder holds them itself. To S3 the newest whole one is copied every so often while the job trains.
+runs/open/<what is trained>.json names the run that is not done yet: whoever trains the same takes its checkpoint over.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from absa.adapters.lake import FolderLake
+from absa.errors import EvergreenError, NotFoundError
+from absa.records.lake import Lake
+
+_COPY_EVERY_S: Final = 20.0
+
+
+class KeptCheckpoints:
+    """Checkpoints of one run.
+
+    Args:
+        lake: keeps them.
+        run_id: of this run.
+        what: snapshot and settings: equal ones can go on from each other's checkpoints.
+        local: folder for them where the lake is no folder.
+    """
+
+    def __init__(self, lake: Lake, run_id: str, what: Mapping[str, Any], local: Path) -> None:
+        self._lake, self._run_id = lake, run_id
+        self._open = f"runs/open/{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]}.json"
+        self._prefix = f"runs/{run_id}/checkpoints/"
+        self.folder = Path(lake.url(self._prefix)) if isinstance(lake, FolderLake) else local
+
+    def adopt(self) -> str | None:
+        """Take over the checkpoint of a run that trained the same and was not done; gives that run's id."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        adopted = None
+        try:
+            before = str(json.loads(self._lake.read(self._open))["run_id"])
+            kept = f"runs/{before}/checkpoints/"
+            for key in self._lake.list(kept) if before != self._run_id else []:
+                (self.folder / key.removeprefix(kept)).write_bytes(self._lake.read(key))
+                adopted = before
+        except (NotFoundError, ValueError, KeyError, TypeError):
+            adopted = None
+        self._lake.write(self._open, json.dumps({"run_id": self._run_id}).encode())
+        if adopted is not None:
+            self._delete(f"runs/{adopted}/checkpoints/")
+        return adopted
+
+    @contextmanager
+    def copied(self) -> Iterator[None]:
+        """Copy checkpoints to the lake while the body runs."""
+        if isinstance(self._lake, FolderLake):
+            yield
+            return
+        ended = threading.Event()
+
+        def copy() -> None:
+            while not ended.wait(_COPY_EVERY_S):
+                self.copy_newest()
+
+        thread = threading.Thread(target=copy, name="checkpoints", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(timeout=_COPY_EVERY_S)
+
+    def copy_newest(self) -> None:
+        """Put the newest whole checkpoint into the lake, digest last, and remove older ones there."""
+        notes = sorted(self.folder.glob("*.json"))
+        if not notes:
+            return
+        newest = notes[-1].stem
+        try:
+            state, note = notes[-1].with_suffix(".pt").read_bytes(), notes[-1].read_bytes()
+            if self._lake.exists(f"{self._prefix}{newest}.json"):
+                return
+            self._lake.write(f"{self._prefix}{newest}.pt", state)
+            self._lake.write(f"{self._prefix}{newest}.json", note)
+            for key in self._lake.list(self._prefix):
+                if Path(key).stem < newest:
+                    self._lake.delete(key)
+        except (OSError, EvergreenError):  # the job moved on, or the lake is away: the next one will do
+            return
+
+    def clear(self) -> None:
+        """Forget them: the run is done."""
+        self._delete(self._prefix)
+        self._lake.delete(self._open)
+
+    def _delete(self, prefix: str) -> None:
+        for key in self._lake.list(prefix):
+            self._lake.delete(key)

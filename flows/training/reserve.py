@@ -1,0 +1,150 @@
+"""Reserve of a run: seconds kept for the phases after training, from what they take on this machine under its load."""
+
+import json
+import math
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from flows.platform.settings import write_whole
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from absa.inference.engine import Engine
+
+Phase = Literal["start", "package", "judge", "register"]
+
+_NOMINAL_S: Final[dict[Phase, float]] = {"start": 5.0, "package": 4.0, "judge": 3.0, "register": 3.0}
+"""Idle two cores, six layers; used until a run on this machine has measured a phase, scaled by what it measured."""
+_MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the phase itself
+_LEAST_SLOWDOWN: Final = 0.5
+_MOST_SLOWDOWN: Final = 20.0
+_PACKAGING_POWER: Final = 0.75
+_SCORING_SHARE: Final = 0.05  # of the budget, at most, for scoring test rows and behavioural cases
+_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model of six layers on two idle cores
+_MOST_TEST_ROWS: Final = 20_000
+_LEAST_TEST_ROWS: Final = 2_000
+_FEWEST_TEST_ROWS: Final = 200
+_FEWEST_CASES: Final = 10
+_TIMED_ROWS: Final = 64
+_ROWS_PER_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
+_TRAINING_S: Final = 5.0  # of training that a suggested budget leaves room for
+_ROUND_TO_S: Final = 10
+OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
+TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
+
+
+class Reserve:
+    """Estimates of the phases after training, in seconds. Measurements replace them as they come.
+
+    Each measurement is stored at once, so that a run that fails still informs the next one.
+
+    Args:
+        file: measurements of earlier runs on this machine; created or replaced.
+        budget_s: budget of the run.
+    """
+
+    def __init__(self, file: Path, *, budget_s: float) -> None:
+        self._file, self._budget_s = file, budget_s
+        self._earlier = _read(file)
+        self._measured: dict[Phase, float] = {}
+        self._rows_per_s: float | None = None
+        self._lock = threading.Lock()
+
+    def record(self, phase: Phase, seconds: float) -> None:
+        """Store what a phase took."""
+        with self._lock:
+            self._measured[phase] = seconds
+            content = {**self._earlier, **self._measured}
+            write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
+
+    def record_speed(self, rows_per_s: float) -> None:
+        """Note how fast this machine scores test rows now."""
+        self._rows_per_s = rows_per_s
+
+    def estimate_s(self, phase: Phase) -> float:
+        """Seconds that a phase takes: as measured in this run, else as before, scaled by this run's packaging."""
+        if phase in self._measured:
+            return self._measured[phase]
+        before_s = self._earlier.get(phase, _NOMINAL_S[phase])
+        return before_s * self._slowdown()
+
+    def packaging_s(self) -> float:
+        """Seconds to keep for packaging until the job has measured it."""
+        return _MARGIN * self.estimate_s("package")
+
+    def least_after_s(self) -> float:
+        """Seconds that judging the fewest rows and registering take."""
+        return _MARGIN * (self.estimate_s("judge") + self.estimate_s("register"))
+
+    def after_s(self, *, rows: int, cases: int) -> float:
+        """Seconds that judging and registering take with so many test rows and behavioural cases, where time allows."""
+        speed = self._rows_per_s or _SCORED_ROWS_PER_S / self._slowdown()
+        scoring_s = max(0.0, rows - _FEWEST_TEST_ROWS + _ROWS_PER_CASE * (cases - _FEWEST_CASES)) / speed
+        return self.least_after_s() + min(scoring_s, _SCORING_SHARE * self._budget_s)
+
+    def sufficient_budget_s(self, used_s: float) -> float:
+        """Budget, in seconds, that holds a step and a package here.
+
+        Args:
+            used_s: seconds that this run has used so far.
+        """
+        phases_s = sum(self.estimate_s(phase) for phase in _NOMINAL_S)
+        needed_s = max(_MARGIN * (phases_s + _TRAINING_S), used_s + self.least_after_s(), 1.25 * self._budget_s)
+        return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
+
+    def _slowdown(self) -> float:
+        """Ratio of what this run measured to earlier measurements on this machine; 1 until something is measured.
+
+        Judging is like registration (one thread, other processes, files), so it counts where it is measured. Packaging
+        keeps every core busy and suffers more from other work.
+        """
+        kinds: tuple[tuple[Phase, float], ...] = (("judge", 1.0), ("package", _PACKAGING_POWER))
+        for phase, power in kinds:
+            if phase in self._measured:
+                before_s = self._earlier.get(phase, _NOMINAL_S[phase])
+                ratio = math.pow(self._measured[phase] / max(0.1, before_s), power)
+                return min(_MOST_SLOWDOWN, max(_LEAST_SLOWDOWN, ratio))
+        return 1.0
+
+
+def _read(file: Path) -> dict[Phase, float]:
+    try:
+        content = json.loads(file.read_text())
+        return {name: float(content[name]) for name in _NOMINAL_S if name in content}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # a measurement is a hint; without it the nominal figures apply
+
+
+def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
+    """Measure how many rows like these this machine scores per second now, on the first 64 of them."""
+    pairs = list(test.head(_TIMED_ROWS).select("text", "aspect").iter_rows())
+    started = time.perf_counter()
+    engine.score(pairs)
+    return max(1, len(pairs)) / max(time.perf_counter() - started, 1e-6)
+
+
+def judged_in_time(speed: float, *, left_s: float, cases: int) -> tuple[int, int]:
+    """Return how many test rows and behavioural cases can be judged in a time.
+
+    Args:
+        speed: test rows per second, of all models that still have to score together.
+        left_s: seconds there are; at least 200 rows and 10 cases are judged, however few the seconds.
+        cases: behavioural cases that are wanted; they get half of the time at most, rows get the rest.
+    """
+    case_s = _ROWS_PER_CASE / speed
+    tried = max(_FEWEST_CASES, min(cases, int(0.5 * max(0.0, left_s) / case_s)))
+    return max(_FEWEST_TEST_ROWS, int((left_s - tried * case_s) * speed)), tried
+
+
+def fewest_judged() -> tuple[int, int]:
+    """Return the fewest test rows and behavioural cases that a judgement uses."""
+    return _FEWEST_TEST_ROWS, _FEWEST_CASES
+
+
+def most_test_rows(budget_s: float, *, champion: bool) -> int:
+    """Return the most test rows that are judged: what a twentieth of the budget scores, with every model together."""
+    scored = _SCORING_SHARE * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
+    return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))

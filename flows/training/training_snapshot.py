@@ -1,0 +1,110 @@
+"""What a training learns from: the steps that take a snapshot of everything that may train, and describe it."""
+
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from absa.errors import NotFoundError, PermanentError
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import SIDES, parse_iso, utc_now
+from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
+from flows.platform.services import Services
+from flows.training.tracking import TrackedRun
+
+if TYPE_CHECKING:
+    from absa.data.snapshot import Manifest
+
+_DESCRIBED_ROWS: Final = 50_000
+_FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
+
+
+@task(
+    name="snapshot",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS_S,
+    retry_condition_fn=trying_again_may_help,
+)
+def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
+    """Everything that may train: the newest snapshot, the named files, and feedback since one last took it."""
+    from absa.data.feedback import labelled_examples
+    from absa.data.ingest import build_snapshot, ingest
+    from absa.data.label_codes import read_label_codes
+    from absa.data.snapshot import latest_manifest
+
+    newest = latest_manifest(services.lake)
+    if newest is None and not sources:
+        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
+    manifest = newest
+    if sources:
+        labels = read_label_codes(services.settings.config, services.settings.root)
+        manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
+    if newest is not None:
+        since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)
+        labelled = labelled_examples(
+            services.lake,
+            since,
+            utc_now(),
+            services.settings.training_sources,
+            max_a_unit=services.settings.max_rows_a_unit,
+            max_a_source=services.settings.max_rows_a_source,
+        )
+        if labelled.height:
+            parent = (manifest or newest).digest
+            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url(_FEEDBACK))
+    if manifest is None:
+        raise PermanentError("there is nothing to train on")
+    return manifest
+
+
+def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
+    """When feedback was last taken into what the newest snapshot holds: by itself, or by one that it goes back to.
+
+    Where none took any, it is when the oldest was made.
+    """
+    from absa.data.snapshot import load_manifest
+
+    found, seen = newest, set[str]()
+    while found.digest not in seen and not _took_feedback(found):
+        seen.add(found.digest)
+        if found.parent is None:
+            break
+        try:
+            found = load_manifest(services.lake, found.parent)
+        except NotFoundError:
+            break
+    return parse_iso(found.created_at)
+
+
+def _took_feedback(manifest: "Manifest") -> bool:
+    return any(PurePosixPath(source["uri"]).name == _FEEDBACK for source in manifest.sources)
+
+
+def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
+    """Name the snapshot's sides as the run's datasets; of a large one only its name and digest."""
+    from absa.data.snapshot import load_side
+
+    run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
+    for side in SIDES:
+        source = services.lake.url(f"snapshots/{manifest.digest}")
+        rows = None
+        if manifest.side_rows(side) <= _DESCRIBED_ROWS:
+            rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
+        run.dataset(rows, digest=manifest.digest, side=side, source=source)
+
+
+def champion_of(head: LedgerRecord | None) -> str | None:
+    """The version that is champion; None where nothing was ever promoted."""
+    return None if head is None else head.state.champion
+
+
+def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:
+    """When the champion's data were taken: rows observed later are recent."""
+    from absa.data.snapshot import load_manifest
+
+    champion = champion_of(head)
+    digest = None if champion is None else services.reader.version(champion).tags.get("snapshot")
+    return parse_iso(load_manifest(services.lake, digest).created_at) if digest else None

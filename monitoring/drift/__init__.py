@@ -1,0 +1,1 @@
+"""Drift tests: columns, permutations, embeddings, and the detectors made of them."""

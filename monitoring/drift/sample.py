@@ -1,0 +1,146 @@
+"""A window's rows as the detectors see them: arrays of equal length, taken from the prediction log once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from absa.task import N_LABELS
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
+
+    `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
+    inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was asked for.
+    Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests move them together.
+    `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
+    model at hand.
+    """
+
+    labels: Ints
+    scores: Floats
+    truth: Ints
+    weights: Floats
+    asked: Bools
+    groups: Ints
+    texts: tuple[str, ...] | None
+    aspects: tuple[str, ...] | None
+    segments: tuple[str, ...]
+    embeddings: npt.NDArray[np.float32] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many predictions."""
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> int:
+        """How many of them have feedback."""
+        return int((self.truth >= 0).sum())
+
+    def take(self, index: Ints) -> "Sample":
+        """The rows at these positions."""
+        return Sample(
+            labels=self.labels[index],
+            scores=self.scores[index],
+            truth=self.truth[index],
+            weights=self.weights[index],
+            asked=self.asked[index],
+            groups=self.groups[index],
+            texts=None if self.texts is None else tuple(self.texts[i] for i in index),
+            aspects=None if self.aspects is None else tuple(self.aspects[i] for i in index),
+            segments=tuple(self.segments[i] for i in index),
+            embeddings=None if self.embeddings is None else self.embeddings[index],
+        )
+
+
+def make_sample(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    truth: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+    asked: npt.ArrayLike | None = None,
+    groups: npt.ArrayLike | None = None,
+    texts: tuple[str, ...] | None = None,
+    aspects: tuple[str, ...] | None = None,
+    segments: tuple[str, ...] | None = None,
+    embeddings: npt.NDArray[np.float32] | None = None,
+) -> Sample:
+    """A sample from what is there; by default nothing is labelled and every row is a group of its own."""
+    predicted = np.asarray(labels, dtype=np.int64)
+    n = len(predicted)
+    return Sample(
+        labels=predicted,
+        scores=np.asarray(scores, dtype=np.float64).reshape(n, N_LABELS),
+        truth=np.full(n, -1, dtype=np.int64) if truth is None else np.asarray(truth, dtype=np.int64),
+        weights=np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64),
+        asked=np.zeros(n, dtype=bool) if asked is None else np.asarray(asked, dtype=bool),
+        groups=np.arange(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64),
+        texts=texts,
+        aspects=aspects,
+        segments=("",) * n if segments is None else segments,
+        embeddings=embeddings,
+    )
+
+
+def sample_of(rows: pl.DataFrame) -> Sample:
+    """The sample of a window's frame (see `windows.load_window`); a frame without rows gives an empty sample."""
+    n = rows.height
+    redacted = n > 0 and rows["text"].null_count() == n
+    texts = None if redacted else tuple(rows["text"].fill_null("").to_list())
+    aspects = None if redacted else tuple(rows["aspect"].fill_null("").to_list())
+    cluster = rows.select(
+        pl.when(pl.col("unit_given").fill_null(value=False))
+        .then(pl.lit("u:") + pl.col("unit_hash").fill_null(""))
+        .otherwise(pl.lit("t:") + pl.col("text").fill_null(pl.col("request_id")))
+        .rank("dense")
+        .fill_null(0)
+        .cast(pl.Int64)
+        .alias("group")
+    )["group"]
+    scores = np.array(rows["scores"].to_list(), dtype=np.float64).reshape(n, N_LABELS)
+    probability = rows["sampling_probability"].fill_null(1.0).to_numpy().astype(np.float64)
+    return make_sample(
+        rows["label"].fill_null(1).to_numpy(),
+        np.nan_to_num(scores, nan=1.0 / N_LABELS),
+        truth=rows["feedback_label"].fill_null(-1).to_numpy(),
+        weights=1.0 / np.clip(probability, 1e-6, 1.0),
+        asked=rows["sampling_probability"].is_not_null().to_numpy(),
+        groups=cluster.to_numpy(),
+        texts=texts,
+        aspects=aspects,
+        segments=tuple(rows["segment"].fill_null("").to_list()),
+    )
+
+
+def concat_samples(first: Sample, second: Sample) -> Sample:
+    """Both samples' rows, the first one's before; groups of different samples stay apart."""
+    offset = int(first.groups.max()) + 1 if first.rows else 0
+
+    embedded = None
+    if first.embeddings is not None and second.embeddings is not None:
+        embedded = np.concatenate([first.embeddings, second.embeddings])
+
+    def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if a is None or b is None else a + b
+
+    return Sample(
+        labels=np.concatenate([first.labels, second.labels]),
+        scores=np.concatenate([first.scores, second.scores]),
+        truth=np.concatenate([first.truth, second.truth]),
+        weights=np.concatenate([first.weights, second.weights]),
+        asked=np.concatenate([first.asked, second.asked]),
+        groups=np.concatenate([first.groups, second.groups + offset]),
+        texts=both(first.texts, second.texts),
+        aspects=both(first.aspects, second.aspects),
+        segments=first.segments + second.segments,
+        embeddings=embedded,
+    )

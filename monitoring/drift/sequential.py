@@ -1,0 +1,87 @@
+"""Slow loss, found by adding windows up: an e-detector over labelled answers.
+
+Each window gives an e-value against 'the version is right as often as on its test'. They are added up as
+Shiryaev and Roberts do, R = (R + 1) * e (Shin, Ramdas and Rinaldo 2022, 'E-detectors'): without loss an alarm comes
+at most once in 1 / rate windows in the mean, however long it runs and whatever the windows' sizes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Final
+
+import numpy as np
+
+from monitoring.drift.sample import Sample
+
+_BETS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+_REFERENCE_Z: Final = 1.64
+_MAX_LOG: Final = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RightAnswers:
+    """How many of a window's labelled answers were right.
+
+    Labels that were asked for are left out: hard rows are asked for more often, so they are right less often. Of each
+    unit, or text where no unit was given, the first one counts: what hangs together is one piece of evidence.
+    """
+
+    right: int
+    labelled: int
+
+    @classmethod
+    def of(cls, sample: Sample) -> "RightAnswers":
+        """Counted over the rows of a sample that were labelled unasked, the first of each group."""
+        known = np.flatnonzero((sample.truth >= 0) & ~sample.asked)
+        firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
+        return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowLoss:
+    """The detector after a window. `evidence` alarms at 1 / rate."""
+
+    evidence: float = 0.0
+    alarm: bool = False
+
+
+def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0) -> float:
+    """The share of right answers below which there is loss: the reference's, less the uncertainty of its size.
+
+    A tolerated loss that is larger than that uncertainty covers it, so only the larger of the two is taken off.
+    """
+    share = (reference.right + 1.0) / (reference.labelled + 2.0)
+    uncertain = _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1))
+    return share - max(uncertain, tolerated_loss)
+
+
+def e_value(window: RightAnswers, tolerated: float) -> float:
+    """Evidence of one window that the share of right answers is under `tolerated`; at most 1 in the mean if it is not.
+
+    A mixture of bets: each label multiplies the stake by 1 + bet * (tolerated - right) (Waudby-Smith and Ramdas 2024).
+    """
+    wrong = window.labelled - window.right
+    logs = [window.right * log(1.0 + bet * (tolerated - 1.0)) + wrong * log(1.0 + bet * tolerated) for bet in _BETS]
+    return float(np.mean([exp(min(value, _MAX_LOG)) for value in logs]))
+
+
+def detect_slow_loss(
+    reference: RightAnswers, windows: Iterable[RightAnswers], *, rate: float = 0.01, tolerated_loss: float = 0.0
+) -> list[SlowLoss]:
+    """The detector after each window, in order of time; windows without labels leave it as it was.
+
+    Args:
+        reference: the version's test or early live labels.
+        windows: labelled answers a window since the reference, the oldest first.
+        rate: false alarms a window in the long run (1 / rate windows between them in the mean).
+        tolerated_loss: a loss in the share of right answers that is no reason to alarm.
+    """
+    tolerated = tolerated_share(reference, tolerated_loss)
+    evidence = 0.0
+    found = []
+    for window in windows:
+        if window.labelled:
+            evidence = min((evidence + 1.0) * e_value(window, tolerated), exp(_MAX_LOG))
+        found.append(SlowLoss(evidence=evidence, alarm=evidence >= 1.0 / rate))
+    return found

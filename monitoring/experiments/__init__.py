@@ -1,0 +1,1 @@
+"""Experiments: evidence from the lake, A/B statistics, shadow comparison."""

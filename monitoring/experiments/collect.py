@@ -1,0 +1,196 @@
+"""Gather an experiment's evidence from the lake: predictions by arm and plan revision, joined with trusted feedback."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from math import sqrt
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from absa.ledger.routing import Arm, TrafficPlan
+from absa.records.lake import Lake, read_parquet
+from absa.records.schema import Window, utc_now
+from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES, hours, outcome_prefix
+from absa.task import EVALUATED, N_LABELS
+from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
+from monitoring.windows import load_predictions
+
+MAX_ROWS: Final = 2_000_000
+
+
+def collect_experiment(
+    lake: Lake,
+    experiment: str,
+    *,
+    plans: Mapping[int, TrafficPlan],
+    since: datetime,
+    until: datetime | None = None,
+    trusted_sources: Collection[str] | None = None,
+    challenger: str | None = None,
+) -> ExperimentEvidence:
+    """What is known about one challenger so far.
+
+    Args:
+        lake: where predictions, feedback and outcome counts lie.
+        experiment: its name, as predictions carry it.
+        plans: the experiment's plans by revision (the ledger record's number), in force since `since`.
+        since: when its first plan came into force.
+        until: the time of asking; by default now.
+        trusted_sources: feedback sources that may measure; None takes every source.
+        challenger: the arm's name; by default the plans' only challenger.
+
+    Raises:
+        ValueError: no plan names the experiment, or the challenger is not in its plans.
+    """
+    until = until or utc_now()
+    mine = {number: plan for number, plan in plans.items() if plan.experiment == experiment}
+    if not mine:
+        raise ValueError(f"no plan belongs to experiment {experiment!r}")
+    newest = mine[max(mine)]
+    arm = _challenger(newest, challenger)
+    data = load_predictions(
+        lake,
+        Window(start=since, end=until),
+        keep=(pl.col("experiment") == experiment) & pl.col("shadow").fill_null(value=False).not_(),
+        trusted_sources=trusted_sources,
+        feedback_until=until,
+        max_rows=MAX_ROWS,
+    )
+    every = data.rows.with_columns(
+        (pl.col("arm") == arm.name).alias("challenger"),
+        pl.when(pl.col("unit_given").fill_null(value=False))
+        .then(pl.col("unit_hash"))
+        .otherwise(pl.col("request_id"))
+        .alias("unit"),
+        pl.col("revision").fill_null(0),
+    )
+    compared = pl.col("arm").is_in([newest.champion.name, arm.name]) & pl.col("model_version").is_in(
+        [newest.champion.version, arm.version]
+    )
+    rows = every.filter(compared)
+    counts = outcome_counts(lake, Window(start=since, end=until))
+    return ExperimentEvidence(
+        experiment=experiment,
+        champion=newest.champion.version,
+        challenger=arm.version,
+        outcomes=_outcomes(rows),
+        allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
+        champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
+        challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
+        elapsed_s=(until - since).total_seconds(),
+    )
+
+
+def _challenger(plan: TrafficPlan, name: str | None) -> Arm:
+    known = {arm.name: arm for arm in plan.challengers}
+    if name is None and len(known) == 1:
+        return plan.challengers[0]
+    if name not in known:
+        raise ValueError(f"the challenger must be one of {', '.join(known) or 'none'}, got {name!r}")
+    return known[name]
+
+
+def _outcomes(rows: pl.DataFrame) -> Outcomes:
+    """Answers whose true label is positive or negative and came unasked.
+
+    Labels that were asked for are left out: each arm's hard rows, by its own scores, are asked for more often.
+    """
+    known = rows.filter(pl.col("feedback_label").is_in(list(EVALUATED)) & pl.col("sampling_probability").is_null())
+    if known.height == 0:
+        return NO_OUTCOMES
+    return Outcomes(
+        challenger=known["challenger"].to_numpy(),
+        revision=known["revision"].to_numpy().astype(np.int64),
+        unit=known["unit"].rank("dense").cast(pl.Int64).to_numpy(),
+        right=(known["label"] == known["feedback_label"]).cast(pl.Float64).to_numpy(),
+    )
+
+
+def _first_seen(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each unit's first row in any arm: one that comes back from an arm that was dropped is not new."""
+    return rows.sort("at").unique("unit", keep="first", maintain_order=True)
+
+
+def _allocation(first: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str) -> tuple[Allocation, ...]:
+    """Each unit counts once, under the plan revision that it was first seen in."""
+    counted = first.group_by("revision").agg(pl.len().alias("units"), pl.col("challenger").sum().alias("mine"))
+    parts = []
+    for revision, units, mine in counted.sort("revision").iter_rows():
+        plan = plans.get(revision)
+        if plan is None or plan.mode != "ab":
+            continue
+        share = next((arm.share for arm in plan.challengers if arm.name == name), 0.0)
+        compared = share + plan.champion.share
+        parts.append(
+            Allocation(
+                revision=revision,
+                share=share / compared if compared > 0 else 0.0,
+                champion_units=units - mine,
+                challenger_units=mine,
+            )
+        )
+    return tuple(parts)
+
+
+def outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
+    """The counts of the minutes that a window touches, in the shape of `OUTCOMES`."""
+    prefixes = dict.fromkeys(outcome_prefix(hour) for hour in hours(window))
+    keys = [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
+    counts = pl.from_arrow(read_parquet(lake, keys, OUTCOMES))
+    assert isinstance(counts, pl.DataFrame)
+    start = window.start.replace(second=0, microsecond=0)
+    return counts.filter((pl.col("minute") >= start) & (pl.col("minute") < window.end))
+
+
+def _of(counts: pl.DataFrame, arm: Arm) -> pl.DataFrame:
+    return counts.filter((pl.col("arm") == arm.name) & (pl.col("version") == arm.version))
+
+
+def failures(counts: pl.DataFrame, arm: Arm) -> int:
+    """Requests of an arm that ended in an error or ran out of time."""
+    mine = _of(counts, arm)
+    return int(mine["error"].sum()) + int(mine["timeout"].sum())
+
+
+def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
+    """An arm's confidence and classes from its answers (label, scores), without latency."""
+    confidence = top = None
+    if rows.height:
+        confidence = float(np.array(rows["scores"].to_list(), dtype=np.float64).max(axis=1).mean())
+        top = float(np.bincount(rows["label"].to_numpy(), minlength=N_LABELS).max() / rows.height)
+    return ArmHealth(requests=rows.height + failed, errors=failed, mean_confidence=confidence, top_class=top)
+
+
+def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
+    """The arm's errors and latency from the outcome counts, its confidence from its answers."""
+    mine = _of(counts, arm)
+    failed = failures(counts, arm)
+    answered = int(mine["ok"].sum()) if mine.height else rows.height
+    p99_ms, p99_low_ms = _p99_ms(mine, rows)
+    seen = health_of(rows, failed)
+    return replace(seen, requests=answered + failed, p99_ms=p99_ms, p99_low_ms=p99_low_ms)
+
+
+def _p99_ms(counts: pl.DataFrame, rows: pl.DataFrame) -> tuple[float | None, float | None]:
+    """The 99th percentile, and the one that it surely reaches (three standard errors of its rank below).
+
+    From the histogram the first is its cell's upper bound and the second its cell's lower bound; from the answers
+    where nothing was counted.
+    """
+    if counts.height:
+        cells = np.array(counts["latency_histogram"].to_list(), dtype=np.int64).sum(axis=0)
+        n = int(cells.sum())
+        if n > 0:
+            upper = (*LATENCY_BOUNDS_MS, 2.0 * LATENCY_BOUNDS_MS[-1])
+            place, low = (int(np.searchsorted(np.cumsum(cells), share * n)) for share in (0.99, _sure_rank(n)))
+            return upper[place], (0.0, *upper)[low]
+    latencies = rows["latency_ms"].drop_nulls().to_numpy()
+    if len(latencies) == 0:
+        return None, None
+    return float(np.quantile(latencies, 0.99)), float(np.quantile(latencies, _sure_rank(len(latencies))))
+
+
+def _sure_rank(n: int) -> float:
+    return max(0.0, 0.99 - 3.0 * sqrt(0.99 * 0.01 / n))

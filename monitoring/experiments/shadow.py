@@ -1,0 +1,263 @@
+"""Champion and challenger on the same requests: agreement, flips, latency and errors pairwise, and McNemar's test.
+
+A shadow answers what the champion has answered already, so the two are compared on pairs. Only pairs on which they
+disagree can tell which of them is better, and of those only a label tells which was right: a person labels the
+disagreements, not the traffic. Labels that were asked for count, because every disagreement is asked about with one
+chance whichever of the two is sure: who is better stays as it is, only by how much is larger than in the traffic.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import ceil, sqrt
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from absa.evaluation.significance import binomial_tail
+from absa.ledger.routing import TrafficPlan
+from absa.records.lake import Lake
+from absa.records.schema import Window, utc_now
+from absa.records.tables import PREDICTIONS, hours, prediction_prefix
+from absa.task import EVALUATED, N_LABELS, Label
+from monitoring.experiments.ab_statistics import (
+    ArmHealth,
+    Difference,
+    ExperimentDecision,
+    ExperimentPolicy,
+    broken_guardrail,
+    mixture_radius,
+)
+from monitoring.experiments.collect import failures, health_of, outcome_counts
+from monitoring.windows import MAX_ROWS, load_predictions, read_keys
+
+SHADOW_ALPHA: Final = 0.01  # of wrongly sending an equal challenger back on the labels of its shadow time
+_UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowReport:
+    """What the pairs say. Shares are 0 to 1.
+
+    `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
+    negative to positive or back. `labelled` pairs have a trusted label that is positive or negative; of them
+    `only_champion` and `only_challenger` were right alone, `gain` is the difference of the shares of right answers with
+    an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. Latencies are medians in
+    milliseconds: a shadow waits for the time that live requests leave, so the two are not held against each other.
+    """
+
+    experiment: str
+    champion: str
+    challenger: str
+    pairs: int
+    agreement: float
+    flips: int
+    confusion: tuple[tuple[int, ...], ...]
+    labelled: int
+    only_champion: int
+    only_challenger: int
+    gain: Difference
+    p_value: float
+    champion_health: ArmHealth
+    challenger_health: ArmHealth
+    champion_ms: float | None
+    challenger_ms: float | None
+
+    @property
+    def disagreements(self) -> int:
+        """Pairs that the two answered otherwise."""
+        return self.pairs - round(self.agreement * self.pairs)
+
+
+def compare_shadow(
+    lake: Lake,
+    plan: TrafficPlan,
+    challenger: str,
+    *,
+    since: datetime,
+    until: datetime | None = None,
+    trusted_sources: Collection[str] | None = None,
+    max_rows: int = MAX_ROWS,
+) -> ShadowReport:
+    """Compare a challenger of a shadow plan with the champion.
+
+    Args:
+        lake: where predictions, feedback and outcome counts lie.
+        plan: the plan in force.
+        challenger: its version.
+        since: when the plan came into force.
+        until: the time of asking; by default now.
+        trusted_sources: feedback sources that may measure; None takes every source.
+        max_rows: above this the pairs are sampled.
+
+    Raises:
+        ValueError: the plan does not try this version.
+    """
+    arm = next((each for each in plan.challengers if each.version == challenger), None)
+    if arm is None:
+        raise ValueError(f"the plan tries {', '.join(each.version for each in plan.challengers)}, not {challenger}")
+    window = Window(start=since, end=until or utc_now())
+    mine = pl.col("experiment") == plan.experiment
+    served = load_predictions(
+        lake,
+        window,
+        keep=mine & ~pl.col("shadow") & (pl.col("model_version") == plan.champion.version),
+        trusted_sources=trusted_sources,
+        feedback_until=window.end,
+        max_rows=max_rows,
+    )
+    shadow = _shadow_rows(lake, window, mine & pl.col("shadow") & (pl.col("model_version") == challenger))
+    pairs = served.rows.join(
+        shadow.select("request_id", theirs="label", their_scores="scores", their_ms="latency_ms"),
+        on="request_id",
+        how="inner",
+        maintain_order="left",
+    )
+    counts = outcome_counts(lake, window)
+    old, new = pairs["label"].to_numpy(), pairs["theirs"].to_numpy()
+    confusion = np.zeros((N_LABELS, N_LABELS), dtype=np.int64)
+    np.add.at(confusion, (old, new), 1)
+    known = pairs.filter(pl.col("feedback_label").is_in(list(EVALUATED)))
+    right = [(known[side] == known["feedback_label"]).to_numpy() for side in ("label", "theirs")]
+    alone = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    named = pairs.select("request_id", label="theirs", scores="their_scores", latency_ms="their_ms")
+    return ShadowReport(
+        experiment=str(plan.experiment),
+        champion=plan.champion.version,
+        challenger=challenger,
+        pairs=pairs.height,
+        agreement=float((old == new).mean()) if pairs.height else 1.0,
+        flips=int(confusion[Label.NEGATIVE, Label.POSITIVE] + confusion[Label.POSITIVE, Label.NEGATIVE]),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        labelled=known.height,
+        only_champion=alone[0],
+        only_challenger=alone[1],
+        gain=paired_difference(right[1].astype(np.float64) - right[0].astype(np.float64), _units(known)),
+        p_value=mcnemar(*alone),
+        champion_health=_health(pairs, served.total, failures(counts, plan.champion)),
+        challenger_health=_health(named, shadow.height, failures(counts, arm)),
+        champion_ms=_median(pairs["latency_ms"]),
+        challenger_ms=_median(pairs["their_ms"]),
+    )
+
+
+def _health(pairs: pl.DataFrame, answered: int, failed: int) -> ArmHealth:
+    """Confidence and classes from the pairs, failures out of all requests: pairs may be a sample."""
+    return replace(health_of(pairs, failed), requests=answered + failed)
+
+
+def _shadow_rows(lake: Lake, window: Window, keep: pl.Expr) -> pl.DataFrame:
+    """The shadow's answers; one a request."""
+    parts = [
+        part.filter(keep & (pl.col("at") >= window.start) & (pl.col("at") < window.end))
+        for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS)
+    ]
+    empty = pl.from_arrow(PREDICTIONS.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return pl.concat([empty, *parts]).unique("request_id", keep="first", maintain_order=True)
+
+
+def _units(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    unit = pl.when(pl.col("unit_given").fill_null(value=False)).then(pl.col("unit_hash")).otherwise("request_id")
+    return rows.select(unit.alias("unit"))["unit"].rank("dense").cast(pl.Int64).to_numpy()
+
+
+def _median(values: pl.Series) -> float | None:
+    known = values.drop_nulls()
+    return float(np.median(known.to_numpy())) if len(known) else None
+
+
+def paired_difference(
+    gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64], *, alpha: float = SHADOW_ALPHA
+) -> Difference:
+    """Mean of 1 (only the challenger was right), -1 (only the champion) and 0, with its confidence sequence.
+
+    As `experiment.difference` for pairs: the variance is that of units, and never below that of independent pairs with
+    one more of each kind.
+    """
+    n = len(gains)
+    if n == 0:
+        return _UNKNOWN
+    estimate = float(gains.mean())
+    _, unit = np.unique(units, return_inverse=True)
+    influence = np.bincount(unit, weights=gains - estimate) / n
+    clustered = float((influence**2).sum()) * len(influence) / max(len(influence) - 1, 1)
+    up, down = (((gains == sign).sum() + 1.0) / (n + 2.0) for sign in (1.0, -1.0))
+    floor = float(up + down - (up - down) ** 2) / n
+    variance = max(clustered, floor)
+    radius = mixture_radius(variance, alpha=alpha, effect_scale=0.03)
+    return Difference(
+        estimate=estimate,
+        low=max(-1.0, estimate - radius),
+        high=min(1.0, estimate + radius),
+        standard_error=sqrt(variance),
+    )
+
+
+def mcnemar(only_champion: int, only_challenger: int) -> float:
+    """McNemar's exact p-value, two-sided: on pairs that one alone got right, is each as likely to be that one?"""
+    most = max(only_champion, only_challenger)
+    return min(1.0, 2.0 * binomial_tail(most, only_champion + only_challenger, 0.5))
+
+
+def labels_to_decide(
+    disagreement: float, gain: float, *, accuracy: float = 0.8, alpha: float = 0.05, power: float = 0.8
+) -> tuple[int, int]:
+    """Labels until a gain is seen with this power: of a shadow's disagreements, and of both arms of an A/B test.
+
+    Args:
+        disagreement: share of the pairs on which the two differ; taken as the share in which one alone is right.
+        gain: the difference of the shares of right answers that is to be found (0.03 is three points).
+        accuracy: the champion's share of right answers.
+        alpha: two-sided.
+        power: chance of finding it.
+
+    Both are fixed-horizon sizes: Connor (1987) for McNemar's test, two proportions for the A/B test.
+
+    Raises:
+        ValueError: a gain of nothing.
+    """
+    if gain == 0:
+        raise ValueError("a gain of nothing is never found")
+    normal = NormalDist()
+    z_alpha, z_power = normal.inv_cdf(1 - alpha / 2), normal.inv_cdf(power)
+    gain = abs(gain)
+    apart = max(disagreement, gain)
+    pairs = (z_alpha * sqrt(apart) + z_power * sqrt(max(apart - gain**2, 0.0))) ** 2 / gain**2
+    other = min(accuracy + gain, 1.0)
+    spread = accuracy * (1 - accuracy) + other * (1 - other)
+    middle = (accuracy + other) / 2
+    arm = (z_alpha * sqrt(2 * middle * (1 - middle)) + z_power * sqrt(spread)) ** 2 / gain**2
+    return ceil(pairs * apart), 2 * ceil(arm)
+
+
+def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDecision:
+    """ROLL_BACK where the shadow fails, collapses or is surely worse on its labels; else CONTINUE. Pure."""
+    old, new = report.champion_health, report.challenger_health
+    if report.pairs < policy.min_guard_requests:
+        new = replace(new, mean_confidence=None, top_class=None)
+    broken = broken_guardrail(old, new, policy)
+    if broken is None and report.labelled >= policy.min_exposure_to_stop and report.gain.high < 0.0:
+        broken = (
+            "labels",
+            f"of {report.only_champion + report.only_challenger} labelled answers that one alone got right, the "
+            f"champion had {report.only_champion}.",
+        )
+    said = f"{report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite"
+    sentence = f"In shadow: {said}."
+    if broken is not None:
+        sentence = f"Version {report.challenger} is rolled back from shadow: {broken[1]}"
+    return ExperimentDecision(
+        decision="ROLL_BACK" if broken is not None else "CONTINUE",
+        sentence=sentence,
+        estimate=report.gain.estimate,
+        low=report.gain.low,
+        high=report.gain.high,
+        exposure_champion=report.labelled,
+        exposure_challenger=report.labelled,
+        srm_p_value=1.0,
+        guard=None if broken is None else broken[0],
+    )

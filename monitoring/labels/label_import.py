@@ -1,0 +1,276 @@
+"""Label import: the labels of a filled queue into the lake, with every row of the file accounted for.
+
+The file comes back from a spreadsheet or a script. Only request_id, label and sampling_probability are read, in any
+order of columns and whatever has become of the text.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+
+from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
+from absa.errors import InvalidDataError
+from absa.records.lake import Lake, write_parquet
+from absa.records.schema import SCHEMA_VERSION, utc_now
+from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.sinks import csv_text
+from monitoring.windows import read_keys
+
+SOURCE: Final = "labels"
+NEEDED: Final = ("request_id", "label", "sampling_probability")
+WRONG_CELLS: Final = "has another number of cells than the header"
+WRONG_CHANCE: Final = "has a sampling_probability that is not above 0 and at most 1"
+UNKNOWN: Final = "has a request_id that no prediction has"
+TWO_LABELS: Final = "has a request_id that another row gives another label"
+REPEATED: Final = "has a request_id and label that an earlier row has"
+_SEPARATORS: Final = (",", ";", "\t")
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_ZIP: Final = b"PK\x03\x04"
+_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_KEYS: Final = pa.schema([PREDICTIONS.field("request_id"), PREDICTIONS.field("shadow")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRow:
+    """One row with a label. `line` is where it starts in the file, from 1; the header is line 1."""
+
+    line: int
+    request_id: str
+    label: int
+    sampling_probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """A filled queue as read. `refused` has the lines of the rows that cannot be taken, by reason."""
+
+    rows: int
+    unlabelled: int
+    labels: tuple[LabelRow, ...]
+    refused: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedLabels:
+    """Account of an import: `rows` = `taken` + `unlabelled` + the lines of `refused`, which lists them by reason."""
+
+    rows: int
+    taken: int
+    unlabelled: int
+    refused: Mapping[str, tuple[int, ...]]
+
+
+def wrong_label(codes: Mapping[str, int]) -> str:
+    """Return the reason to refuse a row whose label is none of the codes."""
+    return f"has a label other than {', '.join(codes)}"
+
+
+def import_labels(
+    lake: Lake,
+    path: Path,
+    *,
+    source: str = SOURCE,
+    at: datetime | None = None,
+    codes: Mapping[str, int] = DEFAULT_CODES,
+) -> ImportedLabels:
+    """Write the labels of a filled queue to the lake as feedback, with their sampling probability.
+
+    A row that cannot be taken is refused with its reason; the others are taken.
+
+    Args:
+        lake: has the predictions that were exported.
+        path: CSV with the columns of `NEEDED`; separated by comma, semicolon or tab.
+        source: feedback source of the labels.
+        at: time of receipt; now by default.
+        codes: label of each value that the file may write (`label_codes.label_codes`).
+
+    Raises:
+        InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
+            are coded -1, 0, 1 and no code says so. Nothing is written then.
+    """
+    at = at or utc_now()
+    try:
+        read = read_label_file(path.read_bytes(), name=str(path), codes=codes)
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no file {path}: name the filled queue") from None
+    labels, refused = settle(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
+    if labels:
+        records = [_record(row, at, source) for row in labels]
+        digest = hashlib.sha256(repr(records).encode()).hexdigest()[:16]
+        table = pa.Table.from_pylist(records, schema=FEEDBACK)
+        write_parquet(lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", table)
+    return ImportedLabels(
+        rows=read.rows, taken=len(labels), unlabelled=read.unlabelled, refused={**read.refused, **refused}
+    )
+
+
+def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEFAULT_CODES) -> LabelFile:
+    """Read a filled queue. Pure.
+
+    Labels are codes (`0`, also as `0.0` or `0,0`) or names in any case; columns are found in any order, their names in
+    any case.
+
+    Args:
+        content: the file; UTF-8 or UTF-16. In another encoding the text is lost, which is not read.
+        name: what error messages call the file.
+        codes: label of each value that the file may write.
+
+    Raises:
+        InvalidDataError: it is not a CSV file, a column is missing or named twice, or see `label_codes.check_coding`.
+    """
+    if content.startswith(_ZIP):
+        raise InvalidDataError(f"{name} is a workbook or an archive; expected a CSV file: save the sheet as CSV UTF-8")
+    text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig", errors="replace")
+    refused: defaultdict[str, list[int]] = defaultdict(list)
+    labels, rows, unlabelled, line = [], 0, 0, 1
+    written: Counter[str] = Counter()
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+        header = next(reader, [])
+        places = _places(header, name)
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                rows += 1
+                found = _label_row(cells, line, places, len(header), codes)
+                written[_code(cells[places["label"]]) if len(cells) == len(header) else ""] += 1
+                if found is None:
+                    unlabelled += 1
+                elif isinstance(found, str):
+                    refused[found].append(line)
+                else:
+                    labels.append(found)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InvalidDataError(
+            f"{name} line {line}: the row that starts here is not CSV ({error}); close its quotes, or export the queue "
+            "again"
+        ) from None
+    check_coding(name, codes, written)
+    return LabelFile(
+        rows=rows,
+        unlabelled=unlabelled,
+        labels=tuple(labels),
+        refused={reason: tuple(lines) for reason, lines in refused.items()},
+    )
+
+
+def settle(labels: Sequence[LabelRow], known: Collection[str]) -> tuple[list[LabelRow], dict[str, tuple[int, ...]]]:
+    """Return the rows to take, and the lines of the others by reason: unknown, contradicting or repeated. Pure."""
+    refused: defaultdict[str, list[int]] = defaultdict(list)
+    taken: dict[str, LabelRow] = {}
+    given: defaultdict[str, set[int]] = defaultdict(set)
+    for row in labels:
+        given[row.request_id].add(row.label)
+    for row in labels:
+        if row.request_id not in known:
+            refused[UNKNOWN].append(row.line)
+        elif len(given[row.request_id]) > 1:
+            refused[TWO_LABELS].append(row.line)
+        elif row.request_id in taken:
+            refused[REPEATED].append(row.line)
+        else:
+            taken[row.request_id] = row
+    return list(taken.values()), {reason: tuple(lines) for reason, lines in refused.items()}
+
+
+def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
+    """Return those of the requests that the log holds a served prediction of. A request's id names the hour to read."""
+    wanted = {request: at for request in requests if (at := _time_of(request)) is not None}
+    prefixes = sorted({prediction_prefix(at) for at in wanted.values()})
+    names = pl.Series(sorted(wanted), dtype=pl.String)
+    known: set[str] = set()
+    for part in read_keys(lake, prefixes, _KEYS):
+        served = part.filter(pl.col("shadow").fill_null(value=False).not_())
+        known |= set(served.filter(pl.col("request_id").is_in(names.implode()))["request_id"])
+    return known
+
+
+def _separator(text: str) -> str:
+    """The separator that finds the needed columns in the header, else the one that finds the most columns."""
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    headers = {each: next(csv.reader([first], delimiter=each), []) for each in _SEPARATORS}
+    return max(_SEPARATORS, key=lambda each: (len({*NEEDED} & {*map(_column, headers[each])}), len(headers[each])))
+
+
+def _column(cell: str) -> str:
+    return re.sub(r"[\s-]+", "_", cell.strip().casefold())
+
+
+def _places(header: Sequence[str], name: str) -> dict[str, int]:
+    columns = [_column(cell) for cell in header]
+    for needed in NEEDED:
+        if columns.count(needed) > 1:
+            raise InvalidDataError(f"{name} has {columns.count(needed)} columns named {needed}; keep one")
+    missing = [needed for needed in NEEDED if needed not in columns]
+    if missing:
+        raise InvalidDataError(f"{name} has no column {', '.join(missing)}; export the queue again")
+    return {needed: columns.index(needed) for needed in NEEDED}
+
+
+def _label_row(
+    cells: Sequence[str], line: int, places: Mapping[str, int], width: int, codes: Mapping[str, int]
+) -> LabelRow | str | None:
+    """A row with a label, the reason to refuse it, or None where it has no label."""
+    if not any(cell.strip() for cell in cells):
+        return None
+    if len(cells) != width:
+        return WRONG_CELLS
+    request, label, probability = (csv_text(cells[places[needed]]).strip() for needed in NEEDED)
+    if not label:
+        return None
+    number = codes.get(_code(label))
+    if number is None:
+        return wrong_label(codes)
+    chance = _number(probability)
+    if chance is None or not 0.0 < chance <= 1.0:
+        return WRONG_CHANCE
+    return LabelRow(line=line, request_id=request, label=number, sampling_probability=chance)
+
+
+def _code(cell: str) -> str:
+    """Return a label's cell as codes are compared; decimals may follow a comma."""
+    return normal_code(_with_point(csv_text(cell)))
+
+
+def _with_point(cell: str) -> str:
+    return cell if "." in cell else cell.replace(",", ".")
+
+
+def _number(cell: str) -> float | None:
+    """Return a number with a point or a comma before its decimals; None where it is not one."""
+    try:
+        return float(_with_point(cell))
+    except ValueError:
+        return None
+
+
+def _time_of(request: str) -> datetime | None:
+    """The time in a UUIDv7; None in any other id, which no router gives."""
+    if not _UUID7.match(request):
+        return None
+    try:
+        return datetime.fromtimestamp(int(request.replace("-", "")[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _record(row: LabelRow, at: datetime, source: str) -> dict[str, object]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "request_id": row.request_id,
+        "label": row.label,
+        "at": at,
+        "source": source,
+        "sampling_probability": row.sampling_probability,
+    }

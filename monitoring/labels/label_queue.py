@@ -1,0 +1,139 @@
+"""Label queue: the rows that are worth a label, each with its sampling probability.
+
+One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, or answered
+otherwise by a shadow) have more. Because each row's chance is known and never zero, the measured F1 weighted by its
+inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen rows are.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from absa.errors import PermanentError
+from absa.records.lake import Lake
+from absa.records.schema import Window
+from absa.records.tables import PREDICTIONS, hours, prediction_prefix
+from absa.sinks import write_csv
+from absa.task import N_LABELS
+from monitoring.windows import load_window, read_keys
+
+COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
+
+
+def ask_labels(
+    lake: Lake,
+    window: Window,
+    *,
+    count: int,
+    audit_share: float = 0.3,
+    seed: int = 0,
+    version: str | None = None,
+    trusted_sources: Collection[str] | None = None,
+) -> pl.DataFrame:
+    """About `count` rows of a window that are worth a person's label.
+
+    Rows whose labels were asked for before take part in the draw and are not asked about again: with one luck a row
+    for all draws, the rows asked for by now are one larger draw, and `sampling_probability` is the chance in that one.
+    The rows asked for before keep the smaller chance of their time, so they count for somewhat more than the new ones.
+
+    Args:
+        lake: where predictions lie.
+        window: which event time.
+        count: how many rows to ask for; the draw is independent by row, so it comes near, not exact.
+        audit_share: the part of them that is drawn whatever the row is like (0 to 1).
+        seed: of the draw; equal seed, equal rows.
+        version: only this version's answers.
+        trusted_sources: feedback sources that may measure: what others labelled is asked about; None takes every one.
+
+    Returns:
+        The columns of `COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
+
+    Raises:
+        PermanentError: the log's texts are redacted.
+    """
+    rows = load_window(lake, window, trusted_sources=trusted_sources).rows
+    rows = rows.filter(pl.col("feedback_label").is_null() | pl.col("sampling_probability").is_not_null())
+    if version is not None:
+        rows = rows.filter(pl.col("model_version") == version)
+    if rows.height and rows["text"].null_count() == rows.height:
+        raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
+    rows = rows.filter(pl.col("text").is_not_null())
+    if rows.height == 0:
+        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
+    scores = np.sort(np.array(rows["scores"].to_list(), dtype=np.float64).reshape(-1, N_LABELS), axis=1)
+    hardness = 1.0 - (scores[:, -1] - scores[:, -2])
+    both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")
+    differing = both.filter(pl.col("label") != pl.col("shadow_label"))["request_id"]
+    differs = rows["request_id"].is_in(differing.implode()).to_numpy()
+    hardness = np.where(differs, 1.0, hardness)
+    luck = np.array([_luck(request, seed) for request in rows["request_id"]])
+    asked = rows["feedback_label"].is_not_null().to_numpy()
+    base, chance = _draw(hardness, luck, asked, count, audit_share)
+    why = np.where(luck < base, "audit", np.where(differs, "disagreement", "uncertain"))
+    return (
+        rows.select(
+            "request_id",
+            "text",
+            "aspect",
+            pl.Series("why", why.tolist()),
+            pl.col("label").alias("predicted"),
+            pl.Series("confidence", scores[:, -1]),
+            pl.Series("sampling_probability", chance),
+            pl.lit(None, pl.Int8).alias("label"),
+        )
+        .filter(pl.Series(~asked & (luck < chance)))
+        .sort("sampling_probability", "request_id", descending=[True, False])
+    )
+
+
+def _draw(
+    hardness: np.ndarray, luck: np.ndarray, asked: np.ndarray, count: int, audit_share: float
+) -> tuple[float, np.ndarray]:
+    """The audit's chance and each row's, such that about `count` rows are drawn beside those asked for before."""
+    goal = count + int(asked.sum())
+    while True:
+        base = min(1.0, audit_share * goal / len(hardness))
+        chance = _chances(hardness, base, goal)
+        drawn_again = int((asked & (luck < chance)).sum())
+        if count + drawn_again >= goal:
+            return base, chance
+        goal = count + drawn_again
+
+
+def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:
+    """min(1, base + c * hardness) with c such that they sum to `count` (or all rows where there are fewer)."""
+    low, high = 0.0, 1.0
+    goal = min(float(count), float(len(hardness)))
+    while high < 1e9 and np.minimum(1.0, base + high * hardness).sum() < goal:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if np.minimum(1.0, base + middle * hardness).sum() < goal:
+            low = middle
+        else:
+            high = middle
+    return np.asarray(np.minimum(1.0, base + high * hardness))
+
+
+def _luck(request: str, seed: int) -> float:
+    """A row's draw in [0, 1), by hash: exporting again asks for the same rows."""
+    digest = hashlib.sha256(f"{seed}:{request}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
+    """What every shadow answered: one that is compared has all its disagreements asked about with one chance."""
+    parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
+    for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
+        found = part.filter(pl.col("shadow"))
+        parts.append(found.select("request_id", pl.col("label").alias("shadow_label")))
+    return pl.concat(parts).unique()
+
+
+def write_queue(rows: pl.DataFrame, path: Path) -> None:
+    """Write the queue as a CSV file for spreadsheets; labels go into its last column, as a number or a name."""
+    write_csv(path, rows.columns, rows.iter_rows())

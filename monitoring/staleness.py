@@ -1,0 +1,288 @@
+"""The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from monitoring.drift.detect import DriftReport
+from monitoring.drift.sequential import SlowLoss
+from monitoring.performance import BackTest, Loss
+
+Level = Literal["FRESH", "WATCH", "STALE"]
+Action = Literal["none", "retrain", "ask_labels", "skipped"]
+MAX_ATTEMPTS: Final = 3
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessPolicy:
+    """What a team sets. Shares are 0 to 1, F1 losses too (0.03 is three points).
+
+    `answers_worth_a_training` is how many wrong answers avoided within `payback_s` make a training pay; 0 means that
+    it always does. `false_alarm_rate` holds for a window, over all columns and both kinds of loss together.
+    """
+
+    false_alarm_rate: float = 0.01
+    min_rows: int = 100
+    min_reference_rows: int = 100
+    min_labels: int = 50
+    tolerated_f1_loss: float = 0.03
+    strong_effect: float = 0.20
+    min_new_labels: int = 100
+    cooldown_s: float = 3_600.0
+    max_age_s: float | None = None
+    answers_worth_a_training: float = 0.0
+    payback_s: float = 7 * _DAY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessEvidence:
+    """What is known about one version in one window.
+
+    `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
+    `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one. `new_labels`
+    counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its traffic,
+    `age_s` the time since it was trained, `since_retraining_s` that since any retraining began.
+    """
+
+    version: str
+    rows: int
+    labelled: int
+    reference_rows: int
+    drift: DriftReport | None
+    measured: Loss | None
+    estimated: Loss | None
+    back_test: BackTest | None
+    new_labels: int
+    slow_loss: SlowLoss | None = None
+    slow_drift: DriftReport | None = None
+    rows_per_day: float = 0.0
+    age_s: float | None = None
+    since_retraining_s: float | None = None
+    retraining_runs: bool = False
+    attempts: int = 0
+    completed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One finding in one sentence, as the verdict record carries it.
+
+    `wrong_answers_a_day` is what it costs: the F1 lost times the traffic.
+    """
+
+    kind: str
+    sentence: str
+    statistic: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    estimated_f1_loss: float | None = None
+    wrong_answers_a_day: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StalenessDecision:
+    """The verdict, its reasons (the costliest first) and what is to be done about it."""
+
+    verdict: Level
+    reasons: tuple[Reason, ...]
+    action: Action
+    action_reason: str
+
+
+def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> StalenessDecision:
+    """Say FRESH, WATCH or STALE, and whether to retrain. Pure: equal evidence, equal decision.
+
+    STALE needs a loss that labels or a trusted estimate show, a strong change of the traffic that no labels refute, or
+    an age over the limit. A window or reference that is too small gives WATCH at most.
+    """
+    if evidence.rows < policy.min_rows:
+        sentence = f"The window has {evidence.rows} predictions, a verdict needs {policy.min_rows}: too few to tell."
+        reason = Reason(
+            kind="too_few_rows", sentence=sentence, statistic=float(evidence.rows), threshold=float(policy.min_rows)
+        )
+        return StalenessDecision(verdict="WATCH", reasons=(reason,), action="none", action_reason="Too few rows.")
+    stale, watch = _losses(evidence, policy)
+    if evidence.slow_loss is not None and evidence.slow_loss.alarm:
+        stale.append(_slow_reason(evidence.slow_loss, policy))
+    drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
+    stale += drift_stale
+    watch += drift_watch
+    if policy.max_age_s is not None and evidence.age_s is not None and evidence.age_s > policy.max_age_s:
+        sentence = (
+            f"Version {evidence.version} is {evidence.age_s / _DAY_S:.1f} days old, "
+            f"the limit is {policy.max_age_s / _DAY_S:.1f}."
+        )
+        stale.append(Reason(kind="age", sentence=sentence, statistic=evidence.age_s, threshold=policy.max_age_s))
+    reasons = tuple(_priced(reason, evidence) for reason in sorted(stale, key=_cost) + sorted(watch, key=_cost))
+    if not stale:
+        only_young = all(reason.kind == "reference_too_small" for reason in watch) and _unharmed(evidence, policy)
+        return StalenessDecision(
+            verdict="FRESH" if only_young or not watch else "WATCH",
+            reasons=(_fresh(evidence), *reasons) if only_young or not watch else reasons,
+            action="none",
+            action_reason="Nothing shows that the model has lost.",
+        )
+    action, why = _action(evidence, policy, stale)
+    return StalenessDecision(verdict="STALE", reasons=reasons, action=action, action_reason=why)
+
+
+def _unharmed(evidence: StalenessEvidence, policy: StalenessPolicy) -> bool:
+    """Whether labels rule out a loss of twice what is tolerated (at least five points)."""
+    measured = evidence.measured
+    harm = max(2.0 * policy.tolerated_f1_loss, 0.05)
+    return measured is not None and measured.now.rows >= policy.min_labels and measured.high < harm
+
+
+def _priced(reason: Reason, evidence: StalenessEvidence) -> Reason:
+    if reason.estimated_f1_loss is None:
+        return reason
+    return replace(reason, wrong_answers_a_day=reason.estimated_f1_loss * evidence.rows_per_day)
+
+
+def _cost(reason: Reason) -> float:
+    return -(reason.estimated_f1_loss or 0.0)
+
+
+def _fresh(evidence: StalenessEvidence) -> Reason:
+    known = ""
+    if evidence.measured is not None:
+        now = evidence.measured.now
+        known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}"
+    seen = "look like the reference" if evidence.reference_rows else "are the first ones seen of this version"
+    return Reason(kind="fresh", sentence=f"{evidence.rows} predictions {seen}{known}.")
+
+
+def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason]]:
+    """Reasons from labels and from the estimate: those for STALE, those for WATCH."""
+    stale: list[Reason] = []
+    watch: list[Reason] = []
+    measured, estimated = evidence.measured, evidence.estimated
+    enough = measured is not None and measured.now.rows >= policy.min_labels
+    if measured is not None and enough:
+        reason = _loss_reason(measured, f"measured on {measured.now.rows} labels", "measured_loss")
+        if measured.p_value <= policy.false_alarm_rate:
+            stale.append(reason)
+        elif measured.low > 0.0 and measured.loss > measured.tolerated:
+            watch.append(reason)
+    if estimated is not None:
+        reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
+        lost = estimated.p_value <= policy.false_alarm_rate
+        trusted = evidence.back_test is None or evidence.back_test.trusted
+        refuted = measured is not None and enough and measured.high < estimated.loss
+        if lost and trusted and not refuted and evidence.reference_rows >= policy.min_reference_rows:
+            stale.append(reason)
+        elif lost:
+            watch.append(reason)
+    if evidence.back_test is not None and not evidence.back_test.trusted and stale:
+        watch.append(Reason(kind="estimate_not_trusted", sentence=evidence.back_test.sentence))
+    return stale, watch
+
+
+def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
+    sentence = "Labels of this and earlier windows, added up, show that fewer answers are right than on the test."
+    return Reason(
+        kind="slow_loss",
+        sentence=sentence,
+        statistic=slow.evidence,
+        threshold=1.0 / policy.false_alarm_rate,
+        estimated_f1_loss=policy.tolerated_f1_loss,
+    )
+
+
+def _loss_reason(loss: Loss, how: str, kind: str) -> Reason:
+    sentence = (
+        f"pos/neg F1 fell by {100 * loss.loss:.1f} points to {loss.now.pos_neg_f1:.2f} "
+        f"(95 % interval of the fall {100 * loss.low:.1f} to {100 * loss.high:.1f}), {how}."
+    )
+    return Reason(
+        kind=kind,
+        sentence=sentence,
+        statistic=loss.loss,
+        threshold=loss.tolerated,
+        p_value=loss.p_value,
+        estimated_f1_loss=max(loss.loss, 0.0),
+    )
+
+
+def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool) -> tuple[list[Reason], list[Reason]]:
+    drift = evidence.drift
+    if evidence.reference_rows < policy.min_reference_rows or drift is None or drift.too_small is not None:
+        small = (
+            f"The reference has {evidence.reference_rows} early live rows, {policy.min_reference_rows} are needed: "
+            "drift is not judged yet."
+        )
+        sentence = small if drift is None or drift.too_small is None else drift.too_small
+        reason = Reason(
+            kind="reference_too_small",
+            sentence=sentence,
+            statistic=float(evidence.reference_rows),
+            threshold=float(policy.min_reference_rows),
+        )
+        return [], [reason]
+    measured = evidence.measured
+    unharmed = _unharmed(evidence, policy)
+    loss = None if measured is None else max(measured.loss, 0.0)
+    stale: list[Reason] = []
+    watch: list[Reason] = []
+    for finding in drift.drifted:
+        strong = finding.effect >= policy.strong_effect
+        refuted = strong and unharmed and not lost
+        reason = Reason(
+            kind=f"drift:{finding.kind}",
+            sentence=finding.sentence + (" Labels show that the model still holds." if refuted else ""),
+            statistic=finding.statistic,
+            threshold=finding.threshold,
+            p_value=finding.p_adjusted,
+            estimated_f1_loss=loss if strong else None,
+        )
+        (stale if strong and not refuted else watch).append(reason)
+    if evidence.slow_drift is not None and not drift.drifted:
+        watch += [
+            Reason(
+                kind=f"slow_drift:{finding.kind}",
+                sentence=f"Slowly, over the last windows together: {finding.sentence}",
+                statistic=finding.statistic,
+                threshold=finding.threshold,
+                p_value=finding.p_adjusted,
+            )
+            for finding in evidence.slow_drift.drifted
+        ]
+    return stale, watch
+
+
+def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[Action, str]:
+    """What to do about STALE: the first hindrance speaks, without one it is retraining."""
+    since = evidence.since_retraining_s
+    loss = max((reason.estimated_f1_loss or 0.0 for reason in stale), default=0.0)
+    avoided = loss * evidence.rows_per_day * policy.payback_s / _DAY_S
+    hindrances: tuple[tuple[bool, Action, str], ...] = (
+        (evidence.completed, "none", "This window has led to a completed retraining already."),
+        (evidence.retraining_runs, "skipped", "A retraining is running already."),
+        (
+            evidence.attempts >= MAX_ATTEMPTS,
+            "skipped",
+            f"{evidence.attempts} attempts for this window have failed; a person has to look.",
+        ),
+        (
+            evidence.new_labels < policy.min_new_labels,
+            "ask_labels",
+            f"Label {policy.min_new_labels - evidence.new_labels} more rows (`evergreen labels export`): "
+            f"{evidence.new_labels} new labels came since the version was trained, a retraining needs "
+            f"{policy.min_new_labels}.",
+        ),
+        (
+            since is not None and since < policy.cooldown_s,
+            "skipped",
+            f"The last retraining began {since or 0.0:.0f} s ago, the cooldown is {policy.cooldown_s:.0f} s.",
+        ),
+        (
+            avoided < policy.answers_worth_a_training,
+            "skipped",
+            f"It does not pay: about {avoided:.0f} wrong answers would be avoided, a training is worth "
+            f"{policy.answers_worth_a_training:.0f}.",
+        ),
+    )
+    for hinders, action, why in hindrances:
+        if hinders:
+            return action, why
+    return "retrain", f"{evidence.new_labels} new labels are there to learn from."

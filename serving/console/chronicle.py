@@ -1,0 +1,224 @@
+"""What the console shows of the lake, kept in one small file: ledger, experiment, verdicts, cost, insights.
+
+One a replica, in the parent. It reads the lake only while somebody looks: a worker that is asked for the console
+touches a file, and the parent looks at that file's age.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from absa.errors import EvergreenError, NotFoundError
+from absa.ledger.store import Ledger, LedgerRecord
+from absa.records.lake import Lake
+from absa.records.schema import iso, utc_now
+from serving.replica_state import write_whole
+
+FILE: Final = "console.json"
+ASKED: Final = "console.asked"
+EVERY_S: Final = 3.0
+LOOKED_AT_S: Final = 60.0  # somebody looks if they asked within this time
+_RECORDS: Final = 12
+_TRAININGS: Final = 8
+_WINDOWS: Final = 48
+_VERDICTS: Final = "verdicts/"
+_log = logging.getLogger("evergreen.chronicle")
+
+
+class Chronicle:
+    """Writes the file.
+
+    Args:
+        lake: is read.
+        folder: the replica's; holds the file and the mark of those who ask.
+        clock: seconds since 1970, as file times have them.
+    """
+
+    def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._lake, self._ledger, self._folder, self._clock = lake, Ledger(lake), folder, clock
+        self._records: list[LedgerRecord] = []
+        self._kept: dict[str, dict[str, Any]] = {}  # what never changes once it was read, by key
+        self._used: set[str] = set()
+        self._written_at = 0.0
+
+    def step(self) -> None:
+        """Write the file anew where somebody looks and it is old. A lake that is away is said in the file."""
+        now = self._clock()
+        if now - self._written_at < EVERY_S or not self._is_looked_at(now):
+            return
+        self._written_at = now
+        try:
+            self._used.clear()
+            told: dict[str, Any] = {"at": iso(utc_now()), "error": None, **self._compose()}
+            self._kept = {key: self._kept[key] for key in self._used}
+        except (EvergreenError, OSError) as error:
+            told = {**read_chronicle(self._folder), "error": f"the lake cannot be read: {error}"}
+        write_whole(self._folder / FILE, json.dumps(told).encode())
+
+    def _is_looked_at(self, now: float) -> bool:
+        try:
+            return now - (self._folder / ASKED).stat().st_mtime < LOOKED_AT_S
+        except OSError:
+            return False
+
+    def _compose(self) -> dict[str, Any]:
+        self._follow_ledger()
+        records = self._records
+        head = records[-1] if records else None
+        champions, registered = _champions(records), _registered(records)
+        return {
+            "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
+            "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
+            "champions": champions,
+            "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
+            "experiment": self._experiment(head),
+            "verdicts": self._verdicts(),
+            "cost": self._json("cost/current.json"),
+            "insights": self._json("insights/current.json"),
+        }
+
+    def _follow_ledger(self) -> None:
+        if not self._records:
+            self._records = self._ledger.records()
+            return
+        last = self._records[-1].number
+        head = self._ledger.head(after=last)
+        for number in range(last + 1, (head.number if head else last) + 1):
+            self._records.append(self._ledger.read(number))
+
+    def _training(self, record: LedgerRecord, version: str | None) -> dict[str, Any]:
+        """A registration with what its evidence says of the training."""
+        evidence: dict[str, Any] = {}
+        if record.evidence_digest is not None:
+            evidence = self._once(f"evidence/{record.evidence_digest}.json") or {}
+        return {
+            "at": iso(record.at),
+            "version": version,
+            "gate": evidence.get("verdict"),
+            "sentence": (evidence.get("reasons") or [record.reason])[0],
+            **evidence.get("training", {}),
+        }
+
+    def _experiment(self, head: LedgerRecord | None) -> dict[str, Any] | None:
+        """The running experiment, or the last one; its looks in order of time."""
+        for record in reversed(self._records):
+            plan = record.state.plan
+            if plan is not None and plan.experiment is not None:
+                name = plan.experiment
+                break
+        else:
+            return None
+        looks: list[dict[str, Any]] = []
+        for key in sorted(self._lake.list(f"experiments/{name}/")):
+            if key.rpartition("/")[2].split(".")[0].isdigit():
+                found = self._json(key) or {}
+                looks += [{"mode": found.get("mode"), **look} for look in found.get("looks", [])]
+        running = head is not None and head.state.plan is not None and head.state.plan.experiment == name
+        return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look.get("at")))}
+
+    def _verdicts(self) -> list[dict[str, Any]]:
+        """The newest revision of each of the last windows, oldest first."""
+        newest: dict[str, tuple[int, str]] = {}
+        for key in self._lake.list(_VERDICTS):
+            window, _, revision = key.removeprefix(_VERDICTS).removesuffix(".json").rpartition(".r")
+            if revision.isdigit():
+                newest[window] = max(newest.get(window, (0, "")), (int(revision), key))
+        shown = []
+        for window in sorted(newest)[-_WINDOWS:]:
+            found = self._once(newest[window][1])
+            if found is not None:
+                shown.append(_window(found))
+        return shown
+
+    def _once(self, key: str) -> dict[str, Any] | None:
+        """A record that is never overwritten: read from the lake once while it is shown."""
+        found = self._kept.get(key) or self._json(key)
+        if found is not None:
+            self._kept[key] = found
+            self._used.add(key)
+        return found
+
+    def _json(self, key: str) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._lake.read(key))
+        except (NotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def read_chronicle(folder: Path) -> dict[str, Any]:
+    """What the parent wrote last; empty where it has not yet."""
+    try:
+        found = json.loads((folder / FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def ask_for_chronicle(folder: Path) -> None:
+    """Let the parent know that somebody looks."""
+    try:
+        (folder / ASKED).touch()
+    except OSError as error:  # a full disk: the console shows what is there
+        _log.warning("the console cannot be asked for: %s", error.strerror)
+
+
+def _shown(record: LedgerRecord) -> dict[str, Any]:
+    plan = record.state.plan
+    return {
+        "number": record.number,
+        "at": iso(record.at),
+        "actor": record.actor,
+        "action": record.action,
+        "reason": record.reason,
+        "champion": record.state.champion,
+        "challenger": record.state.challenger,
+        "mode": plan.mode if plan else None,
+    }
+
+
+def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:
+    """Each change of champion: the drift timeline shows it."""
+    found: list[dict[str, Any]] = []
+    champion = None
+    for record in records:
+        if record.state.champion != champion:
+            champion = record.state.champion
+            found.append({"at": iso(record.at), "version": champion, "action": record.action})
+    return found[-_WINDOWS:]
+
+
+def _registered(records: list[LedgerRecord]) -> list[tuple[LedgerRecord, str | None]]:
+    """Each registration with the version that the ledger knows since it; None where it brought no new one."""
+    found: list[tuple[LedgerRecord, str | None]] = []
+    known: dict[str, str] = {}
+    for record in records:
+        if record.action == "register":
+            found.append((record, next(iter(record.versions.keys() - known.keys()), None)))
+        known = record.versions
+    return found
+
+
+def _window(found: dict[str, Any]) -> dict[str, Any]:
+    figures = found.get("by_version", {}).get(found.get("version") or "", {})
+    reasons = found.get("reasons") or [{}]
+    return {
+        "start": found.get("window_start"),
+        "end": found.get("window_end"),
+        "verdict": found.get("verdict"),
+        "version": found.get("version"),
+        "rows": figures.get("rows"),
+        "labelled": figures.get("labelled"),
+        "pos_neg_f1": figures.get("pos_neg_f1"),
+        "estimated_pos_neg_f1": figures.get("estimated_pos_neg_f1"),
+        "reason": reasons[0].get("sentence"),
+        "action": found.get("action"),
+        "action_reason": found.get("action_reason"),
+        "retrainings": [
+            {"at": attempt.get("at"), "state": attempt.get("state")} for attempt in found.get("attempts", [])
+        ],
+        "report_uri": found.get("report_uri"),
+    }

@@ -1,0 +1,1 @@
+"""Inference of a worker: the batcher, the loaded versions, the cache of answers."""

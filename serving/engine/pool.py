@@ -1,0 +1,146 @@
+"""The models that a worker holds: a new one is loaded and warmed beside the old, then swapped in by reference."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absa.errors import EvergreenError
+from absa.inference.engine import Engine
+from absa.inference.package import load_package
+from absa.ledger.routing import CHAMPION, TrafficPlan, single
+from absa.records.schema import iso, utc_now
+from serving.replica_state import RouterState
+
+_log = logging.getLogger("evergreen.pool")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedModel:
+    """One version, ready to score."""
+
+    version: str
+    digest: str
+    engine: Engine
+    loaded_at: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InForce:
+    """What a request sees: a plan and a model for each of its versions. Replaced as a whole, never changed."""
+
+    revision: int
+    plan: TrafficPlan
+    models: dict[str, LoadedModel]
+
+    @property
+    def experiment(self) -> str | None:
+        """The plan's experiment."""
+        return self.plan.experiment
+
+
+class ModelPool:
+    """Follows the parent's state. Used from the event loop; loading happens in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.in_force: InForce | None = None
+        self._state: RouterState | None = None
+        self._errors: dict[str, str] = {}
+        self._loading: frozenset[str] = frozenset()
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self.load_failures = 0
+
+    async def follow(self, state: RouterState) -> bool:
+        """Bring a state into force.
+
+        A version that is missing or broken leaves what was in force as it is; where nothing is, the champion alone
+        serves.
+
+        Returns:
+            Whether the state is in force.
+        """
+        self._state = state
+        self._errors = dict(state.errors)
+        plan = state.plan
+        if plan is None:
+            return False
+        models: dict[str, LoadedModel] = {}
+        self._loading = frozenset(plan.versions) - (self.in_force.models.keys() if self.in_force else set())
+        for version in plan.versions:
+            model = await self._model(version, state)
+            if model is not None:
+                models[version] = model
+        self._loading = frozenset()
+        if len(models) == len(plan.versions):
+            self.in_force = InForce(revision=state.revision, plan=plan, models=models)
+            return True
+        champion = models.get(plan.champion.version)
+        if self.in_force is None and champion is not None:
+            alone = single(champion.version, salt=plan.salt)
+            self.in_force = InForce(revision=state.revision, plan=alone, models={champion.version: champion})
+        return False
+
+    async def _model(self, version: str, state: RouterState) -> LoadedModel | None:
+        digest = state.versions.get(version, "")
+        for held in self.in_force.models.values() if self.in_force else ():
+            if held.digest == digest:
+                if held.version == version:
+                    return held
+                return LoadedModel(version=version, digest=digest, engine=held.engine, loaded_at=held.loaded_at)
+        folder = state.folders.get(digest)
+        if folder is None:
+            self._errors.setdefault(version, "its files are not here yet")
+            return None
+        try:
+            engine = await asyncio.get_running_loop().run_in_executor(self._loader, _load, Path(folder), digest)
+        except Exception as error:  # onnxruntime's errors share no public base
+            self.load_failures += 1
+            known = isinstance(error, EvergreenError | OSError)
+            self._errors[version] = str(error) if known else f"{type(error).__name__}: {error}"
+            _log.error("version %s cannot be loaded: %s", version, self._errors[version])
+            return None
+        return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The versions of the newest state as `GET /v1/models` shows them."""
+        state = self._state
+        held = self.in_force.models if self.in_force else {}
+        wanted = state.plan.versions if state and state.plan else ()
+        return [
+            {
+                "version": version,
+                "alias": _alias(version, state),
+                "digest": held[version].digest if version in held else (state.versions.get(version) if state else None),
+                "loaded_at": held[version].loaded_at if version in held else None,
+                "state": self._stage(version, wanted),
+                "last_error": self._errors.get(version),
+            }
+            for version in dict.fromkeys((*wanted, *held))
+        ]
+
+    def _stage(self, version: str, wanted: tuple[str, ...]) -> str:
+        if self.in_force and version in self.in_force.models:
+            return "serving" if version in wanted else "serving, to be replaced"
+        if version in self._loading:
+            return "loading"
+        return "failed" if version in self._errors else "waiting"
+
+    def close(self) -> None:
+        """Stop loading."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def _alias(version: str, state: RouterState | None) -> str | None:
+    if state is None:
+        return None
+    if version == state.champion:
+        return CHAMPION
+    return "challenger" if version == state.challenger else None
+
+
+def _load(folder: Path, digest: str) -> Engine:
+    engine = Engine.load(load_package(folder, expected_digest=digest), threads=1)
+    engine.warm_up()
+    return engine

@@ -1,0 +1,1 @@
+"""HTTP surface of a worker: routes, parsing, keys, limits."""

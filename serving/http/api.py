@@ -1,0 +1,458 @@
+"""The router's HTTP surface: the FastAPI app around the hot route, its documentation, and errors as problems."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from absa.errors import ConflictError, PermanentError, TransientError
+from absa.ledger.routing import TrafficPlan
+from absa.records.identifiers import is_request_id
+from serving.http.api_keys import Keys
+from serving.http.bodies import (
+    BODIES,
+    EXAMPLE,
+    Accepted,
+    FeedbackBody,
+    Models,
+    PlanSet,
+    PredictBatch,
+    Prediction,
+    Predictions,
+    PredictItem,
+    Traffic,
+    TrafficBody,
+    answered,
+    ref,
+    request_body,
+)
+from serving.http.compare_versions import Comparer
+from serving.http.console_routes import ASSETS, PATHS, add_console, json_response
+from serving.http.cors import Cors, origin_of
+from serving.http.docs_page import DOCS_PAGE, DOCS_POLICY
+from serving.http.edge import Edge
+from serving.http.parsing import parse_object
+from serving.http.predict_route import (
+    PREDICT_PATH,
+    SECURITY_HEADERS,
+    Predictor,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_problem,
+)
+from serving.log.spool import FEEDBACK, SpoolWriter
+from serving.observe.replica_metrics import Status, prometheus_text
+from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, internal_error, invalid, not_ready
+from serving.replica_state import RouterState
+
+_log = logging.getLogger("evergreen.http")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """What the routes need of the worker that they run in.
+
+    `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` says whether predictions
+    are answered and, if not, why. `folder` is the replica's, `links` are addresses of other tools by name.
+    """
+
+    predict: Predictor
+    compare: Comparer
+    folder: Path
+    spool: SpoolWriter
+    keys: Keys
+    state: Callable[[], RouterState | None]
+    statuses: Callable[[], list[Status]]
+    set_plan: Callable[[int, TrafficPlan, str, str], int]
+    ready: Callable[[], tuple[bool, str]]
+    body_limit_bytes: int
+    links: dict[str, str] = field(default_factory=dict)
+    admin_port: int | None = None
+    cors: Cors | None = None
+
+
+class Router:
+    """The ASGI application of a worker: the hot route at once, everything else through FastAPI.
+
+    Attributes:
+        edge: limits and counts of what is refused below it.
+        cors: None where no web page may call the router.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._predict = worker.predict
+        self._admin_port = worker.admin_port
+        self._rest = build_app(worker)
+        self.edge = Edge(body_limit_bytes=worker.body_limit_bytes)
+        self.cors = worker.cors
+
+    def predictor_on(self, port: int | None) -> Predictor | None:
+        """Who answers predictions on a port: nobody on the admin port."""
+        return None if port is not None and port == self._admin_port else self._predict
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
+        cors = None if on_admin_port else self.cors
+        started = False
+
+        async def noting_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if cors is not None:
+                    message["headers"] = [*message["headers"], *cors.headers(origin_of(scope["headers"]))]
+            await send(message)
+
+        try:
+            if cors is not None and scope["method"] == "OPTIONS" and (allowed := cors.preflight(scope["headers"])):
+                await noting_send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
+                await noting_send({"type": "http.response.body", "body": b""})
+            else:
+                await self._answer(scope, receive, noting_send, on_admin_port=on_admin_port)
+        except Problem as problem:
+            await send_problem(noting_send, problem)
+        except asyncio.CancelledError:  # stopping takes longer than it may
+            if not started:
+                await send_problem(noting_send, not_ready("this worker is stopping; ask again"))
+            raise
+        except Exception as error:
+            if started:
+                raise
+            _log.exception("a request failed: %s", type(error).__name__)
+            await send_problem(noting_send, internal_error())
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, on_admin_port: bool) -> None:
+        if scope["path"] == PREDICT_PATH and not on_admin_port:
+            if scope["method"] != "POST":
+                raise Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
+            await self._predict(scope, receive, send)
+            return
+        if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
+            raise Problem(404, "not-found", "there is nothing at this path of this port")
+        if scope["method"] == "HEAD":  # uvicorn leaves the body out
+            scope = {**scope, "method": "GET"}
+        await self._rest(scope, receive, send)
+
+
+def _is_admin(path: str) -> bool:
+    known = {"/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/traffic", *PATHS}
+    return path in known or path.startswith(ASSETS)
+
+
+def build_app(worker: Worker) -> FastAPI:
+    """The FastAPI part: feedback, models, traffic, health, metrics, console, documentation."""
+    app = FastAPI(
+        title="Evergreen router",
+        version="1",
+        description="Aspect-based sentiment: live predictions, feedback, and the traffic plan in force.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.router.redirect_slashes = False  # its redirects name the Host that the client sent
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_crash)
+    _add_feedback(app, worker)
+    _add_traffic(app, worker)
+    _add_state(app, worker)
+    add_console(
+        app,
+        folder=worker.folder,
+        statuses=worker.statuses,
+        state=worker.state,
+        compare=worker.compare,
+        links=worker.links,
+        body_limit_bytes=worker.body_limit_bytes,
+    )
+    _add_docs(app)
+    return app
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    headers = {name.decode(): value.decode() for name, value in (*SECURITY_HEADERS, *error.headers)}
+    return Response(error.body(), error.status, headers, media_type=PROBLEM_TYPE.decode())
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        if location := _without_slash(request):
+            headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
+            return Response(status_code=307, headers={**headers, "location": location})
+        return await _on_problem(request, Problem(404, "not-found", "there is nothing at this path; see /docs"))
+    if error.status_code == 405:
+        allow = ", ".join(sorted(_methods(request, request.scope["path"])))
+        detail = f"this path takes {allow}; see /docs"
+        return await _on_problem(request, Problem(405, "method", detail, headers=[(b"allow", allow.encode())]))
+    return await _on_problem(request, Problem(error.status_code, "http", "the request cannot be answered"))
+
+
+def _methods(request: Request, path: str) -> set[str]:
+    """Return the methods that a path takes; empty where there is nothing at it."""
+    scope = {**request.scope, "path": path}
+    routes = [route for route in request.app.routes if route.matches(scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in route.methods}
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _without_slash(request: Request) -> str | None:
+    """Return the address, relative to the request's, of the same path without the slash at its end; None if missing.
+
+    A relative address names no host, so no client's Host header leads another client away, and it holds behind a
+    proxy that adds a prefix.
+    """
+    path = request.scope["path"]
+    if not path.endswith("/") or not _methods(request, path[:-1]):
+        return None
+    query = request.scope["query_string"].decode("latin-1")
+    return f"../{quote(path[:-1].rpartition('/')[2])}" + (f"?{query}" if query else "")
+
+
+async def _on_crash(request: Request, _error: Exception) -> Response:
+    return await _on_problem(request, internal_error())
+
+
+async def _checked(request: Request, model: type[Body], limit_bytes: int) -> Body:
+    body = await read_body(request.scope, request.receive, limit_bytes)
+    content = parse_object(body)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        errors = [FieldError(_path(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]
+        sentence = "; ".join(f"{each.path}: {each.message}" for each in errors[:5])
+        raise Problem(422, "invalid-field", sentence, errors) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+    return path or "body"
+
+
+def _add_feedback(app: FastAPI, worker: Worker) -> None:
+    @app.post(
+        "/v1/feedback",
+        status_code=202,
+        summary="Say what the label should have been",
+        description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
+        response_class=Response,
+        responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
+        openapi_extra=request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
+    )
+    async def feedback(request: Request) -> Response:
+        source = worker.keys.feedback_source(request.scope["headers"])
+        body = await _checked(request, FeedbackBody, worker.body_limit_bytes)
+        if not is_request_id(body.request_id):
+            raise invalid("request_id", "is not an id that a prediction was answered with")
+        at_us = time.time_ns() // 1000
+        line = orjson.dumps(
+            [body.request_id, body.label, at_us, source.source, body.sampling_probability],
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        if not worker.spool.append(FEEDBACK, line, 1):
+            raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
+        return json_response({"accepted": True}, 202)
+
+
+def _add_traffic(app: FastAPI, worker: Worker) -> None:
+    @app.get(
+        "/v1/traffic",
+        summary="The traffic plan in force, with its revision",
+        response_class=Response,
+        responses=answered(Traffic, "The plan") | documented(503),
+    )
+    async def traffic() -> Response:
+        state = worker.state()
+        if state is None or state.plan is None:
+            raise Problem(503, "not-ready", "there is no traffic plan yet: promote a version first")
+        return json_response(_traffic(state))
+
+    @app.put(
+        "/v1/traffic",
+        summary="Set a new traffic plan",
+        description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
+        response_class=Response,
+        responses=answered(PlanSet, "Set") | documented(400, 401, 403, 409, 413, 415, 422, 429, 431, 503),
+        openapi_extra=request_body(
+            TrafficBody,
+            {
+                "revision": 12,
+                "plan": {
+                    "mode": "ab",
+                    "experiment": "v7-vs-v8",
+                    "salt": "9f2c",
+                    "arms": [
+                        {"name": "champion", "version": "7", "share": 0.75},
+                        {"name": "challenger", "version": "8", "share": 0.25},
+                    ],
+                },
+                "reason": "ramp to 25 %",
+            },
+        ),
+    )
+    async def set_traffic(request: Request) -> Response:
+        worker.keys.check_admin(request.scope["headers"])
+        body = await _checked(request, TrafficBody, worker.body_limit_bytes)
+        try:
+            plan = TrafficPlan.from_json(body.plan.model_dump())
+        except ValueError as error:
+            raise invalid("plan", str(error)) from None
+        try:
+            revision = await asyncio.to_thread(worker.set_plan, body.revision, plan, body.reason, body.actor)
+        except ConflictError as error:
+            raise Problem(409, "conflict", str(error)) from None
+        except PermanentError as error:
+            raise invalid("plan", str(error)) from None
+        except TransientError as error:
+            raise Problem(503, "lake-away", str(error), headers=[(b"retry-after", b"2")]) from None
+        return json_response({"revision": revision, "plan": plan.to_json()})
+
+
+def _traffic(state: RouterState) -> dict[str, Any]:
+    assert state.plan is not None
+    return {
+        "revision": state.revision,
+        "at": state.at,
+        "actor": state.actor,
+        "action": state.action,
+        "champion": state.champion,
+        "challenger": state.challenger,
+        "plan": state.plan.to_json(),
+        "errors": state.errors,
+    }
+
+
+def _add_state(app: FastAPI, worker: Worker) -> None:
+    @app.get(
+        "/v1/models",
+        summary="What each worker holds",
+        response_class=Response,
+        responses=answered(Models, "The workers"),
+    )
+    async def models() -> Response:
+        workers = [
+            {
+                "worker": each.worker,
+                "pid": each.pid,
+                "ready": each.ready,
+                "revision": each.revision,
+                "models": each.models,
+            }
+            for each in worker.statuses()
+            if each.worker.isdigit()
+        ]
+        return json_response({"workers": sorted(workers, key=lambda each: int(each["worker"]))})
+
+    @app.get("/healthz", summary="Whether this process lives", response_class=Response)
+    async def healthz() -> Response:
+        return json_response({"status": "alive"})
+
+    @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=documented(503))
+    async def readyz() -> Response:
+        ready, why = worker.ready()
+        if not ready:
+            raise Problem(503, "not-ready", why, headers=[(b"retry-after", b"1")])
+        return json_response({"status": "ready"})
+
+    @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
+    async def metrics() -> Response:
+        return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_docs(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        headers = {"content-security-policy": DOCS_POLICY, "x-content-type-options": "nosniff"}
+        return Response(DOCS_PAGE, headers=headers, media_type="text/html")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return json_response(document(app))
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, the hot route included, which FastAPI does not see."""
+    api: dict[str, Any] = app.openapi()
+    if PREDICT_PATH in api["paths"]:
+        return api
+    schemas = api.setdefault("components", {}).setdefault("schemas", {})
+    for model in BODIES:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    body = {"oneOf": [ref(PredictItem), ref(PredictBatch)]}
+    answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
+    operation = {
+        "summary": "Ask for the sentiment towards an aspect",
+        "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
+        "X-Timeout-Ms says how long the client waits.",
+        "operationId": "predict",
+        "parameters": [
+            {
+                "name": "X-Timeout-Ms",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLE}}},
+        "responses": {
+            "200": {
+                "description": "The answer, or answers in order",
+                "content": {"application/json": {"schema": answer}},
+            },
+            **{
+                str(code): value
+                for code, value in documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503, 504).items()
+            },
+        },
+    }
+    api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
+    return api
+
+
+def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
+    """Append a plan to the ledger; the champion stays, promotion is not a matter of traffic.
+
+    Returns:
+        The new revision.
+
+    Raises:
+        ConflictError: the ledger has moved on.
+        PermanentError: the plan names another champion, or a version that the ledger does not know.
+    """
+    head = ledger.head()
+    if head is None:
+        raise PermanentError("there is no champion yet: promote a version first")
+    if head.number != revision:
+        raise ConflictError(f"the plan stands at revision {head.number}, not at {revision}: look again")
+    if plan.champion.version != head.state.champion:
+        raise PermanentError(
+            f"the first arm must be the champion, version {head.state.champion}; use promote or rollback to change it"
+        )
+    challenger = plan.challengers[0].version if plan.challengers else head.state.challenger
+    state = type(head.state)(champion=head.state.champion, challenger=challenger, plan=plan)
+    record = ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state)
+    return int(record.number)
+
+
+__all__ = ["Router", "Worker", "build_app", "document", "set_plan"]

@@ -1,0 +1,94 @@
+"""Who may do what: the admin token, the optional predict key, and feedback keys that name a source."""
+
+import hmac
+from collections.abc import Iterable, Mapping
+
+from serving.problems import Problem
+from serving.router_settings import FeedbackSource, Settings
+
+_BEARER = b"bearer "
+
+
+class Keys:
+    """Checks keys in constant time. A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+    Args:
+        admin_token: None lets nobody change the plan over HTTP.
+        predict_key: None lets everybody ask.
+        feedback: sources by key.
+    """
+
+    def __init__(
+        self, *, admin_token: str | None, predict_key: str | None, feedback: Mapping[str, FeedbackSource]
+    ) -> None:
+        self._admin_token = admin_token.encode() if admin_token else None
+        self.predict_key = predict_key.encode() if predict_key else None
+        self._feedback = [(key.encode(), source) for key, source in feedback.items()]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keys":
+        """The keys that the settings name."""
+        return cls(
+            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+            predict_key=settings.predict_key.get_secret_value() if settings.predict_key else None,
+            feedback=settings.feedback_keys,
+        )
+
+    def check_admin(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raises: Problem 401 or 403 unless the admin token came along."""
+        if self._admin_token is None:
+            raise Problem(
+                403,
+                "no-admin-token",
+                "this router has no EVERGREEN_ADMIN_TOKEN, so this route is closed: set it to open the route",
+            )
+        given = _given(headers)
+        if given is None:
+            raise _missing("the admin token")
+        if not hmac.compare_digest(given, self._admin_token):
+            raise Problem(403, "wrong-key", "this is not the admin token")
+
+    def check_predict(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raises: Problem 401 or 403 where a predict key is needed and another, or none, came along."""
+        if self.predict_key is None:
+            return
+        given = _given(headers)
+        if given is None:
+            raise _missing("the predict key")
+        if not hmac.compare_digest(given, self.predict_key):
+            raise Problem(403, "wrong-key", "this is not the predict key")
+
+    def feedback_source(self, headers: Iterable[tuple[bytes, bytes]]) -> FeedbackSource:
+        """Whose feedback it is.
+
+        Raises:
+            Problem: 401 or 403.
+        """
+        given = _given(headers)
+        if given is None:
+            raise _missing("a feedback key")
+        found = None
+        for key, source in self._feedback:  # all of them, so that the time says nothing
+            if hmac.compare_digest(given, key):
+                found = source
+        if found is None:
+            raise Problem(403, "wrong-key", "this is no feedback key; EVERGREEN_FEEDBACK_KEYS of the router names them")
+        return found
+
+
+def _missing(what: str) -> Problem:
+    return Problem(
+        401,
+        "key-missing",
+        f"{what} is needed, as Authorization: Bearer KEY or X-API-Key: KEY",
+        headers=[(b"www-authenticate", b"Bearer")],
+    )
+
+
+def _given(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    for name, value in headers:
+        if name == b"x-api-key":
+            return value.strip()
+        if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
+            return value[len(_BEARER) :].strip()
+    return None

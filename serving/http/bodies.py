@@ -1,0 +1,204 @@
+"""What goes into the router and comes out of it: bodies and answers, as the API's document shows them."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from absa.task import label_number
+
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+EXAMPLE: Final = {
+    "text": "i love notion, but the mobile app takes way too long to load",
+    "aspect": "mobile app",
+    "unit_id": "acct-42",
+    "segment": "mobile",
+}
+
+
+class PredictItem(BaseModel):
+    """One question: the sentiment towards `aspect` in `text`."""
+
+    model_config = _STRICT
+    text: Annotated[str, Field(min_length=1, max_length=10_000, description="What the customer wrote")]
+    aspect: Annotated[
+        str, Field(min_length=1, max_length=500, description="A phrase of the text; upper and lower case are the same")
+    ]
+    unit_id: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="User or account: equal units get the same arm")
+    ] = None
+    segment: Annotated[str | None, Field(min_length=1, max_length=100, description="Product, customer or market")] = (
+        None
+    )
+
+
+class PredictBatch(BaseModel):
+    """Several questions, answered in order."""
+
+    model_config = _STRICT
+    instances: Annotated[list[PredictItem], Field(min_length=1)]
+
+
+class Prediction(BaseModel):
+    """One answer. Scores are in the order negative, neutral, positive and sum to 1."""
+
+    request_id: str
+    label: Literal[0, 1, 2]
+    sentiment: Literal["negative", "neutral", "positive"]
+    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
+    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
+    model_version: str
+    arm: str
+    experiment: str | None
+    cached: bool
+
+
+class Predictions(BaseModel):
+    """Answers in the order of the questions."""
+
+    predictions: list[Prediction]
+
+
+class Opinion(BaseModel):
+    """What one version says."""
+
+    arm: str
+    version: str
+    label: Literal[0, 1, 2]
+    sentiment: Literal["negative", "neutral", "positive"]
+    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
+    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
+
+
+class Opinions(BaseModel):
+    """What each version in force says, the champion first."""
+
+    versions: list[Opinion]
+
+
+class FeedbackBody(BaseModel):
+    """What the label of a prediction should have been."""
+
+    model_config = _STRICT
+    request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
+    label: Annotated[
+        int,
+        Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive; or the name, in any case"),
+        BeforeValidator(label_number, json_schema_input_type=Literal[0, 1, 2, "negative", "neutral", "positive"]),
+    ]
+    sampling_probability: Annotated[
+        float | None, Field(gt=0, le=1, description="How likely it was that this prediction was chosen to be labelled")
+    ] = None
+
+
+class ArmBody(BaseModel):
+    """One version's part in a plan."""
+
+    model_config = _STRICT
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    version: Annotated[str, Field(min_length=1, max_length=100)]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+class PlanBody(BaseModel):
+    """Who answers which part of the traffic. The champion comes first; shares sum to 1."""
+
+    model_config = _STRICT
+    mode: Literal["single", "shadow", "ab"]
+    experiment: Annotated[str | None, Field(max_length=200)] = None
+    salt: Annotated[str, Field(max_length=100)] = ""
+    arms: Annotated[list[ArmBody], Field(min_length=1, max_length=20)]
+
+
+class TrafficBody(BaseModel):
+    """A new plan, and the revision that it is meant to follow."""
+
+    model_config = _STRICT
+    revision: Annotated[int, Field(ge=1, description="The revision that GET /v1/traffic gave")]
+    plan: PlanBody
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = "set over HTTP"
+    actor: Annotated[str, Field(min_length=1, max_length=100)] = "admin"
+
+
+class ProblemBody(BaseModel):
+    """An error (RFC 9457). `errors` names the fields to blame."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+class Accepted(BaseModel):
+    """The feedback is kept."""
+
+    accepted: Literal[True]
+
+
+class PlanSet(BaseModel):
+    """The plan that was set, and the revision that it has."""
+
+    revision: int
+    plan: PlanBody
+
+
+class Traffic(BaseModel):
+    """The plan in force, and the ledger's record that set it."""
+
+    revision: Annotated[int, Field(description="Number of the ledger's newest record")]
+    at: Annotated[str, Field(description="When that record was written: UTC, ISO 8601")]
+    actor: str
+    action: str
+    champion: str | None
+    challenger: str | None
+    plan: PlanBody
+    errors: Annotated[dict[str, str], Field(description="By version, why its model cannot be fetched")]
+
+
+class HeldModel(BaseModel):
+    """A version of the newest plan, or one that still serves."""
+
+    version: str
+    alias: Annotated[str | None, Field(description="champion, challenger or null")]
+    digest: Annotated[str | None, Field(description="SHA-256 of the package")]
+    loaded_at: Annotated[str | None, Field(description="UTC, ISO 8601; null where it is not loaded")]
+    state: Literal["serving", "serving, to be replaced", "loading", "failed", "waiting"]
+    last_error: str | None
+
+
+class WorkerModels(BaseModel):
+    """One worker, and the versions that it holds or waits for."""
+
+    worker: Annotated[str, Field(description="Its number")]
+    pid: int
+    ready: Annotated[bool, Field(description="Whether it answers predictions")]
+    revision: Annotated[int, Field(description="Of the plan that it answers by")]
+    models: list[HeldModel]
+
+
+class Models(BaseModel):
+    """Every worker of the replica."""
+
+    workers: list[WorkerModels]
+
+
+BODIES: Final = (
+    PredictItem, PredictBatch, Prediction, Predictions, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic,
+    Models, ProblemBody,
+)  # fmt: skip
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    """How the API's document names a body."""
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """A route's body in the API's document."""
+    content = {"application/json": {"schema": ref(model), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def answered(model: type[BaseModel], description: str, code: int = 200) -> dict[int | str, dict[str, Any]]:
+    """A route's answer in the API's document."""
+    return {code: {"description": description, "content": {"application/json": {"schema": ref(model)}}}}

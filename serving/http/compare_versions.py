@@ -1,0 +1,79 @@
+"""What each version in force says about one text: for a person who tries, so neither logged nor counted."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from absa.task import SENTIMENTS
+from serving.engine.batcher import Batcher, Job
+from serving.engine.pool import ModelPool
+from serving.http.api_keys import Keys
+from serving.http.parsing import Limits, parse_predict
+from serving.problems import Problem, invalid, not_ready, overload
+
+
+class Comparer:
+    """Scores one pair with every version of the plan, beside the traffic and within its bounds."""
+
+    def __init__(
+        self, *, pool: ModelPool, batcher: Batcher, keys: Keys, limits: Limits, queue_ms: float, timeout_s: float
+    ) -> None:
+        self._pool, self._batcher, self._keys, self._limits = pool, batcher, keys, limits
+        self._queue_ms, self._timeout_s = queue_ms, timeout_s
+
+    def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check the key, before the body is read.
+
+        Raises:
+            Problem: 401 or 403.
+        """
+        self._keys.check_predict(headers)
+
+    async def __call__(self, body: bytes) -> list[dict[str, Any]]:
+        """Answer a request that was admitted, by version, the champion first.
+
+        Raises:
+            Problem: as /v1/predict; 422 for several items at once.
+        """
+        in_force = self._pool.in_force
+        if in_force is None:
+            raise not_ready("no model is in force yet; promote a version, then ask again")
+        items, several = parse_predict(body, self._limits)
+        if several:
+            raise invalid("instances", "one text at a time is compared")
+        if self._batcher.waiting_ms > self._queue_ms:
+            raise overload(max(1, round(self._batcher.waiting_ms / 1000)))
+        loop = asyncio.get_running_loop()
+        deadline = time.perf_counter() + self._timeout_s
+        jobs, waits = [], []
+        for arm in in_force.plan.arms:
+            done: asyncio.Future[Job] = loop.create_future()
+            engine = in_force.models[arm.version].engine
+            jobs.append(Job(engine, items[0].text, items[0].aspect, deadline=deadline, done=_setter(done)))
+            waits.append(done)
+        self._batcher.submit(jobs)
+        answers = []
+        for arm, job in zip(in_force.plan.arms, await asyncio.gather(*waits), strict=True):
+            if job.scores is None:
+                raise Problem(500, "inference", f"version {arm.version} could not score this text")
+            label = job.scores.index(max(job.scores))
+            answers.append(
+                {
+                    "arm": arm.name,
+                    "version": arm.version,
+                    "label": label,
+                    "sentiment": SENTIMENTS[label],
+                    "scores": job.scores,
+                    "truncated": job.truncated,
+                }
+            )
+        return answers
+
+
+def _setter(done: "asyncio.Future[Job]") -> Any:
+    def set_result(job: Job) -> None:
+        if not done.done():  # who asked may have gone
+            done.set_result(job)
+
+    return set_result

@@ -1,0 +1,129 @@
+"""The console: one page with its own assets, the JSON that it shows, and the comparison of versions on one text."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from serving.console.chronicle import ask_for_chronicle, read_chronicle
+from serving.http.bodies import Opinions, PredictItem, answered, request_body
+from serving.http.compare_versions import Comparer
+from serving.http.predict_route import SECURITY_HEADERS, read_body
+from serving.observe.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
+from serving.observe.replica_metrics import Status, summed_outcomes
+from serving.problems import Problem, documented
+from serving.replica_state import RouterState
+
+PATHS: Final = ("/", "/v1/console", "/v1/compare")
+ASSETS: Final = "/console/"
+_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+# Plotly writes its own style sheet; everything else is from here.
+_POLICY: Final = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data: "
+    "blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@cache
+def assets() -> dict[str, bytes]:
+    """The console's files by name, read once."""
+    return {
+        each.name: each.read_bytes() for each in files("serving.console").joinpath("page").iterdir() if each.is_file()
+    }
+
+
+def add_console(
+    app: FastAPI,
+    *,
+    folder: Path,
+    statuses: Callable[[], list[Status]],
+    state: Callable[[], RouterState | None],
+    compare: Comparer,
+    links: dict[str, str],
+    body_limit_bytes: int,
+) -> None:
+    """Put the console's routes into the app.
+
+    Args:
+        app: gets them.
+        folder: the replica's, where the chronicle lies.
+        statuses: every process of the replica.
+        state: the plan in force.
+        compare: scores a text with every version in force.
+        links: names and addresses of the other tools.
+        body_limit_bytes: largest body.
+    """
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return _file("index.html")
+
+    @app.get(ASSETS + "{name}", include_in_schema=False)
+    async def file(name: str) -> Response:
+        return _file(name)
+
+    @app.get("/v1/console", summary="What the console shows", response_class=Response)
+    async def told() -> Response:
+        ask_for_chronicle(folder)
+        now = state()
+        return json_response(
+            {
+                "chronicle": read_chronicle(folder),
+                "champion": now.champion if now else None,
+                "challenger": now.challenger if now else None,
+                "revision": now.revision if now else 0,
+                "plan": now.plan.to_json() if now and now.plan else None,
+                "errors": now.errors if now else {},
+                "live": live(statuses()),
+                "latency_bounds_ms": LATENCY_BOUNDS_MS,
+                "links": links,
+            }
+        )
+
+    @app.post(
+        "/v1/compare",
+        summary="What each version in force says about one text; not logged, not counted",
+        response_class=Response,
+        responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
+        openapi_extra=request_body(
+            PredictItem, {"text": "the app is great but support never answers", "aspect": "support"}
+        ),
+    )
+    async def compared(request: Request) -> Response:
+        compare.admit(request.scope["headers"])
+        body = await read_body(request.scope, request.receive, body_limit_bytes)
+        return json_response({"versions": await compare(body)})
+
+
+def live(statuses: list[Status]) -> dict[str, Any]:
+    """Counts since the start by version and arm, over all processes of the replica; a page takes differences."""
+    return {
+        "arms": [
+            {"version": version, "arm": arm, **dict(zip(OUTCOMES, counts, strict=True)), "histogram": histogram}
+            for version, arm, *counts, _, histogram in summed_outcomes(statuses)
+        ],
+        "queue_ms": max((each.gauges.get("queue_ms", 0.0) for each in statuses), default=0.0),
+        "log_lag_s": max((each.gauges.get("log_lag_seconds", 0.0) for each in statuses), default=0.0),
+        "lake_age_s": max((each.gauges.get("lake_age_seconds", 0.0) for each in statuses), default=0.0),
+        "workers": sum(1 for each in statuses if each.worker.isdigit()),
+        "ready": sum(1 for each in statuses if each.worker.isdigit() and each.ready),
+    }
+
+
+def _file(name: str) -> Response:
+    content = assets().get(name)
+    kind = _TYPES.get(f".{name.rpartition('.')[2]}")
+    if content is None or kind is None:
+        raise Problem(404, "not-found", "there is nothing at this path; see /docs")
+    headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
+    return Response(content, headers=headers, media_type=kind)
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Content as JSON, with the headers that every answer has."""
+    headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")

@@ -1,0 +1,444 @@
+"""The hot route: POST /v1/predict as bare ASGI, because a framework's route costs more than a small model does."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+import orjson
+
+from absa.ledger.routing import Arm, assign
+from absa.records.identifiers import RequestIds, unit_hash
+from absa.task import SENTIMENTS
+from serving.engine.answer_cache import AnswerCache, CachedAnswer
+from serving.engine.batcher import Batcher, Job
+from serving.engine.pool import InForce, LoadedModel, ModelPool
+from serving.http.api_keys import Keys
+from serving.http.parsing import Item, Limits, parse_predict
+from serving.log.spool import PREDICTIONS, SpoolWriter
+from serving.observe.outcomes import Outcome, OutcomeCounts
+from serving.observe.traces import Traces
+from serving.problems import PROBLEM_TYPE, Problem, internal_error, invalid, not_ready, overload, too_large
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PREDICT_PATH: Final = "/v1/predict"
+JSON_TYPE: Final = b"application/json"
+_DEADLINE_HEADER: Final = b"x-timeout-ms"
+_DEADLINE_DIGITS: Final = 6
+SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+Headers = Iterable[tuple[bytes, bytes]]
+Answer = Callable[[bytes | Problem], None]
+_log = logging.getLogger("evergreen.predict")
+
+
+class _Ticket:
+    """One request that waits for its rows."""
+
+    __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
+
+    def __init__(
+        self, in_force: InForce, at_us: int, started: float, headers: Headers, answer: Answer, *, several: bool
+    ) -> None:
+        self.in_force, self.at_us, self.started, self.headers, self.answer = in_force, at_us, started, headers, answer
+        self.several = several
+        self.rows: list[_Row] = []
+        self.left = 0
+        self.failure: str | None = None
+
+
+class _Row(Job):
+    """One item of a request: who answers it, and with what."""
+
+    __slots__ = ("arm", "cached", "item", "model", "request_id", "ticket")
+
+    def __init__(
+        self, item: Item, request_id: str, arm: Arm, ticket: _Ticket, deadline: float, done: Callable[[Any], None]
+    ) -> None:
+        self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
+        self.model: LoadedModel = ticket.in_force.models[arm.version]
+        self.cached: CachedAnswer | None = None
+        super().__init__(self.model.engine, item.text, item.aspect, deadline=deadline, done=done)
+
+    @property
+    def truncated(self) -> bool:
+        """As of a job; a cached answer was not encoded again."""
+        return super().truncated if self.cached is None else self.cached.truncated
+
+
+class Predictor:
+    """Answers predictions: assign, look in the cache, queue, log, answer.
+
+    Args:
+        pool: holds the plan and models in force.
+        batcher: scores what the cache does not have.
+        cache: answers given before.
+        spool: where answers are logged before they leave.
+        outcomes: counts.
+        keys: who may ask.
+        limits: how much a request may carry.
+        secret: what units are hashed with.
+        queue_ms: most work that may wait; beyond it the answer is 429.
+        body_limit_bytes: largest body.
+        request_timeout_s: longest wait, unless the client's `X-Timeout-Ms` is shorter.
+        redact_text: log neither text nor aspect.
+        traces: gets each request that is over; None traces nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: ModelPool,
+        batcher: Batcher,
+        cache: AnswerCache,
+        spool: SpoolWriter,
+        outcomes: OutcomeCounts,
+        keys: Keys,
+        limits: Limits,
+        secret: bytes,
+        queue_ms: float,
+        body_limit_bytes: int,
+        request_timeout_s: float,
+        redact_text: bool,
+        traces: Traces | None = None,
+    ) -> None:
+        self._pool, self._batcher, self._cache, self._spool, self._outcomes = pool, batcher, cache, spool, outcomes
+        self._keys, self._limits, self._secret = keys, limits, secret
+        self._queue_ms = queue_ms
+        self.body_limit_bytes = body_limit_bytes
+        self._request_timeout_s, self._redact_text = request_timeout_s, redact_text
+        self._traces = traces
+        self._ids = RequestIds()
+        self._finished: list[_Ticket] = []
+        self.cache_hits = 0
+        self.refused: dict[int, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request that came through ASGI."""
+        started = time.perf_counter()
+        answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+
+        def answer(result: bytes | Problem) -> None:
+            if not answered.done():  # its client may have gone
+                answered.set_result(result)
+
+        try:
+            self.admit(scope["headers"])
+            body = await read_body(scope, receive, self.body_limit_bytes)
+        except Problem as problem:
+            answer(self.refuse(problem))
+        else:
+            self.ask(scope["headers"], body, answer, started)
+        result = await answered
+        if isinstance(result, Problem):
+            await send_problem(send, result)
+        else:
+            await send_json(send, 200, result)
+
+    @property
+    def key_needed(self) -> bool:
+        """Return True if `admit` has a key to check."""
+        return self._keys.predict_key is not None
+
+    def admit(self, headers: Headers) -> None:
+        """Check the key, before anything of the body is kept.
+
+        Raises:
+            Problem: 401 or 403.
+        """
+        started = time.perf_counter()
+        try:
+            self._keys.check_predict(headers)
+        except Problem as problem:
+            if self._traces is not None:
+                self._traces.note(headers, started, {}, problem)
+            raise
+
+    def ask(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+        """Answer a whole request that was admitted, at once or when its rows are scored.
+
+        Args:
+            headers: names in lower case.
+            body: all of it.
+            answer: called once, in this thread, with the JSON of a 200 or with a problem.
+            started: `time.perf_counter()` when the request came.
+        """
+        try:
+            self._begin(headers, body, answer, started)
+        except Problem as problem:
+            refused = problem
+        except Exception as error:
+            _log.exception("a request failed: %s", type(error).__name__)
+            refused = internal_error()
+        else:
+            return
+        answer(self.refuse(refused))
+        if self._traces is not None:
+            self._traces.note(headers, started, {}, refused)
+
+    def refuse(self, problem: Problem) -> Problem:
+        """Count a problem that a request is answered with."""
+        self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
+        return problem.without_traceback()
+
+    def _begin(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+        in_force = self._pool.in_force
+        if in_force is None:
+            raise not_ready("no model is in force yet; promote a version, then ask again")
+        deadline = started + self._timeout_s(headers)
+        items, several = parse_predict(body, self._limits)
+        at_us = time.time_ns() // 1000
+        ticket = _Ticket(in_force, at_us, started, headers, answer, several=several)
+        jobs: list[Job] = []
+        for item in items:
+            request_id = self._ids.new(at_us)
+            arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
+            row = _Row(item, request_id, arm, ticket, deadline, self._scored)
+            ticket.rows.append(row)
+            row.cached = self._cache.get((row.model.digest, item.text, item.aspect))
+            if row.cached is None:
+                jobs.append(row)
+            else:
+                row.scores = row.cached.scores
+                self.cache_hits += 1
+        if jobs:
+            self._admit(ticket, jobs)
+        else:
+            self._finished.append(ticket)
+            if len(self._finished) == 1:  # those that come in the same turn of the loop share a write to the log
+                asyncio.get_running_loop().call_soon(self.flush)
+
+    def _scored(self, row: _Row) -> None:
+        """What the batcher calls for each row that it has scored or given up."""
+        ticket = row.ticket
+        if row.scores is None:
+            ticket.failure = row.failure
+        else:
+            answer = CachedAnswer(row.scores, row.truncated)
+            self._cache.put((row.model.digest, row.item.text, row.item.aspect), answer)
+        ticket.left -= 1
+        if not ticket.left:
+            self._finished.append(ticket)
+
+    def _admit(self, ticket: _Ticket, jobs: list[Job]) -> None:
+        waiting_ms = self._batcher.waiting_ms
+        if waiting_ms > self._queue_ms:
+            for row in ticket.rows:
+                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "shed")
+            ticket.rows.clear()  # each row has its ticket: a cycle would keep the body
+            raise overload(max(1, round(waiting_ms / 1000)))
+        ticket.left = len(jobs)
+        self._batcher.submit(jobs)
+
+    def flush(self) -> None:
+        """Log the requests that are complete, in one write, then let them go. Called after each batch."""
+        if not self._finished:
+            return
+        finished, self._finished = self._finished, []
+        self._write_ahead([ticket for ticket in finished if ticket.failure is None])
+        for ticket in finished:
+            try:
+                self._let_go(ticket)
+            except Exception as error:  # the others of this batch are answered all the same
+                _log.exception("an answer could not be sent: %s", type(error).__name__)
+            ticket.rows.clear()  # each row has its ticket: a cycle would keep the texts
+
+    def _let_go(self, ticket: _Ticket) -> None:
+        problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
+        if problem is not None:
+            self._count_failed(ticket)
+            ticket.answer(problem)
+        else:
+            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
+            ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
+        if self._traces is not None:
+            self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
+        if problem is None and ticket.in_force.plan.mode == "shadow":
+            self._shadow(ticket)
+
+    def _count_failed(self, ticket: _Ticket) -> None:
+        for row in ticket.rows:
+            outcome = "ok" if row.scores is not None else _outcome(row.failure)
+            self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, outcome)
+
+    def _write_ahead(self, tickets: list[_Ticket]) -> None:
+        lines: list[bytes] = []
+        rows = 0
+        now = time.perf_counter()
+        for ticket in tickets:
+            latency_ms = round((now - ticket.started) * 1000, 3)
+            rows += len(ticket.rows)
+            for row in ticket.rows:
+                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "ok", latency_ms)
+                if not self._spool.full:
+                    lines.append(self._line(row, row, row.model, row.arm, ticket, latency_ms, shadow=False))
+        if rows:
+            self._spool.append(PREDICTIONS, b"".join(lines), rows)
+
+    def _line(
+        self,
+        row: _Row,
+        scored: Job,
+        model: LoadedModel,
+        arm: Arm,
+        ticket: _Ticket,
+        latency_ms: float,
+        *,
+        shadow: bool,
+    ) -> bytes:
+        scores = scored.scores
+        assert scores is not None
+        item = row.item
+        unit = item.unit_id
+        return orjson.dumps(
+            [
+                row.request_id,
+                ticket.at_us,
+                unit_hash(row.request_id if unit is None else unit, self._secret),
+                unit is not None,
+                item.segment,
+                None if self._redact_text else item.text,
+                None if self._redact_text else item.aspect,
+                scores.index(max(scores)),
+                scores,
+                model.version,
+                arm.name,
+                ticket.in_force.plan.experiment,
+                ticket.in_force.revision,
+                shadow,
+                row.cached is not None and not shadow,
+                scored.truncated,
+                latency_ms,
+            ],
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+    def _shadow(self, ticket: _Ticket) -> None:
+        """Score the challengers on what the champion answered, when there is time for it."""
+        for row in ticket.rows:
+            for arm in ticket.in_force.plan.challengers:
+                model = ticket.in_force.models[arm.version]
+                self._batcher.submit_shadow(self._shadow_job(row, arm, model, ticket))
+
+    def _shadow_job(self, row: _Row, arm: Arm, model: LoadedModel, ticket: _Ticket) -> Job:
+        def done(job: Job) -> None:
+            if job.scores is None:
+                if job.failure == "error":
+                    self._outcomes.add(ticket.at_us, model.version, arm.name, "error")
+                return
+            latency_ms = round((time.perf_counter() - job.since) * 1000, 3)
+            line = self._line(row, job, model, arm, ticket, latency_ms, shadow=True)
+            self._spool.append(PREDICTIONS, line, 1)
+
+        deadline = time.perf_counter() + self._request_timeout_s
+        job = Job(model.engine, row.item.text, row.item.aspect, deadline=deadline, done=done, shadow=True)
+        job.since = time.perf_counter()
+        return job
+
+    def _timeout_s(self, headers: Headers) -> float:
+        for name, value in headers:
+            if name == _DEADLINE_HEADER:
+                digits = value.strip(b" \t")
+                if not digits.isdigit() or len(digits) > _DEADLINE_DIGITS or not 1 <= int(digits) <= 600_000:
+                    raise invalid("X-Timeout-Ms", "must be a whole number of milliseconds from 1 to 600000")
+                return min(int(digits) / 1000, self._request_timeout_s)
+        return self._request_timeout_s
+
+
+def _answer(row: _Row, in_force: InForce) -> dict[str, Any]:
+    scores = row.scores
+    assert scores is not None
+    label = scores.index(max(scores))
+    return {
+        "request_id": row.request_id,
+        "label": label,
+        "sentiment": SENTIMENTS[label],
+        "scores": scores,
+        "truncated": row.truncated,
+        "model_version": row.model.version,
+        "arm": row.arm.name,
+        "experiment": in_force.plan.experiment,
+        "cached": row.cached is not None,
+    }
+
+
+def _attributes(ticket: _Ticket) -> dict[str, Any]:
+    """What a trace says of a request: of its first item, where it has several."""
+    first = ticket.rows[0]
+    return {
+        "evergreen.items": len(ticket.rows),
+        "evergreen.version": first.model.version,
+        "evergreen.arm": first.arm.name,
+        "evergreen.cached": first.cached is not None,
+        "evergreen.revision": ticket.in_force.revision,
+    }
+
+
+def _outcome(failure: str | None) -> Outcome:
+    return "timeout" if failure == "timeout" else "error"
+
+
+def _failed(failure: str) -> Problem:
+    if failure == "timeout":
+        return Problem(504, "timeout", "the answer would have come after the deadline; try again, or allow more time")
+    return Problem(500, "inference", "the model could not score this request; the log of the router says why")
+
+
+async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
+    """Read the whole body.
+
+    A worker's own protocol refuses a body beyond the limit before; the check here is for other ASGI servers.
+
+    Raises:
+        Problem: 400 where the client disconnects, 413 where the body is larger than the limit.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:
+            raise too_large(limit_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > limit_bytes:
+            raise too_large(limit_bytes)
+        return body
+    chunks = [body]
+    size = len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "disconnected", "the client went away in the middle of its request")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+    return b"".join(chunks)
+
+
+async def send_json(send: Send, status: int, content: bytes) -> None:
+    """Answer with JSON."""
+    headers = [
+        (b"content-type", JSON_TYPE),
+        (b"content-length", str(len(content)).encode()),
+        *SECURITY_HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    """Answer with a problem; what is left of a body that was too large is not read."""
+    content = problem.body()
+    headers = [
+        (b"content-type", PROBLEM_TYPE),
+        (b"content-length", str(len(content)).encode()),
+        *SECURITY_HEADERS,
+        *problem.headers,
+    ]
+    if problem.status == 413:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

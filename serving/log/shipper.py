@@ -1,0 +1,83 @@
+"""From the spool to the lake, exactly once: a claim's name decides its keys, so writing it again changes nothing."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from absa.errors import EvergreenError
+from absa.records.lake import Lake, write_parquet
+from serving.log.log_records import Part, feedback_parts, outcome_parts, prediction_parts
+from serving.log.spool import FEEDBACK, OUTCOMES, PREDICTIONS, SpoolReader
+
+_log = logging.getLogger("evergreen.shipper")
+_PARTS: Final[dict[str, Callable[[Iterable[bytes], str, str], tuple[list[Part], int]]]] = {
+    PREDICTIONS: prediction_parts,
+    FEEDBACK: feedback_parts,
+    OUTCOMES: outcome_parts,
+}
+
+
+@dataclass(slots=True)
+class ShipCounts:
+    """What was shipped since the process started."""
+
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_PARTS, 0))
+    unreadable: int = 0
+    failures: int = 0
+    last_error: str | None = None
+
+
+class Shipper:
+    """Ships what workers logged.
+
+    Args:
+        lake: where to.
+        spool: the spool's folder.
+        replica: name of this replica, in file names and rows.
+    """
+
+    def __init__(self, lake: Lake, spool: Path, replica: str) -> None:
+        self._lake, self._replica = lake, replica
+        self._spool = SpoolReader(spool)
+        self.counts = ShipCounts()
+        self._spool.sweep()
+
+    def ship(self, *, everything: bool = False) -> bool:
+        """Recover, claim and ship. What the lake does not take stays for the next time.
+
+        Args:
+            everything: also the counts of the minute that runs (when the replica stops).
+
+        Returns:
+            Whether all that was claimed lies in the lake.
+        """
+        try:
+            self._spool.recover()
+            self._spool.claim(self._replica, everything=everything)
+            for stream, name, folder in self._spool.claims():
+                self._ship_claim(stream, name, folder)
+        except (EvergreenError, OSError) as error:
+            self.counts.failures += 1
+            sentence = str(error) if isinstance(error, EvergreenError) else f"{type(error).__name__}: {error.strerror}"
+            if sentence != self.counts.last_error:
+                _log.warning("the log cannot be shipped, it waits on the local disk: %s", sentence)
+            self.counts.last_error = sentence
+            return False
+        self.counts.last_error = None
+        return True
+
+    def _ship_claim(self, stream: str, name: str, folder: Path) -> None:
+        parts, unreadable = _PARTS[stream](self._spool.segments(folder), name, self._replica)
+        for part in parts:
+            write_parquet(self._lake, part.key, part.table)
+            self.counts.rows[stream] += part.table.num_rows
+        self._spool.discard(folder)
+        self.counts.unreadable += unreadable
+        if unreadable:
+            _log.error("%d lines of %s could not be read and were left out", unreadable, name)
+
+    def lag_s(self) -> float:
+        """Age of the oldest closed segment that is not in the lake."""
+        return self._spool.oldest_s()

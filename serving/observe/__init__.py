@@ -1,0 +1,1 @@
+"""Observability of a replica: logs, metrics, outcomes, traces."""

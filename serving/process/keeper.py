@@ -1,0 +1,185 @@
+"""Follows the ledger and keeps the files of the versions in force on the disk. One a replica, in the parent."""
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from absa.errors import EvergreenError, IntegrityError
+from absa.inference.package import load_package
+from absa.ledger.routing import single
+from absa.ledger.store import Ledger, LedgerRecord
+from absa.records.schema import iso
+from serving.process.model_source import ModelSource
+from serving.replica_state import RouterState, read_state, write_state
+
+_log = logging.getLogger("evergreen.keeper")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+_RETRY_FIRST_S: Final = 1.0
+_RETRY_LAST_S: Final = 30.0
+_KEPT_MODELS: Final = 6
+
+
+class Keeper:
+    """Turns the ledger's head into a state file that workers follow.
+
+    An older head than the one seen is ignored, and with the lake or the registry away the last good state stays.
+
+    Args:
+        ledger: whose head is followed.
+        lake_uri: names the lake; a state of another lake is not taken up.
+        source: where model files come from.
+        models: folder of model files by digest.
+        path: the state file.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        lake_uri: str,
+        source: ModelSource,
+        models: Path,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger, self._source, self._models, self._path, self._clock = ledger, source, models, path, clock
+        models.mkdir(parents=True, exist_ok=True)
+        kept = read_state(path)
+        self._state = kept if kept is not None and kept.lake == lake_uri else RouterState(lake=lake_uri)
+        self._whole: set[str] = set()
+        self._retry_at: dict[str, float] = {}
+        self._retry_after: dict[str, float] = {}
+        self.last_error: str | None = None
+        self.polled_at: float | None = None
+        self.failures = 0
+        if kept != self._state:
+            write_state(path, self._state)
+
+    @property
+    def state(self) -> RouterState:
+        """What workers were told last."""
+        return self._state
+
+    def step(self) -> None:
+        """Look once. Never raises for a lake or registry that is away: it says so in `last_error`."""
+        state = self._followed()
+        folders, errors = self._files(state)
+        state = replace(state, folders=folders, errors=errors)
+        if state != self._state:
+            write_state(self._path, state)
+            _note_use({*self._state.folders.values(), *state.folders.values()})
+            self._state = state
+            self._forget_old_models()
+
+    def _followed(self) -> RouterState:
+        try:
+            head = self._ledger.head(after=self._state.revision)
+        except (EvergreenError, OSError) as error:
+            self._failed(f"the ledger cannot be read: {error}")
+            return self._state
+        self.last_error = None
+        self.polled_at = self._clock()
+        if head is None or head.number <= self._state.revision:
+            return self._state
+        self._retry_at.clear()
+        self._retry_after.clear()
+        return _state_of(head, self._state)
+
+    def _files(self, state: RouterState) -> tuple[dict[str, str], dict[str, str]]:
+        folders: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        for version in state.plan.versions if state.plan else ():
+            digest = state.versions.get(version, "")
+            if self._retry_at.get(version, 0.0) > self._clock():
+                errors[version] = self._state.errors.get(version, "not fetched yet")
+                continue
+            try:
+                folders[digest] = str(self._ensure(version, digest))
+            except (EvergreenError, OSError) as error:
+                errors[version] = str(error)
+                self._failed(f"version {version} cannot be had: {error}")
+                wait_s = self._retry_after.get(version, _RETRY_FIRST_S)
+                self._retry_at[version] = self._clock() + wait_s
+                self._retry_after[version] = min(2 * wait_s, _RETRY_LAST_S)
+        return folders, errors
+
+    def _ensure(self, version: str, digest: str) -> Path:
+        """The folder of a version's files, whole and with the right digest."""
+        if not _DIGEST.match(digest):
+            raise IntegrityError(f"the ledger has no digest for version {version}")
+        folder = self._models / digest
+        if digest in self._whole and folder.is_dir():
+            return folder
+        if folder.is_dir():
+            try:
+                load_package(folder, expected_digest=digest)
+            except IntegrityError as error:
+                _log.warning("a kept model is damaged and is fetched again: %s", error)
+                shutil.rmtree(folder)
+        if not folder.is_dir():
+            staged = Path(tempfile.mkdtemp(dir=self._models, prefix=".fetch-"))
+            try:
+                self._source.fetch(version, staged)
+                load_package(staged, expected_digest=digest)
+                staged.rename(folder)
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+        self._whole.add(digest)
+        return folder
+
+    def _failed(self, sentence: str) -> None:
+        self.failures += 1
+        if sentence != self.last_error:
+            _log.warning("%s", sentence)
+        self.last_error = sentence
+
+    def _forget_old_models(self) -> None:
+        """Keep the models in force and the few that were used last, for a quick way back."""
+        for leftover in self._models.glob(".fetch-*"):
+            if time.time() - leftover.stat().st_mtime > 3600:
+                shutil.rmtree(leftover, ignore_errors=True)
+        needed = {self._state.versions.get(v, "") for v in (self._state.plan.versions if self._state.plan else ())}
+        kept = sorted((f for f in self._models.iterdir() if _DIGEST.match(f.name)), key=_modified, reverse=True)
+        for folder in kept[_KEPT_MODELS:]:
+            if folder.name not in needed:
+                self._whole.discard(folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note_use(folders: Iterable[str]) -> None:
+    """Say by a folder's time that its model is, or was until now, in force."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            os.utime(folder)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _state_of(head: LedgerRecord, before: RouterState) -> RouterState:
+    plan = head.state.plan
+    if plan is None and head.state.champion is not None:
+        plan = single(head.state.champion)
+    return RouterState(
+        lake=before.lake,
+        revision=head.number,
+        at=iso(head.at),
+        actor=head.actor,
+        action=head.action,
+        champion=head.state.champion,
+        challenger=head.state.challenger,
+        plan=plan,
+        versions=dict(head.versions),
+        folders=before.folders,
+        errors={},
+    )

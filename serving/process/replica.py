@@ -1,0 +1,327 @@
+"""The parent of a replica: opens the sockets, keeps the workers alive, follows the ledger and ships the log."""
+
+import argparse
+import contextlib
+import errno
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from absa.errors import EvergreenError, PermanentError
+from absa.proxies import keep_local_direct
+from absa.sinks import log_line
+from serving.log.spool import ReplicaLock
+from serving.observe.json_logs import log_to_stderr
+from serving.observe.replica_metrics import PARENT, Status, StatusBoard
+from serving.process.model_source import open_source
+from serving.router_settings import Settings, load_settings, replica_name
+
+if TYPE_CHECKING:
+    from serving.console.chronicle import Chronicle
+    from serving.log.shipper import Shipper
+    from serving.process.keeper import Keeper
+
+_log = logging.getLogger("evergreen.replica")
+_TICK_S: Final = 0.1
+_RESTART_LAST_S: Final = 10.0
+_SETTLED_S: Final = 10.0
+_PORT_WAIT_S: Final = 5.0
+_BACKLOG: Final = 2048
+_DUTY_NICENESS: Final = 10
+_OPEN_FILES: Final = 65_536
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker's place: its sockets stay when the process is replaced, so that clients wait instead of failing."""
+
+    index: int
+    sockets: list[socket.socket]
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    restart_at: float = 0.0
+    wait_s: float = 0.0
+
+
+def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets that share a port: the kernel spreads connections over them.
+
+    Args:
+        host: address to listen on.
+        port: 0 takes a free one.
+        count: how many.
+
+    Raises:
+        PermanentError: the address cannot be had; the message says which and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:  # without SO_REUSEPORT: sees another server's port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            port = probe.getsockname()[1]
+        sockets = []
+        for _ in range(count):
+            each = socket.socket(family, socket.SOCK_STREAM)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            each.bind((host, port))
+            each.listen(_BACKLOG)
+            sockets.append(each)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PermanentError(
+                f"port {port} of {host} is taken; stop what uses it, or set EVERGREEN_ROUTER_PORT to another one"
+            ) from None
+        raise PermanentError(f"the router cannot listen on {host} port {port}: {error.strerror}") from error
+    return sockets
+
+
+def _open_soon(host: str, port: int, count: int, *, patience_s: float) -> list[socket.socket]:
+    """As `open_sockets`, with patience where the workers of a parent that was killed may still be draining."""
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            return open_sockets(host, port, count)
+        except PermanentError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.2)
+
+
+class Replica:
+    """A parent with its workers.
+
+    Args:
+        settings: of the replica.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name = replica_name(settings)
+        self._folder = settings.folder / "replicas" / self._name
+        self._lock = ReplicaLock(self._folder)
+        self._board = StatusBoard(self._folder / "status")
+        self._board.clear()
+        self._source = open_source(settings.source_uri)
+        self._stopping = threading.Event()
+        self._workers_gone = threading.Event()
+        self._restarts = 0
+        killed = any((self._folder / "spool" / "open").glob("*"))
+        patience_s = _PORT_WAIT_S if killed else 0.0
+        public = _open_soon(settings.router_host, settings.router_port, settings.workers, patience_s=patience_s)
+        admin: list[socket.socket] = []
+        if settings.admin_port is not None:
+            admin = _open_soon(settings.router_host, settings.admin_port, settings.workers, patience_s=patience_s)
+        self._children = [
+            _Child(index=index, sockets=[public[index], *admin[index : index + 1]]) for index in range(settings.workers)
+        ]
+        self.port: int = public[0].getsockname()[1]
+        self._lifeline, self._other_end = os.pipe()
+        os.set_inheritable(self._lifeline, True)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop within a bound and ship what was logged."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        for child in self._children:
+            self._start(child)
+        _log.info("replica %s listens on http://%s:%d", self._name, self._settings.router_host, self.port)
+        duties = threading.Thread(target=self._duties, name="duties", daemon=True)
+        duties.start()
+        while not self._stopping.wait(_TICK_S):
+            for child in self._children:
+                self._look_after(child)
+        self._stop_workers()
+        duties.join(timeout=self._settings.stop_timeout_s)
+        self._board.clear()
+        self._lock.release()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _start(self, child: _Child) -> None:
+        handles = [each.fileno() for each in child.sockets]
+        command = [
+            sys.executable,
+            "-m",
+            "serving.process.worker",
+            "--index",
+            str(child.index),
+            "--folder",
+            str(self._folder),
+        ]
+        command += ["--lifeline", str(self._lifeline), "--sockets", *map(str, handles)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        child.process = subprocess.Popen(command, pass_fds=[self._lifeline, *handles], env=environment)  # noqa: S603
+        child.started = time.monotonic()
+
+    def _look_after(self, child: _Child) -> None:
+        now = time.monotonic()
+        if child.process is None:
+            if now >= child.restart_at:
+                self._restarts += 1
+                self._start(child)
+            return
+        code = child.process.poll()
+        if code is None:
+            return
+        self._retire(child)
+        child.wait_s = 0.0 if now - child.started > _SETTLED_S else min(max(0.1, 2 * child.wait_s), _RESTART_LAST_S)
+        child.restart_at = now + child.wait_s
+        _log.error("worker %d ended with %d and is started again in %.1f s", child.index, code, child.wait_s)
+        child.process = None
+
+    def _retire(self, child: _Child) -> None:
+        assert child.process is not None
+        for path in (self._folder / "status").glob(f"w{child.index}_{child.process.pid}_*.json"):
+            self._board.retire(path.stem)
+
+    def _stop_workers(self) -> None:
+        for child in self._children:
+            if child.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.terminate()
+        ends = time.monotonic() + self._settings.stop_timeout_s + 2.0
+        for child in self._children:
+            if child.process is None:
+                continue
+            try:
+                child.process.wait(max(0.1, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.error("worker %d did not stop in time and is killed; its log is kept", child.index)
+                child.process.kill()
+                child.process.wait()
+        for child in self._children:
+            for each in child.sockets:
+                each.close()
+        os.close(self._other_end)
+        os.close(self._lifeline)
+        self._workers_gone.set()
+
+    def _duties(self) -> None:
+        """Follow the ledger, ship the log and report, in threads beside the one that keeps the workers alive.
+
+        Each has a thread of its own: a lake that hangs holds up neither of the others.
+        """
+        from absa.adapters.lake import open_lake
+        from absa.ledger.store import Ledger
+        from serving.console.chronicle import Chronicle
+        from serving.log.shipper import Shipper
+        from serving.process.keeper import Keeper
+
+        settings = self._settings
+        try:
+            lake = open_lake(settings.lake_uri)
+            keeper = Keeper(
+                Ledger(lake),
+                lake_uri=settings.lake_uri,
+                source=self._source,
+                models=settings.models_folder,
+                path=self._folder / "state.json",
+            )
+            shipper = Shipper(lake, self._folder / "spool", self._name)
+            chronicle = Chronicle(lake, self._folder)
+        except Exception:
+            _log.exception("the router cannot begin its duties and stops")
+            self._stopping.set()
+            return
+        threading.Thread(target=self._follow, args=(keeper,), name="keeper", daemon=True).start()
+        threading.Thread(target=self._tell, args=(chronicle,), name="chronicle", daemon=True).start()
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
+        threading.Thread(target=self._report_for_ever, args=(keeper, shipper), name="report", daemon=True).start()
+        while not self._stopping.wait(settings.ship_interval_s):
+            self._guarded(shipper.ship)
+        self._workers_gone.wait(settings.stop_timeout_s + 4.0)
+        self._guarded(lambda: shipper.ship(everything=True))
+        _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])
+
+    def _follow(self, keeper: "Keeper") -> None:
+        while not self._stopping.is_set():
+            self._guarded(keeper.step)
+            self._stopping.wait(self._settings.poll_interval_s)
+
+    def _tell(self, chronicle: "Chronicle") -> None:
+        while not self._stopping.wait(self._settings.poll_interval_s):
+            self._guarded(chronicle.step)
+
+    def _report_for_ever(self, keeper: "Keeper", shipper: "Shipper") -> None:
+        from absa.adapters.cloudwatch import publish
+        from serving.observe.published import Published
+
+        settings = self._settings
+        published, publish_at = Published(), time.monotonic() + settings.metrics_interval_s
+        report_at = 0.0
+        while not self._stopping.wait(_TICK_S):
+            if time.monotonic() >= report_at:
+                report_at = time.monotonic() + settings.ship_interval_s
+                self._guarded(lambda: self._report(keeper, shipper))
+            if settings.metrics == "emf" and time.monotonic() >= publish_at:
+                publish_at = time.monotonic() + settings.metrics_interval_s
+                self._guarded(lambda: publish("router", published.values(self._board.all()), fine=True))
+
+    @staticmethod
+    def _guarded(duty: Callable[[], object]) -> None:
+        try:
+            duty()
+        except Exception:  # whatever it is, the next round comes, and requests are answered meanwhile
+            _log.exception("a duty failed and is tried again")
+
+    def _report(self, keeper: "Keeper", shipper: "Shipper") -> None:
+        gauges = {"log_lag_seconds": round(shipper.lag_s(), 3)}
+        if keeper.polled_at is not None:
+            gauges["lake_age_seconds"] = round(time.monotonic() - keeper.polled_at, 3)
+        counters: dict[str, float] = {
+            "rows_shipped": sum(shipper.counts.rows.values()),
+            "ship_failures": shipper.counts.failures,
+            "log_unreadable": shipper.counts.unreadable,
+            "follow_failures": keeper.failures,
+            "worker_restarts": self._restarts,
+        }
+        self._board.put(PARENT, Status(worker=PARENT, pid=os.getpid(), counters=counters, gauges=gauges))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes, or with `--check` only read the settings.
+
+    Returns:
+        The exit code: 2 for settings that cannot be used, 1 for another error.
+    """
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Run one replica of the router.")
+    parser.add_argument("--check", action="store_true", help="check the settings and end")
+    chosen = parser.parse_args(arguments)
+    log_to_stderr(PARENT)
+    try:
+        settings = load_settings()
+        open_source(settings.source_uri)
+    except PermanentError as error:
+        print(f"router: {log_line(str(error))}", file=sys.stderr)  # noqa: T201
+        return 2
+    if chosen.check:
+        return 0
+    keep_local_direct(os.environ)
+    try:
+        _raise_file_limit()
+        Replica(settings).run()
+    except EvergreenError as error:
+        print(log_line(str(error)), file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file: take as many as the system lets us have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))

@@ -1,0 +1,316 @@
+"""One worker: an event loop for HTTP, one inference thread, and its part of the log. Wires everything of a process.
+
+Started by the parent as `python -m serving.process.worker`, with a listening socket of its own.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from absa.ledger.routing import TrafficPlan
+from serving.engine.answer_cache import AnswerCache
+from serving.engine.batcher import Batcher
+from serving.engine.pool import ModelPool
+from serving.http.api import Router, Worker, set_plan
+from serving.http.api_keys import Keys
+from serving.http.compare_versions import Comparer
+from serving.http.cors import Cors
+from serving.http.hot_protocol import HotProtocol
+from serving.http.parsing import Limits
+from serving.http.predict_route import Predictor
+from serving.http.timeouts import SlowClients
+from serving.log.spool import SpoolWriter
+from serving.observe.json_logs import log_to_stderr
+from serving.observe.outcomes import OutcomeCounts
+from serving.observe.replica_metrics import Status, StatusBoard
+from serving.observe.traces import open_traces
+from serving.replica_state import RouterState, read_state
+from serving.router_settings import Settings, replica_name, unit_secret
+
+_log = logging.getLogger("evergreen.worker")
+_LOOK_S: Final = 0.1
+_STATUS_S: Final = 0.5
+_RETRY_FIRST_S: Final = 1.0  # a state that is not in force: a model that could not be loaded may be a moment's trouble
+_RETRY_LAST_S: Final = 30.0
+_KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps a connection (60 s on AWS), or it asks on a closed one
+_SWITCH_S: Final = 0.001  # Python's 5 ms would let the inference thread wait for the event loop after each batch
+_COLLECT_AFTER: Final = (10_000, 10, 10)  # requests leave few cycles behind; the default walks every 700 objects
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with signals left to us: its own handling would end the process before the log is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class WorkerProcess:
+    """Everything that a worker process holds.
+
+    Args:
+        settings: of the replica.
+        index: number of the worker, from 0.
+        folder: the replica's folder: state file, spool, status files.
+        sockets: listening; the first one is the public port's.
+    """
+
+    def __init__(self, settings: Settings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
+        self._settings, self._index, self._sockets = settings, index, sockets
+        self._incarnation = f"w{index}_{os.getpid()}_{time.time_ns() // 1000}"
+        self._state_path = folder / "state.json"
+        self._state_mark: tuple[int, int] | None = None
+        self._retry_at, self._retry_after_s = math.inf, _RETRY_FIRST_S
+        self._state: RouterState | None = None
+        self._board = StatusBoard(folder / "status")
+        self._spool = SpoolWriter(
+            folder / "spool", self._incarnation, limit_bytes=settings.spool_limit_mb * 1024 * 1024
+        )
+        self._outcomes = OutcomeCounts()
+        self._pool = ModelPool()
+        self._cache = AnswerCache(settings.cache_entries)
+        self._draining = False
+        loop = asyncio.get_running_loop()
+        self._batcher = Batcher(loop, token_budget=settings.token_budget, after_batch=self._flush)
+        self._predictor = Predictor(
+            pool=self._pool,
+            batcher=self._batcher,
+            cache=self._cache,
+            spool=self._spool,
+            outcomes=self._outcomes,
+            keys=(keys := Keys.of(settings)),
+            limits=(limits := Limits(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances)),
+            secret=unit_secret(settings),
+            queue_ms=settings.queue_ms,
+            body_limit_bytes=settings.body_limit_bytes,
+            request_timeout_s=settings.request_timeout_s,
+            redact_text=settings.redact_text,
+            traces=(traces := open_traces(str(index))),
+        )
+        self._traces = traces
+        admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
+        self._router = Router(
+            Worker(
+                predict=self._predictor,
+                compare=Comparer(
+                    pool=self._pool,
+                    batcher=self._batcher,
+                    keys=keys,
+                    limits=limits,
+                    queue_ms=settings.queue_ms,
+                    timeout_s=settings.request_timeout_s,
+                ),
+                folder=folder,
+                links=settings.links,
+                spool=self._spool,
+                keys=keys,
+                state=lambda: self._state,
+                statuses=self._statuses,
+                set_plan=self._set_plan,
+                ready=self._ready,
+                body_limit_bytes=settings.body_limit_bytes,
+                admin_port=admin_port,
+                cors=Cors(settings.cors_origins) if settings.cors_origins else None,
+            )
+        )
+        config = uvicorn.Config(
+            self._router,
+            http=HotProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, int(settings.stop_timeout_s)),
+            backlog=2048,
+        )
+        self._server = _Server(config)
+        self._slow = SlowClients(
+            self._server.server_state.connections, timeout_s=settings.request_timeout_s, idle_s=_KEEP_ALIVE_S
+        )
+
+    def _flush(self) -> None:
+        self._predictor.flush()
+
+    def stop(self) -> None:
+        """Answer what is here, take nothing new, then end."""
+        if not self._draining:
+            self._draining = True
+            self._server.should_exit = True
+
+    async def run(self, lifeline: int) -> None:
+        """Serve until told to stop, by SIGTERM or by the parent's end (its side of `lifeline` closes)."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the group; the parent decides
+        loop.add_reader(lifeline, self.stop)
+        await _guarded(self._follow)
+        gc.freeze()  # what is here stays: the collector need not walk through it again and again
+        gc.set_threshold(*_COLLECT_AFTER)
+        tasks = [
+            asyncio.create_task(each)
+            for each in (
+                _for_ever(_LOOK_S, self._follow),
+                _for_ever(_STATUS_S, self._report),
+                _for_ever(self._settings.ship_interval_s, self._rotate),
+                self._slow.run(),
+            )
+        ]
+        try:
+            await self._server.serve(sockets=self._sockets)
+        finally:
+            loop.remove_reader(lifeline)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._batcher.stop(self._settings.stop_timeout_s)
+            await asyncio.sleep(0)  # lets what the thread handed over last be logged
+            self._pool.close()
+            self._log_outcomes()
+            self._spool.close()
+            if self._traces is not None:
+                self._traces.close()
+            self._board.put(self._incarnation, self._status())
+
+    async def _follow(self) -> None:
+        try:
+            stat = self._state_path.stat()
+        except OSError:
+            return
+        mark = (stat.st_mtime_ns, stat.st_ino)
+        if mark != self._state_mark:
+            self._retry_after_s = _RETRY_FIRST_S
+        elif time.monotonic() < self._retry_at:
+            return
+        state = read_state(self._state_path)
+        if state is None:
+            return
+        before = self._pool.in_force
+        in_force = await self._pool.follow(state)
+        self._retry_at = math.inf if in_force else time.monotonic() + self._retry_after_s
+        self._retry_after_s = min(2 * self._retry_after_s, _RETRY_LAST_S)
+        self._state_mark = mark
+        self._state = state
+        after = self._pool.in_force
+        if after is not None and after is not before:
+            self._cache.keep_only(frozenset(model.digest for model in after.models.values()))
+            _log.info("revision %d is %s: %s", state.revision, "in force" if in_force else "not in force", after.plan)
+        self._board.put(self._incarnation, self._status())
+
+    async def _report(self) -> None:
+        self._log_outcomes()
+        self._board.put(self._incarnation, self._status())
+
+    async def _rotate(self) -> None:
+        self._spool.rotate()
+
+    def _log_outcomes(self) -> None:
+        for minute_us, lines, rows in self._outcomes.take():
+            self._spool.append_outcomes(minute_us, lines, rows)
+
+    def _ready(self) -> tuple[bool, str]:
+        if self._draining:
+            return False, "this worker is stopping"
+        if self._pool.in_force is None:
+            return False, "no model is in force yet; promote a version, then look again"
+        return True, "ready"
+
+    def _status(self) -> Status:
+        in_force = self._pool.in_force
+        return Status(
+            worker=str(self._index),
+            pid=os.getpid(),
+            ready=self._ready()[0],
+            revision=in_force.revision if in_force else 0,
+            models=self._pool.describe(),
+            counters={
+                "cache_hits": self._predictor.cache_hits,
+                "batches": self._batcher.batches,
+                "batched_rows": self._batcher.batched_rows,
+                "shadow_dropped": self._batcher.shadow_dropped,
+                "log_bytes": self._spool.appended_bytes,
+                "log_dropped": sum(self._spool.dropped.values()),
+                "model_load_failures": self._pool.load_failures,
+                "slow_clients_closed": self._slow.closed,
+            },
+            gauges={
+                "queue_ms": round(self._batcher.waiting_ms, 3),
+                "rows_waiting": self._batcher.rows_waiting,
+                "unfinished_body_bytes": self._router.edge.held_bytes,
+                "cache_entries": len(self._cache),
+                "plan_revision": in_force.revision if in_force else 0,
+                "ready": float(self._ready()[0]),
+            },
+            outcomes=self._outcomes.totals(),
+            refused=_summed(self._predictor.refused, self._router.edge.refused),
+        )
+
+    def _statuses(self) -> list[Status]:
+        return [*self._board.all(but=self._incarnation), self._status()]
+
+    def _set_plan(self, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
+        from absa.adapters.lake import open_lake
+        from absa.ledger.store import Ledger
+
+        return set_plan(Ledger(open_lake(self._settings.lake_uri)), revision, plan, reason, actor)
+
+
+def _summed(*counts: dict[int, int]) -> dict[str, int]:
+    return {str(code): sum(each.get(code, 0) for each in counts) for code in sorted(set().union(*counts))}
+
+
+async def _for_ever(every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
+    """Do a duty until cancelled: one that fails is logged and comes again, or the worker would go on without it."""
+    while True:
+        await asyncio.sleep(every_s)
+        await _guarded(duty)
+
+
+async def _guarded(duty: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await duty()
+    except Exception:  # whatever it is, requests are answered meanwhile
+        _log.exception("a duty failed and is tried again")
+
+
+async def _main(settings: Settings, arguments: argparse.Namespace) -> None:
+    sockets = [socket.socket(fileno=handle) for handle in arguments.sockets]
+    for each in sockets:
+        each.setblocking(False)
+    worker = WorkerProcess(settings, index=arguments.index, folder=arguments.folder, sockets=sockets)
+    await worker.run(arguments.lifeline)
+
+
+def main() -> None:
+    """Entry point of a worker process."""
+    parser = argparse.ArgumentParser(description="One worker of a router; started by `python -m serving`.")
+    parser.add_argument("--index", type=int, required=True, help="number of the worker, from 0")
+    parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
+    parser.add_argument("--lifeline", type=int, required=True, help="a pipe that closes when the parent ends")
+    parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
+    arguments = parser.parse_args()
+    log_to_stderr(str(arguments.index))
+    sys.setswitchinterval(_SWITCH_S)
+    settings = Settings()
+    replica_name(settings)  # fails here, not at the first request, where the home cannot be written
+    uvloop.run(_main(settings, arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the parent tells its workers: the plan in force and where its models lie, in one small file.
+
+The file outlives both, so that a router that restarts without lake and registry serves what it served before.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from absa.ledger.routing import TrafficPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterState:
+    """The ledger's head as far as a router needs it.
+
+    `folders` maps the digests that are on disk and whole to their folders; `errors` maps versions that cannot be had
+    to a sentence. `lake` tells states of another lake apart.
+    """
+
+    lake: str
+    revision: int = 0
+    at: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    champion: str | None = None
+    challenger: str | None = None
+    plan: TrafficPlan | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as the file holds it."""
+        return {
+            **{name: getattr(self, name) for name in self.__slots__ if name != "plan"},
+            "plan": self.plan.to_json() if self.plan else None,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read a state.
+
+        Raises:
+            ValueError: it is none.
+        """
+        plan = data.get("plan")
+        try:
+            known = {name: data[name] for name in cls.__slots__ if name in data and name != "plan"}
+            return cls(**known, plan=TrafficPlan.from_json(plan) if plan else None)
+        except TypeError as error:
+            raise ValueError(f"not a router's state: {error}") from None
+
+
+def write_state(path: Path, state: RouterState) -> None:
+    """Replace the file, whole or not at all."""
+    write_whole(path, json.dumps(state.to_json()).encode())
+
+
+def read_state(path: Path) -> RouterState | None:
+    """The state, or None where there is none that can be read."""
+    try:
+        return RouterState.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a small file, whole or not at all."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staged.write_bytes(data)
+    staged.replace(path)

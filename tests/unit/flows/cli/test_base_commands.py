@@ -1,0 +1,61 @@
+"""`evergreen pretrain` makes a base once, and `train --base` finds it by what was printed."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from absa.errors import InvalidDataError, NotFoundError
+from absa.modeling.architecture import Architecture, PairClassifier
+from absa.modeling.bases import TOKENIZER, find_base, save_weights
+from flows.cli.base_commands import make_base, named_base
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from tests.conftest import labelled_rows
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Services whose base model is one narrow layer."""
+    torch.manual_seed(0)
+    sizes = Architecture(layers=1, hidden=32, heads=1, intermediate=64, vocabulary=30_522)
+    save_weights(PairClassifier(sizes), (find_base("minilm-l6") / TOKENIZER).read_text(), tmp_path / "start")
+    settings = Settings(home=tmp_path / "home", base_model=str(tmp_path / "start"))
+    return Services(settings=settings, environment={})
+
+
+def write(folder: Path, *counts: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, count in enumerate(counts):
+        rows = labelled_rows(count, seed=number)
+        with (folder / f"{number}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "aspect", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def test_a_folder_of_files_makes_one_base_that_is_found_again(services: Services, tmp_path: Path) -> None:
+    folder = write(tmp_path / "labels", 30, 20)
+    made = list(make_base(services, str(folder), epochs=1, budget_s=None))
+    again = list(make_base(services, str(folder), epochs=1, budget_s=None))
+    assert "is made" in made[1]
+    assert "was there already" in again[1]
+    digest = made[1].split()[1]
+    for name in (digest, digest[:6], str(services.home.folder("bases") / digest)):
+        assert Path(named_base(services, name)).name == digest
+
+
+def test_the_packaged_base_keeps_its_name(services: Services) -> None:
+    assert named_base(services, "minilm-l6") == "minilm-l6"
+
+
+def test_an_unknown_base_is_named_beside_those_that_there_are(services: Services, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="none yet"):
+        named_base(services, str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_labelled_files_says_so(services: Services, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="holds no file"):
+        list(make_base(services, str(write(tmp_path / "empty")), epochs=1, budget_s=None))

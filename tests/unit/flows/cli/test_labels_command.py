@@ -1,0 +1,48 @@
+"""Tests of `evergreen labels import`: its account and its exit code."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from absa.records.schema import Window
+from flows.cli.traffic_commands import labels
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from tests.unit.monitoring.conftest import START, Traffic
+
+WINDOW = Window(start=START, end=START + timedelta(minutes=1))
+UNKNOWN = "019a8f0e-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def request_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Id of the one prediction of a home, in which commands run."""
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    return Traffic(services.lake).send(WINDOW, 1, labelled=0.0)[0]
+
+
+@pytest.mark.parametrize(("first", "code", "taken"), [("known", 0, 1), ("unknown", 1, 0)])
+def test_labels_import_prints_account(request_id: str, tmp_path: Path, first: str, code: int, taken: int) -> None:
+    queue = tmp_path / "queue.csv"
+    known = request_id if first == "known" else UNKNOWN
+    queue.write_text(f"request_id;label;sampling_probability\n{known};negative;0,5\n{UNKNOWN};0;1\nx;;1\n")
+    ended = CliRunner().invoke(labels, ["import", str(queue)])
+    assert ended.exit_code == code
+    lines = ended.stdout.splitlines()
+    assert lines[0] == f"3 rows read = {taken} labels taken + 1 without a label + {2 - taken} refused"
+    assert "has a request_id that no prediction has" in lines[1]
+
+
+def test_labels_commands_use_codes_of_home(request_id: str, tmp_path: Path) -> None:
+    queue = tmp_path / "queue.csv"
+    queue.write_text(f"request_id,label,sampling_probability\n{request_id},-1,1\n")
+    refused = CliRunner().invoke(labels, ["import", str(queue)])
+    assert "codes its labels as -1, 0, 1" in str(refused.exception)
+    (tmp_path / "evergreen.toml").write_text("[data.labels]\n-1 = 0\n0 = 1\n1 = 2\n")
+    taken = CliRunner().invoke(labels, ["import", str(queue)])
+    assert taken.stdout.startswith("1 rows read = 1 labels taken")
+    asked = CliRunner().invoke(labels, ["export", str(tmp_path / "next.csv"), "--window", WINDOW.key])
+    assert "fill `label` with negative, neutral, positive, -1, 0 or 1" in asked.stdout

@@ -1,0 +1,126 @@
+"""Signs of life of flow runs, and which runs cannot be alive."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from absa.adapters.lake import FolderLake
+from flows.platform import liveness
+from flows.platform.liveness import (
+    GONE_S,
+    SILENT_S,
+    START_ELSEWHERE_S,
+    START_S,
+    Sight,
+    Sign,
+    death_of,
+    key_of,
+    leave_sign,
+    leave_signs,
+    lives_here,
+    runs_with_a_process,
+    sign_of,
+    this_host,
+)
+
+HERE = Sign(host="here/1/p", pid=4711, created=1.0, at="2026-11-30T00:00:00.000000Z")
+AWAY = replace(HERE, host="away/2/p")
+
+
+def seen(sign: Sign | None, *, alive: bool = False, age_s: float = 0.0, unchanged_s: float = 0.0) -> Sight:
+    return Sight(sign=sign, process_is_here=alive, state_age_s=age_s, unchanged_s=unchanged_s)
+
+
+@pytest.mark.parametrize(
+    ("sight", "only_worker", "first_look", "reason"),
+    [
+        (seen(HERE, alive=True, age_s=1e6, unchanged_s=1e6), True, True, None),
+        (seen(HERE), False, True, "its process 4711 has ended"),
+        (seen(HERE, unchanged_s=GONE_S - 1), True, False, None),  # its own worker is about to report it
+        (seen(HERE, unchanged_s=GONE_S), True, False, "its process 4711 has ended"),
+        (seen(AWAY, age_s=1e6), True, True, None),
+        (seen(AWAY, age_s=1e6, unchanged_s=SILENT_S - 1), False, False, None),
+        (seen(AWAY, unchanged_s=SILENT_S), False, False, "its host away gave no sign for 300 s"),
+        (seen(None, alive=True, age_s=1e6), True, True, None),
+        (seen(None, age_s=START_S - 1), True, True, None),
+        (seen(None, age_s=START_S), True, True, "no other worker serves its deployment"),
+        (seen(None, age_s=1e6), False, True, None),  # another worker's, or its machine is still to come
+        (seen(None, age_s=1e6, unchanged_s=START_ELSEWHERE_S), False, False, "did not start within 900 s"),
+    ],
+)
+def test_run_without_sign_of_life_is_dead(
+    sight: Sight, only_worker: bool, first_look: bool, reason: str | None
+) -> None:
+    found = death_of(sight, host=HERE.host, only_worker=only_worker, first_look=first_look)
+    assert (found is None) == (reason is None)
+    assert reason is None or reason in str(found)
+
+
+def test_sign_names_this_process(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    leave_sign(lake, "run-1")
+    sign = sign_of(lake, "run-1")
+    assert sign is not None
+    assert (sign.host, sign.pid) == (this_host(), os.getpid())
+    assert lives_here(sign)
+    assert not lives_here(replace(sign, created=sign.created - 100)), "its number belongs to another process now"
+
+
+def test_ended_process_does_not_live() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    sign = replace(HERE, pid=child.pid, created=psutil.Process(child.pid).create_time())
+    assert lives_here(sign)
+    child.kill()
+    child.wait()
+    assert not lives_here(sign)
+
+
+@pytest.mark.parametrize("note", [b"{", b"[]", b"{}", b'{"host": "a", "pid": "x", "created": 1, "at": ""}'])
+def test_unreadable_sign_is_no_sign(tmp_path: Path, note: bytes) -> None:
+    lake = FolderLake(tmp_path)
+    lake.write(key_of("run-1"), note)
+    assert sign_of(lake, "run-1") is None
+
+
+def test_process_of_run_is_found_by_environment() -> None:
+    environment = {**os.environ, "PREFECT__FLOW_RUN_ID": "run-of-this-test"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as child:
+        assert "run-of-this-test" in runs_with_a_process()
+        child.kill()
+    assert "run-of-this-test" not in runs_with_a_process()
+
+
+@pytest.mark.parametrize(("deployment", "left"), [("d", True), (None, False)])
+def test_run_of_a_deployment_leaves_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deployment: str | None, left: bool
+) -> None:
+    written: list[str] = []
+
+    class Threadless:
+        """Takes one beat and ends."""
+
+        def __init__(self, *, target: object, **_: object) -> None:
+            self._target = target
+
+        def start(self) -> None:
+            with pytest.raises(StopIteration):
+                self._target()  # type: ignore[operator]
+
+    def stop(_: float) -> None:
+        raise StopIteration
+
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+    monkeypatch.setattr(liveness.threading, "Thread", Threadless)
+    monkeypatch.setattr(liveness.time, "sleep", stop)
+    leave_signs(None, SimpleNamespace(deployment_id=deployment, id="run-1"), None)
+    written = sorted(file.name for file in tmp_path.glob("lake/flow_runs/*"))
+    assert written == (["run-1.json"] if left else [])
+    if left:
+        assert json.loads((tmp_path / "lake/flow_runs/run-1.json").read_text())["schema_version"] == 1

@@ -1,0 +1,201 @@
+"""Parts as processes: what one leaves behind when it dies alone does not stand in the way of the next."""
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from absa.errors import PermanentError
+from flows.platform.doctor import examine
+from flows.platform.processes import Part, Supervisor, parts, replace_taken_ports
+from flows.platform.settings import SETTINGS_FILE, Home, Settings, port_is_free
+from serving.router_settings import Settings as RouterSettings
+from serving.router_settings import unit_secret
+from tests.serving_replica import free_port, until
+
+# a leader and a child that listens, as `mlflow server` has one
+_SERVER = """
+import subprocess, sys
+subprocess.run([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", sys.argv[1]])
+"""
+
+# one that holds no port yet when the next start looks
+_SLOW_SERVER = """
+import runpy, sys, time
+time.sleep(1)
+sys.argv[1:1] = ["--bind", "127.0.0.1"]
+runpy.run_module("http.server", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+    monkeypatch.setenv("EVERGREEN_MLFLOW_PORT", str(free_port()))
+    return Settings.load()
+
+
+def mlflow(settings: Settings, program: str) -> Part:
+    """A part under MLflow's name and port."""
+    port = Home(settings).ports()["mlflow"]
+    return Part(
+        name="mlflow", command=(sys.executable, "-c", program, str(port)), environment=dict(os.environ), port=port,
+        ready_url=f"http://127.0.0.1:{port}/",
+    )  # fmt: skip
+
+
+def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(settings: Settings) -> None:
+    part, port, supervisor = mlflow(settings, _SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
+    try:
+        supervisor.start(part)
+        supervisor.wait([part], timeout_s=30)
+        assert supervisor.orphans("mlflow") == []
+        first = supervisor.running("mlflow")
+        assert first is not None
+        first.kill()
+        until(lambda: supervisor.running("mlflow") is None)
+        (orphan,) = supervisor.orphans("mlflow")
+        assert not port_is_free("127.0.0.1", port)
+        assert [finding.ok for finding in examine(settings) if str(port) in finding.sentence] == [True]
+        supervisor.start(part)
+        supervisor.wait([part], timeout_s=30)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert orphan.status() == psutil.STATUS_ZOMBIE
+        second = supervisor.running("mlflow")
+        assert second is not None
+        second.kill()
+        until(lambda: supervisor.running("mlflow") is None)
+        assert supervisor.stop("mlflow")
+        assert port_is_free("127.0.0.1", port)
+    finally:
+        supervisor.stop("mlflow")
+
+
+def test_a_start_that_was_killed_before_it_noted_its_part_is_not_in_the_way_of_the_next(settings: Settings) -> None:
+    part, port, supervisor = mlflow(settings, _SLOW_SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
+    try:
+        supervisor.start(part)
+        unnoted = supervisor.running("mlflow")
+        assert unnoted is not None
+        (Home(settings).folder("run") / "mlflow.json").unlink()
+        supervisor.start(part)
+        assert not unnoted.is_running() or unnoted.status() == psutil.STATUS_ZOMBIE
+        supervisor.wait([part], timeout_s=30)
+        assert supervisor.stop("mlflow")
+        assert port_is_free("127.0.0.1", port)
+    finally:
+        supervisor.stop("mlflow")
+
+
+def test_orphan_without_port_lives_until_stop(settings: Settings) -> None:
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    part = Part(name="deployments", command=(sys.executable, "-c", child), environment=dict(os.environ))
+    supervisor = Supervisor(settings)
+    try:
+        for number in range(2):
+            supervisor.start(part)
+            leader = supervisor.running("deployments")
+            assert leader is not None
+            until(leader.children)
+            leader.kill()
+            until(lambda: supervisor.running("deployments") is None)
+            wanted = number + 1
+            until(
+                lambda wanted=wanted: len(supervisor.orphans("deployments")) == wanted
+            )  # while it starts it has no environment
+        supervisor.start(part)
+        until(lambda: len(supervisor.orphans("deployments")) == 2)
+        left = supervisor.orphans("deployments")
+        assert supervisor.stop("deployments")
+        assert supervisor.orphans("deployments") == []
+        assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    finally:
+        supervisor.stop("deployments")
+
+
+def router(settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> RouterSettings:
+    """The settings that the local router reads when it starts."""
+    started = parts(settings, environment)["router"].environment
+    with monkeypatch.context() as patched:
+        for name in [name for name in os.environ if name.startswith("EVERGREEN_")]:
+            patched.delenv(name)
+        for name, value in started.items():
+            patched.setenv(name, value)
+        return RouterSettings()
+
+
+def test_the_router_reads_what_the_homes_settings_say(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    Home(settings).folder()
+    said = "EVERGREEN_REDACT_TEXT=true\nEVERGREEN_PREDICT_KEY=asked-for\nEVERGREEN_SECRET=of-all-replicas\n"
+    (settings.root / SETTINGS_FILE).write_text(said)
+    again = Settings.load()
+    found = router(again, {"EVERGREEN_HOME": str(settings.root)}, monkeypatch)
+    assert found.redact_text
+    assert found.predict_key is not None
+    assert found.predict_key.get_secret_value() == "asked-for" == again.predict_key
+    assert unit_secret(found) == b"of-all-replicas" == Home(again).unit_secret().encode()
+    wins = {"EVERGREEN_HOME": str(settings.root), "EVERGREEN_REDACT_TEXT": "false"}
+    assert not router(again, wins, monkeypatch).redact_text
+
+
+def test_what_the_user_sets_for_the_router_wins(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {
+        "EVERGREEN_ADMIN_TOKEN": "mine", "EVERGREEN_FEEDBACK_KEYS": '{"k": {"source": "survey"}}',
+        "EVERGREEN_LINKS": "{}", "EVERGREEN_ROUTER_HOST": "127.0.0.9", "EVERGREEN_QUEUE_MS": "",
+    }  # fmt: skip
+    found = router(settings, mine, monkeypatch)
+    assert found.admin_token is not None
+    assert found.admin_token.get_secret_value() == "mine"
+    assert [source.source for source in found.feedback_keys.values()] == ["survey"]
+    assert (found.links, found.router_host, found.queue_ms) == ({}, "127.0.0.9", 1000.0)
+
+
+def test_batches_and_forgetting_hash_units_as_the_router_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in ("", "of-all-replicas"):
+        monkeypatch.setenv("EVERGREEN_SECRET", given)
+        now = Settings.load()
+        assert unit_secret(router(now, dict(os.environ), monkeypatch)).decode() == Home(now).unit_secret()
+        assert Home(now).unit_secret() == (given or Home(now).secrets()["unit_secret"])
+
+
+def test_simulated_customers_have_a_key_that_the_router_takes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey, both = '{"s": {"source": "survey"}}', '{"s": {"source": "survey"}, "c": {"source": "customer"}}'
+    for given, source in ("", "customer"), (survey, "survey"), (both, "customer"):
+        monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", given)
+        taken = router(settings, dict(os.environ), monkeypatch).feedback_keys
+        assert taken[Home(settings).feedback_key()].source == source
+    for broken in ("no JSON", "{}", '["key"]', '{"key": "customer"}'):
+        monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", broken)
+        with pytest.raises(PermanentError, match="EVERGREEN_FEEDBACK_KEYS is not JSON like"):
+            Home(settings).feedback_key()
+
+
+def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    Home(settings).keep_ports()
+    before = Home(settings).ports()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", before["mlflow"]))
+        other.listen()
+        (sentence,) = replace_taken_ports(settings)
+    after = Home(settings).ports()
+    assert sentence == f"port {before['mlflow']} is taken by another program: mlflow uses port {after['mlflow']}"
+    assert after["mlflow"] not in before.values()
+    assert {**after, "mlflow": 0} == {**before, "mlflow": 0}
+    assert replace_taken_ports(settings) == []
+
+
+def test_fixed_port_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setenv("EVERGREEN_MLFLOW_PORT", str(other.getsockname()[1]))
+        assert replace_taken_ports(Settings(home=tmp_path)) == []

@@ -1,0 +1,176 @@
+"""Who looks at a running experiment: a silent one gets a new run, a watched one or a person's own is left alone."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.ledger.lifecycle import challenged, crowned, promoted, shadowed
+from absa.ledger.store import LedgerRecord
+from absa.records.schema import utc_now
+from flows.platform.prefect_runs import RunState
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from flows.promotion.take_over import SILENCE_S, follow, sign_of_life, take_over
+
+LATER = timedelta(seconds=SILENCE_S + 1)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Version 2 is in shadow, version 3 beside it."""
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    first = crowned("1")
+    append(services, "train", first)
+    append(services, "train", challenged(first, "2"))
+    append(services, "promote-flow", shadowed(challenged(first, "2"), ("3",)))
+    return services
+
+
+def append(services: Services, actor: str, state: Any) -> LedgerRecord:
+    head = services.ledger.head()
+    return services.ledger.append(
+        expected=head.number if head else 0,
+        actor=actor,
+        action="traffic",
+        reason="test",
+        state=state,
+        versions=dict.fromkeys("123", "d"),
+    )
+
+
+def look(services: Services, at: datetime, state: RunState | None = None) -> tuple[list[Any], list[str]]:
+    """What was started, and which runs were given up."""
+    started: list[Any] = []
+    given_up: list[str] = []
+
+    def start(name: str, parameters: dict[str, Any], *, key: str) -> str:
+        started.append((name, parameters, key))
+        return "run-2"
+
+    said = take_over(services, at, state_of=lambda _: state, give_up=lambda run, _: given_up.append(run), start=start)
+    assert len(said) == len(started)
+    return started, given_up
+
+
+def test_an_experiment_that_a_run_looks_at_is_left_alone(services: Services) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    assert look(services, utc_now() + timedelta(seconds=SILENCE_S - 5)) == ([], [])
+
+
+@pytest.mark.parametrize(("state", "given_up"), [(RunState(name="Running", end=None), ["run-1"]), (None, [])])
+def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
+    services: Services, state: RunState | None, given_up: list[str]
+) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    started, crashed = look(services, utc_now() + LATER, state)
+    assert [(name, parameters) for name, parameters, _ in started] == [
+        ("promote/promote", {"version": "2", "others": ["3"], "revision": 3})
+    ]
+    assert crashed == given_up
+    again, _ = look(services, utc_now() + 2 * LATER)
+    assert again[0][2] == started[0][2]  # two who come by start one run
+
+
+class Prefect:
+    """Promote runs by idempotency key, each with its state; a run that is dead or new has not ended."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, str] = {}
+        self.ended: set[str] = set()
+
+    def start(self, _name: str, _parameters: Mapping[str, Any], *, key: str, at: datetime | None = None) -> str:
+        return self.runs.setdefault(key, f"run-{len(self.runs) + 2}")
+
+    def state_of(self, run_id: str) -> RunState:
+        return RunState(
+            name="Failed" if run_id in self.ended else "Running", end="failed" if run_id in self.ended else None
+        )
+
+    def crash(self, run_id: str, _why: str) -> None:
+        self.ended.add(run_id)
+
+    def take_over(self, services: Services, at: datetime) -> list[str]:
+        return take_over(services, at, state_of=self.state_of, give_up=self.crash, start=self.start)
+
+
+@pytest.mark.parametrize("first", ["follow", "take_over"])
+def test_dead_promotion_has_one_follower(services: Services, first: str) -> None:
+    """After a reboot a worker finds the dead run and its old sign of life in one look."""
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    prefect, later = Prefect(), utc_now() + LATER
+    looks = [
+        lambda: follow("run-1", {"version": "2", "revision": 3}, start=prefect.start),
+        lambda: prefect.take_over(services, later),
+    ]
+    for each in looks if first == "follow" else looks[::-1]:
+        each()
+    prefect.crash("run-1", "")
+    prefect.take_over(services, later + LATER)
+    assert prefect.runs == {"after-run-1": "run-2"}
+
+
+def test_ended_follower_leaves_one_more_try(services: Services) -> None:
+    sign_of_life(services, "v1-vs-v2-v3", "run-1")
+    prefect = Prefect()
+    prefect.take_over(services, utc_now() + LATER)
+    prefect.crash("run-2", "refused")
+    for _ in range(3):
+        assert "run run-3 continues it" in prefect.take_over(services, utc_now() + LATER)[0]
+    assert sorted(prefect.runs.values()) == ["run-2", "run-3"]
+
+
+def test_a_run_that_died_before_its_first_look_is_followed_too(services: Services) -> None:
+    started, given_up = look(services, utc_now() + LATER)
+    assert len(started) == 1
+    assert given_up == []
+
+
+def test_what_an_earlier_experiment_of_the_same_name_left_is_no_sign_of_life(services: Services) -> None:
+    old = {"at": "2020-01-01T00:00:00.000000Z", "flow_run_id": "run-0"}
+    services.lake.write("experiments/v1-vs-v2-v3/watched.json", json.dumps(old).encode())
+    assert look(services, utc_now()) == ([], [])
+    assert look(services, utc_now() + LATER, RunState(name="Running", end=None))[1] == []
+
+
+def test_nothing_is_started_where_no_experiment_runs_or_a_person_planned_it(services: Services) -> None:
+    append(services, "promote-flow", promoted(services.head().state, "2"))
+    assert look(services, utc_now() + LATER) == ([], [])
+    append(services, "person:ada", shadowed(challenged(crowned("2"), "3")))
+    assert look(services, utc_now() + LATER) == ([], [])
+
+
+def trained(services: Services, *, start_promotion: bool) -> LedgerRecord:
+    """A challenger as a training names it, whose next step would be to start its promotion."""
+    head = services.ledger.head()
+    return services.ledger.append(
+        expected=head.number if head else 0,
+        actor="drift",
+        action="challenge",
+        reason="the gate says PROMOTE",
+        state=challenged(crowned("1"), "2"),
+        versions=dict.fromkeys("12", "d"),
+        evidence={"verdict": "PROMOTE", "training": {"used_s": 1.0, "start_promotion": start_promotion}},
+    )
+
+
+def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_is_tried(tmp_path: Path) -> None:
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    trained(services, start_promotion=True)
+    append(services, "drift", services.head().state)  # a later training registers a version that is no better
+    assert look(services, utc_now())[0] == [("promote/promote", {"version": "2", "revision": 2}, "promote-2")]
+    append(services, "promote-flow", shadowed(services.head().state))
+    assert look(services, utc_now())[0] == []
+
+
+def test_a_challenger_whose_promotion_nobody_asked_for_or_ended_by_itself_is_left_alone(tmp_path: Path) -> None:
+    services = Services(settings=Settings(home=tmp_path), environment={})
+    assert look(services, utc_now()) == ([], [])
+    trained(services, start_promotion=False)
+    assert look(services, utc_now()) == ([], [])
+    trained(services, start_promotion=True)
+    ended = RunState(name="Failed", end="failed")
+    assert take_over(services, utc_now(), state_of=lambda _: ended, start=lambda *_, **__: "run-1") == []

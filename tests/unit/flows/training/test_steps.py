@@ -1,0 +1,61 @@
+"""The flows' own decisions: what is due in a promotion, which window is the last one, what a setting may be."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from absa.errors import PermanentError
+from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
+from absa.ledger.store import LedgerRecord, State
+from flows.monitoring.monitor_flow import last_window
+from flows.platform.settings import Settings
+from flows.promotion.promote_flow import next_step
+
+NOW = datetime(2026, 11, 30, 12, 0, 7, tzinfo=UTC)
+SETTINGS = Settings(ramp="0.05,0.5", shadow_s=10, step_s=20)
+
+
+def record(state: State, age_s: float) -> LedgerRecord:
+    return LedgerRecord(
+        number=3, at=NOW - timedelta(seconds=age_s), actor="t", action="traffic", reason="r", state=state
+    )
+
+
+CHALLENGED = challenged(crowned("1"), "2")
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "expected"),
+    [
+        (CHALLENGED, 0, ("shadow", None)),
+        (shadowed(CHALLENGED), 9, ("decide", None)),
+        (shadowed(CHALLENGED), 11, ("ramp", 0.05)),
+        (ramped(CHALLENGED, 0.05), 19, ("decide", None)),
+        (ramped(CHALLENGED, 0.05), 21, ("ramp", 0.5)),
+        (ramped(CHALLENGED, 0.5), 1000, ("decide", None)),
+    ],
+)
+def test_the_next_step_follows_from_the_ledger_alone(
+    state: State, age_s: float, expected: tuple[str, float | None]
+) -> None:
+    assert next_step(record(state, age_s), NOW, SETTINGS) == expected
+
+
+def test_the_last_window_lies_on_a_grid_that_every_caller_shares() -> None:
+    window = last_window(NOW, 60)
+    assert window.end == datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+    assert window.start == datetime(2026, 11, 30, 11, 59, tzinfo=UTC)
+    assert last_window(NOW + timedelta(seconds=50), 60) == window
+
+
+@pytest.mark.parametrize("ramp", ["", "0.5,0.1", "0,0.5", "0.5,1", "a,b"])
+def test_a_ramp_that_does_not_rise_is_refused(ramp: str) -> None:
+    with pytest.raises(PermanentError, match="EVERGREEN_RAMP"):
+        _ = Settings(ramp=ramp).ramp_shares
+
+
+def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
+    monkeypatch.setenv("EVERGREEN_BUDGET_S", "soon")
+    with pytest.raises(PermanentError, match="EVERGREEN_BUDGET_S cannot be used"):
+        Settings.load()

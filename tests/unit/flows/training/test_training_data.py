@@ -1,0 +1,100 @@
+"""What a training learns from: no feedback is left out because a snapshot was made in between without it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from absa.data import feedback
+from absa.data.ingest import ingest
+from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_side, replace_snapshot
+from absa.records.schema import SIDES, Window, parse_iso, utc_now
+from flows.platform.services import Services
+from flows.platform.settings import Settings
+from flows.training.training_snapshot import take_snapshot
+from tests.unit.monitoring.conftest import Traffic
+
+ROWS = 20
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Labels come at once."""
+    return Services(settings=Settings(home=tmp_path, trust="survey", label_lag_s=0), environment={})
+
+
+@pytest.fixture
+def add_file(services: Services, tmp_path: Path) -> Callable[[str], Manifest]:
+    """`evergreen ingest` of one row about an aspect."""
+
+    def add(aspect: str) -> Manifest:
+        parent = latest_manifest(services.lake)
+        file = tmp_path / f"{aspect}.csv"
+        file.write_text(f"text,aspect,label\nthe {aspect} is slow,{aspect},0\n", encoding="utf-8")
+        return ingest(services.lake, [file], parent=parent.digest if parent else None)
+
+    return add
+
+
+@pytest.fixture
+def serve(services: Services) -> Callable[[], None]:
+    """Requests of now, each with a label."""
+    traffic = Traffic(services.lake)
+
+    def send() -> None:
+        now = utc_now()
+        traffic.send(Window(start=now, end=now + timedelta(microseconds=ROWS)), ROWS, labelled=1.0)
+
+    return send
+
+
+@pytest.fixture
+def since(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
+    """From when on feedback was looked at, call by call."""
+    seen: list[datetime] = []
+    real = feedback.labelled_examples
+
+    def noted(lake: object, start: datetime, *more: object, **options: object) -> pl.DataFrame:
+        seen.append(start)
+        return real(lake, start, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(feedback, "labelled_examples", noted)
+    return seen
+
+
+def learnt(services: Services, manifest: Manifest) -> int:
+    rows = pl.concat([load_side(services.lake, manifest.digest, side) for side in SIDES])
+    return rows.filter(pl.col("source") == "survey").height
+
+
+def test_feedback_that_came_before_a_file_was_ingested_trains(
+    services: Services, add_file: Callable[[str], Manifest], serve: Callable[[], None], since: list[datetime]
+) -> None:
+    first = add_file("app")
+    serve()
+    add_file("desk")
+    took = take_snapshot.fn(services, [])
+    assert learnt(services, took) == ROWS
+    serve()
+    add_file("chair")
+    add_file("lamp")
+    assert learnt(services, take_snapshot.fn(services, [])) == 2 * ROWS
+    assert since == [parse_iso(first.created_at), parse_iso(took.created_at)]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("through_one_that_is_gone", [False, True])
+def test_a_snapshot_that_names_itself_as_its_parent_is_trained_on(
+    services: Services,
+    add_file: Callable[[str], Manifest],
+    since: list[datetime],
+    through_one_that_is_gone: bool,
+) -> None:
+    gone, made = add_file("app"), add_file("desk")
+    parent = gone.digest if through_one_that_is_gone else made.digest
+    replace_snapshot(services.lake, gone, replace(made, parent=parent))
+    assert take_snapshot.fn(services, []) == load_manifest(services.lake, made.digest)
+    assert since == [parse_iso(made.created_at)]

@@ -1,0 +1,161 @@
+"""Champion and challenger on the same requests."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from absa.ledger.routing import Arm, TrafficPlan
+from absa.records.lake import Lake, write_parquet
+from absa.records.tables import (
+    FEEDBACK,
+    LATENCY_BOUNDS_MS,
+    OUTCOMES,
+    PREDICTIONS,
+    feedback_prefix,
+    outcome_prefix,
+    prediction_prefix,
+)
+from monitoring.experiments.ab_statistics import ExperimentPolicy
+from monitoring.experiments.shadow import (
+    ShadowReport,
+    compare_shadow,
+    judge_shadow,
+    labels_to_decide,
+    mcnemar,
+    paired_difference,
+)
+from monitoring.windows import MAX_ROWS
+from tests.unit.monitoring.conftest import START
+
+PLAN = TrafficPlan(
+    mode="shadow",
+    experiment="v1-vs-v2",
+    salt="s",
+    arms=(Arm(name="champion", version="1", share=1.0), Arm(name="challenger", version="2", share=0.0)),
+)
+
+
+def write(lake: Lake, champion: np.ndarray, challenger: np.ndarray, truth: np.ndarray, *, sure: float = 0.8) -> None:
+    """Pairs of answers: `truth` is -1 where nobody said."""
+    rows, said = [], []
+    for i, (old, new, true) in enumerate(zip(champion, challenger, truth, strict=True)):
+        at = START + timedelta(milliseconds=10 * i)
+        for label, version, arm, shadow in ((old, "1", "champion", False), (new, "2", "challenger", True)):
+            confidence = sure if shadow else 0.8
+            scores = [(1 - confidence) / 2] * 3
+            scores[label] = confidence
+            rows.append(
+                {
+                    "schema_version": 1, "request_id": f"{i:06d}", "at": at, "unit_hash": f"u{i}", "unit_given": True,
+                    "segment": None, "text": "t", "aspect": "t", "label": int(label), "scores": scores,
+                    "model_version": version, "arm": arm, "experiment": "v1-vs-v2", "revision": 2, "shadow": shadow,
+                    "cached": False, "latency_ms": 4.0 + 2 * shadow, "replica": "r",
+                }
+            )  # fmt: skip
+        if true >= 0:
+            said.append(
+                {
+                    "schema_version": 1, "request_id": f"{i:06d}", "label": int(true), "at": at, "source": "survey",
+                    "sampling_probability": None,
+                }
+            )  # fmt: skip
+    write_parquet(lake, f"{prediction_prefix(START)}r.parquet", pa.Table.from_pylist(rows, schema=PREDICTIONS))
+    write_parquet(lake, f"{feedback_prefix(START)}r.parquet", pa.Table.from_pylist(said, schema=FEEDBACK))
+
+
+def compare(lake: Lake, max_rows: int = MAX_ROWS) -> ShadowReport:
+    until = START + timedelta(hours=1)
+    return compare_shadow(lake, PLAN, "2", since=START, until=until, trusted_sources=["survey"], max_rows=max_rows)
+
+
+def fail(lake: Lake, champion: int, challenger: int) -> None:
+    """So many requests of each arm end in an error."""
+    rows = [
+        {
+            "schema_version": 1, "minute": START, "version": version, "arm": arm, "ok": 0, "error": errors, "shed": 0,
+            "timeout": 0, "latency_histogram": [0] * (len(LATENCY_BOUNDS_MS) + 1), "replica": "r",
+        }
+        for version, arm, errors in (("1", "champion", champion), ("2", "challenger", challenger))
+    ]  # fmt: skip
+    write_parquet(lake, f"{outcome_prefix(START)}r.parquet", pa.Table.from_pylist(rows, schema=OUTCOMES))
+
+
+def test_pairs_are_counted_by_what_each_said(lake: Lake) -> None:
+    write(lake, np.array([0, 0, 1, 2, 2]), np.array([0, 2, 1, 2, 0]), np.array([0, 0, -1, 1, 2]))
+    found = compare(lake)
+    assert (found.pairs, found.agreement, found.flips, found.disagreements) == (5, 0.6, 2, 2)
+    assert found.confusion == ((1, 0, 1), (0, 1, 0), (1, 0, 1))
+    assert (found.labelled, found.only_champion, found.only_challenger) == (3, 2, 0)  # a neutral truth counts nothing
+    assert (found.champion_ms, found.challenger_ms) == (4.0, 6.0)
+
+
+def test_a_shadow_that_is_surely_worse_goes_back_before_anybody_is_answered_by_it(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.choice([0, 2], 600)
+    worse = np.where(rng.random(600) < 0.25, 2 - truth, truth)
+    write(lake, truth, worse, truth)
+    decision = judge_shadow(compare(lake), ExperimentPolicy())
+    assert (decision.decision, decision.guard) == ("ROLL_BACK", "labels")
+    assert "only" not in decision.sentence
+    assert "Version 2 is rolled back from shadow" in decision.sentence
+
+
+def test_a_shadow_whose_confidence_collapsed_goes_back_without_labels(lake: Lake) -> None:
+    same = np.random.default_rng(0).choice([0, 1, 2], 300)
+    write(lake, same, same, np.full(300, -1), sure=0.4)
+    assert judge_shadow(compare(lake), ExperimentPolicy()).guard == "confidence"
+
+
+def test_failures_are_a_share_of_all_requests_even_where_pairs_are_sampled(lake: Lake) -> None:
+    """0.1 and 1.2 % of the requests fail: not surely a point more, but surely if held against the sample."""
+    same = np.random.default_rng(0).choice([0, 1, 2], 5_000)
+    write(lake, same, same, np.full(5_000, -1))
+    fail(lake, 5, 60)
+    found = compare(lake, max_rows=250)
+    assert found.pairs == 250
+    assert (found.champion_health.requests, found.challenger_health.requests) == (5_005, 5_060)
+    assert judge_shadow(found, ExperimentPolicy()).decision == "CONTINUE"
+
+
+def test_few_pairs_say_nothing_of_confidence(lake: Lake) -> None:
+    same = np.random.default_rng(0).choice([0, 1, 2], 300)
+    write(lake, same, same, np.full(300, -1), sure=0.4)
+    assert judge_shadow(compare(lake, max_rows=20), ExperimentPolicy()).guard is None
+
+
+def test_an_equal_shadow_goes_on(lake: Lake) -> None:
+    same = np.random.default_rng(0).choice([0, 1, 2], 300)
+    write(lake, same, same, same)
+    assert judge_shadow(compare(lake), ExperimentPolicy()).decision == "CONTINUE"
+
+
+def test_nothing_is_known_of_no_pairs(lake: Lake) -> None:
+    found = compare(lake)
+    assert (found.pairs, found.labelled, found.p_value) == (0, 0, 1.0)
+    assert (found.gain.low, found.gain.high) == (-1.0, 1.0)
+
+
+def test_a_version_that_the_plan_does_not_try_is_refused(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="not 7"):
+        compare_shadow(lake, PLAN, "7", since=START)
+
+
+def test_mcnemar_gives_the_exact_two_sided_value() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(1, 9) == pytest.approx(0.021484375)
+    assert mcnemar(9, 1) == mcnemar(1, 9)
+
+
+def test_labels_of_disagreements_decide_with_far_fewer_than_two_arms() -> None:
+    shadow, both = labels_to_decide(0.12, 0.03)
+    assert shadow < 0.1 * both
+    assert labels_to_decide(0.12, 0.06)[0] < shadow
+    with pytest.raises(ValueError, match="never found"):
+        labels_to_decide(0.1, 0.0)
+
+
+def test_a_few_labels_prove_nothing() -> None:
+    found = paired_difference(np.full(5, -1.0), np.arange(5))
+    assert found.high > -0.2

@@ -1,0 +1,230 @@
+"""A router follows the ledger, ignores what is older, and keeps the last good state when lake or registry is away."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.errors import NotFoundError, PermanentError, UnavailableError
+from absa.inference.package import package_digest
+from absa.ledger.routing import Arm, TrafficPlan, single
+from absa.ledger.store import Ledger, LedgerRecord, State
+from serving.process.keeper import Keeper
+from serving.process.model_source import FolderRegistry, open_source
+from serving.replica_state import read_state
+from tests.toy_package import build_toy_package
+
+
+@dataclass
+class House:
+    """A lake with a ledger, a folder of packages, and a keeper that can be made anew."""
+
+    root: Path
+    now: float = 0.0
+    lake: FolderLake = field(init=False)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lake = FolderLake(self.root / "lake")
+        for seed, version in enumerate(("1", "2")):
+            folder = build_toy_package(self.root / "registry" / version, seed=seed)
+            self.digests[version] = package_digest(folder)
+
+    def keeper(self, lake: FolderLake | None = None, source: object = None) -> Keeper:
+        return Keeper(
+            Ledger(lake or self.lake),
+            lake_uri=self.lake.uri,
+            source=source or FolderRegistry(self.root / "registry"),  # type: ignore[arg-type]
+            models=self.root / "models",
+            path=self.root / "state.json",
+            clock=lambda: self.now,
+        )
+
+    def append(self, plan: TrafficPlan, digests: dict[str, str] | None = None) -> LedgerRecord:
+        head = Ledger(self.lake).head()
+        return Ledger(self.lake).append(
+            expected=head.number if head else 0,
+            actor="test",
+            action="traffic",
+            reason="test",
+            state=State(champion=plan.champion.version, plan=plan),
+            versions=digests or self.digests,
+        )
+
+
+class AwaySource:
+    """A registry that does not answer."""
+
+    calls = 0
+
+    def fetch(self, version: str, folder: Path) -> None:
+        self.calls += 1
+        raise UnavailableError("the registry does not answer")
+
+
+class AwayLake(FolderLake):
+    """A lake that does not answer."""
+
+    def read(self, key: str) -> bytes:
+        raise UnavailableError("the lake does not answer")
+
+    def exists(self, key: str) -> bool:
+        raise UnavailableError("the lake does not answer")
+
+    def list(self, prefix: str) -> list[str]:
+        raise UnavailableError("the lake does not answer")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def ab(share: float) -> TrafficPlan:
+    arms = (Arm(name="champion", version="1", share=1 - share), Arm(name="challenger", version="2", share=share))
+    return TrafficPlan(mode="ab", experiment="e", salt="s", arms=arms)
+
+
+def test_before_the_first_record_there_is_no_plan(house: House) -> None:
+    keeper = house.keeper()
+    keeper.step()
+    assert keeper.state.plan is None
+    assert keeper.last_error is None
+
+
+def test_the_head_comes_with_the_files_of_its_versions(house: House) -> None:
+    house.append(single("1"))
+    house.append(ab(0.25))
+    keeper = house.keeper()
+    keeper.step()
+    state = read_state(house.root / "state.json")
+    assert state is not None
+    assert (state.revision, state.plan, state.errors) == (2, ab(0.25), {})
+    assert {package_digest(Path(folder)) for folder in state.folders.values()} == set(house.digests.values())
+
+
+def test_with_the_lake_away_the_last_good_state_stays(house: House) -> None:
+    house.append(single("1"))
+    keeper = house.keeper()
+    keeper.step()
+    away = house.keeper(lake=AwayLake(house.root / "lake"))  # a router that restarts meanwhile
+    away.step()
+    assert away.state == keeper.state
+    assert away.state.folders
+    assert "does not answer" in str(away.last_error)
+
+
+def test_a_router_restarts_from_its_own_cache_with_the_registry_away(house: House) -> None:
+    house.append(single("1"))
+    house.keeper().step()
+    source = AwaySource()
+    restarted = house.keeper(source=source)
+    restarted.step()
+    assert restarted.state.errors == {}
+    assert source.calls == 0
+
+
+def test_a_ledger_that_was_cut_back_does_not_bring_an_older_plan_back(house: House) -> None:
+    house.append(single("1"))
+    house.append(ab(0.5))
+    keeper = house.keeper()
+    keeper.step()
+    house.lake.delete("ledger/0000000002.json")
+    keeper.step()
+    assert (keeper.state.revision, keeper.state.plan) == (2, ab(0.5))
+    assert keeper.last_error is not None
+
+
+def test_the_state_of_another_lake_is_not_taken_up(house: House) -> None:
+    house.append(single("1"))
+    house.keeper().step()
+    other = FolderLake(house.root / "other")
+    keeper = Keeper(
+        Ledger(other),
+        lake_uri=other.uri,
+        source=AwaySource(),
+        models=house.root / "models",
+        path=house.root / "state.json",
+    )
+    keeper.step()
+    assert keeper.state.revision == 0
+
+
+def test_files_with_another_digest_are_refused_and_leave_nothing_behind(house: House) -> None:
+    house.append(single("1"), {"1": "0" * 64})
+    keeper = house.keeper()
+    keeper.step()
+    assert "digest" in keeper.state.errors["1"]
+    assert keeper.state.folders == {}
+    assert list((house.root / "models").iterdir()) == []
+
+
+def test_a_digest_from_the_ledger_cannot_name_a_path(house: House) -> None:
+    house.append(single("1"), {"1": "../../escape"})
+    keeper = house.keeper()
+    keeper.step()
+    assert "no digest" in keeper.state.errors["1"]
+
+
+def test_a_kept_model_that_was_damaged_is_fetched_again(house: House) -> None:
+    house.append(single("1"))
+    house.keeper().step()
+    (house.root / "models" / house.digests["1"] / "model.onnx").write_bytes(b"rot")
+    keeper = house.keeper()
+    keeper.step()
+    assert keeper.state.errors == {}
+    assert package_digest(house.root / "models" / house.digests["1"]) == house.digests["1"]
+
+
+def test_a_registry_that_is_away_is_asked_again_after_a_while_and_then_longer(house: House) -> None:
+    house.append(single("1"))
+    source = AwaySource()
+    keeper = house.keeper(source=source)
+    for now, calls in ((0.0, 1), (0.5, 1), (1.1, 2), (2.9, 2), (3.2, 3)):
+        house.now = now
+        keeper.step()
+        assert source.calls == calls, now
+    assert "does not answer" in keeper.state.errors["1"]
+
+
+def test_only_a_few_models_are_kept(house: House) -> None:
+    seeds = range(9)
+    for seed in seeds:
+        folder = build_toy_package(house.root / "registry" / f"v{seed}", seed=seed + 10)
+        house.append(single(f"v{seed}"), {f"v{seed}": package_digest(folder)})
+        house.keeper().step()
+    assert len(list((house.root / "models").iterdir())) <= 7
+
+
+def test_the_champion_before_is_kept_for_a_way_back_however_many_challengers_came_after_it(house: House) -> None:
+    house.append(single("1"))
+    keeper = house.keeper()
+    keeper.step()
+    for seed in range(7):
+        version = f"v{seed}"
+        folder = build_toy_package(house.root / "registry" / version, seed=seed + 10)
+        house.digests[version] = package_digest(folder)
+        arms = (Arm(name="champion", version="1", share=0.5), Arm(name="challenger", version=version, share=0.5))
+        house.append(TrafficPlan(mode="ab", experiment=version, salt="s", arms=arms))
+        keeper.step()
+    house.append(single("v6"))
+    keeper.step()
+    house.append(single("1"))
+    back = house.keeper(source=AwaySource())
+    back.step()
+    assert back.state.errors == {}
+    assert back.state.folders
+
+
+def test_a_source_is_a_folder_or_an_mlflow_server(tmp_path: Path) -> None:
+    assert isinstance(open_source(f"folder:{tmp_path}"), FolderRegistry)
+    assert type(open_source("http://127.0.0.1:5000")).__name__ == "RegistryReader"
+    with pytest.raises(PermanentError, match="folder:PATH"):
+        open_source("sqlite:///mlflow.db")
+
+
+@pytest.mark.parametrize("version", ["3", "../registry/1", ".", ""])
+def test_a_folder_has_only_the_versions_that_are_directly_in_it(house: House, version: str) -> None:
+    with pytest.raises(NotFoundError):
+        FolderRegistry(house.root / "registry").fetch(version, house.root)

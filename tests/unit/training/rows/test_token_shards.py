@@ -1,0 +1,120 @@
+"""Token shards: what was written is read, a broken one is refused, and a pass reads them in the order they are made."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from absa.errors import IntegrityError, InvalidDataError, TransientError
+from absa.training.rows.choice import Choice
+from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
+from absa.training.rows.stream import BatchStream, Position
+from absa.training.rows.tokens import TokenRows, join
+
+
+def rows(count: int, first: int = 0) -> TokenRows:
+    texts = [np.full(1 + row % 5, 10 + row, np.uint16) for row in range(first, first + count)]
+    made = join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], (1, 2))
+    return TokenRows(**vars(made) | {"observed": np.arange(first, first + count, dtype=np.float64)})
+
+
+def write(folder: Path, counts: list[int], *, made: int | None = None) -> Path:
+    plan = TokenPlan(snapshot="s" * 64, tokenizer="t", side="train", max_tokens=64, rows=tuple(counts))
+    (folder / PLAN_FILE).write_text(plan.to_json())
+    for number, count in enumerate(counts[:made]):
+        (folder / shard_name("train", number)).write_bytes(pack_shard(rows(count, sum(counts[:number]))))
+    return folder
+
+
+def first_ids(some: TokenRows) -> list[int]:
+    return [int(some.text(row)[0]) for row in range(len(some))]
+
+
+def test_when_rows_were_observed_is_known_without_their_tokens(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [5, 3, 4]))
+    index = np.array([11, 0, 6])
+    assert corpus.observed(index).tolist() == corpus.take(index).observed.tolist() == [11.0, 0.0, 6.0]
+
+
+@given(count=st.integers(0, 40))
+@settings(max_examples=20)
+def test_a_shard_gives_back_what_was_packed(tmp_path_factory: pytest.TempPathFactory, count: int) -> None:
+    path = tmp_path_factory.mktemp("shards") / "one.tokens"
+    path.write_bytes(pack_shard(rows(count)))
+    read = open_shard(path)
+    assert read.special == (1, 2)
+    for name in ("texts", "text_ends", "aspects", "aspect_ends", "labels", "observed"):
+        assert getattr(read, name).tolist() == getattr(rows(count), name).tolist()
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda _: b""])
+def test_a_broken_shard_is_refused(tmp_path: Path, spoil: object) -> None:
+    path = tmp_path / "one.tokens"
+    path.write_bytes(spoil(pack_shard(rows(9))))  # type: ignore[operator]
+    with pytest.raises(IntegrityError, match=r"one\.tokens cannot be used"):
+        open_shard(path)
+
+
+def test_rows_come_in_the_order_asked_for_from_any_shard(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [4, 0, 6, 3]))
+    assert len(corpus) == 13
+    assert first_ids(corpus.take(np.array([12, 0, 5, 5, 4, 3]))) == [22, 10, 15, 15, 14, 13]
+
+
+def test_the_first_pass_reads_shards_as_they_are_made_and_each_pass_reads_every_row_once(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [4, 6, 3]))
+    assert corpus.block(0, 0, 2, 7).tolist() == [2, 3, 4, 5, 6]
+    for epoch in range(3):
+        blocks = [corpus.block(epoch, 0, start, start + 5) for start in (0, 5, 10)]
+        assert sorted(np.concatenate(blocks).tolist()) == list(range(13))
+
+
+def test_a_training_starts_on_the_first_shard_and_waits_for_the_next(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [40, 40], made=1))
+    stream = BatchStream(corpus, batch_tokens=40, seed=0, choice=Choice(chunk_rows=20)).from_position(Position())
+    seen = 0
+    while seen < 20:
+        seen += len(next(stream)[2].labels)
+    later = threading.Timer(0.2, lambda: write(tmp_path, [40, 40]))
+    later.start()
+    while seen < 80:
+        seen += len(next(stream)[2].labels)
+    later.join()
+    stream.close()
+    assert seen == 80
+
+
+def test_a_shard_that_does_not_come_is_said(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [4, 4], made=1), left_s=lambda: 0.1)
+    with pytest.raises(TransientError, match="shard 1"):
+        corpus.take(np.array([5]))
+
+
+def test_a_shard_of_other_rows_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [4])
+    (tmp_path / shard_name("train", 0)).write_bytes(pack_shard(rows(5)))
+    with pytest.raises(IntegrityError, match="5 rows, not 4"):
+        ShardCorpus(tmp_path).take(np.array([0]))
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"rows": 3}', '{"snapshot": "s"}'])
+def test_shards_without_a_plan_are_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / PLAN_FILE).write_text(content)
+    with pytest.raises(InvalidDataError, match=r"plan\.json"):
+        ShardCorpus(tmp_path)
+
+
+def test_shards_without_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match="no rows"):
+        ShardCorpus(write(tmp_path, [0, 0]))
+
+
+def test_a_pass_without_a_recent_row_is_said(tmp_path: Path) -> None:
+    corpus = ShardCorpus(write(tmp_path, [8]))
+    stream = BatchStream(corpus, batch_tokens=40, seed=0, choice=Choice(since=1e9, replay=2.0))
+    with pytest.raises(InvalidDataError, match="no row was observed since"):
+        next(stream.from_position(Position()))
