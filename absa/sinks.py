@@ -103,12 +103,11 @@ def html_text(text: str) -> str:
 
 
 def metric_label(text: str) -> str:
-    """Return the text as a label's value in Prometheus' text format, without the quotes around it.
+    """Return the text as a label's value for prometheus-client, which escapes the rest.
 
-    The format has three escapes. Distinct texts stay distinct: a series that appears twice spoils a whole scrape.
+    Halves of surrogate pairs become escapes: they are in no UTF-8 file, and one would spoil a whole scrape.
     """
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half of a surrogate pair is in no UTF-8 file
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def chat_text(text: str) -> str:

@@ -1,87 +1,82 @@
-"""A verdict's numbers as Prometheus metrics, in the text format that node_exporter's textfile collector reads.
-
-https://prometheus.io/docs/instrumenting/exposition_formats/
-"""
+"""Numbers of a verdict as Prometheus metrics, for node_exporter's textfile collector."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from absa.sinks import metric_label
 from monitoring.verdicts import Verdict
 
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
+_BY_VERSION: Final = (
+    ("evergreen_window_predictions", "Predictions in the window", "rows"),
+    ("evergreen_window_labels", "Labelled predictions in the window", "labelled"),
+    ("evergreen_pos_neg_f1", "Measured pos/neg F1", "pos_neg_f1"),
+    ("evergreen_pos_neg_f1_estimated", "pos/neg F1 estimated without labels", "estimated_pos_neg_f1"),
+    ("evergreen_flip_rate", "Positive answered as negative or the reverse", "flip_rate"),
+)
+_BY_PART: Final = (
+    ("evergreen_part_f1", "Measured F1 of a class or segment", "f1"),
+    ("evergreen_part_f1_estimated", "F1 of a class or segment estimated without labels", "estimated_f1"),
+    ("evergreen_part_estimate_trusted", "1 where labels agree with the estimate", "trusted"),
+)
+_BY_REASON: Final = (
+    ("evergreen_reason_statistic", "Measured statistic of a reason of the verdict", "statistic"),
+    ("evergreen_reason_p_value", "Its p-value, corrected over all tests of the window", "p_value"),
+    ("evergreen_reason_wrong_answers_a_day", "Its cost", "wrong_answers_a_day"),
+)
 
-Series = tuple[dict[str, str], float]
+_ACTIONS: Final = ("none", "retrain", "ask_labels", "skipped")
+_STATES: Final = ("started", "completed", "failed")
+
+Series = tuple[tuple[str, ...], float | None]
 
 
 def exposition(history: Sequence[Verdict]) -> str:
     """Return the last verdict's numbers, and counts over the whole history given, oldest first."""
-    lines: list[str] = []
+    registry = CollectorRegistry()
     if history:
-        lines += _last(history[-1])
-    for action in ("none", "retrain", "ask_labels", "skipped"):
-        count = sum(verdict.action == action for verdict in history)
-        lines += _metric(
-            "evergreen_window_actions", "Windows by what was done about them", [({"action": action}, count)],
-            described=action == "none",
-        )  # fmt: skip
+        _add_last(registry, history[-1])
+    actions = [verdict.action for verdict in history]
     attempts = [attempt.state for verdict in history for attempt in verdict.attempts]
-    series: list[Series] = [
-        ({"state": state}, float(attempts.count(state))) for state in ("started", "completed", "failed")
-    ]
-    return "\n".join([*lines, *_metric("evergreen_retraining_attempts", "Attempts by their state", series)]) + "\n"
+    _count(registry, "evergreen_window_actions", "Windows by the action taken", "action", _ACTIONS, actions)
+    _count(registry, "evergreen_retraining_attempts", "Attempts by their state", "state", _STATES, attempts)
+    return generate_latest(registry).decode()
 
 
-def _last(verdict: Verdict) -> list[str]:
-    version = {"version": verdict.version or ""}
-    lines = [
-        *_metric("evergreen_verdict_level", "0 FRESH, 1 WATCH, 2 STALE", [(version, _LEVELS[verdict.verdict])]),
-        *_metric("evergreen_verdict_window_end_seconds", "Its window's end", [({}, verdict.window.end.timestamp())]),
-    ]
-    by_version = list(verdict.by_version.items())
-    for name, help_text, field in (
-        ("evergreen_window_predictions", "Predictions in the window", "rows"),
-        ("evergreen_window_labels", "Labelled predictions in the window", "labelled"),
-        ("evergreen_pos_neg_f1", "Measured pos/neg F1", "pos_neg_f1"),
-        ("evergreen_pos_neg_f1_estimated", "pos/neg F1 estimated without labels", "estimated_pos_neg_f1"),
-        ("evergreen_flip_rate", "Positive answered as negative or the reverse", "flip_rate"),
-    ):
-        lines += _metric(
-            name, help_text, [({"version": v}, value) for v, figures in by_version
-                              if (value := getattr(figures, field)) is not None],
-        )  # fmt: skip
-    for name, help_text, field in (
-        ("evergreen_part_f1", "Measured F1 of a class or segment", "f1"),
-        ("evergreen_part_f1_estimated", "F1 of a class or segment estimated without labels", "estimated_f1"),
-        ("evergreen_part_estimate_trusted", "Whether labels bear the estimate out", "trusted"),
-    ):
-        lines += _metric(
-            name, help_text, [({"version": v, "part": part}, float(value)) for v, figures in by_version
-                              for part, found in figures.parts.items() if (value := getattr(found, field)) is not None],
-        )  # fmt: skip
-    reasons = verdict.reasons
-    for name, help_text, field in (
-        ("evergreen_reason_statistic", "What a reason of the verdict measured", "statistic"),
-        ("evergreen_reason_p_value", "Its p-value, corrected over all tests of the window", "p_value"),
-        ("evergreen_reason_wrong_answers_a_day", "What it costs", "wrong_answers_a_day"),
-    ):
-        series: dict[str, float] = {}
-        for reason in reasons:
-            value = getattr(reason, field)
-            if value is not None:
-                series.setdefault(reason.kind, value)
-        lines += _metric(name, help_text, [({"kind": kind}, value) for kind, value in series.items()])
-    return lines
+def _add_last(registry: CollectorRegistry, verdict: Verdict) -> None:
+    level = [((verdict.version or "",), float(_LEVELS[verdict.verdict]))]
+    _add(registry, "evergreen_verdict_level", "0 FRESH, 1 WATCH, 2 STALE", ("version",), level)
+    end = [((), verdict.window.end.timestamp())]
+    _add(registry, "evergreen_verdict_window_end_seconds", "End of its window", (), end)
+    for name, help_text, field in _BY_VERSION:
+        figures = (((version,), getattr(each, field)) for version, each in verdict.by_version.items())
+        _add(registry, name, help_text, ("version",), figures)
+    for name, help_text, field in _BY_PART:
+        parts = (
+            ((version, part), getattr(found, field))
+            for version, each in verdict.by_version.items()
+            for part, found in each.parts.items()
+        )
+        _add(registry, name, help_text, ("version", "part"), parts)
+    for name, help_text, field in _BY_REASON:
+        # The first reason of a kind counts: Gauge.set keeps the last.
+        reasons = (((reason.kind,), getattr(reason, field)) for reason in reversed(verdict.reasons))
+        _add(registry, name, help_text, ("kind",), reasons)
 
 
-def _metric(name: str, help_text: str, series: Iterable[Series], *, described: bool = True) -> list[str]:
-    samples = [f"{name}{_labels(labels)} {float(value):.10g}" for labels, value in series]
-    if not samples or not described:
-        return samples
-    return [f"# HELP {name} {help_text}", f"# TYPE {name} gauge", *samples]
+def _count(
+    registry: CollectorRegistry, name: str, help_text: str, label: str, values: Sequence[str], found: Sequence[str]
+) -> None:
+    _add(registry, name, help_text, (label,), [((value,), found.count(value)) for value in values])
 
 
-def _labels(labels: dict[str, str]) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{key}="{metric_label(value)}"' for key, value in labels.items()) + "}"
+def _add(
+    registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Series]
+) -> None:
+    """Add a gauge with every value that is known."""
+    gauge = Gauge(name, help_text, labels, registry=registry)
+    for values, value in series:
+        if value is not None:
+            (gauge.labels(*map(metric_label, values)) if labels else gauge).set(value)

@@ -1,15 +1,23 @@
-"""What a replica says about itself: every process keeps a small status file, any worker answers for all of them."""
+"""Metrics of a replica: every process keeps a small status file, and any worker answers for all of them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from absa.sinks import metric_label
 from serving.observe.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
 from serving.replica_state import write_whole
+
+Number = TypeVar("Number", int, float)
 
 PARENT: Final = "parent"
 _RETIRED: Final = "retired"
@@ -93,10 +101,8 @@ class StatusBoard:
         total = Status(worker=_RETIRED)
         with suppress(OSError, ValueError, TypeError):
             total = Status(**json.loads((self._folder / f"{_RETIRED}.json").read_bytes()))
-        for name, count in gone.counters.items():
-            total.counters[name] = total.counters.get(name, 0) + count
-        for code, refused in gone.refused.items():
-            total.refused[code] = total.refused.get(code, 0) + refused
+        total.counters = _summed([total.counters, gone.counters])
+        total.refused = _summed([total.refused, gone.refused])
         total.outcomes = summed_outcomes([total, gone])
         self.put(_RETIRED, total)
         path.unlink(missing_ok=True)
@@ -117,49 +123,57 @@ def summed_outcomes(statuses: Iterable[Status]) -> list[list[Any]]:
     return [sums[key] for key in sorted(sums)]
 
 
-def prometheus_text(statuses: list[Status]) -> bytes:
-    """The metrics of a replica in Prometheus' text form."""
-    return "".join(f"{line}\n" for line in _lines(statuses)).encode()
+def prometheus_text(statuses: Sequence[Status]) -> bytes:
+    """Return the metrics of a replica in Prometheus' text format."""
+    return generate_latest(_Replica(statuses))
 
 
-def _lines(statuses: list[Status]) -> Iterator[str]:
-    yield from _outcome_lines(summed_outcomes(statuses))
-    refused: dict[str, int] = {}
-    for status in statuses:
-        for code, count in status.refused.items():
-            refused[code] = refused.get(code, 0) + count
-    yield from _head("evergreen_refused_total", "counter", "Requests that were answered with an error, by HTTP status")
-    for code, count in sorted(refused.items()):
-        yield f'evergreen_refused_total{{status="{code}"}} {count}'
-    for name in sorted({name for status in statuses for name in status.counters}):
-        yield from _head(f"evergreen_{name}_total", "counter", _HELP.get(name, name))
-        yield f"evergreen_{name}_total {sum(status.counters.get(name, 0) for status in statuses):g}"
-    for name in sorted({name for status in statuses for name in status.gauges}):
-        yield from _head(f"evergreen_{name}", "gauge", _HELP.get(name, name))
-        for status in statuses:
-            if name in status.gauges:
-                yield f'evergreen_{name}{{worker="{metric_label(status.worker)}"}} {status.gauges[name]:g}'
+class _Replica(Collector):
+    """Metrics of the processes whose status files exist, made per scrape: counting costs the hot route nothing."""
+
+    def __init__(self, statuses: Sequence[Status]) -> None:
+        self._statuses = statuses
+
+    def collect(self) -> Iterator[Metric]:
+        """Counters and histograms are summed over processes, gauges are per process."""
+        yield from _outcome_families(summed_outcomes(self._statuses))
+        refused = CounterMetricFamily(
+            "evergreen_refused", "Requests answered with an error, by HTTP status", labels=["status"]
+        )
+        for code, count in sorted(_summed(each.refused for each in self._statuses).items()):
+            refused.add_metric([code], count)
+        yield refused
+        for name, total in sorted(_summed(each.counters for each in self._statuses).items()):
+            yield CounterMetricFamily(f"evergreen_{name}", _HELP.get(name, name), value=total)
+        for name in sorted({name for each in self._statuses for name in each.gauges}):
+            gauge = GaugeMetricFamily(f"evergreen_{name}", _HELP.get(name, name), labels=["worker"])
+            for each in self._statuses:
+                if name in each.gauges:
+                    gauge.add_metric([each.worker], each.gauges[name])
+            yield gauge
 
 
-def _outcome_lines(rows: list[list[Any]]) -> Iterator[str]:
-    yield from _head("evergreen_requests_total", "counter", "Items by version, arm and what became of them")
-    for version, arm, *counts, _sum, _histogram in rows:
+def _summed(counts: Iterable[Mapping[str, Number]]) -> dict[str, Number]:
+    total: defaultdict[str, Number] = defaultdict(int)
+    for each in counts:
+        for name, count in each.items():
+            total[name] += count
+    return dict(total)
+
+
+def _outcome_families(rows: list[list[Any]]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "evergreen_requests", "Items by version, arm and outcome", labels=["version", "arm", "outcome"]
+    )
+    latency = HistogramMetricFamily(
+        "evergreen_latency_seconds", "Time from a request's arrival to its answer", labels=["version", "arm"]
+    )
+    bounds = [f"{bound_ms / 1000:g}" for bound_ms in LATENCY_BOUNDS_MS] + ["+Inf"]
+    for version, arm, *counts, latency_sum_ms, histogram in rows:
+        labels = [metric_label(version), metric_label(arm)]
         for outcome, count in zip(OUTCOMES, counts, strict=True):
-            labels = f'version="{metric_label(version)}",arm="{metric_label(arm)}",outcome="{outcome}"'
-            yield f"evergreen_requests_total{{{labels}}} {count}"
-    yield from _head("evergreen_latency_seconds", "histogram", "Time from a request's arrival to its answer")
-    for version, arm, *_counts, latency_sum_ms, histogram in rows:
-        labels = f'version="{metric_label(version)}",arm="{metric_label(arm)}"'
-        total = 0
-        for bound_ms, count in zip(LATENCY_BOUNDS_MS, histogram, strict=False):
-            total += count
-            yield f'evergreen_latency_seconds_bucket{{{labels},le="{bound_ms / 1000:g}"}} {total}'
-        total += histogram[-1]
-        yield f'evergreen_latency_seconds_bucket{{{labels},le="+Inf"}} {total}'
-        yield f"evergreen_latency_seconds_sum{{{labels}}} {latency_sum_ms / 1000:.6f}"
-        yield f"evergreen_latency_seconds_count{{{labels}}} {total}"
-
-
-def _head(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
+            requests.add_metric([*labels, outcome], count)
+        buckets = zip(bounds, accumulate(histogram), strict=True)
+        latency.add_metric(labels, buckets=list(buckets), sum_value=latency_sum_ms / 1000)
+    yield requests
+    yield latency

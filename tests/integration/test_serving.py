@@ -184,12 +184,12 @@ def test_the_documentation_needs_no_network_and_names_every_route(shared: Runnin
 
 
 def test_metrics_and_models_answer_for_all_workers_whichever_is_asked(shared: RunningReplica) -> None:
-    before = shared.metric('evergreen_requests_total{version="1",arm="champion",outcome="ok"}')
+    before = shared.metric('evergreen_requests_total{arm="champion",outcome="ok",version="1"}')
     shared.append(single("1", salt="s"))
     for k in range(30):
         with httpx.Client(base_url=shared.url) as client:
             client.post("/v1/predict", json={"text": f"app {k}", "aspect": "app"})
-    until(lambda: shared.metric('evergreen_requests_total{version="1",arm="champion",outcome="ok"}') == before + 30)
+    until(lambda: shared.metric('evergreen_requests_total{arm="champion",outcome="ok",version="1"}') == before + 30)
     assert len({each["pid"] for each in shared.models()}) == 2
     assert {model["state"] for each in shared.models() for model in each["models"]} == {"serving"}
 

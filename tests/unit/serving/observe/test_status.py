@@ -43,9 +43,9 @@ def test_metrics_add_up_living_and_gone_workers(tmp_path: Path) -> None:
     board.retire("w0_1")
     board.retire("w1_2")
     text = prometheus_text(board.all()).decode()
-    assert 'evergreen_requests_total{version="7",arm="champion",outcome="ok"} 4' in text
-    assert 'evergreen_latency_seconds_bucket{version="7",arm="champion",le="0.025"} 2' in text
-    assert 'evergreen_latency_seconds_bucket{version="7",arm="champion",le="+Inf"} 4' in text
+    assert 'evergreen_requests_total{arm="champion",outcome="ok",version="7"} 4' in text
+    assert 'evergreen_latency_seconds_bucket{arm="champion",le="0.025",version="7"} 2' in text
+    assert 'evergreen_latency_seconds_bucket{arm="champion",le="+Inf",version="7"} 4' in text
     assert "evergreen_batches_total 6" in text
     assert 'evergreen_refused_total{status="422"} 3' in text
     assert text.count("evergreen_ready{") == 1  # the gauge of a worker that is gone goes with it
