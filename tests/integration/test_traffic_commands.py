@@ -20,7 +20,7 @@ from monitoring.verdicts import VerdictStore
 from monitoring.windows import load_window
 from tests.command_line import evergreen
 from tests.unit.monitoring.conftest import START, Traffic
-from tests.unit.monitoring.test_shadow import PLAN, write
+from tests.unit.monitoring.experiments.test_shadow import PLAN, write
 
 NOW = datetime.now(UTC)
 WINDOW = Window(start=NOW - timedelta(minutes=20), end=NOW - timedelta(minutes=10))

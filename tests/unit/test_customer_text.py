@@ -36,6 +36,7 @@ PLACES = {
             "flows/training/run_progress.py": "passes lines through the sink",
             "flows/cli/commands.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
+            "absa/src/submission.py": "runs alone; passes lines through the sink",
             "absa/data/token_shards.py": "error of a step, for the process that started it",
             "absa/job.py": "JSON events for the process that started it",
             "absa/packaging/validate.py": "JSON for the process that started it",
