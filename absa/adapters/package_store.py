@@ -1,0 +1,131 @@
+"""Packages in the lake, under `packages/<digest>/`: written once, never changed, loaded by whatever scores."""
+
+import contextlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from absa.errors import AlreadyExistsError, IntegrityError, NotFoundError
+from absa.inference.package import (
+    CONFIG_FILE,
+    DIGESTED_FILES,
+    PACKAGE_FILES,
+    WARMUP_FILE,
+    ModelPackage,
+    PackageConfig,
+    load_package,
+    read_config,
+)
+from absa.records.lake import Lake
+
+STAGED: Final = ".fetch-*"
+"""Pattern of folders that a killed `get` leaves beside its target."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
+_REQUIRED: Final = (*DIGESTED_FILES, WARMUP_FILE)
+_LAST: Final = CONFIG_FILE  # a package without its config is not there yet: it is written last and looked for first
+
+
+class PackageStore:
+    """Content-addressed packages of one lake. Two processes may put and get the same package concurrently."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def put(self, folder: Path) -> str:
+        """Copy a package into the lake and return its digest; one that is there already is left as it is.
+
+        Raises:
+            IntegrityError: the folder holds no whole package.
+            UnavailableError: the lake is unavailable. What was written so far is no package yet; put it again.
+        """
+        digest = load_package(folder).digest
+        if missing := [name for name in _REQUIRED if not (folder / name).is_file()]:
+            raise IntegrityError(f"the package at {folder} has no {', '.join(missing)}")
+        if self.holds(digest):
+            return digest
+        for name in sorted(PACKAGE_FILES, key=lambda name: name == _LAST):
+            if (folder / name).is_file():
+                with contextlib.suppress(AlreadyExistsError):  # of a put that was killed, or of a concurrent one
+                    self._lake.create(_key(digest, name), (folder / name).read_bytes())
+        return digest
+
+    def holds(self, digest: str) -> bool:
+        """Return True if the lake holds the whole package."""
+        return self._lake.exists(_key(digest, _LAST))
+
+    def config(self, digest: str) -> PackageConfig:
+        """Read a package's config alone.
+
+        Raises:
+            NotFoundError: the lake does not hold the package.
+            UnavailableError: the lake is unavailable.
+            IntegrityError: the config cannot be used.
+        """
+        key = _key(digest, _LAST)
+        try:
+            return read_config(self._lake.read(key), name=key)
+        except NotFoundError:
+            raise self._absent(digest) from None
+
+    def get(self, digest: str, folder: Path) -> ModelPackage:
+        """Return the package in a local folder, fetched there unless it is there already and whole.
+
+        Files are fetched beside the folder, checked, and renamed at once: the folder never holds half a package. Of
+        two concurrent fetches the first one's files stay.
+
+        Args:
+            digest: of the package.
+            folder: may be missing; one that holds something else, or a damaged package, is replaced.
+
+        Raises:
+            NotFoundError: the lake does not hold the package.
+            UnavailableError: the lake is unavailable.
+            IntegrityError: the files in the lake do not have the digest.
+        """
+        if (kept := _whole(folder, digest)) is not None:
+            return kept
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGED.removesuffix("*")) as staging:
+            staged = Path(staging, "package")
+            staged.mkdir()
+            self._fetch(digest, staged)
+            load_package(staged, expected_digest=digest)
+            if _whole(folder, digest) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(Path(staging, "damaged"))
+                with contextlib.suppress(OSError):  # a concurrent fetch was faster
+                    staged.rename(folder)
+        return load_package(folder, expected_digest=digest)
+
+    def _fetch(self, digest: str, into: Path) -> None:
+        prefix = _key(digest, "")
+        names = {key.removeprefix(prefix) for key in self._lake.list(prefix)} & {*PACKAGE_FILES}
+        if _LAST not in names:
+            raise self._absent(digest)
+        if missing := sorted({*_REQUIRED} - names):
+            raise NotFoundError(f"package {digest} in the lake at {self._lake.uri} has no {', '.join(missing)}")
+        for name in sorted(names):
+            (into / name).write_bytes(self._lake.read(prefix + name))
+
+    def _absent(self, digest: str) -> NotFoundError:
+        return NotFoundError(
+            f"the lake at {self._lake.uri} holds no package {digest}: `evergreen ledger packages` copies the packages "
+            "of an earlier release from MLflow"
+        )
+
+
+def _key(digest: str, name: str) -> str:
+    if not _DIGEST.match(digest):
+        raise IntegrityError(f"expected a package digest of 64 hex digits, got {digest!r}")
+    return f"packages/{digest}/{name}"
+
+
+def _whole(folder: Path, digest: str) -> ModelPackage | None:
+    """Return the package in a folder; None if it is missing or damaged."""
+    if not all((folder / name).is_file() for name in _REQUIRED):
+        return None
+    try:
+        return load_package(folder, expected_digest=digest)
+    except IntegrityError:
+        return None
