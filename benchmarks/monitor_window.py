@@ -30,7 +30,8 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
 
     from absa.adapters.lake import FolderLake
     from absa.records.lake import write_parquet
-    from absa.records.tables import PREDICTIONS, prediction_prefix
+    from absa.records.layout import prediction_prefix
+    from absa.records.tables import PREDICTIONS
     from monitoring.evidently_reports import EvidentlyReporter
     from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
     from monitoring.windows import save_reference

@@ -27,8 +27,9 @@ from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.routing import assign
 from absa.ledger.store import Ledger, State
 from absa.records.lake import write_parquet
+from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.records.tables import FEEDBACK, PREDICTIONS
 from benchmarks.figures import Row, write_result
 from flows.platform.services import Services
 from flows.platform.settings import Settings

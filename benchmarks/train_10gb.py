@@ -106,7 +106,8 @@ def ingest_rows(folder: Path) -> Figures:
 def make_tokens(folder: Path, base: Path) -> Figures:
     """The snapshot's token shards, and how long a training would wait for the first."""
     from absa.adapters.lake import FolderLake
-    from absa.data.token_shards import make_shards, plan_shards, shards_prefix
+    from absa.data.token_shards import make_shards, plan_shards
+    from absa.records.layout import shards_prefix
     from absa.training.rows.shards import ShardCorpus
 
     lake, digest = FolderLake(folder / "lake"), (folder / "snapshot.txt").read_text()

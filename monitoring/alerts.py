@@ -12,16 +12,12 @@ from urllib.request import Request
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
 from absa.proxies import open_url, require_route
 from absa.records.lake import Lake
+from absa.records.layout import incident_key
 from absa.records.schema import SCHEMA_VERSION, compact, iso
 from absa.sinks import chat_text
 from monitoring.verdicts import Verdict, VerdictStore
 
 _TIMEOUT_S: Final = 5.0
-
-
-def incident_key(verdict: Verdict) -> str:
-    """Where it is kept that the incident that begins with this verdict's window was told."""
-    return f"monitoring/incidents/{verdict.window.key}.json"
 
 
 def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
@@ -41,7 +37,7 @@ def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
     _must_be_http(url)
     if verdict.verdict != "STALE":
         return False
-    return _send_once(lake, incident_key(_first_of_incident(lake, verdict)), message(verdict), url)
+    return _send_once(lake, incident_key(_first_of_incident(lake, verdict).window.key), message(verdict), url)
 
 
 def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bool:
@@ -66,7 +62,7 @@ def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bo
         "text": chat_text(sentence),
         "monitor_ran_at": iso(since),
     }
-    return _send_once(lake, f"monitoring/incidents/silent-{compact(since)}.json", body, url)
+    return _send_once(lake, incident_key(f"silent-{compact(since)}"), body, url)
 
 
 def _must_be_http(url: str) -> None:

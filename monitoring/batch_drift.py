@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from absa.data.snapshot import load_side
 from absa.errors import PermanentError
 from absa.records.lake import Lake
+from absa.records.layout import JOB_DRIFT_FINDINGS, JOB_DRIFT_REPORT, JOB_PARTS
 from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.records.tables import PREDICTIONS
 from monitoring.drift.detect import DriftReport, detect_drift
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 REFERENCE_ROWS: Final = 2_000
 CURRENT_ROWS: Final = 5_000
-REPORT_KEY: Final = "drift/report.html"
-FINDINGS_KEY: Final = "drift/findings.json"
 _PARTS: Final = 50
 _FEEDBACK: Final = {
     "feedback_label": pl.Int8,
@@ -77,8 +76,8 @@ def report_batch_drift(
         "drifted": [each.kind for each in found.drifted],
         "findings": [asdict(each) for each in found.findings],
     }
-    output.write(FINDINGS_KEY, json.dumps(record, indent=1).encode())
-    output.write(REPORT_KEY, _page(current, reference, found, manifest))
+    output.write(JOB_DRIFT_FINDINGS, json.dumps(record, indent=1).encode())
+    output.write(JOB_DRIFT_REPORT, _page(current, reference, found, manifest))
     return found
 
 
@@ -91,7 +90,7 @@ def _scored(rows: pl.DataFrame, engine: "Engine", now: datetime) -> pl.DataFrame
 
 def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFrame:
     """Rows of a job's output, spread over its partitions; the same ones on every call."""
-    keys = output.list("part-")
+    keys = output.list(JOB_PARTS)
     keys = [keys[index] for index in sorted({int(k) for k in np.linspace(0, len(keys) - 1, min(_PARTS, len(keys)))})]
     each = -(-CURRENT_ROWS // len(keys))
     parts = []

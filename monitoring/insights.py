@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from absa.records.lake import Lake
+from absa.records.layout import INSIGHTS_CURRENT
 from absa.records.schema import SCHEMA_VERSION, Window, iso
 from absa.sinks import matplotlib_label
 from absa.task import Label
@@ -17,7 +18,6 @@ _KEYS: Final = ("segment", "aspect")
 _SHOWN: Final = 15
 _KEPT: Final = 30
 _FEWEST_KEPT: Final = 10
-CURRENT: Final = "insights/current.json"
 
 
 def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def keep_insights(lake: Lake, window: Window) -> None:
         "window_end": iso(window.end),
         "rows": found.to_dicts(),
     }
-    lake.write(CURRENT, json.dumps(told).encode())
+    lake.write(INSIGHTS_CURRENT, json.dumps(told).encode())
 
 
 def _shares(data: WindowData) -> pl.DataFrame:

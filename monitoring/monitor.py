@@ -8,8 +8,9 @@ from typing import Final, Protocol
 import polars as pl
 
 from absa.records.lake import Lake
+from absa.records.layout import feedback_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import FEEDBACK, days, feedback_prefix
+from absa.records.tables import FEEDBACK, days
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of

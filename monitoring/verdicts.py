@@ -12,12 +12,12 @@ from typing import Any, Final, Literal
 
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
 from absa.records.lake import Lake
+from absa.records.layout import VERDICTS_FOLDER, verdict_key, verdict_of, verdict_revisions
 from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
 from monitoring.drift.sequential import RightAnswers
 from monitoring.parts import PartFigures
 from monitoring.staleness import MAX_ATTEMPTS, Action, Level, Reason
 
-PREFIX: Final = "verdicts/"
 _TRIES: Final = 5
 AttemptState = Literal["started", "completed", "failed"]
 
@@ -77,7 +77,7 @@ class Verdict:
     @property
     def key(self) -> str:
         """Where the record lies in the lake."""
-        return record_key(self.window, self.revision)
+        return verdict_key(self.window.key, self.revision)
 
     @property
     def retraining_is_due(self) -> bool:
@@ -144,11 +144,6 @@ def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name in names}
 
 
-def record_key(window: Window, revision: int) -> str:
-    """`verdicts/<start>_<end>.r<N>.json`."""
-    return f"{PREFIX}{window.key}.r{revision}.json"
-
-
 class VerdictStore:
     """The verdicts of a lake. Nothing is ever overwritten."""
 
@@ -171,24 +166,22 @@ class VerdictStore:
 
     def latest(self, window: Window | None = None) -> Verdict | None:
         """The last revision of a window, or of the newest window; None where there is no verdict."""
-        keys = self._keys(window)
+        keys = list(self._named(window))
         return self._read(keys[-1]) if keys else None
 
     def revisions(self, window: Window) -> list[Verdict]:
         """Every revision of a window, the first one first."""
-        return [self._read(key) for key in self._keys(window)]
+        return [self._read(key) for key in self._named(window)]
 
     def history(self, *, limit: int | None = None) -> list[Verdict]:
         """The last revision of every window by time, the newest last; `limit` keeps only so many of the newest."""
-        newest: dict[str, str] = {}
-        for key in self._keys(None):
-            newest[_window_of(key)] = key
+        newest = {window: key for key, (window, _) in self._named().items()}
         kept = list(newest.values())
         return [self._read(key) for key in (kept if limit is None else kept[-limit:])]
 
     def windows(self) -> list[Window]:
         """Return every window that has a verdict by time, the newest last. Reads no record."""
-        return [Window.parse(name) for name in dict.fromkeys(_window_of(key) for key in self._keys(None))]
+        return [Window.parse(name) for name in dict.fromkeys(window for window, _ in self._named().values())]
 
     def begin_attempt(self, verdict: Verdict, *, flow_run_id: str | None = None, at: datetime | None = None) -> Verdict:
         """Record that the next attempt starts. Do so before the run is created: a lost race starts nothing.
@@ -270,21 +263,14 @@ class VerdictStore:
             raise ConflictError(f"window {verdict.window.key} has a newer verdict than the one that was read") from None
         return numbered
 
-    def _keys(self, window: Window | None) -> list[str]:
-        prefix = PREFIX if window is None else f"{PREFIX}{window.key}.r"
-        keys = [key for key in self._lake.list(prefix) if key.endswith(".json") and ".r" in key]
-        return sorted(keys, key=lambda key: (_window_of(key), _revision_of(key)))
+    def _named(self, window: Window | None = None) -> dict[str, tuple[str, int]]:
+        """Window and revision of every key, by time and revision."""
+        listed = self._lake.list(VERDICTS_FOLDER if window is None else verdict_revisions(window.key))
+        named = {key: found for key in listed if (found := verdict_of(key)) is not None}
+        return dict(sorted(named.items(), key=lambda item: item[1]))
 
     def _read(self, key: str) -> Verdict:
         try:
             return Verdict.from_json(json.loads(self._lake.read(key)))
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{key} is not a verdict record: {error}") from None
-
-
-def _window_of(key: str) -> str:
-    return key.removeprefix(PREFIX).rpartition(".r")[0]
-
-
-def _revision_of(key: str) -> int:
-    return int(key.rpartition(".r")[2].removesuffix(".json"))

@@ -16,8 +16,9 @@ import pyarrow as pa
 from absa.data.feedback import join_feedback
 from absa.errors import NotFoundError
 from absa.records.lake import Lake, read_parquet, write_parquet
+from absa.records.layout import feedback_prefix, prediction_prefix, recent_key, reference_key
 from absa.records.schema import Window, utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS, days, feedback_prefix, hours, prediction_prefix
+from absa.records.tables import FEEDBACK, PREDICTIONS, days, hours
 from monitoring.drift.sample import Sample, sample_of
 
 MAX_ROWS: Final = 100_000
@@ -165,11 +166,6 @@ def _feedback(
     return pl.concat(parts).to_arrow()
 
 
-def reference_key(version: str) -> str:
-    """Where the reference of a version lies: its early live rows with their feedback at that time."""
-    return f"monitoring/reference/{version}.parquet"
-
-
 def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
     """Mark rows as the version's reference, in place of an earlier, smaller one."""
     write_parquet(lake, reference_key(version), rows.to_arrow())
@@ -178,11 +174,6 @@ def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
 def load_reference(lake: Lake, version: str) -> pl.DataFrame | None:
     """The version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
     return _kept(lake, reference_key(version))
-
-
-def recent_key(version: str) -> str:
-    """Where some rows of the version's last windows lie."""
-    return f"monitoring/recent/{version}.parquet"
 
 
 def save_recent(lake: Lake, version: str, rows: pl.DataFrame) -> None:

@@ -18,6 +18,7 @@ from absa.inference.package import (
     read_config,
 )
 from absa.records.lake import Lake
+from absa.records.layout import package_folder
 
 STAGED: Final = ".fetch-*"
 """Pattern of folders that a killed `get` leaves beside its target."""
@@ -118,7 +119,7 @@ class PackageStore:
 def _key(digest: str, name: str) -> str:
     if not _DIGEST.match(digest):
         raise IntegrityError(f"expected a package digest of 64 hex digits, got {digest!r}")
-    return f"packages/{digest}/{name}"
+    return package_folder(digest) + name
 
 
 def _whole(folder: Path, digest: str) -> ModelPackage | None:

@@ -20,16 +20,15 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_input import Partition, Source, cut, inspect
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses
-from absa.batch.partition_job import Assignment, PartitionCounts, part_key
+from absa.batch.partition_job import Assignment, PartitionCounts
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.lake import Lake
+from absa.records.layout import JOB, JOB_COMMITS, JOB_MANIFEST, JOB_PARTS, job_part_key
 from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.task import SENTIMENTS
 
 PARTITION_ROWS: Final = 5_000
-JOB_KEY: Final = "job.json"
-MANIFEST_KEY: Final = "manifest.json"
 MAX_BAD_SHARE: Final = 0.1
 _READERS: Final = 16
 _SAME: Final = {
@@ -118,8 +117,8 @@ def run_batch(
     package = load_package(job.package)
     identity = _identity(job, source, package)
     _claim(output, identity, job.output_uri)
-    if output.exists(MANIFEST_KEY):
-        return BatchResult(manifest=json.loads(output.read(MANIFEST_KEY)), already_done=True)
+    if output.exists(JOB_MANIFEST):
+        return BatchResult(manifest=json.loads(output.read(JOB_MANIFEST)), already_done=True)
 
     started_at = utc_now()
     state = _State(source, _committed(output), on_progress)
@@ -153,7 +152,7 @@ def run_batch(
         "finished_at": iso(utc_now()),
         "elapsed_s": round(state.elapsed_s, 3),
     }
-    output.write(MANIFEST_KEY, json.dumps(manifest, indent=1).encode())
+    output.write(JOB_MANIFEST, json.dumps(manifest, indent=1).encode())
     return BatchResult(manifest=manifest, already_done=False)
 
 
@@ -225,9 +224,9 @@ def _identity(job: BatchJob, source: Source, package: ModelPackage) -> dict[str,
 def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
     """Say what the output belongs to; of several jobs one has it."""
     try:
-        output.create(JOB_KEY, json.dumps(identity, indent=1).encode())
+        output.create(JOB, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:
-        there = json.loads(output.read(JOB_KEY))
+        there = json.loads(output.read(JOB))
         if other := [said for name, said in _SAME.items() if there.get(name) != identity[name]]:
             raise ConflictError(
                 f"{uri} holds the output of a job with another {' and another '.join(other)}; choose another output"
@@ -236,14 +235,14 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
 
 def _committed(output: Lake) -> dict[int, PartitionCounts]:
     with ThreadPoolExecutor(_READERS) as pool:
-        records = [PartitionCounts(**json.loads(each)) for each in pool.map(output.read, output.list("done/"))]
+        records = [PartitionCounts(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
     return {each.number: each for each in records}
 
 
 def _check_written(output: Lake, total: int) -> None:
     """A cluster's machines may not see this machine's disk."""
-    there = set(output.list("part-"))
-    if lost := [number for number in range(total) if part_key(number) not in there]:
+    there = set(output.list(JOB_PARTS))
+    if lost := [number for number in range(total) if job_part_key(number) not in there]:
         raise NotFoundError(
             f"{len(lost)} of {total} partitions are not in {output.uri}; workers of other machines need an output "
             "that all of them share, such as s3://bucket/prefix"
@@ -298,7 +297,7 @@ def read_manifest(output: Lake) -> dict[str, Any]:
         NotFoundError: no job has finished there.
     """
     try:
-        manifest: dict[str, Any] = json.loads(output.read(MANIFEST_KEY))
+        manifest: dict[str, Any] = json.loads(output.read(JOB_MANIFEST))
     except NotFoundError:
         raise NotFoundError(f"no batch job has finished at {output.uri}; run it again to finish it") from None
     return manifest

@@ -18,8 +18,9 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_input import Source
 from absa.errors import AlreadyExistsError
 from absa.records.lake import write_parquet
+from absa.records.layout import job_time_key, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
-from absa.records.tables import PREDICTIONS, prediction_prefix
+from absa.records.tables import PREDICTIONS
 
 ARM: Final = "batch"
 REQUEST_ID: Final = "request_id"
@@ -43,7 +44,7 @@ class PredictionLog:
 
     def claim_time(self, number: int, now: datetime) -> datetime:
         """The time that a partition's records carry: the first one that anybody claimed for it."""
-        output, key = open_lake(self.output_uri), f"log/{number:06d}.json"
+        output, key = open_lake(self.output_uri), job_time_key(number)
         try:
             output.create(key, json.dumps({"at": iso(now)}).encode())
         except AlreadyExistsError:

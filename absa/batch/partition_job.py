@@ -22,6 +22,7 @@ from absa.batch.reader import PartitionReader
 from absa.batch.score import LINE, REASON, ROW_ID, score_partition
 from absa.inference.engine import Engine
 from absa.records.lake import write_parquet
+from absa.records.layout import job_commit_key, job_part_key, job_quarantine_key
 from absa.records.schema import utc_now
 from absa.task import SENTIMENTS
 
@@ -60,21 +61,6 @@ class PartitionCounts:
         return self.rows + sum(self.quarantined.values())
 
 
-def part_key(number: int) -> str:
-    """Where the scored rows of a partition lie."""
-    return f"part-{number:06d}.parquet"
-
-
-def quarantine_key(number: int) -> str:
-    """Where the rows lie that a partition set aside; absent where there are none."""
-    return f"quarantine/part-{number:06d}.parquet"
-
-
-def done_key(number: int) -> str:
-    """Where the commit of a partition lies."""
-    return f"done/{number:06d}.json"
-
-
 class Worker:
     """One engine and one reader. Not for several threads.
 
@@ -106,9 +92,9 @@ class Worker:
             scored_at=utc_now() if log is None else log.claim_time(partition.number, utc_now()),
             request_ids=None if log is None else log.request_ids,
         )
-        write_parquet(self._output, part_key(partition.number), found.scored)
+        write_parquet(self._output, job_part_key(partition.number), found.scored)
         if found.quarantined.num_rows:
-            write_parquet(self._output, quarantine_key(partition.number), found.quarantined)
+            write_parquet(self._output, job_quarantine_key(partition.number), found.quarantined)
         if log is not None:
             log.write(partition.number, found.scored, given.source)
         labels = Counter(found.scored.column("label").to_pylist())
@@ -122,7 +108,7 @@ class Worker:
             as_written=len(rows.as_written),
             first_as_written=f"{rows.as_written[0][0]} line {rows.as_written[0][1]}" if rows.as_written else None,
         )
-        self._output.write(done_key(partition.number), json.dumps(asdict(counts)).encode())
+        self._output.write(job_commit_key(partition.number), json.dumps(asdict(counts)).encode())
         return counts
 
 

@@ -11,12 +11,12 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_input import InputFile, Partition, Source, cut, inspect
 from absa.batch.batch_job import read_manifest
 from absa.batch.lines import count_lines, header_lines, lines_of_rows, rows_that_hold_rows
-from absa.batch.partition_job import part_key, quarantine_key
 from absa.batch.reader import PartitionReader, PartitionRows
 from absa.batch.score import ROW_ID, output_names
 from absa.data.files.parquet_rows import open_parquet
 from absa.errors import NotFoundError
 from absa.records.lake import Lake
+from absa.records.layout import JOB_PARTS, job_part_key, job_quarantine_key
 from absa.task import N_LABELS
 
 
@@ -48,7 +48,7 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
     expected = sum(_lines_of_file(each) for each in source.files)
     if lines != expected:
         wrong.append(f"the input has {expected} lines or rows of data, the output accounts for {lines} of them")
-    extra = [key for key in output.list("part-") if key > part_key(number)]
+    extra = [key for key in output.list(JOB_PARTS) if key > job_part_key(number)]
     return wrong + [f"{key} belongs to no partition" for key in extra]
 
 
@@ -96,10 +96,10 @@ def _check(
     """Return the faults of a partition, and the number of input lines that its rows stand for."""
     number = partition.number
     try:
-        scored = _read(output, part_key(number))
+        scored = _read(output, job_part_key(number))
     except NotFoundError:
-        return [f"{part_key(number)} is missing"], 0
-    aside = _read(output, quarantine_key(number)) if output.exists(quarantine_key(number)) else None
+        return [f"{job_part_key(number)} is missing"], 0
+    aside = _read(output, job_quarantine_key(number)) if output.exists(job_quarantine_key(number)) else None
     numbers = scored.column(ROW_ID).to_pylist()
     aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
     logged = manifest.get("logged_to") is not None

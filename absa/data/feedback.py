@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from absa.data.read import EXAMPLES, with_example_id
 from absa.records.lake import Lake, read_parquet
+from absa.records.layout import FEEDBACK_FOLDER, feedback_prefix, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, Window
-from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, hours, prediction_prefix
+from absa.records.tables import FEEDBACK, PREDICTIONS, hours
 
 MAX_EXAMPLES_A_UNIT: Final = 200  # one customer, or one attacker, trains no more than this in a window
 MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this
@@ -101,7 +102,7 @@ def window_records(lake: Lake, start: datetime, end: datetime) -> tuple[pl.DataF
     keys = [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
     predictions = _frame(read_parquet(lake, keys, PREDICTIONS)).filter((pl.col("at") >= start) & (pl.col("at") < end))
     first_day = feedback_prefix(start)
-    received = [k for k in lake.list("feedback/") if k.endswith(".parquet") and k >= first_day]
+    received = [k for k in lake.list(FEEDBACK_FOLDER) if k.endswith(".parquet") and k >= first_day]
     return predictions, _frame(read_parquet(lake, received, FEEDBACK))
 
 

@@ -28,11 +28,18 @@ from absa.data.snapshot import (
 )
 from absa.errors import InvalidDataError
 from absa.records.lake import Lake, write_parquet
+from absa.records.layout import (
+    BATCH_FOLDER,
+    FEEDBACK_FOLDER,
+    MONITORING_FOLDER,
+    PREDICTIONS_FOLDER,
+    QUARANTINE_FOLDER,
+    prediction_prefix,
+)
 from absa.records.schema import SIDES, iso, parse_iso
-from absa.records.tables import prediction_prefix
 
 # What else holds rows of customers: drift references, answers of batches, bad rows of files that were refused.
-_OTHER_ROWS: Final = ("monitoring/", "batch/", "quarantine/")
+_OTHER_ROWS: Final = (MONITORING_FOLDER, BATCH_FOLDER, QUARANTINE_FOLDER)
 _REASON: Final = "reason"
 
 
@@ -66,7 +73,7 @@ def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
 def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
     """Forget every prediction that was asked before a time, its feedback, and the examples made of it."""
     last = prediction_prefix(cutoff) + "~"  # of the hour that the time lies in
-    if not any(key < last for key in lake.list("predictions/")):
+    if not any(key < last for key in lake.list(PREDICTIONS_FOLDER)):
         return Forgotten()
     return _forget(lake, pl.col("at") < cutoff)
 
@@ -84,13 +91,13 @@ def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
     found = Forgotten()
     if gone.requests.is_empty():
         return found
-    for key in _parquet(lake, "feedback/"):
+    for key in _parquet(lake, FEEDBACK_FOLDER):
         found.feedback += _rewrite(lake, key, gone)
     found.snapshots, found.examples = _forget_examples(lake, gone)
     for prefix in _OTHER_ROWS:
         for key in _parquet(lake, prefix):
             found.samples += _rewrite(lake, key, gone)
-    for key in _parquet(lake, "predictions/"):
+    for key in _parquet(lake, PREDICTIONS_FOLDER):
         found.predictions += _drop(lake, key, chosen)
     return found
 
@@ -98,7 +105,7 @@ def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
 def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
     requests = [pl.Series(dtype=pl.String)]
     gone, kept = [pl.Series(dtype=pl.UInt64)], [pl.Series(dtype=pl.UInt64)]
-    for key in _parquet(lake, "predictions/"):
+    for key in _parquet(lake, PREDICTIONS_FOLDER):
         frame = _read(lake, key)
         goes = frame.filter(chosen)
         requests.append(goes["request_id"])
@@ -168,7 +175,7 @@ def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:
     """
     frame = _read(lake, key)
     hits = _hits(frame, gone)
-    if "quarantine/" in key and _REASON in frame.columns:
+    if QUARANTINE_FOLDER in key and _REASON in frame.columns:
         hits |= frame[_REASON].is_in(UNREADABLE).fill_null(value=False)
     return _drop(lake, key, pl.lit(hits))
 

@@ -45,18 +45,10 @@ from absa.data.read import (
     scan_stream,
     too_many_bad,
 )
-from absa.data.snapshot import (
-    REPLACED_BY,
-    Manifest,
-    load_manifest,
-    manifest_key,
-    read_parts,
-    remove_rows,
-    side_keys,
-    take_again,
-)
+from absa.data.snapshot import REPLACED_BY, Manifest, load_manifest, read_parts, remove_rows, side_keys, take_again
 from absa.errors import IntegrityError, InvalidDataError, UnavailableError
 from absa.records.lake import Lake, write_parquet
+from absa.records.layout import manifest_key, quarantine_key, side_part_key
 from absa.records.schema import SIDES, iso, utc_now
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
@@ -367,7 +359,7 @@ def _manifest(
 def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
     """Keep the bad rows of a file that was refused; returns where. Equal rows are kept once."""
     digest = hashlib.sha256(bad.write_ndjson().encode()).hexdigest()
-    key = f"quarantine/{digest[:12]}.parquet"
+    key = quarantine_key(digest)
     write_parquet(lake, key, bad.to_arrow(compat_level=pl.CompatLevel.oldest()))
     return lake.url(key)
 
@@ -380,23 +372,23 @@ def _publish(
     Returns:
         False where equal rows are there already; those of a snapshot that was replaced are not.
     """
-    root, named = f"snapshots/{manifest.digest}", manifest_key(manifest.digest)
+    digest, named = manifest.digest, manifest_key(manifest.digest)
     if lake.exists(named):
         if REPLACED_BY not in json.loads(lake.read(named)):
             return False
-        remove_rows(lake, manifest.digest)  # a kill may have left some
+        remove_rows(lake, digest)  # a kill may have left some
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # a disk's or S3's answers overlap
         written = []
         for side in SIDES:
             files = [Path(partition.parts[side]) for partition in settled if side in partition.parts]
             for n, file in enumerate(files):
-                key = f"{root}/{side}/part-{n:05d}.parquet"
+                key = side_part_key(digest, side, n)
                 written.append(writers.submit(lambda key, file: lake.write(key, file.read_bytes()), key, file))
         for each in written:
             each.result()
     bad = pl.concat([pl.DataFrame(schema=QUARANTINED), *quarantine])
     if bad.height:
         table = bad.to_arrow(compat_level=pl.CompatLevel.oldest())
-        write_parquet(lake, f"{root}/quarantine/part-00000.parquet", table)
+        write_parquet(lake, side_part_key(digest, "quarantine", 0), table)
     lake.write(named, manifest.to_json().encode())
     return True

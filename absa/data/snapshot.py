@@ -16,6 +16,14 @@ import pyarrow.parquet as pq
 from absa.data.normalise import key_column
 from absa.data.read import EXAMPLES, QUARANTINED
 from absa.records.lake import Lake
+from absa.records.layout import (
+    SNAPSHOTS_FOLDER,
+    manifest_digest,
+    manifest_key,
+    side_folder,
+    snapshot_folder,
+    token_folders,
+)
 from absa.records.schema import SCHEMA_VERSION
 
 REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
@@ -82,7 +90,7 @@ def load_manifest(lake: Lake, digest: str) -> Manifest:
 
 def manifests(lake: Lake) -> list[Manifest]:
     """Every snapshot's manifest, oldest first; those that were replaced are left out."""
-    found = [lake.read(key) for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
+    found = [lake.read(key) for key in lake.list(SNAPSHOTS_FOLDER) if manifest_digest(key)]
     made = [Manifest.from_json(data) for data in found if REPLACED_BY not in json.loads(data)]
     return sorted(made, key=lambda manifest: (manifest.created_at, manifest.digest))
 
@@ -102,7 +110,7 @@ def take_again(lake: Lake, digest: str, at: str) -> None:
 def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
     """Let another snapshot, whose rows are in the lake, stand for one whose rows are removed."""
     for key in side_keys(lake, old.digest, "quarantine"):
-        lake.write(f"snapshots/{new.digest}/quarantine/{key.rsplit('/', 1)[1]}", lake.read(key))
+        lake.write(side_folder(new.digest, "quarantine") + key.rsplit("/", 1)[1], lake.read(key))
     lake.write(manifest_key(new.digest), new.to_json().encode())
     remove_snapshot(lake, old, new.digest)
 
@@ -116,8 +124,8 @@ def remove_snapshot(lake: Lake, old: Manifest, replaced_by: str | None) -> None:
 
 def replaced_digests(lake: Lake) -> set[str]:
     """The digests of the snapshots that rows were forgotten of."""
-    found = [key for key in lake.list("snapshots/") if key.endswith("/manifest.json")]
-    return {key.split("/")[1] for key in found if REPLACED_BY in json.loads(lake.read(key))}
+    found = {key: digest for key in lake.list(SNAPSHOTS_FOLDER) if (digest := manifest_digest(key))}
+    return {digest for key, digest in found.items() if REPLACED_BY in json.loads(lake.read(key))}
 
 
 def sweep_replaced(lake: Lake) -> None:
@@ -128,19 +136,14 @@ def sweep_replaced(lake: Lake) -> None:
 
 def remove_rows(lake: Lake, digest: str) -> None:
     """Remove all of a snapshot but its manifest."""
-    for key in (*lake.list(f"snapshots/{digest}/"), *lake.list(f"tokens/{digest}-")):
+    for key in (*lake.list(snapshot_folder(digest)), *lake.list(token_folders(digest))):
         if key != manifest_key(digest):
             lake.delete(key)
 
 
-def manifest_key(digest: str) -> str:
-    """Where a snapshot's manifest lies; a snapshot without one does not exist."""
-    return f"snapshots/{digest}/manifest.json"
-
-
 def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
     """The lake keys of the Parquet parts of one side (train, validation, test) or of the quarantine, in order."""
-    return [key for key in lake.list(f"snapshots/{digest}/{side}/") if key.endswith(".parquet")]
+    return [key for key in lake.list(side_folder(digest, side)) if key.endswith(".parquet")]
 
 
 def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:

@@ -24,16 +24,12 @@ from absa.data.snapshot import load_manifest, side_keys
 from absa.errors import EvergreenError
 from absa.inference.tokenization import PairTokenizer
 from absa.records.lake import Lake
+from absa.records.layout import shards_prefix, side_part_key
 from absa.training.rows.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
 from absa.training.rows.tokens import TokenRows, stack, tokenize_columns
 
 SMALL_ROWS: Final = 50_000  # fewer are done before a pool of processes would have started
 _NICE: Final = 15
-
-
-def shards_prefix(snapshot: str, tokenizer: str) -> str:
-    """Where a snapshot's shards lie in the lake."""
-    return f"tokens/{snapshot}-{tokenizer[:16]}/"
 
 
 def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, side: str = "train") -> TokenPlan:
@@ -105,7 +101,7 @@ def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number:
     if copy is not None and copy.exists():
         return 0
     if not lake.exists(key):
-        part = f"snapshots/{plan.snapshot}/{plan.side}/part-{number:05d}.parquet"
+        part = side_part_key(plan.snapshot, plan.side, number)
         data = pack_shard(tokenize_part(lake.read(part), _tokenizer(tokenizer, plan.max_tokens)))
         lake.write(key, data)
         made = 1

@@ -10,11 +10,11 @@ from typing import Any, Final, Literal, get_args
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, PermanentError
 from absa.ledger.routing import TrafficPlan
 from absa.records.lake import Lake
+from absa.records.layout import LEDGER_FOLDER, evidence_key, ledger_key, ledger_number
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso, utc_now
 
 Action = Literal["register", "challenge", "traffic", "promote", "rollback", "retire"]
 ACTIONS: Final = get_args(Action)
-_PREFIX: Final = "ledger/"
 _NO_HASH: Final = ""
 
 
@@ -85,10 +85,6 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _key(number: int) -> str:
-    return f"{_PREFIX}{number:010d}.json"
-
-
 class Ledger:
     """Reads and appends records. Of two that append after the same head, one gets a ConflictError.
 
@@ -102,12 +98,11 @@ class Ledger:
         self._clock = clock
 
     def _numbers(self) -> list[int]:
-        names = (key.removeprefix(_PREFIX).removesuffix(".json") for key in self._lake.list(_PREFIX))
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(n for key in self._lake.list(LEDGER_FOLDER) if (n := ledger_number(key)) is not None)
 
     def _raw(self, number: int) -> dict[str, Any]:
         try:
-            data: dict[str, Any] = json.loads(self._lake.read(_key(number)))
+            data: dict[str, Any] = json.loads(self._lake.read(ledger_key(number)))
         except ValueError as error:
             raise IntegrityError(f"ledger record {number} is not JSON") from error
         return data
@@ -145,7 +140,7 @@ class Ledger:
         """
         if after:
             number = after
-            while self._lake.exists(_key(number + 1)):
+            while self._lake.exists(ledger_key(number + 1)):
                 number += 1
             return self.read(number)
         numbers = self._numbers()
@@ -203,7 +198,7 @@ class Ledger:
             previous_hash=head.hash if head else _NO_HASH,
         ).sealed()
         try:
-            self._lake.create(_key(record.number), canonical_json(record.to_json()))
+            self._lake.create(ledger_key(record.number), canonical_json(record.to_json()))
         except AlreadyExistsError:
             raise ConflictError(f"someone else wrote ledger record {record.number} first: look again") from None
         return record
@@ -213,7 +208,7 @@ class Ledger:
             return None
         body = canonical_json(evidence)
         digest = hashlib.sha256(body).hexdigest()
-        self._lake.write(f"evidence/{digest}.json", body)
+        self._lake.write(evidence_key(digest), body)
         return digest
 
     def at(self, time: datetime) -> LedgerRecord | None:

@@ -1,4 +1,4 @@
-"""Column names and types of the lake's Parquet tables, and which keys hold a window of them."""
+"""Column names and types of the lake's Parquet tables, and the hours and days of a window."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -75,21 +75,6 @@ OUTCOMES: Final = pa.schema(
         ("replica", pa.string()),
     ]
 )
-
-
-def prediction_prefix(at: datetime) -> str:
-    """The folder that a prediction of this time lies in."""
-    return f"predictions/date={at:%Y-%m-%d}/hour={at:%H}/"
-
-
-def feedback_prefix(at: datetime) -> str:
-    """The folder that feedback received at this time lies in."""
-    return f"feedback/date={at:%Y-%m-%d}/"
-
-
-def outcome_prefix(at: datetime) -> str:
-    """The folder that a minute's outcome counts lie in."""
-    return f"outcomes/date={at:%Y-%m-%d}/"
 
 
 def hours(window: Window) -> Iterator[datetime]:

@@ -10,6 +10,7 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchResult, Engines, Progress, run_batch
 from absa.errors import NotFoundError, PermanentError
 from absa.inference.package import ModelPackage, load_package
+from absa.records.layout import COST_CURRENT
 from flows.platform.services import Services
 
 REGISTRY: Final = "models:/"
@@ -122,7 +123,7 @@ def engines_of(request: BatchRequest) -> Engines:
 def usd_per_row(services: Services) -> float | None:
     """What a row costs by the last `evergreen cost`; None where nobody has asked for it."""
     try:
-        found: Any = json.loads(services.lake.read("cost/current.json")).get("usd_per_million_batch")
+        found: Any = json.loads(services.lake.read(COST_CURRENT)).get("usd_per_million_batch")
     except (NotFoundError, ValueError, AttributeError):
         return None
     return float(found) / 1e6 if isinstance(found, int | float) else None

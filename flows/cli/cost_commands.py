@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError, UnavailableError
+from absa.records.layout import COST_CURRENT
 from flows.platform import arguments
 from flows.platform.homes import absence, is_there, open_home
 from flows.platform.terminal import say
@@ -154,8 +155,8 @@ def cost(
     if not is_there(services.settings):
         _say([f"\nnot kept: {absence(services.settings)}"])
         return
-    services.lake.write("cost/current.json", json.dumps(written, indent=1).encode())
-    _say([f"\nwritten: {services.lake.url('cost/current.json')}"])
+    services.lake.write(COST_CURRENT, json.dumps(written, indent=1).encode())
+    _say([f"\nwritten: {services.lake.url(COST_CURRENT)}"])
 
 
 def _say(*parts: Iterable[str]) -> None:

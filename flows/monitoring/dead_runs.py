@@ -16,8 +16,9 @@ from uuid import UUID
 
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
+from absa.records.layout import FLOW_RUNS_FOLDER, flow_run_key
 from absa.records.schema import utc_now
-from flows.platform.liveness import PREFIX, HeldState, Sight, death_of, key_of, lives_here, runs_with_a_process, sign_of
+from flows.platform.liveness import HeldState, Sight, death_of, lives_here, runs_with_a_process, sign_of
 from flows.platform.prefect_runs import PROMOTION
 from flows.platform.services import Services
 from flows.promotion.take_over import follow
@@ -107,7 +108,7 @@ class DeadRuns:
             UnavailableError: Prefect or the lake is unavailable; the next look finds the rest.
         """
         seen, self._seen = self._seen, {}  # a look that fails forgets: time in which nothing was seen is not silence
-        notes = self._lake.list(PREFIX)  # before the runs: whatever is listed here had started by then
+        notes = self._lake.list(FLOW_RUNS_FOLDER)  # before the runs: whatever is listed here had started by then
         unfinished = self._runs.unfinished()
         processes = self._with_a_process() if unfinished else set()
         said = []
@@ -122,7 +123,7 @@ class DeadRuns:
             said.append(f"run {run.name} of {run.deployment} was {run.state} and is dead: {why}")
         said += self._correct_limits()
         self._first_look = self._limits_are_due = False
-        kept = {key_of(run.run_id) for run in unfinished}
+        kept = {flow_run_key(run.run_id) for run in unfinished}
         for key in notes:
             if key not in kept:
                 self._lake.delete(key)

@@ -22,11 +22,11 @@ import psutil
 
 from absa.errors import EvergreenError, NotFoundError
 from absa.records.lake import Lake
+from absa.records.layout import flow_run_key
 from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.sinks import log_line
 from flows.platform.services import wire
 
-PREFIX: Final = "flow_runs/"
 BEAT_S: Final = 60.0
 SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
 GONE_S: Final = 30.0  # a worker that lives reports its run's end within seconds
@@ -121,11 +121,6 @@ def runs_with_a_process() -> set[str]:
     return found - {""}
 
 
-def key_of(run_id: str) -> str:
-    """Return the lake key of a run's note."""
-    return f"{PREFIX}{run_id}.json"
-
-
 def sign_of(lake: Lake, run_id: str) -> Sign | None:
     """Read a run's note; None where there is none, or one that cannot be read.
 
@@ -133,7 +128,7 @@ def sign_of(lake: Lake, run_id: str) -> Sign | None:
         UnavailableError: the lake is unavailable.
     """
     try:
-        data: dict[str, Any] = json.loads(lake.read(key_of(run_id)))
+        data: dict[str, Any] = json.loads(lake.read(flow_run_key(run_id)))
         return Sign(host=str(data["host"]), pid=int(data["pid"]), created=float(data["created"]), at=str(data["at"]))
     except (NotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -147,7 +142,7 @@ def leave_sign(lake: Lake, run_id: str) -> None:
     """
     sign = Sign(host=this_host(), pid=os.getpid(), created=psutil.Process().create_time(), at=iso(utc_now()))
     body = {"schema_version": SCHEMA_VERSION, **asdict(sign)}
-    lake.write(key_of(run_id), json.dumps(body).encode())
+    lake.write(flow_run_key(run_id), json.dumps(body).encode())
 
 
 def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook

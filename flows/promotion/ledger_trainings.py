@@ -6,6 +6,7 @@ from typing import Any
 
 from absa.errors import NotFoundError
 from absa.ledger.store import LedgerRecord
+from absa.records.layout import evidence_key
 from absa.records.schema import Window
 from flows.platform.services import Services
 
@@ -38,7 +39,7 @@ def _evidence(services: Services, record: LedgerRecord) -> dict[str, Any]:
     if record.evidence_digest is None:
         return {}
     try:
-        found: dict[str, Any] = json.loads(services.lake.read(f"evidence/{record.evidence_digest}.json"))
+        found: dict[str, Any] = json.loads(services.lake.read(evidence_key(record.evidence_digest)))
     except (NotFoundError, ValueError):
         return {}
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from absa.errors import NotFoundError
 from absa.ledger.lifecycle import live_arms
 from absa.ledger.store import LedgerRecord
+from absa.records.layout import experiment_key
 from absa.records.schema import SCHEMA_VERSION, iso
 from flows.platform.services import Services
 
@@ -120,7 +121,7 @@ def keep(services: Services, run: Run, found: dict[str, "ExperimentDecision"], a
     """Put what was seen under experiments/<name>/<revision>.json: the last look, and how it came to that."""
     plan = run.head.state.plan
     assert plan is not None
-    key = f"experiments/{plan.experiment}/{run.head.number}.json"
+    key = experiment_key(str(plan.experiment), run.head.number)
     look: dict[str, Any] = {"at": iso(at), "arms": {version: asdict(each) for version, each in found.items()}}
     try:
         looks = json.loads(services.lake.read(key))["looks"]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from absa.errors import NotFoundError, UnavailableError
 from absa.ledger.lifecycle import live_arms
+from absa.records.layout import watched_key
 from absa.records.schema import iso, parse_iso, utc_now
 from flows.platform.prefect_runs import PROMOTION, RunState, crash_run, promotion_key, run_state, start_deployment
 from flows.platform.services import Services
@@ -27,11 +28,7 @@ _AGAIN_IN: Final = timedelta(seconds=5)
 def sign_of_life(services: Services, experiment: str, flow_run_id: str | None) -> None:
     """Note that a run has just looked."""
     body = {"at": iso(utc_now()), "flow_run_id": flow_run_id}
-    services.lake.write(_key(experiment), json.dumps(body).encode())
-
-
-def _key(experiment: str) -> str:
-    return f"experiments/{experiment}/watched.json"
+    services.lake.write(watched_key(experiment), json.dumps(body).encode())
 
 
 def take_over(
@@ -62,7 +59,7 @@ def take_over(
     last, flow_run_id = run.records[0].at, None
     key = f"{run.name}-{iso(last)}"
     try:
-        noted: dict[str, Any] = json.loads(services.lake.read(_key(run.name)))
+        noted: dict[str, Any] = json.loads(services.lake.read(watched_key(run.name)))
         if parse_iso(noted["at"]) > last:
             last, flow_run_id = parse_iso(noted["at"]), noted["flow_run_id"]
     except NotFoundError:

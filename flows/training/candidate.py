@@ -18,6 +18,7 @@ from absa.errors import EvergreenError
 from absa.ledger.store import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
+from absa.records.layout import weights_folder
 from absa.training.anytime import QUICK_FACTOR
 from flows.platform.services import Services
 from flows.training.job_process import JobResult, OnEvent, run_job, write_after
@@ -241,15 +242,10 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> Path | No
     if run_id is None:
         return None
     folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER
-    prefix = weights_prefix(run_id)
+    prefix = weights_folder(run_id)
     for key in services.lake.list(prefix):
         file = folder / key.removeprefix(prefix)
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(services.lake.read(key))
     return folder if (folder / "config.json").is_file() else None
-
-
-def weights_prefix(run_id: str) -> str:
-    """Where a run's fp32 weights lie in the lake."""
-    return f"runs/{run_id}/{WEIGHTS_FOLDER}/"

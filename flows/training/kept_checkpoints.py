@@ -15,6 +15,7 @@ from typing import Any, Final
 from absa.adapters.lake import FolderLake
 from absa.errors import EvergreenError, NotFoundError
 from absa.records.lake import Lake
+from absa.records.layout import checkpoints_folder, open_run_key
 
 _COPY_EVERY_S: Final = 20.0
 
@@ -31,8 +32,8 @@ class KeptCheckpoints:
 
     def __init__(self, lake: Lake, run_id: str, what: Mapping[str, Any], local: Path) -> None:
         self._lake, self._run_id = lake, run_id
-        self._open = f"runs/open/{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]}.json"
-        self._prefix = f"runs/{run_id}/checkpoints/"
+        self._open = open_run_key(hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest())
+        self._prefix = checkpoints_folder(run_id)
         self.folder = Path(lake.url(self._prefix)) if isinstance(lake, FolderLake) else local
 
     def adopt(self) -> str | None:
@@ -41,7 +42,7 @@ class KeptCheckpoints:
         adopted = None
         try:
             before = str(json.loads(self._lake.read(self._open))["run_id"])
-            kept = f"runs/{before}/checkpoints/"
+            kept = checkpoints_folder(before)
             for key in self._lake.list(kept) if before != self._run_id else []:
                 (self.folder / key.removeprefix(kept)).write_bytes(self._lake.read(key))
                 adopted = before
@@ -49,7 +50,7 @@ class KeptCheckpoints:
             adopted = None
         self._lake.write(self._open, json.dumps({"run_id": self._run_id}).encode())
         if adopted is not None:
-            self._delete(f"runs/{adopted}/checkpoints/")
+            self._delete(checkpoints_folder(adopted))
         return adopted
 
     @contextmanager

@@ -10,9 +10,9 @@ from prefect.cache_policies import NO_CACHE
 
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.store import State
+from absa.records.layout import weights_folder
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
-from flows.training.candidate import weights_prefix
 from flows.training.judging import Candidate
 from flows.training.tracking import TrackedRun
 
@@ -54,7 +54,7 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
         },
     )
     for file in sorted(candidate.job.weights.iterdir()):
-        services.lake.write(weights_prefix(run.run_id) + file.name, file.read_bytes())
+        services.lake.write(weights_folder(run.run_id) + file.name, file.read_bytes())
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
     return logged.version
 

@@ -40,7 +40,8 @@ def shards_of(
         cache: local folder for copies where the lake is no folder.
         environment: of the process that makes them.
     """
-    from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards, shards_prefix
+    from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards
+    from absa.records.layout import shards_prefix
 
     plan = plan_shards(lake, snapshot, tokenizer, max_tokens)
     prefix = shards_prefix(plan.snapshot, plan.tokenizer)

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from absa.errors import NotFoundError, PermanentError
 from absa.ledger.store import LedgerRecord
+from absa.records.layout import snapshot_folder
 from absa.records.schema import SIDES, parse_iso, utc_now
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
@@ -89,7 +90,7 @@ def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest")
 
     run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
     for side in SIDES:
-        source = services.lake.url(f"snapshots/{manifest.digest}")
+        source = services.lake.url(snapshot_folder(manifest.digest).rstrip("/"))
         rows = None
         if manifest.side_rows(side) <= _DESCRIBED_ROWS:
             rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()

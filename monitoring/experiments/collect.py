@@ -11,8 +11,9 @@ import polars as pl
 
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.records.lake import Lake, read_parquet
+from absa.records.layout import outcome_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES, hours, outcome_prefix
+from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES, hours
 from absa.task import EVALUATED, N_LABELS
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
 from monitoring.windows import load_predictions

@@ -20,8 +20,9 @@ import polars as pl
 from absa.evaluation.significance import binomial_tail
 from absa.ledger.routing import TrafficPlan
 from absa.records.lake import Lake
+from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import PREDICTIONS, hours, prediction_prefix
+from absa.records.tables import PREDICTIONS, hours
 from absa.task import EVALUATED, N_LABELS, Label
 from monitoring.experiments.ab_statistics import (
     ArmHealth,

@@ -21,8 +21,9 @@ import pyarrow as pa
 from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
 from absa.errors import InvalidDataError
 from absa.records.lake import Lake, write_parquet
+from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.records.tables import FEEDBACK, PREDICTIONS
 from absa.sinks import csv_text
 from monitoring.windows import read_keys
 

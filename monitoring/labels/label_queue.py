@@ -15,8 +15,9 @@ import polars as pl
 
 from absa.errors import PermanentError
 from absa.records.lake import Lake
+from absa.records.layout import prediction_prefix
 from absa.records.schema import Window
-from absa.records.tables import PREDICTIONS, hours, prediction_prefix
+from absa.records.tables import PREDICTIONS, hours
 from absa.sinks import write_csv
 from absa.task import N_LABELS
 from monitoring.windows import load_window, read_keys

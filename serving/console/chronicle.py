@@ -14,6 +14,15 @@ from typing import Any, Final
 from absa.errors import EvergreenError, NotFoundError
 from absa.ledger.store import Ledger, LedgerRecord
 from absa.records.lake import Lake
+from absa.records.layout import (
+    COST_CURRENT,
+    INSIGHTS_CURRENT,
+    VERDICTS_FOLDER,
+    evidence_key,
+    experiment_folder,
+    is_look,
+    verdict_of,
+)
 from absa.records.schema import iso, utc_now
 from serving.replica_state import write_whole
 
@@ -24,7 +33,6 @@ LOOKED_AT_S: Final = 60.0  # somebody looks if they asked within this time
 _RECORDS: Final = 12
 _TRAININGS: Final = 8
 _WINDOWS: Final = 48
-_VERDICTS: Final = "verdicts/"
 _log = logging.getLogger("evergreen.chronicle")
 
 
@@ -76,8 +84,8 @@ class Chronicle:
             "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
             "experiment": self._experiment(head),
             "verdicts": self._verdicts(),
-            "cost": self._json("cost/current.json"),
-            "insights": self._json("insights/current.json"),
+            "cost": self._json(COST_CURRENT),
+            "insights": self._json(INSIGHTS_CURRENT),
         }
 
     def _follow_ledger(self) -> None:
@@ -93,7 +101,7 @@ class Chronicle:
         """A registration with what its evidence says of the training."""
         evidence: dict[str, Any] = {}
         if record.evidence_digest is not None:
-            evidence = self._once(f"evidence/{record.evidence_digest}.json") or {}
+            evidence = self._once(evidence_key(record.evidence_digest)) or {}
         return {
             "at": iso(record.at),
             "version": version,
@@ -112,8 +120,8 @@ class Chronicle:
         else:
             return None
         looks: list[dict[str, Any]] = []
-        for key in sorted(self._lake.list(f"experiments/{name}/")):
-            if key.rpartition("/")[2].split(".")[0].isdigit():
+        for key in sorted(self._lake.list(experiment_folder(name))):
+            if is_look(key):
                 found = self._json(key) or {}
                 looks += [{"mode": found.get("mode"), **look} for look in found.get("looks", [])]
         running = head is not None and head.state.plan is not None and head.state.plan.experiment == name
@@ -122,10 +130,9 @@ class Chronicle:
     def _verdicts(self) -> list[dict[str, Any]]:
         """The newest revision of each of the last windows, oldest first."""
         newest: dict[str, tuple[int, str]] = {}
-        for key in self._lake.list(_VERDICTS):
-            window, _, revision = key.removeprefix(_VERDICTS).removesuffix(".json").rpartition(".r")
-            if revision.isdigit():
-                newest[window] = max(newest.get(window, (0, "")), (int(revision), key))
+        for key in self._lake.list(VERDICTS_FOLDER):
+            if (named := verdict_of(key)) is not None:
+                newest[named[0]] = max(newest.get(named[0], (0, "")), (named[1], key))
         shown = []
         for window in sorted(newest)[-_WINDOWS:]:
             found = self._once(newest[window][1])

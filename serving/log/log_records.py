@@ -12,16 +12,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 import pyarrow as pa
 
+from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION
-from absa.records.tables import (
-    FEEDBACK,
-    LATENCY_BOUNDS_MS,
-    OUTCOMES,
-    PREDICTIONS,
-    feedback_prefix,
-    outcome_prefix,
-    prediction_prefix,
-)
+from absa.records.tables import FEEDBACK, LATENCY_BOUNDS_MS, OUTCOMES, PREDICTIONS
 
 _HOUR_US: Final = 3_600_000_000
 _DAY_US: Final = 24 * _HOUR_US

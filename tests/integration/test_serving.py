@@ -25,7 +25,7 @@ from absa.errors import PermanentError, UnavailableError
 from absa.inference.package import package_digest
 from absa.ledger.routing import assign, single
 from absa.records.identifiers import unit_hash
-from absa.records.tables import prediction_prefix
+from absa.records.layout import prediction_prefix
 from flows.demo.customers import send_traffic
 from flows.demo.router_client import RouterClient
 from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until

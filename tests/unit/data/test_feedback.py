@@ -11,7 +11,8 @@ from absa.adapters.lake import FolderLake
 from absa.data.feedback import join_feedback, labelled_examples, last_feedback, unmatched
 from absa.data.read import EXAMPLES
 from absa.records.lake import write_parquet
-from absa.records.tables import FEEDBACK, PREDICTIONS, feedback_prefix, prediction_prefix
+from absa.records.layout import feedback_prefix, prediction_prefix
+from absa.records.tables import FEEDBACK, PREDICTIONS
 
 AT = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)
 

@@ -12,9 +12,10 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.data.ingest import build_snapshot
 from absa.data.snapshot import load_manifest, load_side, replace_snapshot, sample_side, side_keys
-from absa.data.token_shards import main, make_shards, plan_shards, shards_prefix
+from absa.data.token_shards import main, make_shards, plan_shards
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.folders import TOKENIZER, find_base
+from absa.records.layout import shards_prefix
 from absa.records.schema import utc_now
 from absa.training.rows.shards import ShardCorpus, shard_name, tokenizer_digest
 

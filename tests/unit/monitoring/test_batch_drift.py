@@ -15,7 +15,8 @@ from absa.data.ingest import build_snapshot
 from absa.data.read import EXAMPLES, with_example_id
 from absa.errors import PermanentError
 from absa.inference.engine import Engine
-from monitoring.batch_drift import FINDINGS_KEY, REPORT_KEY, report_batch_drift
+from absa.records.layout import JOB_DRIFT_FINDINGS, JOB_DRIFT_REPORT
+from monitoring.batch_drift import report_batch_drift
 from tests.toy_package import WORDS, build_toy_package
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -61,10 +62,10 @@ def test_a_batch_of_other_words_drifts_and_one_of_the_same_does_not(
     found = report_batch_drift(output, manifest, lake, Engine.load(package))
     assert found.too_small is None
     assert bool(found.drifted) is drifts
-    record = json.loads(output.read(FINDINGS_KEY))
+    record = json.loads(output.read(JOB_DRIFT_FINDINGS))
     assert record["drifted"] == [each.kind for each in found.drifted]
     assert record["rows"] == 300
-    assert b"<html" in output.read(REPORT_KEY)[:2000].lower()
+    assert b"<html" in output.read(JOB_DRIFT_REPORT)[:2000].lower()
 
 
 def test_a_package_without_a_snapshot_says_that_there_is_nothing_to_compare_with(

@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from absa.records.lake import Lake
+from absa.records.layout import INSIGHTS_CURRENT
 from absa.records.schema import Window, iso
-from monitoring.insights import CURRENT, insights, insights_plot, keep_insights
+from monitoring.insights import insights, insights_plot, keep_insights
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -86,6 +87,6 @@ def test_what_the_console_shows_is_kept_with_its_window(lake: Lake, traffic: Tra
     traffic.send(window(0), 100, labelled=0.0, segment="eu")
     negative(lake, 1, 0.2)
     keep_insights(lake, window(0))
-    told = json.loads(lake.read(CURRENT))
+    told = json.loads(lake.read(INSIGHTS_CURRENT))
     assert (told["window_start"], told["window_end"]) == (iso(window(0).start), iso(window(0).end))
     assert told["rows"] == insights(lake, window(0), min_rows=10).head(30).to_dicts() != []

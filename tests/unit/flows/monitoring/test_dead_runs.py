@@ -10,8 +10,9 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.errors import UnavailableError
+from absa.records.layout import flow_run_key
 from flows.monitoring.dead_runs import DeadRuns, Limit, UnfinishedRun, is_only_worker
-from flows.platform.liveness import SILENT_S, HeldState, key_of, leave_sign, sign_of
+from flows.platform.liveness import SILENT_S, HeldState, leave_sign, sign_of
 from flows.platform.services import Services
 from flows.platform.settings import Settings
 
@@ -203,7 +204,7 @@ def test_notes_of_finished_runs_are_deleted(stage: Stage) -> None:
     sign = sign_of(stage.lake, "id-batch")
     assert sign is not None
     stage.worker(host=sign.host).look()
-    assert stage.lake.list("flow_runs/") == [key_of("id-batch")]
+    assert stage.lake.list("flow_runs/") == [flow_run_key("id-batch")]
 
 
 @pytest.mark.parametrize(

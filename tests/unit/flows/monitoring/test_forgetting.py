@@ -15,8 +15,9 @@ from absa.adapters.lake import FolderLake
 from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
 from absa.records.lake import write_parquet
+from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import PREDICTIONS, prediction_prefix
+from absa.records.tables import PREDICTIONS
 from flows.monitoring.attempts import GRACE_S, WAIT_S
 from flows.monitoring.forgetting import FORGOTTEN, forget, retain, unit_hash
 from flows.platform.settings import Home, Settings

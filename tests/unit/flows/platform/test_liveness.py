@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from absa.adapters.lake import FolderLake
+from absa.records.layout import flow_run_key
 from flows.platform import liveness
 from flows.platform.liveness import (
     GONE_S,
@@ -21,7 +22,6 @@ from flows.platform.liveness import (
     Sight,
     Sign,
     death_of,
-    key_of,
     leave_sign,
     leave_signs,
     lives_here,
@@ -85,7 +85,7 @@ def test_ended_process_does_not_live() -> None:
 @pytest.mark.parametrize("note", [b"{", b"[]", b"{}", b'{"host": "a", "pid": "x", "created": 1, "at": ""}'])
 def test_unreadable_sign_is_no_sign(tmp_path: Path, note: bytes) -> None:
     lake = FolderLake(tmp_path)
-    lake.write(key_of("run-1"), note)
+    lake.write(flow_run_key("run-1"), note)
     assert sign_of(lake, "run-1") is None
 
 

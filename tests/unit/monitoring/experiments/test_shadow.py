@@ -8,15 +8,8 @@ import pytest
 
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.records.lake import Lake, write_parquet
-from absa.records.tables import (
-    FEEDBACK,
-    LATENCY_BOUNDS_MS,
-    OUTCOMES,
-    PREDICTIONS,
-    feedback_prefix,
-    outcome_prefix,
-    prediction_prefix,
-)
+from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
+from absa.records.tables import FEEDBACK, LATENCY_BOUNDS_MS, OUTCOMES, PREDICTIONS
 from monitoring.experiments.ab_statistics import ExperimentPolicy
 from monitoring.experiments.shadow import (
     ShadowReport,

@@ -1,0 +1,203 @@
+"""Layout of the lake: every folder and key, in this module alone.
+
+Folders end with `/`. Keys of a batch job are relative to its output, which may be outside the lake.
+"""
+
+from datetime import datetime
+from typing import Final
+
+LEDGER_FOLDER: Final = "ledger/"
+EVIDENCE_FOLDER: Final = "evidence/"
+PACKAGES_FOLDER: Final = "packages/"
+SNAPSHOTS_FOLDER: Final = "snapshots/"
+TOKENS_FOLDER: Final = "tokens/"
+RUNS_FOLDER: Final = "runs/"
+FLOW_RUNS_FOLDER: Final = "flow_runs/"
+PREDICTIONS_FOLDER: Final = "predictions/"
+FEEDBACK_FOLDER: Final = "feedback/"
+OUTCOMES_FOLDER: Final = "outcomes/"
+VERDICTS_FOLDER: Final = "verdicts/"
+EXPERIMENTS_FOLDER: Final = "experiments/"
+MONITORING_FOLDER: Final = "monitoring/"
+INSIGHTS_FOLDER: Final = "insights/"
+COST_FOLDER: Final = "cost/"
+BATCH_FOLDER: Final = "batch/"
+QUARANTINE_FOLDER: Final = "quarantine/"
+FOLDERS: Final = frozenset(value for name, value in globals().copy().items() if name.endswith("_FOLDER"))
+
+COST_CURRENT: Final = f"{COST_FOLDER}current.json"
+INSIGHTS_CURRENT: Final = f"{INSIGHTS_FOLDER}current.json"
+
+JOB: Final = "job.json"
+JOB_MANIFEST: Final = "manifest.json"
+JOB_PARTS: Final = "part-"
+JOB_COMMITS: Final = "done/"
+JOB_DRIFT_REPORT: Final = "drift/report.html"
+JOB_DRIFT_FINDINGS: Final = "drift/findings.json"
+
+
+def ledger_key(number: int) -> str:
+    """Key of a ledger record."""
+    return f"{LEDGER_FOLDER}{number:010d}.json"
+
+
+def ledger_number(key: str) -> int | None:
+    """Number of the ledger record under a key; None for another key."""
+    name = key.removeprefix(LEDGER_FOLDER).removesuffix(".json")
+    return int(name) if name.isdigit() else None
+
+
+def evidence_key(digest: str) -> str:
+    """Key of the evidence that a ledger record rests on."""
+    return f"{EVIDENCE_FOLDER}{digest}.json"
+
+
+def package_folder(digest: str) -> str:
+    """Folder of a model package."""
+    return f"{PACKAGES_FOLDER}{digest}/"
+
+
+def snapshot_folder(digest: str) -> str:
+    """Folder of a snapshot."""
+    return f"{SNAPSHOTS_FOLDER}{digest}/"
+
+
+def manifest_key(digest: str) -> str:
+    """Key of a snapshot's manifest; a snapshot without one does not exist."""
+    return f"{SNAPSHOTS_FOLDER}{digest}/manifest.json"
+
+
+def manifest_digest(key: str) -> str | None:
+    """Digest of the snapshot whose manifest is under a key; None for another key."""
+    return key.split("/")[1] if key.endswith("/manifest.json") else None
+
+
+def side_folder(digest: str, side: str) -> str:
+    """Folder of one side of a snapshot: train, validation, test or quarantine."""
+    return f"{SNAPSHOTS_FOLDER}{digest}/{side}/"
+
+
+def side_part_key(digest: str, side: str, number: int) -> str:
+    """Key of a Parquet part of a side; numbers count from 0."""
+    return f"{side_folder(digest, side)}part-{number:05d}.parquet"
+
+
+def token_folders(snapshot: str) -> str:
+    """Prefix of every folder with token shards of a snapshot."""
+    return f"{TOKENS_FOLDER}{snapshot}-"
+
+
+def shards_prefix(snapshot: str, tokenizer: str) -> str:
+    """Folder of a snapshot's token shards for one tokenizer, both given by digest."""
+    return f"{token_folders(snapshot)}{tokenizer[:16]}/"
+
+
+def quarantine_key(digest: str) -> str:
+    """Key of the bad rows of a refused file."""
+    return f"{QUARANTINE_FOLDER}{digest[:12]}.parquet"
+
+
+def open_run_key(digest: str) -> str:
+    """Key of the note that names the unfinished run of a training, by the digest of its inputs."""
+    return f"{RUNS_FOLDER}open/{digest[:32]}.json"
+
+
+def checkpoints_folder(run_id: str) -> str:
+    """Folder of a run's checkpoints."""
+    return f"{RUNS_FOLDER}{run_id}/checkpoints/"
+
+
+def weights_folder(run_id: str) -> str:
+    """Folder of a run's fp32 weights."""
+    return f"{RUNS_FOLDER}{run_id}/weights/"
+
+
+def flow_run_key(run_id: str) -> str:
+    """Key of a flow run's sign of life."""
+    return f"{FLOW_RUNS_FOLDER}{run_id}.json"
+
+
+def prediction_prefix(at: datetime) -> str:
+    """Folder of the predictions of an hour, by the request's time."""
+    return f"{PREDICTIONS_FOLDER}date={at:%Y-%m-%d}/hour={at:%H}/"
+
+
+def feedback_prefix(at: datetime) -> str:
+    """Folder of the feedback that was received on a day."""
+    return f"{FEEDBACK_FOLDER}date={at:%Y-%m-%d}/"
+
+
+def outcome_prefix(at: datetime) -> str:
+    """Folder of a day's outcome counts."""
+    return f"{OUTCOMES_FOLDER}date={at:%Y-%m-%d}/"
+
+
+def verdict_key(window: str, revision: int) -> str:
+    """Key of a revision of the verdict for a window, given by its key."""
+    return f"{verdict_revisions(window)}{revision}.json"
+
+
+def verdict_revisions(window: str) -> str:
+    """Prefix of every revision of a window's verdict."""
+    return f"{VERDICTS_FOLDER}{window}.r"
+
+
+def verdict_of(key: str) -> tuple[str, int] | None:
+    """Window key and revision of the verdict under a key; None for another key."""
+    window, _, revision = key.removeprefix(VERDICTS_FOLDER).removesuffix(".json").rpartition(".r")
+    return (window, int(revision)) if revision.isdigit() else None
+
+
+def experiment_folder(name: str) -> str:
+    """Folder of an experiment."""
+    return f"{EXPERIMENTS_FOLDER}{name}/"
+
+
+def experiment_key(name: str, revision: int) -> str:
+    """Key of the looks at an experiment under one plan revision."""
+    return f"{experiment_folder(name)}{revision}.json"
+
+
+def watched_key(name: str) -> str:
+    """Key of the sign of life of an experiment's promote run."""
+    return f"{experiment_folder(name)}watched.json"
+
+
+def is_look(key: str) -> bool:
+    """Return True for the keys of `experiment_key`."""
+    return key.rpartition("/")[2].removesuffix(".json").isdigit()
+
+
+def reference_key(version: str) -> str:
+    """Key of a version's reference: its early live rows with their feedback at that time."""
+    return f"{MONITORING_FOLDER}reference/{version}.parquet"
+
+
+def recent_key(version: str) -> str:
+    """Key of rows of a version's last windows."""
+    return f"{MONITORING_FOLDER}recent/{version}.parquet"
+
+
+def incident_key(name: str) -> str:
+    """Key of the mark of an incident whose alert was sent."""
+    return f"{MONITORING_FOLDER}incidents/{name}.json"
+
+
+def job_part_key(number: int) -> str:
+    """Key of the scored rows of a batch partition."""
+    return f"{JOB_PARTS}{number:06d}.parquet"
+
+
+def job_quarantine_key(number: int) -> str:
+    """Key of the rows that a batch partition set aside; absent without such rows."""
+    return f"{QUARANTINE_FOLDER}{JOB_PARTS}{number:06d}.parquet"
+
+
+def job_commit_key(number: int) -> str:
+    """Key of the commit of a batch partition."""
+    return f"{JOB_COMMITS}{number:06d}.json"
+
+
+def job_time_key(number: int) -> str:
+    """Key of the time that a batch partition's predictions carry."""
+    return f"log/{number:06d}.json"
