@@ -6,7 +6,7 @@ SCALE ?= full
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help install demo check fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
+.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
 	@echo "  make benchmark-NAME       Measure anew what the documents claim; NAME is one of"
@@ -30,11 +30,14 @@ install: $(VENV)/.installed  ## Make .venv with the pinned requirements
 demo: $(VENV)/.installed  ## Run the whole loop (DATA=, DRIFT=, KEEP=0, SCALE=tiny, RESET=1)
 	@$(BIN)/evergreen demo --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(if $(DRIFT),--drift "$(DRIFT)") $(if $(filter 0,$(KEEP)),--no-keep) $(if $(filter 1,$(RESET)),--reset)
 
-check: $(VENV)/.installed-dev  ## Read the code: ruff, mypy strict, import-linter
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+check: $(VENV)/.installed-dev  ## Check the code: ruff, mypy strict, import-linter, docstrings and words
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python docs/checks/prose.py && $(BIN)/mypy && $(BIN)/lint-imports
 
-fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules per folder, imports, names, settings
+	@$(BIN)/python docs/checks/house.py $(ARGS)
+
+fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; drop old text and limits that are no longer needed
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/prose.py --shrink; $(BIN)/python docs/checks/house.py --shrink
 
 # Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
 ALONE = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py tests/e2e \
