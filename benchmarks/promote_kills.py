@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 
 from absa.ledger.lifecycle import challenged, crowned
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import TrafficPlan, assign
-from absa.ledger.store import LedgerRecord
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
@@ -165,7 +165,7 @@ def trial(
     again = start_flow(services, version, log)
     code = again.wait(RUN_LIMIT_S)
     after = services.head()
-    ended = [r for r in services.ledger.records() if r.number > head.number and r.action in {"promote", "rollback"}]
+    ended = [r for r in services.ledger.follow() if r.number > head.number and r.action in {"promote", "rollback"}]
     wrong = inconsistencies(services)
     wrong += [] if code == 0 else [f"the second run ended with {code}"]
     wrong += [] if len(ended) == 1 else [f"the trial ended {len(ended)} times"]

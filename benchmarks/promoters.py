@@ -71,7 +71,7 @@ def rows_of(case: str, uri: str, rounds: int) -> list[Row]:
     said = race(uri, rounds)
     ledger = Ledger(open_lake(uri))
     one_won = sum(sorted(each) == ["lost", "won"] for each in said)
-    whole = ledger.verify() == [] and len(ledger.records()) == rounds
+    whole = ledger.verify() == [] and len(ledger.follow()) == rounds
     return [
         Row(
             **{**vars(share(case, "rounds_with_one_winner", one_won, rounds, target=">= 1")), "met": one_won == rounds}

@@ -25,7 +25,8 @@ import pyarrow as pa
 from absa.inference.package import package_digest
 from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.routing import assign
-from absa.ledger.store import Ledger, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now

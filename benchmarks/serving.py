@@ -35,7 +35,8 @@ from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
 from absa.inference.package import package_digest
 from absa.ledger.routing import single
-from absa.ledger.store import Ledger, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from benchmarks.load import ClosedLoop, open_loop, saturate, write_bodies
 from benchmarks.serving_steps import measure_steps
 

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from absa.adapters.lake import FolderLake
 from absa.inference.package import package_digest
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
-from absa.ledger.store import Ledger, LedgerRecord, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from tests.toy_package import build_toy_package
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """What several tests put in a real thing's place, or into a lake before they begin."""
 
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from monitoring.verdicts import Verdict
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from absa.adapters.registry_reader import HEAD_HASH, HEAD_NUMBER
 from absa.errors import EvergreenError, NotFoundError, UnavailableError
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
-from absa.ledger.store import LedgerRecord
 
 MODEL: Final = "absa"
 

@@ -1,1 +1,1 @@
-"""The ledger: state, records, lifecycle and routing as pure code, and the store in the lake."""
+"""Ledger of what is active: routing, state, record, lifecycle and history are pure, the store reads and appends."""

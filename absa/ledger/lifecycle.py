@@ -1,4 +1,4 @@
-"""How the state of the ledger moves: pure transitions from one whole state to the next."""
+"""Lifecycle of versions: transitions from one whole state to the next. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,19 +6,19 @@ from secrets import token_hex
 
 from absa.errors import PermanentError
 from absa.ledger.routing import CHALLENGER, CHAMPION, Arm, Mode, TrafficPlan, single
-from absa.ledger.store import LedgerRecord, State
+from absa.ledger.state import State
 
 
 def crowned(version: str) -> State:
-    """The very first champion: all traffic, no challenger."""
+    """Return the state with a champion that has all traffic."""
     return State(champion=version, challenger=None, plan=single(version))
 
 
 def challenged(state: State, version: str) -> State:
-    """A version becomes challenger; traffic stays as it is until somebody gives it a part.
+    """Name a challenger; the champion keeps all traffic.
 
     Raises:
-        PermanentError: there is no champion to challenge, the version is the champion, or another is being tried.
+        PermanentError: there is no champion, the version is the champion, or an experiment tries another version.
     """
     if state.champion is None:
         raise PermanentError("there is no champion to challenge: train a first version")
@@ -30,25 +30,28 @@ def challenged(state: State, version: str) -> State:
 
 
 def experiment_name(champion: str, challengers: Sequence[str]) -> str:
-    """Name of the experiment between a champion and its challengers."""
+    """Return the name of the experiment between a champion and its challengers."""
     return f"v{champion}-vs-" + "-".join(f"v{version}" for version in challengers)
 
 
 def live_arms(plan: TrafficPlan | None) -> tuple[Arm, ...]:
-    """The challengers that are still tried. In an A/B test an arm with share 0 was dropped; its band stays its own."""
+    """Return the arms of the challengers that are still tried.
+
+    An arm with share 0 in an A/B test was dropped; no other arm takes its band.
+    """
     if plan is None or plan.mode == "single":
         return ()
     return tuple(arm for arm in plan.challengers if arm.share > 0 or plan.mode == "shadow")
 
 
 def _name_of(state: State, challengers: Sequence[str]) -> str:
-    """The running experiment's name; a plan that a person made may have none."""
+    """Return the running experiment's name; a plan that an operator wrote may have none."""
     named = state.plan.experiment if state.plan is not None else None
     return named or experiment_name(str(state.champion), challengers)
 
 
 def _with_shares(state: State, mode: Mode, shares: Mapping[str, float], *, experiment: str) -> State:
-    """The plan of an experiment; one salt for all of it, so that a unit keeps its arm through the whole ramp."""
+    """Return the state with an experiment's plan. Its salt stays, so that a unit keeps its arm through the ramp."""
     if state.champion is None:
         raise PermanentError("an experiment needs a champion and a challenger")
     before = state.plan
@@ -65,10 +68,10 @@ def _with_shares(state: State, mode: Mode, shares: Mapping[str, float], *, exper
 
 
 def shadowed(state: State, others: Sequence[str] = ()) -> State:
-    """The challenger, and with it perhaps others, score every request unseen.
+    """Let the challenger, and other versions beside it, score every request without answering.
 
     Raises:
-        PermanentError: there is no champion or no challenger, or one of the others is either of them.
+        PermanentError: champion or challenger is missing, or a version is named twice.
     """
     if state.champion is None or state.challenger is None:
         raise PermanentError("an experiment needs a champion and a challenger")
@@ -80,10 +83,10 @@ def shadowed(state: State, others: Sequence[str] = ()) -> State:
 
 
 def ramped(state: State, share: float) -> State:
-    """Each challenger that is still tried answers a share (0 to 1) of the units, at most as many as the champion.
+    """Give each live challenger a share (0 to 1) of the units, at most as much as the champion has.
 
     Raises:
-        PermanentError: there is no champion or no challenger.
+        PermanentError: champion or challenger is missing.
     """
     arms = live_arms(state.plan)
     if state.champion is None or state.challenger is None:
@@ -98,7 +101,7 @@ def ramped(state: State, share: float) -> State:
 
 
 def dropped(state: State, version: str) -> State:
-    """One challenger is tried no longer; its units go to the champion. The last one takes the experiment with it."""
+    """Drop one challenger; the champion gets its units. Without a live challenger the experiment ends."""
     left = [arm for arm in live_arms(state.plan) if arm.version != version]
     if state.plan is None or not left:
         return withdrawn(state)
@@ -110,7 +113,7 @@ def dropped(state: State, version: str) -> State:
 
 
 def promoted(state: State, version: str | None = None) -> State:
-    """A challenger (by default the first) becomes champion and has all traffic.
+    """Make a challenger (by default the first) champion with all traffic.
 
     Raises:
         PermanentError: there is no challenger.
@@ -122,7 +125,7 @@ def promoted(state: State, version: str | None = None) -> State:
 
 
 def withdrawn(state: State) -> State:
-    """The challengers are taken out; the champion has all traffic again.
+    """Drop all challengers; the champion has all traffic again.
 
     Raises:
         PermanentError: there is no champion.
@@ -130,29 +133,3 @@ def withdrawn(state: State) -> State:
     if state.champion is None:
         raise PermanentError("there is no champion to return to")
     return crowned(state.champion)
-
-
-def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
-    """The record that made the last one's champion champion; None where the last one has none."""
-    since: LedgerRecord | None = None
-    for record in records:
-        if since is None or record.state.champion != since.state.champion:
-            since = record if record.state.champion else None
-    return since
-
-
-def former_champion(records: Sequence[LedgerRecord]) -> str | None:
-    """The champion to go back to, or None where there is no other.
-
-    A version that was rolled back from does not count: a second roll-back goes further back, not to it again.
-    """
-    reigns: list[str] = []
-    for record in records:
-        champion = record.state.champion
-        if champion is None or reigns[-1:] == [champion]:
-            continue
-        if record.action == "rollback" and reigns[-2:-1] == [champion]:
-            reigns.pop()
-        else:
-            reigns.append(champion)
-    return reigns[-2] if len(reigns) > 1 else None

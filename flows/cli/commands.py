@@ -233,7 +233,7 @@ def promote(
     services = open_home()
     if now:
         record = promote_now(services, named[0] if named else None, reason=reason)
-        for line in ended_by(services.ledger.records()):
+        for line in ended_by(services.ledger.follow()):
             say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
@@ -255,7 +255,7 @@ def rollback(
 
     services = open_home()
     record = roll_back(services, reason=reason)
-    for line in rollback_report([each for each in services.ledger.records() if each.number <= record.number]):
+    for line in rollback_report([each for each in services.ledger.follow() if each.number <= record.number]):
         say(line)
 
 

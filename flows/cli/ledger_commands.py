@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from absa.errors import PermanentError
-from absa.ledger.lifecycle import champion_since
-from absa.ledger.store import LedgerRecord
+from absa.ledger.history import champion_since, record_at
+from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window, iso, parse_iso, utc_now
 from flows.platform.services import Services
 from flows.platform.terminal import say
@@ -37,17 +37,17 @@ def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
         raise typer.Exit(1)
     if action == "project":
         return services.project() or ["MLflow's aliases stand as the ledger says"]
-    records = services.ledger.records()
+    records = services.ledger.follow()
     if at is None:
         return [line_of(record) for record in records]
     try:
         time = parse_iso(at)
     except ValueError:
         raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
-    found = services.ledger.at(time)
+    found = record_at(records, time)
     if found is None or found.state.champion is None:
         return ["nothing was in force then"]
-    made = champion_since([record for record in records if record.number <= found.number]) or found
+    made = champion_since(records[: records.index(found) + 1]) or found
     said = [f"champion {found.state.champion} since {iso(made.at)}, because: {made.reason}", line_of(found)]
     if found.state.challenger is not None:
         said.insert(1, f"challenger {found.state.challenger}")
@@ -75,7 +75,7 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     from flows.promotion.running_experiment import running, shadow_report
     from monitoring.labels.label_queue import ask_labels, write_queue
 
-    run = running(services.ledger.records())
+    run = running(services.ledger.follow())
     plan = run.head.state.plan if run is not None else None
     if run is None or plan is None or plan.mode != "shadow":
         raise PermanentError("no challenger is in shadow: `evergreen promote` puts one there")
@@ -118,7 +118,7 @@ def labels_saved(services: Services, *, gain: float = 0.03) -> list[str]:
     """For each challenger in shadow, how many labels of its disagreements decide, and how many an A/B test needs."""
     from flows.promotion.running_experiment import running, shadow_report
 
-    run = running(services.ledger.records())
+    run = running(services.ledger.follow())
     plan = run.head.state.plan if run is not None else None
     if run is None or plan is None or plan.mode != "shadow":
         return []

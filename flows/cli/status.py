@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from absa.ledger.lifecycle import champion_since
+from absa.ledger.history import champion_since
 from absa.records.schema import utc_now
 from flows.monitoring.monitor_silence import last_monitor_run, span
 from flows.platform.processes import Supervisor, pages
@@ -15,7 +15,7 @@ def status_lines(services: Services) -> Iterator[str]:
     from monitoring.verdicts import VerdictStore
 
     yield f"home        {services.settings.root}"
-    records = services.ledger.records()
+    records = services.ledger.follow()
     head = records[-1] if records else None
     since = champion_since(records)
     if head is None or since is None:

@@ -270,7 +270,7 @@ def _time(name: str, text: str) -> datetime:
 
 
 def _digest(services: Services, version: str) -> str:
-    for record in reversed(services.ledger.records()):
+    for record in reversed(services.ledger.follow()):
         if version in record.versions:
             return record.versions[version]
     digest = services.reader.version(version).tags.get("digest")

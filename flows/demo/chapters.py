@@ -17,7 +17,7 @@ from absa.data.bundled import ASSIGNMENT_CSV
 from absa.data.label_codes import read_label_codes
 from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window, utc_now
 from absa.task import Label, sentiment
 from flows.demo.customers import TrafficReport, send_traffic
@@ -350,7 +350,7 @@ class Demo:
         self.state.save(self.state_file)
 
     def _since_first(self) -> list[LedgerRecord]:
-        records = self.services.ledger.records()
+        records = self.services.ledger.follow()
         crowned = max((r.number for r in records if r.action == "promote"), default=0)
         settled = [r for r in records if r.number > crowned]
         # a register record is followed by its challenge record at once; alone it means that the gate said no
@@ -379,7 +379,7 @@ class Demo:
         if head.state.champion != second:
             raise PermanentError(f"version {second} did not win: {head.reason}")
         self._wait_for_version(second)
-        for record in self.services.ledger.records():
+        for record in self.services.ledger.follow():
             if second in (record.state.challenger, record.state.champion):
                 self.story.fact(f"ledger {record.number}: {record.action:<9} {record.reason}")
         self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/absa")

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
-from absa.ledger.lifecycle import champion_since
-from absa.ledger.store import LedgerRecord
+from absa.ledger.history import champion_since
+from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from absa.sinks import log_line, markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
@@ -51,7 +51,7 @@ def asked_at() -> datetime:
 
 def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
     """The champion as the monitor needs it."""
-    since = champion_since([record for record in services.ledger.records() if record.number <= head.number])
+    since = champion_since([record for record in services.ledger.follow() if record.number <= head.number])
     if since is None or since.state.champion is None:
         raise PermanentError("there is no champion to watch: run `evergreen train` first")
     return replace(watched_version(services, since.state.champion), champion_since=since.at)

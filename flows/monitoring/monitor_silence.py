@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from absa.ledger.lifecycle import champion_since
+from absa.ledger.history import champion_since
 from absa.records.schema import Window
 from flows.platform.services import Services
 
@@ -45,7 +45,7 @@ def last_monitor_run(services: Services) -> MonitorRun | None:
     """
     from monitoring.verdicts import VerdictStore
 
-    since = champion_since(services.ledger.records())
+    since = champion_since(services.ledger.follow())
     if not services.settings.schedule_monitor or since is None:
         return None
     ran_at = _last_judged(VerdictStore(services.lake), services.settings.window_s)

@@ -12,7 +12,8 @@ from absa.adapters.registry import MODEL, MlflowRegistry
 from absa.adapters.registry_reader import REQUIRED_FILES, RegistryReader
 from absa.errors import IntegrityError, NotFoundError, PermanentError, UnavailableError
 from absa.inference.package import ModelPackage, load_package
-from absa.ledger.store import Ledger, LedgerRecord
+from absa.ledger.record import LedgerRecord
+from absa.ledger.store import Ledger
 from absa.proxies import require_route
 from absa.records.lake import Lake
 from flows.platform.settings import Home, Settings, apply_environment

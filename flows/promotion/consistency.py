@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from absa.errors import NotFoundError, UnavailableError
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
-from absa.ledger.store import LedgerRecord
 from flows.platform.services import Services
 
 
@@ -13,7 +13,7 @@ def inconsistencies(services: Services) -> list[str]:
 
     With MLflow away the ledger is checked alone, without the anchor: a tail that was cut off would not be seen.
     """
-    records = services.ledger.records()
+    records = services.ledger.follow()
     try:
         registered = services.reader.model()
         anchor, aliases = registered.anchor, registered.aliases

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from absa.errors import PermanentError, UnavailableError
-from absa.ledger.lifecycle import challenged, crowned, former_champion, live_arms, promoted, withdrawn
-from absa.ledger.store import LedgerRecord
+from absa.ledger.history import former_champion
+from absa.ledger.lifecycle import challenged, crowned, live_arms, promoted, withdrawn
+from absa.ledger.record import LedgerRecord
 from flows.platform.services import Services
 from flows.promotion.infra_check import must_serve
 from flows.promotion.promotion_request import PromotionRequest, answer
@@ -18,7 +19,7 @@ def requested_promotion(services: Services, versions: Sequence[str], *, again: b
     Raises:
         PermanentError: the request is impossible or outdated, or the gate rejected a version.
     """
-    records = services.ledger.records()
+    records = services.ledger.follow()
     challenger = records[-1].state.challenger if records else None
     chosen = tuple(versions) or ((challenger,) if challenger else ())
     if not chosen:
@@ -78,7 +79,7 @@ def roll_back(services: Services, *, reason: str) -> LedgerRecord:
     if head.state.plan is not None and head.state.plan.mode != "single":
         state = withdrawn(head.state)
     else:
-        former = former_champion(services.ledger.records())
+        former = former_champion(services.ledger.follow())
         if former is None:
             raise PermanentError(f"there is no former champion: version {head.state.champion} is the first")
         state = crowned(former)

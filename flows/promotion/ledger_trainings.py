@@ -1,11 +1,12 @@
 """What the ledger's evidence says of the trainings behind its records, whatever became of their runs."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from absa.errors import NotFoundError
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.layout import evidence_key
 from absa.records.schema import Window
 from flows.platform.services import Services
@@ -13,7 +14,7 @@ from flows.platform.services import Services
 
 def is_in_force(services: Services, window: Window, since: datetime) -> bool:
     """Whether a training for the window has, since a time, done all that its version needed in the ledger."""
-    for record in services.ledger.records():
+    for record in services.ledger.follow():
         if record.at < since or record.action not in {"register", "challenge", "promote"}:
             continue
         evidence = _evidence(services, record)
@@ -23,7 +24,7 @@ def is_in_force(services: Services, window: Window, since: datetime) -> bool:
     return False
 
 
-def untried_challenger(services: Services, records: list[LedgerRecord]) -> str | None:
+def untried_challenger(services: Services, records: Sequence[LedgerRecord]) -> str | None:
     """The challenger in force whose training was to start its promotion, as long as nothing tries it."""
     if not records:
         return None

@@ -10,8 +10,10 @@ from prefect import flow
 from pydantic import Field
 
 from absa.errors import ConflictError, PermanentError, TransientError
+from absa.ledger.history import steps_of
 from absa.ledger.lifecycle import challenged, dropped, live_arms, promoted, ramped, shadowed
-from absa.ledger.store import Action, LedgerRecord, State
+from absa.ledger.record import Action, LedgerRecord
+from absa.ledger.state import State
 from flows.platform.artifacts import show_table
 from flows.platform.liveness import leave_signs
 from flows.platform.services import Services, wire
@@ -86,10 +88,10 @@ def advance(
         raise PermanentError(f"version {version} is not the challenger any more: the ledger says {head.reason}")
     now = datetime.now(UTC)
     step, share = next_step(head, now, services.settings)
-    run = running(services.ledger.records())
+    run = running(services.ledger.follow())
     if step == "shadow" or run is None:
         _append(services, head, "traffic", "the challenger scores unseen", shadowed(state, tuple(others)))
-        if (begun := running(services.ledger.records())) is not None:
+        if (begun := running(services.ledger.follow())) is not None:
             sign_of_life(services, begun.name, flow_run_id())  # names this run to a follower before its first look
         return None
     if run.head.number != head.number:
@@ -147,7 +149,7 @@ def begin(
         IntegrityError: a version does not serve in a fresh process.
     """
     head = services.head()
-    records = [record for record in services.ledger.records() if record.number <= head.number]
+    records = [record for record in services.ledger.follow() if record.number <= head.number]
     found = answer(records, PromotionRequest(versions=tuple(versions), revision=revision, again=again))
     if found.kind == "refused":
         raise PermanentError(found.sentence)
@@ -221,7 +223,7 @@ def promote(
     services.project()  # a run that was killed may have left the aliases behind the ledger
     ended = see_through(services, [version, *(others or [])], approval=approval, again=again, revision=revision)
     services.project()
-    steps = [vars_of(record) for record in services.ledger.records() if version in str(record.state.to_json())]
+    steps = [vars_of(record) for record in steps_of(services.ledger.follow(), version)]
     show_table(steps, key="promotion", description=ended.reason)
     return {"version": version, "champion": ended.state.champion, "reason": ended.reason}
 

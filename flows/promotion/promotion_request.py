@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from absa.ledger.lifecycle import champion_since, live_arms
-from absa.ledger.store import LedgerRecord
+from absa.ledger.history import champion_since, reign_end, trial_end
+from absa.ledger.lifecycle import live_arms
+from absa.ledger.record import LedgerRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,31 +35,6 @@ class Answer:
     kind: Literal["run", "served", "refused"]
     sentence: str = ""
     record: LedgerRecord | None = None
-
-
-def ended_before(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
-    """Return the record that ended a version's trial without its promotion; None where none did, or it is tried now."""
-    ended, tried = None, False
-    for record in records:
-        now = version in {record.state.challenger, *(arm.version for arm in live_arms(record.state.plan))}
-        if tried and not now and record.state.champion != version:
-            ended = record
-        elif now:
-            ended = None
-        tried = now
-    return ended
-
-
-def replaced_in(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
-    """Return the record in which a version ceased to be champion; None where it never was, or is champion now."""
-    replaced, champion = None, None
-    for record in records:
-        if champion == version != record.state.champion:
-            replaced = record
-        elif record.state.champion == version:
-            replaced = None
-        champion = record.state.champion
-    return replaced
 
 
 def answer(records: Sequence[LedgerRecord], request: PromotionRequest) -> Answer:
@@ -109,7 +85,7 @@ def _served(records: Sequence[LedgerRecord], since: LedgerRecord, request: Promo
     """Return the record that ended the request's own promotion: what a run that was killed at its end has to report."""
     if records[-1].state.champion in request.versions:
         return since if request.revision is None or since.number > request.revision else None
-    ended = ended_before(records, request.versions[0])
+    ended = trial_end(records, request.versions[0])
     if ended is None:
         return None
     if request.revision is None:
@@ -119,10 +95,10 @@ def _served(records: Sequence[LedgerRecord], since: LedgerRecord, request: Promo
 
 def _rolled_back(records: Sequence[LedgerRecord], versions: Sequence[str]) -> str | None:
     for version in versions:
-        if (ended := ended_before(records, version)) is not None:
+        if (ended := trial_end(records, version)) is not None:
             what = f"version {version} was rolled back in ledger record {ended.number}"
             return f"{what} ({ended.reason}): --again tries it again"
-        if (ended := replaced_in(records, version)) is not None:
+        if (ended := reign_end(records, version)) is not None:
             what = f"version {version} was champion until version {ended.state.champion} replaced it in ledger record"
             return f"{what} {ended.number}: --again tries it again, --now makes it champion at once"
     return None

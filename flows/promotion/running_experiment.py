@@ -1,13 +1,14 @@
 """What is known about a running experiment: its records in the ledger, and the judgement on each challenger."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from absa.errors import NotFoundError
 from absa.ledger.lifecycle import live_arms
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.layout import experiment_key
 from absa.records.schema import SCHEMA_VERSION, iso
 from flows.platform.services import Services
@@ -48,7 +49,7 @@ class Run:
         return tuple(r for r in self.records if r.state.plan is not None and r.state.plan.mode == "ab")
 
 
-def running(records: list[LedgerRecord]) -> Run | None:
+def running(records: Sequence[LedgerRecord]) -> Run | None:
     """The experiment at the end of the ledger, None where none runs. An earlier one of the same name is another."""
     mine: list[LedgerRecord] = []
     for record in reversed(records):

@@ -50,7 +50,7 @@ def take_over(
     Raises:
         UnavailableError: Prefect is unavailable.
     """
-    records = services.ledger.records()
+    records = services.ledger.follow()
     if (version := untried_challenger(services, records)) is not None:
         return _try(version, records[-1].number, state_of, start)
     run = running(records)

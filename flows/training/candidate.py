@@ -15,7 +15,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.errors import EvergreenError
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
 from absa.records.layout import weights_folder

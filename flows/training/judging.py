@@ -14,7 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.errors import EvergreenError
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.training.job_process import JobResult

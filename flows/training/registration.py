@@ -9,7 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.ledger.lifecycle import challenged, crowned
-from absa.ledger.store import State
+from absa.ledger.state import State
 from absa.records.layout import weights_folder
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services

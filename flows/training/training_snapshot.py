@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from absa.errors import NotFoundError, PermanentError
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.layout import snapshot_folder
 from absa.records.schema import SIDES, parse_iso, utc_now
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help

@@ -7,12 +7,13 @@ touches a file, and the parent looks at that file's age.
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import EvergreenError, NotFoundError
-from absa.ledger.store import Ledger, LedgerRecord
+from absa.ledger.record import LedgerRecord
+from absa.ledger.store import Ledger
 from absa.records.lake import Lake
 from absa.records.layout import (
     COST_CURRENT,
@@ -47,7 +48,6 @@ class Chronicle:
 
     def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._lake, self._ledger, self._folder, self._clock = lake, Ledger(lake), folder, clock
-        self._records: list[LedgerRecord] = []
         self._kept: dict[str, dict[str, Any]] = {}  # what never changes once it was read, by key
         self._used: set[str] = set()
         self._written_at = 0.0
@@ -73,29 +73,18 @@ class Chronicle:
             return False
 
     def _compose(self) -> dict[str, Any]:
-        self._follow_ledger()
-        records = self._records
-        head = records[-1] if records else None
+        records = self._ledger.follow()
         champions, registered = _champions(records), _registered(records)
         return {
             "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
             "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
             "champions": champions,
             "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
-            "experiment": self._experiment(head),
+            "experiment": self._experiment(records),
             "verdicts": self._verdicts(),
             "cost": self._json(COST_CURRENT),
             "insights": self._json(INSIGHTS_CURRENT),
         }
-
-    def _follow_ledger(self) -> None:
-        if not self._records:
-            self._records = self._ledger.records()
-            return
-        last = self._records[-1].number
-        head = self._ledger.head(after=last)
-        for number in range(last + 1, (head.number if head else last) + 1):
-            self._records.append(self._ledger.read(number))
 
     def _training(self, record: LedgerRecord, version: str | None) -> dict[str, Any]:
         """A registration with what its evidence says of the training."""
@@ -110,21 +99,19 @@ class Chronicle:
             **evidence.get("training", {}),
         }
 
-    def _experiment(self, head: LedgerRecord | None) -> dict[str, Any] | None:
-        """The running experiment, or the last one; its looks in order of time."""
-        for record in reversed(self._records):
-            plan = record.state.plan
-            if plan is not None and plan.experiment is not None:
-                name = plan.experiment
-                break
-        else:
+    def _experiment(self, records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
+        """Return the running experiment or the last one, with its looks in order of time; None where none was."""
+        plans = (record.state.plan for record in reversed(records))
+        name = next((plan.experiment for plan in plans if plan is not None and plan.experiment is not None), None)
+        if name is None:
             return None
         looks: list[dict[str, Any]] = []
         for key in sorted(self._lake.list(experiment_folder(name))):
             if is_look(key):
                 found = self._json(key) or {}
                 looks += [{"mode": found.get("mode"), **look} for look in found.get("looks", [])]
-        running = head is not None and head.state.plan is not None and head.state.plan.experiment == name
+        active = records[-1].state.plan
+        running = active is not None and active.experiment == name
         return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look.get("at")))}
 
     def _verdicts(self) -> list[dict[str, Any]]:
@@ -187,7 +174,7 @@ def _shown(record: LedgerRecord) -> dict[str, Any]:
     }
 
 
-def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:
+def _champions(records: Sequence[LedgerRecord]) -> list[dict[str, Any]]:
     """Each change of champion: the drift timeline shows it."""
     found: list[dict[str, Any]] = []
     champion = None
@@ -198,7 +185,7 @@ def _champions(records: list[LedgerRecord]) -> list[dict[str, Any]]:
     return found[-_WINDOWS:]
 
 
-def _registered(records: list[LedgerRecord]) -> list[tuple[LedgerRecord, str | None]]:
+def _registered(records: Sequence[LedgerRecord]) -> list[tuple[LedgerRecord, str | None]]:
     """Each registration with the version that the ledger knows since it; None where it brought no new one."""
     found: list[tuple[LedgerRecord, str | None]] = []
     known: dict[str, str] = {}

@@ -14,8 +14,9 @@ from typing import Final
 
 from absa.errors import EvergreenError, IntegrityError
 from absa.inference.package import load_package
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import single
-from absa.ledger.store import Ledger, LedgerRecord
+from absa.ledger.store import Ledger
 from absa.records.schema import iso
 from serving.process.model_source import ModelSource
 from serving.replica_state import RouterState, read_state, write_state

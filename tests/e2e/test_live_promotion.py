@@ -24,7 +24,7 @@ import pytest
 
 from absa.data.simulate import SimulatedRequest
 from absa.ledger.lifecycle import crowned
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from flows.demo.customers import send_traffic
 from flows.platform.processes import Supervisor, bring_up, take_down
 from flows.platform.services import Services, wire
@@ -189,7 +189,7 @@ def test_a_better_challenger_is_promoted_a_worse_one_goes_back_and_a_person_goes
         stage.evergreen("promote", "2")
         ended = stage.until(lambda head: head.state == crowned("2"), 90, "the promotion")
     assert ended.action == "promote"
-    plans = [r.state.plan for r in services.ledger.records() if r.state.plan is not None]
+    plans = [r.state.plan for r in services.ledger.follow() if r.state.plan is not None]
     tried = [(plan.mode, plan.challengers[0].share) for plan in plans if plan.challengers]
     assert tried[:2] == [("shadow", 0.0), ("ab", 0.25)]
     evidence = json.loads(services.lake.read(f"evidence/{ended.evidence_digest}.json"))

@@ -37,7 +37,7 @@ def test_the_story_has_seven_chapters_and_all_five_sentences(told: tuple[Path, s
 def test_the_ledger_tells_how_version_2_became_champion(told: tuple[Path, str]) -> None:
     ledger = Ledger(FolderLake(told[0] / "lake"))
     assert ledger.verify() == []
-    records = ledger.records()
+    records = ledger.follow()
     assert [record.action for record in records][:3] == ["register", "promote", "register"]
     assert records[-1].action == "promote"
     assert records[-1].state.champion == "2"
@@ -60,7 +60,7 @@ def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, st
         ).fetchall()
     assert [run[:2] for run in runs] == [(f"{window}-1", "COMPLETED")]
     assert f"window:{window}" in json.loads(runs[0][2])
-    actions = [record.action for record in Ledger(FolderLake(told[0] / "lake")).records()]
+    actions = [record.action for record in Ledger(FolderLake(told[0] / "lake")).follow()]
     assert actions.count("register") == 2, "version 1 and the one retrained"
 
 

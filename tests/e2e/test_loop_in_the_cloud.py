@@ -109,7 +109,7 @@ def test_the_story_ends_with_version_2_in_the_ledger_on_s3(told: Told) -> None:
     assert all(f"[{number}/7]" in told.story for number in range(1, 8))
     ledger = Ledger(S3Lake("s3://lake/lake", told.s3))
     assert ledger.verify() == []
-    assert ledger.records()[-1].state.champion == "2"
+    assert ledger.follow()[-1].state.champion == "2"
     verdicts = VerdictStore(S3Lake("s3://lake/lake", told.s3)).history()
     assert verdicts[-1].verdict == "STALE"
 

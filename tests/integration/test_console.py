@@ -13,7 +13,7 @@ import pytest
 
 from absa.inference.package import package_digest
 from absa.ledger.routing import single
-from absa.ledger.store import State
+from absa.ledger.state import State
 from absa.records.schema import iso, parse_iso
 from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 

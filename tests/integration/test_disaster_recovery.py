@@ -12,7 +12,9 @@ import pytest
 
 from absa.adapters.lake import S3Lake
 from absa.ledger.lifecycle import challenged, crowned
-from absa.ledger.store import Ledger, LedgerRecord, State
+from absa.ledger.record import LedgerRecord
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from infra.restore import main, restore
 from tests.aws.account import OPERATOR, account
 from tests.aws.postgres import binaries, postgres

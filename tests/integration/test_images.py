@@ -17,7 +17,8 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.inference.package import package_digest
 from absa.ledger.routing import single
-from absa.ledger.store import Ledger, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from tests.aws.synthesis import ROOT
 from tests.aws.template import image_environment
 from tests.serving_replica import free_port, until

@@ -56,7 +56,7 @@ def test_a_version_that_the_gate_rejected_is_neither_promoted_nor_tried(
     services = two_versions(tmp_path, gate="REJECT")
     with pytest.raises(PermanentError, match=r"version 2 .*rejected by the gate"):
         start(services)
-    assert [record.action for record in services.ledger.records()] == ["promote"]
+    assert [record.action for record in services.ledger.follow()] == ["promote"]
 
 
 def test_a_person_promotes_a_version_that_the_gate_let_through(tmp_path: Path) -> None:

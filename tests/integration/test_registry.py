@@ -7,7 +7,9 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.adapters.registry import MlflowRegistry
 from absa.ledger.lifecycle import challenged, crowned
-from absa.ledger.store import Ledger, LedgerRecord, State
+from absa.ledger.record import LedgerRecord
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from absa.data.feedback import join_feedback, labelled_examples
 from absa.data.forget import forget_before
 from absa.data.ingest import build_snapshot
 from absa.data.snapshot import latest_manifest, load_quarantine, load_side
+from absa.ledger.history import record_at
 from absa.ledger.store import Ledger
 from absa.records.lake import read_parquet
 from absa.records.schema import SIDES
@@ -34,7 +35,7 @@ def test_its_ledger_holds_and_says_what_was_in_force(lake: FolderLake) -> None:
     assert head is not None
     assert head.state.plan is not None
     assert [(arm.version, arm.share) for arm in head.state.plan.arms] == [("1", 0.75), ("2", 0.25)]
-    before = ledger.at(START)
+    before = record_at(ledger.follow(), START)
     assert before is not None
     assert before.state.champion == "1"
 

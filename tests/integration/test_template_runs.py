@@ -176,8 +176,8 @@ def _go_on(loop: Loop) -> None:
         verdict = loop.judge(start, retrain=True)
         found.append((verdict.verdict, verdict.action))
     deadline = time.monotonic() + 240
-    while loop.ledger.records()[-1].state.champion != "2":
-        assert time.monotonic() < deadline, [record.reason for record in loop.ledger.records()]
+    while loop.ledger.follow()[-1].state.champion != "2":
+        assert time.monotonic() < deadline, [record.reason for record in loop.ledger.follow()]
         loop.ask(32, drift=True)
         time.sleep(0.3)
 
@@ -186,7 +186,7 @@ def test_the_loop_came_to_a_verdict_and_the_ledger_is_whole(loop: Loop) -> None:
     assert loop.ledger.verify() == []
     assert loop.verdicts.history()[0].verdict in {"FRESH", "WATCH"}
     if FULL:
-        assert loop.ledger.records()[-1].state.champion == "2"
+        assert loop.ledger.follow()[-1].state.champion == "2"
 
 
 def test_no_task_asked_for_what_its_role_may_not(loop: Loop) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.errors import InvalidDataError, PermanentError
-from absa.ledger.store import Ledger, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from absa.records.schema import Window, iso
 from absa.sinks import csv_text
 from flows.cli.traffic_commands import parse_window, read_policy

@@ -99,7 +99,7 @@ def assert_consistent(home: Path, said: str) -> None:
         tags = dict(database.execute("select version, value from model_version_tags where key = 'digest'"))
     assert str(aliases["champion"]) == head.state.champion, said
     assert len(runs) == len(set(runs)), f"two versions of one run; {said}"
-    for record in ledger.records():
+    for record in ledger.follow():
         assert all(tags[int(version)] == digest for version, digest in record.versions.items()), said
     rows = pl.read_parquet(home / "lake" / "predictions" / "**" / "*.parquet")
     keys = rows.select("request_id", "model_version", "shadow")

@@ -8,7 +8,8 @@ import pytest
 from absa.errors import NotFoundError, PermanentError
 from absa.inference.package import ModelPackage, load_package
 from absa.ledger.lifecycle import crowned
-from absa.ledger.store import LedgerRecord, State
+from absa.ledger.record import LedgerRecord
+from absa.ledger.state import State
 from flows.cli.export import export_version
 from tests.toy_package import build_toy_package
 

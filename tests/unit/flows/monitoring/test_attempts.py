@@ -12,7 +12,7 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.errors import PermanentError
 from absa.ledger.lifecycle import crowned
-from absa.ledger.store import Action
+from absa.ledger.record import Action
 from absa.records.schema import Window
 from flows.demo.monitor_runs import retrain_again, retraining_is_pending
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts

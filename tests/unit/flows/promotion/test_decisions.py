@@ -7,7 +7,8 @@ import pytest
 
 from absa.errors import PermanentError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
-from absa.ledger.store import LedgerRecord, State
+from absa.ledger.record import LedgerRecord
+from absa.ledger.state import State
 from flows.platform.services import Services
 from flows.platform.settings import Settings
 from flows.promotion.decisions import ended_by, requested_promotion, roll_back, rollback_report
@@ -46,7 +47,7 @@ def tell(services: Services, *states: State) -> None:
 
 def rolled_back(services: Services) -> list[str]:
     record = roll_back(services, reason="complaints")
-    records: list[LedgerRecord] = services.ledger.records()
+    records: list[LedgerRecord] = services.ledger.follow()
     assert records[-1] == record
     return rollback_report(records)
 
@@ -81,7 +82,7 @@ def test_rollback_names_a_challenger_that_it_drops(services: Services) -> None:
 
 def test_promotion_at_once_names_what_it_ends(services: Services) -> None:
     tell(services, crowned("2"), NAMED, ramped(SHADOW, 0.25), crowned("1"))
-    assert ended_by(services.ledger.records())[0].startswith("ended: experiment v2-vs-v3-v4")
+    assert ended_by(services.ledger.follow())[0].startswith("ended: experiment v2-vs-v3-v4")
 
 
 def test_request_carries_the_ledger_revision(services: Services) -> None:

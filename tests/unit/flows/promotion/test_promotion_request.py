@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from absa.ledger.history import reign_end
 from absa.ledger.lifecycle import challenged, crowned, dropped, ramped, shadowed
-from absa.ledger.store import Action, LedgerRecord, State
-from flows.promotion.promotion_request import PromotionRequest, answer, replaced_in
+from absa.ledger.record import Action, LedgerRecord
+from absa.ledger.state import State
+from flows.promotion.promotion_request import PromotionRequest, answer
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
 VERSIONS = dict.fromkeys(("1", "2", "3", "10"), "d")
@@ -126,8 +128,8 @@ def test_trial_again_ends_once() -> None:
 
 def test_champion_that_came_back_was_not_replaced() -> None:
     records = told(FIRST, SECOND, BACK)
-    assert replaced_in(records, "1") is None
-    assert replaced_in(records, "3") is None
-    replaced = replaced_in(records, "2")
+    assert reign_end(records, "1") is None
+    assert reign_end(records, "3") is None
+    replaced = reign_end(records, "2")
     assert replaced is not None
     assert replaced.number == 3

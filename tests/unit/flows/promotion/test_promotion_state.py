@@ -5,23 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from absa.errors import PermanentError
-from absa.ledger.lifecycle import (
-    challenged,
-    champion_since,
-    crowned,
-    dropped,
-    former_champion,
-    live_arms,
-    promoted,
-    ramped,
-    shadowed,
-)
+from absa.ledger.history import champion_since, former_champion, trial_end
+from absa.ledger.lifecycle import challenged, crowned, dropped, live_arms, promoted, ramped, shadowed
+from absa.ledger.record import Action, LedgerRecord
 from absa.ledger.routing import assign
-from absa.ledger.store import Action, LedgerRecord, State
+from absa.ledger.state import State
 from flows.platform.settings import Settings
 from flows.promotion.consistency import contradictions
 from flows.promotion.promote_flow import next_step
-from flows.promotion.promotion_request import ended_before
 from flows.promotion.running_experiment import running
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
@@ -58,13 +49,13 @@ def test_the_running_experiment_begins_with_its_first_plan_and_an_earlier_one_is
 
 def test_a_trial_that_went_back_is_known_as_ended_until_it_begins_again() -> None:
     told = records(("promote", FIRST), ("challenge", NAMED), ("traffic", SHADOW), ("rollback", FIRST))
-    ended = ended_before(told, "2")
+    ended = trial_end(told, "2")
     assert ended is not None
     assert ended.number == 4
-    assert ended_before(told[:3], "2") is None
-    assert ended_before(told, "3") is None
-    assert ended_before([*told, *records(("challenge", NAMED))], "2") is None
-    assert ended_before(records(("challenge", NAMED), ("promote", crowned("2"))), "2") is None
+    assert trial_end(told[:3], "2") is None
+    assert trial_end(told, "3") is None
+    assert trial_end([*told, *records(("challenge", NAMED))], "2") is None
+    assert trial_end(records(("challenge", NAMED), ("promote", crowned("2"))), "2") is None
 
 
 def test_several_challengers_have_arms_of_their_own_and_at_most_the_champions_share() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from absa.ledger.lifecycle import challenged, crowned, promoted, shadowed
-from absa.ledger.store import LedgerRecord
+from absa.ledger.record import LedgerRecord
 from absa.records.schema import utc_now
 from flows.platform.prefect_runs import RunState
 from flows.platform.services import Services

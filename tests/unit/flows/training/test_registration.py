@@ -14,7 +14,7 @@ from absa.errors import ConflictError, DeadlineMissedError, UnavailableError
 from absa.evaluation.gate import GateDecision, Verdict
 from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
-from absa.ledger.store import State
+from absa.ledger.state import State
 from absa.records.schema import Window
 from flows.platform.services import Services
 from flows.platform.settings import Settings
@@ -50,7 +50,7 @@ def settle(services: Services, version: str, verdict: Verdict) -> str:
 
 
 def actions(services: Services) -> list[str]:
-    return [record.action for record in services.ledger.records()]
+    return [record.action for record in services.ledger.follow()]
 
 
 def test_a_first_version_is_champion_and_its_evidence_says_what_the_training_took(services: Services) -> None:

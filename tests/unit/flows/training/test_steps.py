@@ -6,7 +6,8 @@ import pytest
 
 from absa.errors import PermanentError
 from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
-from absa.ledger.store import LedgerRecord, State
+from absa.ledger.record import LedgerRecord
+from absa.ledger.state import State
 from flows.monitoring.monitor_flow import last_window
 from flows.platform.settings import Settings
 from flows.promotion.promote_flow import next_step

@@ -10,7 +10,8 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.errors import UnavailableError
 from absa.ledger.routing import Arm, TrafficPlan, single
-from absa.ledger.store import Ledger, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from serving.console.chronicle import ASKED, Chronicle, ask_for_chronicle, read_chronicle
 from serving.http.console_routes import live
 from serving.observe.replica_metrics import Status

@@ -8,8 +8,10 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.inference.package import package_digest
+from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
-from absa.ledger.store import Ledger, LedgerRecord, State
+from absa.ledger.state import State
+from absa.ledger.store import Ledger
 from serving.process.keeper import Keeper
 from serving.process.model_source import FolderRegistry, open_source
 from serving.replica_state import read_state

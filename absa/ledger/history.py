@@ -1,0 +1,72 @@
+"""Questions that the ledger's history answers. Pure; records come oldest first."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from absa.ledger.lifecycle import live_arms
+from absa.ledger.record import LedgerRecord
+
+
+def record_at(records: Sequence[LedgerRecord], time: datetime) -> LedgerRecord | None:
+    """Return the record that was active at a time, or None before the first."""
+    return next((record for record in reversed(records) if record.at <= time), None)
+
+
+def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
+    """Return the record that made the present champion champion; None without a champion."""
+    since: LedgerRecord | None = None
+    for record in reversed(records):
+        if record.state.champion is None or record.state.champion != records[-1].state.champion:
+            break
+        since = record
+    return since
+
+
+def former_champion(records: Sequence[LedgerRecord]) -> str | None:
+    """Return the champion to go back to; None where there is no other.
+
+    A version that was rolled back from does not count: a second roll-back goes further back, not to it again.
+    """
+    reigns: list[str] = []
+    for record in records:
+        champion = record.state.champion
+        if champion is None or reigns[-1:] == [champion]:
+            continue
+        if record.action == "rollback" and reigns[-2:-1] == [champion]:
+            reigns.pop()
+        else:
+            reigns.append(champion)
+    return reigns[-2] if len(reigns) > 1 else None
+
+
+def trial_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
+    """Return the record that ended a version's trial without its promotion.
+
+    None where no trial ended so, or where the version is tried now.
+    """
+    ended, tried = None, False
+    for record in records:
+        now = version in {record.state.challenger, *(arm.version for arm in live_arms(record.state.plan))}
+        if tried and not now and record.state.champion != version:
+            ended = record
+        elif now:
+            ended = None
+        tried = now
+    return ended
+
+
+def reign_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
+    """Return the record in which a version ceased to be champion; None where it never was, or is champion now."""
+    ended, champion = None, None
+    for record in records:
+        if champion == version != record.state.champion:
+            ended = record
+        elif record.state.champion == version:
+            ended = None
+        champion = record.state.champion
+    return ended
+
+
+def steps_of(records: Sequence[LedgerRecord], version: str) -> list[LedgerRecord]:
+    """Return the records whose state names a version."""
+    return [record for record in records if version in record.state.versions]
