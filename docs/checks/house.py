@@ -15,7 +15,6 @@ import argparse
 import ast
 import dataclasses
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -138,14 +137,18 @@ def _imports(root: Path) -> dict[str, set[str]]:
     # In a process of its own: this one may have loaded the rooms of another checkout.
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", _GRAPH, *ROOMS],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        cwd=root,  # which `-c` looks in first
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise SystemExit(f"import graph of {root} failed: {done.stderr.strip().splitlines()[-1]}")
-    return {module: set(others) for module, others in json.loads(done.stdout).items()}
+    graph = {module: set(others) for module, others in json.loads(done.stdout).items()}
+    own = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name, _ in _sources(root, ROOMS)}
+    if foreign := graph.keys() - own:
+        raise SystemExit(f"expected modules of {root}, got {min(foreign)}")
+    return graph
 
 
 def _inside(graph: Mapping[str, set[str]], room: str) -> dict[str, set[str]]:
