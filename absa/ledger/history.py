@@ -23,7 +23,7 @@ def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
 
 
 def former_champion(records: Sequence[LedgerRecord]) -> str | None:
-    """Return the champion to go back to; None where there is no other.
+    """Return the champion that a rollback restores; None where there is no other.
 
     A version that was rolled back from does not count: a second roll-back goes further back, not to it again.
     """
