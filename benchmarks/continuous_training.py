@@ -31,6 +31,7 @@ from absa.adapters.lake import FolderLake
 from absa.data.bundled import FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
 from absa.data.read import read_examples
 from absa.evaluation.metrics import confusion_counts, pos_neg_f1_of
+from absa.policies import StalenessPolicy
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
@@ -38,7 +39,6 @@ from absa.records.tables import FEEDBACK, PREDICTIONS
 from benchmarks.figures import Row, write_result
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
 from monitoring.performance import FrozenTest
-from monitoring.staleness import StalenessPolicy
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -51,7 +51,7 @@ WEEKS, DAYS = 10, 7
 LABELLED, WRONG = 0.6, 0.03
 START = datetime(2026, 11, 23, tzinfo=UTC)
 RECOVERED = 0.03
-POLICY = StalenessPolicy(min_new_labels=200, cooldown_s=86_400.0, max_age_s=4 * 86_400.0)
+POLICY = StalenessPolicy(min_new_labels=200, cooldown_s=86_400.0, max_age_s=4 * 86_400.0, reference_rows=400)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def is_due(policy: str, day: int, lake: FolderLake, window: Window, versions: Ve
                 snapshot_at=versions.since,
                 champion_since=versions.since,
             ),
-            settings=WatchSettings(policy=POLICY, reference_rows=400),
+            settings=WatchSettings(policy=POLICY),
             since_retraining_s=(window.end - versions.since).total_seconds(),
             now=window.end,
         ).verdict

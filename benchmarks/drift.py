@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from absa.policies import StalenessPolicy
 from benchmarks.drift_traffic import PEER, SAMPLE, Traffic, evidently_alarms, load
 from benchmarks.figures import Row, share, write_result
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
@@ -27,7 +28,6 @@ from monitoring.drift.sample import Sample, concat_samples
 from monitoring.drift.sequential import RightAnswers, detect_slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import back_test, estimate, measure
-from monitoring.staleness import StalenessPolicy
 
 RESULTS = Path(__file__).parent / "results" / "drift.json"
 RATE = 0.01

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from absa.policies import ExperimentPolicy
 from benchmarks.figures import Row, Z, share, write_result
 from monitoring.experiments.ab_statistics import (
     Allocation,
     ExperimentEvidence,
-    ExperimentPolicy,
     Outcomes,
     difference,
     judge_experiment,

@@ -21,11 +21,11 @@ import numpy as np
 from absa.evaluation.assess import assess
 from absa.evaluation.gate import judge
 from absa.evaluation.metrics import confusion_counts, pos_neg_f1_of
+from absa.policies import ExperimentPolicy
 from absa.records.schema import Example
 from benchmarks.continuous_training import START, Pairs, WordModel, domains
 from benchmarks.experiments import LOOK, decide
 from benchmarks.figures import Row, share, write_result
-from monitoring.experiments.ab_statistics import ExperimentPolicy
 
 RESULT = Path(__file__).parent / "results" / "poisoning.json"
 # Rows that the champion learned from, and rows of the window: in the second case the window's honest part teaches much.

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from absa.evaluation.significance import holm
+from absa.policies import StalenessPolicy
 from monitoring.drift.detect import SLOW_SHARE, DriftReport
 from monitoring.drift.sample import Sample
 from monitoring.drift.sequential import RightAnswers, SlowLoss, detect_slow_loss
 from monitoring.performance import Estimate, FrozenTest, Loss, estimate, loss_between, measure
-from monitoring.staleness import StalenessPolicy
 
 
 def measured_loss(

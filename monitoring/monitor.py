@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
+from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.layout import feedback_prefix
 from absa.records.schema import Window, utc_now
@@ -18,7 +19,7 @@ from monitoring.drift.sequential import RightAnswers
 from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
-from monitoring.staleness import StalenessDecision, StalenessEvidence, StalenessPolicy, judge_staleness
+from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_staleness
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
 from monitoring.windows import (
     WindowData,
@@ -52,18 +53,15 @@ class WatchedVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """What a deployment sets. `reference_rows` early rows make the reference; later windows are compared with it.
-    `embed_rows` of each are looked at with the model's own embedding, 0 turns that off.
+    """What a deployment sets.
 
     `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
     """
 
     policy: StalenessPolicy = field(default_factory=StalenessPolicy)
-    reference_rows: int = 1_000
     measuring_sources: Collection[str] | None = None
     training_sources: Collection[str] | None = None
     max_rows: int = 100_000
-    embed_rows: int = 1_000
     seed: int = 0
 
 
@@ -291,7 +289,9 @@ def _drifts(
         return None, None
     rate, seed = settings.policy.false_alarm_rate, settings.seed
     own_rate = rate if pooled is None else rate * (1.0 - SLOW_SHARE)
-    before, now = (embed_sample(s, embedder, max_rows=settings.embed_rows, seed=seed) for s in (compared, current))
+    before, now = (
+        embed_sample(s, embedder, max_rows=settings.policy.embed_rows, seed=seed) for s in (compared, current)
+    )
     drift = detect_drift(before, now, false_alarm_rate=own_rate, seed=seed)
     if pooled is None:
         return drift, None
@@ -367,7 +367,7 @@ def extended_reference(
         rows = rows.filter(pl.col("at") >= champion.champion_since)
     held = 0 if seen.reference is None else seen.reference.height
     drifted = any(reason.kind.startswith("drift:") for reason in verdict.reasons)
-    if rows.height == 0 or held >= settings.reference_rows or drifted or verdict.verdict == "STALE":
+    if rows.height == 0 or held >= settings.policy.reference_rows or drifted or verdict.verdict == "STALE":
         return None
     both = rows if seen.reference is None else pl.concat([seen.reference, rows], how="diagonal_relaxed")
     return both.unique("request_id", keep="last", maintain_order=True)
@@ -380,7 +380,7 @@ def recent_rows(
     mine = seen.data.rows.filter(pl.col("model_version") == champion.version)
     if champion.champion_since is not None:
         mine = mine.filter(pl.col("at") >= champion.champion_since)
-    mine = smallest(mine, settings.reference_rows)
+    mine = smallest(mine, settings.policy.reference_rows)
     if before is None:
         return mine
     window = seen.data.window

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from absa.policies import StalenessPolicy
 from monitoring.drift.detect import DriftReport
 from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Loss
@@ -11,27 +12,6 @@ Level = Literal["FRESH", "WATCH", "STALE"]
 Action = Literal["none", "retrain", "ask_labels", "skipped"]
 MAX_ATTEMPTS: Final = 3
 _DAY_S: Final = 86_400.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class StalenessPolicy:
-    """What a team sets. Shares are 0 to 1, F1 losses too (0.03 is three points).
-
-    `answers_worth_a_training` is how many wrong answers avoided within `payback_s` make a training pay; 0 means that
-    it always does. `false_alarm_rate` holds for a window, over all columns and both kinds of loss together.
-    """
-
-    false_alarm_rate: float = 0.01
-    min_rows: int = 100
-    min_reference_rows: int = 100
-    min_labels: int = 50
-    tolerated_f1_loss: float = 0.03
-    strong_effect: float = 0.20
-    min_new_labels: int = 100
-    cooldown_s: float = 3_600.0
-    max_age_s: float | None = None
-    answers_worth_a_training: float = 0.0
-    payback_s: float = 7 * _DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)

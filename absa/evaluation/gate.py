@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from absa.evaluation.metrics import Metrics
 from absa.evaluation.significance import Gain, binomial_tail, holm, sign_test
+from absa.policies import GatePolicy
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 Status = Literal["pass", "hold", "fail", "info"]
@@ -100,38 +101,6 @@ class GateEvidence:
     parity: Parity | None = None
     footprint: Footprint | None = None
     data: DataChecks | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatePolicy:
-    """What the gate asks for. Losses, margins and rates are shares: 0.02 is two points.
-
-    A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
-    (`reject_p`, corrected over all slices or behaviours; of sixteen behaviours one is often unlucky, so what HOLDs,
-    `behaviour_hold_p`, is corrected too). A behaviour that the champion fails in over
-    `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
-    why the minimum numbers of rows stand beside it.
-    """
-
-    min_recent_rows: int = 100
-    min_rows: int = 50
-    min_slice_rows: int = 100
-    min_gain: float = 0.0
-    established_margin: float = 0.02
-    slice_margin: float = 0.02
-    behaviour_margin: float = 0.03
-    behaviour_learned: float = 0.5
-    behaviour_hold_p: float = 0.2
-    hold_p: float = 0.1
-    reject_p: float = 0.05
-    max_ece: float = 0.1
-    ece_margin: float = 0.03
-    max_int8_f1_loss: float = 0.005
-    max_size_mb: float = 500.0
-    max_latency_ms_p50: float = 100.0
-    max_memory_mb: float = 2000.0
-    max_quarantined_share: float = 0.2
-    min_label_share: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)

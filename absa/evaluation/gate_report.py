@@ -12,10 +12,10 @@ from absa.evaluation.gate import (
     Comparison,
     GateDecision,
     GateEvidence,
-    GatePolicy,
     SliceComparison,
     Status,
 )
+from absa.policies import GatePolicy
 from absa.records.schema import SCHEMA_VERSION
 from absa.sinks import html_text
 from absa.task import SENTIMENTS

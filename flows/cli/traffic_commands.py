@@ -23,8 +23,8 @@ from flows.platform.terminal import say
 if TYPE_CHECKING:
     import polars as pl
 
+    from absa.policies import StalenessPolicy
     from monitoring.labels.label_import import ImportedLabels
-    from monitoring.staleness import StalenessPolicy
 
 labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -243,7 +243,6 @@ def replay(
     rules = staleness_policy(services) if policy is None else read_policy(policy)
     watch_settings = WatchSettings(
         policy=rules,
-        reference_rows=services.settings.reference_rows,
         measuring_sources=services.settings.measuring_sources,
         training_sources=services.settings.training_sources,
     )
@@ -285,7 +284,7 @@ def read_policy(file: Path) -> "StalenessPolicy":
     Raises:
         InvalidDataError: the file is missing or no TOML, or names a field that a policy has not.
     """
-    from monitoring.staleness import StalenessPolicy
+    from absa.policies import StalenessPolicy
 
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))

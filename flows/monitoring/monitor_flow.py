@@ -95,8 +95,6 @@ def judge_window(services: Services, window: Window) -> "Judged":
         champion=watched_champion(services, head),
         settings=WatchSettings(
             policy=staleness_policy(services),
-            embed_rows=settings.embed_rows,
-            reference_rows=settings.reference_rows,
             measuring_sources=settings.measuring_sources,
             training_sources=settings.training_sources,
         ),

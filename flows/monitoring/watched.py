@@ -8,8 +8,8 @@ from absa.records.schema import parse_iso
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
+    from absa.policies import StalenessPolicy
     from monitoring.monitor import WatchedVersion
-    from monitoring.staleness import StalenessPolicy
 
 
 def watched_version(services: Services, version: str) -> "WatchedVersion":
@@ -33,8 +33,8 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
 
 def staleness_policy(services: Services) -> "StalenessPolicy":
     """Return the active staleness policy, as settings have it."""
+    from absa.policies import StalenessPolicy
     from monitoring.drift.permutation import rate_per_window
-    from monitoring.staleness import StalenessPolicy
 
     settings = services.settings
     rate, monthly = settings.false_alarm_rate, settings.false_alarms_a_month
@@ -44,6 +44,8 @@ def staleness_policy(services: Services) -> "StalenessPolicy":
         false_alarm_rate=rate,
         min_rows=settings.min_window_rows,
         min_reference_rows=settings.min_window_rows,
+        reference_rows=settings.reference_rows,
+        embed_rows=settings.embed_rows,
         min_new_labels=settings.min_labels,
         cooldown_s=settings.cooldown_s,
         max_age_s=settings.max_age_s,

@@ -14,7 +14,8 @@ from absa.records.schema import SCHEMA_VERSION, iso
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
-    from monitoring.experiments.ab_statistics import ExperimentDecision, ExperimentPolicy
+    from absa.policies import ExperimentPolicy
+    from monitoring.experiments.ab_statistics import ExperimentDecision
     from monitoring.experiments.shadow import ShadowReport
 
 _KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the outcomes of the last one that was
@@ -64,7 +65,7 @@ def running(records: Sequence[LedgerRecord]) -> Run | None:
 
 def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
     """What the settings ask for."""
-    from monitoring.experiments.ab_statistics import ExperimentPolicy
+    from absa.policies import ExperimentPolicy
 
     settings = services.settings
     return ExperimentPolicy(

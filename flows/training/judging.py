@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from absa.data.snapshot import Manifest
-    from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence, GatePolicy
+    from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics, Scores
     from absa.inference.engine import Engine
     from absa.inference.package import ModelPackage
+    from absa.policies import GatePolicy
 
 _ROWS_AT_ONCE: Final = 256  # that the champion scores ahead before it looks whether it is to stop
 
@@ -251,7 +252,7 @@ class Judging:
         )
 
     def _policy(self) -> "GatePolicy":
-        from absa.evaluation.gate import GatePolicy
+        from absa.policies import GatePolicy
 
         settings = self._services.settings
         return GatePolicy(

@@ -15,6 +15,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from absa.policies import ExperimentPolicy
+
 Decision = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
 _DAY_S: Final = 86_400.0
 _SRM_CONCENTRATION: Final = 1_000.0
@@ -66,33 +68,6 @@ class ArmHealth:
     p99_low_ms: float | None = None
     mean_confidence: float | None = None
     top_class: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExperimentPolicy:
-    """What a team sets. Shares are 0 to 1.
-
-    `alpha` holds for false promotions and roll-backs together over the whole experiment and all `comparisons`
-    (challengers). `min_exposure` is the outcomes an arm needs before promotion, `min_exposure_to_stop` those before a
-    roll-back on labels. `worthwhile_gain`: stop once the gain is surely smaller. `effect_scale` is the size of
-    difference that the interval is tightest for.
-    """
-
-    alpha: float = 0.05
-    comparisons: int = 1
-    min_exposure: int = 400
-    min_exposure_to_stop: int = 100
-    min_units: int = 20
-    max_duration_s: float = 14 * _DAY_S
-    worthwhile_gain: float = 0.0
-    effect_scale: float = 0.03
-    srm_alpha: float = 0.001
-    max_error_increase: float = 0.01
-    max_p99_ratio: float = 2.0
-    max_p99_increase_ms: float = 50.0
-    max_confidence_drop: float = 0.20
-    collapsed_class: float = 0.98
-    min_guard_requests: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import polars as pl
 
 from absa.evaluation.significance import binomial_tail
 from absa.ledger.routing import TrafficPlan
+from absa.policies import ExperimentPolicy
 from absa.records.lake import Lake
 from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
@@ -28,7 +29,6 @@ from monitoring.experiments.ab_statistics import (
     ArmHealth,
     Difference,
     ExperimentDecision,
-    ExperimentPolicy,
     broken_guardrail,
     mixture_radius,
 )

@@ -13,13 +13,13 @@ from absa.evaluation.gate import (
     DataChecks,
     Footprint,
     GateEvidence,
-    GatePolicy,
     Parity,
     SliceComparison,
     judge,
 )
 from absa.evaluation.metrics import one_hot
 from absa.evaluation.significance import Gain
+from absa.policies import GatePolicy
 from absa.records.schema import Example, utc_now
 
 Labels = npt.NDArray[np.int64]

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.schema import Window
 from monitoring.drift.detect import SLOW_SHARE, DriftFinding, DriftReport
@@ -15,7 +16,6 @@ from monitoring.labels.label_queue import ask_labels, write_queue
 from monitoring.losses import one_family
 from monitoring.monitor import Observation, WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
-from monitoring.staleness import StalenessPolicy
 from monitoring.verdicts import Verdict, VerdictStore
 from monitoring.windows import WindowData, load_recent, load_reference
 from tests.unit.monitoring.conftest import START, Traffic
@@ -27,7 +27,7 @@ CHAMPION = WatchedVersion(
     snapshot_at=START - timedelta(hours=1),
     champion_since=START,
 )
-SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0), reference_rows=600)
+SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0, reference_rows=600))
 
 
 def judge(lake: Lake, window: Window, **options: object) -> Verdict:
@@ -114,7 +114,7 @@ def test_stale_without_labels_asks_for_them(lake: Lake, traffic: Traffic, window
     traffic.send(window(2), 400, labelled=0.0, accuracy=0.6, topic="garden")
     verdict = judge(lake, window(2))
     assert (verdict.verdict, verdict.action) == ("STALE", "ask_labels")
-    assert "Label 100 more rows" in verdict.action_reason
+    assert "Label 200 more rows" in verdict.action_reason
 
 
 def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
@@ -139,7 +139,7 @@ def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
 
 
 def test_a_loss_too_small_for_one_window_is_found_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
-    patient = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.01), reference_rows=300)
+    patient = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.01, reference_rows=300))
     for k in range(2):
         traffic.send(window(k), 300, accuracy=0.9, labelled=1.0)
         judge(lake, window(k), settings=patient)
@@ -207,7 +207,7 @@ def test_only_labels_of_training_sources_since_the_snapshot_are_new(
 
 
 def test_drift_too_slow_for_any_window_is_seen_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
-    settings = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.02), reference_rows=600)
+    settings = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.02, reference_rows=600))
     for k in range(2):
         traffic.send(window(k), 300, labelled=0.0)
         judge(lake, window(k), settings=settings)

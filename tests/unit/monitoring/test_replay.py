@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from absa.errors import PermanentError
+from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.schema import Window
 from monitoring.monitor import WatchedVersion, WatchSettings
 from monitoring.performance import FrozenTest
 from monitoring.replay import Span, replay
-from monitoring.staleness import StalenessPolicy
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
 VERSION = WatchedVersion(version="1", frozen_test=FrozenTest.from_f1(0.85, 400))
-SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=90.0), reference_rows=600)
+SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=90.0, reference_rows=600))
 
 
 def span(window: Windows, count: int) -> Span:

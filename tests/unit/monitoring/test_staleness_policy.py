@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from absa.policies import StalenessPolicy
 from monitoring.drift.detect import DriftFinding, DriftReport
 from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Estimate, Loss
-from monitoring.staleness import StalenessEvidence, StalenessPolicy, judge_staleness
+from monitoring.staleness import StalenessEvidence, judge_staleness
 
 POLICY = StalenessPolicy(cooldown_s=600.0, min_new_labels=100)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from absa.policies import StalenessPolicy
 from monitoring.drift.sample import make_sample
 from monitoring.drift.sequential import RightAnswers, detect_slow_loss, e_value, tolerated_share
 from monitoring.losses import slow_loss
 from monitoring.performance import FrozenTest
-from monitoring.staleness import StalenessPolicy
 
 REFERENCE = RightAnswers(right=800, labelled=1000)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from absa.policies import ExperimentPolicy
 from monitoring.experiments.ab_statistics import (
     NO_OUTCOMES,
     Allocation,
     ArmHealth,
     ExperimentEvidence,
-    ExperimentPolicy,
     Outcomes,
     difference,
     judge_experiment,

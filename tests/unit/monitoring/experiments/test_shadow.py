@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from absa.ledger.routing import Arm, TrafficPlan
+from absa.policies import ExperimentPolicy
 from absa.records.lake import Lake, write_parquet
 from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
 from absa.records.tables import FEEDBACK, LATENCY_BOUNDS_MS, OUTCOMES, PREDICTIONS
-from monitoring.experiments.ab_statistics import ExperimentPolicy
 from monitoring.experiments.shadow import (
     ShadowReport,
     compare_shadow,
