@@ -1,7 +1,7 @@
 """One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
 
-FOLDER holds job.json and {train,validation}.jsonl: rows of text, aspect and label, oldest first; instead of train.jsonl
-job.json may name a folder of token shards. The job adds checkpoints/, built/, weights/ and package/. It prints one JSON
+FOLDER holds job.json, validation.jsonl (rows of text, aspect and label) and, unless job.json names another folder, the
+token shards of the train side in tokens/. The job adds checkpoints/, built/, weights/ and package/. It prints one JSON
 event per line on standard output, at least every two seconds while it trains. After any death, start it again: it
 resumes from its last checkpoint with the time that is left.
 
@@ -42,8 +42,9 @@ EXIT_TERMINATED: Final = 143
 JOB_FILE: Final = "job.json"
 AFTER_FILE: Final = "after.json"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
+TOKENS_FOLDER: Final = "tokens"
+VALIDATION_FILE: Final = "validation.jsonl"
 _LEAST_RESERVE_S: Final = 1.0
-_VALIDATION_ROWS: Final = 2_000  # enough to calibrate on, and read in no time
 _AFTER_EVERY_S: Final = 0.5  # between two looks at after.json
 
 
@@ -59,7 +60,7 @@ class Job:
             first package has been measured.
         after_s: part of `reserve_s` that the caller needs after this process.
         snapshot: digest of the data.
-        tokens: folder of the train side's token shards, some of which may still be made; None: train.jsonl.
+        tokens: folder of the train side's token shards, some of which may still be made; None: FOLDER/tokens.
         checkpoints: folder that checkpoints are kept in; None: the job's own.
         since: of token shards, rows observed later are recent (seconds since the epoch).
         replay: established rows for every recent one at most; None: all.
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_DEADLINE_MISSED if missed else EXIT_FAILED
 
 
-def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to package
+def run(job: Job, folder: Path) -> int:
     """Train and package; return the exit code.
 
     Raises:
@@ -151,19 +152,15 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.checkpoints import Checkpoints
-    from absa.training.device import pick_device
-    from absa.training.rows.choice import ChampionLoss
     from absa.training.rows.compose import Composer
-    from absa.training.rows.corpus import LineFile, open_corpus
     from absa.training.rows.shards import open_shards
-    from absa.training.rows.tokens import tokenize
+    from absa.training.rows.tokens import read_pairs, tokenize
     from absa.training.step.ranks import Ranks
     from absa.training.trainer import InterruptedTrainingError, Trainer
     from absa.training.training_settings import TrainingSettings
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
-    device = pick_device(settings.device, ranks.local_rank)
     base = find_base(settings.warm_start or settings.base_model)
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
@@ -179,11 +176,9 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
     if (earlier := packages.newest()) is not None:  # of a process that was killed
         facts = earlier.facts()
         plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
-    if job.tokens is None:
-        rows = open_corpus(folder / "train.jsonl", tokenizer)
-    else:
-        rows = open_shards(Path(job.tokens), base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
-    validation = LineFile(folder / "validation.jsonl").sample(_VALIDATION_ROWS, settings.seed)
+    tokens = Path(job.tokens) if job.tokens else folder / TOKENS_FOLDER
+    rows = open_shards(tokens, base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
+    validation = read_pairs(folder / VALIDATION_FILE)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
@@ -199,7 +194,6 @@ def run(job: Job, folder: Path) -> int:  # noqa: PLR0915  one story from rows to
         ranks=ranks,
         since=job.since,
         replay=job.replay,
-        losses=ChampionLoss(model, device) if settings.loss_signal and has_head else None,
     )
     builder = _Builder(job, packages, trainer, plan, validation, (base / TOKENIZER).read_text(encoding="utf-8"))
     trainer.after_step = builder.after_step

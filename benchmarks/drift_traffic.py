@@ -97,7 +97,7 @@ class Traffic:
 def evidently_alarms(reference: Sample, current: Sample) -> bool:
     """Whether Evidently's default tests, those of its DataDriftPreset, call any of five columns drifted.
 
-    The tests are asked for as its `DriftedColumnsCount` does, without the drawing (`evidently_report_alarms` agrees).
+    The tests are asked for as its `DriftedColumnsCount` does, without the drawing.
     """
     from evidently.legacy.calculations.stattests import get_stattest
     from evidently.legacy.core import ColumnType
@@ -109,19 +109,6 @@ def evidently_alarms(reference: Sample, current: Sample) -> bool:
         if test(before[column], now[column], kind, None).drifted:
             return True
     return False
-
-
-def evidently_report_alarms(reference: Sample, current: Sample) -> bool:
-    """The same from a whole report."""
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import DriftedColumnsCount
-
-    frames = [_frame(sample) for sample in (current, reference)]
-    numerical = [column for column in frames[0].columns if column not in CATEGORICAL]
-    definition = DataDefinition(numerical_columns=numerical, categorical_columns=list(CATEGORICAL))
-    both = [Dataset.from_pandas(frame, data_definition=definition) for frame in frames]
-    (found,) = Report([DriftedColumnsCount()]).run(*both).dict()["metrics"]
-    return bool(found["value"]["count"] > 0)
 
 
 def _frame(sample: Sample) -> Any:

@@ -34,7 +34,6 @@ from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, gpu_name, share, write_result
-from benchmarks.quality_adapt import adapt
 from benchmarks.quality_recipes import (
     BASE,
     BUNDLED,
@@ -54,6 +53,7 @@ RESULT = ROOT / "benchmarks" / "results" / "quality.json"
 CELLS = ROOT / "benchmarks" / "results" / "cells" / "quality.json"
 BASES = ROOT / ".evergreen" / "bases"
 BEHAVIOUR_CASES = 100
+TEACHERS_SHARE = 0.5  # of a labelled row's target; the label has the rest
 TOLD = ("train", "unlabelled", "unasked")  # pairs that teachers are asked about; only the first have labels
 SCORES = "scores.npz"  # of a cell's test side
 SAID = "said.npz"  # what a teacher says of its train side and of the pairs without labels
@@ -174,15 +174,12 @@ def train_student(
         others = tokenize([row for kind in kinds for row in pairs_of(kind, train)], tokenizer) if kinds else None
         said = [np.concatenate([told[kind] for kind in ("train", *kinds)])
                 for told in (kept(replace(cell, recipe=teacher), SAID) for teacher in recipe.teachers)]  # fmt: skip
-        rows = taught(rows, others, said, recipe.weight)
+        rows = taught(rows, others, said, TEACHERS_SHARE)
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
     )
     if recipe.plain:
         make_plain(model)
-    if recipe.adapted:
-        texts = dict.fromkeys(row.text for row in [*train, *data.unlabelled()])
-        adapt(model, list(texts), tokenizer, cell.seed)
     trainer = Trainer(
         model, rows, tokenize(validation, tokenizer), settings, Deadline.after(30 * 86_400),
         new_head=not has_head, compose=Composer.of(tokenizer, settings),

@@ -22,7 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from absa.inference.tokenization import PairTokenizer
+from absa.job import TOKENS_FOLDER, VALIDATION_FILE
+from absa.modeling.folders import TOKENIZER, find_base
 from absa.training.pretrain import pretrain
+from absa.training.rows.shards import write_shard
+from absa.training.rows.tokens import tokenize
 from benchmarks import quality_data as data
 from benchmarks.figures import Row, write_result
 from benchmarks.quality import BASES, ROOT, confusion
@@ -33,6 +38,7 @@ CELLS = RESULT.parent / "cells" / RESULT.name
 BUDGET_S = 900.0
 RANKING = "ladder"
 ROUNDS = 5
+MAX_TOKENS = 128
 STAGES = ("base", "with the base", "data alone", RANKING)
 EPOCHS = {"with the base": 2, "data alone": 4}
 
@@ -55,13 +61,14 @@ def run_job(stage: str) -> dict[str, Any]:
     train, validation, test = data.sides(0)
     folder = Path(tempfile.mkdtemp(prefix="evergreen-quality-"))
     try:
-        for name, rows in (("train", train), ("validation", validation)):
-            lines = [json.dumps({"text": row.text, "aspect": row.aspect, "label": row.label}) for row in rows]
-            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        settings: dict[str, Any] = {"max_epochs": EPOCHS[stage]}
-        if stage == "with the base":
-            settings["base_model"] = str(pretrain(data.public(), BASE, BASES))
+        base = str(pretrain(data.public(), BASE, BASES)) if stage == "with the base" else "minilm-l6"
+        settings = {"max_epochs": EPOCHS[stage], "base_model": base}
         start = time.time()
+        lines = [json.dumps({"text": row.text, "aspect": row.aspect, "label": row.label}) for row in validation]
+        (folder / VALIDATION_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        tokenizer = find_base(base) / TOKENIZER
+        rows = tokenize(train, PairTokenizer.from_file(tokenizer, MAX_TOKENS))
+        write_shard(folder / TOKENS_FOLDER, rows, tokenizer, MAX_TOKENS)
         job = {"settings": settings, "ends_at": start + BUDGET_S, "reserve_s": 60.0, "snapshot": None}
         (folder / "job.json").write_text(json.dumps(job))
         child = subprocess.run(

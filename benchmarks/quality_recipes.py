@@ -29,19 +29,14 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
     public: bool = True  # starts from the base that the public rows made
     plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
-    adapted: bool = False  # guesses masked words of the unlabelled texts before it sees a label
     teachers: tuple[str, ...] = ()  # recipes whose models of the same fold and seed are averaged
-    weight: float = 0.5
     unlabelled: bool = False  # the teachers label test.csv's pairs too
     unasked: bool = False  # and aspects that a text names without having been asked about them
 
 
 PLAIN, MARKED, MPNET, BUNDLED, FINAL = "plain", "base+marks", "mpnet", "bundled", "from all"
-_SMALL = (MARKED, "smoothing", "robust")
+_SMALL = (MARKED, "smoothing")
 _BOTH = (*_SMALL, MPNET)
-_EVERYONE = (
-    "tf-idf", MPNET, PLAIN, "marks", "base+plain", *_SMALL, "no composition", "no ema", "r-drop", "distilled", FINAL,
-)  # fmt: skip
 _ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
 RECIPES: dict[str, Recipe] = {
     "tf-idf": Recipe(title="TF-IDF of words and letters, logistic regression", kind="tf-idf", public=False),
@@ -61,30 +56,11 @@ RECIPES: dict[str, Recipe] = {
     "no composition": Recipe(title="without composition", settings={"compose_share": 0.0}),
     "no ema": Recipe(title="without EMA", settings={"ema_horizon": 0.0}),
     "smoothing": Recipe(title="and label smoothing 0.1", settings={"label_smoothing": 0.1}),
-    "robust": Recipe(title="and generalised cross entropy, q 0.5", settings={"noise_robustness": 0.5}),
     "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
-    "fgm": Recipe(title="and FGM, length 1", settings={"adversarial": 1.0}),
-    "dropout": Recipe(title="and dropout 0.1", settings={"dropout": 0.1}),
-    "no base, dropout": Recipe(
-        title="no base, dropout 0.1, 5 passes", settings={"dropout": 0.1, "max_epochs": 5}, public=False
-    ),
-    "adapted": Recipe(title="and masked words of unlabelled texts first", adapted=True),
-    "distilled": Recipe(title="distilled from three of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
+    "distilled": Recipe(title="distilled from two of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
     "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
-    "from mpnet, dropout": Recipe(
-        title="the same, dropout 0.1", settings={"dropout": 0.1}, teachers=(MPNET,), unlabelled=True
-    ),
-    "from mpnet, words": Recipe(
-        title="and words learn too, learning rate 5e-5",
-        settings={"dropout": 0.1, "train_words": True, "learning_rate": 5e-5},
-        teachers=(MPNET,),
-        unlabelled=True,
-    ),
     "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
-    FINAL: Recipe(title="distilled from MPNet and the three, all pairs", teachers=_BOTH, **_ALL_PAIRS),
-    "from all, more said": Recipe(
-        title="the same, the teachers 0.8 of a target", teachers=_BOTH, weight=0.8, **_ALL_PAIRS
-    ),
+    FINAL: Recipe(title="distilled from MPNet and two students, all pairs", teachers=_BOTH, **_ALL_PAIRS),
     "3 layers": Recipe(title="3 layers, the same teachers", settings={"layers": 3}, teachers=_BOTH, **_ALL_PAIRS),
     "2 layers": Recipe(title="2 layers, the same teachers", settings={"layers": 2}, teachers=_BOTH, **_ALL_PAIRS),
     "width 256": Recipe(
@@ -94,7 +70,6 @@ RECIPES: dict[str, Recipe] = {
         **_ALL_PAIRS,
     ),
     "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
-    "together": Recipe(title="all recipes of five folds but FGM, averaged", kind="together", teachers=_EVERYONE),
     BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
 }  # fmt: skip
 LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed

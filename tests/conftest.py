@@ -56,10 +56,19 @@ def write_job(
     reserve_s: float = 4.0,
 ) -> Path:  # fmt: skip
     """Write a job's folder: a fifth of the rows is its validation side."""
+    from absa.inference.tokenization import PairTokenizer
+    from absa.job import TOKENS_FOLDER, VALIDATION_FILE
+    from absa.modeling.folders import TOKENIZER, find_base
+    from absa.training.rows.shards import write_shard
+    from absa.training.rows.tokens import LabelledPair, tokenize
+
     folder.mkdir(parents=True, exist_ok=True)
-    cut = max(1, len(rows) // 5)
-    for name, part in (("validation", rows[:cut]), ("train", rows[cut:])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    cut, max_tokens = max(1, len(rows) // 5), 128
+    lines = "".join(json.dumps(row) + "\n" for row in rows[:cut])
+    (folder / VALIDATION_FILE).write_text(lines, encoding="utf-8")
+    tokenizer = find_base(str(settings.get("base_model", "minilm-l6"))) / TOKENIZER
+    train = tokenize([LabelledPair(**row) for row in rows[cut:]], PairTokenizer.from_file(tokenizer, max_tokens))
+    write_shard(folder / TOKENS_FOLDER, train, tokenizer, max_tokens)
     job = {"settings": dict(settings), "ends_at": time.time() + budget_s, "reserve_s": reserve_s, "snapshot": None}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     return folder

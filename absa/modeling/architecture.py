@@ -135,37 +135,24 @@ class PairClassifier(nn.Module):
         input_ids: Tensor,
         token_types: Tensor,
         mask: Tensor | None = None,
-        shift: Tensor | None = None,
         through: Through = Layer.__call__,
     ) -> Tensor:
-        """Logits (B, 3).
+        """Return logits (B, 3).
 
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the aspect (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
-            shift: added to the embeddings (B, T, H); None adds nothing.
             through: how a layer is called.
         """
         mentions = self.find_aspect(input_ids, token_types)
-        x = self.embed(input_ids, token_types, mentions)
-        if shift is not None:
-            x = x + shift
-        return self.classify(self.encode(x, mask, through), token_types, mentions, mask)
-
-    def embed(self, input_ids: Tensor, token_types: Tensor, mentions: Tensor) -> Tensor:
-        """Embeddings (B, T, H), marked where the text names the aspect."""
         x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
-        marked: Tensor = x + mentions[..., None] * self.mark
-        return marked
-
-    def encode(self, x: Tensor, mask: Tensor | None = None, through: Through = Layer.__call__) -> Tensor:
-        """The last layer (B, T, H) from the embeddings (B, T, H)."""
-        x = F.dropout(self.embedding_norm(x), self.dropout, self.training)
+        x = self.embedding_norm(x + mentions[..., None] * self.mark)
+        x = F.dropout(x, self.dropout, self.training)  # (B, T, H)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
             x = through(layer, x, hidden_mask)
-        return x
+        return self.classify(x, token_types, mentions, mask)
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
         """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (B, T)."""

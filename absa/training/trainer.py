@@ -18,9 +18,8 @@ from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
 from absa.training.rows.batches import Batch, assemble, for_scoring, plan
-from absa.training.rows.choice import Choice, Losses, chunk_rows_of
-from absa.training.rows.corpus import Corpus
-from absa.training.rows.shards import ShardCorpus
+from absa.training.rows.choice import Choice, chunk_rows_of
+from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.stream import BatchStream, Compose, Position
 from absa.training.rows.tokens import TokenRows
 from absa.training.step.execution import Execution
@@ -67,7 +66,6 @@ class Trainer:
         ranks: Ranks | None = None,
         since: float | None = None,
         replay: float | None = None,
-        losses: Losses | None = None,
     ) -> None:
         """Make ready to train.
 
@@ -85,7 +83,6 @@ class Trainer:
             ranks: this process among several that train together.
             since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
             replay: established rows for every recent one at most; None: all.
-            losses: the champion's loss of rows, as a signal for the choice.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
         self._per_step = settings.batches_per_step or self._ranks.world
@@ -107,7 +104,7 @@ class Trainer:
         self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
         self._padding = self._batch_tokens < _NO_PADDING_FROM
         self._choice = Choice(chunk_rows=chunk_rows_of(self._batch_tokens), since=since, replay=replay)
-        self._losses, self._fits = losses, 0.0
+        self._fits = 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
         self._execution = Execution(
             self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=self._batch_tokens
@@ -142,7 +139,7 @@ class Trainer:
         """
         self._begun = time.perf_counter()
         self.model.train()
-        with sdpa_kernel(ATTENTION):  # of the whole process: batches are chosen in a thread that scores
+        with sdpa_kernel(ATTENTION):
             if isinstance(self._train, ShardCorpus) and not self.resumed:
                 self._choose(self._train)
             self._loop()
@@ -180,7 +177,6 @@ class Trainer:
             seed=self.settings.seed,
             compose=self._compose,
             choice=self._choice,
-            losses=self._losses,
         )
         batches = stream.from_position(self._position)
         step_s = 0.0
@@ -262,18 +258,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
-        cost = None if self._losses is None else self._scoring_cost(rows.take(np.concatenate(planned)), speed)
-        self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits, scoring_cost=cost)
-        if cost is not None and self._choice.scored:
-            self._fits /= 1.0 + cost * self._choice.pool
-
-    def _scoring_cost(self, rows: TokenRows, speed: float) -> float:
-        """Time that scoring takes, as a share of what all processes together take to learn from as much."""
-        assert self._losses is not None
-        started = time.perf_counter()
-        self._losses(rows)
-        took = time.perf_counter() - started
-        return self._ranks.from_leader(took * speed / float(rows.lengths.sum()), self.device)
+        self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
 
     def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
         """One step on this process's share of its batches; gives the loss over all of them."""
@@ -402,7 +387,7 @@ class Trainer:
         self._before_s = float(state["train_s"])
         same_run = state.get("ends_at") == self.deadline.run_ends_at  # another's downtime is not of this time
         self._rate_from = float(state["rate_from"]) if same_run else time.time() - self._before_s
-        self._fits, self._choice = float(state["fits"]), Choice(**state["choice"])
+        self._fits, self._choice = float(state["fits"]), Choice.from_json(state["choice"])
         return True
 
 

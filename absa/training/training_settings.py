@@ -1,4 +1,4 @@
-"""What a training is told: frozen, saved with the model, equal settings and seed give equal batches."""
+"""Settings of a training: frozen, saved with the model; equal settings and seed give equal batches."""
 
 import dataclasses
 import json
@@ -26,9 +26,7 @@ class TrainingSettings:
         weight_decay: of matrices, none for norms and biases.
         warmup_share: share of the training in which the rate rises; then it falls to zero.
         label_smoothing: share of a label's weight that is spread over all three.
-        noise_robustness: 0 is cross entropy; up to 1, rows whose label the model will not believe pull less.
         r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
-        adversarial: how far each row's embeddings are moved against it in a second pass; 0 is no second pass.
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
@@ -37,8 +35,6 @@ class TrainingSettings:
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py).
         warm_start: folder of weights to start from instead of the base model.
-        loss_signal: where not half of the rows fit and there is time for it, whether the warm start's loss on the
-            candidates helps to choose.
         precision: auto (measured), fp32 or bf16.
         compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
         device: auto, cpu or cuda.
@@ -59,9 +55,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     label_smoothing: float = 0.0
-    noise_robustness: float = 0.0
     r_drop: float = 0.0
-    adversarial: float = 0.0
     dropout: float = 0.0
     max_epochs: float = 6.0
     ema_horizon: float = 0.1
@@ -69,7 +63,6 @@ class TrainingSettings:
     train_words: bool = False
     compose_share: float = 0.3
     warm_start: str | None = None
-    loss_signal: bool = False
     precision: str = "auto"
     compiled: str = "auto"
     device: str = "auto"
@@ -95,11 +88,8 @@ class TrainingSettings:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
         if self.train_layers is not None and self.train_layers < 0:
             raise PermanentError(f"train_layers must be 0 or more, got {self.train_layers}")
-        for name in ("noise_robustness", "r_drop", "adversarial"):
-            if not getattr(self, name) >= 0:
-                raise PermanentError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.noise_robustness > 1:
-            raise PermanentError(f"noise_robustness must be 0 to 1, got {self.noise_robustness}")
+        if not self.r_drop >= 0:
+            raise PermanentError(f"r_drop must be 0 or more, got {self.r_drop}")
         if self.r_drop and not self.dropout:
             raise PermanentError("r_drop compares two passes that drop different units: give dropout too")
         if not 8 <= self.max_tokens <= 512:

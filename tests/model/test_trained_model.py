@@ -137,7 +137,7 @@ def test_budget_without_time_for_a_package_is_missed(tmp_path: Path) -> None:
     ("spoil", "said"),
     [
         (lambda folder: (folder / "job.json").unlink(), "job.json"),
-        (lambda folder: (folder / "train.jsonl").write_text(""), "train.jsonl has no rows"),
+        (lambda folder: (folder / "tokens" / "plan.json").unlink(), "plan.json"),
         (lambda folder: (folder / "validation.jsonl").unlink(), "validation.jsonl"),
     ],
 )

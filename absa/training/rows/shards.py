@@ -134,6 +134,15 @@ def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Calla
     return corpus
 
 
+def write_shard(folder: Path, rows: TokenRows, tokenizer: Path, max_tokens: int, *, snapshot: str = "") -> None:
+    """Write the train side of few rows: one shard with its plan, made with that tokenizer.json."""
+    digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
+    plan = TokenPlan(snapshot=snapshot, tokenizer=digest, side="train", max_tokens=max_tokens, rows=(len(rows),))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / shard_name("train", 0)).write_bytes(pack_shard(rows))
+    (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+
+
 class ShardCorpus:
     """A side's rows in shards, some of which may not have been made yet. Row numbers run through all of them.
 
@@ -219,3 +228,7 @@ class ShardCorpus:
         while len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)
         return rows
+
+
+Corpus = TokenRows | ShardCorpus
+"""Rows to learn from: few in memory, or shards on disk."""

@@ -1,4 +1,4 @@
-"""The batches of a training, one after another: the next chunk is prepared while this one is learned from."""
+"""Batches of a training, one after another: the next chunk is prepared while this one is learned from."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,8 @@ import numpy as np
 
 from absa.errors import InvalidDataError
 from absa.training.rows.batches import Batch, assemble, plan
-from absa.training.rows.choice import CHUNK_ROWS, Choice, Losses, choose, order_of_pass
-from absa.training.rows.corpus import Corpus
-from absa.training.rows.shards import ShardCorpus
+from absa.training.rows.choice import Choice, choose
+from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
 
 Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
@@ -33,13 +32,13 @@ class BatchStream:
 
     def __init__(
         self, rows: Corpus, *, batch_tokens: int, padding: bool = True, seed: int, compose: Compose | None = None,
-        choice: Choice | None = None, losses: Losses | None = None,
+        choice: Choice | None = None,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise ValueError("a training needs rows")
         self._rows, self._seed, self._compose = rows, seed, compose
         self._batch_tokens, self._padding = batch_tokens, padding
-        self._choice, self._losses = choice or Choice(), losses
+        self._choice = choice or Choice()
         self._chunk_rows = self._choice.chunk_rows * self._choice.pool
         self._chunks = -(-len(rows) // self._chunk_rows)
         self._order: tuple[int, Index] | None = None
@@ -74,16 +73,10 @@ class BatchStream:
         chance = np.random.default_rng((self._seed, epoch, chunk))
         if isinstance(self._rows, ShardCorpus):
             block = self._rows.block(epoch, self._seed, start, stop)
-            if self._losses is None or not self._choice.scored:  # tokens are read of the chosen alone
-                rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
-            else:
-                rows = self._rows.take(block)
-                rows = rows.take(choose(len(rows), rows.observed, self._choice, chance, self._losses(rows)))
+            rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
         else:
             if self._order is None or self._order[0] != epoch:
-                prefer_new = len(self._rows) > CHUNK_ROWS
-                order = order_of_pass(len(self._rows), self._seed, epoch, prefer_new=prefer_new)
-                self._order = (epoch, order)
+                self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(len(self._rows)))
             rows = self._rows.take(self._order[1][start:stop])
         if self._compose is not None and len(rows):
             rows = self._compose(rows, chance)

@@ -1,12 +1,15 @@
 """Rows as token ids in flat arrays, text and aspect apart, so that batches are cut and composed cheaply."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.task import N_LABELS
 
@@ -27,17 +30,33 @@ class LabelledPair:
     segment: str | None = None
 
 
-def parse_pair(row: dict[str, Any]) -> LabelledPair:
-    """Read a row from its JSON object.
+def read_pairs(path: Path) -> list[LabelledPair]:
+    """Read a file of JSON lines with text, aspect and label; empty lines are skipped.
 
     Raises:
-        KeyError: a field is missing.
-        ValueError: the label is not 0, 1 or 2.
-        TypeError: it is no object.
+        InvalidDataError: the file cannot be read, has no rows, or a line is of another form; names the line.
     """
-    pair = LabelledPair(str(row["text"]), str(row["aspect"]), int(row["label"]), row.get("segment"))
+    pairs = []
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    pairs.append(_pair(line, f"{path.name} line {number}"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path.name} cannot be read: {type(error).__name__}") from error
+    if not pairs:
+        raise InvalidDataError(f"{path.name} has no rows")
+    return pairs
+
+
+def _pair(line: str, place: str) -> LabelledPair:
+    try:
+        row = json.loads(line)
+        pair = LabelledPair(str(row["text"]), str(row["aspect"]), int(row["label"]), row.get("segment"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidDataError(f"{place}: expected text, aspect and label as JSON") from error
     if not 0 <= pair.label < N_LABELS:
-        raise ValueError(f"label {pair.label} is not 0, 1 or 2")
+        raise InvalidDataError(f"{place}: expected a label of 0, 1 or 2, got {pair.label}")
     return pair
 
 

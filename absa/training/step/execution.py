@@ -47,9 +47,7 @@ class Execution:
             try:
                 known = batch.labels if batch.targets is None else batch.targets
                 targets = self._move(known[part])
-                shape = (len(part), batch.input_ids.shape[1], self._model.architecture.hidden)
-                forward = partial(self.forward, batch, part)
-                loss = objective(forward, shape, targets, self._settings) / rows_of_step
+                loss = objective(partial(self.forward, batch, part), targets, self._settings) / rows_of_step
                 loss.backward()  # type: ignore[no-untyped-call]
             except torch.OutOfMemoryError:
                 if self.batch_tokens <= _MIN_BATCH_TOKENS:
@@ -62,8 +60,8 @@ class Execution:
             done += len(part)
         return total
 
-    def forward(self, batch: Batch, index: npt.NDArray[np.int64], shift: Tensor | None = None) -> Tensor:
-        """Logits (B, 3) in fp32 of some of a batch's rows, their embeddings moved by `shift` (B, T, H)."""
+    def forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
+        """Return logits (B, 3) in fp32 of some of a batch's rows."""
         whole = len(index) == len(batch.labels)
 
         def part(values: npt.NDArray[Any]) -> Tensor:
@@ -73,7 +71,7 @@ class Execution:
         inputs = (part(batch.input_ids), part(batch.token_types), mask)
         bf16 = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
         with bf16:
-            if self._compiled is not None and self._model.training and shift is None:
+            if self._compiled is not None and self._model.training:
                 try:
                     made: Tensor = self._model(*inputs, through=self._compiled)
                     return made.float()
@@ -81,7 +79,7 @@ class Execution:
                     raise
                 except Exception:  # the compiler has many of its own; a training goes on without it
                     self._compiled = None
-            logits: Tensor = self._model(*inputs, shift)
+            logits: Tensor = self._model(*inputs)
         return logits.float()
 
     def _move(self, values: npt.NDArray[Any]) -> Tensor:

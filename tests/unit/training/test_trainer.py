@@ -13,7 +13,7 @@ from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
 from absa.training.progress import Progress
-from absa.training.rows.choice import CHUNK_ROWS, ChampionLoss
+from absa.training.rows.choice import CHUNK_ROWS
 from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
 from absa.training.rows.tokens import TokenRows, join
 from absa.training.step.parameters import parameter_groups
@@ -56,20 +56,6 @@ def predicted(trainer: Trainer, on: TokenRows) -> np.ndarray:
             logits = averaged(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
             labels[index] = logits.argmax(1).numpy()
     return labels
-
-
-def test_the_champions_loss_is_the_cross_entropy_of_each_row_whatever_is_learned_later() -> None:
-    from absa.training.rows.batches import assemble
-
-    champion, on = model(), rows(30)
-    losses = ChampionLoss(champion, torch.device("cpu"))
-    batch = assemble(on, np.arange(30))
-    with torch.inference_mode():
-        logits = champion.eval()(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types))
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.labels), reduction="none")
-    with torch.no_grad():
-        champion.classifier.weight.mul_(0)
-    assert losses(on) == pytest.approx(expected.numpy(), rel=1e-4)
 
 
 def test_it_learns_what_can_be_learned() -> None:
@@ -300,42 +286,6 @@ def test_data_that_do_not_fit_are_chosen_from_and_a_resumed_run_keeps_its_choice
     resumed = Trainer(model(), corpus, None, SETTINGS, Deadline.after(0.5), checkpoints=kept)
     assert resumed._choice == first._choice
     assert resumed.run().choice["candidates"] == first._choice.pool
-
-
-@pytest.mark.parametrize(("fits", "before"), [(900, []), (8_000, [2 * 1_333]), (1e9, [])])
-def test_before_the_first_step_only_candidates_that_the_losses_decide_on_are_scored_and_few_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: float, before: list[int]
-) -> None:
-    scored: list[int] = []
-
-    def losses(some: TokenRows) -> np.ndarray:
-        scored.append(len(some))
-        return np.zeros(len(some), np.float32)
-
-    monkeypatch.setattr(
-        "absa.training.trainer.learned_tokens_per_s", lambda *_: fits * 10.0 / 1e6
-    )  # of 10 tokens a row
-    monkeypatch.setattr(Trainer, "_scoring_cost", lambda *_: 0.3)
-    corpus, steps = shards(tmp_path, (17_000,)), iter(range(2))
-    trainer = Trainer(
-        model(), corpus, None, SETTINGS, Deadline.after(1e6), losses=losses, stop=lambda: next(steps) == 1
-    )  # fmt: skip
-    with pytest.raises(InterruptedTrainingError):
-        trainer.run()
-    assert scored[:1] == before
-    assert trainer._fits == pytest.approx(fits / 1.6 if before else fits, rel=0.01)
-
-
-def test_scoring_costs_what_it_takes_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    def losses(some: TokenRows) -> np.ndarray:
-        now[0] += 0.25
-        return np.zeros(len(some), np.float32)
-
-    trainer, on = train(losses=losses), rows(10)  # 100 tokens, which 400 a second learn in a quarter of a second too
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    assert trainer._scoring_cost(on, speed=400.0) == pytest.approx(1.0)
 
 
 LARGE_BATCHES = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 4_096})

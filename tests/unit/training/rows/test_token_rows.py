@@ -1,5 +1,6 @@
-"""Rows kept as token ids."""
+"""Labelled rows in a file, and as token ids."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import TOKENIZER, find_base
 from absa.training.rows.batches import assemble
-from absa.training.rows.tokens import LabelledPair, tokenize, tokenize_columns
+from absa.training.rows.tokens import LabelledPair, read_pairs, tokenize, tokenize_columns
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,31 @@ def test_columns_give_the_reference_tokenizers_ids(
 @cache
 def _tokenizers(path: Path, most: int) -> tuple[PairTokenizer, PairTokenizer]:
     return PairTokenizer.from_file(path, most), PairTokenizer.from_file(path, most, fast=False)
+
+
+def line(text: str, label: int = 0) -> str:
+    return json.dumps({"text": text, "aspect": "x", "label": label}, ensure_ascii=False)
+
+
+def test_read_pairs_skips_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(["", line("a\u2028b"), "", line("b", 2)]), encoding="utf-8")
+    assert read_pairs(path) == [LabelledPair("a\u2028b", "x", 0), LabelledPair("b", "x", 2)]
+
+
+@pytest.mark.parametrize("bad", ["{", '{"text": "secret"}', '{"text": "secret", "aspect": "a", "label": 3}', "[1]"])
+def test_read_pairs_names_a_bad_line(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{line('secret')}\n{bad}", encoding="utf-8")
+    with pytest.raises(InvalidDataError, match=r"rows\.jsonl line 2") as caught:
+        read_pairs(path)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [("\n\n", "has no rows"), (None, "cannot be read")])
+def test_read_pairs_refuses_a_file_without_rows(tmp_path: Path, content: str | None, said: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidDataError, match=rf"rows\.jsonl {said}"):
+        read_pairs(path)
