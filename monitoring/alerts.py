@@ -4,13 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from socket import gaierror
 from typing import Final
-from urllib.error import HTTPError, URLError
-from urllib.request import Request
+
+import httpx
 
 from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
-from absa.proxies import open_url, require_route
+from absa.proxies import require_route
 from absa.records.lake import Lake
 from absa.records.layout import incident_key
 from absa.records.schema import SCHEMA_VERSION, compact, iso
@@ -20,24 +19,25 @@ from monitoring.verdicts import Verdict, VerdictStore
 _TIMEOUT_S: Final = 5.0
 
 
-def alert(lake: Lake, verdict: Verdict, url: str) -> bool:
-    """Tell a webhook about a STALE verdict if its incident has not been told.
+def alert(lake: Lake, verdict: Verdict, url: str, *, timeout_s: float = _TIMEOUT_S) -> bool:
+    """Notify a webhook of a STALE verdict, once per incident.
 
-    An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked as told
-    before the message goes out, so that of two monitors one tells it and a crash tells it at most once.
+    An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked before the
+    message goes out, so that one of two monitors sends it and a crash sends it at most once.
 
     Returns:
-        Whether a message was sent.
+        True if a message was sent.
 
     Raises:
-        UnavailableError: the webhook does not answer, or needs a proxy that cannot be used. The incident is free to be
-            told later where the message was refused; where it may have arrived, it counts as told.
+        UnavailableError: the webhook is unavailable, or needs a proxy that cannot be used. A refused message may be
+            sent later; one that may have arrived counts as sent.
         PermanentError: the address is not http(s).
     """
     _must_be_http(url)
     if verdict.verdict != "STALE":
         return False
-    return _send_once(lake, incident_key(_first_of_incident(lake, verdict).window.key), message(verdict), url)
+    key = incident_key(_first_of_incident(lake, verdict).window.key)
+    return _send_once(lake, key, message(verdict), url, timeout_s)
 
 
 def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bool:
@@ -62,35 +62,34 @@ def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bo
         "text": chat_text(sentence),
         "monitor_ran_at": iso(since),
     }
-    return _send_once(lake, incident_key(f"silent-{compact(since)}"), body, url)
+    return _send_once(lake, incident_key(f"silent-{compact(since)}"), body, url, _TIMEOUT_S)
 
 
 def _must_be_http(url: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise PermanentError(f"a webhook's address starts with http:// or https://, got {url!r}")
-
-
-def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str) -> bool:
-    require_route(url, os.environ)
-    body = json.dumps(content).encode()
     try:
-        lake.create(key, body)
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise PermanentError(f"expected a webhook's address such as https://HOST/PATH, got {url!r}")
+
+
+def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str, timeout_s: float) -> bool:
+    require_route(url, os.environ)
+    try:
+        lake.create(key, json.dumps(content).encode())
     except AlreadyExistsError:
         return False
-    request = Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")  # noqa: S310 - checked above
     try:
-        with open_url(request, timeout_s=_TIMEOUT_S):
-            return True
-    except (URLError, OSError) as error:
-        if not _may_have_arrived(error):
+        httpx.post(url, json=content, timeout=timeout_s).raise_for_status()
+    except httpx.HTTPStatusError as error:  # its own sentence names the address, which is a secret
+        lake.delete(key)
+        raise UnavailableError(f"the webhook refused the message with status {error.response.status_code}") from None
+    except httpx.HTTPError as error:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):  # it cannot have arrived
             lake.delete(key)
-        raise UnavailableError(f"the webhook is unavailable: {error}") from error
-
-
-def _may_have_arrived(error: OSError) -> bool:
-    """Whether the message could be with the webhook all the same: nobody refused it, and no answer came in time."""
-    refused = isinstance(error, HTTPError) or isinstance(getattr(error, "reason", error), ConnectionRefusedError)
-    return not refused and not isinstance(getattr(error, "reason", error), gaierror)
+        raise UnavailableError(f"the webhook is unavailable: {str(error) or type(error).__name__}") from error
+    return True
 
 
 def message(verdict: Verdict) -> dict[str, object]:

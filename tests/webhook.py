@@ -22,8 +22,12 @@ def webhook() -> Iterator[Hook]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            made.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/refuses":
+                self.send_response(501)
+            else:
+                made.told.append(content)
+                self.send_response(204)
             self.end_headers()
 
         def log_message(self, *args: object) -> None:

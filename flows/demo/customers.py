@@ -1,13 +1,14 @@
-"""Simulated customers over HTTP: they ask the router at a steady rate and tell later what was right."""
+"""Simulated customers over HTTP: they ask the router at a steady rate and send the right label later."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiohttp
+import httpx
 
 from absa.data.simulate import SimulatedRequest
 from absa.errors import UnavailableError
@@ -39,6 +40,31 @@ class TrafficReport:
         return sum(self.right.values()) / self.answered if self.answered else 0.0
 
 
+class _Connections(contextlib.AsyncExitStack):
+    """Connections to a router, a client each: one client's pool looks at all its connections for each request."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        certificates = httpx.create_ssl_context()
+        self._free: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for _ in range(_CONNECTIONS):
+            client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, verify=certificates)
+            self.push_async_callback(client.aclose)
+            self._free.put_nowait(client)
+
+    async def post(self, path: str, content: object, key: str | None) -> httpx.Response:
+        """Send JSON on the connection that became free last.
+
+        Raises:
+            httpx.HTTPError: there is no answer.
+        """
+        client = await self._free.get()
+        try:
+            return await client.post(path, json=content, headers={"X-API-Key": key} if key else {})
+        finally:
+            self._free.put_nowait(client)
+
+
 async def _send(
     customers: Iterator[SimulatedRequest],
     url: str,
@@ -51,15 +77,7 @@ async def _send(
     stop: Callable[[], bool],
 ) -> TrafficReport:
     report = TrafficReport()
-    async with (
-        aiohttp.ClientSession(
-            url,
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-            timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
-            headers={"X-API-Key": predict_key} if predict_key else {},
-        ) as client,
-        asyncio.TaskGroup() as group,
-    ):
+    async with _Connections(url) as connections, asyncio.TaskGroup() as group:
         started = time.monotonic()
         in_flight = 0
 
@@ -69,16 +87,16 @@ async def _send(
                 body["segment"] = request.segment
             nonlocal in_flight
             try:
-                async with client.post("/v1/predict", json=body) as response:
-                    if response.status != 200:
-                        report.failed[str(response.status)] += 1
-                        return
-                    answer = await response.json()
-            except (aiohttp.ClientError, TimeoutError) as error:
+                response = await connections.post("/v1/predict", body, predict_key)
+            except httpx.HTTPError as error:
                 report.failed[type(error).__name__] += 1
                 return
             finally:
                 in_flight -= 1
+            if response.status_code != 200:
+                report.failed[str(response.status_code)] += 1
+                return
+            answer = response.json()
             arm = (str(answer["arm"]), str(answer["model_version"]))
             report.answered += 1
             report.served[arm] += 1
@@ -87,10 +105,10 @@ async def _send(
                 await asyncio.sleep(request.feedback_delay_s * delay_scale)
                 told = {"request_id": answer["request_id"], "label": request.feedback_label}
                 try:
-                    async with client.post("/v1/feedback", json=told, headers={"X-API-Key": feedback_key}) as reply:
-                        reply.raise_for_status()
+                    reply = await connections.post("/v1/feedback", told, feedback_key)
+                    reply.raise_for_status()
                     report.feedback += 1
-                except (aiohttp.ClientError, TimeoutError) as error:
+                except httpx.HTTPError as error:
                     report.failed[f"feedback {type(error).__name__}"] += 1
 
         while (elapsed := time.monotonic() - started) < duration_s and not stop():

@@ -62,23 +62,30 @@ def test_a_webhook_that_is_away_can_be_told_later(lake: Lake, window: Windows, h
     assert alert(lake, stale, hook.url)
 
 
-def test_a_webhook_that_may_have_got_it_is_not_told_twice(
-    lake: Lake, window: Windows, hook: Hook, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_webhook_that_hangs_is_not_notified_twice(lake: Lake, window: Windows, hook: Hook) -> None:
     stale = VerdictStore(lake).record(verdict(window(0), "STALE"))
     with socket.socket() as silent:  # takes the message and never answers
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        monkeypatch.setattr("monitoring.alerts._TIMEOUT_S", 0.2)
         with pytest.raises(UnavailableError, match="webhook"):
-            alert(lake, stale, f"http://127.0.0.1:{silent.getsockname()[1]}/hook")
+            alert(lake, stale, f"http://127.0.0.1:{silent.getsockname()[1]}/hook", timeout_s=0.2)
     assert not alert(lake, stale, hook.url)
     assert hook.told == []
 
 
-def test_another_scheme_is_refused(lake: Lake, window: Windows) -> None:
-    with pytest.raises(PermanentError, match="http"):
-        alert(lake, verdict(window(0), "STALE"), "file:///etc/passwd")
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://", "http://hooks:x", "hooks.example/x"])
+def test_address_without_scheme_or_host_is_refused(lake: Lake, window: Windows, url: str) -> None:
+    with pytest.raises(PermanentError, match="https://HOST/PATH"):
+        alert(lake, verdict(window(0), "STALE"), url)
+
+
+def test_webhook_that_refuses_is_notified_later(lake: Lake, window: Windows, hook: Hook) -> None:
+    """The error names the status and not the address, which gives whoever reads it the right to post."""
+    stale = VerdictStore(lake).record(verdict(window(0), "STALE"))
+    with pytest.raises(UnavailableError, match=r"status 501$") as refused:
+        alert(lake, stale, hook.url.replace("/hook", "/refuses"))
+    assert "127.0.0.1" not in str(refused.value)
+    assert alert(lake, stale, hook.url)
 
 
 def test_silence_is_told_once_per_last_run(lake: Lake, window: Windows, hook: Hook) -> None:
