@@ -34,7 +34,7 @@ from absa.records.schema import utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS
 from benchmarks.figures import Row, share, write_result
 from flows.platform.processes import bring_up, take_down
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.consistency import inconsistencies
 from tests.toy_package import build_toy_package
@@ -106,13 +106,14 @@ class Writer(threading.Thread):
 
 def register(services: Services, folder: Path, count: int) -> dict[str, str]:
     """Toy versions in MLflow; gives their digests."""
+    from absa.adapters.registry import MODEL
     from absa.inference.package import package_digest
     from absa.packaging.mlflow_model import log_package
 
     digests = {}
     for seed in range(count):
         package = build_toy_package(folder / str(seed), seed=seed)
-        logged = log_package(package, registered_model_name=services.registry.model)
+        logged = log_package(package, registered_model_name=MODEL)
         services.registry.set_tags(logged.version, {"gate": "PROMOTE"})
         digests[logged.version] = package_digest(package)
     return digests
@@ -200,7 +201,7 @@ def kill(numbers: list[int], done: dict[str, Any]) -> None:
     """Do some of the kills on a platform of their own, and keep each."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {**PACE, "EVERGREEN_HOME": folder}
-        services = wire(Settings.load())
+        services = build_services(Settings.load())
         bring_up(services.settings, services.environment, ["mlflow", "prefect"])
         writer = Writer(services)
         try:

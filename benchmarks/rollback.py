@@ -32,10 +32,11 @@ from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS
 from benchmarks.figures import Row, write_result
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.promote_flow import see_through
 from tests.serving_replica import RunningReplica, free_port
+from tests.stand_ins import FakeRegistry
 from tests.toy_package import build_toy_package
 
 RESULT = Path(__file__).parent / "results" / "rollback.json"
@@ -156,8 +157,7 @@ def fill(services: Services, rows: int, accuracy: dict[str, float], at: datetime
 def by_a_guardrail(root: Path, rows: int) -> float:
     """Seconds from the evidence to the ledger."""
     settings = Settings(home=root, lake=str(root / "lake"), ramp="0.5", min_exposure=10 * rows)
-    services = Services(settings=settings, environment={})
-    services.__dict__["registry"] = NoAliases()  # the cached property's place
+    services = build_services(settings, environment={}, registry=FakeRegistry())
     digests = {"1": "a", "2": "b"}
     for state in (crowned("1"), challenged(crowned("1"), "2"), ramped(challenged(crowned("1"), "2"), 0.5)):
         append(services.ledger, state, digests)
@@ -171,14 +171,6 @@ def by_a_guardrail(root: Path, rows: int) -> float:
     flow.join(LIMIT_S)
     print(f"rolled back {found:.2f} s after the evidence, {rows} rows", flush=True)
     return found
-
-
-class NoAliases:
-    """A registry that shows nothing."""
-
-    def project(self, _: object) -> list[str]:
-        """Nothing is said."""
-        return []
 
 
 def row(case: str, metric: str, found: list[float], limit: float) -> Row:

@@ -87,10 +87,10 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     """One whole run in this process: what it used of its time."""
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["EVERGREEN_HOME"] = str(home)
-    from flows.platform.services import Services
+    from absa.adapters.mlflow_runs import EXPERIMENT
+    from flows.platform.services import build_services
     from flows.platform.settings import Settings, apply_environment
     from flows.training import training_flow as steps
-    from flows.training.tracking import EXPERIMENT
 
     for name in ("take_snapshot", "train", "judge_candidate", "register", "put_in_force"):
         setattr(steps, name, getattr(steps, name).fn)  # the step itself, without Prefect around it
@@ -112,7 +112,7 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     started = time.time()
     try:
         outcome = steps.run_continuous_training(
-            Services(settings=settings, environment=environment), budget_s=budget_s, sources=[str(source)], window=None,
+            build_services(settings, environment=environment), budget_s=budget_s, sources=[str(source)], window=None,
             reason="benchmark", on_event=note,
         )  # fmt: skip
     except DeadlineMissedError as error:

@@ -23,7 +23,7 @@ from flows.monitoring.automations import ensure_automation
 from flows.monitoring.dead_runs import TAG, DeadRuns, dead_runs
 from flows.monitoring.monitor_flow import monitor
 from flows.monitoring.monitor_silence import SilenceWatch
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
 from flows.promotion.promote_flow import promote
@@ -174,7 +174,7 @@ def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> Non
 
 def main() -> None:
     """Run the deployments until the process is ended."""
-    services = wire()
+    services = build_services()
     ensure_automation()
     dead, silence = dead_runs(services), SilenceWatch(services, every_s=_WATCH_EVERY_S)
     for sentence in look_around(services, dead, silence):  # before this worker takes a run

@@ -1,14 +1,19 @@
 """The registry (MLflow) as flows write it: version tags, and aliases as projections of the ledger's head."""
 
-from collections.abc import Callable, Mapping
+import os
+import socket
+from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from absa.adapters.registry_reader import HEAD_HASH, HEAD_NUMBER
-from absa.errors import EvergreenError, NotFoundError, UnavailableError
+from absa.errors import NotFoundError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
+from absa.proxies import is_local, require_route
 
 MODEL: Final = "absa"
+_CONNECT_S: Final = 5.0
 
 
 class MlflowRegistry:
@@ -17,24 +22,46 @@ class MlflowRegistry:
     Args:
         tracking_uri: address of the server.
         model: name of the registered model.
+        environment: names the proxies of this process.
     """
 
-    def __init__(self, tracking_uri: str, model: str = MODEL) -> None:
-        from mlflow.tracking import MlflowClient
-
+    def __init__(self, tracking_uri: str, model: str = MODEL, *, environment: Mapping[str, str] = os.environ) -> None:
         self.model = model
         self.tracking_uri = tracking_uri
-        self._client: Any = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self._environment = environment
+        self._made: Any = None
 
-    def _call(self, action: Callable[..., Any], *arguments: str) -> Any:
-        """Run a client call; vendor exceptions become ours."""
+    def _client(self) -> Any:
+        """Return MLflow's client, made on the first call: its import takes seconds."""
+        if self._made is None:
+            require_route(self.tracking_uri, self._environment)
+            from mlflow.tracking import MlflowClient
+
+            self._made = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return self._made
+
+    def _require_server(self) -> None:
+        """Raise UnavailableError at once where nothing listens: MLflow's client would try for many seconds."""
+        parts = urlsplit(self.tracking_uri)
+        if not is_local(self.tracking_uri) or parts.hostname is None or parts.port is None:
+            return
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=_CONNECT_S).close()
+        except OSError as error:
+            raise UnavailableError(f"MLflow at {self.tracking_uri} is unavailable: {error.strerror}") from None
+
+    def _read(self, action: str, *arguments: str) -> Any:
+        self._require_server()
+        return self._call(action, *arguments)
+
+    def _call(self, action: str, *arguments: str) -> Any:
+        """Call a method of the client; vendor exceptions become ours."""
+        client = self._client()
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
         try:
-            return action(*arguments)
-        except EvergreenError:
-            raise
+            return getattr(client, action)(*arguments)
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise NotFoundError(f"MLflow at {self.tracking_uri}: {error.message}") from error
@@ -49,27 +76,27 @@ class MlflowRegistry:
             NotFoundError: there is no such version.
             UnavailableError: MLflow does not answer.
         """
-        found = self._call(self._client.get_model_version, self.model, version)
+        found = self._read("get_model_version", self.model, version)
         return dict(found.tags)
 
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
-            self._call(self._client.set_model_version_tag, self.model, version, key, value)
+            self._call("set_model_version_tag", self.model, version, key, value)
 
     def versions(self) -> list[str]:
         """Every version, oldest first; empty where the model was never registered."""
-        found = self._call(self._client.search_model_versions, f"name='{self.model}'")
+        found = self._read("search_model_versions", f"name='{self.model}'")
         return sorted((str(item.version) for item in found), key=int)
 
     def run_id(self, version: str) -> str:
         """The MLflow run that made a version."""
-        return str(self._call(self._client.get_model_version, self.model, version).run_id)
+        return str(self._read("get_model_version", self.model, version).run_id)
 
     def aliases(self) -> dict[str, str]:
         """Alias to version, as MLflow has them now."""
         try:
-            model = self._call(self._client.get_registered_model, self.model)
+            model = self._read("get_registered_model", self.model)
         except NotFoundError:
             return {}
         return {alias: str(version) for alias, version in dict(model.aliases).items()}
@@ -77,7 +104,7 @@ class MlflowRegistry:
     def anchor(self) -> tuple[int, str] | None:
         """Number and hash of the ledger's head when the aliases were last set, or None before that."""
         try:
-            tags = self._call(self._client.get_registered_model, self.model).tags
+            tags = self._read("get_registered_model", self.model).tags
         except NotFoundError:
             return None
         return (int(tags[HEAD_NUMBER]), tags[HEAD_HASH]) if HEAD_NUMBER in tags and HEAD_HASH in tags else None
@@ -104,9 +131,9 @@ class MlflowRegistry:
                     "put back"
                 )
             if wanted is None:
-                self._call(self._client.delete_registered_model_alias, self.model, alias)
+                self._call("delete_registered_model_alias", self.model, alias)
             else:
-                self._call(self._client.set_registered_model_alias, self.model, alias, wanted)
+                self._call("set_registered_model_alias", self.model, alias, wanted)
         if anchor is not None and _rewritten(head, anchor):
             return [*by_hand, f"ledger record {anchor[0]} is not what it was: see `evergreen ledger verify`"]
         if anchor != (head.number, head.hash):
@@ -114,7 +141,7 @@ class MlflowRegistry:
                 (HEAD_HASH, head.hash),
                 (HEAD_NUMBER, str(head.number)),
             ):  # in this order: see _rewritten
-                self._call(self._client.set_registered_model_tag, self.model, key, value)
+                self._call("set_registered_model_tag", self.model, key, value)
         return by_hand
 
 

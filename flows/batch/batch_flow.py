@@ -3,15 +3,14 @@
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from absa.sinks import log_line
 from flows.batch.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
-from flows.platform.artifacts import move_progress, show_table, start_progress
+from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 
 if TYPE_CHECKING:
     from absa.batch.batch_job import Progress
@@ -22,20 +21,19 @@ _TELL_EVERY_S: Final = 5.0
 @task(name="score", cache_policy=NO_CACHE)
 def score(services: Services, request: BatchRequest) -> BatchOutcome:
     """Score every row that no earlier run has scored, and say on the way how far it is."""
-    logger = get_run_logger()
     each_usd = usd_per_row(services)
-    shown = start_progress(key="batch-progress", description=request.input_uri)
+    move = services.reporter.progress(key="batch-progress", description=request.input_uri)
     last = time.monotonic()
 
     def tell(now: "Progress") -> None:
         nonlocal last
         if time.monotonic() - last >= _TELL_EVERY_S:
             last = time.monotonic()
-            logger.info("%s", log_line(said(now, each_usd)))
-            move_progress(shown, 100 * now.share)
+            services.reporter.log(said(now, each_usd))
+            move(100 * now.share)
 
     outcome = run_request(services, request, on_progress=tell)
-    move_progress(shown, 100.0)
+    move(100.0)
     return outcome
 
 
@@ -56,10 +54,11 @@ def batch(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         max_bad_share=max_bad_share, log=log, drift_report=drift_report,
     )  # fmt: skip
-    outcome = score(wire(), request)
+    services = build_services(reporter=PrefectReporter())
+    outcome = score(services, request)
     manifest = outcome.result.manifest
     done = "was done already" if outcome.result.already_done else "is done"
-    show_table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
+    services.reporter.table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
     return {
         "output": output_uri,
         "rows": manifest["rows"],

@@ -96,7 +96,7 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
         raise PermanentError(
             f"{model} names no version; there are {CHAMPION}, {_PREFIX}@challenger in an experiment, {known}"
         )
-    return services.package(version, head.versions[version]), version
+    return services.packages.get(version, head.versions[version]), version
 
 
 def engines_of(request: BatchRequest) -> Engines:

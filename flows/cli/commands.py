@@ -17,7 +17,7 @@ from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
 from flows.platform import arguments
 from flows.platform.homes import absence, is_there, open_home
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
@@ -59,7 +59,7 @@ def up() -> None:
 
     for sentence in replace_taken_ports(Settings.load()):
         say(sentence)
-    services = wire()
+    services = build_services()
     for part in bring_up(services.settings, services.environment):
         say(f"{part.name:<12} {part.page or 'runs'}")
     for sentence in services.project():
@@ -102,7 +102,7 @@ def ingest(
 
     for file in files:
         find_sources(file)  # before a home is made
-    services = wire()
+    services = build_services()
     parent = latest_manifest(services.lake)
     accounts: list[Account] = []
     manifest = ingest_files(
@@ -144,7 +144,7 @@ def train(
         if not file.is_file():
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
     _require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
-    services = wire()
+    services = build_services()
     start = named_base(services, base) if base else None
     from flows.training.run_progress import shown
 
@@ -179,7 +179,7 @@ def pretrain(
     from flows.cli.base_commands import make_base
 
     find_sources(path)  # before a home is made
-    for line in make_base(wire(), path, epochs=epochs, budget_s=budget, on_progress=say):
+    for line in make_base(build_services(), path, epochs=epochs, budget_s=budget, on_progress=say):
         say(line)
 
 
@@ -202,13 +202,13 @@ def retrain(
     ] = None,
 ) -> None:
     """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
-    from flows.platform.prefect_runs import TRAINING, start_deployment
+    from flows.platform.prefect_runs import TRAINING
 
     services = open_home()
     _require_servers(services, "prefect")
     budget_s = services.settings.budget_s if budget is None else budget
     parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
-    run_id = start_deployment(TRAINING, parameters)
+    run_id = services.deployments.start(TRAINING, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 
@@ -224,7 +224,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "a person decided",
 ) -> None:
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
-    from flows.platform.prefect_runs import PROMOTION, start_deployment
+    from flows.platform.prefect_runs import PROMOTION
     from flows.promotion.decisions import ended_by, promote_now, requested_promotion
 
     named = versions or []
@@ -239,7 +239,7 @@ def promote(
         return
     parameters = requested_promotion(services, named, again=again)
     _require_servers(services, "prefect")
-    run_id = start_deployment(PROMOTION, parameters)
+    run_id = services.deployments.start(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 

@@ -27,7 +27,7 @@ def export_version(services: Services, version: str | None, into: Path) -> str:
         raise NotFoundError(f"the ledger's head names no version {chosen}; it names {', '.join(sorted(head.versions))}")
     if into.exists() and not (into / "model.onnx").is_file():
         raise PermanentError(f"{into} is there and holds no package: name another folder by --into")
-    package = services.package(chosen, head.versions[chosen])
+    package = services.packages.get(chosen, head.versions[chosen])
     making = into.with_name(f".{into.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(package.folder, making)

@@ -190,12 +190,12 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
     address = services.environment["PREFECT_API_URL"]
     if not answers(f"{address.rstrip('/')}/health"):
         raise UnavailableError(f"Prefect is unavailable at {address}")
-    from flows.platform.artifacts import show_page  # its import makes Prefect's folder
+    from flows.platform.artifacts import PrefectReporter  # its import makes Prefect's folder
 
     table = markdown_code(_insight_lines(found))
     image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(draw()).decode()})"
     try:
-        show_page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
+        PrefectReporter().page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
     except (httpx.HTTPError, RuntimeError) as error:
         raise UnavailableError(f"Prefect is unavailable: {error}") from error
 
@@ -239,7 +239,7 @@ def replay(
     if not logged:
         from absa.inference.engine import Engine
 
-        scorer = Engine.load(services.package(chosen, _digest(services, chosen))).score
+        scorer = Engine.load(services.packages.get(chosen, _digest(services, chosen))).score
     rules = staleness_policy(services) if policy is None else read_policy(policy)
     watch_settings = WatchSettings(
         policy=rules,
@@ -272,7 +272,7 @@ def _digest(services: Services, version: str) -> str:
     for record in reversed(services.ledger.follow()):
         if version in record.versions:
             return record.versions[version]
-    digest = services.reader.version(version).tags.get("digest")
+    digest = services.registry.tags(version).get("digest")
     if digest is None:
         raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
     return digest

@@ -196,7 +196,7 @@ class Demo:
         self.state.first = head.state.champion
         if self.state.first is None:
             raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
-        tags = self.services.reader.version(self.state.first).tags
+        tags = self.services.registry.tags(self.state.first)
         self.story.fact(
             f"version {self.state.first}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on the test side, "
             f"{float(tags['size_mb']):.0f} MB, {float(tags['latency_ms_p50']):.1f} ms a row; gate: {tags['gate']}"
@@ -306,7 +306,7 @@ class Demo:
         while time.time() - began < limit_s:
             self.state.second = self._newer_version()
             if self.state.second is not None:
-                tags = self.services.reader.version(self.state.second).tags
+                tags = self.services.registry.tags(self.state.second)
                 self.story.fact(
                     f"version {self.state.second}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on its test side; "
                     f"gate: {tags['gate']}"
@@ -484,7 +484,7 @@ class Demo:
 
         head = self.services.head()
         versions = [str(self.state.first), str(self.state.second)]
-        engines = [Engine.load(self.services.package(v, head.versions[v])) for v in versions]
+        engines = [Engine.load(self.services.packages.get(v, head.versions[v])) for v in versions]
         self.story.line()
         self.story.line(f"Drifted sentences, version {versions[0]} beside version {versions[1]}:")
         customers = self.customers(drift=True)

@@ -15,7 +15,7 @@ from flows.demo.machine_load import slowdown
 from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import SETTINGS_FILE, Settings, write_whole
 
 _STARTS: Final = 3  # with other ports, where another program takes one between choice and start
@@ -87,7 +87,7 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
     home.mkdir(parents=True, exist_ok=True)
     lines = [f"{name}={value}" for name, value in pace.settings.items()]
     write_whole(home / SETTINGS_FILE, f"{_MARK} ({options.scale})\n" + "\n".join(lines) + "\n")
-    return wire(Settings.load())
+    return build_services(Settings.load())
 
 
 def _must_be_a_demos(settings: Settings) -> None:

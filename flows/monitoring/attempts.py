@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.errors import ConflictError
 from absa.records.schema import Window
-from flows.platform.prefect_runs import RunEnd, RunState
+from flows.platform.ports import RunEnd, RunState
 
 if TYPE_CHECKING:
     from monitoring.verdicts import Verdict, VerdictStore

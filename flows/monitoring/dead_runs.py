@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
@@ -87,7 +88,7 @@ class DeadRuns:
         *,
         host: str,
         only_worker: bool,
-        follow: Callable[[str, Mapping[str, Any]], None] = follow,
+        follow: Callable[[str, Mapping[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
         with_a_process: Callable[[], set[str]] = runs_with_a_process,
@@ -170,7 +171,13 @@ def dead_runs(services: Services) -> DeadRuns:
     """Bind the look for dead runs to this host, Prefect and the lake."""
     from flows.platform.liveness import this_host
 
-    return DeadRuns(PrefectRuns(), services.lake, host=this_host(), only_worker=is_only_worker(services))
+    return DeadRuns(
+        PrefectRuns(),
+        services.lake,
+        host=this_host(),
+        only_worker=is_only_worker(services),
+        follow=partial(follow, services.deployments),
+    )
 
 
 def is_only_worker(services: Services) -> bool:

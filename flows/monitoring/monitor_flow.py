@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from pydantic import Field
@@ -15,15 +15,15 @@ from absa.errors import ConflictError, NotFoundError, PermanentError, Unavailabl
 from absa.ledger.history import champion_since
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
-from absa.sinks import log_line, markdown
+from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
 from flows.monitoring.automations import STALE_EVENT
 from flows.monitoring.watched import staleness_policy, watched_version
-from flows.platform.artifacts import show_page, show_table
+from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
-from flows.platform.prefect_runs import TRAINING, crash_run, emit, run_state, start_deployment
+from flows.platform.prefect_runs import TRAINING
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import write_whole
 from flows.promotion.ledger_trainings import is_in_force
 from flows.promotion.take_over import take_over
@@ -65,7 +65,7 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
     if version is None or services.settings.embed_rows == 0:
         return None
     try:
-        package = services.package(version, head.versions[version])
+        package = services.packages.get(version, head.versions[version])
     except (UnavailableError, NotFoundError):
         return None  # MLflow is away: the other columns can still be judged
     return ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
@@ -84,7 +84,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
     from monitoring.verdicts import VerdictStore
 
     settings = services.settings
-    now = datetime.now(UTC)
+    now = services.clock()
     history = recent_verdicts(VerdictStore(services.lake), now, settings.cooldown_s + WAIT_S)
     others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
     latest = max((attempt.at for attempt in others), default=None)
@@ -143,7 +143,7 @@ def begin_retraining(services: Services, verdict: "Verdict") -> str | None:
         return None
     attempt = begun.attempts[-1]
     try:
-        run_id = start_deployment(
+        run_id = services.deployments.start(
             TRAINING,
             {"window": verdict.window.key, "reason": "drift", "budget_s": services.settings.budget_s},
             key=attempt.key,
@@ -170,7 +170,7 @@ def try_again(services: Services, verdict: "Verdict") -> str | None:
     """
     from monitoring.verdicts import VerdictStore
 
-    history = recent_verdicts(VerdictStore(services.lake), datetime.now(UTC), WAIT_S)
+    history = recent_verdicts(VerdictStore(services.lake), services.clock(), WAIT_S)
     running = any(attempt.state == "started" for earlier in history for attempt in earlier.attempts)
     if running or verdict.verdict == "FRESH":
         return None
@@ -189,11 +189,11 @@ def settle(services: Services, *, grace_s: float = GRACE_S) -> list[str]:
         budget_s += WAIT_S  # its run waits for a machine, which no budget counts
     return settle_attempts(
         store,
-        run_state,
-        crash_run,
+        services.deployments.state,
+        services.deployments.crash,
         partial(is_in_force, services),
         budget_s=budget_s,
-        now=datetime.now(UTC),
+        now=services.clock(),
         grace_s=grace_s,
     )
 
@@ -211,7 +211,7 @@ def tell(services: Services, verdict: "Verdict") -> None:
     try:
         alert(services.lake, verdict, services.settings.alert_url)
     except UnavailableError as error:
-        get_run_logger().warning("%s; the next window of the incident tries again", log_line(str(error)))
+        services.reporter.log(f"{error}; the next window of the incident tries again")
 
 
 def _run_name() -> str:
@@ -229,11 +229,11 @@ def monitor(
     """Judge one window of live traffic. A retraining that is due starts before the report is written."""
     from flows.monitoring.forgetting import retain
 
-    services = wire()
+    services = build_services(reporter=PrefectReporter())
     by_hand = services.project()
     chosen = Window.parse(window) if window else last_window(asked_at(), services.settings.window_s)
     by_hand += settle(services)
-    by_hand += take_over(services, datetime.now(UTC))
+    by_hand += take_over(services, services.clock())
     judged = judge_window(services, chosen)
     verdict = judged.verdict
     started = None
@@ -243,18 +243,19 @@ def monitor(
         publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
     if report:
         verdict = write_report(services, judged)
-    show_table(
+    services.reporter.table(
         [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
         key="verdict-reasons",
         description=f"{verdict.verdict} for {chosen.key}",
     )
-    show_page(_summary(verdict, by_hand), key="verdict", description="The last verdict")
-    emit("evergreen.verdict", f"evergreen.window.{chosen.key}", {"verdict": verdict.verdict, "action": verdict.action})
+    services.reporter.page(_summary(verdict, by_hand), key="verdict", description="The last verdict")
+    resource = f"evergreen.window.{chosen.key}"
+    services.deployments.emit("evergreen.verdict", resource, {"verdict": verdict.verdict, "action": verdict.action})
     if verdict.verdict == "STALE":
-        emit(STALE_EVENT, f"evergreen.window.{chosen.key}", {"action": verdict.action})
+        services.deployments.emit(STALE_EVENT, resource, {"action": verdict.action})
     tell(services, verdict)
     for sentence in retain(services):
-        get_run_logger().info("%s", log_line(sentence))
+        services.reporter.log(sentence)
     return {"window": chosen.key, "verdict": verdict.verdict, "action": verdict.action, "flow_run": started}
 
 

@@ -19,7 +19,7 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
     from monitoring.performance import FrozenTest
 
     try:
-        tags = services.reader.version(version).tags
+        tags = services.registry.tags(version)
     except UnavailableError:
         tags = {}  # MLflow is unavailable: traffic can still be judged against its reference
     confusion = tags.get("test_confusion")

@@ -1,8 +1,10 @@
-"""Artifacts of a flow run. Prefect renders descriptions and every text cell of a table as Markdown."""
+"""Reporter of a flow run: artifacts and log of Prefect, which renders descriptions and texts in cells as Markdown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -10,27 +12,32 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from absa.sinks import markdown
+from absa.sinks import log_line, markdown
 
 
-def show_table(rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
-    """Show rows as a table; texts appear as written, whatever markup they hold."""
-    create_table_artifact([_plain(row) for row in rows], key=key, description=markdown(description))
+class PrefectReporter:
+    """`Reporter` whose pages, tables and bars are artifacts of the flow run."""
 
+    def page(self, page: str, *, key: str, description: str) -> None:
+        """Show a Markdown page. Its author has passed each text in it through `absa.sinks`."""
+        create_markdown_artifact(page, key=key, description=markdown(description))
 
-def show_page(page: str, *, key: str, description: str) -> None:
-    """Show a Markdown page. Its author has passed each text in it through `absa.sinks`."""
-    create_markdown_artifact(page, key=key, description=markdown(description))
+    def table(self, rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
+        """Show rows as a table; texts appear as written, whatever markup they hold."""
+        create_table_artifact([_plain(row) for row in rows], key=key, description=markdown(description))
 
+    def progress(self, *, key: str, description: str) -> Callable[[float], None]:
+        """Show a bar at 0 %; the returned function sets it to a percentage of 0 to 100."""
+        bar = cast(UUID, create_progress_artifact(0.0, key=key, description=markdown(description)))
 
-def start_progress(*, key: str, description: str) -> Any:
-    """Show a bar at 0 %; `move_progress` takes what this returns."""
-    return create_progress_artifact(0.0, key=key, description=markdown(description))
+        def move(percent: float) -> None:
+            update_progress_artifact(bar, percent)
 
+        return move
 
-def move_progress(progress: Any, percent: float) -> None:
-    """Set a bar to a percentage of 0 to 100."""
-    update_progress_artifact(progress, percent)
+    def log(self, line: str) -> None:
+        """Write a line to the run's log."""
+        get_run_logger().info("%s", log_line(line))
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

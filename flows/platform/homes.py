@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from absa.errors import NotFoundError
-from flows.platform.services import Services
-from flows.platform.settings import Settings, apply_environment
+from flows.platform.services import Services, build_services
+from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
 
@@ -25,7 +25,7 @@ def open_home(*, required: bool = True, announced: bool = True) -> Services:
         raise NotFoundError(absence(settings))
     if announced and settings.root.is_dir():
         say(f"home: {settings.root}", err=True)
-    return Services(settings=settings, environment=apply_environment(settings, keep=False))
+    return build_services(settings, keep=False)
 
 
 def is_there(settings: Settings) -> bool:

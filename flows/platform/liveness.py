@@ -25,7 +25,7 @@ from absa.records.lake import Lake
 from absa.records.layout import flow_run_key
 from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.sinks import log_line
-from flows.platform.services import wire
+from flows.platform.services import build_services
 
 BEAT_S: Final = 60.0
 SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
@@ -149,7 +149,7 @@ def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  
     """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
     if flow_run.deployment_id is None:
         return  # run by a command: Prefect holds no slot for it, and the command is its own witness
-    lake, run_id = wire().lake, str(flow_run.id)
+    lake, run_id = build_services().lake, str(flow_run.id)
 
     def beat() -> None:
         while True:

@@ -1,60 +1,58 @@
-"""Where the world is bound: settings are read once and every adapter is made here."""
+"""Services: the ports that use cases work with, bound in one place."""
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from absa.adapters.lake import open_lake
+from absa.adapters.mlflow_runs import MlflowRuns
 from absa.adapters.registry import MODEL, MlflowRegistry
 from absa.adapters.registry_reader import REQUIRED_FILES, RegistryReader
 from absa.errors import IntegrityError, NotFoundError, PermanentError, UnavailableError
 from absa.inference.package import ModelPackage, load_package
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
-from absa.proxies import require_route
 from absa.records.lake import Lake
+from absa.records.schema import utc_now
+from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs
+from flows.platform.prefect_runs import PrefectDeployments
 from flows.platform.settings import Home, Settings, apply_environment
+from flows.platform.terminal import TerminalReporter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
-    """What flows and commands work with."""
+    """Ports of the use cases. `build_services` makes one.
+
+    Attributes:
+        settings: of this installation.
+        environment: for child processes.
+        home: home folder.
+        lake: bytes under keys.
+        ledger: what is active.
+        registry: registered versions, in MLflow.
+        runs: tracking runs, in MLflow.
+        packages: model packages by digest.
+        deployments: runs of Prefect deployments.
+        reporter: receives pages, tables and progress.
+        clock: returns the time, UTC.
+    """
 
     settings: Settings
     environment: Mapping[str, str]
-
-    @cached_property
-    def home(self) -> Home:
-        """The home folder."""
-        return Home(self.settings)
-
-    @cached_property
-    def lake(self) -> Lake:
-        """The lake."""
-        return open_lake(self.settings.lake_uri)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """What is in force."""
-        return Ledger(self.lake)
-
-    @cached_property
-    def registry(self) -> MlflowRegistry:
-        """MLflow, to write. Its import takes seconds, so it is made on first use.
-
-        Raises:
-            UnavailableError: its address needs a proxy that cannot be used.
-        """
-        require_route(self.environment["MLFLOW_TRACKING_URI"], self.environment)
-        return MlflowRegistry(self.environment["MLFLOW_TRACKING_URI"], MODEL)
-
-    @cached_property
-    def reader(self) -> RegistryReader:
-        """MLflow over REST, to read."""
-        return RegistryReader(self.environment["MLFLOW_TRACKING_URI"], MODEL)
+    home: Home
+    lake: Lake
+    ledger: Ledger
+    registry: Registry
+    runs: Runs
+    packages: Packages
+    deployments: Deployments
+    reporter: Reporter
+    clock: Callable[[], datetime]
 
     @property
     def router_url(self) -> str:
@@ -62,7 +60,7 @@ class Services:
         return self.settings.router_url or self.home.url("router")
 
     def head(self) -> LedgerRecord:
-        """The ledger's head.
+        """Return the ledger's head.
 
         Raises:
             PermanentError: nothing was ever promoted here.
@@ -72,32 +70,15 @@ class Services:
             raise PermanentError("there is no champion yet: run `evergreen train` first")
         return head
 
-    def package(self, version: str, digest: str) -> ModelPackage:
-        """A version's package on local disk, fetched once and checked against the ledger's digest.
-
-        It is fetched beside its place and comes there whole: of two who fetch it, the first one's stays.
-
-        Raises:
-            NotFoundError, UnavailableError: the registry does not have it, or does not answer.
-            IntegrityError: its files are not those that were registered.
-        """
-        models = self.home.folder("models")
-        folder = models / digest
-        if (kept := _kept(folder, digest)) is not None:
-            return kept
-        with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as staging:
-            staged = Path(staging, "package")
-            self.reader.fetch(version, staged)
-            load_package(staged, expected_digest=digest)
-            if _kept(folder, digest) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    folder.rename(Path(staging, "damaged"))
-                with contextlib.suppress(OSError):  # somebody else's is there by now
-                    staged.rename(folder)
-        return load_package(folder, expected_digest=digest)
-
     def project(self, record: LedgerRecord | None = None) -> list[str]:
-        """Set MLflow's aliases as the ledger says; with MLflow away the next one who looks will do it."""
+        """Set MLflow's aliases as the ledger says; where MLflow is unavailable a later call does it.
+
+        Args:
+            record: the ledger's head; None: it is read.
+
+        Returns:
+            Sentences about aliases that were moved by hand, or that lag.
+        """
         head = record or self.ledger.head()
         if head is None:
             return []
@@ -107,17 +88,83 @@ class Services:
             return [f"aliases lag behind the ledger: {error}"]
 
 
+def build_services(settings: Settings | None = None, *, keep: bool = True, **overrides: Any) -> Services:
+    """Bind every port: the only place that chooses adapters.
+
+    Args:
+        settings: of this installation; None: read from the environment.
+        keep: make the home and keep its ports; without it nothing is made, for commands that only read.
+        overrides: fields of `Services` that replace what would be bound. With `environment` the environment of this
+            process is left as it is.
+
+    Raises:
+        PermanentError: a setting cannot be used.
+    """
+    chosen = settings or Settings.load()
+    environment = overrides.get("environment")
+    if environment is None:
+        environment = apply_environment(chosen, keep=keep)
+    home = overrides.get("home") or Home(chosen)
+    lake = overrides.get("lake") or open_lake(chosen.lake_uri)
+    clock = overrides.get("clock") or utc_now
+    mlflow_uri = environment.get("MLFLOW_TRACKING_URI") or home.url("mlflow")
+    ports: dict[str, Any] = {
+        "settings": chosen,
+        "environment": environment,
+        "home": home,
+        "lake": lake,
+        "ledger": Ledger(lake, clock=clock),
+        "registry": MlflowRegistry(mlflow_uri, MODEL, environment=environment),
+        "runs": MlflowRuns(mlflow_uri),
+        "packages": FetchedPackages(RegistryReader(mlflow_uri, MODEL), home),
+        "deployments": PrefectDeployments(),
+        "reporter": TerminalReporter(),
+        "clock": clock,
+    }
+    return Services(**{**ports, **overrides})
+
+
+class FetchedPackages:
+    """Packages of registered versions, kept in HOME/models.
+
+    Args:
+        reader: fetches them from the registry.
+        home: keeps them.
+    """
+
+    def __init__(self, reader: RegistryReader, home: Home) -> None:
+        self._reader, self._home = reader, home
+
+    def get(self, version: str, digest: str) -> ModelPackage:
+        """Return a version's package.
+
+        It is fetched beside its place and moved there whole: of two concurrent fetches the first one's files stay.
+
+        Raises:
+            NotFoundError, UnavailableError: the registry does not have it, or is unavailable.
+            IntegrityError: its files are not those that were registered.
+        """
+        models = self._home.folder("models")
+        folder = models / digest
+        if (kept := _kept(folder, digest)) is not None:
+            return kept
+        with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as staging:
+            staged = Path(staging, "package")
+            self._reader.fetch(version, staged)
+            load_package(staged, expected_digest=digest)
+            if _kept(folder, digest) is None:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(Path(staging, "damaged"))
+                with contextlib.suppress(OSError):  # another process's is there by now
+                    staged.rename(folder)
+        return load_package(folder, expected_digest=digest)
+
+
 def _kept(folder: Path, digest: str) -> ModelPackage | None:
-    """The package in a folder; None where it is missing or not whole."""
+    """Return the package in a folder; None where it is missing or not whole."""
     if not all((folder / name).is_file() for name in REQUIRED_FILES):
         return None
     try:
         return load_package(folder, expected_digest=digest)
     except IntegrityError:
         return None
-
-
-def wire(settings: Settings | None = None) -> Services:
-    """Read the environment, make the home, and bind everything."""
-    chosen = settings or Settings.load()
-    return Services(settings=chosen, environment=apply_environment(chosen))

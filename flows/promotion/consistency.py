@@ -15,8 +15,7 @@ def inconsistencies(services: Services) -> list[str]:
     """
     records = services.ledger.follow()
     try:
-        registered = services.reader.model()
-        anchor, aliases = registered.anchor, registered.aliases
+        anchor, aliases = services.registry.anchor(), services.registry.aliases()
     except (UnavailableError, NotFoundError):
         anchor, aliases = None, None
     return [*services.ledger.verify(anchor=anchor), *contradictions(records, aliases)]

@@ -30,7 +30,7 @@ def requested_promotion(services: Services, versions: Sequence[str], *, again: b
         raise PermanentError(found.sentence)
     for version in chosen:
         try:
-            rejected = services.reader.version(version).tags.get("gate") == "REJECT"
+            rejected = services.registry.tags(version).get("gate") == "REJECT"
         except UnavailableError:
             continue  # the flow asks MLflow again before it names the challenger
         if rejected:
@@ -51,7 +51,7 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
         raise PermanentError("there is no challenger: name a version")
     if chosen not in head.versions:
         raise PermanentError(f"the ledger knows no version {chosen}; it knows {', '.join(head.versions) or 'none'}")
-    if services.reader.version(chosen).tags.get("gate") == "REJECT":
+    if services.registry.tags(chosen).get("gate") == "REJECT":
         raise PermanentError(f"version {chosen} was rejected by the gate and is never served")
     serves = must_serve(services, chosen, head.versions[chosen])
     state = head.state if head.state.challenger == chosen else challenged(withdrawn(head.state), chosen)

@@ -18,4 +18,4 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
     """
     from absa.packaging.validate import validate_package
 
-    return asdict(validate_package(services.package(version, digest).folder, expected_digest=digest))
+    return asdict(validate_package(services.packages.get(version, digest).folder, expected_digest=digest))

@@ -14,9 +14,9 @@ from absa.ledger.history import steps_of
 from absa.ledger.lifecycle import challenged, dropped, live_arms, promoted, ramped, shadowed
 from absa.ledger.record import Action, LedgerRecord
 from absa.ledger.state import State
-from flows.platform.artifacts import show_table
+from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.approval import Approval, PrefectApproval
 from flows.promotion.infra_check import must_serve
@@ -158,7 +158,7 @@ def begin(
     if versions[0] == head.state.challenger or set(versions) & {arm.version for arm in live_arms(head.state.plan)}:
         return None
     for version in versions:
-        if services.reader.version(version).tags.get("gate") == "REJECT":
+        if services.registry.tags(version).get("gate") == "REJECT":
             raise PermanentError(f"version {version} was rejected by the gate and is never served")
     evidence = {version: must_serve(services, version, head.versions[version]) for version in versions}
     state = challenged(head.state, versions[0])
@@ -218,13 +218,13 @@ def promote(
     ] = None,
 ) -> dict[str, Any]:
     """Take a challenger through shadow and A/B until it is champion or rolled back."""
-    services = wire()
+    services = build_services(reporter=PrefectReporter())
     approval = PrefectApproval(services.settings.approval_s) if services.settings.approval else None
     services.project()  # a run that was killed may have left the aliases behind the ledger
     ended = see_through(services, [version, *(others or [])], approval=approval, again=again, revision=revision)
     services.project()
     steps = [vars_of(record) for record in steps_of(services.ledger.follow(), version)]
-    show_table(steps, key="promotion", description=ended.reason)
+    services.reporter.table(steps, key="promotion", description=ended.reason)
     return {"version": version, "champion": ended.state.champion, "reason": ended.reason}
 
 

@@ -20,13 +20,13 @@ from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
 from absa.records.layout import weights_folder
 from absa.training.anytime import QUICK_FACTOR
+from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
 from flows.training.job_process import JobResult, OnEvent, run_job, write_after
 from flows.training.judging import Judging, MeasuredBeside
 from flows.training.kept_checkpoints import KeptCheckpoints
 from flows.training.reserve import Reserve
 from flows.training.token_process import shards_of
-from flows.training.tracking import TrackedRun
 from flows.training.training_snapshot import champion_of, champion_snapshot_at
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> Path | No
     champion = champion_of(head)
     if champion is None:
         return None
-    run_id = services.reader.version(champion).tags.get("run")
+    run_id = services.registry.tags(champion).get("run")
     if run_id is None:
         return None
     folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER

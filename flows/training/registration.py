@@ -11,10 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.state import State
 from absa.records.layout import weights_folder
+from flows.platform.ports import TrackedRun
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.training.judging import Candidate
-from flows.training.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 @task(name="register", cache_policy=NO_CACHE)  # never tried again: a second try would register a second version
 def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float) -> str:
     """Log the package as an MLflow model and register it; a rejected one too, with its report."""
-    from absa.packaging.mlflow_model import log_package
-
     metrics = candidate.metrics
     run.files(candidate.pictures, into="pictures")
     run.metrics(
@@ -37,9 +35,9 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
         }
     )
     run.tags({"gate": candidate.decision.verdict})
-    logged = log_package(candidate.job.package, registered_model_name=services.registry.model)
+    version = run.register(candidate.job.package)
     services.registry.set_tags(
-        logged.version,
+        version,
         {
             "snapshot": manifest.digest,
             "run": run.run_id,
@@ -56,7 +54,7 @@ def register(services: Services, run: TrackedRun, manifest: "Manifest", candidat
     for file in sorted(candidate.job.weights.iterdir()):
         services.lake.write(weights_folder(run.run_id) + file.name, file.read_bytes())
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
-    return logged.version
+    return version
 
 
 @task(

@@ -14,17 +14,16 @@ from pydantic import Field
 from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
 from absa.sinks import markdown
-from flows.platform.artifacts import move_progress, show_page, start_progress
+from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
-from flows.platform.prefect_runs import PROMOTION, promotion_key, start_deployment
-from flows.platform.services import Services, wire
+from flows.platform.prefect_runs import PROMOTION, promotion_key
+from flows.platform.services import Services, build_services
 from flows.training.candidate import RunTime, train
 from flows.training.job_process import OnEvent
 from flows.training.judging import Judging, judge_candidate
 from flows.training.registration import put_in_force, register
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve
 from flows.training.run_progress import writer
-from flows.training.tracking import tracked_run
 from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
 
 
@@ -83,9 +82,8 @@ def run_continuous_training(
 
     if first:
         tell({"event": "note", "sentence": _announcement(run_time)})
-    tracking_uri = services.environment["MLFLOW_TRACKING_URI"]
     tags = {"reason": reason, **({"window": window} if window else {})}
-    with tracked_run(f"{reason}-{datetime.now(UTC):%H%M%S}", tracking_uri=tracking_uri, tags=tags) as run:
+    with services.runs.open(f"{reason}-{datetime.now(UTC):%H%M%S}", tags=tags) as run:
         manifest = take_snapshot(services, sources)
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
@@ -179,13 +177,13 @@ def continuous_training(
     """Train on the newest snapshot inside a budget, judge against the champion, register."""
     from monitoring.verdicts import VerdictStore
 
-    services = wire()
+    services = build_services(reporter=PrefectReporter())
     budget = budget_s or services.settings.budget_s
     if services.settings.training_queue_names:
         if base is not None:
             raise PermanentError("a training machine has no bases of this one: set EVERGREEN_BASE_MODEL in its image")
         return train_on_machine(services, budget_s=budget, sources=sources, reason=reason, window=window)
-    progress = start_progress(key="training-progress", description="Share of the budget used")
+    move = services.reporter.progress(key="training-progress", description="Share of the budget used")
     started = time.time()
     ticked = started
 
@@ -193,7 +191,7 @@ def continuous_training(
         nonlocal ticked
         if time.time() - ticked > 2.0:
             ticked = time.time()
-            move_progress(progress, min(99.0, 100.0 * (ticked - started) / budget))
+            move(min(99.0, 100.0 * (ticked - started) / budget))
 
     attempt = _attempt(services, window)
     try:
@@ -214,15 +212,15 @@ def continuous_training(
             missed = isinstance(error, DeadlineMissedError)
             publish("training", {"DeadlineMissed": float(missed), "Failed": float(not missed)})
         raise
-    move_progress(progress, 100.0)
+    move(100.0)
     if attempt is not None:
         VerdictStore(services.lake).end_attempt(
             attempt[0], attempt[1], "completed", flow_run_id=str(flow_run.id), detail=f"version {outcome.version}"
         )
-    show_page(_summary(outcome), key="training-result", description="How the last training ended")
+    services.reporter.page(_summary(outcome), key="training-result", description="How the last training ended")
     if outcome.action == "challenged" and outcome.version is not None and start_promotion:
         parameters = {"version": outcome.version, "revision": services.head().number}
-        start_deployment(PROMOTION, parameters, key=promotion_key(outcome.version))
+        services.deployments.start(PROMOTION, parameters, key=promotion_key(outcome.version))
     return outcome.to_json()
 
 

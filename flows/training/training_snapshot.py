@@ -11,9 +11,9 @@ from absa.errors import NotFoundError, PermanentError
 from absa.ledger.record import LedgerRecord
 from absa.records.layout import snapshot_folder
 from absa.records.schema import SIDES, parse_iso, utc_now
+from flows.platform.ports import TrackedRun
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
-from flows.training.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
@@ -107,5 +107,5 @@ def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datet
     from absa.data.snapshot import load_manifest
 
     champion = champion_of(head)
-    digest = None if champion is None else services.reader.version(champion).tags.get("snapshot")
+    digest = None if champion is None else services.registry.tags(champion).get("snapshot")
     return parse_iso(load_manifest(services.lake, digest).created_at) if digest else None

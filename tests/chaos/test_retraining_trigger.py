@@ -1,6 +1,6 @@
 """On a real Prefect server: a killed run keeps no other out, tasks are tried again by error class, pools are filled."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -20,7 +20,7 @@ from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.automations import NAME, ensure_automation
 from flows.monitoring.dead_runs import TAG, DeadRuns, PrefectRuns
 from flows.platform.liveness import START_S, leave_sign, this_host
-from flows.platform.prefect_runs import crash_run, run_state
+from flows.platform.prefect_runs import PrefectDeployments
 from flows.platform.retries import RETRIES, trying_again_may_help
 from flows.platform.settings import Settings
 from flows.promotion.approval import PrefectApproval
@@ -28,6 +28,12 @@ from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))
+RUNS = PrefectDeployments()
+
+
+def look_at(lake: FolderLake, host: str, at: datetime) -> Callable[[], list[str]]:
+    """Return a worker's first look, at a time."""
+    return DeadRuns(PrefectRuns(), lake, host=host, only_worker=True, follow=lambda *_: None, now=lambda: at).look
 
 
 @flow(name="retraining-that-is-killed")
@@ -68,18 +74,18 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
     begun = store.begin_attempt(store.record(stale), at=WINDOW.end)
     first = begin(client, deployment, f"{killed_in}-{begun.attempts[-1].key}")
     store.end_attempt(WINDOW, 1, "started", flow_run_id=str(first), at=WINDOW.end)
-    assert client.set_flow_run_state(first, Pending()).state.is_pending()
+    assert client.set_flow_RUNS.state(first, Pending()).state.is_pending()
     if killed_in == "RUNNING":
-        assert client.set_flow_run_state(first, Running()).state.is_running()
+        assert client.set_flow_RUNS.state(first, Running()).state.is_running()
     # ... and here its machine is taken: nobody sets another state
 
     waiting = begin(client, deployment, f"{killed_in}-waits")
-    assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
+    assert not client.set_flow_RUNS.state(waiting, Pending()).state.is_pending(), "the limit of one holds"
 
     late = timedelta(seconds=900 + GRACE_S + 1)
-    said = settle_attempts(store, run_state, crash_run, budget_s=900, now=datetime.now(UTC) + late)
+    said = settle_attempts(store, RUNS.state, RUNS.crash, budget_s=900, now=datetime.now(UTC) + late)
     assert len(said) == 1
-    found = run_state(str(first))
+    found = RUNS.state(str(first))
     assert found is not None
     assert found.end == "failed"
     latest = store.latest(WINDOW)
@@ -88,9 +94,9 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
 
     second = begin(client, deployment, f"{killed_in}-{latest.next_attempt_key}")
     assert second != first
-    assert client.set_flow_run_state(second, Pending()).state.is_pending()
-    assert client.set_flow_run_state(second, Running()).state.is_running()
-    crash_run(str(second), "end of the test")
+    assert client.set_flow_RUNS.state(second, Pending()).state.is_pending()
+    assert client.set_flow_RUNS.state(second, Running()).state.is_running()
+    RUNS.crash(str(second), "end of the test")
 
 
 def test_the_automation_is_made_once(client: SyncPrefectClient) -> None:
@@ -100,7 +106,7 @@ def test_the_automation_is_made_once(client: SyncPrefectClient) -> None:
 
 
 def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
-    assert run_state("00000000-0000-0000-0000-000000000000") is None
+    assert RUNS.state("00000000-0000-0000-0000-000000000000") is None
 
 
 @pytest.mark.parametrize(
@@ -204,29 +210,29 @@ def test_dead_run_frees_its_slot_on_prefect(
 ) -> None:
     first = begin(client, platforms_own, f"dead-{killed_in}")
     for state in (Pending(), Running(), Cancelling()):
-        assert client.set_flow_run_state(first, state).status.value == "ACCEPT"
+        assert client.set_flow_RUNS.state(first, state).status.value == "ACCEPT"
         if state.type.value == killed_in:
             break
     waiting = begin(client, platforms_own, f"waits-for-{killed_in}")
-    assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
+    assert not client.set_flow_RUNS.state(waiting, Pending()).state.is_pending(), "the limit of one holds"
 
     later = datetime.now(UTC) + timedelta(seconds=START_S)
-    look = DeadRuns(PrefectRuns(), FolderLake(tmp_path), host="here", only_worker=True, now=lambda: later).look
+    look = look_at(FolderLake(tmp_path), "here", later)
     assert len(look()) == 1
     ended = client.read_flow_run(first).state
     assert ended is not None
     assert ended.type.value == ("CANCELLED" if killed_in == "CANCELLING" else "CRASHED")
     assert ended.message is not None
     assert "no other worker serves its deployment" in ended.message
-    assert client.set_flow_run_state(waiting, Pending()).state.is_pending()
-    assert client.set_flow_run_state(waiting, Completed(), force=True).status.value == "ACCEPT"
+    assert client.set_flow_RUNS.state(waiting, Pending()).state.is_pending()
+    assert client.set_flow_RUNS.state(waiting, Completed(), force=True).status.value == "ACCEPT"
 
 
 def test_expired_lease_frees_its_slot_once(client: SyncPrefectClient, platforms_own: UUID, tmp_path: Path) -> None:
     """Prefect frees a slot when its lease runs out, and again when the run crashes: by then it is another run's."""
     dead = begin(client, platforms_own, "lease-runs-out")
     for state in (Pending(), Running()):
-        client.set_flow_run_state(dead, state)
+        client.set_flow_RUNS.state(dead, state)
     held = client.read_flow_run(dead).state
     assert held is not None
     lease = held.state_details.deployment_concurrency_lease_id
@@ -234,12 +240,12 @@ def test_expired_lease_frees_its_slot_once(client: SyncPrefectClient, platforms_
     client.release_concurrency_slots_with_lease(lease)  # as Prefect does when it has run out
     alive = begin(client, platforms_own, "takes-the-slot")
     for state in (Pending(), Running()):
-        client.set_flow_run_state(alive, state)
+        client.set_flow_RUNS.state(alive, state)
     assert taken(client, platforms_own) == 1
     later = datetime.now(UTC) + timedelta(seconds=START_S)
     lake = FolderLake(tmp_path)
     leave_sign(lake, str(alive))
-    look = DeadRuns(PrefectRuns(), lake, host=this_host(), only_worker=True, now=lambda: later).look
+    look = look_at(lake, this_host(), later)
     assert any("0 slots were taken, 1 runs are unfinished; corrected" in sentence for sentence in look())
     assert taken(client, platforms_own) == 1
-    crash_run(str(alive), "end of the test")
+    RUNS.crash(str(alive), "end of the test")

@@ -27,7 +27,7 @@ from absa.ledger.lifecycle import crowned
 from absa.ledger.record import LedgerRecord
 from flows.demo.customers import send_traffic
 from flows.platform.processes import Supervisor, bring_up, take_down
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from tests.homes import end_family, outer_environment
 from tests.toy_package import WORDS, build_toy_package
@@ -48,13 +48,14 @@ import json, sys
 from pathlib import Path
 import mlflow
 from absa.inference.package import package_digest
+from absa.adapters.registry import MODEL
 from absa.packaging.mlflow_model import log_package
-from flows.platform.services import wire
-services = wire()
+from flows.platform.services import build_services
+services = build_services()
 mlflow.set_tracking_uri(services.environment["MLFLOW_TRACKING_URI"])
 digests = {}
 for folder in map(Path, sys.argv[1:]):
-    logged = log_package(folder, registered_model_name=services.registry.model)
+    logged = log_package(folder, registered_model_name=MODEL)
     services.registry.set_tags(logged.version, {"gate": "PROMOTE"})
     digests[logged.version] = package_digest(folder)
 print(json.dumps(digests))
@@ -157,7 +158,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     wanted = outer_environment() | SETTINGS | {"EVERGREEN_HOME": str(home)}
     os.environ.clear()
     os.environ |= wanted
-    services = wire(Settings.load())
+    services = build_services(Settings.load())
     stage = Stage(services)
     try:
         bring_up(services.settings, services.environment, ["mlflow", "prefect", "router"])

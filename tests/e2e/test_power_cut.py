@@ -19,7 +19,7 @@ from absa.ledger.lifecycle import crowned
 from flows.platform.liveness import sign_of
 from flows.platform.prefect_runs import PROMOTION, TRAINING
 from flows.platform.processes import Supervisor, bring_up, take_down
-from flows.platform.services import Services, wire
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from tests.homes import end_family, outer_environment
 
@@ -45,7 +45,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
         }
         os.environ.clear()
         os.environ |= wanted
-        services = wire(Settings.load())
+        services = build_services(Settings.load())
         services.ledger.append(
             expected=0,
             actor="test",

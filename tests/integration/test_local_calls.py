@@ -14,7 +14,7 @@ from absa.errors import UnavailableError
 from absa.proxies import keep_local_direct
 from flows.demo.router_client import RouterClient
 from flows.platform.processes import Part, Supervisor, answers, parts
-from flows.platform.services import Services
+from flows.platform.services import build_services
 from flows.platform.settings import Settings, apply_environment
 from tests.fake_proxy import Recorder, recording
 
@@ -183,11 +183,10 @@ def test_remote_server_behind_an_unusable_proxy_is_named(proxy_url: str, monkeyp
     monkeypatch.setenv("ALL_PROXY", proxy_url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example")
     settings = Settings.load()
-    services = Services(settings=settings, environment=apply_environment(settings))
+    services = build_services(settings)
     calls: tuple[Callable[[], object], ...] = (
         lambda: RouterClient("http://router.example"),
-        lambda: services.registry,
-        services.reader.model,
+        services.registry.aliases,
     )
     for call in calls:
         with pytest.raises(UnavailableError, match=r"\.example cannot be reached through ALL_PROXY=") as refused:

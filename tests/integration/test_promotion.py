@@ -1,9 +1,7 @@
 """What stands between a version and the ledger: it must serve, and of two who write one looks again."""
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,26 +10,12 @@ import pytest
 from absa.errors import ConflictError, IntegrityError, PermanentError
 from absa.inference.package import package_digest
 from absa.ledger.lifecycle import crowned
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.decisions import promote_now
 from flows.promotion.promote_flow import advance, begin, see_through
-from tests.stand_ins import NoAliases
+from tests.stand_ins import FakeRegistry, FolderPackages
 from tests.toy_package import build_toy_package
-
-
-@dataclass
-class FolderReader:
-    """The registry's reader over a folder of packages."""
-
-    folder: Path
-    gate: str = "PROMOTE"
-
-    def version(self, version: str) -> SimpleNamespace:
-        return SimpleNamespace(version=version, tags={"gate": self.gate})
-
-    def fetch(self, version: str, folder: Path) -> None:
-        shutil.copytree(self.folder / version, folder, dirs_exist_ok=True)
 
 
 def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:
@@ -39,9 +23,12 @@ def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:
     registry = folder / "registry"
     for version in "12":
         build_toy_package(registry / version)
-    services = Services(settings=Settings(home=folder), environment={})
-    reader = FolderReader(registry, gate)
-    services.__dict__.update(reader=reader, registry=NoAliases())  # the cached properties' places
+    services = build_services(
+        Settings(home=folder),
+        environment={},
+        registry=FakeRegistry({version: {"gate": gate} for version in "12"}),
+        packages=FolderPackages(registry),
+    )
     digests = {version: package_digest(registry / version) for version in "12"}
     services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions=digests

@@ -26,7 +26,7 @@ from absa.sinks import csv_text, log_line, write_csv
 from flows.cli.traffic_commands import _insight_lines
 from flows.demo.story import Story
 from flows.monitoring.monitor_flow import _summary
-from flows.platform.artifacts import show_page, show_table
+from flows.platform.artifacts import PrefectReporter
 from flows.platform.terminal import say
 from monitoring.alerts import message
 from monitoring.evidently_reports import build_snapshot, verdict_text
@@ -138,10 +138,10 @@ def test_labels_export_any_text_keeps_every_row(tmp_path: Path, text: str) -> No
 @given(text=texts)
 def test_prefect_artifacts_show_names_as_text(shown: dict[str, Any], text: str) -> None:
     stale = verdict(text)
-    show_page(_summary(stale, [text]), key="verdict", description=text)
+    PrefectReporter().page(_summary(stale, [text]), key="verdict", description=text)
     assert set(rendered(shown["content"]).tags) <= {"h2", "ul", "li", "p"}
     assert set(rendered(shown["description"]).tags) <= {"p"}
-    show_table([vars(reason) for reason in stale.reasons], key="verdict-reasons", description=text)
+    PrefectReporter().table([vars(reason) for reason in stale.reasons], key="verdict-reasons", description=text)
     for row in shown["content"]:
         assert all(set(rendered(cell).tags) <= {"p"} for cell in row.values() if isinstance(cell, str))
 

@@ -52,9 +52,8 @@ PLACES = {
 }  # fmt: skip
 LOGGERS = {
     "absa/batch/ray_cluster.py": "sets the level of a library's logger",
-    "flows/batch/batch_flow.py": "passes its lines through the sink",
+    "flows/platform/artifacts.py": "passes its lines through the sink",
     "flows/platform/liveness.py": "passes its lines through the sink",
-    "flows/monitoring/monitor_flow.py": "passes its lines through the sink",
 }
 PAGES = {"absa/evaluation/gate_report.py", "serving/http/docs_page.py"}
 

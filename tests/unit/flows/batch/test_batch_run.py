@@ -8,7 +8,7 @@ from absa.adapters.lake import FolderLake
 from absa.batch.batch_job import Progress
 from absa.errors import PermanentError
 from flows.batch.batch_run import BatchRequest, engines_of, said, usd_per_row
-from flows.platform.services import Services
+from flows.platform.services import build_services
 from flows.platform.settings import Settings
 
 
@@ -32,7 +32,7 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(changes: dict[s
 
 def test_the_cost_so_far_comes_from_the_lake_where_someone_has_asked_for_prices(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
-    services = Services(settings=Settings(lake=str(tmp_path)), environment={})
+    services = build_services(Settings(lake=str(tmp_path)), environment={})
     assert usd_per_row(services) is None
     lake.write("cost/current.json", b'{"usd_per_million_batch": 0.02}')
     each = usd_per_row(services)

@@ -27,7 +27,11 @@ class Registered:
             versions={"1": self.known.digest},
         )  # fmt: skip
 
-    def package(self, version: str, digest: str) -> ModelPackage:
+    @property
+    def packages(self) -> "Registered":
+        return self
+
+    def get(self, version: str, digest: str) -> ModelPackage:
         assert (version, digest) == ("1", self.known.digest)
         return self.known
 

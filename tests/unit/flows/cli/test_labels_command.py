@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from absa.records.schema import Window
 from flows.cli.traffic_commands import labels
-from flows.platform.services import Services
+from flows.platform.services import build_services
 from flows.platform.settings import Settings
 from tests.unit.monitoring.conftest import START, Traffic
 
@@ -20,7 +20,7 @@ UNKNOWN = "019a8f0e-0000-7000-8000-000000000000"
 def request_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Id of the one prediction of a home, in which commands run."""
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
-    services = Services(settings=Settings(home=tmp_path), environment={})
+    services = build_services(Settings(home=tmp_path), environment={})
     return Traffic(services.lake).send(WINDOW, 1, labelled=0.0)[0]
 
 

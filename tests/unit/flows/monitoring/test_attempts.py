@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -16,12 +15,12 @@ from absa.ledger.record import Action
 from absa.records.schema import Window
 from flows.demo.monitor_runs import retrain_again, retraining_is_pending
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
-from flows.platform.prefect_runs import RunState
-from flows.platform.services import Services
+from flows.platform.ports import RunState
+from flows.platform.services import build_services
 from flows.platform.settings import Settings
 from flows.promotion.ledger_trainings import is_in_force
 from monitoring.verdicts import VerdictStore
-from tests.stand_ins import stale
+from tests.stand_ins import FakeDeployments, stale
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))
@@ -58,28 +57,21 @@ def test_a_run_that_ended_without_a_word_frees_the_next_attempt(store: VerdictSt
     assert given_up == []
 
 
-def test_a_retraining_that_failed_is_tried_again_until_it_failed_too_often(
-    store: VerdictStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[int] = []
-
-    def start(name: str, parameters: dict[str, Any], **_: object) -> str:
-        latest = store.latest(WINDOW)
-        assert latest is not None
-        begun.append(latest.attempts[-1].number)
-        return f"run-{len(begun) + 1}"
-
-    monkeypatch.setattr("flows.monitoring.monitor_flow.start_deployment", start)
-    monkeypatch.setattr("flows.monitoring.monitor_flow.run_state", lambda _: RunState(name="Running", end=None))
-    services: Any = SimpleNamespace(lake=store._lake, settings=Settings(home=tmp_path, budget_s=BUDGET_S))
-    monkeypatch.setattr("flows.monitoring.monitor_flow.settle_attempts", lambda *_, **__: [])
+def test_failed_retraining_is_tried_three_times(store: VerdictStore, tmp_path: Path) -> None:
+    deployments = FakeDeployments()
+    services = build_services(
+        Settings(home=tmp_path, lake=str(tmp_path), budget_s=BUDGET_S),
+        environment={},
+        deployments=deployments,
+        clock=lambda: WINDOW.end,
+    )
     assert retrain_again(services) is None  # it runs
     assert retraining_is_pending(services)
     for number in (1, 2):
         store.end_attempt(WINDOW, number, "failed", detail="too slow")
         assert retraining_is_pending(services)  # it may be tried again
         assert retrain_again(services) == f"attempt {number} failed: too slow; the next one starts"
-        assert begun[-1] == number + 1
+        assert str(deployments.started[-1][2]).endswith(f"-{number + 1}")
         assert retrain_again(services) is None
     store.end_attempt(WINDOW, 3, "failed", detail="too slow")
     with pytest.raises(PermanentError, match="failed 3 times: too slow"):
@@ -147,7 +139,7 @@ def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore)
 def test_a_run_that_was_killed_after_its_version_came_into_the_ledger_has_completed(
     store: VerdictStore, tmp_path: Path, action: Action, verdict: str, window: str | None, end: str
 ) -> None:
-    services = Services(settings=Settings(home=tmp_path, lake=str(tmp_path)), environment={})
+    services = build_services(Settings(home=tmp_path, lake=str(tmp_path)), environment={})
     evidence = {"verdict": verdict, "training": {"used_s": 1.0, "window": window}}
     services.ledger.append(
         expected=0, actor="drift", action=action, reason="test", state=crowned("1"), versions={"1": "d"},

@@ -13,7 +13,7 @@ from absa.errors import UnavailableError
 from absa.records.layout import flow_run_key
 from flows.monitoring.dead_runs import DeadRuns, Limit, UnfinishedRun, is_only_worker
 from flows.platform.liveness import SILENT_S, HeldState, leave_sign, sign_of
-from flows.platform.services import Services
+from flows.platform.services import build_services
 from flows.platform.settings import Settings
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -217,6 +217,6 @@ def test_notes_of_finished_runs_are_deleted(stage: Stage) -> None:
 )
 def test_worker_of_unshared_server_is_alone(tmp_path: Path, host: str, address: str, only: bool) -> None:
     settings = Settings(home=tmp_path, host=host)
-    own = f"{Services(settings=settings, environment={}).home.url('prefect')}/api"
+    own = f"{build_services(settings, environment={}).home.url('prefect')}/api"
     environment = {"PREFECT_API_URL": own if address == "own" else address}
-    assert is_only_worker(Services(settings=settings, environment=environment)) == only
+    assert is_only_worker(build_services(settings, environment=environment)) == only

@@ -14,11 +14,12 @@ from absa.ledger.lifecycle import crowned
 from absa.records.schema import Window
 from flows.monitoring import monitor_flow as flow_module
 from flows.monitoring.monitor_flow import asked_at, judge_window, last_window, staleness_policy, tell, try_again
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from monitoring.performance import FrozenTest
 from monitoring.staleness import MAX_ATTEMPTS, Level
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.stand_ins import FakeRegistry
 from tests.unit.monitoring.conftest import Traffic
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -40,7 +41,7 @@ def verdict(k: int, level: Level = "STALE", version: str = "1") -> Verdict:
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    return Services(settings=Settings(home=tmp_path), environment={})
+    return build_services(Settings(home=tmp_path), environment={})
 
 
 @pytest.fixture
@@ -107,20 +108,12 @@ def test_a_run_by_hand_judges_the_last_window(monkeypatch: pytest.MonkeyPatch) -
     assert asked_at() <= datetime.now(UTC)
 
 
-class OneVersion:
-    """A registry whose version was right far more often on its frozen test."""
-
-    def version(self, version: str) -> SimpleNamespace:
-        confusion = json.dumps(FrozenTest.from_f1(0.9, 400).confusion)
-        return SimpleNamespace(version=version, tags={"test_confusion": confusion})
-
-
 @pytest.fixture
 def stale(tmp_path: Path) -> tuple[Services, Window]:
-    """A champion whose last hour was often wrong, with labels to learn from."""
+    """A champion that was right far more often on its frozen test than in the last hour, with labels to learn from."""
     settings = Settings(home=tmp_path, embed_rows=0, min_labels=50, trust="survey")
-    services = Services(settings=settings, environment={})
-    services.__dict__["reader"] = OneVersion()  # the cached property's place
+    confusion = json.dumps(FrozenTest.from_f1(0.9, 400).confusion)
+    services = build_services(settings, environment={}, registry=FakeRegistry({"1": {"test_confusion": confusion}}))
     services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}
     )
@@ -166,7 +159,7 @@ def test_two_stale_windows_are_one_message_and_both_stand_in_the_metrics(
     tmp_path: Path, hook: tuple[str, list[dict[str, object]]]
 ) -> None:
     url, told = hook
-    services = Services(settings=Settings(home=tmp_path, alert_url=url), environment={})
+    services = build_services(Settings(home=tmp_path, alert_url=url), environment={})
     store = VerdictStore(services.lake)
     for k in range(2):
         tell(services, store.record(verdict(k)))
@@ -176,18 +169,18 @@ def test_two_stale_windows_are_one_message_and_both_stand_in_the_metrics(
 
 
 def test_one_false_alarm_a_month_sets_the_rate_of_a_window(tmp_path: Path) -> None:
-    hourly = Services(settings=Settings(home=tmp_path, false_alarms_a_month=1.0, window_s=3600), environment={})
+    hourly = build_services(Settings(home=tmp_path, false_alarms_a_month=1.0, window_s=3600), environment={})
     assert staleness_policy(hourly).false_alarm_rate == pytest.approx(1 / 720)
-    assert staleness_policy(Services(settings=Settings(home=tmp_path), environment={})).false_alarm_rate == 0.01
+    assert staleness_policy(build_services(Settings(home=tmp_path), environment={})).false_alarm_rate == 0.01
 
 
 def test_an_age_limit_and_what_a_training_is_worth_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
-    unset = staleness_policy(Services(settings=Settings.load(), environment={}))
+    unset = staleness_policy(build_services(Settings.load(), environment={}))
     assert (unset.max_age_s, unset.answers_worth_a_training) == (None, 0.0)
     monkeypatch.setenv("EVERGREEN_MAX_AGE_S", "86400")
     monkeypatch.setenv("EVERGREEN_ANSWERS_WORTH_A_TRAINING", "120")
-    policy = staleness_policy(Services(settings=Settings.load(), environment={}))
+    policy = staleness_policy(build_services(Settings.load(), environment={}))
     assert (policy.max_age_s, policy.answers_worth_a_training) == (86_400.0, 120.0)

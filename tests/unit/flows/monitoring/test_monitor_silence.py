@@ -14,7 +14,7 @@ from absa.records.schema import Window, utc_now
 from flows import deployments
 from flows.cli.status import status_lines
 from flows.monitoring.monitor_silence import SilenceWatch, last_monitor_run, span
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from monitoring.verdicts import VerdictStore
 from tests.stand_ins import stale
@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 def served(folder: Path, **settings: Any) -> tuple[Services, datetime]:
     """A home with a champion, and the time since which it serves."""
-    services = Services(settings=Settings(home=folder, **settings), environment={})
+    services = build_services(Settings(home=folder, **settings), environment={})
     record = services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}
     )
@@ -79,12 +79,11 @@ def test_window_judged_by_hand_is_no_scheduled_run(tmp_path: Path) -> None:
 
 def test_nothing_is_overdue_without_schedule_or_champion(tmp_path: Path) -> None:
     assert last_monitor_run(served(tmp_path / "a", schedule_monitor=False)[0]) is None
-    assert last_monitor_run(Services(settings=Settings(home=tmp_path / "b"), environment={})) is None
+    assert last_monitor_run(build_services(Settings(home=tmp_path / "b"), environment={})) is None
 
 
 def test_status_reports_the_monitor(tmp_path: Path) -> None:
     services, _ = served(tmp_path, window_s=60)
-    services.__dict__["environment"] = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     judged(services, utc_now() - timedelta(seconds=200), timedelta(seconds=60))
     (line,) = [line for line in status_lines(services) if line.startswith("monitor ")]
     assert "has not run for 3 minutes; it should run every 60 seconds" in line

@@ -3,13 +3,14 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from absa.errors import UnavailableError
 from absa.inference.package import package_digest
-from flows.platform.services import Services
-from flows.platform.settings import Settings
+from flows.platform.services import FetchedPackages, Services, build_services
+from flows.platform.settings import Home, Settings
 from tests.toy_package import build_toy_package
 
 
@@ -43,9 +44,8 @@ def digest(reader: Reader) -> str:
 
 @pytest.fixture
 def services(tmp_path: Path, reader: Reader) -> Services:
-    made = Services(settings=Settings(home=tmp_path / "home"), environment={})
-    made.__dict__["reader"] = reader  # the cached property's place
-    return made
+    settings = Settings(home=tmp_path / "home")
+    return build_services(settings, environment={}, packages=FetchedPackages(cast(Any, reader), Home(settings)))
 
 
 def names(folder: Path) -> list[str]:
@@ -60,17 +60,17 @@ def test_a_registry_that_goes_away_after_the_first_file_is_asked_again(
 
     reader.meanwhile = go_away
     with pytest.raises(UnavailableError):
-        services.package("1", digest)
+        services.packages.get("1", digest)
     assert names(services.home.folder("models")) == []
-    assert names(services.package("1", digest).folder) == names(reader.package)
-    services.package("1", digest)
+    assert names(services.packages.get("1", digest).folder) == names(reader.package)
+    services.packages.get("1", digest)
     assert reader.fetches == 2
 
 
 def test_of_two_who_fetch_a_version_the_first_ones_files_stay(services: Services, reader: Reader, digest: str) -> None:
     first: list[int] = []
-    reader.meanwhile = lambda: first.append(services.package("1", digest).model_path.stat().st_ino)
-    package = services.package("1", digest)
+    reader.meanwhile = lambda: first.append(services.packages.get("1", digest).model_path.stat().st_ino)
+    package = services.packages.get("1", digest)
     assert [package.model_path.stat().st_ino] == first
     assert names(services.home.folder("models")) == [digest]
 
@@ -81,5 +81,5 @@ def test_files_that_are_not_whole_are_fetched_again(
 ) -> None:
     folder = shutil.copytree(reader.package, services.home.folder("models") / digest)
     (folder / missing).unlink()
-    assert names(services.package("1", digest).folder) == names(reader.package)
+    assert names(services.packages.get("1", digest).folder) == names(reader.package)
     assert names(services.home.folder("models")) == [digest]

@@ -7,11 +7,11 @@ import pytest
 
 import flows.promotion.promote_flow
 from absa.ledger.lifecycle import challenged, crowned, ramped
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.promote_flow import advance
 from monitoring.experiments.ab_statistics import Decision, ExperimentDecision
-from tests.stand_ins import NoAliases
+from tests.stand_ins import FakeRegistry
 
 
 @dataclass
@@ -42,8 +42,7 @@ def found(decision: Decision) -> dict[str, ExperimentDecision]:
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
     """Version 2 answers half of the traffic, and serves where it is looked at."""
-    services = Services(settings=Settings(home=tmp_path, ramp="0.5"), environment={})
-    services.__dict__["registry"] = NoAliases()  # the cached property's place
+    services = build_services(Settings(home=tmp_path, ramp="0.5"), environment={}, registry=FakeRegistry())
     state = challenged(crowned("1"), "2")
     for number, each in enumerate((crowned("1"), state, ramped(state, 0.5))):
         services.ledger.append(

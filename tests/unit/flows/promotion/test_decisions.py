@@ -1,39 +1,31 @@
 """Decisions of a person: requests that are refused at once, and what a roll-back says it changed."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from absa.errors import PermanentError, UnavailableError
+from absa.errors import PermanentError
 from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.decisions import ended_by, requested_promotion, roll_back, rollback_report
-from tests.stand_ins import NoAliases
+from tests.stand_ins import FakeRegistry
 
 NAMED = challenged(crowned("2"), "3")
 SHADOW = shadowed(NAMED, ("4",))
 
 
-class Reader:
-    """A registry whose version 4 was rejected by the gate; `away` makes it unavailable."""
-
-    away = False
-
-    def version(self, version: str) -> SimpleNamespace:
-        if self.away:
-            raise UnavailableError("MLflow is unavailable")
-        return SimpleNamespace(version=version, tags={"gate": "REJECT" if version == "4" else "PROMOTE"})
+@pytest.fixture
+def registry() -> FakeRegistry:
+    """Registry whose version 4 was rejected by the gate."""
+    return FakeRegistry({version: {"gate": "REJECT" if version == "4" else "PROMOTE"} for version in "1234"})
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
-    made = Services(settings=Settings(home=tmp_path), environment={})
-    made.__dict__.update(registry=NoAliases(), reader=Reader())  # the cached properties' places
-    return made
+def services(tmp_path: Path, registry: FakeRegistry) -> Services:
+    return build_services(Settings(home=tmp_path), environment={}, registry=registry)
 
 
 def tell(services: Services, *states: State) -> None:
@@ -109,9 +101,9 @@ def test_impossible_promotion_is_refused_at_once(services: Services, versions: l
         requested_promotion(services, versions, again=False)
 
 
-def test_promotion_is_requested_without_mlflow(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promotion_is_requested_without_mlflow(services: Services, registry: FakeRegistry) -> None:
     tell(services, crowned("2"))
-    monkeypatch.setattr(Reader, "away", True)
+    registry.away = True
     assert requested_promotion(services, ["3"], again=False)["version"] == "3"
 
 

@@ -1,7 +1,7 @@
 """Who looks at a running experiment: a silent one gets a new run, a watched one or a person's own is left alone."""
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import pytest
 from absa.ledger.lifecycle import challenged, crowned, promoted, shadowed
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import utc_now
-from flows.platform.prefect_runs import RunState
-from flows.platform.services import Services
+from flows.platform.ports import RunState
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.take_over import SILENCE_S, follow, sign_of_life, take_over
+from tests.stand_ins import FakeDeployments
 
 LATER = timedelta(seconds=SILENCE_S + 1)
 
@@ -22,7 +23,7 @@ LATER = timedelta(seconds=SILENCE_S + 1)
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Version 2 is in shadow, version 3 beside it."""
-    services = Services(settings=Settings(home=tmp_path), environment={})
+    services = build_services(Settings(home=tmp_path), environment={})
     first = crowned("1")
     append(services, "train", first)
     append(services, "train", challenged(first, "2"))
@@ -44,16 +45,10 @@ def append(services: Services, actor: str, state: Any) -> LedgerRecord:
 
 def look(services: Services, at: datetime, state: RunState | None = None) -> tuple[list[Any], list[str]]:
     """What was started, and which runs were given up."""
-    started: list[Any] = []
-    given_up: list[str] = []
-
-    def start(name: str, parameters: dict[str, Any], *, key: str) -> str:
-        started.append((name, parameters, key))
-        return "run-2"
-
-    said = take_over(services, at, state_of=lambda _: state, give_up=lambda run, _: given_up.append(run), start=start)
-    assert len(said) == len(started)
-    return started, given_up
+    prefect = FakeDeployments({"run-1": state})
+    said = take_over(replace(services, deployments=prefect), at)
+    assert len(said) == len(prefect.started)
+    return prefect.started, prefect.crashed
 
 
 def test_an_experiment_that_a_run_looks_at_is_left_alone(services: Services) -> None:
@@ -75,51 +70,31 @@ def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
     assert again[0][2] == started[0][2]  # two who come by start one run
 
 
-class Prefect:
-    """Promote runs by idempotency key, each with its state; a run that is dead or new has not ended."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, str] = {}
-        self.ended: set[str] = set()
-
-    def start(self, _name: str, _parameters: Mapping[str, Any], *, key: str, at: datetime | None = None) -> str:
-        return self.runs.setdefault(key, f"run-{len(self.runs) + 2}")
-
-    def state_of(self, run_id: str) -> RunState:
-        return RunState(
-            name="Failed" if run_id in self.ended else "Running", end="failed" if run_id in self.ended else None
-        )
-
-    def crash(self, run_id: str, _why: str) -> None:
-        self.ended.add(run_id)
-
-    def take_over(self, services: Services, at: datetime) -> list[str]:
-        return take_over(services, at, state_of=self.state_of, give_up=self.crash, start=self.start)
-
-
 @pytest.mark.parametrize("first", ["follow", "take_over"])
 def test_dead_promotion_has_one_follower(services: Services, first: str) -> None:
     """After a reboot a worker finds the dead run and its old sign of life in one look."""
     sign_of_life(services, "v1-vs-v2-v3", "run-1")
-    prefect, later = Prefect(), utc_now() + LATER
+    prefect, later = FakeDeployments(), utc_now() + LATER
+    services = replace(services, deployments=prefect)
     looks = [
-        lambda: follow("run-1", {"version": "2", "revision": 3}, start=prefect.start),
-        lambda: prefect.take_over(services, later),
+        lambda: follow(prefect, "run-1", {"version": "2", "revision": 3}),
+        lambda: take_over(services, later),
     ]
     for each in looks if first == "follow" else looks[::-1]:
         each()
     prefect.crash("run-1", "")
-    prefect.take_over(services, later + LATER)
+    take_over(services, later + LATER)
     assert prefect.runs == {"after-run-1": "run-2"}
 
 
 def test_ended_follower_leaves_one_more_try(services: Services) -> None:
     sign_of_life(services, "v1-vs-v2-v3", "run-1")
-    prefect = Prefect()
-    prefect.take_over(services, utc_now() + LATER)
+    prefect = FakeDeployments()
+    services = replace(services, deployments=prefect)
+    take_over(services, utc_now() + LATER)
     prefect.crash("run-2", "refused")
     for _ in range(3):
-        assert "run run-3 continues it" in prefect.take_over(services, utc_now() + LATER)[0]
+        assert "run run-3 continues it" in take_over(services, utc_now() + LATER)[0]
     assert sorted(prefect.runs.values()) == ["run-2", "run-3"]
 
 
@@ -158,7 +133,7 @@ def trained(services: Services, *, start_promotion: bool) -> LedgerRecord:
 
 
 def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_is_tried(tmp_path: Path) -> None:
-    services = Services(settings=Settings(home=tmp_path), environment={})
+    services = build_services(Settings(home=tmp_path), environment={})
     trained(services, start_promotion=True)
     append(services, "drift", services.head().state)  # a later training registers a version that is no better
     assert look(services, utc_now())[0] == [("promote/promote", {"version": "2", "revision": 2}, "promote-2")]
@@ -167,10 +142,11 @@ def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_
 
 
 def test_a_challenger_whose_promotion_nobody_asked_for_or_ended_by_itself_is_left_alone(tmp_path: Path) -> None:
-    services = Services(settings=Settings(home=tmp_path), environment={})
+    services = build_services(Settings(home=tmp_path), environment={})
     assert look(services, utc_now()) == ([], [])
     trained(services, start_promotion=False)
     assert look(services, utc_now()) == ([], [])
     trained(services, start_promotion=True)
-    ended = RunState(name="Failed", end="failed")
-    assert take_over(services, utc_now(), state_of=lambda _: ended, start=lambda *_, **__: "run-1") == []
+    prefect = FakeDeployments({"run-2": RunState(name="Failed", end="failed")})
+    assert take_over(replace(services, deployments=prefect), utc_now()) == []
+    assert len(prefect.started) == 1

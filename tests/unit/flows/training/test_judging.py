@@ -11,12 +11,12 @@ import pytest
 
 from absa.data.ingest import ingest
 from absa.inference.engine import Engine
-from flows.platform.services import Services
+from flows.platform.ports import TrackedRun
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult
 from flows.training.judging import Judging, RememberedScores
 from flows.training.reserve import Reserve
-from flows.training.tracking import TrackedRun
 from tests.toy_package import build_toy_package
 
 PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_int8": 0.8}
@@ -36,7 +36,7 @@ class Run:
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    return Services(settings=Settings(home=tmp_path / "home", behaviour_cases=12), environment={})
+    return build_services(Settings(home=tmp_path / "home", behaviour_cases=12), environment={})
 
 
 @pytest.fixture

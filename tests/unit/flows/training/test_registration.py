@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,12 +16,12 @@ from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.state import State
 from absa.records.schema import Window
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training import train_here
 from flows.training.registration import put_in_force
 from monitoring.verdicts import Attempt, VerdictStore
-from tests.stand_ins import NoAliases, stale
+from tests.stand_ins import FakeDeployments, FakeRegistry, stale
 
 DIGEST = "d" * 64
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -30,9 +30,9 @@ WINDOW = Window(start=START, end=START + timedelta(hours=1))
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    made = Services(settings=Settings(home=tmp_path), environment={})
-    made.__dict__["registry"] = NoAliases()  # the cached property's place
-    return made
+    return build_services(
+        Settings(home=tmp_path), environment={}, registry=FakeRegistry(), deployments=FakeDeployments()
+    )
 
 
 def known(services: Services, state: State) -> None:
@@ -118,10 +118,8 @@ def asked(tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch) -
     """A window whose verdict began a retraining; the flow runs outside of Prefect."""
     store = VerdictStore(services.lake)
     store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
-    monkeypatch.setattr(training, "wire", lambda: services)
+    monkeypatch.setattr(training, "build_services", lambda **_: services)
     monkeypatch.setattr(training, "flow_run", SimpleNamespace(id="run-1"))
-    for name in ("start_progress", "move_progress", "show_page"):
-        monkeypatch.setattr(training, name, lambda *_, **__: None)
     return store
 
 
@@ -150,13 +148,13 @@ def test_a_training_that_ends_starts_the_promotion_and_its_window_leads_to_no_ot
         version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
         budget_s=60.0, used_s=50.0, action="challenged",
     )  # fmt: skip
-    started: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(training, "run_continuous_training", lambda *_, **__: outcome)
-    monkeypatch.setattr(training, "start_deployment", lambda name, parameters, key: started.append((key, parameters)))
     known(services, crowned("1"))
     assert training.continuous_training.fn(window=WINDOW.key)["version"] == "3"
     assert (attempt_of(asked).state, attempt_of(asked).detail) == ("completed", "version 3")
-    assert started == [("promote-3", {"version": "3", "revision": 1})]
+    assert cast(FakeDeployments, services.deployments).started == [
+        ("promote/promote", {"version": "3", "revision": 1}, "promote-3")
+    ]
     with pytest.raises(ConflictError, match="completed retraining already"):
         training.continuous_training.fn(window=WINDOW.key)
 

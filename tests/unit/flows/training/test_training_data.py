@@ -12,7 +12,7 @@ from absa.data import feedback
 from absa.data.ingest import ingest
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_side, replace_snapshot
 from absa.records.schema import SIDES, Window, parse_iso, utc_now
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.training_snapshot import take_snapshot
 from tests.unit.monitoring.conftest import Traffic
@@ -23,7 +23,7 @@ ROWS = 20
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Labels come at once."""
-    return Services(settings=Settings(home=tmp_path, trust="survey", label_lag_s=0), environment={})
+    return build_services(Settings(home=tmp_path, trust="survey", label_lag_s=0), environment={})
 
 
 @pytest.fixture

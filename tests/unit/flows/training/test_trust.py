@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,28 +10,21 @@ from absa.data.snapshot import load_side
 from absa.ledger.lifecycle import crowned
 from absa.records.schema import SIDES, Window, utc_now
 from flows.monitoring.monitor_flow import judge_window
-from flows.platform.services import Services
+from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.training_snapshot import take_snapshot
 from serving.process.replica import main
+from tests.stand_ins import FakeRegistry
 from tests.unit.monitoring.conftest import Traffic
 
 ROWS = {"customer": 40, "survey": 30, "forum": 20}
-
-
-class NoTags:
-    """A registry that knows no more than a version's number."""
-
-    def version(self, version: str) -> SimpleNamespace:
-        return SimpleNamespace(version=version, tags={})
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Customers train, a survey measures; a champion serves and a snapshot without feedback is there."""
     settings = Settings(home=tmp_path, trust="customer", trust_to_measure="survey", embed_rows=0)
-    services = Services(settings=settings, environment={})
-    services.__dict__["reader"] = NoTags()  # the cached property's place
+    services = build_services(settings, environment={}, registry=FakeRegistry({"1": {}}))
     services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}
     )

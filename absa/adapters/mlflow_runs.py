@@ -1,4 +1,4 @@
-"""What a training run leaves in MLflow: parameters, live metrics, its dataset, pictures and the model."""
+"""Tracking runs in MLflow: parameters, live metrics, datasets, pictures and the registered model of a training."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,12 +28,12 @@ def _translated() -> Iterator[None]:
         raise UnavailableError(f"MLflow is unavailable: {error}") from error
 
 
-class TrackedRun:
+class MlflowRun:
     """An MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self._history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = []
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Relay one event of the training process: progress becomes metrics over steps."""
@@ -41,32 +41,27 @@ class TrackedRun:
 
         if event.get("event") != "progress":
             return
-        self._history.append(dict(event))
+        self.history.append(dict(event))
         values = {name: float(event[name]) for name in _LIVE_METRICS if event.get(name) is not None}
         with _translated():
             mlflow.log_metrics(values, step=int(event["step"]), synchronous=False)
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The progress events so far, in order."""
-        return self._history
-
     def params(self, values: Mapping[str, Any]) -> None:
-        """Parameters of the run."""
+        """Log parameters; those that are None are left out."""
         import mlflow
 
         with _translated():
             mlflow.log_params({name: value for name, value in values.items() if value is not None})
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
-        """Final metrics; those that are None are left out."""
+        """Log final metrics; those that are None are left out."""
         import mlflow
 
         with _translated():
             mlflow.log_metrics({name: float(value) for name, value in values.items() if value is not None})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Tags of the run."""
+        """Set tags of the run."""
         import mlflow
 
         with _translated():
@@ -88,31 +83,56 @@ class TrackedRun:
             mlflow.log_input(dataset, context=side)
 
     def files(self, folder: Path, *, into: str) -> None:
-        """Every file of a folder as an artifact."""
+        """Store every file of a folder as an artifact."""
         import mlflow
 
         with _translated():
             mlflow.log_artifacts(str(folder), artifact_path=into)
 
+    def register(self, package: Path) -> str:
+        """Log a package as the run's model and register it.
 
-@contextmanager
-def tracked_run(name: str, *, tracking_uri: str, tags: Mapping[str, str]) -> Iterator[TrackedRun]:
-    """Open an MLflow run with system metrics; it ends FAILED if the body raises.
+        Returns:
+            The new version.
 
-    Raises:
-        UnavailableError: MLflow does not answer.
+        Raises:
+            IntegrityError: the folder holds no complete package.
+        """
+        from absa.packaging.mlflow_model import log_package
+
+        return log_package(package, registered_model_name=MODEL).version
+
+
+class MlflowRuns:
+    """Runs of one MLflow server. MLflow is imported on first use.
+
+    Args:
+        tracking_uri: address of the server.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
 
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_system_metrics_sampling_interval(5)
-    try:
-        mlflow.set_experiment(EXPERIMENT)
-        run = mlflow.start_run(run_name=name, log_system_metrics=True, tags={"registered_model": MODEL, **tags})
-    except (MlflowException, RequestException) as error:
-        raise UnavailableError(f"MLflow at {tracking_uri} is unavailable: nothing was trained; run it again") from error
-    with run:
-        yield TrackedRun(run.info.run_id)
-        mlflow.flush_async_logging()
+    def __init__(self, tracking_uri: str) -> None:
+        self._tracking_uri = tracking_uri
+
+    @contextmanager
+    def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
+        """Open a run with system metrics; it ends FAILED if the body raises.
+
+        Raises:
+            UnavailableError: MLflow is unavailable.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        mlflow.set_tracking_uri(self._tracking_uri)
+        mlflow.set_system_metrics_sampling_interval(5)
+        try:
+            mlflow.set_experiment(EXPERIMENT)
+            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags={"registered_model": MODEL, **tags})
+        except (MlflowException, RequestException) as error:
+            raise UnavailableError(
+                f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"
+            ) from error
+        with run:
+            yield MlflowRun(run.info.run_id)
+            mlflow.flush_async_logging()

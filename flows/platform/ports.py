@@ -1,0 +1,156 @@
+"""Ports: what use cases require of MLflow, Prefect, the package store and the reader of their progress."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from absa.inference.package import ModelPackage
+from absa.ledger.record import LedgerRecord
+
+RunEnd = Literal["completed", "failed"]
+
+
+class Registry(Protocol):
+    """Registered versions. Every method raises UnavailableError where the registry is unavailable."""
+
+    def versions(self) -> list[str]:
+        """Return every version, oldest first; empty where none was registered."""
+
+    def tags(self, version: str) -> dict[str, str]:
+        """Return the tags of a version.
+
+        Raises:
+            NotFoundError: no such version is registered.
+        """
+
+    def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version; its other tags stay."""
+
+    def aliases(self) -> dict[str, str]:
+        """Return the version of each alias; empty where none was registered."""
+
+    def anchor(self) -> tuple[int, str] | None:
+        """Return number and hash of the ledger's head when aliases were last set, None before that."""
+
+    def project(self, head: LedgerRecord) -> list[str]:
+        """Set the aliases as in the head; return a sentence for each that was moved by hand. Idempotent."""
+
+
+class TrackedRun(Protocol):
+    """Run that is open while a candidate is made. Every method raises UnavailableError without its server."""
+
+    run_id: str
+    history: list[dict[str, Any]]
+    """Progress events so far, in order."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Relay one event of the training process: progress becomes metrics over steps."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; those that are None are left out."""
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Log final metrics; those that are None are left out."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+
+    def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
+        """Name a side of the snapshot as the run's input; `rows` is a pandas frame, None for a large side."""
+
+    def files(self, folder: Path, *, into: str) -> None:
+        """Store every file of a folder as an artifact."""
+
+    def register(self, package: Path) -> str:
+        """Log a package as the run's model, register it and return the new version.
+
+        Raises:
+            IntegrityError: the folder holds no complete package.
+        """
+
+
+class Runs(Protocol):
+    """Tracking runs."""
+
+    def open(self, name: str, *, tags: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
+        """Open a run; it ends FAILED if the body raises.
+
+        Raises:
+            UnavailableError: the server is unavailable.
+        """
+
+
+class Packages(Protocol):
+    """Model packages by digest."""
+
+    def get(self, version: str, digest: str) -> ModelPackage:
+        """Return a version's package on local disk, fetched once and checked against its digest.
+
+        Raises:
+            NotFoundError: the store does not hold it.
+            UnavailableError: the store is unavailable.
+            IntegrityError: its files are not those that were registered.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """State of a flow run. `end` is None while it has not ended, `began_at` while it waits for its turn."""
+
+    name: str
+    end: RunEnd | None
+    began_at: datetime | None = None
+
+
+class Deployments(Protocol):
+    """Runs of the platform's deployments. Every method but `emit` raises UnavailableError without their server."""
+
+    def start(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        tags: Sequence[str] = (),
+        at: datetime | None = None,
+    ) -> str:
+        """Request a run and do not wait for it.
+
+        Args:
+            name: flow/deployment.
+            parameters: of the flow.
+            key: idempotency key; a second call with the same key returns the first run.
+            tags: of the run.
+            at: start time; None: at once.
+
+        Returns:
+            The run's id.
+        """
+
+    def state(self, run_id: str) -> RunState | None:
+        """Return the state of a run, None where it was deleted."""
+
+    def crash(self, run_id: str, why: str) -> None:
+        """Set a run that will never end to Crashed, so that its concurrency slot is free again."""
+
+    def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
+        """Send an event. Telemetry on top of a record: one that is lost changes nothing."""
+
+
+class Reporter(Protocol):
+    """Receiver of what a use case shows while it works."""
+
+    def page(self, page: str, *, key: str, description: str) -> None:
+        """Show a Markdown page whose texts were passed through `absa.sinks`."""
+
+    def table(self, rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
+        """Show rows; texts appear as written, whatever markup they hold."""
+
+    def progress(self, *, key: str, description: str) -> Callable[[float], None]:
+        """Show a bar at 0 %; the returned function sets it to a percentage of 0 to 100."""
+
+    def log(self, line: str) -> None:
+        """Print a line."""
