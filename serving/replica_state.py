@@ -4,12 +4,12 @@ The file outlives both, so that a router that restarts without lake and registry
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from absa.ledger.routing import TrafficPlan
+from absa.records.files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +65,3 @@ def read_state(path: Path) -> RouterState | None:
         return RouterState.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a small file, whole or not at all."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    staged.write_bytes(data)
-    staged.replace(path)

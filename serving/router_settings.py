@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from absa.errors import PermanentError
+from absa.records.files import write_whole
 from absa.variables import PREFIX, check_variables, named_field, refused_value
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -198,8 +199,7 @@ def _kept(path: Path, value: str) -> str:
     """What the file says; made from `value`, readable by the owner alone, where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(value + "\n", encoding="utf-8")
+        write_whole(path, value + "\n", mode=0o600, create=True)
     except FileExistsError:
         return path.read_text(encoding="utf-8").strip() or value
     return value

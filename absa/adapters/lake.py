@@ -1,12 +1,12 @@
 """The lake: named bytes in a local folder or an S3 bucket. Keys are relative, with `/` between parts."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlparse
 
 from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
+from absa.records.files import STAGED, write_whole
 from absa.records.lake import Lake
 
 _CONNECT_S: Final = 5.0  # of one attempt
@@ -32,34 +32,21 @@ class FolderLake:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFoundError(f"{self.uri} holds no {key}") from None
 
-    def _staged(self, path: Path, data: bytes) -> Path:
-        """A synced temporary file beside its goal, so that the move onto it is atomic."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        staged = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            staged.unlink(missing_ok=True)
-            raise UnavailableError(f"the lake at {self.uri} cannot be written: {error.strerror}") from error
-        return staged
-
-    def write(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: bytes, *, create: bool) -> None:
         path = self._path(key)
-        self._staged(path, data).replace(path)
-
-    def create(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        staged = self._staged(path, data)
         try:
-            os.link(staged, path)  # fails if the goal exists: create-only and whole in one step
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data, mode=0o600, sync=True, create=create)
         except FileExistsError:
             raise AlreadyExistsError(f"{key} exists already in {self.uri}") from None
-        finally:
-            staged.unlink(missing_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"the lake at {self.uri} cannot be written: {error.strerror}") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        self._put(key, data, create=False)
+
+    def create(self, key: str, data: bytes) -> None:
+        self._put(key, data, create=True)
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -71,7 +58,7 @@ class FolderLake:
         keys: list[str] = []
         for parent, _, names in os.walk(folder):
             relative = Path(parent).relative_to(self.root)
-            keys += [(relative / name).as_posix() for name in names if not name.startswith(".tmp-")]
+            keys += [(relative / name).as_posix() for name in names if not name.startswith(STAGED)]
         return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:

@@ -5,7 +5,6 @@ that time, the job and the row, and so do the keys; a partition that is written 
 """
 
 import hashlib
-import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pyarrow as pa
 from absa.adapters.lake import open_lake
 from absa.batch.batch_input import Source
 from absa.errors import AlreadyExistsError
+from absa.records.identifiers import unit_hash, uuid7
 from absa.records.lake import write_parquet
 from absa.records.layout import job_time_key, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
@@ -24,8 +24,6 @@ from absa.records.tables import PREDICTIONS
 
 ARM: Final = "batch"
 REQUEST_ID: Final = "request_id"
-_VERSION_7: Final = 0x7 << 76
-_VARIANT: Final = 0b10 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +51,8 @@ class PredictionLog:
 
     def request_ids(self, row_ids: Sequence[int], at: datetime) -> list[str]:
         """A UUIDv7 (RFC 9562) for each row: its time is the partition's, its other bits follow from job and row."""
-        milliseconds = int(at.timestamp() * 1000) << 80
-        return [_uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()) for row in row_ids]
+        milliseconds = int(at.timestamp() * 1000)
+        return [uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()[:10]) for row in row_ids]
 
     def write(self, number: int, scored: pa.Table, source: Source) -> None:
         """Put the scored rows of a partition into the lake."""
@@ -73,7 +71,7 @@ class PredictionLog:
             "schema_version": [SCHEMA_VERSION] * n,
             REQUEST_ID: scored.column(REQUEST_ID),
             "at": scored.column("scored_at"),
-            "unit_hash": [unit and hmac.digest(self.secret, unit.encode(), "sha256").hex()[:16] for unit in units],
+            "unit_hash": [unit and unit_hash(unit, self.secret) for unit in units],
             "unit_given": [bool(unit) for unit in units],
             "segment": text_of("segment"),
             "text": pa.nulls(n, pa.string()) if self.redact_text else text_of("text"),
@@ -94,10 +92,3 @@ class PredictionLog:
         ]  # fmt: skip
         key = f"{prediction_prefix(at)}{ARM}-{self.job}-{number:06d}.parquet"
         write_parquet(open_lake(self.lake_uri), key, pa.table(arrays, schema=PREDICTIONS))
-
-
-def _uuid7(milliseconds: int, chance: bytes) -> str:
-    bits = int.from_bytes(chance[:10], "big")
-    value = milliseconds | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & ((1 << 62) - 1))
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

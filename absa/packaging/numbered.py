@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from absa.records.files import write_whole
+
 PACKAGE_FOLDER: Final = "package"
 WEIGHTS_FOLDER: Final = "weights"
 DONE_FILE: Final = "done.json"
@@ -92,9 +94,7 @@ class NumberedPackages:
             if (newest.folder / name).is_dir():  # an interrupted call may have moved it already
                 shutil.rmtree(self._job / name, ignore_errors=True)
                 (newest.folder / name).replace(self._job / name)
-        part = self._job / f"{DONE_FILE}.part"
-        part.write_text(json.dumps(facts), encoding="utf-8")
-        part.replace(self._job / DONE_FILE)
+        write_whole(self._job / DONE_FILE, json.dumps(facts))
         return facts
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""Names for requests (UUIDv7, so that an id's time says where its record lies) and hashes for units."""
+"""Identifiers: request ids (UUIDv7, so that an id's time names its record's folder) and hashes of units."""
 
 import hmac
 import os
@@ -9,34 +9,39 @@ _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 _LOW_62: Final = (1 << 62) - 1
-_POOL_BYTES: Final = 10 * 256
+_RANDOM_BYTES: Final = 10
+_POOL_BYTES: Final = _RANDOM_BYTES * 256
 _HASH_HEX: Final = 16
 
 
+def uuid7(milliseconds: int, random: bytes) -> str:
+    """Return the UUIDv7 (RFC 9562) of a time since 1970 and 10 bytes, of which 74 bits are used."""
+    bits = int.from_bytes(random, "big")
+    text = f"{milliseconds << 80 | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & _LOW_62):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 class RequestIds:
-    """Makes request ids. Random bits are drawn from the system 256 ids at a time."""
+    """Maker of request ids. Random bits are drawn from the system 256 ids at a time."""
 
     def __init__(self) -> None:
         self._pool = b""
         self._at = 0
 
     def new(self, at_us: int) -> str:
-        """A UUIDv7 (RFC 9562) for a time in microseconds since 1970."""
+        """Return a new id for a time in microseconds since 1970."""
         start = self._at
         if start >= len(self._pool):
             self._pool, start = os.urandom(_POOL_BYTES), 0
-        self._at = start + 10
-        bits = int.from_bytes(self._pool[start : start + 10], "big")  # 80, of which 74 are used
-        value = (at_us // 1000 << 80) | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & _LOW_62)
-        text = f"{value:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        self._at = start + _RANDOM_BYTES
+        return uuid7(at_us // 1000, self._pool[start : start + _RANDOM_BYTES])
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a text has the form of an id that a router gave."""
+    """Return True if a text has the form of a router's request id."""
     return _ID.match(text) is not None
 
 
 def unit_hash(unit: str, secret: bytes) -> str:
-    """HMAC-SHA-256 of a unit with the service's secret, the first 16 hex digits."""
+    """Return HMAC-SHA-256 of a unit with the service's secret, its first 16 hex digits."""
     return hmac.digest(secret, unit.encode(), "sha256").hex()[:_HASH_HEX]

@@ -7,9 +7,9 @@ python absa/src/evaluation.py my_rows.csv --model models:/absa@champion
 
 import argparse
 import csv
+import io
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
 
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
+from absa.records.files import whole_file
 from absa.task import EVALUATED, N_LABELS, sentiment
 
 if TYPE_CHECKING:
@@ -138,23 +139,14 @@ def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[in
     Raises:
         PermanentError: the folder cannot be written to, or the disk is full.
     """
-    staged: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=path.parent, prefix=".", suffix=".part", delete=False
-        ) as file:
-            staged = Path(file.name)
-            writer = csv.writer(file, lineterminator="\n")
+        with whole_file(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            writer = csv.writer(text, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows((text, aspect, label) for (text, aspect), label in zip(pairs, labels, strict=True))
-        staged.chmod(0o644)
-        staged.replace(path)
+            writer.writerows((*pair, label) for pair, label in zip(pairs, labels, strict=True))
     except OSError as error:
         raise PermanentError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        if staged is not None:
-            staged.unlink(missing_ok=True)
 
 
 def describe(metrics: "Metrics") -> str:

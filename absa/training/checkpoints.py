@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+
+from absa.records.files import STAGED, whole_file, write_whole
 
 _KEPT: Final = 2
 _SUFFIX: Final = ".pt"
@@ -26,20 +27,13 @@ class Checkpoints:
         """Keep a state as that step's; older ones but the newest before it are removed."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{step:010d}{_SUFFIX}"
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        with temporary.open("wb") as file:
+        with whole_file(path, sync=True) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = _sha256(temporary)
-        temporary.replace(path)
-        note = path.with_suffix(".json.part")
-        note.write_text(json.dumps({"step": step, "sha256": digest}), encoding="utf-8")
-        note.replace(path.with_suffix(".json"))
+        write_whole(path.with_suffix(".json"), json.dumps({"step": step, "sha256": _sha256(path)}))
         for old in sorted(self._folder.glob(f"*{_SUFFIX}"))[:-_KEPT]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
-        for part in self._folder.glob("*.part"):
+        for part in self._folder.glob(f"{STAGED}*"):
             part.unlink(missing_ok=True)
         return path
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base, save_weights
+from absa.records.files import write_whole
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
 from absa.training.progress import Watcher
@@ -106,9 +107,9 @@ def pretrain(
         "settings": settings.to_json() | {"base_model": Path(settings.base_model).name},
         "training": asdict(result),
     }
-    staged = folder / f".{FACTS_FILE}"
-    staged.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    staged.replace(folder / FACTS_FILE)  # the last of its files: a folder without it is not finished
+    write_whole(
+        folder / FACTS_FILE, json.dumps(facts, indent=2) + "\n"
+    )  # the last of its files: a folder without it is not finished
     for file in (folder / _CHECKPOINTS_FOLDER).glob("*"):
         file.unlink(missing_ok=True)
     (folder / _CHECKPOINTS_FOLDER).rmdir()

@@ -18,6 +18,7 @@ from absa.data.label_codes import read_label_codes
 from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
+from absa.records.files import write_whole
 from absa.records.schema import Window, utc_now
 from absa.task import Label, sentiment
 from flows.demo.customers import TrafficReport, send_traffic
@@ -37,7 +38,6 @@ from flows.demo.stream import BundledStream, OwnStream, Stream
 from flows.platform.doctor import examine
 from flows.platform.processes import bring_up, parts
 from flows.platform.services import Services
-from flows.platform.settings import write_whole
 
 if TYPE_CHECKING:
     from monitoring.verdicts import Verdict

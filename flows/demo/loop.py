@@ -10,13 +10,14 @@ from absa.adapters.lake import open_lake
 from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.store import Ledger
+from absa.records.files import write_whole
 from flows.demo.chapters import STATE, ChapterError, Demo
 from flows.demo.machine_load import slowdown
 from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
 from flows.platform.services import Services, build_services
-from flows.platform.settings import SETTINGS_FILE, Settings, write_whole
+from flows.platform.settings import SETTINGS_FILE, Settings
 
 _STARTS: Final = 3  # with other ports, where another program takes one between choice and start
 _MARK: Final = "# written by the demo"

@@ -1,6 +1,5 @@
 """`evergreen forget`: takes a unit's texts, or old ones, out of lake and home and tags what learnt them."""
 
-import hmac
 import json
 from datetime import timedelta
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from absa.data.forget import forget_before, forget_unit
 from absa.data.snapshot import replaced_digests
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
+from absa.records.identifiers import unit_hash
 from absa.records.schema import iso, utc_now
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts
 from flows.platform.services import Services
@@ -55,11 +55,6 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
         f"{len(found.snapshots)} snapshots, {found.samples} rows kept for comparison"
     ]
     return [*said, *_tag_versions(services, replaced)]
-
-
-def unit_hash(unit: str, secret: bytes) -> str:
-    """HMAC-SHA-256 of a unit, the first 16 hex digits, as routers log it."""
-    return hmac.digest(secret, unit.encode(), "sha256").hex()[:16]
 
 
 def _retraining_runs(services: Services) -> bool:

@@ -14,6 +14,7 @@ from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
 from absa.ledger.history import champion_since
 from absa.ledger.record import LedgerRecord
+from absa.records.files import write_whole
 from absa.records.schema import Window
 from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
@@ -24,7 +25,6 @@ from flows.platform.liveness import leave_signs
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services, build_services
-from flows.platform.settings import write_whole
 from flows.promotion.ledger_trainings import is_in_force
 from flows.promotion.take_over import take_over
 

@@ -16,7 +16,8 @@ import httpx
 import psutil
 
 from absa.errors import PermanentError, UnavailableError
-from flows.platform.settings import Home, Settings, port_is_free, write_whole
+from absa.records.files import write_whole
+from flows.platform.settings import Home, Settings, port_is_free
 
 STOP_GRACE_S: Final = 10.0
 _CHECK_TIMEOUT_S: Final = 30.0

@@ -5,7 +5,6 @@ import os
 import random
 import secrets
 import socket
-import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from absa.errors import PermanentError
 from absa.proxies import keep_local_direct
+from absa.records.files import write_whole
 from absa.variables import PREFIX, check_variables, named_field, refused_value
 from flows.platform.setting_rules import contradictions
 
@@ -359,14 +359,6 @@ class Home:
     def url(self, part: str) -> str:
         """Return the address of a local server."""
         return f"http://{self._host}:{self.ports()[part]}"
-
-
-def write_whole(file: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a small file whole or not at all."""
-    staged = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
-    staged.touch(mode=mode)
-    staged.write_text(text)
-    staged.replace(file)
 
 
 def port_is_free(host: str, port: int) -> bool:

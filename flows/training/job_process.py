@@ -13,7 +13,7 @@ from typing import Any, Final
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.job import AFTER_FILE, EXIT_DEADLINE_MISSED
 from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER, NumberedPackages
-from flows.platform.settings import write_whole
+from absa.records.files import write_whole
 
 _RESTART_FLOOR_S: Final = 4.0  # with less left a restart cannot end well; with more the job itself keeps the deadline
 _MAX_STARTS: Final = 5

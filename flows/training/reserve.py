@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from flows.platform.settings import write_whole
+from absa.records.files import write_whole
 
 if TYPE_CHECKING:
     import polars as pl

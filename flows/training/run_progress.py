@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from absa.records.files import write_whole
 from absa.sinks import log_line
-from flows.platform.settings import write_whole
 
 LATEST_FILE: Final = "latest.json"  # in HOME/jobs
 _QUIET_EVERY_S: Final = 10.0  # between two lines where there is no terminal

@@ -14,6 +14,7 @@ from typing import Any, Final
 from absa.errors import EvergreenError, NotFoundError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
+from absa.records.files import write_whole
 from absa.records.lake import Lake
 from absa.records.layout import (
     COST_CURRENT,
@@ -25,7 +26,6 @@ from absa.records.layout import (
     verdict_of,
 )
 from absa.records.schema import iso, utc_now
-from serving.replica_state import write_whole
 
 FILE: Final = "console.json"
 ASKED: Final = "console.asked"

@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from absa.records.files import write_whole
 from absa.sinks import metric_label
 from serving.observe.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
-from serving.replica_state import write_whole
 
 Number = TypeVar("Number", int, float)
 

@@ -14,12 +14,13 @@ from pydantic import SecretStr
 from absa.adapters.lake import FolderLake
 from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
+from absa.records.identifiers import unit_hash
 from absa.records.lake import write_parquet
 from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
 from absa.records.tables import PREDICTIONS
 from flows.monitoring.attempts import GRACE_S, WAIT_S
-from flows.monitoring.forgetting import FORGOTTEN, forget, retain, unit_hash
+from flows.monitoring.forgetting import FORGOTTEN, forget, retain
 from flows.platform.settings import Home, Settings
 from monitoring.verdicts import Verdict, VerdictStore
 from tests.stand_ins import stale
@@ -143,9 +144,3 @@ def test_without_a_retention_nothing_is_forgotten(services: Any) -> None:
 def test_what_is_to_be_forgotten_is_said_clearly(services: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PermanentError, match=sentence):
         forget(services, **options)
-
-
-def test_a_units_hash_is_the_routers() -> None:
-    from absa.records.identifiers import unit_hash as of_the_router
-
-    assert unit_hash("acct-42", SECRET) == of_the_router("acct-42", SECRET)
