@@ -27,11 +27,14 @@ FLOWS: Final = frozenset((
 ))
 ROUTER: Final = frozenset((
     "ADMIN_PORT", "ADMIN_TOKEN", "BODY_LIMIT_BYTES", "CACHE_ENTRIES", "CORS_ORIGINS", "FEEDBACK_KEYS", "HOME", "LAKE",
-    "LINKS", "MAX_INSTANCES", "MAX_TEXT_CHARS", "METRICS", "METRICS_INTERVAL_S", "MLFLOW_TRACKING_URI", "MODEL_SOURCE",
+    "LINKS", "MAX_INSTANCES", "MAX_TEXT_CHARS", "METRICS", "METRICS_INTERVAL_S",
     "POLL_INTERVAL_S", "PREDICT_KEY", "QUEUE_MS", "REDACT_TEXT", "REPLICA", "REQUEST_TIMEOUT_S", "ROUTER_HOST",
     "ROUTER_PORT", "SECRET", "SHIP_INTERVAL_S", "SPOOL_LIMIT_MB", "STOP_TIMEOUT_S", "TOKEN_BUDGET", "WORKERS",
 ))
 # fmt: on
+_FROM_LAKE: Final = "routers load packages from the lake, so unset it"
+REMOVED: Final = {"MLFLOW_TRACKING_URI": _FROM_LAKE, "MODEL_SOURCE": _FROM_LAKE}
+"""Settings of earlier releases, each with what to do instead."""
 INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
 """Set by one process of the product for another."""
 TESTS: Final = frozenset(
@@ -70,7 +73,7 @@ def check_variables(variables: Mapping[str, str], *, where: str = "", more: Coll
         if short not in known:
             close = get_close_matches(short, known, n=1, cutoff=0.6)
             advice = f"did you mean {PREFIX}{close[0]}?" if close else "docs/reference/settings.md lists every setting"
-            raise PermanentError(f"{printable(name)}{source} is not a setting: {advice}")
+            raise PermanentError(f"{printable(name)}{source} is not a setting: {REMOVED.get(short, advice)}")
         if printable(value) != value:
             raise PermanentError(f"{name}{source} is not UTF-8 text: write it again in a UTF-8 terminal")
         if short in _NEVER_EMPTY and not value.strip():

@@ -105,9 +105,9 @@ class Writer(threading.Thread):
 
 
 def register(services: Services, folder: Path, count: int) -> dict[str, str]:
-    """Toy versions in MLflow; gives their digests."""
+    """Toy versions in lake and MLflow; gives their digests."""
+    from absa.adapters.package_store import PackageStore
     from absa.adapters.registry import MODEL
-    from absa.inference.package import package_digest
     from absa.packaging.mlflow_model import log_package
 
     digests = {}
@@ -115,7 +115,7 @@ def register(services: Services, folder: Path, count: int) -> dict[str, str]:
         package = build_toy_package(folder / str(seed), seed=seed)
         logged = log_package(package, registered_model_name=MODEL)
         services.registry.set_tags(logged.version, {"gate": "PROMOTE"})
-        digests[logged.version] = package_digest(package)
+        digests[logged.version] = PackageStore(services.lake).put(package)
     return digests
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from absa.inference.package import package_digest
+from absa.adapters.lake import FolderLake
+from absa.adapters.package_store import PackageStore
 from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.routing import assign
 from absa.ledger.state import State
@@ -94,7 +95,8 @@ def append(ledger: Ledger, state: State, digests: dict[str, str]) -> int:
 
 def by_a_person(root: Path, routers: int, runs: int) -> list[float]:
     """Seconds from the command to the last process, run by run."""
-    digests = {v: package_digest(build_toy_package(root / "registry" / v, seed=int(v))) for v in "12"}
+    packages = PackageStore(FolderLake(root / "lake"))
+    digests = {v: packages.put(build_toy_package(root / "built" / v, seed=int(v))) for v in "12"}
     replicas = [Replica(root, number) for number in range(routers)]
     ledger = replicas[0].ledger
     append(ledger, crowned("1"), digests)

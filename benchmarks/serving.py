@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import platform
 import random
-import shutil
 import signal
 import statistics
 import subprocess
@@ -31,9 +30,9 @@ from typing import Any
 import psutil
 
 from absa.adapters.lake import FolderLake
+from absa.adapters.package_store import PackageStore
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
-from absa.inference.package import package_digest
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
@@ -141,18 +140,16 @@ def router(package: Path, workers: int, **settings: str) -> Iterator[psutil.Proc
     """A replica that serves a package, on a home of its own that goes away after."""
     with tempfile.TemporaryDirectory(prefix="evergreen-benchmark-") as name:
         home = Path(name)
-        shutil.copytree(package, home / "registry" / "1")
-        plan = single("1", salt="s")
-        Ledger(FolderLake(home / "lake")).append(
+        plan, lake = single("1", salt="s"), FolderLake(home / "lake")
+        Ledger(lake).append(
             expected=0, actor="benchmark", action="promote", reason="benchmark",
-            state=State(champion="1", plan=plan), versions={"1": package_digest(package)},
+            state=State(champion="1", plan=plan), versions={"1": PackageStore(lake).put(package)},
         )  # fmt: skip
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("EVERGREEN_")},
             "EVERGREEN_HOME": str(home),
             "EVERGREEN_ROUTER_PORT": str(PORT),
             "EVERGREEN_WORKERS": str(workers),
-            "EVERGREEN_MODEL_SOURCE": f"folder:{home / 'registry'}",
             "EVERGREEN_CACHE_ENTRIES": "0",
             **settings,
         }

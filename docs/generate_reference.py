@@ -31,7 +31,6 @@ _OTHERS = (
         "set by every command",
         "Proxies that no client here can use; they are taken out of the environment of child processes.",
     ),
-    ("EVERGREEN_MLFLOW_TRACKING_URI", "unset", "`MLFLOW_TRACKING_URI` of the router alone."),
     (
         "MLFLOW_TRACKING_URI",
         _LOCAL,
@@ -101,7 +100,7 @@ def _setting(kind: type[BaseSettings], name: str) -> str:
     field = kind.model_fields[name]
     default = field.get_default(call_default_factory=True)
     shown = "unset" if default is None else "empty" if default in ("", ()) else f"`{default}`"
-    alias = "MLFLOW_TRACKING_URI" if field.validation_alias is not None else f"EVERGREEN_{name.upper()}"
+    alias = f"EVERGREEN_{name.upper()}"
     return f"| `{alias}` | {shown} | {field.description} |\n"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -57,7 +56,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
-        populate_by_name=True,
         allow_inf_nan=False,
     )
 
@@ -83,13 +81,6 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call the router, such as `https://app.example`, separated by commas; "
         "`*`: any. Empty: none.",
     )
-
-    mlflow_tracking_uri: str | None = Field(
-        None,
-        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "EVERGREEN_MLFLOW_TRACKING_URI"),
-        description="MLflow server that model files come from.",
-    )
-    model_source: str | None = Field(None, description="folder:PATH with a package a version, instead of MLflow.")
 
     links: dict[str, str] = Field(
         default_factory=dict, description="JSON: addresses of other tools by name, for the console."
@@ -149,11 +140,6 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Model files by digest."""
         return self.folder / "models"
-
-    @property
-    def source_uri(self) -> str:
-        """Where model files come from: `folder:PATH`, or an MLflow server's address."""
-        return self.model_source or self.mlflow_tracking_uri or "http://127.0.0.1:5000"
 
 
 def load_settings() -> Settings:

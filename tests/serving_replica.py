@@ -1,4 +1,4 @@
-"""A real router for tests: parent and workers as processes, a lake in a folder, packages in a folder."""
+"""A real router for tests: parent and workers as processes, a lake in a folder."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.adapters.lake import FolderLake
-from absa.inference.package import package_digest
+from absa.adapters.package_store import PackageStore
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
@@ -67,6 +67,7 @@ class RunningReplica:
     root: Path
     workers: int = 2
     environment: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -85,7 +86,6 @@ class RunningReplica:
             "EVERGREEN_REPLICA": "r1",
             "EVERGREEN_ROUTER_PORT": str(self.port),
             "EVERGREEN_WORKERS": str(self.workers),
-            "EVERGREEN_MODEL_SOURCE": f"folder:{self.root / 'registry'}",
             "EVERGREEN_ADMIN_TOKEN": "admin-token",
             "EVERGREEN_SECRET": "unit-secret",
             "EVERGREEN_FEEDBACK_KEYS": json.dumps({"survey-key": {"source": "survey"}}),
@@ -117,9 +117,11 @@ class RunningReplica:
                 self.process.kill()
                 self.process.wait()
 
-    def build(self, version: str, *, seed: int) -> None:
-        """Put a toy version into the registry's folder."""
-        build_toy_package(self.root / "registry" / version, seed=seed)
+    def build(self, version: str, *, seed: int) -> str:
+        """Put a toy package into the lake and return its digest, which `append` finds by the version."""
+        folder = build_toy_package(self.root / "built" / version, seed=seed)
+        self.digests[version] = PackageStore(self.lake).put(folder)
+        return self.digests[version]
 
     def append(self, plan: TrafficPlan, *, digests: dict[str, str] | None = None, ready: bool = True) -> LedgerRecord:
         """Append a plan to the ledger; with `ready`, wait until every worker has it in force."""
@@ -130,7 +132,7 @@ class RunningReplica:
             action="traffic",
             reason="test",
             state=State(champion=plan.champion.version, plan=plan),
-            versions=digests or {v: package_digest(self.root / "registry" / v) for v in plan.versions},
+            versions=digests or {version: self.digests[version] for version in plan.versions},
         )
         if ready:
             self.wait_for(record.number)

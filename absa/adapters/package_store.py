@@ -1,4 +1,4 @@
-"""Packages in the lake, under `packages/<digest>/`: written once, never changed, loaded by whatever scores."""
+"""Packages in the lake, by digest: written once, never changed, loaded by whatever scores."""
 
 import contextlib
 import re
@@ -84,13 +84,14 @@ class PackageStore:
             UnavailableError: the lake is unavailable.
             IntegrityError: the files in the lake do not have the digest.
         """
+        prefix = _key(digest, "")
         if (kept := _whole(folder, digest)) is not None:
             return kept
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGED.removesuffix("*")) as staging:
             staged = Path(staging, "package")
             staged.mkdir()
-            self._fetch(digest, staged)
+            self._fetch(digest, prefix, staged)
             load_package(staged, expected_digest=digest)
             if _whole(folder, digest) is None:
                 with contextlib.suppress(FileNotFoundError):
@@ -99,8 +100,7 @@ class PackageStore:
                     staged.rename(folder)
         return load_package(folder, expected_digest=digest)
 
-    def _fetch(self, digest: str, into: Path) -> None:
-        prefix = _key(digest, "")
+    def _fetch(self, digest: str, prefix: str, into: Path) -> None:
         names = {key.removeprefix(prefix) for key in self._lake.list(prefix)} & {*PACKAGE_FILES}
         if _LAST not in names:
             raise self._absent(digest)

@@ -104,7 +104,6 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             images=images,
             storage=storage,
             credentials=credentials,
-            registry_url=internal.url("mlflow"),
         )
         topic = build_watch(self, settings=settings, routers=routers, database=database)
         CfnOutput(self, "ApiAddress", value=routers.balancer.load_balancer_dns_name, description="Where customers ask")

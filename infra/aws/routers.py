@@ -55,7 +55,6 @@ def build_routers(
     images: Images,
     storage: Storage,
     credentials: Credentials,
-    registry_url: str,
 ) -> Routers:
     """The load balancer, a task definition and service a fleet, and how they grow."""
     group = ec2.SecurityGroup(scope, "RouterGroup", vpc=network.vpc, description="Routers", allow_all_outbound=True)
@@ -64,7 +63,7 @@ def build_routers(
         scope,
         "RouterRole",
         assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"),
-        description="Routers: read the ledger, append plans, ship the log",
+        description="Routers: read ledger and packages, append plans, ship the log",
     )
     storage.grant_lake(role)
     logs = ecs.LogDriver.aws_logs(
@@ -90,7 +89,6 @@ def build_routers(
                 "EVERGREEN_WORKERS": str(fleet.vcpu),
                 "EVERGREEN_METRICS": "emf",
                 "EVERGREEN_METRICS_INTERVAL_S": str(_FINE_S),
-                "MLFLOW_TRACKING_URI": registry_url,
             },
             secrets={
                 "EVERGREEN_ADMIN_TOKEN": ecs.Secret.from_secrets_manager(credentials.admin_token),

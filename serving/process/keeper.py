@@ -1,10 +1,9 @@
-"""Follows the ledger and keeps the files of the versions in force on the disk. One a replica, in the parent."""
+"""Follower of the ledger that keeps the packages of active versions on disk. One per replica, in the parent."""
 
 import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from absa.errors import EvergreenError, IntegrityError
-from absa.inference.package import load_package
+from absa.adapters.package_store import STAGED, PackageStore
+from absa.errors import EvergreenError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import single
 from absa.ledger.store import Ledger
 from absa.records.schema import iso
-from serving.process.model_source import ModelSource
 from serving.replica_state import RouterState, read_state, write_state
 
 _log = logging.getLogger("evergreen.keeper")
@@ -31,13 +29,13 @@ _KEPT_MODELS: Final = 6
 class Keeper:
     """Turns the ledger's head into a state file that workers follow.
 
-    An older head than the one seen is ignored, and with the lake or the registry away the last good state stays.
+    An older head than the one seen is ignored, and while the lake is unavailable the last good state stays.
 
     Args:
         ledger: whose head is followed.
         lake_uri: names the lake; a state of another lake is not taken up.
-        source: where model files come from.
-        models: folder of model files by digest.
+        packages: packages of the ledger's versions.
+        models: folder of packages by digest.
         path: the state file.
         clock: seconds that only grow.
     """
@@ -47,12 +45,12 @@ class Keeper:
         ledger: Ledger,
         *,
         lake_uri: str,
-        source: ModelSource,
+        packages: PackageStore,
         models: Path,
         path: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger, self._source, self._models, self._path, self._clock = ledger, source, models, path, clock
+        self._ledger, self._packages, self._models, self._path, self._clock = ledger, packages, models, path, clock
         models.mkdir(parents=True, exist_ok=True)
         kept = read_state(path)
         self._state = kept if kept is not None and kept.lake == lake_uri else RouterState(lake=lake_uri)
@@ -71,7 +69,7 @@ class Keeper:
         return self._state
 
     def step(self) -> None:
-        """Look once. Never raises for a lake or registry that is away: it says so in `last_error`."""
+        """Look once. An unavailable lake raises nothing: `last_error` reports it."""
         state = self._followed()
         folders, errors = self._files(state)
         state = replace(state, folders=folders, errors=errors)
@@ -104,7 +102,7 @@ class Keeper:
                 errors[version] = self._state.errors.get(version, "not fetched yet")
                 continue
             try:
-                folders[digest] = str(self._ensure(version, digest))
+                folders[digest] = str(self._ensure(digest))
             except (EvergreenError, OSError) as error:
                 errors[version] = str(error)
                 self._failed(f"version {version} cannot be had: {error}")
@@ -113,28 +111,12 @@ class Keeper:
                 self._retry_after[version] = min(2 * wait_s, _RETRY_LAST_S)
         return folders, errors
 
-    def _ensure(self, version: str, digest: str) -> Path:
-        """The folder of a version's files, whole and with the right digest."""
-        if not _DIGEST.match(digest):
-            raise IntegrityError(f"the ledger has no digest for version {version}")
+    def _ensure(self, digest: str) -> Path:
+        """Return the folder of a package, complete and with the right digest."""
         folder = self._models / digest
-        if digest in self._whole and folder.is_dir():
-            return folder
-        if folder.is_dir():
-            try:
-                load_package(folder, expected_digest=digest)
-            except IntegrityError as error:
-                _log.warning("a kept model is damaged and is fetched again: %s", error)
-                shutil.rmtree(folder)
-        if not folder.is_dir():
-            staged = Path(tempfile.mkdtemp(dir=self._models, prefix=".fetch-"))
-            try:
-                self._source.fetch(version, staged)
-                load_package(staged, expected_digest=digest)
-                staged.rename(folder)
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
-        self._whole.add(digest)
+        if digest not in self._whole or not folder.is_dir():
+            self._packages.get(digest, folder)
+            self._whole.add(digest)
         return folder
 
     def _failed(self, sentence: str) -> None:
@@ -145,7 +127,7 @@ class Keeper:
 
     def _forget_old_models(self) -> None:
         """Keep the models in force and the few that were used last, for a quick way back."""
-        for leftover in self._models.glob(".fetch-*"):
+        for leftover in self._models.glob(STAGED):
             if time.time() - leftover.stat().st_mtime > 3600:
                 shutil.rmtree(leftover, ignore_errors=True)
         needed = {self._state.versions.get(v, "") for v in (self._state.plan.versions if self._state.plan else ())}

@@ -23,7 +23,6 @@ from absa.sinks import log_line
 from serving.log.spool import ReplicaLock
 from serving.observe.json_logs import log_to_stderr
 from serving.observe.replica_metrics import PARENT, Status, StatusBoard
-from serving.process.model_source import open_source
 from serving.router_settings import Settings, load_settings, replica_name
 
 if TYPE_CHECKING:
@@ -114,7 +113,6 @@ class Replica:
         self._lock = ReplicaLock(self._folder)
         self._board = StatusBoard(self._folder / "status")
         self._board.clear()
-        self._source = open_source(settings.source_uri)
         self._stopping = threading.Event()
         self._workers_gone = threading.Event()
         self._restarts = 0
@@ -216,6 +214,7 @@ class Replica:
         Each has a thread of its own: a lake that hangs holds up neither of the others.
         """
         from absa.adapters.lake import open_lake
+        from absa.adapters.package_store import PackageStore
         from absa.ledger.store import Ledger
         from serving.console.chronicle import Chronicle
         from serving.log.shipper import Shipper
@@ -227,7 +226,7 @@ class Replica:
             keeper = Keeper(
                 Ledger(lake),
                 lake_uri=settings.lake_uri,
-                source=self._source,
+                packages=PackageStore(lake),
                 models=settings.models_folder,
                 path=self._folder / "state.json",
             )
@@ -304,7 +303,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr(PARENT)
     try:
         settings = load_settings()
-        open_source(settings.source_uri)
     except PermanentError as error:
         print(f"router: {log_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 2

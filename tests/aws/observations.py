@@ -153,7 +153,6 @@ OBSERVED: Final[Mapping[tuple[str, str], Seen]] = {
     ),
     ("router", "EVERGREEN_METRICS"): lambda look: look.metric("router", "router"),
     ("router", "EVERGREEN_METRICS_INTERVAL_S"): lambda look: min(look.intervals_s("router"), default=60.0) < 20,
-    ("router", "MLFLOW_TRACKING_URI"): lambda look: {each["model_version"] for each in look.answered} >= {"1"},
     ("router", "EVERGREEN_ADMIN_TOKEN"): _admin_token,
     ("router", "EVERGREEN_PREDICT_KEY"): _predict_key,
     ("router", "EVERGREEN_FEEDBACK_KEYS"): _feedback_key,

@@ -47,7 +47,7 @@ REGISTER = """
 import json, sys
 from pathlib import Path
 import mlflow
-from absa.inference.package import package_digest
+from absa.adapters.package_store import PackageStore
 from absa.adapters.registry import MODEL
 from absa.packaging.mlflow_model import log_package
 from flows.platform.services import build_services
@@ -57,7 +57,7 @@ digests = {}
 for folder in map(Path, sys.argv[1:]):
     logged = log_package(folder, registered_model_name=MODEL)
     services.registry.set_tags(logged.version, {"gate": "PROMOTE"})
-    digests[logged.version] = package_digest(folder)
+    digests[logged.version] = PackageStore(services.lake).put(folder)
 print(json.dumps(digests))
 """
 

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from absa.inference.package import package_digest
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.records.schema import iso, parse_iso
@@ -45,7 +44,7 @@ def write_history(router: RunningReplica) -> None:
     """Two registrations, windows with verdicts and a retraining, looks at an experiment, insights, cost."""
     now = datetime.now(UTC)
     for number, version in enumerate(("1", "2")):
-        digest = package_digest(router.root / "registry" / version)
+        digest = router.digests[version]
         training = {"budget_s": 60.0, "used_s": 48.0 + number, "rows_seen": 1_200}
         evidence = {"verdict": "PROMOTE", "reasons": [f"Version {version} is better."], "training": training}
         router.ledger.append(

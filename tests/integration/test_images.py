@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.inference.package import package_digest
+from absa.adapters.package_store import PackageStore
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
@@ -79,11 +79,11 @@ def test_serving_has_at_most_400_mb_of_packages_and_no_torch(image: Path) -> Non
 
 def test_the_image_answers_with_nothing_but_its_own_packages(image: Path, tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
-    package = home / "registry" / "1"
-    build_toy_package(package, seed=0)
-    Ledger(FolderLake(home / "lake")).append(
+    lake = FolderLake(home / "lake")
+    digest = PackageStore(lake).put(build_toy_package(tmp_path / "package"))
+    Ledger(lake).append(
         expected=0, actor="test", action="promote", reason="test",
-        versions={"1": package_digest(package)}, state=State(champion="1", plan=single("1", salt="s")),
+        versions={"1": digest}, state=State(champion="1", plan=single("1", salt="s")),
     )  # fmt: skip
     words = image_environment((ROOT / "infra" / "images" / "serving.Dockerfile").read_text())
     environment = {
@@ -94,7 +94,6 @@ def test_the_image_answers_with_nothing_but_its_own_packages(image: Path, tmp_pa
         "EVERGREEN_HOME": str(home),
         "EVERGREEN_WORKERS": "1",
         "EVERGREEN_ROUTER_PORT": str(port),
-        "EVERGREEN_MODEL_SOURCE": f"folder:{home / 'registry'}",
     }
     python = getattr(sys, "_base_executable", sys.executable)  # outside this environment: its packages are not seen
     with (tmp_path / "log").open("wb") as log:

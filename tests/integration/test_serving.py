@@ -22,7 +22,6 @@ import pytest
 
 from absa.data.simulate import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
-from absa.inference.package import package_digest
 from absa.ledger.routing import assign, single
 from absa.records.identifiers import unit_hash
 from absa.records.layout import prediction_prefix
@@ -214,13 +213,12 @@ def test_a_broken_version_leaves_the_old_one_serving_and_models_says_why(shared:
 def test_a_model_that_could_not_be_loaded_is_tried_again(replica: RunningReplica) -> None:
     replica.workers = 1
     replica.serve()
-    replica.build("2", seed=4)
-    registered = replica.root / "registry" / "2"
-    warmup = (registered / "warmup.jsonl").read_bytes()
-    (registered / "warmup.jsonl").write_bytes(b"")
+    digest = replica.build("2", seed=4)
+    warmup = replica.lake.read(f"packages/{digest}/warmup.jsonl")
+    replica.lake.write(f"packages/{digest}/warmup.jsonl", b"")
     record = replica.append(ab("1", "2", 0.5), ready=False)
     until(lambda: replica.metric("evergreen_model_load_failures_total"), what="a failure")
-    (replica.root / "serving" / "models" / package_digest(registered) / "warmup.jsonl").write_bytes(warmup)
+    (replica.root / "serving" / "models" / digest / "warmup.jsonl").write_bytes(warmup)
     replica.wait_for(record.number)
 
 

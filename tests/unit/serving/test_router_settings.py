@@ -37,7 +37,7 @@ def test_number_without_meaning_is_refused(name: str, value: str, monkeypatch: p
         ({"HOME": ""}, "EVERGREEN_HOME is empty"),
         ({"LINKS": "no JSON"}, "EVERGREEN_LINKS cannot be used: expected JSON"),
         ({"QUEUE_M": "5"}, "did you mean EVERGREEN_QUEUE_MS?"),
-        ({"MODEL_SOURCE": "models"}, "model files come from folder:PATH"),
+        ({"MODEL_SOURCE": "folder:models"}, "routers load packages from the lake, so unset it"),
     ],
 )
 def test_check_prints_one_sentence_and_makes_nothing(values: dict[str, str], sentence: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A router follows the ledger, ignores what is older, and keeps the last good state when lake or registry is away."""
+"""A router follows the ledger, ignores what is older, and keeps the last good state while the lake is unavailable."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.errors import NotFoundError, PermanentError, UnavailableError
+from absa.adapters.package_store import PackageStore
+from absa.errors import UnavailableError
 from absa.inference.package import package_digest
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from serving.process.keeper import Keeper
-from serving.process.model_source import FolderRegistry, open_source
 from serving.replica_state import read_state
 from tests.toy_package import build_toy_package
 
 
 @dataclass
 class House:
-    """A lake with a ledger, a folder of packages, and a keeper that can be made anew."""
+    """A lake with a ledger and packages, and a keeper that can be made again."""
 
     root: Path
     now: float = 0.0
@@ -30,14 +30,17 @@ class House:
     def __post_init__(self) -> None:
         self.lake = FolderLake(self.root / "lake")
         for seed, version in enumerate(("1", "2")):
-            folder = build_toy_package(self.root / "registry" / version, seed=seed)
-            self.digests[version] = package_digest(folder)
+            self.build(version, seed=seed)
 
-    def keeper(self, lake: FolderLake | None = None, source: object = None) -> Keeper:
+    def build(self, version: str, *, seed: int) -> str:
+        self.digests[version] = PackageStore(self.lake).put(build_toy_package(self.root / "built", seed=seed))
+        return self.digests[version]
+
+    def keeper(self, lake: FolderLake | None = None, packages: FolderLake | None = None) -> Keeper:
         return Keeper(
             Ledger(lake or self.lake),
             lake_uri=self.lake.uri,
-            source=source or FolderRegistry(self.root / "registry"),  # type: ignore[arg-type]
+            packages=PackageStore(packages or lake or self.lake),
             models=self.root / "models",
             path=self.root / "state.json",
             clock=lambda: self.now,
@@ -55,18 +58,10 @@ class House:
         )
 
 
-class AwaySource:
-    """A registry that does not answer."""
-
-    calls = 0
-
-    def fetch(self, version: str, folder: Path) -> None:
-        self.calls += 1
-        raise UnavailableError("the registry does not answer")
-
-
 class AwayLake(FolderLake):
-    """A lake that does not answer."""
+    """A lake that is unavailable. `listed` counts requests for files of a package."""
+
+    listed = 0
 
     def read(self, key: str) -> bytes:
         raise UnavailableError("the lake does not answer")
@@ -75,6 +70,7 @@ class AwayLake(FolderLake):
         raise UnavailableError("the lake does not answer")
 
     def list(self, prefix: str) -> list[str]:
+        self.listed += 1
         raise UnavailableError("the lake does not answer")
 
 
@@ -117,14 +113,14 @@ def test_with_the_lake_away_the_last_good_state_stays(house: House) -> None:
     assert "does not answer" in str(away.last_error)
 
 
-def test_a_router_restarts_from_its_own_cache_with_the_registry_away(house: House) -> None:
+def test_restarted_router_uses_its_own_copies(house: House) -> None:
     house.append(single("1"))
     house.keeper().step()
-    source = AwaySource()
-    restarted = house.keeper(source=source)
+    away = AwayLake(house.root / "lake")
+    restarted = house.keeper(packages=away)
     restarted.step()
     assert restarted.state.errors == {}
-    assert source.calls == 0
+    assert away.listed == 0
 
 
 def test_a_ledger_that_was_cut_back_does_not_bring_an_older_plan_back(house: House) -> None:
@@ -145,7 +141,7 @@ def test_the_state_of_another_lake_is_not_taken_up(house: House) -> None:
     keeper = Keeper(
         Ledger(other),
         lake_uri=other.uri,
-        source=AwaySource(),
+        packages=PackageStore(other),
         models=house.root / "models",
         path=house.root / "state.json",
     )
@@ -154,19 +150,33 @@ def test_the_state_of_another_lake_is_not_taken_up(house: House) -> None:
 
 
 def test_files_with_another_digest_are_refused_and_leave_nothing_behind(house: House) -> None:
-    house.append(single("1"), {"1": "0" * 64})
+    house.lake.write(f"packages/{house.digests['1']}/model.onnx", b"rot")
+    house.append(single("1"))
     keeper = house.keeper()
     keeper.step()
-    assert "digest" in keeper.state.errors["1"]
+    assert f"expected {house.digests['1']}" in keeper.state.errors["1"]
     assert keeper.state.folders == {}
     assert list((house.root / "models").iterdir()) == []
 
 
-def test_a_digest_from_the_ledger_cannot_name_a_path(house: House) -> None:
-    house.append(single("1"), {"1": "../../escape"})
+@pytest.mark.parametrize("digest", ["../../escape", ""])
+def test_a_digest_from_the_ledger_cannot_name_a_path(house: House, digest: str) -> None:
+    house.append(single("1"), {"1": digest})
     keeper = house.keeper()
     keeper.step()
-    assert "no digest" in keeper.state.errors["1"]
+    assert f"64 hex digits, got {digest!r}" in keeper.state.errors["1"]
+    assert list((house.root / "models").iterdir()) == []
+
+
+def test_absent_package_says_how_to_copy_it(house: House) -> None:
+    """The ledger of an earlier release, whose packages are in MLflow alone."""
+    house.append(single("1"))
+    keeper = house.keeper()
+    keeper.step()
+    house.append(ab(0.5), {"2": "0" * 64})
+    keeper.step()
+    assert "`evergreen ledger packages`" in keeper.state.errors["2"]
+    assert list(keeper.state.folders) == [house.digests["1"]]
 
 
 def test_a_kept_model_that_was_damaged_is_fetched_again(house: House) -> None:
@@ -179,22 +189,21 @@ def test_a_kept_model_that_was_damaged_is_fetched_again(house: House) -> None:
     assert package_digest(house.root / "models" / house.digests["1"]) == house.digests["1"]
 
 
-def test_a_registry_that_is_away_is_asked_again_after_a_while_and_then_longer(house: House) -> None:
+def test_unavailable_lake_is_asked_at_growing_intervals(house: House) -> None:
     house.append(single("1"))
-    source = AwaySource()
-    keeper = house.keeper(source=source)
+    away = AwayLake(house.root / "lake")
+    keeper = house.keeper(packages=away)
     for now, calls in ((0.0, 1), (0.5, 1), (1.1, 2), (2.9, 2), (3.2, 3)):
         house.now = now
         keeper.step()
-        assert source.calls == calls, now
+        assert away.listed == calls, now
     assert "does not answer" in keeper.state.errors["1"]
 
 
 def test_only_a_few_models_are_kept(house: House) -> None:
     seeds = range(9)
     for seed in seeds:
-        folder = build_toy_package(house.root / "registry" / f"v{seed}", seed=seed + 10)
-        house.append(single(f"v{seed}"), {f"v{seed}": package_digest(folder)})
+        house.append(single(f"v{seed}"), {f"v{seed}": house.build(f"v{seed}", seed=seed + 10)})
         house.keeper().step()
     assert len(list((house.root / "models").iterdir())) <= 7
 
@@ -205,28 +214,14 @@ def test_the_champion_before_is_kept_for_a_way_back_however_many_challengers_cam
     keeper.step()
     for seed in range(7):
         version = f"v{seed}"
-        folder = build_toy_package(house.root / "registry" / version, seed=seed + 10)
-        house.digests[version] = package_digest(folder)
+        house.build(version, seed=seed + 10)
         arms = (Arm(name="champion", version="1", share=0.5), Arm(name="challenger", version=version, share=0.5))
         house.append(TrafficPlan(mode="ab", experiment=version, salt="s", arms=arms))
         keeper.step()
     house.append(single("v6"))
     keeper.step()
     house.append(single("1"))
-    back = house.keeper(source=AwaySource())
+    back = house.keeper(packages=AwayLake(house.root / "lake"))
     back.step()
     assert back.state.errors == {}
     assert back.state.folders
-
-
-def test_a_source_is_a_folder_or_an_mlflow_server(tmp_path: Path) -> None:
-    assert isinstance(open_source(f"folder:{tmp_path}"), FolderRegistry)
-    assert type(open_source("http://127.0.0.1:5000")).__name__ == "RegistryReader"
-    with pytest.raises(PermanentError, match="folder:PATH"):
-        open_source("sqlite:///mlflow.db")
-
-
-@pytest.mark.parametrize("version", ["3", "../registry/1", ".", ""])
-def test_a_folder_has_only_the_versions_that_are_directly_in_it(house: House, version: str) -> None:
-    with pytest.raises(NotFoundError):
-        FolderRegistry(house.root / "registry").fetch(version, house.root)
