@@ -110,7 +110,7 @@ def message(verdict: Verdict) -> dict[str, object]:
 
 def _first_of_incident(lake: Lake, verdict: Verdict) -> Verdict:
     first = verdict
-    for earlier in reversed(VerdictStore(lake).history()):
+    for earlier in VerdictStore(lake).newest_first():
         if earlier.window.start >= verdict.window.start:
             continue
         if earlier.version != verdict.version or earlier.verdict == "FRESH":

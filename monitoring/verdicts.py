@@ -5,9 +5,10 @@ Of two writers at the same instant one is told to look again.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Literal
 
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
@@ -173,11 +174,14 @@ class VerdictStore:
         """Every revision of a window, the first one first."""
         return [self._read(key) for key in self._named(window)]
 
-    def history(self, *, limit: int | None = None) -> list[Verdict]:
-        """The last revision of every window by time, the newest last; `limit` keeps only so many of the newest."""
+    def newest_first(self) -> Iterator[Verdict]:
+        """Yield the last revision of every window, back in time. A record is read when it is yielded."""
         newest = {window: key for key, (window, _) in self._named().items()}
-        kept = list(newest.values())
-        return [self._read(key) for key in (kept if limit is None else kept[-limit:])]
+        return (self._read(key) for key in reversed(newest.values()))
+
+    def history(self, *, limit: int | None = None) -> list[Verdict]:
+        """Return the last revision of the newest `limit` windows (None: of all), the newest last."""
+        return list(islice(self.newest_first(), limit))[::-1]
 
     def windows(self) -> list[Window]:
         """Return every window that has a verdict by time, the newest last. Reads no record."""

@@ -23,16 +23,16 @@ _FEWEST_VERDICTS: Final = 50
 
 
 def recent_verdicts(store: "VerdictStore", now: datetime, span_s: float) -> list["Verdict"]:
-    """The last revision of every window that ended in so many seconds before now, however short windows are.
+    """Return the last revision of every window that ended within `span_s` seconds before now, the newest last.
 
-    Fifty of the newest are always there; the newest stands last.
+    However short windows are, at least the fifty newest are returned.
     """
-    limit = _FEWEST_VERDICTS
-    while True:
-        found = store.history(limit=limit)
-        if len(found) < limit or found[0].window.end < now - timedelta(seconds=span_s):
-            return found
-        limit *= 2
+    found: list[Verdict] = []
+    for verdict in store.newest_first():
+        if len(found) >= _FEWEST_VERDICTS and verdict.window.end < now - timedelta(seconds=span_s):
+            break
+        found.append(verdict)
+    return found[::-1]
 
 
 def settle_attempts(

@@ -12,6 +12,7 @@ from absa.records.schema import Window
 from monitoring.alerts import alert, alert_silence
 from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.counting_lake import CountingLake
 from tests.webhook import Hook, webhook
 
 Windows = Callable[[int], Window]
@@ -112,3 +113,11 @@ def test_webhook_behind_an_unusable_proxy_is_named(
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     with pytest.raises(UnavailableError, match="HTTPS_PROXY=socks5://proxy:1"):
         run(lake, window, ["STALE"], "https://hooks.example/x")
+
+
+def test_alert_reads_only_its_incident(lake: Lake, window: Windows, hook: Hook) -> None:
+    run(lake, window, ["STALE"] * 5 + ["FRESH", "STALE"], hook.url)
+    counting = CountingLake(lake)
+    stale = VerdictStore(lake).record(verdict(window(7), "STALE"))
+    assert not alert(counting, stale, hook.url)
+    assert counting.taken() == {"list": 1, "read": 3, "create": 1}
