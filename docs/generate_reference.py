@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: `python docs/generate_reference.py [FOLDER]`; a test holds the pages against it.
+"""Maker of docs/reference: `python docs/generate_reference.py [FOLDER]`; a test compares the pages with the code.
 
 Settings come from the two classes that read the environment, commands from Typer, the API from the OpenAPI document,
 licences from what is installed.
@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import typer
 from pydantic_settings import BaseSettings
+from structure_picture import structure_svg
 from typer.cli import get_docs_for_click
 
 import flows.platform.settings
@@ -227,12 +228,13 @@ def _licence(name: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """The pages by file name."""
+    """Return the pages, and the picture of the rooms, by file name."""
     return {
         "settings.md": settings_page(),
         "commands.md": command_page(),
         "api.md": api_page(),
         "licences.md": licence_page(),
+        "structure.svg": structure_svg(REFERENCE.parents[1]),
     }
 
 
