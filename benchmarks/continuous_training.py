@@ -30,7 +30,7 @@ import pyarrow as pa
 from absa.adapters.lake import FolderLake
 from absa.data.bundled import FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
 from absa.data.read import read_examples
-from absa.evaluation.metrics import confusion_counts, pos_neg_f1_of
+from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from absa.policies import StalenessPolicy
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from absa.evaluation.assess import assess
+from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from absa.evaluation.gate import judge
-from absa.evaluation.metrics import confusion_counts, pos_neg_f1_of
 from absa.policies import ExperimentPolicy
 from absa.records.schema import Example
 from benchmarks.continuous_training import START, Pairs, WordModel, domains

@@ -203,7 +203,7 @@ def make_plain(model: PairClassifier) -> None:
 
 def confusion(labels: Any, scores: Any) -> list[list[int]]:
     """Counts, true labels as rows."""
-    from absa.evaluation.metrics import confusion_counts
+    from absa.evaluation.counts import confusion_counts
 
     return [[int(count) for count in row] for row in confusion_counts(labels, scores.argmax(1))]
 
@@ -217,7 +217,7 @@ def heat(scores: Any, temperature: float) -> Any:
 
 def calibration_error(labels: Any, scores: Any) -> float:
     """ECE over bins of equal size."""
-    from absa.evaluation.metrics import expected_calibration_error
+    from absa.evaluation.reliability import expected_calibration_error
 
     return round(expected_calibration_error(labels, scores), 4)
 
@@ -249,7 +249,7 @@ def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
 
 def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[Row]:
     """How right a recipe is."""
-    from absa.evaluation.metrics import f1_of, pos_neg_f1_of
+    from absa.evaluation.counts import f1_of, pos_neg_f1_of
 
     def accuracy(part: Sequence[dict[str, Any]]) -> float:
         counts = pooled("confusion", part)
@@ -271,7 +271,7 @@ def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[
 
 def served_rows(case: str, cells: list[dict[str, Any]]) -> list[Row]:
     """What serving a recipe as int8 costs."""
-    from absa.evaluation.metrics import pos_neg_f1_of
+    from absa.evaluation.counts import pos_neg_f1_of
 
     fp32, int8 = (pos_neg_f1_of(pooled(kind, cells)) for kind in ("confusion_fp32", "confusion"))
     equal = row_of(

@@ -108,7 +108,7 @@ def rank_ladder() -> dict[str, list[float]]:
 
 def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
     """The result's rows."""
-    from absa.evaluation.metrics import pos_neg_f1_of
+    from absa.evaluation.counts import pos_neg_f1_of
 
     rows = []
     for student, speeds in cells.get(RANKING, {}).items():

@@ -167,7 +167,7 @@ def train(folder: Path, base: Path, *, seconds: float) -> Figures:
 
 
 def _f1(folder: Path) -> float:
-    from absa.evaluation.metrics import pos_neg_f1
+    from absa.evaluation.counts import pos_neg_f1
     from absa.inference.engine import Engine
 
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]

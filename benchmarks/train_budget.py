@@ -147,7 +147,7 @@ def run_cell(budget_s: float, size: int, parts: dict[str, list[Pair]]) -> dict[s
     """One whole run in a process of its own, and how good its model became."""
     import numpy as np
 
-    from absa.evaluation.metrics import pos_neg_f1
+    from absa.evaluation.counts import pos_neg_f1
     from absa.inference.engine import Engine
 
     with tempfile.TemporaryDirectory(prefix="evergreen-budget-") as scratch:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from absa.task import EVALUATED, N_LABELS
 from monitoring.drift.sample import Floats, Ints, Sample
 
@@ -75,25 +76,6 @@ class Loss:
     p_value: float
 
 
-def pos_neg_f1_of(confusion: Floats, labels: Sequence[int] = EVALUATED) -> Floats:
-    """Macro F1 of the negative and positive class of confusion matrices (..., 3 true, 3 predicted); 0/0 counts as 0.
-
-    `labels` are the classes that count; one alone gives that class's F1.
-    """
-    scores = []
-    for label in labels:
-        hits = confusion[..., label, label]
-        both = confusion[..., label, :].sum(axis=-1) + confusion[..., :, label].sum(axis=-1)
-        scores.append(np.divide(2.0 * hits, both, out=np.zeros_like(both), where=both > 0))
-    return np.asarray(np.mean(scores, axis=0))
-
-
-def confusion_of(truth: Ints, predicted: Ints, weights: Floats | None = None) -> Floats:
-    """(3 true, 3 predicted) weighted counts."""
-    cells = np.bincount(truth * N_LABELS + predicted, weights=weights, minlength=N_LABELS**2)
-    return cells.reshape(N_LABELS, N_LABELS).astype(np.float64)
-
-
 def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
     low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(
@@ -122,7 +104,7 @@ def measure(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED)
     if len(known) == 0:
         return None
     truth, predicted, weights = sample.truth[known], sample.labels[known], sample.weights[known]
-    counts = confusion_of(truth, predicted, weights)
+    counts = confusion_counts(truth, predicted, weights)
     rng = np.random.default_rng(seed)
     groups, member = np.unique(sample.groups[known], return_inverse=True)
     if len(groups) == len(known) and np.ptp(weights) == 0.0:

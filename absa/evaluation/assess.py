@@ -3,14 +3,16 @@
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_suite
+from absa.evaluation.counts import Scores, pos_neg_f1_of
 from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
-from absa.evaluation.metrics import Counts, Scores, evaluate, f1_of
+from absa.evaluation.metrics import evaluate
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap
 from absa.records.schema import Example
 from absa.task import SENTIMENTS
@@ -255,7 +257,7 @@ class _Comparer:
                     self._rows.labels,
                     *guesses,
                     clusters=self._clusters(everything),
-                    metric=_F1Of(label),
+                    metric=partial(pos_neg_f1_of, labels=(label,)),
                     resamples=self._resamples,
                     seed=self._seed,
                 ),
@@ -265,16 +267,6 @@ class _Comparer:
 
     def _clusters(self, part: Mask) -> list[Hashable]:
         return [self._rows.texts[index] for index in np.flatnonzero(part)]
-
-
-class _F1Of:
-    """F1 of one label, as a metric for the bootstrap."""
-
-    def __init__(self, label: int) -> None:
-        self._label = label
-
-    def __call__(self, confusion: Counts) -> Counts:
-        return np.asarray(f1_of(confusion)[..., self._label])
 
 
 def _slices(rows: Rows) -> list[tuple[str, Mask]]:

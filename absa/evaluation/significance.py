@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.evaluation.metrics import Counts, Labels, confusion_counts, pos_neg_f1_of
+from absa.evaluation.counts import Counts, Labels, confusion_counts, pos_neg_f1_of
 from absa.task import N_LABELS
 
 RESAMPLES: Final = 2000

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from absa.errors import PermanentError
-from absa.evaluation.metrics import pos_neg_f1
+from absa.evaluation.counts import pos_neg_f1
 from absa.inference.engine import Engine
 from absa.inference.package import (
     CALIBRATION_FILE,

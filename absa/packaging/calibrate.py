@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.evaluation.metrics import expected_calibration_error
+from absa.evaluation.reliability import expected_calibration_error
 
 Logits = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]

@@ -12,16 +12,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
 
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
 from absa.records.files import whole_file
 from absa.task import EVALUATED, N_LABELS, sentiment
-
-if TYPE_CHECKING:
-    from absa.evaluation.metrics import Metrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MODEL: Final = ROOT / "absa" / "models" / "champion"
@@ -149,24 +146,24 @@ def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[in
         raise PermanentError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def describe(metrics: "Metrics") -> str:
-    """Precision, recall and F1 of negative and positive, and their mean, as lines of text."""
-    confusion = metrics.confusion
-    lines = [f"{'':10}{'precision':>10}{'recall':>10}{'F1':>10}{'rows':>8}"]
-    for label in EVALUATED:
-        right = confusion[label][label]
-        called = sum(row[label] for row in confusion)
-        there = sum(confusion[label])
-        lines.append(
-            f"{sentiment(label):10}{right / max(called, 1):10.3f}{right / max(there, 1):10.3f}"
-            f"{metrics.f1_by_label[label]:10.3f}{there:8,}"
-        )
+def describe(labels: Sequence[int], predicted: Sequence[int]) -> str:
+    """Return precision, recall and F1 of negative and positive, and their mean, as lines of text."""
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support  # a second to import
+
+    by_label = precision_recall_fscore_support(labels, predicted, labels=list(EVALUATED), zero_division=0)
+    primary, macro = (
+        f1_score(labels, predicted, labels=counted, average="macro", zero_division=0)
+        for counted in (list(EVALUATED), list(range(N_LABELS)))
+    )
     return "\n".join(
         [
-            *lines,
-            f"pos/neg F1 {metrics.pos_neg_f1:.3f} (mean of the two over all {metrics.rows:,} rows, the neutral ones "
-            "included)",
-            f"accuracy   {metrics.accuracy:.3f}, macro F1 {metrics.macro_f1:.3f}",
+            f"{'':10}{'precision':>10}{'recall':>10}{'F1':>10}{'rows':>8}",
+            *(
+                f"{sentiment(label):10}{precision:10.3f}{recall:10.3f}{f1:10.3f}{rows:8,}"
+                for label, precision, recall, f1, rows in zip(EVALUATED, *by_label, strict=True)
+            ),
+            f"pos/neg F1 {primary:.3f} (mean of the two over all {len(labels):,} rows, the neutral ones included)",
+            f"accuracy   {accuracy_score(labels, predicted):.3f}, macro F1 {macro:.3f}",
         ]
     )
 
@@ -192,9 +189,7 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
         most = engine.tokenizer.max_tokens
         print(f"{truncated:,} rows have more than {most} tokens; their texts were cut around the aspect")
     if rows.labels is not None:
-        from absa.evaluation.metrics import evaluate
-
-        print(describe(evaluate(rows.labels, scores)))
+        print(describe(rows.labels, predicted))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
 from absa.errors import DeadlineMissedError, TransientError
-from absa.evaluation.metrics import pos_neg_f1
+from absa.evaluation.counts import pos_neg_f1
 from absa.modeling.architecture import PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from absa.data.snapshot import Manifest
+    from absa.evaluation.counts import Scores
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
-    from absa.evaluation.metrics import Metrics, Scores
+    from absa.evaluation.metrics import Metrics
     from absa.inference.engine import Engine
     from absa.inference.package import ModelPackage
     from absa.policies import GatePolicy

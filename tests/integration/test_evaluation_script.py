@@ -44,7 +44,9 @@ def test_a_labelled_file_gets_an_answer_a_row_and_the_metrics(package: Path, tmp
     assert [tuple(row[:2]) for row in answer[1:]] == [row[:2] for row in ROWS]
     assert all(row[2] in {"0", "1", "2"} for row in answer[1:])
     assert answer[1][2] == "2"
-    assert "negative" in done.stdout
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert ["precision", "recall", "F1", "rows"] in table
+    assert [line[-1] for line in table if line and line[0] in {"negative", "positive"}] == ["1", "1"]
     assert "pos/neg F1" in done.stdout
 
 

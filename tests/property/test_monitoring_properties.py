@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from monitoring.experiments.ab_statistics import Allocation, Outcomes, difference, sample_ratio_p_value
 from monitoring.labels.label_queue import _chances
-from monitoring.performance import confusion_of, pos_neg_f1_of
 
 shares = st.floats(0.0, 1.0)
 
@@ -47,7 +47,7 @@ def test_a_sample_ratio_p_value_is_a_share(share: float, champion: int, challeng
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40))
 def test_f1_is_a_share_and_perfect_only_for_right_answers(rows: list[tuple[int, int]]) -> None:
     truth, predicted = (np.array([row[k] for row in rows], dtype=np.int64) for k in (0, 1))
-    found = float(pos_neg_f1_of(confusion_of(truth, predicted)))
+    found = float(pos_neg_f1_of(confusion_counts(truth, predicted)))
     assert 0.0 <= found <= 1.0
     if found == 1.0:
         assert (truth == predicted)[np.isin(truth, (0, 2))].all()

@@ -1,4 +1,4 @@
-"""The metrics are those of scikit-learn, and what it does not have is what its words say."""
+"""Metrics are those of scikit-learn, and so are the counts that stand in for it in loops."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,21 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from absa.evaluation.metrics import (
-    calibration_error_by_chance,
-    evaluate,
-    expected_calibration_error,
-    one_hot,
-    pos_neg_f1,
-    reliability,
-)
+from absa.evaluation.counts import confusion_counts, f1_of, pos_neg_f1
+from absa.evaluation.metrics import evaluate, one_hot
+from absa.evaluation.reliability import calibration_error_by_chance, expected_calibration_error, reliability
 
 LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
 
 @settings(max_examples=60)
 @given(rows=LABELS)
-def test_metrics_equal_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+def test_metrics_and_counts_equal_scikit_learn(rows: list[tuple[int, int]]) -> None:
     true, predicted = [row[0] for row in rows], [row[1] for row in rows]
     found = evaluate(true, one_hot(predicted))
     expected = f1_score(true, predicted, labels=[0, 2], average="macro", zero_division=0)
@@ -31,7 +26,13 @@ def test_metrics_equal_those_of_scikit_learn(rows: list[tuple[int, int]]) -> Non
         f1_score(true, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
     )
     assert found.accuracy == pytest.approx(accuracy_score(true, predicted))
-    assert [list(row) for row in found.confusion] == confusion_matrix(true, predicted, labels=[0, 1, 2]).tolist()
+    counts = confusion_counts(true, predicted)
+    assert (
+        [list(row) for row in found.confusion]
+        == counts.tolist()
+        == confusion_matrix(true, predicted, labels=[0, 1, 2]).tolist()
+    )
+    assert f1_of(counts) == pytest.approx(found.f1_by_label)
 
 
 def test_a_flip_is_told_from_a_miss_to_neutral() -> None:

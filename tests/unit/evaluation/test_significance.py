@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from absa.evaluation.metrics import pos_neg_f1
+from absa.evaluation.counts import pos_neg_f1
 from absa.evaluation.significance import binomial_tail, holm, paired_bootstrap, sign_test
 
 

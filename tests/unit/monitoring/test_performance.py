@@ -5,29 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
 
 from monitoring.drift.sample import Sample, make_sample
 from monitoring.performance import (
     FrozenTest,
     back_test,
-    confusion_of,
     estimate,
     flip_rate,
     frozen_test,
     loss_between,
     measure,
-    pos_neg_f1_of,
 )
 
 Make = Callable[..., Sample]
-
-
-def test_f1_is_that_of_scikit_learn_over_negative_and_positive() -> None:
-    rng = np.random.default_rng(0)
-    truth, predicted = rng.integers(0, 3, 500), rng.integers(0, 3, 500)
-    expected = f1_score(truth, predicted, labels=[0, 2], average="macro")
-    assert float(pos_neg_f1_of(confusion_of(truth, predicted))) == pytest.approx(expected)
 
 
 def test_without_labels_nothing_is_measured(make: Make) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from absa.errors import DeadlineMissedError, PermanentError, TransientError
-from absa.evaluation.metrics import pos_neg_f1
+from absa.evaluation.counts import pos_neg_f1
 from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline

@@ -1,0 +1,43 @@
+"""Confusion counts, and the F1 that they give, by numpy alone.
+
+The trainer runs where there is no scikit-learn, and a bootstrap needs the F1 of thousands of tables at once, which
+scikit-learn measures one pair of label lists at a time, over 100 times slower. A test holds both equal.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from absa.task import EVALUATED, N_LABELS
+
+Labels = npt.ArrayLike
+Scores = npt.NDArray[np.floating]
+Counts = npt.NDArray[np.float64]
+
+
+def confusion_counts(labels: Labels, predicted: Labels, weights: Counts | None = None) -> Counts:
+    """Return counts (3, 3), or sums of weights: true labels as rows, predicted ones as columns."""
+    true, guessed = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    flat = np.bincount(true * N_LABELS + guessed, weights=weights, minlength=N_LABELS**2)
+    return flat.reshape(N_LABELS, N_LABELS).astype(np.float64)
+
+
+def f1_of(confusion: Counts) -> Counts:
+    """Return the F1 of each label (..., 3) from counts (..., 3, 3); 0 where a label is neither true nor predicted."""
+    found = 2 * np.diagonal(confusion, axis1=-2, axis2=-1)
+    involved = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    return np.asarray(np.divide(found, involved, out=np.zeros_like(involved), where=involved > 0))
+
+
+def pos_neg_f1_of(confusion: Counts, labels: Sequence[int] = EVALUATED) -> Counts:
+    """Return the mean F1 of the evaluated labels from counts (..., 3, 3); one label alone gives that label's F1."""
+    return np.asarray(f1_of(confusion)[..., list(labels)].mean(axis=-1))
+
+
+def pos_neg_f1(labels: Labels, predicted: Labels) -> float:
+    """Return the mean of the F1 of negative and of positive, over all rows, the neutral ones included.
+
+    Equals scikit-learn's `f1_score(labels, predicted, labels=[0, 2], average="macro", zero_division=0)`.
+    """
+    return float(pos_neg_f1_of(confusion_counts(labels, predicted)))
