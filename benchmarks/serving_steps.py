@@ -119,9 +119,10 @@ def _http(rows: Pairs) -> list[float]:
 
 
 def _json_in(rows: Pairs) -> list[float]:
-    from serving.http.parsing import Limits, parse_predict
+    from serving.http.bodies import PredictBodies
+    from serving.http.parsing import parse_predict
 
-    bodies, limits = _bodies(rows), Limits()
+    bodies, limits = _bodies(rows), PredictBodies(max_text_chars=10_000, max_instances=128)
     return _timed(lambda k: parse_predict(bodies[k % len(bodies)], limits), 20_000)
 
 

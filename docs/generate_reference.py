@@ -21,6 +21,7 @@ import serving.router_settings
 from flows.cli.commands import app
 from flows.platform.processes import parts
 from serving.http.api import Worker, build_app, document
+from serving.http.bodies import PredictBodies
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
@@ -127,11 +128,13 @@ def command_page() -> str:
 def api_page() -> str:
     """Every route of the router."""
     unused = cast(Any, None)
+    limits = serving.router_settings.Settings.model_fields
+    bodies = PredictBodies(**{name: limits[name].default for name in ("max_text_chars", "max_instances")})
     worker = Worker(
-        predict=unused, compare=unused, folder=Path(), spool=unused, keys=unused, state=unused, statuses=unused,
-        set_plan=unused, ready=unused, body_limit_bytes=0,
+        predict=unused, bodies=bodies, compare=unused, folder=Path(), spool=unused, keys=unused, state=unused,
+        statuses=unused, set_plan=unused, ready=unused, body_limit_bytes=0,
     )  # fmt: skip
-    api = document(build_app(worker))
+    api = document(build_app(worker), bodies)
     page = _API
     for path, methods in api["paths"].items():
         for method, operation in methods.items():

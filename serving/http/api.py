@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -26,10 +25,9 @@ from serving.http.bodies import (
     FeedbackBody,
     Models,
     PlanSet,
-    PredictBatch,
+    PredictBodies,
     Prediction,
     Predictions,
-    PredictItem,
     Traffic,
     TrafficBody,
     answered,
@@ -41,7 +39,7 @@ from serving.http.console_routes import ASSETS, PATHS, add_console, json_respons
 from serving.http.cors import Cors, origin_of
 from serving.http.docs_page import DOCS_PAGE, DOCS_POLICY
 from serving.http.edge import Edge
-from serving.http.parsing import parse_object
+from serving.http.parsing import parse_body
 from serving.http.predict_route import (
     PREDICT_PATH,
     SECURITY_HEADERS,
@@ -54,11 +52,10 @@ from serving.http.predict_route import (
 )
 from serving.log.spool import FEEDBACK, SpoolWriter
 from serving.observe.replica_metrics import Status, prometheus_text
-from serving.problems import PROBLEM_TYPE, FieldError, Problem, documented, internal_error, invalid, not_ready
+from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid, not_ready
 from serving.replica_state import RouterState
 
 _log = logging.getLogger("evergreen.http")
-Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +67,7 @@ class Worker:
     """
 
     predict: Predictor
+    bodies: PredictBodies
     compare: Comparer
     folder: Path
     spool: SpoolWriter
@@ -181,7 +179,7 @@ def build_app(worker: Worker) -> FastAPI:
         links=worker.links,
         body_limit_bytes=worker.body_limit_bytes,
     )
-    _add_docs(app)
+    _add_docs(app, worker.bodies)
     return app
 
 
@@ -230,24 +228,6 @@ async def _on_crash(request: Request, _error: Exception) -> Response:
     return await _on_problem(request, internal_error())
 
 
-async def _checked(request: Request, model: type[Body], limit_bytes: int) -> Body:
-    body = await read_body(request.scope, request.receive, limit_bytes)
-    content = parse_object(body)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        errors = [FieldError(_path(each["loc"]), each["msg"]) for each in error.errors(include_input=False)]
-        sentence = "; ".join(f"{each.path}: {each.message}" for each in errors[:5])
-        raise Problem(422, "invalid-field", sentence, errors) from None
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
-    return path or "body"
-
-
 def _add_feedback(app: FastAPI, worker: Worker) -> None:
     @app.post(
         "/v1/feedback",
@@ -260,7 +240,7 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
     )
     async def feedback(request: Request) -> Response:
         source = worker.keys.feedback_source(request.scope["headers"])
-        body = await _checked(request, FeedbackBody, worker.body_limit_bytes)
+        body = parse_body(await read_body(request.scope, request.receive, worker.body_limit_bytes), FeedbackBody)
         if not is_request_id(body.request_id):
             raise invalid("request_id", "is not an id that a prediction was answered with")
         at_us = time.time_ns() // 1000
@@ -311,7 +291,7 @@ def _add_traffic(app: FastAPI, worker: Worker) -> None:
     )
     async def set_traffic(request: Request) -> Response:
         worker.keys.check_admin(request.scope["headers"])
-        body = await _checked(request, TrafficBody, worker.body_limit_bytes)
+        body = parse_body(await read_body(request.scope, request.receive, worker.body_limit_bytes), TrafficBody)
         try:
             plan = TrafficPlan.from_json(body.plan.model_dump())
         except ValueError as error:
@@ -378,7 +358,7 @@ def _add_state(app: FastAPI, worker: Worker) -> None:
         return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_docs(app: FastAPI) -> None:
+def _add_docs(app: FastAPI, bodies: PredictBodies) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         headers = {"content-security-policy": DOCS_POLICY, "x-content-type-options": "nosniff"}
@@ -386,20 +366,20 @@ def _add_docs(app: FastAPI) -> None:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return json_response(document(app))
+        return json_response(document(app, bodies))
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, the hot route included, which FastAPI does not see."""
+def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
+    """Return the OpenAPI document, with the hot route, which FastAPI does not see."""
     api: dict[str, Any] = app.openapi()
     if PREDICT_PATH in api["paths"]:
         return api
     schemas = api.setdefault("components", {}).setdefault("schemas", {})
-    for model in BODIES:
+    for model in (bodies.item, bodies.batch, *BODIES):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    body = {"oneOf": [ref(PredictItem), ref(PredictBatch)]}
+    body = {"oneOf": [ref(bodies.item), ref(bodies.batch)]}
     answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
     operation = {
         "summary": "Ask for the sentiment towards an aspect",

@@ -1,12 +1,14 @@
-"""What goes into the router and comes out of it: bodies and answers, as the API's document shows them."""
+"""Bodies and answers of the router: one definition validates requests and makes the API's document."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from absa.task import label_number
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
+_NOT_BLANK: Final = r"[^\s\x1c-\x1f]"
 EXAMPLE: Final = {
     "text": "i love notion, but the mobile app takes way too long to load",
     "aspect": "mobile app",
@@ -15,27 +17,44 @@ EXAMPLE: Final = {
 }
 
 
+def _string(max_length: int, description: str) -> Any:
+    return Field(min_length=1, max_length=max_length, pattern=_NOT_BLANK, description=description)
+
+
 class PredictItem(BaseModel):
     """One question: the sentiment towards `aspect` in `text`."""
 
     model_config = _STRICT
-    text: Annotated[str, Field(min_length=1, max_length=10_000, description="What the customer wrote")]
-    aspect: Annotated[
-        str, Field(min_length=1, max_length=500, description="A phrase of the text; upper and lower case are the same")
-    ]
-    unit_id: Annotated[
-        str | None, Field(min_length=1, max_length=200, description="User or account: equal units get the same arm")
-    ] = None
-    segment: Annotated[str | None, Field(min_length=1, max_length=100, description="Product, customer or market")] = (
-        None
-    )
+    text: str
+    aspect: Annotated[str, _string(500, "A phrase of the text; upper and lower case are the same")]
+    unit_id: Annotated[str | None, _string(200, "User or account: equal units get the same arm")] = None
+    segment: Annotated[str | None, _string(100, "Product, customer or market")] = None
 
 
 class PredictBatch(BaseModel):
     """Several questions, answered in order."""
 
     model_config = _STRICT
-    instances: Annotated[list[PredictItem], Field(min_length=1)]
+    instances: list[PredictItem]
+
+
+class PredictBodies:
+    """Bodies of POST /v1/predict with the limits of a router.
+
+    Args:
+        max_text_chars: characters of a text, at most.
+        max_instances: items of a request, at most.
+    """
+
+    def __init__(self, *, max_text_chars: int, max_instances: int) -> None:
+        text = Annotated[str, _string(max_text_chars, "What the customer wrote")]
+        self.item = create_model("PredictItem", __base__=PredictItem, __doc__=PredictItem.__doc__, text=(text, ...))
+        instances = Annotated[list[self.item], Field(min_length=1, max_length=max_instances)]  # type: ignore[name-defined]
+        self.batch = create_model(
+            "PredictBatch", __base__=PredictBatch, __doc__=PredictBatch.__doc__, instances=(instances, ...)
+        )
+        self.read_item: Callable[[object], PredictItem] = self.item.__pydantic_validator__.validate_python
+        self.read_batch: Callable[[object], PredictBatch] = self.batch.__pydantic_validator__.validate_python
 
 
 class Prediction(BaseModel):
@@ -183,8 +202,7 @@ class Models(BaseModel):
 
 
 BODIES: Final = (
-    PredictItem, PredictBatch, Prediction, Predictions, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic,
-    Models, ProblemBody,
+    Prediction, Predictions, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic, Models, ProblemBody,
 )  # fmt: skip
 
 

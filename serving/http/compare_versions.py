@@ -9,7 +9,8 @@ from absa.task import SENTIMENTS
 from serving.engine.batcher import Batcher, Job
 from serving.engine.pool import ModelPool
 from serving.http.api_keys import Keys
-from serving.http.parsing import Limits, parse_predict
+from serving.http.bodies import PredictBodies
+from serving.http.parsing import parse_predict
 from serving.problems import Problem, invalid, not_ready, overload
 
 
@@ -17,9 +18,9 @@ class Comparer:
     """Scores one pair with every version of the plan, beside the traffic and within its bounds."""
 
     def __init__(
-        self, *, pool: ModelPool, batcher: Batcher, keys: Keys, limits: Limits, queue_ms: float, timeout_s: float
+        self, *, pool: ModelPool, batcher: Batcher, keys: Keys, bodies: PredictBodies, queue_ms: float, timeout_s: float
     ) -> None:
-        self._pool, self._batcher, self._keys, self._limits = pool, batcher, keys, limits
+        self._pool, self._batcher, self._keys, self._bodies = pool, batcher, keys, bodies
         self._queue_ms, self._timeout_s = queue_ms, timeout_s
 
     def admit(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -39,7 +40,7 @@ class Comparer:
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
-        items, several = parse_predict(body, self._limits)
+        items, several = parse_predict(body, self._bodies)
         if several:
             raise invalid("instances", "one text at a time is compared")
         if self._batcher.waiting_ms > self._queue_ms:

@@ -1,100 +1,116 @@
-"""Bytes from a client to items, strictly: what is not understood is refused with the field's path."""
+"""Bodies from clients, strictly: what is not understood is refused with the field's path."""
 
 import json
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeVar, get_args
 
 import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from absa.inference.aspect_span import has_aspect
-from serving.problems import Problem, bad_json, invalid
+from serving.http.bodies import PredictBatch, PredictBodies, PredictItem
+from serving.problems import FieldError, Problem, bad_json, invalid
 
-_FIELDS: Final = frozenset({"text", "aspect", "unit_id", "segment"})
+Body = TypeVar("Body", bound=BaseModel)
+
 _KINDS: Final = {
     list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null",
 }  # fmt: skip
-_MAX_ASPECT_CHARS: Final = 500
-_MAX_UNIT_CHARS: Final = 200
-_MAX_SEGMENT_CHARS: Final = 100
+_SENTENCES: Final = {
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must not be empty",
+    "list_type": "must be a list of objects",
+    "model_type": "must be an object",
+}
+_NO_ASPECT: Final = "must be a phrase that stands in text (upper and lower case are the same)"
+_SHOWN_ERRORS: Final = 5
+_MOST_ERRORS: Final = 1_000
 
 
-class Item(NamedTuple):
-    """One question: the sentiment towards `aspect` in `text`."""
-
-    text: str
-    aspect: str
-    unit_id: str | None
-    segment: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How much one request may carry."""
-
-    max_text_chars: int = 10_000
-    max_instances: int = 128
-
-
-def parse_predict(body: bytes, limits: Limits) -> tuple[list[Item], bool]:
+def parse_predict(body: bytes, bodies: PredictBodies) -> tuple[list[PredictItem], bool]:
     """Read the body of a predict request.
 
     Returns:
-        The items, and whether they came as a list (`instances`).
+        The items, and True if they came as a list (`instances`).
 
     Raises:
         Problem: 400 where the body is not strict JSON, 422 where a field is to blame.
     """
     content = parse_object(body)
-    instances = content.get("instances")
-    if instances is None:
-        if "instances" in content:
-            raise invalid("instances", "must be a list of objects")
-        return [_item(content, "", limits)], False
-    for name in content:
-        if name != "instances":
-            raise invalid(_shown(name), "cannot stand beside instances: put it into each of them")
-    if type(instances) is not list:
-        raise invalid("instances", "must be a list of objects")
-    if not 1 <= len(instances) <= limits.max_instances:
-        raise invalid("instances", f"must hold 1 to {limits.max_instances} objects, got {len(instances)}")
-    return [_item(each, f"instances[{index}].", limits) for index, each in enumerate(instances)], True
+    several = "instances" in content
+    try:
+        if not several:
+            item = bodies.read_item(content)
+            if has_aspect(item.text, item.aspect):
+                return [item], False
+            raise invalid("aspect", _NO_ASPECT)
+        items = bodies.read_batch(content).instances
+    except ValidationError as error:
+        raise _refusal(error, bodies.batch if several else bodies.item) from None
+    for index, item in enumerate(items):
+        if not has_aspect(item.text, item.aspect):
+            raise invalid(f"instances[{index}].aspect", _NO_ASPECT)
+    return items, True
 
 
-def _item(content: object, path: str, limits: Limits) -> Item:
-    if type(content) is not dict:
-        raise invalid(path.rstrip(".") or "body", "must be an object with text and aspect")
-    if not content.keys() <= _FIELDS:
-        unknown = min(content.keys() - _FIELDS)
-        raise invalid(path + _shown(unknown), f"is not known; expected {', '.join(sorted(_FIELDS))}")
-    text = _string(content, "text", path, limits.max_text_chars)
-    aspect = _string(content, "aspect", path, _MAX_ASPECT_CHARS)
-    if not has_aspect(text, aspect):
-        raise invalid(f"{path}aspect", "must be a phrase that stands in text (upper and lower case are the same)")
-    return Item(
-        text,
-        aspect,
-        _optional(content, "unit_id", path, _MAX_UNIT_CHARS),
-        _optional(content, "segment", path, _MAX_SEGMENT_CHARS),
-    )
+def parse_body(body: bytes, model: type[Body]) -> Body:
+    """Read a body of one model.
+
+    Raises:
+        Problem: 400 where the body is not strict JSON, 422 where fields are to blame.
+    """
+    content = parse_object(body)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _refusal(error, model) from None
 
 
-def _string(content: dict[str, Any], name: str, path: str, limit: int) -> str:
-    value = content.get(name)
-    if type(value) is not str:
-        raise invalid(path + name, "is missing" if name not in content else "must be a string")
-    if len(value) > limit:
-        raise invalid(path + name, f"has {len(value)} characters, the limit is {limit}")
-    if not value or value.isspace():
-        raise invalid(path + name, "must not be empty")
-    return value
+def _refusal(error: ValidationError, model: type[BaseModel]) -> Problem:
+    if error.error_count() > _MOST_ERRORS:  # listing them would hold up other requests
+        return invalid("body", f"has {error.error_count()} errors; expected the fields in /docs")
+    found = error.errors(include_url=False)[:_SHOWN_ERRORS]
+    errors = [FieldError(_path(each["loc"]), _message(each, model)) for each in found]
+    sentence = "; ".join(f"{path} {message}" for path, message in errors)
+    return Problem(422, "invalid-field", sentence, errors)
 
 
-def _optional(content: dict[str, Any], name: str, path: str, limit: int) -> str | None:
-    return _string(content, name, path, limit) if content.get(name) is not None else None
+def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """Return what is wrong with a field, without a word of what the customer wrote."""
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "string_too_long":
+        return f"has {len(given)} characters, the limit is {context['max_length']}"
+    if kind in {"too_long", "too_short"}:
+        limit = f"at most {context['max_length']}" if kind == "too_long" else f"at least {context['min_length']}"
+        return f"must hold {limit} objects, got {len(given)}"
+    if kind == "extra_forbidden":
+        owner = _owner(model, error["loc"])
+        if issubclass(owner, PredictBatch):
+            return "cannot be beside instances: put it into each of them"
+        return f"is not known; expected {', '.join(sorted(owner.model_fields))}"
+    return _SENTENCES.get(kind) or error["msg"].replace("Input should be", "must be")
+
+
+def _owner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the model of the object that holds a field: a field with objects is `Model` or `list[Model]`."""
+    for part in location[:-1]:
+        if isinstance(part, str):
+            annotation: Any = model.model_fields[part].annotation
+            model = next(iter(get_args(annotation)), annotation)
+    return model
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{_shown(part)}"
+    return path or "body"
 
 
 def _shown(name: str) -> str:
-    """A field's name as an error may show it: a customer's text could stand where a name should."""
+    """Return a field's name as an error may show it: a customer's text could be in the place of a name."""
     return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "(an unknown field)"
 
 
@@ -116,12 +132,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _may_repeat_a_name(body: bytes, content: dict[str, Any]) -> bool:
-    """Cheap and never wrong with no: a body of plain strings has two quotes for each name and each string."""
+    """Return False only if no name repeats: a body of plain strings has two quotes per name and per string."""
     if b"\\" in body:
         return True
-    strings = 0
+    strings = len(content)
     for value in content.values():
-        strings += 1
         if type(value) is str:
             strings += 1
         elif type(value) is list:

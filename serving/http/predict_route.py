@@ -15,7 +15,8 @@ from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher, Job
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
-from serving.http.parsing import Item, Limits, parse_predict
+from serving.http.bodies import PredictBodies, PredictItem
+from serving.http.parsing import parse_predict
 from serving.log.spool import PREDICTIONS, SpoolWriter
 from serving.observe.outcomes import Outcome, OutcomeCounts
 from serving.observe.traces import Traces
@@ -57,7 +58,13 @@ class _Row(Job):
     __slots__ = ("arm", "cached", "item", "model", "request_id", "ticket")
 
     def __init__(
-        self, item: Item, request_id: str, arm: Arm, ticket: _Ticket, deadline: float, done: Callable[[Any], None]
+        self,
+        item: PredictItem,
+        request_id: str,
+        arm: Arm,
+        ticket: _Ticket,
+        deadline: float,
+        done: Callable[[Any], None],
     ) -> None:
         self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
         self.model: LoadedModel = ticket.in_force.models[arm.version]
@@ -80,7 +87,7 @@ class Predictor:
         spool: where answers are logged before they leave.
         outcomes: counts.
         keys: who may ask.
-        limits: how much a request may carry.
+        bodies: what a request may carry.
         secret: what units are hashed with.
         queue_ms: most work that may wait; beyond it the answer is 429.
         body_limit_bytes: largest body.
@@ -98,7 +105,7 @@ class Predictor:
         spool: SpoolWriter,
         outcomes: OutcomeCounts,
         keys: Keys,
-        limits: Limits,
+        bodies: PredictBodies,
         secret: bytes,
         queue_ms: float,
         body_limit_bytes: int,
@@ -107,7 +114,7 @@ class Predictor:
         traces: Traces | None = None,
     ) -> None:
         self._pool, self._batcher, self._cache, self._spool, self._outcomes = pool, batcher, cache, spool, outcomes
-        self._keys, self._limits, self._secret = keys, limits, secret
+        self._keys, self._bodies, self._secret = keys, bodies, secret
         self._queue_ms = queue_ms
         self.body_limit_bytes = body_limit_bytes
         self._request_timeout_s, self._redact_text = request_timeout_s, redact_text
@@ -190,7 +197,7 @@ class Predictor:
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
         deadline = started + self._timeout_s(headers)
-        items, several = parse_predict(body, self._limits)
+        items, several = parse_predict(body, self._bodies)
         at_us = time.time_ns() // 1000
         ticket = _Ticket(in_force, at_us, started, headers, answer, several=several)
         jobs: list[Job] = []

@@ -27,10 +27,10 @@ from serving.engine.batcher import Batcher
 from serving.engine.pool import ModelPool
 from serving.http.api import Router, Worker, set_plan
 from serving.http.api_keys import Keys
+from serving.http.bodies import PredictBodies
 from serving.http.compare_versions import Comparer
 from serving.http.cors import Cors
 from serving.http.hot_protocol import HotProtocol
-from serving.http.parsing import Limits
 from serving.http.predict_route import Predictor
 from serving.http.timeouts import SlowClients
 from serving.log.spool import SpoolWriter
@@ -93,7 +93,9 @@ class WorkerProcess:
             spool=self._spool,
             outcomes=self._outcomes,
             keys=(keys := Keys.of(settings)),
-            limits=(limits := Limits(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances)),
+            bodies=(
+                bodies := PredictBodies(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances)
+            ),
             secret=unit_secret(settings),
             queue_ms=settings.queue_ms,
             body_limit_bytes=settings.body_limit_bytes,
@@ -110,10 +112,11 @@ class WorkerProcess:
                     pool=self._pool,
                     batcher=self._batcher,
                     keys=keys,
-                    limits=limits,
+                    bodies=bodies,
                     queue_ms=settings.queue_ms,
                     timeout_s=settings.request_timeout_s,
                 ),
+                bodies=bodies,
                 folder=folder,
                 links=settings.links,
                 spool=self._spool,

@@ -6,22 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.http.parsing import Item, Limits, parse_object, parse_predict
+from serving.http.bodies import PredictBodies, TrafficBody
+from serving.http.parsing import parse_body, parse_object, parse_predict
 from serving.problems import Problem
 
-LIMITS = Limits(max_text_chars=50, max_instances=3)
+BODIES = PredictBodies(max_text_chars=50, max_instances=3)
+Item = BODIES.item
 GOOD = {"text": "the App is slow", "aspect": "app"}
 
 
 def refused(body: bytes) -> Problem:
     with pytest.raises(Problem) as caught:
-        parse_predict(body, LIMITS)
+        parse_predict(body, BODIES)
     return caught.value
 
 
 def test_one_item_is_read_with_what_is_optional() -> None:
     body = json.dumps({**GOOD, "unit_id": "u1", "segment": "mobile"}).encode()
-    assert parse_predict(body, LIMITS) == ([Item("the App is slow", "app", "u1", "mobile")], False)
+    assert parse_predict(body, BODIES) == (
+        [Item(text="the App is slow", aspect="app", unit_id="u1", segment="mobile")],
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,18 +34,18 @@ def test_one_item_is_read_with_what_is_optional() -> None:
     [("le cre\u0300me", "crème"), ("customer\u00a0service", "customer service"), ("chef\u2019s bar", "chef's  bar")],
 )
 def test_aspect_in_another_unicode_form_is_taken(text: str, aspect: str) -> None:
-    items, _ = parse_predict(json.dumps({"text": text, "aspect": aspect}).encode(), LIMITS)
-    assert items == [Item(text, aspect, None, None)]
+    items, _ = parse_predict(json.dumps({"text": text, "aspect": aspect}).encode(), BODIES)
+    assert items == [Item(text=text, aspect=aspect)]
 
 
 def test_null_is_the_same_as_leaving_out() -> None:
-    items, _ = parse_predict(json.dumps({**GOOD, "unit_id": None}).encode(), LIMITS)
-    assert items == [Item("the App is slow", "app", None, None)]
+    items, _ = parse_predict(json.dumps({**GOOD, "unit_id": None}).encode(), BODIES)
+    assert items == [Item(text="the App is slow", aspect="app")]
 
 
 def test_several_items_keep_their_order() -> None:
     body = json.dumps({"instances": [GOOD, {"text": "a b", "aspect": "b"}]}).encode()
-    items, several = parse_predict(body, LIMITS)
+    items, several = parse_predict(body, BODIES)
     assert several
     assert [item.aspect for item in items] == ["app", "b"]
 
@@ -83,7 +88,7 @@ def test_json_value_other_than_object_is_422(body: bytes) -> None:
 
 
 def test_escaped_nul_is_a_character_of_the_text() -> None:
-    items, _ = parse_predict(b'{"text": "an \\u0000 app", "aspect": "app"}', LIMITS)
+    items, _ = parse_predict(b'{"text": "an \\u0000 app", "aspect": "app"}', BODIES)
     assert items[0].text == "an \0 app"
 
 
@@ -93,7 +98,8 @@ def test_escaped_nul_is_a_character_of_the_text() -> None:
         ({"aspect": "app"}, "text"),
         ({"text": "the app"}, "aspect"),
         ({"text": 7, "aspect": "app"}, "text"),
-        ({"text": " ", "aspect": " "}, "text"),
+        ({"text": " ", "aspect": "app"}, "text"),
+        ({"text": "the app", "aspect": "\x1f\x85"}, "aspect"),
         ({"text": "x" * 51, "aspect": "x"}, "text"),
         ({"text": "the app", "aspect": "mail"}, "aspect"),
         ({**GOOD, "unit_id": ""}, "unit_id"),
@@ -113,6 +119,51 @@ def test_an_invalid_field_is_a_422_that_names_its_path(content: object, path: st
     assert [error.path for error in problem.errors] == [path]
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"text": "the app"}, "aspect is missing"),
+        ({"text": None, "aspect": ""}, "text must be a string; aspect must not be empty"),
+        ({**GOOD, "unit_id": "u" * 201}, "unit_id has 201 characters, the limit is 200"),
+        ({**GOOD, "label": 1}, "label is not known; expected aspect, segment, text, unit_id"),
+        ({**GOOD, "my secret": 1}, "(an unknown field) is not known; expected aspect, segment, text, unit_id"),
+        ({"instances": [GOOD], "text": "a"}, "text cannot be beside instances: put it into each of them"),
+        (
+            {"instances": [GOOD, {**GOOD, "b": 1}]},
+            "instances[1].b is not known; expected aspect, segment, text, unit_id",
+        ),
+        ({"instances": [GOOD, 7]}, "instances[1] must be an object"),
+        ({"instances": {}}, "instances must be a list of objects"),
+        ({"instances": [GOOD] * 4}, "instances must hold at most 3 objects, got 4"),
+        ({"instances": []}, "instances must hold at least 1 objects, got 0"),
+    ],
+)
+def test_refusal_says_what_to_change(content: object, sentence: str) -> None:
+    assert refused(json.dumps(content).encode()).detail == sentence
+
+
+def test_refusal_of_other_bodies_names_nested_fields() -> None:
+    plan = {"mode": "ab", "arms": [{"name": "champion", "version": "7", "share": 2, "x": 1}]}
+    with pytest.raises(Problem) as caught:
+        parse_body(json.dumps({"revision": 1, "plan": plan}).encode(), TrafficBody)
+    assert [(error.path, error.message) for error in caught.value.errors] == [
+        ("plan.arms[0].share", "must be less than or equal to 1"),
+        ("plan.arms[0].x", "is not known; expected name, share, version"),
+    ]
+
+
+def test_many_unknown_fields_are_counted_not_listed() -> None:
+    problem = refused(json.dumps({f"a{number}": 1 for number in range(5_000)}).encode())
+    assert problem.errors == [("body", "has 5002 errors; expected the fields in /docs")]
+
+
+def test_schema_shows_the_limits_that_hold() -> None:
+    item, batch = BODIES.item.model_json_schema(), BODIES.batch.model_json_schema()
+    assert item["properties"]["text"]["maxLength"] == 50
+    assert batch["properties"]["instances"]["maxItems"] == 3
+    assert item["additionalProperties"] is False
+
+
 def test_a_problem_never_quotes_what_the_customer_wrote() -> None:
     secret = "my card is 4111"
     for content in ({"text": secret, "aspect": "x!"}, {secret: 1, "text": "a", "aspect": "a"}, {"text": [secret]}):
@@ -122,7 +173,7 @@ def test_a_problem_never_quotes_what_the_customer_wrote() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_give_items_or_a_problem(body: bytes) -> None:
     try:
-        items, _ = parse_predict(body, LIMITS)
+        items, _ = parse_predict(body, BODIES)
     except Problem as problem:
         assert problem.status in {400, 422}
     else:

@@ -16,7 +16,7 @@ from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
-from serving.http.parsing import Limits
+from serving.http.bodies import PredictBodies
 from serving.http.predict_route import Predictor
 from serving.log.log_records import prediction_parts
 from serving.log.spool import SpoolWriter
@@ -79,7 +79,7 @@ class House:
             spool=self.spool,
             outcomes=self.outcomes,
             keys=Keys.of(Settings()),
-            limits=Limits(),
+            bodies=PredictBodies(max_text_chars=10_000, max_instances=128),
             secret=b"secret",
             queue_ms=1e6,
             body_limit_bytes=10_000,

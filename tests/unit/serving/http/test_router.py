@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from serving.http.api import Router, Worker
 from serving.http.api_keys import Keys
+from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
 from serving.problems import Problem
 from serving.router_settings import FeedbackSource, Settings
@@ -42,7 +43,8 @@ def router(cors: Cors | None = None, admin_port: int | None = None) -> Router:
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
     return Router(
         Worker(
-            predict=broken, compare=locked, folder=Path(), spool=unused, keys=keys, state=lambda: None,
+            predict=broken, compare=locked, bodies=PredictBodies(max_text_chars=50, max_instances=3),
+            folder=Path(), spool=unused, keys=keys, state=lambda: None,
             statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000, cors=cors,
             admin_port=admin_port,
         )
