@@ -15,18 +15,18 @@ from urllib.parse import urlparse
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What happens to a key: `version` is put on top; None deletes the key."""
+    """Action on a key: `version` is put on top; None deletes the key."""
 
     key: str
     version: str | None
 
 
 def changes(entries: Sequence[dict[str, Any]], at: datetime, *, keep_new: bool = False) -> Iterator[Change]:
-    """What brings keys back. Pure.
+    """Return the actions that restore keys. Pure.
 
     Args:
-        entries: versions and delete markers of S3, each key's newest first; `gone` tells markers apart.
-        at: what was in force then is to be in force again.
+        entries: versions and delete markers of S3, each key's newest first; `gone` marks the delete markers.
+        at: the time whose state is to be restored.
         keep_new: whether a key that did not exist then may stay.
     """
     by_key: dict[str, list[dict[str, Any]]] = {}

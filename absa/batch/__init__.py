@@ -1,1 +1,1 @@
-"""Batch inference: whole files through the engine, one process a core, every row once."""
+"""Batch inference: whole files through the engine, one process per core, every row once."""

@@ -25,7 +25,7 @@ SUFFIXES: Final = (*sources.ENDINGS, ".json")
 class InputFile:
     """One file of the input: where it is, its size in bytes and the SHA-256 of its content.
 
-    `layout` says how a CSV file names and parts its columns; Parquet and JSON lines have none.
+    `layout` holds the column names and the separator of a CSV file; Parquet and JSON lines have none.
     """
 
     uri: str
@@ -39,7 +39,7 @@ class InputFile:
         return sources.kind_of(self.uri)
 
     def open(self) -> Any:
-        """The file's bytes as a seekable stream, in a context."""
+        """Return the file's bytes as a seekable stream, in a context."""
         return sources.Source(self.uri, self.size).open()
 
 
@@ -79,7 +79,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Where the rows of one partition lie. `first_row` counts over the whole input; `size` is its share in bytes."""
+    """Place of one partition's rows. `first_row` counts over the whole input; `size` is its share in bytes."""
 
     number: int
     first_row: int
@@ -97,7 +97,7 @@ def inspect(uri: str) -> Source:
     Raises:
         InvalidDataError: there is no file that can be read, a file is empty or lacks text or aspect, or the files
             differ in their columns or in their types.
-        UnavailableError: S3 does not answer.
+        UnavailableError: S3 is unavailable.
     """
     files: list[InputFile] = []
     columns: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ def _parquet_rows(file: InputFile) -> int:
 
 
 def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | None]:
-    """The columns of a file, which are text unless it is Parquet; of CSV its layout too."""
+    """Return the columns of a file, which are text unless it is Parquet; of CSV its layout too."""
     layout = None
     if file.kind == "parquet":
         schema = open_parquet(stream, file.uri).schema

@@ -42,7 +42,7 @@ _SAME: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob:
-    """What is to be done. Two jobs of equal fields give equal output.
+    """Job to be done. Two jobs of equal fields give equal output.
 
     `max_bad_share` (0 to 1) is the share of quarantined rows above which the job fails. `log_uri` is the lake that the
     answers go to as prediction records too; `secret` and `redact_text` are the service's, see `PredictionLog`.
@@ -74,14 +74,14 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What a job came to. `already_done` is true where an earlier run had finished it and nothing was scored."""
+    """Result of a job. `already_done` is true where an earlier run had finished it and nothing was scored."""
 
     manifest: dict[str, Any]
     already_done: bool
 
 
 class Engines(Protocol):
-    """Where partitions are scored: `LocalProcesses` or `absa.batch.ray_cluster.RayCluster`."""
+    """Engine that scores partitions: `LocalProcesses` or `absa.batch.ray_cluster.RayCluster`."""
 
     def run(
         self,
@@ -102,7 +102,7 @@ def run_batch(
 
     Args:
         job: what is to be done.
-        engines: where; by default a process a core of this machine.
+        engines: where; by default one process per core of this machine.
         on_progress: told after every partition.
 
     Raises:
@@ -195,7 +195,7 @@ class _State:
 
 
 def _keep_apart(job: BatchJob) -> None:
-    """An output inside the input would be the next run's input."""
+    """Refuse an output in the input: an output inside the input would be the next run's input."""
     given, output = job.input_uri.rstrip("/"), job.output_uri.rstrip("/")
     if not given.startswith("s3://") and not output.startswith("s3://"):
         given, output = str(Path(given).resolve()), str(Path(output.removeprefix("file://")).resolve())
@@ -204,7 +204,7 @@ def _keep_apart(job: BatchJob) -> None:
 
 
 def _identity(job: BatchJob, source: Source, package: ModelPackage) -> dict[str, Any]:
-    """What the job is, as job.json and the manifest say it."""
+    """Return the job as job.json and the manifest hold it."""
     same = [source.digest, package.digest, job.version, str(job.partition_rows), job.output_uri]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -240,7 +240,7 @@ def _committed(output: Lake) -> dict[int, PartitionCounts]:
 
 
 def _check_written(output: Lake, total: int) -> None:
-    """A cluster's machines may not see this machine's disk."""
+    """Refuse local paths: a cluster's machines may not see this machine's disk."""
     there = set(output.list(JOB_PARTS))
     if lost := [number for number in range(total) if job_part_key(number) not in there]:
         raise NotFoundError(
@@ -250,7 +250,7 @@ def _check_written(output: Lake, total: int) -> None:
 
 
 def _manifest(identity: dict[str, Any], counts: list[PartitionCounts], rows_read: int) -> dict[str, Any]:
-    """The manifest of a job whose partitions are committed.
+    """Return the manifest of a job whose partitions are committed.
 
     Raises:
         IntegrityError: rows read are not rows scored and rows quarantined.
@@ -291,7 +291,7 @@ def _check_bad_share(manifest: dict[str, Any], job: BatchJob) -> None:
 
 
 def read_manifest(output: Lake) -> dict[str, Any]:
-    """The manifest of a finished job.
+    """Return the manifest of a finished job.
 
     Raises:
         NotFoundError: no job has finished there.

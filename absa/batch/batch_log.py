@@ -28,7 +28,7 @@ REQUEST_ID: Final = "request_id"
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionLog:
-    """Where and how the answers of one job are logged.
+    """Log of the answers of one job.
 
     `job` names it (hex), `output_uri` holds the claimed times, `secret` is the service's for hashing the column
     `unit_id` where the input has one. With `redact_text` the lake gets neither text nor aspect.
@@ -41,7 +41,7 @@ class PredictionLog:
     redact_text: bool = False
 
     def claim_time(self, number: int, now: datetime) -> datetime:
-        """The time that a partition's records carry: the first one that anybody claimed for it."""
+        """Return the time that a partition's records carry: the first one that anybody claimed for it."""
         output, key = open_lake(self.output_uri), job_time_key(number)
         try:
             output.create(key, json.dumps({"at": iso(now)}).encode())
@@ -50,7 +50,7 @@ class PredictionLog:
         return parse_iso(iso(now))
 
     def request_ids(self, row_ids: Sequence[int], at: datetime) -> list[str]:
-        """A UUIDv7 (RFC 9562) for each row: its time is the partition's, its other bits follow from job and row."""
+        """Return a UUIDv7 (RFC 9562) per row: the time is the partition's, the other bits follow from job and row."""
         milliseconds = int(at.timestamp() * 1000)
         return [uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()[:10]) for row in row_ids]
 

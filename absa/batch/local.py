@@ -1,4 +1,4 @@
-"""A batch on one machine: a process a core, each with its engine and one inference thread."""
+"""A batch on one machine: one process per core, each with its engine and one inference thread."""
 
 import multiprocessing
 import os

@@ -29,7 +29,7 @@ from absa.task import SENTIMENTS
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What a worker must know: the input, the folder of the model package, the output, and the name of the version."""
+    """Settings of a worker: the input, the folder of the model package, the output, and the name of the version."""
 
     source: Source
     output_uri: str
@@ -79,7 +79,7 @@ class Worker:
 
         Raises:
             InvalidDataError: the input has changed.
-            UnavailableError: the input or the output does not answer.
+            UnavailableError: the input or the output is unavailable.
         """
         given, log = self._assignment, self._assignment.log
         rows = self._reader.read(partition)

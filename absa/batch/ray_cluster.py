@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster: Ray Data maps the partition function over the partitions, with an actor a core.
+"""A batch on a Ray cluster: Ray Data maps the partition function over the partitions, with one actor per core.
 
 Scheduling, retries after a lost worker or machine, and growing the pool are Ray's. The model's package travels through
 Ray's object store, once a machine; input and output must be where every machine sees them (s3:// or a shared folder).
@@ -43,7 +43,7 @@ class RayCluster:
 
         Raises:
             PermanentError: Ray is not installed.
-            UnavailableError: the cluster does not answer, or lost more than Ray's retries could bring back.
+            UnavailableError: the cluster is unavailable, or lost more than Ray's retries could bring back.
         """
         items = [asdict(each) for each in missing()]
         if not items:
@@ -104,7 +104,7 @@ class _RayWorker:
         self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The partition's counts, or our own error as a value: raised here it would arrive as one of Ray's."""
+        """Return the partition's counts, or our own error as a value: raised here it would arrive as one of Ray's."""
         given = dict(row["partition"])
         given["spans"] = tuple(Span(**each) for each in given["spans"])
         try:

@@ -46,7 +46,7 @@ class PartitionReader:
         self._parquet: _ParquetRows | None = None
 
     def read(self, partition: Partition) -> PartitionRows:
-        """The rows of a partition. Columns of CSV and JSON lines are text; Parquet keeps its types.
+        """Return the rows of a partition. Columns of CSV and JSON lines are text; Parquet keeps its types.
 
         Raises:
             InvalidDataError: a file has changed since the input was inspected.

@@ -25,7 +25,7 @@ _PREFIX: Final = "input_"
 
 
 class ScoredPartition(NamedTuple):
-    """What a partition became: the scored rows, and those that were set aside with their reason. Together all rows."""
+    """Result of a partition: the scored rows, and those that were set aside with their reason. Together all rows."""
 
     scored: pa.Table
     quarantined: pa.Table
@@ -55,7 +55,7 @@ def score_partition(
     Returns:
         Scored rows have `row_id`, the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the
         input's order; quarantined rows have `row_id`, `line` (in the file, null in Parquet), the input's columns and
-        `reason`. `output_names` says what input columns are called.
+        `reason`. `output_names` holds the names of input columns in the output.
     """
     table = rows.table
     texts, aspects = table.column(text).to_pylist(), table.column(aspect).to_pylist()
@@ -112,7 +112,7 @@ def output_names(columns: Sequence[str], *, logged: bool, output: Sequence[str] 
 
 
 def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """The columns' names, with `input_` before one that is taken, so often that each is there once."""
+    """Return the columns' names, with `input_` before one that is taken, so often that each is there once."""
     used = {*taken, *columns}
     found = []
     for column in columns:
@@ -126,7 +126,7 @@ def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 
 def _reason(text: object, aspect: object) -> str | None:
-    """Why a row cannot be scored; the same names as where labelled rows are read."""
+    """Reason why a row cannot be scored; the same names as where labelled rows are read."""
     if not isinstance(text, str) or not text or text.isspace():
         return "text_empty"
     if not isinstance(aspect, str) or not (phrase := aspect.strip()):

@@ -21,7 +21,7 @@ from absa.task import N_LABELS
 
 
 def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
-    """What is wrong with a finished job's output, as sentences; none where all is well.
+    """Return the defects of a finished job's output, as sentences; none where it is complete.
 
     Args:
         output_uri: folder or s3:// prefix of the job.

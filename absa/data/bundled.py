@@ -25,11 +25,11 @@ def bundled_traffic(
     feedback: Feedback | None = None,
     avoid: Collection[int] = frozenset(),
 ) -> PoolTraffic:
-    """Customers over the bundled pool, which is never ingested, and the bundled new area.
+    """Return customers over the bundled pool, which is never ingested, and the bundled new area.
 
     Args:
         seed: equal seeds give equal streams.
-        drift: in force from the first request.
+        drift: active from the first request.
         feedback: how customers tell what was right.
         avoid: side keys of texts that must not be served (`simulate.known_texts` of what was ingested).
     """
@@ -41,7 +41,7 @@ def bundled_traffic(
 def split_file(
     path: str | Path, *, share: float = HELD_BACK_SHARE, labels: Mapping[str, int] = DEFAULT_CODES
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
+    """Return a user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
 
     Raises:
         InvalidDataError: the file cannot be used.
@@ -60,7 +60,7 @@ def file_traffic(
     avoid: Collection[int] = frozenset(),
     labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> PoolTraffic:
-    """Customers over a user's own held-back rows; the rows of `drift_path` are the new area.
+    """Return customers over a user's own held-back rows; the rows of `drift_path` are the new area.
 
     Raises:
         InvalidDataError: the drift file cannot be used.

@@ -1,4 +1,4 @@
-"""What customers said about predictions: joined late, out of order, twice or never."""
+"""Feedback on predictions: joined late, out of order, twice or never."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -18,7 +18,7 @@ MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this
 
 
 def last_feedback(feedback: pa.Table | pl.DataFrame, sources: Collection[str] | None = None) -> pl.DataFrame:
-    """One row a request: the last feedback by `at`, of the given sources only (None: of all).
+    """Return one row per request: the last feedback by `at`, of the given sources only (None: of all).
 
     Records with an equal time are ordered by source and label, so that the answer does not depend on how they arrived.
     """
@@ -34,7 +34,7 @@ def join_feedback(
     *,
     sources: Collection[str] | None = None,
 ) -> pl.DataFrame:
-    """The served predictions (shadow scores left out), each with its last feedback or nulls.
+    """Return the served predictions (shadow scores left out), each with its last feedback or nulls.
 
     Returns:
         the columns of predictions, and feedback_label, feedback_at, feedback_source, sampling_probability.
@@ -51,7 +51,7 @@ def join_feedback(
 
 
 def unmatched(predictions: pa.Table | pl.DataFrame, feedback: pa.Table | pl.DataFrame) -> int:
-    """How many feedback records name a request that is not among the served predictions."""
+    """Return the number of feedback records without a served prediction."""
     served = _frame(predictions).filter(~pl.col("shadow")).select("request_id").unique()
     return _frame(feedback).join(served, on="request_id", how="anti").height
 
@@ -97,7 +97,7 @@ def labelled_examples(
 
 
 def window_records(lake: Lake, start: datetime, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The prediction records of [start, end) and every feedback record received since its first day."""
+    """Return the prediction records of [start, end) and every feedback record received since its first day."""
     prefixes = [prediction_prefix(hour) for hour in hours(Window(start=start, end=end))]
     keys = [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
     predictions = _frame(read_parquet(lake, keys, PREDICTIONS)).filter((pl.col("at") >= start) & (pl.col("at") < end))

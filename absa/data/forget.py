@@ -1,6 +1,6 @@
-"""Forgetting: the lake is written anew without the texts of a unit, or without those that are older than allowed.
+"""Forgetting: the lake is rewritten without the texts of a unit, or without those that are older than allowed.
 
-A text is forgotten when every prediction that carried it is; one that somebody else sent too is theirs, and stays.
+A text is forgotten when every prediction that carried it is; a text that another unit sent too stays.
 Feedback is rewritten first, so that no ingest that starts later learns from it, and predictions last, because they say
 what is to be forgotten: a run that was killed can simply be repeated.
 """
@@ -56,7 +56,7 @@ class Forgotten:
 
     @property
     def anything(self) -> bool:
-        """Whether there was something to forget."""
+        """True if there was something to forget."""
         return bool(self.predictions or self.feedback or self.examples or self.samples)
 
 
@@ -80,7 +80,7 @@ def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
 
 @dataclass
 class _Gone:
-    """What is to be forgotten, by request and by text (hashes of the normalised texts)."""
+    """Rows to forget, by request and by text (hashes of the normalised texts)."""
 
     requests: pl.Series
     texts: pl.Series
@@ -116,7 +116,7 @@ def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
 
 
 def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], int]:
-    """Make each snapshot that holds such a text anew, those too that an ingest publishes meanwhile.
+    """Rewrite each snapshot that holds such a text, including those that an ingest publishes meanwhile.
 
     The oldest comes first, so that a child names its parent's new digest.
     """

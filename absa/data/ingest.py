@@ -87,7 +87,7 @@ def ingest(
         InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
             many of its rows are bad.
         NotFoundError: there is no such parent.
-        UnavailableError: the disk is full, a worker was killed, or the lake or S3 does not answer.
+        UnavailableError: the disk is full, a worker was killed, or the lake or S3 is unavailable.
     """
     sources = [found for path in paths for found in find_sources(str(path))]
     return _build(

@@ -26,7 +26,7 @@ _EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in NAMES.i
 def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIG_FILE) -> Mapping[str, int]:
     """Return the label of each value that files may write, by a configuration's section [data.labels]. Pure.
 
-    Labels' names always count; with a section of its own the numbers count as the section says, and no others.
+    Labels' names always count; with a section of its own only the section's numbers count.
 
     Raises:
         PermanentError: [data] has an unknown key, or a value is not a label.

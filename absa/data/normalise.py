@@ -1,4 +1,4 @@
-"""When two texts count as the same, and which side of a snapshot a text stands on.
+"""Keys of equal and near-duplicate texts, and the split that a text belongs to.
 
 Everything hangs on one key: the text after NFKC, casefold and white space collapsed, with digits and punctuation
 dropped too. Equal keys are near-duplicates. The first eight bytes of the key's SHA-256 decide the side, so no text
@@ -32,7 +32,7 @@ Words = npt.NDArray[np.uint64]
 
 
 def near_duplicate_key(text: str) -> str:
-    """What two texts share when one is a near-duplicate of the other.
+    """Return the key that near-duplicate texts share.
 
     The normalised text without digits and punctuation; a text of nothing else keeps its normalised form, so that
     "10/10" and "5/7" stay apart.
@@ -49,24 +49,24 @@ def _dropped() -> dict[int, None]:
 
 
 def side_of_point(point: float) -> Side:
-    """The side of a point in [0, 1)."""
+    """Return the side of a point in [0, 1)."""
     if point < TRAIN_BELOW:
         return "train"
     return "validation" if point < VALIDATION_BELOW else "test"
 
 
 def side(text: str) -> Side:
-    """The side that a text stands on in every snapshot."""
+    """Return the side that a text stands on in every snapshot."""
     return side_of_point(int.from_bytes(_digest(text)[:8], "big") / _SPAN)
 
 
 def hold_back_point(text: str) -> float:
-    """A point in [0, 1) that is independent of the side: who holds rows back from an ingest compares it to a share."""
+    """Return a point in [0, 1) that is independent of the split: a hold-out compares it with its share."""
     return int.from_bytes(_digest(text)[8:16], "big") / _SPAN
 
 
 def side_key(text: str) -> int:
-    """The near-duplicate key as 64 bits: equal for near-duplicates, cheap to hold by the million."""
+    """Return the near-duplicate key as 64 bits: equal for near-duplicates, cheap to hold by the million."""
     return int.from_bytes(_digest(text)[:8], "big")
 
 
@@ -102,7 +102,7 @@ def _collapsed(texts: pl.Series) -> pl.Series:
 def _with_others(
     texts: pl.Series, fast: pl.Series, exact: Callable[[str], str], *, empty_too: bool = False
 ) -> pl.Series:
-    """The fast column where rows are ASCII, the exact function of the row elsewhere."""
+    """Return the fast column where rows are ASCII, the exact function of the row elsewhere."""
     others = texts.str.len_bytes() != texts.str.len_chars()
     if empty_too:
         others = others | (fast.str.len_bytes() == 0)
@@ -113,14 +113,14 @@ def _with_others(
 
 
 def sha256_column(values: pl.Series) -> Words:
-    """SHA-256 of each value's UTF-8, (n, 4). The one loop over rows in Python: hashlib costs about 0.5 µs a row."""
+    """SHA-256 of each value's UTF-8, (n, 4). The one loop over rows in Python: hashlib costs about 0.5 µs each."""
     sha256 = hashlib.sha256
     joined = b"".join([sha256(value).digest() for value in values.cast(pl.Binary).to_list()])
     return np.frombuffer(joined, dtype=">u8").reshape(-1, 4).astype(np.uint64)
 
 
 def hex_column(words: Words) -> pl.Series:
-    """The first 32 hexadecimal characters of each digest."""
+    """Return the first 32 hexadecimal characters of each digest."""
     characters = np.frombuffer(words[:, :2].astype(">u8").tobytes().hex().encode(), dtype=np.uint8)
     offsets = np.arange(0, 32 * len(words) + 1, 32, dtype=np.int64)
     column = pa.LargeStringArray.from_buffers(len(words), pa.py_buffer(offsets), pa.py_buffer(characters))
@@ -128,5 +128,5 @@ def hex_column(words: Words) -> pl.Series:
 
 
 def points(words: Words) -> npt.NDArray[np.float64]:
-    """The first eight bytes of each digest as a point in [0, 1), (n,)."""
+    """Return the first eight bytes of each digest as a point in [0, 1), (n,)."""
     return words[:, 0].astype(np.float64) / _SPAN

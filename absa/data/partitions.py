@@ -126,7 +126,7 @@ def handed_over(raw: pl.DataFrame, path: Path) -> Path:
 
 @dataclass(frozen=True)
 class PartitionCounts:
-    """What is known of a settled partition, and where its rows lie."""
+    """Counts of a settled partition and the place of its rows."""
 
     total: tuple[int, int, int, int]  # order-free sum of the rows' digests, 4 words
     rows: dict[str, dict[str, int]]
@@ -215,7 +215,7 @@ def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> Parti
 
 
 def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int, int]:
-    """Sum of a digest a row over text, aspect, source, label and segment, modulo 2^64 in each of four words.
+    """Return the sum of one digest per row over text, aspect, source, label and segment, modulo 2^64 in each word.
 
     The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests. Label
     and segment are mixed into the digest of the rest by splitmix64 (Steele, Lea and Flood 2014).
@@ -236,7 +236,7 @@ def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int,
 
 
 def digest_of(settled: Sequence[PartitionCounts]) -> str:
-    """The digest of a snapshot of these partitions, in whatever order: 64 hex digits."""
+    """Return the digest of a snapshot of these partitions, in whatever order: 64 hex digits."""
     rows = sum(sum(labels.values()) for partition in settled for labels in partition.rows.values())
     words = [sum(partition.total[n] for partition in settled) & _MASK for n in range(4)]
     text = ":".join(map(str, [SCHEMA_VERSION, rows, *words]))

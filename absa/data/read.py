@@ -95,7 +95,7 @@ class Quarantine:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many rows were set aside per reason."""
+        """Rows set aside, by reason."""
         return dict(sorted(self.rows.group_by("reason").len().iter_rows()))
 
 
@@ -108,7 +108,7 @@ def read_examples(
     max_bad_share: float = MAX_BAD_SHARE,
     labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> tuple[pl.DataFrame, Quarantine]:
-    """The valid rows of one file (columns of `EXAMPLES`), and what was set aside.
+    """Return the valid rows of one file (columns of `EXAMPLES`), and what was set aside.
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .parquet file.
@@ -241,7 +241,7 @@ def validate(
 
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
-    """The same rows in the columns of `EXAMPLES`, example_id computed."""
+    """Return the same rows in the columns of `EXAMPLES`, example_id computed."""
     return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLES))
 
 
@@ -271,7 +271,7 @@ def add_codes(total: dict[str, int], more: Mapping[str, int]) -> None:
 
 
 def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFrame]:
-    """The raw rows of a file in blocks (columns of `SCANNED`), numbered by their lines.
+    """Yield the raw rows of a file in blocks (columns of `SCANNED`), numbered by their lines.
 
     Raises:
         InvalidDataError: missing, empty, not UTF-8, a column is missing, or the format is broken.
@@ -291,7 +291,7 @@ def scan_file(path: Path, *, require_label: bool = True) -> Iterator[pl.DataFram
 
 
 def scan_stream(file: IO[bytes], name: str, *, require_label: bool = True) -> Iterator[pl.DataFrame]:
-    """`scan_file` over an open seekable stream; the name's ending says the format."""
+    """Scan an open seekable stream like `scan_file`; the name's ending decides the format."""
     scan = {"parquet": _scan_parquet, "jsonl": _scan_jsonl, "csv": _scan_csv}[kind_of(name)]
     nothing = True
     for raw in scan(file, name, require_label):
@@ -375,7 +375,7 @@ def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.
 
 
 def _json_names(block: bytes, line: int, name: str) -> list[str] | None:
-    """The names in the objects of the first block: writers leave out what is null, so line 1 need not have all."""
+    """Return the names in the first block's objects: writers omit nulls, so line 1 may lack some."""
     names: dict[str, None] = {}
     first, objects = 0, 0
     for start, end, number in json_lines.rows_of(block, line):
@@ -407,7 +407,7 @@ def _json_block(block: bytes, line: int, ours: Mapping[str, str], file: IO[bytes
 
 
 def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
-    """The line of each row; None where there are other rows than lines."""
+    """Return the line of each row; None where there are other rows than lines."""
     last = 0 if block.endswith(b"\n") else 1
     if b"\r" not in block and block.count(b"\n") + last == rows:
         return pl.Series("row", range(line, line + rows), dtype=pl.Int64)

@@ -2,7 +2,7 @@
 
 Texts come from a pool of hand-written (or a user's held-back) rows. A request asks about one row, as it was written
 the first time, later with a mild variation, or with a second row of the same segment joined to it: the label of the
-aspect that is asked about stays known, because the aspect stands in its own part only. No text is served twice, and
+aspect that is asked about stays known, because the aspect is in its own part only. No text is served twice, and
 none whose near-duplicate key the caller has named (what was ingested) is served at all.
 
 Without drift the stream is stationary: rows are drawn uniformly from the pool, and the share of joined texts is the
@@ -77,9 +77,9 @@ _ATTEMPTS_A_LEVEL: Final = 25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedRequest:
-    """What one customer asks, and what becomes of it.
+    """Request of one customer and the feedback on its answer.
 
-    `feedback_label` is None where the customer tells nothing, and may be wrong; `feedback_delay_s` counts from the
+    `feedback_label` is None where the customer gives no feedback, and may be wrong; `feedback_delay_s` counts from the
     answer; `feedback_copies` is how often it is sent (2 or more: duplicates). `number` counts from 0. `drifted` names
     which parts of the drift took hold of this request.
     """
@@ -98,7 +98,7 @@ class SimulatedRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """What changes, by how much at full strength, and when. Shares are 0 to 1; parts combine; by default nothing does.
+    """Drift: changes, their size at full strength, their start. Shares are 0 to 1; parts combine; none by default.
 
     Args:
         new_area_share: share of the requests that come from the new area's rows.
@@ -131,13 +131,13 @@ class Drift:
             raise ValueError("starts_at and ramp count requests from 0")
 
     def strength(self, number: int) -> float:
-        """How much of the drift is in force at a request, 0 to 1."""
+        """Return the active share of the drift at a request, 0 to 1."""
         if number < self.starts_at:
             return 0.0
         return 1.0 if self.ramp == 0 else min(1.0, (number - self.starts_at) / self.ramp)
 
     def flips(self, aspect: str) -> bool:
-        """Whether the concept change, in force, swaps negative and positive for an aspect."""
+        """Return True if the active concept change swaps negative and positive for an aspect."""
         known = normalise(aspect)
         if known in {normalise(named) for named in self.concept_aspects}:
             return True
@@ -148,7 +148,7 @@ KINDS: Final = ("new-area", "vocabulary", "class-shift", "concept", "noise")
 
 
 def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int = 0) -> Drift | None:
-    """A drift by its name: one of `KINDS`, several joined by "+", or "none".
+    """Return a drift by its name: one of `KINDS`, several joined by "+", or "none".
 
     Raises:
         ValueError: another name.
@@ -176,7 +176,7 @@ def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feedback:
-    """How customers tell what was right. Delays are exponential with `delay_mean_s`; shares are 0 to 1."""
+    """Feedback of customers. Delays are exponential with `delay_mean_s`; shares are 0 to 1."""
 
     probability: float = 0.5
     delay_mean_s: float = 5.0
@@ -195,7 +195,7 @@ class Row:
 
 
 def rows_of(frame: pl.DataFrame) -> list[Row]:
-    """The labelled rows of a frame with text, aspect, label and segment."""
+    """Return the labelled rows of a frame with text, aspect, label and segment."""
     columns = frame.drop_nulls("label").select("text", "aspect", "label", "segment")
     return [Row(text, aspect, int(label), segment) for text, aspect, label, segment in columns.iter_rows()]
 
@@ -210,7 +210,7 @@ def hold_back(frame: pl.DataFrame, share: float) -> tuple[pl.DataFrame, pl.DataF
 
 
 def known_texts(frames: Sequence[pl.DataFrame]) -> frozenset[int]:
-    """The side keys of every text in some frames: what a stream is told to avoid."""
+    """Return the side keys of every text in some frames, for a stream to avoid."""
     return frozenset(side_key(text) for frame in frames for text in frame["text"].unique().to_list())
 
 
@@ -236,7 +236,7 @@ class _Pool:
         return counts[0] / len(self.rows), counts[1] / len(self.rows), counts[2] / len(self.rows)
 
     def draw(self, random_: random.Random, shares: Sequence[float]) -> Row:
-        """A row of a label drawn by the shares, each of the label's rows before any comes again."""
+        """Return a row of a label drawn by the shares, each of the label's rows before any comes again."""
         weights = [share if label in self.by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
             weights = list(self.label_shares)
@@ -254,7 +254,7 @@ class PoolTraffic:
         pool: rows of the areas that are known.
         new_area: rows that `Drift.new_area_share` draws from.
         seed: equal seed, pools and calls give an equal stream.
-        drift: in force from the first request; `switch` changes it later.
+        drift: active from the first request; `switch` changes it later.
         feedback: how customers tell what was right.
         avoid: side keys of texts that must not be served.
         units: how many accounts; activity follows Zipf's law, and four in five requests of an account are about the
@@ -303,7 +303,7 @@ class PoolTraffic:
         return self
 
     def switch(self, drift: Drift | None) -> None:
-        """Put a drift in force from the next request on: its starts_at counts from there.
+        """Activate a drift from the next request on: its starts_at counts from there.
 
         Raises:
             ValueError: it asks for a new area and the source has none.
@@ -357,7 +357,7 @@ class PoolTraffic:
         )
 
     def _fresh_text(self, pool: _Pool, shares: Sequence[float], swaps: Swaps, noisy: bool) -> tuple[Row, str, bool]:
-        """A row and a text about its aspect that nobody has seen; and whether a swap was made."""
+        """Return a row, an unseen text about its aspect, and True if a swap was made."""
         joined = self._typing.random() < self._composed_share
         row = pool.draw(self._rows, shares)
         attempt = 0
@@ -410,7 +410,7 @@ class PoolTraffic:
 def _activity(
     units: Sequence[str], segments: Sequence[str], random_: random.Random
 ) -> dict[str, tuple[list[str], list[float]]]:
-    """A segment's accounts with cumulated weights: Zipf's law, and four fifths from accounts whose own it is."""
+    """Return a segment's accounts with cumulated weights: Zipf's law, and four fifths from accounts whose own it is."""
     own = {unit: random_.choice(segments) for unit in units}
     zipf = {unit: 1 / (rank + 1) for rank, unit in enumerate(random_.sample(units, len(units)))}
     table = {}
@@ -463,7 +463,7 @@ def _noisy(text: str, aspect: str, random_: random.Random) -> str:
 
 
 def _swapped(text: str, aspect: str, swaps: Swaps) -> str:
-    """The text with every swap made, in whole words outside the aspect."""
+    """Return the text with every swap made, in whole words outside the aspect."""
     if not swaps:
         return text
     new = dict(swaps)

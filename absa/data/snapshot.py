@@ -53,7 +53,7 @@ class Manifest:
 
     @property
     def last_taken(self) -> str:
-        """When these rows were taken last: the newest snapshot is the one that was taken last."""
+        """Time at which these rows were taken last; it decides which snapshot is the newest."""
         return self.taken_at or self.created_at
 
     @property
@@ -66,7 +66,7 @@ class Manifest:
         return sum(self.rows[side].values())
 
     def to_json(self) -> str:
-        """As it lies in the lake."""
+        """Return the JSON that the lake holds."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod
@@ -78,7 +78,7 @@ class Manifest:
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:
-    """The manifest of a snapshot, or of the one that took its place when rows of it were forgotten.
+    """Return the manifest of a snapshot, or of the one that took its place when rows of it were forgotten.
 
     Raises:
         NotFoundError: there is no such snapshot.
@@ -96,12 +96,12 @@ def manifests(lake: Lake) -> list[Manifest]:
 
 
 def latest_manifest(lake: Lake) -> Manifest | None:
-    """The manifest whose rows were taken last, or None where there is no snapshot yet."""
+    """Return the manifest whose rows were taken last, or None where there is no snapshot yet."""
     return max(manifests(lake), key=lambda manifest: (manifest.last_taken, manifest.created_at), default=None)
 
 
 def take_again(lake: Lake, digest: str, at: str) -> None:
-    """Say that the rows of a snapshot that is there were taken once more; its rows and `created_at` stay."""
+    """Record that the rows of an existing snapshot were taken again; its rows and `created_at` stay."""
     newest, manifest = latest_manifest(lake), load_manifest(lake, digest)
     if manifest != newest and at > manifest.last_taken:
         lake.write(manifest_key(manifest.digest), replace(manifest, taken_at=at).to_json().encode())
@@ -123,7 +123,7 @@ def remove_snapshot(lake: Lake, old: Manifest, replaced_by: str | None) -> None:
 
 
 def replaced_digests(lake: Lake) -> set[str]:
-    """The digests of the snapshots that rows were forgotten of."""
+    """Return the digests of the snapshots that rows were forgotten of."""
     found = {key: digest for key in lake.list(SNAPSHOTS_FOLDER) if (digest := manifest_digest(key))}
     return {digest for key, digest in found.items() if REPLACED_BY in json.loads(lake.read(key))}
 
@@ -142,12 +142,12 @@ def remove_rows(lake: Lake, digest: str) -> None:
 
 
 def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
-    """The lake keys of the Parquet parts of one side (train, validation, test) or of the quarantine, in order."""
+    """Return the lake keys of the Parquet parts of one split or of the quarantine, in order."""
     return [key for key in lake.list(side_folder(digest, side)) if key.endswith(".parquet")]
 
 
 def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
-    """The rows of one side, in the columns of `read.EXAMPLES`.
+    """Return the rows of one side, in the columns of `read.EXAMPLES`.
 
     Raises:
         NotFoundError: there is no such snapshot.
@@ -158,8 +158,8 @@ def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
 def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetime | None = None) -> pl.DataFrame:
     """At most so many rows of one side, whatever its size: the first parts, which the hash of texts has chosen.
 
-    With `since`, rows that were observed later get half of the places, or more where others are few, and the other way
-    round.
+    With `since`, rows that were observed later get half of the places, or more where the rest is small, and vice
+    versa.
 
     Raises:
         NotFoundError: there is no such snapshot.
@@ -181,7 +181,7 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
 
 
 def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_000) -> int:
-    """How many tested texts stand, but for digits and punctuation, on the train side too; none should.
+    """Return the number of test texts that, without digits and punctuation, are in train too; 0 is expected.
 
     Looks at so many rows of the train side at most.
     """
@@ -197,11 +197,11 @@ def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_
 
 
 def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
-    """The rows that were set aside, with row, reason and uri (at most 100,000 a source; the manifest counts all)."""
+    """Return the quarantined rows with row, reason and uri (at most 100,000 per source; the manifest counts all)."""
     return read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, "quarantine"), QUARANTINED)
 
 
 def read_parts(lake: Lake, keys: Sequence[str], schema: Any) -> pl.DataFrame:
-    """The rows of some Parquet parts, in the schema's columns and types."""
+    """Return the rows of some Parquet parts, in the schema's columns and types."""
     frames = [pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key)))) for key in keys]
     return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)).cast(schema) for frame in frames)])

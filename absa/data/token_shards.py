@@ -1,6 +1,6 @@
 """Makes the token shards of a snapshot in the lake, in parallel: `python -m absa.data.token_shards ...`.
 
-They lie in tokens/<snapshot digest>-<tokenizer digest>/ and are made once: a shard that is there is not made again. The
+They are in tokens/<snapshot digest>-<tokenizer digest>/ and are made once: a shard that is there is not made again. The
 process runs at low priority, because a training on the first shard runs beside it.
 """
 
@@ -68,7 +68,7 @@ def make_shards(
         lake: holds the snapshot and takes the shards.
         plan: from `plan_shards`.
         tokenizer: the tokenizer.json.
-        into: a local folder that gets a copy of every shard; needed where the lake is no folder.
+        into: a local folder that gets a copy of every shard; needed where the lake is not a folder.
         processes: at most so many (default: one a core; few rows need none).
         on_shard: told the number of each shard when it is there.
     """
@@ -118,7 +118,7 @@ def _tokenizer(path: Path, max_tokens: int) -> PairTokenizer:
 
 
 def tokenize_part(parquet: bytes, tokenizer: PairTokenizer) -> TokenRows:
-    """The token ids of a Parquet part's rows, a block at a time so that Python's strings stay few."""
+    """Return the token ids of a Parquet part's rows, a block at a time so that Python's strings stay few."""
     return stack([_block(table, tokenizer) for table in _blocks(parquet)])
 
 

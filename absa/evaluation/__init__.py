@@ -1,1 +1,1 @@
-"""How good a model is, how sure we are of it, and whether it may be served."""
+"""Evaluation of a model: metrics, their uncertainty, and the gate."""

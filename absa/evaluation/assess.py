@@ -64,7 +64,7 @@ class Rows:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """What the engine scores."""
+        """Rows that the engine scores."""
         return list(zip(self.texts, self.aspects, strict=True))
 
 
@@ -142,7 +142,7 @@ def assess_engines(
 
     Args:
         candidate: the packaged model.
-        champion: the one that is in force, or None.
+        champion: the active one, or None.
         examples: see `assess`.
         recent: see `assess`.
         parity: see `assess`.
@@ -285,6 +285,6 @@ def _slices(rows: Rows) -> list[tuple[str, Mask]]:
 
 
 def _majority(labels: npt.NDArray[np.int64]) -> Scores:
-    """The trivial baseline: the most frequent label for every row, as sure of it as it is frequent."""
+    """Return the trivial baseline: the most frequent label for every row, as sure of it as it is frequent."""
     shares = np.bincount(labels, minlength=len(SENTIMENTS)) / len(labels)
     return np.tile(shares.astype(np.float32), (len(labels), 1))

@@ -43,7 +43,7 @@ class Case:
     expected: tuple[frozenset[Label], ...] = ()
 
     def fails(self, scores: npt.NDArray[np.float32]) -> bool:
-        """Whether scores (pairs, 3) break the rule."""
+        """Return True where scores (pairs, 3) break the rule."""
         labels = scores.argmax(axis=1)
         if self.rule == "labels":
             return any(label not in allowed for label, allowed in zip(labels, self.expected, strict=True))
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourResult:
-    """Which cases of a behaviour failed, in the order in which they were drawn."""
+    """Failed cases of a behaviour, in the order in which they were drawn."""
 
     name: str
     title: str
@@ -94,7 +94,7 @@ def run_suite(score: Score, *, cases: int = 100, seed: int = 0) -> tuple[Behavio
 
 
 def masking_margin(score: Score, *, cases: int = 100, seed: int = 0) -> float:
-    """How much the aspect decides: the right label's mean score with the aspect, minus that with a mask in its place.
+    """Return the influence of the aspect: the right label's mean score with it, minus that with a mask instead.
 
     On sentences that praise one thing and blame another, so a model that does not look at the aspect has about 0.
 
@@ -318,7 +318,7 @@ def _agent(rng: random.Random) -> Iterator[Case]:
 
 
 def _plain(rng: random.Random) -> tuple[str, str]:
-    """A sentence with a clear opinion, and its aspect."""
+    """Return a sentence with a clear opinion, and its aspect."""
     aspect = rng.choice(_ASPECTS)
     word = rng.choice(_PRAISE + _BLAME)
     return (
@@ -334,7 +334,7 @@ def _plain(rng: random.Random) -> tuple[str, str]:
 
 
 def _same(change: Callable[[random.Random, str, str], tuple[str, str]]) -> Callable[[random.Random], Iterator[Case]]:
-    """An invariance: the change (rng, text, aspect) gives a text and aspect that mean the same."""
+    """Define an invariance: the change (rng, text, aspect) gives a text and aspect that mean the same."""
 
     def cases(rng: random.Random) -> Iterator[Case]:
         while True:
@@ -395,7 +395,7 @@ def _number(rng: random.Random) -> Iterator[Case]:
 
 
 def _added(words: Sequence[str], rule: Rule) -> Callable[[random.Random], Iterator[Case]]:
-    """A direction: an opinion on the aspect is added to a sentence that has none."""
+    """Define a direction: an opinion on the aspect is added to a sentence that has none."""
 
     def cases(rng: random.Random) -> Iterator[Case]:
         while True:

@@ -42,7 +42,7 @@ class SliceComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourComparison:
-    """How often two models fail the same cases of one behaviour. The champion's fields are None where there is none."""
+    """Failures of two models in the same cases of one behaviour. The champion's fields are None where there is none."""
 
     name: str
     title: str
@@ -64,7 +64,7 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What serving the candidate takes on this machine, one row at a time on one thread. None: not measured."""
+    """Cost of serving the candidate on this machine, one row at a time on one thread. None: not measured."""
 
     size_mb: float
     latency_ms_p50: float | None = None
@@ -74,7 +74,7 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class DataChecks:
-    """What is known of the candidate's snapshot. `leaked_texts` stand on both the train and the test side."""
+    """Facts about the candidate's snapshot. `leaked_texts` stand on both the train and the test side."""
 
     train_rows: int
     quarantined_share: float = 0.0
@@ -84,7 +84,7 @@ class DataChecks:
 
 @dataclass(frozen=True, kw_only=True)
 class GateEvidence:
-    """What the gate looked at.
+    """Evidence that the gate judges.
 
     `baseline` is true where there is no champion yet and the candidate was held against the most frequent label.
     `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
@@ -105,7 +105,7 @@ class GateEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question that the gate asked. `sentence` says what was found, for a reader who is no statistician."""
+    """One check of the gate. `sentence` is the finding for a reader without statistics."""
 
     name: str
     status: Status

@@ -36,7 +36,7 @@ _SIGN: Final[dict[Status, str]] = {"pass": "passed", "hold": "open", "fail": "fa
 
 
 def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePolicy | None = None) -> dict[str, Any]:
-    """The content of `gate.json`: verdict, reasons, checks, and the evidence and policy that they come from."""
+    """Return the content of `gate.json`: verdict, reasons, checks, and the evidence and policy that they come from."""
     return {
         "schema_version": SCHEMA_VERSION,
         **decision.to_json(),
@@ -211,7 +211,7 @@ def _cell(index: int, content: str) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> _Markup:
-    """A bar from low to high around 0, 20 points wide, with the figures beside it."""
+    """Return a bar from low to high around 0, 20 points wide, with the figures beside it."""
     reach, half = 0.2, 70  # points to either side in shares, pixels
 
     def x(share: float) -> float:

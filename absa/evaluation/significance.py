@@ -1,4 +1,4 @@
-"""How sure we are of a difference between two models: paired bootstrap over texts, and Holm's correction.
+"""Significance of a difference between two models: paired bootstrap over texts, and Holm's correction.
 
 Several aspects of one text share its fate, so texts are drawn, not rows (Koehn 2004, aclanthology.org/W04-3250, for the
 paired bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x, for drawing whole clusters).
@@ -22,7 +22,7 @@ _DRAWS_AT_ONCE: Final = 4_000_000  # resamples × kinds of clusters held in memo
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """What the candidate has more than the champion of a metric (a share: 0.01 is one point).
+    """Gain of the candidate over the champion in a metric (a share: 0.01 is one point).
 
     `low` and `high` are the bounds of the 95 % percentile interval, `se` is the standard error.
     """
@@ -98,7 +98,7 @@ def paired_bootstrap(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that hold for all tests together (Holm 1979), in the order given."""
+    """Return adjusted p-values that hold for all tests together (Holm 1979), in the order given."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):

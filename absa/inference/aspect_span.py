@@ -56,7 +56,7 @@ def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> Span | 
     Args:
         text: any text.
         aspect: phrase to find; white space at its ends matters only to an occurrence that differs in case alone.
-        whole_words: prefer the first occurrence that is no part of a longer word ("app" in "happy app").
+        whole_words: prefer the first occurrence outside a longer word ("app" in "happy app").
 
     Returns:
         The span in `text`, or None. The spanned text equals the aspect after casefolding, or else in `aspect_key`. The

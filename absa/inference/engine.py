@@ -28,7 +28,7 @@ WARMUP_TOLERANCE: Final = 0.05  # int8 kernels of other processors round otherwi
 class Engine:
     """Scores pairs with one model version. It does not know which version: the caller does.
 
-    Safe to use from several threads; a call uses as many as `load` was told.
+    Safe to use from several threads; a call uses the number given to `load`.
     """
 
     def __init__(self, package: ModelPackage, tokenizer: PairTokenizer, session: "InferenceSession") -> None:

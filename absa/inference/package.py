@@ -1,4 +1,4 @@
-"""One model version on disk: its files, what its config says, and the digest that proves it is whole."""
+"""One model version on disk: its files, its config, and the digest that proves it is whole."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _KNOWN_INPUTS: Final = frozenset({"input_ids", "attention_mask", "token_type_ids
 
 @dataclass(frozen=True, kw_only=True)
 class PackageConfig:
-    """What `config.json` says about the model.
+    """Content of `config.json` about the model.
 
     `max_tokens` counts the whole pair with its three special tokens. `inputs` are the names that the ONNX graph takes.
     """
@@ -126,7 +126,7 @@ def load_package(folder: Path, *, expected_digest: str | None = None) -> ModelPa
 
     Args:
         folder: holds the files of one version.
-        expected_digest: what the ledger or the registry says the digest is; not checked when None.
+        expected_digest: the digest in the ledger or the registry; not checked when None.
 
     Raises:
         IntegrityError: a file is missing, unreadable or not in the expected form, or the digest is another one.

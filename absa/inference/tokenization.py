@@ -96,7 +96,7 @@ class PairTokenizer:
             fast: whether the fast library may be used; False keeps to the reference.
 
         Raises:
-            IntegrityError: the file is missing or is no tokenizer.
+            IntegrityError: the file is missing or is not a tokenizer.
         """
         from tokenizers import Tokenizer
 
@@ -117,7 +117,7 @@ class PairTokenizer:
 
     @property
     def is_fast(self) -> bool:
-        """Whether the fast library encodes."""
+        """True if the fast library encodes."""
         return self._fast is not None
 
     def _use_fast(self, content: str) -> None:

@@ -60,7 +60,7 @@ class Architecture:
         )
 
     def to_huggingface(self) -> dict[str, Any]:
-        """The same sizes as a BERT `config.json`."""
+        """Return the same sizes as a BERT `config.json`."""
         return {
             "architectures": ["BertModel"],
             "model_type": "bert",
@@ -110,9 +110,9 @@ Through = Callable[[Any, Tensor, Tensor | None], Tensor]
 class PairClassifier(nn.Module):
     """Sentiment of a text towards an aspect, from the pair `[CLS] text [SEP] aspect [SEP]`.
 
-    The aspect's words are found again in the text, and the model is told where: their embeddings there get a learned
+    The aspect's words are found again in the text and marked: their embeddings there get a learned
     mark. The head reads four views of the last layer side by side: the first token, and the means over all tokens, over
-    the aspect where it is asked about (token type 1), and over the aspect where it stands in the text.
+    the aspect where it is asked about (token type 1), and over the aspect where it is in the text.
     """
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.1) -> None:
@@ -155,7 +155,7 @@ class PairClassifier(nn.Module):
         return self.classify(x, token_types, mentions, mask)
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
-        """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (B, T)."""
+        """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (B, T)."""
         asked = (token_types == 1) & (input_ids != self.architecture.separator)
         same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
         return (same.any(dim=2) & (token_types == 0)).float()
@@ -174,7 +174,7 @@ class PairClassifier(nn.Module):
 
 
 def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
-    """The encoder's weights under the names of `transformers.BertModel`, and the head's under `classifier.`."""
+    """Return the encoder's weights under the names of `transformers.BertModel`, and the head's under `classifier.`."""
     state = {name: value.detach() for name, value in model.state_dict().items()}
     weights = {theirs: state[ours].clone() for ours, theirs in _EMBEDDINGS.items()}
     for index in range(model.architecture.layers):

@@ -1,4 +1,4 @@
-"""Where a model starts from: a packaged encoder, a folder, or a hub name; and how one is kept as a folder again."""
+"""Base of a model: a packaged encoder, a folder, or a hub name; and how one is kept as a folder again."""
 
 import json
 from dataclasses import replace
@@ -85,13 +85,13 @@ def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
 
 
 def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -> PairClassifier:
-    """A student of less width: its words are the principal components of the model's, its layers know nothing yet.
+    """Return a narrower student: its words are the principal components of the model's, its layers are untrained.
 
     Heads are 32 wide and the inner width is four times `hidden`. What words mean is most of what a few minutes on a few
     thousand rows cannot teach; layers this small are taught in seconds.
 
     Raises:
-        ValueError: `hidden` is no multiple of 32 below the model's width.
+        ValueError: `hidden` is not a multiple of 32 below the model's width.
     """
     wide = model.architecture
     if hidden % _HEAD_WIDTH or not 0 < hidden < wide.hidden:

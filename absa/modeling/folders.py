@@ -1,4 +1,4 @@
-"""Where a base model's files lie: a packaged encoder, a folder, or a hub name. Needs no torch."""
+"""Files of a base model: a packaged encoder, a folder, or a hub name. Needs no torch."""
 
 import os
 from pathlib import Path

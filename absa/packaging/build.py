@@ -46,7 +46,7 @@ class Effort:
     """Work that goes into a package.
 
     Attributes:
-        observed_rows: rows that the scales of activations come from; parity is judged on others.
+        observed_rows: rows that the scales of activations come from; parity is judged on other rows.
         strengths: ways to balance channels that are tried for each matrix.
         rows: validation rows that are used at most, the observed ones among them.
     """
@@ -96,7 +96,7 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
-    """What was built."""
+    """Package that was built, with its measurements."""
 
     digest: str
     parity: Parity

@@ -22,7 +22,7 @@ _GOLDEN: Final = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What calibration.json holds. ECE is the expected calibration error that the gate measures too; 0 without rows."""
+    """Content of calibration.json. ECE is the expected calibration error that the gate measures too; 0 without rows."""
 
     temperature: float
     ece_before: float
@@ -32,7 +32,7 @@ class Calibration:
     rows: int
 
     def to_json(self) -> dict[str, Any]:
-        """The file's content."""
+        """Return the file's content."""
         return asdict(self)
 
 
@@ -40,7 +40,7 @@ def calibrate(logits: Logits, labels: Labels) -> Calibration:
     """Find the temperature with the least negative log likelihood.
 
     Args:
-        logits: (n, 3), or log probabilities, which differ by a constant a row.
+        logits: (n, 3), or log probabilities, which differ by a constant per row.
         labels: (n,).
 
     Returns:

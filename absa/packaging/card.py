@@ -11,7 +11,7 @@ CARD_FILE: Final = "model_card.md"
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What the card says. Shares are 0 to 1; metrics are on the validation side unless named otherwise."""
+    """Content of the model card. Shares are 0 to 1; metrics are on the validation side unless named otherwise."""
 
     base_model: str
     layers: int

@@ -27,7 +27,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 class Linear(Protocol):
-    """How the graph multiplies with a weight matrix and looks words up."""
+    """Operations of the graph for a product with a weight matrix and a look-up of words."""
 
     def multiply(self, graph: "GraphWriter", name: str, x: str, weight: Array, bias: Array) -> str:
         """Add nodes for `x @ weight.T + bias`; gives the name of the result."""
@@ -112,7 +112,7 @@ def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onn
 
 
 def _find_aspect(graph: GraphWriter, architecture: Architecture) -> str:
-    """1.0 at the tokens of the text that stand in the aspect too, else 0.0 (rows, tokens)."""
+    """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (rows, tokens)."""
     from onnx import TensorProto
 
     separator = graph.constant("separator", np.array(architecture.separator))

@@ -23,7 +23,7 @@ _EXAMPLE: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedPackage:
-    """Where a package went. `version` is empty where it was logged without being registered."""
+    """Place of a logged package. `version` is empty where it was logged without being registered."""
 
     model_uri: str
     version: str
@@ -42,7 +42,7 @@ def log_package(folder: Path, *, name: str = "model", registered_model_name: str
 
     Raises:
         IntegrityError: the folder holds no whole package.
-        UnavailableError: MLflow refuses or does not answer.
+        UnavailableError: MLflow refuses or is unavailable.
     """
     import mlflow
     from mlflow.exceptions import MlflowException

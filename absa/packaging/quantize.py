@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
-    """What went into one matrix product: the range of each channel (K,), and a sample of rows (n, K)."""
+    """Observed input of one matrix product: the range of each channel (K,), and a sample of rows (n, K)."""
 
     low: Floats
     high: Floats
@@ -116,7 +116,7 @@ def _term(
 
 
 def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float] = STRENGTHS) -> Quantised:
-    """The int8 form of `x @ weight.T + bias` that is nearest to it on the sampled rows.
+    """Return the int8 form of `x @ weight.T + bias` that is nearest to it on the sampled rows.
 
     Args:
         weight: (N, K).
@@ -135,7 +135,7 @@ def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequen
 def _nearest(
     weight: Array, bias: Array, seen: Activations, exact: Floats, strengths: Sequence[float], *, twice: bool
 ) -> tuple[Quantised, Floats, float]:
-    """The best of the strengths, what it is off by on average, and its error besides (a root mean square)."""
+    """Return the best of the strengths, what it is off by on average, and its error besides (a root mean square)."""
     tried = []
     for strength in strengths:
         found = _at_strength(weight, bias, seen, strength, twice=twice)
@@ -167,7 +167,7 @@ def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float,
 
 
 def _product(found: Quantised, x: Floats) -> Floats:
-    """What int8 makes of x, without the bias."""
+    """Return the int8 product of x, without the bias."""
     even = x if found.factors is None else x * found.factors
     rounded = _rounded(even, found.scale, found.zero)
     if found.twice:
@@ -186,7 +186,7 @@ def symmetric(matrix: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[np.int8
     """Quantise each row of a matrix to -limit..limit.
 
     Returns:
-        The int8 matrix and a scale a row; their product is the matrix, each value off by at most half its row's scale.
+        The int8 matrix and one scale per row; their product is off by at most half the row's scale per value.
     """
     scale = np.maximum(np.abs(matrix).max(axis=1), 1e-12).astype(np.float32) / np.float32(limit)
     return np.rint(matrix / scale[:, None]).astype(np.int8), scale

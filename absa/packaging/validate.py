@@ -28,7 +28,7 @@ _FAILED: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What a fresh process measured: warm-up rows that were answered right, seconds until then, and its peak memory."""
+    """Measurements of a fresh process: warm-up rows with the right answer, seconds until then, and its peak memory."""
 
     digest: str
     rows: int

@@ -38,7 +38,7 @@ _REGISTRY: Final = "models:/"
 
 
 class Rows(NamedTuple):
-    """What the file holds, in its order. `labels` is None unless every row has one."""
+    """Rows of the file, in its order. `labels` is None unless every row has one."""
 
     pairs: list[tuple[str, str]]
     labels: list[int] | None
@@ -102,7 +102,7 @@ def read_rows(path: Path, labels: Mapping[str, int] | None = None) -> Rows:
 
 
 def model_folder(model: str) -> Path:
-    """The package folder behind a path or a registry URI (`models:/absa@champion`), which is downloaded.
+    """Return the package folder behind a path or a registry URI (`models:/absa@champion`), which is downloaded.
 
     Raises:
         NotFoundError: nothing is there.

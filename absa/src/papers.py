@@ -65,7 +65,7 @@ def render(paper: Path, into: Path) -> tuple[Path, Path]:
 
 
 def _prepared(paper: Path, work: Path) -> str:
-    """The paper's Markdown with its pictures as .png files in a folder."""
+    """Return the paper's Markdown with its pictures as .png files in a folder."""
     taken: dict[str, str] = {}
 
     def picture(match: re.Match[str]) -> str:

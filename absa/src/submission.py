@@ -35,7 +35,7 @@ training_methodology and deployment_pipeline, each as .docx and PDF.
 
 
 def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> Path:
-    """Build the folder anew; it is whole or is not there.
+    """Rebuild the folder; it is complete or absent.
 
     Args:
         model: a package folder.
@@ -78,7 +78,7 @@ def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> P
 
 
 def _replaceable(into: Path) -> bool:
-    """Whether it is an empty folder or an earlier submission; a checkout has no `absa` beside evaluation.py."""
+    """Return True for an empty folder or an earlier submission; a checkout has no `absa` beside evaluation.py."""
     if not into.is_dir():
         return False
     earlier = (into / "absa" / "src" / "absa").is_dir() and not (into / ".git").exists()
@@ -99,7 +99,7 @@ def copy_code(src: Path) -> None:
 
 
 def requirements(pins: Path) -> str:
-    """What inference needs, at the versions that the platform pins.
+    """Return the requirements of inference, at the versions that the platform pins.
 
     Raises:
         PermanentError: one of them has no pin.
@@ -112,7 +112,7 @@ def requirements(pins: Path) -> str:
 
 
 def label(folder: Path) -> None:
-    """Run evaluation.py without arguments in the folder, as whoever gets it will.
+    """Run evaluation.py without arguments in the folder, as its reader does.
 
     Raises:
         InvalidDataError: it could not label the test file.

@@ -38,7 +38,7 @@ class Checkpoints:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole, or None where there is none."""
+        """Return the newest state that is whole, or None where there is none."""
         for path in sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True):
             state = _read(path)
             if state is not None:

@@ -1,4 +1,4 @@
-"""Where a training runs, and how precisely it multiplies there."""
+"""Device of a training and the precision of its products."""
 
 import time
 from typing import Final
@@ -15,10 +15,10 @@ ATTENTION: Final = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, 
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
+    """Return the device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
 
     Raises:
-        PermanentError: cuda was asked for and there is none.
+        PermanentError: cuda is requested and unavailable.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")

@@ -33,7 +33,7 @@ _NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision",
 def base_digest(
     rows: Iterable[LabelledPair], settings: TrainingSettings, start: Path, budget_s: float | None = None
 ) -> str:
-    """What a base is kept under: equal rows in any order, settings, budget and first weights give an equal digest."""
+    """Return the key of a base: equal rows in any order, settings, budget and first weights give an equal digest."""
     total = 0
     for row in rows:
         whole = json.dumps([row.text, row.aspect, row.label]).encode()
@@ -63,7 +63,7 @@ def pretrain(
         rows: labelled pairs; their order does not matter.
         settings: of the training. `max_epochs` is how long it takes.
         bases: folder of all bases, one a digest.
-        budget_s: end after as many seconds, whatever `max_epochs` says.
+        budget_s: end after as many seconds, whatever `max_epochs` is.
         watch: told about progress.
         found: told the folder where it was there already.
 
@@ -122,5 +122,5 @@ def bases_in(folder: Path) -> dict[str, Path]:
 
 
 def is_base(folder: Path) -> bool:
-    """Whether a folder holds a finished base."""
+    """Return True if a folder holds a finished base."""
     return all((folder / name).is_file() for name in (CONFIG, WEIGHTS, TOKENIZER, FACTS_FILE))

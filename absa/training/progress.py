@@ -1,4 +1,4 @@
-"""How a training goes, and what it did in the end."""
+"""Progress and summary of a training."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How a training goes. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
+    """Progress of a training. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
 
     step: int
     epoch: float
@@ -22,14 +22,14 @@ class Progress:
     validation_pos_neg_f1: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The progress line's fields, rounded to what can be read."""
+        """Return the progress line's fields, rounded to what can be read."""
         digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
         return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What a training did. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
+    """Summary of a training. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
 
     Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
     `choice` says what was chosen from: rows there are, rows that fit by the first measurement (beside the scores that
@@ -53,14 +53,14 @@ class TrainingResult:
 
 
 class Watcher(Protocol):
-    """Is told how a training goes, at least every two seconds."""
+    """Receiver of a training's progress, at least every two seconds."""
 
     def __call__(self, progress: Progress, /) -> None:
         """Take note; must return quickly."""
 
 
 class Tally:
-    """What happened since the last report. Losses stay on the device until someone asks."""
+    """Sums since the last report. Losses stay on the device until they are read."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()

@@ -76,7 +76,7 @@ class Trainer:
             settings: as they are saved with the model.
             deadline: end of the training alone; it may move while the training goes on.
             new_head: whether the head has learned nothing yet.
-            compose: joins rows anew for every pass.
+            compose: joins rows again for every pass.
             checkpoints: where states are kept and where a run that starts again finds them.
             watch: told about progress.
             stop: asked after every step whether to keep a checkpoint and leave.
@@ -161,7 +161,7 @@ class Trainer:
         return copied.float().cpu().eval()
 
     def averaged(self) -> PairClassifier:
-        """The model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
+        """Return the model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
         with torch.no_grad():
             for parameter, average in zip(self._learning, self._average, strict=True):
                 parameter.copy_(average)
@@ -238,7 +238,7 @@ class Trainer:
         return self.deadline.remaining_s() <= needed_s
 
     def _take(self, batches: Iterator[tuple[Position, float, Batch]]) -> list[tuple[Position, float, Batch]]:
-        """The batches of the coming step; none where rows do not come."""
+        """Return the batches of the coming step; none where rows do not come."""
         try:
             return [next(batches) for _ in range(self._per_step)]
         except TransientError as error:
@@ -278,7 +278,7 @@ class Trainer:
         return loss
 
     def _progress(self) -> float:
-        """How much of the training is over when the coming step is: 0 at the first, which only warms the optimiser.
+        """Return the completed share of the training after the coming step: 0 at the first, a warm-up.
 
         Time counts from the end of the first step on, so that loading, waiting and compiling take nothing of the
         warm-up, and goes on while the run is down.

@@ -15,7 +15,7 @@ class TrainingSettings:
     Attributes:
         base_model: `minilm-l6` (comes with the requirements), a local folder, or a name on the hub.
         layers: keep this many of the base's layers; None keeps all.
-        hidden: width of a student that keeps the base's words and learns its layers anew; None keeps the base's width.
+        hidden: width of a student with the base's words and untrained layers; None keeps the base's width.
         max_tokens: most tokens of a pair, the three special ones included.
         batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and 65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
@@ -101,7 +101,7 @@ class TrainingSettings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Settings from JSON values; what is not named keeps its default.
+        """Return settings from JSON values; what is not named keeps its default.
 
         Raises:
             PermanentError: a name that no setting has, or a value out of range.

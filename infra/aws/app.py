@@ -115,11 +115,11 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
 
 
 def build_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: Path | None = None) -> App:
-    """The app with a stack an environment, cdk-nag's AWS Solutions rules on it, and the exceptions with their reasons.
+    """Build the app: one stack per environment, cdk-nag's AWS Solutions rules, the exceptions with their reasons.
 
     Args:
         environments: which.
-        into: folder of the synthesised templates; None takes cdk.out, or what the cdk command says.
+        into: folder of the synthesised templates; None takes cdk.out or the cdk command's folder.
     """
     app = App(outdir=str(into) if into else None, analytics_reporting=False, context=_FLAGS)
     for environment in environments:

@@ -1,4 +1,4 @@
-"""How every container is set up: non-root, read-only root, one writable volume, logs, images from this repository."""
+"""Set-up of every container: non-root, read-only root, one writable volume, logs, images from this repository."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,20 +46,20 @@ class Images:
         return self._made[key]
 
     def serving(self, processor: str) -> ecs.ContainerImage:
-        """The router's image: no torch, no MLflow."""
+        """Return the router's image: no torch, no MLflow."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("serving", processor))
 
     def platform(self) -> ecs.ContainerImage:
-        """The image of training, flows, MLflow, Prefect and Evidently."""
+        """Return the image of training, flows, MLflow, Prefect and Evidently."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64"))
 
     def ray(self) -> ecs.ContainerImage:
-        """The platform's image with Ray in it."""
+        """Return the platform's image with Ray in it."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64", more="ray"))
 
 
 def log_group(scope: Construct, name: str, *, environment: str, days: int) -> logs.LogGroup:
-    """The log group of a part. Metrics come out of it as embedded metric format."""
+    """Create the log group of a part. Metrics come out of it as embedded metric format."""
     return logs.LogGroup(
         scope,
         f"{name}Logs",
@@ -70,12 +70,12 @@ def log_group(scope: Construct, name: str, *, environment: str, days: int) -> lo
 
 
 def common_environment(scope: Construct) -> dict[str, str]:
-    """What every process of ours is told. boto3 on ECS does not know its region otherwise."""
+    """Return the variables of every process of ours. boto3 on ECS does not know its region otherwise."""
     return {"AWS_DEFAULT_REGION": Stack.of(scope).region, "DO_NOT_TRACK": "1"}
 
 
 def http_check(port: int, path: str) -> ecs.HealthCheck:
-    """A health check by Python, for images without curl."""
+    """Return a health check by Python, for images without curl."""
     probe = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}{path}', timeout=3)"
     return ecs.HealthCheck(
         command=["CMD", "python", "-c", probe],
@@ -125,6 +125,6 @@ def add_container(
 
 
 def add_volumes(task: ecs.TaskDefinition, *, home: ecs.EfsVolumeConfiguration | None = None) -> None:
-    """The volumes that `add_container` mounts; they end with the task unless HOME lies on a file system."""
+    """Return the volumes that `add_container` mounts; they end with the task unless HOME lies on a file system."""
     task.add_volume(name="tmp")
     task.add_volume(name="home", **({"efs_volume_configuration": home} if home else {}))

@@ -1,4 +1,4 @@
-"""Secrets Manager: what tasks are given as secrets. Values are made there and stand in no template."""
+"""Secrets Manager: what tasks are given as secrets. Values are made there and are in no template."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Credentials:
     feedback_keys: secretsmanager.Secret
 
     def of_units(self) -> dict[str, ecs.Secret]:
-        """What hashes units: the same for all who write or look for a hash."""
+        """Return the secret that hashes units, one for all writers and readers of hashes."""
         return {"EVERGREEN_SECRET": ecs.Secret.from_secrets_manager(self.unit_secret)}
 
 

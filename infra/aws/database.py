@@ -19,7 +19,7 @@ def build_database(
     several_zones: bool,
     keep_data: bool,
 ) -> rds.DatabaseInstance:
-    """An encrypted instance in the isolated subnets. Storage grows up to four times what it began with."""
+    """Create an encrypted instance in the isolated subnets. Storage grows up to four times what it began with."""
     return rds.DatabaseInstance(
         scope,
         "Database",

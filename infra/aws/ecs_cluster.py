@@ -16,7 +16,7 @@ _HARDWARE: Final = {"arm64": ecs.AmiHardwareType.ARM, "amd64": ecs.AmiHardwareTy
 
 
 def build_cluster(scope: Construct, *, network: Network) -> ecs.Cluster:
-    """A cluster with Fargate's capacity providers and container insights."""
+    """Create a cluster with Fargate's capacity providers and container insights."""
     return ecs.Cluster(
         scope,
         "Cluster",
@@ -42,7 +42,7 @@ def add_capacity(
     Args:
         cluster: that they join.
         name: of the capacity provider.
-        network: they stand in its private subnets.
+        network: they are in its private subnets.
         instance_type: EC2 type.
         processor: arm64 or amd64; must be the type's own.
         floor: machines that always run; 0 lets the fleet end.

@@ -1,4 +1,4 @@
-"""What dev and prod differ in. Everything else is the same code."""
+"""Differences between dev and prod. Everything else is the same code."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -53,7 +53,7 @@ class RouterFleet:
 
     @property
     def on_ec2(self) -> bool:
-        """Whether its machines are ours."""
+        """True if the fleet runs on our own EC2 machines."""
         return self.launch.startswith("ec2")
 
 

@@ -1,4 +1,4 @@
-"""Where the templates break a rule of cdk-nag or cfn-lint on purpose, and why."""
+"""Exceptions of the templates from rules of cdk-nag and cfn-lint, with reasons."""
 
 from typing import Final
 

@@ -20,7 +20,7 @@ _INTERFACES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What others are placed in. `private` has no way to the internet, in or out."""
+    """Network of the components. `private` has no way to the internet, in or out."""
 
     vpc: ec2.Vpc
     private: ec2.SubnetSelection
@@ -28,7 +28,7 @@ class Network:
 
 
 def build_network(scope: Construct, *, several_zones: bool) -> Network:
-    """Two zones (a load balancer needs them); with `several_zones` the endpoints stand in both, else in one."""
+    """Two zones (a load balancer needs them); with `several_zones` the endpoints are in both, else in one."""
     vpc = ec2.Vpc(
         scope,
         "Vpc",

@@ -37,7 +37,7 @@ _ANY: Final = "0.0.0.0"  # noqa: S104  of the task's own network interface
 
 @dataclass(frozen=True, kw_only=True)
 class InternalBalancer:
-    """Where the three UIs and APIs are found inside the network."""
+    """Addresses of the three UIs and APIs inside the network."""
 
     balancer: elb.ApplicationLoadBalancer
 
@@ -46,12 +46,12 @@ class InternalBalancer:
         return f"http://{self.balancer.load_balancer_dns_name}:{_PORTS[part]}"
 
     def host(self, part: str) -> str:
-        """The Host header under which a part is asked for."""
+        """Return the Host header of requests to a part."""
         return f"{self.balancer.load_balancer_dns_name}:{_PORTS[part]}"
 
 
 def build_internal_balancer(scope: Construct, *, network: Network, storage: Storage) -> InternalBalancer:
-    """A load balancer that only the network sees."""
+    """Create a load balancer that only the network sees."""
     group = ec2.SecurityGroup(
         scope, "InternalGroup", vpc=network.vpc, description="The internal load balancer", allow_all_outbound=False
     )
@@ -77,7 +77,7 @@ def build_internal_balancer(scope: Construct, *, network: Network, storage: Stor
 
 
 def flow_environment(scope: Construct, *, storage: Storage, internal: InternalBalancer) -> dict[str, str]:
-    """What a process needs that runs flows: the worker, and a training machine."""
+    """Return the variables of processes that run flows: the worker and a training machine."""
     return {
         **common_environment(scope),
         "EVERGREEN_HOME": HOME,
@@ -92,7 +92,7 @@ def flow_environment(scope: Construct, *, storage: Storage, internal: InternalBa
 def flow_role(
     scope: Construct, name: str, *, storage: Storage, description: str, delete: Sequence[str] = ()
 ) -> iam.Role:
-    """A role that may use the lake, and delete in some folders of it. Artifacts go through MLflow, not through it."""
+    """Create a role that may use the lake and delete in some of its folders. Artifacts go through MLflow."""
     role = iam.Role(scope, name, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"), description=description)
     storage.grant_lake(role, delete=delete)
     return role
@@ -112,7 +112,7 @@ def build_platform(
     worker_environment: Mapping[str, str],
     worker_secrets: Mapping[str, ecs.Secret],
 ) -> dict[str, ecs.FargateService]:
-    """The four services, by name."""
+    """Create the four services, by name."""
     builder = _Builder(
         scope=scope, settings=settings, network=network, cluster=cluster, images=images, internal=internal
     )
@@ -129,7 +129,7 @@ def build_platform(
 
 @dataclass(frozen=True, kw_only=True)
 class _Builder:
-    """What the services have in common."""
+    """Properties that the services share."""
 
     scope: Construct
     settings: Environment
@@ -139,7 +139,7 @@ class _Builder:
     internal: InternalBalancer
 
     def role(self, name: str, description: str) -> iam.Role:
-        """A role that may do nothing yet."""
+        """Create a role that may do nothing yet."""
         return iam.Role(
             self.scope,
             f"{name.title()}Role",
@@ -148,14 +148,14 @@ class _Builder:
         )
 
     def logs(self, name: str) -> ecs.LogDriver:
-        """The log of a service."""
+        """Create the log of a service."""
         group = log_group(self.scope, name.title(), environment=self.settings.name, days=self.settings.log_days)
         return ecs.LogDriver.aws_logs(stream_prefix=name, log_group=group, mode=ecs.AwsLogDriverMode.NON_BLOCKING)
 
     def task(
         self, name: str, *, role: iam.Role, vcpu: float, memory_mb: int, home: ecs.EfsVolumeConfiguration | None = None
     ) -> ecs.FargateTaskDefinition:
-        """A task definition with its volumes."""
+        """Create a task definition with its volumes."""
         task = ecs.FargateTaskDefinition(
             self.scope,
             f"{name.title()}Task",
@@ -208,7 +208,7 @@ class _Builder:
 def _prepare_database(
     task: ecs.FargateTaskDefinition, name: str, builder: _Builder, database: rds.DatabaseInstance, logs: ecs.LogDriver
 ) -> ecs.ContainerDefinition:
-    """A container that makes a database, or brings its tables up to date, before the server starts."""
+    """Define a container that makes a database, or brings its tables up to date, before the server starts."""
     return add_container(
         task,
         f"{name}-database",
@@ -223,7 +223,7 @@ def _prepare_database(
 
 
 def _postgres(database: rds.DatabaseInstance) -> dict[str, str]:
-    """libpq's own variables."""
+    """Return libpq's own variables."""
     return {
         "PGHOST": database.db_instance_endpoint_address,
         "PGPORT": database.db_instance_endpoint_port,

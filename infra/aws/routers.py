@@ -38,7 +38,7 @@ _REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: a stop for floods, 
 
 @dataclass(frozen=True, kw_only=True)
 class Routers:
-    """What others need of the routers."""
+    """Properties of the routers that other components use."""
 
     balancer: elb.ApplicationLoadBalancer
     targets: elb.ApplicationTargetGroup
@@ -56,7 +56,7 @@ def build_routers(
     storage: Storage,
     credentials: Credentials,
 ) -> Routers:
-    """The load balancer, a task definition and service a fleet, and how they grow."""
+    """Create the load balancer, a task definition and service a fleet, and how they grow."""
     group = ec2.SecurityGroup(scope, "RouterGroup", vpc=network.vpc, description="Routers", allow_all_outbound=True)
     balancer, targets = _build_balancer(scope, settings=settings, network=network, storage=storage, group=group)
     role = iam.Role(
@@ -241,7 +241,7 @@ def _scale(
 
 
 def _routers_say(name: str, statistic: str, period: Duration) -> cloudwatch.Metric:
-    """A metric out of the routers' logs."""
+    """Return a metric out of the routers' logs."""
     return cloudwatch.Metric(
         namespace=METRICS, metric_name=name, dimensions_map={"Service": "router"}, statistic=statistic, period=period
     )
@@ -316,7 +316,7 @@ def _build_balancer(
 
 
 def _build_firewall(scope: Construct, balancer: elb.ApplicationLoadBalancer) -> None:
-    """A limit an address; what else is wrong with a request the router says itself."""
+    """Limit the requests per address; the router itself refuses bad requests."""
 
     def seen(name: str) -> waf.CfnWebACL.VisibilityConfigProperty:
         return waf.CfnWebACL.VisibilityConfigProperty(

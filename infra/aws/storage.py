@@ -26,12 +26,12 @@ class Storage:
 
     @property
     def lake_uri(self) -> str:
-        """Where EVERGREEN_LAKE points."""
+        """URI for EVERGREEN_LAKE."""
         return f"s3://{self.lake.bucket_name}/lake"
 
     @property
     def artifacts_uri(self) -> str:
-        """Where MLflow keeps artifacts."""
+        """URI of MLflow's artifacts."""
         return f"s3://{self.artifacts.bucket_name}/mlflow"
 
     def grant_lake(self, role: iam.IGrantable, *, delete: Sequence[str] = ()) -> None:

@@ -2,7 +2,7 @@
 
 Batch and not an ECS capacity provider, because a job there has a state that the worker can ask for and end (still
 waiting for a machine? then take the other queue), a time limit of its own, and machines that are chosen among several
-types and zones; a capacity provider leaves a task that finds no spot machine pending, with nobody to ask.
+types and zones; a capacity provider leaves a task that finds no spot machine pending without a state.
 """
 
 import math
@@ -31,14 +31,14 @@ _AFTER_RUN_S: Final = 120  # as in flows/training/aws_machine.py
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What the worker needs to start a training. `queues` are tried in order."""
+    """Properties that the worker needs to start a training. `queues` are tried in order."""
 
     queues: tuple[batch.JobQueue, ...]
     definition: batch.EcsJobDefinition
     group: ec2.SecurityGroup
 
     def environment(self, settings: Environment) -> dict[str, str]:
-        """How the worker is told."""
+        """Return the variables of the worker."""
         return {
             "EVERGREEN_TRAINING_QUEUES": ",".join(queue.job_queue_name for queue in self.queues),
             "EVERGREEN_TRAINING_DEFINITION": self.definition.job_definition_name,

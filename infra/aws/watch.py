@@ -33,7 +33,7 @@ def _ours(name: str, service: str, statistic: str, period: Duration = _MINUTE) -
 def build_watch(
     scope: Construct, *, settings: Environment, routers: Routers, database: rds.DatabaseInstance
 ) -> sns.Topic:
-    """Who subscribes to the topic hears of every alarm and of the budget."""
+    """Create the topic of every alarm and of the budget."""
     topic = sns.Topic(scope, "Alarms", topic_name=f"evergreen-{settings.name}-alarms", enforce_ssl=True)
     for service in ("cloudwatch", "budgets"):  # a policy of the topic's own takes the place of SNS's default one
         topic.add_to_resource_policy(

@@ -1,1 +1,1 @@
-"""How many tasks a load needs and what a burst costs: traces, scaling policies, a discrete-event simulation."""
+"""Capacity: tasks that a load needs and the cost of a burst, by traces, policies and a discrete-event simulation."""

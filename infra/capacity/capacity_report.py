@@ -8,7 +8,7 @@ from infra.capacity.trace import Trace
 
 
 def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Lines of a Markdown table: a plan a line."""
+    """Return the lines of a Markdown table, one plan each."""
     yield "| plan | p50 ms | p99 ms | shed | tasks, peak | task-hours | US$ | US$ per million |"
     yield "|---|---|---|---|---|---|---|---|"
     for outcome in outcomes:

@@ -31,7 +31,7 @@ class Outcome:
 
 
 def hourly(trace: Trace) -> Trace:
-    """The trace as a forecast of hourly means knows it: shorter bursts are averaged away.
+    """Return the trace as a forecast of hourly means knows it: shorter bursts are averaged away.
 
     ECS's predictive scaling forecasts by the hour from up to two weeks; this one is right about every mean.
     """
@@ -48,7 +48,7 @@ def hourly(trace: Trace) -> Trace:
 
 
 def schedule(trace: Trace, target: float) -> Scheduled:
-    """What a person who knows the trace's day would write down: enough for each hour's peak, ten minutes early."""
+    """Return the schedule of an operator who knows the day: enough for each hour's peak, ten minutes early."""
     floors = []
     for hour in range(math.ceil(trace.seconds / _HOUR_S)):
         start = hour * _HOUR_S
@@ -58,7 +58,7 @@ def schedule(trace: Trace, target: float) -> Scheduled:
 
 
 def plans_for(trace: Trace, task: TaskModel, *, floor: int = 2) -> tuple[ScalingPlan, ...]:
-    """The plans that are compared, from the cheapest idea to the dearest.
+    """Return the plans that are compared, from the cheapest idea to the dearest.
 
     Args:
         trace: gives the ceiling, the schedule and the forecast.

@@ -1,4 +1,4 @@
-"""What one task of the router can do, and how long it takes to get one."""
+"""Capacity of one router task and the time to get one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,13 +65,13 @@ class StartUp:
 
 
 def own_figures(result: Mapping[str, Any] | None) -> dict[tuple[str, str], float]:
-    """A result's figures by case and metric, without the rows of peers; none where there is no result."""
+    """Return a result's figures by case and metric, without the rows of peers; none where there is no result."""
     rows = () if result is None else result["rows"]
     return {(row["case"], row["metric"]): float(row["value"]) for row in rows if not row.get("peer")}
 
 
 def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: float = 0.1) -> TaskModel:
-    """The task that `benchmarks/results/serving.json` describes.
+    """Return the task that `benchmarks/results/serving.json` describes.
 
     Throughput is the row `<model>, saturation`. Where the latency at half load was measured too, the overhead is what
     a half-loaded worker's own waiting leaves of the median.

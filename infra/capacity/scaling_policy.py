@@ -1,4 +1,4 @@
-"""How many tasks should run: the scaling policies of ECS, decided from what was seen. Pure.
+"""Desired number of tasks: the scaling policies of ECS, decided from what was seen. Pure.
 
 The simulation and the control loop of the validation call the same functions. Like Application Auto Scaling, several
 policies together give the largest number that any of them wants.
@@ -17,7 +17,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was seen in an interval that ends at `at_s`.
+    """Measurements of an interval that ends at `at_s`.
 
     `ready` tasks took `requests_per_s` (shed ones included); `in_flight` is the mean number of requests inside, all
     tasks together.
@@ -30,7 +30,7 @@ class Sample:
 
 
 class Policy(Protocol):
-    """Anything that says how many tasks it wants."""
+    """Policy that returns the number of tasks it wants."""
 
     def wanted(self, seen: Sequence[Sample], now_s: float, tasks: int) -> int | None:
         """Tasks wanted now, out of `tasks` that are there or starting; None keeps them, 0 leaves it to the others."""
@@ -59,13 +59,13 @@ def _periods(
 
 @dataclass(frozen=True, kw_only=True)
 class TargetTracking:
-    """Keep a metric a task near a target, as ECS does: out fast, in slowly.
+    """Keep a metric per task near a target, as ECS does: out fast, in slowly.
 
     CloudWatch's alarms for it look at 3 periods of a minute to go out and 15 to go in; a metric that the tasks publish
     themselves can have periods of 10 s.
 
     Args:
-        metric: requests a second a task, or requests in flight a task.
+        metric: requests per second and task, or requests in flight per task.
         target: value a task to keep.
         period_s: length of a period.
         delay_s: how late a period is published.
@@ -101,7 +101,7 @@ class TargetTracking:
 
 @dataclass(frozen=True, kw_only=True)
 class StepScaling:
-    """Add tasks by how far a metric a task is above a threshold: one alarm of a short period.
+    """Add tasks by how far a metric per task is above a threshold: one alarm of a short period.
 
     Args:
         metric: what the alarm looks at, a task.
@@ -120,7 +120,7 @@ class StepScaling:
     in_periods: int = 30
 
     def wanted(self, seen: Sequence[Sample], now_s: float, tasks: int) -> int | None:
-        """The tasks that there are, and those that the highest step reached adds."""
+        """Return the tasks that there are, and those that the highest step reached adds."""
         periods = _periods(seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=1)
         nothing = None if self.in_below else 0
         if not periods:
@@ -141,7 +141,7 @@ class Scheduled:
     floors: tuple[tuple[float, float, int], ...]
 
     def wanted(self, _seen: Sequence[Sample], now_s: float, _tasks: int) -> int | None:
-        """The floor now, if one holds."""
+        """Return the floor now, if one holds."""
         holding = [tasks for start, until, tasks in self.floors if start <= now_s % DAY_S < until]
         return max(holding, default=0)
 
@@ -152,8 +152,8 @@ class Predictive:
 
     Args:
         forecast: what is expected.
-        target: requests a second a task to plan for.
-        ahead_s: how long before the load the tasks should be asked for.
+        target: requests per second and task to plan for.
+        ahead_s: seconds before the load at which the tasks are requested.
     """
 
     forecast: Trace

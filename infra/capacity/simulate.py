@@ -34,7 +34,7 @@ class Moment:
 
 @dataclass(kw_only=True)
 class Run:
-    """What a simulated trace came to. Latencies are of served requests."""
+    """Result of a simulated trace. Latencies are of served requests."""
 
     plan: str
     trace: str

@@ -16,7 +16,7 @@ class Trace:
     """`rate_per_s[k]` requests a second at `at_s[k]`, linear in between. Times rise and begin at 0.
 
     Raises:
-        ValueError: it does not; the message says where.
+        ValueError: it does not; the message names the place.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Trace:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Length in seconds."""
         return self.at_s[-1]
 
     @property
@@ -47,7 +47,7 @@ class Trace:
         return float(np.trapezoid(self.rate_per_s, self.at_s))
 
     def rate(self, at_s: float | Floats) -> Floats:
-        """Requests a second at a time or at several; 0 outside."""
+        """Return requests a second at a time or at several; 0 outside."""
         return np.asarray(np.interp(at_s, self.at_s, self.rate_per_s, left=0.0, right=0.0), dtype=np.float64)
 
     def highest(self, from_s: float, until_s: float) -> float:
@@ -56,7 +56,7 @@ class Trace:
         return float(max([*inside, *self.rate(np.array([from_s, until_s]))]))
 
     def arrivals(self, from_s: float, until_s: float, rng: np.random.Generator) -> Floats:
-        """Times of the requests in [from_s, until_s): a Poisson process of the mean rate there, sorted."""
+        """Return times of the requests in [from_s, until_s): a Poisson process of the mean rate there, sorted."""
         mean = float(self.rate((from_s + until_s) / 2))
         count = rng.poisson(mean * (until_s - from_s))
         times: Floats = rng.uniform(from_s, until_s, count)
@@ -64,7 +64,7 @@ class Trace:
         return times
 
     def scaled(self, *, time: float = 1.0, load: float = 1.0) -> "Trace":
-        """The same shape, stretched in time and in load."""
+        """Return the same shape, stretched in time and in load."""
         return Trace(
             name=self.name,
             at_s=tuple(at * time for at in self.at_s),
@@ -73,10 +73,10 @@ class Trace:
 
 
 def read_trace(path: Path) -> Trace:
-    """A CSV file with the columns at_s and requests_per_s.
+    """Read a CSV file with the columns at_s and requests_per_s.
 
     Raises:
-        ValueError: a column is missing, or a value is no number or out of order; the message names file and line.
+        ValueError: a column is missing, or a value is not a number or out of order; the message names file and line.
         OSError: the file cannot be read.
     """
     at_s: list[float] = []
@@ -94,7 +94,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def shipped_traces() -> dict[str, Trace]:
-    """The traces that come with the package, by name."""
+    """Return the traces that come with the package, by name."""
     folder = resources.files("infra.capacity") / "traces"
     with resources.as_file(folder) as path:
         return {each.stem: read_trace(each) for each in sorted(path.glob("*.csv"))}

@@ -1,1 +1,1 @@
-"""What a prediction, a training and a month cost: dated prices, measured work, and the cheapest set-up that will do."""
+"""Cost of a prediction, a training and a month: dated prices, measured work, the cheapest sufficient set-up."""

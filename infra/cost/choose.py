@@ -15,12 +15,12 @@ _UNMEASURED: Final = "no set-up can be priced: no model's CPU time was measured 
 
 
 class NoSetupError(ValueError):
-    """No set-up meets what was asked for; the message gives the nearest of each reason."""
+    """No set-up meets the request; the message gives the nearest of each reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """What a set-up must meet. `p99_ms` at the planned load, `pos_neg_f1` 0 to 1, spot for live serving or not."""
+    """Requirements on a set-up. `p99_ms` at the planned load, `pos_neg_f1` 0 to 1, spot for live serving or not."""
 
     p99_ms: float = 100.0
     pos_neg_f1: float = 0.0
@@ -30,7 +30,7 @@ class Floors:
 def cheapest(
     candidates: Sequence[Setup], floors: Floors, prices: Prices, quantities: Quantities, profile: Trace | None
 ) -> Setup:
-    """The candidate that meets the floors with the least money a month; of equals, the first by name.
+    """Return the candidate that meets the floors with the least money a month; of equals, the first by name.
 
     Raises:
         NoSetupError: none does.
@@ -64,7 +64,7 @@ def cheapest(
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """What one measure takes off the plain set-up's month, alone. `usd` is None where a figure is missing."""
+    """Saving of one measure alone on the plain set-up's month. `usd` is None where a figure is missing."""
 
     what: str
     usd: float | None
@@ -74,7 +74,7 @@ class Saving:
 def savings(
     figures: Figures, candidates: Sequence[Setup], prices: Prices, quantities: Quantities, profile: Trace
 ) -> tuple[float, list[Saving]]:
-    """What each measure is worth on a plain month, each alone.
+    """Return the saving of each measure alone on a plain month.
 
     Plain is the model that takes most CPU on on-demand x86, without a cache, always enough tasks for the peak, a GPU on
     demand that always runs. What a training costs comes on top where the GPU scales to zero.

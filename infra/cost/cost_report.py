@@ -1,4 +1,4 @@
-"""What the cost command says: lines of text, and the record that the lake keeps."""
+"""Output of the cost command: lines of text, and the record that the lake keeps."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 
 
 def basis(figures: Figures, prices: Prices) -> Iterator[str]:
-    """What the figures rest on: measurements, what is missing, and how old the prices are."""
+    """Yield the basis of the figures: measurements, missing ones, and how old the prices are."""
     yield from figures.sources
     yield from figures.missing
     dated = sorted(price.source_date for price in prices.values() if price.source_date)
@@ -27,7 +27,7 @@ def basis(figures: Figures, prices: Prices) -> Iterator[str]:
 
 
 def training(prices: Prices, quantities: Quantities) -> Iterator[str]:
-    """What a training costs at most."""
+    """Yield the largest cost of a training."""
     q = quantities
     yield (
         f"\na training: US$ {training_usd(prices, q):.4f} at most on {q.gpu}{' spot' if q.gpu_spot else ''} "
@@ -53,7 +53,7 @@ def ladder(found: Sequence[Setup]) -> Iterator[str]:
 
 
 def bill(month: Month) -> Iterator[str]:
-    """A month, line by line."""
+    """Yield a month, line by line."""
     for line in month.lines:
         mark = "  unverified price" if line.unverified else ""
         factors = f"{line.quantity:>12,.2f} {line.unit:<24} x {line.usd_each:<9.5g}"
@@ -63,7 +63,7 @@ def bill(month: Month) -> Iterator[str]:
 
 
 def worth(base: float, found: Sequence[Saving]) -> Iterator[str]:
-    """What each saving takes off a plain month."""
+    """Yield the effect of each saving on a plain month."""
     yield f"a plain month costs US$ {base:,.2f}; each of these alone takes off"
     for saving in found:
         said = "unknown" if saving.usd is None else f"{saving.usd:,.2f} ({saving.usd / base:.1%})"

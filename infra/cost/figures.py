@@ -1,4 +1,4 @@
-"""What was measured: CPU-seconds a prediction, rates, latency, quality, out of benchmarks/results."""
+"""Measured figures: CPU-seconds per prediction, rates, latency, quality, out of benchmarks/results."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class ModelFigures:
         cpu_s: CPU-seconds of the router's processes a live prediction, at saturation.
         p99_ms: at half of saturation.
         pos_neg_f1: 0 to 1.
-        batch_rows_per_core_s: rows a second a core in batch.
+        batch_rows_per_core_s: rows per second and core in batch.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ModelFigures:
 
     @property
     def trained(self) -> bool:
-        """Whether it could serve: benchmarks name a model that was cut for its speed alone 'untrained'."""
+        """True if it may serve: benchmarks name a model that was cut for its speed alone 'untrained'."""
         return "untrained" not in self.name
 
 
@@ -98,7 +98,7 @@ def figures_of(results: Results, *, declared_f1: Mapping[str, float] | None = No
 
 
 def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping[Any, float]) -> list[str]:
-    """A sentence for each thing that was not measured."""
+    """Return a sentence for each thing that was not measured."""
     if not models:
         return [f"No CPU time a live prediction: run `{SERVING}`."]
     said = []

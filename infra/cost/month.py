@@ -18,7 +18,7 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Quantities:
-    """What stands in an account beside the router, all a month. A test holds sizes and counts to prod's template.
+    """Parts of an account beside the router, all per month. A test holds sizes and counts to prod's template.
 
     Args:
         floor: tasks of the router that always run, one a zone.
@@ -122,7 +122,7 @@ def training_usd(prices: Prices, quantities: Quantities) -> float:
 
 
 def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace | None = None) -> Month:
-    """The bill of a month under a profile (a trace that happens once a day); None is an idle month."""
+    """Return the bill of a month under a profile (a trace that happens once a day); None is an idle month."""
     if profile is not None and profile.seconds > _DAY_S:
         raise ValueError(f"a profile is one day at most, {profile.name} has {profile.seconds / 3_600:.0f} hours")
     requests = 0.0 if profile is None else profile.requests * DAYS

@@ -34,7 +34,7 @@ class Price:
         return "sourced" if self.source else UNVERIFIED
 
     def at(self, *, spot: bool) -> float | None:
-        """The price, on the spot market or not; None where there is no such price."""
+        """Return the price, on the spot market or not; None where there is no such price."""
         return self.spot_usd if spot else self.usd
 
 
@@ -53,10 +53,10 @@ class PriceTable(dict[str, Price]):
 
 
 def read_prices(path: Path | None = None) -> PriceTable:
-    """The table of a file, or the one that comes with the package.
+    """Read the table of a file, or the one that comes with the package.
 
     Raises:
-        ValueError: a price is no number above 0 or an item stands twice; the message names the line.
+        ValueError: a price is not a number above 0 or an item stands twice; the message names the line.
         OSError: the file cannot be read.
     """
     text = (

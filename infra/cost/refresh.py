@@ -21,7 +21,7 @@ _LISTED: Final = "AWS Price List API"
 
 @dataclass(frozen=True)
 class Query:
-    """What finds one price. `times` turns the API's unit into the table's (1,000 where it is a price a thousand)."""
+    """Search for one price. `times` turns the API's unit into the table's (1,000 where it is a price a thousand)."""
 
     service: str
     filters: Mapping[str, str]
@@ -33,7 +33,7 @@ def _usage(service: str, usage: str, times: float = 1.0, **more: str) -> Query:
 
 
 def query(price: Price) -> Query | None:
-    """How the Price List API is asked for an item; None where this program does not know."""
+    """Return the Price List API's query for an item; None where it is unknown here."""
     if price.kind == "ec2":
         return Query(
             "AmazonEC2",
@@ -86,7 +86,7 @@ def _on_demand(products: Iterator[str]) -> list[float]:
 
 
 def refresh(prices: Prices, pricing: Any, ec2: Any, *, today: date) -> tuple[list[Price], list[str]]:
-    """The table with what AWS says today.
+    """Return the table with AWS's current prices.
 
     A price is replaced only if exactly one comes back: an answer that is empty or ambiguous keeps the old one.
 

@@ -106,7 +106,7 @@ class Setup:
 
     @property
     def arithmetic(self) -> str:
-        """How `usd_per_million` comes about."""
+        """Explanation of `usd_per_million`."""
         host = self.host
         speed = "" if host.speed == 1 else f" / speed {host.speed:g}"
         load = "" if self.load == 1 else f" / load {self.load:g}"

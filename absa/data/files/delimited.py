@@ -8,7 +8,7 @@ the next line either way. Where a quote closes properly, but lines between look 
 trusted, and each of its lines is unreadable. So no row holds another row's line, and every line that is not empty
 belongs to exactly one row.
 
-Blocks whose quotes are all regular, which a few array operations decide, are parsed by Arrow; others line by line.
+Blocks whose quotes are all regular, which a few array operations decide, are parsed by Arrow; the others line by line.
 """
 
 import re
@@ -210,7 +210,7 @@ def find_records(data: bytes, layout: Layout, *, line: int, final: bool) -> Reco
 def _regular(
     data: bytes, layout: Layout, line: int, *, final: bool
 ) -> tuple[Positions, Positions, Positions, int, int]:
-    """Starts, ends and lines of the records before the first irregular one; where that begins, and its line."""
+    """Return starts, ends and lines of the records before the first irregular one; where that begins, and its line."""
     nothing = np.empty(0, dtype=np.int64)
     codes = np.frombuffer(data, dtype=np.uint8)
     if not data or (b"\r" in data and _has_lone_cr(codes)):
@@ -279,7 +279,7 @@ def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter:
 def _line_by_line(
     data: bytes, at: int, layout: Layout, line: int, *, final: bool
 ) -> tuple[list[tuple[int, int, int, int]], int, int]:
-    """Records (start, end, line, kind) from a byte on; how far they go, and the line after them."""
+    """Return records (start, end, line, kind) from a byte on; how far they go, and the line after them."""
     found: list[tuple[int, int, int, int]] = []
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     size = len(data)
@@ -485,7 +485,7 @@ def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[in
 
 
 def _raw(data: bytes, start: int, end: int) -> str:
-    """A line as it is written, for the quarantine."""
+    """Return a line as it is written, for the quarantine."""
     return data[start:end].decode(errors="replace")
 
 

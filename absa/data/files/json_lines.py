@@ -1,6 +1,6 @@
-"""Rows of JSON lines: one object a line, and what of a line cannot be used.
+"""Rows of JSON lines: one object per line, and the reason why a line is not usable.
 
-A line ends with LF, CRLF or CR, which JSON allows only between values. Lines of white space are no rows. NaN and
+A line ends with LF, CRLF or CR, which JSON allows only between values. Blank lines are not rows. NaN and
 Infinity, which JSON does not have and some writers write, are missing values.
 """
 
@@ -87,7 +87,7 @@ def may_hold_half_characters(block: bytes) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a value as a cell of text: strings as they are, whole numbers without a fraction, others as JSON."""
+    """Return a value as text: strings as they are, whole numbers without a fraction, any other value as JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

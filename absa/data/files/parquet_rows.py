@@ -49,7 +49,7 @@ def open_parquet(file: Any, name: str) -> Opened:
 
 
 def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -> InvalidDataError | None:
-    """Return the error of a column whose type cannot be used: text columns hold text, others no lists or objects."""
+    """Return the error of a column's type: text columns hold text, no column holds lists or objects."""
     if pa.types.is_dictionary(type_):
         type_ = type_.value_type
     if pa.types.is_null(type_) or _is_plain_text(type_):

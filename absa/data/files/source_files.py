@@ -1,4 +1,4 @@
-"""Where an ingest reads from: files, folders and s3:// prefixes, each as a seekable stream of bytes."""
+"""Sources of an ingest: files, folders and s3:// prefixes, each as a seekable stream of bytes."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The file's bytes, seekable, read as they are asked for."""
+        """Open the file's bytes as a seekable stream that is read on demand."""
         if self.uri.startswith("s3://"):
             with io.BufferedReader(_S3File(self), READ_AHEAD_BYTES) as stream:
                 yield stream
@@ -51,13 +51,13 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
 
 
 def find_sources(path: str) -> list[Source]:
-    """The files behind a path: itself, or what lies in the folder or under the s3:// prefix, by name.
+    """Return the files behind a path: itself, or the files of the folder or s3:// prefix, by name.
 
     Hidden files and folders, whose names start with a dot, are not input.
 
     Raises:
         InvalidDataError: there is nothing to read, or a file is empty.
-        UnavailableError: S3 does not answer.
+        UnavailableError: S3 is unavailable.
     """
     if path.startswith("s3://"):
         found = _list_s3(path)

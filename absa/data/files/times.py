@@ -14,7 +14,7 @@ _PARTS: Final = (
 
 
 def times(column: pl.Expr) -> pl.Expr:
-    """Return the times of a column of text; one without a zone is UTC; null where it is no time.
+    """Return the times of a column of text; one without a zone is UTC; null where the text is not a time.
 
     Dates are year first, as 2026-11-30, 2026/11/30 or 2026.11.30. After them may come hours and minutes, seconds and a
     fraction, and a zone such as Z, UTC, +00, +0000 or +00:00.

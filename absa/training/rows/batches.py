@@ -1,4 +1,4 @@
-"""Which rows make a step: rows of near-equal length up to a number of tokens, in random order."""
+"""Batches of a step: rows of near-equal length up to a number of tokens, in random order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Batch:
 def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
     """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
 
-    A row that is longer is a batch of its own. Every row stands in exactly one batch. Without padding a batch holds
+    A row that is longer is a batch of its own. Every row is in exactly one batch. Without padding a batch holds
     rows of one length, so nothing is masked; that takes enough rows of each length to fill batches.
     """
     order = np.argsort(lengths, kind="stable")

@@ -20,7 +20,7 @@ _OLDEST_WEIGHT: Final = 0.25  # probability of the oldest row to be picked, rela
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How rows are picked. Equal choice, seed and data give equal rows, so a run that starts again keeps it.
+    """Rule by which rows are picked. Equal choice, seed and data give equal rows, so a run that starts again keeps it.
 
     Attributes:
         pool: candidates for each row that is learned from; 1 takes all.

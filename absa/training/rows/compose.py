@@ -45,7 +45,7 @@ class Connectors:
 
 @dataclass(frozen=True)
 class Composer:
-    """Joins a share of the rows with others of another label, at random.
+    """Random joins of a share of the rows with rows of another label.
 
     Two rows are joined only where both fit into the longest pair and neither text holds the first token of the other's
     aspect. No loop over rows: a GPU learns from a hundred thousand of them in a second.
@@ -57,13 +57,13 @@ class Composer:
 
     @classmethod
     def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings) -> "Composer | None":
-        """The one that settings ask for; None where no row is to be joined."""
+        """Return the one that settings ask for; None where no row is to be joined."""
         if not settings.compose_share:
             return None
         return cls(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
 
     def __call__(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
-        """The rows, in their order, a share of their texts joined with another's; aspects and labels stay."""
+        """Return the rows, in their order, a share of their texts joined with another's; aspects and labels stay."""
         if not len(rows.texts) or not len(rows.aspects):
             return rows
         mine, theirs, words = self._pairs(rows, chance)
@@ -82,7 +82,7 @@ class Composer:
         return replace(rows, texts=texts, text_ends=np.cumsum(piece_lengths.sum(axis=1), dtype=np.int64))
 
     def _pairs(self, rows: TokenRows, chance: np.random.Generator) -> tuple[Index, Index, Index]:
-        """Which rows are joined, each with which other, by which connector."""
+        """Plan of the joins: rows, their partners and connectors."""
         lengths = np.diff(rows.text_ends, prepend=0)
         asked = np.diff(rows.aspect_ends, prepend=0)
         room = self.max_tokens - SPECIAL_TOKENS - lengths - asked
@@ -114,7 +114,7 @@ class Composer:
 
 
 class _Spoken:
-    """Whether a token stands in a row's text."""
+    """Return True where a token is in a row's text."""
 
     def __init__(self, rows: TokenRows, lengths: Index) -> None:
         of = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)

@@ -1,4 +1,4 @@
-"""What teachers know, as targets for a student: on labelled rows beside the label, on unlabelled ones instead of it.
+"""Targets of a student from its teachers: on labelled rows beside the label, on unlabelled ones instead of it.
 
 Hinton et al. 2015, arXiv:1503.02531. Teachers are averaged, so an ensemble becomes one student of any size.
 """

@@ -1,4 +1,4 @@
-"""Token ids of a snapshot's side on disk: one file a Parquet part, mapped into memory, read while others are made.
+"""Token ids of a snapshot's side on disk: one file per Parquet part, mapped into memory, readable while more are made.
 
 A shard is a short JSON header and flat arrays behind it, so that opening one reads nothing but the header. A snapshot's
 parts are cut by the hash of their texts and sorted by it: every shard, and every stretch of one, is a random sample of
@@ -34,7 +34,7 @@ _ON_DISK: Final = {"text_ends": np.uint32, "aspect_ends": np.uint32, "observed":
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPlan:
-    """Which shards a side has, known before any is made. `rows` counts each shard's."""
+    """Shards of a split, known before any is made. `rows` counts each shard's."""
 
     snapshot: str
     tokenizer: str
@@ -73,7 +73,7 @@ def shard_name(side: str, number: int) -> str:
 
 
 def pack_shard(rows: TokenRows) -> bytes:
-    """A shard's content. Times of observation are rounded up to seconds."""
+    """Return a shard's content. Times of observation are rounded up to seconds."""
     observed = np.zeros(len(rows)) if rows.observed is None else rows.observed
     arrays: dict[str, Any] = {name: getattr(rows, name) for name in _ARRAYS[:-1]} | {"observed": np.ceil(observed)}
     header: dict[str, Any] = {"rows": len(rows), "special": list(rows.special), "arrays": {}}
@@ -123,7 +123,7 @@ def open_shard(path: Path) -> TokenRows:
 
 
 def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Callable[[], float]) -> "ShardCorpus":
-    """A side's rows, made with that tokenizer.
+    """Return a side's rows, made with that tokenizer.
 
     Raises:
         InvalidDataError: there is no plan, no row, or the shards are another tokenizer's.
@@ -166,7 +166,7 @@ class ShardCorpus:
         return int(self.bounds[-1])
 
     def take(self, rows: Index) -> TokenRows:
-        """Some of the rows, in that order.
+        """Return some of the rows, in that order.
 
         Raises:
             TransientError: a shard does not come.
@@ -185,7 +185,7 @@ class ShardCorpus:
         return stack(parts).take(np.argsort(np.concatenate(places)))
 
     def observed(self, rows: Index) -> npt.NDArray[np.float64] | None:
-        """When some of the rows were observed, without reading their tokens; None where it is not known."""
+        """Return the observation times of some rows without their tokens; None where unknown."""
         shards = np.searchsorted(self.bounds, rows, side="right") - 1
         found = np.zeros(len(rows))
         for number in np.unique(shards):

@@ -65,7 +65,7 @@ class TokenRows:
     """Token ids of many rows end to end, without the special tokens.
 
     Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the ids of
-    [CLS] and [SEP]. `observed` says when each row was seen, in seconds since the epoch; None where nobody knows.
+    [CLS] and [SEP]. `observed` is the time of each row in seconds since the epoch; None where unknown.
     `targets` (n, 3) says how likely each label is, where a teacher says more than `labels` does.
     """
 
@@ -96,7 +96,7 @@ class TokenRows:
         return texts + np.diff(self.aspect_ends, prepend=0) + SPECIAL_TOKENS
 
     def take(self, rows: Sequence[int] | Index) -> "TokenRows":
-        """Some of the rows, in that order."""
+        """Return some of the rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
         texts, text_ends = pick(self.texts, self.text_ends, index)
         aspects, aspect_ends = pick(self.aspects, self.aspect_ends, index)
@@ -107,7 +107,7 @@ class TokenRows:
 
 
 def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
-    """Some of many sequences that lie end to end: their values end to end, and where each ends."""
+    """Return some of many sequences that lie end to end: their values end to end, and where each ends."""
     starts = np.where(rows > 0, ends[np.maximum(rows, 1) - 1], 0)
     lengths = ends[rows] - starts
     return gather(values, starts, lengths), np.cumsum(lengths, dtype=np.int64)
@@ -177,7 +177,7 @@ def tokenize_columns(
     tokenizer: PairTokenizer,
     observed: npt.NDArray[np.float64] | None = None,
 ) -> TokenRows:
-    """Encode rows that lie in columns; the ids are those of `PairTokenizer.encode`, many times faster."""
+    """Encode rows of columns; the ids are those of `PairTokenizer.encode`, many times faster."""
     apart = tokenizer.encode_apart(texts, aspects)
     if apart is None:
         return _by_pairs(texts, aspects, labels, tokenizer, observed)

@@ -91,7 +91,7 @@ class Execution:
 
 
 def _compiled(wanted: str, device: torch.device) -> Through | None:
-    """A layer with kernels made for it, the same for every layer and size; None where it runs as it is.
+    """Return a layer with kernels made for it, the same for every layer and size; None where it runs as it is.
 
     Layer by layer: the whole model takes twice as long to compile, too much of a short budget.
     """

@@ -1,4 +1,4 @@
-"""Which parameters learn, and how fast each."""
+"""Trained parameters and their learning rates."""
 
 from typing import Any
 

@@ -35,7 +35,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process keeps checkpoints, reports and packages."""
+        """True in the process that keeps checkpoints, reports and packages."""
         return self.rank == 0
 
     def agree(

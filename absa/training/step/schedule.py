@@ -1,8 +1,8 @@
-"""How far a training is, and what the learning rate is there. Pure."""
+"""Progress of a training and the learning rate there. Pure."""
 
 
 def progress(*, elapsed_share: float, epoch_share: float) -> float:
-    """How much of a training is over, 0 to 1: the larger of the time used and of the data seen.
+    """Return the completed share of a training, 0 to 1: the larger of the time used and of the data seen.
 
     Time decides when the data do not fit into it, data when they are through early.
     """

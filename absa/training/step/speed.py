@@ -1,4 +1,4 @@
-"""How fast a machine learns, and how fast it could: floating-point operations a token needs, and a device's most."""
+"""Speed of training: floating-point operations per token, and the most that a device reaches."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second at most: of a known GPU what its vendor says, otherwise what a large product reaches."""
+    """Return the peak operations per second: of a known GPU its vendor's, otherwise those of a large product."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for known in sorted(_PEAKS, key=len, reverse=True):
