@@ -60,6 +60,7 @@ class Job:
             first package has been measured.
         after_s: part of `reserve_s` that the caller needs after this process.
         snapshot: digest of the data.
+        run: id of the tracking run, in whose folder of the lake the weights are kept.
         tokens: folder of the train side's token shards, some of which may still be made; None: FOLDER/tokens.
         checkpoints: folder that checkpoints are kept in; None: the job's own.
         since: of token shards, rows observed later are recent (seconds since the epoch).
@@ -72,6 +73,7 @@ class Job:
     reserve_s: float = 10.0
     after_s: float = 0.0
     snapshot: str | None = None
+    run: str | None = None
     tokens: str | None = None
     checkpoints: str | None = None
     since: float | None = None
@@ -93,7 +95,7 @@ class Job:
                 overrun_s=float(values.get("overrun_s", cls.overrun_s)),
                 reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
                 after_s=float(values.get("after_s", cls.after_s)),
-                **{name: values.get(name) for name in ("snapshot", "tokens", "checkpoints", "since", "replay")},
+                **{name: values.get(name) for name in ("snapshot", "run", "tokens", "checkpoints", "since", "replay")},
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDataError(f"{path} cannot be used: {type(error).__name__} {error}") from error
@@ -273,6 +275,7 @@ class _Builder:
                 self._validation,
                 folder / PACKAGE_FOLDER,
                 snapshot=self._job.snapshot,
+                run=self._job.run,
                 training=training,
                 checking_s=checking_s,
                 effort=QUICK if quick else FULL,

@@ -146,26 +146,30 @@ def work(settings: Settings) -> None:
 
 
 def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch) -> list[str]:
-    """Free what dead runs hold, continue their experiments, and report a monitor that does not run.
+    """Copy packages that routers lack, free what dead runs hold, continue experiments, report a silent monitor.
 
     Each look is independent: where one fails, the others are still taken.
     """
     looks: list[tuple[str, Callable[[], list[str]]]] = [
+        ("packages", lambda: services.copy_packages(active=True)),
         ("dead runs", dead.look),
         ("experiments", lambda: take_over(services, datetime.now(UTC))),
         ("the monitor", lambda: silence.look(datetime.now(UTC))),
     ]
-    said = []
-    for name, look in looks:
-        try:
-            said += look()
-        except (EvergreenError, OSError) as error:
-            said.append(f"{name} could not be looked at: {error}")
-    return said
+    return [sentence for name, look in looks for sentence in _looked(name, look)]
+
+
+def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
+    try:
+        return look()
+    except (EvergreenError, OSError) as error:
+        return [f"{name} could not be looked at: {error}"]
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:
-    """Look around once a minute. Never returns."""
+    """Copy the packages of an earlier release, then look around once a minute. Never returns."""
+    for sentence in _looked("packages", services.copy_packages):
+        say(sentence)
     while True:
         time.sleep(_WATCH_EVERY_S)
         for sentence in look_around(services, dead, silence):

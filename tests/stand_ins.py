@@ -1,12 +1,12 @@
 """Fakes of ports, passed to `build_services`, and records that several tests put into a lake first."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from absa.errors import NotFoundError, UnavailableError
-from absa.inference.package import ModelPackage, load_package
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from flows.platform.ports import RunState
@@ -18,10 +18,15 @@ class FakeRegistry:
 
     Args:
         tags: of each version.
+        packages: folder of each version that an earlier release registered; its package is not in the lake.
     """
 
-    def __init__(self, tags: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self, tags: Mapping[str, Mapping[str, str]] | None = None, *, packages: Mapping[str, Path] | None = None
+    ) -> None:
         self.kept = {version: dict(each) for version, each in (tags or {}).items()}
+        self.packages = dict(packages or {})
+        self.downloads: list[str] = []
         self.away = False
 
     def _look(self) -> None:
@@ -42,6 +47,13 @@ class FakeRegistry:
         self.tags(version)
         self.kept[version] |= tags
 
+    def download(self, version: str, folder: Path) -> Path:
+        self._look()
+        if version not in self.packages:
+            raise NotFoundError(f"there is no package of version {version}")
+        self.downloads.append(version)
+        return Path(shutil.copytree(self.packages[version], folder / "artifacts"))
+
     def aliases(self) -> dict[str, str]:
         self._look()
         return {}
@@ -53,16 +65,6 @@ class FakeRegistry:
     def project(self, head: LedgerRecord) -> list[str]:
         self._look()
         return []
-
-
-class FolderPackages:
-    """Packages of versions in FOLDER/<version>."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get(self, version: str, digest: str) -> ModelPackage:
-        return load_package(self.folder / version, expected_digest=digest)
 
 
 class FakeDeployments:

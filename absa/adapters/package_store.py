@@ -13,12 +13,10 @@ from absa.inference.package import (
     PACKAGE_FILES,
     WARMUP_FILE,
     ModelPackage,
-    PackageConfig,
     load_package,
-    read_config,
 )
 from absa.records.lake import Lake
-from absa.records.layout import package_folder
+from absa.records.layout import PACKAGES_FOLDER, package_folder
 
 STAGED: Final = ".fetch-*"
 """Pattern of folders that a killed `get` leaves beside its target."""
@@ -34,7 +32,7 @@ class PackageStore:
         self._lake = lake
 
     def put(self, folder: Path) -> str:
-        """Copy a package into the lake and return its digest; one that is there already is left as it is.
+        """Copy a package into the lake and return its digest; files that are there already are left as they are.
 
         Raises:
             IntegrityError: the folder holds no whole package.
@@ -43,31 +41,17 @@ class PackageStore:
         digest = load_package(folder).digest
         if missing := [name for name in _REQUIRED if not (folder / name).is_file()]:
             raise IntegrityError(f"the package at {folder} has no {', '.join(missing)}")
-        if self.holds(digest):
-            return digest
-        for name in sorted(PACKAGE_FILES, key=lambda name: name == _LAST):
+        there = self._names(digest)
+        for name in sorted({*PACKAGE_FILES} - there, key=lambda name: name == _LAST):
             if (folder / name).is_file():
-                with contextlib.suppress(AlreadyExistsError):  # of a put that was killed, or of a concurrent one
+                with contextlib.suppress(AlreadyExistsError):  # a concurrent put was faster
                     self._lake.create(_key(digest, name), (folder / name).read_bytes())
         return digest
 
-    def holds(self, digest: str) -> bool:
-        """Return True if the lake holds the whole package."""
-        return self._lake.exists(_key(digest, _LAST))
-
-    def config(self, digest: str) -> PackageConfig:
-        """Read a package's config alone.
-
-        Raises:
-            NotFoundError: the lake does not hold the package.
-            UnavailableError: the lake is unavailable.
-            IntegrityError: the config cannot be used.
-        """
-        key = _key(digest, _LAST)
-        try:
-            return read_config(self._lake.read(key), name=key)
-        except NotFoundError:
-            raise self._absent(digest) from None
+    def digests(self) -> set[str]:
+        """Return the digest of every package that the lake holds."""
+        keys = self._lake.list(PACKAGES_FOLDER)
+        return {Path(key).parent.name for key in keys if Path(key).name == _LAST}
 
     def get(self, digest: str, folder: Path) -> ModelPackage:
         """Return the package in a local folder, fetched there unless it is there already and whole.
@@ -84,14 +68,14 @@ class PackageStore:
             UnavailableError: the lake is unavailable.
             IntegrityError: the files in the lake do not have the digest.
         """
-        prefix = _key(digest, "")
+        _key(digest, "")  # refuses what could name another folder
         if (kept := _whole(folder, digest)) is not None:
             return kept
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGED.removesuffix("*")) as staging:
             staged = Path(staging, "package")
             staged.mkdir()
-            self._fetch(digest, prefix, staged)
+            self._fetch(digest, staged)
             load_package(staged, expected_digest=digest)
             if _whole(folder, digest) is None:
                 with contextlib.suppress(FileNotFoundError):
@@ -100,20 +84,21 @@ class PackageStore:
                     staged.rename(folder)
         return load_package(folder, expected_digest=digest)
 
-    def _fetch(self, digest: str, prefix: str, into: Path) -> None:
-        names = {key.removeprefix(prefix) for key in self._lake.list(prefix)} & {*PACKAGE_FILES}
+    def _names(self, digest: str) -> set[str]:
+        prefix = _key(digest, "")
+        return {key.removeprefix(prefix) for key in self._lake.list(prefix)} & {*PACKAGE_FILES}
+
+    def _fetch(self, digest: str, into: Path) -> None:
+        names = self._names(digest)
         if _LAST not in names:
-            raise self._absent(digest)
+            raise NotFoundError(
+                f"the lake at {self._lake.uri} holds no package {digest}: `evergreen ledger packages` copies the "
+                "packages of an earlier release from MLflow"
+            )
         if missing := sorted({*_REQUIRED} - names):
             raise NotFoundError(f"package {digest} in the lake at {self._lake.uri} has no {', '.join(missing)}")
         for name in sorted(names):
-            (into / name).write_bytes(self._lake.read(prefix + name))
-
-    def _absent(self, digest: str) -> NotFoundError:
-        return NotFoundError(
-            f"the lake at {self._lake.uri} holds no package {digest}: `evergreen ledger packages` copies the packages "
-            "of an earlier release from MLflow"
-        )
+            (into / name).write_bytes(self._lake.read(_key(digest, name)))
 
 
 def _key(digest: str, name: str) -> str:

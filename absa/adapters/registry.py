@@ -2,17 +2,22 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from absa.adapters.registry_reader import HEAD_HASH, HEAD_NUMBER
 from absa.errors import NotFoundError, UnavailableError
+from absa.inference.package import CONFIG_FILE
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
 from absa.proxies import is_local, require_route
 
 MODEL: Final = "absa"
+HEAD_NUMBER: Final = "ledger_number"  # tags of the registered model: the ledger's head when aliases were last set
+HEAD_HASH: Final = "ledger_hash"
+_ARTIFACTS: Final = "artifacts"  # where an MLflow pyfunc keeps the files that were handed to it
 _CONNECT_S: Final = 5.0
 
 
@@ -56,12 +61,16 @@ class MlflowRegistry:
 
     def _call(self, action: str, *arguments: str) -> Any:
         """Call a method of the client; vendor exceptions become ours."""
-        client = self._client()
+        with self._translated():
+            return getattr(self._client(), action)(*arguments)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
         try:
-            return getattr(client, action)(*arguments)
+            yield
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise NotFoundError(f"MLflow at {self.tracking_uri}: {error.message}") from error
@@ -89,9 +98,30 @@ class MlflowRegistry:
         found = self._read("search_model_versions", f"name='{self.model}'")
         return sorted((str(item.version) for item in found), key=int)
 
-    def run_id(self, version: str) -> str:
-        """The MLflow run that made a version."""
-        return str(self._read("get_model_version", self.model, version).run_id)
+    def download(self, version: str, folder: Path) -> Path:
+        """Download a version's package below a folder and return its own folder.
+
+        Raises:
+            NotFoundError: there is no such version, or MLflow's artifacts lack its package.
+            UnavailableError: MLflow is unavailable.
+        """
+        source = self._read("get_model_version_download_uri", self.model, version)
+        from mlflow.artifacts import download_artifacts
+        from requests.exceptions import RequestException
+
+        found = ""
+        with self._translated():
+            try:
+                found = download_artifacts(
+                    artifact_uri=f"{source}/{_ARTIFACTS}", dst_path=str(folder), tracking_uri=self.tracking_uri
+                )
+            except RequestException:
+                raise
+            except OSError:  # what a folder of artifacts raises for a missing one
+                pass
+        if not Path(found, CONFIG_FILE).is_file():
+            raise NotFoundError(f"MLflow at {self.tracking_uri} has no package of version {version}")
+        return Path(found)
 
     def aliases(self) -> dict[str, str]:
         """Alias to version, as MLflow has them now."""

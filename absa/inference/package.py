@@ -33,6 +33,7 @@ class PackageConfig:
     """Content of `config.json` about the model.
 
     `max_tokens` counts the whole pair with its three special tokens. `inputs` are the names that the ONNX graph takes.
+    `run` is the tracking run whose weights made it; earlier releases did not write it.
     """
 
     base_model: str
@@ -41,6 +42,7 @@ class PackageConfig:
     max_tokens: int
     inputs: tuple[str, ...]
     snapshot: str | None
+    run: str | None
     training: Mapping[str, Any]
 
     @classmethod
@@ -70,6 +72,7 @@ class PackageConfig:
             max_tokens=int(content["max_tokens"]),
             inputs=inputs,
             snapshot=content.get("snapshot"),
+            run=content.get("run"),
             training=content.get("training") or {},
         )
 
@@ -134,27 +137,18 @@ def load_package(folder: Path, *, expected_digest: str | None = None) -> ModelPa
     digest = package_digest(folder)
     if expected_digest is not None and digest != expected_digest:
         raise IntegrityError(f"the package at {folder} has the digest {digest}, expected {expected_digest}")
-    config = read_config((folder / CONFIG_FILE).read_bytes(), name=str(folder / CONFIG_FILE))
+    try:
+        config = PackageConfig.from_json(_read_json(folder / CONFIG_FILE))
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
     return ModelPackage(
         folder=folder, config=config, temperature=_read_temperature(folder / CALIBRATION_FILE), digest=digest
     )
 
 
-def read_config(data: bytes, *, name: str) -> PackageConfig:
-    """Parse a `config.json`; errors call it by the name.
-
-    Raises:
-        IntegrityError: it is not JSON, or has a field that this engine cannot use.
-    """
-    try:
-        return PackageConfig.from_json(_object(data))
-    except (ValueError, TypeError) as error:
-        raise IntegrityError(f"{name} cannot be used: {error}") from error
-
-
 def _read_temperature(path: Path) -> float:
     try:
-        temperature = float(_object(path.read_bytes())["temperature"])
+        temperature = float(_read_json(path)["temperature"])
     except (KeyError, ValueError, TypeError) as error:
         raise IntegrityError(f"{path} needs a number named temperature") from error
     if not 0 < temperature < float("inf"):
@@ -162,8 +156,8 @@ def _read_temperature(path: Path) -> float:
     return temperature
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    content = json.loads(data)
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("expected a JSON object")
     return content

@@ -112,6 +112,7 @@ def build_package(
     folder: Path,
     *,
     snapshot: str | None = None,
+    run: str | None = None,
     training: dict[str, Any] | None = None,
     linear: Linear | None = None,
     checking_s: float = 60.0,
@@ -128,6 +129,7 @@ def build_package(
             come from some of them, parity is judged on the others.
         folder: is made, or replaced, when all of the package is ready.
         snapshot: digest of the data.
+        run: id of the tracking run; saved in config.json.
         training: what the trainer reported, for the card.
         linear: how the graph multiplies; int8 when not given.
         effort: how many rows are used, and how long scales are searched for.
@@ -145,7 +147,7 @@ def build_package(
         rows = _sample(validation, effort.rows, settings.seed)
         observed = min(effort.observed_rows, len(rows) // 2)
         (making / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8")
-        _write_json(making / CONFIG_FILE, _config(model, settings, snapshot))
+        _write_json(making / CONFIG_FILE, _config(model, settings, snapshot, run))
         _write_model(model, making, rows[:observed], settings, linear, effort)
         phase("calibrate")
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
@@ -201,7 +203,7 @@ def _write_model(
     (folder / MODEL_FILE).write_bytes(export(model.architecture, weights, linear).SerializeToString())
 
 
-def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | None) -> dict[str, Any]:
+def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:
     base = settings.base_model
     return {
         "schema_version": 1,
@@ -213,6 +215,7 @@ def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | N
         "labels": list(SENTIMENTS),
         "input_form": "pair",
         "snapshot": snapshot,
+        "run": run,
         "training": settings.to_json(),
     }
 

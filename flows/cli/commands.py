@@ -62,7 +62,7 @@ def up() -> None:
     services = build_services()
     for part in bring_up(services.settings, services.environment):
         say(f"{part.name:<12} {part.page or 'runs'}")
-    for sentence in services.project():
+    for sentence in (*services.copy_packages(), *services.project()):
         say(sentence)
 
 
@@ -278,11 +278,17 @@ def forget(
 
 @app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
 def ledger(
-    action: Annotated[str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases).")] = "show",
+    action: Annotated[
+        str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases) or packages.")
+    ] = "show",
     at: Annotated[str | None, typer.Option(help="What was in force at this time (ISO 8601 with a zone).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
 ) -> None:
-    """Print the ledger or what was champion at a time, verify it, or put MLflow's aliases as it says."""
+    """Print the ledger or what was champion at a time, verify it, or put MLflow's aliases as it says.
+
+    `packages` copies the packages of versions that an earlier release registered from MLflow into the lake, from which
+    routers, batches and trainings load them; `evergreen up` and the worker do the same when they start.
+    """
     from flows.cli.ledger_commands import show_ledger
 
     for line in show_ledger(open_home(), "verify" if verify else action, at):

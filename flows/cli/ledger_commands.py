@@ -16,7 +16,7 @@ from flows.promotion.consistency import inconsistencies
 if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
-ACTIONS = ("show", "verify", "project")
+ACTIONS = ("show", "verify", "project", "packages")
 
 
 def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
@@ -37,6 +37,8 @@ def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
         raise typer.Exit(1)
     if action == "project":
         return services.project() or ["MLflow's aliases stand as the ledger says"]
+    if action == "packages":
+        return services.copy_packages() or ["the lake holds the package of every version"]
     records = services.ledger.follow()
     if at is None:
         return [line_of(record) for record in records]

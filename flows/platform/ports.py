@@ -84,7 +84,22 @@ class Runs(Protocol):
 
 
 class Packages(Protocol):
-    """Model packages by digest."""
+    """Model packages by digest, in the lake and on local disk."""
+
+    def put(self, folder: Path) -> str:
+        """Copy a package into the lake and return its digest; putting it again changes nothing.
+
+        Raises:
+            IntegrityError: the folder holds no complete package.
+            UnavailableError: the lake is unavailable.
+        """
+
+    def copy_missing(self, versions: Mapping[str, str]) -> list[str]:
+        """Copy packages that an earlier release left in the registry alone; `versions` has their digests.
+
+        Returns:
+            A sentence for each version that was copied or could not be.
+        """
 
     def get(self, version: str, digest: str) -> ModelPackage:
         """Return a version's package on local disk, fetched once and checked against its digest.

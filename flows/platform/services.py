@@ -1,19 +1,16 @@
 """Services: the ports that use cases work with, bound in one place."""
 
-import contextlib
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+from absa.adapters.kept_packages import KeptPackages
 from absa.adapters.lake import open_lake
 from absa.adapters.mlflow_runs import MlflowRuns
+from absa.adapters.package_store import PackageStore
 from absa.adapters.registry import MODEL, MlflowRegistry
-from absa.adapters.registry_reader import REQUIRED_FILES, RegistryReader
-from absa.errors import IntegrityError, NotFoundError, PermanentError, UnavailableError
-from absa.inference.package import ModelPackage, load_package
+from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.records.lake import Lake
@@ -70,6 +67,23 @@ class Services:
             raise PermanentError("there is no champion yet: run `evergreen train` first")
         return head
 
+    def copy_packages(self, *, active: bool = False) -> list[str]:
+        """Copy into the lake the packages that an earlier release left in MLflow alone.
+
+        Args:
+            active: only those of active versions.
+
+        Returns:
+            Sentences about packages that were copied or could not be; a later call copies those.
+        """
+        head = self.ledger.head()
+        if head is None:
+            return []
+        chosen = {
+            version: digest for version, digest in head.versions.items() if not active or version in head.state.versions
+        }
+        return self.packages.copy_missing(chosen)
+
     def project(self, record: LedgerRecord | None = None) -> list[str]:
         """Set MLflow's aliases as the ledger says; where MLflow is unavailable a later call does it.
 
@@ -108,63 +122,18 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
     lake = overrides.get("lake") or open_lake(chosen.lake_uri)
     clock = overrides.get("clock") or utc_now
     mlflow_uri = environment.get("MLFLOW_TRACKING_URI") or home.url("mlflow")
+    registry = overrides.get("registry") or MlflowRegistry(mlflow_uri, MODEL, environment=environment)
     ports: dict[str, Any] = {
         "settings": chosen,
         "environment": environment,
         "home": home,
         "lake": lake,
         "ledger": Ledger(lake, clock=clock),
-        "registry": MlflowRegistry(mlflow_uri, MODEL, environment=environment),
+        "registry": registry,
         "runs": MlflowRuns(mlflow_uri),
-        "packages": FetchedPackages(RegistryReader(mlflow_uri, MODEL), home),
+        "packages": KeptPackages(PackageStore(lake), home.root / "models", registry=registry),
         "deployments": PrefectDeployments(),
         "reporter": TerminalReporter(),
         "clock": clock,
     }
     return Services(**{**ports, **overrides})
-
-
-class FetchedPackages:
-    """Packages of registered versions, kept in HOME/models.
-
-    Args:
-        reader: fetches them from the registry.
-        home: keeps them.
-    """
-
-    def __init__(self, reader: RegistryReader, home: Home) -> None:
-        self._reader, self._home = reader, home
-
-    def get(self, version: str, digest: str) -> ModelPackage:
-        """Return a version's package.
-
-        It is fetched beside its place and moved there whole: of two concurrent fetches the first one's files stay.
-
-        Raises:
-            NotFoundError, UnavailableError: the registry does not have it, or is unavailable.
-            IntegrityError: its files are not those that were registered.
-        """
-        models = self._home.folder("models")
-        folder = models / digest
-        if (kept := _kept(folder, digest)) is not None:
-            return kept
-        with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as staging:
-            staged = Path(staging, "package")
-            self._reader.fetch(version, staged)
-            load_package(staged, expected_digest=digest)
-            if _kept(folder, digest) is None:
-                with contextlib.suppress(FileNotFoundError):
-                    folder.rename(Path(staging, "damaged"))
-                with contextlib.suppress(OSError):  # another process's is there by now
-                    staged.rename(folder)
-        return load_package(folder, expected_digest=digest)
-
-
-def _kept(folder: Path, digest: str) -> ModelPackage | None:
-    """Return the package in a folder; None where it is missing or not whole."""
-    if not all((folder / name).is_file() for name in REQUIRED_FILES):
-        return None
-    try:
-        return load_package(folder, expected_digest=digest)
-    except IntegrityError:
-        return None

@@ -1,4 +1,4 @@
-"""Infra validation: what the registry holds answers in a fresh process with serving's requirements, before it may."""
+"""Infra validation: a version's package must answer in a fresh process with serving's requirements."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +14,7 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
 
     Raises:
         IntegrityError: it is not what was registered, does not load, or answers otherwise.
-        UnavailableError: the registry does not answer.
+        UnavailableError: the lake is unavailable.
     """
     from absa.packaging.validate import validate_package
 

@@ -27,7 +27,7 @@ from flows.training.judging import Judging, MeasuredBeside
 from flows.training.kept_checkpoints import KeptCheckpoints
 from flows.training.reserve import Reserve
 from flows.training.token_process import shards_of
-from flows.training.training_snapshot import champion_of, champion_snapshot_at
+from flows.training.training_snapshot import champion_package, champion_snapshot_at
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
@@ -136,6 +136,7 @@ def train(
             "reserve_s": reserve.packaging_s() + after.seconds(),
             "after_s": after.seconds(),
             "snapshot": manifest.digest,
+            "run": run.run_id,
             "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),
             "since": since.timestamp() if since else None,
@@ -235,10 +236,10 @@ class _After:
 
 def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
     """The champion's fp32 weights on local disk to go on from, or None where they were never kept."""
-    champion = champion_of(head)
-    if champion is None:
+    package = champion_package(services, head)
+    if package is None or head is None:
         return None
-    run_id = services.registry.tags(champion).get("run")
+    run_id = package.config.run or services.registry.tags(str(head.state.champion)).get("run")  # of earlier releases
     if run_id is None:
         return None
     folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER

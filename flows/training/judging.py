@@ -20,7 +20,7 @@ from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.training.job_process import JobResult
 from flows.training.reserve import Reserve, fewest_judged, judged_in_time, most_test_rows, rows_per_s
-from flows.training.training_snapshot import champion_of, champion_snapshot_at
+from flows.training.training_snapshot import champion_package, champion_snapshot_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -200,8 +200,7 @@ class Judging:
 
         if self._test is None:
             self._test = sample_side(self._services.lake, self._manifest.digest, "test", self._most, since=self._since)
-        if self._champion is None and self._head is not None and (version := champion_of(self._head)) is not None:
-            kept = self._services.packages.get(version, self._head.versions[version])
+        if self._champion is None and (kept := champion_package(self._services, self._head)) is not None:
             self._champion = RememberedScores(Engine.load(kept))
         return Engine.load(load_package(package)), self._test
 

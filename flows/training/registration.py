@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from absa.adapters.package_store import PackageStore
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.state import State
 from absa.records.layout import weights_folder
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @task(name="register", cache_policy=NO_CACHE)  # never tried again: a second try would register a second version
 def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float) -> str:
     """Put the package into the lake, log it as an MLflow model and register it; a rejected one too."""
-    PackageStore(services.lake).put(candidate.job.package)
+    services.packages.put(candidate.job.package)
     metrics = candidate.metrics
     run.files(candidate.pictures, into="pictures")
     run.metrics(

@@ -17,6 +17,7 @@ from flows.platform.services import Services
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
+    from absa.inference.package import ModelPackage
 
 _DESCRIBED_ROWS: Final = 50_000
 _FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
@@ -102,10 +103,16 @@ def champion_of(head: LedgerRecord | None) -> str | None:
     return None if head is None else head.state.champion
 
 
+def champion_package(services: Services, head: LedgerRecord | None) -> "ModelPackage | None":
+    """Return the champion's package on local disk; None without a champion."""
+    champion = champion_of(head)
+    return None if champion is None or head is None else services.packages.get(champion, head.versions[champion])
+
+
 def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:
     """When the champion's data were taken: rows observed later are recent."""
     from absa.data.snapshot import load_manifest
 
-    champion = champion_of(head)
-    digest = None if champion is None else services.registry.tags(champion).get("snapshot")
+    package = champion_package(services, head)
+    digest = None if package is None else package.config.snapshot
     return parse_iso(load_manifest(services.lake, digest).created_at) if digest else None

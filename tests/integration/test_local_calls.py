@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.registry_reader import RegistryReader
 from absa.errors import UnavailableError
 from absa.proxies import keep_local_direct
 from flows.demo.router_client import RouterClient
@@ -100,13 +99,9 @@ def by_router_client(url: str) -> None:
     RouterClient(url).is_ready()
 
 
-def by_registry_reader(url: str) -> None:
-    RegistryReader(url).model()
-
-
 CLIENTS = (
     by_urllib, by_httpx, by_requests, by_boto3, by_prefect, by_mlflow, by_evidently, by_traces, by_router_client,
-    by_registry_reader, answers,
+    answers,
 )  # fmt: skip
 
 

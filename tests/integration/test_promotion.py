@@ -8,28 +8,24 @@ from types import SimpleNamespace
 import pytest
 
 from absa.errors import ConflictError, IntegrityError, PermanentError
-from absa.inference.package import package_digest
 from absa.ledger.lifecycle import crowned
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.decisions import promote_now
 from flows.promotion.promote_flow import advance, begin, see_through
-from tests.stand_ins import FakeRegistry, FolderPackages
+from tests.stand_ins import FakeRegistry
 from tests.toy_package import build_toy_package
 
 
 def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:
     """Services that know two packages; version 1 is champion."""
-    registry = folder / "registry"
-    for version in "12":
-        build_toy_package(registry / version)
     services = build_services(
         Settings(home=folder),
         environment={},
         registry=FakeRegistry({version: {"gate": gate} for version in "12"}),
-        packages=FolderPackages(registry),
     )
-    digests = {version: package_digest(registry / version) for version in "12"}
+    digest = services.packages.put(build_toy_package(folder / "built"))
+    digests = dict.fromkeys("12", digest)
     services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions=digests
     )
@@ -80,14 +76,14 @@ def test_experiment_start_leaves_sign_of_life(tmp_path: Path) -> None:
 def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
     """Its warm-up answers are not those of the evaluation."""
     services = two_versions(tmp_path)
-    registry = tmp_path / "registry"
-    warmup = registry / "2" / "warmup.jsonl"
+    folder = build_toy_package(tmp_path / "other", seed=1)
+    warmup = folder / "warmup.jsonl"
     rows = [json.loads(line) for line in warmup.read_text().splitlines()]
     rows[0]["scores"] = rows[0]["scores"][::-1]
     warmup.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    made_after = {version: package_digest(registry / version) for version in "12"}
+    digest = services.packages.put(folder)
     services.ledger.append(
-        expected=1, actor="test", action="register", reason="again", state=crowned("1"), versions=made_after
+        expected=1, actor="test", action="register", reason="again", state=crowned("1"), versions={"2": digest}
     )
     with pytest.raises(IntegrityError, match=r"warmup\.jsonl row 1"):
         see_through(services, ["2"])

@@ -43,6 +43,7 @@ def test_lake_and_artifacts_keep_old_versions(template: Template) -> None:
     for bucket in kept:
         rules = bucket["LifecycleConfiguration"]["Rules"]
         assert any("NoncurrentVersionExpiration" in rule for rule in rules)
+        assert not any("ExpirationInDays" in rule or "ExpirationDate" in rule for rule in rules), "packages stay"
 
 
 def test_mlflow_task_starts_with_quiet_page(template: Template) -> None:

@@ -1,0 +1,89 @@
+"""Packages of the ledger's versions on local disk; those of earlier releases are copied from MLflow into the lake."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from absa.adapters.package_store import PackageStore
+from absa.errors import EvergreenError, NotFoundError
+from absa.inference.package import ModelPackage, load_package
+
+
+class PackageSource(Protocol):
+    """Registry that holds packages which an earlier release did not put into the lake."""
+
+    def download(self, version: str, folder: Path) -> Path:
+        """Put a version's package somewhere below a folder and return its own folder.
+
+        Raises:
+            NotFoundError: no such version, or it has no package.
+            UnavailableError: the registry is unavailable.
+        """
+
+
+class KeptPackages:
+    """Packages of the ledger's versions. One that only the registry holds is copied into the lake first.
+
+    Args:
+        store: packages in the lake.
+        models: folder of local copies by digest; made when the first one comes.
+        registry: holds the packages of earlier releases.
+    """
+
+    def __init__(self, store: PackageStore, models: Path, *, registry: PackageSource) -> None:
+        self._store, self._models, self._registry = store, models, registry
+        self._present: set[str] = set()
+
+    def put(self, folder: Path) -> str:
+        """Copy a package into the lake and return its digest; see `PackageStore.put`."""
+        return self._store.put(folder)
+
+    def get(self, version: str, digest: str) -> ModelPackage:
+        """Return a version's package on local disk, fetched once and checked against its digest.
+
+        Raises:
+            NotFoundError: neither the lake nor the registry holds it.
+            UnavailableError: the lake is unavailable, or the registry while only it may hold the package.
+            IntegrityError: the files do not have the digest.
+        """
+        folder = self._models / digest
+        try:
+            return self._store.get(digest, folder)
+        except NotFoundError as absent:
+            self._copy(version, digest, absent)
+        return self._store.get(digest, folder)
+
+    def copy_missing(self, versions: Mapping[str, str]) -> list[str]:
+        """Copy into the lake what only the registry holds.
+
+        Args:
+            versions: the digest of every version.
+
+        Returns:
+            A sentence for each version that was copied or could not be. A later call does what failed.
+        """
+        if set(versions.values()) <= self._present:
+            return []
+        self._present = self._store.digests()
+        said = []
+        for version, digest in versions.items():
+            if digest in self._present:
+                continue
+            try:
+                self._copy(version, digest, NotFoundError(f"the lake holds no package {digest}"))
+            except EvergreenError as error:
+                said.append(f"the package of version {version} is not in the lake: {error}")
+            else:
+                self._present.add(digest)
+                said.append(f"the package of version {version} was copied from MLflow into the lake")
+        return said
+
+    def _copy(self, version: str, digest: str, absent: NotFoundError) -> None:
+        with tempfile.TemporaryDirectory(prefix="evergreen-package-") as scratch:
+            try:
+                found = self._registry.download(version, Path(scratch))
+            except NotFoundError as error:
+                raise NotFoundError(f"{absent}, and it is not in MLflow either: {error}") from None
+            load_package(found, expected_digest=digest)
+            self._store.put(found)
