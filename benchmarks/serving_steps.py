@@ -200,6 +200,8 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
 def _log(rows: Pairs, table: Table) -> list[float]:
     """A line a row, a write a batch."""
     from absa.records.identifiers import RequestIds, unit_hash
+    from absa.records.log_lines import log_line
+    from absa.records.tables import Prediction
     from serving.log.spool import PREDICTIONS, SpoolWriter
 
     ids = RequestIds()
@@ -209,9 +211,9 @@ def _log(rows: Pairs, table: Table) -> list[float]:
         def line(k: int) -> bytes:
             text, aspect = rows[k % len(rows)]
             at_us = time.time_ns() // 1000
-            line = [ids.new(at_us), at_us, unit_hash(f"u{k}", b"secret"), True, None, text, aspect, 2]
-            line += [[0.117532, 0.211234, 0.671234], "1", "champion", None, 1, False, False, False, 12.345]
-            return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+            answer = (2, [0.117532, 0.211234, 0.671234], "1", "champion", None, 1, False, False, False, 12.345)
+            unit = unit_hash(f"u{k}", b"secret")
+            return log_line(Prediction(ids.new(at_us), at_us, unit, True, None, text, aspect, *answer))
 
         def batch(k: int) -> None:
             lines = b"".join([line(k * _BATCH + j) for j in range(_BATCH)])

@@ -34,6 +34,7 @@ from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.normalise import Words, hex_column, sha256_column
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
+from absa.records import tables
 from absa.records.schema import SCHEMA_VERSION, utc_now
 
 MAX_BAD_SHARE: Final = 0.1
@@ -48,16 +49,7 @@ SCANNED: Final = {
     "as_written": pl.Boolean,  # a double quote in it was not believed
     **dict.fromkeys(COLUMNS, pl.String),
 }
-EXAMPLES: Final = {
-    "schema_version": pl.Int16,
-    "example_id": pl.String,
-    "text": pl.String,
-    "aspect": pl.String,
-    "label": pl.Int8,
-    "observed_at": TIME,
-    "source": pl.String,
-    "segment": pl.String,
-}
+EXAMPLES: Final = dict(pl.DataFrame(tables.EXAMPLES.empty_table()).schema)
 QUARANTINED: Final = {
     "row": pl.Int64,
     "reason": pl.String,

@@ -3,6 +3,7 @@
 import hmac
 import os
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
@@ -40,6 +41,16 @@ class RequestIds:
 def is_request_id(text: str) -> bool:
     """Return True if a text has the form of a router's request id."""
     return _ID.match(text) is not None
+
+
+def request_time(text: str) -> datetime | None:
+    """Return the time in a request id; None for an id that no router gives."""
+    if not is_request_id(text):
+        return None
+    try:
+        return datetime.fromtimestamp(int(text.replace("-", "")[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def unit_hash(unit: str, secret: bytes) -> str:

@@ -1,26 +1,12 @@
-"""The records that more than one room reads or writes. Shapes are those of the contracts; times are aware UTC."""
+"""Times and windows of records: aware UTC, in microseconds."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 SCHEMA_VERSION: Final = 1
 SIDES: Final = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """One text with the aspect that is asked about.
-
-    `aspect` stands in `text`, found case-insensitively. `label` is 0, 1, 2 or None where nobody has given one yet.
-    """
-
-    text: str
-    aspect: str
-    label: int | None = None
-    observed_at: datetime
-    source: str
-    segment: str | None = None
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +60,16 @@ def parse_iso(text: str) -> datetime:
     if at.tzinfo is None:
         raise ValueError(f"a time needs a zone, got {text!r}")
     return at.astimezone(UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Return microseconds since 1970, as log lines carry times."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(at_us: int) -> datetime:
+    """Return the time of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def compact(at: datetime) -> str:

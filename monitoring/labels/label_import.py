@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +20,11 @@ import pyarrow as pa
 
 from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
 from absa.errors import InvalidDataError
+from absa.records.identifiers import request_time
 from absa.records.lake import Lake, write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
-from absa.records.schema import SCHEMA_VERSION, utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.schema import microseconds, utc_now
+from absa.records.tables import FEEDBACK, PREDICTIONS, Feedback, table_of
 from absa.sinks import csv_text
 from monitoring.windows import read_keys
 
@@ -37,7 +38,6 @@ REPEATED: Final = "has a request_id and label that an earlier row has"
 _SEPARATORS: Final = (",", ";", "\t")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _ZIP: Final = b"PK\x03\x04"
-_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _KEYS: Final = pa.schema([PREDICTIONS.field("request_id"), PREDICTIONS.field("shadow")])
 
 
@@ -106,10 +106,10 @@ def import_labels(
         raise InvalidDataError(f"there is no file {path}: name the filled queue") from None
     labels, refused = settle(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
     if labels:
-        records = [_record(row, at, source) for row in labels]
-        digest = hashlib.sha256(repr(records).encode()).hexdigest()[:16]
-        table = pa.Table.from_pylist(records, schema=FEEDBACK)
-        write_parquet(lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", table)
+        at_us = microseconds(at)
+        rows = [Feedback(row.request_id, row.label, at_us, source, row.sampling_probability) for row in labels]
+        digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+        write_parquet(lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", table_of(rows, FEEDBACK))
     return ImportedLabels(
         rows=read.rows, taken=len(labels), unlabelled=read.unlabelled, refused={**read.refused, **refused}
     )
@@ -187,7 +187,7 @@ def settle(labels: Sequence[LabelRow], known: Collection[str]) -> tuple[list[Lab
 
 def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
     """Return those of the requests that the log holds a served prediction of. A request's id names the hour to read."""
-    wanted = {request: at for request in requests if (at := _time_of(request)) is not None}
+    wanted = {request: at for request in requests if (at := request_time(request)) is not None}
     prefixes = sorted({prediction_prefix(at) for at in wanted.values()})
     names = pl.Series(sorted(wanted), dtype=pl.String)
     known: set[str] = set()
@@ -254,24 +254,3 @@ def _number(cell: str) -> float | None:
         return float(_with_point(cell))
     except ValueError:
         return None
-
-
-def _time_of(request: str) -> datetime | None:
-    """The time in a UUIDv7; None in any other id, which no router gives."""
-    if not _UUID7.match(request):
-        return None
-    try:
-        return datetime.fromtimestamp(int(request.replace("-", "")[:12], 16) / 1000, UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _record(row: LabelRow, at: datetime, source: str) -> dict[str, object]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "request_id": row.request_id,
-        "label": row.label,
-        "at": at,
-        "source": source,
-        "sampling_probability": row.sampling_probability,
-    }

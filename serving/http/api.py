@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -17,6 +16,8 @@ from starlette.routing import Match
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.ledger.routing import TrafficPlan
 from absa.records.identifiers import is_request_id
+from absa.records.log_lines import log_line
+from absa.records.tables import Feedback
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
     BODIES,
@@ -244,11 +245,8 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         if not is_request_id(body.request_id):
             raise invalid("request_id", "is not an id that a prediction was answered with")
         at_us = time.time_ns() // 1000
-        line = orjson.dumps(
-            [body.request_id, body.label, at_us, source.source, body.sampling_probability],
-            option=orjson.OPT_APPEND_NEWLINE,
-        )
-        if not worker.spool.append(FEEDBACK, line, 1):
+        row = Feedback(body.request_id, body.label, at_us, source.source, body.sampling_probability)
+        if not worker.spool.append(FEEDBACK, log_line(row), 1):
             raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
         return json_response({"accepted": True}, 202)
 

@@ -9,11 +9,12 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request, Response
 
+from absa.records.tables import LATENCY_BOUNDS_MS
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.http.bodies import Opinions, PredictItem, answered, request_body
 from serving.http.compare_versions import Comparer
 from serving.http.predict_route import SECURITY_HEADERS, read_body
-from serving.observe.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
+from serving.observe.outcomes import OUTCOMES
 from serving.observe.replica_metrics import Status, summed_outcomes
 from serving.problems import Problem, documented
 from serving.replica_state import RouterState

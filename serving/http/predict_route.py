@@ -10,6 +10,8 @@ import orjson
 
 from absa.ledger.routing import Arm, assign
 from absa.records.identifiers import RequestIds, unit_hash
+from absa.records.log_lines import log_line
+from absa.records.tables import Prediction
 from absa.task import SENTIMENTS
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher, Job
@@ -301,8 +303,8 @@ class Predictor:
         assert scores is not None
         item = row.item
         unit = item.unit_id
-        return orjson.dumps(
-            [
+        return log_line(
+            Prediction(
                 row.request_id,
                 ticket.at_us,
                 unit_hash(row.request_id if unit is None else unit, self._secret),
@@ -320,8 +322,7 @@ class Predictor:
                 row.cached is not None and not shadow,
                 scored.truncated,
                 latency_ms,
-            ],
-            option=orjson.OPT_APPEND_NEWLINE,
+            )
         )
 
     def _shadow(self, ticket: _Ticket) -> None:

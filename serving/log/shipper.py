@@ -1,21 +1,23 @@
 """From the spool to the lake, exactly once: a claim's name decides its keys, so writing it again changes nothing."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from absa.errors import EvergreenError
 from absa.records.lake import Lake, write_parquet
+from absa.records.log_lines import LOG_FORMAT, read_log
+from absa.records.tables import Feedback, OutcomeCount, Prediction
 from serving.log.log_records import Part, feedback_parts, outcome_parts, prediction_parts
 from serving.log.spool import FEEDBACK, OUTCOMES, PREDICTIONS, SpoolReader
 
 _log = logging.getLogger("evergreen.shipper")
-_PARTS: Final[dict[str, Callable[[Iterable[bytes], str, str], tuple[list[Part], int]]]] = {
-    PREDICTIONS: prediction_parts,
-    FEEDBACK: feedback_parts,
-    OUTCOMES: outcome_parts,
+_STREAMS: Final[dict[str, tuple[Any, Callable[[list[Any], str, str], list[Part]]]]] = {
+    PREDICTIONS: (Prediction, prediction_parts),
+    FEEDBACK: (Feedback, feedback_parts),
+    OUTCOMES: (OutcomeCount, outcome_parts),
 }
 
 
@@ -23,8 +25,9 @@ _PARTS: Final[dict[str, Callable[[Iterable[bytes], str, str], tuple[list[Part], 
 class ShipCounts:
     """What was shipped since the process started."""
 
-    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_PARTS, 0))
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STREAMS, 0))
     unreadable: int = 0
+    kept_aside: int = 0
     failures: int = 0
     last_error: str | None = None
 
@@ -43,6 +46,7 @@ class Shipper:
         self._spool = SpoolReader(spool)
         self.counts = ShipCounts()
         self._spool.sweep()
+        self._spool.take_back()
 
     def ship(self, *, everything: bool = False) -> bool:
         """Recover, claim and ship. What the lake does not take stays for the next time.
@@ -69,8 +73,23 @@ class Shipper:
         return True
 
     def _ship_claim(self, stream: str, name: str, folder: Path) -> None:
-        parts, unreadable = _PARTS[stream](self._spool.segments(folder), name, self._replica)
-        for part in parts:
+        kind, parts_of = _STREAMS[stream]
+        rows: list[Any] = []
+        unreadable = 0
+        for segment in self._spool.segments(folder):
+            lines = read_log(segment.read_bytes(), kind)
+            if lines.newer:
+                self._spool.keep_aside(segment)
+                self.counts.kept_aside += 1
+                _log.error(
+                    "the log segment %s has format %d, expected at most %d: a newer release wrote it; it is kept and "
+                    "will be shipped when that release runs here again",
+                    segment.name, lines.newer, LOG_FORMAT,
+                )  # fmt: skip
+                continue
+            rows += lines.rows
+            unreadable += lines.unreadable
+        for part in parts_of(rows, name, self._replica):
             write_parquet(self._lake, part.key, part.table)
             self.counts.rows[stream] += part.table.num_rows
         self._spool.discard(folder)

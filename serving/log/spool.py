@@ -3,6 +3,7 @@
     spool/open/<incarnation>/<stream>-<number>.log     being written by a living worker, which holds `.lock`
     spool/ready/<stream>.<incarnation>-<number>.log    closed: nothing is added any more
     spool/claims/<stream>.<name>/...                   being shipped under <name>; shipping it twice gives the same keys
+    spool/aside/<stream>.<incarnation>-<number>.log    written by a newer release; claimed again by the next start
 
 A move between them is one `rename`, so a kill at any instant leaves each segment in exactly one place. `write` hands
 the bytes to the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses what
@@ -195,7 +196,8 @@ class SpoolReader:
         self._ready = root / "ready"
         self._claims = root / "claims"
         self._done = root / "done"
-        for folder in (self._ready, self._claims, self._done, root / "open"):
+        self._aside = root / "aside"
+        for folder in (self._ready, self._claims, self._done, self._aside, root / "open"):
             folder.mkdir(parents=True, exist_ok=True)
         self._claim_bytes = claim_bytes
         self._last_number = 0
@@ -279,9 +281,18 @@ class SpoolReader:
         return found
 
     @staticmethod
-    def segments(folder: Path) -> list[bytes]:
-        """Contents of a claim's segments, in a fixed order."""
-        return [path.read_bytes() for path in sorted(folder.glob("*.log"))]
+    def segments(folder: Path) -> list[Path]:
+        """Return a claim's segments, in a fixed order."""
+        return sorted(folder.glob("*.log"))
+
+    def keep_aside(self, segment: Path) -> None:
+        """Move a segment that this release cannot read out of its claim."""
+        segment.rename(self._aside / segment.name)
+
+    def take_back(self) -> None:
+        """Hand the segments that were kept aside over to be claimed again: this release may read them."""
+        for path in sorted(self._aside.glob("*.log")):
+            path.rename(self._ready / path.name)
 
     @staticmethod
     def discard(folder: Path) -> None:

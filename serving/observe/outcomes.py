@@ -7,9 +7,9 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import orjson
+from absa.records.log_lines import log_line
+from absa.records.tables import LATENCY_BOUNDS_MS, OutcomeCount
 
-LATENCY_BOUNDS_MS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 _MINUTE_US: Final = 60_000_000
 
 Outcome = Literal["ok", "error", "shed", "timeout"]
@@ -55,8 +55,9 @@ class OutcomeCounts:
         """What was counted since the last call, as (minute in microseconds since 1970, log lines, rows)."""
         lines: dict[int, list[bytes]] = {}
         for (minute, version, arm), cell in self._pending.items():
-            line = orjson.dumps([minute, version, arm, *cell.counts, cell.histogram]) + b"\n"
-            lines.setdefault(minute, []).append(line)
+            ok, error, shed, timeout = cell.counts
+            row = OutcomeCount(minute, version, arm, ok, error, shed, timeout, cell.histogram)
+            lines.setdefault(minute, []).append(log_line(row))
         self._pending.clear()
         return [(minute, b"".join(each), len(each)) for minute, each in sorted(lines.items())]
 

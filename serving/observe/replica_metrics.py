@@ -14,8 +14,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from absa.records.files import write_whole
+from absa.records.tables import LATENCY_BOUNDS_MS
 from absa.sinks import metric_label
-from serving.observe.outcomes import LATENCY_BOUNDS_MS, OUTCOMES
+from serving.observe.outcomes import OUTCOMES
 
 Number = TypeVar("Number", int, float)
 
@@ -33,6 +34,7 @@ _HELP: Final = {
     "rows_shipped": "Records written to the lake",
     "ship_failures": "Times that the lake did not take the log",
     "log_unreadable": "Log lines that could not be read",
+    "log_kept_aside": "Log segments of a newer release, kept on the local disk",
     "follow_failures": "Times that the ledger or a model could not be had",
     "worker_restarts": "Workers that died and were started again",
     "queue_ms": "Work that waits, in milliseconds",

@@ -285,6 +285,7 @@ class Replica:
             "rows_shipped": sum(shipper.counts.rows.values()),
             "ship_failures": shipper.counts.failures,
             "log_unreadable": shipper.counts.unreadable,
+            "log_kept_aside": shipper.counts.kept_aside,
             "follow_failures": keeper.failures,
             "worker_restarts": self._restarts,
         }

@@ -12,13 +12,14 @@ import pytest
 
 from absa.inference.engine import Engine
 from absa.ledger.routing import Arm, TrafficPlan, assign
+from absa.records.log_lines import read_log
+from absa.records.tables import Prediction
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
 from serving.http.predict_route import Predictor
-from serving.log.log_records import prediction_parts
 from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.problems import Problem
@@ -164,10 +165,10 @@ def test_answer_of_a_cut_text_says_truncated(tmp_path: Path, engine: Engine) -> 
         house.spool.rotate()
 
     run(tmp_path, engine, scenario)
-    segments = [path.read_bytes() for path in tmp_path.rglob("*.log")]
-    parts, unreadable = prediction_parts(segments, "r1-1", "r1")
-    assert unreadable == 0
-    assert [row for part in parts for row in part.table["truncated"].to_pylist()] == [True, True, False] * 2
+    (segment,) = tmp_path.rglob("*.log")
+    logged = read_log(segment.read_bytes(), Prediction)
+    assert logged.unreadable == 0
+    assert [row.truncated for row in logged.rows] == [True, True, False] * 2
 
 
 @pytest.mark.parametrize(

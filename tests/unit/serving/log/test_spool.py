@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import orjson
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -15,8 +14,10 @@ from hypothesis import strategies as st
 
 from absa.adapters.lake import FolderLake
 from absa.errors import ConflictError, UnavailableError
+from absa.records.log_lines import log_line
 from absa.records.tables import OUTCOMES as OUTCOMES_SCHEMA
 from absa.records.tables import PREDICTIONS as PREDICTIONS_SCHEMA
+from absa.records.tables import Feedback, OutcomeCount, Prediction
 from serving.log.shipper import Shipper
 from serving.log.spool import FEEDBACK, MINUTE_US, PREDICTIONS, ReplicaLock, SpoolWriter, spool_bytes
 
@@ -26,14 +27,13 @@ _names = itertools.count()
 
 
 def line(request_id: str, at_us: int = AT_US) -> bytes:
-    row = [request_id, at_us, "hash", True, None, "a text", "text", 2, [0.1, 0.2, 0.7], "7", "champion", None, 3]
-    return orjson.dumps([*row, False, False, True, 1.5]) + b"\n"
+    text, scores = "a text", [0.1, 0.2, 0.7]
+    answer = (2, scores, "7", "champion", None, 3, False, False, True, 1.5)
+    return log_line(Prediction(request_id, at_us, "hash", True, None, text, "text", *answer))
 
 
-def line_without_truncated(request_id: str) -> bytes:
-    """Line of a release that did not know whether a text was cut."""
-    row = orjson.loads(line(request_id))
-    return orjson.dumps([*row[:15], row[16]]) + b"\n"
+def counted(minute: int, ok: int, shed: int = 0) -> bytes:
+    return log_line(OutcomeCount(minute, "7", "champion", ok, 0, shed, 0, [ok, *[0] * 11]))
 
 
 def writer(root: Path, *, limit_bytes: float = 1e9) -> SpoolWriter:
@@ -163,7 +163,7 @@ def test_a_line_that_cannot_be_read_is_counted_and_the_others_are_shipped(tmp_pa
 def test_feedback_goes_to_the_day_of_its_receipt(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
-    log.append(FEEDBACK, orjson.dumps(["id", 0, AT_US, "survey", 0.25]) + b"\n", 1)
+    log.append(FEEDBACK, log_line(Feedback("id", 0, AT_US, "survey", 0.25)), 1)
     log.close()
     Shipper(lake, spool, "r1").ship()
     (key,) = lake.list("feedback/")
@@ -179,7 +179,7 @@ def test_counts_of_a_minute_are_summed_over_workers_and_late_ones_get_a_file_of_
 
     def count(ok: int, shed: int) -> None:
         log = writer(spool)
-        log.append_outcomes(minute, orjson.dumps([minute, "7", "champion", ok, 0, shed, 0, [ok, *[0] * 11]]) + b"\n", 1)
+        log.append_outcomes(minute, counted(minute, ok, shed), 1)
         log.close()
 
     count(3, 1)
@@ -202,7 +202,7 @@ def test_counts_of_a_minute_that_come_after_those_of_the_next_one_replace_nothin
     first = (time.time_ns() // 1000 - 180_000_000) // 60_000_000 * 60_000_000
     log = writer(spool)
     for minute, ok in ((first, 3), (first + 60_000_000, 5), (first, 4), (first + 60_000_000, 6)):
-        log.append_outcomes(minute, orjson.dumps([minute, "7", "champion", ok, 0, 0, 0, [ok, *[0] * 11]]) + b"\n", 1)
+        log.append_outcomes(minute, counted(minute, ok), 1)
     log.close()
     Shipper(lake, spool, "r1").ship()
     tables = [pq.read_table(lake.url(key), partitioning=None) for key in lake.list("outcomes/")]
@@ -262,7 +262,7 @@ def test_a_segment_that_cannot_be_moved_stays_and_is_moved_by_a_later_try(
     minute = (time.time_ns() // 1000 - 180_000_000) // MINUTE_US * MINUTE_US
     for ok in (3, 5):
         at = minute + ok * MINUTE_US
-        assert log.append_outcomes(at, orjson.dumps([at, "7", "champion", ok, 0, 0, 0, [ok, *[0] * 11]]) + b"\n", 1)
+        assert log.append_outcomes(at, counted(at, ok), 1)
     assert log.append(PREDICTIONS, line("a"), 1)
     with pytest.raises(OSError, match="ready"):
         log.rotate()
@@ -281,18 +281,3 @@ def test_two_routers_cannot_run_as_the_same_replica(tmp_path: Path) -> None:
         ReplicaLock(tmp_path / "r1")
     lock.release()
     ReplicaLock(tmp_path / "r1").release()
-
-
-def test_segment_of_an_earlier_release_is_shipped(tmp_path: Path) -> None:
-    spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
-    log = writer(spool)
-    assert log.append(PREDICTIONS, line_without_truncated("a") + line("b"), 2)
-    log.rotate()
-    assert Shipper(lake, spool, "r1").ship()
-    assert shipped(lake) == ["a", "b"]
-    (key,) = lake.list("predictions/")
-    rows = pq.read_table(lake.url(key), partitioning=None).to_pylist()
-    assert [(row["truncated"], row["latency_ms"], row["replica"]) for row in rows] == [
-        (None, 1.5, "r1"),
-        (True, 1.5, "r1"),
-    ]

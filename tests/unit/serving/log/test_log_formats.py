@@ -1,0 +1,114 @@
+"""Segments of other releases: those of earlier ones are shipped, those of newer ones are kept."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.records.lake import read_parquet
+from absa.records.log_lines import log_line, read_log
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, Feedback, OutcomeCount, Prediction
+from serving.log.shipper import Shipper
+
+PREDICTION = Prediction(
+    "019a8f0e-0000-7000-8000-000000000001", 1795470037401255, "3f2a9c0d11e4b7a6", True, "mobile", "the app is slow",
+    "app", 0, [0.93, 0.05, 0.02], "7", "champion", "v7-vs-v8", 3, False, True, False, 12.345,
+)  # fmt: skip
+# What earlier releases wrote, byte for byte: with 16 values, with 17 (since answers say `truncated`), without a number.
+OF_16 = (
+    b'["019a8f0e-0000-7000-8000-000000000001",1795470037401255,"3f2a9c0d11e4b7a6",true,"mobile","the app is slow",'
+    b'"app",0,[0.93,0.05,0.02],"7","champion","v7-vs-v8",3,false,true,12.345]\n'
+)
+OF_17 = OF_16.replace(b"true,12.345", b"true,false,12.345")
+FEEDBACK_OF_5 = b'["019a8f0e-0000-7000-8000-000000000001",2,1795470037401255,"survey",0.25]\n'
+OUTCOMES_OF_8 = b'[1795470000000000,"7","champion",8,1,2,3,[8,0,0,0,0,0,0,0,0,0,0,0]]\n'
+NEWER = b'[3,{"request_id":"019a8f0e-0000-7000-8000-000000000009"}]\n'
+
+
+def shipped(root: Path, name: str, segment: bytes) -> tuple[Shipper, FolderLake]:
+    ready = root / "spool" / "ready" / name
+    ready.parent.mkdir(parents=True)
+    ready.write_bytes(segment)
+    lake = FolderLake(root / "lake")
+    shipper = Shipper(lake, root / "spool", "r1")
+    assert shipper.ship(everything=True)
+    return shipper, lake
+
+
+def rows(lake: FolderLake, folder: str, schema: Any) -> list[dict[str, Any]]:
+    return read_parquet(lake, lake.list(folder), schema).to_pylist()
+
+
+@pytest.mark.parametrize(("segment", "truncated"), [(OF_16, None), (OF_17, False), (log_line(PREDICTION), False)])
+def test_prediction_segment_of_any_release_is_shipped(tmp_path: Path, segment: bytes, truncated: bool | None) -> None:
+    shipper, lake = shipped(tmp_path, "predictions.w0_1_1-00000001.log", segment)
+    (row,) = rows(lake, "predictions/", PREDICTIONS)
+    assert row["at"].isoformat() == "2026-11-23T21:40:37.401255+00:00"
+    assert row["scores"] == pytest.approx([0.93, 0.05, 0.02])
+    assert row["latency_ms"] == pytest.approx(12.345)
+    expected = {**PREDICTION._asdict(), "truncated": truncated, "replica": "r1", "schema_version": 1}
+    exact = set(expected) - {"at", "scores", "latency_ms"}
+    assert {name: row[name] for name in exact} == {name: expected[name] for name in exact}
+    assert shipper.counts.unreadable == 0
+
+
+def test_feedback_segment_of_earlier_release_is_shipped(tmp_path: Path) -> None:
+    shipper, lake = shipped(tmp_path, "feedback.w0_1_1-00000001.log", FEEDBACK_OF_5)
+    (row,) = rows(lake, "feedback/", FEEDBACK)
+    assert (row["request_id"], row["label"], row["source"]) == (PREDICTION.request_id, 2, "survey")
+    assert shipper.counts.unreadable == 0
+
+
+def test_outcome_segment_of_earlier_release_is_shipped(tmp_path: Path) -> None:
+    counted = log_line(OutcomeCount(1795470000000000, "7", "champion", 1, 0, 0, 0, [1, *[0] * 11]))
+    name = "outcomes.1795470000000000.w0_1_1-00000001.log"
+    shipper, lake = shipped(tmp_path, name, OUTCOMES_OF_8 + counted)
+    (row,) = rows(lake, "outcomes/", OUTCOMES)
+    assert [row[name] for name in ("ok", "error", "shed", "timeout")] == [9, 1, 2, 3]
+    assert row["latency_histogram"] == [9, *[0] * 11]
+    assert (row["replica"], shipper.counts.unreadable) == ("r1", 0)
+
+
+def test_segment_of_newer_release_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = "predictions.w0_1_1-00000001.log"
+    with caplog.at_level(logging.ERROR):
+        shipper, lake = shipped(tmp_path, name, NEWER)
+    assert "format 3, expected at most 2" in caplog.text
+    assert (shipper.counts.kept_aside, shipper.counts.unreadable) == (1, 0)
+    again = Shipper(lake, tmp_path / "spool", "r1")
+    assert again.ship()
+    assert (tmp_path / "spool" / "aside" / name).read_bytes() == NEWER
+    assert lake.list("predictions/") == []
+
+
+def test_segment_kept_aside_is_shipped_once_readable(tmp_path: Path) -> None:
+    spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
+    (spool / "aside").mkdir(parents=True)
+    (spool / "aside" / "predictions.w0_1_1-00000001.log").write_bytes(log_line(PREDICTION))
+    shipper = Shipper(lake, spool, "r1")
+    assert shipper.ship()
+    assert len(rows(lake, "predictions/", PREDICTIONS)) == 1
+    assert list((spool / "aside").iterdir()) == []
+
+
+def test_newer_segment_leaves_rows_of_its_claim(tmp_path: Path) -> None:
+    ready = tmp_path / "spool" / "ready"
+    ready.mkdir(parents=True)
+    (ready / "predictions.w0_1_1-00000001.log").write_bytes(NEWER)
+    (ready / "predictions.w1_2_2-00000001.log").write_bytes(OF_17)
+    lake = FolderLake(tmp_path / "lake")
+    assert Shipper(lake, tmp_path / "spool", "r1").ship()
+    assert [row["request_id"] for row in rows(lake, "predictions/", PREDICTIONS)] == [PREDICTION.request_id]
+
+
+@pytest.mark.parametrize("line", [b"[]", b"{}", b"[1,2]", b"[2,3]", b"rubbish", b'["a"]', OF_17[:-1] + b",4]"])
+def test_broken_line_is_counted(line: bytes) -> None:
+    found = read_log(line + b"\n" + log_line(PREDICTION) + b"[2,", Prediction)
+    assert found == ([PREDICTION], 1, 0)
+
+
+def test_feedback_line_round_trips() -> None:
+    row = Feedback("019a8f0e-0000-7000-8000-000000000001", 1, 1795470037401255, "survey", None)
+    assert read_log(log_line(row), Feedback).rows == [row]
