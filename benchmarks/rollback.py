@@ -35,7 +35,8 @@ from absa.records.tables import FEEDBACK, PREDICTIONS
 from benchmarks.figures import Row, write_result
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from flows.promotion.promote_flow import see_through
+from flows.promotion.promotion_look import Trial, promote_versions
+from flows.promotion.promotion_request import PromotionRequest
 from tests.serving_replica import RunningReplica, free_port
 from tests.stand_ins import FakeRegistry
 from tests.toy_package import build_toy_package
@@ -165,7 +166,8 @@ def by_a_guardrail(root: Path, rows: int) -> float:
         append(services.ledger, state, digests)
     time.sleep(1.0)
     fill(services, rows, {"1": 0.8, "2": 0.8}, utc_now() - timedelta(milliseconds=500), "before")
-    flow = threading.Thread(target=see_through, args=(services, ["2"]), daemon=True)
+    trial = Trial(services=services, request=PromotionRequest(versions=("2",), revision=None))
+    flow = threading.Thread(target=promote_versions, args=(trial,), daemon=True)
     flow.start()
     time.sleep(15.0)  # it looks in its own rhythm
     fill(services, rows // 10, {"1": 0.8, "2": 0.2}, utc_now() - timedelta(milliseconds=100), "bad")

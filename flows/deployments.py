@@ -19,7 +19,6 @@ from prefect.types.entrypoint import EntrypointType
 
 from absa.errors import EvergreenError, PermanentError
 from flows.batch.batch_flow import batch
-from flows.monitoring.automations import ensure_automation
 from flows.monitoring.dead_runs import TAG, DeadRuns, dead_runs
 from flows.monitoring.monitor_flow import monitor
 from flows.monitoring.monitor_silence import SilenceWatch
@@ -179,7 +178,6 @@ def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> Non
 def main() -> None:
     """Run the deployments until the process is ended."""
     services = build_services()
-    ensure_automation()
     dead, silence = dead_runs(services), SilenceWatch(services, every_s=_WATCH_EVERY_S)
     for sentence in look_around(services, dead, silence):  # before this worker takes a run
         say(sentence)

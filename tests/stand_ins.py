@@ -111,6 +111,12 @@ class FakeDeployments:
         self.crashed.append(run_id)
         self.ended.add(run_id)
 
+    def pause(self, run_id: str, timeout_s: float) -> None:
+        self.states[run_id] = RunState(name="Paused", end=None)
+
+    def resume(self, run_id: str) -> None:
+        self.states[run_id] = RunState(name="Running", end=None)
+
     def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
         self.events.append(event)
 

@@ -1,6 +1,7 @@
 """Store of ledger records in the lake. Creating the next record is the commit; readers follow what is appended."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -126,6 +127,20 @@ class Ledger:
         except AlreadyExistsError:
             raise self._conflict(f"another writer appended ledger record {record.number} first") from None
         return record
+
+    def evidence(self, record: LedgerRecord) -> dict[str, Any]:
+        """Return the evidence of a record; empty where it has none or the lake lost it.
+
+        Raises:
+            UnavailableError: the lake is unavailable.
+        """
+        if record.evidence_digest is None:
+            return {}
+        try:
+            found = json.loads(self._lake.read(evidence_key(record.evidence_digest)))
+        except (NotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def verify(self, *, anchor: tuple[int, str] | None = None) -> list[str]:
         """Read the whole ledger from the lake and return its problems, see `chain_problems`."""

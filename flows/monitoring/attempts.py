@@ -1,9 +1,9 @@
-"""What became of retraining attempts: a killed run is told apart from one that works, and lets the next one go.
+"""Retraining attempts whose flow runs died are ended here, so that the next attempt can start.
 
-The record in the lake says that an attempt has started; Prefect says how its run stands. A run that ended without
-telling the record (cancelled, crashed, killed with its machine) ends its attempt here. One that is still PENDING or
-RUNNING long after its budget is dead: it is set to Crashed, which gives its place in the concurrency limit back. While
-it waits for another training, or for a worker, its budget has not begun.
+The record in the lake states that an attempt has started; Prefect has the state of its run. A run that ended without
+updating the record (cancelled, crashed, killed with its machine) ends its attempt. One that is still PENDING or RUNNING
+long after its budget is dead: it is set to Crashed, which frees its concurrency slot. While it waits for another
+training or for a worker, its budget has not begun.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from absa.errors import ConflictError
+from absa.ledger.store import Ledger
 from absa.records.schema import Window
 from flows.platform.ports import RunEnd, RunState
 
@@ -35,11 +36,25 @@ def recent_verdicts(store: "VerdictStore", now: datetime, span_s: float) -> list
     return found[::-1]
 
 
+def is_in_ledger(ledger: Ledger, window: Window, since: datetime) -> bool:
+    """Return True if a training for the window has, since a time, appended every record that its version needed."""
+    for record in reversed(ledger.follow()):
+        if record.at < since:
+            break
+        if record.action not in {"register", "challenge", "promote"}:
+            continue
+        evidence = ledger.evidence(record)
+        complete = record.action != "register" or evidence.get("verdict") != "PROMOTE"  # a challenge follows then
+        if complete and (evidence.get("training") or {}).get("window") == window.key:
+            return True
+    return False
+
+
 def settle_attempts(
     store: "VerdictStore",
     state_of: Callable[[str], RunState | None],
     give_up: Callable[[str, str], None],
-    is_in_force: Callable[[Window, datetime], bool] = lambda *_: False,
+    in_ledger: Callable[[Window, datetime], bool] = lambda *_: False,
     *,
     budget_s: float,
     now: datetime,
@@ -50,21 +65,21 @@ def settle_attempts(
 
     Args:
         store: the verdict records.
-        state_of: how a flow run stands; None where Prefect knows no such run.
+        state_of: returns the state of a flow run; None where Prefect does not know it.
         give_up: sets a run to Crashed, with a reason.
-        is_in_force: whether a training for a window has brought its version into the ledger since a time. Its run has
-            done its work then, however it ended.
-        budget_s: of a retraining, from its run's begin; a run is dead `grace_s` after it should have ended. An attempt
-            without a run (the monitor was killed between the record and Prefect) is dead after `grace_s`.
-        now: the time of looking.
-        grace_s: how long a run may be late.
-        wait_s: how long a run may wait for its begin.
+        in_ledger: returns whether a training for a window has brought its version into the ledger since a time. Its run
+            has done its work then, however it ended.
+        budget_s: seconds of a retraining, from its run's start; a run is dead `grace_s` after it should have ended.
+            An attempt without a run (the monitor was killed between the record and Prefect) is dead after `grace_s`.
+        now: current time.
+        grace_s: seconds that a run may be late.
+        wait_s: seconds that a run may wait for its start.
 
     Returns:
         A sentence for each attempt that was ended.
 
     Raises:
-        UnavailableError: Prefect does not answer; the next look settles what is left.
+        UnavailableError: Prefect is unavailable; the next look settles the rest.
     """
     said = []
     for verdict in recent_verdicts(store, now, wait_s + budget_s + grace_s):
@@ -83,7 +98,7 @@ def settle_attempts(
                     give_up(attempt.flow_run_id, f"given up: {detail}")
             if end is None:
                 continue
-            if end == "failed" and is_in_force(verdict.window, attempt.at):
+            if end == "failed" and in_ledger(verdict.window, attempt.at):
                 end, detail = "completed", f"{detail}, and its version is in the ledger"
             try:
                 store.end_attempt(verdict.window, attempt.number, end, detail=detail, at=now)

@@ -17,15 +17,13 @@ from absa.ledger.record import LedgerRecord
 from absa.records.files import write_whole
 from absa.records.schema import Window
 from absa.sinks import markdown
-from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
-from flows.monitoring.automations import STALE_EVENT
+from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.watched import staleness_policy, watched_version
 from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services, build_services
-from flows.promotion.ledger_trainings import is_in_force
 from flows.promotion.take_over import take_over
 
 if TYPE_CHECKING:
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from monitoring.verdicts import Verdict
 
 _TRIED_AGAIN = 20
+STALE_EVENT = "evergreen.verdict.stale"
 
 
 def last_window(now: datetime, window_s: float) -> Window:
@@ -49,9 +48,9 @@ def asked_at() -> datetime:
     return min(due, datetime.now(UTC))
 
 
-def watched_champion(services: Services, head: LedgerRecord) -> "WatchedVersion":
-    """The champion as the monitor needs it."""
-    since = champion_since([record for record in services.ledger.follow() if record.number <= head.number])
+def watched_champion(services: Services) -> "WatchedVersion":
+    """Return the champion with the time since which it has been champion."""
+    since = champion_since(services.ledger.follow())
     if since is None or since.state.champion is None:
         raise PermanentError("there is no champion to watch: run `evergreen train` first")
     return replace(watched_version(services, since.state.champion), champion_since=since.at)
@@ -92,7 +91,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
     return watch(
         services.lake,
         window,
-        champion=watched_champion(services, head),
+        champion=watched_champion(services),
         settings=WatchSettings(
             policy=staleness_policy(services),
             measuring_sources=settings.measuring_sources,
@@ -191,7 +190,7 @@ def settle(services: Services, *, grace_s: float = GRACE_S) -> list[str]:
         store,
         services.deployments.state,
         services.deployments.crash,
-        partial(is_in_force, services),
+        partial(is_in_ledger, services.ledger),
         budget_s=budget_s,
         now=services.clock(),
         grace_s=grace_s,

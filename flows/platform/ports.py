@@ -151,6 +151,12 @@ class Deployments(Protocol):
     def crash(self, run_id: str, why: str) -> None:
         """Set a run that will never end to Crashed, so that its concurrency slot is free again."""
 
+    def pause(self, run_id: str, timeout_s: float) -> None:
+        """Show a run as Paused, for an operator to resume; its process goes on."""
+
+    def resume(self, run_id: str) -> None:
+        """Set a paused run to Running."""
+
     def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
         """Send an event. Telemetry on top of a record: one that is lost changes nothing."""
 

@@ -88,6 +88,27 @@ class PrefectDeployments:
             except ObjectNotFound:
                 return
 
+    def pause(self, run_id: str, timeout_s: float) -> None:
+        """Show a run as Paused; see `Deployments`.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        from prefect.states import Paused
+
+        state: Any = Paused(timeout_seconds=round(timeout_s))
+        with _client() as client:
+            client.set_flow_run_state(UUID(run_id), state)
+
+    def resume(self, run_id: str) -> None:
+        """Set a paused run to Running.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        with _client() as client:
+            client.resume_flow_run(UUID(run_id))
+
     def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
         """Send an event to Prefect."""
         from prefect.events import emit_event

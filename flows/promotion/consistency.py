@@ -1,4 +1,4 @@
-"""Whether what is in force is one story: the ledger's chain, its anchor in the registry, and MLflow's aliases."""
+"""Consistency of the ledger's chain, its anchor in the registry and MLflow's aliases."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,9 @@ from flows.platform.services import Services
 
 
 def inconsistencies(services: Services) -> list[str]:
-    """Sentences about what does not hold together; empty where everything does. Reads, and repairs nothing.
+    """Return a sentence for each inconsistency; repairs nothing.
 
-    With MLflow away the ledger is checked alone, without the anchor: a tail that was cut off would not be seen.
+    Without MLflow the ledger is checked without its anchor, so that a cut tail is not noticed.
     """
     records = services.ledger.follow()
     try:
@@ -22,7 +22,7 @@ def inconsistencies(services: Services) -> list[str]:
 
 
 def contradictions(records: Sequence[LedgerRecord], aliases: Mapping[str, str] | None) -> list[str]:
-    """What the head says against itself, and against MLflow's aliases (None: not known). Pure."""
+    """Return contradictions within the head, and of the head with MLflow's aliases (None: unknown). Pure."""
     if not records:
         return []
     state, number = records[-1].state, records[-1].number

@@ -1,7 +1,8 @@
-"""Decisions of a person: request a promotion, promote now, roll back; and what each of them changed."""
+"""Decisions of an operator: request a promotion, promote now, roll back; and reports of what each changed."""
 
 import getpass
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from absa.errors import PermanentError, UnavailableError
@@ -9,8 +10,8 @@ from absa.ledger.history import former_champion
 from absa.ledger.lifecycle import challenged, crowned, live_arms, promoted, withdrawn
 from absa.ledger.record import LedgerRecord
 from flows.platform.services import Services
-from flows.promotion.infra_check import must_serve
 from flows.promotion.promotion_request import PromotionRequest, answer
+from flows.promotion.version_checks import must_serve, refuse_rejected
 
 
 def requested_promotion(services: Services, versions: Sequence[str], *, again: bool) -> dict[str, Any]:
@@ -29,20 +30,16 @@ def requested_promotion(services: Services, versions: Sequence[str], *, again: b
     if found.kind != "run":
         raise PermanentError(found.sentence)
     for version in chosen:
-        try:
-            rejected = services.registry.tags(version).get("gate") == "REJECT"
-        except UnavailableError:
-            continue  # the flow asks MLflow again before it names the challenger
-        if rejected:
-            raise PermanentError(f"version {version} was rejected by the gate and is never served")
+        with suppress(UnavailableError):  # the flow checks again before it names the challenger
+            refuse_rejected(services, version)
     return {"version": chosen[0], "others": list(chosen[1:]), "again": again, "revision": revision}
 
 
 def promote_now(services: Services, version: str | None, *, reason: str) -> LedgerRecord:
-    """Make a version champion on a person's word.
+    """Make a version champion by an operator's decision.
 
     Raises:
-        PermanentError: no such version, or one that the gate rejected.
+        PermanentError: the ledger does not know the version, or the gate rejected it.
         IntegrityError: it does not serve in a fresh process.
     """
     head = services.head()
@@ -51,8 +48,7 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
         raise PermanentError("there is no challenger: name a version")
     if chosen not in head.versions:
         raise PermanentError(f"the ledger knows no version {chosen}; it knows {', '.join(head.versions) or 'none'}")
-    if services.registry.tags(chosen).get("gate") == "REJECT":
-        raise PermanentError(f"version {chosen} was rejected by the gate and is never served")
+    refuse_rejected(services, chosen)
     serves = must_serve(services, chosen, head.versions[chosen])
     state = head.state if head.state.challenger == chosen else challenged(withdrawn(head.state), chosen)
     record = services.ledger.append(
@@ -68,12 +64,12 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
 
 
 def roll_back(services: Services, *, reason: str) -> LedgerRecord:
-    """End the running experiment, or where none runs put the former champion back.
+    """End the running experiment, or without one return to the former champion.
 
-    Nothing is validated and nobody is asked: that version was in force before, and routers keep its files.
+    Nothing is validated: that version was active before, and routers keep its files.
 
     Raises:
-        PermanentError: there never was another champion.
+        PermanentError: there is no former champion.
     """
     head = services.head()
     if head.state.plan is not None and head.state.plan.mode != "single":
@@ -91,7 +87,7 @@ def roll_back(services: Services, *, reason: str) -> LedgerRecord:
 
 
 def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
-    """Say what the last record ended beside the champion's reign: an experiment, or a challenger's candidacy. Pure."""
+    """Report the experiment or challenger that the last record ended. Pure."""
     before, after = records[-2].state, records[-1].state
     arms = live_arms(before.plan)
     if before.plan is not None and arms:
@@ -105,7 +101,7 @@ def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
 
 
 def rollback_report(records: Sequence[LedgerRecord]) -> list[str]:
-    """Say what the roll-back in the last record changed, and what a second one would do. Pure."""
+    """Report what the roll-back in the last record changed, and what a second one would do. Pure."""
     before, record = records[-2].state, records[-1]
     champion = record.state.champion
     if champion == before.champion:

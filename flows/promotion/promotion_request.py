@@ -19,7 +19,7 @@ class PromotionRequest:
 
     Attributes:
         versions: the challenger, and versions that are tried beside it.
-        revision: number of the ledger's head when it was requested; None where the requester did not say.
+        revision: number of the ledger's head when it was requested; None where unknown.
         again: whether a version that was rolled back or replaced may be tried again.
     """
 

@@ -1,7 +1,7 @@
-"""What is known about a running experiment: its records in the ledger, and the judgement on each challenger."""
+"""Running experiment: its records in the ledger, and the judgement on each challenger."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -23,13 +23,13 @@ _KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the out
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The records of the experiment in force, oldest first: from its first plan, shadow or A/B, to the head."""
+    """Records of the running experiment, oldest first: from its first plan, shadow or A/B, to the head."""
 
     records: tuple[LedgerRecord, ...]
 
     @property
     def head(self) -> LedgerRecord:
-        """The record in force."""
+        """The active record."""
         return self.records[-1]
 
     @property
@@ -41,17 +41,17 @@ class Run:
 
     @property
     def comparisons(self) -> int:
-        """How many challengers it began with: they share the chance of a wrong decision."""
+        """Number of challengers at its start, which share the chance of a wrong decision."""
         return max(len(r.state.plan.challengers) for r in self.records if r.state.plan is not None)
 
     @property
     def ab(self) -> tuple[LedgerRecord, ...]:
-        """Its records in which challengers answer."""
+        """Records in which challengers answer."""
         return tuple(r for r in self.records if r.state.plan is not None and r.state.plan.mode == "ab")
 
 
 def running(records: Sequence[LedgerRecord]) -> Run | None:
-    """The experiment at the end of the ledger, None where none runs. An earlier one of the same name is another."""
+    """Return the experiment at the end of the ledger; an earlier one of the same name is another. None without one."""
     mine: list[LedgerRecord] = []
     for record in reversed(records):
         plan = record.state.plan
@@ -64,7 +64,7 @@ def running(records: Sequence[LedgerRecord]) -> Run | None:
 
 
 def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
-    """What the settings ask for."""
+    """Return the experiment policy of the settings."""
     from absa.policies import ExperimentPolicy
 
     settings = services.settings
@@ -78,7 +78,7 @@ def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
 
 
 def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
-    """The pairs of a challenger that scores unseen."""
+    """Return the comparison of a challenger in shadow with the champion."""
     from monitoring.experiments.shadow import compare_shadow
 
     plan = run.head.state.plan
@@ -93,7 +93,7 @@ def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
 
 
 def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
-    """The judgement on every challenger that is still tried, on what the lake holds now."""
+    """Judge every challenger that is still tried by the evidence in the lake."""
     from monitoring.experiments.ab_statistics import judge_experiment
     from monitoring.experiments.collect import collect_experiment
     from monitoring.experiments.shadow import judge_shadow
@@ -119,8 +119,8 @@ def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
     }
 
 
-def keep(services: Services, run: Run, found: dict[str, "ExperimentDecision"], at: datetime) -> None:
-    """Put what was seen under experiments/<name>/<revision>.json: the last look, and how it came to that."""
+def keep(services: Services, run: Run, found: Mapping[str, "ExperimentDecision"], at: datetime) -> None:
+    """Keep a look at the evidence under experiments/<name>/<revision>.json, where it differs from the last one."""
     plan = run.head.state.plan
     assert plan is not None
     key = experiment_key(str(plan.experiment), run.head.number)

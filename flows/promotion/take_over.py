@@ -7,18 +7,18 @@ also starts the promotion that a training was killed before it could start.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from absa.errors import NotFoundError, UnavailableError
+from absa.errors import NotFoundError
 from absa.ledger.lifecycle import live_arms
+from absa.ledger.record import LedgerRecord
 from absa.records.layout import watched_key
 from absa.records.schema import iso, parse_iso, utc_now
 from flows.platform.ports import Deployments
-from flows.platform.prefect_runs import PROMOTION, PrefectDeployments, promotion_key
+from flows.platform.prefect_runs import PROMOTION, promotion_key
 from flows.platform.services import Services
-from flows.promotion.ledger_trainings import untried_challenger
 from flows.promotion.running_experiment import running
 
 ACTOR: Final = "promote-flow"
@@ -26,72 +26,52 @@ SILENCE_S: Final = 120.0  # a living run looks at least every twenty seconds
 _AGAIN_IN: Final = timedelta(seconds=5)
 
 
-def sign_of_life(services: Services, experiment: str, flow_run_id: str | None) -> None:
-    """Note that a run has just looked."""
-    body = {"at": iso(utc_now()), "flow_run_id": flow_run_id}
+def sign_of_life(services: Services, experiment: str, run_id: str | None) -> None:
+    """Note that a flow run has just looked at an experiment."""
+    body = {"at": iso(utc_now()), "flow_run_id": run_id}
     services.lake.write(watched_key(experiment), json.dumps(body).encode())
 
 
 def take_over(services: Services, now: datetime) -> list[str]:
-    """Start the promote deployment for an experiment of its own that nobody looks at any more.
+    """Start a promotion for an experiment without a living run, or for a challenger whose training was killed.
 
-    So it does for a challenger whose training was killed before it did. Experiments that a person planned by hand are
-    left alone.
+    Experiments that an operator planned by hand are left alone.
 
     Returns:
-        What was done, as sentences: nothing, or one.
+        A sentence about the run that was started; none where none was.
 
     Raises:
-        UnavailableError: Prefect is unavailable.
+        UnavailableError: Prefect or the lake is unavailable.
     """
     records = services.ledger.follow()
-    if (version := untried_challenger(services, records)) is not None:
+    if (version := _untried_challenger(services, records)) is not None:
         return _try(version, records[-1].number, services.deployments)
     run = running(records)
     if run is None or run.records[0].actor != ACTOR:
         return []
-    last, flow_run_id = run.records[0].at, None
-    key = f"{run.name}-{iso(last)}"
+    last, run_id = run.records[0].at, None
     try:
         noted: dict[str, Any] = json.loads(services.lake.read(watched_key(run.name)))
         if parse_iso(noted["at"]) > last:
-            last, flow_run_id = parse_iso(noted["at"]), noted["flow_run_id"]
+            last, run_id = parse_iso(noted["at"]), noted["flow_run_id"]
     except NotFoundError:
         pass
     silent_s = (now - last).total_seconds()
     if silent_s < SILENCE_S:
         return []
-    if flow_run_id is not None:
-        key = _follower_key(flow_run_id)
-        stood = services.deployments.state(flow_run_id)
-        if stood is not None and stood.end is None:
-            services.deployments.crash(flow_run_id, f"nothing was heard of it for {silent_s:.0f} s")
+    deployments = services.deployments
+    own_key = f"{run.name}-{iso(last)}"
     versions = [arm.version for arm in live_arms(run.head.state.plan)]
     parameters = {"version": versions[0], "others": versions[1:], "revision": run.head.number}
-    start = services.deployments.start
-    started = start(PROMOTION, parameters, key=key)
-    if flow_run_id is not None and (found := services.deployments.state(started)) is not None and found.end is not None:
-        started = start(
-            PROMOTION, parameters, key=f"{run.name}-{iso(last)}"
-        )  # the follower ended, the experiment did not
+    if run_id is None:
+        started = deployments.start(PROMOTION, parameters, key=own_key)
+    else:
+        if not _has_ended(deployments, run_id, unknown=True):
+            deployments.crash(run_id, f"nothing was heard of it for {silent_s:.0f} s")
+        started = deployments.start(PROMOTION, parameters, key=_follower_key(run_id))
+        if _has_ended(deployments, started, unknown=False):  # the follower ended, the experiment did not
+            started = deployments.start(PROMOTION, parameters, key=own_key)
     return [f"experiment {run.name} was not looked at for {silent_s:.0f} s: run {started} continues it"]
-
-
-def _try(version: str, revision: int, deployments: Deployments) -> list[str]:
-    """Start a challenger's promotion; where it was started before, the key gives that run again."""
-    run_id = deployments.start(PROMOTION, {"version": version, "revision": revision}, key=promotion_key(version))
-    stood = deployments.state(run_id)
-    if stood is not None and stood.end is not None:
-        return []  # it ended by itself: a person has to look
-    return [f"nobody tried version {version}, the challenger: run {run_id} does"]
-
-
-def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  as Prefect calls a hook
-    """Start another promotion after one whose process died. Hook of Prefect."""
-    try:
-        follow(PrefectDeployments(), str(flow_run.id), flow_run.parameters)
-    except UnavailableError:
-        return  # whoever comes by next starts it
 
 
 def follow(deployments: Deployments, run_id: str, parameters: Mapping[str, Any]) -> None:
@@ -103,6 +83,31 @@ def follow(deployments: Deployments, run_id: str, parameters: Mapping[str, Any])
     known = parameters.get("revision") is not None  # without it, a trial that ended meanwhile would start again
     again = bool(parameters.get("again")) and known
     deployments.start(PROMOTION, {**parameters, "again": again}, key=_follower_key(run_id), at=utc_now() + _AGAIN_IN)
+
+
+def _untried_challenger(services: Services, records: Sequence[LedgerRecord]) -> str | None:
+    """Return the challenger whose training was to start its promotion, as long as no experiment tries it."""
+    state = records[-1].state if records else None
+    if state is None or state.challenger is None or (state.plan is not None and state.plan.mode != "single"):
+        return None
+    for record in reversed(records):
+        if record.action == "challenge" and record.state.challenger == state.challenger:
+            training = services.ledger.evidence(record).get("training") or {}
+            return state.challenger if training.get("start_promotion") else None
+    return None
+
+
+def _try(version: str, revision: int, deployments: Deployments) -> list[str]:
+    """Start a challenger's promotion; where it was started before, the key returns that run."""
+    run_id = deployments.start(PROMOTION, {"version": version, "revision": revision}, key=promotion_key(version))
+    if _has_ended(deployments, run_id, unknown=False):
+        return []  # it ended by itself: an operator has to look
+    return [f"no run tried version {version}, the challenger: run {run_id} does"]
+
+
+def _has_ended(deployments: Deployments, run_id: str, *, unknown: bool) -> bool:
+    state = deployments.state(run_id)
+    return unknown if state is None else state.end is not None
 
 
 def _follower_key(run_id: str) -> str:

@@ -1,5 +1,6 @@
 """On a real Prefect server: a killed run keeps no other out, tasks are tried again by error class, pools are filled."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,13 +18,12 @@ from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
 from flows.deployments import deployments, ensure_pool, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
-from flows.monitoring.automations import NAME, ensure_automation
 from flows.monitoring.dead_runs import TAG, DeadRuns, PrefectRuns
 from flows.platform.liveness import START_S, leave_sign, this_host
 from flows.platform.prefect_runs import PrefectDeployments
 from flows.platform.retries import RETRIES, trying_again_may_help
 from flows.platform.settings import Settings
-from flows.promotion.approval import PrefectApproval
+from flows.promotion.approval import OperatorApproval
 from monitoring.verdicts import Verdict, VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -99,12 +99,6 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
     RUNS.crash(str(second), "end of the test")
 
 
-def test_the_automation_is_made_once(client: SyncPrefectClient) -> None:
-    assert ensure_automation()
-    assert not ensure_automation()
-    assert [found.name for found in client.read_automations_by_name(NAME)] == [NAME]
-
-
 def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
     assert RUNS.state("00000000-0000-0000-0000-000000000000") is None
 
@@ -163,20 +157,18 @@ def test_a_pools_variables_follow_the_settings_and_must_exist(client: SyncPrefec
         ensure_pool(Settings(work_pool="here", work_pool_type="ecs"))
 
 
-def test_a_flow_that_asks_for_approval_is_paused_until_somebody_resumes_it(
-    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.promotion.approval._ASK_EVERY_S", 0.0)
+def test_run_that_waits_for_approval_is_paused(client: SyncPrefectClient) -> None:
+    ticks = itertools.count(step=5.0)
 
     @flow
     def asks() -> list[bool]:
-        run = UUID(str(flow_run.get_id()))
-        approval = PrefectApproval(60)
+        run = str(flow_run.get_id())
+        approval = OperatorApproval(RUNS, run, timeout_s=60, clock=lambda: next(ticks))
         said = [approval.given(), approval.given()]
-        state = client.read_flow_run(run).state
+        state = client.read_flow_run(UUID(run)).state
         assert state is not None
         assert state.is_paused()
-        client.resume_flow_run(run)
+        RUNS.resume(run)
         return [*said, approval.given()]
 
     assert asks() == [False, False, True]

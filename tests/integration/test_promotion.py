@@ -1,18 +1,17 @@
-"""What stands between a version and the ledger: it must serve, and of two who write one looks again."""
+"""Promotion with real packages: a version must serve in a fresh process before it is tried or becomes champion."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from absa.errors import ConflictError, IntegrityError, PermanentError
+from absa.errors import IntegrityError, PermanentError
 from absa.ledger.lifecycle import crowned
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.decisions import promote_now
-from flows.promotion.promote_flow import advance, begin, see_through
+from flows.promotion.promotion_look import Trial, begin, promote_versions
+from flows.promotion.promotion_request import PromotionRequest
 from tests.stand_ins import FakeRegistry
 from tests.toy_package import build_toy_package
 
@@ -32,17 +31,20 @@ def two_versions(folder: Path, *, gate: str = "PROMOTE") -> Services:
     return services
 
 
-@pytest.mark.parametrize("start", [lambda s: promote_now(s, "2", reason="I say so"), lambda s: begin(s, ["2"])])
-def test_a_version_that_the_gate_rejected_is_neither_promoted_nor_tried(
-    tmp_path: Path, start: Callable[[Services], object]
-) -> None:
+def trial(services: Services, version: str) -> Trial:
+    return Trial(services=services, request=PromotionRequest(versions=(version,), revision=None))
+
+
+def test_rejected_version_is_neither_promoted_nor_tried(tmp_path: Path) -> None:
     services = two_versions(tmp_path, gate="REJECT")
-    with pytest.raises(PermanentError, match=r"version 2 .*rejected by the gate"):
-        start(services)
+    with pytest.raises(PermanentError, match="version 2 was rejected by the gate"):
+        promote_now(services, "2", reason="I say so")
+    with pytest.raises(PermanentError, match="version 2 was rejected by the gate"):
+        begin(trial(services, "2"))
     assert [record.action for record in services.ledger.follow()] == ["promote"]
 
 
-def test_a_person_promotes_a_version_that_the_gate_let_through(tmp_path: Path) -> None:
+def test_operator_promotes_an_accepted_version(tmp_path: Path) -> None:
     services = two_versions(tmp_path)
     record = promote_now(services, "2", reason="I say so")
     assert (record.action, record.state.champion, record.reason) == ("promote", "2", "I say so")
@@ -51,29 +53,15 @@ def test_a_person_promotes_a_version_that_the_gate_let_through(tmp_path: Path) -
         promote_now(services, "3", reason="I say so")
 
 
-def test_promotion_is_refused_in_its_turn(tmp_path: Path) -> None:
-    """`promote 1` waits while version 2 is tried, and version 2 is promoted meanwhile: nothing is put into shadow."""
+def test_named_challenger_has_served_in_a_fresh_process(tmp_path: Path) -> None:
     services = two_versions(tmp_path)
-    requested_at = services.head().number
-    promote_now(services, "2", reason="I say so")
-    before = services.head()
-    with pytest.raises(PermanentError, match="the promotion of version 1 is outdated"):
-        see_through(services, ["1"], revision=requested_at)
-    with pytest.raises(PermanentError, match="knows no version 99"):
-        see_through(services, ["99"], revision=before.number)
-    assert services.head() == before
-    assert see_through(services, ["2"], revision=requested_at) == before, "what it asked for has been done"
+    assert begin(trial(services, "2")) is None
+    head = services.head()
+    assert head.state.challenger == "2"
+    assert services.ledger.evidence(head)["infra"]["2"]["rows"] > 0
 
 
-def test_experiment_start_leaves_sign_of_life(tmp_path: Path) -> None:
-    """A run that is killed before its first look has a name, by which its follower is found."""
-    services = two_versions(tmp_path)
-    begin(services, ["2"])
-    assert advance(services, "2") is None
-    assert services.lake.list("experiments/") == ["experiments/v1-vs-v2/watched.json"]
-
-
-def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
+def test_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
     """Its warm-up answers are not those of the evaluation."""
     services = two_versions(tmp_path)
     folder = build_toy_package(tmp_path / "other", seed=1)
@@ -86,21 +74,5 @@ def test_a_version_that_does_not_serve_is_not_promoted(tmp_path: Path) -> None:
         expected=1, actor="test", action="register", reason="again", state=crowned("1"), versions={"2": digest}
     )
     with pytest.raises(IntegrityError, match=r"warmup\.jsonl row 1"):
-        see_through(services, ["2"])
+        promote_versions(trial(services, "2"))
     assert services.head().state == crowned("1")
-
-
-def test_a_flow_that_lost_a_race_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    import flows.promotion.promote_flow
-
-    calls = iter([ConflictError("look again"), "ended"])
-
-    def advance(*_: object, **__: object) -> object:
-        said = next(calls)
-        if isinstance(said, Exception):
-            raise said
-        return said
-
-    monkeypatch.setattr(flows.promotion.promote_flow, "begin", lambda *_, **__: None)
-    monkeypatch.setattr(flows.promotion.promote_flow, "advance", advance)
-    assert see_through(SimpleNamespace(), ["2"]) == "ended"  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from absa.records.schema import Window
 from monitoring.alerts import alert, alert_silence
 from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VerdictStore
-from tests.counting_lake import CountingLake
+from tests.fake_lakes import CountingLake
 from tests.webhook import Hook, webhook
 
 Windows = Callable[[int], Window]

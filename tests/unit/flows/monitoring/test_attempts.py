@@ -14,11 +14,10 @@ from absa.ledger.lifecycle import crowned
 from absa.ledger.record import Action
 from absa.records.schema import Window
 from flows.demo.monitor_runs import retrain_again, retraining_is_pending
-from flows.monitoring.attempts import GRACE_S, WAIT_S, recent_verdicts, settle_attempts
+from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.platform.ports import RunState
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
-from flows.promotion.ledger_trainings import is_in_force
 from monitoring.verdicts import VerdictStore
 from tests.stand_ins import FakeDeployments, stale
 
@@ -147,7 +146,12 @@ def test_a_run_that_was_killed_after_its_version_came_into_the_ledger_has_comple
     )  # fmt: skip
     crashed = RunState(name="Crashed", end="failed")
     settle_attempts(
-        store, lambda _: crashed, lambda *_: None, partial(is_in_force, services), budget_s=BUDGET_S, now=WINDOW.end
+        store,
+        lambda _: crashed,
+        lambda *_: None,
+        partial(is_in_ledger, services.ledger),
+        budget_s=BUDGET_S,
+        now=WINDOW.end,
     )
     latest = store.latest(WINDOW)
     assert latest is not None

@@ -12,7 +12,7 @@ from absa.ledger.routing import assign
 from absa.ledger.state import State
 from flows.platform.settings import Settings
 from flows.promotion.consistency import contradictions
-from flows.promotion.promote_flow import next_step
+from flows.promotion.promotion_look import next_step
 from flows.promotion.running_experiment import running
 
 START = datetime(2026, 11, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
 from flows.monitoring.monitor_flow import last_window
 from flows.platform.settings import Settings
-from flows.promotion.promote_flow import next_step
+from flows.promotion.promotion_look import next_step
 
 NOW = datetime(2026, 11, 30, 12, 0, 7, tzinfo=UTC)
 SETTINGS = Settings(ramp="0.05,0.5", shadow_s=10, step_s=20)
