@@ -72,6 +72,7 @@ def assess(
     *,
     candidate: Scores,
     champion: Scores | None,
+    tf_idf: Scores | None = None,
     examples: "pl.DataFrame | Sequence[Example]",
     recent: Mask | Sequence[bool],
     behaviours: Sequence[BehaviourResult] = (),
@@ -87,6 +88,7 @@ def assess(
     Args:
         candidate: scores (n, 3) in the order of the examples.
         champion: the champion's, or None where there is none: then the most frequent label is the opponent.
+        tf_idf: of the baseline that a first version is shown beside.
         examples: rows with text, aspect, label (none of them None) and segment.
         recent: which rows were observed since the champion's snapshot; the others are established.
         behaviours: what `run_suite` gave for the candidate.
@@ -115,6 +117,7 @@ def assess(
     return GateEvidence(
         baseline=champion is None,
         overall=compare.on(everything),
+        tf_idf=(None if tf_idf is None else _Comparer(rows, candidate, tf_idf, resamples, seed).on(everything)),
         recent=compare.on(recent_rows) if recent_rows.any() else None,
         established=compare.on(~recent_rows) if not recent_rows.all() else None,
         slices=() if champion is None else compare.slices(),
@@ -130,6 +133,7 @@ def assess_engines(
     *,
     candidate: "Engine",
     champion: "Scorer | None",
+    tf_idf: "Scorer | None" = None,
     examples: "pl.DataFrame | Sequence[Example]",
     recent: Mask | Sequence[bool],
     parity: Parity | None = None,
@@ -143,6 +147,7 @@ def assess_engines(
     Args:
         candidate: the packaged model.
         champion: the active one, or None.
+        tf_idf: the baseline of a first version.
         examples: see `assess`.
         recent: see `assess`.
         parity: see `assess`.
@@ -155,6 +160,7 @@ def assess_engines(
     return assess(
         candidate=candidate.score(pairs),
         champion=None if champion is None else champion.score(pairs),
+        tf_idf=None if tf_idf is None else tf_idf.score(pairs),
         examples=examples,
         recent=recent,
         behaviours=run_suite(candidate.score, cases=behaviour_cases, seed=seed),

@@ -86,7 +86,8 @@ class DataChecks:
 class GateEvidence:
     """Evidence that the gate judges.
 
-    `baseline` is true where there is no champion yet and the candidate was held against the most frequent label.
+    `baseline` is true where there is no champion yet and the candidate was held against the most frequent label;
+    `tf_idf` then holds it against TF-IDF with logistic regression, unless that could not be trained.
     `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
     the recent rows that are left when those of one source, which names it, are taken out.
     """
@@ -95,6 +96,7 @@ class GateEvidence:
     overall: Comparison
     recent: Comparison | None
     established: Comparison | None
+    tf_idf: Comparison | None = None
     slices: tuple[SliceComparison, ...] = ()
     without_source: tuple[SliceComparison, ...] = ()
     behaviours: tuple[BehaviourComparison, ...] = ()
@@ -130,6 +132,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
     policy = policy or GatePolicy()
     checks = [
         _check_gain(evidence, policy),
+        *_check_tf_idf(evidence),
         *_check_established(evidence, policy),
         *_check_slices(evidence, policy),
         *_check_sources(evidence),
@@ -157,16 +160,37 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
             name=name, status="hold", sentence=f"There are {rows} {kind} test rows, {needed} are needed to tell."
         )
     gain = compared.gain
-    found = (
-        f"pos/neg F1 on {compared.rows:,} {kind} rows is {compared.candidate.pos_neg_f1:.3f}, {other} has "
-        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {gain.low * 100:+.1f} to "
-        f"{gain.high * 100:+.1f})"
-    )
+    found = _against(compared, kind, other)
     if gain.low > policy.min_gain:
         return Check(name=name, status="pass", sentence=f"Better: {found}.")
     if gain.high < 0:
         return Check(name=name, status="fail", sentence=f"Worse: {found}.")
     return Check(name=name, status="hold", sentence=f"No clear gain: {found}.")
+
+
+def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
+    """HOLD a first version below the baseline; while nothing serves, it serves with this warning."""
+    compared = evidence.tf_idf
+    if compared is None:
+        return []
+    below = compared.gain.value < 0
+    found = _against(compared, "labelled", "TF-IDF with logistic regression")
+    return [
+        Check(
+            name="not below TF-IDF",
+            status="hold" if below else "pass",
+            sentence=f"{'Below' if below else 'Not below'} the TF-IDF baseline: {found}.",
+        )
+    ]
+
+
+def _against(compared: Comparison, kind: str, other: str) -> str:
+    gain = compared.gain
+    return (
+        f"pos/neg F1 on {compared.rows:,} {kind} rows is {compared.candidate.pos_neg_f1:.3f}, {other} has "
+        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {gain.low * 100:+.1f} to "
+        f"{gain.high * 100:+.1f})"
+    )
 
 
 def _check_established(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:

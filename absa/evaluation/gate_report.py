@@ -31,6 +31,7 @@ _MEANING: Final = {
 _FIRST_MEANING: Final = {
     **_MEANING,
     "PROMOTE": "It is the first version, and better than always giving the most frequent label.",
+    "HOLD": "Warning: it is the first version, and serves only because nothing else does.",
 }
 _SIGN: Final[dict[Status, str]] = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
 
@@ -81,7 +82,7 @@ def render_page(
 
     It names segments and sources, and quotes no text.
     """
-    other = "trivial baseline" if evidence.baseline else champion_name
+    other = "baseline" if evidence.baseline else champion_name
     meaning = (_FIRST_MEANING if evidence.baseline else _MEANING)[decision.verdict]
     sections = [
         _section("Why", f"<ul>{''.join(f'<li>{html_text(reason)}</li>' for reason in decision.reasons)}</ul>"),
@@ -107,9 +108,13 @@ def render_page(
 
 def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
     parts = (
-        ("Recent rows", evidence.recent),
-        ("Established rows", evidence.established),
-        ("All rows", evidence.overall),
+        (("Most frequent label", evidence.overall), ("TF-IDF with logistic regression", evidence.tf_idf))
+        if evidence.baseline
+        else (
+            ("Recent rows", evidence.recent),
+            ("Established rows", evidence.established),
+            ("All rows", evidence.overall),
+        )
     )
     rows = [
         (
@@ -126,7 +131,17 @@ def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
         if part is not None
     ]
     table = _table(
-        ("", "rows", candidate, other, "gain in points", "accuracy", "opposite called", "opinion missed"), rows
+        (
+            "baseline" if evidence.baseline else "",
+            "rows",
+            candidate,
+            other,
+            "gain in points",
+            "accuracy",
+            "opposite called",
+            "opinion missed",
+        ),
+        rows,
     )
     return table + (
         "<p class=note>The two middle columns and the gain are pos/neg F1: the mean of the F1 of negative and of "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from absa.data.snapshot import Manifest
+    from absa.evaluation.baseline import Baseline
     from absa.evaluation.counts import Scores
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from absa.inference.package import ModelPackage
     from absa.policies import GatePolicy
 
+_FEWEST_BASELINE_ROWS: Final = 2_000  # trained on within a second
+_BASELINE_ROWS_PER_S: Final = 30  # of budget: at most about a hundredth of it
 _ROWS_AT_ONCE: Final = 256  # that the champion scores ahead before it looks whether it is to stop
 
 
@@ -119,6 +122,8 @@ class Judging:
         self._stop = threading.Event()
         self._test: pl.DataFrame | None = None
         self._champion: RememberedScores | None = None
+        self._tf_idf: Baseline | None = None
+        self._baseline_rows = max(_FEWEST_BASELINE_ROWS, round(_BASELINE_ROWS_PER_S * budget_s))
 
     @property
     def planned_rows(self) -> int:
@@ -217,6 +222,7 @@ class Judging:
             evidence = assess_engines(
                 candidate=engine,
                 champion=self._champion,
+                tf_idf=self._baseline(),
                 examples=test,
                 recent=recent,
                 parity=Parity(
@@ -263,11 +269,24 @@ class Judging:
             max_int8_f1_loss=settings.max_int8_f1_loss,
         )
 
+    def _baseline(self) -> "Baseline | None":
+        """Return the baseline of a first version, trained on few rows if no time was left beside the training."""
+        if self._champion is not None:
+            return None
+        return self._tf_idf or self._train_baseline(_FEWEST_BASELINE_ROWS)
+
+    def _train_baseline(self, rows: int) -> "Baseline | None":
+        from absa.data.snapshot import sample_side
+        from absa.evaluation.baseline import MOST_ROWS, train_baseline
+
+        return train_baseline(sample_side(self._services.lake, self._manifest.digest, "train", min(rows, MOST_ROWS)))
+
     def _score_ahead(self, test: "pl.DataFrame") -> None:
-        """Let the champion score the test rows while the job trains, until `judge` begins."""
+        """Let the champion score the test rows, or train the baseline, while the job trains and `judge` waits."""
         from absa.evaluation.behaviour import run_suite
 
         if self._champion is None:
+            self._tf_idf = None if self._stop.is_set() else self._train_baseline(self._baseline_rows)
             return
         pairs = list(test.select("text", "aspect").iter_rows())
         for start in range(0, len(pairs), _ROWS_AT_ONCE):

@@ -112,7 +112,7 @@ def put_in_force(
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:
-    said = reasons[0] if reasons else f"the gate says {verdict}"
+    said = " ".join(reasons[:2]) if reasons else f"the gate says {verdict}"
     if verdict == "PROMOTE":
         return said
     return f"Warning: the gate says {verdict} ({said}), but nothing else serves yet."

@@ -222,6 +222,18 @@ def test_a_first_version_is_held_against_the_most_frequent_label() -> None:
     assert "trivial baseline" in decision.reasons[0]
 
 
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9, "HOLD"), (0.7, "PROMOTE")])
+def test_first_version_below_tf_idf_is_held(accuracy: float, verdict: str) -> None:
+    found = first_version(0.8)
+    other = first_version(accuracy).overall.candidate
+    gain = Gain(value=found.overall.candidate.pos_neg_f1 - other.pos_neg_f1, low=-0.2, high=0.2, se=0.1)
+    decision = judge(replace(found, tf_idf=replace(found.overall, champion=other, gain=gain)))
+    assert decision.verdict == verdict
+    sentence = next(check.sentence for check in decision.checks if check.name == "not below TF-IDF")
+    assert f"{other.pos_neg_f1:.3f}" in sentence
+    assert (sentence in decision.reasons) == (verdict == "HOLD")
+
+
 def test_an_error_of_calibration_is_held_against_a_version_only_beyond_chance(good: GateEvidence) -> None:
     def off(ece: float, by_chance: float) -> GateEvidence:
         found = first_version(0.8)

@@ -92,11 +92,20 @@ def test_the_report_quotes_no_text(evidence: GateEvidence, tmp_path: Path) -> No
         assert "secret" not in (tmp_path / name).read_text(encoding="utf-8")
 
 
-def test_the_page_says_what_the_verdict_means_for_a_first_version(evidence: GateEvidence) -> None:
-    first = replace(evidence, baseline=True, slices=())
+def test_page_of_a_first_version_names_baselines(evidence: GateEvidence) -> None:
+    first = replace(evidence, baseline=True, slices=(), tf_idf=evidence.overall)
     page = render_page(first, judge(first))
     assert "first version" in page
-    assert "trivial baseline" in page
+    assert "Most frequent label" in page
+    assert "TF-IDF with logistic regression" in page
+
+
+def test_page_below_tf_idf_warns(evidence: GateEvidence) -> None:
+    worse = replace(evidence.overall, gain=replace(evidence.overall.gain, value=-0.1))
+    first = replace(evidence, baseline=True, slices=(), tf_idf=worse)
+    page = render_page(first, judge(first))
+    assert "Warning: it is the first version" in page
+    assert "Below the TF-IDF baseline" in page
 
 
 def test_plots_are_pictures(evidence: GateEvidence, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Baseline of a first version: TF-IDF with logistic regression, by scikit-learn. It is reported and never served.
+
+A text is seen as its words and pairs of words, an aspect as its words and as the words around it in the text. Its
+pos/neg F1 is 0.666 on 2,991 feedback rows (5 folds), and 0.746 on 30,479 rows of reviews, many with several aspects;
+without the words around the aspect it is 0.694 there.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from absa.evaluation.counts import Scores
+from absa.inference.aspect_span import find_aspect
+from absa.task import N_LABELS
+
+if TYPE_CHECKING:
+    import polars as pl
+    from sklearn.pipeline import Pipeline
+
+MOST_ROWS: Final = 50_000  # about ten seconds of one core
+MOST_CHARACTERS: Final = 10_000_000
+_AROUND_WORDS: Final = 5
+_TOKEN: Final = re.compile(r"\w+|[^\w\s]+")
+_MIN_ROWS: Final = 2  # with a word, for the word to count
+
+
+class Baseline:
+    """Scorer of (text, aspect) pairs."""
+
+    def __init__(self, pipeline: "Pipeline") -> None:
+        self._pipeline = pipeline
+
+    def score(self, pairs: Sequence[tuple[str, str]], /) -> Scores:
+        """Return probabilities (n, 3) in the order of the pairs; 0 for a label that no training row has."""
+        scores = np.zeros((len(pairs), N_LABELS), np.float32)
+        scores[:, self._pipeline.classes_] = self._pipeline.predict_proba(_columns(pairs))
+        return scores
+
+
+def train_baseline(rows: "pl.DataFrame") -> Baseline | None:
+    """Train on rows with text, aspect and label; the first ones count, up to `MOST_ROWS` and `MOST_CHARACTERS`.
+
+    Equal rows give equal scores. Returns None where the rows have fewer than two labels, or no word in common.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    characters = rows["text"].str.len_chars().cum_sum() <= MOST_CHARACTERS
+    rows = rows.filter(characters).head(MOST_ROWS)
+    if rows["label"].n_unique() < 2:
+        return None
+    by_space = str.split
+    words = {"ngram_range": (1, 2), "sublinear_tf": True}
+    features = ColumnTransformer(
+        [
+            ("text", TfidfVectorizer(**words, tokenizer=_TOKEN.findall, token_pattern=None, min_df=_MIN_ROWS), 0),
+            ("around", TfidfVectorizer(**words, tokenizer=by_space, token_pattern=None), 1),
+            ("aspect", TfidfVectorizer(tokenizer=by_space, token_pattern=None), 2),
+        ]
+    )
+    pipeline = make_pipeline(features, LogisticRegression(C=4.0, tol=1e-3, max_iter=300))
+    pairs = list(rows.select("text", "aspect").iter_rows())
+    try:
+        pipeline.fit(_columns(pairs), rows["label"].to_numpy())
+    except ValueError as error:
+        if "no terms remain" in str(error):  # no two texts share a word, as in Chinese without spaces
+            return None
+        raise
+    return Baseline(pipeline)
+
+
+def _columns(pairs: Sequence[tuple[str, str]]) -> Any:
+    return np.array([(text, _around(text, aspect), aspect) for text, aspect in pairs], dtype=object).reshape(-1, 3)
+
+
+def _around(text: str, aspect: str) -> str:
+    """Return the words on both sides of the aspect, each marked with its side."""
+    span = find_aspect(text, aspect)
+    if span is None:
+        return "-"
+    before, after = text[: span.start].split()[-_AROUND_WORDS:], text[span.end :].split()[:_AROUND_WORDS]
+    return " ".join(["-", *(f"{word}<" for word in before), *(f">{word}" for word in after)])
