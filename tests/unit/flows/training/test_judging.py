@@ -68,6 +68,14 @@ def test_measuring_leaves_the_package_alone(judging: Judging, job: JobResult, tm
     assert '"judge"' in (tmp_path / "times.json").read_text()
 
 
+def test_first_version_is_shown_beside_tf_idf(judging: Judging, job: JobResult) -> None:
+    judging.measure(job.package, PARITY)
+    candidate = judging.judge(cast(TrackedRun, Run()), job, ends_at=time.time() + 600.0)
+    assert candidate.evidence.tf_idf is not None
+    assert candidate.evidence.tf_idf.champion.pos_neg_f1 > 0.9
+    assert "TF-IDF" in (job.package / "gate.html").read_text()
+
+
 def test_enough_time_judges_every_test_row(judging: Judging, job: JobResult) -> None:
     run = Run()
     candidate = judging.judge(cast(TrackedRun, run), job, ends_at=time.time() + 600.0)

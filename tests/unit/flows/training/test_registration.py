@@ -16,6 +16,7 @@ from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.state import State
 from absa.records.schema import Window
+from flows.cli.status import status_lines
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training import train_here
@@ -71,6 +72,7 @@ def test_first_version_on_hold_serves_with_a_warning(services: Services) -> None
     assert settle(services, "1", "HOLD") == "crowned"
     assert services.head().state == crowned("1")
     assert services.head().reason == "Warning: the gate says HOLD (because), but nothing else serves yet."
+    assert [line.split(": ", 1)[1] for line in status_lines(services) if "because:" in line] == [services.head().reason]
 
 
 @pytest.mark.parametrize("verdict", ["HOLD", "REJECT"])
