@@ -7,7 +7,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.batch.batch_run import CHAMPION, BatchOutcome, BatchRequest, run_request, said, summary, usd_per_row
+from flows.batch.score_batch import CHAMPION, BatchOutcome, BatchRequest, said, score_batch, summary, usd_per_row
 from flows.platform.artifacts import PrefectReporter
 from flows.platform.liveness import leave_signs
 from flows.platform.services import Services, build_services
@@ -20,7 +20,7 @@ _TELL_EVERY_S: Final = 5.0
 
 @task(name="score", cache_policy=NO_CACHE)
 def score(services: Services, request: BatchRequest) -> BatchOutcome:
-    """Score every row that no earlier run has scored, and say on the way how far it is."""
+    """Score the batch and report its progress."""
     each_usd = usd_per_row(services)
     move = services.reporter.progress(key="batch-progress", description=request.input_uri)
     last = time.monotonic()
@@ -32,7 +32,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
             services.reporter.log(said(now, each_usd))
             move(100 * now.share)
 
-    outcome = run_request(services, request, on_progress=tell)
+    outcome = score_batch(services, request, on_progress=tell)
     move(100.0)
     return outcome
 

@@ -59,7 +59,7 @@ def batch(
         return
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
-    from flows.batch.batch_run import REGISTRY, BatchRequest, run_request, summary, usd_per_row
+    from flows.batch.score_batch import REGISTRY, BatchRequest, score_batch, summary, usd_per_row
     from flows.platform.homes import open_home
 
     services = open_home(required=log or model.startswith(REGISTRY))
@@ -68,7 +68,7 @@ def batch(
         partition_rows=partition_rows, max_bad_share=max_bad_share, log=log, drift_report=drift_report,
     )  # fmt: skip
     with _shown(usd_per_row(services)) as show:
-        outcome = run_request(services, request, on_progress=show)
+        outcome = score_batch(services, request, on_progress=show)
     if outcome.result.already_done:
         say(f"nothing to do: {output_uri} holds this input, scored by this version")
     for row in summary(outcome.result.manifest):
@@ -100,7 +100,7 @@ def verify(
 @contextmanager
 def _shown(each_usd: float | None) -> Iterator[Callable[["Progress"], None]]:
     """A bar on a terminal, a line every ten seconds elsewhere."""
-    from flows.batch.batch_run import said
+    from flows.batch.score_batch import said
 
     if sys.stdout.isatty():
         from rich import progress

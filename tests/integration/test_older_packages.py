@@ -10,7 +10,7 @@ from absa.errors import NotFoundError
 from absa.inference.package import package_digest
 from absa.ledger.lifecycle import crowned
 from absa.packaging.mlflow_model import log_package
-from flows.batch.batch_run import find_version
+from flows.batch.score_batch import find_version
 from flows.cli.ledger_commands import show_ledger
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings

@@ -1,4 +1,4 @@
-"""One batch as the command line and the deployment run it: which version, where, and what is done beside scoring."""
+"""Use case: score a batch with a version. The command line and the flow both call `score_batch`."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _DIGEST: Final = 12
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """What somebody asks for. `log` and `drift_report` are done beside the scoring; see the command's help."""
+    """Request to score an input. `log` and `drift_report` are extras; see the command's help."""
 
     input_uri: str
     output_uri: str
@@ -38,22 +38,32 @@ class BatchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOutcome:
-    """What became of it. `drift` holds a sentence a column that drifted; None where no report was asked for."""
+    """Result. `drift` has a sentence per column that drifted; None where no report was requested."""
 
     result: BatchResult
     drift: tuple[str, ...] | None = None
 
 
-def run_request(
-    services: Services, request: BatchRequest, *, on_progress: Callable[[Progress], None] = lambda _: None
+def score_batch(
+    services: Services,
+    request: BatchRequest,
+    *,
+    engines: Engines | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> BatchOutcome:
-    """Score, and write the drift report where asked for.
+    """Score every row that no earlier run scored, and write the drift report if it is requested.
+
+    Args:
+        services: lake, ledger and packages.
+        request: input, output, version and engine.
+        engines: replaces the engine that the request names.
+        on_progress: called after every partition.
 
     Raises:
         PermanentError: the request names no version, engine or number that can be used, or see `run_batch`.
         TransientError: see `run_batch`.
     """
-    engines = engines_of(request)
+    chosen = engines or engines_of(request)
     package, version = find_version(services, request.model)
     job = BatchJob(
         input_uri=_absolute(request.input_uri),
@@ -66,7 +76,7 @@ def run_request(
         secret=services.home.unit_secret().encode() if request.log else b"",
         redact_text=services.settings.redact_text,
     )
-    result = run_batch(job, engines=engines, on_progress=on_progress)
+    result = run_batch(job, engines=chosen, on_progress=on_progress)
     drift = None
     if request.drift_report:
         drift = _drift_sentences(services, job, result, package)
