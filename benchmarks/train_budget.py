@@ -90,10 +90,8 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     from absa.adapters.mlflow_runs import EXPERIMENT
     from flows.platform.services import build_services
     from flows.platform.settings import Settings, apply_environment
-    from flows.training import training_flow as steps
+    from flows.training.train_version import TrainingRequest, train_version
 
-    for name in ("take_snapshot", "train", "judge_candidate", "register", "put_in_force"):
-        setattr(steps, name, getattr(steps, name).fn)  # the step itself, without Prefect around it
     settings = Settings(home=home, max_epochs=MOST_PASSES)
     environment = apply_environment(settings) | {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
     seen: dict[str, float] = {}
@@ -111,10 +109,11 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     mlflow.set_experiment(EXPERIMENT)  # the registry is there before the run begins, as where it is a server
     started = time.time()
     try:
-        outcome = steps.run_continuous_training(
-            build_services(settings, environment=environment), budget_s=budget_s, sources=[str(source)], window=None,
-            reason="benchmark", on_event=note,
-        )  # fmt: skip
+        outcome = train_version(
+            build_services(settings, environment=environment),
+            TrainingRequest(budget_s=budget_s, sources=(str(source),), reason="benchmark"),
+            on_event=note,
+        )
     except DeadlineMissedError as error:
         return {"held": False, "event": str(error), "phases": {name: at - started for name, at in seen.items()}}
     ended = time.time()

@@ -1,12 +1,15 @@
 """Fakes of ports, passed to `build_services`, and records that several tests put into a lake first."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from absa.adapters.registry import project_head
 from absa.errors import NotFoundError, UnavailableError
+from absa.inference.package import load_package
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from flows.platform.ports import RunState
@@ -14,7 +17,7 @@ from monitoring.verdicts import Verdict
 
 
 class FakeRegistry:
-    """Registry in memory. `away` makes it unavailable.
+    """Registry in memory; see tests/integration/test_registry_contract.py. `away` makes it unavailable.
 
     Args:
         tags: of each version.
@@ -27,6 +30,8 @@ class FakeRegistry:
         self.kept = {version: dict(each) for version, each in (tags or {}).items()}
         self.packages = dict(packages or {})
         self.downloads: list[str] = []
+        self.shown: dict[str, str] = {}
+        self.head: tuple[int, str] | None = None
         self.away = False
 
     def _look(self) -> None:
@@ -56,15 +61,93 @@ class FakeRegistry:
 
     def aliases(self) -> dict[str, str]:
         self._look()
-        return {}
+        return dict(self.shown)
 
     def anchor(self) -> tuple[int, str] | None:
         self._look()
-        return None
+        return self.head
 
     def project(self, head: LedgerRecord) -> list[str]:
         self._look()
-        return []
+        return project_head(self, head)
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        if version is None:
+            self.shown.pop(alias, None)
+        else:
+            self.shown[alias] = version
+
+    def set_anchor(self, number: int, digest: str) -> None:
+        self.head = (number, digest)
+
+
+class FakeRun:
+    """Tracking run in memory.
+
+    Args:
+        run_id: of the run.
+        registry: receives the version.
+    """
+
+    def __init__(self, run_id: str, registry: FakeRegistry) -> None:
+        self.run_id, self._registry = run_id, registry
+        self.history: list[dict[str, Any]] = []
+        self.parameters: dict[str, Any] = {}
+        self.figures: dict[str, float] = {}
+        self.marks: dict[str, str] = {}
+        self.artifacts: list[str] = []
+        self.sides: list[str] = []
+        self.version: str | None = None
+        self.status = "RUNNING"
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        if event.get("event") == "progress":
+            self.history.append(dict(event))
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.parameters |= {name: value for name, value in values.items() if value is not None}
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        self.figures |= {name: value for name, value in values.items() if value is not None}
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self.marks |= values
+
+    def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
+        self.sides.append(side)
+
+    def files(self, folder: Path, *, into: str) -> None:
+        self.artifacts += sorted(f"{into}/{file.name}" for file in folder.iterdir())
+
+    def register(self, package: Path) -> str:
+        digest = load_package(package).digest
+        if self.version is None:
+            self.version = str(len(self._registry.versions()) + 1)
+            self._registry.kept[self.version] = {"digest": digest}
+        return self.version
+
+
+class FakeRuns:
+    """Tracking runs in memory, oldest first. `away` makes their server unavailable."""
+
+    def __init__(self, registry: FakeRegistry) -> None:
+        self._registry = registry
+        self.kept: list[FakeRun] = []
+        self.away = False
+
+    @contextmanager
+    def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[FakeRun]:
+        if self.away:
+            raise UnavailableError("MLflow is unavailable: nothing was trained; run it again")
+        run = FakeRun(f"run-{len(self.kept) + 1}", self._registry)
+        run.tags(tags)
+        self.kept.append(run)
+        try:
+            yield run
+        except BaseException:
+            run.status = "FAILED"
+            raise
+        run.status = "FINISHED"
 
 
 class FakeDeployments:

@@ -90,17 +90,21 @@ class MlflowRun:
             mlflow.log_artifacts(str(folder), artifact_path=into)
 
     def register(self, package: Path) -> str:
-        """Log a package as the run's model and register it.
+        """Log a package as the run's model and register it; a repeated call registers nothing.
 
         Returns:
-            The new version.
+            The run's version.
 
         Raises:
             IntegrityError: the folder holds no complete package.
         """
+        from mlflow.tracking import MlflowClient
+
         from absa.packaging.mlflow_model import log_package
 
-        return log_package(package, registered_model_name=MODEL).version
+        with _translated():
+            known: Any = MlflowClient().search_model_versions(f"name='{MODEL}' and run_id='{self.run_id}'")
+        return str(known[0].version) if known else log_package(package, registered_model_name=MODEL).version
 
 
 class MlflowRuns:

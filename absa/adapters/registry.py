@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from absa.errors import NotFoundError, UnavailableError
@@ -140,43 +140,69 @@ class MlflowRegistry:
         return (int(tags[HEAD_NUMBER]), tags[HEAD_HASH]) if HEAD_NUMBER in tags and HEAD_HASH in tags else None
 
     def project(self, head: LedgerRecord) -> list[str]:
-        """Set the aliases champion and challenger as the head says. Idempotent; anyone may call it.
+        """Set the aliases champion and challenger as in the head; see `project_head`."""
+        return project_head(self, head)
 
-        Returns:
-            A sentence for each alias that was moved by hand since the last projection; it has been put back. One where
-            the ledger is not the one that was projected before: the tags are left, so that `verify` goes on saying it.
-        """
-        anchor = self.anchor()
-        if anchor is not None and anchor[0] > head.number:
-            return []  # someone projected a newer head already
-        current = self.aliases()
-        by_hand: list[str] = []
-        for alias, wanted in ((CHAMPION, head.state.champion), (CHALLENGER, head.state.challenger)):
-            found = current.get(alias)
-            if found == wanted:
-                continue
-            if anchor is not None and anchor[0] == head.number:
-                by_hand.append(
-                    f"alias {alias} stood at {found or 'nothing'} in MLflow, the ledger says {wanted or 'nothing'}: "
-                    "put back"
-                )
-            if wanted is None:
-                self._call("delete_registered_model_alias", self.model, alias)
-            else:
-                self._call("set_registered_model_alias", self.model, alias, wanted)
-        if anchor is not None and _rewritten(head, anchor):
-            return [*by_hand, f"ledger record {anchor[0]} is not what it was: see `evergreen ledger verify`"]
-        if anchor != (head.number, head.hash):
-            for key, value in (
-                (HEAD_HASH, head.hash),
-                (HEAD_NUMBER, str(head.number)),
-            ):  # in this order: see _rewritten
-                self._call("set_registered_model_tag", self.model, key, value)
-        return by_hand
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Set an alias to a version; None removes it."""
+        if version is None:
+            self._call("delete_registered_model_alias", self.model, alias)
+        else:
+            self._call("set_registered_model_alias", self.model, alias, version)
+
+    def set_anchor(self, number: int, digest: str) -> None:
+        """Note number and hash of the projected head, the number last: see `_rewritten`."""
+        self._call("set_registered_model_tag", self.model, HEAD_HASH, digest)
+        self._call("set_registered_model_tag", self.model, HEAD_NUMBER, str(number))
+
+
+class Aliases(Protocol):
+    """Aliases of a registered model, and the ledger's head that they were last set from."""
+
+    def aliases(self) -> dict[str, str]:
+        """Return the version of each alias."""
+
+    def anchor(self) -> tuple[int, str] | None:
+        """Return number and hash of the last projected head."""
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Set an alias; None removes it."""
+
+    def set_anchor(self, number: int, digest: str) -> None:
+        """Note the projected head."""
+
+
+def project_head(registry: Aliases, head: LedgerRecord) -> list[str]:
+    """Set the aliases champion and challenger as in the ledger's head. Idempotent; any process may call it.
+
+    Returns:
+        A sentence for each alias that was moved by hand since the last projection; it has been put back. One where
+        the ledger is not the one that was projected before: the anchor is left, so that `verify` keeps reporting it.
+    """
+    anchor = registry.anchor()
+    if anchor is not None and anchor[0] > head.number:
+        return []  # a newer head was projected already
+    current = registry.aliases()
+    by_hand: list[str] = []
+    for alias, wanted in ((CHAMPION, head.state.champion), (CHALLENGER, head.state.challenger)):
+        found = current.get(alias)
+        if found == wanted:
+            continue
+        if anchor is not None and anchor[0] == head.number:
+            by_hand.append(
+                f"alias {alias} stood at {found or 'nothing'} in MLflow, the ledger says {wanted or 'nothing'}: "
+                "put back"
+            )
+        registry.set_alias(alias, wanted)
+    if anchor is not None and _rewritten(head, anchor):
+        return [*by_hand, f"ledger record {anchor[0]} is not what it was: see `evergreen ledger verify`"]
+    if anchor != (head.number, head.hash):
+        registry.set_anchor(head.number, head.hash)
+    return by_hand
 
 
 def _rewritten(head: LedgerRecord, anchor: tuple[int, str]) -> bool:
-    """Whether the record that the registry remembers is another one now.
+    """Return True if the record that the registry remembers is another one now.
 
     A projection that was killed half-way leaves the head's hash beside the number before it; that is none.
     """

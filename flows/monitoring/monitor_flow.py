@@ -19,11 +19,11 @@ from absa.records.schema import Window
 from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.watched import staleness_policy, watched_version
-from flows.platform.artifacts import PrefectReporter
+from flows.platform.artifacts import flow_services
 from flows.platform.liveness import leave_signs
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
-from flows.platform.services import Services, build_services
+from flows.platform.services import Services
 from flows.promotion.take_over import take_over
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
     name="judge-window",
     cache_policy=NO_CACHE,
     retries=RETRIES,
-    retry_delay_seconds=DELAYS_S,
+    retry_delay_seconds=list(DELAYS_S),
     retry_condition_fn=trying_again_may_help,
 )
 def judge_window(services: Services, window: Window) -> "Judged":
@@ -108,7 +108,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
     name="write-report",
     cache_policy=NO_CACHE,
     retries=RETRIES,
-    retry_delay_seconds=DELAYS_S,
+    retry_delay_seconds=list(DELAYS_S),
     retry_condition_fn=trying_again_may_help,
 )
 def write_report(services: Services, judged: "Judged") -> "Verdict":
@@ -228,7 +228,7 @@ def monitor(
     """Judge one window of live traffic. A retraining that is due starts before the report is written."""
     from flows.monitoring.forgetting import retain
 
-    services = build_services(reporter=PrefectReporter())
+    services = flow_services()
     by_hand = services.project()
     chosen = Window.parse(window) if window else last_window(asked_at(), services.settings.window_s)
     by_hand += settle(services)

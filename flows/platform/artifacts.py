@@ -1,18 +1,43 @@
-"""Reporter of a flow run: artifacts and log of Prefect, which renders descriptions and texts in cells as Markdown."""
+"""Ports of a flow run: its artifacts, its log, and a task run for each step.
+
+Prefect renders descriptions and texts in cells as Markdown.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from prefect import get_run_logger
+from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.cache_policies import NO_CACHE
 
 from absa.sinks import log_line, markdown
+from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
+from flows.platform.services import Services, build_services
+
+T = TypeVar("T")
+
+
+def flow_services() -> Services:
+    """Return the services of a flow: bound to the environment, with steps and reports shown in Prefect."""
+    return build_services(steps=task_run, reporter=PrefectReporter())
+
+
+def task_run(name: str, action: Callable[[], T], *, again: bool = False) -> T:
+    """Run a step as a task run of the flow; see `flows.platform.ports.Steps`."""
+    step = task(
+        name=name,
+        cache_policy=NO_CACHE,
+        retries=RETRIES if again else 0,
+        retry_delay_seconds=list(DELAYS_S),
+        retry_condition_fn=trying_again_may_help,
+    )
+    return step(action)()
 
 
 class PrefectReporter:

@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from absa.inference.package import ModelPackage
 from absa.ledger.record import LedgerRecord
 
+T = TypeVar("T")
 RunEnd = Literal["completed", "failed"]
 
 
@@ -65,7 +66,7 @@ class TrackedRun(Protocol):
         """Store every file of a folder as an artifact."""
 
     def register(self, package: Path) -> str:
-        """Log a package as the run's model, register it and return the new version.
+        """Log a package as the run's model, register it and return the version; a repeated call registers nothing.
 
         Raises:
             IntegrityError: the folder holds no complete package.
@@ -159,6 +160,19 @@ class Deployments(Protocol):
 
     def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
         """Send an event. Telemetry on top of a record: one that is lost changes nothing."""
+
+
+class Steps(Protocol):
+    """Runner of a use case's steps."""
+
+    def __call__(self, name: str, action: Callable[[], T], *, again: bool = False) -> T:
+        """Run a step and return its result.
+
+        Args:
+            name: of the step, shown to users.
+            action: the step; repeatable where `again` is set.
+            again: try it again after a TransientError, three times at most.
+        """
 
 
 class Reporter(Protocol):

@@ -15,8 +15,9 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.records.lake import Lake
 from absa.records.schema import utc_now
-from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs
+from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs, Steps
 from flows.platform.prefect_runs import PrefectDeployments
+from flows.platform.retries import run_step
 from flows.platform.settings import Home, Settings, apply_environment
 from flows.platform.terminal import TerminalReporter
 
@@ -35,6 +36,7 @@ class Services:
         runs: tracking runs, in MLflow.
         packages: model packages by digest.
         deployments: runs of Prefect deployments.
+        steps: runs the steps of a use case.
         reporter: receives pages, tables and progress.
         clock: returns the time, UTC.
     """
@@ -48,6 +50,7 @@ class Services:
     runs: Runs
     packages: Packages
     deployments: Deployments
+    steps: Steps
     reporter: Reporter
     clock: Callable[[], datetime]
 
@@ -133,6 +136,7 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
         "runs": MlflowRuns(mlflow_uri),
         "packages": KeptPackages(PackageStore(lake), home.root / "models", registry=registry),
         "deployments": PrefectDeployments(),
+        "steps": run_step,
         "reporter": TerminalReporter(),
         "clock": clock,
     }

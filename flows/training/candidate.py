@@ -4,17 +4,13 @@ import json
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from absa.errors import EvergreenError
+from absa.job import JOB_FILE
 from absa.ledger.record import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
@@ -22,12 +18,13 @@ from absa.records.layout import weights_folder
 from absa.training.anytime import QUICK_FACTOR
 from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
-from flows.training.job_process import JobResult, OnEvent, run_job, write_after
-from flows.training.judging import Judging, MeasuredBeside
+from flows.platform.settings import Settings
+from flows.training.job_process import JobResult, OnEvent, RunJob, run_job, write_after
+from flows.training.judging import Judging
 from flows.training.kept_checkpoints import KeptCheckpoints
-from flows.training.reserve import Reserve
+from flows.training.reserve import Reserve, RunTime
 from flows.training.token_process import shards_of
-from flows.training.training_snapshot import champion_package, champion_snapshot_at
+from flows.training.training_snapshot import champion_package
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
@@ -36,32 +33,6 @@ _VALIDATION_ROWS: Final = 2_000
 _MAX_TOKENS: Final = 128
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunTime:
-    """Time of one run. Instants are epoch seconds.
-
-    Attributes:
-        started: start of the run.
-        budget_s: seconds that the run may take.
-        overrun_s: seconds beyond the budget that the run may take to end with a first version.
-    """
-
-    started: float
-    budget_s: float
-    overrun_s: float = 0.0
-
-    @property
-    def ends_at(self) -> float:
-        """Deadline of the run."""
-        return self.started + self.budget_s
-
-    @property
-    def used_s(self) -> float:
-        """Seconds used so far."""
-        return time.time() - self.started
-
-
-@task(name="train", cache_policy=NO_CACHE)
 def train(
     services: Services,
     run: TrackedRun,
@@ -73,35 +44,24 @@ def train(
     judging: Judging,
     base: str | None = None,
     on_event: OnEvent,
+    job: RunJob = run_job,
 ) -> JobResult:
     """Train and package in a child process that ends before the run's deadline.
 
     Training starts from the champion's weights, unless a base model is named. The job's first package is judged beside
     the training, to measure what judging costs; the job learns the new reserve.
+
+    Raises:
+        DeadlineMissedError: the time ended before a first package was complete.
+        PermanentError: the job failed; the message names its log.
     """
     from absa.data.snapshot import sample_side
 
-    settings = services.settings
+    settings, since = services.settings, judging.since
     folder = services.home.folder("jobs", run.run_id)
-    since = champion_snapshot_at(services, head)
     rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
     rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
-    wanted = {
-        "base_model": base or settings.base_model,
-        "layers": settings.layers,
-        "hidden": settings.hidden,
-        "max_epochs": settings.max_epochs,
-        "learning_rate": settings.learning_rate,
-        "batch_tokens": settings.batch_tokens,
-    }
-    weights = champion_weights(services, head) if base is None else None
-    if weights is not None:
-        wanted |= {
-            "warm_start": str(weights),
-            "max_epochs": settings.warm_epochs,
-            "train_layers": settings.warm_layers,
-        }
-    chosen = {name: value for name, value in wanted.items() if value is not None}
+    chosen = _training_settings(settings, base, champion_weights(services, head) if base is None else None)
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
     adopted = kept.adopt()
     run.params(
@@ -115,7 +75,7 @@ def train(
         }
     )
     tokenizer = find_base(str(chosen.get("warm_start", chosen["base_model"]))) / TOKENIZER
-    began = time.time()
+    began = run_time.now()
     with (
         shards_of(
             services.lake,
@@ -127,9 +87,8 @@ def train(
         ) as shards,
         kept.copied(),
     ):
-        after = _After(reserve, judging, folder, ends_at=run_time.ends_at + run_time.overrun_s)
-        started = False
-        job = {
+        after = _After(reserve, judging, folder, run_time)
+        description = {
             "settings": chosen,
             "ends_at": run_time.ends_at,
             "overrun_s": run_time.overrun_s,
@@ -142,22 +101,24 @@ def train(
             "since": since.timestamp() if since else None,
             "replay": settings.replay,
         }
-        (folder / "job.json").write_text(json.dumps(job, indent=1))
+        (folder / JOB_FILE).write_text(json.dumps(description, indent=1))
+        started = False
 
         def relay(event: Mapping[str, Any]) -> None:
             nonlocal started
-            if event.get("event") == "phase" and event.get("name") == "export":
+            phase = event.get("name") if event.get("event") == "phase" else None
+            if phase == "export":
                 shards.stop()  # nothing is learned any more: packaging and judging get the machine
-            if event.get("event") == "phase" and event.get("name") == "train" and not started:
+            if phase == "train" and not started:
                 started = True
-                reserve.record("start", time.time() - began)
+                reserve.record("start", run_time.now() - began)
             if event.get("event") == "package":
                 after.package_built(event)
             run.event(event)
             on_event(event)
 
         try:
-            result = run_job(
+            result = job(
                 folder,
                 ends_at=run_time.ends_at,
                 overrun_s=run_time.overrun_s,
@@ -166,15 +127,34 @@ def train(
                 on_event=relay,
             )
         finally:
-            after.wait()
+            problem = after.wait()
             NumberedPackages(folder).clear()
     kept.clear()
     run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
     run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
     run.params({"reserve_s": round(reserve.packaging_s() + after.seconds(), 1)})
-    if after.problem is not None:
-        on_event({"event": "note", "sentence": f"judging could not be measured beside the training: {after.problem}"})
+    if problem is not None:
+        on_event({"event": "note", "sentence": f"judging could not be measured beside the training: {problem}"})
     return result
+
+
+def _training_settings(settings: Settings, base: str | None, warm_start: Path | None) -> dict[str, Any]:
+    """Return the settings of the job: from the champion's weights where they are given, else from a base model."""
+    wanted = {
+        "base_model": base or settings.base_model,
+        "layers": settings.layers,
+        "hidden": settings.hidden,
+        "max_epochs": settings.max_epochs,
+        "learning_rate": settings.learning_rate,
+        "batch_tokens": settings.batch_tokens,
+    }
+    if warm_start is not None:
+        wanted |= {
+            "warm_start": str(warm_start),
+            "max_epochs": settings.warm_epochs,
+            "train_layers": settings.warm_layers,
+        }
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 class _After:
@@ -184,15 +164,14 @@ class _After:
         reserve: receives measurements.
         judging: judges the first package.
         folder: of the job.
-        ends_at: end of the run, its overrun included (epoch seconds).
+        run_time: gives the end of the run.
     """
 
-    def __init__(self, reserve: Reserve, judging: Judging, folder: Path, *, ends_at: float) -> None:
-        self._reserve, self._judging, self._folder, self._ends_at = reserve, judging, folder, ends_at
+    def __init__(self, reserve: Reserve, judging: Judging, folder: Path, run_time: RunTime) -> None:
+        self._reserve, self._judging, self._folder, self._run_time = reserve, judging, folder, run_time
         self._lock = threading.Lock()
-        self._beside: MeasuredBeside | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self.problem: EvergreenError | None = None
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="measure-judging")
+        self._measured: Future[None] | None = None
 
     def seconds(self) -> float:
         """Return the seconds for judging as many rows as planned, and for registering."""
@@ -204,30 +183,30 @@ class _After:
         self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()
         newest = NumberedPackages(self._folder).newest()
-        time_left_s = self._ends_at - time.time()
-        if self._beside is not None or newest is None or event.get("last") or not self._has_time(time_left_s):
+        if self._measured is not None or newest is None or event.get("last") or not self._has_time():
             return
-        parity = newest.facts()["parity"]
-        self._scratch = tempfile.TemporaryDirectory(prefix="evergreen-first-")
-        package = Path(self._scratch.name) / "package"
+        scratch = tempfile.TemporaryDirectory(prefix="evergreen-first-")
+        package = Path(scratch.name) / "package"
         shutil.copytree(newest.package, package)  # the job replaces its own when the next one is complete
-        self._beside = MeasuredBeside(lambda: self._judging.measure(package, parity), self._measured)
+        parity = newest.facts()["parity"]
 
-    def _has_time(self, left_s: float) -> bool:
+        def measure() -> None:
+            with scratch:
+                self._judging.measure(package, parity)
+
+        self._measured = self._beside.submit(measure)
+        self._measured.add_done_callback(lambda _: self._tell())
+
+    def _has_time(self) -> bool:
         """Return True if judging fits twice: beside the training, and after it."""
-        return left_s > 2.0 * self._reserve.least_after_s()
+        ends_at = self._run_time.ends_at + self._run_time.overrun_s
+        return ends_at - self._run_time.now() > 2.0 * self._reserve.least_after_s()
 
-    def wait(self) -> None:
-        """Wait until nothing reads the job's packages any more."""
-        if self._beside is not None:
-            self._judging.stop()
-            self._beside.wait()
-        if self._scratch is not None:
-            self._scratch.cleanup()
-
-    def _measured(self, error: EvergreenError | None) -> None:
-        self.problem = error
-        self._tell()
+    def wait(self) -> BaseException | None:
+        """Wait until nothing reads the job's packages any more; return why judging could not be measured."""
+        self._judging.stop()
+        self._beside.shutdown()
+        return None if self._measured is None else self._measured.exception()
 
     def _tell(self) -> None:
         with self._lock:

@@ -10,16 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from absa.errors import EvergreenError
 from absa.ledger.record import LedgerRecord
 from flows.platform.ports import TrackedRun
-from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.training.job_process import JobResult
-from flows.training.reserve import Reserve, fewest_judged, judged_in_time, most_test_rows, rows_per_s
+from flows.training.reserve import Reserve, RunTime, fewest_judged, judged_in_time, most_test_rows, rows_per_s
 from flows.training.training_snapshot import champion_package, champion_snapshot_at
 
 if TYPE_CHECKING:
@@ -61,15 +56,19 @@ class Candidate:
         return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Judged:
-    """Result of judging a package."""
+Validate = Callable[["ModelPackage"], float]
+"""Check that a package serves, and return its memory in MB."""
 
-    package: "ModelPackage"
-    evidence: "GateEvidence"
-    decision: "GateDecision"
-    rows: int
-    cases: int
+
+def in_fresh_process(package: "ModelPackage") -> float:
+    """Load a package in a fresh process with serving's requirements, and return the memory of it in MB.
+
+    Raises:
+        IntegrityError: it does not load, or gives other answers than here.
+    """
+    from absa.packaging.validate import validate_package
+
+    return validate_package(package.folder, expected_digest=package.digest).memory_mb
 
 
 class RememberedScores:
@@ -104,6 +103,7 @@ class Judging:
         head: ledger record that names the champion; None: there is none.
         budget_s: budget of the run.
         reserve: receives what judging costs.
+        validate: checks that a package serves.
     """
 
     def __init__(
@@ -114,11 +114,12 @@ class Judging:
         *,
         budget_s: float,
         reserve: Reserve,
+        validate: Validate = in_fresh_process,
     ) -> None:
         self._services, self._manifest, self._head, self._reserve = services, manifest, head, reserve
-        self._since: datetime | None = champion_snapshot_at(services, head)
-        self._most = most_test_rows(budget_s, champion=self._since is not None)
-        self._lock = threading.Lock()  # one judgement at a time
+        self._validate = validate
+        self.since: datetime | None = champion_snapshot_at(services, head)
+        self._most = most_test_rows(budget_s, champion=self.since is not None)
         self._stop = threading.Event()
         self._test: pl.DataFrame | None = None
         self._champion: RememberedScores | None = None
@@ -140,57 +141,50 @@ class Judging:
 
         Returns early after `stop`.
         """
-        with self._lock:
-            started = time.perf_counter()
-            rows, cases = fewest_judged()
-            engine, test = self._prepare(package)
-            if self._stop.is_set():
-                return
-            speed = rows_per_s(engine, test)
-            with tempfile.TemporaryDirectory() as scratch:
-                judged = self._judge_on(engine, test.head(rows), cases, parity)
-                self._report(judged, Path(scratch))
-            self._reserve.record("judge", time.perf_counter() - started)
-            self._reserve.record_speed(speed)
+        started = time.perf_counter()
+        rows, cases = fewest_judged()
+        engine, test = self._prepare(package)
+        if self._stop.is_set():
+            return
+        speed = rows_per_s(engine, test)
+        with tempfile.TemporaryDirectory() as scratch:
+            self._judge_on(engine, test.head(rows), cases, parity, report_into=Path(scratch))
+        self._reserve.record("judge", time.perf_counter() - started)
+        self._reserve.record_speed(speed)
         self._score_ahead(test)
 
     def stop(self) -> None:
-        """End scoring ahead."""
+        """End `measure` soon. `judge` must not run before it has ended."""
         self._stop.set()
 
-    def judge(self, run: TrackedRun, job: JobResult, *, ends_at: float) -> Candidate:
+    def judge(self, run: TrackedRun, job: JobResult, *, run_time: RunTime) -> Candidate:
         """Judge the job's package on as many rows as the time before registration allows.
 
         Of a large test side recent and established rows get half of the places each.
 
         Args:
-            run: receives the number of rows and cases, and the pictures' history.
+            run: receives the number of rows and cases; its history becomes a picture.
             job: result of the training.
-            ends_at: deadline of the run, epoch seconds.
+            run_time: gives the deadline of the run.
         """
         from absa.data.snapshot import sample_side
         from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
 
-        self.stop()
-        with self._lock:
-            engine, test = self._prepare(job.package)
-            fits, cases = judged_in_time(
-                rows_per_s(engine, test) / (1.0 + self._unscored_share(test)),
-                left_s=ends_at - time.time() - self._reserve.least_after_s(),
-                cases=self.planned_cases,
-            )
-            if test.height > fits:
-                test = sample_side(self._services.lake, self._manifest.digest, "test", fits, since=self._since)
-            judged = self._judge_on(engine, test, cases, job.done["parity"])
-            self._report(judged, job.package)
-        run.params({"test_rows": judged.rows, "behaviour_cases": judged.cases})
+        engine, test = self._prepare(job.package)
+        fits, cases = judged_in_time(
+            rows_per_s(engine, test) / (1.0 + self._unscored_share(test)),
+            left_s=run_time.ends_at - run_time.now() - self._reserve.least_after_s(),
+            cases=self.planned_cases,
+        )
+        if test.height > fits:
+            test = sample_side(self._services.lake, self._manifest.digest, "test", fits, since=self.since)
+        evidence, decision = self._judge_on(engine, test, cases, job.done["parity"], report_into=job.package)
+        run.params({"test_rows": test.height, "behaviour_cases": cases})
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
-        save_confusion_matrix(judged.evidence.overall.candidate, pictures / "confusion_matrix.png")
+        save_confusion_matrix(evidence.overall.candidate, pictures / "confusion_matrix.png")
         save_learning_curve(run.history, pictures / "learning_curve.png")
-        return Candidate(
-            package=judged.package, evidence=judged.evidence, decision=judged.decision, job=job, pictures=pictures
-        )
+        return Candidate(package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures)
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
         """Share of the test rows that the champion has not scored yet; 0 without a champion."""
@@ -204,21 +198,22 @@ class Judging:
         from absa.inference.package import load_package
 
         if self._test is None:
-            self._test = sample_side(self._services.lake, self._manifest.digest, "test", self._most, since=self._since)
+            self._test = sample_side(self._services.lake, self._manifest.digest, "test", self._most, since=self.since)
         if self._champion is None and (kept := champion_package(self._services, self._head)) is not None:
             self._champion = RememberedScores(Engine.load(kept))
         return Engine.load(load_package(package)), self._test
 
-    def _judge_on(self, engine: "Engine", test: "pl.DataFrame", cases: int, parity: Mapping[str, Any]) -> _Judged:
+    def _judge_on(
+        self, engine: "Engine", test: "pl.DataFrame", cases: int, parity: Mapping[str, Any], *, report_into: Path
+    ) -> tuple["GateEvidence", "GateDecision"]:
         from absa.data.snapshot import leaked_texts
         from absa.evaluation.assess import assess_engines
         from absa.evaluation.gate import Parity, judge
-        from absa.packaging.validate import validate_package
+        from absa.evaluation.gate_report import write_report
 
-        package = engine.package
         with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
-            serves = beside.submit(validate_package, package.folder, expected_digest=package.digest)
-            recent = [self._champion is None or self._since is None or at > self._since for at in test["observed_at"]]
+            serves = beside.submit(self._validate, engine.package)
+            recent = [self._champion is None or self.since is None or at > self.since for at in test["observed_at"]]
             evidence = assess_engines(
                 candidate=engine,
                 champion=self._champion,
@@ -235,27 +230,19 @@ class Judging:
                 ),
                 behaviour_cases=cases,
             )
-        footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result().memory_mb)
+        footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
         evidence = replace(evidence, footprint=footprint)
-        return _Judged(
-            package=package,
-            evidence=evidence,
-            decision=judge(evidence, self._policy()),
-            rows=test.height,
-            cases=cases,
-        )
-
-    def _report(self, judged: _Judged, into: Path) -> None:
-        from absa.evaluation.gate_report import write_report
-
+        policy = self._policy()
+        decision = judge(evidence, policy)
         write_report(
-            into,
-            judged.evidence,
-            judged.decision,
-            policy=self._policy(),
+            report_into,
+            evidence,
+            decision,
+            policy=policy,
             candidate_name="the candidate",
             champion_name="the champion" if self._head is None else f"version {self._head.state.champion}",
         )
+        return evidence, decision
 
     def _policy(self) -> "GatePolicy":
         from absa.policies import GatePolicy
@@ -282,7 +269,7 @@ class Judging:
         return train_baseline(sample_side(self._services.lake, self._manifest.digest, "train", min(rows, MOST_ROWS)))
 
     def _score_ahead(self, test: "pl.DataFrame") -> None:
-        """Let the champion score the test rows, or train the baseline, while the job trains and `judge` waits."""
+        """Let the champion score the test rows, or train the baseline, while the job trains, until `stop`."""
         from absa.evaluation.behaviour import run_suite
 
         if self._champion is None:
@@ -290,51 +277,11 @@ class Judging:
             return
         pairs = list(test.select("text", "aspect").iter_rows())
         for start in range(0, len(pairs), _ROWS_AT_ONCE):
-            with self._lock:
-                if self._stop.is_set():
-                    return
-                self._champion.score(pairs[start : start + _ROWS_AT_ONCE])
-        with self._lock:
-            if not self._stop.is_set():
-                run_suite(self._champion.score, cases=self.planned_cases)
-
-
-class MeasuredBeside:
-    """Runs `Judging.measure` in a thread beside the training, on the job's first package.
-
-    Args:
-        measure: judges a package's folder, given its parity.
-        on_end: called when the measurement ended, with the error if it failed; the run goes on without it.
-    """
-
-    def __init__(self, measure: Callable[[], None], on_end: Callable[[EvergreenError | None], None]) -> None:
-        self._measure, self._on_end = measure, on_end
-        self._thread = threading.Thread(target=self._run, name="measure-judging", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._measure()
-        except EvergreenError as error:
-            self._on_end(error)
-        else:
-            self._on_end(None)
-
-    def wait(self) -> None:
-        """Wait until the measurement has ended."""
-        self._thread.join()
-
-
-@task(
-    name="judge",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=DELAYS_S,
-    retry_condition_fn=trying_again_may_help,
-)
-def judge_candidate(judging: Judging, run: TrackedRun, job: JobResult, *, ends_at: float) -> Candidate:
-    """Score candidate and champion on the candidate's test side and let the gate decide."""
-    return judging.judge(run, job, ends_at=ends_at)
+            if self._stop.is_set():
+                return
+            self._champion.score(pairs[start : start + _ROWS_AT_ONCE])
+        if not self._stop.is_set():
+            run_suite(self._champion.score, cases=self.planned_cases)
 
 
 def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":

@@ -1,18 +1,15 @@
-"""The last steps of a training: the candidate becomes a registry version, and the ledger says what that is."""
+"""Registration: the candidate becomes a registry version, and the ledger records it. Both steps can be repeated."""
 
 import json
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
+from absa.errors import UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.state import State
 from absa.records.layout import weights_folder
 from flows.platform.ports import TrackedRun
-from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.training.judging import Candidate
 
@@ -20,64 +17,81 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 
-@task(name="register", cache_policy=NO_CACHE)  # never tried again: a second try would register a second version
 def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float) -> str:
-    """Put the package into the lake, log it as an MLflow model and register it; a rejected one too."""
-    services.packages.put(candidate.job.package)
+    """Put the package into the lake, log it as the run's model and register it; a rejected one too.
+
+    Returns:
+        The version. A repeated call returns the same one.
+
+    Raises:
+        UnavailableError: MLflow or the lake is unavailable; the ledger does not know the version yet.
+    """
     metrics = candidate.metrics
-    run.files(candidate.pictures, into="pictures")
-    run.metrics(
-        {
-            "test_pos_neg_f1": metrics.pos_neg_f1,
-            "test_accuracy": metrics.accuracy,
-            "test_macro_f1": metrics.macro_f1,
-            "test_ece": metrics.ece,
-            "test_flip_rate": metrics.flip_rate,
-        }
-    )
-    run.tags({"gate": candidate.decision.verdict})
-    version = run.register(candidate.job.package)
-    services.registry.set_tags(
-        version,
-        {
-            "snapshot": manifest.digest,
-            "run": run.run_id,
-            "digest": candidate.package.digest,
-            "budget_s": f"{budget_s:g}",
-            "gate": candidate.decision.verdict,
-            "pos_neg_f1": f"{metrics.pos_neg_f1:.4f}",
-            "test_confusion": json.dumps(metrics.confusion),
-            "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
-            "size_mb": f"{candidate.package.size_mb:.1f}",
-            "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
-        },
-    )
-    for file in sorted(candidate.job.weights.iterdir()):
-        services.lake.write(weights_folder(run.run_id) + file.name, file.read_bytes())
+    try:
+        services.packages.put(candidate.job.package)
+        run.files(candidate.pictures, into="pictures")
+        run.metrics(
+            {
+                "test_pos_neg_f1": metrics.pos_neg_f1,
+                "test_accuracy": metrics.accuracy,
+                "test_macro_f1": metrics.macro_f1,
+                "test_ece": metrics.ece,
+                "test_flip_rate": metrics.flip_rate,
+            }
+        )
+        run.tags({"gate": candidate.decision.verdict})
+        version = run.register(candidate.job.package)
+        services.registry.set_tags(
+            version,
+            {
+                "snapshot": manifest.digest,
+                "run": run.run_id,
+                "digest": candidate.package.digest,
+                "budget_s": f"{budget_s:g}",
+                "gate": candidate.decision.verdict,
+                "pos_neg_f1": f"{metrics.pos_neg_f1:.4f}",
+                "test_confusion": json.dumps(metrics.confusion),
+                "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
+                "size_mb": f"{candidate.package.size_mb:.1f}",
+                "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
+            },
+        )
+        for file in sorted(candidate.job.weights.iterdir()):
+            services.lake.write(weights_folder(run.run_id) + file.name, file.read_bytes())
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"the version could not be registered, and nothing has changed for traffic: {error}. Start what is down "
+            f"(`evergreen up`) and train again; the trained package stays in {candidate.job.package}"
+        ) from error
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
     return version
 
 
-@task(
-    name="put-in-force",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=DELAYS_S,
-    retry_condition_fn=trying_again_may_help,
-)
 def put_in_force(
     services: Services, version: str, candidate: Candidate, training: dict[str, Any], *, actor: str
 ) -> str:
-    """Write the ledger: a first version becomes champion unless the gate rejects it, a better one challenger.
+    """Record a version in the ledger: a first one becomes champion unless the gate rejects it, a better one challenger.
 
-    While nothing serves, a version on HOLD is worth more than none; the ledger's reason is then a warning.
+    While nothing serves, a version on HOLD is worth more than none; the ledger's reason is then a warning. A repeated
+    call goes on from the records of the first.
 
-    What the training took, and who asked for it, stands in the evidence beside the gate's report.
+    Args:
+        services: ports.
+        version: registered.
+        candidate: what was judged.
+        training: cost of the training and who requested it, for the evidence.
+        actor: of the records.
+
+    Returns:
+        crowned, challenged or kept.
+
+    Raises:
+        ConflictError: another writer moved the ledger meanwhile; a repeated call looks again.
     """
     decision = candidate.decision
     evidence = {**decision.to_json(), "training": training}
     head = services.ledger.head()
-    if head is not None and version in head.versions:  # a first try came as far as this
+    if head is not None and version in head.versions:  # recorded by an earlier call
         record = head
     else:
         record = services.ledger.append(
@@ -89,26 +103,22 @@ def put_in_force(
             versions={version: candidate.package.digest},
             evidence=evidence,
         )
-    if version in {record.state.champion, record.state.challenger}:
-        services.project(record)
-        return "crowned" if version == record.state.champion else "challenged"
-    first = record.state.champion is None
-    if decision.verdict == "REJECT" or (decision.verdict == "HOLD" and not first):
-        services.project(record)
-        return "kept"
-    if not first and record.state.plan is not None and record.state.plan.mode != "single":
-        services.project(record)
-        return "kept"  # another experiment runs; a person can challenge with this version after it
-    record = services.ledger.append(
-        expected=record.number,
-        actor=actor,
-        action="promote" if first else "challenge",
-        reason=_why(decision.verdict, decision.reasons),
-        state=crowned(version) if first else challenged(record.state, version),
-        evidence=evidence,
-    )
+    state, first = record.state, record.state.champion is None
+    serves = version in {state.champion, state.challenger}
+    wanted = decision.verdict == "PROMOTE" or (decision.verdict == "HOLD" and first)
+    tested = not first and state.plan is not None and state.plan.mode != "single"  # another experiment runs
+    if not serves and wanted and not tested:
+        record = services.ledger.append(
+            expected=record.number,
+            actor=actor,
+            action="promote" if first else "challenge",
+            reason=_why(decision.verdict, decision.reasons),
+            state=crowned(version) if first else challenged(state, version),
+            evidence=evidence,
+        )
     services.project(record)
-    return "crowned" if first else "challenged"
+    actions = {record.state.challenger: "challenged", record.state.champion: "crowned"}
+    return actions.get(version, "kept")
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:

@@ -4,6 +4,9 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -34,6 +37,38 @@ _TRAINING_S: Final = 5.0  # of training that a suggested budget leaves room for
 _ROUND_TO_S: Final = 10
 OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
 TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTime:
+    """Time of one run. Instants are epoch seconds.
+
+    Attributes:
+        started: start of the run.
+        budget_s: seconds that the run may take.
+        overrun_s: seconds beyond the budget that the run may take to end with a first version.
+        now: returns the time.
+    """
+
+    started: float
+    budget_s: float
+    overrun_s: float = 0.0
+    now: Callable[[], float] = time.time
+
+    @classmethod
+    def start(cls, clock: Callable[[], datetime], budget_s: float, *, overrun_s: float) -> "RunTime":
+        """Start a run now, by a clock of aware times."""
+        return cls(started=clock().timestamp(), budget_s=budget_s, overrun_s=overrun_s, now=lambda: clock().timestamp())
+
+    @property
+    def ends_at(self) -> float:
+        """Deadline of the run."""
+        return self.started + self.budget_s
+
+    @property
+    def used_s(self) -> float:
+        """Seconds used so far."""
+        return self.now() - self.started
 
 
 class Reserve:

@@ -1,18 +1,15 @@
-"""What a training learns from: the steps that take a snapshot of everything that may train, and describe it."""
+"""Snapshot of everything that may train, and its description in the tracking run."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from absa.errors import NotFoundError, PermanentError
 from absa.ledger.record import LedgerRecord
 from absa.records.layout import snapshot_folder
-from absa.records.schema import SIDES, parse_iso, utc_now
+from absa.records.schema import SIDES, parse_iso
 from flows.platform.ports import TrackedRun
-from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
@@ -23,50 +20,44 @@ _DESCRIBED_ROWS: Final = 50_000
 _FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
 
 
-@task(
-    name="snapshot",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=DELAYS_S,
-    retry_condition_fn=trying_again_may_help,
-)
-def take_snapshot(services: Services, sources: list[str]) -> "Manifest":
-    """Everything that may train: the newest snapshot, the named files, and feedback since one last took it."""
+def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
+    """Take a snapshot of the newest snapshot, the named files, and feedback since a snapshot last took it.
+
+    Raises:
+        PermanentError: there are no data.
+        InvalidDataError: a source cannot be read.
+    """
     from absa.data.feedback import labelled_examples
     from absa.data.ingest import build_snapshot, ingest
     from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     newest = latest_manifest(services.lake)
-    if newest is None and not sources:
-        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
-    manifest = newest
     if sources:
         labels = read_label_codes(services.settings.config, services.settings.root)
         manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
+    elif newest is not None:
+        manifest = newest
+    else:
+        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     if newest is not None:
         since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)
         labelled = labelled_examples(
             services.lake,
             since,
-            utc_now(),
+            services.clock(),
             services.settings.training_sources,
             max_a_unit=services.settings.max_rows_a_unit,
             max_a_source=services.settings.max_rows_a_source,
         )
         if labelled.height:
-            parent = (manifest or newest).digest
-            manifest = build_snapshot(services.lake, [labelled], parent=parent, uri=services.lake.url(_FEEDBACK))
-    if manifest is None:
-        raise PermanentError("there is nothing to train on")
+            uri = services.lake.url(_FEEDBACK)
+            manifest = build_snapshot(services.lake, [labelled], parent=manifest.digest, uri=uri)
     return manifest
 
 
 def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
-    """When feedback was last taken into what the newest snapshot holds: by itself, or by one that it goes back to.
-
-    Where none took any, it is when the oldest was made.
-    """
+    """Return when the newest snapshot or an ancestor last took feedback; where none did, when the oldest was made."""
     from absa.data.snapshot import load_manifest
 
     found, seen = newest, set[str]()
@@ -99,7 +90,7 @@ def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest")
 
 
 def champion_of(head: LedgerRecord | None) -> str | None:
-    """The version that is champion; None where nothing was ever promoted."""
+    """Return the champion's version; None where nothing was ever promoted."""
     return None if head is None else head.state.champion
 
 
@@ -110,7 +101,7 @@ def champion_package(services: Services, head: LedgerRecord | None) -> "ModelPac
 
 
 def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:
-    """When the champion's data were taken: rows observed later are recent."""
+    """Return when the champion's snapshot was made; rows observed later are recent. None without a champion."""
     from absa.data.snapshot import load_manifest
 
     package = champion_package(services, head)

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect import flow, task
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Completed, Pending, Running
@@ -19,9 +19,10 @@ from absa.records.schema import Window
 from flows.deployments import deployments, ensure_pool, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import TAG, DeadRuns, PrefectRuns
+from flows.platform.artifacts import task_run
 from flows.platform.liveness import START_S, leave_sign, this_host
 from flows.platform.prefect_runs import PrefectDeployments
-from flows.platform.retries import RETRIES, trying_again_may_help
+from flows.platform.retries import RETRIES
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
 from monitoring.verdicts import Verdict, VerdictStore
@@ -106,19 +107,19 @@ def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
 @pytest.mark.parametrize(
     ("error", "tries"), [(UnavailableError("MLflow is away"), 1 + RETRIES), (InvalidDataError("row 3 is empty"), 1)]
 )
-def test_a_task_is_tried_again_only_where_its_error_says_that_it_may_help(
-    client: SyncPrefectClient, error: Exception, tries: int
+def test_step_is_repeated_after_transient_errors(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int
 ) -> None:
+    monkeypatch.setattr("flows.platform.artifacts.DELAYS_S", (0.0, 0.0, 0.0))
     tried = []
 
-    @task(retries=RETRIES, retry_delay_seconds=0, retry_condition_fn=trying_again_may_help)
     def fails() -> None:
         tried.append(1)
         raise error
 
     @flow
     def only_this() -> None:
-        fails()
+        task_run("fails", fails, again=True)
 
     with pytest.raises(type(error)):
         only_this()

@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,27 +11,16 @@ import pytest
 
 from absa.data.ingest import ingest
 from absa.inference.engine import Engine
-from flows.platform.ports import TrackedRun
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult
 from flows.training.judging import Judging, RememberedScores
-from flows.training.reserve import Reserve
+from flows.training.reserve import Reserve, RunTime
+from tests.stand_ins import FakeRegistry, FakeRun
 from tests.toy_package import build_toy_package
 
 PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_int8": 0.8}
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-class Run:
-    """Run that keeps its parameters."""
-
-    def __init__(self) -> None:
-        self.history: list[dict[str, Any]] = []
-        self.found: dict[str, Any] = {}
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        self.found |= values
 
 
 @pytest.fixture
@@ -70,16 +59,17 @@ def test_measuring_leaves_the_package_alone(judging: Judging, job: JobResult, tm
 
 def test_first_version_is_shown_beside_tf_idf(judging: Judging, job: JobResult) -> None:
     judging.measure(job.package, PARITY)
-    candidate = judging.judge(cast(TrackedRun, Run()), job, ends_at=time.time() + 600.0)
+    run = FakeRun("run-1", FakeRegistry())
+    candidate = judging.judge(run, job, run_time=RunTime(started=time.time(), budget_s=600.0))
     assert candidate.evidence.tf_idf is not None
     assert candidate.evidence.tf_idf.champion.pos_neg_f1 > 0.9
     assert "TF-IDF" in (job.package / "gate.html").read_text()
 
 
 def test_enough_time_judges_every_test_row(judging: Judging, job: JobResult) -> None:
-    run = Run()
-    candidate = judging.judge(cast(TrackedRun, run), job, ends_at=time.time() + 600.0)
-    assert run.found == {"test_rows": judging.planned_rows, "behaviour_cases": 12}
+    run = FakeRun("run-1", FakeRegistry())
+    candidate = judging.judge(run, job, run_time=RunTime(started=time.time(), budget_s=600.0))
+    assert run.parameters == {"test_rows": judging.planned_rows, "behaviour_cases": 12}
     assert judging.planned_rows > 400
     assert candidate.metrics.accuracy == 1.0
     assert candidate.decision.verdict in (job.package / "gate.html").read_text()
@@ -88,9 +78,9 @@ def test_enough_time_judges_every_test_row(judging: Judging, job: JobResult) -> 
 
 
 def test_no_time_left_judges_the_fewest_rows(judging: Judging, job: JobResult) -> None:
-    run = Run()
-    judging.judge(cast(TrackedRun, run), job, ends_at=time.time() - 60.0)
-    assert run.found == {"test_rows": 200, "behaviour_cases": 10}
+    run = FakeRun("run-1", FakeRegistry())
+    judging.judge(run, job, run_time=RunTime(started=time.time() - 120.0, budget_s=60.0))
+    assert run.parameters == {"test_rows": 200, "behaviour_cases": 10}
 
 
 def test_remembered_scores_ask_for_new_pairs_alone(tmp_path: Path) -> None:

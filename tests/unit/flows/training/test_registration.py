@@ -1,16 +1,16 @@
-"""The end of a training: what the ledger says of a new version, and what becomes of the attempt that asked for it."""
+"""End of a training: the ledger's records of a new version, the attempt of its window, and the promotion."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-import flows.training.training_flow as training
-from absa.errors import ConflictError, DeadlineMissedError, UnavailableError
+from absa.errors import ConflictError, DeadlineMissedError, PermanentError, UnavailableError
 from absa.evaluation.gate import GateDecision, Verdict
 from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
@@ -21,6 +21,8 @@ from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training import train_here
 from flows.training.registration import put_in_force
+from flows.training.requested_training import train_as_requested, train_on_machine
+from flows.training.train_version import Outcome, TrainingRequest
 from monitoring.verdicts import Attempt, VerdictStore
 from tests.stand_ins import FakeDeployments, FakeRegistry, stale
 
@@ -30,10 +32,13 @@ WINDOW = Window(start=START, end=START + timedelta(hours=1))
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
-    return build_services(
-        Settings(home=tmp_path), environment={}, registry=FakeRegistry(), deployments=FakeDeployments()
-    )
+def deployments() -> FakeDeployments:
+    return FakeDeployments()
+
+
+@pytest.fixture
+def services(tmp_path: Path, deployments: FakeDeployments) -> Services:
+    return build_services(Settings(home=tmp_path), environment={}, registry=FakeRegistry(), deployments=deployments)
 
 
 def known(services: Services, state: State) -> None:
@@ -47,7 +52,7 @@ def settle(services: Services, version: str, verdict: Verdict) -> str:
     """What `put_in_force` calls the version after the gate's verdict."""
     package = SimpleNamespace(digest=DIGEST)
     candidate: Any = SimpleNamespace(decision=GateDecision(verdict=verdict, reasons=("because",)), package=package)
-    return put_in_force.fn(services, version, candidate, {"used_s": 1.0}, actor="test")
+    return put_in_force(services, version, candidate, {"used_s": 1.0}, actor="test")
 
 
 def actions(services: Services) -> list[str]:
@@ -116,13 +121,29 @@ def test_a_second_try_after_the_first_record_goes_on_from_there(services: Servic
 
 
 @pytest.fixture
-def asked(tmp_path: Path, services: Services, monkeypatch: pytest.MonkeyPatch) -> VerdictStore:
-    """A window whose verdict began a retraining; the flow runs outside of Prefect."""
+def asked(services: Services) -> VerdictStore:
+    """A window whose verdict began a retraining."""
     store = VerdictStore(services.lake)
     store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
-    monkeypatch.setattr(training, "build_services", lambda **_: services)
-    monkeypatch.setattr(training, "flow_run", SimpleNamespace(id="run-1"))
     return store
+
+
+REQUEST = TrainingRequest(budget_s=60.0, reason="drift", window=WINDOW.key, start_promotion=True)
+CHALLENGED = Outcome(
+    version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
+    budget_s=60.0, used_s=50.0, action="challenged",
+)  # fmt: skip
+
+
+def ends(outcome: Outcome) -> Callable[..., Outcome]:
+    return lambda *_, **__: outcome
+
+
+def fails(error: Exception) -> Callable[..., Outcome]:
+    def train(*_: object, **__: object) -> Outcome:
+        raise error
+
+    return train
 
 
 def attempt_of(store: VerdictStore) -> Attempt:
@@ -131,62 +152,75 @@ def attempt_of(store: VerdictStore) -> Attempt:
     return latest.attempts[-1]
 
 
-def test_a_training_that_fails_ends_its_attempt_as_failed_with_the_reason(
-    asked: VerdictStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise UnavailableError("MLflow does not answer")
-
-    monkeypatch.setattr(training, "run_continuous_training", fail)
+def test_failed_training_ends_its_attempt(asked: VerdictStore, services: Services) -> None:
     with pytest.raises(UnavailableError):
-        training.continuous_training.fn(window=WINDOW.key, reason="drift")
-    assert (attempt_of(asked).state, attempt_of(asked).detail) == ("failed", "MLflow does not answer")
+        train_as_requested(services, REQUEST, flow_run_id="run-1", train=fails(UnavailableError("MLflow is down")))
+    assert (attempt_of(asked).state, attempt_of(asked).detail) == ("failed", "MLflow is down")
 
 
-def test_a_training_that_ends_starts_the_promotion_and_its_window_leads_to_no_other(
-    asked: VerdictStore, services: Services, monkeypatch: pytest.MonkeyPatch
+def test_completed_training_starts_one_promotion(
+    asked: VerdictStore, services: Services, deployments: FakeDeployments
 ) -> None:
-    outcome = training.Outcome(
-        version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
-        budget_s=60.0, used_s=50.0, action="challenged",
-    )  # fmt: skip
-    monkeypatch.setattr(training, "run_continuous_training", lambda *_, **__: outcome)
     known(services, crowned("1"))
-    assert training.continuous_training.fn(window=WINDOW.key)["version"] == "3"
+    assert train_as_requested(services, REQUEST, flow_run_id="run-1", train=ends(CHALLENGED)) == CHALLENGED
     assert (attempt_of(asked).state, attempt_of(asked).detail) == ("completed", "version 3")
-    assert cast(FakeDeployments, services.deployments).started == [
-        ("promote/promote", {"version": "3", "revision": 1}, "promote-3")
-    ]
+    assert deployments.started == [("promote/promote", {"version": "3", "revision": 1}, "promote-3")]
     with pytest.raises(ConflictError, match="completed retraining already"):
-        training.continuous_training.fn(window=WINDOW.key)
+        train_as_requested(services, REQUEST, flow_run_id="run-2", train=ends(CHALLENGED))
 
 
-@pytest.fixture
-def flow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Puts something in the flow's place that notes what it was asked for."""
+def test_training_by_hand_records_no_attempt(
+    asked: VerdictStore, services: Services, deployments: FakeDeployments
+) -> None:
+    by_hand = replace(REQUEST, window=None, start_promotion=False)
+    train_as_requested(services, by_hand, flow_run_id="run-1", train=ends(CHALLENGED))
+    assert attempt_of(asked).state == "started"
+    assert deployments.started == []
 
-    def put(error: Exception | None) -> list[Any]:
-        seen: list[Any] = []
 
-        def run(**asked_for: Any) -> None:
-            seen.append(asked_for)
-            if error is not None:
-                raise error
+class LostMachine:
+    """AWS Batch whose machines are taken away."""
 
-        monkeypatch.setattr(training, "continuous_training", run)
-        monkeypatch.setattr("flows.platform.settings.apply_environment", lambda _: {})
-        return seen
+    def submit_job(self, **_: Any) -> dict[str, str]:
+        return {"jobId": "job-1"}
 
-    return put
+    def describe_jobs(self, **_: Any) -> dict[str, Any]:
+        return {"jobs": [{"status": "FAILED", "statusReason": "Host EC2 (instance i-1) terminated."}]}
+
+    def terminate_job(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("left_open", [True, False])
+def test_lost_machine_ends_an_open_attempt(asked: VerdictStore, tmp_path: Path, left_open: bool) -> None:
+    settings = Settings(home=tmp_path, training_queues="spot", training_definition="training")
+    services = build_services(settings, environment={})
+    if not left_open:
+        asked.end_attempt(WINDOW, 1, "failed", detail="the machine said so")
+    with pytest.raises(UnavailableError, match="taken away"):
+        train_on_machine(services, REQUEST, batch=LostMachine())
+    detail = "every training machine was taken away before the training ended; run it again"
+    assert attempt_of(asked).detail == (detail if left_open else "the machine said so")
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"), [({"base": "b"}, "has no bases"), ({"sources": ("a.csv",)}, "reads the lake alone")]
+)
+def test_machine_takes_neither_base_nor_files(services: Services, more: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(PermanentError, match=sentence):
+        train_on_machine(services, replace(REQUEST, **more), batch=LostMachine())
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(DeadlineMissedError("late"), EXIT_DEADLINE_MISSED), (UnavailableError("away"), 1), (None, 0)]
 )
-def test_a_training_machine_says_by_its_exit_code_how_it_went(
-    error: Exception | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Callable[..., list[Any]]
-) -> None:
-    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
-    asked_for = flow(error)
-    assert train_here.main(["--budget-s", "60", "--window", "none"]) == code
+def test_machine_reports_the_result_by_its_exit_code(error: Exception | None, code: int) -> None:
+    asked_for: list[Any] = []
+
+    def run(**parameters: Any) -> None:
+        asked_for.append(parameters)
+        if error is not None:
+            raise error
+
+    assert train_here.main(["--budget-s", "60", "--window", "none"], run=run) == code
     assert asked_for == [{"window": None, "budget_s": 60.0, "reason": "manual"}]

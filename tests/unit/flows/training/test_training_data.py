@@ -76,12 +76,12 @@ def test_feedback_that_came_before_a_file_was_ingested_trains(
     first = add_file("app")
     serve()
     add_file("desk")
-    took = take_snapshot.fn(services, [])
+    took = take_snapshot(services, [])
     assert learnt(services, took) == ROWS
     serve()
     add_file("chair")
     add_file("lamp")
-    assert learnt(services, take_snapshot.fn(services, [])) == 2 * ROWS
+    assert learnt(services, take_snapshot(services, [])) == 2 * ROWS
     assert since == [parse_iso(first.created_at), parse_iso(took.created_at)]
 
 
@@ -96,5 +96,5 @@ def test_a_snapshot_that_names_itself_as_its_parent_is_trained_on(
     gone, made = add_file("app"), add_file("desk")
     parent = gone.digest if through_one_that_is_gone else made.digest
     replace_snapshot(services.lake, gone, replace(made, parent=parent))
-    assert take_snapshot.fn(services, []) == load_manifest(services.lake, made.digest)
+    assert take_snapshot(services, []) == load_manifest(services.lake, made.digest)
     assert since == [parse_iso(made.created_at)]

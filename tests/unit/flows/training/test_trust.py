@@ -48,7 +48,7 @@ def window(services: Services) -> Window:
 def test_a_source_that_only_measures_measures_and_does_not_train(services: Services, window: Window) -> None:
     figures = judge_window.fn(services, window).verdict.by_version["1"]
     assert figures.labelled == ROWS["customer"] + ROWS["survey"]
-    manifest = take_snapshot.fn(services, [])
+    manifest = take_snapshot(services, [])
     learnt = {source for side in SIDES for source in load_side(services.lake, manifest.digest, side)["source"]}
     assert learnt == {"first.csv", "customer"}
 

@@ -1,0 +1,143 @@
+"""Use case: a requested training, with the attempt of its window, its result page and the promotion that follows."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from absa.adapters.cloudwatch import publish
+from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
+from absa.records.schema import Window
+from absa.sinks import markdown
+from flows.platform.prefect_runs import PROMOTION, promotion_key
+from flows.platform.services import Services
+from flows.training.aws_machine import Batch, TrainingMachine
+from flows.training.train_version import Outcome, TrainingRequest, train_version
+
+if TYPE_CHECKING:
+    from monitoring.verdicts import VerdictStore
+
+_MOVE_EVERY_S: Final = 2.0
+
+
+def train_as_requested(
+    services: Services,
+    request: TrainingRequest,
+    *,
+    flow_run_id: str | None,
+    train: Callable[..., Outcome] = train_version,
+) -> Outcome:
+    """Train here, end the window's attempt, show the result, and start the promotion of a new challenger.
+
+    Args:
+        services: ports.
+        request: what to train.
+        flow_run_id: recorded with the attempt.
+        train: makes the version.
+
+    Raises:
+        ConflictError: the window has led to a completed retraining already.
+        EvergreenError: see `train_version`; the attempt has failed then.
+    """
+    move = services.reporter.progress(key="training-progress", description="Share of the budget used")
+    started = moved = time.monotonic()
+
+    def on_event(_: Mapping[str, Any]) -> None:
+        nonlocal moved
+        if (now := time.monotonic()) - moved > _MOVE_EVERY_S:
+            moved = now
+            move(min(99.0, 100.0 * (now - started) / request.budget_s))
+
+    attempt = _Attempt.of(services, request.window)
+    try:
+        outcome = train(services, request, on_event=on_event)
+    except EvergreenError as error:
+        attempt.fail(error)
+        if services.settings.metrics == "emf":
+            missed = isinstance(error, DeadlineMissedError)
+            publish("training", {"DeadlineMissed": float(missed), "Failed": float(not missed)})
+        raise
+    move(100.0)
+    attempt.complete(flow_run_id, f"version {outcome.version}")
+    services.reporter.page(_summary(outcome), key="training-result", description="How the last training ended")
+    if outcome.action == "challenged" and request.start_promotion:
+        parameters = {"version": outcome.version, "revision": services.head().number}
+        services.deployments.start(PROMOTION, parameters, key=promotion_key(outcome.version))
+    return outcome
+
+
+def train_on_machine(services: Services, request: TrainingRequest, *, batch: Batch | None = None) -> dict[str, Any]:
+    """Run the same flow on a GPU machine and wait for it; an attempt that the machine left open is ended.
+
+    Args:
+        services: ports.
+        request: what to train.
+        batch: client of AWS Batch; None: boto3's.
+
+    Raises:
+        PermanentError: files or a base were named, which the machine cannot see, or the training failed.
+        DeadlineMissedError: it missed its budget.
+        UnavailableError: no machine was available, or AWS is unavailable.
+    """
+    if request.base is not None:
+        raise PermanentError("a training machine has no bases of this one: set EVERGREEN_BASE_MODEL in its image")
+    if request.sources:
+        raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
+    if batch is None:
+        import boto3
+
+        batch = boto3.client("batch")
+    settings = services.settings
+    machine = TrainingMachine(
+        batch,
+        queues=settings.training_queue_names,
+        definition=settings.training_definition,
+        wait_s=settings.machine_wait_s,
+    )
+    attempt = _Attempt.of(services, request.window)
+    try:
+        ran = machine.train(budget_s=request.budget_s, reason=request.reason, window=request.window)
+    except EvergreenError as error:
+        attempt.fail(error)
+        raise
+    return dataclasses.asdict(ran)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """Attempt that this run is; without a window that asked for it, nothing is recorded."""
+
+    store: "VerdictStore"
+    window: Window | None
+    number: int = 0
+
+    @classmethod
+    def of(cls, services: Services, window: str | None) -> "_Attempt":
+        from monitoring.verdicts import VerdictStore
+
+        store = VerdictStore(services.lake)
+        found = store.latest(Window.parse(window)) if window is not None else None
+        if found is None or not found.attempts:
+            return cls(store, None)
+        if any(attempt.state == "completed" for attempt in found.attempts):
+            raise ConflictError(f"window {window} has led to a completed retraining already")
+        return cls(store, found.window, found.attempts[-1].number)
+
+    def fail(self, error: EvergreenError) -> None:
+        found = self.store.latest(self.window) if self.window is not None else None
+        if self.window is not None and found is not None and found.attempts[-1].state == "started":
+            self.store.end_attempt(self.window, self.number, "failed", detail=str(error))
+
+    def complete(self, flow_run_id: str | None, detail: str) -> None:
+        if self.window is not None:
+            self.store.end_attempt(self.window, self.number, "completed", flow_run_id=flow_run_id, detail=detail)
+
+
+def _summary(outcome: Outcome) -> str:
+    champion = f"{outcome.champion_pos_neg_f1:.3f}" if outcome.champion_pos_neg_f1 is not None else "none yet"
+    reasons = "\n".join(f"- {markdown(reason)}" for reason in outcome.reasons)
+    return (
+        f"## Version {outcome.version}: {outcome.verdict}\n\n"
+        f"| pos/neg F1 | champion on the same rows | budget used |\n|---|---|---|\n"
+        f"| {outcome.pos_neg_f1:.3f} | {champion} | {outcome.used_s:.0f} of {outcome.budget_s:.0f} s |\n\n{reasons}\n"
+    )

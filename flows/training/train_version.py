@@ -1,0 +1,190 @@
+"""Use case: make one version inside a budget. Snapshot, train, judge, register, record in the ledger."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from absa.errors import DeadlineMissedError
+from flows.platform.services import Services
+from flows.training.candidate import train
+from flows.training.job_process import OnEvent, RunJob, run_job
+from flows.training.judging import Judging, Validate, in_fresh_process
+from flows.training.registration import put_in_force, register
+from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
+from flows.training.run_progress import writer
+from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
+
+if TYPE_CHECKING:
+    from flows.training.judging import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """Request for one version.
+
+    Attributes:
+        budget_s: wall-clock budget of the whole run, in seconds.
+        sources: files to ingest beside the feedback in the lake.
+        reason: who asks.
+        window: key of the window whose verdict asked; None: no window did.
+        base: base model to start from; None: the champion's weights, or the base of the settings.
+        start_promotion: whether the caller starts the promotion of a new challenger.
+    """
+
+    budget_s: float
+    sources: tuple[str, ...] = ()
+    reason: str = "manual"
+    window: str | None = None
+    base: str | None = None
+    start_promotion: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Result of a training. `action` is crowned, challenged or kept."""
+
+    version: str
+    verdict: str
+    reasons: tuple[str, ...]
+    snapshot: str
+    pos_neg_f1: float
+    champion_pos_neg_f1: float | None
+    budget_s: float
+    used_s: float
+    action: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a flow run's result shows them."""
+        return vars(self) | {"reasons": list(self.reasons)}
+
+
+def train_version(
+    services: Services,
+    request: TrainingRequest,
+    *,
+    on_event: OnEvent = lambda _: None,
+    job: RunJob = run_job,
+    validate: Validate = in_fresh_process,
+) -> Outcome:
+    """Make one version inside a budget that starts now.
+
+    The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
+    and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
+    package is always registered. The ledger's evidence names the window and whether the caller starts the promotion,
+    so that another process can finish what a kill prevents.
+
+    Args:
+        services: ports.
+        request: what to train.
+        on_event: receives the run's events.
+        job: trains and packages; by default in a process of its own.
+        validate: checks that a package serves; by default in a process of its own.
+
+    Raises:
+        DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
+        InvalidDataError: a source cannot be read.
+        UnavailableError: MLflow or the lake is unavailable.
+    """
+    head = services.ledger.head()
+    budget_s = request.budget_s
+    first = champion_of(head) is None
+    run_time = RunTime.start(services.clock, budget_s, overrun_s=OVERRUN_SHARE * budget_s if first else 0.0)
+    jobs = services.home.folder("jobs")
+    reserve = Reserve(jobs / TIMES_FILE, budget_s=budget_s)
+    after_training = AfterTraining(run_time.now)
+    listeners = (after_training, writer(jobs, started=run_time.started, ends_at=run_time.ends_at), on_event)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        for listener in listeners:
+            listener(event)
+
+    if first:
+        tell({"event": "note", "sentence": _announcement(run_time)})
+    tags = {"reason": request.reason, **({"window": request.window} if request.window else {})}
+    with services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
+        manifest = services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
+        tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
+        describe_snapshot(services, run, manifest)
+        judging = Judging(services, manifest, head, budget_s=budget_s, reserve=reserve, validate=validate)
+        try:
+            done = services.steps(
+                "train",
+                lambda: train(
+                    services, run, manifest, head,
+                    run_time=run_time, reserve=reserve, judging=judging, base=request.base, on_event=tell, job=job,
+                ),
+            )  # fmt: skip
+        except DeadlineMissedError as error:
+            enough_s = reserve.sufficient_budget_s(run_time.used_s)
+            raise DeadlineMissedError(
+                f"a budget of {budget_s:.0f} s is too short here for one training step and one package, so nothing was "
+                f"registered; --budget {enough_s:.0f} would be enough"
+            ) from error
+        tell({"event": "phase", "name": "judge"})
+        candidate = services.steps("judge", lambda: judging.judge(run, done, run_time=run_time), again=True)
+        tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
+        registering = run_time.now()
+        version = services.steps("register", lambda: register(services, run, manifest, candidate, budget_s), again=True)
+        training = {
+            "budget_s": budget_s,
+            "used_s": round(run_time.used_s, 1),
+            "rows_seen": done.done["rows"],
+            "window": request.window,
+            "start_promotion": request.start_promotion,
+        }
+        action = services.steps(
+            "put-in-force",
+            lambda: put_in_force(services, version, candidate, training, actor=request.reason),
+            again=True,
+        )
+        reserve.record("register", run_time.now() - registering)
+        used_s = run_time.used_s
+        run.metrics(
+            {
+                "used_s": used_s,
+                "budget_used_share": used_s / budget_s,
+                "overrun_s": max(0.0, used_s - budget_s),
+                "after_training_s": after_training.seconds,
+            }
+        )
+    return _outcome(version, candidate, snapshot=manifest.digest, budget_s=budget_s, used_s=used_s, action=action)
+
+
+def _outcome(
+    version: str, candidate: "Candidate", *, snapshot: str, budget_s: float, used_s: float, action: str
+) -> Outcome:
+    evidence = candidate.evidence
+    return Outcome(
+        version=version,
+        verdict=candidate.decision.verdict,
+        reasons=tuple(candidate.decision.reasons),
+        snapshot=snapshot,
+        pos_neg_f1=candidate.metrics.pos_neg_f1,
+        champion_pos_neg_f1=None if evidence.baseline else evidence.overall.champion.pos_neg_f1,
+        budget_s=budget_s,
+        used_s=used_s,
+        action=action,
+    )
+
+
+def _announcement(run_time: RunTime) -> str:
+    return (
+        f"there is no champion yet: on a busy machine this first training may take up to {run_time.overrun_s:.0f} s "
+        f"longer than its budget of {run_time.budget_s:.0f} s"
+    )
+
+
+class AfterTraining:
+    """Listener that measures the time since the training itself ended."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._ended = now, now()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event.get("event") in {"progress", "phase"} and event.get("name", "train") in {"train", "export"}:
+            self._ended = self._now()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the training ended."""
+        return self._now() - self._ended
