@@ -20,8 +20,10 @@ import flows.platform.settings
 import serving.router_settings
 from flows.cli.commands import app
 from flows.platform.processes import parts
-from serving.http.api import Worker, build_app, document
+from serving.console.console_routes import add_console
+from serving.http.api import Worker, build_app
 from serving.http.bodies import PredictBodies
+from serving.http.docs_page import document
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
@@ -131,10 +133,12 @@ def api_page() -> str:
     limits = serving.router_settings.Settings.model_fields
     bodies = PredictBodies(**{name: limits[name].default for name in ("max_text_chars", "max_instances")})
     worker = Worker(
-        predict=unused, bodies=bodies, compare=unused, folder=Path(), spool=unused, keys=unused, state=unused,
-        statuses=unused, set_plan=unused, ready=unused, body_limit_bytes=0,
+        bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused, set_plan=unused, ready=unused,
+        body_limit_bytes=0,
     )  # fmt: skip
-    api = document(build_app(worker), bodies)
+    routes = build_app(worker)
+    add_console(routes, folder=Path(), statuses=unused, state=unused, compare=unused, links={}, body_limit_bytes=0)
+    api = document(routes, bodies)
     page = _API
     for path, methods in api["paths"].items():
         for method, operation in methods.items():

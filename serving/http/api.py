@@ -1,11 +1,9 @@
-"""The router's HTTP surface: the FastAPI app around the hot route, its documentation, and errors as problems."""
+"""Routes beside the hot one: the FastAPI app, and errors as problems."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -20,57 +18,34 @@ from absa.records.log_lines import log_line
 from absa.records.tables import Feedback
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
-    BODIES,
-    EXAMPLE,
     Accepted,
     FeedbackBody,
     Models,
     PlanSet,
     PredictBodies,
-    Prediction,
-    Predictions,
     Traffic,
     TrafficBody,
     answered,
-    ref,
     request_body,
 )
-from serving.http.compare_versions import Comparer
-from serving.http.console_routes import ASSETS, PATHS, add_console, json_response
-from serving.http.cors import Cors, origin_of
-from serving.http.docs_page import DOCS_PAGE, DOCS_POLICY
-from serving.http.edge import Edge
+from serving.http.docs_page import add_docs
+from serving.http.messages import json_response, read_body, response
 from serving.http.parsing import parse_body
-from serving.http.predict_route import (
-    PREDICT_PATH,
-    SECURITY_HEADERS,
-    Predictor,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    send_problem,
-)
 from serving.log.spool import FEEDBACK, SpoolWriter
 from serving.observe.replica_metrics import Status, prometheus_text
-from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid, not_ready
+from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid
 from serving.replica_state import RouterState
-
-_log = logging.getLogger("evergreen.http")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
     """What the routes need of the worker that they run in.
 
-    `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` says whether predictions
-    are answered and, if not, why. `folder` is the replica's, `links` are addresses of other tools by name.
+    `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
+    predictions are answered, and the reason.
     """
 
-    predict: Predictor
     bodies: PredictBodies
-    compare: Comparer
-    folder: Path
     spool: SpoolWriter
     keys: Keys
     state: Callable[[], RouterState | None]
@@ -78,84 +53,10 @@ class Worker:
     set_plan: Callable[[int, TrafficPlan, str, str], int]
     ready: Callable[[], tuple[bool, str]]
     body_limit_bytes: int
-    links: dict[str, str] = field(default_factory=dict)
-    admin_port: int | None = None
-    cors: Cors | None = None
-
-
-class Router:
-    """The ASGI application of a worker: the hot route at once, everything else through FastAPI.
-
-    Attributes:
-        edge: limits and counts of what is refused below it.
-        cors: None where no web page may call the router.
-    """
-
-    def __init__(self, worker: Worker) -> None:
-        self._predict = worker.predict
-        self._admin_port = worker.admin_port
-        self._rest = build_app(worker)
-        self.edge = Edge(body_limit_bytes=worker.body_limit_bytes)
-        self.cors = worker.cors
-
-    def predictor_on(self, port: int | None) -> Predictor | None:
-        """Who answers predictions on a port: nobody on the admin port."""
-        return None if port is not None and port == self._admin_port else self._predict
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            return
-        on_admin_port = self._admin_port is not None and scope["server"][1] == self._admin_port
-        cors = None if on_admin_port else self.cors
-        started = False
-
-        async def noting_send(message: MutableMapping[str, Any]) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                if cors is not None:
-                    message["headers"] = [*message["headers"], *cors.headers(origin_of(scope["headers"]))]
-            await send(message)
-
-        try:
-            if cors is not None and scope["method"] == "OPTIONS" and (allowed := cors.preflight(scope["headers"])):
-                await noting_send({"type": "http.response.start", "status": 204, "headers": list(allowed)})
-                await noting_send({"type": "http.response.body", "body": b""})
-            else:
-                await self._answer(scope, receive, noting_send, on_admin_port=on_admin_port)
-        except Problem as problem:
-            await send_problem(noting_send, problem)
-        except asyncio.CancelledError:  # stopping takes longer than it may
-            if not started:
-                await send_problem(noting_send, not_ready("this worker is stopping; ask again"))
-            raise
-        except Exception as error:
-            if started:
-                raise
-            _log.exception("a request failed: %s", type(error).__name__)
-            await send_problem(noting_send, internal_error())
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, on_admin_port: bool) -> None:
-        if scope["path"] == PREDICT_PATH and not on_admin_port:
-            if scope["method"] != "POST":
-                raise Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
-            await self._predict(scope, receive, send)
-            return
-        if self._admin_port is not None and not on_admin_port and _is_admin(scope["path"]):
-            raise Problem(404, "not-found", "there is nothing at this path of this port")
-        if scope["method"] == "HEAD":  # uvicorn leaves the body out
-            scope = {**scope, "method": "GET"}
-        await self._rest(scope, receive, send)
-
-
-def _is_admin(path: str) -> bool:
-    known = {"/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/traffic", *PATHS}
-    return path in known or path.startswith(ASSETS)
 
 
 def build_app(worker: Worker) -> FastAPI:
-    """The FastAPI part: feedback, models, traffic, health, metrics, console, documentation."""
+    """Return the FastAPI part: feedback, models, traffic, health, metrics, documentation of all its routes."""
     app = FastAPI(
         title="Evergreen router",
         version="1",
@@ -171,31 +72,20 @@ def build_app(worker: Worker) -> FastAPI:
     _add_feedback(app, worker)
     _add_traffic(app, worker)
     _add_state(app, worker)
-    add_console(
-        app,
-        folder=worker.folder,
-        statuses=worker.statuses,
-        state=worker.state,
-        compare=worker.compare,
-        links=worker.links,
-        body_limit_bytes=worker.body_limit_bytes,
-    )
-    _add_docs(app, worker.bodies)
+    add_docs(app, worker.bodies)
     return app
 
 
 async def _on_problem(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    headers = {name.decode(): value.decode() for name, value in (*SECURITY_HEADERS, *error.headers)}
-    return Response(error.body(), error.status, headers, media_type=PROBLEM_TYPE.decode())
+    return response(error.body(), error.status, PROBLEM_TYPE, error.headers)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         if location := _without_slash(request):
-            headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
-            return Response(status_code=307, headers={**headers, "location": location})
+            return response(b"", 307, headers=[(b"location", location.encode("latin-1"))])
         return await _on_problem(request, Problem(404, "not-found", "there is nothing at this path; see /docs"))
     if error.status_code == 405:
         allow = ", ".join(sorted(_methods(request, request.scope["path"])))
@@ -356,58 +246,6 @@ def _add_state(app: FastAPI, worker: Worker) -> None:
         return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_docs(app: FastAPI, bodies: PredictBodies) -> None:
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        headers = {"content-security-policy": DOCS_POLICY, "x-content-type-options": "nosniff"}
-        return Response(DOCS_PAGE, headers=headers, media_type="text/html")
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> Response:
-        return json_response(document(app, bodies))
-
-
-def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
-    """Return the OpenAPI document, with the hot route, which FastAPI does not see."""
-    api: dict[str, Any] = app.openapi()
-    if PREDICT_PATH in api["paths"]:
-        return api
-    schemas = api.setdefault("components", {}).setdefault("schemas", {})
-    for model in (bodies.item, bodies.batch, *BODIES):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
-    body = {"oneOf": [ref(bodies.item), ref(bodies.batch)]}
-    answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
-    operation = {
-        "summary": "Ask for the sentiment towards an aspect",
-        "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
-        "X-Timeout-Ms says how long the client waits.",
-        "operationId": "predict",
-        "parameters": [
-            {
-                "name": "X-Timeout-Ms",
-                "in": "header",
-                "required": False,
-                "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
-            }
-        ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLE}}},
-        "responses": {
-            "200": {
-                "description": "The answer, or answers in order",
-                "content": {"application/json": {"schema": answer}},
-            },
-            **{
-                str(code): value
-                for code, value in documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503, 504).items()
-            },
-        },
-    }
-    api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
-    return api
-
-
 def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
     """Append a plan to the ledger; the champion stays, promotion is not a matter of traffic.
 
@@ -431,6 +269,3 @@ def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: 
     state = type(head.state)(champion=head.state.champion, challenger=challenger, plan=plan)
     record = ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state)
     return int(record.number)
-
-
-__all__ = ["Router", "Worker", "build_app", "document", "set_plan"]

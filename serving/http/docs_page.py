@@ -1,8 +1,17 @@
-"""The page at /docs: reads /openapi.json and lets a person try each call. One file, nothing from a network."""
+"""Documentation of the API: its OpenAPI document, and the page at /docs that shows it and sends each call.
 
-from typing import Final
+The page is one file, and loads nothing from a network.
+"""
 
-DOCS_PAGE: Final = """<!doctype html>
+from typing import Any, Final
+
+from fastapi import FastAPI, Response
+
+from serving.http.bodies import BODIES, EXAMPLE, PredictBodies, Prediction, Predictions, ref
+from serving.http.messages import PREDICT_PATH, json_response
+from serving.problems import documented
+
+_PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>Evergreen router</title><style>
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--accent:#2e7d4f}
@@ -46,7 +55,61 @@ fetch("openapi.json").then(r=>r.json()).then(api=>{
 """
 
 # The page's own script and style are inline, and it may talk to this router alone.
-DOCS_POLICY: Final = (
+_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+def add_docs(app: FastAPI, bodies: PredictBodies) -> None:
+    """Put the page and the document into the app."""
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff"}
+        return Response(_PAGE, headers=headers, media_type="text/html")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return json_response(document(app, bodies))
+
+
+def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
+    """Return the OpenAPI document, with the hot route, which FastAPI does not see."""
+    api: dict[str, Any] = app.openapi()
+    if PREDICT_PATH in api["paths"]:
+        return api
+    schemas = api.setdefault("components", {}).setdefault("schemas", {})
+    for model in (bodies.item, bodies.batch, *BODIES):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    body = {"oneOf": [ref(bodies.item), ref(bodies.batch)]}
+    answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
+    operation = {
+        "summary": "Ask for the sentiment towards an aspect",
+        "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
+        "X-Timeout-Ms says how long the client waits.",
+        "operationId": "predict",
+        "parameters": [
+            {
+                "name": "X-Timeout-Ms",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLE}}},
+        "responses": {
+            "200": {
+                "description": "The answer, or answers in order",
+                "content": {"application/json": {"schema": answer}},
+            },
+            **{
+                str(code): value
+                for code, value in documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503, 504).items()
+            },
+        },
+    }
+    api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
+    return api

@@ -1,10 +1,11 @@
-"""Edge of a worker: rules for a request's head that hold on every route, and the bytes that unfinished bodies share.
+"""Edge of a worker: bounds on what clients send, on every route: heads, unfinished bodies, time to arrive.
 
 They are checked before any app sees the request. The protocol applies them (`hot_protocol.py`).
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from serving.problems import Problem, bad_request, too_large, unsupported_encoding
 
@@ -89,3 +90,42 @@ def head_too_large() -> Problem:
     """Return 431 for a request line and headers beyond the bounds."""
     detail = f"expected at most {MAX_HEADERS} headers in {MAX_HEAD_BYTES} bytes; send fewer or shorter ones"
     return Problem(431, "head-too-large", detail)
+
+
+class SlowClients:
+    """Closes connections whose request does not arrive in time, once a second, so that a request pays nothing for it.
+
+    Args:
+        connections: uvicorn's set of protocols, each a `HotProtocol`.
+        timeout_s: longest time for a request to arrive whole, headers and body.
+        idle_s: longest time between requests of one connection.
+    """
+
+    def __init__(self, connections: set[Any], *, timeout_s: float, idle_s: float) -> None:
+        self._connections, self._timeout_s, self._idle_s = connections, timeout_s, idle_s
+        self._since: dict[Any, tuple[object, bool, float]] = {}
+        self.closed = 0
+
+    def look(self, now: float) -> None:
+        """Close what has waited for too long. Call it about once a second."""
+        seen: dict[Any, tuple[object, bool, float]] = {}
+        for protocol in list(self._connections):
+            stage = protocol.waits_for_client()
+            if stage is None:
+                continue  # being answered: the request's own deadline holds
+            mark, arriving = stage
+            kept, was_arriving, since = self._since.get(protocol, (None, arriving, now))
+            if kept is not mark or was_arriving != arriving:
+                since = now
+            if now - since > (self._timeout_s if arriving else self._idle_s + self._timeout_s):
+                self.closed += 1
+                protocol.transport.abort()
+                continue
+            seen[protocol] = (mark, arriving, since)
+        self._since = seen
+
+    async def run(self) -> None:
+        """Look once a second until cancelled."""
+        while True:
+            await asyncio.sleep(1.0)
+            self.look(asyncio.get_running_loop().time())

@@ -7,34 +7,27 @@ HTTP/1.0, a client that does not read its answers.
 
 import asyncio
 import logging
-import time
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.http.cors import Cors, origin_of
 from serving.http.edge import MAX_HEAD_BYTES, MAX_HEADERS, Edge, declared_bytes, head_too_large, refusal
-from serving.http.predict_route import JSON_TYPE, PREDICT_PATH, SECURITY_HEADERS, Headers, Predictor
-from serving.problems import PROBLEM_TYPE, Problem, bad_request, bodies_full, internal_error, too_large
+from serving.http.exchange import CLOSE, Exchange, header_lines, problem_answer
+from serving.http.messages import PREDICT_PATH, Headers
+from serving.http.predict_route import Predictor
+from serving.problems import Problem, bad_request, bodies_full, internal_error, too_large
 
 _log = logging.getLogger("evergreen.http")
 _URL: Final = PREDICT_PATH.encode()
-_CLOSE: Final = b"connection: close\r\n"
 _IDLE, _HEAD, _BODY = range(3)  # what of a request has come last: nothing, part of its head, its whole head
 _PIECE: Final = MAX_HEAD_BYTES  # most bytes that are parsed before the bounds are looked at
 _BUSY_WAIT_S: Final = 0.05  # between reads of a large body while unfinished bodies hold half of what they may
 _LAST_READ_S: Final = 1.0  # how long, and
 _LAST_READ_BYTES: Final = 4_194_304  # how much a client may go on sending to a connection that is to be closed
-
-
-class _NoEvent:
-    """Event in the place of the one that wakes the task of a request in uvicorn: an exchange has no task."""
-
-    def set(self) -> None:
-        """Do nothing."""
 
 
 class _Trailers(dict[bytes, bytes]):
@@ -63,72 +56,6 @@ class _Sink:
         self._left -= len(data)
         if self._left < 0:
             self._transport.abort()
-
-
-class Exchange:
-    """One request and its answer. Takes the place of uvicorn's cycle, so its state has the names of that one's."""
-
-    __slots__ = (
-        "chunks",
-        "disconnected",
-        "headers",
-        "keep_alive",
-        "more_body",
-        "protocol",
-        "response_complete",
-        "size",
-        "started",
-        "waiting_for_100_continue",
-    )
-
-    message_event: Final = _NoEvent()
-
-    def __init__(self, protocol: "HotProtocol", headers: Headers, *, keep_alive: bool) -> None:
-        self.protocol, self.headers, self.keep_alive = protocol, headers, keep_alive
-        self.started = time.perf_counter()
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.more_body = True
-        self.response_complete = False
-        self.disconnected = False
-
-    def answer(self, result: bytes | Problem) -> None:
-        """Send the answer, unless the client has gone."""
-        protocol = self.protocol
-        if self.disconnected or self.response_complete or protocol.transport.is_closing():
-            return
-        self.response_complete = True
-        defaults = tuple(protocol.server_state.default_headers)
-        more = b"" if self.keep_alive else _CLOSE
-        if protocol.cors is not None:
-            more = _lines(protocol.cors.headers(origin_of(self.headers))) + more
-        if isinstance(result, Problem):
-            protocol.transport.write(_problem(result, defaults, more))
-        else:
-            head = _head(200, defaults, JSON_TYPE)
-            protocol.transport.write(b"%b%d\r\n%b%b\r\n%b" % (head, len(result), _SECURITY, more, result))
-        if not self.keep_alive:
-            protocol.transport.close()
-        protocol.on_exchange_complete()
-
-
-def _lines(headers: Headers) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
-
-
-_SECURITY: Final = _lines(SECURITY_HEADERS)
-
-
-def _problem(problem: Problem, defaults: tuple[tuple[bytes, bytes], ...], more: bytes) -> bytes:
-    content = problem.body()
-    head = _head(problem.status, defaults, PROBLEM_TYPE)
-    return b"%b%d\r\n%b%b%b\r\n%b" % (head, len(content), _SECURITY, _lines(problem.headers), more, content)
-
-
-@lru_cache(maxsize=64)
-def _head(status: int, defaults: tuple[tuple[bytes, bytes], ...], content_type: bytes) -> bytes:
-    """Status line and first headers, alike for a second, up to the content's length."""
-    return STATUS_LINE[status] + _lines((*defaults, (b"content-type", content_type))) + b"content-length: "
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -221,7 +148,7 @@ class HotProtocol(HttpToolsProtocol):
         parser, fields, cycle = self.parser, self._fields, self.cycle
         method, version = parser.get_method(), parser.get_http_version()
         if parser.should_upgrade() and method != b"CONNECT":
-            kept = _lines(header for header in self._headers() if header[0] != b"upgrade")
+            kept = header_lines(header for header in self._headers() if header[0] != b"upgrade")
             self._offer = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), kept)
             return
         if (
@@ -428,8 +355,8 @@ class HotProtocol(HttpToolsProtocol):
         if transport.is_closing():
             return
         self._edge.count(problem)
-        more = _CLOSE if self.cors is None else _lines(self.cors.headers(self._last_origin)) + _CLOSE
-        transport.write(_problem(problem, tuple(self.server_state.default_headers), more))
+        more = CLOSE if self.cors is None else header_lines(self.cors.headers(self._last_origin)) + CLOSE
+        transport.write(problem_answer(problem, tuple(self.server_state.default_headers), more))
         if not transport.can_write_eof():
             transport.close()
             return

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -18,23 +18,16 @@ from serving.engine.batcher import Batcher, Job
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies, PredictItem
+from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
 from serving.http.parsing import parse_predict
 from serving.log.spool import PREDICTIONS, SpoolWriter
 from serving.observe.outcomes import Outcome, OutcomeCounts
 from serving.observe.traces import Traces
-from serving.problems import PROBLEM_TYPE, Problem, internal_error, invalid, not_ready, overload, too_large
+from serving.problems import Problem, internal_error, invalid, not_ready, overload
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-PREDICT_PATH: Final = "/v1/predict"
-JSON_TYPE: Final = b"application/json"
 _DEADLINE_HEADER: Final = b"x-timeout-ms"
 _DEADLINE_DIGITS: Final = 6
-SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
-Headers = Iterable[tuple[bytes, bytes]]
 Answer = Callable[[bytes | Problem], None]
 _log = logging.getLogger("evergreen.predict")
 
@@ -394,59 +387,3 @@ def _failed(failure: str) -> Problem:
     if failure == "timeout":
         return Problem(504, "timeout", "the answer would have come after the deadline; try again, or allow more time")
     return Problem(500, "inference", "the model could not score this request; the log of the router says why")
-
-
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
-    """Read the whole body.
-
-    A worker's own protocol refuses a body beyond the limit before; the check here is for other ASGI servers.
-
-    Raises:
-        Problem: 400 where the client disconnects, 413 where the body is larger than the limit.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:
-            raise too_large(limit_bytes)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > limit_bytes:
-            raise too_large(limit_bytes)
-        return body
-    chunks = [body]
-    size = len(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "disconnected", "the client went away in the middle of its request")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit_bytes:
-            raise too_large(limit_bytes)
-    return b"".join(chunks)
-
-
-async def send_json(send: Send, status: int, content: bytes) -> None:
-    """Answer with JSON."""
-    headers = [
-        (b"content-type", JSON_TYPE),
-        (b"content-length", str(len(content)).encode()),
-        *SECURITY_HEADERS,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
-
-
-async def send_problem(send: Send, problem: Problem) -> None:
-    """Answer with a problem; what is left of a body that was too large is not read."""
-    content = problem.body()
-    headers = [
-        (b"content-type", PROBLEM_TYPE),
-        (b"content-length", str(len(content)).encode()),
-        *SECURITY_HEADERS,
-        *problem.headers,
-    ]
-    if problem.status == 413:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})

@@ -22,17 +22,19 @@ import uvicorn
 import uvloop
 
 from absa.ledger.routing import TrafficPlan
+from serving.console.compare_versions import Comparer
+from serving.console.console_routes import add_console
 from serving.engine.answer_cache import AnswerCache
 from serving.engine.batcher import Batcher
 from serving.engine.pool import ModelPool
-from serving.http.api import Router, Worker, set_plan
+from serving.http.api import Worker, build_app, set_plan
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
-from serving.http.compare_versions import Comparer
 from serving.http.cors import Cors
+from serving.http.edge import SlowClients
 from serving.http.hot_protocol import HotProtocol
 from serving.http.predict_route import Predictor
-from serving.http.timeouts import SlowClients
+from serving.http.router import Router
 from serving.log.spool import SpoolWriter
 from serving.observe.json_logs import log_to_stderr
 from serving.observe.outcomes import OutcomeCounts
@@ -104,21 +106,9 @@ class WorkerProcess:
             traces=(traces := open_traces(str(index))),
         )
         self._traces = traces
-        admin_port = sockets[1].getsockname()[1] if len(sockets) > 1 else None
-        self._router = Router(
+        app = build_app(
             Worker(
-                predict=self._predictor,
-                compare=Comparer(
-                    pool=self._pool,
-                    batcher=self._batcher,
-                    keys=keys,
-                    bodies=bodies,
-                    queue_ms=settings.queue_ms,
-                    timeout_s=settings.request_timeout_s,
-                ),
                 bodies=bodies,
-                folder=folder,
-                links=settings.links,
                 spool=self._spool,
                 keys=keys,
                 state=lambda: self._state,
@@ -126,9 +116,30 @@ class WorkerProcess:
                 set_plan=self._set_plan,
                 ready=self._ready,
                 body_limit_bytes=settings.body_limit_bytes,
-                admin_port=admin_port,
-                cors=Cors(settings.cors_origins) if settings.cors_origins else None,
             )
+        )
+        add_console(
+            app,
+            folder=folder,
+            statuses=self._statuses,
+            state=lambda: self._state,
+            compare=Comparer(
+                pool=self._pool,
+                batcher=self._batcher,
+                keys=keys,
+                bodies=bodies,
+                queue_ms=settings.queue_ms,
+                timeout_s=settings.request_timeout_s,
+            ),
+            links=settings.links,
+            body_limit_bytes=settings.body_limit_bytes,
+        )
+        self._router = Router(
+            predict=self._predictor,
+            rest=app,
+            body_limit_bytes=settings.body_limit_bytes,
+            admin_port=sockets[1].getsockname()[1] if len(sockets) > 1 else None,
+            cors=Cors(settings.cors_origins) if settings.cors_origins else None,
         )
         config = uvicorn.Config(
             self._router,

@@ -13,7 +13,7 @@ from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from serving.console.chronicle import ASKED, Chronicle, ask_for_chronicle, read_chronicle
-from serving.http.console_routes import live
+from serving.console.console_routes import live
 from serving.observe.replica_metrics import Status
 
 DIGESTS = {"1": "a" * 64, "2": "b" * 64}

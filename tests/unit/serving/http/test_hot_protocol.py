@@ -7,7 +7,8 @@ import pytest
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.http.hot_protocol import Exchange, HotProtocol
+from serving.http.exchange import Exchange
+from serving.http.hot_protocol import HotProtocol
 from tests.echo_server import LIMIT, App, Echo, chunked, connected, post, statuses, talk
 
 REQUESTS = {

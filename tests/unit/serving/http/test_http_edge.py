@@ -11,9 +11,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from serving.http.cors import Cors
-from serving.http.edge import MAX_HEAD_BYTES, MAX_HEADERS, Edge
+from serving.http.edge import MAX_HEAD_BYTES, MAX_HEADERS, Edge, SlowClients
 from serving.http.hot_protocol import HotProtocol
-from serving.http.timeouts import SlowClients
 from tests.echo_server import LIMIT, App, Echo, chunked, connected, post, statuses, talk
 
 PATHS = ("/v1/predict", "/asgi")

@@ -10,10 +10,12 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from serving.http.api import Router, Worker
+from serving.console.console_routes import add_console
+from serving.http.api import Worker, build_app
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
+from serving.http.router import Router
 from serving.problems import Problem
 from serving.router_settings import FeedbackSource, Settings
 
@@ -41,14 +43,13 @@ def router(cors: Cors | None = None, admin_port: int | None = None) -> Router:
     locked: Any = LockedComparer()
     broken: Any = BrokenPredictor()
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
-    return Router(
-        Worker(
-            predict=broken, compare=locked, bodies=PredictBodies(max_text_chars=50, max_instances=3),
-            folder=Path(), spool=unused, keys=keys, state=lambda: None,
-            statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000, cors=cors,
-            admin_port=admin_port,
-        )
+    worker = Worker(
+        bodies=PredictBodies(max_text_chars=50, max_instances=3), spool=unused, keys=keys, state=lambda: None,
+        statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
+    app = build_app(worker)
+    add_console(app, folder=Path(), statuses=list, state=lambda: None, compare=locked, links={}, body_limit_bytes=2000)
+    return Router(predict=broken, rest=app, body_limit_bytes=2000, admin_port=admin_port, cors=cors)
 
 
 def ask(method: str, path: str, *, app: Router | None = None, **more: Any) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""What each version in force says about one text: for a person who tries, so neither logged nor counted."""
+"""Comparison of the active versions on one text: for an operator who tries, so neither logged nor counted."""
 
 import asyncio
 import time

@@ -6,21 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
 from absa.records.tables import LATENCY_BOUNDS_MS
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
+from serving.console.compare_versions import Comparer
 from serving.http.bodies import Opinions, PredictItem, answered, request_body
-from serving.http.compare_versions import Comparer
-from serving.http.predict_route import SECURITY_HEADERS, read_body
+from serving.http.messages import json_response, read_body
 from serving.observe.outcomes import OUTCOMES
 from serving.observe.replica_metrics import Status, summed_outcomes
 from serving.problems import Problem, documented
 from serving.replica_state import RouterState
 
-PATHS: Final = ("/", "/v1/console", "/v1/compare")
-ASSETS: Final = "/console/"
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 # Plotly writes its own style sheet; everything else is from here.
 _POLICY: Final = (
@@ -51,7 +48,7 @@ def add_console(
 
     Args:
         app: gets them.
-        folder: the replica's, where the chronicle lies.
+        folder: the replica's, where the chronicle is.
         statuses: every process of the replica.
         state: the plan in force.
         compare: scores a text with every version in force.
@@ -63,7 +60,7 @@ def add_console(
     async def page() -> Response:
         return _file("index.html")
 
-    @app.get(ASSETS + "{name}", include_in_schema=False)
+    @app.get("/console/{name}", include_in_schema=False)
     async def file(name: str) -> Response:
         return _file(name)
 
@@ -122,9 +119,3 @@ def _file(name: str) -> Response:
         raise Problem(404, "not-found", "there is nothing at this path; see /docs")
     headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
     return Response(content, headers=headers, media_type=kind)
-
-
-def json_response(content: Any, status: int = 200) -> Response:
-    """Content as JSON, with the headers that every answer has."""
-    headers = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
