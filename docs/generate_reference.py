@@ -21,7 +21,7 @@ import serving.router_settings
 from flows.cli.commands import app
 from flows.platform.processes import parts
 from serving.console.console_routes import add_console
-from serving.http.api import Worker, build_app
+from serving.http.api import WorkerPorts, build_api
 from serving.http.bodies import PredictBodies
 from serving.http.docs_page import document
 
@@ -132,11 +132,11 @@ def api_page() -> str:
     unused = cast(Any, None)
     limits = serving.router_settings.Settings.model_fields
     bodies = PredictBodies(**{name: limits[name].default for name in ("max_text_chars", "max_instances")})
-    worker = Worker(
+    worker = WorkerPorts(
         bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused, set_plan=unused, ready=unused,
         body_limit_bytes=0,
     )  # fmt: skip
-    routes = build_app(worker)
+    routes = build_api(worker)
     add_console(routes, folder=Path(), statuses=unused, state=unused, compare=unused, links={}, body_limit_bytes=0)
     api = document(routes, bodies)
     page = _API

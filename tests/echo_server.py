@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from serving.http.cors import Cors
 from serving.http.edge import Edge
 from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
-from serving.http.predict_route import Answer
+from serving.http.predict_route import Respond
 from serving.problems import Problem, bad_json
 
 LIMIT = 2000
@@ -25,10 +25,10 @@ class Echo:
 
     def __init__(self, *, at_once: bool = True, key_needed: bool = False) -> None:
         self.at_once, self.key_needed = at_once, key_needed
-        self.waiting: list[tuple[Answer, bytes | Problem]] = []
+        self.waiting: list[tuple[Respond, bytes | Problem]] = []
         self.asked = 0
 
-    def ask(self, headers: Headers, body: bytes, answer: Answer, _started: float) -> None:
+    def ask(self, headers: Headers, body: bytes, answer: Respond, _started: float) -> None:
         self.asked += 1
         names = sorted(name.decode() for name, _ in headers if name not in {b"content-length", b"transfer-encoding"})
         said: bytes | Problem = json.dumps([names, len(body), body[:20].decode("latin-1")]).encode()

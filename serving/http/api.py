@@ -38,7 +38,7 @@ from serving.replica_state import RouterState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
+class WorkerPorts:
     """What the routes need of the worker that they run in.
 
     `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
@@ -55,7 +55,7 @@ class Worker:
     body_limit_bytes: int
 
 
-def build_app(worker: Worker) -> FastAPI:
+def build_api(worker: WorkerPorts) -> FastAPI:
     """Return the FastAPI part: feedback, models, traffic, health, metrics, documentation of all its routes."""
     app = FastAPI(
         title="Evergreen router",
@@ -119,7 +119,7 @@ async def _on_crash(request: Request, _error: Exception) -> Response:
     return await _on_problem(request, internal_error())
 
 
-def _add_feedback(app: FastAPI, worker: Worker) -> None:
+def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
     @app.post(
         "/v1/feedback",
         status_code=202,
@@ -141,7 +141,7 @@ def _add_feedback(app: FastAPI, worker: Worker) -> None:
         return json_response({"accepted": True}, 202)
 
 
-def _add_traffic(app: FastAPI, worker: Worker) -> None:
+def _add_traffic(app: FastAPI, worker: WorkerPorts) -> None:
     @app.get(
         "/v1/traffic",
         summary="The traffic plan in force, with its revision",
@@ -209,7 +209,7 @@ def _traffic(state: RouterState) -> dict[str, Any]:
     }
 
 
-def _add_state(app: FastAPI, worker: Worker) -> None:
+def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
     @app.get(
         "/v1/models",
         summary="What each worker holds",

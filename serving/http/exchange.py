@@ -69,7 +69,7 @@ class Exchange:
         defaults = tuple(protocol.server_state.default_headers)
         more = b"" if self.keep_alive else CLOSE
         if protocol.cors is not None:
-            more = header_lines(protocol.cors.headers(origin_of(self.headers))) + more
+            more = head_lines(protocol.cors.headers(origin_of(self.headers))) + more
         if isinstance(result, Problem):
             protocol.transport.write(problem_answer(result, defaults, more))
         else:
@@ -80,12 +80,12 @@ class Exchange:
         protocol.on_exchange_complete()
 
 
-def header_lines(headers: Headers) -> bytes:
+def head_lines(headers: Headers) -> bytes:
     """Return headers as lines of a message."""
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
-_SECURITY: Final = header_lines(SECURITY_HEADERS)
+_SECURITY: Final = head_lines(SECURITY_HEADERS)
 
 
 def problem_answer(problem: Problem, defaults: tuple[tuple[bytes, bytes], ...], more: bytes) -> bytes:
@@ -98,10 +98,10 @@ def problem_answer(problem: Problem, defaults: tuple[tuple[bytes, bytes], ...], 
     """
     content = problem.body()
     head = _head(problem.status, defaults, PROBLEM_TYPE)
-    return b"%b%d\r\n%b%b%b\r\n%b" % (head, len(content), _SECURITY, header_lines(problem.headers), more, content)
+    return b"%b%d\r\n%b%b%b\r\n%b" % (head, len(content), _SECURITY, head_lines(problem.headers), more, content)
 
 
 @lru_cache(maxsize=64)
 def _head(status: int, defaults: tuple[tuple[bytes, bytes], ...], content_type: bytes) -> bytes:
     """Status line and first headers, alike for a second, up to the content's length."""
-    return STATUS_LINE[status] + header_lines((*defaults, (b"content-type", content_type))) + b"content-length: "
+    return STATUS_LINE[status] + head_lines((*defaults, (b"content-type", content_type))) + b"content-length: "

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.http.cors import Cors, origin_of
 from serving.http.edge import MAX_HEAD_BYTES, MAX_HEADERS, Edge, declared_bytes, head_too_large, refusal
-from serving.http.exchange import CLOSE, Exchange, header_lines, problem_answer
+from serving.http.exchange import CLOSE, Exchange, head_lines, problem_answer
 from serving.http.messages import PREDICT_PATH, Headers
 from serving.http.predict_route import Predictor
 from serving.problems import Problem, bad_request, bodies_full, internal_error, too_large
@@ -148,7 +148,7 @@ class HotProtocol(HttpToolsProtocol):
         parser, fields, cycle = self.parser, self._fields, self.cycle
         method, version = parser.get_method(), parser.get_http_version()
         if parser.should_upgrade() and method != b"CONNECT":
-            kept = header_lines(header for header in self._headers() if header[0] != b"upgrade")
+            kept = head_lines(header for header in self._headers() if header[0] != b"upgrade")
             self._offer = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), kept)
             return
         if (
@@ -355,7 +355,7 @@ class HotProtocol(HttpToolsProtocol):
         if transport.is_closing():
             return
         self._edge.count(problem)
-        more = CLOSE if self.cors is None else header_lines(self.cors.headers(self._last_origin)) + CLOSE
+        more = CLOSE if self.cors is None else head_lines(self.cors.headers(self._last_origin)) + CLOSE
         transport.write(problem_answer(problem, tuple(self.server_state.default_headers), more))
         if not transport.can_write_eof():
             transport.close()

@@ -28,7 +28,7 @@ from serving.problems import Problem, internal_error, invalid, not_ready, overlo
 _DEADLINE_HEADER: Final = b"x-timeout-ms"
 _DEADLINE_DIGITS: Final = 6
 
-Answer = Callable[[bytes | Problem], None]
+Respond = Callable[[bytes | Problem], None]
 _log = logging.getLogger("evergreen.predict")
 
 
@@ -38,7 +38,7 @@ class _Ticket:
     __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
 
     def __init__(
-        self, in_force: InForce, at_us: int, started: float, headers: Headers, answer: Answer, *, several: bool
+        self, in_force: InForce, at_us: int, started: float, headers: Headers, answer: Respond, *, several: bool
     ) -> None:
         self.in_force, self.at_us, self.started, self.headers, self.answer = in_force, at_us, started, headers, answer
         self.several = several
@@ -160,7 +160,7 @@ class Predictor:
                 self._traces.note(headers, started, {}, problem)
             raise
 
-    def ask(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+    def ask(self, headers: Headers, body: bytes, answer: Respond, started: float) -> None:
         """Answer a whole request that was admitted, at once or when its rows are scored.
 
         Args:
@@ -187,7 +187,7 @@ class Predictor:
         self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
         return problem.without_traceback()
 
-    def _begin(self, headers: Headers, body: bytes, answer: Answer, started: float) -> None:
+    def _begin(self, headers: Headers, body: bytes, answer: Respond, started: float) -> None:
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")

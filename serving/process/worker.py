@@ -27,7 +27,7 @@ from serving.console.console_routes import add_console
 from serving.engine.answer_cache import AnswerCache
 from serving.engine.batcher import Batcher
 from serving.engine.pool import ModelPool
-from serving.http.api import Worker, build_app, set_plan
+from serving.http.api import WorkerPorts, build_api, set_plan
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
@@ -106,8 +106,8 @@ class WorkerProcess:
             traces=(traces := open_traces(str(index))),
         )
         self._traces = traces
-        app = build_app(
-            Worker(
+        app = build_api(
+            WorkerPorts(
                 bodies=bodies,
                 spool=self._spool,
                 keys=keys,

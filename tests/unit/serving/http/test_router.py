@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.console.console_routes import add_console
-from serving.http.api import Worker, build_app
+from serving.http.api import WorkerPorts, build_api
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
@@ -43,11 +43,11 @@ def router(cors: Cors | None = None, admin_port: int | None = None) -> Router:
     locked: Any = LockedComparer()
     broken: Any = BrokenPredictor()
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
-    worker = Worker(
+    worker = WorkerPorts(
         bodies=PredictBodies(max_text_chars=50, max_instances=3), spool=unused, keys=keys, state=lambda: None,
         statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
-    app = build_app(worker)
+    app = build_api(worker)
     add_console(app, folder=Path(), statuses=list, state=lambda: None, compare=locked, links={}, body_limit_bytes=2000)
     return Router(predict=broken, rest=app, body_limit_bytes=2000, admin_port=admin_port, cors=cors)
 
