@@ -19,9 +19,10 @@ from prefect.types.entrypoint import EntrypointType
 
 from absa.errors import EvergreenError, PermanentError
 from flows.batch.batch_flow import batch
-from flows.monitoring.dead_runs import TAG, DeadRuns, dead_runs
+from flows.monitoring.dead_runs import DeadRuns, dead_runs
 from flows.monitoring.monitor_flow import monitor
 from flows.monitoring.monitor_silence import SilenceWatch
+from flows.platform.prefect_runs import TAG
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.platform.terminal import say

@@ -12,7 +12,7 @@ from absa.errors import NotFoundError, UnavailableError
 from absa.inference.package import load_package
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
-from flows.platform.ports import RunState
+from flows.platform.ports import Limit, RunState, UnfinishedRun
 from monitoring.verdicts import Verdict
 
 
@@ -158,6 +158,9 @@ class FakeDeployments:
         crashed: runs that were set to Crashed.
         states: states of runs that it did not start itself.
         events: names of the events that were sent.
+        active: runs that hold a slot.
+        taken: slots that are counted as taken, by deployment; a run that ends frees none, as after its lease ran out.
+        reasons: why each run was ended.
     """
 
     def __init__(self, states: Mapping[str, RunState | None] | None = None) -> None:
@@ -167,6 +170,9 @@ class FakeDeployments:
         self.ended: set[str] = set()
         self.states = dict(states or {})
         self.events: list[str] = []
+        self.active: list[UnfinishedRun] = []
+        self.taken: dict[str, int] = {}
+        self.reasons: dict[str, str] = {}
         self.away = False
 
     def start(
@@ -192,7 +198,21 @@ class FakeDeployments:
 
     def crash(self, run_id: str, why: str) -> None:
         self.crashed.append(run_id)
+        self.cancel(run_id, why)
+
+    def cancel(self, run_id: str, why: str) -> None:
         self.ended.add(run_id)
+        self.active = [run for run in self.active if run.run_id != run_id]
+        self.reasons[run_id] = why
+
+    def unfinished(self) -> list[UnfinishedRun]:
+        return list(self.active)
+
+    def limits(self) -> list[Limit]:
+        return [Limit(deployment=name, name=name, taken=taken) for name, taken in self.taken.items()]
+
+    def set_taken(self, limit: Limit, taken: int) -> None:
+        self.taken[limit.deployment] = taken
 
     def pause(self, run_id: str, timeout_s: float) -> None:
         self.states[run_id] = RunState(name="Paused", end=None)

@@ -16,7 +16,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import psutil
 
@@ -32,8 +32,6 @@ SILENT_S: Final = 300.0  # a run on another host whose note did not change for s
 GONE_S: Final = 30.0  # a worker that lives reports its run's end within seconds
 START_S: Final = 30.0  # from PENDING to a process, where this worker is the only one
 START_ELSEWHERE_S: Final = 900.0  # where another worker may still get a machine
-
-HeldState = Literal["PENDING", "RUNNING", "CANCELLING"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from absa.ledger.record import LedgerRecord
 
 T = TypeVar("T")
 RunEnd = Literal["completed", "failed"]
+HeldState = Literal["PENDING", "RUNNING", "CANCELLING"]
 
 
 class Registry(Protocol):
@@ -121,6 +122,28 @@ class RunState:
     began_at: datetime | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedRun:
+    """Run that holds a slot of its deployment. `state_id` changes with every state, `since` is when it began."""
+
+    run_id: str
+    name: str
+    deployment: str
+    state: HeldState
+    state_id: str
+    since: datetime
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Concurrency limit of a deployment, and the number of slots that Prefect counts as taken."""
+
+    deployment: str
+    name: str
+    taken: int
+
+
 class Deployments(Protocol):
     """Runs of the platform's deployments. Every method but `emit` raises UnavailableError without their server."""
 
@@ -151,6 +174,18 @@ class Deployments(Protocol):
 
     def crash(self, run_id: str, why: str) -> None:
         """Set a run that will never end to Crashed, so that its concurrency slot is free again."""
+
+    def cancel(self, run_id: str, why: str) -> None:
+        """Set a run that was being cancelled to Cancelled, so that its concurrency slot is free again."""
+
+    def unfinished(self) -> list[UnfinishedRun]:
+        """Return every run that holds a slot."""
+
+    def limits(self) -> list[Limit]:
+        """Return the limit of every deployment that has one."""
+
+    def set_taken(self, limit: Limit, taken: int) -> None:
+        """Correct the number of slots that are taken."""
 
     def pause(self, run_id: str, timeout_s: float) -> None:
         """Show a run as Paused, for an operator to resume; its process goes on."""

@@ -1,16 +1,18 @@
-"""Runs of Prefect deployments: start one, read its state, set it to Crashed. Prefect is imported on first use."""
+"""Runs of Prefect deployments, through Prefect's API. Prefect is imported on first use."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from absa.errors import UnavailableError
-from flows.platform.ports import RunEnd, RunState
+from flows.platform.ports import HeldState, Limit, RunEnd, RunState, UnfinishedRun
 
 TRAINING: Final = "continuous-training/continuous-training"
 PROMOTION: Final = "promote/promote"
+TAG: Final = "evergreen"  # of every deployment of the platform
+_PAGE: Final = 200
 
 
 def promotion_key(version: str) -> str:
@@ -79,14 +81,82 @@ class PrefectDeployments:
         Raises:
             UnavailableError: Prefect is unavailable.
         """
-        from prefect.exceptions import ObjectNotFound
         from prefect.states import Crashed
 
+        self._end(run_id, Crashed(message=why))
+
+    def cancel(self, run_id: str, why: str) -> None:
+        """Set a run that was being cancelled to Cancelled, so that its concurrency slot is free again.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        from prefect.states import Cancelled
+
+        self._end(run_id, Cancelled(message=why))
+
+    def _end(self, run_id: str, state: Any) -> None:
+        from prefect.exceptions import ObjectNotFound
+
+        with _client() as client, suppress(ObjectNotFound):  # it was deleted meanwhile
+            client.set_flow_run_state(UUID(run_id), state, force=True)
+
+    def unfinished(self) -> list[UnfinishedRun]:
+        """Return every run of the platform's deployments that is PENDING, RUNNING or CANCELLING.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        from prefect.client.schemas.filters import FlowRunFilter
+
+        held = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}})
+        found: list[Any] = []
         with _client() as client:
-            try:
-                client.set_flow_run_state(UUID(run_id), Crashed(message=why), force=True)
-            except ObjectNotFound:
-                return
+            names = {each.id: name for each, name in _deployments(client)}
+            while len(found) % _PAGE == 0:
+                page = client.read_flow_runs(
+                    flow_run_filter=held, deployment_filter=_tagged(), limit=_PAGE, offset=len(found)
+                )
+                if not page:
+                    break
+                found += page
+        return [
+            UnfinishedRun(
+                run_id=str(run.id),
+                name=run.name,
+                deployment=names[run.deployment_id],
+                state=cast(HeldState, run.state.type.value),
+                state_id=str(run.state.id),
+                since=run.state.timestamp,
+                parameters=run.parameters,
+            )
+            for run in found
+            if run.state is not None and run.deployment_id in names
+        ]
+
+    def limits(self) -> list[Limit]:
+        """Return the limits with their taken slots.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        with _client() as client:
+            return [
+                Limit(deployment=name, name=limit.name, taken=limit.active_slots)
+                for each, name in _deployments(client)
+                if (limit := each.global_concurrency_limit) is not None
+            ]
+
+    def set_taken(self, limit: Limit, taken: int) -> None:
+        """Write the number of taken slots.
+
+        Raises:
+            UnavailableError: Prefect is unavailable.
+        """
+        from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
+        with _client() as client:
+            client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=taken))
 
     def pause(self, run_id: str, timeout_s: float) -> None:
         """Show a run as Paused; see `Deployments`.
@@ -116,13 +186,28 @@ class PrefectDeployments:
         emit_event(event=event, resource={"prefect.resource.id": resource}, payload=dict(payload))
 
 
+def _tagged() -> Any:
+    from prefect.client.schemas.filters import DeploymentFilter
+
+    return DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
+
+
+def _deployments(client: Any) -> list[tuple[Any, str]]:
+    """Return the platform's deployments, each with `flow/deployment`, its name."""
+    found = client.read_deployments(deployment_filter=_tagged())
+    return [(each, f"{client.read_flow(each.flow_id).name}/{each.name}") for each in found]
+
+
 @contextmanager
 def _client() -> Iterator[Any]:
     import httpx
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
 
     try:
         with get_client(sync_client=True) as client:
             yield client
+    except ObjectNotFound as error:
+        raise UnavailableError("an object of Prefect was deleted meanwhile: look again") from error
     except (httpx.HTTPError, RuntimeError) as error:
         raise UnavailableError(f"Prefect is unavailable: {error}") from error

@@ -18,10 +18,10 @@ from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
 from flows.deployments import deployments, ensure_pool, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
-from flows.monitoring.dead_runs import TAG, DeadRuns, PrefectRuns
+from flows.monitoring.dead_runs import DeadRuns
 from flows.platform.artifacts import task_run
 from flows.platform.liveness import START_S, leave_sign, this_host
-from flows.platform.prefect_runs import PrefectDeployments
+from flows.platform.prefect_runs import TAG, PrefectDeployments
 from flows.platform.retries import RETRIES
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
@@ -34,7 +34,7 @@ RUNS = PrefectDeployments()
 
 def look_at(lake: FolderLake, host: str, at: datetime) -> Callable[[], list[str]]:
     """Return a worker's first look, at a time."""
-    return DeadRuns(PrefectRuns(), lake, host=host, only_worker=True, follow=lambda *_: None, now=lambda: at).look
+    return DeadRuns(RUNS, lake, host=host, only_worker=True, now=lambda: at).look
 
 
 @flow(name="retraining-that-is-killed")
@@ -75,13 +75,13 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
     begun = store.begin_attempt(store.record(stale), at=WINDOW.end)
     first = begin(client, deployment, f"{killed_in}-{begun.attempts[-1].key}")
     store.end_attempt(WINDOW, 1, "started", flow_run_id=str(first), at=WINDOW.end)
-    assert client.set_flow_RUNS.state(first, Pending()).state.is_pending()
+    assert client.set_flow_run_state(first, Pending()).state.is_pending()
     if killed_in == "RUNNING":
-        assert client.set_flow_RUNS.state(first, Running()).state.is_running()
+        assert client.set_flow_run_state(first, Running()).state.is_running()
     # ... and here its machine is taken: nobody sets another state
 
     waiting = begin(client, deployment, f"{killed_in}-waits")
-    assert not client.set_flow_RUNS.state(waiting, Pending()).state.is_pending(), "the limit of one holds"
+    assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
 
     late = timedelta(seconds=900 + GRACE_S + 1)
     said = settle_attempts(store, RUNS.state, RUNS.crash, budget_s=900, now=datetime.now(UTC) + late)
@@ -95,8 +95,8 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
 
     second = begin(client, deployment, f"{killed_in}-{latest.next_attempt_key}")
     assert second != first
-    assert client.set_flow_RUNS.state(second, Pending()).state.is_pending()
-    assert client.set_flow_RUNS.state(second, Running()).state.is_running()
+    assert client.set_flow_run_state(second, Pending()).state.is_pending()
+    assert client.set_flow_run_state(second, Running()).state.is_running()
     RUNS.crash(str(second), "end of the test")
 
 
@@ -140,10 +140,16 @@ def test_a_pool_of_tasks_on_ecs_is_made_with_its_deployments_and_its_variables(
         "evergreen",
         "platform:1",
     )
-    for name in ("continuous-training", "monitor", "promote", "batch"):
+    modules = {
+        "continuous-training": "training.training_flow",
+        "monitor": "monitoring.monitor_flow",
+        "promote": "promotion.promote_flow",
+        "batch": "batch.batch_flow",
+    }
+    for name, module in modules.items():
         found = client.read_deployment_by_name(f"{name}/{name}")
         assert found.work_pool_name == "on-ecs"
-        assert found.entrypoint == f"flows.{name.replace('-', '_')}.{name.replace('-', '_')}"
+        assert found.entrypoint == f"flows.{module}.{name.replace('-', '_')}"
         assert not found.pull_steps
 
 
@@ -203,11 +209,11 @@ def test_dead_run_frees_its_slot_on_prefect(
 ) -> None:
     first = begin(client, platforms_own, f"dead-{killed_in}")
     for state in (Pending(), Running(), Cancelling()):
-        assert client.set_flow_RUNS.state(first, state).status.value == "ACCEPT"
+        assert client.set_flow_run_state(first, state).status.value == "ACCEPT"
         if state.type.value == killed_in:
             break
     waiting = begin(client, platforms_own, f"waits-for-{killed_in}")
-    assert not client.set_flow_RUNS.state(waiting, Pending()).state.is_pending(), "the limit of one holds"
+    assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
 
     later = datetime.now(UTC) + timedelta(seconds=START_S)
     look = look_at(FolderLake(tmp_path), "here", later)
@@ -217,15 +223,15 @@ def test_dead_run_frees_its_slot_on_prefect(
     assert ended.type.value == ("CANCELLED" if killed_in == "CANCELLING" else "CRASHED")
     assert ended.message is not None
     assert "no other worker serves its deployment" in ended.message
-    assert client.set_flow_RUNS.state(waiting, Pending()).state.is_pending()
-    assert client.set_flow_RUNS.state(waiting, Completed(), force=True).status.value == "ACCEPT"
+    assert client.set_flow_run_state(waiting, Pending()).state.is_pending()
+    assert client.set_flow_run_state(waiting, Completed(), force=True).status.value == "ACCEPT"
 
 
 def test_expired_lease_frees_its_slot_once(client: SyncPrefectClient, platforms_own: UUID, tmp_path: Path) -> None:
     """Prefect frees a slot when its lease runs out, and again when the run crashes: by then it is another run's."""
     dead = begin(client, platforms_own, "lease-runs-out")
     for state in (Pending(), Running()):
-        client.set_flow_RUNS.state(dead, state)
+        client.set_flow_run_state(dead, state)
     held = client.read_flow_run(dead).state
     assert held is not None
     lease = held.state_details.deployment_concurrency_lease_id
@@ -233,7 +239,7 @@ def test_expired_lease_frees_its_slot_once(client: SyncPrefectClient, platforms_
     client.release_concurrency_slots_with_lease(lease)  # as Prefect does when it has run out
     alive = begin(client, platforms_own, "takes-the-slot")
     for state in (Pending(), Running()):
-        client.set_flow_RUNS.state(alive, state)
+        client.set_flow_run_state(alive, state)
     assert taken(client, platforms_own) == 1
     later = datetime.now(UTC) + timedelta(seconds=START_S)
     lake = FolderLake(tmp_path)

@@ -1,20 +1,20 @@
-"""Looks for dead runs: which are ended, what becomes of their slots, and whose runs are left alone."""
+"""Looks for dead runs: which are ended, whether their slots are freed, and which runs are left alone."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.errors import UnavailableError
 from absa.records.layout import flow_run_key
-from flows.monitoring.dead_runs import DeadRuns, Limit, UnfinishedRun, is_only_worker
-from flows.platform.liveness import SILENT_S, HeldState, leave_sign, sign_of
+from flows.monitoring.dead_runs import DeadRuns, is_only_worker
+from flows.platform.liveness import SILENT_S, leave_sign, sign_of
+from flows.platform.ports import HeldState, UnfinishedRun
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
+from tests.stand_ins import FakeDeployments
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 NAMES = ("continuous-training", "monitor", "promote", "batch")
@@ -33,47 +33,20 @@ def run(name: str, *, state: HeldState = "RUNNING", age_s: float = 3600.0) -> Un
 
 
 @dataclass
-class FakeRuns:
-    """Prefect with runs in a list. A slot that is freed is not counted, as after its lease ran out."""
-
-    active: list[UnfinishedRun] = field(default_factory=list)
-    taken: dict[str, int] = field(default_factory=dict)
-    ended: list[tuple[str, str]] = field(default_factory=list)
-
-    def unfinished(self) -> list[UnfinishedRun]:
-        return list(self.active)
-
-    def end(self, run: UnfinishedRun, why: str) -> None:
-        self.active.remove(run)
-        self.ended.append((run.name, why))
-
-    def limits(self) -> list[Limit]:
-        return [Limit(deployment=name, name=name, taken=taken) for name, taken in self.taken.items()]
-
-    def set_taken(self, limit: Limit, taken: int) -> None:
-        self.taken[limit.deployment] = taken
-
-
-@dataclass
 class Stage:
     """A worker on the host "here", whose clocks stand still until they are moved."""
 
-    runs: FakeRuns
+    runs: FakeDeployments
     lake: FolderLake
     time_s: float = 0.0
-    followed: list[str] = field(default_factory=list)
     processes: set[str] = field(default_factory=set)
 
     def worker(self, *, only: bool = True, host: str = "here") -> DeadRuns:
-        def follow(run_id: str, _: Mapping[str, Any]) -> None:
-            self.followed.append(run_id)
-
         return DeadRuns(
             self.runs,
             self.lake,
             host=host,
             only_worker=only,
-            follow=follow,
             clock=lambda: self.time_s,
             now=lambda: NOW + timedelta(seconds=self.time_s),
             with_a_process=lambda: self.processes,
@@ -82,7 +55,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    return Stage(FakeRuns(), FolderLake(tmp_path))
+    return Stage(FakeDeployments(), FolderLake(tmp_path))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,10 +64,12 @@ def test_dead_run_frees_its_slot_at_start(stage: Stage, name: str, state: HeldSt
     dead = run(name, state=state)
     stage.runs.active, stage.runs.taken = [dead], {dead.deployment: 1}
     said = stage.worker().look()
-    assert [ended for ended, _ in stage.runs.ended] == [name]
+    assert stage.runs.ended == {dead.run_id}
+    assert stage.runs.crashed == ([] if state == "CANCELLING" else [dead.run_id])
     assert stage.runs.taken == {dead.deployment: 0}
     assert f"run {name} of {dead.deployment} was {state} and is dead" in said[0]
-    assert stage.followed == ([dead.run_id] if name == "promote" and state != "CANCELLING" else [])
+    followed = name == "promote" and state != "CANCELLING"
+    assert list(stage.runs.runs) == (["after-id-promote"] if followed else [])
 
 
 def test_run_with_a_process_outlives_its_worker(stage: Stage) -> None:
@@ -132,7 +107,7 @@ def test_run_of_lost_host_ends_after_silence(stage: Stage) -> None:
         ends.append(stage.time_s)
         stage.time_s += 60
     assert ends[-1] == SILENT_S
-    assert "gave no sign" in stage.runs.ended[0][1]
+    assert "gave no sign" in stage.runs.reasons["id-monitor"]
 
 
 def test_lake_outage_kills_no_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,14 +162,14 @@ def test_look_that_failed_is_made_up_for(stage: Stage, monkeypatch: pytest.Monke
     def away(*_: object) -> None:
         raise UnavailableError("Prefect is unavailable")
 
-    for calls in ("end", "limits"):
+    for calls in ("crash", "limits"):
         with monkeypatch.context() as patched:
             patched.setattr(stage.runs, calls, away)
             with pytest.raises(UnavailableError):
                 worker.look()
     assert worker.look() == ["promote/promote: 2 slots were taken, 0 runs are unfinished; corrected"]
-    assert stage.followed == ["id-promote", "id-promote"], "with one key, so that one run starts"
-    assert [name for name, _ in stage.runs.ended] == ["promote", "monitor"]
+    assert [key for _, _, key in stage.runs.started] == ["after-id-promote"] * 2, "with one key one run starts"
+    assert stage.runs.crashed == ["id-promote", "id-monitor"]
 
 
 def test_notes_of_finished_runs_are_deleted(stage: Stage) -> None:
