@@ -34,7 +34,7 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
     from absa.records.tables import PREDICTIONS
     from monitoring.evidently_reports import EvidentlyReporter
     from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
-    from monitoring.windows import save_reference
+    from monitoring.reference_rows import save_reference
 
     rng = np.random.default_rng(0)
     start = datetime(2026, 1, 1, tzinfo=UTC)

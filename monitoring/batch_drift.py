@@ -22,11 +22,11 @@ from absa.records.lake import Lake
 from absa.records.layout import JOB_DRIFT_FINDINGS, JOB_DRIFT_REPORT, JOB_PARTS
 from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.records.tables import PREDICTIONS
+from absa.records.windows import WindowData, empty_frame
 from monitoring.drift.detect import DriftReport, detect_drift
 from monitoring.drift.sample import sample_of
 from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VersionFigures
-from monitoring.windows import WindowData
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine
@@ -116,8 +116,6 @@ def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFr
 def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: datetime) -> pl.DataFrame:
     """Rows in the shape of a monitoring window's, without feedback."""
     columns = {"text": text, "aspect": aspect, "segment": segment, "label": label}
-    empty = pl.from_arrow(PREDICTIONS.empty_table())
-    assert isinstance(empty, pl.DataFrame)
     rows = pl.DataFrame(columns).with_columns(
         pl.Series("scores", scores, dtype=pl.Array(pl.Float32, 3)),
         label=pl.col("label").cast(pl.Int8),
@@ -125,7 +123,7 @@ def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: d
         at=pl.lit(now.astimezone(UTC)),
         unit_given=pl.lit(value=False),
     )
-    absent: dict[str, Any] = {**empty.schema, **_FEEDBACK}
+    absent: dict[str, Any] = {**empty_frame(PREDICTIONS).schema, **_FEEDBACK}
     return rows.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in absent.items() if name not in rows.columns
     )

@@ -9,9 +9,9 @@ import polars as pl
 from absa.records.lake import Lake
 from absa.records.layout import INSIGHTS_CURRENT
 from absa.records.schema import SCHEMA_VERSION, Window, iso
+from absa.records.windows import MAX_ROWS, UNIT, WindowData, load_window
 from absa.sinks import matplotlib_label
 from absa.task import Label
-from monitoring.windows import MAX_ROWS, WindowData, load_window
 
 _Z: Final = 1.96
 _KEYS: Final = ("segment", "aspect")
@@ -74,14 +74,10 @@ def _shares(data: WindowData) -> pl.DataFrame:
     The error is never below that of independent units with one more of each kind.
     """
     scale = data.total / max(data.rows.height, 1)
-    unit = (
-        pl.when(pl.col("unit_given").fill_null(value=False))
-        .then(pl.col("unit_hash"))
-        .otherwise(pl.col("request_id"))
-        .alias("unit")
-    )
     named = data.rows.filter(pl.col("aspect").is_not_null()).with_columns(
-        pl.col("aspect").str.to_lowercase(), unit, (pl.col("label") == int(Label.NEGATIVE)).alias("negative")
+        pl.col("aspect").str.to_lowercase(),
+        UNIT.alias("unit"),
+        (pl.col("label") == int(Label.NEGATIVE)).alias("negative"),
     )
     by_unit = named.group_by(*_KEYS, "unit").agg(
         pl.len().cast(pl.Float64).alias("n"), pl.col("negative").sum().cast(pl.Float64).alias("k")

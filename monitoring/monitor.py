@@ -9,9 +9,8 @@ import polars as pl
 
 from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
-from absa.records.layout import feedback_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import FEEDBACK, days
+from absa.records.windows import WindowData, load_window, read_feedback, smallest
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
@@ -19,18 +18,9 @@ from monitoring.drift.sequential import RightAnswers
 from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
+from monitoring.reference_rows import load_recent, load_reference, save_recent, save_reference
 from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_staleness
 from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
-from monitoring.windows import (
-    WindowData,
-    load_recent,
-    load_reference,
-    load_window,
-    read_keys,
-    save_recent,
-    save_reference,
-    smallest,
-)
 
 _DAY_S: Final = 86_400.0
 _SLOW_WINDOWS: Final = 200
@@ -216,7 +206,7 @@ def evidence_of(
     """
     window, policy = data.window, settings.policy
     mine = data.version(champion.version)
-    current = mine.sample()
+    current = sample_of(mine.rows)
     compared = None if reference is None else sample_of(_before(reference, window))
     drift, slow = _drifts(current, compared, _pooled(recent, mine), settings, embedder)
     frozen = champion.frozen_test
@@ -255,11 +245,8 @@ def count_new_labels(
     """How many requests have got a label of a source trusted to train since the version's snapshot was taken."""
     start = min(champion.snapshot_at or window.start, window.start)
     requests = [pl.Series(dtype=pl.UInt64)]  # eight bytes a label, however many there are
-    for part in read_keys(lake, (feedback_prefix(day) for day in days(start, now)), FEEDBACK):
-        since = part.filter((pl.col("at") >= start) & (pl.col("at") < now))
-        if settings.training_sources is not None:
-            since = since.filter(pl.col("source").is_in(sorted(settings.training_sources)))
-        requests.append(since["request_id"].hash(seed=0).unique())
+    for part in read_feedback(lake, start, now, settings.training_sources):
+        requests.append(part.filter(pl.col("at") >= start)["request_id"].hash(seed=0).unique())
     return int(pl.concat(requests).n_unique())
 
 
@@ -319,7 +306,7 @@ def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
 
 
 def _figures(data: WindowData, seed: int) -> VersionFigures:
-    sample = data.sample()
+    sample = sample_of(data.rows)
     measured, estimated = measure(sample, seed=seed), estimate(sample, seed=seed)
     unasked = RightAnswers.of(sample)
     return VersionFigures(

@@ -11,6 +11,7 @@ import polars as pl
 from absa.errors import PermanentError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.windows import WindowData, load_window
 from monitoring.drift.sequential import RightAnswers
 from monitoring.monitor import (
     WatchedVersion,
@@ -22,7 +23,6 @@ from monitoring.monitor import (
 )
 from monitoring.staleness import judge_staleness
 from monitoring.verdicts import Verdict
-from monitoring.windows import WindowData, load_window
 
 Scorer = Callable[[Sequence[tuple[str, str]]], npt.NDArray[np.float32]]
 """(text, aspect) pairs to calibrated scores (n, 3)."""

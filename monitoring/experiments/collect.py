@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from absa.ledger.routing import Arm, TrafficPlan
-from absa.records.lake import Lake, read_parquet
+from absa.records.lake import Lake
 from absa.records.layout import outcome_prefix
 from absa.records.schema import Window, utc_now
 from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES, hours
+from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_keys
 from absa.task import EVALUATED, N_LABELS
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
-from monitoring.windows import load_predictions
 
 MAX_ROWS: Final = 2_000_000
 
@@ -51,20 +51,17 @@ def collect_experiment(
         raise ValueError(f"no plan belongs to experiment {experiment!r}")
     newest = mine[max(mine)]
     arm = _challenger(newest, challenger)
-    data = load_predictions(
+    data = load_window(
         lake,
         Window(start=since, end=until),
-        keep=(pl.col("experiment") == experiment) & pl.col("shadow").fill_null(value=False).not_(),
+        keep=(pl.col("experiment") == experiment) & SERVED,
         trusted_sources=trusted_sources,
         feedback_until=until,
         max_rows=MAX_ROWS,
     )
     every = data.rows.with_columns(
         (pl.col("arm") == arm.name).alias("challenger"),
-        pl.when(pl.col("unit_given").fill_null(value=False))
-        .then(pl.col("unit_hash"))
-        .otherwise(pl.col("request_id"))
-        .alias("unit"),
+        UNIT.alias("unit"),
         pl.col("revision").fill_null(0),
     )
     compared = pl.col("arm").is_in([newest.champion.name, arm.name]) & pl.col("model_version").is_in(
@@ -138,9 +135,7 @@ def _allocation(first: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str
 def outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
     """The counts of the minutes that a window touches, in the shape of `OUTCOMES`."""
     prefixes = dict.fromkeys(outcome_prefix(hour) for hour in hours(window))
-    keys = [key for prefix in prefixes for key in lake.list(prefix) if key.endswith(".parquet")]
-    counts = pl.from_arrow(read_parquet(lake, keys, OUTCOMES))
-    assert isinstance(counts, pl.DataFrame)
+    counts = pl.concat([empty_frame(OUTCOMES), *read_keys(lake, prefixes, OUTCOMES)])
     start = window.start.replace(second=0, microsecond=0)
     return counts.filter((pl.col("minute") >= start) & (pl.col("minute") < window.end))
 

@@ -21,9 +21,9 @@ from absa.evaluation.significance import binomial_tail
 from absa.ledger.routing import TrafficPlan
 from absa.policies import ExperimentPolicy
 from absa.records.lake import Lake
-from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import PREDICTIONS, hours
+from absa.records.tables import PREDICTIONS
+from absa.records.windows import MAX_ROWS, UNIT, empty_frame, load_window, read_predictions
 from absa.task import EVALUATED, N_LABELS, Label
 from monitoring.experiments.ab_statistics import (
     ArmHealth,
@@ -33,7 +33,6 @@ from monitoring.experiments.ab_statistics import (
     mixture_radius,
 )
 from monitoring.experiments.collect import failures, health_of, outcome_counts
-from monitoring.windows import MAX_ROWS, load_predictions, read_keys
 
 SHADOW_ALPHA: Final = 0.01  # of wrongly sending an equal challenger back on the labels of its shadow time
 _UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=float("inf"))
@@ -102,7 +101,7 @@ def compare_shadow(
         raise ValueError(f"the plan tries {', '.join(each.version for each in plan.challengers)}, not {challenger}")
     window = Window(start=since, end=until or utc_now())
     mine = pl.col("experiment") == plan.experiment
-    served = load_predictions(
+    served = load_window(
         lake,
         window,
         keep=mine & ~pl.col("shadow") & (pl.col("model_version") == plan.champion.version),
@@ -110,7 +109,10 @@ def compare_shadow(
         feedback_until=window.end,
         max_rows=max_rows,
     )
-    shadow = _shadow_rows(lake, window, mine & pl.col("shadow") & (pl.col("model_version") == challenger))
+    shadow_of = mine & pl.col("shadow") & (pl.col("model_version") == challenger)
+    shadow = pl.concat([empty_frame(PREDICTIONS), *read_predictions(lake, window, shadow_of)]).unique(
+        "request_id", keep="first", maintain_order=True
+    )
     pairs = served.rows.join(
         shadow.select("request_id", theirs="label", their_scores="scores", their_ms="latency_ms"),
         on="request_id",
@@ -150,20 +152,8 @@ def _health(pairs: pl.DataFrame, answered: int, failed: int) -> ArmHealth:
     return replace(health_of(pairs, failed), requests=answered + failed)
 
 
-def _shadow_rows(lake: Lake, window: Window, keep: pl.Expr) -> pl.DataFrame:
-    """The shadow's answers; one a request."""
-    parts = [
-        part.filter(keep & (pl.col("at") >= window.start) & (pl.col("at") < window.end))
-        for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS)
-    ]
-    empty = pl.from_arrow(PREDICTIONS.empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    return pl.concat([empty, *parts]).unique("request_id", keep="first", maintain_order=True)
-
-
 def _units(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
-    unit = pl.when(pl.col("unit_given").fill_null(value=False)).then(pl.col("unit_hash")).otherwise("request_id")
-    return rows.select(unit.alias("unit"))["unit"].rank("dense").cast(pl.Int64).to_numpy()
+    return rows.select(UNIT.alias("unit"))["unit"].rank("dense").cast(pl.Int64).to_numpy()
 
 
 def _median(values: pl.Series) -> float | None:

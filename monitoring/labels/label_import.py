@@ -25,8 +25,8 @@ from absa.records.lake import Lake, write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import microseconds, utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS, Feedback, table_of
+from absa.records.windows import SERVED, read_keys
 from absa.sinks import csv_text
-from monitoring.windows import read_keys
 
 SOURCE: Final = "labels"
 NEEDED: Final = ("request_id", "label", "sampling_probability")
@@ -192,8 +192,7 @@ def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
     names = pl.Series(sorted(wanted), dtype=pl.String)
     known: set[str] = set()
     for part in read_keys(lake, prefixes, _KEYS):
-        served = part.filter(pl.col("shadow").fill_null(value=False).not_())
-        known |= set(served.filter(pl.col("request_id").is_in(names.implode()))["request_id"])
+        known |= set(part.filter(SERVED & pl.col("request_id").is_in(names.implode()))["request_id"])
     return known
 
 

@@ -15,12 +15,10 @@ import polars as pl
 
 from absa.errors import PermanentError
 from absa.records.lake import Lake
-from absa.records.layout import prediction_prefix
 from absa.records.schema import Window
-from absa.records.tables import PREDICTIONS, hours
+from absa.records.windows import load_window, read_predictions
 from absa.sinks import write_csv
 from absa.task import N_LABELS
-from monitoring.windows import load_window, read_keys
 
 COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
 
@@ -129,9 +127,8 @@ def _luck(request: str, seed: int) -> float:
 def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
     """What every shadow answered: one that is compared has all its disagreements asked about with one chance."""
     parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
-    for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
-        found = part.filter(pl.col("shadow"))
-        parts.append(found.select("request_id", pl.col("label").alias("shadow_label")))
+    for part in read_predictions(lake, window, pl.col("shadow")):
+        parts.append(part.select("request_id", pl.col("label").alias("shadow_label")))
     return pl.concat(parts).unique()
 
 

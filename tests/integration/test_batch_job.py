@@ -18,7 +18,7 @@ from absa.batch.verify_batch import verify_batch
 from absa.errors import ConflictError, InvalidDataError
 from absa.inference.engine import Engine
 from absa.records.schema import Window
-from monitoring.windows import load_window
+from absa.records.windows import load_window
 from tests.s3_server import s3_server
 from tests.toy_package import WORDS, build_toy_package
 

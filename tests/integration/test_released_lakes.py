@@ -4,10 +4,11 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.feedback import join_feedback, labelled_examples
+from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before
 from absa.data.ingest import build_snapshot
 from absa.data.snapshot import latest_manifest, load_quarantine, load_side
@@ -16,6 +17,7 @@ from absa.ledger.store import Ledger
 from absa.records.lake import read_parquet
 from absa.records.schema import SIDES
 from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS
+from absa.records.windows import join_feedback
 from monitoring.verdicts import VerdictStore
 
 ROOT = Path(__file__).parents[1] / "lakes" / "v1"
@@ -47,7 +49,8 @@ def test_its_predictions_feedback_and_outcomes_are_read(lake: FolderLake) -> Non
     assert predictions["text"].null_count == 1
     assert predictions["truncated"].null_count == 13  # that release did not know
     assert predictions["schema_version"].unique().to_pylist() == [1]
-    joined = join_feedback(predictions, read_parquet(lake, lake.list("feedback/"), FEEDBACK))
+    feedback = read_parquet(lake, lake.list("feedback/"), FEEDBACK)
+    joined = join_feedback(pl.DataFrame(predictions), pl.DataFrame(feedback))
     assert joined["feedback_label"].drop_nulls().to_list().count(2) == 4
     outcomes = read_parquet(lake, lake.list("outcomes/"), OUTCOMES)
     assert outcomes["ok"].to_pylist() == [9, 3]

@@ -15,10 +15,10 @@ from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from absa.records.schema import Window, iso
+from absa.records.windows import load_window
 from absa.sinks import csv_text
 from flows.cli.traffic_commands import parse_window, read_policy
 from monitoring.verdicts import VerdictStore
-from monitoring.windows import load_window
 from tests.command_line import evergreen
 from tests.unit.monitoring.conftest import START, Traffic
 from tests.unit.monitoring.experiments.test_shadow import PLAN, write

@@ -23,6 +23,7 @@ from absa.evaluation.metrics import one_hot
 from absa.packaging.card import CardFacts, render_card
 from absa.records.schema import Window, utc_now
 from absa.records.tables import Example
+from absa.records.windows import WindowData, load_window
 from absa.sinks import csv_text, log_line, write_csv
 from flows.cli.traffic_commands import _insight_lines
 from flows.demo.story import Story
@@ -37,7 +38,6 @@ from monitoring.labels.label_queue import COLUMNS, write_queue
 from monitoring.parts import PartFigures
 from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VersionFigures
-from monitoring.windows import WindowData, load_window
 from serving.observe.json_logs import JsonLines
 from tests.customer_text import HOSTILE, parsed, rendered, texts
 from tests.unit.monitoring.conftest import START, Traffic

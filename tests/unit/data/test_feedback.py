@@ -8,13 +8,16 @@ import pyarrow as pa
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.data.feedback import join_feedback, labelled_examples, last_feedback, unmatched
+from absa.data.feedback import labelled_examples
 from absa.data.read import EXAMPLES
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
+from absa.records.schema import Window
 from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.windows import join_feedback, load_window
 
 AT = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)
+LATER = AT + timedelta(days=2)
 
 
 def predicted(request_id: str, *, minute: int = 0, **changes) -> dict:
@@ -62,28 +65,17 @@ def feedback(*rows: dict) -> pa.Table:
 def test_the_last_by_time_wins_in_whatever_order_it_arrives():
     records = [told("a", 0, minute=1), told("a", 2, minute=3), told("a", 1, minute=2)]
     for order in (records, records[::-1]):
-        assert last_feedback(feedback(*order))["label"].to_list() == [2]
+        joined = join_feedback(pl.DataFrame(predictions(predicted("a"))), pl.DataFrame(feedback(*order)))
+        assert joined["feedback_label"].to_list() == [2]
 
 
 def test_every_served_prediction_stays_with_its_last_feedback_or_nulls():
-    joined = join_feedback(
-        predictions(predicted("a"), predicted("b"), predicted("a", shadow=True, model_version="2")),
-        feedback(told("a", 2, minute=5), told("a", 2, minute=5), told("unknown", 0)),
-    )
+    served = predictions(predicted("a"), predicted("b"), predicted("a", shadow=True, model_version="2"))
+    said = feedback(told("a", 2, minute=5), told("a", 2, minute=5), told("unknown", 0))
+    joined = join_feedback(pl.DataFrame(served), pl.DataFrame(said))
     rows = joined.select("request_id", "label", "feedback_label", "feedback_source", "feedback_at").rows()
     assert rows == [("a", 1, 2, "survey", AT + timedelta(minutes=5)), ("b", 1, None, None, None)]
     assert set(PREDICTIONS.names) < set(joined.columns)
-
-
-def test_feedback_for_nothing_that_was_served_is_counted():
-    served = predictions(predicted("a"), predicted("b", shadow=True))
-    assert unmatched(served, feedback(told("a", 1), told("b", 1), told("c", 1))) == 2
-
-
-def test_an_untrusted_source_neither_counts_nor_hides_a_trusted_one():
-    said = feedback(told("a", 2, minute=1), told("a", 0, minute=9, source="public"))
-    joined = join_feedback(predictions(predicted("a")), said, sources=["survey"])
-    assert joined["feedback_label"].to_list() == [2]
 
 
 @pytest.fixture
@@ -98,6 +90,12 @@ def store(lake: FolderLake, served: list[dict], said: list[dict]) -> None:
         write_parquet(lake, f"{feedback_prefix(row['at'])}r-{n}.parquet", feedback(row))
 
 
+def test_untrusted_source_hides_no_trusted_one(lake):
+    store(lake, [predicted("a")], [told("a", 2, minute=1), told("a", 0, minute=5, source="public")])
+    data = load_window(lake, Window(start=AT, end=LATER), trusted_sources=["survey"], feedback_until=LATER)
+    assert data.rows["feedback_label"].to_list() == [2]
+
+
 def test_examples_come_from_trusted_feedback_on_requests_of_the_window_even_when_it_came_the_next_day(lake):
     store(
         lake,
@@ -105,7 +103,7 @@ def test_examples_come_from_trusted_feedback_on_requests_of_the_window_even_when
         [told(r, 2, minute=m) for r, m in (("before", 1), ("in", 1), ("late", 600), ("after", 31))]
         + [told("in", 0, minute=2, source="public")],
     )
-    examples = labelled_examples(lake, AT, AT + timedelta(minutes=30), ["survey"])
+    examples = labelled_examples(lake, AT, AT + timedelta(minutes=30), ["survey"], feedback_until=LATER)
     assert examples.schema == pl.Schema(EXAMPLES)
     assert examples.select("text", "label", "source", "segment", "observed_at").rows() == [
         ("the app of in", 2, "survey", "shop", AT),
@@ -115,7 +113,7 @@ def test_examples_come_from_trusted_feedback_on_requests_of_the_window_even_when
 
 def test_redacted_texts_train_nothing(lake):
     store(lake, [predicted("a", text=None)], [told("a", 2)])
-    assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"]).height == 0
+    assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"], feedback_until=LATER).height == 0
 
 
 def test_no_unit_trains_more_than_its_cap_and_requests_without_one_count_alone(lake):
@@ -123,7 +121,7 @@ def test_no_unit_trains_more_than_its_cap_and_requests_without_one_count_alone(l
     served += [predicted(f"quiet{n}", unit_hash="quiet") for n in range(2)]
     served += [predicted(f"none{n}", unit_hash=f"hash{n % 1}", unit_given=False) for n in range(8)]
     store(lake, served, [told(row["request_id"], 2) for row in served])
-    examples = labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"], max_a_unit=5)
+    examples = labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"], feedback_until=LATER, max_a_unit=5)
     kinds = examples["text"].str.extract(r"of ([a-z]*)").value_counts()
     assert dict(kinds.iter_rows()) == {"": 5, "quiet": 2, "none": 8}
 
@@ -132,9 +130,11 @@ def test_no_source_trains_more_than_its_cap(lake):
     served = [predicted(f"{n:03d}", unit_hash=f"u{n}") for n in range(12)]
     said = [told(row["request_id"], 2, source="survey" if n < 9 else "desk") for n, row in enumerate(served)]
     store(lake, served, said)
-    examples = labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey", "desk"], max_a_source=4)
+    examples = labelled_examples(
+        lake, AT, AT + timedelta(hours=1), ["survey", "desk"], feedback_until=LATER, max_a_source=4
+    )
     assert dict(examples["source"].value_counts().iter_rows()) == {"survey": 4, "desk": 3}
 
 
 def test_an_empty_lake_gives_no_examples(lake):
-    assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"]).height == 0
+    assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"], feedback_until=LATER).height == 0

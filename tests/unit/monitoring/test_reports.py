@@ -11,10 +11,10 @@ import pytest
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.windows import load_window
 from monitoring.evidently_reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
 from monitoring.verdicts import Verdict, VerdictStore
-from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import START, Traffic
 
 Windows = Callable[[int], Window]

@@ -2,16 +2,29 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
-import pytest
-
+from absa.adapters.lake import FolderLake
 from absa.records.lake import Lake
 from absa.records.schema import Window
-from monitoring import windows as module
-from monitoring.windows import load_reference, load_window, save_reference
+from absa.records.windows import load_window
+from monitoring.drift.sample import sample_of
+from monitoring.reference_rows import load_reference, save_reference
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
+
+
+class OpenedKeys(FolderLake):
+    """Folder lake that notes the keys that are read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.opened: list[str] = []
+
+    def read(self, key: str) -> bytes:
+        self.opened.append(key)
+        return super().read(key)
 
 
 def test_only_rows_of_the_window_are_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -34,11 +47,11 @@ def test_late_feedback_changes_the_window_and_the_last_one_counts(
 ) -> None:
     (request, *_) = traffic.send(window(0), 5, labelled=0.0)
     end = window(0).end
-    assert load_window(lake, window(0), feedback_until=end).sample().labelled == 0
+    assert sample_of(load_window(lake, window(0), feedback_until=end).rows).labelled == 0
     traffic.label(request, 2, end + timedelta(days=2))
     traffic.label(request, 0, end + timedelta(days=1))
-    early = load_window(lake, window(0), feedback_until=end + timedelta(days=1, hours=1)).sample()
-    late = load_window(lake, window(0), feedback_until=end + timedelta(days=3)).sample()
+    early = sample_of(load_window(lake, window(0), feedback_until=end + timedelta(days=1, hours=1)).rows)
+    late = sample_of(load_window(lake, window(0), feedback_until=end + timedelta(days=3)).rows)
     assert early.truth.tolist().count(0) == 1
     assert late.truth.tolist().count(2) == 1
 
@@ -46,8 +59,8 @@ def test_late_feedback_changes_the_window_and_the_last_one_counts(
 def test_feedback_of_untrusted_sources_does_not_measure(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 10, labelled=1.0, source="forum")
     until = window(5).end
-    assert load_window(lake, window(0), trusted_sources=["survey"], feedback_until=until).sample().labelled == 0
-    assert load_window(lake, window(0), trusted_sources=["forum"], feedback_until=until).sample().labelled == 10
+    assert sample_of(load_window(lake, window(0), trusted_sources=["survey"], feedback_until=until).rows).labelled == 0
+    assert sample_of(load_window(lake, window(0), trusted_sources=["forum"], feedback_until=until).rows).labelled == 10
 
 
 def test_a_segment_that_was_shipped_twice_counts_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -59,7 +72,7 @@ def test_a_segment_that_was_shipped_twice_counts_once(lake: Lake, traffic: Traff
 
 def test_an_empty_window_has_no_rows(lake: Lake, window: Windows) -> None:
     data = load_window(lake, window(0))
-    assert (data.total, data.rows.height, data.sample().rows) == (0, 0, 0)
+    assert (data.total, data.rows.height, sample_of(data.rows).rows) == (0, 0, 0)
 
 
 def test_a_large_window_is_sampled_alike_each_time_and_says_so(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -71,27 +84,20 @@ def test_a_large_window_is_sampled_alike_each_time_and_says_so(lake: Lake, traff
     assert "60 of 500" in first.how
 
 
-def test_only_the_windows_hours_are_opened(
-    lake: Lake, traffic: Traffic, window: Windows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_window_reads_its_own_hours(tmp_path: Path, window: Windows) -> None:
+    lake = OpenedKeys(tmp_path)
+    traffic = Traffic(lake)
     traffic.send(window(0), 5)
     traffic.send(window(180), 5)
-    opened: list[str] = []
-
-    def read(lake: Lake, key: str, schema: object) -> object:
-        opened.append(key)
-        return original(lake, key, schema)
-
-    original = module._read
-    monkeypatch.setattr(module, "_read", read)
     load_window(lake, window(0))
-    assert [key for key in opened if key.startswith("predictions/")]
-    assert all("hour=10" in key for key in opened if key.startswith("predictions/"))
+    predictions = [key for key in lake.opened if key.startswith("predictions/")]
+    assert predictions
+    assert all("hour=10" in key for key in predictions)
 
 
 def test_a_redacted_log_gives_a_sample_without_texts(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 10, redacted=True)
-    sample = load_window(lake, window(0)).sample()
+    sample = sample_of(load_window(lake, window(0)).rows)
     assert sample.texts is None
     assert sample.rows == 10
 

@@ -11,6 +11,7 @@ from absa.policies import ExperimentPolicy
 from absa.records.lake import Lake, write_parquet
 from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
 from absa.records.tables import FEEDBACK, LATENCY_BOUNDS_MS, OUTCOMES, PREDICTIONS
+from absa.records.windows import MAX_ROWS
 from monitoring.experiments.shadow import (
     ShadowReport,
     compare_shadow,
@@ -19,7 +20,6 @@ from monitoring.experiments.shadow import (
     mcnemar,
     paired_difference,
 )
-from monitoring.windows import MAX_ROWS
 from tests.unit.monitoring.conftest import START
 
 PLAN = TrafficPlan(

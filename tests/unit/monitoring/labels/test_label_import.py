@@ -13,12 +13,12 @@ from absa.data.label_codes import DEFAULT_CODES, label_codes
 from absa.errors import InvalidDataError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.windows import load_window
 from absa.sinks import csv_text
 from flows.cli.traffic_commands import account_lines
 from monitoring.labels import label_import
 from monitoring.labels.label_import import LabelRow, import_labels, read_label_file, settle
 from monitoring.labels.label_queue import ask_labels, write_queue
-from monitoring.windows import load_window
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]

@@ -10,10 +10,11 @@ import pytest
 from absa.errors import PermanentError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.windows import WindowData, load_window
+from monitoring.drift.sample import sample_of
 from monitoring.labels.label_import import import_labels
 from monitoring.labels.label_queue import ask_labels, write_queue
 from monitoring.performance import measure
-from monitoring.windows import WindowData, load_window
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -30,7 +31,7 @@ def test_about_as_many_rows_are_asked_for_as_were_wanted(lake: Lake, traffic: Tr
 def test_uncertain_rows_are_likelier_to_be_asked_about(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 1000, labelled=0.0)
     asked = ask_labels(lake, window(0), count=100)
-    everything = load_window(lake, window(0)).sample().scores.max(axis=1).mean()
+    everything = sample_of(load_window(lake, window(0)).rows).scores.max(axis=1).mean()
     assert asked.filter(pl.col("why") == "uncertain")["confidence"].mean() < everything - 0.01  # type: ignore[operator]
 
 
@@ -105,12 +106,12 @@ def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
     """The truth of every row is known here; a person labels only the queue's."""
     requests = traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
     full, truth = hidden(lake, window(0))
-    expected = measure(full.sample())
+    expected = measure(sample_of(full.rows))
     asked = ask_labels(lake, window(0), count=800)
     filled = asked.with_columns(pl.Series("label", [truth[request] for request in asked["request_id"]]))
     write_queue(filled, tmp_path / "queue.csv")
     taken = import_labels(lake, tmp_path / "queue.csv").taken
-    found = measure(load_window(lake, window(0)).sample())
+    found = measure(sample_of(load_window(lake, window(0)).rows))
     assert taken == asked.height < len(requests)
     assert expected is not None
     assert found is not None
@@ -131,14 +132,14 @@ def test_a_second_export_asks_for_as_many_new_rows_and_leaves_the_measured_f1_un
 ) -> None:
     traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
     full, truth = hidden(lake, window(0))
-    expected = measure(full.sample())
+    expected = measure(sample_of(full.rows))
     first = ask_labels(lake, window(0), count=400)
     answered(lake, window(0), first, truth, tmp_path / "first.csv")
     second = ask_labels(lake, window(0), count=400)
     answered(lake, window(0), second, truth, tmp_path / "second.csv")
     assert 340 < second.height < 460
     assert not set(first["request_id"]) & set(second["request_id"])
-    found = measure(load_window(lake, window(0)).sample())
+    found = measure(sample_of(load_window(lake, window(0)).rows))
     assert expected is not None
     assert found is not None
     assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error

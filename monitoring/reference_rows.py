@@ -1,0 +1,36 @@
+"""Rows that the monitor keeps of a version: its reference, and some of its last windows."""
+
+import io
+
+import polars as pl
+
+from absa.errors import NotFoundError
+from absa.records.lake import Lake, write_parquet
+from absa.records.layout import recent_key, reference_key
+
+
+def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
+    """Mark rows as the version's reference, in place of an earlier, smaller one."""
+    write_parquet(lake, reference_key(version), rows.to_arrow())
+
+
+def load_reference(lake: Lake, version: str) -> pl.DataFrame | None:
+    """The version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
+    return _kept(lake, reference_key(version))
+
+
+def save_recent(lake: Lake, version: str, rows: pl.DataFrame) -> None:
+    """Keep rows of the version's last windows, in place of those kept before."""
+    write_parquet(lake, recent_key(version), rows.to_arrow())
+
+
+def load_recent(lake: Lake, version: str) -> pl.DataFrame | None:
+    """Rows of the version's last windows; None where there was none yet."""
+    return _kept(lake, recent_key(version))
+
+
+def _kept(lake: Lake, key: str) -> pl.DataFrame | None:
+    try:
+        return pl.read_parquet(io.BytesIO(lake.read(key)))
+    except NotFoundError:
+        return None
