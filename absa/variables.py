@@ -14,26 +14,47 @@ PREFIX: Final = "EVERGREEN_"
 
 # fmt: off
 FLOWS: Final = frozenset((
-    "ALERT_URL", "ANSWERS_WORTH_A_TRAINING", "APPROVAL", "APPROVAL_S", "BASE_MODEL", "BATCH_TOKENS",
-    "BEHAVIOUR_CASES", "BEHAVIOUR_MARGIN", "BUDGET_S", "CONFIG", "COOLDOWN_S", "EMBED_ROWS", "ESTABLISHED_MARGIN",
-    "EVIDENTLY_PORT", "EVIDENTLY_URL", "FALSE_ALARMS_A_MONTH", "FALSE_ALARM_RATE", "HIDDEN", "HOME", "HOST",
-    "LABEL_LAG_S", "LAKE", "LAYERS", "LEARNING_RATE", "MACHINE_WAIT_S", "MAX_AGE_S", "MAX_EPOCHS",
-    "MAX_EXPERIMENT_S", "MAX_INT8_F1_LOSS", "MAX_ROWS_A_SOURCE", "MAX_ROWS_A_UNIT", "METRICS", "MIN_EXPOSURE",
-    "MIN_LABELS", "MIN_RECENT_ROWS", "MIN_SLICE_ROWS", "MIN_WINDOW_ROWS", "MLFLOW_PORT", "PREDICT_KEY",
-    "PREFECT_PORT", "RAMP", "REDACT_TEXT", "REFERENCE_ROWS", "REPLAY", "RETENTION_DAYS", "ROUTER_PORT",
-    "ROUTER_URL", "SCHEDULE_MONITOR", "SECRET", "SHADOW_S", "SHIP_INTERVAL_S", "STEP_S", "TRAINING_DEFINITION",
-    "TRAINING_QUEUES", "TRUST", "TRUST_TO_MEASURE", "WARM_EPOCHS", "WARM_LAYERS", "WINDOW_S", "WORKERS",
-    "WORK_POOL", "WORK_POOL_TYPE", "WORK_POOL_VARIABLES", "WORTHWHILE_GAIN",
+    "ALERT_URL", "APPROVAL", "BUDGET_S", "CONFIG", "EVIDENTLY_PORT", "EVIDENTLY_URL", "HOME", "HOST", "LAKE",
+    "MACHINE_WAIT_S", "METRICS", "MLFLOW_PORT", "PREDICT_KEY", "PREFECT_PORT", "PROFILE", "REDACT_TEXT",
+    "RETENTION_DAYS", "ROUTER_PORT", "ROUTER_URL", "SCHEDULE_MONITOR", "SECRET", "TRAINING_DEFINITION",
+    "TRAINING_QUEUES", "TRUST", "TRUST_TO_MEASURE", "WINDOW_S", "WORKERS", "WORK_POOL", "WORK_POOL_TYPE",
+    "WORK_POOL_VARIABLES",
 ))
 ROUTER: Final = frozenset((
-    "ADMIN_PORT", "ADMIN_TOKEN", "BODY_LIMIT_BYTES", "CACHE_ENTRIES", "CORS_ORIGINS", "FEEDBACK_KEYS", "HOME", "LAKE",
-    "LINKS", "MAX_INSTANCES", "MAX_TEXT_CHARS", "METRICS", "METRICS_INTERVAL_S",
-    "POLL_INTERVAL_S", "PREDICT_KEY", "QUEUE_MS", "REDACT_TEXT", "REPLICA", "REQUEST_TIMEOUT_S", "ROUTER_HOST",
-    "ROUTER_PORT", "SECRET", "SHIP_INTERVAL_S", "SPOOL_LIMIT_MB", "STOP_TIMEOUT_S", "TOKEN_BUDGET", "WORKERS",
+    "ADMIN_PORT", "ADMIN_TOKEN", "CONFIG", "CORS_ORIGINS", "FEEDBACK_KEYS", "HOME", "LAKE", "LINKS", "METRICS",
+    "METRICS_INTERVAL_S", "PREDICT_KEY", "PROFILE", "QUEUE_MS", "REDACT_TEXT", "REPLICA", "ROUTER_HOST",
+    "ROUTER_PORT", "SECRET", "WORKERS",
 ))
+_SECTIONS: Final = {
+    "gate": (
+        "MIN_RECENT_ROWS", "MIN_SLICE_ROWS", "ESTABLISHED_MARGIN", "BEHAVIOUR_MARGIN", "BEHAVIOUR_CASES",
+        "MAX_INT8_F1_LOSS",
+    ),
+    "staleness": (
+        "REFERENCE_ROWS", "FALSE_ALARM_RATE", "FALSE_ALARMS_A_MONTH", "EMBED_ROWS", "COOLDOWN_S", "MAX_AGE_S",
+        "ANSWERS_WORTH_A_TRAINING",
+    ),
+    "experiment": ("RAMP", "STEP_S", "SHADOW_S", "APPROVAL_S", "MIN_EXPOSURE", "WORTHWHILE_GAIN"),
+    "training": (
+        "BASE_MODEL", "LAYERS", "HIDDEN", "MAX_EPOCHS", "WARM_EPOCHS", "WARM_LAYERS", "REPLAY", "LEARNING_RATE",
+        "BATCH_TOKENS", "LABEL_LAG_S", "MAX_ROWS_A_UNIT", "MAX_ROWS_A_SOURCE",
+    ),
+    "router": (
+        "SHIP_INTERVAL_S", "POLL_INTERVAL_S", "SPOOL_LIMIT_MB", "TOKEN_BUDGET", "CACHE_ENTRIES", "BODY_LIMIT_BYTES",
+        "MAX_INSTANCES", "MAX_TEXT_CHARS", "REQUEST_TIMEOUT_S", "STOP_TIMEOUT_S",
+    ),
+}
 # fmt: on
+MOVED: Final = {name: (section, name.lower()) for section, names in _SECTIONS.items() for name in names} | {
+    "MIN_LABELS": ("staleness", "min_new_labels"),
+    "MIN_WINDOW_ROWS": ("staleness", "min_rows"),
+    "MAX_EXPERIMENT_S": ("experiment", "max_duration_s"),
+}
+"""Section and key in evergreen.toml of what releases up to 1.0 read from a variable."""
 _FROM_LAKE: Final = "routers load packages from the lake, so unset it"
-REMOVED: Final = {"MLFLOW_TRACKING_URI": _FROM_LAKE, "MODEL_SOURCE": _FROM_LAKE}
+REMOVED: Final = {"MLFLOW_TRACKING_URI": _FROM_LAKE, "MODEL_SOURCE": _FROM_LAKE} | {
+    name: f"set {key} in section [{section}] of evergreen.toml" for name, (section, key) in MOVED.items()
+}
 """Settings of earlier releases, each with what to do instead."""
 INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
 """Set by one process of the product for another."""
@@ -49,29 +70,28 @@ _WORDING: Final = {
     "Invalid JSON": "expected JSON",
 }
 KNOWN: Final = FLOWS | ROUTER | INTERNAL | TESTS
-SECRET: Final = ("ADMIN_TOKEN", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
+SECRET: Final = ("ADMIN_TOKEN", "ALERT_URL", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
 """Their values are in no message."""
 # an empty one would mean a default that the user did not name
 _NEVER_EMPTY: Final = {"CONFIG": "file", "HOME": "folder", "LAKE": "folder"}
 
 
-def check_variables(variables: Mapping[str, str], *, where: str = "", more: Collection[str] = ()) -> None:
+def check_variables(variables: Mapping[str, str], *, where: str = "") -> None:
     """Check the names of all variables with the prefix, and that their values are text.
 
     Args:
         variables: the environment, or what a settings file sets; names without the prefix are ignored.
         where: the file that sets them, for messages; empty for the environment.
-        more: names that are known to the caller alone, without the prefix.
 
     Raises:
-        PermanentError: a name is unknown, a value is not UTF-8, or a path is empty; the message says which.
+        PermanentError: a name is unknown or moved into a section of evergreen.toml, a value is not UTF-8, or a path is
+            empty; the message says which.
     """
-    known = sorted(KNOWN | {name.upper() for name in more})
     source = f" in {where}" if where else ""
     for name in sorted(name for name in variables if name.upper().startswith(PREFIX)):
         value, short = variables[name], name.upper().removeprefix(PREFIX)
-        if short not in known:
-            close = get_close_matches(short, known, n=1, cutoff=0.6)
+        if short not in KNOWN:
+            close = get_close_matches(short, sorted(KNOWN), n=1, cutoff=0.6)
             advice = f"did you mean {PREFIX}{close[0]}?" if close else "docs/reference/settings.md lists every setting"
             raise PermanentError(f"{printable(name)}{source} is not a setting: {REMOVED.get(short, advice)}")
         if printable(value) != value:
@@ -88,12 +108,17 @@ def refused_value(name: str, message: str, value: object) -> str:
         message: as pydantic words it.
         value: as it was given; not quoted where it is a secret.
     """
+    shown = "" if name.upper() in SECRET else f", got {printable(str(value))!r}"
+    return f"{PREFIX}{name.upper()} cannot be used: {expectation(message)}{shown}"
+
+
+def expectation(message: str) -> str:
+    """Return pydantic's message as what is expected."""
     expected = message.removeprefix("Value error, ")
     for start, instead in _WORDING.items():
         if expected.startswith(start):
             expected = instead + expected.removeprefix(start)
-    shown = "" if name.upper() in SECRET else f", got {printable(str(value))!r}"
-    return f"{PREFIX}{name.upper()} cannot be used: {expected}{shown}"
+    return expected
 
 
 def named_field(error: Exception, fields: Collection[str]) -> str:

@@ -37,18 +37,13 @@ from flows.platform.processes import bring_up, take_down
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.consistency import inconsistencies
+from tests.homes import configure
 from tests.toy_package import build_toy_package
 
 RESULT = Path(__file__).parent / "results" / "promote_kills.json"
 CELLS = RESULT.parent / "cells" / RESULT.name
 RUN_LIMIT_S = 240.0
-PACE = {
-    "EVERGREEN_RAMP": "0.25,0.5",
-    "EVERGREEN_STEP_S": "1",
-    "EVERGREEN_SHADOW_S": "1",
-    "EVERGREEN_MIN_EXPOSURE": "120",
-    "EVERGREEN_TRUST": "survey",
-}
+PACE = {"ramp": [0.25, 0.5], "step_s": 1, "shadow_s": 1, "min_exposure": 120}
 STEPS = ("shadow", "first share", "second share", "decision")
 
 
@@ -200,7 +195,8 @@ def main() -> int:
 def kill(numbers: list[int], done: dict[str, Any]) -> None:
     """Do some of the kills on a platform of their own, and keep each."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {**PACE, "EVERGREEN_HOME": folder}
+        os.environ |= {"EVERGREEN_TRUST": "survey", "EVERGREEN_HOME": folder}
+        configure(Path(folder), experiment=PACE)
         services = build_services(Settings.load())
         bring_up(services.settings, services.environment, ["mlflow", "prefect"])
         writer = Writer(services)

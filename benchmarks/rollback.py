@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.routing import assign
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.policies import ExperimentPolicy, RouterTuning
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
@@ -57,9 +59,8 @@ class Replica(RunningReplica):
             environment={
                 "EVERGREEN_HOME": str(own),
                 "EVERGREEN_REPLICA": f"r{number}",
-                "EVERGREEN_POLL_INTERVAL_S": "0.5",
-                "EVERGREEN_SHIP_INTERVAL_S": "5",
             },
+            tuning=asdict(RouterTuning()),
         )
 
     def has(self, revision: int) -> bool:
@@ -159,7 +160,9 @@ def fill(services: Services, rows: int, accuracy: dict[str, float], at: datetime
 
 def by_a_guardrail(root: Path, rows: int) -> float:
     """Seconds from the evidence to the ledger."""
-    settings = Settings(home=root, lake=str(root / "lake"), ramp="0.5", min_exposure=10 * rows)
+    settings = Settings(
+        home=root, lake=str(root / "lake"), experiment=ExperimentPolicy(ramp=(0.5,), min_exposure=10 * rows)
+    )
     services = build_services(settings, environment={}, registry=FakeRegistry())
     digests = {"1": "a", "2": "b"}
     for state in (crowned("1"), challenged(crowned("1"), "2"), ramped(challenged(crowned("1"), "2"), 0.5)):

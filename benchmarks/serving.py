@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from benchmarks.load import ClosedLoop, open_loop, saturate, write_bodies
 from benchmarks.serving_steps import measure_steps
+from tests.homes import configure
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "serving.json"
@@ -136,7 +137,9 @@ def kernel_rate(folder: Path, rows: Pairs, workers: int, seconds: float = 4.0) -
 
 
 @contextmanager
-def router(package: Path, workers: int, **settings: str) -> Iterator[psutil.Process]:
+def router(
+    package: Path, workers: int, *, tuning: Mapping[str, object] | None = None, **settings: str
+) -> Iterator[psutil.Process]:
     """A replica that serves a package, on a home of its own that goes away after."""
     with tempfile.TemporaryDirectory(prefix="evergreen-benchmark-") as name:
         home = Path(name)
@@ -150,9 +153,9 @@ def router(package: Path, workers: int, **settings: str) -> Iterator[psutil.Proc
             "EVERGREEN_HOME": str(home),
             "EVERGREEN_ROUTER_PORT": str(PORT),
             "EVERGREEN_WORKERS": str(workers),
-            "EVERGREEN_CACHE_ENTRIES": "0",
             **settings,
         }
+        configure(home, router={"cache_entries": 0, **(tuning or {})})
         process = subprocess.Popen(
             [sys.executable, "-m", "serving"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
         )
@@ -250,6 +253,7 @@ def saturated(
     *,
     runs: int | None = None,
     kernels: list[float] | None = None,
+    tuning: Mapping[str, object] | None = None,
     **settings: str,
 ) -> Saturated:
     """Ask a fresh router as fast as it answers, after a time to warm up.
@@ -257,7 +261,7 @@ def saturated(
     The rate of the engine alone goes into `kernels` just before each run, while the router is idle: on a machine whose
     speed changes from minute to minute only neighbours can be compared.
     """
-    with tempfile.TemporaryDirectory() as name, router(package, run.workers, **settings) as parent:
+    with tempfile.TemporaryDirectory() as name, router(package, run.workers, tuning=tuning, **settings) as parent:
         bodies = Path(name) / "bodies"
         write_bodies(bodies, rows)
         saturate(f"http://127.0.0.1:{PORT}", bodies, seconds=min(3.0, run.seconds))
@@ -309,7 +313,7 @@ def measure_model(table: Table, run: Run, model: Model, package: Path) -> float:
 
 def measure_cache(table: Table, run: Run, package: Path) -> None:
     """Every answer from the cache."""
-    found = saturated(run, package, run.rows[:200], EVERGREEN_CACHE_ENTRIES="20000")
+    found = saturated(run, package, run.rows[:200], tuning={"cache_entries": 20_000})
     met = statistics.median(found.rates) >= 20_000
     table.add("cache hit", "requests_per_s", found.rates, "1/s", ">= 20000", met)
     table.add("cache hit", "failed_requests", [found.failed], "")
@@ -322,7 +326,7 @@ def measure_log(table: Table, run: Run, name: str, package: Path) -> None:
     for _ in range(run.runs):
         with_log += saturated(run, package, run.rows, runs=1, EVERGREEN_QUEUE_MS=_PATIENT).rates
         without += saturated(
-            run, package, run.rows, runs=1, EVERGREEN_QUEUE_MS=_PATIENT, EVERGREEN_SPOOL_LIMIT_MB="0"
+            run, package, run.rows, runs=1, EVERGREEN_QUEUE_MS=_PATIENT, tuning={"spool_limit_mb": 0}
         ).rates
     case = f"prediction log, {name}"
     table.add(case, "requests_per_s_with", with_log, "1/s")

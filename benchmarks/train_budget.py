@@ -88,11 +88,12 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["EVERGREEN_HOME"] = str(home)
     from absa.adapters.mlflow_runs import EXPERIMENT
+    from absa.policies import TrainingRecipe
     from flows.platform.services import build_services
     from flows.platform.settings import Settings, apply_environment
     from flows.training.train_version import TrainingRequest, train_version
 
-    settings = Settings(home=home, max_epochs=MOST_PASSES)
+    settings = Settings(home=home, training=TrainingRecipe(max_epochs=MOST_PASSES))
     environment = apply_environment(settings) | {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
     seen: dict[str, float] = {}
     done: dict[str, Any] = {}

@@ -7,23 +7,28 @@ licences from what is installed.
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, cast
 
 import typer
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from structure_picture import structure_svg
 from typer.cli import get_docs_for_click
 
-import flows.platform.settings
-import serving.router_settings
+from absa.configuration import SECTIONS
+from absa.policies import LONGEST_S, RouterTuning
+from absa.profiles import PROFILES, differences
 from flows.cli.commands import app
 from flows.platform.processes import parts
+from flows.platform.settings import Settings
 from serving.console.console_routes import add_console
 from serving.http.api import WorkerPorts, build_api
 from serving.http.bodies import PredictBodies
 from serving.http.docs_page import document
+from serving.router_settings import RouterSettings
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
@@ -60,7 +65,6 @@ _UP = {
     "EVERGREEN_ROUTER_HOST": "`EVERGREEN_HOST`",
     "EVERGREEN_ROUTER_PORT": "as above, from 8080 on",
     "EVERGREEN_WORKERS": "as flows have it",
-    "EVERGREEN_SHIP_INTERVAL_S": "as flows have it",
     "EVERGREEN_ADMIN_TOKEN": "`admin_token` of `HOME/secrets.json`",
     "EVERGREEN_SECRET": "`unit_secret` of `HOME/secrets.json`",
     "EVERGREEN_FEEDBACK_KEYS": "`feedback_key` of `HOME/secrets.json`: source customer",
@@ -69,22 +73,54 @@ _UP = {
 }
 
 
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_SETTINGS = """# Settings
+
+Three places, the first wins: environment variables (flows read `HOME/settings.env` after them), the sections of
+`evergreen.toml`, the profile. `HOME` is `EVERGREEN_HOME`.
+
+Every command checks all of them when it starts, and the router its own. These are errors: a value outside its range,
+values that do not fit each other, an unknown section or key, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or
+`EVERGREEN_CONFIG`, and a variable that starts with `EVERGREEN_` and is not listed here. `evergreen up` and
+`evergreen doctor` check the router's too.
+"""
+_SECTIONS = """
+## evergreen.toml
+
+Flows and router read the file that `EVERGREEN_CONFIG` names, or `evergreen.toml` in the working folder or in `HOME`.
+`[data.labels]` maps codes in files to labels (docs/how_to.md).
+
+```toml
+profile = "small"
+
+[experiment]
+ramp = [0.05, 0.25]      # shares of the challenger
+step_s = 3600
+```
+"""
+_PROFILES = """
+## Profiles
+
+`EVERGREEN_PROFILE`, or `profile = "..."` in evergreen.toml. Variables and sections win over the profile.
+
+| profile | changes |
+|---|---|
+"""
+
+
 def settings_page() -> str:
-    """Every variable of flows and of the router, what else is read, and what `evergreen up` tells its router."""
-    page = (
-        "# Settings\n\nEnvironment variables. `HOME` below is `EVERGREEN_HOME`, whose `settings.env` flows read too. "
-        "The router reads the environment alone; `evergreen up` gives its own router both.\n\n"
-        "Every command checks the names of all of them, and the values of the first table, when it starts: a value "
-        "outside its range, values that do not fit each other, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or "
-        "`EVERGREEN_CONFIG`, and a name that starts with `EVERGREEN_` and is not listed here are errors. The router "
-        "checks its own values when it starts; `evergreen up` and `evergreen doctor` check them too.\n"
-    )
-    for title, kind in (
-        ("Flows and command line", flows.platform.settings.Settings),
-        ("Router", serving.router_settings.Settings),
-    ):
+    """Every variable, section and profile, what else is read, and what `evergreen up` gives its router."""
+    page = _SETTINGS
+    for title, kind in (("Flows and command line", Settings), ("Router", RouterSettings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
-        page += "".join(_setting(kind, name) for name in kind.model_fields)
+        page += "".join(_setting(kind, name) for name in kind.model_fields if name not in SECTIONS)
+    page += _SECTIONS
+    for section, policy in SECTIONS.items():
+        page += f"\n### [{section}]\n\n{_sentence(policy)}\n\n| key | default | what |\n|---|---|---|\n"
+        page += "".join(_key(name, field) for name, field in policy.__pydantic_fields__.items() if field.description)
+    page += _PROFILES + "".join(
+        f"| `{name}` | {', '.join(f'`{each}`' for each in differences(name)) or 'nothing'} |\n" for name in PROFILES
+    )
     page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
     page += "".join(f"| `{name}` | {default} | {what} |\n" for name, default, what in _OTHERS)
     page += (
@@ -95,9 +131,25 @@ def settings_page() -> str:
     return _MADE + page
 
 
+def _sentence(policy: type[Any]) -> str:
+    return str(policy.__doc__).partition("\n\n")[0].replace("\n", " ")
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    limits = [f"{_SIGNS[kind]} {value:g}" for each in field.metadata for kind, value in _bounds(each)]
+    allowed = f" ({', '.join(limits)})" if limits else ""
+    default = field.default
+    shown = "unset" if default is None else f"`{list(default) if isinstance(default, tuple) else default}`"
+    return f"| `{name}` | {shown} | {field.description}{allowed} |\n"
+
+
+def _bounds(limit: object) -> Iterator[tuple[str, float]]:
+    yield from ((kind, getattr(limit, kind)) for kind in _SIGNS if getattr(limit, kind, LONGEST_S) != LONGEST_S)
+
+
 def _told_to_the_router() -> list[str]:
     with tempfile.TemporaryDirectory() as home:
-        return list(parts(flows.platform.settings.Settings(home=Path(home)), {})["router"].environment)
+        return list(parts(Settings(home=Path(home)), {})["router"].environment)
 
 
 def _setting(kind: type[BaseSettings], name: str) -> str:
@@ -130,8 +182,8 @@ def command_page() -> str:
 def api_page() -> str:
     """Every route of the router."""
     unused = cast(Any, None)
-    limits = serving.router_settings.Settings.model_fields
-    bodies = PredictBodies(**{name: limits[name].default for name in ("max_text_chars", "max_instances")})
+    limits = RouterTuning()
+    bodies = PredictBodies(max_text_chars=limits.max_text_chars, max_instances=limits.max_instances)
     worker = WorkerPorts(
         bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused, set_plan=unused, ready=unused,
         body_limit_bytes=0,

@@ -71,7 +71,7 @@ def _must_be_http(url: str) -> None:
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise PermanentError(f"expected a webhook's address such as https://HOST/PATH, got {url!r}")
+        raise PermanentError("the webhook's address cannot be used: expected one such as https://HOST/PATH")
 
 
 def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str, timeout_s: float) -> bool:

@@ -1,26 +1,25 @@
 """What the environment says about a router, read once when a process starts."""
 
-import os
 import re
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from absa.errors import PermanentError
+from absa.policies import RouterTuning
 from absa.records.files import write_whole
-from absa.variables import PREFIX, check_variables, named_field, refused_value
+from absa.settings_base import SettingsBase
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
@@ -45,34 +44,20 @@ class FeedbackSource(BaseModel):
         return value
 
 
-class Settings(BaseSettings):
-    """Settings of one replica: a parent and its workers on one machine. Every field is `EVERGREEN_<NAME>`.
+class RouterSettings(SettingsBase):
+    """Settings of one replica: a parent and its workers on one machine. `router` is the section of evergreen.toml."""
 
-    Times end in `_s` or `_ms`, sizes in `_mb`, `_bytes` or `_chars`.
-    """
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        allow_inf_nan=False,
-    )
-
-    home: Path = Field(Path(".evergreen"), description="Folder for what a replica keeps: models, spool, names.")
-    lake: str | None = Field(None, description="Lake: a folder or s3://bucket/prefix. Unset: HOME/lake.")
+    router: RouterTuning = RouterTuning()
     replica: str | None = Field(None, description="Name of the replica; unset: made once and kept.")
     router_host: str = Field("127.0.0.1", description="Address to listen on.")
     router_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: a free one.")
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="Port of their own for console, metrics, models, plan and documentation."
     )
-    workers: int = Field(2, ge=1, le=256, description="Processes, one a core.")
-
     admin_token: SecretStr | None = Field(None, description="Who has it may set a traffic plan; unset: nobody.")
-    predict_key: SecretStr | None = Field(None, description="API key required by POST /v1/predict; unset: none.")
-    secret: SecretStr | None = Field(None, description="Units are hashed with it; equal on all replicas.")
-    feedback_keys: dict[str, FeedbackSource] = Field(
+    feedback_keys: dict[SecretStr, FeedbackSource] = Field(
         default_factory=dict, description='JSON: whose feedback comes with a key, {"KEY": {"source": "NAME"}}.'
     )
 
@@ -85,23 +70,8 @@ class Settings(BaseSettings):
     links: dict[str, str] = Field(
         default_factory=dict, description="JSON: addresses of other tools by name, for the console."
     )
-    metrics: Literal["off", "emf"] = Field("off", description="emf: metric lines for CloudWatch in the log.")
     metrics_interval_s: float = Field(60.0, gt=0, description="Seconds between metric lines.")
-    poll_interval_s: float = Field(0.5, gt=0, description="Seconds between looks at the ledger.")
-    ship_interval_s: float = Field(5.0, gt=0, description="Seconds between shipments of the log to the lake.")
-    spool_limit_mb: float = Field(
-        1024.0, ge=0, description="Log that waits for the lake, at most; 0 logs no prediction and takes no feedback."
-    )
-    redact_text: bool = Field(False, description="Log neither text nor aspect.")
-
     queue_ms: float = Field(100.0, gt=0, description="Work that waits, at most, in milliseconds; beyond it 429.")
-    token_budget: int = Field(256, ge=1, description="Tokens of a batch, padding included, at most.")
-    cache_entries: int = Field(20_000, ge=0, description="Answers that a worker remembers.")
-    body_limit_bytes: int = Field(1_048_576, ge=1024, description="Largest body.")
-    max_instances: int = Field(128, ge=1, description="Items of a request, at most.")
-    max_text_chars: int = Field(10_000, ge=1, description="Characters of a text, at most.")
-    request_timeout_s: float = Field(10.0, gt=0, description="Longest that a request may take.")
-    stop_timeout_s: float = Field(10.0, gt=0, description="Longest that stopping may take.")
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -117,24 +87,17 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Settings":
+    def _fits_together(self) -> "RouterSettings":
         if self.admin_port and self.admin_port == self.router_port:
             raise PermanentError(
                 f"EVERGREEN_ADMIN_PORT: expected another port than EVERGREEN_ROUTER_PORT, got {self.admin_port}"
             )
-        if self.lake is not None and "://" in self.lake and not self.lake.startswith("s3://"):
-            raise PermanentError(f"EVERGREEN_LAKE: expected a folder or s3://bucket/prefix, got {self.lake!r}")
         return self
-
-    @property
-    def lake_uri(self) -> str:
-        """Where the lake lies: EVERGREEN_LAKE, or the folder `lake` in the home."""
-        return self.lake or str(self.home.absolute() / "lake")
 
     @property
     def folder(self) -> Path:
         """What routers of this home share: model files, the unit secret."""
-        return self.home.absolute() / "serving"
+        return self.root / "serving"
 
     @property
     def models_folder(self) -> Path:
@@ -142,28 +105,7 @@ class Settings(BaseSettings):
         return self.folder / "models"
 
 
-def load_settings() -> Settings:
-    """Return the settings of the environment.
-
-    Raises:
-        PermanentError: a variable is unknown or has a value that cannot be used; the message names it.
-    """
-    check_variables(os.environ, more=Settings.model_fields)
-    try:
-        return Settings()
-    except ValidationError as error:
-        found = [refused_value(_variable(each["loc"]), each["msg"], each["input"]) for each in error.errors()]
-        raise PermanentError("; ".join(found)) from None
-    except SettingsError as error:
-        raise PermanentError(f"{named_field(error, Settings.model_fields)} cannot be used: expected JSON") from None
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    """Return the short name of the variable at the start of a location."""
-    return str(location[0]).removeprefix(PREFIX)
-
-
-def replica_name(settings: Settings) -> str:
+def replica_name(settings: RouterSettings) -> str:
     """The replica's name: as set, or one that is made once and kept in the home. Safe as part of a file name."""
     if settings.replica:
         return _UNSAFE.sub("-", settings.replica)[:_NAME_CHARS]
@@ -171,7 +113,7 @@ def replica_name(settings: Settings) -> str:
     return _kept(settings.folder / "replica", made)
 
 
-def unit_secret(settings: Settings) -> bytes:
+def unit_secret(settings: RouterSettings) -> bytes:
     """The secret that unit ids are hashed with: as set, or one that is made once and kept in the home.
 
     Replicas on several machines need EVERGREEN_SECRET, or the same unit has a different hash on each.

@@ -1,13 +1,28 @@
 """Homes of installations under test: the demo run in one, and the processes that belong to it."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
+from absa.configuration import CONFIGURATION_FILE
+
 DEMO = (sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep")
+
+
+def configure(home: Path, **sections: Mapping[str, object]) -> None:
+    """Write evergreen.toml into a home."""
+    home.mkdir(parents=True, exist_ok=True)
+    tables = (f"[{name}]\n{_lines(table)}" for name, table in sections.items())
+    (home / CONFIGURATION_FILE).write_text("".join(tables), encoding="utf-8")
+
+
+def _lines(table: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 
 
 def outer_environment() -> dict[str, str]:

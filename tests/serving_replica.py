@@ -22,6 +22,7 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from tests.homes import configure
 from tests.toy_package import build_toy_package
 
 ROOT = Path(__file__).parents[1]
@@ -62,12 +63,13 @@ def ab(champion: str, challenger: str, share: float, *, mode: str = "ab") -> Tra
 
 @dataclass
 class RunningReplica:
-    """A router under test. `environment` overrides settings."""
+    """A router under test. `environment` overrides variables, `tuning` the section [router]."""
 
     root: Path
     workers: int = 2
     environment: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    tuning: dict[str, object] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -89,10 +91,10 @@ class RunningReplica:
             "EVERGREEN_ADMIN_TOKEN": "admin-token",
             "EVERGREEN_SECRET": "unit-secret",
             "EVERGREEN_FEEDBACK_KEYS": json.dumps({"survey-key": {"source": "survey"}}),
-            "EVERGREEN_SHIP_INTERVAL_S": "0.5",
-            "EVERGREEN_POLL_INTERVAL_S": "0.1",
             **self.environment,
         }
+        tuning = {"ship_interval_s": 0.5, "poll_interval_s": 0.1, **self.tuning}
+        configure(Path(environment["EVERGREEN_HOME"]), router=tuning)
         with (self.root / "router.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serving"], cwd=ROOT, env=environment, stderr=log, stdout=log

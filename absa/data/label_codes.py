@@ -8,22 +8,20 @@
 ```
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from absa.configuration import CONFIG_VARIABLE, CONFIGURATION_FILE, find_configuration, read_table
 from absa.errors import InvalidDataError, PermanentError
 from absa.task import SENTIMENTS
 
-CONFIG_FILE: Final = "evergreen.toml"
-CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 NAMES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
 DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in NAMES.values()}, **NAMES}
 _EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in NAMES.items())
 
 
-def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIG_FILE) -> Mapping[str, int]:
+def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
     """Return the label of each value that files may write, by a configuration's section [data.labels]. Pure.
 
     Labels' names always count; with a section of its own only the section's numbers count.
@@ -45,30 +43,17 @@ def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIG_FILE) ->
 
 
 def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
-    """Read the codes of a file, or of evergreen.toml in the home where it is there; else return the default ones.
+    """Return the codes of the configuration file, or the default ones.
 
     Args:
         named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
         home: the home folder; None for a program that has none.
 
     Raises:
-        PermanentError: the name is empty, the named file is missing, a file is not TOML, or see `label_codes`.
+        PermanentError: see `find_configuration`, `read_table` and `label_codes`.
     """
-    if named is not None and not str(named).strip():
-        raise PermanentError(f"{CONFIG_VARIABLE} is empty: name a file, or unset it")
-    if named is not None:
-        path = Path(named)
-    elif home is not None and (home / CONFIG_FILE).is_file():
-        path = home / CONFIG_FILE
-    else:
-        return DEFAULT_CODES
-    try:
-        configuration = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise PermanentError(f"{path} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PermanentError(f"{path} is not TOML: {error}") from None
-    return label_codes(configuration, name=str(path))
+    file = find_configuration(named, home)
+    return label_codes(read_table(file), name=str(file))
 
 
 def normal_code(written: str) -> str:

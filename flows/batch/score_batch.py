@@ -182,7 +182,7 @@ def _drift_sentences(services: Services, job: BatchJob, result: BatchResult, pac
         result.manifest,
         services.lake,
         Engine.load(package),
-        false_alarm_rate=services.settings.false_alarm_rate,
+        false_alarm_rate=services.settings.staleness.false_alarm_rate,
     )
     return (found.too_small,) if found.too_small else tuple(each.sentence for each in found.drifted)
 

@@ -43,13 +43,13 @@ def make_base(
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
     counts = [sum(row.label == label for row in rows) for label in range(3)]
     yield f"{len(rows):,} rows: {counts[0]:,} negative, {counts[1]:,} neutral, {counts[2]:,} positive"
-    settings = services.settings
+    recipe = services.settings.training
     wanted = {
-        "base_model": settings.base_model,
-        "layers": settings.layers,
-        "hidden": settings.hidden,
-        "learning_rate": settings.learning_rate,
-        "batch_tokens": settings.batch_tokens,
+        "base_model": recipe.base_model,
+        "layers": recipe.layers,
+        "hidden": recipe.hidden,
+        "learning_rate": recipe.learning_rate,
+        "batch_tokens": recipe.batch_tokens,
         "max_epochs": epochs,
     }
     told = [time.monotonic()]

@@ -1,8 +1,6 @@
 """Commands over the logged traffic: labels out and in, insights, replay."""
 
-import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -10,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from absa.configuration import read_section, read_table
 from absa.data.label_codes import read_label_codes
-from absa.errors import InvalidDataError, NotFoundError, PermanentError, UnavailableError
+from absa.errors import NotFoundError, PermanentError, UnavailableError
+from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
 from flows.cli.ledger_commands import labels_saved
@@ -23,7 +23,6 @@ from flows.platform.terminal import say
 if TYPE_CHECKING:
     import polars as pl
 
-    from absa.policies import StalenessPolicy
     from monitoring.labels.label_import import ImportedLabels
 
 labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
@@ -205,7 +204,10 @@ def replay(
     end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
     policy: Annotated[
         Path | None,
-        typer.Option(callback=arguments.existing_file, help="TOML with the policy's fields; unset: the one in force."),
+        typer.Option(
+            callback=arguments.existing_file,
+            help="TOML with section [staleness], or its keys alone; unset: the active one.",
+        ),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
     window_s: Annotated[
@@ -278,24 +280,12 @@ def _digest(services: Services, version: str) -> str:
     return digest
 
 
-def read_policy(file: Path) -> "StalenessPolicy":
-    """A policy from a TOML file of its fields.
+def read_policy(file: Path) -> StalenessPolicy:
+    """Return the policy of a TOML file: its section [staleness], or its keys alone.
 
     Raises:
-        InvalidDataError: the file is missing or no TOML, or names a field that a policy has not.
+        PermanentError: see `read_table` and `read_section`.
     """
-    from absa.policies import StalenessPolicy
-
-    try:
-        given = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidDataError(f"there is no file {file}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"{file} is no TOML: {error}") from None
-    known = [field.name for field in fields(StalenessPolicy)]
-    for name, value in given.items():
-        if name not in known:
-            raise InvalidDataError(f"{file}: a policy has no {name!r}; it has {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidDataError(f"{file}: {name} is a number, got {value!r}")
-    return StalenessPolicy(**given)
+    table = read_table(file)
+    policy: StalenessPolicy = read_section("staleness", table.get("staleness", table), where=str(file))
+    return policy

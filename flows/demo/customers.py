@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
+from pydantic import SecretStr
 
 from absa.data.simulate import SimulatedRequest
 from absa.errors import UnavailableError
@@ -52,7 +53,7 @@ class _Connections(contextlib.AsyncExitStack):
             self.push_async_callback(client.aclose)
             self._free.put_nowait(client)
 
-    async def post(self, path: str, content: object, key: str | None) -> httpx.Response:
+    async def post(self, path: str, content: object, key: SecretStr | None) -> httpx.Response:
         """Send JSON on the connection that became free last.
 
         Raises:
@@ -60,7 +61,7 @@ class _Connections(contextlib.AsyncExitStack):
         """
         client = await self._free.get()
         try:
-            return await client.post(path, json=content, headers={"X-API-Key": key} if key else {})
+            return await client.post(path, json=content, headers={"X-API-Key": key.get_secret_value()} if key else {})
         finally:
             self._free.put_nowait(client)
 
@@ -69,7 +70,7 @@ async def _send(
     customers: Iterator[SimulatedRequest],
     url: str,
     feedback_key: str,
-    predict_key: str | None,
+    predict_key: SecretStr | None,
     rate: float,
     duration_s: float,
     delay_scale: float,
@@ -105,7 +106,7 @@ async def _send(
                 await asyncio.sleep(request.feedback_delay_s * delay_scale)
                 told = {"request_id": answer["request_id"], "label": request.feedback_label}
                 try:
-                    reply = await connections.post("/v1/feedback", told, feedback_key)
+                    reply = await connections.post("/v1/feedback", told, SecretStr(feedback_key))
                     reply.raise_for_status()
                     report.feedback += 1
                 except httpx.HTTPError as error:
@@ -131,7 +132,7 @@ def send_traffic(
     *,
     url: str,
     feedback_key: str,
-    predict_key: str | None = None,
+    predict_key: SecretStr | None = None,
     rate: float,
     duration_s: float,
     delay_scale: float = 1.0,

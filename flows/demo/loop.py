@@ -1,4 +1,4 @@
-"""The demo: the whole loop in seven chapters, on real servers, with windows and ramp shortened by printed settings."""
+"""The demo: the whole loop in seven chapters, on real servers, with windows and ramp shortened by a profile."""
 
 import os
 import shutil
@@ -17,10 +17,9 @@ from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
 from flows.platform.services import Services, build_services
-from flows.platform.settings import SETTINGS_FILE, Settings
+from flows.platform.settings import DEMO_MARK, SETTINGS_FILE, Settings
 
 _STARTS: Final = 3  # with other ports, where another program takes one between choice and start
-_MARK: Final = "# written by the demo"
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -86,8 +85,7 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
     """Write the demo's settings into the home folder, where every process of the platform reads them."""
     home = Settings.load().root
     home.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name}={value}" for name, value in pace.settings.items()]
-    write_whole(home / SETTINGS_FILE, f"{_MARK} ({options.scale})\n" + "\n".join(lines) + "\n")
+    write_whole(home / SETTINGS_FILE, f"{DEMO_MARK} ({options.scale})\n{pace.settings()}")
     return build_services(Settings.load())
 
 
@@ -96,7 +94,7 @@ def _must_be_a_demos(settings: Settings) -> None:
     file = settings.root / SETTINGS_FILE
     lake = open_lake(settings.lake_uri)
     if file.exists():
-        theirs = not file.read_text().startswith(_MARK)
+        theirs = not file.read_text().startswith(DEMO_MARK)
     else:
         theirs = Ledger(lake).head() is not None or latest_manifest(lake) is not None
     if theirs:

@@ -1,8 +1,10 @@
-"""What a demo can be asked for, and its pace at each scale: printed settings, and the traffic of each chapter."""
+"""Options of a demo and its pace at each scale: a printed profile, and the traffic of each chapter."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from absa.profiles import differences
 
 BUSY: Final = 1.3  # slowdown above which a machine counts as busy
 
@@ -25,9 +27,10 @@ class DemoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How the demo is shortened: settings that are printed, and the traffic of each chapter."""
+    """How the demo is shortened: a profile, budgets in seconds, and the traffic of each chapter."""
 
-    settings: dict[str, str]
+    profile: str
+    budget_s: float
     first_budget_s: float
     settle_s: float  # the last feedback of a window and the router's next shipment
     rate: float
@@ -47,32 +50,22 @@ class Pace:
         """
         if slowdown <= BUSY:
             return self
-        budget_s = float(self.settings["EVERGREEN_BUDGET_S"]) * slowdown
-        settings = self.settings | {"EVERGREEN_BUDGET_S": f"{budget_s:.0f}"}
-        return replace(self, settings=settings, first_budget_s=round(self.first_budget_s * slowdown))
+        budget_s, first_budget_s = round(self.budget_s * slowdown), round(self.first_budget_s * slowdown)
+        return replace(self, budget_s=budget_s, first_budget_s=first_budget_s)
+
+    def settings(self) -> str:
+        """Return the settings file of this pace."""
+        return f"EVERGREEN_PROFILE={self.profile}\nEVERGREEN_BUDGET_S={self.budget_s:g}\n"
+
+    def changes(self) -> str:
+        """Return what this pace changes, in one line."""
+        return ", ".join([*differences(self.profile), f"budget_s={self.budget_s:g}"])
 
 
 PACES: Final = {
     "full": Pace(
-        settings={
-            "EVERGREEN_BUDGET_S": "90",
-            "EVERGREEN_REPLAY": "0.25",
-            "EVERGREEN_BEHAVIOUR_CASES": "30",
-            "EVERGREEN_BEHAVIOUR_MARGIN": "1",
-            "EVERGREEN_MAX_INT8_F1_LOSS": "0.03",
-            "EVERGREEN_MAX_EPOCHS": "4",
-            "EVERGREEN_WARM_LAYERS": "3",
-            "EVERGREEN_EMBED_ROWS": "200",
-            "EVERGREEN_RAMP": "0.25,0.5",
-            "EVERGREEN_STEP_S": "4",
-            "EVERGREEN_SHADOW_S": "4",
-            "EVERGREEN_MIN_EXPOSURE": "150",
-            "EVERGREEN_MAX_EXPERIMENT_S": "120",
-            "EVERGREEN_COOLDOWN_S": "0",
-            "EVERGREEN_SHIP_INTERVAL_S": "1",
-            "EVERGREEN_REFERENCE_ROWS": "300",
-            "EVERGREEN_SCHEDULE_MONITOR": "false",
-        },
+        profile="demo",
+        budget_s=90.0,
         first_budget_s=60.0,
         settle_s=2.5,
         rate=90.0,
@@ -86,32 +79,8 @@ PACES: Final = {
         experiment_s=130.0,
     ),
     "tiny": Pace(
-        settings={
-            "EVERGREEN_LAYERS": "1",
-            "EVERGREEN_HIDDEN": "128",
-            "EVERGREEN_LEARNING_RATE": "3e-3",
-            "EVERGREEN_BATCH_TOKENS": "512",
-            "EVERGREEN_BUDGET_S": "60",
-            "EVERGREEN_REPLAY": "1",
-            "EVERGREEN_MAX_EPOCHS": "3",
-            "EVERGREEN_WARM_EPOCHS": "2",
-            "EVERGREEN_EMBED_ROWS": "0",
-            "EVERGREEN_RAMP": "0.5",
-            "EVERGREEN_STEP_S": "2",
-            "EVERGREEN_SHADOW_S": "1",
-            "EVERGREEN_MIN_EXPOSURE": "100",
-            "EVERGREEN_MIN_RECENT_ROWS": "60",
-            "EVERGREEN_MIN_SLICE_ROWS": "1000",
-            "EVERGREEN_ESTABLISHED_MARGIN": "0.05",
-            "EVERGREEN_BEHAVIOUR_CASES": "10",
-            "EVERGREEN_BEHAVIOUR_MARGIN": "1",
-            "EVERGREEN_MAX_INT8_F1_LOSS": "0.1",
-            "EVERGREEN_MAX_EXPERIMENT_S": "60",
-            "EVERGREEN_COOLDOWN_S": "0",
-            "EVERGREEN_SHIP_INTERVAL_S": "0.5",
-            "EVERGREEN_REFERENCE_ROWS": "300",
-            "EVERGREEN_SCHEDULE_MONITOR": "false",
-        },
+        profile="test",
+        budget_s=60.0,
         first_budget_s=60.0,
         settle_s=1.2,
         rate=200.0,

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from absa.errors import PermanentError, UnavailableError
 from absa.proxies import require_route
@@ -21,10 +22,10 @@ class RouterClient:
         UnavailableError: the address needs a proxy that cannot be used.
     """
 
-    def __init__(self, url: str, *, predict_key: str | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, *, predict_key: SecretStr | None = None, timeout_s: float = 10.0) -> None:
         self._url = url
         require_route(url, os.environ)
-        headers = {"X-API-Key": predict_key} if predict_key else {}
+        headers = {"X-API-Key": predict_key.get_secret_value()} if predict_key else {}
         self._client = httpx.Client(base_url=url, timeout=timeout_s, headers=headers)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:

@@ -61,7 +61,7 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
     from monitoring.drift.embedding import ModelEmbedder
 
     version = head.state.champion
-    if version is None or services.settings.embed_rows == 0:
+    if version is None or services.settings.staleness.embed_rows == 0:
         return None
     try:
         package = services.packages.get(version, head.versions[version])
@@ -84,7 +84,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
 
     settings = services.settings
     now = services.clock()
-    history = recent_verdicts(VerdictStore(services.lake), now, settings.cooldown_s + WAIT_S)
+    history = recent_verdicts(VerdictStore(services.lake), now, settings.staleness.cooldown_s + WAIT_S)
     others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
     latest = max((attempt.at for attempt in others), default=None)
     head = services.head()
@@ -205,10 +205,11 @@ def tell(services: Services, verdict: "Verdict") -> None:
 
     history = VerdictStore(services.lake).history(limit=1_000)
     write_whole(services.home.folder("metrics") / "monitor.prom", exposition(history))
-    if services.settings.alert_url is None:
+    url = services.settings.alert_url
+    if url is None:
         return
     try:
-        alert(services.lake, verdict, services.settings.alert_url)
+        alert(services.lake, verdict, url.get_secret_value())
     except UnavailableError as error:
         services.reporter.log(f"{error}; the next window of the incident tries again")
 

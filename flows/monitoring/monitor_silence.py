@@ -109,7 +109,9 @@ class SilenceWatch:
         if ran is None or not ran.is_overdue(now, window_s):
             return []
         sentence = f"Evergreen's monitor {ran.sentence(now, window_s)}."
-        return [sentence] if alert_silence(self._services.lake, sentence, since=ran.at, url=url) else []
+        return (
+            [sentence] if alert_silence(self._services.lake, sentence, since=ran.at, url=url.get_secret_value()) else []
+        )
 
 
 def span(seconds: float) -> str:

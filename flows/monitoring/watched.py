@@ -1,6 +1,7 @@
 """Watched version and active staleness policy, readable without Prefect, which makes a folder when imported."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from absa.errors import UnavailableError
@@ -33,21 +34,11 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
 
 def staleness_policy(services: Services) -> "StalenessPolicy":
     """Return the active staleness policy, as settings have it."""
-    from absa.policies import StalenessPolicy
     from monitoring.drift.permutation import rate_per_window
 
     settings = services.settings
-    rate, monthly = settings.false_alarm_rate, settings.false_alarms_a_month
-    if monthly is not None:
-        rate = rate_per_window(alarms=monthly, period_s=30 * 86_400.0, window_s=settings.window_s)
-    return StalenessPolicy(
-        false_alarm_rate=rate,
-        min_rows=settings.min_window_rows,
-        min_reference_rows=settings.min_window_rows,
-        reference_rows=settings.reference_rows,
-        embed_rows=settings.embed_rows,
-        min_new_labels=settings.min_labels,
-        cooldown_s=settings.cooldown_s,
-        max_age_s=settings.max_age_s,
-        answers_worth_a_training=settings.answers_worth_a_training,
-    )
+    policy = settings.staleness
+    if policy.false_alarms_a_month is None:
+        return policy
+    rate = rate_per_window(alarms=policy.false_alarms_a_month, period_s=30 * 86_400.0, window_s=settings.window_s)
+    return replace(policy, false_alarm_rate=rate)

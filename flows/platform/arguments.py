@@ -11,9 +11,9 @@ from typing import Any, Final
 import typer
 
 from absa.errors import PermanentError
+from absa.policies import LONGEST_S
 from absa.records.schema import Window
 from absa.variables import printable
-from flows.platform.settings import LONGEST_S
 
 Check = Callable[[typer.CallbackParam, Any], Any]
 _MOST_ROWS: Final = 1_000_000_000

@@ -65,7 +65,6 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
         "EVERGREEN_ADMIN_TOKEN": secret["admin_token"],
         "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer"}}),
         "EVERGREEN_LINKS": json.dumps({name: home.url(name.lower()) for name in ("Prefect", "MLflow", "Evidently")}),
-        "EVERGREEN_SHIP_INTERVAL_S": str(settings.ship_interval_s),
         "EVERGREEN_QUEUE_MS": "1000",  # trainings share these cores: be patient
         **given,
         "EVERGREEN_ROUTER_PORT": str(ports["router"]),

@@ -3,49 +3,47 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
+from absa.configuration import CONFIGURATION_FILE
 from absa.data.label_codes import read_label_codes
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
+from absa.policies import TrainingRecipe
 
 if TYPE_CHECKING:
     from flows.platform.settings import Settings
 
-_HEAD_WIDTH: Final = 32  # of a narrow student
-
 
 def contradictions(settings: "Settings") -> Iterator[str]:
     """Yield a sentence for each value that another one does not allow."""
-    depth, width = base_size(settings.base_model)
-    if settings.layers is not None and depth is not None and settings.layers > depth:
-        yield f"EVERGREEN_LAYERS: expected 1 to {depth}, the layers of {settings.base_model}, got {settings.layers}"
-    learning, kept = settings.warm_layers, settings.layers or depth
-    if learning is not None and kept is not None and learning > kept:
-        yield f"EVERGREEN_WARM_LAYERS: expected 0 to {kept}, the layers of the model, got {learning}"
-    if settings.hidden is not None:
-        most = width or settings.hidden
-        if settings.hidden > most or (settings.hidden != width and settings.hidden % _HEAD_WIDTH):
-            limit = f" up to {width}, the width of {settings.base_model}" if width else ""
-            yield f"EVERGREEN_HIDDEN: expected a multiple of {_HEAD_WIDTH}{limit}, got {settings.hidden}"
-    if settings.reference_rows < settings.min_window_rows:
-        yield (
-            f"EVERGREEN_REFERENCE_ROWS: expected at least EVERGREEN_MIN_WINDOW_ROWS ({settings.min_window_rows}), "
-            f"or no window is ever judged, got {settings.reference_rows}"
-        )
+    yield from _misfits(settings.training, where=f"[training] of {settings.config or CONFIGURATION_FILE}")
     if bool(settings.training_queue_names) != bool(settings.training_definition.strip()):
         yield "EVERGREEN_TRAINING_QUEUES and EVERGREEN_TRAINING_DEFINITION: expected both or neither"
     ports = list(settings.fixed_ports.values())
     if twice := sorted({port for port in ports if ports.count(port) > 1}):
         names = [f"EVERGREEN_{part.upper()}_PORT" for part, port in settings.fixed_ports.items() if port == twice[0]]
         yield f"{' and '.join(names)}: expected different ports, got {twice[0]} for each"
-    if settings.lake is not None and "://" in settings.lake and not settings.lake.startswith("s3://"):
-        yield f"EVERGREEN_LAKE: expected a folder or s3://bucket/prefix, got {settings.lake!r}"
     for name in ("alert_url", "evidently_url", "router_url"):
-        url = getattr(settings, name)
+        given = getattr(settings, name)
+        url = given.get_secret_value() if isinstance(given, SecretStr) else given
         if url is not None and not url.startswith(("http://", "https://")):
-            yield f"EVERGREEN_{name.upper()}: expected http://... or https://..., got {url!r}"
+            shown = "" if url is not given else f", got {url!r}"
+            yield f"EVERGREEN_{name.upper()}: expected http://... or https://...{shown}"
     yield from _unusable_paths(settings)
+
+
+def _misfits(recipe: TrainingRecipe, *, where: str) -> Iterator[str]:
+    depth, width = base_size(recipe.base_model)
+    if recipe.layers is not None and depth is not None and recipe.layers > depth:
+        yield f"layers in {where}: expected 1 to {depth}, the layers of {recipe.base_model}, got {recipe.layers}"
+    learning, kept = recipe.warm_layers, recipe.layers or depth
+    if learning is not None and kept is not None and learning > kept:
+        yield f"warm_layers in {where}: expected 0 to {kept}, the layers of the model, got {learning}"
+    if recipe.hidden is not None and width is not None and recipe.hidden > width:
+        yield f"hidden in {where}: expected up to {width}, the width of {recipe.base_model}, got {recipe.hidden}"
 
 
 def _unusable_paths(settings: "Settings") -> Iterator[str]:

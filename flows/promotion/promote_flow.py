@@ -41,7 +41,7 @@ def promote(
     run_id = None if found is None else str(found)
     approval = None
     if services.settings.approval and run_id is not None:
-        approval = OperatorApproval(services.deployments, run_id, timeout_s=services.settings.approval_s)
+        approval = OperatorApproval(services.deployments, run_id, timeout_s=services.settings.experiment.approval_s)
     services.project()  # a run that was killed may have left the aliases behind the ledger
     request = PromotionRequest(versions=(version, *(others or [])), revision=revision, again=again)
     ended = promote_versions(Trial(services=services, request=request, run_id=run_id, approval=approval))

@@ -13,8 +13,8 @@ from absa.errors import ConflictError, PermanentError, TransientError
 from absa.ledger.lifecycle import challenged, dropped, live_arms, promoted, ramped, shadowed
 from absa.ledger.record import Action, LedgerRecord
 from absa.ledger.state import State
+from absa.policies import ExperimentPolicy
 from flows.platform.services import Services
-from flows.platform.settings import Settings
 from flows.promotion.promotion_request import PromotionRequest, answer
 from flows.promotion.running_experiment import Run, judge, keep, running
 from flows.promotion.take_over import ACTOR, sign_of_life
@@ -60,7 +60,7 @@ class Trial:
     check: Callable[[Services, str, str], dict[str, Any]] = must_serve
 
 
-def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[Step, float | None]:
+def next_step(head: LedgerRecord, now: datetime, policy: ExperimentPolicy) -> tuple[Step, float | None]:
     """Return the step that is due for the challenger, and the share (0 to 1) to ramp to. Pure.
 
     "decide" looks at the evidence; "ramp" does too, before it raises the share.
@@ -70,11 +70,11 @@ def next_step(head: LedgerRecord, now: datetime, settings: Settings) -> tuple[St
     if plan is None or plan.mode == "single":
         return "shadow", None
     if plan.mode == "shadow":
-        return ("ramp", settings.ramp_shares[0]) if elapsed_s >= settings.shadow_s else ("decide", None)
+        return ("ramp", policy.ramp[0]) if elapsed_s >= policy.shadow_s else ("decide", None)
     share = max(arm.share for arm in plan.challengers)
     most = 1.0 / (len(plan.challengers) + 1)
-    higher = [min(step, most) for step in settings.ramp_shares if min(step, most) > share + 1e-9]
-    if higher and elapsed_s >= settings.step_s:
+    higher = [min(step, most) for step in policy.ramp if min(step, most) > share + 1e-9]
+    if higher and elapsed_s >= policy.step_s:
         return "ramp", higher[0]
     return "decide", None
 
@@ -128,7 +128,7 @@ def look(trial: Trial) -> LedgerRecord | None:
     if not {state.challenger, *_live(state)} & set(versions):
         raise PermanentError(f"version {versions[0]} is not the challenger any more: the ledger says {head.reason}")
     now = services.clock()
-    step, share = next_step(head, now, services.settings)
+    step, share = next_step(head, now, services.settings.experiment)
     if step == "shadow" or run is None:
         begun = _append(trial, head, "traffic", "the challenger scores unseen", shadowed(state, versions[1:]))
         if begun.state.plan is not None:  # names this run to a follower before its first look

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,15 +65,11 @@ def running(records: Sequence[LedgerRecord]) -> Run | None:
 
 def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
     """Return the experiment policy of the settings."""
-    from absa.policies import ExperimentPolicy
-
-    settings = services.settings
-    return ExperimentPolicy(
+    policy = services.settings.experiment
+    return replace(
+        policy,
         comparisons=run.comparisons,
-        min_exposure=settings.min_exposure,
-        min_exposure_to_stop=min(100, settings.min_exposure),
-        max_duration_s=settings.max_experiment_s,
-        worthwhile_gain=settings.worthwhile_gain,
+        min_exposure_to_stop=min(policy.min_exposure_to_stop, policy.min_exposure),
     )
 
 

@@ -14,11 +14,11 @@ from absa.job import JOB_FILE
 from absa.ledger.record import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
+from absa.policies import TrainingRecipe
 from absa.records.layout import weights_folder
 from absa.training.anytime import QUICK_FACTOR
 from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
-from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, OnEvent, RunJob, run_job, write_after
 from flows.training.judging import Judging
 from flows.training.kept_checkpoints import KeptCheckpoints
@@ -57,11 +57,11 @@ def train(
     """
     from absa.data.snapshot import sample_side
 
-    settings, since = services.settings, judging.since
+    recipe, since = services.settings.training, judging.since
     folder = services.home.folder("jobs", run.run_id)
     rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
     rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
-    chosen = _training_settings(settings, base, champion_weights(services, head) if base is None else None)
+    chosen = _training_settings(recipe, base, champion_weights(services, head) if base is None else None)
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
     adopted = kept.adopt()
     run.params(
@@ -69,7 +69,7 @@ def train(
             **chosen,
             "train_rows": manifest.side_rows("train"),
             "recent_since": since.isoformat() if since else None,
-            "replay": settings.replay if since else None,
+            "replay": recipe.replay if since else None,
             "resumed_from_run": adopted,
             "budget_ends_at": datetime.fromtimestamp(run_time.ends_at, UTC).isoformat(),
         }
@@ -99,7 +99,7 @@ def train(
             "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),
             "since": since.timestamp() if since else None,
-            "replay": settings.replay,
+            "replay": recipe.replay,
         }
         (folder / JOB_FILE).write_text(json.dumps(description, indent=1))
         started = False
@@ -138,21 +138,21 @@ def train(
     return result
 
 
-def _training_settings(settings: Settings, base: str | None, warm_start: Path | None) -> dict[str, Any]:
+def _training_settings(recipe: TrainingRecipe, base: str | None, warm_start: Path | None) -> dict[str, Any]:
     """Return the settings of the job: from the champion's weights where they are given, else from a base model."""
     wanted = {
-        "base_model": base or settings.base_model,
-        "layers": settings.layers,
-        "hidden": settings.hidden,
-        "max_epochs": settings.max_epochs,
-        "learning_rate": settings.learning_rate,
-        "batch_tokens": settings.batch_tokens,
+        "base_model": base or recipe.base_model,
+        "layers": recipe.layers,
+        "hidden": recipe.hidden,
+        "max_epochs": recipe.max_epochs,
+        "learning_rate": recipe.learning_rate,
+        "batch_tokens": recipe.batch_tokens,
     }
     if warm_start is not None:
         wanted |= {
             "warm_start": str(warm_start),
-            "max_epochs": settings.warm_epochs,
-            "train_layers": settings.warm_layers,
+            "max_epochs": recipe.warm_epochs,
+            "train_layers": recipe.warm_layers,
         }
     return {name: value for name, value in wanted.items() if value is not None}
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from absa.evaluation.metrics import Metrics
     from absa.inference.engine import Engine
     from absa.inference.package import ModelPackage
-    from absa.policies import GatePolicy
 
 _FEWEST_BASELINE_ROWS: Final = 2_000  # trained on within a second
 _BASELINE_ROWS_PER_S: Final = 30  # of budget: at most about a hundredth of it
@@ -134,7 +133,7 @@ class Judging:
     @property
     def planned_cases(self) -> int:
         """Behavioural cases that are judged where time allows."""
-        return self._services.settings.behaviour_cases
+        return self._services.settings.gate.behaviour_cases
 
     def measure(self, package: Path, parity: Mapping[str, Any]) -> None:
         """Judge a package on the fewest rows, to measure what judging costs; then score ahead with the champion.
@@ -232,7 +231,7 @@ class Judging:
             )
         footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
         evidence = replace(evidence, footprint=footprint)
-        policy = self._policy()
+        policy = self._services.settings.gate
         decision = judge(evidence, policy)
         write_report(
             report_into,
@@ -243,18 +242,6 @@ class Judging:
             champion_name="the champion" if self._head is None else f"version {self._head.state.champion}",
         )
         return evidence, decision
-
-    def _policy(self) -> "GatePolicy":
-        from absa.policies import GatePolicy
-
-        settings = self._services.settings
-        return GatePolicy(
-            min_recent_rows=settings.min_recent_rows,
-            min_slice_rows=settings.min_slice_rows,
-            established_margin=settings.established_margin,
-            behaviour_margin=settings.behaviour_margin,
-            max_int8_f1_loss=settings.max_int8_f1_loss,
-        )
 
     def _baseline(self) -> "Baseline | None":
         """Return the baseline of a first version, trained on few rows if no time was left beside the training."""

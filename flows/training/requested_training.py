@@ -80,7 +80,9 @@ def train_on_machine(services: Services, request: TrainingRequest, *, batch: Bat
         UnavailableError: no machine was available, or AWS is unavailable.
     """
     if request.base is not None:
-        raise PermanentError("a training machine has no bases of this one: set EVERGREEN_BASE_MODEL in its image")
+        raise PermanentError(
+            "a training machine has no bases of this one: set base_model in its image's evergreen.toml"
+        )
     if request.sources:
         raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
     if batch is None:

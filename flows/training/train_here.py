@@ -24,8 +24,8 @@ def _run_flow(**parameters: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None, *, run: Callable[..., object] = _run_flow) -> int:
     """Run the flow; return 0, 1 for an error, 3 for a missed deadline."""
+    from absa.policies import LONGEST_S
     from flows.platform.arguments import window_of
-    from flows.platform.settings import LONGEST_S
 
     parser = argparse.ArgumentParser(prog="python -m flows.training.train_here", description=__doc__)
     parser.add_argument("--budget-s", type=float, required=True, help="Wall-clock budget of the run, in seconds.")

@@ -41,14 +41,14 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     else:
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     if newest is not None:
-        since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.label_lag_s)
+        since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.training.label_lag_s)
         labelled = labelled_examples(
             services.lake,
             since,
             services.clock(),
             services.settings.training_sources,
-            max_a_unit=services.settings.max_rows_a_unit,
-            max_a_source=services.settings.max_rows_a_source,
+            max_a_unit=services.settings.training.max_rows_a_unit,
+            max_a_source=services.settings.training.max_rows_a_source,
         )
         if labelled.height:
             uri = services.lake.url(_FEEDBACK)

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 
 from serving.problems import Problem
-from serving.router_settings import FeedbackSource, Settings
+from serving.router_settings import FeedbackSource, RouterSettings
 
 _BEARER = b"bearer "
 
@@ -26,12 +26,12 @@ class Keys:
         self._feedback = [(key.encode(), source) for key, source in feedback.items()]
 
     @classmethod
-    def of(cls, settings: Settings) -> "Keys":
+    def of(cls, settings: RouterSettings) -> "Keys":
         """The keys that the settings name."""
         return cls(
             admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             predict_key=settings.predict_key.get_secret_value() if settings.predict_key else None,
-            feedback=settings.feedback_keys,
+            feedback={key.get_secret_value(): source for key, source in settings.feedback_keys.items()},
         )
 
     def check_admin(self, headers: Iterable[tuple[bytes, bytes]]) -> None:

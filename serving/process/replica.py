@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import json
 import logging
 import os
 import resource
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,7 @@ from absa.sinks import log_line
 from serving.log.spool import ReplicaLock
 from serving.observe.json_logs import log_to_stderr
 from serving.observe.replica_metrics import PARENT, Status, StatusBoard
-from serving.router_settings import Settings, load_settings, replica_name
+from serving.router_settings import RouterSettings, replica_name
 
 if TYPE_CHECKING:
     from serving.console.chronicle import Chronicle
@@ -106,7 +107,7 @@ class Replica:
         settings: of the replica.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
         self._name = replica_name(settings)
         self._folder = settings.folder / "replicas" / self._name
@@ -142,7 +143,7 @@ class Replica:
             for child in self._children:
                 self._look_after(child)
         self._stop_workers()
-        duties.join(timeout=self._settings.stop_timeout_s)
+        duties.join(timeout=self._settings.router.stop_timeout_s)
         self._board.clear()
         self._lock.release()
 
@@ -159,6 +160,8 @@ class Replica:
             str(child.index),
             "--folder",
             str(self._folder),
+            "--tuning",
+            json.dumps(asdict(self._settings.router)),  # a file that is edited meanwhile changes no later worker
         ]
         command += ["--lifeline", str(self._lifeline), "--sockets", *map(str, handles)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -191,7 +194,7 @@ class Replica:
             if child.process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     child.process.terminate()
-        ends = time.monotonic() + self._settings.stop_timeout_s + 2.0
+        ends = time.monotonic() + self._settings.router.stop_timeout_s + 2.0
         for child in self._children:
             if child.process is None:
                 continue
@@ -240,19 +243,19 @@ class Replica:
         threading.Thread(target=self._tell, args=(chronicle,), name="chronicle", daemon=True).start()
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
         threading.Thread(target=self._report_for_ever, args=(keeper, shipper), name="report", daemon=True).start()
-        while not self._stopping.wait(settings.ship_interval_s):
+        while not self._stopping.wait(settings.router.ship_interval_s):
             self._guarded(shipper.ship)
-        self._workers_gone.wait(settings.stop_timeout_s + 4.0)
+        self._workers_gone.wait(settings.router.stop_timeout_s + 4.0)
         self._guarded(lambda: shipper.ship(everything=True))
         _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])
 
     def _follow(self, keeper: "Keeper") -> None:
         while not self._stopping.is_set():
             self._guarded(keeper.step)
-            self._stopping.wait(self._settings.poll_interval_s)
+            self._stopping.wait(self._settings.router.poll_interval_s)
 
     def _tell(self, chronicle: "Chronicle") -> None:
-        while not self._stopping.wait(self._settings.poll_interval_s):
+        while not self._stopping.wait(self._settings.router.poll_interval_s):
             self._guarded(chronicle.step)
 
     def _report_for_ever(self, keeper: "Keeper", shipper: "Shipper") -> None:
@@ -264,7 +267,7 @@ class Replica:
         report_at = 0.0
         while not self._stopping.wait(_TICK_S):
             if time.monotonic() >= report_at:
-                report_at = time.monotonic() + settings.ship_interval_s
+                report_at = time.monotonic() + settings.router.ship_interval_s
                 self._guarded(lambda: self._report(keeper, shipper))
             if settings.metrics == "emf" and time.monotonic() >= publish_at:
                 publish_at = time.monotonic() + settings.metrics_interval_s
@@ -303,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     log_to_stderr(PARENT)
     try:
-        settings = load_settings()
+        settings = RouterSettings.read()
     except PermanentError as error:
         print(f"router: {log_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 2

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ import uvicorn
 import uvloop
 
 from absa.ledger.routing import TrafficPlan
+from absa.policies import RouterTuning
 from serving.console.compare_versions import Comparer
 from serving.console.console_routes import add_console
 from serving.engine.answer_cache import AnswerCache
@@ -41,7 +43,7 @@ from serving.observe.outcomes import OutcomeCounts
 from serving.observe.replica_metrics import Status, StatusBoard
 from serving.observe.traces import open_traces
 from serving.replica_state import RouterState, read_state
-from serving.router_settings import Settings, replica_name, unit_secret
+from serving.router_settings import RouterSettings, replica_name, unit_secret
 
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
@@ -71,23 +73,22 @@ class WorkerProcess:
         sockets: listening; the first one is the public port's.
     """
 
-    def __init__(self, settings: Settings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
+    def __init__(self, settings: RouterSettings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
         self._settings, self._index, self._sockets = settings, index, sockets
+        tuning = settings.router
         self._incarnation = f"w{index}_{os.getpid()}_{time.time_ns() // 1000}"
         self._state_path = folder / "state.json"
         self._state_mark: tuple[int, int] | None = None
         self._retry_at, self._retry_after_s = math.inf, _RETRY_FIRST_S
         self._state: RouterState | None = None
         self._board = StatusBoard(folder / "status")
-        self._spool = SpoolWriter(
-            folder / "spool", self._incarnation, limit_bytes=settings.spool_limit_mb * 1024 * 1024
-        )
+        self._spool = SpoolWriter(folder / "spool", self._incarnation, limit_bytes=tuning.spool_limit_mb * 1024 * 1024)
         self._outcomes = OutcomeCounts()
         self._pool = ModelPool()
-        self._cache = AnswerCache(settings.cache_entries)
+        self._cache = AnswerCache(tuning.cache_entries)
         self._draining = False
         loop = asyncio.get_running_loop()
-        self._batcher = Batcher(loop, token_budget=settings.token_budget, after_batch=self._flush)
+        self._batcher = Batcher(loop, token_budget=tuning.token_budget, after_batch=self._flush)
         self._predictor = Predictor(
             pool=self._pool,
             batcher=self._batcher,
@@ -95,13 +96,11 @@ class WorkerProcess:
             spool=self._spool,
             outcomes=self._outcomes,
             keys=(keys := Keys.of(settings)),
-            bodies=(
-                bodies := PredictBodies(max_text_chars=settings.max_text_chars, max_instances=settings.max_instances)
-            ),
+            bodies=(bodies := PredictBodies(max_text_chars=tuning.max_text_chars, max_instances=tuning.max_instances)),
             secret=unit_secret(settings),
             queue_ms=settings.queue_ms,
-            body_limit_bytes=settings.body_limit_bytes,
-            request_timeout_s=settings.request_timeout_s,
+            body_limit_bytes=tuning.body_limit_bytes,
+            request_timeout_s=tuning.request_timeout_s,
             redact_text=settings.redact_text,
             traces=(traces := open_traces(str(index))),
         )
@@ -115,7 +114,7 @@ class WorkerProcess:
                 statuses=self._statuses,
                 set_plan=self._set_plan,
                 ready=self._ready,
-                body_limit_bytes=settings.body_limit_bytes,
+                body_limit_bytes=tuning.body_limit_bytes,
             )
         )
         add_console(
@@ -129,15 +128,15 @@ class WorkerProcess:
                 keys=keys,
                 bodies=bodies,
                 queue_ms=settings.queue_ms,
-                timeout_s=settings.request_timeout_s,
+                timeout_s=tuning.request_timeout_s,
             ),
             links=settings.links,
-            body_limit_bytes=settings.body_limit_bytes,
+            body_limit_bytes=tuning.body_limit_bytes,
         )
         self._router = Router(
             predict=self._predictor,
             rest=app,
-            body_limit_bytes=settings.body_limit_bytes,
+            body_limit_bytes=tuning.body_limit_bytes,
             admin_port=sockets[1].getsockname()[1] if len(sockets) > 1 else None,
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
         )
@@ -151,12 +150,12 @@ class WorkerProcess:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=max(1, int(settings.stop_timeout_s)),
+            timeout_graceful_shutdown=max(1, int(tuning.stop_timeout_s)),
             backlog=2048,
         )
         self._server = _Server(config)
         self._slow = SlowClients(
-            self._server.server_state.connections, timeout_s=settings.request_timeout_s, idle_s=_KEEP_ALIVE_S
+            self._server.server_state.connections, timeout_s=tuning.request_timeout_s, idle_s=_KEEP_ALIVE_S
         )
 
     def _flush(self) -> None:
@@ -182,7 +181,7 @@ class WorkerProcess:
             for each in (
                 _for_ever(_LOOK_S, self._follow),
                 _for_ever(_STATUS_S, self._report),
-                _for_ever(self._settings.ship_interval_s, self._rotate),
+                _for_ever(self._settings.router.ship_interval_s, self._rotate),
                 self._slow.run(),
             )
         ]
@@ -193,7 +192,7 @@ class WorkerProcess:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._batcher.stop(self._settings.stop_timeout_s)
+            self._batcher.stop(self._settings.router.stop_timeout_s)
             await asyncio.sleep(0)  # lets what the thread handed over last be logged
             self._pool.close()
             self._log_outcomes()
@@ -303,7 +302,7 @@ async def _guarded(duty: Callable[[], Awaitable[None]]) -> None:
         _log.exception("a duty failed and is tried again")
 
 
-async def _main(settings: Settings, arguments: argparse.Namespace) -> None:
+async def _main(settings: RouterSettings, arguments: argparse.Namespace) -> None:
     sockets = [socket.socket(fileno=handle) for handle in arguments.sockets]
     for each in sockets:
         each.setblocking(False)
@@ -316,12 +315,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One worker of a router; started by `python -m serving`.")
     parser.add_argument("--index", type=int, required=True, help="number of the worker, from 0")
     parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
+    parser.add_argument("--tuning", required=True, help="section [router] as JSON")
     parser.add_argument("--lifeline", type=int, required=True, help="a pipe that closes when the parent ends")
     parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
     arguments = parser.parse_args()
     log_to_stderr(str(arguments.index))
     sys.setswitchinterval(_SWITCH_S)
-    settings = Settings()
+    settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)))
     replica_name(settings)  # fails here, not at the first request, where the home cannot be written
     uvloop.run(_main(settings, arguments))
 

@@ -93,7 +93,7 @@ def test_killing_workers_under_load_loses_no_answered_request(replica: RunningRe
 
 
 def test_killing_the_parent_ends_its_workers_and_the_next_one_recovers_their_log(replica: RunningReplica) -> None:
-    replica.environment = {"EVERGREEN_SHIP_INTERVAL_S": "60"}
+    replica.tuning = {"ship_interval_s": 60}
     replica.serve()
     with Load(replica, clients=2) as load:
         until(lambda: len(load.answered) > 20)
@@ -159,7 +159,7 @@ def test_absent_or_damaged_package_does_not_touch_serving(replica: RunningReplic
 def test_with_the_lake_away_and_the_spool_full_predictions_go_on_and_what_is_lost_is_counted(
     replica: RunningReplica,
 ) -> None:
-    replica.environment = {"EVERGREEN_SPOOL_LIMIT_MB": "0.02"}
+    replica.tuning = {"spool_limit_mb": 0.02}
     replica.serve()
     lake = replica.root / "lake"
     lake.rename(replica.root / "lake-away")

@@ -29,17 +29,13 @@ from flows.demo.customers import send_traffic
 from flows.platform.processes import Supervisor, bring_up, take_down
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from tests.homes import end_family, outer_environment
+from tests.homes import configure, end_family, outer_environment
 from tests.toy_package import WORDS, build_toy_package
 
 GOOD = ("love", "great", "good", "fast", "easy")
 BAD = ("terrible", "slow", "bad", "broken", "cannot")
+EXPERIMENT = {"ramp": [0.25, 0.5], "step_s": 1, "shadow_s": 2, "min_exposure": 120}
 SETTINGS = {
-    "EVERGREEN_RAMP": "0.25,0.5",
-    "EVERGREEN_STEP_S": "1",
-    "EVERGREEN_SHADOW_S": "2",
-    "EVERGREEN_MIN_EXPOSURE": "120",
-    "EVERGREEN_SHIP_INTERVAL_S": "0.3",
     "EVERGREEN_WORK_POOL": "here",
     "EVERGREEN_SCHEDULE_MONITOR": "false",
 }
@@ -156,6 +152,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     kept = dict(os.environ)
     home = tmp_path / "home"
     wanted = outer_environment() | SETTINGS | {"EVERGREEN_HOME": str(home)}
+    configure(home, experiment=EXPERIMENT, router={"ship_interval_s": 0.3})
     os.environ.clear()
     os.environ |= wanted
     services = build_services(Settings.load())

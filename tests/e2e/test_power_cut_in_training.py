@@ -24,7 +24,9 @@ COMMAND_S = 300
 
 def evergreen(home: Path, *words: str) -> str:
     """Run a command as an operator does, and return what it printed."""
-    environment = outer_environment() | PACES["tiny"].settings | {
+    environment = outer_environment() | {
+        "EVERGREEN_PROFILE": PACES["tiny"].profile, "EVERGREEN_BUDGET_S": f"{PACES['tiny'].budget_s:g}",
+
         "EVERGREEN_HOME": str(home), "EVERGREEN_SCHEDULE_MONITOR": "false",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
     }  # fmt: skip

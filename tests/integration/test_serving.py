@@ -19,6 +19,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from absa.data.simulate import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
@@ -232,7 +233,7 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
 
 
 def test_a_slow_client_is_cut_off_and_others_do_not_notice(replica: RunningReplica) -> None:
-    replica.environment = {"EVERGREEN_REQUEST_TIMEOUT_S": "1"}
+    replica.tuning = {"request_timeout_s": 1}
     replica.workers = 1
     replica.serve()
     slow = [socket.create_connection(("127.0.0.1", replica.port)) for _ in range(3)]
@@ -272,7 +273,7 @@ def test_more_than_it_can_answer_is_refused_at_once_and_the_rest_is_answered(rep
 
 
 def test_on_sigterm_what_is_held_is_answered_and_everything_is_shipped(replica: RunningReplica) -> None:
-    replica.environment = {"EVERGREEN_SHIP_INTERVAL_S": "60"}  # only the end ships
+    replica.tuning = {"ship_interval_s": 60}  # only the end ships
     replica.serve()
     answered: list[str] = []
     refused = threading.Event()
@@ -330,14 +331,14 @@ def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(repl
     assert replica.client.post("/v1/predict", json=ITEM).status_code == 401
     assert replica.client.post("/v1/predict", json=ITEM, headers={"X-API-Key": "predict-key"}).status_code == 200
     url = str(replica.client.base_url)
-    assert RouterClient(url, predict_key="predict-key").predict(**ITEM)["model_version"] == "1"
+    assert RouterClient(url, predict_key=SecretStr("predict-key")).predict(**ITEM)["model_version"] == "1"
     with pytest.raises(PermanentError, match="401"):
         RouterClient(url).predict(**ITEM)
     customer = SimulatedRequest(
         number=0, **ITEM, true_label=0, unit_id="u", segment=None, feedback_label=None, feedback_delay_s=0.0
     )
     send = partial(send_traffic, url=url, feedback_key="unused", rate=20.0, duration_s=0.3)
-    assert send(repeat(customer), predict_key="predict-key").answered > 0
+    assert send(repeat(customer), predict_key=SecretStr("predict-key")).answered > 0
     with pytest.raises(UnavailableError, match="401"):
         send(repeat(customer))
 
@@ -371,10 +372,11 @@ def test_while_the_lake_hangs_the_lag_of_the_log_is_still_told(replica: RunningR
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         replica.workers = 1
+        replica.tuning = {"stop_timeout_s": 1}
         replica.environment = {
             "EVERGREEN_LAKE": "s3://bucket/lake", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
-            "EVERGREEN_METRICS": "emf", "EVERGREEN_METRICS_INTERVAL_S": "0.5", "EVERGREEN_STOP_TIMEOUT_S": "1",
+            "EVERGREEN_METRICS": "emf", "EVERGREEN_METRICS_INTERVAL_S": "0.5",
         }  # fmt: skip
         replica.start()
         until(lambda: max(lags(), default=0.0) >= 1000, seconds=15.0, what="the lag")

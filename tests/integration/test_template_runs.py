@@ -141,18 +141,17 @@ class Loop:
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     template = Template(synthesised(assembly(tmp_path_factory))["prod"])  # where other tests have it too
     roles = template.of("AWS::IAM::Role")
-    pace = PACES["tiny"].settings | ({} if FULL else {"EVERGREEN_MAX_EPOCHS": "2"})
-    settings = "".join(f"{name}={value}\n" for name, value in pace.items())
+    pace = PACES["tiny"]
     with postgres() as database, account({role: template.statements(role) for role in roles}) as owned:
         arguments: dict[str, Any] = {
             "template": template,
             "account": owned,
             "folder": tmp_path_factory.mktemp("tasks"),
             "database": database,
-            "settings_file": settings,
+            "settings_file": pace.settings(),
             "shortened": {
-                "router": {"EVERGREEN_SHIP_INTERVAL_S": "0.5"},
-                "worker": {"EVERGREEN_BUDGET_S": pace["EVERGREEN_BUDGET_S"]},
+                "router": {"EVERGREEN_PROFILE": pace.profile},
+                "worker": {"EVERGREEN_BUDGET_S": f"{pace.budget_s:g}"},
             },
         }
         with installed(**arguments) as installation:

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.errors import InvalidDataError, PermanentError
+from absa.errors import PermanentError
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso
 from absa.records.windows import load_window
 from absa.sinks import csv_text
@@ -171,12 +172,18 @@ def test_a_week_ends_now_and_a_key_is_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("x =", "TOML"), ("cooldown = 3", "cooldown_s"), ("cooldown_s = true", "number")]
+    ("content", "said"),
+    [("x =", "TOML"), ("cooldown = 3", "cooldown_s"), ("[staleness]\ncooldown_s = true", "expected a valid number")],
 )
-def test_a_policy_that_cannot_be_used_is_named(tmp_path: Path, content: str, said: str) -> None:
+def test_policy_that_cannot_be_used_is_named(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(content)
-    with pytest.raises(InvalidDataError, match=said):
+    with pytest.raises(PermanentError, match=said):
         read_policy(file)
-    with pytest.raises(InvalidDataError, match="no file"):
-        read_policy(tmp_path / "none.toml")
+
+
+def test_policy_comes_from_section_or_keys(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    for content in ("[staleness]\ncooldown_s = 3", "cooldown_s = 3"):
+        file.write_text(content)
+        assert read_policy(file) == StalenessPolicy(cooldown_s=3)

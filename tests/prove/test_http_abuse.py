@@ -27,8 +27,10 @@ ORIGIN = "https://app.example"
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
     """One worker that web pages of one origin may call."""
-    environment = {"EVERGREEN_CORS_ORIGINS": ORIGIN, "EVERGREEN_REQUEST_TIMEOUT_S": "3"}
-    made = RunningReplica(tmp_path_factory.mktemp("abuse"), workers=1, environment=environment)
+    made = RunningReplica(
+        tmp_path_factory.mktemp("abuse"), workers=1, environment={"EVERGREEN_CORS_ORIGINS": ORIGIN},
+        tuning={"request_timeout_s": 3},
+    )  # fmt: skip
     try:
         yield made.serve()
     finally:

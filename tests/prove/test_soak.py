@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(SOAK_S + 120)
 
 @pytest.fixture
 def router(tmp_path: Path) -> Iterator[RunningReplica]:
-    made = RunningReplica(tmp_path, environment={"EVERGREEN_CACHE_ENTRIES": "500"})
+    made = RunningReplica(tmp_path, tuning={"cache_entries": 500})
     made.build("2", seed=4)
     try:
         yield made.serve()

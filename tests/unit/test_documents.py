@@ -89,5 +89,5 @@ def test_every_setting_that_the_code_names_stands_in_the_reference() -> None:
     named = set(re.findall(r"EVERGREEN_[A-Z0-9]+(?:_[A-Z0-9]+)*", written))
     named |= {f"EVERGREEN_{part.upper()}_PORT" for part in PARTS}
     page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
-    assert len(named) > 40
+    assert len(named) > 30
     assert {name for name in named if f"`{name}`" not in page} == set()

@@ -1,22 +1,24 @@
 """Names of variables: the lists are complete, and any other name with the prefix is refused with advice."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from absa.configuration import SECTIONS
 from absa.errors import PermanentError
-from absa.variables import FLOWS, KNOWN, ROUTER, TESTS, check_variables, refused_value
-from flows.demo.pace import PACES
+from absa.variables import FLOWS, KNOWN, MOVED, ROUTER, TESTS, check_variables, refused_value
 from flows.platform.settings import Settings
-from serving.router_settings import Settings as RouterSettings
+from serving.router_settings import RouterSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_lists_are_the_fields_of_both_settings() -> None:
-    assert {name.upper() for name in Settings.model_fields} == FLOWS
-    assert {name.upper() for name in RouterSettings.model_fields} == ROUTER
+    for kind, names in ((Settings, FLOWS), (RouterSettings, ROUTER)):
+        assert {name.upper() for name in kind.model_fields if name not in SECTIONS} == names
+    assert len(FLOWS | ROUTER) < 45
 
 
 def test_every_variable_named_in_the_repository_is_known() -> None:
@@ -26,23 +28,24 @@ def test_every_variable_named_in_the_repository_is_known() -> None:
     written = "\n".join(file.read_text(encoding="utf-8") for file in files if file != Path(__file__))
     named = set(re.findall(r"""["' {$]EVERGREEN_([A-Z0-9]+(?:_[A-Z0-9]+)*)["'=:} ]""", written))
     assert len(named) > 40
-    assert named - KNOWN - {"LAYER", "NEW"} == set()
+    assert named - KNOWN - MOVED.keys() - {"LAKES"} == set()
 
 
-def test_demo_paces_are_settings() -> None:
-    for pace in PACES.values():
-        check_variables(pace.settings)
-        values = {name.removeprefix("EVERGREEN_").lower(): value for name, value in pace.settings.items()}
-        Settings.model_validate(values)
+def test_every_moved_variable_names_a_key() -> None:
+    for section, key in MOVED.values():
+        assert key in {each.name for each in fields(SECTIONS[section])}
+    assert not KNOWN & MOVED.keys()
 
 
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("EVERGREEN_LAYER", "did you mean EVERGREEN_LAYERS?"),
+        ("EVERGREEN_LAKES", "did you mean EVERGREEN_LAKE?"),
         ("EVERGREEN_BUDGET", "did you mean EVERGREEN_BUDGET_S?"),
         ("EVERGREEN_QUEUE_M", "did you mean EVERGREEN_QUEUE_MS?"),
-        ("evergreen_ramps", "did you mean EVERGREEN_RAMP?"),
+        ("evergreen_workerz", "did you mean EVERGREEN_WORKERS?"),
+        ("EVERGREEN_STEP_S", "set step_s in section [experiment] of evergreen.toml"),
+        ("EVERGREEN_MIN_LABELS", "set min_new_labels in section [staleness] of evergreen.toml"),
         ("EVERGREEN_", "docs/reference/settings.md"),
         ("EVERGREEN_XYZZY", "docs/reference/settings.md"),
         ("EVERGREEN_\udcff", "docs/reference/settings.md"),
@@ -57,7 +60,6 @@ def test_unknown_name_is_refused_with_advice(name: str, advice: str) -> None:
 def test_known_names_and_other_prefixes_pass() -> None:
     check_variables({f"EVERGREEN_{name}": "1" for name in KNOWN} | {"EVERGREENS": "1", "evergreen_home": "x"})
     check_variables({f"EVERGREEN_{name}": "" for name in TESTS} | {"EVERGREEN_TRUST": ""})
-    check_variables({"EVERGREEN_NEW": "1"}, more=["new"])
 
 
 @pytest.mark.parametrize("name", ["EVERGREEN_HOME", "EVERGREEN_LAKE", "EVERGREEN_CONFIG"])
@@ -75,6 +77,6 @@ def test_value_that_is_not_utf8_is_refused() -> None:
 
 def test_refused_secrets_are_not_quoted() -> None:
     assert "hidden" not in refused_value("predict_key", "Input should be a valid string", "hidden")
-    assert refused_value("step_s", "Input should be greater than 0", "-1") == (
-        "EVERGREEN_STEP_S cannot be used: expected a number greater than 0, got '-1'"
+    assert refused_value("window_s", "Input should be greater than 0", "-1") == (
+        "EVERGREEN_WINDOW_S cannot be used: expected a number greater than 0, got '-1'"
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from absa.errors import PermanentError
-from serving.router_settings import Settings, load_settings
+from serving.router_settings import RouterSettings
 
-NUMBERS = [name for name, field in Settings.model_fields.items() if "int" in str(field.annotation) or
+NUMBERS = [name for name, field in RouterSettings.model_fields.items() if "int" in str(field.annotation) or
            "float" in str(field.annotation)]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number_without_meaning_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"EVERGREEN_{name.upper()}", value)
     with pytest.raises(PermanentError, match=f"EVERGREEN_{name.upper()} cannot be used: expected"):
-        load_settings()
+        RouterSettings.read()
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_check_of_usable_settings_ends_at_once(tmp_path: Path) -> None:
 def test_admin_port_of_zero_is_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_ADMIN_PORT", "0")
     monkeypatch.setenv("EVERGREEN_ROUTER_PORT", "0")
-    assert load_settings().admin_port == 0
+    assert RouterSettings.read().admin_port == 0

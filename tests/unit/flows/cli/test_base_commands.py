@@ -9,6 +9,7 @@ import torch
 from absa.errors import InvalidDataError, NotFoundError
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, save_weights
+from absa.policies import TrainingRecipe
 from flows.cli.base_commands import make_base, named_base
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -21,7 +22,7 @@ def services(tmp_path: Path) -> Services:
     torch.manual_seed(0)
     sizes = Architecture(layers=1, hidden=32, heads=1, intermediate=64, vocabulary=30_522)
     save_weights(PairClassifier(sizes), (find_base("minilm-l6") / TOKENIZER).read_text(), tmp_path / "start")
-    settings = Settings(home=tmp_path / "home", base_model=str(tmp_path / "start"))
+    settings = Settings(home=tmp_path / "home", training=TrainingRecipe(base_model=str(tmp_path / "start")))
     return build_services(settings, environment={})
 
 

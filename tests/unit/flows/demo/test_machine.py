@@ -12,6 +12,6 @@ def test_slow_machine_gets_longer_trainings() -> None:
     pace = PACES["full"]
     slow = pace.on_machine(3.0)
     assert slow.first_budget_s == 3 * pace.first_budget_s
-    assert float(slow.settings["EVERGREEN_BUDGET_S"]) == 3 * float(pace.settings["EVERGREEN_BUDGET_S"])
+    assert slow.budget_s == 3 * pace.budget_s
     assert pace.on_machine(1.2) == pace
     assert slow.drifted_s == pace.drifted_s

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from absa.ledger.lifecycle import crowned
+from absa.policies import StalenessPolicy
 from absa.records.schema import Window
 from flows.monitoring import monitor_flow as flow_module
 from flows.monitoring.monitor_flow import asked_at, judge_window, last_window, staleness_policy, tell, try_again
@@ -19,6 +20,7 @@ from flows.platform.settings import Settings
 from monitoring.performance import FrozenTest
 from monitoring.staleness import MAX_ATTEMPTS, Level
 from monitoring.verdicts import Verdict, VerdictStore
+from tests.homes import configure
 from tests.stand_ins import FakeRegistry
 from tests.unit.monitoring.conftest import Traffic
 
@@ -111,7 +113,7 @@ def test_a_run_by_hand_judges_the_last_window(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def stale(tmp_path: Path) -> tuple[Services, Window]:
     """A champion that was right far more often on its frozen test than in the last hour, with labels to learn from."""
-    settings = Settings(home=tmp_path, embed_rows=0, min_labels=50, trust="survey")
+    settings = Settings(home=tmp_path, staleness=StalenessPolicy(embed_rows=0, min_new_labels=50), trust="survey")
     confusion = json.dumps(FrozenTest.from_f1(0.9, 400).confusion)
     services = build_services(settings, environment={}, registry=FakeRegistry({"1": {"test_confusion": confusion}}))
     services.ledger.append(
@@ -169,18 +171,17 @@ def test_two_stale_windows_are_one_message_and_both_stand_in_the_metrics(
 
 
 def test_one_false_alarm_a_month_sets_the_rate_of_a_window(tmp_path: Path) -> None:
-    hourly = build_services(Settings(home=tmp_path, false_alarms_a_month=1.0, window_s=3600), environment={})
+    hourly = build_services(
+        Settings(home=tmp_path, staleness=StalenessPolicy(false_alarms_a_month=1.0), window_s=3600), environment={}
+    )
     assert staleness_policy(hourly).false_alarm_rate == pytest.approx(1 / 720)
     assert staleness_policy(build_services(Settings(home=tmp_path), environment={})).false_alarm_rate == 0.01
 
 
-def test_an_age_limit_and_what_a_training_is_worth_come_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_staleness_policy_comes_from_the_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
     unset = staleness_policy(build_services(Settings.load(), environment={}))
     assert (unset.max_age_s, unset.answers_worth_a_training) == (None, 0.0)
-    monkeypatch.setenv("EVERGREEN_MAX_AGE_S", "86400")
-    monkeypatch.setenv("EVERGREEN_ANSWERS_WORTH_A_TRAINING", "120")
+    configure(tmp_path, staleness={"max_age_s": 86400, "answers_worth_a_training": 120})
     policy = staleness_policy(build_services(Settings.load(), environment={}))
     assert (policy.max_age_s, policy.answers_worth_a_training) == (86_400.0, 120.0)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from absa.errors import PermanentError
 from flows.platform.doctor import examine
 from flows.platform.processes import Part, Supervisor, parts, replace_taken_ports
 from flows.platform.settings import SETTINGS_FILE, Home, Settings, port_is_free
-from serving.router_settings import Settings as RouterSettings
-from serving.router_settings import unit_secret
+from serving.router_settings import RouterSettings, unit_secret
 from tests.serving_replica import free_port, until
 
 # a leader and a child that listens, as `mlflow server` has one
@@ -136,7 +136,8 @@ def test_the_router_reads_what_the_homes_settings_say(settings: Settings, monkey
     found = router(again, {"EVERGREEN_HOME": str(settings.root)}, monkeypatch)
     assert found.redact_text
     assert found.predict_key is not None
-    assert found.predict_key.get_secret_value() == "asked-for" == again.predict_key
+    assert found.predict_key.get_secret_value() == "asked-for"
+    assert again.predict_key == found.predict_key
     assert unit_secret(found) == b"of-all-replicas" == Home(again).unit_secret().encode()
     wins = {"EVERGREEN_HOME": str(settings.root), "EVERGREEN_REDACT_TEXT": "false"}
     assert not router(again, wins, monkeypatch).redact_text
@@ -171,7 +172,7 @@ def test_simulated_customers_have_a_key_that_the_router_takes(
     for given, source in ("", "customer"), (survey, "survey"), (both, "customer"):
         monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", given)
         taken = router(settings, dict(os.environ), monkeypatch).feedback_keys
-        assert taken[Home(settings).feedback_key()].source == source
+        assert taken[SecretStr(Home(settings).feedback_key())].source == source
     for broken in ("no JSON", "{}", '["key"]', '{"key": "customer"}'):
         monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", broken)
         with pytest.raises(PermanentError, match="EVERGREEN_FEEDBACK_KEYS is not JSON like"):

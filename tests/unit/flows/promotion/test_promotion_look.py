@@ -13,6 +13,7 @@ from absa.ledger.lifecycle import challenged, crowned, dropped, ramped, shadowed
 from absa.ledger.record import Action, LedgerRecord, next_record
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.policies import ExperimentPolicy
 from absa.records.layout import ledger_key
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -104,7 +105,7 @@ def clock() -> Clock:
 @pytest.fixture
 def services(tmp_path: Path, clock: Clock) -> Services:
     registry = FakeRegistry({version: {"gate": "PROMOTE"} for version in VERSIONS})
-    settings = Settings(home=tmp_path, ramp="0.05,0.5", shadow_s=10, step_s=20)
+    settings = Settings(home=tmp_path, experiment=ExperimentPolicy(ramp=(0.05, 0.5), shadow_s=10, step_s=20))
     return build_services(settings, environment={}, registry=registry, lake=MemoryLake(), clock=clock)
 
 

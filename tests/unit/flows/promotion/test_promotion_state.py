@@ -10,7 +10,7 @@ from absa.ledger.lifecycle import challenged, crowned, dropped, live_arms, promo
 from absa.ledger.record import Action, LedgerRecord
 from absa.ledger.routing import assign
 from absa.ledger.state import State
-from flows.platform.settings import Settings
+from absa.policies import ExperimentPolicy
 from flows.promotion.consistency import contradictions
 from flows.promotion.promotion_look import next_step
 from flows.promotion.running_experiment import running
@@ -97,9 +97,9 @@ def test_an_experiment_needs_different_versions() -> None:
 
 
 def test_the_ramp_ends_where_every_arm_has_as_much_as_the_champion() -> None:
-    settings = Settings(ramp="0.05,0.5", step_s=10)
+    policy = ExperimentPolicy(ramp=(0.05, 0.5), step_s=10)
     full = records(("traffic", ramped(ramped(SEVERAL, 0.05), 0.5)))[0]
-    assert next_step(full, full.at + timedelta(hours=1), settings) == ("decide", None)
+    assert next_step(full, full.at + timedelta(hours=1), policy) == ("decide", None)
 
 
 def test_a_second_roll_back_goes_further_back_and_not_to_what_was_rolled_back_from() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from absa.data.ingest import ingest
 from absa.inference.engine import Engine
+from absa.policies import GatePolicy
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult
@@ -25,7 +26,7 @@ NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    return build_services(Settings(home=tmp_path / "home", behaviour_cases=12), environment={})
+    return build_services(Settings(home=tmp_path / "home", gate=GatePolicy(behaviour_cases=12)), environment={})
 
 
 @pytest.fixture

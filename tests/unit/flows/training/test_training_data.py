@@ -11,6 +11,7 @@ import pytest
 from absa.data import feedback
 from absa.data.ingest import ingest
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_side, replace_snapshot
+from absa.policies import TrainingRecipe
 from absa.records.schema import SIDES, Window, parse_iso, utc_now
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -23,7 +24,9 @@ ROWS = 20
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Labels come at once."""
-    return build_services(Settings(home=tmp_path, trust="survey", label_lag_s=0), environment={})
+    return build_services(
+        Settings(home=tmp_path, trust="survey", training=TrainingRecipe(label_lag_s=0)), environment={}
+    )
 
 
 @pytest.fixture

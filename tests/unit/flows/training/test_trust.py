@@ -8,6 +8,7 @@ import pytest
 from absa.data.ingest import ingest
 from absa.data.snapshot import load_side
 from absa.ledger.lifecycle import crowned
+from absa.policies import StalenessPolicy
 from absa.records.schema import SIDES, Window, utc_now
 from flows.monitoring.monitor_flow import judge_window
 from flows.platform.services import Services, build_services
@@ -23,7 +24,9 @@ ROWS = {"customer": 40, "survey": 30, "forum": 20}
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Customers train, a survey measures; a champion serves and a snapshot without feedback is there."""
-    settings = Settings(home=tmp_path, trust="customer", trust_to_measure="survey", embed_rows=0)
+    settings = Settings(
+        home=tmp_path, trust="customer", trust_to_measure="survey", staleness=StalenessPolicy(embed_rows=0)
+    )
     services = build_services(settings, environment={}, registry=FakeRegistry({"1": {}}))
     services.ledger.append(
         expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": "d"}

@@ -23,7 +23,7 @@ from serving.http.predict_route import Predictor
 from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.problems import Problem
-from serving.router_settings import Settings
+from serving.router_settings import RouterSettings
 from tests.toy_package import build_toy_package
 
 
@@ -79,7 +79,7 @@ class House:
             cache=self.cache,
             spool=self.spool,
             outcomes=self.outcomes,
-            keys=Keys.of(Settings()),
+            keys=Keys.of(RouterSettings()),
             bodies=PredictBodies(max_text_chars=10_000, max_instances=128),
             secret=b"secret",
             queue_ms=1e6,

@@ -17,7 +17,7 @@ from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
 from serving.http.router import Router
 from serving.problems import Problem
-from serving.router_settings import FeedbackSource, Settings
+from serving.router_settings import FeedbackSource, RouterSettings
 
 ORIGIN = "https://a.example"
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
@@ -209,11 +209,11 @@ def test_admin_port_answers_no_origin():
 )
 def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, value: str, origins: tuple[str, ...]):
     monkeypatch.setenv("EVERGREEN_CORS_ORIGINS", value)
-    assert Settings().cors_origins == origins
+    assert RouterSettings().cors_origins == origins
 
 
 @pytest.mark.parametrize("value", ["a.example", "https://a.example/", "https://*.a.example", "null", '["https://a"]'])
 def test_invalid_origin_is_refused(monkeypatch: pytest.MonkeyPatch, value: str):
     monkeypatch.setenv("EVERGREEN_CORS_ORIGINS", value)
     with pytest.raises(ValidationError, match="expected origins such as"):
-        Settings()
+        RouterSettings()

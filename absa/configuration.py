@@ -1,0 +1,144 @@
+"""Configuration file: evergreen.toml and the profile below it, checked section by section."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from absa.errors import PermanentError
+from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, StalenessPolicy, TrainingRecipe
+from absa.profiles import PROFILES, SETTINGS
+from absa.variables import expectation, printable
+
+CONFIGURATION_FILE: Final = "evergreen.toml"
+CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "gate": GatePolicy,
+    "staleness": StalenessPolicy,
+    "experiment": ExperimentPolicy,
+    "training": TrainingRecipe,
+    "router": RouterTuning,
+}
+_COUNTED: Final = frozenset({"comparisons"})  # by the flow: no key of a section
+_OTHERS: Final = ("profile", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A checked file over its profile.
+
+    Attributes:
+        file: where it was read; None without a file.
+        profile: name of the profile.
+        settings: values that the profile gives to settings, by field name.
+        sections: the policy of each section.
+    """
+
+    file: Path | None
+    profile: str
+    settings: Mapping[str, Any]
+    sections: Mapping[str, Any]
+
+
+def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
+    """Return the named file, or evergreen.toml of the working folder or the home; None where there is none.
+
+    Raises:
+        PermanentError: the name is empty, or both folders have a file.
+    """
+    if named is not None:
+        if not str(named).strip():
+            raise PermanentError(f"{CONFIG_VARIABLE} is empty: name a file, or unset it")
+        return Path(named)
+    folders = [Path()] if home is None else [Path(), home]
+    found = {file.resolve(): file for file in (folder / CONFIGURATION_FILE for folder in folders) if file.is_file()}
+    if len(found) > 1:
+        raise PermanentError(f"{' and '.join(map(str, found))} both exist: keep one, or name one as {CONFIG_VARIABLE}")
+    return next(iter(found.values()), None)
+
+
+def read_table(file: Path | None) -> dict[str, Any]:
+    """Return the content of a TOML file; nothing of no file.
+
+    Raises:
+        PermanentError: it cannot be read, or is not TOML.
+    """
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PermanentError(f"{file} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{file} is not TOML: {error}") from None
+
+
+def read_configuration(file: Path | None, *, profile: str | None = None) -> Configuration:
+    """Read a file and check all its sections.
+
+    Args:
+        file: see `find_configuration`.
+        profile: wins over the file's own `profile`; None without one.
+
+    Raises:
+        PermanentError: the file cannot be read, the profile or a section is unknown, or see `read_section`.
+    """
+    table, where = read_table(file), str(file or CONFIGURATION_FILE)
+    chosen = profile or table.get("profile", "default")
+    if chosen not in PROFILES:
+        source = "EVERGREEN_PROFILE" if profile else f"profile of {where}"
+        raise PermanentError(f"{source} cannot be used: expected {', '.join(PROFILES)}, got {printable(str(chosen))!r}")
+    known = (*_OTHERS, *SECTIONS)
+    if unknown := [name for name in table if name not in known]:
+        raise PermanentError(f"{where} has the unknown section [{printable(unknown[0])}]; expected {', '.join(known)}")
+    below = PROFILES[chosen]
+    return Configuration(
+        file=file,
+        profile=chosen,
+        settings=below.get(SETTINGS, {}),
+        sections={
+            name: read_section(name, table.get(name, {}), where=where, below=below.get(name, {})) for name in SECTIONS
+        },
+    )
+
+
+def read_section(name: str, table: Any, *, where: str, below: Mapping[str, Any] | None = None) -> Any:
+    """Return the policy of one section. Pure.
+
+    Args:
+        name: of the section.
+        table: its content.
+        where: the file, for messages.
+        below: values of keys that the section does not set.
+
+    Raises:
+        PermanentError: a key is unknown, or a value is out of range or does not fit another.
+    """
+    if not isinstance(table, Mapping):
+        raise PermanentError(f"{name} of {where} is a single value; expected a section [{name}]")
+    kind = SECTIONS[name]
+    keys = [each.name for each in fields(kind) if each.name not in _COUNTED]
+    for key in table:
+        if key not in keys:
+            close = get_close_matches(key, keys, n=1, cutoff=0.6)
+            advice = f"did you mean {close[0]}?" if close else f"expected {', '.join(keys)}"
+            raise PermanentError(f"[{name}] of {where} has the unknown key {printable(key)!r}: {advice}")
+    try:
+        return kind(**{**(below or {}), **table})
+    except ValidationError as error:
+        said = []
+        for each in error.errors():
+            if not each["loc"]:
+                said.append(f"[{name}] of {where}: {expectation(each['msg'])}")
+                continue
+            key = str(each["loc"][0])
+            value = table.get(key, each["input"])
+            said.append(
+                f"{key} in section [{name}] of {where} cannot be used: {expectation(each['msg'])}, "
+                f"got {printable(repr(value))}"
+            )
+        raise PermanentError("; ".join(said)) from None
