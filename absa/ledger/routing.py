@@ -1,4 +1,4 @@
-"""The traffic plan and the assignment of a unit to an arm: pure, shared by router, replay and simulation."""
+"""Traffic plan, and assignment of a unit to an arm. Pure; shared by router, replay and simulation."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One version's part in a plan. `share` is 0 to 1."""
+    """Part of one version in a plan. `share` is 0 to 1."""
 
     name: str
     version: str
@@ -24,7 +24,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrafficPlan:
-    """Who answers which part of the traffic. The champion's arm comes first; shares sum to 1.
+    """Distribution of the traffic over arms. The champion's arm comes first; shares sum to 1.
 
     In shadow mode the champion has share 1 and the other arms, with share 0, score the same requests unseen.
 
@@ -58,7 +58,7 @@ class TrafficPlan:
 
     @property
     def champion(self) -> Arm:
-        """The arm that has the rest of the traffic."""
+        """Arm that has the rest of the traffic."""
         return self.arms[0]
 
     @property
@@ -72,7 +72,7 @@ class TrafficPlan:
         return tuple(dict.fromkeys(arm.version for arm in self.arms))
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as contracts write it."""
+        """Return the JSON object of a state's `plan`."""
         return {**asdict(self), "arms": [asdict(arm) for arm in self.arms]}
 
     @classmethod
@@ -93,20 +93,20 @@ class TrafficPlan:
 
 
 def single(version: str, *, salt: str = "") -> TrafficPlan:
-    """All traffic to one version."""
+    """Return a plan with all traffic for one version."""
     return TrafficPlan(
         mode="single", experiment=None, salt=salt, arms=(Arm(name=CHAMPION, version=version, share=1.0),)
     )
 
 
 def bucket(unit: str, salt: str) -> float:
-    """Where a unit lies in [0, 1): first 8 bytes of SHA-256 of `salt:unit`, big-endian, over 2^64."""
+    """Return a unit's position in [0, 1): the first 8 bytes of SHA-256 of `salt:unit`, big-endian, over 2^64."""
     digest = hashlib.sha256(f"{salt}:{unit}".encode()).digest()
     return min(int.from_bytes(digest[:8], "big") / 2**64, _BELOW_ONE)  # the highest digests would round up to 1.0
 
 
 def assign(plan: TrafficPlan, unit: str) -> Arm:
-    """The arm that answers this unit. Sticky: raising a challenger's share moves nobody off it.
+    """Return the arm that answers a unit. Sticky: a raised share moves no unit off its challenger.
 
     Challenger k of n has the band that starts at k / n and is as long as its share; the champion has the rest.
     """

@@ -64,7 +64,7 @@ def begin(client: SyncPrefectClient, deployment: UUID, key: str) -> UUID:
 
 
 @pytest.mark.parametrize("killed_in", ["PENDING", "RUNNING"])
-def test_a_killed_run_does_not_wedge_the_concurrency_limit(
+def test_killed_run_frees_the_concurrency_limit(
     client: SyncPrefectClient, deployment: UUID, tmp_path: Path, killed_in: str
 ) -> None:
     store = VerdictStore(FolderLake(tmp_path))
@@ -100,7 +100,7 @@ def test_a_killed_run_does_not_wedge_the_concurrency_limit(
     RUNS.crash(str(second), "end of the test")
 
 
-def test_a_run_that_was_deleted_is_unknown(client: SyncPrefectClient) -> None:
+def test_deleted_run_is_unknown(client: SyncPrefectClient) -> None:
     assert RUNS.state("00000000-0000-0000-0000-000000000000") is None
 
 
@@ -126,9 +126,7 @@ def test_step_is_repeated_after_transient_errors(
     assert len(tried) == tries
 
 
-def test_a_pool_of_tasks_on_ecs_is_made_with_its_deployments_and_its_variables(
-    client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ecs_pool_gets_deployments_and_variables(client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]) -> None:
     variables = {"cluster": "evergreen", "image": "platform:1"}
     settings = Settings(work_pool="on-ecs", work_pool_type="ecs", work_pool_variables=variables)
     work(settings)  # prefect-aws is not here: it says where the worker can run
@@ -153,7 +151,7 @@ def test_a_pool_of_tasks_on_ecs_is_made_with_its_deployments_and_its_variables(
         assert not found.pull_steps
 
 
-def test_a_pools_variables_follow_the_settings_and_must_exist(client: SyncPrefectClient) -> None:
+def test_pool_variables_follow_the_settings(client: SyncPrefectClient) -> None:
     for folder in ("/a", "/b"):
         ensure_pool(Settings(work_pool="here", work_pool_variables={"working_dir": folder}))
     properties = client.read_work_pool("here").base_job_template["variables"]["properties"]
@@ -181,7 +179,7 @@ def test_run_that_waits_for_approval_is_paused(client: SyncPrefectClient) -> Non
     assert asks() == [False, False, True]
 
 
-def test_without_a_pool_the_deployments_are_run_by_the_process_that_serves_them() -> None:
+def test_deployments_without_pool_run_in_their_process() -> None:
     assert {each.work_pool_name for each in deployments(Settings())} == {None}
 
 

@@ -46,7 +46,7 @@ def settle(store: VerdictStore, state: RunState | None, after_s: float) -> tuple
 
 
 @pytest.mark.parametrize("name", ["Crashed", "Cancelled", "Failed"])
-def test_a_run_that_ended_without_a_word_frees_the_next_attempt(store: VerdictStore, name: str) -> None:
+def test_silently_ended_run_frees_the_next_attempt(store: VerdictStore, name: str) -> None:
     said, given_up = settle(store, RunState(name=name, end="failed"), 10)
     latest = store.latest(WINDOW)
     assert latest is not None
@@ -78,12 +78,12 @@ def test_failed_retraining_is_tried_three_times(store: VerdictStore, tmp_path: P
     assert not retraining_is_pending(services)
 
 
-def test_a_retraining_that_completed_is_not_pending(store: VerdictStore) -> None:
+def test_completed_retraining_is_not_pending(store: VerdictStore) -> None:
     store.end_attempt(WINDOW, 1, "completed")
     assert not retraining_is_pending(SimpleNamespace(lake=store._lake))  # type: ignore[arg-type]
 
 
-def test_a_run_may_be_as_late_as_the_caller_says(store: VerdictStore) -> None:
+def test_run_may_be_late_by_the_grace(store: VerdictStore) -> None:
     running = RunState(name="Running", end=None, began_at=WINDOW.end)
     late = {"budget_s": BUDGET_S, "now": WINDOW.end + timedelta(seconds=BUDGET_S + 60)}
     assert settle_attempts(store, lambda _: running, lambda *_: None, **late) == []
@@ -91,7 +91,7 @@ def test_a_run_may_be_as_late_as_the_caller_says(store: VerdictStore) -> None:
 
 
 @pytest.mark.parametrize("waited_s", [0.0, 7200.0])
-def test_a_run_is_given_up_long_past_its_budget_which_begins_when_it_does(store: VerdictStore, waited_s: float) -> None:
+def test_run_is_given_up_long_past_its_budget(store: VerdictStore, waited_s: float) -> None:
     alive = RunState(name="Running", end=None, began_at=WINDOW.end + timedelta(seconds=waited_s))
     assert settle(store, alive, waited_s + BUDGET_S) == ([], [])
     said, given_up = settle(store, alive, waited_s + BUDGET_S + GRACE_S + 1)
@@ -99,13 +99,13 @@ def test_a_run_is_given_up_long_past_its_budget_which_begins_when_it_does(store:
     assert "failed" in said[0]
 
 
-def test_a_run_that_waits_for_its_turn_is_given_hours(store: VerdictStore) -> None:
+def test_waiting_run_is_given_hours(store: VerdictStore) -> None:
     waiting = RunState(name="AwaitingConcurrencySlot", end=None)
     assert settle(store, waiting, WAIT_S - 1) == ([], [])
     assert settle(store, waiting, WAIT_S + 1)[1] == ["run-1"]
 
 
-def test_attempts_of_short_windows_are_seen_for_as_long_as_those_of_long_ones(store: VerdictStore) -> None:
+def test_attempts_of_short_windows_are_seen_for_hours(store: VerdictStore) -> None:
     known = store.latest(WINDOW)
     assert known is not None
     for minute in range(120):
@@ -118,7 +118,7 @@ def test_attempts_of_short_windows_are_seen_for_as_long_as_those_of_long_ones(st
     assert settle(store, RunState(name="Crashed", end="failed"), 7200)[0]
 
 
-def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore) -> None:
+def test_completed_run_completes_its_attempt(store: VerdictStore) -> None:
     settle(store, RunState(name="Completed", end="completed"), 10)
     latest = store.latest(WINDOW)
     assert latest is not None
@@ -135,7 +135,7 @@ def test_a_run_that_completed_ends_its_attempt_as_completed(store: VerdictStore)
         ("challenge", "PROMOTE", None, "failed"),  # somebody's own training
     ],
 )
-def test_a_run_that_was_killed_after_its_version_came_into_the_ledger_has_completed(
+def test_run_killed_after_its_ledger_record_has_completed(
     store: VerdictStore, tmp_path: Path, action: Action, verdict: str, window: str | None, end: str
 ) -> None:
     services = build_services(Settings(home=tmp_path, lake=str(tmp_path)), environment={})
@@ -159,7 +159,7 @@ def test_a_run_that_was_killed_after_its_version_came_into_the_ledger_has_comple
     assert latest.retraining_is_due == (end == "failed")
 
 
-def test_a_run_that_prefect_does_not_know_is_given_a_while(store: VerdictStore) -> None:
+def test_unknown_run_is_given_the_grace(store: VerdictStore) -> None:
     assert settle(store, None, GRACE_S - 1)[0] == []
     assert settle(store, None, GRACE_S + 1)[0]
 

@@ -1,4 +1,4 @@
-"""What the ledger alone says about a promotion: which experiment runs, how a trial ended, whether it is one story."""
+"""Ledger history of a promotion: running experiment, end of a trial, contradictions."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ AB = ramped(SHADOW, 0.25)
 SEVERAL = shadowed(NAMED, ("3",))
 
 
-def test_the_running_experiment_begins_with_its_first_plan_and_an_earlier_one_is_another() -> None:
+def test_running_experiment_begins_with_its_first_plan() -> None:
     told = records(("promote", FIRST), ("challenge", NAMED), ("traffic", SHADOW), ("traffic", AB))
     run = running(told)
     assert run is not None
@@ -47,7 +47,7 @@ def test_the_running_experiment_begins_with_its_first_plan_and_an_earlier_one_is
     assert running(again[:5]) is None
 
 
-def test_a_trial_that_went_back_is_known_as_ended_until_it_begins_again() -> None:
+def test_trial_end_lasts_until_the_next_trial() -> None:
     told = records(("promote", FIRST), ("challenge", NAMED), ("traffic", SHADOW), ("rollback", FIRST))
     ended = trial_end(told, "2")
     assert ended is not None
@@ -58,7 +58,7 @@ def test_a_trial_that_went_back_is_known_as_ended_until_it_begins_again() -> Non
     assert trial_end(records(("challenge", NAMED), ("promote", crowned("2"))), "2") is None
 
 
-def test_several_challengers_have_arms_of_their_own_and_at_most_the_champions_share() -> None:
+def test_each_challenger_has_at_most_the_champions_share() -> None:
     half = ramped(SEVERAL, 0.5)
     assert half.plan is not None
     assert [round(arm.share, 6) for arm in half.plan.arms] == [round(1 / 3, 6)] * 3
@@ -68,7 +68,7 @@ def test_several_challengers_have_arms_of_their_own_and_at_most_the_champions_sh
     assert run.comparisons == 2
 
 
-def test_an_arm_that_is_dropped_moves_its_units_to_the_champion_and_nobody_else() -> None:
+def test_dropped_arm_moves_units_to_the_champion_alone() -> None:
     before = ramped(SEVERAL, 0.25)
     after = dropped(before, "2")
     assert before.plan is not None
@@ -85,38 +85,38 @@ def test_an_arm_that_is_dropped_moves_its_units_to_the_champion_and_nobody_else(
     assert promoted(raised, "3") == crowned("3")
 
 
-def test_an_arm_that_fails_in_shadow_never_gets_a_band() -> None:
+def test_arm_dropped_in_shadow_gets_no_band() -> None:
     left = ramped(dropped(SEVERAL, "2"), 0.25)
     assert left.plan is not None
     assert [(arm.version, arm.share) for arm in left.plan.challengers] == [("3", 0.25)]
 
 
-def test_an_experiment_needs_different_versions() -> None:
+def test_experiment_needs_different_versions() -> None:
     with pytest.raises(PermanentError, match="different versions"):
         shadowed(NAMED, ("2",))
 
 
-def test_the_ramp_ends_where_every_arm_has_as_much_as_the_champion() -> None:
+def test_ramp_ends_with_equal_arms() -> None:
     policy = ExperimentPolicy(ramp=(0.05, 0.5), step_s=10)
     full = records(("traffic", ramped(ramped(SEVERAL, 0.05), 0.5)))[0]
     assert next_step(full, full.at + timedelta(hours=1), policy) == ("decide", None)
 
 
-def test_a_second_roll_back_goes_further_back_and_not_to_what_was_rolled_back_from() -> None:
+def test_second_roll_back_goes_further_back() -> None:
     told = records(*(("promote", crowned(v)) for v in "123"), ("rollback", crowned("2")))
     assert former_champion(told) == "1"
     assert former_champion([*told, *records(("rollback", crowned("1")))]) is None
     assert former_champion([*told, *records(("promote", crowned("4")))]) == "2"
 
 
-def test_a_champion_that_came_back_is_champion_since_then_and_a_challenger_changes_nothing() -> None:
+def test_restored_champion_counts_from_its_return() -> None:
     told = records(("register", State()), *(("promote", crowned(v)) for v in "12"), ("rollback", FIRST))
     since = champion_since([*told, *records(("challenge", NAMED))])
     assert since == told[-1]
     assert champion_since(told[:1]) is None
 
 
-def test_aliases_that_lag_and_plans_that_contradict_are_said() -> None:
+def test_contradictions_of_head_and_aliases_are_found() -> None:
     told = records(("promote", FIRST), ("traffic", AB))
     assert contradictions(told, {"champion": "1", "challenger": "2"}) == []
     assert contradictions(told, None) == []

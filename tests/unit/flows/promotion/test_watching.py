@@ -1,4 +1,4 @@
-"""Who looks at a running experiment: a silent one gets a new run, a watched one or a person's own is left alone."""
+"""Followers of dead promote runs: a silent experiment gets a new run, a watched or planned one is left alone."""
 
 import json
 from dataclasses import replace
@@ -51,15 +51,13 @@ def look(services: Services, at: datetime, state: RunState | None = None) -> tup
     return prefect.started, prefect.crashed
 
 
-def test_an_experiment_that_a_run_looks_at_is_left_alone(services: Services) -> None:
+def test_watched_experiment_is_left_alone(services: Services) -> None:
     sign_of_life(services, "v1-vs-v2-v3", "run-1")
     assert look(services, utc_now() + timedelta(seconds=SILENCE_S - 5)) == ([], [])
 
 
 @pytest.mark.parametrize(("state", "given_up"), [(RunState(name="Running", end=None), ["run-1"]), (None, [])])
-def test_a_silent_experiment_gets_a_new_run_with_all_its_versions(
-    services: Services, state: RunState | None, given_up: list[str]
-) -> None:
+def test_silent_experiment_gets_a_new_run(services: Services, state: RunState | None, given_up: list[str]) -> None:
     sign_of_life(services, "v1-vs-v2-v3", "run-1")
     started, crashed = look(services, utc_now() + LATER, state)
     assert [(name, parameters) for name, parameters, _ in started] == [
@@ -98,20 +96,20 @@ def test_ended_follower_leaves_one_more_try(services: Services) -> None:
     assert sorted(prefect.runs.values()) == ["run-2", "run-3"]
 
 
-def test_a_run_that_died_before_its_first_look_is_followed_too(services: Services) -> None:
+def test_run_dead_before_its_first_look_is_followed(services: Services) -> None:
     started, given_up = look(services, utc_now() + LATER)
     assert len(started) == 1
     assert given_up == []
 
 
-def test_what_an_earlier_experiment_of_the_same_name_left_is_no_sign_of_life(services: Services) -> None:
+def test_sign_of_an_earlier_experiment_is_ignored(services: Services) -> None:
     old = {"at": "2020-01-01T00:00:00.000000Z", "flow_run_id": "run-0"}
     services.lake.write("experiments/v1-vs-v2-v3/watched.json", json.dumps(old).encode())
     assert look(services, utc_now()) == ([], [])
     assert look(services, utc_now() + LATER, RunState(name="Running", end=None))[1] == []
 
 
-def test_nothing_is_started_where_no_experiment_runs_or_a_person_planned_it(services: Services) -> None:
+def test_operators_own_experiment_is_left_alone(services: Services) -> None:
     append(services, "promote-flow", promoted(services.head().state, "2"))
     assert look(services, utc_now() + LATER) == ([], [])
     append(services, "person:ada", shadowed(challenged(crowned("2"), "3")))
@@ -132,7 +130,7 @@ def trained(services: Services, *, start_promotion: bool) -> LedgerRecord:
     )
 
 
-def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_is_tried(tmp_path: Path) -> None:
+def test_challenger_of_a_killed_training_is_tried(tmp_path: Path) -> None:
     services = build_services(Settings(home=tmp_path), environment={})
     trained(services, start_promotion=True)
     append(services, "drift", services.head().state)  # a later training registers a version that is no better
@@ -141,7 +139,7 @@ def test_a_challenger_whose_training_was_killed_before_it_started_the_promotion_
     assert look(services, utc_now())[0] == []
 
 
-def test_a_challenger_whose_promotion_nobody_asked_for_or_ended_by_itself_is_left_alone(tmp_path: Path) -> None:
+def test_challenger_without_requested_promotion_is_left_alone(tmp_path: Path) -> None:
     services = build_services(Settings(home=tmp_path), environment={})
     assert look(services, utc_now()) == ([], [])
     trained(services, start_promotion=False)
