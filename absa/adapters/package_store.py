@@ -3,6 +3,7 @@
 import contextlib
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -76,12 +77,13 @@ class PackageStore:
             staged = Path(staging, "package")
             staged.mkdir()
             self._fetch(digest, staged)
-            load_package(staged, expected_digest=digest)
+            package = load_package(staged, expected_digest=digest)
             if _whole(folder, digest) is None:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rename(Path(staging, "damaged"))
                 with contextlib.suppress(OSError):  # a concurrent fetch was faster
                     staged.rename(folder)
+                    return replace(package, folder=folder)
         return load_package(folder, expected_digest=digest)
 
     def _names(self, digest: str) -> set[str]:
