@@ -101,9 +101,8 @@ class Writer(threading.Thread):
 
 def register(services: Services, folder: Path, count: int) -> dict[str, str]:
     """Toy versions in lake and MLflow; gives their digests."""
+    from absa.adapters.mlflow_client import MODEL, log_package
     from absa.adapters.package_store import PackageStore
-    from absa.adapters.registry import MODEL
-    from absa.packaging.mlflow_model import log_package
 
     digests = {}
     for seed in range(count):

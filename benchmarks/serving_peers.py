@@ -54,7 +54,7 @@ def mlflow_model(package: Path, folder: Path) -> Path:
     """The package as an MLflow model on disk."""
     import mlflow
 
-    from absa.packaging.mlflow_model import log_package
+    from absa.adapters.mlflow_client import log_package
 
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("peers", artifact_location=str(folder / "artifacts")))

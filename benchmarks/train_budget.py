@@ -87,7 +87,7 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     """One whole run in this process: what it used of its time."""
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["EVERGREEN_HOME"] = str(home)
-    from absa.adapters.mlflow_runs import EXPERIMENT
+    from absa.adapters.mlflow_client import EXPERIMENT
     from absa.policies import TrainingRecipe
     from flows.platform.services import build_services
     from flows.platform.settings import Settings, apply_environment

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from absa.adapters.registry import project_head
 from absa.errors import NotFoundError, UnavailableError
 from absa.inference.package import load_package
+from absa.ledger.projection import project_head
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from flows.platform.ports import Limit, RunState, UnfinishedRun

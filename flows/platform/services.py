@@ -7,9 +7,8 @@ from typing import Any
 
 from absa.adapters.kept_packages import KeptPackages
 from absa.adapters.lake import open_lake
-from absa.adapters.mlflow_runs import MlflowRuns
+from absa.adapters.mlflow_client import MODEL, MlflowRegistry, MlflowRuns
 from absa.adapters.package_store import PackageStore
-from absa.adapters.registry import MODEL, MlflowRegistry
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger

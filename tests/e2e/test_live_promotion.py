@@ -44,8 +44,8 @@ import json, sys
 from pathlib import Path
 import mlflow
 from absa.adapters.package_store import PackageStore
-from absa.adapters.registry import MODEL
-from absa.packaging.mlflow_model import log_package
+from absa.adapters.mlflow_client import MODEL
+from absa.adapters.mlflow_client import log_package
 from flows.platform.services import build_services
 services = build_services()
 mlflow.set_tracking_uri(services.environment["MLFLOW_TRACKING_URI"])

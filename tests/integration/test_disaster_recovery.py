@@ -105,7 +105,7 @@ def test_a_registry_from_an_older_dump_follows_the_ledger_again(s3: Any, tmp_pat
     pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
     from mlflow.tracking import MlflowClient
 
-    from absa.adapters.registry import MlflowRegistry
+    from absa.adapters.mlflow_client import MlflowRegistry
     from flows.platform.databases import prepare
 
     ledger = Ledger(S3Lake("s3://lake/four", s3))

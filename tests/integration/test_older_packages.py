@@ -5,11 +5,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from absa.adapters.mlflow_client import log_package
 from absa.adapters.package_store import PackageStore
 from absa.errors import NotFoundError
 from absa.inference.package import package_digest
 from absa.ledger.lifecycle import crowned
-from absa.packaging.mlflow_model import log_package
 from flows.batch.score_batch import find_version
 from flows.cli.ledger_commands import show_ledger
 from flows.platform.services import Services, build_services

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from absa.adapters.mlflow_client import TRAVELLING_CODE, LoggedPackage, log_package
 from absa.errors import IntegrityError
 from absa.inference.engine import Engine
-from absa.packaging.mlflow_model import TRAVELLING_CODE, LoggedPackage, log_package
 from tests.toy_package import build_toy_package
 
 ROWS = {"text": ["the app is great", "terrible service", "it is a tool"], "aspect": ["app", "service", "tool"]}

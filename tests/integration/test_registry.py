@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.adapters.registry import MlflowRegistry
+from absa.adapters.mlflow_client import MlflowRegistry
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State

@@ -1,0 +1,396 @@
+"""MLflow as people see it: tracking runs, registered versions, aliases, and packages as MLflow models.
+
+No other module imports MLflow, but the model's own code (`absa/packaging/pyfunc_model.py`), MLflow's server and the
+handed-in script. It is imported on first use, which takes seconds.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import absa
+from absa.errors import NotFoundError, UnavailableError
+from absa.inference.package import CONFIG_FILE, PACKAGE_FILES, ModelPackage, load_package
+from absa.ledger.projection import project_head
+from absa.ledger.record import LedgerRecord
+from absa.proxies import is_local, require_route
+
+MODEL: Final = "absa"
+EXPERIMENT: Final = "continuous-training"
+HEAD_NUMBER: Final = "ledger_number"  # tags of the registered model: the ledger's head when aliases were last set
+HEAD_HASH: Final = "ledger_hash"
+REQUIREMENTS: Final = ("mlflow", "numpy", "onnxruntime", "pandas", "tokenizers")
+TRAVELLING_CODE: Final = ("__init__.py", "errors.py", "task.py", "inference")
+"""Part of `absa` that goes into an MLflow model: only what scores a row."""
+
+_ARTIFACTS: Final = "artifacts"  # where an MLflow pyfunc keeps the files that were handed to it
+_ANY: Final = "MLflow"  # the server of the run that is open
+_CONNECT_S: Final = 5.0
+_LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_pos_neg_f1")
+_MISSING: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+_EXAMPLE: Final = {
+    "text": ["the route planner is great, but the ticket machine never works"] * 2,
+    "aspect": ["route planner", "ticket machine"],
+}
+
+
+@contextmanager
+def _translated(server: str, *, missing: frozenset[str] = frozenset()) -> Iterator[None]:
+    """Translate MLflow's errors.
+
+    Args:
+        server: name of the server in messages.
+        missing: error codes that mean that something does not exist.
+
+    Raises:
+        NotFoundError: MLflow answers with such a code.
+        UnavailableError: MLflow is unavailable or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in missing:
+            raise NotFoundError(f"{server}: {error.message}") from error
+        raise UnavailableError(f"{server} answered: {error.message}") from error
+    except RequestException as error:
+        raise UnavailableError(f"{server} is unavailable: {type(error).__name__}") from error
+
+
+class MlflowRegistry:
+    """One registered model in an MLflow server.
+
+    Args:
+        tracking_uri: address of the server.
+        model: name of the registered model.
+        environment: names the proxies of this process.
+    """
+
+    def __init__(self, tracking_uri: str, model: str = MODEL, *, environment: Mapping[str, str] = os.environ) -> None:
+        self.model = model
+        self.tracking_uri = tracking_uri
+        self._server = f"MLflow at {tracking_uri}"
+        self._environment = environment
+        self._made: Any = None
+
+    def _client(self) -> Any:
+        """Return MLflow's client, made on the first call: its import takes seconds."""
+        if self._made is None:
+            require_route(self.tracking_uri, self._environment)
+            from mlflow.tracking import MlflowClient
+
+            self._made = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        return self._made
+
+    def _require_server(self) -> None:
+        """Raise UnavailableError at once where nothing listens: MLflow's client would try for many seconds."""
+        parts = urlsplit(self.tracking_uri)
+        if not is_local(self.tracking_uri) or parts.hostname is None or parts.port is None:
+            return
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=_CONNECT_S).close()
+        except OSError as error:
+            raise UnavailableError(f"{self._server} is unavailable: {error.strerror}") from None
+
+    def _read(self, action: str, *arguments: str) -> Any:
+        self._require_server()
+        return self._call(action, *arguments)
+
+    def _call(self, action: str, *arguments: str) -> Any:
+        """Call a method of the client; vendor exceptions become ours."""
+        with _translated(self._server, missing=_MISSING):
+            return getattr(self._client(), action)(*arguments)
+
+    def tags(self, version: str) -> dict[str, str]:
+        """Return the tags of a version.
+
+        Raises:
+            NotFoundError: there is no such version.
+            UnavailableError: MLflow is unavailable.
+        """
+        found = self._read("get_model_version", self.model, version)
+        return dict(found.tags)
+
+    def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self._call("set_model_version_tag", self.model, version, key, value)
+
+    def versions(self) -> list[str]:
+        """Return every version, oldest first; empty if none was registered."""
+        found = self._read("search_model_versions", f"name='{self.model}'")
+        return sorted((str(item.version) for item in found), key=int)
+
+    def download(self, version: str, folder: Path) -> Path:
+        """Download a version's package below a folder and return its own folder.
+
+        Raises:
+            NotFoundError: there is no such version, or MLflow's artifacts lack its package.
+            UnavailableError: MLflow is unavailable.
+        """
+        source = self._read("get_model_version_download_uri", self.model, version)
+        from mlflow.artifacts import download_artifacts
+        from requests.exceptions import RequestException
+
+        found = ""
+        with _translated(self._server, missing=_MISSING):
+            try:
+                found = download_artifacts(
+                    artifact_uri=f"{source}/{_ARTIFACTS}", dst_path=str(folder), tracking_uri=self.tracking_uri
+                )
+            except RequestException:
+                raise
+            except OSError:  # what a folder of artifacts raises for a missing one
+                pass
+        if not Path(found, CONFIG_FILE).is_file():
+            raise NotFoundError(f"{self._server} has no package of version {version}")
+        return Path(found)
+
+    def aliases(self) -> dict[str, str]:
+        """Return the version of each alias."""
+        try:
+            model = self._read("get_registered_model", self.model)
+        except NotFoundError:
+            return {}
+        return {alias: str(version) for alias, version in dict(model.aliases).items()}
+
+    def anchor(self) -> tuple[int, str] | None:
+        """Return number and hash of the ledger's head when aliases were last set; None before that."""
+        try:
+            tags = self._read("get_registered_model", self.model).tags
+        except NotFoundError:
+            return None
+        return (int(tags[HEAD_NUMBER]), tags[HEAD_HASH]) if HEAD_NUMBER in tags and HEAD_HASH in tags else None
+
+    def project(self, head: LedgerRecord) -> list[str]:
+        """Set the aliases champion and challenger as in the head; see `project_head`."""
+        return project_head(self, head)
+
+    def set_alias(self, alias: str, version: str | None) -> None:
+        """Set an alias to a version; None removes it."""
+        if version is None:
+            self._call("delete_registered_model_alias", self.model, alias)
+        else:
+            self._call("set_registered_model_alias", self.model, alias, version)
+
+    def set_anchor(self, number: int, digest: str) -> None:
+        """Note number and hash of the projected head, the number last: a projection that was killed is then seen."""
+        self._call("set_registered_model_tag", self.model, HEAD_HASH, digest)
+        self._call("set_registered_model_tag", self.model, HEAD_NUMBER, str(number))
+
+
+class MlflowRun:
+    """An MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.history: list[dict[str, Any]] = []
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Relay one event of the training process: progress becomes metrics over steps."""
+        import mlflow
+
+        if event.get("event") != "progress":
+            return
+        self.history.append(dict(event))
+        values = {name: float(event[name]) for name in _LIVE_METRICS if event.get(name) is not None}
+        with _translated(_ANY):
+            mlflow.log_metrics(values, step=int(event["step"]), synchronous=False)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; those that are None are left out."""
+        import mlflow
+
+        with _translated(_ANY):
+            mlflow.log_params({name: value for name, value in values.items() if value is not None})
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Log final metrics; those that are None are left out."""
+        import mlflow
+
+        with _translated(_ANY):
+            mlflow.log_metrics({name: float(value) for name, value in values.items() if value is not None})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        import mlflow
+
+        with _translated(_ANY):
+            mlflow.set_tags(dict(values))
+
+    def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
+        """Name a side of the snapshot as the run's input. Of a pandas frame MLflow keeps schema and size."""
+        import mlflow
+
+        name = f"snapshot-{side}"
+        if rows is None:
+            from mlflow.data.dataset_source_registry import resolve_dataset_source
+            from mlflow.data.meta_dataset import MetaDataset
+
+            dataset: Any = MetaDataset(resolve_dataset_source(source), name=name, digest=digest[:36])
+        else:
+            dataset = mlflow.data.from_pandas(rows, source=source, name=name, digest=digest[:36])
+        with _translated(_ANY):
+            mlflow.log_input(dataset, context=side)
+
+    def files(self, folder: Path, *, into: str) -> None:
+        """Store every file of a folder as an artifact."""
+        import mlflow
+
+        with _translated(_ANY):
+            mlflow.log_artifacts(str(folder), artifact_path=into)
+
+    def register(self, package: Path) -> str:
+        """Log a package as the run's model and register it; a repeated call registers nothing.
+
+        Returns:
+            The run's version.
+
+        Raises:
+            IntegrityError: the folder holds no complete package.
+        """
+        from mlflow.tracking import MlflowClient
+
+        with _translated(_ANY):
+            known: Any = MlflowClient().search_model_versions(f"name='{MODEL}' and run_id='{self.run_id}'")
+        return str(known[0].version) if known else log_package(package, registered_model_name=MODEL).version
+
+
+class MlflowRuns:
+    """Runs of one MLflow server. MLflow is imported on first use.
+
+    Args:
+        tracking_uri: address of the server.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._tracking_uri = tracking_uri
+
+    @contextmanager
+    def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
+        """Open a run with system metrics; it ends FAILED if the body raises.
+
+        Raises:
+            UnavailableError: MLflow is unavailable.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        mlflow.set_tracking_uri(self._tracking_uri)
+        mlflow.set_system_metrics_sampling_interval(5)
+        try:
+            mlflow.set_experiment(EXPERIMENT)
+            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags={"registered_model": MODEL, **tags})
+        except (MlflowException, RequestException) as error:
+            raise UnavailableError(
+                f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"
+            ) from error
+        with run:
+            yield MlflowRun(run.info.run_id)
+            mlflow.flush_async_logging()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedPackage:
+    """Place of a logged package. `version` is empty where it was logged without being registered."""
+
+    model_uri: str
+    version: str
+
+
+def log_package(folder: Path, *, name: str = "model", registered_model_name: str | None = None) -> LoggedPackage:
+    """Log a package to the active MLflow run, and register it as a new version when a name is given.
+
+    The version has the digest, size and student as tags, and the model card as its description. The caller sets tags
+    that need the data or the gate.
+
+    Args:
+        folder: a complete package, with or without the files that it does not need to answer.
+        name: of the logged model in the run.
+        registered_model_name: the registered model that gets a new version.
+
+    Raises:
+        IntegrityError: the folder holds no complete package.
+        UnavailableError: MLflow refuses or is unavailable.
+    """
+    import mlflow
+
+    package = load_package(folder)
+    files = {file: str(folder / file) for file in PACKAGE_FILES if (folder / file).is_file()}
+    with _translated(_ANY), tempfile.TemporaryDirectory() as staged:
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(Path(absa.__file__).parent / "packaging" / "pyfunc_model.py"),
+            artifacts=files,
+            code_paths=[str(_stage_code(Path(staged)))],
+            signature=_signature(),
+            input_example=_example(),
+            pip_requirements=[f"{each}=={installed_version(each)}" for each in REQUIREMENTS],
+            registered_model_name=registered_model_name,
+        )
+        version = str(logged.registered_model_version or "")
+        if registered_model_name and version:
+            _describe(registered_model_name, version, package)
+    return LoggedPackage(model_uri=str(logged.model_uri), version=version)
+
+
+def _stage_code(folder: Path) -> Path:
+    """Copy the travelling part of `absa` to a folder and return the copy's path."""
+    source, target = Path(absa.__file__).parent, folder / "absa"
+    target.mkdir()
+    for name in TRAVELLING_CODE:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source / name, target / name)
+    return target
+
+
+def _describe(model: str, version: str, package: ModelPackage) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client: Any = MlflowClient()
+    tags = {
+        "digest": package.digest,
+        "size_mb": f"{package.size_mb:.1f}",
+        "student": f"L{package.config.layers}-{package.config.hidden}",
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(model, version, key, value)
+    card = package.folder / "model_card.md"
+    if card.is_file():
+        client.update_model_version(model, version, description=card.read_text(encoding="utf-8"))
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.string, "aspect")]),
+        outputs=Schema(
+            [
+                ColSpec(DataType.long, "label"),
+                ColSpec(DataType.string, "sentiment"),
+                ColSpec(Array(DataType.double), "scores"),
+                ColSpec(DataType.boolean, "truncated"),
+            ]
+        ),
+    )
+
+
+def _example() -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(_EXAMPLE)
