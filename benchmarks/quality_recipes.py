@@ -39,7 +39,7 @@ _SMALL = (MARKED, "smoothing")
 _BOTH = (*_SMALL, MPNET)
 _ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
 RECIPES: dict[str, Recipe] = {
-    "tf-idf": Recipe(title="TF-IDF of words and letters, logistic regression", kind="tf-idf", public=False),
+    "tf-idf": Recipe(title="TF-IDF with logistic regression, the gate's baseline", kind="tf-idf", public=False),
     MPNET: Recipe(title="two MPNets after the public rows: a teacher, not served", kind="mpnet"),
     PLAIN: Recipe(
         title="MiniLM-L6 fine-tuned plainly",
@@ -57,10 +57,10 @@ RECIPES: dict[str, Recipe] = {
     "no ema": Recipe(title="without EMA", settings={"ema_horizon": 0.0}),
     "smoothing": Recipe(title="and label smoothing 0.1", settings={"label_smoothing": 0.1}),
     "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
-    "distilled": Recipe(title="distilled from two of these, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
+    "distilled": Recipe(title="distilled from small students, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
     "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
     "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
-    FINAL: Recipe(title="distilled from MPNet and two students, all pairs", teachers=_BOTH, **_ALL_PAIRS),
+    FINAL: Recipe(title="distilled from MPNet and small students, all pairs", teachers=_BOTH, **_ALL_PAIRS),
     "3 layers": Recipe(title="3 layers, the same teachers", settings={"layers": 3}, teachers=_BOTH, **_ALL_PAIRS),
     "2 layers": Recipe(title="2 layers, the same teachers", settings={"layers": 2}, teachers=_BOTH, **_ALL_PAIRS),
     "width 256": Recipe(

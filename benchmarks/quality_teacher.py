@@ -97,23 +97,13 @@ def scores_of(model: Any, tokenizer: Any, rows: Sequence[LabelledPair]) -> Any:
     return np.concatenate(found)
 
 
-def tf_idf(train: list[LabelledPair], seed: int) -> Any:
-    """A function from pairs to scores (n, 3): words and letters of the text and of the aspect, apart."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
+def tf_idf(train: list[LabelledPair], _seed: int) -> Any:
+    """Return a function from pairs to scores (n, 3): the baseline that the gate shows a first version beside."""
+    import polars as pl
 
-    def columns(rows: Sequence[LabelledPair]) -> Any:
-        return np.array([[row.text, row.aspect] for row in rows], dtype=object)
+    from absa.evaluation.baseline import train_baseline
 
-    views = ColumnTransformer(
-        [
-            ("words", TfidfVectorizer(ngram_range=(1, 2), min_df=2), 0),
-            ("letters", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=3), 0),
-            ("aspect", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)), 1),
-        ]
-    )
-    model = make_pipeline(views, LogisticRegression(C=4.0, max_iter=2_000, random_state=seed))
-    model.fit(columns(train), [row.label for row in train])
-    return lambda rows: model.predict_proba(columns(rows)).astype(np.float32)
+    columns = {name: [getattr(row, name) for row in train] for name in ("text", "aspect", "label")}
+    baseline = train_baseline(pl.DataFrame(columns))
+    assert baseline is not None
+    return lambda rows: baseline.score([(row.text, row.aspect) for row in rows])
