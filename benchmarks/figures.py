@@ -1,7 +1,6 @@
 """A benchmark's figures and the result file that they are committed in."""
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import binomtest
 
 Z = 1.959964  # of a 95 % interval
 
@@ -38,15 +39,13 @@ class Row:
 
 def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:
     """A share with its 95 % Wilson interval."""
-    p, n = hits / runs, runs
-    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    p, interval = hits / runs, binomtest(hits, runs).proportion_ci(method="wilson")
     return Row(
         case=case,
         metric=metric,
         value=p,
-        low=min(p, max(0.0, centre - half)),  # rounding must not put the share outside
-        high=max(p, min(1.0, centre + half)),
+        low=min(p, float(interval.low)),  # rounding must not put the share outside
+        high=max(p, float(interval.high)),
         runs=runs,
         unit="share",
         **more,

@@ -119,22 +119,9 @@ def sign_test(only_candidate: int, only_champion: int) -> float:
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:
     """P(X >= successes) for X ~ Binomial(trials, share)."""
-    if successes <= 0:
-        return 1.0
-    if not 0 < share < 1:
-        return float(share >= 1)
-    log_share, log_rest = math.log(share), math.log1p(-share)
-    total = math.fsum(
-        math.exp(
-            math.lgamma(trials + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(trials - k + 1)
-            + k * log_share
-            + (trials - k) * log_rest
-        )
-        for k in range(successes, trials + 1)
-    )
-    return min(1.0, total)
+    from scipy.special import bdtrc  # slow to import
+
+    return float(bdtrc(successes - 1, trials, share)) if successes > 0 else 1.0
 
 
 def _numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ it covers at all times at once, so peeking is allowed. The sample-ratio test is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, inf, lgamma, log, log1p, sqrt
+from math import exp, inf, log, log1p, sqrt
 from typing import Final, Literal
 
 import numpy as np
@@ -236,16 +236,14 @@ def sample_ratio_p_value(allocation: Sequence[Allocation]) -> float:
 
 
 def _log_e_value(part: Allocation) -> float:
+    from scipy.special import betaln  # slow to import
+
     if not 0.0 < part.share < 1.0:
         return 0.0
     a, b = _SRM_CONCENTRATION * part.share, _SRM_CONCENTRATION * (1.0 - part.share)
     hits, misses = part.challenger_units, part.champion_units
-    mixed = _log_beta(a + hits, b + misses) - _log_beta(a, b)
-    return mixed - hits * log(part.share) - misses * log(1.0 - part.share)
-
-
-def _log_beta(a: float, b: float) -> float:
-    return lgamma(a) + lgamma(b) - lgamma(a + b)
+    mixed = betaln(a + hits, b + misses) - betaln(a, b)
+    return float(mixed) - hits * log(part.share) - misses * log(1.0 - part.share)
 
 
 def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: float) -> tuple[str, str] | None:
