@@ -124,12 +124,13 @@ def tokenizing(rows: int) -> dict[str, float]:
     """Tokens/s of one thread from columns of texts to token ids and on to batches, and of the reference tokenizer."""
     import numpy as np
     import polars as pl
+    import torch  # noqa: F401 - shards are mapped by it; a training has imported it before
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
     from absa.training.rows.choice import Choice
     from absa.training.rows.compose import Composer, Connectors
-    from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, pack_shard, shard_name
+    from absa.training.rows.shards import ShardCorpus, pack_shard, write_shard
     from absa.training.rows.stream import BatchStream, Position
     from absa.training.rows.tokens import tokenize_columns
     from benchmarks.ingest import generate
@@ -146,7 +147,7 @@ def tokenizing(rows: int) -> dict[str, float]:
         found: dict[str, float] = {"rows": len(texts)}
         began = time.process_time()
         token_rows = tokenize_columns(texts, aspects, labels, fast)
-        content = pack_shard(token_rows)
+        pack_shard(token_rows)
         tokens = float(token_rows.lengths.sum())
         found["tokens_per_s"] = tokens / (time.process_time() - began)
         equal, reference_s = 0, 0.0
@@ -163,9 +164,7 @@ def tokenizing(rows: int) -> dict[str, float]:
                 )
         found["reference_tokens_per_s"] = tokens / reference_s
         found["equal_share"] = equal / len(texts)
-        plan = TokenPlan(snapshot="benchmark", tokenizer="", side="train", max_tokens=128, rows=(len(texts),))
-        (folder / PLAN_FILE).write_text(plan.to_json())
-        (folder / shard_name("train", 0)).write_bytes(content)
+        write_shard(folder, token_rows, path, 128)
         for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
             stream = BatchStream(
                 ShardCorpus(folder), batch_tokens=65_536, padding=False, seed=0, compose=compose, choice=Choice(pool=2)

@@ -1,19 +1,18 @@
 """Token ids of a snapshot's side on disk: one file per Parquet part, mapped into memory, readable while more are made.
 
-A shard is a short JSON header and flat arrays behind it, so that opening one reads nothing but the header. A snapshot's
-parts are cut by the hash of their texts and sorted by it: every shard, and every stretch of one, is a random sample of
-the data, and a training can start on the first one.
+A shard is a safetensors file of flat arrays: opening one reads nothing but its header. The parts of a snapshot are cut
+by the hash of their texts and sorted by it: every shard, and every stretch of one, is a random sample of the data, and
+a training can start on the first one.
 """
 
 import hashlib
 import json
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +22,9 @@ from absa.inference.excerpt import CUT_RULE
 from absa.training.rows.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
-_MAGIC: Final = b"EVGTOK1\n"
-_ALIGN: Final = 64
 _OPEN_SHARDS: Final = 8  # kept mapped; more would only cost address space
 _POLL_S: Final = 0.05
 _PATIENCE_S: Final = 120.0  # without any new shard: whoever makes them is gone
-_ARRAYS: Final = ("texts", "text_ends", "aspects", "aspect_ends", "labels", "observed")
-_ON_DISK: Final = {"text_ends": np.uint32, "aspect_ends": np.uint32, "observed": np.uint32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,30 +64,23 @@ def tokenizer_digest(tokenizer_json: bytes, max_tokens: int) -> str:
 
 def shard_name(side: str, number: int) -> str:
     """File name of a shard."""
-    return f"{side}-{number:05d}.tokens"
+    return f"{side}-{number:05d}.safetensors"
 
 
 def pack_shard(rows: TokenRows) -> bytes:
-    """Return a shard's content. Times of observation are rounded up to seconds."""
-    observed = np.zeros(len(rows)) if rows.observed is None else rows.observed
-    arrays: dict[str, Any] = {name: getattr(rows, name) for name in _ARRAYS[:-1]} | {"observed": np.ceil(observed)}
-    header: dict[str, Any] = {"rows": len(rows), "special": list(rows.special), "arrays": {}}
-    packed: list[tuple[int, bytes]] = []
-    offset = 0
-    for name in _ARRAYS:
-        values = np.ascontiguousarray(arrays[name], dtype=_ON_DISK.get(name))
-        offset += -offset % _ALIGN
-        header["arrays"][name] = [values.dtype.str, len(values), offset]
-        packed.append((offset, values.tobytes()))
-        offset += values.nbytes
-    header["bytes"] = offset
-    head = json.dumps(header).encode()
-    head += b" " * (-(len(_MAGIC) + 8 + len(head)) % _ALIGN)
-    content = bytearray(_MAGIC + len(head).to_bytes(8, "little") + head)
-    start = len(content)
-    for at, written in packed:
-        content += b"\0" * (start + at - len(content)) + written
-    return bytes(content)
+    """Return a shard's content, in the format of safetensors. Times of observation are rounded up to seconds."""
+    from safetensors.numpy import save
+
+    observed = np.zeros(len(rows)) if rows.observed is None else np.ceil(rows.observed)
+    arrays = {name: getattr(rows, name) for name in ("texts", "aspects", "labels")}
+    ends = {"text_ends": rows.text_ends, "aspect_ends": rows.aspect_ends, "observed": observed}
+    arrays |= {name: values.astype(np.uint32) for name, values in ends.items()}
+    first, separator = rows.special
+    content: bytes = save(
+        {name: np.ascontiguousarray(values) for name, values in arrays.items()},
+        metadata={"first": str(first), "separator": str(separator)},
+    )
+    return content
 
 
 def open_shard(path: Path) -> TokenRows:
@@ -101,25 +89,16 @@ def open_shard(path: Path) -> TokenRows:
     Raises:
         IntegrityError: it is cut off or no shard.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC) + 8)
-            length = int.from_bytes(start[len(_MAGIC) :], "little")
-            if start[: len(_MAGIC)] != _MAGIC or length > 1 << 20:
-                raise ValueError("it does not begin as a shard")
-            header = json.loads(file.read(length))
-            begin = file.tell()
-            if os.fstat(file.fileno()).st_size != begin + header["bytes"]:
-                raise ValueError("it is cut off")
-    except (OSError, ValueError, KeyError) as error:
+        with safe_open(path, framework="pt") as file:  # torch maps the file, numpy would copy it
+            arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - no dictionary
+            special = file.metadata()
+        ends = {name: values.astype(np.int64) for name, values in arrays.items() if name.endswith("_ends")}
+        return TokenRows(**arrays | ends, special=(int(special["first"]), int(special["separator"])))
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise IntegrityError(f"the token shard {path.name} cannot be used: {error}") from error
-    arrays: dict[str, Any] = {}
-    for name, (kind, count, offset) in header["arrays"].items():
-        dtype = np.dtype(kind)
-        mapped = np.memmap(path, dtype, "r", begin + offset, (count,)) if count else np.zeros(0, dtype)
-        arrays[name] = mapped.astype(np.int64) if name.endswith("_ends") else mapped
-    first, separator = header["special"]
-    return TokenRows(**arrays, special=(first, separator))
 
 
 def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Callable[[], float]) -> "ShardCorpus":

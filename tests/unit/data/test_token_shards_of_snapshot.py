@@ -64,6 +64,16 @@ def test_a_shard_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert make_shards(lake, plan, PATH) == 0
 
 
+def test_shards_of_an_earlier_format_are_made_again(tmp_path: Path) -> None:
+    lake = FolderLake(tmp_path)
+    plan = plan_shards(lake, snapshot(lake), PATH, 16)
+    folder = shards_prefix(plan.snapshot, plan.tokenizer)
+    lake.write(f"{folder}train-00000.tokens", b"EVGTOK1\n")
+    assert make_shards(lake, plan, PATH) == len(plan.rows)
+    corpus = ShardCorpus(Path(lake.url(folder)))
+    assert len(corpus.take(np.arange(len(corpus)))) == sum(plan.rows)
+
+
 def test_another_tokenizer_or_length_has_shards_of_its_own(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     digest = snapshot(lake)

@@ -42,7 +42,7 @@ def test_when_rows_were_observed_is_known_without_their_tokens(tmp_path: Path) -
 @given(count=st.integers(0, 40))
 @settings(max_examples=20)
 def test_a_shard_gives_back_what_was_packed(tmp_path_factory: pytest.TempPathFactory, count: int) -> None:
-    path = tmp_path_factory.mktemp("shards") / "one.tokens"
+    path = tmp_path_factory.mktemp("shards") / "one.safetensors"
     path.write_bytes(pack_shard(rows(count)))
     read = open_shard(path)
     assert read.special == (1, 2)
@@ -52,9 +52,9 @@ def test_a_shard_gives_back_what_was_packed(tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda _: b""])
 def test_a_broken_shard_is_refused(tmp_path: Path, spoil: object) -> None:
-    path = tmp_path / "one.tokens"
+    path = tmp_path / "one.safetensors"
     path.write_bytes(spoil(pack_shard(rows(9))))  # type: ignore[operator]
-    with pytest.raises(IntegrityError, match=r"one\.tokens cannot be used"):
+    with pytest.raises(IntegrityError, match=r"one\.safetensors cannot be used"):
         open_shard(path)
 
 
