@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, Literal
 
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
-from absa.records.lake import Lake
+from absa.records.lake import Lake, read_concurrently
 from absa.records.layout import VERDICTS_FOLDER, verdict_key, verdict_of, verdict_revisions
 from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
 from monitoring.drift.sequential import RightAnswers
@@ -176,12 +176,12 @@ class VerdictStore:
 
     def newest_first(self) -> Iterator[Verdict]:
         """Yield the last revision of every window, back in time. A record is read when it is yielded."""
-        newest = {window: key for key, (window, _) in self._named().items()}
-        return (self._read(key) for key in reversed(newest.values()))
+        return (self._read(key) for key in self._newest())
 
     def history(self, *, limit: int | None = None) -> list[Verdict]:
         """Return the last revision of the newest `limit` windows (None: of all), the newest last."""
-        return list(islice(self.newest_first(), limit))[::-1]
+        keys = list(islice(self._newest(), limit))[::-1]
+        return [_verdict(key, data) for key, data in zip(keys, read_concurrently(self._lake, keys), strict=True)]
 
     def windows(self) -> list[Window]:
         """Return every window that has a verdict by time, the newest last. Reads no record."""
@@ -273,8 +273,16 @@ class VerdictStore:
         named = {key: found for key in listed if (found := verdict_of(key)) is not None}
         return dict(sorted(named.items(), key=lambda item: item[1]))
 
+    def _newest(self) -> Iterator[str]:
+        """Yield the key of the last revision of every window, back in time."""
+        return reversed({window: key for key, (window, _) in self._named().items()}.values())
+
     def _read(self, key: str) -> Verdict:
-        try:
-            return Verdict.from_json(json.loads(self._lake.read(key)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{key} is not a verdict record: {error}") from None
+        return _verdict(key, self._lake.read(key))
+
+
+def _verdict(key: str, data: bytes) -> Verdict:
+    try:
+        return Verdict.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{key} is not a verdict record: {error}") from None

@@ -3,20 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 from absa.errors import AlreadyExistsError, ConflictError, NotFoundError
 from absa.ledger.record import Action, LedgerRecord, canonical_json, chain_problems, next_record, parse_record
 from absa.ledger.state import State
-from absa.records.lake import Lake
+from absa.records.lake import Lake, read_concurrently
 from absa.records.layout import LEDGER_FOLDER, evidence_key, ledger_key, ledger_number
 from absa.records.schema import utc_now
-
-_CONCURRENT_READS: Final = 16  # a whole history on S3 is thousands of small objects
 
 
 class Ledger:
@@ -144,7 +141,7 @@ class Ledger:
 
     def verify(self, *, anchor: tuple[int, str] | None = None) -> list[str]:
         """Read the whole ledger from the lake and return its problems, see `chain_problems`."""
-        return chain_problems(list(self._stored()), anchor=anchor)
+        return chain_problems(self._stored(), anchor=anchor)
 
     def _conflict(self, what: str) -> ConflictError:
         with self._lock:
@@ -165,10 +162,9 @@ class Ledger:
     def _numbers(self) -> list[int]:
         return sorted(n for key in self._lake.list(LEDGER_FOLDER) if (n := ledger_number(key)) is not None)
 
-    def _stored(self) -> Iterable[tuple[int, bytes]]:
+    def _stored(self) -> list[tuple[int, bytes]]:
         numbers = self._numbers()
-        with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
-            return zip(numbers, pool.map(self._lake.read, map(ledger_key, numbers)), strict=True)
+        return list(zip(numbers, read_concurrently(self._lake, [ledger_key(n) for n in numbers]), strict=True))
 
     def _read(self, number: int) -> LedgerRecord:
         return parse_record(number, self._lake.read(ledger_key(number)))
