@@ -94,7 +94,7 @@ pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=-
 	$(PINS) $(PINS_FLAGS) -o docs/requirements.txt docs/requirements.in
 
 synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
-	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_app; build_app(into=Path('cdk.out')).synth()"
+	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_cdk_app; build_cdk_app(into=Path('cdk.out')).synth()"
 
 $(VENV)/.installed-papers: docs/requirements.txt $(VENV)/.installed
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -r docs/requirements.txt

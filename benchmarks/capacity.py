@@ -23,7 +23,7 @@ from benchmarks.load import OpenLoop, replay
 from benchmarks.scaled_service import scaled_service
 from infra.capacity.router_task import StartUp, TaskModel
 from infra.capacity.scaling_policy import ScalingPlan, StepScaling, TargetTracking
-from infra.capacity.simulate import Run, simulate
+from infra.capacity.simulate import SimulatedTrace, simulate_trace
 from infra.capacity.trace import Trace
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,7 +65,7 @@ def run_once(trace: Trace, plan: ScalingPlan, seed: int) -> tuple[OpenLoop, floa
         return answers, service.task_s, service.peak
 
 
-def _compared(case: str, real: Sequence[tuple[float, float]], simulated: Sequence[Run]) -> list[Row]:
+def _compared(case: str, real: Sequence[tuple[float, float]], simulated: Sequence[SimulatedTrace]) -> list[Row]:
     """Rows of shed share and p99, real beside simulated, run by run."""
     rows = []
     for metric, unit, reals, sims in (
@@ -105,7 +105,7 @@ def validate(runs: int, *, length: float = 1.0, cases: int = len(CASES)) -> list
             if served + answers.count(429) != answers.sent:
                 raise RuntimeError(f"{answers.sent - served - answers.count(429)} requests were not answered")
             real.append((answers.count(429) / answers.sent, answers.percentile_ms(0.99)))
-            simulated.append(simulate(shorter, TASK, plan, start_up=START_UP, seed=seed, sample_s=1.0))
+            simulated.append(simulate_trace(shorter, TASK, plan, start_up=START_UP, seed=seed, sample_s=1.0))
             hours.append((task_s, simulated[-1].task_s))
             print(f"{case}, run {seed}: {real[-1]} real, {simulated[-1].shed_share:.4f} "
                   f"{simulated[-1].latency_ms(0.99):.0f} ms simulated, {peak} tasks", flush=True)  # fmt: skip
@@ -170,7 +170,7 @@ def router(runs: int, seconds: float, packages: Path, queue_ms: float = 100.0) -
         for seed in range(runs):
             answers, _, _ = run(offered, queue_ms, seed)
             real.append((1 - answers.count(200) / answers.sent, answers.percentile_ms(0.99)))
-            simulated.append(simulate(trace, task, ScalingPlan(name="one task"), start_up=START_UP, seed=seed))
+            simulated.append(simulate_trace(trace, task, ScalingPlan(name="one task"), start_up=START_UP, seed=seed))
             print(f"router at {load:g} x saturation, run {seed}: {real[-1]} real, {simulated[-1].shed_share:.4f} "
                   f"{simulated[-1].latency_ms(0.99):.0f} ms simulated", flush=True)  # fmt: skip
         rows += _compared(f"router at {load:g} x saturation", real, simulated)

@@ -35,8 +35,8 @@ def base_embedder() -> Any:
     """The embedder of the base model with an untrained head."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import PACKAGED, find_base, load_base
-    from absa.packaging.export import export
-    from absa.packaging.quantize import Int8, observe
+    from absa.packaging.export import export_graph
+    from absa.packaging.quantize import Int8Products, observe_products
     from monitoring.drift.embedding import ModelEmbedder
 
     folder = find_base(PACKAGED)
@@ -44,7 +44,9 @@ def base_embedder() -> Any:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     tokenizer = PairTokenizer.from_file(folder / "tokenizer.json", 128)
     seen = load(SAMPLE / "feedback.csv").head(CALIBRATION_ROWS).select("text", "aspect").rows()
-    graph = export(model.architecture, weights, Int8(observe(model.architecture, weights, tokenizer.encode(seen))))
+    graph = export_graph(
+        model.architecture, weights, Int8Products(observe_products(model.architecture, weights, tokenizer.encode(seen)))
+    )
     return ModelEmbedder(graph.SerializeToString(), tokenizer)
 
 

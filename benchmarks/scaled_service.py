@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.capacity.router_task import StartUp, TaskModel
-from infra.capacity.scaling_policy import Sample, ScalingPlan
+from infra.capacity.scaling_policy import LoadSample, ScalingPlan
 
 ROOT = Path(__file__).parents[1]
 _CONFIG = """
@@ -137,7 +137,7 @@ class ScaledService:
 
     def _loop(self) -> None:
         begin = time.monotonic()
-        seen: list[Sample] = []
+        seen: list[LoadSample] = []
         last_out_s = last_change_s = float("-inf")
         looks: list[int] = []
         before, _ = self._balancer.counts()
@@ -160,7 +160,7 @@ class ScaledService:
                 continue
             at_s = tick / _LOOKS_PER_S
             mean = sum(looks) / len(looks)
-            seen.append(Sample(at_s=at_s, ready=len(self._ready), requests_per_s=total - before, in_flight=mean))
+            seen.append(LoadSample(at_s=at_s, ready=len(self._ready), requests_per_s=total - before, in_flight=mean))
             before, looks = total, []
             tasks = len(self._running)
             decided = self.plan.decide(seen, at_s, tasks, last_out_s=last_out_s, last_change_s=last_change_s)

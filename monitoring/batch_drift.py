@@ -130,7 +130,7 @@ def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: d
 
 
 def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, manifest: dict[str, Any]) -> bytes:
-    from monitoring.evidently_reports import build_snapshot
+    from monitoring.evidently_reports import build_report
 
     version = manifest["model_version"]
     reasons = tuple(
@@ -158,5 +158,5 @@ def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, ma
     data = WindowData(window=window, rows=current, total=manifest["rows"], by_version={version: manifest["rows"]})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
-        build_snapshot(data, reference, verdict).save_html(str(path))
+        build_report(data, reference, verdict).save_html(str(path))
         return path.read_bytes()

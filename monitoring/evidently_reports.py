@@ -65,7 +65,7 @@ class EvidentlyReporter:
         os.environ.setdefault("DO_NOT_TRACK", "1")
         try:
             self._open()
-            snapshot = build_snapshot(data, reference, verdict)
+            snapshot = build_report(data, reference, verdict)
             if replaces is not None and not self._remote:
                 self._delete(replaces.rstrip("/").rpartition("/")[2].removesuffix(".json"))
             written = self._workspace.add_run(self._project.id, snapshot, include_data=False, name=snapshot.get_name())
@@ -156,7 +156,7 @@ def _part_text(part: PartFigures) -> str:
     return said + ("; labels contradict the estimate: do not trust it" if part.trusted is False else "")
 
 
-def build_snapshot(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict) -> Any:
+def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict) -> Any:
     """Evidently's snapshot of a window. Never fails on what the window holds: parts that cannot be drawn are left out.
 
     Columns that are all null, and quality where only one class is labelled, crash Evidently's own metrics, so they are

@@ -24,12 +24,12 @@ from monitoring.monitor import (
 from monitoring.staleness import judge_staleness
 from monitoring.verdicts import Verdict
 
-Scorer = Callable[[Sequence[tuple[str, str]]], npt.NDArray[np.float32]]
+PairScorer = Callable[[Sequence[tuple[str, str]]], npt.NDArray[np.float32]]
 """(text, aspect) pairs to calibrated scores (n, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class ReplayedSpan:
     """From when to when, in windows of which length (s)."""
 
     start: datetime
@@ -47,11 +47,11 @@ class Span:
 
 def replay(
     lake: Lake,
-    span: Span,
+    span: ReplayedSpan,
     *,
     version: WatchedVersion,
     settings: WatchSettings,
-    scorer: Scorer | None = None,
+    scorer: PairScorer | None = None,
     feedback_delay_s: float = 0.0,
 ) -> Iterator[Verdict]:
     """Judge logged windows one after another as the monitor would have.
@@ -112,7 +112,7 @@ def replay(
         yield verdict
 
 
-def _rescored(data: WindowData, version: str, scorer: Scorer) -> WindowData:
+def _rescored(data: WindowData, version: str, scorer: PairScorer) -> WindowData:
     """The window as if this version had answered all of it."""
     rows = data.rows
     if rows.height == 0:

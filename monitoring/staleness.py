@@ -9,7 +9,7 @@ from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Loss
 
 Level = Literal["FRESH", "WATCH", "STALE"]
-Action = Literal["none", "retrain", "ask_labels", "skipped"]
+VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
 MAX_ATTEMPTS: Final = 3
 _DAY_S: Final = 86_400.0
 
@@ -65,7 +65,7 @@ class StalenessDecision:
 
     verdict: Level
     reasons: tuple[Reason, ...]
-    action: Action
+    action: VerdictAction
     action_reason: str
 
 
@@ -230,12 +230,12 @@ def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool)
     return stale, watch
 
 
-def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[Action, str]:
+def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[VerdictAction, str]:
     """What to do about STALE: the first hindrance speaks, without one it is retraining."""
     since = evidence.since_retraining_s
     loss = max((reason.estimated_f1_loss or 0.0 for reason in stale), default=0.0)
     avoided = loss * evidence.rows_per_day * policy.payback_s / _DAY_S
-    hindrances: tuple[tuple[bool, Action, str], ...] = (
+    hindrances: tuple[tuple[bool, VerdictAction, str], ...] = (
         (evidence.completed, "none", "This window has led to a completed retraining already."),
         (evidence.retraining_runs, "skipped", "A retraining is running already."),
         (

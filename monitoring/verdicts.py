@@ -17,7 +17,7 @@ from absa.records.layout import VERDICTS_FOLDER, verdict_key, verdict_of, verdic
 from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
 from monitoring.drift.sequential import RightAnswers
 from monitoring.parts import PartFigures
-from monitoring.staleness import MAX_ATTEMPTS, Action, Level, Reason
+from monitoring.staleness import MAX_ATTEMPTS, Level, Reason, VerdictAction
 
 _TRIES: Final = 5
 AttemptState = Literal["started", "completed", "failed"]
@@ -68,7 +68,7 @@ class Verdict:
     version: str | None
     by_version: dict[str, VersionFigures]
     reasons: tuple[Reason, ...]
-    action: Action
+    action: VerdictAction
     action_reason: str
     attempts: tuple[Attempt, ...] = ()
     report_uri: str | None = None

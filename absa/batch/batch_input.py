@@ -40,11 +40,11 @@ class InputFile:
 
     def open(self) -> Any:
         """Return the file's bytes as a seekable stream, in a context."""
-        return sources.Source(self.uri, self.size).open()
+        return sources.SourceFile(self.uri, self.size).open()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class BatchInput:
     """The input as a whole. `columns` are those of every file, as the files spell them, in the first file's order."""
 
     files: tuple[InputFile, ...]
@@ -64,7 +64,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class RowSpan:
     """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet.
 
     `line` is the line of a text file at which they begin, 0 for Parquet.
@@ -85,10 +85,10 @@ class Partition:
     first_row: int
     rows: int
     size: int
-    spans: tuple[Span, ...]
+    spans: tuple[RowSpan, ...]
 
 
-def inspect(uri: str) -> Source:
+def inspect(uri: str) -> BatchInput:
     """Find the files of an input and what they hold.
 
     Args:
@@ -126,20 +126,20 @@ def inspect(uri: str) -> Source:
                 f"{each.uri} has columns of other types than {files[0].uri}; a batch needs one type a column"
             ) from None
     named = choose_columns(columns, files[0].uri, ("text", "aspect"))
-    return Source(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
+    return BatchInput(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
 
 
-def cut(source: Source, rows: int) -> Iterator[Partition]:
+def cut_partitions(source: BatchInput, rows: int) -> Iterator[Partition]:
     """Cut the input into partitions of `rows` rows, the last one shorter, in order and across files.
 
     Lines that a stray quote makes unreadable together stay together, so a partition may have more rows. Text files are
     read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
     """
-    spans: list[Span] = []
+    spans: list[RowSpan] = []
     number = first_row = held = size = 0
     for index, file in enumerate(source.files):
         for start, end, count, line, share in _stretches(file, rows, first=rows - held):
-            spans.append(Span(file=index, start=start, end=end, rows=count, line=line))
+            spans.append(RowSpan(file=index, start=start, end=end, rows=count, line=line))
             held, size = held + count, size + share
             if held >= rows:
                 yield Partition(number=number, first_row=first_row, rows=held, size=size, spans=tuple(spans))

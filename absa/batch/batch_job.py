@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_input import Partition, Source, cut, inspect
+from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspect
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses
-from absa.batch.partition_job import Assignment, PartitionCounts
+from absa.batch.partition_job import Assignment, ScoredPartition
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.lake import Lake
@@ -60,7 +60,7 @@ class BatchJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class BatchProgress:
     """How far a job is. `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs
     before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it can be told."""
 
@@ -87,7 +87,7 @@ class Engines(Protocol):
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[PartitionCounts], None],
+        note: Callable[[ScoredPartition], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed."""
 
@@ -96,7 +96,7 @@ def run_batch(
     job: BatchJob,
     *,
     engines: Engines | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[BatchProgress], None] = lambda _: None,
 ) -> BatchResult:
     """Score an input into an output, or finish what an earlier run began.
 
@@ -127,7 +127,7 @@ def run_batch(
     def missing() -> Iterator[Partition]:
         nonlocal total, rows_read
         rows_read = 0
-        for partition in cut(source, job.partition_rows):
+        for partition in cut_partitions(source, job.partition_rows):
             total, rows_read = partition.number + 1, rows_read + partition.rows
             if partition.number not in state.counts:
                 yield partition
@@ -160,7 +160,7 @@ class _State:
     """The partitions that are committed, and how fast they come."""
 
     def __init__(
-        self, source: Source, counts: dict[int, PartitionCounts], on_progress: Callable[[Progress], None]
+        self, source: BatchInput, counts: dict[int, ScoredPartition], on_progress: Callable[[BatchProgress], None]
     ) -> None:
         self.counts = counts
         self._size = source.size
@@ -173,7 +173,7 @@ class _State:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
-    def note(self, found: PartitionCounts) -> None:
+    def note(self, found: ScoredPartition) -> None:
         """Take a commit in and say how far the job is."""
         if found.number in self.counts:
             return
@@ -183,7 +183,7 @@ class _State:
         elapsed_s = max(self.elapsed_s, 1e-9)
         now = self._done - self._done_before
         self._on_progress(
-            Progress(
+            BatchProgress(
                 partitions=len(self.counts),
                 rows=self._rows,
                 share=min(1.0, self._done / self._size),
@@ -203,7 +203,7 @@ def _keep_apart(job: BatchJob) -> None:
         raise InvalidDataError(f"the output {job.output_uri} lies inside the input {job.input_uri}; choose another one")
 
 
-def _identity(job: BatchJob, source: Source, package: ModelPackage) -> dict[str, Any]:
+def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[str, Any]:
     """Return the job as job.json and the manifest hold it."""
     same = [source.digest, package.digest, job.version, str(job.partition_rows), job.output_uri]
     return {
@@ -233,9 +233,9 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
             ) from None
 
 
-def _committed(output: Lake) -> dict[int, PartitionCounts]:
+def _committed(output: Lake) -> dict[int, ScoredPartition]:
     with ThreadPoolExecutor(_READERS) as pool:
-        records = [PartitionCounts(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
+        records = [ScoredPartition(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
     return {each.number: each for each in records}
 
 
@@ -249,7 +249,7 @@ def _check_written(output: Lake, total: int) -> None:
         )
 
 
-def _manifest(identity: dict[str, Any], counts: list[PartitionCounts], rows_read: int) -> dict[str, Any]:
+def _manifest(identity: dict[str, Any], counts: list[ScoredPartition], rows_read: int) -> dict[str, Any]:
     """Return the manifest of a job whose partitions are committed.
 
     Raises:

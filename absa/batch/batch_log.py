@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_input import Source
+from absa.batch.batch_input import BatchInput
 from absa.errors import AlreadyExistsError
 from absa.records.identifiers import unit_hash, uuid7
 from absa.records.lake import write_parquet
@@ -54,7 +54,7 @@ class PredictionLog:
         milliseconds = int(at.timestamp() * 1000)
         return [uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()[:10]) for row in row_ids]
 
-    def write(self, number: int, scored: pa.Table, source: Source) -> None:
+    def write(self, number: int, scored: pa.Table, source: BatchInput) -> None:
         """Put the scored rows of a partition into the lake."""
         n = scored.num_rows
         if not n:

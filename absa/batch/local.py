@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from absa.batch.batch_input import Partition
-from absa.batch.partition_job import Assignment, PartitionCounts, Worker
+from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
 from absa.errors import TransientError
 
 _MAX_RESTARTS: Final = 5
@@ -39,7 +39,7 @@ class LocalProcesses:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[PartitionCounts], None],
+        note: Callable[[ScoredPartition], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed.
 
@@ -47,7 +47,7 @@ class LocalProcesses:
             TransientError: workers were killed again and again.
         """
         if self.workers == 0:
-            worker = Worker(assignment)
+            worker = PartitionWorker(assignment)
             for partition in missing():
                 note(worker.score(partition))
             return
@@ -63,7 +63,7 @@ class LocalProcesses:
 
 
 def _score_in_pool(
-    assignment: Assignment, missing: Iterator[Partition], workers: int, note: Callable[[PartitionCounts], None]
+    assignment: Assignment, missing: Iterator[Partition], workers: int, note: Callable[[ScoredPartition], None]
 ) -> None:
     pool = ProcessPoolExecutor(
         max_workers=workers,
@@ -71,7 +71,7 @@ def _score_in_pool(
         initializer=_start_worker,
         initargs=(assignment, os.getpid()),
     )
-    running: set[Future[PartitionCounts]] = set()
+    running: set[Future[ScoredPartition]] = set()
     try:
         for partition in missing:
             running.add(pool.submit(_score, partition))
@@ -84,8 +84,8 @@ def _score_in_pool(
 
 
 def _collect(
-    running: set[Future[PartitionCounts]], note: Callable[[PartitionCounts], None]
-) -> set[Future[PartitionCounts]]:
+    running: set[Future[ScoredPartition]], note: Callable[[ScoredPartition], None]
+) -> set[Future[ScoredPartition]]:
     finished, rest = wait(running, return_when=FIRST_COMPLETED)
     for each in finished:
         note(each.result())
@@ -93,7 +93,7 @@ def _collect(
 
 
 _assignment: Assignment | None = None  # of this worker process
-_worker: Worker | None = None
+_worker: PartitionWorker | None = None
 
 
 def _start_worker(assignment: Assignment, parent: int) -> None:
@@ -110,11 +110,11 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _score(partition: Partition) -> PartitionCounts:
+def _score(partition: Partition) -> ScoredPartition:
     global _worker  # noqa: PLW0603
     if _worker is None:  # not in the initializer: what goes wrong there reaches nobody
         assert _assignment is not None
-        _worker = Worker(_assignment)
+        _worker = PartitionWorker(_assignment)
     return _worker.score(partition)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_input import Partition, Source
+from absa.batch.batch_input import BatchInput, Partition
 from absa.batch.batch_log import PredictionLog
 from absa.batch.reader import PartitionReader
 from absa.batch.score import LINE, REASON, ROW_ID, score_partition
@@ -31,7 +31,7 @@ from absa.task import SENTIMENTS
 class Assignment:
     """Settings of a worker: the input, the folder of the model package, the output, and the name of the version."""
 
-    source: Source
+    source: BatchInput
     output_uri: str
     package: Path
     version: str
@@ -39,7 +39,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartitionCounts:
+class ScoredPartition:
     """The commit of one partition. `size` is its share of the input in bytes.
 
     `first_bad` names the first quarantined row; `as_written` counts the rows with a double quote that was not believed,
@@ -61,7 +61,7 @@ class PartitionCounts:
         return self.rows + sum(self.quarantined.values())
 
 
-class Worker:
+class PartitionWorker:
     """One engine and one reader. Not for several threads.
 
     Raises:
@@ -74,7 +74,7 @@ class Worker:
         self._reader = PartitionReader(assignment.source)
         self._output = open_lake(assignment.output_uri)
 
-    def score(self, partition: Partition) -> PartitionCounts:
+    def score(self, partition: Partition) -> ScoredPartition:
         """Score a partition into the output.
 
         Raises:
@@ -98,7 +98,7 @@ class Worker:
         if log is not None:
             log.write(partition.number, found.scored, given.source)
         labels = Counter(found.scored.column("label").to_pylist())
-        counts = PartitionCounts(
+        counts = ScoredPartition(
             number=partition.number,
             rows=found.scored.num_rows,
             quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),
@@ -112,7 +112,7 @@ class Worker:
         return counts
 
 
-def _first_bad(quarantined: pa.Table, partition: Partition, source: Source) -> str | None:
+def _first_bad(quarantined: pa.Table, partition: Partition, source: BatchInput) -> str | None:
     """Name the first quarantined row of a partition: its file, its line or row, and why."""
     if not quarantined.num_rows:
         return None

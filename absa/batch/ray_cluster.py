@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from absa.batch.batch_input import Partition, Span
+from absa.batch.batch_input import Partition, RowSpan
 from absa.batch.local import cores
-from absa.batch.partition_job import Assignment, PartitionCounts, Worker
+from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.inference.package import PACKAGE_FILES
 
@@ -37,7 +37,7 @@ class RayCluster:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[PartitionCounts], None],
+        note: Callable[[ScoredPartition], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed.
 
@@ -101,12 +101,12 @@ class _RayWorker:
     def __init__(self, assignment: Assignment, files: list[Any]) -> None:
         self._assignment, self._files = assignment, files
         self._folder = tempfile.TemporaryDirectory(prefix="evergreen-batch-")
-        self._worker: Worker | None = None
+        self._worker: PartitionWorker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the partition's counts, or our own error as a value: raised here it would arrive as one of Ray's."""
         given = dict(row["partition"])
-        given["spans"] = tuple(Span(**each) for each in given["spans"])
+        given["spans"] = tuple(RowSpan(**each) for each in given["spans"])
         try:
             if self._worker is None:  # not while the actor is made: what goes wrong there reaches nobody
                 self._worker = self._load()
@@ -114,10 +114,10 @@ class _RayWorker:
         except EvergreenError as error:
             return {"found": error}
 
-    def _load(self) -> Worker:
+    def _load(self) -> PartitionWorker:
         import ray
 
         folder = Path(self._folder.name)
         for name, data in ray.get(self._files[0]).items():
             (folder / name).write_bytes(data)
-        return Worker(replace(self._assignment, package=folder))
+        return PartitionWorker(replace(self._assignment, package=folder))

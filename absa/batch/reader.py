@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from absa.batch.batch_input import InputFile, Partition, Source, Span
+from absa.batch.batch_input import BatchInput, InputFile, Partition, RowSpan
 from absa.data.files import json_lines
 from absa.data.files.delimited import find_records, read_rows
 from absa.data.files.parquet_rows import open_parquet, scan_rows
@@ -40,7 +40,7 @@ class _SpanRows(NamedTuple):
 class PartitionReader:
     """Reads partitions of one input, in any order. Not for several threads: it keeps its place in a Parquet file."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: BatchInput) -> None:
         self._source = source
         self._schema = pa.schema([(name, pa.string()) for name in source.columns])
         self._parquet: _ParquetRows | None = None
@@ -64,7 +64,7 @@ class PartitionReader:
             as_written=tuple(place for each in parts for place in each.as_written),
         )
 
-    def _span(self, span: Span) -> _SpanRows:
+    def _span(self, span: RowSpan) -> _SpanRows:
         file = self._source.files[span.file]
         if file.kind == "parquet":
             if self._parquet is None or self._parquet.index != span.file or self._parquet.at > span.start:
@@ -76,7 +76,7 @@ class PartitionReader:
         data = _bytes(file, span.start, span.end)
         return self._json_rows(data, span) if file.layout is None else self._csv_rows(data, file, span)
 
-    def _csv_rows(self, data: bytes, file: InputFile, span: Span) -> _SpanRows:
+    def _csv_rows(self, data: bytes, file: InputFile, span: RowSpan) -> _SpanRows:
         assert file.layout is not None
         records = find_records(data, file.layout, line=span.line, final=True)
         wanted = [file.layout.header.index(name) for name in self._source.columns]
@@ -88,7 +88,7 @@ class PartitionReader:
             as_written=tuple((file.uri, line) for line in rows.as_written),
         )
 
-    def _json_rows(self, data: bytes, span: Span) -> _SpanRows:
+    def _json_rows(self, data: bytes, span: RowSpan) -> _SpanRows:
         rows: list[list[str | None]] = []
         lines: list[int] = []
         unreadable: list[str | None] = []

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_input import InputFile, Partition, Source, cut, inspect
+from absa.batch.batch_input import BatchInput, InputFile, Partition, cut_partitions, inspect
 from absa.batch.batch_job import read_manifest
 from absa.batch.lines import count_lines, header_lines, lines_of_rows, rows_that_hold_rows
 from absa.batch.reader import PartitionReader, PartitionRows
@@ -38,7 +38,7 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
     wrong: list[str] = []
     number, lines = -1, 0
     reader = PartitionReader(source)
-    for partition in cut(source, manifest["partition_rows"]):
+    for partition in cut_partitions(source, manifest["partition_rows"]):
         number = partition.number
         found, accounted = _check(output, partition, reader.read(partition), manifest, source)
         wrong += [f"partition {number}: {each}" for each in found]
@@ -62,7 +62,7 @@ def _lines_of_file(file: InputFile) -> int:
 
 
 def _check_lines(
-    partition: Partition, source: Source, scored: pa.Table, aside: pa.Table | None, names: list[str]
+    partition: Partition, source: BatchInput, scored: pa.Table, aside: pa.Table | None, names: list[str]
 ) -> tuple[list[str], int]:
     """Lines that the output's rows stand for, and what is wrong with them. `names` are the columns of `scored`."""
     wrong, lines, first = [], 0, partition.first_row
@@ -91,7 +91,7 @@ def _check_lines(
 
 
 def _check(
-    output: Lake, partition: Partition, rows: PartitionRows, manifest: dict[str, Any], source: Source
+    output: Lake, partition: Partition, rows: PartitionRows, manifest: dict[str, Any], source: BatchInput
 ) -> tuple[list[str], int]:
     """Return the faults of a partition, and the number of input lines that its rows stand for."""
     number = partition.number

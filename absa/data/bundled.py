@@ -8,7 +8,7 @@ import polars as pl
 
 from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
-from absa.data.simulate import Drift, Feedback, PoolTraffic, hold_back, rows_of
+from absa.data.simulate import Drift, FeedbackHabits, PoolTraffic, hold_back, labelled_rows
 
 SAMPLE: Final = Path(__file__).parent / "sample"
 FEEDBACK_CSV: Final = SAMPLE / "feedback.csv"
@@ -22,7 +22,7 @@ def bundled_traffic(
     *,
     seed: int = 0,
     drift: Drift | None = None,
-    feedback: Feedback | None = None,
+    feedback: FeedbackHabits | None = None,
     avoid: Collection[int] = frozenset(),
 ) -> PoolTraffic:
     """Return customers over the bundled pool, which is never ingested, and the bundled new area.
@@ -35,7 +35,9 @@ def bundled_traffic(
     """
     pool, _ = read_examples(TRAFFIC_CSV)
     new_area, _ = read_examples(NEW_AREA_CSV)
-    return PoolTraffic(rows_of(pool), rows_of(new_area), seed=seed, drift=drift, feedback=feedback, avoid=avoid)
+    return PoolTraffic(
+        labelled_rows(pool), labelled_rows(new_area), seed=seed, drift=drift, feedback=feedback, avoid=avoid
+    )
 
 
 def split_file(
@@ -56,7 +58,7 @@ def file_traffic(
     *,
     seed: int = 0,
     drift: Drift | None = None,
-    feedback: Feedback | None = None,
+    feedback: FeedbackHabits | None = None,
     avoid: Collection[int] = frozenset(),
     labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> PoolTraffic:
@@ -66,5 +68,5 @@ def file_traffic(
         InvalidDataError: the drift file cannot be used.
         ValueError: nothing was held back, or the drift asks for a new area and there is no drift file.
     """
-    new_area = rows_of(read_examples(drift_path, labels=labels)[0]) if drift_path is not None else []
-    return PoolTraffic(rows_of(held_back), new_area, seed=seed, drift=drift, feedback=feedback, avoid=avoid)
+    new_area = labelled_rows(read_examples(drift_path, labels=labels)[0]) if drift_path is not None else []
+    return PoolTraffic(labelled_rows(held_back), new_area, seed=seed, drift=drift, feedback=feedback, avoid=avoid)

@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from absa.data.read import EXAMPLES, with_example_id
+from absa.data.read import EXAMPLE_COLUMNS, with_example_id
 from absa.records.lake import Lake
 from absa.records.schema import SCHEMA_VERSION, Window, utc_now
 from absa.records.windows import SERVED, UNIT, load_window
@@ -59,4 +59,4 @@ def labelled_examples(
         observed_at=pl.col("at"),
         source=pl.col("feedback_source"),
     )
-    return with_example_id(examples).sort("observed_at", "example_id").select(list(EXAMPLES))
+    return with_example_id(examples).sort("observed_at", "example_id").select(list(EXAMPLE_COLUMNS))

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 import polars as pl
 
 from absa.data.account import Account, StrayQuotes
-from absa.data.files.source_files import Source, find_sources
+from absa.data.files.source_files import SourceFile, find_sources
 from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.partitions import (
     QUARANTINE_BYTES,
@@ -37,7 +37,7 @@ from absa.data.partitions import (
     within,
 )
 from absa.data.read import (
-    EXAMPLES,
+    EXAMPLE_COLUMNS,
     MAX_BAD_SHARE,
     QUARANTINED,
     add_codes,
@@ -157,7 +157,7 @@ def _bounded(pool: Any, jobs: Iterable[tuple[Callable[..., Any], dict[str, Any]]
 
 def _build(
     lake: Lake,
-    sources: Sequence[Source],
+    sources: Sequence[SourceFile],
     frames: Sequence[tuple[str, pl.DataFrame]],
     parent: str | None,
     max_bad_share: float,
@@ -251,7 +251,7 @@ class _Intake:
     def inherit(self, parent: str, keep: Callable[[pl.DataFrame], pl.DataFrame] | None) -> None:
         """Take the parent's rows over, or those that `keep` keeps of them."""
         for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
-            rows = read_parts(self._lake, [key], EXAMPLES)
+            rows = read_parts(self._lake, [key], EXAMPLE_COLUMNS)
             rows = keep(rows) if keep else rows
             self.inherited += rows.height
             self._spill(rows, inherited=True)
@@ -262,7 +262,7 @@ class _Intake:
         self._spill(labelled, inherited=False)
         self.records.append({"uri": uri, "rows": labelled.height, "bytes": frame.estimated_size()})
 
-    def take_source(self, source: Source) -> None:
+    def take_source(self, source: SourceFile) -> None:
         """Take one file, block by block."""
         valid, reasons, codes = 0, Counter[str](), dict[str, int]()
         first, quarantined = [pl.DataFrame(schema=QUARANTINED)], pl.DataFrame(schema=QUARANTINED)
@@ -308,7 +308,7 @@ class _Intake:
             raise IntegrityError(f"the ingest lost rows: {account.sentences[0]}; nothing was written")
         return account
 
-    def _blocks(self, source: Source, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
+    def _blocks(self, source: SourceFile, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
         for raw in scan_stream(file, source.uri):
             path = self._next_spill()
             yield (

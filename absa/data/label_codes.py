@@ -16,9 +16,9 @@ from absa.configuration import CONFIG_VARIABLE, CONFIGURATION_FILE, find_configu
 from absa.errors import InvalidDataError, PermanentError
 from absa.task import SENTIMENTS
 
-NAMES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
-DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in NAMES.values()}, **NAMES}
-_EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in NAMES.items())
+LABEL_CODES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
+DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in LABEL_CODES.values()}, **LABEL_CODES}
+_EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in LABEL_CODES.items())
 
 
 def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
@@ -39,7 +39,7 @@ def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_F
         return DEFAULT_CODES
     if not isinstance(section, Mapping):
         raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
-    return {**NAMES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
+    return {**LABEL_CODES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
 
 
 def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
@@ -83,8 +83,8 @@ def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]
 
 
 def _label(written: str, label: Any, name: str) -> int:
-    if isinstance(label, int) and not isinstance(label, bool) and label in NAMES.values():
+    if isinstance(label, int) and not isinstance(label, bool) and label in LABEL_CODES.values():
         return label
-    if isinstance(label, str) and label.strip().lower() in NAMES:
-        return NAMES[label.strip().lower()]
+    if isinstance(label, str) and label.strip().lower() in LABEL_CODES:
+        return LABEL_CODES[label.strip().lower()]
     raise PermanentError(f"{written} = {label!r} in [data.labels] of {name} is not a label; expected {_EXPECTED}")

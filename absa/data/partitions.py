@@ -24,7 +24,7 @@ from absa.data.normalise import (
     normalised_column,
     sha256_column,
 )
-from absa.data.read import EXAMPLES, example_digests, telling_codes, validate
+from absa.data.read import EXAMPLE_COLUMNS, example_digests, telling_codes, validate
 from absa.records.schema import SCHEMA_VERSION, SIDES
 from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
 
@@ -190,7 +190,7 @@ def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> Parti
     digests = example_digests(rows)
     examples = rows.with_columns(
         schema_version=pl.lit(SCHEMA_VERSION, pl.Int16), example_id=hex_column(digests)
-    ).select(list(EXAMPLES))
+    ).select(list(EXAMPLE_COLUMNS))
     sides = np.digitize(rows["word0"].to_numpy().astype(np.float64) / 2.0**64, [TRAIN_BELOW, VALIDATION_BELOW])
     counts: dict[str, dict[str, int]] = {}
     parts: dict[str, str] = {}

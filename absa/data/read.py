@@ -41,15 +41,15 @@ MAX_BAD_SHARE: Final = 0.1
 MAX_TEXT_CHARACTERS: Final = 20_000
 BLOCK_BYTES: Final = 16 << 20
 _FRAME_ROWS: Final = 200_000
-COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
-RAW: Final = {"row": pl.Int64, **dict.fromkeys(COLUMNS, pl.String)}
+FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
+RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}
 SCANNED: Final = {
     "row": pl.Int64,
     "reason": pl.String,  # why the row cannot be read (null where it can); its text is then the line as written
     "as_written": pl.Boolean,  # a double quote in it was not believed
-    **dict.fromkeys(COLUMNS, pl.String),
+    **dict.fromkeys(FILE_COLUMNS, pl.String),
 }
-EXAMPLES: Final = dict(pl.DataFrame(tables.EXAMPLES.empty_table()).schema)
+EXAMPLE_COLUMNS: Final = dict(pl.DataFrame(tables.EXAMPLES.empty_table()).schema)
 QUARANTINED: Final = {
     "row": pl.Int64,
     "reason": pl.String,
@@ -227,14 +227,14 @@ def validate(
         .then(pl.lit("observed_at_invalid"))
     )
     judged = given.with_columns(reason=reason, uri=pl.lit(uri), schema_version=pl.lit(SCHEMA_VERSION, pl.Int16))
-    valid = judged.filter(pl.col("reason").is_null()).select("row", *(c for c in EXAMPLES if c != "example_id"))
+    valid = judged.filter(pl.col("reason").is_null()).select("row", *(c for c in EXAMPLE_COLUMNS if c != "example_id"))
     bad = judged.filter(pl.col("reason").is_not_null()).with_columns(label=pl.col("written")).select(list(QUARANTINED))
     return valid, bad
 
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
     """Return the same rows in the columns of `EXAMPLES`, example_id computed."""
-    return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLES))
+    return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLE_COLUMNS))
 
 
 def example_digests(examples: pl.DataFrame) -> Words:
@@ -302,7 +302,7 @@ def choose_columns(header: Iterable[str], name: str, wanted: Sequence[str]) -> d
     ours: dict[str, str] = {}
     for column in header:
         known = column.strip().lower()
-        if known in COLUMNS:
+        if known in FILE_COLUMNS:
             if known in ours:
                 raise InvalidDataError(f"{name} has two columns named {known}; keep one")
             ours[known] = column
@@ -322,7 +322,7 @@ def _wanted(require_label: bool) -> tuple[str, ...]:
 def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:
     """Name and type the columns of a frame all of whose rows could be read."""
     columns = []
-    for name in COLUMNS:
+    for name in FILE_COLUMNS:
         column = pl.lit(None, pl.String)
         if name in ours:
             column, dtype = pl.col(ours[name]), frame.schema[ours[name]]
@@ -339,7 +339,7 @@ def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -
 
 
 def _scan_csv(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:
-    layout = read_layout(file, name, COLUMNS)
+    layout = read_layout(file, name, FILE_COLUMNS)
     ours = choose_columns(layout.header, name, _wanted(require_label))
     wanted = [layout.header.index(column) for column in ours.values()]
     for _, data, records in scan_blocks(file, layout, BLOCK_BYTES):
@@ -351,7 +351,7 @@ def _scan_csv(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.Da
         frame.columns = list(ours)
         lines = pl.Series("row", rows.lines, dtype=pl.Int64)
         as_written = lines.is_in(rows.as_written).alias("as_written")
-        missing = [pl.lit(None, pl.String).alias(column) for column in COLUMNS if column not in ours]
+        missing = [pl.lit(None, pl.String).alias(column) for column in FILE_COLUMNS if column not in ours]
         yield frame.with_columns(lines, reasons, as_written, *missing).select(list(SCANNED))
 
 
@@ -362,7 +362,7 @@ def _scan_jsonl(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.
             names = _json_names(block, line, name)
             if names is None:  # white space alone
                 continue
-            ours = {column: column for column in COLUMNS} | choose_columns(names, name, _wanted(require_label))
+            ours = {column: column for column in FILE_COLUMNS} | choose_columns(names, name, _wanted(require_label))
         yield _json_block(block, line, ours, file, name)
 
 
@@ -410,11 +410,11 @@ def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
 def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, ...]:
     row = json_lines.parse_line(data)
     if isinstance(row, dict):
-        values = [row.get(ours[column]) for column in COLUMNS]
+        values = [row.get(ours[column]) for column in FILE_COLUMNS]
         if not any(isinstance(value, list | dict) for value in values[:2]):
             return line, None, False, *map(json_lines.as_text, values)
         row = NOT_TEXT
-    return line, row, False, data.decode(errors="replace"), *[None] * (len(COLUMNS) - 1)
+    return line, row, False, data.decode(errors="replace"), *[None] * (len(FILE_COLUMNS) - 1)
 
 
 def _scan_parquet(file: IO[bytes], name: str, require_label: bool) -> Iterator[pl.DataFrame]:

@@ -175,7 +175,7 @@ def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Feedback:
+class FeedbackHabits:
     """Feedback of customers. Delays are exponential with `delay_mean_s`; shares are 0 to 1."""
 
     probability: float = 0.5
@@ -185,7 +185,7 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LabelledRow:
     """A labelled row of a pool."""
 
     text: str
@@ -194,10 +194,10 @@ class Row:
     segment: str | None = None
 
 
-def rows_of(frame: pl.DataFrame) -> list[Row]:
+def labelled_rows(frame: pl.DataFrame) -> list[LabelledRow]:
     """Return the labelled rows of a frame with text, aspect, label and segment."""
     columns = frame.drop_nulls("label").select("text", "aspect", "label", "segment")
-    return [Row(text, aspect, int(label), segment) for text, aspect, label, segment in columns.iter_rows()]
+    return [LabelledRow(text, aspect, int(label), segment) for text, aspect, label, segment in columns.iter_rows()]
 
 
 def hold_back(frame: pl.DataFrame, share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -218,11 +218,13 @@ def known_texts(frames: Sequence[pl.DataFrame]) -> frozenset[int]:
 class _Pool:
     """Rows to draw from: each as written once, in shuffled order, before any varied one repeats it."""
 
-    rows: Sequence[Row]
-    by_segment: dict[str | None, list[Row]] = field(default_factory=dict)
-    fresh: dict[int, list[Row]] = field(default_factory=dict)  # a label's rows that were not drawn in this round
-    by_label: dict[int, list[Row]] = field(default_factory=dict)
-    served: set[Row] = field(default_factory=set)
+    rows: Sequence[LabelledRow]
+    by_segment: dict[str | None, list[LabelledRow]] = field(default_factory=dict)
+    fresh: dict[int, list[LabelledRow]] = field(
+        default_factory=dict
+    )  # a label's rows that were not drawn in this round
+    by_label: dict[int, list[LabelledRow]] = field(default_factory=dict)
+    served: set[LabelledRow] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -235,7 +237,7 @@ class _Pool:
         counts = [len(self.by_label.get(label, ())) for label in range(3)]
         return counts[0] / len(self.rows), counts[1] / len(self.rows), counts[2] / len(self.rows)
 
-    def draw(self, random_: random.Random, shares: Sequence[float]) -> Row:
+    def draw(self, random_: random.Random, shares: Sequence[float]) -> LabelledRow:
         """Return a row of a label drawn by the shares, each of the label's rows before any comes again."""
         weights = [share if label in self.by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
@@ -267,12 +269,12 @@ class PoolTraffic:
 
     def __init__(
         self,
-        pool: Sequence[Row],
-        new_area: Sequence[Row] = (),
+        pool: Sequence[LabelledRow],
+        new_area: Sequence[LabelledRow] = (),
         *,
         seed: int = 0,
         drift: Drift | None = None,
-        feedback: Feedback | None = None,
+        feedback: FeedbackHabits | None = None,
         avoid: Collection[int] = frozenset(),
         units: int = 300,
         composed_share: float = 0.3,
@@ -282,7 +284,7 @@ class PoolTraffic:
         self._pool, self._new_area = _Pool(pool), _Pool(new_area)
         self._drift: Drift | None = None
         self._drift_from = 0
-        self._feedback = feedback or Feedback()
+        self._feedback = feedback or FeedbackHabits()
         self._avoid = avoid
         self._composed_share = composed_share
         self._served: set[int] = set()
@@ -356,7 +358,9 @@ class PoolTraffic:
             drifted=tuple(happened),
         )
 
-    def _fresh_text(self, pool: _Pool, shares: Sequence[float], swaps: Swaps, noisy: bool) -> tuple[Row, str, bool]:
+    def _fresh_text(
+        self, pool: _Pool, shares: Sequence[float], swaps: Swaps, noisy: bool
+    ) -> tuple[LabelledRow, str, bool]:
         """Return a row, an unseen text about its aspect, and True if a swap was made."""
         joined = self._typing.random() < self._composed_share
         row = pool.draw(self._rows, shares)
@@ -381,7 +385,7 @@ class PoolTraffic:
                 return row, text, swapped
             attempt += 1
 
-    def _joined(self, pool: _Pool, row: Row, text: str) -> str:
+    def _joined(self, pool: _Pool, row: LabelledRow, text: str) -> str:
         """Another row of the same segment joined on, one that does not speak of the aspect."""
         others = pool.by_segment[row.segment]
         for _ in range(10):

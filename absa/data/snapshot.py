@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.data.normalise import key_column
-from absa.data.read import EXAMPLES, QUARANTINED
+from absa.data.read import EXAMPLE_COLUMNS, QUARANTINED
 from absa.records.lake import Lake
 from absa.records.layout import (
     SNAPSHOTS_FOLDER,
@@ -152,7 +152,7 @@ def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
     Raises:
         NotFoundError: there is no such snapshot.
     """
-    return read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, side), EXAMPLES)
+    return read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, side), EXAMPLE_COLUMNS)
 
 
 def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetime | None = None) -> pl.DataFrame:
@@ -165,9 +165,9 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
         NotFoundError: there is no such snapshot.
     """
     digest = load_manifest(lake, digest).digest
-    recent = established = read_parts(lake, [], EXAMPLES)
+    recent = established = read_parts(lake, [], EXAMPLE_COLUMNS)
     for key in side_keys(lake, digest, side):
-        rows = read_parts(lake, [key], EXAMPLES)
+        rows = read_parts(lake, [key], EXAMPLE_COLUMNS)
         new = rows["observed_at"] > since if since else pl.Series([False] * rows.height, dtype=pl.Boolean)
         recent = pl.concat([recent, rows.filter(new)]).head(most)
         established = pl.concat([established, rows.filter(~new)]).head(most)
@@ -188,7 +188,7 @@ def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_
     keys = key_column(tested).unique().implode()
     found, looked = pl.Series([], dtype=pl.String), 0
     for part in side_keys(lake, digest, "train"):
-        train = key_column(read_parts(lake, [part], EXAMPLES)["text"])
+        train = key_column(read_parts(lake, [part], EXAMPLE_COLUMNS)["text"])
         found = pl.concat([found, train.filter(train.is_in(keys))]).unique()
         looked += len(train)
         if looked >= most:

@@ -36,7 +36,7 @@ class Scorer(Protocol):
         """Return probabilities (n, 3) in the order of the pairs."""
 
 
-class Rows:
+class LabelledRows:
     """Labelled rows as columns, from a data frame with the example's columns or from examples."""
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
@@ -102,7 +102,7 @@ def assess(
     Raises:
         ValueError: no rows, or lengths that differ.
     """
-    rows = Rows(examples)
+    rows = LabelledRows(examples)
     recent_rows = np.asarray(recent, dtype=np.bool_)
     if not len(rows):
         raise ValueError("there are no test rows to assess a model on")
@@ -156,7 +156,7 @@ def assess_engines(
         memory_mb: what a fresh process that serves the candidate took, where that was measured.
         seed: of the bootstraps and of the behavioural cases.
     """
-    pairs = Rows(examples).pairs
+    pairs = LabelledRows(examples).pairs
     return assess(
         candidate=candidate.score(pairs),
         champion=None if champion is None else champion.score(pairs),
@@ -186,7 +186,7 @@ def measure_footprint(engine: "Engine", pairs: Sequence[tuple[str, str]]) -> Foo
 class _Comparer:
     """Compares two models on parts of the same rows."""
 
-    def __init__(self, rows: Rows, candidate: Scores, champion: Scores, resamples: int, seed: int) -> None:
+    def __init__(self, rows: LabelledRows, candidate: Scores, champion: Scores, resamples: int, seed: int) -> None:
         self._rows, self._candidate, self._champion = rows, candidate, champion
         self._resamples, self._seed = resamples, seed
 
@@ -275,7 +275,7 @@ class _Comparer:
         return [self._rows.texts[index] for index in np.flatnonzero(part)]
 
 
-def _slices(rows: Rows) -> list[tuple[str, Mask]]:
+def _slices(rows: LabelledRows) -> list[tuple[str, Mask]]:
     text_words = np.array([len(text.split()) for text in rows.texts])
     aspect_words = np.array([len(aspect.split()) for aspect in rows.aspects])
     segments = np.array([segment or "" for segment in rows.segments], dtype=object)

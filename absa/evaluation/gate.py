@@ -11,8 +11,8 @@ from absa.evaluation.metrics import Metrics
 from absa.evaluation.significance import Gain, binomial_tail, holm, sign_test
 from absa.policies import GatePolicy
 
-Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
-Status = Literal["pass", "hold", "fail", "info"]
+Decision = Literal["PROMOTE", "HOLD", "REJECT"]
+CheckStatus = Literal["pass", "hold", "fail", "info"]
 
 _PARITY_DIFFERENT: Final = 0.01  # share of labels that int8 may change
 
@@ -110,7 +110,7 @@ class Check:
     """One check of the gate. `sentence` is the finding for a reader without statistics."""
 
     name: str
-    status: Status
+    status: CheckStatus
     sentence: str
 
 
@@ -118,7 +118,7 @@ class Check:
 class GateDecision:
     """The verdict with its reasons (sentences, the decisive ones first) and every check."""
 
-    verdict: Verdict
+    verdict: Decision
     reasons: tuple[str, ...]
     checks: tuple[Check, ...] = field(default=())
 
@@ -264,7 +264,7 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
             checks.append(Check(name=f"behaviour {each.name}", status="info", sentence=sentence))
             continue
         more = (each.failures - each.champion_failures) / each.cases
-        status: Status = "pass"
+        status: CheckStatus = "pass"
         if more > policy.behaviour_margin and adjusted < policy.behaviour_hold_p:
             status = "fail" if adjusted < policy.reject_p else "hold"
         checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
@@ -286,7 +286,7 @@ def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
         limit = max(limit, champion.ece - champion.ece_by_chance + policy.ece_margin)
         found += f"; the champion's by {champion.ece:.3f}, of which {champion.ece_by_chance:.3f}"
     beyond = candidate.ece - candidate.ece_by_chance
-    status: Status = "pass" if beyond <= limit or candidate.rows < policy.min_slice_rows else "hold"
+    status: CheckStatus = "pass" if beyond <= limit or candidate.rows < policy.min_slice_rows else "hold"
     return Check(name="calibration", status=status, sentence=f"{found}; at most {limit:.3f} beyond chance.")
 
 
@@ -297,7 +297,7 @@ def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
         return []
     different = round((1 - parity.label_agreement) * parity.rows)
     by_chance = binomial_tail(different, parity.rows, _PARITY_DIFFERENT) >= policy.reject_p
-    status: Status = "pass" if by_chance or parity.f1_loss <= policy.max_int8_f1_loss else "hold"
+    status: CheckStatus = "pass" if by_chance or parity.f1_loss <= policy.max_int8_f1_loss else "hold"
     sentence = (
         f"int8 gives {parity.label_agreement:.1%} of {parity.rows:,} rows the same label as fp32 and costs "
         f"{parity.f1_loss * 100:.2f} points of pos/neg F1; at most {policy.max_int8_f1_loss * 100:.1f} are allowed."
@@ -355,7 +355,7 @@ def _check_data(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     return checks
 
 
-def _status(p: float, adjusted: float, policy: GatePolicy) -> Status:
+def _status(p: float, adjusted: float, policy: GatePolicy) -> CheckStatus:
     if adjusted < policy.reject_p:
         return "fail"
     return "hold" if p < policy.hold_p else "pass"

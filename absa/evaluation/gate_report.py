@@ -9,11 +9,11 @@ from typing import Any, Final
 from absa.evaluation.gate import (
     BehaviourComparison,
     Check,
+    CheckStatus,
     Comparison,
     GateDecision,
     GateEvidence,
     SliceComparison,
-    Status,
 )
 from absa.policies import GatePolicy
 from absa.records.schema import SCHEMA_VERSION
@@ -33,7 +33,7 @@ _FIRST_MEANING: Final = {
     "PROMOTE": "It is the first version, and better than always giving the most frequent label.",
     "HOLD": "Warning: it is the first version, and serves only because nothing else does.",
 }
-_SIGN: Final[dict[Status, str]] = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
+_SIGN: Final[dict[CheckStatus, str]] = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
 
 
 def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePolicy | None = None) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
 
 
 def _checks(checks: tuple[Check, ...]) -> str:
-    order: tuple[Status, ...] = ("fail", "hold", "pass", "info")
+    order: tuple[CheckStatus, ...] = ("fail", "hold", "pass", "info")
     rows = "".join(
         f"<tr><td><span class='sign {each.status}'>{_SIGN[each.status]}</span></td>"
         f"<td class=text>{html_text(each.name)}</td><td class=text>{html_text(each.sentence)}</td></tr>"

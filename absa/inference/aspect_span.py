@@ -23,7 +23,7 @@ _SHORT: Final = 200  # characters that are normalised within microseconds, whate
 _MARKS_TOGETHER: Final = 30  # as in stream-safe text (Unicode UAX #15); more would be sorted in quadratic time
 
 
-class Span(NamedTuple):
+class AspectSpan(NamedTuple):
     """Half-open range of characters [start, end) of a text."""
 
     start: int
@@ -47,7 +47,7 @@ def has_aspect(text: str, aspect: str) -> bool:
     )
 
 
-def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> Span | None:
+def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> AspectSpan | None:
     """Find the first occurrence of an aspect in a text.
 
     Occurrences that differ in case alone come before those that differ in Unicode form, white space or quotes. The
@@ -75,7 +75,7 @@ def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> Span | 
     return _search(text, folded, wanted, starts, starts, aligned=False, whole_words=whole_words)
 
 
-def _find_normalised(text: str, aspect: str, *, whole_words: bool = False) -> Span | None:
+def _find_normalised(text: str, aspect: str, *, whole_words: bool = False) -> AspectSpan | None:
     if not _is_stream_safe(text):
         return None
     wanted = aspect_key(aspect)
@@ -94,12 +94,12 @@ def _search(
     *,
     aligned: bool,
     whole_words: bool,
-) -> Span | None:
+) -> AspectSpan | None:
     """Find a phrase in a key whose character k comes from the text's characters starts[k] to lasts[k].
 
     With `aligned`, an occurrence that begins or ends inside what one stretch of the text gave does not count.
     """
-    first: Span | None = None
+    first: AspectSpan | None = None
     at = key.find(wanted)
     while at >= 0:
         end = at + len(wanted)
@@ -107,7 +107,7 @@ def _search(
             (at > 0 and starts[at - 1] == starts[at]) or (end < len(key) and starts[end] == starts[end - 1])
         )
         if not inside:
-            span = Span(starts[at], lasts[end - 1] + 1)
+            span = AspectSpan(starts[at], lasts[end - 1] + 1)
             if not whole_words or _is_whole(text, span):
                 return span
             first = first or span
@@ -115,7 +115,7 @@ def _search(
     return first
 
 
-def _is_whole(text: str, span: Span) -> bool:
+def _is_whole(text: str, span: AspectSpan) -> bool:
     return not (_splits_word(text, span.start) or _splits_word(text, span.end))
 
 

@@ -17,7 +17,7 @@ from absa.task import N_LABELS
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Scores = npt.NDArray[np.float32]
+_Scores = npt.NDArray[np.float32]
 
 _SLOW_FUSION: Final = (
     "SkipLayerNormFusion"  # its CPU kernel takes far longer than the Add and LayerNormalization it joins
@@ -74,7 +74,7 @@ class Engine:
         """Digest of the package behind the engine."""
         return self.package.digest
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, token_budget: int = TOKEN_BUDGET) -> Scores:
+    def score(self, pairs: Sequence[tuple[str, str]], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
         """Calibrated scores of (text, aspect) pairs.
 
         Returns:
@@ -82,7 +82,7 @@ class Engine:
         """
         return self.score_encoded(self.tokenizer.encode(pairs), token_budget=token_budget)
 
-    def score_encoded(self, rows: Sequence[Encoded], *, token_budget: int = TOKEN_BUDGET) -> Scores:
+    def score_encoded(self, rows: Sequence[Encoded], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
         """As `score`, for rows that are encoded already.
 
         Args:
@@ -94,7 +94,7 @@ class Engine:
             scores[group] = self.score_group([rows[index] for index in group])
         return scores
 
-    def score_group(self, rows: Sequence[Encoded]) -> Scores:
+    def score_group(self, rows: Sequence[Encoded]) -> _Scores:
         """Score rows in one forward pass, padded to the longest of them: for a caller that has grouped them already.
 
         Returns:
@@ -140,7 +140,7 @@ class Engine:
         return len(pairs)
 
 
-def softmax(logits: Scores) -> Scores:
+def softmax(logits: _Scores) -> _Scores:
     """Softmax over the last axis, stable for large logits."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)

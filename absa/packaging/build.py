@@ -28,8 +28,8 @@ from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
-from absa.packaging.export import INPUTS, Linear, export
-from absa.packaging.quantize import STRENGTHS, Int8, observe
+from absa.packaging.export import INPUTS, Linear, export_graph
+from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
 from absa.task import SENTIMENTS
 from absa.training.rows.batches import for_scoring
 from absa.training.rows.tokens import LabelledPair, tokenize
@@ -83,7 +83,7 @@ WARMUP_PAIRS: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity:
+class PackageParity:
     """The packaged int8 engine beside the fp32 model on the same validation rows. Shares and scores, 0 to 1."""
 
     rows: int
@@ -99,7 +99,7 @@ class BuildReport:
     """Package that was built, with its measurements."""
 
     digest: str
-    parity: Parity
+    parity: PackageParity
     calibration: Calibration
     size_mb: float
 
@@ -198,9 +198,9 @@ def _write_model(
     if linear is None:
         pairs = [*WARMUP_PAIRS, *((row.text, row.aspect) for row in rows)]
         tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
-        seen = observe(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed)
-        linear = Int8(seen, strengths=effort.strengths)
-    (folder / MODEL_FILE).write_bytes(export(model.architecture, weights, linear).SerializeToString())
+        seen = observe_products(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed)
+        linear = Int8Products(seen, strengths=effort.strengths)
+    (folder / MODEL_FILE).write_bytes(export_graph(model.architecture, weights, linear).SerializeToString())
 
 
 def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:
@@ -262,9 +262,9 @@ def _reference_scores(
     return scores
 
 
-def _compare(fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Parity:
+def _compare(fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> PackageParity:
     difference = np.abs(fp32 - int8)
-    return Parity(
+    return PackageParity(
         rows=len(labels),
         labels_equal=float((fp32.argmax(1) == int8.argmax(1)).mean()),
         mean_score_difference=float(difference.mean()),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from absa.evaluation.reliability import expected_calibration_error
 
 Logits = npt.NDArray[np.floating[Any]]
-Labels = npt.NDArray[np.integer[Any]]
+_Labels = npt.NDArray[np.integer[Any]]
 
 _LOWEST: Final = 0.25
 _HIGHEST: Final = 8.0
@@ -36,7 +36,7 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(logits: Logits, labels: Labels) -> Calibration:
+def calibrate(logits: Logits, labels: _Labels) -> Calibration:
     """Find the temperature with the least negative log likelihood.
 
     Args:
@@ -58,7 +58,7 @@ def calibrate(logits: Logits, labels: Labels) -> Calibration:
     )
 
 
-def _minimise(logits: Logits, labels: Labels) -> float:
+def _minimise(logits: Logits, labels: _Labels) -> float:
     """Search over the logarithm of the temperature, in which the likelihood has one minimum."""
     from scipy.optimize import minimize_scalar  # slow to import
 
@@ -71,11 +71,11 @@ def _minimise(logits: Logits, labels: Labels) -> float:
     return float(np.exp(found.x))
 
 
-def _ece(logits: Logits, labels: Labels, temperature: float) -> float:
+def _ece(logits: Logits, labels: _Labels, temperature: float) -> float:
     return expected_calibration_error(labels, _softmax(logits / temperature)) if len(labels) else 0.0
 
 
-def _nll(logits: Logits, labels: Labels, temperature: float) -> float:
+def _nll(logits: Logits, labels: _Labels, temperature: float) -> float:
     if not len(labels):
         return 0.0
     scores = _softmax(logits / temperature)

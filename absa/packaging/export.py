@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT: Final = "logits"
+OUTPUT_NAME: Final = "logits"
 
 _OPSET: Final = 17
 _MICROSOFT: Final = "com.microsoft"
@@ -75,7 +75,7 @@ class Float32:
         return graph.node("Gather", [graph.constant(f"{name}.table", table), ids], name)
 
 
-def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onnx.ModelProto":
+def export_graph(architecture: Architecture, weights: Weights, linear: Linear) -> "onnx.ModelProto":
     """Write the graph.
 
     Args:
@@ -101,7 +101,7 @@ def export(architecture: Architecture, weights: Weights, linear: Linear) -> "onn
             graph.nodes,
             "absa",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in INPUTS],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", 3])],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["rows", 3])],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)],
@@ -193,4 +193,4 @@ def _head(graph: GraphWriter, weights: Weights, x: str, mentions: str) -> None:
         views.append(graph.node("Div", [total, graph.node("Max", [count, least], f"{name}.n")], name))
     seen = graph.node("Concat", views, "seen", axis=1)
     head = [graph.constant(f"classifier.{kind}", weights[f"classifier.{kind}"]) for kind in ("weight", "bias")]
-    graph.node("Gemm", [seen, *head], OUTPUT, transB=1)
+    graph.node("Gemm", [seen, *head], OUTPUT_NAME, transB=1)

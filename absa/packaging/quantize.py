@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture
-from absa.packaging.export import INPUTS, Array, Float32, GraphWriter, Weights, export
+from absa.packaging.export import INPUTS, Array, Float32, GraphWriter, Weights, export_graph
 
 _TABLE_LIMIT: Final = 127
 _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
@@ -31,16 +31,16 @@ STRENGTHS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SAMPLED_TOKENS: Final = 256
 _TOO_FAR: Final = 0.025  # error of a product as a share of its spread, above which it is done in two terms
 _MIDDLE: Final = np.uint8(128)
-Floats = npt.NDArray[np.float32]
+_Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
     """Observed input of one matrix product: the range of each channel (K,), and a sample of rows (n, K)."""
 
-    low: Floats
-    high: Floats
-    sample: Floats
+    low: _Floats
+    high: _Floats
+    sample: _Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,16 +50,16 @@ class Quantised:
     With `twice` what that rounds away is rounded again, at a scale 255 times as fine around 128, and multiplied too.
     """
 
-    factors: Floats | None  # (K,)
+    factors: _Floats | None  # (K,)
     twice: bool
     scale: np.float32
     zero: np.uint8
     weight: npt.NDArray[np.int8]  # (N, K)
-    weight_scale: Floats  # (N,)
-    bias: Floats  # (N,)
+    weight_scale: _Floats  # (N,)
+    bias: _Floats  # (N,)
 
 
-class Int8:
+class Int8Products:
     """Multiplies in int8 by onnxruntime's MatMulIntegerToFloat; keeps the word table in int8, a scale a word.
 
     Args:
@@ -133,14 +133,14 @@ def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequen
 
 
 def _nearest(
-    weight: Array, bias: Array, seen: Activations, exact: Floats, strengths: Sequence[float], *, twice: bool
-) -> tuple[Quantised, Floats, float]:
+    weight: Array, bias: Array, seen: Activations, exact: _Floats, strengths: Sequence[float], *, twice: bool
+) -> tuple[Quantised, _Floats, float]:
     """Return the best of the strengths, what it is off by on average, and its error besides (a root mean square)."""
     tried = []
     for strength in strengths:
         found = _at_strength(weight, bias, seen, strength, twice=twice)
         off = exact - _product(found, seen.sample)
-        mean: Floats = off.mean(0)
+        mean: _Floats = off.mean(0)
         tried.append((found, mean, float(np.sqrt(np.square(off - mean).mean()))))
     return min(tried, key=lambda each: each[2])
 
@@ -166,23 +166,23 @@ def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float,
     )  # fmt: skip
 
 
-def _product(found: Quantised, x: Floats) -> Floats:
+def _product(found: Quantised, x: _Floats) -> _Floats:
     """Return the int8 product of x, without the bias."""
     even = x if found.factors is None else x * found.factors
     rounded = _rounded(even, found.scale, found.zero)
     if found.twice:
         rounded += _rounded(even - rounded, found.scale / np.float32(_LEVELS), _MIDDLE)
-    product: Floats = rounded @ (found.weight.T.astype(np.float32) * found.weight_scale)
+    product: _Floats = rounded @ (found.weight.T.astype(np.float32) * found.weight_scale)
     return product
 
 
-def _rounded(x: Floats, scale: np.float32, zero: np.uint8) -> Floats:
+def _rounded(x: _Floats, scale: np.float32, zero: np.uint8) -> _Floats:
     middle = np.float32(zero)
-    levels: Floats = np.clip(np.rint(x / scale) + middle, 0, _LEVELS) - middle
+    levels: _Floats = np.clip(np.rint(x / scale) + middle, 0, _LEVELS) - middle
     return levels * scale
 
 
-def symmetric(matrix: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[np.int8], Floats]:
+def symmetric(matrix: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[np.int8], _Floats]:
     """Quantise each row of a matrix to -limit..limit.
 
     Returns:
@@ -204,7 +204,7 @@ class _Recorder(Float32):
         return super().multiply(graph, name, x, weight, bias)
 
 
-def observe(
+def observe_products(
     architecture: Architecture, weights: Weights, rows: Sequence[Encoded], *, seed: int = 0
 ) -> dict[str, Activations]:
     """Run rows through the float32 graph and look at what goes into each matrix product.
@@ -222,7 +222,7 @@ def observe(
     from onnx import TensorProto, helper
 
     recorder = _Recorder()
-    model = export(architecture, weights, recorder)
+    model = export_graph(architecture, weights, recorder)
     names = list(dict.fromkeys(recorder.inputs.values()))
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     options = ort.SessionOptions()
@@ -231,9 +231,9 @@ def observe(
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     chance = np.random.default_rng(seed)
     share = min(1.0, _SAMPLED_TOKENS / sum(row.tokens for row in rows))
-    kept: dict[str, list[Floats]] = {name: [] for name in names}
-    low: dict[str, Floats] = {}
-    high: dict[str, Floats] = {}
+    kept: dict[str, list[_Floats]] = {name: [] for name in names}
+    low: dict[str, _Floats] = {}
+    high: dict[str, _Floats] = {}
     for row in rows:
         values = (row.input_ids, np.ones(row.tokens), row.token_type_ids)
         feeds = {name: np.asarray(value, np.int64)[None] for name, value in zip(INPUTS, values, strict=True)}

@@ -20,11 +20,11 @@ from absa.errors import EvergreenError, InvalidDataError, NotFoundError, Permane
 from absa.records.files import whole_file
 from absa.task import EVALUATED, N_LABELS, sentiment
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-MODEL: Final = ROOT / "absa" / "models" / "champion"
-TEST_FILE: Final = ROOT / "absa" / "data" / "test.csv"
-OUTPUT: Final = ROOT / "absa" / "data" / "results" / "test.csv"
-COLUMNS: Final = ("text", "aspect", "label")
+_ROOT: Final = Path(__file__).resolve().parents[2]
+DEFAULT_MODEL: Final = _ROOT / "absa" / "models" / "champion"
+TEST_FILE: Final = _ROOT / "absa" / "data" / "test.csv"
+DEFAULT_OUTPUT: Final = _ROOT / "absa" / "data" / "results" / "test.csv"
+INPUT_COLUMNS: Final = ("text", "aspect", "label")
 
 _BAD_INPUT: Final = 2
 _NO_TEXT: Final = "has no text or no aspect; fill it or drop it"
@@ -37,14 +37,14 @@ _SENTENCES: Final = {
 _REGISTRY: Final = "models:/"
 
 
-class Rows(NamedTuple):
+class InputRows(NamedTuple):
     """Rows of the file, in its order. `labels` is None unless every row has one."""
 
     pairs: list[tuple[str, str]]
     labels: list[int] | None
 
 
-def read_rows(path: Path, labels: Mapping[str, int] | None = None) -> Rows:
+def read_input(path: Path, labels: Mapping[str, int] | None = None) -> InputRows:
     """Read texts and aspects, and perhaps labels, as ingest and batch do; header names in any case.
 
     No row is left out, because the answer has a line for each: a row that cannot be read is an error.
@@ -98,7 +98,7 @@ def read_rows(path: Path, labels: Mapping[str, int] | None = None) -> Rows:
     if not table.height:
         raise InvalidDataError(f"{path} has a header and no rows; add rows below it")
     given = None if table["number"].has_nulls() else table["number"].to_list()
-    return Rows(pairs=list(table.select("text", "aspect").iter_rows()), labels=given)
+    return InputRows(pairs=list(table.select("text", "aspect").iter_rows()), labels=given)
 
 
 def model_folder(model: str) -> Path:
@@ -140,7 +140,7 @@ def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[in
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow(INPUT_COLUMNS)
             writer.writerows((*pair, label) for pair, label in zip(pairs, labels, strict=True))
     except OSError as error:
         raise PermanentError(f"{path} cannot be written: {error.strerror}") from error
@@ -178,7 +178,7 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
     from absa.data.label_codes import read_label_codes
     from absa.inference.engine import Engine
 
-    rows = read_rows(test_file, read_label_codes(os.environ.get(CONFIG_VARIABLE)))
+    rows = read_input(test_file, read_label_codes(os.environ.get(CONFIG_VARIABLE)))
     engine = Engine.load(model_folder(model))
     encoded = engine.tokenizer.encode(rows.pairs)
     scores = engine.score_encoded(encoded)
@@ -211,11 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--model",
-        default=str(MODEL),
+        default=str(DEFAULT_MODEL),
         help="package folder, or registry URI such as models:/absa@champion (default: absa/models/champion)",
     )
     parser.add_argument(
-        "--output", type=Path, default=OUTPUT, help="CSV to write (default: absa/data/results/test.csv)"
+        "--output", type=Path, default=DEFAULT_OUTPUT, help="CSV to write (default: absa/data/results/test.csv)"
     )
     chosen = parser.parse_args(arguments)
     try:

@@ -16,7 +16,7 @@ from typing import Final
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
 from absa.sinks import log_line
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 PAPERS: Final = ("training_methodology", "deployment_pipeline")
 INFERENCE_CODE: Final = (
     "__init__.py", "errors.py", "task.py", "proxies.py", "records/__init__.py", "records/files.py", "records/schema.py",
@@ -61,15 +61,15 @@ def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> P
         copy_code(making / "absa" / "src")
         shutil.copytree(package.folder, making / "absa" / "models" / "champion")
         shutil.copytree(
-            ROOT / "absa" / "notebooks", making / "absa" / "notebooks", ignore=shutil.ignore_patterns("*.py", ".*")
+            _ROOT / "absa" / "notebooks", making / "absa" / "notebooks", ignore=shutil.ignore_patterns("*.py", ".*")
         )
         (making / "absa" / "data").mkdir()
         shutil.copy2(test_file, making / "absa" / "data" / "test.csv")
-        (making / "requirements.txt").write_text(requirements(ROOT / "requirements.txt"), encoding="utf-8")
+        (making / "requirements.txt").write_text(requirements(_ROOT / "requirements.txt"), encoding="utf-8")
         (making / "README.md").write_text(_README, encoding="utf-8")
         label(making)
         for name in PAPERS if papers else ():
-            render(ROOT / "docs" / f"{name}.md", making)
+            render(_ROOT / "docs" / f"{name}.md", making)
         shutil.rmtree(into, ignore_errors=True)
         into.parent.mkdir(parents=True, exist_ok=True)
         making.replace(into)
@@ -89,9 +89,9 @@ def _replaceable(into: Path) -> bool:
 def copy_code(src: Path) -> None:
     """evaluation.py, and beside it the part of `absa` that it imports."""
     src.mkdir(parents=True)
-    shutil.copy2(ROOT / "absa" / "src" / "evaluation.py", src)
+    shutil.copy2(_ROOT / "absa" / "src" / "evaluation.py", src)
     for name in INFERENCE_CODE:
-        source, target = ROOT / "absa" / name, src / "absa" / name
+        source, target = _ROOT / "absa" / name, src / "absa" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -129,14 +129,14 @@ def label(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the folder; the exit code is 0, or 1 with one sentence."""
-    from absa.src.evaluation import MODEL, model_folder
+    from absa.src.evaluation import DEFAULT_MODEL, model_folder
 
     parser = argparse.ArgumentParser(prog="python -m absa.src.submission", description=__doc__)
-    parser.add_argument("--model", default=str(MODEL), help="package folder or models:/absa@champion")
+    parser.add_argument("--model", default=str(DEFAULT_MODEL), help="package folder or models:/absa@champion")
     parser.add_argument(
-        "--test", type=Path, default=ROOT / "absa" / "data" / "sample" / "assignment.csv", help="CSV to label"
+        "--test", type=Path, default=_ROOT / "absa" / "data" / "sample" / "assignment.csv", help="CSV to label"
     )
-    parser.add_argument("--into", type=Path, default=ROOT / "build" / "submission", help="a new or earlier submission")
+    parser.add_argument("--into", type=Path, default=_ROOT / "build" / "submission", help="a new or earlier submission")
     chosen = parser.parse_args(arguments)
     try:
         folder = build(model=model_folder(chosen.model), test_file=chosen.test, into=chosen.into.absolute())

@@ -13,7 +13,7 @@ from flows.platform.liveness import leave_signs
 from flows.platform.services import Services, build_services
 
 if TYPE_CHECKING:
-    from absa.batch.batch_job import Progress
+    from absa.batch.batch_job import BatchProgress
 
 _TELL_EVERY_S: Final = 5.0
 
@@ -25,7 +25,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
     move = services.reporter.progress(key="batch-progress", description=request.input_uri)
     last = time.monotonic()
 
-    def tell(now: "Progress") -> None:
+    def tell(now: "BatchProgress") -> None:
         nonlocal last
         if time.monotonic() - last >= _TELL_EVERY_S:
             last = time.monotonic()

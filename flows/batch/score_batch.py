@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchResult, Engines, Progress, run_batch
+from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchProgress, BatchResult, Engines, run_batch
 from absa.errors import NotFoundError, PermanentError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.layout import COST_CURRENT
@@ -49,7 +49,7 @@ def score_batch(
     request: BatchRequest,
     *,
     engines: Engines | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[BatchProgress], None] = lambda _: None,
 ) -> BatchOutcome:
     """Score every row that no earlier run scored, and write the drift report if it is requested.
 
@@ -139,7 +139,7 @@ def usd_per_row(services: Services) -> float | None:
     return float(found) / 1e6 if isinstance(found, int | float) else None
 
 
-def said(progress: Progress, each_usd: float | None) -> str:
+def said(progress: BatchProgress, each_usd: float | None) -> str:
     """How far a job is, in a few words."""
     words = [f"{progress.share:.0%}", f"{progress.rows:,} rows", f"{progress.rows_per_s:,.0f} rows/s"]
     if progress.eta_s is not None:

@@ -13,7 +13,7 @@ from flows.platform import arguments
 from flows.platform.terminal import say
 
 if TYPE_CHECKING:
-    from absa.batch.batch_job import Progress
+    from absa.batch.batch_job import BatchProgress
 
 batch_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 _LINE_EVERY_S: Final = 10.0
@@ -98,7 +98,7 @@ def verify(
 
 
 @contextmanager
-def _shown(each_usd: float | None) -> Iterator[Callable[["Progress"], None]]:
+def _shown(each_usd: float | None) -> Iterator[Callable[["BatchProgress"], None]]:
     """A bar on a terminal, a line every ten seconds elsewhere."""
     from flows.batch.score_batch import said
 
@@ -112,7 +112,7 @@ def _shown(each_usd: float | None) -> Iterator[Callable[["Progress"], None]]:
         return
     last = time.monotonic()
 
-    def line(now: "Progress") -> None:
+    def line(now: "BatchProgress") -> None:
         nonlocal last
         if time.monotonic() - last >= _LINE_EVERY_S:
             last = time.monotonic()

@@ -228,7 +228,7 @@ def replay(
     services = open_home()
     from flows.monitoring.watched import staleness_policy, watched_version
     from monitoring.monitor import WatchSettings
-    from monitoring.replay import Scorer, Span
+    from monitoring.replay import PairScorer, ReplayedSpan
     from monitoring.replay import replay as replayed
 
     head = services.head()
@@ -236,8 +236,8 @@ def replay(
     if chosen is None:
         raise PermanentError("there is no champion: name a --version")
     length_s = services.settings.window_s if window_s is None else window_s
-    span = Span(start=begins, end=ends, window_s=length_s)
-    scorer: Scorer | None = None
+    span = ReplayedSpan(start=begins, end=ends, window_s=length_s)
+    scorer: PairScorer | None = None
     if not logged:
         from absa.inference.engine import Engine
 

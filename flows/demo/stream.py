@@ -9,14 +9,14 @@ import polars as pl
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
 from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
-from absa.data.simulate import Drift, Feedback, PoolTraffic, SimulatedRequest, drift_of, known_texts
+from absa.data.simulate import Drift, FeedbackHabits, PoolTraffic, SimulatedRequest, drift_of, known_texts
 from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import InvalidDataError, PermanentError
 from absa.records.schema import SIDES
 from absa.task import SENTIMENTS
 from flows.platform.services import Services
 
-DEMO_FEEDBACK = Feedback(probability=0.8, delay_mean_s=0.8)
+DEMO_FEEDBACK = FeedbackHabits(probability=0.8, delay_mean_s=0.8)
 DEMO_DRIFT_SHARE = 0.8
 
 
@@ -129,4 +129,4 @@ def named_customers(services: Services, *, drift: str, strength: float, seed: in
     except ValueError as error:
         raise PermanentError(str(error)) from None
     chosen_seed = seed if seed is not None else _seed(services)
-    return bundled_traffic(seed=chosen_seed, drift=chosen, feedback=Feedback(), avoid=ingested(services))
+    return bundled_traffic(seed=chosen_seed, drift=chosen, feedback=FeedbackHabits(), avoid=ingested(services))

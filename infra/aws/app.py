@@ -18,7 +18,7 @@ from infra.aws.network import build_network
 from infra.aws.platform_services import build_internal_balancer, build_platform, flow_environment, flow_role
 from infra.aws.ray import build_ray
 from infra.aws.routers import build_routers
-from infra.aws.storage import CHECKPOINTS, FORGOTTEN, SIGNS, build_storage
+from infra.aws.storage import CHECKPOINTS, FORGET_FOLDERS, SIGNS, build_storage
 from infra.aws.training_queue import build_training
 from infra.aws.watch import build_watch
 
@@ -70,7 +70,7 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             "WorkerRole",
             storage=storage,
             description="Flows: the lake and Batch",
-            delete=(*FORGOTTEN, *SIGNS),
+            delete=(*FORGET_FOLDERS, *SIGNS),
         )
         training.grant_start(worker_role)
         build_platform(
@@ -114,7 +114,7 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
         CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn, description="Subscribe to hear of alarms")
 
 
-def build_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: Path | None = None) -> App:
+def build_cdk_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: Path | None = None) -> App:
     """Build the app: one stack per environment, cdk-nag's AWS Solutions rules, the exceptions with their reasons.
 
     Args:
@@ -129,4 +129,4 @@ def build_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: Path 
 
 
 if __name__ == "__main__":
-    build_app().synth()
+    build_cdk_app().synth()

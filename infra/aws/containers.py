@@ -11,7 +11,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 HOME: Final = "/var/evergreen"  # the images make it, owned by the user that they run as
 USER: Final = "10001"
 _TMP: Final = "/tmp"  # noqa: S108  of the container, a volume of its own
@@ -37,7 +37,7 @@ class Images:
             self._made[key] = assets.DockerImageAsset(
                 self.scope,
                 f"{more.title()}{name.title()}Image{processor.title()}",
-                directory=str(ROOT),
+                directory=str(_ROOT),
                 file=f"infra/images/{name}.Dockerfile",
                 platform=_PLATFORMS[processor],
                 build_args={"MORE": f"-r requirements-{more}.txt"} if more else None,

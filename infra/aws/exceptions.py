@@ -4,7 +4,7 @@ from typing import Final
 
 from aws_cdk import Acknowledgment, Stack, Validations
 
-from infra.aws.storage import CHECKPOINTS, FORGOTTEN, SIGNS
+from infra.aws.storage import CHECKPOINTS, FORGET_FOLDERS, SIGNS
 
 _LAKE: Final = "tasks that write the lake may write any key below lake/, and nothing outside it"
 _AGENT: Final = "the ECS agent on the machine: these actions know no resource, and CDK writes its policy"
@@ -50,7 +50,7 @@ def acknowledge(stack: Stack, *, lasting: bool) -> None:
 
 _PREFIXES: Final = (
     ("Lake", "lake"),
-    *(("Lake", f"lake/{folder}") for folder in (*CHECKPOINTS, *FORGOTTEN, *SIGNS)),
+    *(("Lake", f"lake/{folder}") for folder in (*CHECKPOINTS, *FORGET_FOLDERS, *SIGNS)),
     ("Artifacts", "mlflow"),
 )
 

@@ -18,7 +18,7 @@ _TYPE: Final = "c7a.2xlarge"
 _MEMORY_MB: Final = 14_000
 _MACHINES: Final = 16
 _GCS_PORT: Final = 6379
-NAMESPACE: Final = "evergreen.internal"
+RAY_NAMESPACE: Final = "evergreen.internal"
 
 
 def build_ray(
@@ -45,13 +45,13 @@ def build_ray(
     )
     group = ec2.SecurityGroup(scope, "RayGroup", vpc=network.vpc, description="Ray nodes")
     group.add_ingress_rule(group, ec2.Port.all_tcp(), "Ray nodes among themselves")
-    names = discovery.PrivateDnsNamespace(scope, "Names", name=NAMESPACE, vpc=network.vpc)
+    names = discovery.PrivateDnsNamespace(scope, "Names", name=RAY_NAMESPACE, vpc=network.vpc)
     logs = ecs.LogDriver.aws_logs(
         stream_prefix="ray", log_group=log_group(scope, "Ray", environment=settings.name, days=settings.log_days)
     )
     commands = {
         "head": ["ray", "start", "--head", f"--port={_GCS_PORT}", "--block", "--disable-usage-stats"],
-        "node": ["ray", "start", f"--address=head.{NAMESPACE}:{_GCS_PORT}", "--block", "--disable-usage-stats"],
+        "node": ["ray", "start", f"--address=head.{RAY_NAMESPACE}:{_GCS_PORT}", "--block", "--disable-usage-stats"],
     }
     services = []
     for name, command in commands.items():

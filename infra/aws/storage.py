@@ -10,7 +10,14 @@ from constructs import Construct
 
 SIGNS = ("flow_runs",)  # signs of life of runs, once they are finished
 CHECKPOINTS = ("runs",)  # a training's, once it is done
-FORGOTTEN = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch")  # what forgetting takes rows from
+FORGET_FOLDERS = (
+    "predictions",
+    "feedback",
+    "snapshots",
+    "tokens",
+    "monitoring",
+    "batch",
+)  # what forgetting takes rows from
 _MULTIPART_DAYS = 7
 _NONCURRENT_DAYS = 90
 _PREDICTIONS_COLD_DAYS = 90

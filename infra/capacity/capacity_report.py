@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infra.capacity.compare_policies import Outcome
+from infra.capacity.compare_policies import PlanResult
 from infra.capacity.trace import Trace
 
 
-def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def table(outcomes: Sequence[PlanResult]) -> Iterator[str]:
     """Return the lines of a Markdown table, one plan each."""
     yield "| plan | p50 ms | p99 ms | shed | tasks, peak | task-hours | US$ | US$ per million |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -21,7 +21,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
         )
 
 
-def draw(trace: Trace, outcomes: Sequence[Outcome], path: Path) -> None:
+def draw(trace: Trace, outcomes: Sequence[PlanResult], path: Path) -> None:
     """Write a picture (SVG or PNG by the name): load and shed requests above, tasks below, over time."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from typing import Final
 
 from infra.capacity.router_task import StartUp, TaskModel
 from infra.capacity.scaling_policy import Policy, Predictive, ScalingPlan, Scheduled, StepScaling, TargetTracking
-from infra.capacity.simulate import Run, simulate
+from infra.capacity.simulate import SimulatedTrace, simulate_trace
 from infra.capacity.trace import Trace
 
 TARGET_LOAD: Final = 0.6  # share of a task's capacity that tracking keeps: what stays is for the time a task starts
@@ -16,11 +16,11 @@ _EARLY_S: Final = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PlanResult:
     """One line of the comparison. Money is None where no price a task-hour was given."""
 
     plan: ScalingPlan
-    run: Run
+    run: SimulatedTrace
     usd: float | None
 
     @property
@@ -105,11 +105,11 @@ def _out_only(steps: StepScaling) -> StepScaling:
 def compare(
     trace: Trace, task: TaskModel, plans: Iterable[ScalingPlan], *, start_up: StartUp,
     usd_per_task_hour: float | None = None, seed: int = 0,
-) -> list[Outcome]:  # fmt: skip
+) -> list[PlanResult]:  # fmt: skip
     """Run a trace once for each plan, all with the same arrivals' seed."""
     outcomes = []
     for plan in plans:
-        run = simulate(trace, task, plan, start_up=start_up, seed=seed)
+        run = simulate_trace(trace, task, plan, start_up=start_up, seed=seed)
         usd = None if usd_per_task_hour is None else run.task_hours * usd_per_task_hour
-        outcomes.append(Outcome(plan=plan, run=run, usd=usd))
+        outcomes.append(PlanResult(plan=plan, run=run, usd=usd))
     return outcomes

@@ -16,7 +16,7 @@ DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class LoadSample:
     """Measurements of an interval that ends at `at_s`.
 
     `ready` tasks took `requests_per_s` (shed ones included); `in_flight` is the mean number of requests inside, all
@@ -32,12 +32,12 @@ class Sample:
 class Policy(Protocol):
     """Policy that returns the number of tasks it wants."""
 
-    def wanted(self, seen: Sequence[Sample], now_s: float, tasks: int) -> int | None:
+    def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
         """Tasks wanted now, out of `tasks` that are there or starting; None keeps them, 0 leaves it to the others."""
 
 
 def _periods(
-    seen: Sequence[Sample], now_s: float, metric: Metric, *, period_s: float, delay_s: float, count: int
+    seen: Sequence[LoadSample], now_s: float, metric: Metric, *, period_s: float, delay_s: float, count: int
 ) -> list[tuple[float, float]]:
     """(total, a task) of the last `count` whole periods that are published by now, oldest first."""
     last = math.floor((now_s - delay_s) / period_s + 1e-9)
@@ -80,7 +80,7 @@ class TargetTracking:
     out_periods: int = 3
     in_periods: int = 15
 
-    def wanted(self, seen: Sequence[Sample], now_s: float, tasks: int) -> int | None:
+    def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
         """Tasks that bring the metric to its target."""
         periods = _periods(
             seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=self.in_periods
@@ -119,7 +119,7 @@ class StepScaling:
     in_below: float = 0.0
     in_periods: int = 30
 
-    def wanted(self, seen: Sequence[Sample], now_s: float, tasks: int) -> int | None:
+    def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
         """Return the tasks that there are, and those that the highest step reached adds."""
         periods = _periods(seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=1)
         nothing = None if self.in_below else 0
@@ -140,7 +140,7 @@ class Scheduled:
 
     floors: tuple[tuple[float, float, int], ...]
 
-    def wanted(self, _seen: Sequence[Sample], now_s: float, _tasks: int) -> int | None:
+    def wanted(self, _seen: Sequence[LoadSample], now_s: float, _tasks: int) -> int | None:
         """Return the floor now, if one holds."""
         holding = [tasks for start, until, tasks in self.floors if start <= now_s % DAY_S < until]
         return max(holding, default=0)
@@ -160,7 +160,7 @@ class Predictive:
     target: float
     ahead_s: float = 300.0
 
-    def wanted(self, _seen: Sequence[Sample], now_s: float, _tasks: int) -> int | None:
+    def wanted(self, _seen: Sequence[LoadSample], now_s: float, _tasks: int) -> int | None:
         """Tasks for the highest rate that is expected from now to then."""
         return math.ceil(self.forecast.highest(now_s, now_s + self.ahead_s) / self.target - 1e-9)
 
@@ -190,7 +190,7 @@ class ScalingPlan:
             raise ValueError(f"plan {self.name} needs 1 <= floor <= ceiling, got {self.floor} and {self.ceiling}")
 
     def decide(
-        self, seen: Sequence[Sample], now_s: float, tasks: int, *, last_out_s: float = -math.inf,
+        self, seen: Sequence[LoadSample], now_s: float, tasks: int, *, last_out_s: float = -math.inf,
         last_change_s: float = -math.inf,
     ) -> int:  # fmt: skip
         """Tasks that should run from now on, out of `tasks` that are there or starting.

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 from infra.capacity.router_task import StartUp, TaskModel
-from infra.capacity.scaling_policy import Sample, ScalingPlan
-from infra.capacity.trace import Floats, Trace
+from infra.capacity.scaling_policy import LoadSample, ScalingPlan
+from infra.capacity.trace import Series, Trace
 
 _BINS = np.geomspace(1e-5, 1e3, 2_000)  # seconds; neighbours differ by 0.9 %
 _LONG_S = 4 * 3_600.0  # traces beyond this are looked at every ten seconds
@@ -33,7 +33,7 @@ class Moment:
 
 
 @dataclass(kw_only=True)
-class Run:
+class SimulatedTrace:
     """Result of a simulated trace. Latencies are of served requests."""
 
     plan: str
@@ -43,7 +43,7 @@ class Run:
     task_s: float = 0.0
     peak_tasks: int = 0
     moments: list[Moment] = field(default_factory=list)
-    histogram: Floats = field(default_factory=lambda: np.zeros(len(_BINS) + 1))
+    histogram: Series = field(default_factory=lambda: np.zeros(len(_BINS) + 1))
 
     @property
     def shed_share(self) -> float:
@@ -73,9 +73,9 @@ class _Task:
     free_s: list[float]
 
 
-def simulate(
+def simulate_trace(
     trace: Trace, task: TaskModel, plan: ScalingPlan, *, start_up: StartUp, seed: int = 0, sample_s: float | None = None
-) -> Run:
+) -> SimulatedTrace:
     """Run a trace from its begin, where the floor is ready, to its end.
 
     Args:
@@ -88,9 +88,9 @@ def simulate(
     """
     rng = np.random.default_rng(seed)
     step_s = sample_s or (10.0 if trace.seconds > _LONG_S else 1.0)
-    run = Run(plan=plan.name, trace=trace.name)
+    run = SimulatedTrace(plan=plan.name, trace=trace.name)
     tasks = [_new(task, asked_s=0.0, ready_s=0.0) for _ in range(plan.floor)]
-    seen: list[Sample] = []
+    seen: list[LoadSample] = []
     last_out_s = last_change_s = -math.inf
     turn = 0
     now_s = 0.0
@@ -121,7 +121,9 @@ def simulate(
             )
         )
         seen.append(
-            Sample(at_s=until_s, ready=ready_count, requests_per_s=len(arrivals) / span_s, in_flight=inside_s / span_s)
+            LoadSample(
+                at_s=until_s, ready=ready_count, requests_per_s=len(arrivals) / span_s, in_flight=inside_s / span_s
+            )
         )
         now_s = until_s
         decided = plan.decide(seen, now_s, len(tasks), last_out_s=last_out_s, last_change_s=last_change_s)
@@ -142,7 +144,7 @@ def _new(task: TaskModel, *, asked_s: float, ready_s: float) -> _Task:
 
 
 def _serve(
-    ready: Sequence[_Task], arrivals: Floats, task: TaskModel, run: Run, rng: np.random.Generator, turn: int
+    ready: Sequence[_Task], arrivals: Series, task: TaskModel, run: SimulatedTrace, rng: np.random.Generator, turn: int
 ) -> tuple[float, int]:
     """Send arrivals through the ready tasks. Returns the seconds that they spent inside, and how many were shed."""
     count = len(arrivals)
@@ -175,8 +177,8 @@ def _serve(
 
 
 def queue(
-    arrivals: Floats, services: Floats, free_s: float, queue_s: float, refuse_s: float = 0.0
-) -> tuple[Floats, float]:
+    arrivals: Series, services: Series, free_s: float, queue_s: float, refuse_s: float = 0.0
+) -> tuple[Series, float]:
     """One server, first come first served, that refuses what would wait longer than `queue_s`.
 
     Args:

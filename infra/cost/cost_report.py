@@ -10,7 +10,7 @@ from infra.cost.month import Month, Quantities, training_usd
 from infra.cost.prices import UNVERIFIED, Prices
 from infra.cost.setup import Setup, batch_usd_per_million
 
-SCHEMA_VERSION = 1
+COST_SCHEMA_VERSION = 1
 
 
 def basis(figures: Figures, prices: Prices) -> Iterator[str]:
@@ -76,7 +76,7 @@ def record(
 ) -> dict[str, Any]:  # fmt: skip
     """`cost/current.json`: what the chosen set-up costs and from which figures. US dollars throughout."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": COST_SCHEMA_VERSION,
         "at": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "setup": {
             "model": setup.model.name, "host": setup.host.name, "spot": setup.host.spot, "load": setup.load,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from infra.capacity.router_task import LATENCY_CASE, own_figures
 
-Results = Mapping[str, Mapping[str, Any]]
+BenchmarkResults = Mapping[str, Mapping[str, Any]]
 SERVING: Final = "make benchmark-serving"
 BATCH: Final = "make benchmark-batch"
 CACHE_CASE: Final = "cache hit"
@@ -54,7 +54,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def figures_of(results: Results, *, declared_f1: Mapping[str, float] | None = None) -> Figures:
+def figures_of(results: BenchmarkResults, *, declared_f1: Mapping[str, float] | None = None) -> Figures:
     """Find the figures by case and metric; peers' rows are left out.
 
     Quality is a row `pos_neg_f1` whose case is the model's name, in any result; `declared_f1` overrides it.

@@ -12,7 +12,7 @@ from infra.cost.prices import UNVERIFIED, Prices, task_hour
 from infra.cost.setup import Setup
 
 HOURS: Final = 730.0
-DAYS: Final = HOURS / 24
+DAYS_PER_MONTH: Final = HOURS / 24
 _DAY_S: Final = 86_400.0
 
 
@@ -125,8 +125,10 @@ def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace |
     """Return the bill of a month under a profile (a trace that happens once a day); None is an idle month."""
     if profile is not None and profile.seconds > _DAY_S:
         raise ValueError(f"a profile is one day at most, {profile.name} has {profile.seconds / 3_600:.0f} hours")
-    requests = 0.0 if profile is None else profile.requests * DAYS
-    busy_s = 0.0 if profile is None else float((profile.rate(np.arange(0.0, _DAY_S, 60.0)) > 0).sum()) * 60 * DAYS
+    requests = 0.0 if profile is None else profile.requests * DAYS_PER_MONTH
+    busy_s = (
+        0.0 if profile is None else float((profile.rate(np.arange(0.0, _DAY_S, 60.0)) > 0).sum()) * 60 * DAYS_PER_MONTH
+    )
     hours = task_hours(profile, setup, quantities)
     q = quantities
 

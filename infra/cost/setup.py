@@ -8,7 +8,7 @@ from typing import Final
 
 from infra.capacity.router_task import StartUp, TaskModel
 from infra.capacity.scaling_policy import ScalingPlan
-from infra.capacity.simulate import simulate
+from infra.capacity.simulate import simulate_trace
 from infra.capacity.trace import Trace
 from infra.cost.figures import Figures, ModelFigures
 from infra.cost.prices import Prices, task_hour
@@ -130,7 +130,7 @@ def _p99_ms(workers: int, service_s: float, overhead_s: float, load: float) -> f
     task = TaskModel(name="probe", workers=workers, service_s=service_s, overhead_s=overhead_s, queue_s=math.inf)
     rate = load * task.capacity
     trace = Trace(name="steady", at_s=(0.0, _PROBE_REQUESTS / rate), rate_per_s=(rate, rate))
-    return simulate(trace, task, ScalingPlan(name="one task"), start_up=StartUp()).latency_ms(0.99)
+    return simulate_trace(trace, task, ScalingPlan(name="one task"), start_up=StartUp()).latency_ms(0.99)
 
 
 def unmeasured(prices: Prices) -> Setup:

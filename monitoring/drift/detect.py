@@ -20,7 +20,7 @@ from monitoring.drift.columns import CATEGORIES, column_tests, large_segments, w
 from monitoring.drift.permutation import TestResult, permutation_tests
 from monitoring.drift.sample import Floats, Ints, Sample, concat_samples
 
-MIN_ROWS: Final = 50
+MIN_TESTED_ROWS: Final = 50
 MIN_GROUPS: Final = 20
 SLOW_SHARE: Final = 0.2
 """The part of the false-alarm rate that the slow-drift test gets where it runs beside the window's own."""
@@ -80,10 +80,10 @@ def detect_drift(
     """
     reference_rows, current_rows = reference.rows, current.rows
     for name, sample in (("reference", reference), ("window", current)):
-        if sample.rows < MIN_ROWS or len(np.unique(sample.groups)) < MIN_GROUPS:
+        if sample.rows < MIN_TESTED_ROWS or len(np.unique(sample.groups)) < MIN_GROUPS:
             sentence = (
                 f"The {name} has {sample.rows} predictions of {len(np.unique(sample.groups))} units, "
-                f"drift needs {MIN_ROWS} of {MIN_GROUPS}."
+                f"drift needs {MIN_TESTED_ROWS} of {MIN_GROUPS}."
             )
             return DriftReport(
                 findings=(), too_small=sentence, reference_rows=reference_rows, current_rows=current_rows

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from absa.policies import ExperimentPolicy
 
-Decision = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
+ExperimentAction = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
 _DAY_S: Final = 86_400.0
 _SRM_CONCENTRATION: Final = 1_000.0
 
@@ -94,7 +94,7 @@ class Difference:
     standard_error: float
 
 
-UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=inf)
+UNKNOWN_DIFFERENCE: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class ExperimentDecision:
     `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None.
     """
 
-    decision: Decision
+    decision: ExperimentAction
     sentence: str
     estimate: float
     low: float
@@ -121,7 +121,7 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
     gain = difference(evidence.outcomes, alpha=policy.alpha / policy.comparisons, effect_scale=policy.effect_scale)
     srm = sample_ratio_p_value(evidence.allocation)
 
-    def decide(decision: Decision, sentence: str, guard: str | None = None) -> ExperimentDecision:
+    def decide(decision: ExperimentAction, sentence: str, guard: str | None = None) -> ExperimentDecision:
         return ExperimentDecision(
             decision=decision,
             sentence=sentence,
@@ -147,7 +147,9 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
     return decide(decision, f"{why}: {points}.", "labels" if decision == "ROLL_BACK" else None)
 
 
-def _from_labels(evidence: ExperimentEvidence, policy: ExperimentPolicy, gain: Difference) -> tuple[Decision, str]:
+def _from_labels(
+    evidence: ExperimentEvidence, policy: ExperimentPolicy, gain: Difference
+) -> tuple[ExperimentAction, str]:
     """What the labels say so far."""
     least = min(evidence.outcomes.exposure)
     enough_units = len(np.unique(evidence.outcomes.unit)) >= policy.min_units
@@ -177,7 +179,7 @@ def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float =
     """
     both = _stratified(outcomes)
     if both is None:
-        return UNKNOWN
+        return UNKNOWN_DIFFERENCE
     estimate, variance = both
     radius = mixture_radius(variance, alpha=alpha, effect_scale=effect_scale)
     return Difference(

@@ -18,7 +18,7 @@ from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_ke
 from absa.task import EVALUATED, N_LABELS
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
 
-MAX_ROWS: Final = 2_000_000
+MAX_SERVED_ROWS: Final = 2_000_000
 
 
 def collect_experiment(
@@ -57,7 +57,7 @@ def collect_experiment(
         keep=(pl.col("experiment") == experiment) & SERVED,
         trusted_sources=trusted_sources,
         feedback_until=until,
-        max_rows=MAX_ROWS,
+        max_rows=MAX_SERVED_ROWS,
     )
     every = data.rows.with_columns(
         (pl.col("arm") == arm.name).alias("challenger"),

@@ -104,7 +104,7 @@ def import_labels(
         read = read_label_file(path.read_bytes(), name=str(path), codes=codes)
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}: name the filled queue") from None
-    labels, refused = settle(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
+    labels, refused = settle_labels(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
     if labels:
         at_us = microseconds(at)
         rows = [Feedback(row.request_id, row.label, at_us, source, row.sampling_probability) for row in labels]
@@ -166,7 +166,9 @@ def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEF
     )
 
 
-def settle(labels: Sequence[LabelRow], known: Collection[str]) -> tuple[list[LabelRow], dict[str, tuple[int, ...]]]:
+def settle_labels(
+    labels: Sequence[LabelRow], known: Collection[str]
+) -> tuple[list[LabelRow], dict[str, tuple[int, ...]]]:
     """Return the rows to take, and the lines of the others by reason: unknown, contradicting or repeated. Pure."""
     refused: defaultdict[str, list[int]] = defaultdict(list)
     taken: dict[str, LabelRow] = {}

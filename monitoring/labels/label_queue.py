@@ -20,7 +20,16 @@ from absa.records.windows import load_window, read_predictions
 from absa.sinks import write_csv
 from absa.task import N_LABELS
 
-COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
+QUEUE_COLUMNS: Final = (
+    "request_id",
+    "text",
+    "aspect",
+    "why",
+    "predicted",
+    "confidence",
+    "sampling_probability",
+    "label",
+)
 
 
 def ask_labels(
@@ -62,7 +71,7 @@ def ask_labels(
         raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
     rows = rows.filter(pl.col("text").is_not_null())
     if rows.height == 0:
-        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
+        return pl.DataFrame(schema=dict.fromkeys(QUEUE_COLUMNS, pl.String))
     scores = np.sort(np.array(rows["scores"].to_list(), dtype=np.float64).reshape(-1, N_LABELS), axis=1)
     hardness = 1.0 - (scores[:, -1] - scores[:, -2])
     both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = """
 import sys
 from pathlib import Path
-from infra.aws.app import build_app
-build_app(into=Path(sys.argv[1])).synth()
+from infra.aws.app import build_cdk_app
+build_cdk_app(into=Path(sys.argv[1])).synth()
 """
 
 

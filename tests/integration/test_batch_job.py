@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.batch.batch_job import BatchJob, Progress, run_batch
+from absa.batch.batch_job import BatchJob, BatchProgress, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.verify_batch import verify_batch
 from absa.errors import ConflictError, InvalidDataError
@@ -65,7 +65,7 @@ def test_every_form_gives_the_input_in_order_with_the_engines_answers(form: str,
     else:
         columns = zip(*content, strict=True)
         pq.write_table(pa.table(dict(zip(HEADER, map(list, columns), strict=True))), path)
-    seen: list[Progress] = []
+    seen: list[BatchProgress] = []
     result = run_batch(
         job(path, tmp_path / "out", package),
         engines=LocalProcesses(workers=2 if form == "csv" else 0),
@@ -223,7 +223,7 @@ def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
 
     killed: list[int] = []
 
-    def kill_one(_: Progress) -> None:
+    def kill_one(_: BatchProgress) -> None:
         if not killed:
             workers = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
             killed.append(workers[0].pid)
@@ -288,7 +288,7 @@ def test_rows_that_span_lines_files_and_row_groups_are_cut_where_they_begin(pack
 
 
 def test_progress_says_how_much_is_left(package: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[BatchProgress] = []
     path = write_csv(tmp_path / "rows.csv", rows(400))
     run_batch(job(path, tmp_path / "out", package), engines=HERE, on_progress=seen.append)
     assert [each.rows for each in seen] == [100, 200, 300, 400]

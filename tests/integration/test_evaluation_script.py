@@ -72,10 +72,10 @@ def test_a_file_without_labels_gets_an_answer_and_no_metrics(package: Path, tmp_
 
 
 def test_an_index_without_a_name_is_no_label(tmp_path: Path) -> None:
-    from absa.src.evaluation import read_rows
+    from absa.src.evaluation import read_input
 
     rows = [(str(number % 3), *row[:2]) for number, row in enumerate(ROWS)]
-    read = read_rows(write(tmp_path / "rows.csv", ("", "text", "aspect"), rows))
+    read = read_input(write(tmp_path / "rows.csv", ("", "text", "aspect"), rows))
     assert read.pairs == [row[:2] for row in ROWS]
     assert read.labels is None
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from absa.adapters.lake import FolderLake
 from absa.data.ingest import build_snapshot
 from absa.data.normalise import near_duplicate_key, normalise
-from absa.data.read import EXAMPLES, with_example_id
+from absa.data.read import EXAMPLE_COLUMNS, with_example_id
 from absa.data.snapshot import load_side
 from absa.records.schema import SIDES
 
@@ -31,7 +31,7 @@ def frame(rows: list[tuple[str, str, int]]) -> pl.DataFrame:
         | {"schema_version": 1, "segment": None}
         for n, (text, aspect, label) in enumerate(rows)
     ]
-    schema = {name: kind for name, kind in EXAMPLES.items() if name != "example_id"}
+    schema = {name: kind for name, kind in EXAMPLE_COLUMNS.items() if name != "example_id"}
     return with_example_id(pl.DataFrame(records, schema=schema))
 
 

@@ -31,10 +31,10 @@ from flows.monitoring.monitor_flow import _summary
 from flows.platform.artifacts import PrefectReporter
 from flows.platform.terminal import say
 from monitoring.alerts import message
-from monitoring.evidently_reports import build_snapshot, verdict_text
+from monitoring.evidently_reports import build_report, verdict_text
 from monitoring.insights import insights, insights_plot
 from monitoring.labels.label_import import read_label_file
-from monitoring.labels.label_queue import COLUMNS, write_queue
+from monitoring.labels.label_queue import QUEUE_COLUMNS, write_queue
 from monitoring.parts import PartFigures
 from monitoring.staleness import Reason
 from monitoring.verdicts import Verdict, VersionFigures
@@ -123,7 +123,7 @@ def test_insights_csv_gives_back_every_aspect(tmp_path: Path, text: str) -> None
 @given(text=texts)
 def test_labels_export_any_text_keeps_every_row(tmp_path: Path, text: str) -> None:
     ids = ["01a228a4-4e35-766b-8e7a-e3488bbc22f0", "01a228a4-52f5-76ae-adca-da81fb5c59fc"]
-    rows = [dict(zip(COLUMNS, (each, text, text, "audit", 0, 0.7, 1.0, 2), strict=True)) for each in ids]
+    rows = [dict(zip(QUEUE_COLUMNS, (each, text, text, "audit", 0, 0.7, 1.0, 2), strict=True)) for each in ids]
     write_queue(pl.DataFrame(rows), tmp_path / "queue.csv")
     read = read_label_file((tmp_path / "queue.csv").read_bytes(), name="queue.csv")
     assert [(row.request_id, row.label) for row in read.labels] == [(each, 2) for each in ids]
@@ -247,7 +247,7 @@ def test_evidently_html_holds_no_markup_of_segments(hostile_window: WindowData, 
     harmless = replace(data, rows=data.rows.with_columns(segment=pl.lit("eu")))
     pages = {}
     for name, each, text in (("hostile", data, "</script><script>alert(1)</script>"), ("harmless", harmless, "eu")):
-        build_snapshot(each, None, verdict(text)).save_html(str(tmp_path / name))
+        build_report(each, None, verdict(text)).save_html(str(tmp_path / name))
         pages[name] = (tmp_path / name).read_text(encoding="utf-8")
     assert pages["hostile"].count("<script") == pages["harmless"].count("<script")
     assert pages["hostile"].count("</script") == pages["harmless"].count("</script")

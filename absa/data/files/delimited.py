@@ -83,7 +83,7 @@ class Records(NamedTuple):
         return np.asarray(ambiguous & np.concatenate([[False], ambiguous[:-1]]))
 
 
-class Rows(NamedTuple):
+class DelimitedRows(NamedTuple):
     """Cells of the wanted columns as text, the line of each row, and why it is unreadable (null where it is not).
 
     An unreadable row has its line as written in the text column. `as_written` are the lines of rows whose quotes were
@@ -432,7 +432,7 @@ def _values(data: bytes, at: int, end: int, delimiter: bytes) -> list[bytes]:
     return [cell for cell, _ in _cells(data, at, end, delimiter)]
 
 
-def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> Rows:
+def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> DelimitedRows:
     """Read the wanted columns (indices into the header) of the records of a block.
 
     Rows whose number of cells is not the header's, or whose wanted cells are not UTF-8, are unreadable.
@@ -481,7 +481,7 @@ def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[in
         parts.append(pa.table([pa.array(column, pa.string()) for column in columns], schema=schema))
         reasons.append(pa.array(why, pa.string()))
     kept = records.lines[records.kinds == _AS_WRITTEN]
-    return Rows(pa.concat_tables(parts), records.lines, pa.concat_arrays(reasons), kept.tolist())
+    return DelimitedRows(pa.concat_tables(parts), records.lines, pa.concat_arrays(reasons), kept.tolist())
 
 
 def _raw(data: bytes, start: int, end: int) -> str:

@@ -16,7 +16,7 @@ READ_AHEAD_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """One file to ingest."""
 
     uri: str
@@ -50,7 +50,7 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
     return "jsonl" if name.endswith(_JSON_ENDINGS) else "csv"
 
 
-def find_sources(path: str) -> list[Source]:
+def find_sources(path: str) -> list[SourceFile]:
     """Return the files behind a path: itself, or the files of the folder or s3:// prefix, by name.
 
     Hidden files and folders, whose names start with a dot, are not input.
@@ -68,7 +68,7 @@ def find_sources(path: str) -> list[Source]:
         inside = (p for p in place.rglob("*") if p.is_file() and not hidden(p.relative_to(place).parts))
         files = sorted(inside) if place.is_dir() else [place]
         wanted = [p for p in files if p.suffix.lower() in ENDINGS] if place.is_dir() else files
-        found = [Source(str(p), p.stat().st_size) for p in wanted]
+        found = [SourceFile(str(p), p.stat().st_size) for p in wanted]
     if not found:
         raise InvalidDataError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
     for source in found:
@@ -88,7 +88,7 @@ def _client() -> Any:
     return boto3.client("s3")
 
 
-def _list_s3(uri: str) -> list[Source]:
+def _list_s3(uri: str) -> list[SourceFile]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     parsed = urlparse(uri)
@@ -101,7 +101,7 @@ def _list_s3(uri: str) -> list[Source]:
     files = (i for i in items if not i["Key"].endswith("/"))  # a console marks a folder by an empty object
     inside = (i for i in files if i["Key"] == prefix or not prefix or i["Key"].startswith(prefix.rstrip("/") + "/"))
     return [
-        Source(f"s3://{parsed.netloc}/{item['Key']}", item["Size"])
+        SourceFile(f"s3://{parsed.netloc}/{item['Key']}", item["Size"])
         for item in inside
         if item["Key"] == prefix
         or (item["Key"].lower().endswith(ENDINGS) and not hidden(item["Key"].removeprefix(prefix).split("/")))
@@ -111,7 +111,7 @@ def _list_s3(uri: str) -> list[Source]:
 class _S3File(io.RawIOBase):
     """An S3 object read by ranges, so that memory stays bounded and Parquet can seek."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceFile) -> None:
         parsed = urlparse(source.uri)
         self._bucket, self._key = parsed.netloc, parsed.path.lstrip("/")
         self._uri, self._size, self._at = source.uri, source.size_bytes, 0

@@ -9,7 +9,7 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.data.feedback import labelled_examples
-from absa.data.read import EXAMPLES
+from absa.data.read import EXAMPLE_COLUMNS
 from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
@@ -104,7 +104,7 @@ def test_examples_come_from_trusted_feedback_on_requests_of_the_window_even_when
         + [told("in", 0, minute=2, source="public")],
     )
     examples = labelled_examples(lake, AT, AT + timedelta(minutes=30), ["survey"], feedback_until=LATER)
-    assert examples.schema == pl.Schema(EXAMPLES)
+    assert examples.schema == pl.Schema(EXAMPLE_COLUMNS)
     assert examples.select("text", "label", "source", "segment", "observed_at").rows() == [
         ("the app of in", 2, "survey", "shop", AT),
         ("the app of late", 2, "survey", "shop", AT + timedelta(minutes=20)),

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from absa.data import read
-from absa.data.read import EXAMPLES, read_examples
+from absa.data.read import EXAMPLE_COLUMNS, read_examples
 from absa.errors import InvalidDataError
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -25,8 +25,8 @@ def write(tmp_path: Path):
 
 def test_headers_in_any_case_and_order_are_read(write):
     examples, quarantine = read_examples(write("LABEL, Aspect,Extra,TeXt\n2,app,x,I like the app\n"), observed_at=AT)
-    assert examples.columns == list(EXAMPLES)
-    assert examples.schema == pl.Schema(EXAMPLES)
+    assert examples.columns == list(EXAMPLE_COLUMNS)
+    assert examples.schema == pl.Schema(EXAMPLE_COLUMNS)
     row = examples.row(0, named=True)
     assert (row["text"], row["aspect"], row["label"], row["segment"]) == ("I like the app", "app", 2, None)
     assert (row["source"], row["observed_at"]) == ("rows.csv", AT)

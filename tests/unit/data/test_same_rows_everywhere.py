@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.batch.batch_input import cut, inspect
+from absa.batch.batch_input import cut_partitions, inspect
 from absa.batch.reader import PartitionReader
 from absa.data.files import delimited
 from absa.data.files.source_files import find_sources
 from absa.data.read import read_examples
 from absa.errors import InvalidDataError
-from absa.src.evaluation import read_rows
+from absa.src.evaluation import read_input
 
 TEXTS = [f"the app called {name} is fine" for name in ("ada", "bob", "cleo", "dora", "eve", "finn")]
 Write = Callable[..., Path]
@@ -40,14 +40,14 @@ def in_batch(path: Path) -> list[str]:
     """Texts of a batch's rows that can be read, cut into partitions of two rows."""
     source = inspect(str(path))
     found: list[str] = []
-    for rows in map(PartitionReader(source).read, cut(source, 2)):
+    for rows in map(PartitionReader(source).read, cut_partitions(source, 2)):
         readable = pl.Series(rows.unreadable).is_null()
         found += pl.DataFrame(rows.table).filter(readable)[source.text].to_list()
     return found
 
 
 def evaluated(path: Path) -> list[str]:
-    return [text for text, _ in read_rows(path).pairs]
+    return [text for text, _ in read_input(path).pairs]
 
 
 READERS = pytest.mark.parametrize("read", [ingested, in_batch, evaluated])
@@ -144,11 +144,11 @@ def test_unusable_json_line_is_one_quarantined_row(write, line, reason):
     assert quarantine.rows.select("row", "reason").rows() == [(13, reason)]
     assert quarantine.rows["text"][0]
     source = inspect(str(path))
-    rows = PartitionReader(source).read(next(iter(cut(source, 100))))
+    rows = PartitionReader(source).read(next(iter(cut_partitions(source, 100))))
     assert [why for why in rows.unreadable.to_pylist() if why] == [reason]
     assert rows.lines[6].as_py() == 13
     with pytest.raises(InvalidDataError, match="line 13"):
-        read_rows(path)
+        read_input(path)
 
 
 def test_whole_surrogate_pairs_and_escaped_backslashes_are_read(write):
@@ -169,11 +169,11 @@ def test_labels_are_names_or_whole_numbers(tmp_path, write):
     written = ["Negative", "neutral", " POSITIVE ", "0", "1.0", "2.00"]
     cells = [f"{text},app,{label}" for text, label in zip(TEXTS, written, strict=True)]
     path = write("\n".join(["text,aspect,label", *cells]), "rows.csv")
-    assert read_examples(path)[0]["label"].to_list() == read_rows(path).labels == [0, 1, 2, 0, 1, 2]
+    assert read_examples(path)[0]["label"].to_list() == read_input(path).labels == [0, 1, 2, 0, 1, 2]
     for number, labels in enumerate(([0.0, 1.0, 2.0], [Decimal("0.00"), Decimal("1.00"), Decimal("2.00")], [0, 1, 2])):
         path = tmp_path / f"rows{number}.parquet"
         pq.write_table(pa.table({"text": TEXTS[:3], "aspect": ["app"] * 3, "label": labels}), path)
-        assert read_examples(path)[0]["label"].to_list() == read_rows(path).labels == [0, 1, 2]
+        assert read_examples(path)[0]["label"].to_list() == read_input(path).labels == [0, 1, 2]
 
 
 @pytest.mark.parametrize("label", ["-1", "-1.0", " -1 "])
@@ -181,11 +181,11 @@ def test_labels_coded_minus_1_to_1_are_refused(write, label):
     cells = [f"{text},app,{code}" for text, code in zip(TEXTS, ["1", "1", "1", "0", "0", label], strict=True)]
     path = write("\n".join(["text,aspect,label", *cells]), "rows.csv")
     codes = {"-1": 0, "0": 1, "1": 2}
-    for read in (lambda: read_examples(path, max_bad_share=1.0), lambda: read_rows(path)):
+    for read in (lambda: read_examples(path, max_bad_share=1.0), lambda: read_input(path)):
         with pytest.raises(InvalidDataError, match=r"codes its labels as -1, 0, 1; .* \[data\.labels\]"):
             read()
     assert (
-        read_examples(path, labels=codes)[0]["label"].to_list() == read_rows(path, codes).labels == [2, 2, 2, 1, 1, 0]
+        read_examples(path, labels=codes)[0]["label"].to_list() == read_input(path, codes).labels == [2, 2, 2, 1, 1, 0]
     )
 
 
@@ -199,7 +199,7 @@ def test_nan_labels_are_missing(tmp_path):
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": TEXTS[:2], "aspect": ["app"] * 2, "label": [1.0, float("nan")]}), path)
     assert read_examples(path, max_bad_share=0.5)[1].reasons == {"label_missing": 1}
-    assert read_rows(path).labels is None
+    assert read_input(path).labels is None
 
 
 @pytest.mark.parametrize(("name", "bad"), [("rows.csv", "the app,site,1"), ("rows.jsonl", '{"text":"","aspect":"a"}')])

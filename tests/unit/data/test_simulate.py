@@ -7,16 +7,18 @@ import polars as pl
 import pytest
 
 from absa.data.normalise import normalise, side_key
-from absa.data.simulate import Drift, Feedback, PoolTraffic, Row, drift_of, hold_back, known_texts
+from absa.data.simulate import Drift, FeedbackHabits, LabelledRow, PoolTraffic, drift_of, hold_back, known_texts
 
 POOL = [
-    Row(f"{word} {thing} {verdict}", thing, label, segment)
+    LabelledRow(f"{word} {thing} {verdict}", thing, label, segment)
     for segment, things in (("home", ("garden", "kitchen")), ("work", ("desktop", "printer")), (None, ("weather",)))
     for thing in things
     for word in ("Today my", "Honestly the", "Since Monday our")
     for label, verdict in ((0, "keeps breaking down"), (1, "stands somewhere around"), (2, "makes everyone happy"))
 ]
-AREA = [Row(f"{word} dragon", "dragon", 2 * (n % 2), "games") for n, word in enumerate(("Tame", "Savage", "Lazy"))]
+AREA = [
+    LabelledRow(f"{word} dragon", "dragon", 2 * (n % 2), "games") for n, word in enumerate(("Tame", "Savage", "Lazy"))
+]
 
 
 def take(count: int, **options) -> list:
@@ -121,7 +123,7 @@ def test_a_concept_share_flips_the_same_aspects_for_ever():
 
 
 def test_vocabulary_is_swapped_outside_the_aspect():
-    pool = [Row("The happy printer makes everyone happy", "happy printer", 2)]
+    pool = [LabelledRow("The happy printer makes everyone happy", "happy printer", 2)]
     drift = Drift(vocabulary_share=1.0, vocabulary=(("happy", "stoked"),))
     request = next(PoolTraffic(pool, drift=drift))
     assert request.text == "The happy printer makes everyone stoked"
@@ -148,7 +150,7 @@ def test_drifts_combine_and_are_switched_while_the_stream_runs():
 
 
 def test_feedback_comes_as_often_as_late_as_wrong_and_as_double_as_asked():
-    feedback = Feedback(probability=0.5, delay_mean_s=4.0, error_rate=0.1, duplicate_rate=0.2)
+    feedback = FeedbackHabits(probability=0.5, delay_mean_s=4.0, error_rate=0.1, duplicate_rate=0.2)
     stream = take(4000, feedback=feedback)
     told = [r for r in stream if r.feedback_label is not None]
     assert len(told) / 4000 == pytest.approx(0.5, abs=0.03)
@@ -158,7 +160,10 @@ def test_feedback_comes_as_often_as_late_as_wrong_and_as_double_as_asked():
 
 
 def test_how_customers_tell_leaves_what_they_ask_as_it_was():
-    quiet, loud = take(200, feedback=Feedback(probability=0.0)), take(200, feedback=Feedback(probability=1.0))
+    quiet, loud = (
+        take(200, feedback=FeedbackHabits(probability=0.0)),
+        take(200, feedback=FeedbackHabits(probability=1.0)),
+    )
     assert [(r.text, r.unit_id, r.true_label) for r in quiet] == [(r.text, r.unit_id, r.true_label) for r in loud]
     assert all(r.feedback_label is None for r in quiet)
 

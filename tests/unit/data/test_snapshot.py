@@ -14,7 +14,7 @@ from absa.data import partitions, read
 from absa.data.account import Account
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
-from absa.data.read import EXAMPLES, with_example_id
+from absa.data.read import EXAMPLE_COLUMNS, with_example_id
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_quarantine, load_side, remove_snapshot
 from absa.errors import InvalidDataError, NotFoundError, UnavailableError
 from absa.records.schema import SIDES
@@ -41,7 +41,7 @@ def example(text="the app", label=0, *, aspect="app", at=AT, source="s", segment
 
 
 def frame(*rows: dict) -> pl.DataFrame:
-    schema = {name: kind for name, kind in EXAMPLES.items() if name != "example_id"}
+    schema = {name: kind for name, kind in EXAMPLE_COLUMNS.items() if name != "example_id"}
     return with_example_id(pl.DataFrame(list(rows), schema=schema))
 
 
@@ -58,7 +58,7 @@ def test_every_row_stands_on_the_side_of_its_text(lake):
     manifest = build_snapshot(lake, [many(600)])
     for name in SIDES:
         rows = load_side(lake, manifest.digest, name)
-        assert rows.schema == pl.Schema(EXAMPLES)
+        assert rows.schema == pl.Schema(EXAMPLE_COLUMNS)
         assert rows.height == manifest.side_rows(name) > 0
         assert {side(text) for text in rows["text"]} == {name}
     assert manifest.total_rows == 600

@@ -12,7 +12,7 @@ from absa.adapters.lake import FolderLake
 from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 from absa.data.ingest import build_snapshot
-from absa.data.read import EXAMPLES, with_example_id
+from absa.data.read import EXAMPLE_COLUMNS, with_example_id
 from absa.errors import PermanentError
 from absa.inference.engine import Engine
 from absa.records.layout import JOB_DRIFT_FINDINGS, JOB_DRIFT_REPORT
@@ -42,7 +42,7 @@ def train_on(lake: FolderLake, folder: Path) -> Path:
         }
         for k, text in enumerate(texts(1500, 1, tuple(sorted(WORDS))))
     ]  # fmt: skip
-    manifest = build_snapshot(lake, [with_example_id(pl.DataFrame(rows, schema=EXAMPLES))])
+    manifest = build_snapshot(lake, [with_example_id(pl.DataFrame(rows, schema=EXAMPLE_COLUMNS))])
     package = build_toy_package(folder)
     config = json.loads((package / "config.json").read_text()) | {"snapshot": manifest.digest}
     (package / "config.json").write_text(json.dumps(config))

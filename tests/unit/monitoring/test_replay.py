@@ -12,7 +12,7 @@ from absa.records.lake import Lake
 from absa.records.schema import Window
 from monitoring.monitor import WatchedVersion, WatchSettings
 from monitoring.performance import FrozenTest
-from monitoring.replay import Span, replay
+from monitoring.replay import ReplayedSpan, replay
 from tests.unit.monitoring.conftest import Traffic
 
 Windows = Callable[[int], Window]
@@ -20,8 +20,8 @@ VERSION = WatchedVersion(version="1", frozen_test=FrozenTest.from_f1(0.85, 400))
 SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=90.0, reference_rows=600))
 
 
-def span(window: Windows, count: int) -> Span:
-    return Span(start=window(0).start, end=window(count - 1).end, window_s=60.0)
+def span(window: Windows, count: int) -> ReplayedSpan:
+    return ReplayedSpan(start=window(0).start, end=window(count - 1).end, window_s=60.0)
 
 
 def drifting(traffic: Traffic, window: Windows) -> None:

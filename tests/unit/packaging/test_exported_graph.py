@@ -8,8 +8,8 @@ from onnx import numpy_helper
 
 from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture, PairClassifier
-from absa.packaging.export import INPUTS, Float32, Linear, export
-from absa.packaging.quantize import Int8, observe, symmetric
+from absa.packaging.export import INPUTS, Float32, Linear, export_graph
+from absa.packaging.quantize import Int8Products, observe_products, symmetric
 
 SIZES = Architecture(layers=2, hidden=32, heads=4, intermediate=64, vocabulary=200, positions=64)
 
@@ -25,11 +25,11 @@ def model() -> PairClassifier:
 
 def session(model: PairClassifier, linear: Linear) -> ort.InferenceSession:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = export(model.architecture, weights, linear)
+    graph = export_graph(model.architecture, weights, linear)
     return ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def int8(model: PairClassifier) -> Int8:
+def int8(model: PairClassifier) -> Int8Products:
     """The int8 products of a model, with scales from twenty rows."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     given = feeds(20, 17)
@@ -37,7 +37,7 @@ def int8(model: PairClassifier) -> Int8:
         Encoded(ids[mask == 1].astype(np.uint16), types[mask == 1].astype(np.uint8))
         for ids, mask, types in zip(*(given[name] for name in INPUTS), strict=True)
     ]
-    return Int8(observe(model.architecture, weights, rows))
+    return Int8Products(observe_products(model.architecture, weights, rows))
 
 
 def feeds(rows: int, tokens: int) -> dict[str, np.ndarray]:
@@ -73,7 +73,7 @@ def test_the_int8_graph_is_near_the_model_and_under_half_its_size(model: PairCla
     assert np.abs(out - expected).mean() < 0.02 * expected.std()
     assert np.mean(out.argmax(1) == expected.argmax(1)) >= 0.95
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    small, large = (export(SIZES, weights, linear).ByteSize() for linear in (int8(model), Float32()))
+    small, large = (export_graph(SIZES, weights, linear).ByteSize() for linear in (int8(model), Float32()))
     assert small < large / 2
 
 
@@ -87,7 +87,7 @@ def test_the_score_of_a_row_does_not_depend_on_who_shares_its_batch(model: PairC
 
 def test_no_two_products_of_bytes_exceed_16_bits_so_every_processor_adds_the_same(model: PairClassifier) -> None:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    graph = export(SIZES, weights, int8(model)).graph
+    graph = export_graph(SIZES, weights, int8(model)).graph
     held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     multiplied = [held[node.input[1]] for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
     assert len(multiplied) == 4 * SIZES.layers

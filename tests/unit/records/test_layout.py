@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from absa.records import layout
-from infra.aws.storage import CHECKPOINTS, FORGOTTEN, SIGNS
+from infra.aws.storage import CHECKPOINTS, FORGET_FOLDERS, SIGNS
 
 ROOT = Path(__file__).parents[3]
 OWNER = "absa/records/layout.py"
@@ -41,7 +41,7 @@ def test_lake_key_literal_is_recognised(line: str) -> None:
 
 
 def test_aws_permissions_name_known_folders() -> None:
-    assert {f"{name}/" for name in (*CHECKPOINTS, *FORGOTTEN, *SIGNS)} <= layout.FOLDERS
+    assert {f"{name}/" for name in (*CHECKPOINTS, *FORGET_FOLDERS, *SIGNS)} <= layout.FOLDERS
 
 
 def test_keys_equal_those_of_contracts() -> None:

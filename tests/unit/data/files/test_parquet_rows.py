@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.batch.batch_input import cut, inspect
+from absa.batch.batch_input import cut_partitions, inspect
 from absa.batch.reader import PartitionReader
 from absa.data.files import parquet_rows
 from absa.data.files.parquet_rows import open_parquet, scan_rows
@@ -36,7 +36,10 @@ def test_small_file_that_unpacks_large_is_refused(tmp_path, monkeypatch, options
     path = write(tmp_path / "rows.parquet", 1000, **options)
     assert path.stat().st_size < 50_000
     source = inspect(str(path))
-    for read in (lambda: read_examples(path), lambda: list(map(PartitionReader(source).read, cut(source, 100)))):
+    for read in (
+        lambda: read_examples(path),
+        lambda: list(map(PartitionReader(source).read, cut_partitions(source, 100))),
+    ):
         with pytest.raises(InvalidDataError, match=r"row group 0 of .* unpacks to .* smaller row groups"):
             read()
     assert read_examples(write(path, 400, **options))[0].height == 400

@@ -9,8 +9,8 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.batch.batch_input import Partition
-from absa.batch.batch_job import Progress
-from absa.batch.partition_job import Assignment, PartitionCounts, Worker
+from absa.batch.batch_job import BatchProgress
+from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
 from absa.errors import PermanentError, TransientError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.records.lake import read_parquet
@@ -46,7 +46,7 @@ def test_the_cost_so_far_comes_from_the_lake_where_someone_has_asked_for_prices(
     assert usd_per_row(services) is None
     lake.write("cost/current.json", b'{"usd_per_million_batch": 0.02}')
     each = usd_per_row(services)
-    now = Progress(partitions=3, rows=500_000, share=0.25, rows_per_s=1480.4, elapsed_s=60.0, eta_s=192.0)
+    now = BatchProgress(partitions=3, rows=500_000, share=0.25, rows_per_s=1480.4, elapsed_s=60.0, eta_s=192.0)
     assert said(now, each) == "25%, 500,000 rows, 1,480 rows/s, 3 min 12 s left, about US$ 0.0100 so far"
     assert "US$" not in said(now, None)
     lake.write("cost/current.json", b'{"usd_per_million_batch": null}')
@@ -60,9 +60,9 @@ class Killed:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[PartitionCounts], None],
+        note: Callable[[ScoredPartition], None],
     ) -> None:
-        note(Worker(assignment).score(next(missing())))
+        note(PartitionWorker(assignment).score(next(missing())))
         raise TransientError("killed")
 
 
@@ -103,7 +103,7 @@ def of(rows: Path, output: Path, **changes: Any) -> BatchRequest:
 def test_rows_are_scored_by_the_named_version(
     services: Services, rows: Path, tmp_path: Path, model: str, version: str
 ) -> None:
-    progress: list[Progress] = []
+    progress: list[BatchProgress] = []
     outcome = score_batch(services, of(rows, tmp_path / "out", model=model), on_progress=progress.append)
     found = scored(tmp_path / "out")
     assert [row["sentiment"] for row in found] == ["negative", "positive"] * 4 + ["negative"]

@@ -20,7 +20,7 @@ from flows.platform.settings import Settings
 from flows.promotion.promotion_look import Trial, begin, look, promote_versions
 from flows.promotion.promotion_request import PromotionRequest
 from flows.promotion.running_experiment import Run
-from monitoring.experiments.ab_statistics import Decision, ExperimentDecision
+from monitoring.experiments.ab_statistics import ExperimentAction, ExperimentDecision
 from tests.fake_lakes import CountingLake, MemoryLake
 from tests.stand_ins import FakeRegistry
 
@@ -53,7 +53,7 @@ class Clock:
 class Evidence:
     """Judgements by version, given look by look; the last one stays."""
 
-    decisions: dict[str, list[Decision]] = field(default_factory=dict)
+    decisions: dict[str, list[ExperimentAction]] = field(default_factory=dict)
     looks: int = 0
 
     def __call__(self, services: Services, run: Run) -> Mapping[str, ExperimentDecision]:
@@ -64,12 +64,12 @@ class Evidence:
             arm.version: decided(self._next(arm.version), estimate=int(arm.version) / 100) for arm in plan.challengers
         }
 
-    def _next(self, version: str) -> Decision:
+    def _next(self, version: str) -> ExperimentAction:
         left = self.decisions.get(version, ["CONTINUE"])
         return left.pop(0) if len(left) > 1 else left[0]
 
 
-def decided(decision: Decision, *, estimate: float = 0.1) -> ExperimentDecision:
+def decided(decision: ExperimentAction, *, estimate: float = 0.1) -> ExperimentDecision:
     return ExperimentDecision(
         decision=decision, sentence=f"evidence says {decision}", estimate=estimate, low=0.05, high=0.15,
         exposure_champion=500, exposure_challenger=500, srm_p_value=1.0,
@@ -152,7 +152,7 @@ def test_challenger_goes_through_shadow_and_ramp(services: Services, clock: Cloc
 
 
 @pytest.mark.parametrize("decision", ["ROLL_BACK", "STOP_FOR_FUTILITY"])
-def test_challenger_that_loses_is_rolled_back(services: Services, clock: Clock, decision: Decision) -> None:
+def test_challenger_that_loses_is_rolled_back(services: Services, clock: Clock, decision: ExperimentAction) -> None:
     tell(services, FIRST)
     ended = run(services, clock, judge=Evidence({"2": ["CONTINUE", decision]}))
     assert (ended.action, ended.state, ended.reason) == ("rollback", FIRST, f"evidence says {decision}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from absa.errors import ConflictError, DeadlineMissedError, PermanentError, UnavailableError
-from absa.evaluation.gate import GateDecision, Verdict
+from absa.evaluation.gate import Decision, GateDecision
 from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.state import State
@@ -48,7 +48,7 @@ def known(services: Services, state: State) -> None:
     )
 
 
-def settle(services: Services, version: str, verdict: Verdict) -> str:
+def settle(services: Services, version: str, verdict: Decision) -> str:
     """What `put_in_force` calls the version after the gate's verdict."""
     package = SimpleNamespace(digest=DIGEST)
     candidate: Any = SimpleNamespace(decision=GateDecision(verdict=verdict, reasons=("because",)), package=package)
@@ -82,7 +82,7 @@ def test_first_version_on_hold_serves_with_a_warning(services: Services) -> None
 
 @pytest.mark.parametrize("verdict", ["HOLD", "REJECT"])
 def test_a_version_that_the_gate_does_not_promote_leaves_the_champion_alone(
-    services: Services, verdict: Verdict
+    services: Services, verdict: Decision
 ) -> None:
     known(services, crowned("1"))
     assert settle(services, "3", verdict) == "kept"

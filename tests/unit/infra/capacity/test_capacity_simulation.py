@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from infra.capacity.router_task import StartUp, TaskModel
 from infra.capacity.scaling_policy import ScalingPlan, TargetTracking
-from infra.capacity.simulate import queue, simulate
+from infra.capacity.simulate import queue, simulate_trace
 from infra.capacity.trace import Trace
 
 NO_WAIT = StartUp(provision_s=0, ready_s=0, health_s=0)
@@ -54,7 +54,7 @@ def test_a_queue_in_one_pass_equals_one_request_at_a_time(
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
     task = TaskModel(name="one", workers=1, service_s=0.01, queue_s=math.inf)
-    run = simulate(steady(load * 100, 4_000), task, ScalingPlan(name="one"), start_up=NO_WAIT)
+    run = simulate_trace(steady(load * 100, 4_000), task, ScalingPlan(name="one"), start_up=NO_WAIT)
     waiting_ms = [run.latency_ms(share) - 10 for share in np.linspace(0.0005, 0.9995, 1_000)]
     expected_ms = 10 * load / (2 * (1 - load))  # Pollaczek and Khinchine, fixed service
     assert np.mean(waiting_ms) == pytest.approx(expected_ms, rel=0.06, abs=0.1)
@@ -62,7 +62,7 @@ def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
 
 def test_beyond_its_capacity_a_task_sheds_the_rest_and_what_it_serves_waits_at_most_its_bound() -> None:
     task = TaskModel(name="one", workers=2, service_s=0.01, queue_s=0.1)
-    run = simulate(steady(600, 60), task, ScalingPlan(name="one"), start_up=NO_WAIT)
+    run = simulate_trace(steady(600, 60), task, ScalingPlan(name="one"), start_up=NO_WAIT)
     assert run.shed_share == pytest.approx(2 / 3, abs=0.01)
     assert run.latency_ms(1.0) <= 111.5
     assert run.histogram.sum() + run.shed == run.requests
@@ -74,8 +74,8 @@ def test_a_task_asked_for_serves_only_after_its_start_up() -> None:
         name="fast",
         policies=(TargetTracking(metric="requests", target=50, period_s=2, delay_s=0, out_periods=1, in_periods=9),),
     )
-    slow = simulate(steady(300, 40), task, plan, start_up=StartUp(provision_s=20, ready_s=0, health_s=0))
-    at_once = simulate(steady(300, 40), task, plan, start_up=NO_WAIT)
+    slow = simulate_trace(steady(300, 40), task, plan, start_up=StartUp(provision_s=20, ready_s=0, health_s=0))
+    at_once = simulate_trace(steady(300, 40), task, plan, start_up=NO_WAIT)
     assert max(m.ready for m in slow.moments if m.at_s < 22) == 1
     assert slow.moments[5].tasks >= 6  # paid for while they start
     assert slow.moments[-1].ready >= 6
@@ -85,7 +85,10 @@ def test_a_task_asked_for_serves_only_after_its_start_up() -> None:
 
 def test_the_same_seed_gives_the_same_run() -> None:
     task = TaskModel(name="one", workers=2, service_s=0.01, service_spread=0.5)
-    runs = [simulate(steady(150, 10), task, ScalingPlan(name="one"), start_up=NO_WAIT, seed=seed) for seed in (1, 1, 2)]
+    runs = [
+        simulate_trace(steady(150, 10), task, ScalingPlan(name="one"), start_up=NO_WAIT, seed=seed)
+        for seed in (1, 1, 2)
+    ]
     assert runs[0].latency_ms(0.99) == runs[1].latency_ms(0.99)
     assert runs[0].requests != runs[2].requests
 
@@ -94,7 +97,7 @@ def test_a_spread_of_service_times_lengthens_the_tail() -> None:
     fixed = TaskModel(name="one", workers=1, service_s=0.01)
     spread = TaskModel(name="one", workers=1, service_s=0.01, service_spread=1.0)
     tails = [
-        simulate(steady(50, 60), each, ScalingPlan(name="one"), start_up=NO_WAIT).latency_ms(0.99)
+        simulate_trace(steady(50, 60), each, ScalingPlan(name="one"), start_up=NO_WAIT).latency_ms(0.99)
         for each in (fixed, spread)
     ]
     assert tails[1] > 1.5 * tails[0]

@@ -4,16 +4,16 @@ import pytest
 
 from infra.capacity.compare_policies import hourly, plans_for
 from infra.capacity.router_task import TaskModel
-from infra.capacity.scaling_policy import Predictive, Sample, ScalingPlan, Scheduled, StepScaling, TargetTracking
+from infra.capacity.scaling_policy import LoadSample, Predictive, ScalingPlan, Scheduled, StepScaling, TargetTracking
 from infra.capacity.trace import Trace
 
 TRACKING = TargetTracking(metric="requests", target=100, period_s=60, delay_s=0, out_periods=3, in_periods=5)
 
 
-def seen(*rates: float, ready: int = 2, step_s: float = 60.0, in_flight: float = 0.0) -> list[Sample]:
+def seen(*rates: float, ready: int = 2, step_s: float = 60.0, in_flight: float = 0.0) -> list[LoadSample]:
     """A sample a period."""
     return [
-        Sample(at_s=(k + 1) * step_s, ready=ready, requests_per_s=rate, in_flight=in_flight)
+        LoadSample(at_s=(k + 1) * step_s, ready=ready, requests_per_s=rate, in_flight=in_flight)
         for k, rate in enumerate(rates)
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import PACKAGED, find_base
-from absa.packaging.export import Float32, export
+from absa.packaging.export import Float32, export_graph
 from monitoring.drift.detect import detect_drift
 from monitoring.drift.embedding import ModelEmbedder, embed_sample
 from monitoring.drift.sample import Sample
@@ -26,7 +26,7 @@ def embedder() -> ModelEmbedder:
     sizes = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=30_522, positions=128)
     weights = {name: value.numpy() for name, value in PairClassifier(sizes, dropout=0.0).state_dict().items()}
     tokenizer = PairTokenizer.from_file(Path(find_base(PACKAGED)) / "tokenizer.json", 128)
-    return ModelEmbedder(export(sizes, weights, Float32()).SerializeToString(), tokenizer)
+    return ModelEmbedder(export_graph(sizes, weights, Float32()).SerializeToString(), tokenizer)
 
 
 def test_each_pair_has_its_embedding_whatever_it_is_batched_with(embedder: ModelEmbedder) -> None:

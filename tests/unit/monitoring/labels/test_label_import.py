@@ -17,7 +17,7 @@ from absa.records.windows import load_window
 from absa.sinks import csv_text
 from flows.cli.traffic_commands import account_lines
 from monitoring.labels import label_import
-from monitoring.labels.label_import import LabelRow, import_labels, read_label_file, settle
+from monitoring.labels.label_import import LabelRow, import_labels, read_label_file, settle_labels
 from monitoring.labels.label_queue import ask_labels, write_queue
 from tests.unit.monitoring.conftest import Traffic
 
@@ -145,7 +145,7 @@ def test_import_bad_rows_are_counted_by_reason(queue: Path, lake: Lake) -> None:
 def test_import_any_rows_add_up(cells: list[tuple[str, str, str]]) -> None:
     text = HEADER + "".join(f'"{a}","{b}","{c}"\n' for a, b, c in cells)
     read = read_label_file(text.encode(), name="queue.csv")
-    taken, refused = settle(read.labels, {"a", "b", "c"})
+    taken, refused = settle_labels(read.labels, {"a", "b", "c"})
     assert read.rows == len(cells)
     counted = sum(map(len, [*read.refused.values(), *refused.values()]))
     assert read.rows == len(taken) + read.unlabelled + counted
