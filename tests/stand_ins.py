@@ -17,7 +17,8 @@ from monitoring.verdicts import Verdict
 
 
 class FakeRegistry:
-    """Registry in memory; see tests/integration/test_registry_contract.py. `away` makes it unavailable.
+    """Registry in memory; see tests/integration/test_registry_contract.py. `away` makes it unavailable,
+    `fails` names calls of which the next one fails.
 
     Args:
         tags: of each version.
@@ -33,6 +34,12 @@ class FakeRegistry:
         self.shown: dict[str, str] = {}
         self.head: tuple[int, str] | None = None
         self.away = False
+        self.fails: set[str] = set()
+
+    def fail_once(self, call: str) -> None:
+        if call in self.fails:
+            self.fails.remove(call)
+            raise UnavailableError("MLflow is unavailable")
 
     def _look(self) -> None:
         if self.away:
@@ -49,6 +56,7 @@ class FakeRegistry:
         return dict(self.kept[version])
 
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
+        self.fail_once("set_tags")
         self.tags(version)
         self.kept[version] |= tags
 
@@ -120,6 +128,7 @@ class FakeRun:
         self.artifacts += sorted(f"{into}/{file.name}" for file in folder.iterdir())
 
     def register(self, package: Path) -> str:
+        self._registry.fail_once("register")
         digest = load_package(package).digest
         if self.version is None:
             self.version = str(len(self._registry.versions()) + 1)

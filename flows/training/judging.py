@@ -57,6 +57,8 @@ class Candidate:
 
 Validate = Callable[["ModelPackage"], float]
 """Check that a package serves, and return its memory in MB."""
+Draw = Callable[["Metrics", Sequence[Mapping[str, Any]], Path], None]
+"""Draw the pictures of a run into a folder, from the candidate's figures and the progress events."""
 
 
 def in_fresh_process(package: "ModelPackage") -> float:
@@ -103,6 +105,7 @@ class Judging:
         budget_s: budget of the run.
         reserve: receives what judging costs.
         validate: checks that a package serves.
+        draw: makes the pictures.
     """
 
     def __init__(
@@ -114,9 +117,10 @@ class Judging:
         budget_s: float,
         reserve: Reserve,
         validate: Validate = in_fresh_process,
+        draw: "Draw | None" = None,
     ) -> None:
         self._services, self._manifest, self._head, self._reserve = services, manifest, head, reserve
-        self._validate = validate
+        self._validate, self._draw = validate, draw or draw_pictures
         self.since: datetime | None = champion_snapshot_at(services, head)
         self._most = most_test_rows(budget_s, champion=self.since is not None)
         self._stop = threading.Event()
@@ -167,7 +171,6 @@ class Judging:
             run_time: gives the deadline of the run.
         """
         from absa.data.snapshot import sample_side
-        from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
 
         engine, test = self._prepare(job.package)
         fits, cases = judged_in_time(
@@ -181,8 +184,7 @@ class Judging:
         run.params({"test_rows": test.height, "behaviour_cases": cases})
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
-        save_confusion_matrix(evidence.overall.candidate, pictures / "confusion_matrix.png")
-        save_learning_curve(run.history, pictures / "learning_curve.png")
+        self._draw(evidence.overall.candidate, run.history, pictures)
         return Candidate(package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures)
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
@@ -269,6 +271,14 @@ class Judging:
             self._champion.score(pairs[start : start + _ROWS_AT_ONCE])
         if not self._stop.is_set():
             run_suite(self._champion.score, cases=self.planned_cases)
+
+
+def draw_pictures(metrics: "Metrics", history: Sequence[Mapping[str, Any]], into: Path) -> None:
+    """Draw the confusion matrix and the learning curve of a run into a folder."""
+    from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
+
+    save_confusion_matrix(metrics, into / "confusion_matrix.png")
+    save_learning_curve(history, into / "learning_curve.png")
 
 
 def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":

@@ -8,7 +8,7 @@ from absa.errors import DeadlineMissedError
 from flows.platform.services import Services
 from flows.training.candidate import train
 from flows.training.job_process import OnEvent, RunJob, run_job
-from flows.training.judging import Judging, Validate, in_fresh_process
+from flows.training.judging import Judging
 from flows.training.registration import put_in_force, register
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
@@ -64,7 +64,7 @@ def train_version(
     *,
     on_event: OnEvent = lambda _: None,
     job: RunJob = run_job,
-    validate: Validate = in_fresh_process,
+    judging: Callable[..., Judging] = Judging,
 ) -> Outcome:
     """Make one version inside a budget that starts now.
 
@@ -78,7 +78,7 @@ def train_version(
         request: what to train.
         on_event: receives the run's events.
         job: trains and packages; by default in a process of its own.
-        validate: checks that a package serves; by default in a process of its own.
+        judging: makes the judge of the run's packages.
 
     Raises:
         DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
@@ -105,13 +105,13 @@ def train_version(
         manifest = services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
-        judging = Judging(services, manifest, head, budget_s=budget_s, reserve=reserve, validate=validate)
+        judge = judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
         try:
             done = services.steps(
                 "train",
                 lambda: train(
                     services, run, manifest, head,
-                    run_time=run_time, reserve=reserve, judging=judging, base=request.base, on_event=tell, job=job,
+                    run_time=run_time, reserve=reserve, judging=judge, base=request.base, on_event=tell, job=job,
                 ),
             )  # fmt: skip
         except DeadlineMissedError as error:
@@ -121,7 +121,7 @@ def train_version(
                 f"registered; --budget {enough_s:.0f} would be enough"
             ) from error
         tell({"event": "phase", "name": "judge"})
-        candidate = services.steps("judge", lambda: judging.judge(run, done, run_time=run_time), again=True)
+        candidate = services.steps("judge", lambda: judge.judge(run, done, run_time=run_time), again=True)
         tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         registering = run_time.now()
         version = services.steps("register", lambda: register(services, run, manifest, candidate, budget_s), again=True)

@@ -1,0 +1,387 @@
+"""Use case of training, with a toy package and fakes of MLflow and of the training process."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from absa.adapters.lake import FolderLake
+from absa.data.ingest import ingest
+from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
+from absa.ledger.lifecycle import crowned
+from absa.ledger.record import LedgerRecord
+from absa.ledger.store import Ledger
+from absa.packaging.numbered import NumberedPackages
+from absa.policies import GatePolicy
+from flows.platform.retries import run_step
+from flows.platform.services import Services, build_services
+from flows.platform.settings import Settings
+from flows.training.job_process import JobResult, OnEvent
+from flows.training.judging import Judging
+from flows.training.train_version import Outcome, TrainingRequest, train_version
+from tests.stand_ins import FakeRegistry, FakeRuns
+from tests.toy_package import WORDS, build_toy_package
+
+T = TypeVar("T")
+PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_int8": 0.8}
+DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+PHRASES = ("terrible", "a tool", "great")
+BUDGET_S = 60.0
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC) + timedelta(seconds=1)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Job:
+    """Training process that takes its time, then packages a toy. `forgets` names words without a sentiment."""
+
+    clock: Clock
+    toys: Callable[..., Path]
+    takes_s: float = 20.0
+    forgets: Collection[str] = ()
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        ends_at: float,
+        environment: Mapping[str, str],
+        on_event: OnEvent,
+        overrun_s: float = 0.0,
+        least_after_s: Callable[[], float] = lambda: 0.0,
+    ) -> JobResult:
+        on_event({"event": "phase", "name": "train"})
+        on_event({"event": "progress", "step": 1, "epoch": 1.0, "loss": 0.5, "lr": 0.1, "tokens_per_s": 10.0})
+        left_s = ends_at + overrun_s - self.clock().timestamp()
+        self.clock.advance(max(0.0, min(self.takes_s, left_s)))
+        if left_s < self.takes_s:
+            raise DeadlineMissedError("the time ended before a first package was complete")
+        packages = NumberedPackages(folder)
+        with packages.next() as (made, facts):
+            shutil.copytree(self.toys(self.forgets), made / "package")
+            (made / "weights").mkdir()
+            for name in ("config.json", "model.safetensors", "tokenizer.json"):
+                (made / "weights" / name).write_text("{}")
+            facts |= {"rows": 480, "parity": PARITY}
+        on_event({"event": "phase", "name": "export"})
+        done = packages.settle()
+        assert done is not None
+        return JobResult(folder=folder, done=done, starts=1)
+
+
+@dataclass
+class Steps:
+    """Runs steps without a pause; `before` and `after` run beside those of their name."""
+
+    before: dict[str, Callable[[], object]] = field(default_factory=dict)
+    after: dict[str, Callable[[], object]] = field(default_factory=dict)
+
+    def __call__(self, name: str, action: Callable[[], T], *, again: bool = False) -> T:
+        def run() -> T:
+            self.before.get(name, lambda: None)()
+            return action()
+
+        result = run_step(name, run, again=again, delays_s=(0.0, 0.0, 0.0))
+        self.after.get(name, lambda: None)()
+        return result
+
+
+@dataclass
+class World:
+    """A home with 600 rows to learn from."""
+
+    services: Services
+    registry: FakeRegistry
+    runs: FakeRuns
+    clock: Clock
+    steps: Steps
+    job: Job
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def train(self, **request: Any) -> Outcome:
+        judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None)
+        return train_version(
+            self.services,
+            TrainingRequest(**{"budget_s": BUDGET_S, **request}),
+            on_event=self.events.append,
+            job=self.job,
+            judging=judging,
+        )
+
+    @property
+    def records(self) -> list[LedgerRecord]:
+        return list(self.services.ledger.follow())
+
+    def evidence(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.services.lake.read(f"evidence/{self.services.head().evidence_digest}.json")
+        )
+        return found
+
+    def serve(self, snapshot: str, *, forgets: Collection[str] = ()) -> None:
+        """Make a version that learnt from a snapshot champion."""
+        folder = self.services.home.folder("champion")
+        shutil.copytree(self.job.toys(forgets), folder, dirs_exist_ok=True)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "snapshot": snapshot, "run": "run-0"}))
+        digest = self.services.packages.put(folder)
+        self.registry.kept["1"] = {"digest": digest}
+        self.services.ledger.append(
+            expected=0, actor="test", action="promote", reason="first", state=crowned("1"), versions={"1": digest}
+        )
+
+
+def write_rows(file: Path, numbers: range) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        write = csv.writer(out).writerow
+        write(("text", "aspect", "label"))
+        for number in numbers:
+            words = " ".join(DIGITS[int(digit)] for digit in str(number))
+            write((f"the app is {PHRASES[number % 3]} {words}", "app", number % 3))
+    return file
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[bool, Path] = {}
+
+    def toy(forgets: Collection[str]) -> Path:
+        if bool(forgets) not in made:
+            folder = build_toy_package(tmp_path_factory.mktemp("toy"), forgets=forgets)
+            calibration = json.loads((folder / "calibration.json").read_text())
+            (folder / "calibration.json").write_text(
+                json.dumps({**calibration, "temperature": 0.1})
+            )  # as sure as right
+            made[bool(forgets)] = folder
+        return made[bool(forgets)]
+
+    return toy
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lake with a snapshot."""
+    folder = tmp_path_factory.mktemp("lake")
+    ingest(FolderLake(folder / "lake"), [str(write_rows(folder / "rows.csv", range(600)))], processes=1)
+    return folder / "lake"
+
+
+@pytest.fixture
+def world(tmp_path: Path, ingested: Path, toys: Callable[..., Path]) -> World:
+    shutil.copytree(ingested, tmp_path / "lake")
+    clock, registry, steps = Clock(), FakeRegistry(), Steps()
+    runs = FakeRuns(registry)
+    settings = Settings(home=tmp_path, gate=GatePolicy(min_recent_rows=20, behaviour_cases=12))
+    services = build_services(settings, environment={}, registry=registry, runs=runs, clock=clock, steps=steps)
+    return World(services, registry, runs, clock, steps, Job(clock, toys))
+
+
+def newest(world: World) -> str:
+    from absa.data.snapshot import latest_manifest
+
+    manifest = latest_manifest(world.services.lake)
+    assert manifest is not None
+    return manifest.digest
+
+
+def test_first_version_becomes_champion(world: World) -> None:
+    outcome = world.train(window="w", start_promotion=True)
+    assert (outcome.version, outcome.verdict, outcome.action) == ("1", "PROMOTE", "crowned")
+    assert outcome.champion_pos_neg_f1 is None
+    assert [record.action for record in world.records] == ["register", "promote"]
+    assert world.registry.aliases() == {"champion": "1"}
+    training = world.evidence()["training"]
+    assert training == {
+        "budget_s": BUDGET_S, "used_s": 20.0, "rows_seen": 480, "window": "w", "start_promotion": True,
+    }  # fmt: skip
+    (run,) = world.runs.kept
+    assert (run.status, run.marks["window"], run.marks["gate"]) == ("FINISHED", "w", "PROMOTE")
+    assert run.sides == ["train", "validation", "test"]
+    assert run.figures["used_s"] == 20.0
+    tags = world.registry.tags("1")
+    assert (tags["run"], tags["snapshot"], tags["gate"]) == ("run-1", newest(world), "PROMOTE")
+    assert "may take up to 15 s longer" in world.events[0]["sentence"]
+    assert world.services.packages.get("1", tags["digest"]).digest == tags["digest"]
+
+
+def test_better_version_becomes_challenger(world: World, tmp_path: Path) -> None:
+    world.serve(newest(world), forgets=WORDS)
+    outcome = world.train(sources=(str(write_rows(tmp_path / "new.csv", range(600, 1200))),))
+    assert (outcome.verdict, outcome.action) == ("PROMOTE", "challenged")
+    assert outcome.champion_pos_neg_f1 == 0.0
+    assert world.services.head().state.challenger == outcome.version == "2"
+    assert world.registry.aliases() == {"champion": "1", "challenger": "2"}
+
+
+def test_no_recent_rows_keep_the_champion(world: World) -> None:
+    world.serve(newest(world))
+    outcome = world.train()
+    assert (outcome.verdict, outcome.action) == ("HOLD", "kept")
+    assert "0 recent test rows, 20 are needed" in outcome.reasons[0]
+    assert world.services.head().state == crowned("1")
+    assert world.services.head().versions.keys() == {"1", "2"}
+
+
+def test_rejected_version_is_kept_unserved(world: World) -> None:
+    world.job.forgets = WORDS
+    outcome = world.train()
+    assert (outcome.verdict, outcome.action) == ("REJECT", "kept")
+    assert [record.action for record in world.records] == ["register"]
+    assert world.registry.aliases() == {}
+    assert world.registry.tags("1")["gate"] == "REJECT"
+
+
+def test_first_version_on_hold_serves_with_warning(world: World, tmp_path: Path) -> None:
+    few = build_services(
+        Settings(home=tmp_path / "few"), environment={}, registry=world.registry, runs=world.runs, clock=world.clock
+    )
+    world.services = few
+    outcome = world.train(sources=(str(write_rows(tmp_path / "few.csv", range(120))),))
+    assert (outcome.verdict, outcome.action) == ("HOLD", "crowned")
+    assert few.head().reason.startswith("Warning: the gate says HOLD (There are ")
+
+
+def test_training_without_data_reports_the_first_command(world: World, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "lake")
+    with pytest.raises(PermanentError, match="run `evergreen ingest FILE` first"):
+        world.train()
+    assert world.runs.kept[0].status == "FAILED"
+
+
+@pytest.mark.parametrize("phase", ["snapshot", "train"])
+def test_deadline_before_a_package_registers_nothing(world: World, phase: str) -> None:
+    if phase == "snapshot":
+        world.steps.after["snapshot"] = lambda: world.clock.advance(80.0)
+    else:
+        world.job.takes_s = 80.0
+    with pytest.raises(DeadlineMissedError, match=r"a budget of 60 s is too short .* --budget \d+ would be enough"):
+        world.train()
+    assert (world.records, world.registry.versions()) == ([], [])
+    assert world.runs.kept[0].status == "FAILED"
+
+
+@pytest.mark.parametrize("phase", ["judge", "register"])
+def test_deadline_after_a_package_registers_it(world: World, phase: str) -> None:
+    world.steps.before[phase] = lambda: world.clock.advance(70.0)
+    outcome = world.train()
+    assert (outcome.version, outcome.used_s) == ("1", 90.0)
+    assert world.services.head().state == crowned("1")
+    (run,) = world.runs.kept
+    assert run.figures["overrun_s"] == 30.0
+    assert run.parameters["behaviour_cases"] == (10 if phase == "judge" else 12)
+
+
+def test_mlflow_down_at_start_trains_nothing(world: World) -> None:
+    world.runs.away = True
+    with pytest.raises(UnavailableError, match="nothing was trained; run it again"):
+        world.train()
+    assert world.records == []
+
+
+def test_failed_registration_changes_nothing(world: World) -> None:
+    world.serve(newest(world))
+    world.steps.before["register"] = lambda: setattr(world.registry, "away", True)
+    with pytest.raises(UnavailableError, match=r"could not be registered.*`evergreen up`.*train again") as failed:
+        world.train()
+    package = Path(str(failed.value).rpartition(" ")[2])
+    assert (package / "model.onnx").is_file()
+    world.registry.away = False
+    assert len(world.records) == 1
+    assert world.registry.versions() == ["1"]
+
+
+@pytest.mark.parametrize("call", ["register", "set_tags"])
+def test_repeated_registration_makes_one_version(world: World, call: str) -> None:
+    world.registry.fails = {call}
+    assert world.train().version == "1"
+    assert world.registry.fails == set()
+    assert world.registry.versions() == ["1"]
+    assert world.registry.tags("1")["gate"] == "PROMOTE"
+
+
+def test_lost_race_looks_again(world: World) -> None:
+    """Another training makes its version champion between this one's look at the ledger and its append."""
+    world.serve(newest(world))
+    ledger = RacingLedger(world.services.lake)
+    world.services = replace(world.services, ledger=ledger)
+    outcome = world.train()
+    assert outcome.version == "2"
+    assert ledger.lost == 1
+    assert [record.action for record in world.records] == ["promote", "rollback", "register"]
+    assert world.services.ledger.verify() == []
+
+
+class RacingLedger(Ledger):
+    """Ledger in which another writer is faster, once."""
+
+    lost = 0
+
+    def append(self, *, expected: int, **record: Any) -> LedgerRecord:
+        if self.lost == 0:
+            self.lost += 1
+            super().append(
+                expected=expected, actor="person", action="rollback", reason="complaints", state=crowned("1")
+            )
+        return super().append(expected=expected, **record)
+
+
+class Killed(BaseException):
+    """SIGKILL."""
+
+
+def killed() -> None:
+    raise Killed
+
+
+def test_kill_before_the_ledger_step_serves_nothing(world: World) -> None:
+    """The next run makes its own version; the killed one's stays in MLflow and serves nothing."""
+    world.serve(newest(world))
+    world.steps.before["put-in-force"] = killed
+    with pytest.raises(Killed):
+        world.train()
+    assert (world.registry.versions(), len(world.records)) == (["1", "2"], 1)
+    assert world.registry.aliases() == {}
+    world.steps.before.clear()
+    assert world.train().version == "3"
+    assert world.services.head().versions.keys() == {"1", "3"}
+    assert world.registry.aliases() == {"champion": "1"}
+
+
+def test_repeated_ledger_step_appends_what_is_missing(world: World) -> None:
+    """Killed between the records `register` and `promote`: a repeated step appends the missing one."""
+    ledger = KilledLedger(world.services.lake)
+    world.services = replace(world.services, ledger=ledger)
+    assert world.train().action == "crowned"
+    assert [record.action for record in world.records] == ["register", "promote"]
+    assert world.registry.versions() == ["1"]
+
+
+class KilledLedger(Ledger):
+    """Ledger whose lake is unavailable for the first promotion."""
+
+    tries = 0
+
+    def append(self, *, action: Any, **record: Any) -> LedgerRecord:
+        if action == "promote":
+            self.tries += 1
+            if self.tries == 1:
+                raise UnavailableError("the lake is unavailable")
+        return super().append(action=action, **record)
