@@ -42,8 +42,8 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; drop old
 # Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
 ALONE = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py tests/e2e \
 	tests/prove/test_http_abuse.py tests/prove/test_soak.py tests/prove/test_system_chaos.py \
-	tests/integration/test_capacity_validation.py \
-	tests/integration/test_serving.py tests/unit/training/test_trainer.py
+	tests/integration/router/test_capacity_validation.py \
+	tests/integration/router/test_serving.py tests/unit/training/test_trainer.py
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(ALONE)); \
 		beside=$$?; $(BIN)/python -m pytest $(ALONE) && exit $$beside
@@ -55,16 +55,16 @@ $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 ray: $(VENV)/.installed-ray  ## Add what `evergreen batch --engine ray` needs
 
 test-kills: $(VENV)/.installed-dev $(VENV)/.installed-ray  ## Kill batches 20 times in 200 partitions, local and Ray (minutes)
-	@$(BIN)/python -m benchmarks.batch_kills $(ARGS)
+	@$(BIN)/python -m benchmarks batch_kills $(ARGS)
 
 test-template: $(VENV)/.installed-dev  ## Run the AWS template's own processes through the whole loop (minutes; needs node, PostgreSQL)
-	@EVERGREEN_TEST_TEMPLATE=full $(BIN)/python -m pytest tests/integration/test_template_runs.py
+	@EVERGREEN_TEST_TEMPLATE=full $(BIN)/python -m pytest tests/integration/images/test_template_runs.py
 
 test-cloud: $(VENV)/.installed-dev  ## Run the demo's loop on PostgreSQL and an S3 server (minutes; needs PostgreSQL)
 	@EVERGREEN_TEST_CLOUD=1 $(BIN)/python -m pytest tests/e2e/test_loop_in_the_cloud.py
 
 test-images: $(VENV)/.installed-dev  ## Carry out the serving image's build steps in a clean folder, pip included
-	@EVERGREEN_TEST_IMAGES=1 $(BIN)/python -m pytest tests/integration/test_images.py
+	@EVERGREEN_TEST_IMAGES=1 $(BIN)/python -m pytest tests/integration/images/test_images.py
 
 COMPOSE = docker compose --env-file .evergreen/compose.env
 compose-up:  ## Start the whole system in containers: two routers behind a load balancer (needs Docker)
@@ -120,7 +120,7 @@ submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignm
 
 BENCHMARKS = quality quality_budget batch ingest train_budget train_throughput train_10gb serving serving_peers drift monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
-	@$(BIN)/python -m benchmarks.$* $(ARGS)
+	@$(BIN)/python -m benchmarks $* $(ARGS)
 
 clean:  ## Remove the environment (the lake and databases in .evergreen stay)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""Benchmarks: `python -m benchmarks.NAME`. Their clients call local servers, which no proxy may answer for."""
+"""Benchmarks: `python -m benchmarks NAME`. Their clients call local servers, past any proxy."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A committed result as the Markdown table that the docs show: python -m benchmarks.table drift."""
+"""A committed result as the Markdown table that the docs show: python -m benchmarks table drift."""
 
 import argparse
 import json

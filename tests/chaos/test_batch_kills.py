@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.batch_kills import kill_batches
+from benchmarks.datasets.batch_kills import kill_batches
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs requirements-ray.txt")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import quality_data as data
-from benchmarks.quality import bundled_sides, ready, rows_of
-from benchmarks.quality_recipes import BUNDLED, FINAL, MPNET, RECIPES, Cell, wanted
+from benchmarks.training.quality import bundled_sides, ready, rows_of
+from benchmarks.training.quality_recipes import BUNDLED, FINAL, MPNET, RECIPES, Cell, wanted
 
 CELL = {
     "rows": 100, "confusion": [[30, 5, 5], [4, 20, 6], [2, 3, 25]], "labels_equal": 99, "steps": 10,

@@ -1,0 +1,1 @@
+"""Batch scoring and ingest of whole datasets."""

@@ -1,0 +1,169 @@
+"""How fast labelled rows become a snapshot, and in how much memory; writes results/ingest.json.
+
+A CSV of the asked size is generated on the spot: rows of about 90 bytes, of which one in twenty is a near-duplicate,
+one in a hundred a row that must be quarantined, and one in thirty holds characters beyond ASCII. The clock runs from
+the closed file to the manifest in the lake. Memory is the resident memory of this process and its workers together.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import polars as pl
+import psutil
+
+from absa.adapters.lake import FolderLake
+from absa.data.ingest import ingest
+from absa.data.snapshot import Manifest
+from benchmarks.figures import Row, write_result
+
+RESULTS = Path(__file__).parents[1] / "results" / "ingest.json"
+TARGET_MB_PER_S = 60.0
+TARGET_PEAK_MB = 2048.0
+BLOCK_ROWS = 200_000
+
+
+def generate(path: Path, megabytes: float, seed: int) -> int:
+    """Write a CSV of about so many megabytes; the number of its rows."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("etaoinshrdlucmfwypvbgk"))
+    words = pl.Series(["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(40_000)])
+    aspects = pl.Series([f"{words[int(a)]} {words[int(b)]}" for a, b in rng.integers(0, 40_000, (3000, 2))])
+    written = 0
+    with path.open("wb") as file:
+        file.write(b"text,aspect,label,segment\n")
+        while file.tell() < megabytes * 1e6:
+            n = BLOCK_ROWS
+            aspect = aspects.gather(rng.integers(0, len(aspects), n))
+            parts = [words.gather(rng.integers(0, len(words), n)) for _ in range(8)]
+            frame = pl.DataFrame({f"w{i}": part for i, part in enumerate(parts)}).with_columns(
+                aspect=aspect,
+                joiner=pl.Series(rng.choice([", ", " ", "; ", " – "], n, p=[0.4, 0.5, 0.067, 0.033])),
+                end=pl.Series(rng.choice([".", "!", "", "?"], n)),
+                label=pl.Series(rng.choice([0, 1, 2, 7], n, p=[0.4, 0.2, 0.39, 0.01])),
+                segment=pl.Series(rng.choice(["shop", "mobile", "billing", "support"], n)),
+            )
+            first, then = ["w0", "w1", "w2", "aspect", "w3"], ["w4", "w5", "w6", "w7"]
+            rows = frame.select(
+                text=pl.concat_str(
+                    pl.concat_str(first, separator=" "), "joiner", pl.concat_str(then, separator=" "), "end"
+                ),
+                aspect="aspect",
+                label="label",
+                segment="segment",
+            )
+            again = rows[rng.integers(0, n, n // 20)].with_columns(text=pl.col("text").str.to_uppercase() + "!!")
+            block = pl.concat([rows[: n - n // 20], again])
+            block.write_csv(file, include_header=False)
+            written += n
+    return written
+
+
+class PeakMemory:
+    """The largest resident memory of this process and its children, sampled ten times a second."""
+
+    def __init__(self) -> None:
+        self.peak_mb = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._ended.wait(0.1):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    memory = process.memory_info()
+                    total += memory.rss - memory.shared  # pages of the spill files are the system's to drop
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak_mb = max(self.peak_mb, total / 2**20)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def measure(csv: Path, folder: Path, processes: int | None) -> tuple[float, float, Manifest]:
+    """Seconds, peak memory in MB, and the manifest of one ingest into an empty lake."""
+    with tempfile.TemporaryDirectory(dir=folder) as lake, PeakMemory() as memory:
+        started = time.perf_counter()
+        manifest = ingest(FolderLake(Path(lake)), [csv], processes=processes)
+        seconds = time.perf_counter() - started
+    return seconds, memory.peak_mb, manifest
+
+
+def main() -> int:
+    """Generate, ingest, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=1000.0, help="size of the CSV (default 1 GB)")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=None, help="worker processes (default: one a core)")
+    parser.add_argument("--folder", type=Path, default=None, help="where the data lie meanwhile")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        csv = Path(scratch) / "rows.csv"
+        rows = generate(csv, options.megabytes, options.seed)
+        size_mb = csv.stat().st_size / 1e6
+        print(f"{size_mb:.0f} MB, {rows} rows on {os.cpu_count()} cores", flush=True)
+        speeds, peaks = [], []
+        for _ in range(options.runs):
+            seconds, peak_mb, manifest = measure(csv, Path(scratch), options.processes)
+            speeds.append(size_mb / seconds)
+            peaks.append(peak_mb)
+            print(
+                f"{seconds:.1f} s, {speeds[-1]:.1f} MB/s, {rows / seconds / 1e3:.0f} k rows/s, {peak_mb:.0f} MB; "
+                f"{manifest.total_rows} rows kept, {manifest.duplicates_removed} duplicates, {manifest.quarantined}",
+                flush=True,
+            )
+    case = f"CSV of {size_mb / 1000:.2g} GB, {rows} rows"
+    speed, peak = median(speeds), max(peaks)
+    figures = [
+        Row(
+            case=case,
+            metric="ingest",
+            value=speed,
+            low=min(speeds),
+            high=max(speeds),
+            runs=options.runs,
+            unit="MB/s",
+            target=f">= {TARGET_MB_PER_S:.0f}",
+            met=speed >= TARGET_MB_PER_S,
+        ),
+        Row(
+            case=case,
+            metric="peak memory",
+            value=peak,
+            low=min(peaks),
+            high=peak,
+            runs=options.runs,
+            unit="MB",
+            target=f"< {TARGET_PEAK_MB:.0f}",
+            met=peak < TARGET_PEAK_MB,
+        ),
+    ]
+    write_result(
+        options.out,
+        name="ingest",
+        command="python -m benchmarks ingest",
+        seed=options.seed,
+        rows=figures,
+        versions={"polars": pl.__version__},
+    )
+    return 0 if all(row.met for row in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Capacity and cost of a fleet of routers."""

@@ -1,0 +1,1 @@
+"""Promotion: continuous training, experiments, the gate, poisoned feedback, kills."""

@@ -1,0 +1,1 @@
+"""Speed of the router, beside model servers and a second engine."""

@@ -1,0 +1,114 @@
+"""Recipes that the benchmark `quality` compares: one line of the ablation each, and the cells that they take."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from absa.training.training_settings import TrainingSettings
+
+KEPT = Path(__file__).parents[2] / ".evergreen" / "quality"
+COMMON = {
+    "precision": "fp32", "compiled": "off", "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4,
+    "checkpoint_every_s": 60.0,
+}  # fmt: skip
+BASE = TrainingSettings(
+    max_epochs=2, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", compiled="off",
+    checkpoint_every_s=60,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One line of the ablation. `settings` are what differs from COMMON."""
+
+    title: str
+    kind: Literal["student", "mpnet", "tf-idf", "together"] = "student"
+    settings: dict[str, Any] = field(default_factory=dict)
+    public: bool = True  # starts from the base that the public rows made
+    plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
+    teachers: tuple[str, ...] = ()  # recipes whose models of the same fold and seed are averaged
+    unlabelled: bool = False  # the teachers label test.csv's pairs too
+    unasked: bool = False  # and aspects that a text names without having been asked about them
+
+
+PLAIN, MARKED, MPNET, BUNDLED, FINAL = "plain", "base+marks", "mpnet", "bundled", "from all"
+_SMALL = (MARKED, "smoothing")
+_BOTH = (*_SMALL, MPNET)
+_ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
+RECIPES: dict[str, Recipe] = {
+    "tf-idf": Recipe(title="TF-IDF with logistic regression, the gate's baseline", kind="tf-idf", public=False),
+    MPNET: Recipe(title="two MPNets after the public rows: a teacher, not served", kind="mpnet"),
+    PLAIN: Recipe(
+        title="MiniLM-L6 fine-tuned plainly",
+        settings={"compose_share": 0.0, "ema_horizon": 0.0},
+        public=False,
+        plain=True,
+    ),
+    "marks": Recipe(title="marks, composition, EMA; no base", public=False),
+    "base+plain": Recipe(
+        title="public base and marks, without composition and EMA",
+        settings={"compose_share": 0.0, "ema_horizon": 0.0},
+    ),
+    MARKED: Recipe(title="public base, marks, composition, EMA"),
+    "no composition": Recipe(title="without composition", settings={"compose_share": 0.0}),
+    "no ema": Recipe(title="without EMA", settings={"ema_horizon": 0.0}),
+    "smoothing": Recipe(title="and label smoothing 0.1", settings={"label_smoothing": 0.1}),
+    "r-drop": Recipe(title="and R-Drop, weight 1, dropout 0.1", settings={"r_drop": 1.0, "dropout": 0.1}),
+    "distilled": Recipe(title="distilled from small students, unlabelled pairs too", teachers=_SMALL, unlabelled=True),
+    "from mpnet": Recipe(title="distilled from MPNet, unlabelled pairs too", teachers=(MPNET,), unlabelled=True),
+    "from mpnet, unasked": Recipe(title="and aspects that nobody asked about", teachers=(MPNET,), **_ALL_PAIRS),
+    FINAL: Recipe(title="distilled from MPNet and small students, all pairs", teachers=_BOTH, **_ALL_PAIRS),
+    "3 layers": Recipe(title="3 layers, the same teachers", settings={"layers": 3}, teachers=_BOTH, **_ALL_PAIRS),
+    "2 layers": Recipe(title="2 layers, the same teachers", settings={"layers": 2}, teachers=_BOTH, **_ALL_PAIRS),
+    "width 256": Recipe(
+        title="2 layers of width 256, the same teachers",
+        settings={"layers": 2, "hidden": 256, "max_epochs": 12, "learning_rate": 5e-4, "train_words": True},
+        teachers=_BOTH,
+        **_ALL_PAIRS,
+    ),
+    "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
+    BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
+}  # fmt: skip
+LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed
+TEACHERS = {name for recipe in RECIPES.values() if recipe.kind == "student" for name in recipe.teachers}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One training."""
+
+    recipe: str
+    seed: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """Under which its figures are kept."""
+        return f"{self.recipe} | seed {self.seed} | fold {self.fold}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its weights, package and scores lie."""
+        return KEPT / self.recipe.replace(", ", "-").replace(" ", "-") / f"{self.seed}-{self.fold}"
+
+
+def wanted(recipes: Sequence[str], seeds: Sequence[int], folds: Sequence[int]) -> list[Cell]:
+    """The cells of some recipes, a recipe after the other. The bundled data have one split: fold 0."""
+    return [
+        Cell(recipe, seed, fold)
+        for recipe in recipes
+        for seed in seeds
+        for fold in (folds if recipe != BUNDLED else [fold for fold in folds if fold == 0])
+    ]
+
+
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """One process at a time of those that run cells."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
