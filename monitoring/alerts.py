@@ -13,8 +13,9 @@ from absa.proxies import require_route
 from absa.records.lake import Lake
 from absa.records.layout import incident_key
 from absa.records.schema import SCHEMA_VERSION, compact, iso
+from absa.records.verdict import Verdict
 from absa.sinks import chat_text
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 
 _TIMEOUT_S: Final = 5.0
 

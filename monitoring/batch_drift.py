@@ -22,11 +22,10 @@ from absa.records.lake import Lake
 from absa.records.layout import JOB_DRIFT_FINDINGS, JOB_DRIFT_REPORT, JOB_PARTS
 from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.records.tables import PREDICTIONS
+from absa.records.verdict import Reason, Verdict, VersionFigures
 from absa.records.windows import WindowData, empty_frame
 from monitoring.drift.detect import DriftReport, detect_drift
 from monitoring.drift.sample import sample_of
-from monitoring.staleness import Reason
-from monitoring.verdicts import Verdict, VersionFigures
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine

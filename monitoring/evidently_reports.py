@@ -16,11 +16,10 @@ import polars as pl
 from absa.errors import UnavailableError
 from absa.proxies import require_route
 from absa.records.schema import iso
+from absa.records.verdict import PartFigures, Verdict
 from absa.records.windows import WindowData
 from absa.sinks import markdown, plotly_label
 from absa.task import SENTIMENTS
-from monitoring.parts import PartFigures
-from monitoring.verdicts import Verdict
 
 PROJECT: Final = "absa"
 MAX_REPORT_ROWS: Final = 20_000

@@ -10,6 +10,7 @@ import polars as pl
 from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.schema import Window, utc_now
+from absa.records.verdict import Verdict, VersionFigures
 from absa.records.windows import WindowData, load_window, read_feedback, smallest
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
 from monitoring.drift.embedding import Embedder, embed_sample
@@ -20,7 +21,7 @@ from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
 from monitoring.reference_rows import load_recent, load_reference, save_recent, save_reference
 from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_staleness
-from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
+from monitoring.verdicts import VerdictStore
 
 _DAY_S: Final = 86_400.0
 _SLOW_WINDOWS: Final = 200
@@ -329,7 +330,7 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
     counted_to = champion.champion_since
     for verdict in store.history(limit=_SLOW_WINDOWS):
         figures = verdict.by_version.get(champion.version)
-        answers = None if figures is None else figures.right_answers
+        answers = RightAnswers.recorded(figures)
         apart = counted_to is None or verdict.window.start >= counted_to
         if apart and verdict.window.end <= window.start and answers is not None:
             found.append(answers)

@@ -1,36 +1,17 @@
 """How right the model is in each class and segment: estimated, measured, and whether the estimate held there."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from absa.records.verdict import PartFigures
 from absa.task import EVALUATED, SENTIMENTS
 from monitoring.drift.sample import Sample
 from monitoring.performance import back_test, estimate, measure
 
 MIN_ROWS: Final = 100
 _MAX_SEGMENTS: Final = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartFigures:
-    """One class or segment of one version in one window.
-
-    F1 is the class's own, or pos/neg F1 of the segment; each with its 95 % interval, None where nothing is known.
-    `trusted` is whether the estimate held against the labels, None where there are too few to say.
-    """
-
-    rows: int
-    labelled: int
-    estimated_f1: float | None = None
-    estimated_low: float | None = None
-    estimated_high: float | None = None
-    f1: float | None = None
-    low: float | None = None
-    high: float | None = None
-    trusted: bool | None = None
 
 
 def parts_of(sample: Sample, *, seed: int = 0) -> dict[str, PartFigures]:

@@ -11,6 +11,7 @@ import polars as pl
 from absa.errors import PermanentError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.verdict import Verdict
 from absa.records.windows import WindowData, load_window
 from monitoring.drift.sequential import RightAnswers
 from monitoring.monitor import (
@@ -22,7 +23,6 @@ from monitoring.monitor import (
     to_verdict,
 )
 from monitoring.staleness import judge_staleness
-from monitoring.verdicts import Verdict
 
 PairScorer = Callable[[Sequence[tuple[str, str]]], npt.NDArray[np.float32]]
 """(text, aspect) pairs to calibrated scores (n, 3)."""
@@ -104,7 +104,7 @@ def replay(
         reference = reference if grown is None else grown
         recent = recent_rows(recent, seen, version, settings)
         figures = verdict.by_version.get(version.version)
-        answers = None if figures is None else figures.right_answers
+        answers = RightAnswers.recorded(figures)
         if answers is not None:
             earlier.append(answers)
         if verdict.action == "retrain":

@@ -1,16 +1,14 @@
 """The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from absa.policies import StalenessPolicy
+from absa.records.verdict import MAX_ATTEMPTS, Level, Reason, VerdictAction
 from monitoring.drift.detect import DriftReport
 from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Loss
 
-Level = Literal["FRESH", "WATCH", "STALE"]
-VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
-MAX_ATTEMPTS: Final = 3
 _DAY_S: Final = 86_400.0
 
 
@@ -41,22 +39,6 @@ class StalenessEvidence:
     retraining_runs: bool = False
     attempts: int = 0
     completed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reason:
-    """One finding in one sentence, as the verdict record carries it.
-
-    `wrong_answers_a_day` is what it costs: the F1 lost times the traffic.
-    """
-
-    kind: str
-    sentence: str
-    statistic: float | None = None
-    threshold: float | None = None
-    p_value: float | None = None
-    estimated_f1_loss: float | None = None
-    wrong_answers_a_day: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from absa.records.verdict import Verdict
 from absa.sinks import metric_label
-from monitoring.verdicts import Verdict
 
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
 _BY_VERSION: Final = (

@@ -1,148 +1,23 @@
-"""Verdict records in the lake: create-only revisions of what was decided about a window, and its retraining attempts.
+"""Store of verdict records: create-only revisions in the lake.
 
-The record is the durable trigger: whether a retraining is due, running, done or given up stands here and nowhere else.
-Of two writers at the same instant one is told to look again.
+The record is the durable trigger: only it holds whether a retraining is due, running, done or given up. Of two
+concurrent writers one gets ConflictError.
 """
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Final
 
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError
 from absa.records.lake import Lake, read_concurrently
-from absa.records.layout import VERDICTS_FOLDER, verdict_key, verdict_of, verdict_revisions
-from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso, utc_now
-from monitoring.drift.sequential import RightAnswers
-from monitoring.parts import PartFigures
-from monitoring.staleness import MAX_ATTEMPTS, Level, Reason, VerdictAction
+from absa.records.layout import VERDICTS_FOLDER, verdict_of, verdict_revisions
+from absa.records.schema import Window, utc_now
+from absa.records.verdict import Attempt, AttemptState, Verdict
 
 _TRIES: Final = 5
-AttemptState = Literal["started", "completed", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionFigures:
-    """One version in one window. F1 is pos/neg F1; None where there were no labels or rows. `right` counts the answers
-    that were right of the `unasked` labels that slow loss adds up (of all labels in records without it), `parts` are
-    the same figures a class and a segment."""
-
-    rows: int
-    labelled: int
-    pos_neg_f1: float | None
-    estimated_pos_neg_f1: float | None
-    flip_rate: float | None = None
-    right: int | None = None
-    unasked: int | None = None
-    parts: dict[str, PartFigures] = field(default_factory=dict)
-
-    @property
-    def right_answers(self) -> RightAnswers | None:
-        """What the slow loss adds up; None in records that do not count right answers."""
-        if self.right is None:
-            return None
-        return RightAnswers(right=self.right, labelled=self.labelled if self.unasked is None else self.unasked)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One retraining that was started for the window; `key` is its Prefect idempotency key `<window>-<number>`."""
-
-    number: int
-    key: str
-    at: datetime
-    state: AttemptState = "started"
-    flow_run_id: str | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What was decided about a window. `revision` counts from 1; later ones come with late labels, attempts or the
-    report."""
-
-    window: Window
-    verdict: Level
-    version: str | None
-    by_version: dict[str, VersionFigures]
-    reasons: tuple[Reason, ...]
-    action: VerdictAction
-    action_reason: str
-    attempts: tuple[Attempt, ...] = ()
-    report_uri: str | None = None
-    at: datetime
-    revision: int = 1
-
-    @property
-    def key(self) -> str:
-        """Where the record lies in the lake."""
-        return verdict_key(self.window.key, self.revision)
-
-    @property
-    def retraining_is_due(self) -> bool:
-        """Whether an attempt may start now: asked for, none running or done, and fewer than three made."""
-        states = {attempt.state for attempt in self.attempts}
-        return self.action == "retrain" and not states & {"started", "completed"} and len(self.attempts) < MAX_ATTEMPTS
-
-    @property
-    def next_attempt_key(self) -> str:
-        """The idempotency key of the next attempt."""
-        return f"{self.window.key}-{len(self.attempts) + 1}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as contracts write it."""
-        data: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "revision": self.revision,
-            "at": iso(self.at),
-            "window_start": iso(self.window.start),
-            "window_end": iso(self.window.end),
-            "verdict": self.verdict,
-            "version": self.version,
-            "by_version": {version: asdict(figures) for version, figures in self.by_version.items()},
-            "reasons": [asdict(reason) for reason in self.reasons],
-            "action": self.action,
-            "action_reason": self.action_reason,
-            "attempts": [{**asdict(attempt), "at": iso(attempt.at)} for attempt in self.attempts],
-            "report_uri": self.report_uri,
-        }
-        return data
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Verdict":
-        """Read a record; unknown fields are ignored.
-
-        Raises:
-            ValueError, KeyError, TypeError: a field is missing or wrong.
-        """
-        return cls(
-            window=Window(start=parse_iso(data["window_start"]), end=parse_iso(data["window_end"])),
-            verdict=data["verdict"],
-            version=data.get("version"),
-            by_version={v: _figures(f) for v, f in data["by_version"].items()},
-            reasons=tuple(Reason(**_known(Reason, reason)) for reason in data["reasons"]),
-            action=data["action"],
-            action_reason=data["action_reason"],
-            attempts=tuple(
-                Attempt(**{**_known(Attempt, attempt), "at": parse_iso(attempt["at"])})
-                for attempt in data.get("attempts", [])
-            ),
-            report_uri=data.get("report_uri"),
-            at=parse_iso(data["at"]) if "at" in data else parse_iso(data["window_end"]),
-            revision=int(data.get("revision", 1)),
-        )
-
-
-def _figures(data: dict[str, Any]) -> VersionFigures:
-    parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
-    return VersionFigures(**{**_known(VersionFigures, data), "parts": parts})
-
-
-def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in data.items() if name in names}
 
 
 class VerdictStore:

@@ -12,8 +12,8 @@ from absa.inference.package import load_package
 from absa.ledger.projection import project_head
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
+from absa.records.verdict import Verdict
 from flows.platform.ports import Limit, RunState, UnfinishedRun
-from monitoring.verdicts import Verdict
 
 
 class FakeRegistry:

@@ -40,7 +40,7 @@ from flows.platform.processes import bring_up, parts
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
-    from monitoring.verdicts import Verdict
+    from absa.records.verdict import Verdict
 
 STATE: Final = "demo.json"
 _SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine

@@ -10,7 +10,7 @@ from absa.records.schema import Window
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
-    from monitoring.verdicts import Verdict
+    from absa.records.verdict import Verdict
 
 MONITOR_LIMIT_S: Final = 360.0  # for the monitor to judge a window on a busy machine
 LATE_S: Final = 90.0  # a retraining that is later than that behind its budget is dead: it starts in seconds here
@@ -90,8 +90,8 @@ def retrain_again(services: Services) -> str | None:
         PermanentError: as many attempts as there may be have failed.
         UnavailableError: Prefect does not answer.
     """
+    from absa.records.verdict import MAX_ATTEMPTS
     from flows.monitoring.monitor_flow import settle, try_again
-    from monitoring.staleness import MAX_ATTEMPTS
 
     settle(services, grace_s=LATE_S)
     asked = last_retraining(services)

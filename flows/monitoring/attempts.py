@@ -16,7 +16,8 @@ from absa.records.schema import Window
 from flows.platform.ports import RunEnd, RunState
 
 if TYPE_CHECKING:
-    from monitoring.verdicts import Verdict, VerdictStore
+    from absa.records.verdict import Verdict
+    from monitoring.verdicts import VerdictStore
 
 GRACE_S: Final = 300.0
 WAIT_S: Final = 6 * 3600.0  # for its turn, for a worker or for a machine

@@ -27,9 +27,9 @@ from flows.platform.services import Services
 from flows.promotion.take_over import take_over
 
 if TYPE_CHECKING:
+    from absa.records.verdict import Verdict
     from monitoring.drift.embedding import Embedder
     from monitoring.monitor import Judged, WatchedVersion
-    from monitoring.verdicts import Verdict
 
 _TRIED_AGAIN = 20
 STALE_EVENT = "evergreen.verdict.stale"

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from absa.records.verdict import VersionFigures
 from monitoring.drift.sample import Sample
 
 _BETS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -36,6 +37,13 @@ class RightAnswers:
         known = np.flatnonzero((sample.truth >= 0) & ~sample.asked)
         firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
+
+    @classmethod
+    def recorded(cls, figures: VersionFigures | None) -> "RightAnswers | None":
+        """Read them from a verdict record; None in one that does not count right answers."""
+        if figures is None or figures.right is None:
+            return None
+        return cls(right=figures.right, labelled=figures.labelled if figures.unasked is None else figures.unasked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from prefect.testing.utilities import prefect_test_harness
 from absa.adapters.lake import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
+from absa.records.verdict import Verdict
 from flows.deployments import deployments, ensure_pool, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import DeadRuns
@@ -25,7 +26,7 @@ from flows.platform.prefect_runs import TAG, PrefectDeployments
 from flows.platform.retries import RETRIES
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))

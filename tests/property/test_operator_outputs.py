@@ -23,6 +23,7 @@ from absa.evaluation.metrics import one_hot
 from absa.packaging.card import CardFacts, render_card
 from absa.records.schema import Window, utc_now
 from absa.records.tables import Example
+from absa.records.verdict import PartFigures, Reason, Verdict, VersionFigures
 from absa.records.windows import WindowData, load_window
 from absa.sinks import csv_text, log_line, write_csv
 from flows.cli.traffic_commands import _insight_lines
@@ -35,9 +36,6 @@ from monitoring.evidently_reports import build_report, verdict_text
 from monitoring.insights import insights, insights_plot
 from monitoring.labels.label_import import read_label_file
 from monitoring.labels.label_queue import QUEUE_COLUMNS, write_queue
-from monitoring.parts import PartFigures
-from monitoring.staleness import Reason
-from monitoring.verdicts import Verdict, VersionFigures
 from serving.observe.json_logs import JsonLines
 from tests.customer_text import HOSTILE, parsed, rendered, texts
 from tests.unit.monitoring.conftest import START, Traffic

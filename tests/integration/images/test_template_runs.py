@@ -25,9 +25,10 @@ from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import UnavailableError
 from absa.ledger.store import Ledger
 from absa.records.schema import SIDES, Window, utc_now
+from absa.records.verdict import Verdict
 from flows.demo.pace import PACES
 from flows.demo.stream import DEMO_FEEDBACK, known_texts
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.aws.account import account
 from tests.aws.installation import Installation, Task, installed, loopback_address
 from tests.aws.observations import AT_ZERO, EVERY, OBSERVED, UNSEEN, UNUSED, Look

@@ -9,9 +9,9 @@ import pytest
 from absa.errors import PermanentError, UnavailableError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.verdict import Reason, Verdict
 from monitoring.alerts import alert, alert_silence
-from monitoring.staleness import Reason
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.fake_lakes import CountingLake
 from tests.webhook import Hook, webhook
 

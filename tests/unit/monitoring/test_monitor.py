@@ -10,6 +10,7 @@ import pytest
 from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.verdict import Verdict
 from absa.records.windows import WindowData
 from monitoring.drift.detect import SLOW_SHARE, DriftFinding, DriftReport
 from monitoring.labels.label_import import import_labels
@@ -18,7 +19,7 @@ from monitoring.losses import one_family
 from monitoring.monitor import Observation, WatchedVersion, WatchSettings, count_new_labels, report, watch
 from monitoring.performance import FrozenTest
 from monitoring.reference_rows import load_recent, load_reference
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.unit.monitoring.conftest import START, Traffic
 
 Windows = Callable[[int], Window]

@@ -11,10 +11,11 @@ import pytest
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.verdict import Verdict
 from absa.records.windows import load_window
 from monitoring.evidently_reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.unit.monitoring.conftest import START, Traffic
 
 Windows = Callable[[int], Window]

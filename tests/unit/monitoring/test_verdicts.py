@@ -9,9 +9,9 @@ import pytest
 from absa.errors import ConflictError, IntegrityError
 from absa.records.lake import Lake
 from absa.records.schema import Window
+from absa.records.verdict import Reason, Verdict, VersionFigures
 from monitoring.drift.sequential import RightAnswers
-from monitoring.staleness import Reason
-from monitoring.verdicts import Verdict, VerdictStore, VersionFigures
+from monitoring.verdicts import VerdictStore
 
 Windows = Callable[[int], Window]
 
@@ -190,6 +190,6 @@ def test_fields_of_later_versions_are_ignored(lake: Lake, window: Windows) -> No
 
 def test_a_record_that_counts_no_unasked_labels_counts_all_of_them() -> None:
     known = {"rows": 9, "labelled": 6, "pos_neg_f1": None, "estimated_pos_neg_f1": None}
-    assert VersionFigures(**known).right_answers is None
-    assert VersionFigures(**known, right=4).right_answers == RightAnswers(right=4, labelled=6)
-    assert VersionFigures(**known, right=4, unasked=5).right_answers == RightAnswers(right=4, labelled=5)
+    assert RightAnswers.recorded(VersionFigures(**known)) is None
+    assert RightAnswers.recorded(VersionFigures(**known, right=4)) == RightAnswers(right=4, labelled=6)
+    assert RightAnswers.recorded(VersionFigures(**known, right=4, unasked=5)) == RightAnswers(right=4, labelled=5)

@@ -19,10 +19,11 @@ from absa.records.lake import write_parquet
 from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
 from absa.records.tables import PREDICTIONS
+from absa.records.verdict import Verdict
 from flows.monitoring.attempts import GRACE_S, WAIT_S
 from flows.monitoring.forgetting import FORGOTTEN, forget, retain
 from flows.platform.settings import Home, Settings
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.stand_ins import stale
 
 SECRET = b"unit-secret"

@@ -13,13 +13,13 @@ import pytest
 from absa.ledger.lifecycle import crowned
 from absa.policies import StalenessPolicy
 from absa.records.schema import Window
+from absa.records.verdict import MAX_ATTEMPTS, Level, Verdict
 from flows.monitoring import monitor_flow as flow_module
 from flows.monitoring.monitor_flow import asked_at, judge_window, last_window, staleness_policy, tell, try_again
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from monitoring.performance import FrozenTest
-from monitoring.staleness import MAX_ATTEMPTS, Level
-from monitoring.verdicts import Verdict, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.homes import configure
 from tests.stand_ins import FakeRegistry
 from tests.unit.monitoring.conftest import Traffic

@@ -16,6 +16,7 @@ from absa.job import EXIT_DEADLINE_MISSED
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.state import State
 from absa.records.schema import Window
+from absa.records.verdict import Attempt
 from flows.cli.status import status_lines
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -23,7 +24,7 @@ from flows.training import train_here
 from flows.training.registration import put_in_force
 from flows.training.requested_training import train_as_requested, train_on_machine
 from flows.training.train_version import Outcome, TrainingRequest
-from monitoring.verdicts import Attempt, VerdictStore
+from monitoring.verdicts import VerdictStore
 from tests.stand_ins import FakeDeployments, FakeRegistry, stale
 
 DIGEST = "d" * 64

@@ -1,0 +1,164 @@
+"""Verdict record: the judgement on a window of live traffic, and the retrainings that it started."""
+
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from absa.records.layout import verdict_key
+from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso
+
+Level = Literal["FRESH", "WATCH", "STALE"]
+VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
+AttemptState = Literal["started", "completed", "failed"]
+MAX_ATTEMPTS: Final = 3  # retrainings that one window may start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Finding in one sentence.
+
+    `wrong_answers_a_day` is its cost: the F1 lost times the traffic.
+    """
+
+    kind: str
+    sentence: str
+    statistic: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    estimated_f1_loss: float | None = None
+    wrong_answers_a_day: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFigures:
+    """Figures of one class or segment of one version in one window.
+
+    F1 is the class's own, or pos/neg F1 of the segment; each with its 95 % interval, None where nothing is known.
+    `trusted` is True where the estimate agrees with the labels, None where they are too few.
+    """
+
+    rows: int
+    labelled: int
+    estimated_f1: float | None = None
+    estimated_low: float | None = None
+    estimated_high: float | None = None
+    f1: float | None = None
+    low: float | None = None
+    high: float | None = None
+    trusted: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionFigures:
+    """One version in one window.
+
+    F1 is pos/neg F1; None without labels or rows. `right` counts the right answers among the `unasked` labels that slow
+    loss adds up (among all labels in records without it), `parts` are the same figures per class and per segment.
+    """
+
+    rows: int
+    labelled: int
+    pos_neg_f1: float | None
+    estimated_pos_neg_f1: float | None
+    flip_rate: float | None = None
+    right: int | None = None
+    unasked: int | None = None
+    parts: dict[str, PartFigures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """Retraining that was started for the window; `key` is its Prefect idempotency key `<window>-<number>`."""
+
+    number: int
+    key: str
+    at: datetime
+    state: AttemptState = "started"
+    flow_run_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Judgement on a window. `revision` counts from 1; later ones come with late labels, attempts or the report."""
+
+    window: Window
+    verdict: Level
+    version: str | None
+    by_version: dict[str, VersionFigures]
+    reasons: tuple[Reason, ...]
+    action: VerdictAction
+    action_reason: str
+    attempts: tuple[Attempt, ...] = ()
+    report_uri: str | None = None
+    at: datetime
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        """Key of the record in the lake."""
+        return verdict_key(self.window.key, self.revision)
+
+    @property
+    def retraining_is_due(self) -> bool:
+        """Return True if an attempt may start now: requested, none running or done, and fewer than three made."""
+        states = {attempt.state for attempt in self.attempts}
+        return self.action == "retrain" and not states & {"started", "completed"} and len(self.attempts) < MAX_ATTEMPTS
+
+    @property
+    def next_attempt_key(self) -> str:
+        """Idempotency key of the next attempt."""
+        return f"{self.window.key}-{len(self.attempts) + 1}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON holds it."""
+        data: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "revision": self.revision,
+            "at": iso(self.at),
+            "window_start": iso(self.window.start),
+            "window_end": iso(self.window.end),
+            "verdict": self.verdict,
+            "version": self.version,
+            "by_version": {version: asdict(figures) for version, figures in self.by_version.items()},
+            "reasons": [asdict(reason) for reason in self.reasons],
+            "action": self.action,
+            "action_reason": self.action_reason,
+            "attempts": [{**asdict(attempt), "at": iso(attempt.at)} for attempt in self.attempts],
+            "report_uri": self.report_uri,
+        }
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Verdict":
+        """Read a record; unknown fields are ignored.
+
+        Raises:
+            ValueError, KeyError, TypeError: a field is missing or wrong.
+        """
+        return cls(
+            window=Window(start=parse_iso(data["window_start"]), end=parse_iso(data["window_end"])),
+            verdict=data["verdict"],
+            version=data.get("version"),
+            by_version={v: _figures(f) for v, f in data["by_version"].items()},
+            reasons=tuple(Reason(**_known(Reason, reason)) for reason in data["reasons"]),
+            action=data["action"],
+            action_reason=data["action_reason"],
+            attempts=tuple(
+                Attempt(**{**_known(Attempt, attempt), "at": parse_iso(attempt["at"])})
+                for attempt in data.get("attempts", [])
+            ),
+            report_uri=data.get("report_uri"),
+            at=parse_iso(data["at"]) if "at" in data else parse_iso(data["window_end"]),
+            revision=int(data.get("revision", 1)),
+        )
+
+
+def _figures(data: dict[str, Any]) -> VersionFigures:
+    parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
+    return VersionFigures(**{**_known(VersionFigures, data), "parts": parts})
+
+
+def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
