@@ -21,7 +21,7 @@ def promotion_key(version: str) -> str:
 
 
 class PrefectDeployments:
-    """`Deployments` of Prefect's server."""
+    """`Deployments` of Prefect's server. Methods raise UnavailableError where it, or an object, is unavailable."""
 
     def start(
         self,
@@ -32,11 +32,7 @@ class PrefectDeployments:
         tags: Sequence[str] = (),
         at: datetime | None = None,
     ) -> str:
-        """Request a run and do not wait for it; see `Deployments`.
-
-        Raises:
-            UnavailableError: Prefect is unavailable, or has no such deployment.
-        """
+        """Request a run and do not wait for it; see `Deployments`."""
         import httpx
         from prefect.deployments import run_deployment
         from prefect.exceptions import ObjectNotFound
@@ -56,11 +52,7 @@ class PrefectDeployments:
         return str(run.id)
 
     def state(self, run_id: str) -> RunState | None:
-        """Return the state of a run, None where it was deleted.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Return the state of a run, None where it was deleted."""
         from prefect.exceptions import ObjectNotFound
 
         with _client() as client:
@@ -76,21 +68,13 @@ class PrefectDeployments:
         return RunState(name=state.name or state.type.value, end=end, began_at=began_at)
 
     def crash(self, run_id: str, why: str) -> None:
-        """Set a run that will never end to Crashed, so that its concurrency slot is free again.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Set a run that will never end to Crashed, so that its concurrency slot is free again."""
         from prefect.states import Crashed
 
         self._end(run_id, Crashed(message=why))
 
     def cancel(self, run_id: str, why: str) -> None:
-        """Set a run that was being cancelled to Cancelled, so that its concurrency slot is free again.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Set a run that was being cancelled to Cancelled, so that its concurrency slot is free again."""
         from prefect.states import Cancelled
 
         self._end(run_id, Cancelled(message=why))
@@ -102,11 +86,7 @@ class PrefectDeployments:
             client.set_flow_run_state(UUID(run_id), state, force=True)
 
     def unfinished(self) -> list[UnfinishedRun]:
-        """Return every run of the platform's deployments that is PENDING, RUNNING or CANCELLING.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Return every run of the platform's deployments that is PENDING, RUNNING or CANCELLING."""
         from prefect.client.schemas.filters import FlowRunFilter
 
         held = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}})
@@ -135,11 +115,7 @@ class PrefectDeployments:
         ]
 
     def limits(self) -> list[Limit]:
-        """Return the limits with their taken slots.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Return the limits with their taken slots."""
         with _client() as client:
             return [
                 Limit(deployment=name, name=limit.name, taken=limit.active_slots)
@@ -148,22 +124,14 @@ class PrefectDeployments:
             ]
 
     def set_taken(self, limit: Limit, taken: int) -> None:
-        """Write the number of taken slots.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Write the number of taken slots."""
         from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
         with _client() as client:
             client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=taken))
 
     def pause(self, run_id: str, timeout_s: float) -> None:
-        """Show a run as Paused; see `Deployments`.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Show a run as Paused; see `Deployments`."""
         from prefect.states import Paused
 
         state: Any = Paused(timeout_seconds=round(timeout_s))
@@ -171,11 +139,7 @@ class PrefectDeployments:
             client.set_flow_run_state(UUID(run_id), state)
 
     def resume(self, run_id: str) -> None:
-        """Set a paused run to Running.
-
-        Raises:
-            UnavailableError: Prefect is unavailable.
-        """
+        """Set a paused run to Running."""
         with _client() as client:
             client.resume_flow_run(UUID(run_id))
 
