@@ -7,11 +7,9 @@ the environment itself is put right, once, where a process starts; child process
 
 import ipaddress
 from collections.abc import Iterator, Mapping, MutableMapping
-from http.client import HTTPResponse
 from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 from absa.errors import UnavailableError
 
@@ -72,19 +70,6 @@ def is_local(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def open_url(request: Request, *, timeout_s: float) -> HTTPResponse:
-    """Open an http(s) address with urllib, a local one always without a proxy.
-
-    Raises:
-        urllib.error.URLError: it does not answer; `HTTPError` where it answers with an error.
-    """
-    if is_local(request.full_url):
-        direct: HTTPResponse = build_opener(ProxyHandler({})).open(request, timeout=timeout_s)
-        return direct
-    response: HTTPResponse = urlopen(request, timeout=timeout_s)  # noqa: S310  the address is the operator's setting
-    return response
 
 
 def _is_exempt(place: str, exempt: str) -> bool:

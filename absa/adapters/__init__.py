@@ -1,1 +1,1 @@
-"""The world that the model's life touches: the lake (folder or S3), the registry (MLflow), the ledger."""
+"""Adapters: one vendor each, and the packages that the lake holds."""

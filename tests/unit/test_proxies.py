@@ -1,13 +1,10 @@
 """Exemptions and proxies of an environment, as pure changes of a mapping."""
 
-from urllib.request import Request
-
 import httpx
 import pytest
 
 from absa.errors import UnavailableError
-from absa.proxies import UNUSABLE, is_local, keep_local_direct, open_url, require_route
-from tests.fake_proxy import recording
+from absa.proxies import UNUSABLE, is_local, keep_local_direct, require_route
 
 LOCAL = "127.0.0.1,localhost,::1"
 
@@ -79,13 +76,3 @@ def test_route_without_unusable_proxy_is_free() -> None:
 )  # fmt: skip
 def test_local_addresses_are_told_from_others(url: str, local: bool) -> None:
     assert is_local(url) is local
-
-
-def test_urllib_opens_local_addresses_directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    with recording() as server, recording() as proxy:
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("http_proxy", proxy.url)
-        with open_url(Request(server.url), timeout_s=5) as response:
-            assert response.status == 200
-        assert (server.seen, proxy.seen) == (["GET /"], [])

@@ -61,7 +61,7 @@ def logged(package: Path, store: str) -> Iterator[LoggedPackage]:
 
 
 @pytest.mark.slow
-def test_the_registered_model_answers_in_a_process_that_cannot_import_this_repository(
+def test_registered_model_answers_without_this_repository(
     logged: LoggedPackage, package: Path, store: str, tmp_path: Path
 ) -> None:
     """Stands for an environment made from the version's own requirements.
@@ -88,19 +88,19 @@ def test_the_registered_model_answers_in_a_process_that_cannot_import_this_repos
     assert not Path(found["code"]).is_relative_to(Path.cwd())
 
 
-def test_only_the_code_that_scores_a_row_travels(logged: LoggedPackage) -> None:
+def test_model_carries_only_code_that_scores(logged: LoggedPackage) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
     assert {path.name for path in (folder / "code" / "absa").iterdir()} - {"__pycache__"} == set(TRAVELLING_CODE)
     assert not list(folder.rglob("*.pkl"))
 
 
-def test_the_package_files_lie_where_routers_look_for_them(logged: LoggedPackage, package: Path) -> None:
+def test_model_artifacts_are_the_package_files(logged: LoggedPackage, package: Path) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri)) / "artifacts"
     assert {path.name for path in folder.iterdir()} == {path.name for path in package.iterdir()}
     assert (folder / "model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
 
 
-def test_the_version_says_what_it_is(logged: LoggedPackage, package: Path) -> None:
+def test_version_has_tags_card_signature_and_requirements(logged: LoggedPackage, package: Path) -> None:
     version = MlflowClient().get_model_version("absa", logged.version)
     assert version.tags["digest"] == Engine.load(package).digest
     assert version.description.startswith("# Toy")
@@ -113,7 +113,7 @@ def test_the_version_says_what_it_is(logged: LoggedPackage, package: Path) -> No
     assert not any(line.startswith(("torch", "transformers")) for line in pinned)
 
 
-def test_the_answer_keeps_the_index_of_the_frame(logged: LoggedPackage) -> None:
+def test_answer_keeps_index_of_the_frame(logged: LoggedPackage) -> None:
     frame = pd.DataFrame(ROWS, index=[7, 3, 5])
     assert list(mlflow.pyfunc.load_model(logged.model_uri).predict(frame).index) == [7, 3, 5]
 

@@ -35,12 +35,12 @@ def request(**changes: object) -> BatchRequest:
         ({"max_bad_share": 1.5}, "between 0 and 1"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(changes: dict[str, object], sentence: str) -> None:
+def test_impossible_request_is_refused_in_one_sentence(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(PermanentError, match=sentence):
         engines_of(request(**changes))
 
 
-def test_the_cost_so_far_comes_from_the_lake_where_someone_has_asked_for_prices(tmp_path: Path) -> None:
+def test_cost_so_far_needs_a_price_in_the_lake(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     services = build_services(Settings(lake=str(tmp_path)), environment={})
     assert usd_per_row(services) is None
@@ -120,7 +120,7 @@ def test_finished_batch_is_not_scored_again(services: Services, rows: Path, tmp_
     assert second.result.manifest == first.result.manifest
 
 
-def test_killed_batch_goes_on_and_scores_each_row_once(services: Services, rows: Path, tmp_path: Path) -> None:
+def test_killed_batch_resumes_and_scores_each_row_once(services: Services, rows: Path, tmp_path: Path) -> None:
     wanted = of(rows, tmp_path / "out", partition_rows=4, log=True)
     with pytest.raises(TransientError, match="killed"):
         score_batch(services, wanted, engines=Killed())

@@ -84,14 +84,14 @@ def ab(share: float) -> TrafficPlan:
     return TrafficPlan(mode="ab", experiment="e", salt="s", arms=arms)
 
 
-def test_before_the_first_record_there_is_no_plan(house: House) -> None:
+def test_empty_ledger_gives_no_plan(house: House) -> None:
     keeper = house.keeper()
     keeper.step()
     assert keeper.state.plan is None
     assert keeper.last_error is None
 
 
-def test_the_head_comes_with_the_files_of_its_versions(house: House) -> None:
+def test_head_comes_with_packages_of_its_versions(house: House) -> None:
     house.append(single("1"))
     house.append(ab(0.25))
     keeper = house.keeper()
@@ -102,7 +102,7 @@ def test_the_head_comes_with_the_files_of_its_versions(house: House) -> None:
     assert {package_digest(Path(folder)) for folder in state.folders.values()} == set(house.digests.values())
 
 
-def test_with_the_lake_away_the_last_good_state_stays(house: House) -> None:
+def test_unavailable_lake_leaves_last_good_state(house: House) -> None:
     house.append(single("1"))
     keeper = house.keeper()
     keeper.step()
@@ -134,7 +134,7 @@ def test_a_ledger_that_was_cut_back_does_not_bring_an_older_plan_back(house: Hou
     assert keeper.last_error is not None
 
 
-def test_the_state_of_another_lake_is_not_taken_up(house: House) -> None:
+def test_state_of_another_lake_is_ignored(house: House) -> None:
     house.append(single("1"))
     house.keeper().step()
     other = FolderLake(house.root / "other")
@@ -200,7 +200,7 @@ def test_unavailable_lake_is_asked_at_growing_intervals(house: House) -> None:
     assert "does not answer" in keeper.state.errors["1"]
 
 
-def test_only_a_few_models_are_kept(house: House) -> None:
+def test_few_packages_are_kept(house: House) -> None:
     seeds = range(9)
     for seed in seeds:
         house.append(single(f"v{seed}"), {f"v{seed}": house.build(f"v{seed}", seed=seed + 10)})
@@ -208,7 +208,7 @@ def test_only_a_few_models_are_kept(house: House) -> None:
     assert len(list((house.root / "models").iterdir())) <= 7
 
 
-def test_the_champion_before_is_kept_for_a_way_back_however_many_challengers_came_after_it(house: House) -> None:
+def test_former_champion_is_kept_after_many_challengers(house: House) -> None:
     house.append(single("1"))
     keeper = house.keeper()
     keeper.step()
