@@ -46,7 +46,8 @@ class Architecture:
             ValueError: it describes another family of models.
         """
         family = config.get("model_type")
-        if family != "bert" or config.get("hidden_act", "gelu") != "gelu":
+        same_layers = family == "bert" or (family == "electra" and config["embedding_size"] == config["hidden_size"])
+        if not same_layers or config.get("hidden_act", "gelu") != "gelu":
             raise ValueError(f"the base model must be a BERT with GELU, got model_type {family!r}")
         return cls(
             layers=config["num_hidden_layers"],

@@ -1,38 +1,60 @@
-"""Files of a base model: a packaged encoder, a folder, or a hub name. Needs no torch."""
+"""Files of a base model: a packaged encoder, a folder, or a hub name. Needs no torch, but for folders to be rewritten.
 
+A BERT with config.json, model.safetensors and tokenizer.json is read as it is. transformers reads the rest once: a BERT
+with `vocab.txt`, with weights in several files or as `pytorch_model.bin`, and ELECTRA, which has the layers of BERT.
+"""
+
+import hashlib
+import json
 import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from absa.errors import NotFoundError
+from absa.errors import NotFoundError, PermanentError
 from absa.proxies import require_route
 
 PACKAGED: Final = "minilm-l6"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 CONFIG: Final = "config.json"
+_FILES: Final = (CONFIG, WEIGHTS, TOKENIZER)
+_OTHER_FILES: Final = ("*.json", "*.txt", "*.safetensors", "*.bin")
 _HUB: Final = "https://huggingface.co"
+_HUB_HOME: Final = "~/.cache/huggingface"
 
 
 def find_base(name: str) -> Path:
-    """Folder with config.json, model.safetensors and tokenizer.json of a base model.
+    """Return a folder with config.json, model.safetensors and tokenizer.json of a base model.
 
     Args:
         name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub.
 
     Raises:
         NotFoundError: there is no such folder, and no hub that has the name can be reached.
+        PermanentError: it is in another form, and transformers is not installed or cannot read it.
         UnavailableError: the hub needs a proxy that cannot be used.
     """
     if name == PACKAGED:
         return _packaged()
     folder = Path(name).expanduser()
     if folder.is_dir():
-        missing = [file for file in (CONFIG, WEIGHTS, TOKENIZER) if not (folder / file).is_file()]
-        if missing:
-            raise NotFoundError(f"the base model in {name} lacks {', '.join(missing)}")
-        return folder
-    return _from_hub(name)
+        if not (folder / CONFIG).is_file():
+            raise NotFoundError(f"the base model in {name} lacks {CONFIG}")
+        return folder if _is_plain(folder) else _rewritten(folder)
+    found = _from_hub(name, _FILES)
+    return found if _is_plain(found) else _rewritten(_from_hub(name, _OTHER_FILES))
+
+
+def _is_plain(folder: Path) -> bool:
+    """Return True if `load_base` reads the folder, or is to say what is wrong with its config."""
+    if not all((folder / file).is_file() for file in _FILES):
+        return False
+    try:
+        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_type"] == "bert")
+    except (ValueError, KeyError, TypeError):
+        return True
 
 
 def _packaged() -> Path:
@@ -44,13 +66,57 @@ def _packaged() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, files: Sequence[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER]))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
         require_route(os.environ.get("HF_ENDPOINT", _HUB), os.environ)
         raise NotFoundError(
             f"the base model {name!r} is neither {PACKAGED!r}, nor a folder, nor reachable on the hub"
         ) from error
+
+
+def _rewritten(folder: Path) -> Path:
+    """Return the plain form of an encoder's folder, made once and kept beside the hub's files (HF_HOME).
+
+    Raises:
+        PermanentError: transformers is not installed or cannot read the folder, or it is another family of models.
+    """
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
+    digest = hashlib.sha256(repr((str(folder.absolute()), files)).encode()).hexdigest()
+    cache = Path(os.environ.get("HF_HOME", _HUB_HOME)).expanduser() / "evergreen"
+    into = cache / f"{folder.name}-{digest[:16]}"
+    if into.is_dir():
+        return into
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        staged = Path(scratch) / "base"
+        try:
+            _rewrite(folder, staged)
+        except Exception as error:  # transformers raises a dozen kinds
+            raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
+        try:
+            staged.replace(into)
+        except OSError:
+            if not into.is_dir():  # another process has made it
+                raise
+    return into
+
+
+def _rewrite(folder: Path, into: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    from absa.modeling.architecture import Architecture
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    architecture = Architecture.from_huggingface(config.to_dict())  # refuses another family before weights are read
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    into.mkdir()
+    (into / CONFIG).write_text(json.dumps(architecture.to_huggingface(), indent=2) + "\n", encoding="utf-8")
+    tokenizer.backend_tokenizer.save(str(into / TOKENIZER))
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, into / WEIGHTS)

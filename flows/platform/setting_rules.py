@@ -61,7 +61,8 @@ def base_size(name: str) -> tuple[int | None, int | None]:
     if name != PACKAGED and not Path(name).expanduser().is_dir():
         return None, None
     try:
-        config = json.loads((find_base(name) / CONFIG).read_text(encoding="utf-8"))
+        folder = find_base(name) if name == PACKAGED else Path(name).expanduser()
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return int(config["num_hidden_layers"]), int(config["hidden_size"])
     except (NotFoundError, OSError, ValueError, KeyError, TypeError):
         return None, None  # the training that reads the base says what is wrong with it

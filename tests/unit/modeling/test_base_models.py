@@ -1,15 +1,20 @@
 """The encoder equals transformers' BERT, and its folders are read both ways."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from absa.errors import NotFoundError, PermanentError
+from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, narrow, save_weights
 
 TINY = Architecture(layers=3, hidden=24, heads=3, intermediate=48, vocabulary=200, positions=32)
+
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "app", "slow", "the", "is")
 
 
 @pytest.fixture
@@ -102,8 +107,61 @@ def test_a_student_that_is_no_narrower_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_its_files_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"lacks config.json, model.safetensors, tokenizer.json"):
+    with pytest.raises(NotFoundError, match=r"lacks config.json"):
         find_base(str(tmp_path))
+
+
+def other_form(kind: str, folder: Path) -> Any:
+    """Save a small encoder in a form that only transformers reads; return it."""
+    from transformers import BertConfig, BertForMaskedLM, ElectraConfig, ElectraModel
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(WORDS), "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 48, "max_position_embeddings": 32,
+    }  # fmt: skip
+    electra = kind == "electra"
+    model: Any = (
+        ElectraModel(ElectraConfig(**sizes, embedding_size=24)) if electra else BertForMaskedLM(BertConfig(**sizes))
+    )
+    model.save_pretrained(folder, max_shard_size="1GB" if electra else "10KB")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    return model.eval() if electra else model.bert.eval()
+
+
+@pytest.mark.parametrize("kind", ["bert in parts", "electra"])
+def test_other_form_is_rewritten_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    theirs = other_form(kind, tmp_path / "other")
+    found = find_base(str(tmp_path / "other"))
+    assert find_base(str(tmp_path / "other")) == found == find_base(str(found))
+    model, has_head = load_base(found)
+    assert not has_head
+    monkeypatch.setattr(model.eval(), "classify", lambda x, *_: x)
+    ids, types, mask = (each % len(WORDS) if each.dtype == torch.int64 else each for each in pairs())
+    with torch.no_grad():
+        ours, reference = model(ids, types, mask), theirs(ids, mask, types).last_hidden_state
+    assert torch.allclose(ours[mask], reference[mask], atol=1e-5)
+    encoded = PairTokenizer.from_file(found / TOKENIZER, 16).encode([("the app is slow", "app")])[0]
+    assert [WORDS[index] for index in encoded.input_ids] == [
+        "[CLS]",
+        "the",
+        "app",
+        "is",
+        "slow",
+        "[SEP]",
+        "app",
+        "[SEP]",
+    ]
+
+
+def test_other_form_of_another_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "mpnet"}')
+    with pytest.raises(PermanentError, match="must be a BERT with GELU, got model_type 'mpnet'"):
+        find_base(str(tmp_path / "other"))
+    assert list((tmp_path / "cache" / "evergreen").iterdir()) == []
 
 
 def test_another_family_of_models_is_refused(folder: Path) -> None:
