@@ -22,7 +22,7 @@ class FakeRegistry:
 
     Args:
         tags: of each version.
-        packages: folder of each version that an earlier release registered; its package is not in the lake.
+        packages: folder of each version's package.
     """
 
     def __init__(
@@ -133,6 +133,7 @@ class FakeRun:
         if self.version is None:
             self.version = str(len(self._registry.versions()) + 1)
             self._registry.kept[self.version] = {"digest": digest}
+            self._registry.packages[self.version] = package
         return self.version
 
 

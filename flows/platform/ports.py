@@ -31,6 +31,13 @@ class Registry(Protocol):
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version; its other tags stay."""
 
+    def download(self, version: str, folder: Path) -> Path:
+        """Download a version's package below a folder and return its own folder.
+
+        Raises:
+            NotFoundError: no such version is registered, or its package is lost.
+        """
+
     def aliases(self) -> dict[str, str]:
         """Return the version of each alias; empty where none was registered."""
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from absa.adapters.lake import FolderLake
+from absa.adapters.package_store import PackageStore
 from absa.ledger.store import Ledger
 from monitoring.verdicts import VerdictStore
 from tests.homes import end_family, family, outer_environment, tell
@@ -44,6 +45,7 @@ def test_the_ledger_tells_how_version_2_became_champion(told: tuple[Path, str]) 
     modes = [record.state.plan.mode for record in records if record.state.plan is not None]
     assert "shadow" in modes
     assert "ab" in modes
+    assert PackageStore(FolderLake(told[0] / "lake")).digests() == {*records[-1].versions.values()}
 
 
 def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, str]) -> None:

@@ -127,6 +127,17 @@ def test_unknown_version_has_no_tags(backend: Backend) -> None:
         backend.registry.tags("9")
 
 
+def test_download_returns_the_registered_package(backend: Backend, tmp_path: Path) -> None:
+    package = build_toy_package(tmp_path / "toy", seed=1)
+    found = backend.registry.download("2", tmp_path / "into")
+    assert found.is_relative_to(tmp_path / "into")
+    assert {file.name: file.read_bytes() for file in found.iterdir()} == {
+        file.name: file.read_bytes() for file in package.iterdir()
+    }
+    with pytest.raises(NotFoundError):
+        backend.registry.download("9", tmp_path / "into")
+
+
 def test_failed_body_marks_the_run(backend: Backend, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError), backend.runs.open("fails", tags={}) as run:
         run.register(tmp_path)
