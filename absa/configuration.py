@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from absa.data.label_codes import CONFIG_VARIABLE, CONFIGURATION_FILE, label_codes
 from absa.errors import PermanentError
 from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, StalenessPolicy, TrainingRecipe
 from absa.profiles import PROFILES, SETTINGS
 from absa.variables import expectation, printable
 
-CONFIGURATION_FILE: Final = "evergreen.toml"
-CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "gate": GatePolicy,
     "staleness": StalenessPolicy,
@@ -77,6 +76,20 @@ def read_table(file: Path | None) -> dict[str, Any]:
         raise PermanentError(f"{file} is not TOML: {error}") from None
 
 
+def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
+    """Return the codes of the configuration file, or the default ones.
+
+    Args:
+        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
+        home: the home folder; None for a program that has none.
+
+    Raises:
+        PermanentError: see `find_configuration`, `read_table` and `label_codes`.
+    """
+    file = find_configuration(named, home)
+    return label_codes(read_table(file), name=str(file))
+
+
 def read_configuration(file: Path | None, *, profile: str | None = None) -> Configuration:
     """Read a file and check all its sections.
 
@@ -95,6 +108,7 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
     known = (*_OTHERS, *SECTIONS)
     if unknown := [name for name in table if name not in known]:
         raise PermanentError(f"{where} has the unknown section [{printable(unknown[0])}]; expected {', '.join(known)}")
+    label_codes(table, name=where)  # checks [data.labels]
     below = PROFILES[chosen]
     return Configuration(
         file=file,

@@ -9,13 +9,13 @@
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from absa.configuration import CONFIG_VARIABLE, CONFIGURATION_FILE, find_configuration, read_table
 from absa.errors import InvalidDataError, PermanentError
 from absa.task import SENTIMENTS
 
+CONFIGURATION_FILE: Final = "evergreen.toml"
+CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 LABEL_CODES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
 DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in LABEL_CODES.values()}, **LABEL_CODES}
 _EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in LABEL_CODES.items())
@@ -40,20 +40,6 @@ def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_F
     if not isinstance(section, Mapping):
         raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
     return {**LABEL_CODES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
-
-
-def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
-    """Return the codes of the configuration file, or the default ones.
-
-    Args:
-        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
-        home: the home folder; None for a program that has none.
-
-    Raises:
-        PermanentError: see `find_configuration`, `read_table` and `label_codes`.
-    """
-    file = find_configuration(named, home)
-    return label_codes(read_table(file), name=str(file))
 
 
 def normal_code(written: str) -> str:

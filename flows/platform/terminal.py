@@ -1,11 +1,16 @@
 """Terminal: every line that a command prints to the operator."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from absa.sinks import log_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def say(line: str = "", *, err: bool = False) -> None:
@@ -16,6 +21,67 @@ def say(line: str = "", *, err: bool = False) -> None:
         err: print to standard error.
     """
     typer.echo(log_line(line), err=err)
+
+
+class ProgressLine:
+    """Lasting lines, and below them one that rich redraws on a terminal; elsewhere it is printed now and then.
+
+    Control characters in any line are shown, not executed, and words in brackets are no markup.
+
+    Args:
+        out: where the lines go.
+        every_s: seconds between two states where `out` is no terminal.
+        indent: spaces before a state.
+    """
+
+    def __init__(self, out: TextIO, *, every_s: float = 10.0, indent: int = 0) -> None:
+        from rich.console import Console  # rich is slow, and few commands show progress
+
+        self._console = Console(file=out, force_terminal=out.isatty(), highlight=False, soft_wrap=True)
+        self._every_s, self._indent, self._printed_at = every_s, " " * indent, -math.inf
+        self._bar: Progress | None = None
+
+    def update(self, share: float, text: str) -> None:
+        """Show a new state: a share of 0 to 1 (others are clipped) and a text."""
+        share = min(1.0, max(0.0, share))
+        if self._console.is_terminal:
+            if self._bar is None:
+                self._bar = self._started()
+            self._bar.update(self._bar.task_ids[0], completed=share, text=log_line(text), refresh=True)
+        elif time.monotonic() - self._printed_at >= self._every_s:
+            self._printed_at = time.monotonic()
+            self.print(f"{self._indent}{share:4.0%}  {text}")
+
+    def print(self, text: str = "", *, style: str = "") -> None:
+        """Print a lasting line above it."""
+        from rich.text import Text
+
+        self._console.print(Text(log_line(text), style=style))
+
+    def close(self) -> None:
+        """Clear the redrawn line."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _started(self) -> "Progress":
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.table import Column
+
+        bar = Progress(
+            TextColumn(self._indent),
+            BarColumn(24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bar.add_task("", total=1.0, text="")
+        bar.start()
+        return bar
 
 
 class TerminalReporter:

@@ -1,7 +1,6 @@
 """Progress of the training that runs now: one small file that it writes, and the line that other processes show."""
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from absa.records.files import write_whole
-from absa.sinks import log_line
+from flows.platform.terminal import ProgressLine
 
 LATEST_FILE: Final = "latest.json"  # in HOME/jobs
-_QUIET_EVERY_S: Final = 10.0  # between two lines where there is no terminal
 
 _PHASES: Final = {
     "begin": "preparing",
@@ -121,7 +119,7 @@ def shown(folder: Path, out: TextIO) -> Iterator[None]:
             line.print(sentence)
         told = len(progress.notes)
         now = time.time()
-        line.update(f"{progress.share(now):4.0%}  {progress.line(now)}")
+        line.update(progress.share(now), progress.line(now))
 
     def follow() -> None:
         while not ended.wait(0.5):
@@ -136,38 +134,6 @@ def shown(folder: Path, out: TextIO) -> Iterator[None]:
         thread.join()
         look()
         line.close()
-
-
-class ProgressLine:
-    """One line that is redrawn on a terminal, or printed every ten seconds elsewhere."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out, self._live = out, out.isatty()
-        self._width, self._printed_at = 0, -math.inf
-
-    def update(self, text: str) -> None:
-        """Show a new state."""
-        text = log_line(text)
-        if self._live:
-            self._out.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-        elif time.monotonic() - self._printed_at >= _QUIET_EVERY_S:
-            self._printed_at = time.monotonic()
-            self._out.write(text + "\n")
-        self._out.flush()
-
-    def print(self, text: str) -> None:
-        """Print a lasting line above it."""
-        self.close()
-        self._out.write(log_line(text) + "\n")
-        self._out.flush()
-
-    def close(self) -> None:
-        """Clear the redrawn line."""
-        if self._live and self._width:
-            self._out.write("\r" + " " * self._width + "\r")
-            self._width = 0
-            self._out.flush()
 
 
 def _detail(event: Mapping[str, Any]) -> str:

@@ -29,11 +29,9 @@ PLACES = {
         },
     ),
     "terminal": (
-        r"(typer|click)\.(echo|secho)|print|(sys|self)\._?(out|stdout|stderr)\.write",
+        r"(typer|click)\.(echo|secho)|print|(.*\.)?_?console\.print|(sys|self)\._?(out|stdout|stderr)\.write",
         {
             "flows/platform/terminal.py": "the sink",
-            "flows/demo/story.py": "passes lines through the sink",
-            "flows/training/run_progress.py": "passes lines through the sink",
             "flows/cli/commands.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
             "absa/src/submission.py": "runs alone; passes lines through the sink",

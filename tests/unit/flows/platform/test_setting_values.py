@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from absa.errors import PermanentError
-from flows.platform.setting_rules import base_size
-from flows.platform.settings import SETTINGS_FILE, Home, Settings, apply_environment
+from flows.platform.settings import SETTINGS_FILE, Home, Settings, apply_environment, base_size
 from tests.homes import configure
 
 NUMBERS = [name for name, field in Settings.model_fields.items() if "int" in str(field.annotation) or

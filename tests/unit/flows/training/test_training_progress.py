@@ -4,7 +4,7 @@ import io
 import time
 from pathlib import Path
 
-from flows.training.run_progress import ProgressLine, TrainingProgress, read_progress, shown, writer
+from flows.training.run_progress import TrainingProgress, read_progress, shown, writer
 
 
 def test_progress_names_phase_time_rate_and_loss(tmp_path: Path) -> None:
@@ -44,11 +44,3 @@ def test_notes_are_shown_once_without_a_terminal(tmp_path: Path) -> None:
             time.sleep(0.05)
     assert out.getvalue().count("there is no champion yet") == 1
     assert "preparing, " in out.getvalue()
-
-
-def test_lines_are_rare_without_a_terminal() -> None:
-    out = io.StringIO()
-    line = ProgressLine(out)
-    for number in range(5):
-        line.update(str(number))
-    assert out.getvalue() == "0\n"
