@@ -1,4 +1,7 @@
-"""Load on a router: closed loop through wrk, open loop from the intended send times (no coordinated omission)."""
+"""Load on a router: closed loop through wrk or from here, open loop from the intended send times.
+
+The open loop counts from the time that a request was due, so no answer's lateness hides another's.
+"""
 
 import asyncio
 import itertools
@@ -85,6 +88,54 @@ def saturate(
     for numbers in re.findall(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out.stdout):
         failed += sum(int(n) for n in numbers)
     return ClosedLoop(requests=int(counted[1]), seconds=float(counted[2]), failed=failed)
+
+
+def closed_loop(
+    host: str, ports: Sequence[int], rows: Sequence[tuple[str, str]], *, connections: int = 64, seconds: float = 5.0
+) -> ClosedLoop:
+    """Ask as fast as the answers come, in turn at each port, from this process and without wrk.
+
+    One process asks for up to about 30,000 answers/s.
+    """
+    import uvloop
+
+    return uvloop.run(_closed_loop(host, ports, rows, connections, seconds))
+
+
+async def _closed_loop(
+    host: str, ports: Sequence[int], rows: Sequence[tuple[str, str]], connections: int, seconds: float
+) -> ClosedLoop:
+    loop = asyncio.get_running_loop()
+    requests = itertools.cycle(itertools.islice(_requests(rows), len(rows)))
+    asked = failed = 0
+    open_connections = connections
+    finished = asyncio.Event()
+    turns = itertools.islice(itertools.cycle(ports), connections)
+    made = [(await loop.create_connection(_Connection, host, port))[1] for port in turns]
+    begin = time.perf_counter()
+
+    def ask(connection: _Connection) -> None:
+        def done(status: int) -> None:
+            nonlocal asked, failed, open_connections
+            asked += 1
+            failed += status != 200
+            if status and time.perf_counter() < begin + seconds:
+                connection.ask(next(requests), done)
+                return
+            open_connections -= 1
+            if not open_connections:
+                finished.set()
+
+        connection.ask(next(requests), done)
+
+    for connection in made:
+        ask(connection)
+    await finished.wait()
+    took_s = time.perf_counter() - begin
+    for connection in made:
+        if connection.transport is not None:
+            connection.transport.close()
+    return ClosedLoop(requests=asked, seconds=took_s, failed=failed)
 
 
 @dataclass

@@ -71,6 +71,9 @@ class WorkerProcess:
         index: number of the worker, from 0.
         folder: the replica's folder: state file, spool, status files.
         sockets: listening; the first one is the public port's.
+
+    Attributes:
+        config: of the HTTP server; read when `run` starts.
     """
 
     def __init__(self, settings: RouterSettings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
@@ -140,7 +143,7 @@ class WorkerProcess:
             admin_port=sockets[1].getsockname()[1] if len(sockets) > 1 else None,
             cors=Cors(settings.cors_origins) if settings.cors_origins else None,
         )
-        config = uvicorn.Config(
+        self.config = uvicorn.Config(
             self._router,
             http=HotProtocol,
             ws="none",
@@ -153,7 +156,7 @@ class WorkerProcess:
             timeout_graceful_shutdown=max(1, int(tuning.stop_timeout_s)),
             backlog=2048,
         )
-        self._server = _Server(config)
+        self._server = _Server(self.config)
         self._slow = SlowClients(
             self._server.server_state.connections, timeout_s=tuning.request_timeout_s, idle_s=_KEEP_ALIVE_S
         )
