@@ -60,7 +60,7 @@ def batch(
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
     from flows.batch.score_batch import REGISTRY, BatchRequest, score_batch, summary, usd_per_row
-    from flows.platform.homes import open_home
+    from flows.platform.services import open_home
 
     services = open_home(required=log or model.startswith(REGISTRY))
     request = BatchRequest(

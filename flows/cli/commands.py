@@ -16,8 +16,7 @@ from absa.records.schema import Window, utc_now
 from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
 from flows.platform import arguments
-from flows.platform.homes import absence, is_there, open_home
-from flows.platform.services import Services, build_services
+from flows.platform.services import Services, absence, build_services, is_there, open_home
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
 

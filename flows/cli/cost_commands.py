@@ -11,7 +11,7 @@ import typer
 from absa.errors import PermanentError, UnavailableError
 from absa.records.layout import COST_CURRENT
 from flows.platform import arguments
-from flows.platform.homes import absence, is_there, open_home
+from flows.platform.services import absence, is_there, open_home
 from flows.platform.terminal import say
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
 from flows.cli.ledger_commands import labels_saved
 from flows.platform import arguments
-from flows.platform.homes import open_home
-from flows.platform.services import Services
+from flows.platform.services import Services, open_home
 from flows.platform.terminal import say
 
 if TYPE_CHECKING:

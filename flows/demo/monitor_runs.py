@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from absa.errors import PermanentError, UnavailableError
 from absa.records.schema import Window
+from flows.platform.prefect_runs import MONITOR
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
     from absa.records.verdict import Verdict
 
 MONITOR_LIMIT_S: Final = 360.0  # for the monitor to judge a window on a busy machine
+_REGISTERED_WITHIN_S: Final = 240.0
+_LOOK_EVERY_S: Final = 0.5
 LATE_S: Final = 90.0  # a retraining that is later than that behind its budget is dead: it starts in seconds here
 
 
@@ -46,23 +49,22 @@ class Background:
 
 
 def judge_window(services: Services, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
-    """Run the monitor deployment for a window and give its verdict record."""
-    from prefect.deployments import run_deployment
+    """Run the monitor deployment for a window, wait for its end and return its verdict record.
 
+    Raises:
+        UnavailableError: Prefect is unavailable, or the monitor gave no verdict in time.
+    """
     from monitoring.verdicts import VerdictStore
 
-    _wait_for_deployment("monitor/monitor")
-    run: Any = run_deployment(
-        "monitor/monitor",
-        parameters={"window": window.key, "retrain": retrain, "report": report},
-        timeout=MONITOR_LIMIT_S,
-        poll_interval=0.5,
-        as_subflow=False,
-    )
+    run_id = _start_monitor(services, {"window": window.key, "retrain": retrain, "report": report})
+    ends, state = time.monotonic() + MONITOR_LIMIT_S, None
+    while time.monotonic() < ends and (state is None or state.end is None):
+        time.sleep(_LOOK_EVERY_S)
+        state = services.deployments.state(run_id)
     found = VerdictStore(services.lake).latest(window)
     if found is None:
-        page = f"{services.home.url('prefect')}/runs/flow-run/{run.id}"
-        raise UnavailableError(f"the monitor gave no verdict ({run.state.name if run.state else 'no state'}): {page}")
+        page = f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
+        raise UnavailableError(f"the monitor gave no verdict ({state.name if state else 'no state'}): {page}")
     return found
 
 
@@ -105,18 +107,13 @@ def retrain_again(services: Services) -> str | None:
     return f"attempt {failed.number} failed: {failed.detail}; the next one starts"
 
 
-def _wait_for_deployment(name: str, *, timeout_s: float = 240.0) -> None:
-    """Wait until Prefect knows a deployment: its process has registered it since it was started."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
-    ends = time.monotonic() + timeout_s
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < ends:
-            try:
-                client.read_deployment_by_name(name)
-            except ObjectNotFound:
-                time.sleep(0.3)
-            else:
-                return
-    raise UnavailableError(f"Prefect has no deployment {name} after {timeout_s:.0f} s; see deployments.log")
+def _start_monitor(services: Services, parameters: dict[str, Any]) -> str:
+    """Start the monitor once its deployment is registered: its process does that after its start."""
+    ends = time.monotonic() + _REGISTERED_WITHIN_S
+    while True:
+        try:
+            return services.deployments.start(MONITOR, parameters)
+        except UnavailableError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(_LOOK_EVERY_S)

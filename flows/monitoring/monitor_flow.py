@@ -19,10 +19,10 @@ from absa.records.schema import Window
 from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.watched import staleness_policy, watched_version
-from flows.platform.artifacts import flow_services
+from flows.platform.artifacts import flow_services, trying_again_may_help
 from flows.platform.liveness import leave_signs
+from flows.platform.ports import DELAYS_S
 from flows.platform.prefect_runs import TRAINING
-from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
 from flows.platform.services import Services
 from flows.promotion.take_over import take_over
 
@@ -73,7 +73,7 @@ def _embedder(services: Services, head: LedgerRecord) -> "Embedder | None":
 @task(
     name="judge-window",
     cache_policy=NO_CACHE,
-    retries=RETRIES,
+    retries=len(DELAYS_S),
     retry_delay_seconds=list(DELAYS_S),
     retry_condition_fn=trying_again_may_help,
 )
@@ -107,7 +107,7 @@ def judge_window(services: Services, window: Window) -> "Judged":
 @task(
     name="write-report",
     cache_policy=NO_CACHE,
-    retries=RETRIES,
+    retries=len(DELAYS_S),
     retry_delay_seconds=list(DELAYS_S),
     retry_condition_fn=trying_again_may_help,
 )

@@ -16,8 +16,9 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 
+from absa.errors import TransientError
 from absa.sinks import log_line, markdown
-from flows.platform.retries import DELAYS_S, RETRIES, trying_again_may_help
+from flows.platform.ports import DELAYS_S
 from flows.platform.services import Services, build_services
 
 T = TypeVar("T")
@@ -33,11 +34,16 @@ def task_run(name: str, action: Callable[[], T], *, again: bool = False) -> T:
     step = task(
         name=name,
         cache_policy=NO_CACHE,
-        retries=RETRIES if again else 0,
+        retries=len(DELAYS_S) if again else 0,
         retry_delay_seconds=list(DELAYS_S),
         retry_condition_fn=trying_again_may_help,
     )
     return step(action)()
+
+
+def trying_again_may_help(_task: Any, _run: Any, state: Any) -> bool:
+    """Return True if the task failed with a TransientError: a server is unavailable, or a race is lost."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 class PrefectReporter:

@@ -1,16 +1,20 @@
 """Ports: what use cases require of MLflow, Prefect, the package store and the reader of their progress."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
+from absa.errors import TransientError
 from absa.inference.package import ModelPackage
 from absa.ledger.record import LedgerRecord
 
 T = TypeVar("T")
+DELAYS_S: Final = (1.0, 4.0, 10.0)
+"""Pauses before a step is repeated, in seconds."""
 RunEnd = Literal["completed", "failed"]
 HeldState = Literal["PENDING", "RUNNING", "CANCELLING"]
 
@@ -213,8 +217,24 @@ class Steps(Protocol):
         Args:
             name: of the step, shown to users.
             action: the step; repeatable where `again` is set.
-            again: try it again after a TransientError, three times at most.
+            again: repeat it after a TransientError, after 1, 4 and 10 s.
         """
+
+
+def run_step(
+    name: str,  # noqa: ARG001  of `Steps`
+    action: Callable[[], T],
+    *,
+    again: bool = False,
+    delays_s: Sequence[float] = DELAYS_S,
+) -> T:
+    """Run a step in this process; `Steps` of commands and tests."""
+    for delay_s in delays_s if again else ():
+        try:
+            return action()
+        except TransientError:
+            time.sleep(delay_s)
+    return action()
 
 
 class Reporter(Protocol):

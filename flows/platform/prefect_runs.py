@@ -11,6 +11,7 @@ from flows.platform.ports import HeldState, Limit, RunEnd, RunState, UnfinishedR
 
 TRAINING: Final = "continuous-training/continuous-training"
 PROMOTION: Final = "promote/promote"
+MONITOR: Final = "monitor/monitor"
 TAG: Final = "evergreen"  # of every deployment of the platform
 _PAGE: Final = 200
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from absa.adapters.kept_packages import KeptPackages
@@ -14,11 +15,10 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.records.lake import Lake
 from absa.records.schema import utc_now
-from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs, Steps
+from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs, Steps, run_step
 from flows.platform.prefect_runs import PrefectDeployments
-from flows.platform.retries import run_step
 from flows.platform.settings import Home, Settings, apply_environment
-from flows.platform.terminal import TerminalReporter
+from flows.platform.terminal import TerminalReporter, say
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,3 +140,37 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
         "clock": clock,
     }
     return Services(**{**ports, **overrides})
+
+
+def open_home(*, required: bool = True, announced: bool = True) -> Services:
+    """Return services that read an existing home, and print the home to stderr. Makes nothing.
+
+    A lake elsewhere (EVERGREEN_LAKE) is enough: routers and operators of a cluster need no home folder.
+
+    Args:
+        required: whether the command is of no use without a home.
+        announced: whether the home is printed.
+
+    Raises:
+        NotFoundError: there is neither a home nor a lake of its own, and one is required.
+    """
+    settings = Settings.load()
+    if required and not is_there(settings):
+        raise NotFoundError(absence(settings))
+    if announced and settings.root.is_dir():
+        say(f"home: {settings.root}", err=True)
+    return build_services(settings, keep=False)
+
+
+def is_there(settings: Settings) -> bool:
+    """Return True if the home, or a lake outside of it, exists."""
+    lake = settings.lake
+    return settings.root.is_dir() or (lake is not None and (lake.startswith("s3://") or Path(lake).is_dir()))
+
+
+def absence(settings: Settings) -> str:
+    """Return the sentence for a home that does not exist."""
+    return (
+        f"there is no home at {settings.root}: `evergreen up` and `evergreen train FILE` make one, "
+        "EVERGREEN_HOME names another folder"
+    )

@@ -22,8 +22,8 @@ from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import DeadRuns
 from flows.platform.artifacts import task_run
 from flows.platform.liveness import START_S, leave_sign, this_host
+from flows.platform.ports import DELAYS_S
 from flows.platform.prefect_runs import TAG, PrefectDeployments
-from flows.platform.retries import RETRIES
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
 from monitoring.verdicts import VerdictStore
@@ -106,7 +106,8 @@ def test_deleted_run_is_unknown(client: SyncPrefectClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "tries"), [(UnavailableError("MLflow is away"), 1 + RETRIES), (InvalidDataError("row 3 is empty"), 1)]
+    ("error", "tries"),
+    [(UnavailableError("MLflow is away"), 1 + len(DELAYS_S)), (InvalidDataError("row 3 is empty"), 1)],
 )
 def test_step_is_repeated_after_transient_errors(
     client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int

@@ -20,7 +20,7 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.packaging.numbered import NumberedPackages
 from absa.policies import GatePolicy
-from flows.platform.retries import run_step
+from flows.platform.ports import run_step
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, OnEvent
