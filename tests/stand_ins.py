@@ -17,7 +17,7 @@ from flows.platform.ports import Limit, RunState, UnfinishedRun
 
 
 class FakeRegistry:
-    """Registry in memory; see tests/integration/test_registry_contract.py. `away` makes it unavailable,
+    """Registry in memory; see tests/integration/platform/test_registry_contract.py. `away` makes it unavailable,
     `fails` names calls of which the next one fails.
 
     Args:
