@@ -32,8 +32,8 @@ from absa.training.rows.distill import score, taught
 from absa.training.rows.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
-from benchmarks import quality_data as data
 from benchmarks.figures import Row, gpu_name, share, write_result
+from benchmarks.training import quality_data as data
 from benchmarks.training.quality_recipes import (
     BASE,
     BUNDLED,

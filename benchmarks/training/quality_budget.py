@@ -28,8 +28,8 @@ from absa.modeling.folders import TOKENIZER, find_base
 from absa.training.pretrain import pretrain
 from absa.training.rows.shards import write_shard
 from absa.training.rows.tokens import tokenize
-from benchmarks import quality_data as data
 from benchmarks.figures import Row, write_result
+from benchmarks.training import quality_data as data
 from benchmarks.training.quality import BASES, ROOT, confusion
 from benchmarks.training.quality_recipes import BASE, LADDER, Cell
 

@@ -12,7 +12,7 @@ import numpy as np
 from absa.errors import EvergreenError
 from absa.training.rows.tokens import LabelledPair
 from absa.training.step.schedule import rate_share
-from benchmarks import quality_data as data
+from benchmarks.training import quality_data as data
 from benchmarks.training.quality_recipes import KEPT, alone
 
 FOLDER = Path(os.environ.get("MPNET", KEPT.parent / "mpnet"))  # a local folder of transformers with an MPNet

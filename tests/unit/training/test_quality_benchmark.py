@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import quality_data as data
+from benchmarks.training import quality_data as data
 from benchmarks.training.quality import bundled_sides, ready, rows_of
 from benchmarks.training.quality_recipes import BUNDLED, FINAL, MPNET, RECIPES, Cell, wanted
 
