@@ -45,7 +45,7 @@ def test_the_ledger_tells_how_version_2_became_champion(told: tuple[Path, str]) 
     modes = [record.state.plan.mode for record in records if record.state.plan is not None]
     assert "shadow" in modes
     assert "ab" in modes
-    assert PackageStore(FolderLake(told[0] / "lake")).digests() == {*records[-1].versions.values()}
+    assert PackageStore(FolderLake(told[0] / "lake")).digests() >= {*records[-1].versions.values()}
 
 
 def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, str]) -> None:
