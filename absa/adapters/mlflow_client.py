@@ -309,7 +309,7 @@ class LoggedPackage:
     version: str
 
 
-def log_package(folder: Path, *, name: str = "model", registered_model_name: str | None = None) -> LoggedPackage:
+def log_package(folder: Path, *, registered_model_name: str | None = None) -> LoggedPackage:
     """Log a package to the active MLflow run, and register it as a new version when a name is given.
 
     The version has the digest, size and student as tags, and the model card as its description. The caller sets tags
@@ -317,7 +317,6 @@ def log_package(folder: Path, *, name: str = "model", registered_model_name: str
 
     Args:
         folder: a complete package, with or without the files that it does not need to answer.
-        name: of the logged model in the run.
         registered_model_name: the registered model that gets a new version.
 
     Raises:
@@ -330,7 +329,7 @@ def log_package(folder: Path, *, name: str = "model", registered_model_name: str
     files = {file: str(folder / file) for file in PACKAGE_FILES if (folder / file).is_file()}
     with _translated(_ANY), tempfile.TemporaryDirectory() as staged:
         logged = mlflow.pyfunc.log_model(
-            name=name,
+            name="model",
             python_model=str(Path(absa.__file__).parent / "packaging" / "pyfunc_model.py"),
             artifacts=files,
             code_paths=[str(_stage_code(Path(staged)))],

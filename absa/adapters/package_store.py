@@ -19,7 +19,7 @@ from absa.inference.package import (
 from absa.records.lake import Lake
 from absa.records.layout import PACKAGES_FOLDER, package_folder
 
-STAGED: Final = ".fetch-*"
+FETCHING: Final = ".fetch-*"
 """Pattern of folders that a killed `get` leaves beside its target."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _REQUIRED: Final = (*DIGESTED_FILES, WARMUP_FILE)
@@ -73,7 +73,7 @@ class PackageStore:
         if (kept := _whole(folder, digest)) is not None:
             return kept
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGED.removesuffix("*")) as staging:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=FETCHING.removesuffix("*")) as staging:
             staged = Path(staging, "package")
             staged.mkdir()
             self._fetch(digest, staged)

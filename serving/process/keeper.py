@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from absa.adapters.package_store import STAGED, PackageStore
+from absa.adapters.package_store import FETCHING, PackageStore
 from absa.errors import EvergreenError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import single
@@ -127,7 +127,7 @@ class Keeper:
 
     def _forget_old_models(self) -> None:
         """Keep the models in force and the few that were used last, for a quick way back."""
-        for leftover in self._models.glob(STAGED):
+        for leftover in self._models.glob(FETCHING):
             if time.time() - leftover.stat().st_mtime > 3600:
                 shutil.rmtree(leftover, ignore_errors=True)
         needed = {self._state.versions.get(v, "") for v in (self._state.plan.versions if self._state.plan else ())}

@@ -40,7 +40,7 @@ def test_impossible_request_is_refused_in_one_sentence(changes: dict[str, object
         engines_of(request(**changes))
 
 
-def test_cost_so_far_needs_a_price_in_the_lake(tmp_path: Path) -> None:
+def test_cost_needs_a_price_in_the_lake(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     services = build_services(Settings(lake=str(tmp_path)), environment={})
     assert usd_per_row(services) is None
