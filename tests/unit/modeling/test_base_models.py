@@ -133,6 +133,7 @@ def other_form(kind: str, folder: Path) -> Any:
 def test_other_form_is_rewritten_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     theirs = other_form(kind, tmp_path / "other")
+    assert (tmp_path / "other" / "model.safetensors").is_file() == (kind == "electra")
     found = find_base(str(tmp_path / "other"))
     assert find_base(str(tmp_path / "other")) == found == find_base(str(found))
     model, has_head = load_base(found)
