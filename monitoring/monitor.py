@@ -113,24 +113,39 @@ def watch(
     """
     at = now or utc_now()
     store = VerdictStore(lake)
-    before = store.latest(window)
-    seen = observe(
+    before, recent = store.latest(window), load_recent(lake, champion.version)
+    data = load_window(
         lake,
         window,
+        trusted_sources=settings.measuring_sources,
+        feedback_until=at,
+        max_rows=settings.max_rows,
+    )
+    seen = evidence_of(
+        data,
+        load_reference(lake, champion.version),
         champion=champion,
         settings=settings,
         now=at,
-        since_retraining_s=since_retraining_s,
-        retraining_runs=retraining_runs,
+        new_labels=count_new_labels(lake, champion, window, settings, at),
         earlier=_earlier(store, champion, window),
-        attempts=0 if before is None else sum(a.state == "failed" for a in before.attempts),
-        completed=before is not None and any(a.state == "completed" for a in before.attempts),
+        recent=recent,
         embedder=embedder,
     )
-    verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=at)
+    attempts = () if before is None else before.attempts
+    evidence = replace(
+        seen.evidence,
+        since_retraining_s=since_retraining_s,
+        retraining_runs=retraining_runs,
+        attempts=sum(attempt.state == "failed" for attempt in attempts),
+        completed=any(attempt.state == "completed" for attempt in attempts),
+    )
+    verdict = to_verdict(seen, judge_staleness(evidence, settings.policy), at=at)
     previous = None if before is None else before.report_uri
-    _extend_reference(lake, champion, seen, settings, verdict)
-    save_recent(lake, champion.version, recent_rows(load_recent(lake, champion.version), seen, champion, settings))
+    grown = extended_reference(seen, champion=champion, settings=settings, verdict=verdict)
+    if grown is not None:
+        save_reference(lake, champion.version, grown)
+    save_recent(lake, champion.version, recent_rows(recent, seen, champion, settings))
     return Judged(verdict=store.record(replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
 
 
@@ -146,45 +161,6 @@ def report(lake: Lake, judged: Judged, reporter: Reporter) -> Verdict:
     return VerdictStore(lake).attach_report(judged.verdict.window, uri)
 
 
-def observe(
-    lake: Lake,
-    window: Window,
-    *,
-    champion: WatchedVersion,
-    settings: WatchSettings,
-    now: datetime,
-    since_retraining_s: float | None = None,
-    retraining_runs: bool = False,
-    attempts: int = 0,
-    completed: bool = False,
-    earlier: Sequence[RightAnswers] = (),
-    embedder: Embedder | None = None,
-) -> Observation:
-    """Load a window and gather the evidence about it without judging or recording it."""
-    data = load_window(
-        lake,
-        window,
-        trusted_sources=settings.measuring_sources,
-        feedback_until=now,
-        max_rows=settings.max_rows,
-    )
-    return evidence_of(
-        data,
-        load_reference(lake, champion.version),
-        champion=champion,
-        settings=settings,
-        now=now,
-        new_labels=count_new_labels(lake, champion, window, settings, now),
-        since_retraining_s=since_retraining_s,
-        retraining_runs=retraining_runs,
-        attempts=attempts,
-        completed=completed,
-        earlier=earlier,
-        recent=load_recent(lake, champion.version),
-        embedder=embedder,
-    )
-
-
 def evidence_of(
     data: WindowData,
     reference: pl.DataFrame | None,
@@ -193,15 +169,11 @@ def evidence_of(
     settings: WatchSettings,
     now: datetime,
     new_labels: int,
-    since_retraining_s: float | None = None,
-    retraining_runs: bool = False,
-    attempts: int = 0,
-    completed: bool = False,
     earlier: Sequence[RightAnswers] = (),
     recent: pl.DataFrame | None = None,
     embedder: Embedder | None = None,
 ) -> Observation:
-    """Everything that a loaded window and a reference say about the watched version. Pure (`observe`, `replay`).
+    """Compare a loaded window with a reference. Pure; what is known of retrainings is left for the caller to add.
 
     `earlier` are the labelled answers of the windows before, `recent` some of their rows.
     """
@@ -228,10 +200,6 @@ def evidence_of(
         new_labels=new_labels,
         rows_per_day=mine.total * _DAY_S / (window.end - window.start).total_seconds(),
         age_s=None if champion.snapshot_at is None else (now - champion.snapshot_at).total_seconds(),
-        since_retraining_s=since_retraining_s,
-        retraining_runs=retraining_runs,
-        attempts=attempts,
-        completed=completed,
     )
     figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
     if champion.version in figures:
@@ -336,14 +304,6 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
             found.append(answers)
             counted_to = verdict.window.end
     return found
-
-
-def _extend_reference(
-    lake: Lake, champion: WatchedVersion, seen: Observation, settings: WatchSettings, verdict: Verdict
-) -> None:
-    grown = extended_reference(seen, champion=champion, settings=settings, verdict=verdict)
-    if grown is not None:
-        save_reference(lake, champion.version, grown)
 
 
 def extended_reference(

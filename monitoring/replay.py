@@ -97,9 +97,10 @@ def replay(
             new_labels=new_labels,
             earlier=earlier,
             recent=recent,
-            since_retraining_s=None if retrained_at is None else (now - retrained_at).total_seconds(),
         )
-        verdict = to_verdict(seen, judge_staleness(seen.evidence, settings.policy), at=now)
+        since_s = None if retrained_at is None else (now - retrained_at).total_seconds()
+        evidence = replace(seen.evidence, since_retraining_s=since_s)
+        verdict = to_verdict(seen, judge_staleness(evidence, settings.policy), at=now)
         grown = extended_reference(seen, champion=version, settings=settings, verdict=verdict)
         reference = reference if grown is None else grown
         recent = recent_rows(recent, seen, version, settings)

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from absa.errors import PermanentError
 from absa.evaluation.counts import pos_neg_f1
@@ -31,7 +30,7 @@ from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export_graph
 from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
 from absa.task import SENTIMENTS
-from absa.training.rows.batches import for_scoring
+from absa.training.rows.distill import score
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
 
@@ -88,8 +87,6 @@ class PackageParity:
 
     rows: int
     labels_equal: float
-    mean_score_difference: float
-    max_score_difference: float
     pos_neg_f1_fp32: float
     pos_neg_f1_int8: float
 
@@ -237,6 +234,7 @@ def _scored(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Scores by int8 of as many rows as there is time for, and by fp32 of the first `both` of them."""
     engine, ends = Engine.load(folder), time.perf_counter() + seconds
+    tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
     int8, fp32 = [], []
     for start in range(0, len(rows), _CHUNK_ROWS):
         if start >= _FEWEST_CHECKED and time.perf_counter() > ends:
@@ -244,31 +242,14 @@ def _scored(
         part = rows[start : start + _CHUNK_ROWS]
         int8.append(engine.score([(row.text, row.aspect) for row in part]))
         if start < both:
-            fp32.append(_reference_scores(model, part[: both - start], folder, settings))
+            fp32.append(score(model, tokenize(part[: both - start], tokenizer)))
     return np.concatenate(int8), np.concatenate(fp32)
 
 
-def _reference_scores(
-    model: PairClassifier, rows: Sequence[LabelledPair], folder: Path, settings: TrainingSettings
-) -> npt.NDArray[np.float32]:
-    tokens = tokenize(rows, PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens))
-    scores = np.zeros((len(rows), len(SENTIMENTS)), np.float32)
-    model.eval()
-    with torch.inference_mode():
-        for index, batch in for_scoring(tokens):
-            mask = None if batch.mask is None else torch.from_numpy(batch.mask)
-            logits = model(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.token_types), mask)
-            scores[index] = logits.softmax(1).numpy()
-    return scores
-
-
 def _compare(fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> PackageParity:
-    difference = np.abs(fp32 - int8)
     return PackageParity(
         rows=len(labels),
         labels_equal=float((fp32.argmax(1) == int8.argmax(1)).mean()),
-        mean_score_difference=float(difference.mean()),
-        max_score_difference=float(difference.max()),
         pos_neg_f1_fp32=pos_neg_f1(labels, fp32.argmax(1)),
         pos_neg_f1_int8=pos_neg_f1(labels, int8.argmax(1)),
     )

@@ -20,11 +20,10 @@ class CardFacts:
     settings: dict[str, Any]
     calibration: dict[str, Any]
     parity: dict[str, Any]
-    gate: dict[str, Any] | None = None
 
 
 def render_card(facts: CardFacts) -> str:
-    """Return the card as Markdown. Reasons of the gate may name segments; no text of a customer is in it."""
+    """Return the card as Markdown. No text of a customer is in it."""
     training, calibration, parity = facts.training, facts.calibration, facts.parity
     lines = [
         "# Sentiment towards an aspect",
@@ -53,13 +52,6 @@ def render_card(facts: CardFacts) -> str:
         f"- Calibration: temperature {calibration.get('temperature', 1.0):.3f}, expected calibration error "
         f"{calibration.get('ece_before', 0.0):.3f} before and {calibration.get('ece_after', 0.0):.3f} after, "
         f"on {calibration.get('rows', 0)} rows",
-    ]
-    if facts.gate is not None:
-        lines += [
-            f"- Gate: {facts.gate.get('verdict')}",
-            *(f"  - {markdown(each)}" for each in facts.gate.get("reasons", ())),
-        ]
-    lines += [
         "",
         "## Where not to use it",
         "- Texts in other languages than the training data's; irony, quotations and references to earlier messages",

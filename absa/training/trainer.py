@@ -30,6 +30,7 @@ from absa.training.step.speed import flops_per_token, learned_tokens_per_s, peak
 from absa.training.training_settings import TrainingSettings
 
 _TICK_S: Final = 1.0
+_WARMUP_SHARE: Final = 0.1  # of the training, in which the rate rises; then it falls to zero
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
@@ -200,7 +201,7 @@ class Trainer:
                 self._ended_early = "rows of another process of the training do not come"
             if over or missing:
                 break
-            loss = self._learn([batch for _, _, batch in taken], rate_share(at, self.settings.warmup_share))
+            loss = self._learn([batch for _, _, batch in taken], rate_share(at, _WARMUP_SHARE))
             self._position, self._share, _ = taken[-1]
             self._step += 1
             self._rate_from = self._rate_from or time.time()

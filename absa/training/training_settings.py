@@ -20,11 +20,8 @@ class TrainingSettings:
         batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and 65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.
-        layer_decay: each layer below learns at this share of the one above it.
         head_learning_rate: peak of the head, when it is new. A head that came with a warm start learns as the last
             layer does.
-        weight_decay: of matrices, none for norms and biases.
-        warmup_share: share of the training in which the rate rises; then it falls to zero.
         label_smoothing: share of a label's weight that is spread over all three.
         r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
         dropout: in the encoder and before the head.
@@ -50,10 +47,7 @@ class TrainingSettings:
     batch_tokens: int | None = None
     batches_per_step: int | None = None
     learning_rate: float = 1e-4
-    layer_decay: float = 1.0
     head_learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_share: float = 0.1
     label_smoothing: float = 0.0
     r_drop: float = 0.0
     dropout: float = 0.0
@@ -83,7 +77,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise PermanentError(f"{name} must be above 0, got {value}")
-        for name in ("warmup_share", "label_smoothing", "dropout", "compose_share", "weight_decay"):
+        for name in ("label_smoothing", "dropout", "compose_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
         if self.train_layers is not None and self.train_layers < 0:

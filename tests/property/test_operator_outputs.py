@@ -218,8 +218,7 @@ def test_gate_report_and_card_show_names_as_text(evidence: GateEvidence, text: s
     assert page.tags == parsed(render_page(evidence, plain)).tags
     assert log_line(text) in page.text
     facts = CardFacts(
-        base_model="b", layers=2, snapshot="s", training={}, settings={}, calibration={}, parity={},
-        gate={"verdict": decision.verdict, "reasons": [*decision.reasons, text]},
+        base_model="b", layers=2, snapshot="s", training={"ended_early": text}, settings={}, calibration={}, parity={},
     )  # fmt: skip
     assert set(rendered(render_card(facts)).tags) <= {"h1", "h2", "ul", "li", "p", "code"}
 

@@ -1,29 +1,28 @@
 """Trained parameters and their learning rates."""
 
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
 from absa.modeling.architecture import PairClassifier
 from absa.training.training_settings import TrainingSettings
 
+_WEIGHT_DECAY: Final = 0.01
+
 
 def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
-    """Parameters with their peak rates: a layer learns at a share of the one above it, norms do not decay."""
+    """Return parameters with their peak rates: a new head has its own, norms and biases do not decay."""
     depth = model.architecture.layers
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not _is_frozen(name, depth, settings))
         if not parameter.requires_grad:
             continue
-        if name.startswith("classifier."):
-            rate = settings.head_learning_rate if new_head else settings.learning_rate
-        else:
-            height = int(name.split(".")[1]) if name.startswith("layers.") else -1
-            rate = settings.learning_rate * settings.layer_decay ** (depth - 1 - height)
+        fast = new_head and name.startswith("classifier.")
+        rate = settings.head_learning_rate if fast else settings.learning_rate
         groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": settings.weight_decay if matrix else 0.0}
+        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": _WEIGHT_DECAY if matrix else 0.0}
         for (rate, matrix), parameters in groups.items()
     ]
 

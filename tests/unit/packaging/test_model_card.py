@@ -1,9 +1,8 @@
 """The model card says what a reader needs."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from absa.packaging.card import CardFacts, render_card, write_card
+from absa.packaging.card import CardFacts, render_card
 
 FACTS = CardFacts(
     base_model="minilm-l6",
@@ -13,13 +12,12 @@ FACTS = CardFacts(
     settings={"seed": 0, "max_tokens": 128},
     calibration={"temperature": 1.2, "ece_before": 0.1, "ece_after": 0.02, "rows": 200},
     parity={"rows": 200, "labels_equal": 0.995, "pos_neg_f1_fp32": 0.801, "pos_neg_f1_int8": 0.799},
-    gate={"verdict": "PROMOTE", "reasons": ["better on recent rows"]},
 )
 
 
 def test_the_card_names_data_quality_and_limits() -> None:
     card = render_card(FACTS)
-    for said in ("abc123", "0.799", "99.5%", "temperature 1.200", "PROMOTE", "better on recent rows", "Where not to"):
+    for said in ("abc123", "0.799", "99.5%", "temperature 1.200", "Where not to"):
         assert said in card
 
 
@@ -27,9 +25,3 @@ def test_a_training_that_ended_early_is_on_the_card() -> None:
     early = FACTS.training | {"ended_early": "token shard 3 does not come"}
     assert "ended early: token shard 3 does not come" in render_card(replace(FACTS, training=early))
     assert "ended early" not in render_card(replace(FACTS, training=FACTS.training | {"ended_early": None}))
-
-
-def test_a_card_without_a_gate_says_nothing_of_one(tmp_path: Path) -> None:
-    path = write_card(tmp_path, CardFacts(**(FACTS.__dict__ | {"gate": None})))
-    assert path.name == "model_card.md"
-    assert "Gate" not in path.read_text()
