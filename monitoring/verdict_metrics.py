@@ -30,7 +30,7 @@ _BY_REASON: Final = (
 _ACTIONS: Final = ("none", "retrain", "ask_labels", "skipped")
 _STATES: Final = ("started", "completed", "failed")
 
-Series = tuple[tuple[str, ...], float | None]
+Labelled = tuple[tuple[str, ...], float | None]
 
 
 def exposition(history: Sequence[Verdict]) -> str:
@@ -73,7 +73,7 @@ def _count(
 
 
 def _add(
-    registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Series]
+    registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Labelled]
 ) -> None:
     """Add a gauge with every value that is known."""
     gauge = Gauge(name, help_text, labels, registry=registry)

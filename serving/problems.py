@@ -10,7 +10,7 @@ PROBLEM_TYPE: Final = b"application/problem+json"
 
 
 class FieldError(NamedTuple):
-    """What is wrong with one field. `path` is like `instances[3].aspect`."""
+    """Fault of one field. `path` is like `instances[3].aspect`."""
 
     path: str
     message: str
@@ -22,7 +22,7 @@ class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
     Args:
         status: HTTP status.
         kind: short name of the problem, the end of its `type`.
-        detail: one sentence that says what to do.
+        detail: one sentence that names the remedy.
         errors: the fields to blame.
         headers: extra response headers.
     """
@@ -47,7 +47,7 @@ class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
         return self.with_traceback(None)
 
     def body(self) -> bytes:
-        """The problem as JSON."""
+        """Return the problem as JSON."""
         content: dict[str, Any] = {
             "type": f"urn:evergreen:problem:{self.kind}",
             "title": HTTPStatus(self.status).phrase,

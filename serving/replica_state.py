@@ -1,4 +1,4 @@
-"""What the parent tells its workers: the plan in force and where its models lie, in one small file.
+"""State that the parent writes for its workers: the active plan and the folders of its models, in one small file.
 
 The file outlives both, so that a router that restarts without lake and registry serves what it served before.
 """
@@ -17,7 +17,7 @@ class RouterState:
     """The ledger's head as far as a router needs it.
 
     `folders` maps the digests that are on disk and whole to their folders; `errors` maps versions that cannot be had
-    to a sentence. `lake` tells states of another lake apart.
+    to a sentence. `lake` distinguishes states of another lake.
     """
 
     lake: str
@@ -33,7 +33,7 @@ class RouterState:
     errors: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The state as the file holds it."""
+        """Return the state as the file holds it."""
         return {
             **{name: getattr(self, name) for name in self.__slots__ if name != "plan"},
             "plan": self.plan.to_json() if self.plan else None,
@@ -60,7 +60,7 @@ def write_state(path: Path, state: RouterState) -> None:
 
 
 def read_state(path: Path) -> RouterState | None:
-    """The state, or None where there is none that can be read."""
+    """Return the state; None where no readable one exists."""
     try:
         return RouterState.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, AttributeError):

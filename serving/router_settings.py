@@ -1,4 +1,4 @@
-"""What the environment says about a router, read once when a process starts."""
+"""Settings of a router from its environment, read once when a process starts."""
 
 import re
 import secrets
@@ -27,7 +27,7 @@ _NAME_CHARS: Final = 60
 
 
 class FeedbackSource(BaseModel):
-    """Who a feedback key belongs to. What a source may do is the flows' to say, who read the records."""
+    """Source that a feedback key belongs to. The flows, which read the records, decide what it may do."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +96,7 @@ class RouterSettings(SettingsBase):
 
     @property
     def folder(self) -> Path:
-        """What routers of this home share: model files, the unit secret."""
+        """Folder that routers of this home share: model files, the unit secret."""
         return self.root / "serving"
 
     @property
@@ -106,7 +106,7 @@ class RouterSettings(SettingsBase):
 
 
 def replica_name(settings: RouterSettings) -> str:
-    """The replica's name: as set, or one that is made once and kept in the home. Safe as part of a file name."""
+    """Return the replica's name: as set, or made once and kept in the home. Safe as part of a file name."""
     if settings.replica:
         return _UNSAFE.sub("-", settings.replica)[:_NAME_CHARS]
     made = f"{_UNSAFE.sub('-', socket.gethostname())[: _NAME_CHARS - 7]}-{secrets.token_hex(3)}"
@@ -114,7 +114,7 @@ def replica_name(settings: RouterSettings) -> str:
 
 
 def unit_secret(settings: RouterSettings) -> bytes:
-    """The secret that unit ids are hashed with: as set, or one that is made once and kept in the home.
+    """Return the secret that unit ids are hashed with: as set, or made once and kept in the home.
 
     Replicas on several machines need EVERGREEN_SECRET, or the same unit has a different hash on each.
     """
@@ -124,7 +124,7 @@ def unit_secret(settings: RouterSettings) -> bytes:
 
 
 def _kept(path: Path, value: str) -> str:
-    """What the file says; made from `value`, readable by the owner alone, where there is none."""
+    """Return the content of the file, which is made from `value` where it is missing, for the owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_whole(path, value + "\n", mode=0o600, create=True)

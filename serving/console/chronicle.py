@@ -1,6 +1,6 @@
-"""What the console shows of the lake, kept in one small file: ledger, experiment, verdicts, cost, insights.
+"""Chronicle: the lake as the console shows it, in one small file: ledger, experiment, verdicts, cost, insights.
 
-One a replica, in the parent. It reads the lake only while somebody looks: a worker that is asked for the console
+The parent of a replica keeps it, and reads the lake only while the console is open: a worker that serves the console
 touches a file, and the parent looks at that file's age.
 """
 
@@ -42,7 +42,7 @@ class Chronicle:
 
     Args:
         lake: is read.
-        folder: the replica's; holds the file and the mark of those who ask.
+        folder: the replica's; holds the file and the mark that the console is open.
         clock: seconds since 1970, as file times have them.
     """
 
@@ -53,7 +53,7 @@ class Chronicle:
         self._written_at = 0.0
 
     def step(self) -> None:
-        """Write the file anew where somebody looks and it is old. A lake that is away is said in the file."""
+        """Replace an old file while the console is open. The file names a lake that is unavailable."""
         now = self._clock()
         if now - self._written_at < EVERY_S or not self._is_looked_at(now):
             return
@@ -87,7 +87,7 @@ class Chronicle:
         }
 
     def _training(self, record: LedgerRecord, version: str | None) -> dict[str, Any]:
-        """A registration with what its evidence says of the training."""
+        """Return a registration with its training's figures from the evidence."""
         evidence: dict[str, Any] = {}
         if record.evidence_digest is not None:
             evidence = self._once(evidence_key(record.evidence_digest)) or {}
@@ -115,7 +115,7 @@ class Chronicle:
         return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look.get("at")))}
 
     def _verdicts(self) -> list[dict[str, Any]]:
-        """The newest revision of each of the last windows, oldest first."""
+        """Return the newest revision of each of the last windows, oldest first."""
         newest: dict[str, tuple[int, str]] = {}
         for key in self._lake.list(VERDICTS_FOLDER):
             if (named := verdict_of(key)) is not None:
@@ -128,7 +128,7 @@ class Chronicle:
         return shown
 
     def _once(self, key: str) -> dict[str, Any] | None:
-        """A record that is never overwritten: read from the lake once while it is shown."""
+        """Return a record that is never overwritten, read from the lake once while it is shown."""
         found = self._kept.get(key) or self._json(key)
         if found is not None:
             self._kept[key] = found
@@ -144,7 +144,7 @@ class Chronicle:
 
 
 def read_chronicle(folder: Path) -> dict[str, Any]:
-    """What the parent wrote last; empty where it has not yet."""
+    """Return the last chronicle of the parent; empty before the first."""
     try:
         found = json.loads((folder / FILE).read_bytes())
     except (OSError, ValueError):
@@ -153,7 +153,7 @@ def read_chronicle(folder: Path) -> dict[str, Any]:
 
 
 def ask_for_chronicle(folder: Path) -> None:
-    """Let the parent know that somebody looks."""
+    """Mark for the parent that the console is open."""
     try:
         (folder / ASKED).touch()
     except OSError as error:  # a full disk: the console shows what is there

@@ -28,7 +28,7 @@ _POLICY: Final = (
 
 @cache
 def assets() -> dict[str, bytes]:
-    """The console's files by name, read once."""
+    """Return the console's files by name, read once."""
     return {
         each.name: each.read_bytes() for each in files("serving.console").joinpath("page").iterdir() if each.is_file()
     }
@@ -50,8 +50,8 @@ def add_console(
         app: gets them.
         folder: the replica's, where the chronicle is.
         statuses: every process of the replica.
-        state: the plan in force.
-        compare: scores a text with every version in force.
+        state: the active plan.
+        compare: scores a text with every active version.
         links: names and addresses of the other tools.
         body_limit_bytes: largest body.
     """
@@ -84,7 +84,7 @@ def add_console(
 
     @app.post(
         "/v1/compare",
-        summary="What each version in force says about one text; not logged, not counted",
+        summary="Answers of each active version to one text; not logged, not counted",
         response_class=Response,
         responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
         openapi_extra=request_body(
@@ -98,7 +98,7 @@ def add_console(
 
 
 def live(statuses: list[Status]) -> dict[str, Any]:
-    """Counts since the start by version and arm, over all processes of the replica; a page takes differences."""
+    """Return counts since the start by version and arm, over all processes of the replica; a page takes differences."""
     return {
         "arms": [
             {"version": version, "arm": arm, **dict(zip(OUTCOMES, counts, strict=True)), "histogram": histogram}

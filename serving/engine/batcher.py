@@ -1,7 +1,7 @@
 """The greedy batcher: one inference thread takes what waits, in groups of like length, and never sleeps to fill one.
 
 An idle service answers at batch-1 latency; batches form under load. The oldest waiting row is always in the next group,
-so nothing starves. Rows that nobody waits for (shadow scores) are taken only when nothing else is there.
+so nothing starves. Shadow rows, for which no client waits, are taken only when nothing else is there.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ class Job:
         engine: scores it.
         text: of the pair.
         aspect: of the pair.
-        deadline: `time.perf_counter()` after which nobody waits any more.
+        deadline: `time.perf_counter()` after which its client has given up.
         done: called in the event loop's thread with the job, once `scores` or `failure` is set.
-        shadow: nobody waits for it.
+        shadow: no client waits for it.
     """
 
     __slots__ = (
@@ -117,11 +117,11 @@ class Batcher:
 
     @property
     def waiting_ms(self) -> float:
-        """How long the rows that wait will take, as far as one can tell."""
+        """Estimate how long the waiting rows will take."""
         return self._waiting_work * self._ms_per_token
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take rows that someone waits for."""
+        """Take rows of clients."""
         now = time.perf_counter()
         for job in jobs:
             job.since = now
@@ -130,7 +130,7 @@ class Batcher:
             self._arrivals.put(job)
 
     def submit_shadow(self, job: Job) -> bool:
-        """Take a row that nobody waits for; False, counted, where too many wait already."""
+        """Take a shadow row; return False, counted, where too many wait already."""
         if len(self._shadow) >= self._shadow_rows or self._stopping:
             self.shadow_dropped += 1
             return False
@@ -200,7 +200,7 @@ class Batcher:
         return True
 
     def _score_shadow(self, shadow: "_Pending") -> None:
-        """Score one group that nobody waits for, then look again whether somebody does."""
+        """Score one group of shadow rows, then look again for rows of clients."""
         if not shadow:
             self._take_in([self._shadow.popleft() for _ in range(min(_SHADOW_INTAKE, len(self._shadow)))], shadow)
         if shadow:

@@ -29,7 +29,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InForce:
-    """What a request sees: a plan and a model for each of its versions. Replaced as a whole, never changed."""
+    """Active plan with a model for each of its versions. Replaced as a whole, never changed."""
 
     revision: int
     plan: TrafficPlan
@@ -53,13 +53,13 @@ class ModelPool:
         self.load_failures = 0
 
     async def follow(self, state: RouterState) -> bool:
-        """Bring a state into force.
+        """Activate a state.
 
-        A version that is missing or broken leaves what was in force as it is; where nothing is, the champion alone
+        A version that is missing or broken leaves the active plan as it is; where there is none, the champion alone
         serves.
 
         Returns:
-            Whether the state is in force.
+            True if the state is active.
         """
         self._state = state
         self._errors = dict(state.errors)
@@ -104,7 +104,7 @@ class ModelPool:
         return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()))
 
     def describe(self) -> list[dict[str, Any]]:
-        """The versions of the newest state as `GET /v1/models` shows them."""
+        """Return the versions of the newest state as `GET /v1/models` shows them."""
         state = self._state
         held = self.in_force.models if self.in_force else {}
         wanted = state.plan.versions if state and state.plan else ()

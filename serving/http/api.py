@@ -39,7 +39,7 @@ from serving.replica_state import RouterState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerPorts:
-    """What the routes need of the worker that they run in.
+    """Ports of the worker that the routes run in.
 
     `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
     predictions are answered, and the reason.

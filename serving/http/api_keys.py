@@ -1,4 +1,4 @@
-"""Who may do what: the admin token, the optional predict key, and feedback keys that name a source."""
+"""Keys of clients: the admin token, the optional predict key, and feedback keys that name a source."""
 
 import hmac
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,8 @@ class Keys:
     """Checks keys in constant time. A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
     Args:
-        admin_token: None lets nobody change the plan over HTTP.
-        predict_key: None lets everybody ask.
+        admin_token: None: the plan cannot be changed over HTTP.
+        predict_key: None: predictions need no key.
         feedback: sources by key.
     """
 
@@ -27,7 +27,7 @@ class Keys:
 
     @classmethod
     def of(cls, settings: RouterSettings) -> "Keys":
-        """The keys that the settings name."""
+        """Return the keys of the settings."""
         return cls(
             admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
             predict_key=settings.predict_key.get_secret_value() if settings.predict_key else None,
@@ -35,7 +35,11 @@ class Keys:
         )
 
     def check_admin(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raises: Problem 401 or 403 unless the admin token came along."""
+        """Check for the admin token.
+
+        Raises:
+            Problem: 401 where it is missing, 403 where it is wrong.
+        """
         if self._admin_token is None:
             raise Problem(
                 403,
@@ -49,7 +53,11 @@ class Keys:
             raise Problem(403, "wrong-key", "this is not the admin token")
 
     def check_predict(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raises: Problem 401 or 403 where a predict key is needed and another, or none, came along."""
+        """Check for the predict key, where one is required.
+
+        Raises:
+            Problem: 401 where it is missing, 403 where it is wrong.
+        """
         if self.predict_key is None:
             return
         given = _given(headers)
@@ -59,10 +67,10 @@ class Keys:
             raise Problem(403, "wrong-key", "this is not the predict key")
 
     def feedback_source(self, headers: Iterable[tuple[bytes, bytes]]) -> FeedbackSource:
-        """Whose feedback it is.
+        """Return the source of a feedback key.
 
         Raises:
-            Problem: 401 or 403.
+            Problem: 401 where the key is missing, 403 where it is wrong.
         """
         given = _given(headers)
         if given is None:

@@ -57,7 +57,7 @@ class PredictBodies:
         self.read_batch: Callable[[object], PredictBatch] = self.batch.__pydantic_validator__.validate_python
 
 
-class Prediction(BaseModel):
+class PredictAnswer(BaseModel):
     """One answer. Scores are in the order negative, neutral, positive and sum to 1."""
 
     request_id: str
@@ -71,14 +71,14 @@ class Prediction(BaseModel):
     cached: bool
 
 
-class Predictions(BaseModel):
+class PredictAnswers(BaseModel):
     """Answers in the order of the questions."""
 
-    predictions: list[Prediction]
+    predictions: list[PredictAnswer]
 
 
 class Opinion(BaseModel):
-    """What one version says."""
+    """Answer of one version."""
 
     arm: str
     version: str
@@ -89,13 +89,13 @@ class Opinion(BaseModel):
 
 
 class Opinions(BaseModel):
-    """What each version in force says, the champion first."""
+    """Answers of the active versions, the champion first."""
 
     versions: list[Opinion]
 
 
 class FeedbackBody(BaseModel):
-    """What the label of a prediction should have been."""
+    """Right label of a prediction."""
 
     model_config = _STRICT
     request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
@@ -119,7 +119,7 @@ class ArmBody(BaseModel):
 
 
 class PlanBody(BaseModel):
-    """Who answers which part of the traffic. The champion comes first; shares sum to 1."""
+    """Traffic plan: the share of each version. The champion comes first; shares sum to 1."""
 
     model_config = _STRICT
     mode: Literal["single", "shadow", "ab"]
@@ -162,7 +162,7 @@ class PlanSet(BaseModel):
 
 
 class Traffic(BaseModel):
-    """The plan in force, and the ledger's record that set it."""
+    """Active plan, and the ledger's record that set it."""
 
     revision: Annotated[int, Field(description="Number of the ledger's newest record")]
     at: Annotated[str, Field(description="When that record was written: UTC, ISO 8601")]
@@ -202,21 +202,21 @@ class Models(BaseModel):
 
 
 BODIES: Final = (
-    Prediction, Predictions, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic, Models, ProblemBody,
+    PredictAnswer, PredictAnswers, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic, Models, ProblemBody,
 )  # fmt: skip
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:
-    """How the API's document names a body."""
+    """Return the reference to a body in the API's document."""
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """A route's body in the API's document."""
+    """Return a route's body for the API's document."""
     content = {"application/json": {"schema": ref(model), "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def answered(model: type[BaseModel], description: str, code: int = 200) -> dict[int | str, dict[str, Any]]:
-    """A route's answer in the API's document."""
+    """Return a route's answer for the API's document."""
     return {code: {"description": description, "content": {"application/json": {"schema": ref(model)}}}}

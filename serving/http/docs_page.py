@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Response
 
-from serving.http.bodies import BODIES, EXAMPLE, PredictBodies, Prediction, Predictions, ref
+from serving.http.bodies import BODIES, EXAMPLE, PredictAnswer, PredictAnswers, PredictBodies, ref
 from serving.http.messages import PREDICT_PATH, json_response
 from serving.problems import documented
 
@@ -85,7 +85,7 @@ def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     body = {"oneOf": [ref(bodies.item), ref(bodies.batch)]}
-    answer = {"oneOf": [ref(Prediction), ref(Predictions)]}
+    answer = {"oneOf": [ref(PredictAnswer), ref(PredictAnswers)]}
     operation = {
         "summary": "Ask for the sentiment towards an aspect",
         "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "

@@ -69,7 +69,7 @@ def refusal(
 
 
 def _refusal_of_field(name: bytes, value: bytes, version: str, body_limit_bytes: int) -> Problem | None:
-    """Return the problem with a header that says how the body comes."""
+    """Return the problem with a header that describes the body."""
     if name == b"content-length" and int(value) > body_limit_bytes:  # digits of 64 bits at most: the parser checked
         return too_large(body_limit_bytes)
     if name == b"transfer-encoding" and version == "1.0":

@@ -264,7 +264,7 @@ class HotProtocol(HttpToolsProtocol):
         return self._repeated, self._phase != _IDLE or cycle is None
 
     def _look_at_unfinished(self, size: int) -> None:
-        """Bound what the request that is arriving holds, and let others of the loop have their turn.
+        """Bound the memory of a request that is arriving, and give other connections their turn.
 
         Args:
             size: bytes that came last.

@@ -76,7 +76,7 @@ class Predictor:
     """Answers predictions: assign, look in the cache, queue, log, answer.
 
     Args:
-        pool: holds the plan and models in force.
+        pool: holds the active plan and models.
         batcher: scores what the cache does not have.
         cache: answers given before.
         spool: where answers are logged before they leave.
@@ -215,7 +215,7 @@ class Predictor:
                 asyncio.get_running_loop().call_soon(self.flush)
 
     def _scored(self, row: _Row) -> None:
-        """What the batcher calls for each row that it has scored or given up."""
+        """Take a row that the batcher has scored or given up."""
         ticket = row.ticket
         if row.scores is None:
             ticket.failure = row.failure
@@ -368,7 +368,7 @@ def _answer(row: _Row, in_force: InForce) -> dict[str, Any]:
 
 
 def _attributes(ticket: _Ticket) -> dict[str, Any]:
-    """What a trace says of a request: of its first item, where it has several."""
+    """Return the attributes of a trace: those of the first item, where a request has several."""
     first = ticket.rows[0]
     return {
         "evergreen.items": len(ticket.rows),

@@ -23,7 +23,7 @@ _STREAMS: Final[dict[str, tuple[Any, Callable[[list[Any], str, str], list[Part]]
 
 @dataclass(slots=True)
 class ShipCounts:
-    """What was shipped since the process started."""
+    """Counts of shipped rows since the process started."""
 
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STREAMS, 0))
     unreadable: int = 0
@@ -55,7 +55,7 @@ class Shipper:
             everything: also the counts of the minute that runs (when the replica stops).
 
         Returns:
-            Whether all that was claimed lies in the lake.
+            True if every claimed segment is in the lake.
         """
         try:
             self._spool.recover()

@@ -159,7 +159,7 @@ class SpoolWriter:
         self._hand_over()
 
     def close(self) -> None:
-        """Close everything and give the folder back. What cannot be moved is left to `SpoolReader.recover`."""
+        """Close everything and give the folder back. `SpoolReader.recover` takes the rest."""
         for segment in self._segments.values():
             segment.close()
         self._close_outcomes()
@@ -184,7 +184,7 @@ class SpoolWriter:
 
 
 class SpoolReader:
-    """The parent's part of the spool: recover what dead workers left, claim what is closed.
+    """The parent's part of the spool: recover segments of dead workers, claim closed ones.
 
     Args:
         root: the spool's folder.
@@ -261,7 +261,7 @@ class SpoolReader:
             yield batch
 
     def _number(self) -> int:
-        """A segment number that was never used: microseconds since 1970, growing."""
+        """Return a segment number that was never used: microseconds since 1970, growing."""
         self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
         return self._last_number
 
@@ -273,7 +273,7 @@ class SpoolReader:
             path.rename(folder / path.name)
 
     def claims(self) -> list[tuple[str, str, Path]]:
-        """What is to be shipped: stream, name of the files, folder with segments."""
+        """Return the claims to ship: stream, name of the files, folder with segments."""
         found = []
         for folder in sorted(self._claims.iterdir()):
             stream, _, name = folder.name.partition(".")
@@ -296,7 +296,7 @@ class SpoolReader:
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a claim whose rows lie in the lake. A kill in the middle leaves rows that will be written again."""
+        """Remove a claim whose rows are in the lake. A kill in the middle leaves rows that will be written again."""
         trash = folder.parent.parent / f"trash-{folder.name}"
         folder.rename(trash)
         for path in trash.iterdir():
@@ -320,7 +320,7 @@ class SpoolReader:
 
 
 class ReplicaLock:
-    """One parent a replica folder.
+    """Lock of a replica's folder: one parent holds it.
 
     Raises:
         ConflictError: another router holds it.

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error. No record holds a customer's text."""
+"""Structured logs: one JSON object per line on standard error. No record holds a customer's text."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What became of items, by version and arm: counts for the lake's guardrails and for metrics.
+"""Outcomes of items by version and arm: counts for the lake's guardrails and for metrics.
 
 `ok` is an item that its version scored, even where its request failed by another item: versions are judged by these.
 """
@@ -52,7 +52,7 @@ class OutcomeCounts:
             total.latency_sum_ms += latency_ms
 
     def take(self) -> list[tuple[int, bytes, int]]:
-        """What was counted since the last call, as (minute in microseconds since 1970, log lines, rows)."""
+        """Return the counts since the last call, as (minute in microseconds since 1970, log lines, rows)."""
         lines: dict[int, list[bytes]] = {}
         for (minute, version, arm), cell in self._pending.items():
             ok, error, shed, timeout = cell.counts

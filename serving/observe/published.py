@@ -1,4 +1,4 @@
-"""What a replica tells CloudWatch once a minute, as a log line: requests, refusals, log lag, age of the ledger."""
+"""Figures of a replica for CloudWatch, a log line per minute: requests, refusals, log lag, age of the ledger."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -80,7 +80,7 @@ class StatusBoard:
             write_whole(self._folder / f"{incarnation}.json", json.dumps(asdict(status)).encode())
 
     def all(self, *, but: str | None = None) -> list[Status]:
-        """What processes said last, those that ended included (as one, named retired)."""
+        """Return the last status of each process; ended processes are one, named retired."""
         found = []
         for path in sorted(self._folder.glob("*.json")):
             if path.stem != but:
@@ -94,7 +94,7 @@ class StatusBoard:
             path.unlink(missing_ok=True)
 
     def retire(self, incarnation: str) -> None:
-        """Add what a process that is gone counted to what others that are gone counted."""
+        """Add the counts of an ended process to those of earlier ones."""
         path = self._folder / f"{incarnation}.json"
         try:
             gone = Status(**json.loads(path.read_bytes()))

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of predictions, where OTEL_EXPORTER_OTLP_ENDPOINT is set: one span a request.
+"""OpenTelemetry traces of predictions, where OTEL_EXPORTER_OTLP_ENDPOINT is set: one span per request.
 
 A span joins its caller's trace. It is made when its request is over, so tracing costs nothing where it is off and
 little where it is not sampled. The exporter has a thread and a bounded queue of its own; what does not fit is dropped.
@@ -84,7 +84,7 @@ class Traces:
 
 
 def open_traces(worker: str) -> Traces | None:
-    """Traces over OTLP/HTTP as the OTEL_* environment says; None where it names no endpoint."""
+    """Return traces over OTLP/HTTP as the OTEL_* environment configures them; None without an endpoint."""
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -65,7 +65,7 @@ class Keeper:
 
     @property
     def state(self) -> RouterState:
-        """What workers were told last."""
+        """Last state written for the workers."""
         return self._state
 
     def step(self) -> None:
@@ -126,7 +126,7 @@ class Keeper:
         self.last_error = sentence
 
     def _forget_old_models(self) -> None:
-        """Keep the models in force and the few that were used last, for a quick way back."""
+        """Keep the active models and the few that were used last, for a quick rollback."""
         for leftover in self._models.glob(FETCHING):
             if time.time() - leftover.stat().st_mtime > 3600:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -139,7 +139,7 @@ class Keeper:
 
 
 def _note_use(folders: Iterable[str]) -> None:
-    """Say by a folder's time that its model is, or was until now, in force."""
+    """Mark folders, by their time, whose models are or were active until now."""
     for folder in folders:
         with suppress(FileNotFoundError):
             os.utime(folder)

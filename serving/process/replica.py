@@ -54,7 +54,7 @@ class _Child:
 
 
 def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
-    """Listening sockets that share a port: the kernel spreads connections over them.
+    """Open listening sockets that share a port: the kernel spreads connections over them.
 
     Args:
         host: address to listen on.
@@ -62,7 +62,7 @@ def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
         count: how many.
 
     Raises:
-        PermanentError: the address cannot be had; the message says which and what to do.
+        PermanentError: the address is not available; the message names it and the remedy.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -323,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _raise_file_limit() -> None:
-    """A connection is an open file: take as many as the system lets us have."""
+    """Raise the limit of open files, one per connection, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
