@@ -20,7 +20,9 @@ from monitoring.verdicts import VerdictStore
 _TIMEOUT_S: Final = 5.0
 
 
-def alert(lake: Lake, verdict: Verdict, url: str, *, timeout_s: float = _TIMEOUT_S) -> bool:
+def alert(
+    lake: Lake, verdict: Verdict, url: str, *, verdicts: VerdictStore | None = None, timeout_s: float = _TIMEOUT_S
+) -> bool:
     """Notify a webhook of a STALE verdict, once per incident.
 
     An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked before the
@@ -37,7 +39,7 @@ def alert(lake: Lake, verdict: Verdict, url: str, *, timeout_s: float = _TIMEOUT
     _must_be_http(url)
     if verdict.verdict != "STALE":
         return False
-    key = incident_key(_first_of_incident(lake, verdict).window.key)
+    key = incident_key(_first_of_incident(verdicts or VerdictStore(lake), verdict).window.key)
     return _send_once(lake, key, message(verdict), url, timeout_s)
 
 
@@ -109,9 +111,9 @@ def message(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def _first_of_incident(lake: Lake, verdict: Verdict) -> Verdict:
+def _first_of_incident(store: VerdictStore, verdict: Verdict) -> Verdict:
     first = verdict
-    for earlier in VerdictStore(lake).newest_first():
+    for earlier in store.newest_first():
         if earlier.window.start >= verdict.window.start:
             continue
         if earlier.version != verdict.version or earlier.verdict == "FRESH":

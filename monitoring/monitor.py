@@ -24,7 +24,7 @@ from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_sta
 from monitoring.verdicts import VerdictStore
 
 _DAY_S: Final = 86_400.0
-_SLOW_WINDOWS: Final = 200
+HISTORY_WINDOWS: Final = 200  # verdicts that a look reads at most
 RECENT_WINDOWS: Final = 8
 
 
@@ -94,6 +94,7 @@ def watch(
     retraining_runs: bool = False,
     now: datetime | None = None,
     embedder: Embedder | None = None,
+    verdicts: VerdictStore | None = None,
 ) -> Judged:
     """Judge a window and record the verdict; a second call makes a later revision with the labels that came since.
 
@@ -106,13 +107,14 @@ def watch(
         retraining_runs: whether one is running.
         now: the time of judging; feedback received later is not seen.
         embedder: the champion's view of texts; None leaves that column out.
+        verdicts: of this lake, with the records that it has read; None reads them again.
 
     Raises:
         UnavailableError: the lake does not answer.
         ConflictError: others kept recording this window at the same time.
     """
     at = now or utc_now()
-    store = VerdictStore(lake)
+    store = verdicts or VerdictStore(lake)
     before, recent = store.latest(window), load_recent(lake, champion.version)
     data = load_window(
         lake,
@@ -149,7 +151,7 @@ def watch(
     return Judged(verdict=store.record(replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
 
 
-def report(lake: Lake, judged: Judged, reporter: Reporter) -> Verdict:
+def report(lake: Lake, judged: Judged, reporter: Reporter, *, verdicts: VerdictStore | None = None) -> Verdict:
     """Write the report of a judged window, and record where it lies.
 
     Raises:
@@ -158,7 +160,7 @@ def report(lake: Lake, judged: Judged, reporter: Reporter) -> Verdict:
     """
     seen = judged.seen
     uri = reporter.report(seen.data, seen.reference, judged.verdict, replaces=judged.replaces)
-    return VerdictStore(lake).attach_report(judged.verdict.window, uri)
+    return (verdicts or VerdictStore(lake)).attach_report(judged.verdict.window, uri)
 
 
 def evidence_of(
@@ -296,7 +298,7 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
     """
     found: list[RightAnswers] = []
     counted_to = champion.champion_since
-    for verdict in store.history(limit=_SLOW_WINDOWS):
+    for verdict in store.history(limit=HISTORY_WINDOWS):
         figures = verdict.by_version.get(champion.version)
         answers = RightAnswers.recorded(figures)
         apart = counted_to is None or verdict.window.start >= counted_to

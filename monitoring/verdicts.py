@@ -21,10 +21,11 @@ _TRIES: Final = 5
 
 
 class VerdictStore:
-    """The verdicts of a lake. Nothing is ever overwritten."""
+    """Verdicts of a lake. Nothing is ever overwritten, so a record is read once for as long as the store is kept."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
+        self._known: dict[str, Verdict] = {}
 
     def record(self, verdict: Verdict) -> Verdict:
         """Keep a verdict as the window's next revision, its attempts joined with those already recorded.
@@ -56,7 +57,10 @@ class VerdictStore:
     def history(self, *, limit: int | None = None) -> list[Verdict]:
         """Return the last revision of the newest `limit` windows (None: of all), the newest last."""
         keys = list(islice(self._newest(), limit))[::-1]
-        return [_verdict(key, data) for key, data in zip(keys, read_concurrently(self._lake, keys), strict=True)]
+        new = [key for key in keys if key not in self._known]
+        for key, data in zip(new, read_concurrently(self._lake, new), strict=True):
+            self._known[key] = _verdict(key, data)
+        return [self._known[key] for key in keys]
 
     def windows(self) -> list[Window]:
         """Return every window that has a verdict by time, the newest last. Reads no record."""
@@ -153,7 +157,9 @@ class VerdictStore:
         return reversed({window: key for key, (window, _) in self._named().items()}.values())
 
     def _read(self, key: str) -> Verdict:
-        return _verdict(key, self._lake.read(key))
+        if key not in self._known:
+            self._known[key] = _verdict(key, self._lake.read(key))
+        return self._known[key]
 
 
 def _verdict(key: str, data: bytes) -> Verdict:

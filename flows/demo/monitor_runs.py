@@ -93,16 +93,18 @@ def retrain_again(services: Services) -> str | None:
         UnavailableError: Prefect does not answer.
     """
     from absa.records.verdict import MAX_ATTEMPTS
-    from flows.monitoring.monitor_flow import settle, try_again
+    from flows.monitoring.monitor_window import settle, try_again
+    from monitoring.verdicts import VerdictStore
 
-    settle(services, grace_s=LATE_S)
+    store = VerdictStore(services.lake)
+    settle(services, store, grace_s=LATE_S)
     asked = last_retraining(services)
     if asked is None or asked.attempts[-1].state != "failed":
         return None
     failed = asked.attempts[-1]
     if failed.number >= MAX_ATTEMPTS:
         raise PermanentError(f"the retraining failed {failed.number} times: {failed.detail}")
-    if try_again(services, asked) is None:
+    if try_again(services, store, asked) is None:
         return None
     return f"attempt {failed.number} failed: {failed.detail}; the next one starts"
 

@@ -9,7 +9,7 @@ from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
 from absa.policies import ExperimentPolicy
-from flows.monitoring.monitor_flow import last_window
+from flows.monitoring.monitor_window import last_window
 from flows.platform.settings import Settings
 from flows.promotion.promotion_look import next_step
 

@@ -10,10 +10,11 @@ from absa.data.snapshot import load_side
 from absa.ledger.lifecycle import crowned
 from absa.policies import StalenessPolicy
 from absa.records.schema import SIDES, Window, utc_now
-from flows.monitoring.monitor_flow import judge_window
+from flows.monitoring.monitor_window import judge_window
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.training_snapshot import take_snapshot
+from monitoring.verdicts import VerdictStore
 from serving.process.replica import main
 from tests.stand_ins import FakeRegistry
 from tests.unit.monitoring.conftest import Traffic
@@ -49,7 +50,7 @@ def window(services: Services) -> Window:
 
 
 def test_a_source_that_only_measures_measures_and_does_not_train(services: Services, window: Window) -> None:
-    figures = judge_window.fn(services, window).verdict.by_version["1"]
+    figures = judge_window(services, VerdictStore(services.lake), window).verdict.by_version["1"]
     assert figures.labelled == ROWS["customer"] + ROWS["survey"]
     manifest = take_snapshot(services, [])
     learnt = {source for side in SIDES for source in load_side(services.lake, manifest.digest, side)["source"]}

@@ -1,0 +1,263 @@
+"""Use case: monitor a window. Judge live traffic, record the verdict, start the retraining that it asks for."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from absa.adapters.cloudwatch import publish
+from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
+from absa.ledger.history import champion_since
+from absa.records.files import write_whole
+from absa.records.schema import Window
+from absa.records.verdict import Verdict
+from absa.sinks import markdown
+from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
+from flows.monitoring.forgetting import retain
+from flows.monitoring.watched import staleness_policy, watched_version
+from flows.platform.prefect_runs import TRAINING
+from flows.platform.services import Services
+from flows.promotion.take_over import take_over
+from monitoring.alerts import alert
+from monitoring.drift.embedding import Embedder, ModelEmbedder
+from monitoring.insights import keep_insights
+from monitoring.monitor import HISTORY_WINDOWS, Judged, Reporter, WatchedVersion, WatchSettings, watch
+from monitoring.monitor import report as write_report
+from monitoring.verdict_metrics import exposition
+from monitoring.verdicts import VerdictStore
+
+_TRIED_AGAIN: Final = 20
+STALE_EVENT: Final = "evergreen.verdict.stale"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorRequest:
+    """Request to judge a window.
+
+    Attributes:
+        window: event time.
+        retrain: whether the verdict may start a retraining.
+        report: whether to write a report.
+    """
+
+    window: Window
+    retrain: bool = True
+    report: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitored:
+    """Result: the recorded verdict, and the flow run of the retraining that was started, if one was."""
+
+    verdict: Verdict
+    flow_run: str | None
+
+
+def last_window(now: datetime, window_s: float) -> Window:
+    """Return the last whole window before a time, on a grid that every caller shares. Pure."""
+    end = datetime.fromtimestamp(now.timestamp() // window_s * window_s, UTC)
+    return Window(start=end - timedelta(seconds=window_s), end=end)
+
+
+def due_window(due: datetime, now: datetime, window_s: float) -> Window:
+    """Return the window that a run judges: a late run judges the one that it was scheduled for. Pure."""
+    return last_window(min(due, now), window_s)
+
+
+def monitor_window(services: Services, request: MonitorRequest, *, reporter: Reporter | None = None) -> Monitored:
+    """Judge one window of live traffic. A retraining that is due starts before the report is written.
+
+    Args:
+        services: ports.
+        request: which window.
+        reporter: writes the window's report; None: Evidently.
+
+    Raises:
+        PermanentError: there is no champion to watch.
+        UnavailableError: the lake or Prefect is unavailable. A recorded verdict stays, and a later run goes on.
+    """
+    store = VerdictStore(services.lake)
+    by_hand = services.project()
+    by_hand += settle(services, store)
+    by_hand += take_over(services, services.clock())
+    judged = services.steps("judge-window", lambda: judge_window(services, store, request.window), again=True)
+    verdict, started = judged.verdict, None
+    if request.retrain:
+        started = services.steps("start-retraining", lambda: start_due(services, store, judged.verdict))
+    if services.settings.metrics == "emf":
+        publish("monitor", {"Stale": float(verdict.verdict == "STALE")})
+    if request.report:
+        verdict = services.steps("write-report", lambda: _report(services, store, judged, reporter), again=True)
+    _show(services, verdict, by_hand)
+    _tell(services, store, verdict)
+    for sentence in retain(services):
+        services.reporter.log(sentence)
+    return Monitored(verdict=verdict, flow_run=started)
+
+
+def watched_champion(services: Services) -> WatchedVersion:
+    """Return the champion with the time since which it has been champion.
+
+    Raises:
+        PermanentError: there is none.
+    """
+    since = champion_since(services.ledger.follow())
+    if since is None or since.state.champion is None:
+        raise PermanentError("there is no champion to watch: run `evergreen train` first")
+    return replace(watched_version(services, since.state.champion), champion_since=since.at)
+
+
+def judge_window(services: Services, store: VerdictStore, window: Window) -> Judged:
+    """Compare the window with the reference, measure, judge and record."""
+    policy, now = staleness_policy(services), services.clock()
+    history = recent_verdicts(store, now, policy.cooldown_s + WAIT_S)
+    others = [attempt for verdict in history if verdict.window != window for attempt in verdict.attempts]
+    latest = max((attempt.at for attempt in others), default=None)
+    champion = watched_champion(services)
+    return watch(
+        services.lake,
+        window,
+        champion=champion,
+        settings=WatchSettings(
+            policy=policy,
+            measuring_sources=services.settings.measuring_sources,
+            training_sources=services.settings.training_sources,
+        ),
+        since_retraining_s=(now - latest).total_seconds() if latest else None,
+        retraining_runs=any(attempt.state == "started" for attempt in others),
+        now=now,
+        embedder=_embedder(services, champion.version) if policy.embed_rows else None,
+        verdicts=store,
+    )
+
+
+def _embedder(services: Services, version: str) -> Embedder | None:
+    """Return the champion's own view of texts; None without its package, because other columns can still be judged."""
+    try:
+        package = services.packages.get(version, services.head().versions[version])
+    except (UnavailableError, NotFoundError):
+        return None
+    return ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
+
+
+def start_due(services: Services, store: VerdictStore, verdict: Verdict) -> str | None:
+    """Start the retraining that is due for a verdict, or else for an earlier window.
+
+    Returns:
+        The flow run's id, or None where none is due.
+    """
+    return begin_retraining(services, store, verdict) or try_again(services, store, verdict)
+
+
+def begin_retraining(services: Services, store: VerdictStore, verdict: Verdict) -> str | None:
+    """Record the attempt, then start it: a lost race or an unavailable Prefect starts nothing twice.
+
+    Returns:
+        The flow run's id, or None where no retraining is due.
+
+    Raises:
+        UnavailableError: Prefect is unavailable; the attempt is recorded as failed.
+    """
+    if not verdict.retraining_is_due:
+        return None
+    try:
+        attempt = store.begin_attempt(verdict).attempts[-1]
+    except ConflictError:
+        return None
+    try:
+        run_id = services.deployments.start(
+            TRAINING,
+            {"window": verdict.window.key, "reason": "drift", "budget_s": services.settings.budget_s},
+            key=attempt.key,
+            tags=[f"window:{verdict.window.key}"],
+        )
+    except UnavailableError as error:
+        store.end_attempt(verdict.window, attempt.number, "failed", detail=str(error))
+        raise
+    store.end_attempt(verdict.window, attempt.number, "started", flow_run_id=run_id)
+    return run_id
+
+
+def try_again(services: Services, store: VerdictStore, verdict: Verdict) -> str | None:
+    """Start the next attempt of an earlier window whose attempt failed, while the version is still not fresh.
+
+    Returns:
+        The flow run's id, or None where there is no such window or a retraining runs.
+    """
+    history = recent_verdicts(store, services.clock(), WAIT_S)
+    running = any(attempt.state == "started" for earlier in history for attempt in earlier.attempts)
+    if running or verdict.verdict == "FRESH":
+        return None
+    for earlier in reversed(history[-_TRIED_AGAIN:]):
+        if earlier.version == verdict.version and earlier.attempts and earlier.retraining_is_due:
+            return begin_retraining(services, store, earlier)
+    return None
+
+
+def settle(services: Services, store: VerdictStore, *, grace_s: float = GRACE_S) -> list[str]:
+    """End the attempts whose runs are dead, those later than `grace_s` seconds among them; return a sentence for each.
+
+    Raises:
+        UnavailableError: Prefect is unavailable.
+    """
+    budget_s = services.settings.budget_s
+    if services.settings.training_queue_names:
+        budget_s += WAIT_S  # its run waits for a machine, which no budget counts
+    return settle_attempts(
+        store,
+        services.deployments.state,
+        services.deployments.crash,
+        partial(is_in_ledger, services.ledger),
+        budget_s=budget_s,
+        now=services.clock(),
+        grace_s=grace_s,
+    )
+
+
+def _report(services: Services, store: VerdictStore, judged: Judged, reporter: Reporter | None) -> Verdict:
+    """Write insights for the console and the window's report, and record the report's address."""
+    keep_insights(services.lake, judged.verdict.window)
+    if reporter is None:
+        from monitoring.evidently_reports import EvidentlyReporter  # its import takes seconds
+
+        evidently = services.settings.evidently_url
+        reporter = EvidentlyReporter(
+            evidently or services.home.folder("evidently"), ui_url=evidently or services.home.url("evidently")
+        )
+    return write_report(services.lake, judged, reporter, verdicts=store)
+
+
+def _show(services: Services, verdict: Verdict, by_hand: list[str]) -> None:
+    window = verdict.window.key
+    services.reporter.table(
+        [vars(reason) for reason in verdict.reasons] or [{"kind": "none"}],
+        key="verdict-reasons",
+        description=f"{verdict.verdict} for {window}",
+    )
+    services.reporter.page(summary(verdict, by_hand), key="verdict", description="The last verdict")
+    resource = f"evergreen.window.{window}"
+    services.deployments.emit("evergreen.verdict", resource, {"verdict": verdict.verdict, "action": verdict.action})
+    if verdict.verdict == "STALE":
+        services.deployments.emit(STALE_EVENT, resource, {"action": verdict.action})
+
+
+def summary(verdict: Verdict, by_hand: list[str]) -> str:
+    """Return the Markdown page of a verdict, with sentences about what else was done."""
+    lines = [f"## {verdict.verdict}: {markdown(verdict.action_reason)}", ""]
+    lines += [f"- {markdown(reason.sentence)}" for reason in verdict.reasons]
+    lines += [f"- {markdown(sentence)}" for sentence in by_hand]
+    if verdict.report_uri:
+        lines += ["", f"[Evidently report]({verdict.report_uri})"]
+    return "\n".join(lines)
+
+
+def _tell(services: Services, store: VerdictStore, verdict: Verdict) -> None:
+    """Write the verdict's metrics and notify the webhook, which cannot fail a verdict that is recorded."""
+    write_whole(services.home.folder("metrics") / "monitor.prom", exposition(store.history(limit=HISTORY_WINDOWS)))
+    url = services.settings.alert_url
+    if url is None:
+        return
+    try:
+        alert(services.lake, verdict, url.get_secret_value(), verdicts=store)
+    except UnavailableError as error:
+        services.reporter.log(f"{error}; the next window of the incident tries again")
