@@ -20,7 +20,7 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspect
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses
-from absa.batch.partition_job import Assignment, ScoredPartition
+from absa.batch.partition_job import Assignment, PartitionCommit
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.lake import Lake
@@ -87,7 +87,7 @@ class Engines(Protocol):
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[ScoredPartition], None],
+        note: Callable[[PartitionCommit], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed."""
 
@@ -160,7 +160,7 @@ class _State:
     """The partitions that are committed, and how fast they come."""
 
     def __init__(
-        self, source: BatchInput, counts: dict[int, ScoredPartition], on_progress: Callable[[BatchProgress], None]
+        self, source: BatchInput, counts: dict[int, PartitionCommit], on_progress: Callable[[BatchProgress], None]
     ) -> None:
         self.counts = counts
         self._size = source.size
@@ -173,7 +173,7 @@ class _State:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
-    def note(self, found: ScoredPartition) -> None:
+    def note(self, found: PartitionCommit) -> None:
         """Take a commit in and say how far the job is."""
         if found.number in self.counts:
             return
@@ -233,9 +233,9 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
             ) from None
 
 
-def _committed(output: Lake) -> dict[int, ScoredPartition]:
+def _committed(output: Lake) -> dict[int, PartitionCommit]:
     with ThreadPoolExecutor(_READERS) as pool:
-        records = [ScoredPartition(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
+        records = [PartitionCommit(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
     return {each.number: each for each in records}
 
 
@@ -249,7 +249,7 @@ def _check_written(output: Lake, total: int) -> None:
         )
 
 
-def _manifest(identity: dict[str, Any], counts: list[ScoredPartition], rows_read: int) -> dict[str, Any]:
+def _manifest(identity: dict[str, Any], counts: list[PartitionCommit], rows_read: int) -> dict[str, Any]:
     """Return the manifest of a job whose partitions are committed.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from absa.batch.batch_input import Partition
-from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
+from absa.batch.partition_job import Assignment, PartitionCommit, PartitionWorker
 from absa.errors import TransientError
 
 _MAX_RESTARTS: Final = 5
@@ -39,7 +39,7 @@ class LocalProcesses:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[ScoredPartition], None],
+        note: Callable[[PartitionCommit], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed.
 
@@ -63,7 +63,7 @@ class LocalProcesses:
 
 
 def _score_in_pool(
-    assignment: Assignment, missing: Iterator[Partition], workers: int, note: Callable[[ScoredPartition], None]
+    assignment: Assignment, missing: Iterator[Partition], workers: int, note: Callable[[PartitionCommit], None]
 ) -> None:
     pool = ProcessPoolExecutor(
         max_workers=workers,
@@ -71,7 +71,7 @@ def _score_in_pool(
         initializer=_start_worker,
         initargs=(assignment, os.getpid()),
     )
-    running: set[Future[ScoredPartition]] = set()
+    running: set[Future[PartitionCommit]] = set()
     try:
         for partition in missing:
             running.add(pool.submit(_score, partition))
@@ -84,8 +84,8 @@ def _score_in_pool(
 
 
 def _collect(
-    running: set[Future[ScoredPartition]], note: Callable[[ScoredPartition], None]
-) -> set[Future[ScoredPartition]]:
+    running: set[Future[PartitionCommit]], note: Callable[[PartitionCommit], None]
+) -> set[Future[PartitionCommit]]:
     finished, rest = wait(running, return_when=FIRST_COMPLETED)
     for each in finished:
         note(each.result())
@@ -110,7 +110,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _score(partition: Partition) -> ScoredPartition:
+def _score(partition: Partition) -> PartitionCommit:
     global _worker  # noqa: PLW0603
     if _worker is None:  # not in the initializer: what goes wrong there reaches nobody
         assert _assignment is not None

@@ -39,7 +39,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredPartition:
+class PartitionCommit:
     """The commit of one partition. `size` is its share of the input in bytes.
 
     `first_bad` names the first quarantined row; `as_written` counts the rows with a double quote that was not believed,
@@ -74,7 +74,7 @@ class PartitionWorker:
         self._reader = PartitionReader(assignment.source)
         self._output = open_lake(assignment.output_uri)
 
-    def score(self, partition: Partition) -> ScoredPartition:
+    def score(self, partition: Partition) -> PartitionCommit:
         """Score a partition into the output.
 
         Raises:
@@ -98,7 +98,7 @@ class PartitionWorker:
         if log is not None:
             log.write(partition.number, found.scored, given.source)
         labels = Counter(found.scored.column("label").to_pylist())
-        counts = ScoredPartition(
+        counts = PartitionCommit(
             number=partition.number,
             rows=found.scored.num_rows,
             quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),

@@ -15,7 +15,7 @@ from typing import Any
 
 from absa.batch.batch_input import Partition, RowSpan
 from absa.batch.local import cores
-from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
+from absa.batch.partition_job import Assignment, PartitionCommit, PartitionWorker
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.inference.package import PACKAGE_FILES
 
@@ -37,7 +37,7 @@ class RayCluster:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[ScoredPartition], None],
+        note: Callable[[PartitionCommit], None],
     ) -> None:
         """Score every partition that `missing` gives, and note each when it is committed.
 

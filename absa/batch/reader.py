@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from absa.batch.batch_input import BatchInput, InputFile, Partition, RowSpan
 from absa.data.files import json_lines
-from absa.data.files.delimited import find_records, read_rows
+from absa.data.files.delimited import find_records
+from absa.data.files.delimited_rows import read_rows
 from absa.data.files.parquet_rows import open_parquet, scan_rows
 from absa.errors import InvalidDataError
 

@@ -24,9 +24,9 @@ from absa.data.files.delimited import (
     STRAY_QUOTE,
     not_utf8,
     read_layout,
-    read_rows,
     scan_blocks,
 )
+from absa.data.files.delimited_rows import read_rows
 from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
 from absa.data.files.source_files import kind_of
 from absa.data.files.times import TIME, other_times, times

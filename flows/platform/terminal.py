@@ -26,11 +26,11 @@ def say(line: str = "", *, err: bool = False) -> None:
 class ProgressLine:
     """Lasting lines, and below them one that rich redraws on a terminal; elsewhere it is printed now and then.
 
-    Control characters in any line are shown, not executed, and words in brackets are no markup.
+    Control characters in any line are shown, not executed, and words in brackets are not markup.
 
     Args:
         out: where the lines go.
-        every_s: seconds between two states where `out` is no terminal.
+        every_s: seconds between two states where `out` is not a terminal.
         indent: spaces before a state.
     """
 
@@ -42,7 +42,7 @@ class ProgressLine:
         self._bar: Progress | None = None
 
     def update(self, share: float, text: str) -> None:
-        """Show a new state: a share of 0 to 1 (others are clipped) and a text."""
+        """Show a new state: a share, clipped to 0 to 1, and a text."""
         share = min(1.0, max(0.0, share))
         if self._console.is_terminal:
             if self._bar is None:

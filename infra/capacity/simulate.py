@@ -15,7 +15,7 @@ import numpy as np
 
 from infra.capacity.router_task import StartUp, TaskModel
 from infra.capacity.scaling_policy import LoadSample, ScalingPlan
-from infra.capacity.trace import Series, Trace
+from infra.capacity.trace import LoadSeries, Trace
 
 _BINS = np.geomspace(1e-5, 1e3, 2_000)  # seconds; neighbours differ by 0.9 %
 _LONG_S = 4 * 3_600.0  # traces beyond this are looked at every ten seconds
@@ -43,7 +43,7 @@ class SimulatedTrace:
     task_s: float = 0.0
     peak_tasks: int = 0
     moments: list[Moment] = field(default_factory=list)
-    histogram: Series = field(default_factory=lambda: np.zeros(len(_BINS) + 1))
+    histogram: LoadSeries = field(default_factory=lambda: np.zeros(len(_BINS) + 1))
 
     @property
     def shed_share(self) -> float:
@@ -144,7 +144,12 @@ def _new(task: TaskModel, *, asked_s: float, ready_s: float) -> _Task:
 
 
 def _serve(
-    ready: Sequence[_Task], arrivals: Series, task: TaskModel, run: SimulatedTrace, rng: np.random.Generator, turn: int
+    ready: Sequence[_Task],
+    arrivals: LoadSeries,
+    task: TaskModel,
+    run: SimulatedTrace,
+    rng: np.random.Generator,
+    turn: int,
 ) -> tuple[float, int]:
     """Send arrivals through the ready tasks. Returns the seconds that they spent inside, and how many were shed."""
     count = len(arrivals)
@@ -177,8 +182,8 @@ def _serve(
 
 
 def queue(
-    arrivals: Series, services: Series, free_s: float, queue_s: float, refuse_s: float = 0.0
-) -> tuple[Series, float]:
+    arrivals: LoadSeries, services: LoadSeries, free_s: float, queue_s: float, refuse_s: float = 0.0
+) -> tuple[LoadSeries, float]:
     """One server, first come first served, that refuses what would wait longer than `queue_s`.
 
     Args:

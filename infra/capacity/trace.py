@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-Series = npt.NDArray[np.float64]
+LoadSeries = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Trace:
         """Requests in all, expected."""
         return float(np.trapezoid(self.rate_per_s, self.at_s))
 
-    def rate(self, at_s: float | Series) -> Series:
+    def rate(self, at_s: float | LoadSeries) -> LoadSeries:
         """Return requests a second at a time or at several; 0 outside."""
         return np.asarray(np.interp(at_s, self.at_s, self.rate_per_s, left=0.0, right=0.0), dtype=np.float64)
 
@@ -55,11 +55,11 @@ class Trace:
         inside = [rate for at, rate in zip(self.at_s, self.rate_per_s, strict=True) if from_s <= at <= until_s]
         return float(max([*inside, *self.rate(np.array([from_s, until_s]))]))
 
-    def arrivals(self, from_s: float, until_s: float, rng: np.random.Generator) -> Series:
+    def arrivals(self, from_s: float, until_s: float, rng: np.random.Generator) -> LoadSeries:
         """Return times of the requests in [from_s, until_s): a Poisson process of the mean rate there, sorted."""
         mean = float(self.rate((from_s + until_s) / 2))
         count = rng.poisson(mean * (until_s - from_s))
-        times: Series = rng.uniform(from_s, until_s, count)
+        times: LoadSeries = rng.uniform(from_s, until_s, count)
         times.sort()
         return times
 

@@ -7,7 +7,8 @@ import string
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from absa.data.files.delimited import AMBIGUOUS_QUOTE, Layout, find_records, read_layout, read_rows, scan_blocks
+from absa.data.files.delimited import AMBIGUOUS_QUOTE, Layout, find_records, read_layout, scan_blocks
+from absa.data.files.delimited_rows import read_rows
 
 HEADER = "text,aspect,label\n"
 JUNK = st.text(st.sampled_from('ab",\n\r '), max_size=80)

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from absa.data.files.delimited import BYTE_ORDER_MARK, INVALID_UTF8, check_line
+from absa.data.files.quoting import LINE_BREAK
 from absa.errors import InvalidDataError
 
 NOT_AN_OBJECT: Final = "not_an_object"
 NOT_TEXT: Final = "not_text"
 
 _DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
-_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 _LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which makes the search fast
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
 )
@@ -50,7 +50,7 @@ def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[i
         end = len(data) if not more else max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
         if end:
             yield base, line, data[:end]
-        line += len(_BREAK.findall(data, 0, end)) if b"\r" in data else data.count(b"\n", 0, end)
+        line += len(LINE_BREAK.findall(data, 0, end)) if b"\r" in data else data.count(b"\n", 0, end)
         base, rest = base + end, data[end:]
         if not more:
             return
@@ -60,7 +60,7 @@ def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[i
 def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
     """Yield each line that is not white space: start, end without the break, number."""
     start = 0
-    for found in _BREAK.finditer(block):
+    for found in LINE_BREAK.finditer(block):
         if not block[start : found.start()].isspace() and found.start() > start:
             yield start, found.start(), line
         start, line = found.end(), line + 1

@@ -10,7 +10,7 @@ import pytest
 from absa.adapters.lake import FolderLake
 from absa.batch.batch_input import Partition
 from absa.batch.batch_job import BatchProgress
-from absa.batch.partition_job import Assignment, PartitionWorker, ScoredPartition
+from absa.batch.partition_job import Assignment, PartitionCommit, PartitionWorker
 from absa.errors import PermanentError, TransientError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.records.lake import read_parquet
@@ -60,7 +60,7 @@ class Killed:
         self,
         assignment: Assignment,
         missing: Callable[[], Iterator[Partition]],
-        note: Callable[[ScoredPartition], None],
+        note: Callable[[PartitionCommit], None],
     ) -> None:
         note(PartitionWorker(assignment).score(next(missing())))
         raise TransientError("killed")
