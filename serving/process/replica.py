@@ -115,7 +115,7 @@ class Replica:
         self._board = StatusBoard(self._folder / "status")
         self._board.clear()
         self._stopping = threading.Event()
-        self._workers_gone = threading.Event()
+        self._shipper: Shipper | None = None
         self._restarts = 0
         killed = any((self._folder / "spool" / "open").glob("*"))
         patience_s = _PORT_WAIT_S if killed else 0.0
@@ -143,7 +143,11 @@ class Replica:
             for child in self._children:
                 self._look_after(child)
         self._stop_workers()
-        duties.join(timeout=self._settings.router.stop_timeout_s)
+        rest = threading.Thread(target=self._ship_rest, args=(duties,), name="last-ship", daemon=True)
+        rest.start()
+        rest.join(timeout=self._settings.router.stop_timeout_s)
+        if rest.is_alive():
+            _log.error("the log was not shipped in time; it is kept in %s until the next start", self._folder / "spool")
         self._board.clear()
         self._lock.release()
 
@@ -209,7 +213,6 @@ class Replica:
                 each.close()
         os.close(self._other_end)
         os.close(self._lifeline)
-        self._workers_gone.set()
 
     def _duties(self) -> None:
         """Follow the ledger, ship the log and report, in threads beside the one that keeps the workers alive.
@@ -233,7 +236,7 @@ class Replica:
                 models=settings.models_folder,
                 path=self._folder / "state.json",
             )
-            shipper = Shipper(lake, self._folder / "spool", self._name)
+            self._shipper = shipper = Shipper(lake, self._folder / "spool", self._name)
             chronicle = Chronicle(lake, self._folder)
         except Exception:
             _log.exception("the router cannot begin its duties and stops")
@@ -245,7 +248,13 @@ class Replica:
         threading.Thread(target=self._report_for_ever, args=(keeper, shipper), name="report", daemon=True).start()
         while not self._stopping.wait(settings.router.ship_interval_s):
             self._guarded(shipper.ship)
-        self._workers_gone.wait(settings.router.stop_timeout_s + 4.0)
+
+    def _ship_rest(self, duties: threading.Thread) -> None:
+        """Ship what stopped workers left. The duties' thread has a low priority: on a busy machine it would be late."""
+        duties.join()
+        shipper = self._shipper
+        if shipper is None:
+            return
         self._guarded(lambda: shipper.ship(everything=True))
         _log.info("replica %s stopped; it shipped %d predictions", self._name, shipper.counts.rows["predictions"])
 
