@@ -29,6 +29,20 @@ def challenged(state: State, version: str) -> State:
     return replace(state, challenger=version, plan=single(state.champion))
 
 
+def rerouted(state: State, plan: TrafficPlan) -> State:
+    """Return the state with an operator's plan. The champion stays: promotion is not a matter of traffic.
+
+    Raises:
+        PermanentError: the plan's first arm is another version than the champion.
+    """
+    if plan.champion.version != state.champion:
+        raise PermanentError(
+            f"the first arm must be the champion, version {state.champion}; use promote or rollback to change it"
+        )
+    challenger = plan.challengers[0].version if plan.challengers else state.challenger
+    return State(champion=state.champion, challenger=challenger, plan=plan)
+
+
 def experiment_name(champion: str, challengers: Sequence[str]) -> str:
     """Return the name of the experiment between a champion and its challengers."""
     return f"v{champion}-vs-" + "-".join(f"v{version}" for version in challengers)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
@@ -25,6 +24,7 @@ from serving.http.bodies import (
     PredictBodies,
     Traffic,
     TrafficBody,
+    WorkerModels,
     answered,
     request_body,
 )
@@ -60,7 +60,7 @@ def build_api(worker: WorkerPorts) -> FastAPI:
     app = FastAPI(
         title="Evergreen router",
         version="1",
-        description="Aspect-based sentiment: live predictions, feedback, and the traffic plan in force.",
+        description="Aspect-based sentiment: live predictions, feedback, and the active traffic plan.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -123,7 +123,7 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
     @app.post(
         "/v1/feedback",
         status_code=202,
-        summary="Say what the label should have been",
+        summary="Send the right label of a prediction",
         description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
         response_class=Response,
         responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
@@ -144,7 +144,7 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
 def _add_traffic(app: FastAPI, worker: WorkerPorts) -> None:
     @app.get(
         "/v1/traffic",
-        summary="The traffic plan in force, with its revision",
+        summary="The active traffic plan, with its revision",
         response_class=Response,
         responses=answered(Traffic, "The plan") | documented(503),
     )
@@ -152,7 +152,8 @@ def _add_traffic(app: FastAPI, worker: WorkerPorts) -> None:
         state = worker.state()
         if state is None or state.plan is None:
             raise Problem(503, "not-ready", "there is no traffic plan yet: promote a version first")
-        return json_response(_traffic(state))
+        shown = {name: getattr(state, name) for name in Traffic.model_fields if name != "plan"}
+        return json_response({**shown, "plan": state.plan.to_json()})
 
     @app.put(
         "/v1/traffic",
@@ -195,46 +196,25 @@ def _add_traffic(app: FastAPI, worker: WorkerPorts) -> None:
         return json_response({"revision": revision, "plan": plan.to_json()})
 
 
-def _traffic(state: RouterState) -> dict[str, Any]:
-    assert state.plan is not None
-    return {
-        "revision": state.revision,
-        "at": state.at,
-        "actor": state.actor,
-        "action": state.action,
-        "champion": state.champion,
-        "challenger": state.challenger,
-        "plan": state.plan.to_json(),
-        "errors": state.errors,
-    }
-
-
 def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
     @app.get(
         "/v1/models",
-        summary="What each worker holds",
+        summary="Versions of each worker",
         response_class=Response,
         responses=answered(Models, "The workers"),
     )
     async def models() -> Response:
-        workers = [
-            {
-                "worker": each.worker,
-                "pid": each.pid,
-                "ready": each.ready,
-                "revision": each.revision,
-                "models": each.models,
-            }
-            for each in worker.statuses()
-            if each.worker.isdigit()
-        ]
-        return json_response({"workers": sorted(workers, key=lambda each: int(each["worker"]))})
+        workers = sorted(
+            (each for each in worker.statuses() if each.worker.isdigit()), key=lambda each: int(each.worker)
+        )
+        shown = [{name: getattr(each, name) for name in WorkerModels.model_fields} for each in workers]
+        return json_response({"workers": shown})
 
-    @app.get("/healthz", summary="Whether this process lives", response_class=Response)
+    @app.get("/healthz", summary="Liveness of this process", response_class=Response)
     async def healthz() -> Response:
         return json_response({"status": "alive"})
 
-    @app.get("/readyz", summary="Whether predictions are answered", response_class=Response, responses=documented(503))
+    @app.get("/readyz", summary="Readiness for predictions", response_class=Response, responses=documented(503))
     async def readyz() -> Response:
         ready, why = worker.ready()
         if not ready:
@@ -244,28 +224,3 @@ def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
     @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
     async def metrics() -> Response:
         return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def set_plan(ledger: Any, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
-    """Append a plan to the ledger; the champion stays, promotion is not a matter of traffic.
-
-    Returns:
-        The new revision.
-
-    Raises:
-        ConflictError: the ledger has moved on.
-        PermanentError: the plan names another champion, or a version that the ledger does not know.
-    """
-    head = ledger.head()
-    if head is None:
-        raise PermanentError("there is no champion yet: promote a version first")
-    if head.number != revision:
-        raise ConflictError(f"the plan stands at revision {head.number}, not at {revision}: look again")
-    if plan.champion.version != head.state.champion:
-        raise PermanentError(
-            f"the first arm must be the champion, version {head.state.champion}; use promote or rollback to change it"
-        )
-    challenger = plan.challengers[0].version if plan.challengers else head.state.challenger
-    state = type(head.state)(champion=head.state.champion, challenger=challenger, plan=plan)
-    record = ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state)
-    return int(record.number)

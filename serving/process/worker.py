@@ -22,6 +22,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from absa.errors import ConflictError, PermanentError
 from absa.ledger.routing import TrafficPlan
 from absa.policies import RouterTuning
 from serving.console.compare_versions import Comparer
@@ -29,7 +30,7 @@ from serving.console.console_routes import add_console
 from serving.engine.answer_cache import AnswerCache
 from serving.engine.batcher import Batcher
 from serving.engine.pool import ModelPool
-from serving.http.api import WorkerPorts, build_api, set_plan
+from serving.http.api import WorkerPorts, build_api
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
 from serving.http.cors import Cors
@@ -281,10 +282,24 @@ class WorkerProcess:
         return [*self._board.all(but=self._incarnation), self._status()]
 
     def _set_plan(self, revision: int, plan: TrafficPlan, reason: str, actor: str) -> int:
+        """Append a plan to the ledger and return the new revision.
+
+        Raises:
+            ConflictError: the ledger has moved on.
+            PermanentError: the plan names another champion, or a version that the ledger does not know.
+        """
         from absa.adapters.lake import open_lake
+        from absa.ledger.lifecycle import rerouted
         from absa.ledger.store import Ledger
 
-        return set_plan(Ledger(open_lake(self._settings.lake_uri)), revision, plan, reason, actor)
+        ledger = Ledger(open_lake(self._settings.lake_uri))
+        head = ledger.head()
+        if head is None:
+            raise PermanentError("there is no champion yet: promote a version first")
+        if head.number != revision:
+            raise ConflictError(f"the plan is at revision {head.number}, not at {revision}: look again")
+        state = rerouted(head.state, plan)
+        return ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state).number
 
 
 def _summed(*counts: dict[int, int]) -> dict[str, int]:

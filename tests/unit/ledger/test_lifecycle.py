@@ -3,7 +3,8 @@
 import pytest
 
 from absa.errors import PermanentError
-from absa.ledger.lifecycle import challenged, crowned, promoted, ramped, shadowed, withdrawn
+from absa.ledger.lifecycle import challenged, crowned, promoted, ramped, rerouted, shadowed, withdrawn
+from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 
 
@@ -31,3 +32,13 @@ def test_experiment_needs_champion_and_challenger() -> None:
         ramped(State(champion="1"), 0.1)
     with pytest.raises(PermanentError):
         promoted(crowned("1"))
+
+
+def test_operators_plan_keeps_champion_and_names_challenger() -> None:
+    arms = (Arm(name="champion", version="1", share=0.8), Arm(name="challenger", version="3", share=0.2))
+    plan = TrafficPlan(mode="ab", experiment="e", salt="s", arms=arms)
+    state = rerouted(challenged(crowned("1"), "2"), plan)
+    assert (state.champion, state.challenger, state.plan) == ("1", "3", plan)
+    assert rerouted(state, single("1")).challenger == "3"
+    with pytest.raises(PermanentError, match="the first arm must be the champion, version 1"):
+        rerouted(state, single("2"))
