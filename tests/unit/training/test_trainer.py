@@ -217,7 +217,7 @@ def test_cudnns_attention_is_off_where_the_model_runs_and_nowhere_else(monkeypat
     assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
-def test_new_head_learns_faster_and_norms_do_not_decay() -> None:
+def test_norms_do_not_decay_and_heads_learn_faster() -> None:
     settings = TrainingSettings(learning_rate=1.0, head_learning_rate=8.0)
     groups = parameter_groups(model(), settings, new_head=True)
     assert {group["peak"] for group in groups} == {8.0, 1.0}
