@@ -145,7 +145,9 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
     for status, verdict in (("fail", "REJECT"), ("hold", "HOLD")):
         if reasons := tuple(check.sentence for check in checks if check.status == status):
             return GateDecision(verdict=verdict, reasons=reasons, checks=tuple(checks))  # type: ignore[arg-type]
-    return GateDecision(verdict="PROMOTE", reasons=(checks[0].sentence,), checks=tuple(checks))
+    decisive = checks[: 1 if evidence.tf_idf is None else 2]
+    reasons = tuple(check.sentence for check in decisive)
+    return GateDecision(verdict="PROMOTE", reasons=reasons, checks=tuple(checks))
 
 
 def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import IntegrityError
-from absa.inference.batching import TOKEN_BUDGET, group_by_length
+from absa.inference.batching import TOKEN_BUDGET, group_by_length, padded
 from absa.inference.package import ModelPackage, load_package
 from absa.inference.tokenization import Encoded, PairTokenizer
 from absa.task import N_LABELS
@@ -100,15 +100,7 @@ class Engine:
         Returns:
             Probabilities (n, 3) as in `score`.
         """
-        shape = (len(rows), max(row.tokens for row in rows))
-        input_ids = np.zeros(shape, dtype=np.int64)  # BERT's padding id is 0
-        attention_mask = np.zeros(shape, dtype=np.int64)
-        token_type_ids = np.zeros(shape, dtype=np.int64)
-        for index, row in enumerate(rows):
-            input_ids[index, : row.tokens] = row.input_ids
-            attention_mask[index, : row.tokens] = 1
-            token_type_ids[index, : row.tokens] = row.token_type_ids
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        feeds = padded(rows)
         logits = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]  # (n, 3)
         return softmax(np.asarray(logits, dtype=np.float32) / np.float32(self.package.temperature))
 

@@ -20,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from absa.inference.batching import padded
 from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture
-from absa.packaging.export import INPUTS, Array, Float32, GraphWriter, Weights, export_graph
+from absa.packaging.export import Array, Float32, GraphWriter, Weights, export_graph
 
 _TABLE_LIMIT: Final = 127
 _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
@@ -235,9 +236,7 @@ def observe_products(
     low: dict[str, _Floats] = {}
     high: dict[str, _Floats] = {}
     for row in rows:
-        values = (row.input_ids, np.ones(row.tokens), row.token_type_ids)
-        feeds = {name: np.asarray(value, np.int64)[None] for name, value in zip(INPUTS, values, strict=True)}
-        found = session.run(names, feeds)
+        found = session.run(names, padded([row]))
         picked = chance.random(row.tokens) < share
         for name, value in zip(names, found, strict=True):
             x = value[0]  # (tokens, K)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import IntegrityError
-from absa.inference.batching import group_by_length
+from absa.inference.batching import group_by_length, padded
 from absa.inference.tokenization import Encoded, PairTokenizer
 from monitoring.drift.sample import Sample
 
@@ -53,13 +53,7 @@ class ModelEmbedder:
         return np.array(found, dtype=np.float32)
 
     def _embed(self, rows: Sequence[Encoded]) -> Embeddings:
-        shape = (len(rows), max(row.tokens for row in rows))
-        feeds = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-        for index, row in enumerate(rows):
-            feeds["input_ids"][index, : row.tokens] = row.input_ids
-            feeds["attention_mask"][index, : row.tokens] = 1
-            feeds["token_type_ids"][index, : row.tokens] = row.token_type_ids
-        return np.asarray(self._session.run([self._output], feeds)[0], dtype=np.float32)
+        return np.asarray(self._session.run([self._output], padded(rows))[0], dtype=np.float32)
 
 
 def embed_sample(sample: Sample, embedder: Embedder | None, *, max_rows: int, seed: int = 0) -> Sample:

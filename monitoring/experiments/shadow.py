@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from absa.evaluation.counts import confusion_counts
 from absa.evaluation.significance import binomial_tail
 from absa.ledger.routing import TrafficPlan
 from absa.policies import ExperimentPolicy
@@ -24,7 +25,7 @@ from absa.records.lake import Lake
 from absa.records.schema import Window, utc_now
 from absa.records.tables import PREDICTIONS
 from absa.records.windows import MAX_ROWS, UNIT, empty_frame, load_window, read_predictions
-from absa.task import EVALUATED, N_LABELS, Label
+from absa.task import EVALUATED, Label
 from monitoring.experiments.ab_statistics import (
     ArmHealth,
     Difference,
@@ -121,8 +122,7 @@ def compare_shadow(
     )
     counts = outcome_counts(lake, window)
     old, new = pairs["label"].to_numpy(), pairs["theirs"].to_numpy()
-    confusion = np.zeros((N_LABELS, N_LABELS), dtype=np.int64)
-    np.add.at(confusion, (old, new), 1)
+    confusion = confusion_counts(old, new)
     known = pairs.filter(pl.col("feedback_label").is_in(list(EVALUATED)))
     right = [(known[side] == known["feedback_label"]).to_numpy() for side in ("label", "theirs")]
     alone = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
