@@ -12,9 +12,9 @@ import os
 import socket
 import sys
 import threading
-import time
 import uuid
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,16 +147,16 @@ def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  
     """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
     if flow_run.deployment_id is None:
         return  # run by a command: Prefect holds no slot for it, and the command is its own witness
-    lake, run_id = build_services().lake, str(flow_run.id)
+    keep = partial(keep_signing, build_services().lake, str(flow_run.id), ended=threading.Event())
+    threading.Thread(target=keep, name="sign-of-life", daemon=True).start()
 
-    def beat() -> None:
-        while True:
-            try:
-                leave_sign(lake, run_id)
-            except (EvergreenError, OSError) as error:
-                logging.getLogger(__name__).warning(
-                    "no sign of life of run %s was left: %s", run_id, log_line(str(error))
-                )
-            time.sleep(BEAT_S)
 
-    threading.Thread(target=beat, name="sign-of-life", daemon=True).start()
+def keep_signing(lake: Lake, run_id: str, *, ended: threading.Event) -> None:
+    """Renew a run's note once a minute until `ended` is set; a lake that is unavailable is tried again then."""
+    while True:
+        try:
+            leave_sign(lake, run_id)
+        except (EvergreenError, OSError) as error:
+            logging.getLogger(__name__).warning("no sign of life of run %s was left: %s", run_id, log_line(str(error)))
+        if ended.wait(BEAT_S):
+            return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.errors import NotFoundError, PermanentError
 from absa.ledger.record import LedgerRecord
+from absa.records.lake import Lake
 from absa.records.layout import snapshot_folder
 from absa.records.schema import SIDES, parse_iso
 from flows.platform.ports import TrackedRun
@@ -41,7 +42,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     else:
         raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
     if newest is not None:
-        since = _feedback_taken_at(services, newest) - timedelta(seconds=services.settings.training.label_lag_s)
+        since = feedback_taken_at(services.lake, newest) - timedelta(seconds=services.settings.training.label_lag_s)
         labelled = labelled_examples(
             services.lake,
             since,
@@ -56,7 +57,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     return manifest
 
 
-def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
+def feedback_taken_at(lake: Lake, newest: "Manifest") -> datetime:
     """Return when the newest snapshot or an ancestor last took feedback; where none did, when the oldest was made."""
     from absa.data.snapshot import load_manifest
 
@@ -66,7 +67,7 @@ def _feedback_taken_at(services: Services, newest: "Manifest") -> datetime:
         if found.parent is None:
             break
         try:
-            found = load_manifest(services.lake, found.parent)
+            found = load_manifest(lake, found.parent)
         except NotFoundError:
             break
     return parse_iso(found.created_at)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,6 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.records.layout import flow_run_key
-from flows.platform import liveness
 from flows.platform.liveness import (
     GONE_S,
     SILENT_S,
@@ -22,6 +22,7 @@ from flows.platform.liveness import (
     Sight,
     Sign,
     death_of,
+    keep_signing,
     leave_sign,
     leave_signs,
     lives_here,
@@ -97,30 +98,22 @@ def test_process_of_run_is_found_by_environment() -> None:
     assert "run-of-this-test" not in runs_with_a_process()
 
 
-@pytest.mark.parametrize(("deployment", "left"), [("d", True), (None, False)])
-def test_run_of_a_deployment_leaves_signs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deployment: str | None, left: bool
-) -> None:
-    written: list[str] = []
+def test_run_is_signed_with_a_format_version(tmp_path: Path) -> None:
+    ended = threading.Event()
+    ended.set()
+    keep_signing(FolderLake(tmp_path), "run-1", ended=ended)
+    assert json.loads((tmp_path / "flow_runs/run-1.json").read_text())["schema_version"] == 1
 
-    class Threadless:
-        """Takes one beat and ends."""
 
-        def __init__(self, *, target: object, **_: object) -> None:
-            self._target = target
+def test_unavailable_lake_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "flow_runs").write_text("a file where the lake needs a folder")
+    ended = threading.Event()
+    ended.set()
+    keep_signing(FolderLake(tmp_path), "run-1", ended=ended)
+    assert "no sign of life of run run-1 was left" in caplog.text
 
-        def start(self) -> None:
-            with pytest.raises(StopIteration):
-                self._target()  # type: ignore[operator]
 
-    def stop(_: float) -> None:
-        raise StopIteration
-
+def test_run_of_a_command_leaves_no_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
-    monkeypatch.setattr(liveness.threading, "Thread", Threadless)
-    monkeypatch.setattr(liveness.time, "sleep", stop)
-    leave_signs(None, SimpleNamespace(deployment_id=deployment, id="run-1"), None)
-    written = sorted(file.name for file in tmp_path.glob("lake/flow_runs/*"))
-    assert written == (["run-1.json"] if left else [])
-    if left:
-        assert json.loads((tmp_path / "lake/flow_runs/run-1.json").read_text())["schema_version"] == 1
+    leave_signs(None, SimpleNamespace(deployment_id=None, id="run-1"), None)
+    assert not any(tmp_path.iterdir())

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from absa.data import feedback
 from absa.data.ingest import ingest
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_side, replace_snapshot
 from absa.policies import TrainingRecipe
 from absa.records.schema import SIDES, Window, parse_iso, utc_now
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from flows.training.training_snapshot import take_snapshot
+from flows.training.training_snapshot import feedback_taken_at, take_snapshot
 from tests.unit.monitoring.conftest import Traffic
 
 ROWS = 20
@@ -54,50 +53,32 @@ def serve(services: Services) -> Callable[[], None]:
     return send
 
 
-@pytest.fixture
-def since(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
-    """From when on feedback was looked at, call by call."""
-    seen: list[datetime] = []
-    real = feedback.labelled_examples
-
-    def noted(lake: object, start: datetime, *more: object, **options: object) -> pl.DataFrame:
-        seen.append(start)
-        return real(lake, start, *more, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(feedback, "labelled_examples", noted)
-    return seen
-
-
 def learnt(services: Services, manifest: Manifest) -> int:
     rows = pl.concat([load_side(services.lake, manifest.digest, side) for side in SIDES])
     return rows.filter(pl.col("source") == "survey").height
 
 
-def test_feedback_that_came_before_a_file_was_ingested_trains(
-    services: Services, add_file: Callable[[str], Manifest], serve: Callable[[], None], since: list[datetime]
+def test_feedback_before_an_ingested_file_trains(
+    services: Services, add_file: Callable[[str], Manifest], serve: Callable[[], None]
 ) -> None:
     first = add_file("app")
     serve()
-    add_file("desk")
+    assert feedback_taken_at(services.lake, add_file("desk")) == parse_iso(first.created_at)
     took = take_snapshot(services, [])
     assert learnt(services, took) == ROWS
     serve()
     add_file("chair")
-    add_file("lamp")
+    assert feedback_taken_at(services.lake, add_file("lamp")) == parse_iso(took.created_at)
     assert learnt(services, take_snapshot(services, [])) == 2 * ROWS
-    assert since == [parse_iso(first.created_at), parse_iso(took.created_at)]
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("through_one_that_is_gone", [False, True])
-def test_a_snapshot_that_names_itself_as_its_parent_is_trained_on(
-    services: Services,
-    add_file: Callable[[str], Manifest],
-    since: list[datetime],
-    through_one_that_is_gone: bool,
+def test_snapshot_that_is_its_own_parent_trains(
+    services: Services, add_file: Callable[[str], Manifest], through_one_that_is_gone: bool
 ) -> None:
     gone, made = add_file("app"), add_file("desk")
     parent = gone.digest if through_one_that_is_gone else made.digest
     replace_snapshot(services.lake, gone, replace(made, parent=parent))
     assert take_snapshot(services, []) == load_manifest(services.lake, made.digest)
-    assert since == [parse_iso(made.created_at)]
+    assert feedback_taken_at(services.lake, load_manifest(services.lake, made.digest)) == parse_iso(made.created_at)
