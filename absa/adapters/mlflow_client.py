@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -296,9 +296,15 @@ class MlflowRuns:
             raise UnavailableError(
                 f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"
             ) from error
-        with run:
+        try:
             yield MlflowRun(run.info.run_id)
+        except BaseException:
+            with suppress(MlflowException, RequestException):  # an outage must not hide why the body failed
+                mlflow.end_run("FAILED")
+            raise
+        with _translated(_ANY):
             mlflow.flush_async_logging()
+            mlflow.end_run()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake import FolderLake
-from absa.errors import IntegrityError, NotFoundError
+from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
@@ -143,6 +143,18 @@ def test_failed_body_marks_the_run(backend: Backend, tmp_path: Path) -> None:
         run.register(tmp_path)
     assert backend.status(run.run_id) == "FAILED"
     assert backend.registry.versions() == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_outage_keeps_the_error_of_the_body(tmp_path: Path) -> None:
+    """MLflow that is unavailable when a failed run ends must not hide why the run failed."""
+    backend, failure = mlflow(tmp_path), UnavailableError("the version could not be registered")
+    with pytest.raises(UnavailableError) as raised, backend.runs.open("fails", tags={}) as run:
+        (tmp_path / "mlflow.db").write_bytes(b"not a database")
+        raise failure
+    assert raised.value is failure
+    with pytest.raises(UnavailableError, match="MLflow"):
+        run.params({"layers": 1})
 
 
 def test_aliases_follow_the_ledger(backend: Backend, tmp_path: Path) -> None:
