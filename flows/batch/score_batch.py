@@ -1,6 +1,5 @@
 """Use case: score a batch with a version. The command line and the flow both call `score_batch`."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any, Final
 
 from absa.adapters.lake import open_lake
 from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchProgress, BatchResult, Engines, run_batch
-from absa.errors import NotFoundError, PermanentError
+from absa.errors import PermanentError
 from absa.inference.package import ModelPackage, load_package
-from absa.records.layout import COST_CURRENT
+from absa.records.cost import read_cost
 from flows.platform.services import Services
 
 REGISTRY: Final = "models:/"
@@ -132,11 +131,8 @@ def engines_of(request: BatchRequest) -> Engines:
 
 def usd_per_row(services: Services) -> float | None:
     """What a row costs by the last `evergreen cost`; None where nobody has asked for it."""
-    try:
-        found: Any = json.loads(services.lake.read(COST_CURRENT)).get("usd_per_million_batch")
-    except (NotFoundError, ValueError, AttributeError):
-        return None
-    return float(found) / 1e6 if isinstance(found, int | float) else None
+    cost = read_cost(services.lake)
+    return None if cost is None or cost.usd_per_million_batch is None else cost.usd_per_million_batch / 1e6
 
 
 def said(progress: BatchProgress, each_usd: float | None) -> str:

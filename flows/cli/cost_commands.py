@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError, UnavailableError
+from absa.records.cost import Cost
 from absa.records.layout import COST_CURRENT
 from flows.platform import arguments
 from flows.platform.services import absence, is_there, open_home
@@ -116,7 +117,7 @@ def cost(
     results: Results = _RESULTS,
 ) -> None:
     """Say what a million predictions, a training and a month cost, and choose the cheapest set-up that will do."""
-    from absa.records.schema import utc_now
+    from absa.records.schema import iso, utc_now
     from infra.cost.choose import Floors, NoSetupError, cheapest, savings
     from infra.cost.cost_report import basis, bill, ladder, record, training, worth
     from infra.cost.figures import figures_of, read_results
@@ -151,11 +152,11 @@ def cost(
     _say([f"  {chosen.arithmetic}", "\nan idle month, US$"], bill(idle))
     _say([f"\na month of {day.name}, peak {day.peak:,.0f}/s, {busy.requests:,.0f} requests, US$"], bill(busy), [""])
     _say(worth(base, found))
-    written = record(chosen, figures, table, busy, idle, quantities, at=utc_now(), profile=day.name)
+    written = Cost(at=iso(utc_now()), **record(chosen, figures, table, busy, idle, quantities, profile=day.name))
     if not is_there(services.settings):
         _say([f"\nnot kept: {absence(services.settings)}"])
         return
-    services.lake.write(COST_CURRENT, json.dumps(written, indent=1).encode())
+    services.lake.write(COST_CURRENT, json.dumps(written.to_json(), indent=1).encode())
     _say([f"\nwritten: {services.lake.url(COST_CURRENT)}"])
 
 

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from absa.errors import NotFoundError
 from absa.ledger.lifecycle import live_arms
 from absa.ledger.record import LedgerRecord
+from absa.records.experiment import ExperimentRecord, Look
 from absa.records.layout import experiment_key
-from absa.records.schema import SCHEMA_VERSION, iso
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
@@ -120,20 +120,20 @@ def keep(services: Services, run: Run, found: Mapping[str, "ExperimentDecision"]
     plan = run.head.state.plan
     assert plan is not None
     key = experiment_key(str(plan.experiment), run.head.number)
-    look: dict[str, Any] = {"at": iso(at), "arms": {version: asdict(each) for version, each in found.items()}}
+    look = Look(at=at, arms={version: asdict(each) for version, each in found.items()})
     try:
-        looks = json.loads(services.lake.read(key))["looks"]
-    except (NotFoundError, ValueError, KeyError):
-        looks = []
+        looks = ExperimentRecord.from_json(json.loads(services.lake.read(key))).looks
+    except (NotFoundError, ValueError, KeyError, TypeError):
+        looks = ()
     if looks and _size(look) < _KEPT_AGAIN * _size(looks[-1]) and _decisions(look) == _decisions(looks[-1]):
         return
-    body = {"schema_version": SCHEMA_VERSION, "mode": plan.mode, **look, "looks": [*looks, look]}
-    services.lake.write(key, json.dumps(body, indent=1).encode())
+    record = ExperimentRecord(mode=plan.mode, looks=(*looks, look))
+    services.lake.write(key, json.dumps(record.to_json(), indent=1).encode())
 
 
-def _size(look: dict[str, Any]) -> int:
-    return sum(arm["exposure_champion"] + arm["exposure_challenger"] for arm in look["arms"].values())
+def _size(look: Look) -> int:
+    return sum(arm["exposure_champion"] + arm["exposure_challenger"] for arm in look.arms.values())
 
 
-def _decisions(look: dict[str, Any]) -> dict[str, str]:
-    return {version: arm["decision"] for version, arm in look["arms"].items()}
+def _decisions(look: Look) -> dict[str, str]:
+    return {version: arm["decision"] for version, arm in look.arms.items()}

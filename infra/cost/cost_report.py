@@ -1,7 +1,6 @@
 """Output of the cost command: lines of text, and the record that the lake keeps."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from infra.cost.choose import Saving
@@ -9,8 +8,6 @@ from infra.cost.figures import Figures
 from infra.cost.month import Month, Quantities, training_usd
 from infra.cost.prices import UNVERIFIED, Prices
 from infra.cost.setup import Setup, batch_usd_per_million
-
-COST_SCHEMA_VERSION = 1
 
 
 def basis(figures: Figures, prices: Prices) -> Iterator[str]:
@@ -71,13 +68,10 @@ def worth(base: float, found: Sequence[Saving]) -> Iterator[str]:
 
 
 def record(
-    setup: Setup, figures: Figures, prices: Prices, month: Month, idle: Month, quantities: Quantities, *, at: datetime,
-    profile: str,
+    setup: Setup, figures: Figures, prices: Prices, month: Month, idle: Month, quantities: Quantities, *, profile: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """`cost/current.json`: what the chosen set-up costs and from which figures. US dollars throughout."""
+    """Return the cost of the chosen set-up and the figures behind it, in US dollars: the fields of the cost record."""
     return {
-        "schema_version": COST_SCHEMA_VERSION,
-        "at": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "setup": {
             "model": setup.model.name, "host": setup.host.name, "spot": setup.host.spot, "load": setup.load,
             "hit_share": setup.hit_share, "p99_ms": round(setup.p99_ms, 3), "pos_neg_f1": setup.model.pos_neg_f1,
@@ -96,5 +90,4 @@ def record(
         "missing": list(figures.missing),
         "unverified_prices": sorted(price.item for price in prices.values() if price.status == UNVERIFIED),
         "price_dates": sorted({price.source_date for price in prices.values() if price.source_date}),
-        "projected": True,
     }  # fmt: skip

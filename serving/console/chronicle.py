@@ -14,6 +14,7 @@ from typing import Any, Final
 from absa.errors import EvergreenError, NotFoundError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
+from absa.records.experiment import ExperimentRecord
 from absa.records.files import write_whole
 from absa.records.lake import Lake
 from absa.records.layout import (
@@ -106,13 +107,16 @@ class Chronicle:
         if name is None:
             return None
         looks: list[dict[str, Any]] = []
-        for key in sorted(self._lake.list(experiment_folder(name))):
-            if is_look(key):
-                found = self._json(key) or {}
-                looks += [{"mode": found.get("mode"), **look} for look in found.get("looks", [])]
+        for key in self._lake.list(experiment_folder(name)):
+            if is_look(key) and (found := self._json(key)) is not None:
+                try:
+                    record = ExperimentRecord.from_json(found)
+                except (ValueError, KeyError, TypeError):
+                    continue  # of a release that this one cannot read
+                looks += [{"mode": record.mode, **look.to_json()} for look in record.looks]
         active = records[-1].state.plan
         running = active is not None and active.experiment == name
-        return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look.get("at")))}
+        return {"name": name, "running": running, "looks": sorted(looks, key=lambda look: str(look["at"]))}
 
     def _verdicts(self) -> list[dict[str, Any]]:
         """Return the newest revision of each of the last windows, oldest first."""

@@ -160,7 +160,7 @@ def test_stale_window_starts_one_retraining(world: World) -> None:
     assert len(world.deployments.started) == 1
 
 
-def test_window_judged_again_stays_due_if_its_retraining_dies(world: World) -> None:
+def test_dead_retraining_keeps_its_window_due(world: World) -> None:
     first = world.monitor()
     assert not world.monitor().verdict.retraining_is_due
     world.deployments.states[str(first.flow_run)] = RunState(name="Crashed", end="failed")
@@ -169,7 +169,7 @@ def test_window_judged_again_stays_due_if_its_retraining_dies(world: World) -> N
     assert [attempt.state for attempt in second.verdict.attempts] == ["failed", "started"]
 
 
-def test_unavailable_prefect_fails_the_attempt_and_keeps_the_verdict(world: World) -> None:
+def test_unavailable_prefect_fails_only_the_attempt(world: World) -> None:
     world.deployments.away = True
     with pytest.raises(UnavailableError):
         world.monitor()

@@ -1,11 +1,11 @@
 """What predictions, trainings and months cost, and which set-up is chosen."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from absa.records.cost import Cost
 from infra.capacity.trace import Trace, shipped_traces
 from infra.cost.choose import Floors, NoSetupError, cheapest, savings
 from infra.cost.cost_report import basis, bill, ladder, record, worth
@@ -200,12 +200,10 @@ def test_each_saving_is_worth_what_the_month_is_cheaper_by() -> None:
 def test_the_lake_s_record_says_what_was_chosen_and_on_which_figures() -> None:
     setup, quantities = choose(pos_neg_f1=0.78), Quantities()
     busy, idle = month(setup, PRICES, quantities, DAY), month(setup, PRICES, quantities)
-    written = record(
-        setup, both(), PRICES, busy, idle, quantities, at=datetime(2026, 11, 24, tzinfo=UTC), profile="daily"
-    )
-    read = json.loads(json.dumps(written))
+    found = record(setup, both(), PRICES, busy, idle, quantities, profile="daily")
+    read = json.loads(json.dumps(Cost(at="2026-11-24T00:00:00.000000Z", **found).to_json()))
+    assert Cost.from_json(read).usd_per_month == read["usd_per_month"]
     assert read["schema_version"] == 1
-    assert read["at"] == "2026-11-24T00:00:00.000000Z"
     assert read["projected"] is True
     assert read["usd_per_training"] == training_usd(PRICES, quantities)
     assert sum(line["usd"] for line in read["lines"]) == pytest.approx(read["usd_per_month"])

@@ -1,0 +1,44 @@
+"""Experiment record: the looks at an experiment's evidence under one plan revision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Judgement on each live challenger, by version: the fields of `ExperimentDecision`."""
+
+    at: datetime
+    arms: Mapping[str, Mapping[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the look as JSON holds it."""
+        return {"at": iso(self.at), "arms": self.arms}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentRecord:
+    """Looks, oldest first. `mode` is the plan's: shadow or ab."""
+
+    mode: str
+    looks: tuple[Look, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON holds it; the last look is repeated at the top."""
+        last = self.looks[-1].to_json() if self.looks else {}
+        looks = [look.to_json() for look in self.looks]
+        return {"schema_version": SCHEMA_VERSION, "mode": self.mode, **last, "looks": looks}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ExperimentRecord":
+        """Read a record; unknown fields are ignored.
+
+        Raises:
+            ValueError, KeyError, TypeError: a field is missing or wrong.
+        """
+        looks = tuple(Look(at=parse_iso(look["at"]), arms=look["arms"]) for look in data["looks"])
+        return cls(mode=data["mode"], looks=looks)
