@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from absa.configuration import find_configuration, read_configuration
+from absa.configuration import read_configuration
+from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
 from absa.variables import PREFIX, check_variables, named_field, refused_value
 

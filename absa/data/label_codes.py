@@ -8,7 +8,9 @@
 ```
 """
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import InvalidDataError, PermanentError
@@ -40,6 +42,53 @@ def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_F
     if not isinstance(section, Mapping):
         raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
     return {**LABEL_CODES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
+
+
+def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
+    """Return the named file, or evergreen.toml of the working folder or the home; None where there is none.
+
+    Raises:
+        PermanentError: the name is empty, or both folders have a file.
+    """
+    if named is not None:
+        if not str(named).strip():
+            raise PermanentError(f"{CONFIG_VARIABLE} is empty: name a file, or unset it")
+        return Path(named)
+    folders = [Path()] if home is None else [Path(), home]
+    found = {file.resolve(): file for file in (folder / CONFIGURATION_FILE for folder in folders) if file.is_file()}
+    if len(found) > 1:
+        raise PermanentError(f"{' and '.join(map(str, found))} both exist: keep one, or name one as {CONFIG_VARIABLE}")
+    return next(iter(found.values()), None)
+
+
+def read_table(file: Path | None) -> dict[str, Any]:
+    """Return the content of a TOML file; nothing of no file.
+
+    Raises:
+        PermanentError: it cannot be read, or is not TOML.
+    """
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PermanentError(f"{file} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{file} is not TOML: {error}") from None
+
+
+def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
+    """Return the codes of the configuration file, or the default ones.
+
+    Args:
+        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
+        home: the home folder; None for a program that has none.
+
+    Raises:
+        PermanentError: see `find_configuration`, `read_table` and `label_codes`.
+    """
+    file = find_configuration(named, home)
+    return label_codes(read_table(file), name=str(file))
 
 
 def normal_code(written: str) -> str:

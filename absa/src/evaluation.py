@@ -174,8 +174,7 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
     Raises:
         EvergreenError: the input cannot be used, in one sentence.
     """
-    from absa.configuration import read_label_codes
-    from absa.data.label_codes import CONFIG_VARIABLE
+    from absa.data.label_codes import CONFIG_VARIABLE, read_label_codes
     from absa.inference.engine import Engine
 
     rows = read_input(test_file, read_label_codes(os.environ.get(CONFIG_VARIABLE)))

@@ -29,8 +29,8 @@ def make_base(
     """
     import polars as pl
 
-    from absa.configuration import read_label_codes
     from absa.data.files.source_files import find_sources
+    from absa.data.label_codes import read_label_codes
     from absa.data.read import read_examples
     from absa.training.pretrain import pretrain
     from absa.training.progress import Progress

@@ -93,10 +93,10 @@ def ingest(
     ] = 0.1,
 ) -> None:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
-    from absa.configuration import read_label_codes
     from absa.data.account import Account
     from absa.data.files.source_files import find_sources
     from absa.data.ingest import ingest as ingest_files
+    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     for file in files:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from absa.configuration import read_label_codes
 from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.label_codes import read_label_codes
 from absa.data.simulate import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord

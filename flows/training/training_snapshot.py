@@ -28,9 +28,9 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
         PermanentError: there are no data.
         InvalidDataError: a source cannot be read.
     """
-    from absa.configuration import read_label_codes
     from absa.data.feedback import labelled_examples
     from absa.data.ingest import build_snapshot, ingest
+    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     newest = latest_manifest(services.lake)

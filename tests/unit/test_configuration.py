@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from absa.configuration import SECTIONS, find_configuration, read_configuration
+from absa.configuration import SECTIONS, read_configuration
+from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
 from absa.policies import GatePolicy
 from absa.profiles import PROFILES, SETTINGS, differences

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.configuration import read_label_codes
-from absa.data.label_codes import DEFAULT_CODES, label_codes, normal_code
+from absa.data.label_codes import DEFAULT_CODES, label_codes, normal_code, read_label_codes
 from absa.errors import PermanentError
 
 MAPPED = {"negative": 0, "neutral": 1, "positive": 2, "-1": 0, "0": 1, "1": 2}
