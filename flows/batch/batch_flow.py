@@ -3,14 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from pydantic import Field
 
 from flows.batch.score_batch import CHAMPION, BatchOutcome, BatchRequest, said, score_batch, summary, usd_per_row
-from flows.platform.artifacts import PrefectReporter
+from flows.platform.artifacts import flow_services
 from flows.platform.liveness import leave_signs
-from flows.platform.services import Services, build_services
+from flows.platform.services import Services
 
 if TYPE_CHECKING:
     from absa.batch.batch_job import BatchProgress
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 _TELL_EVERY_S: Final = 5.0
 
 
-@task(name="score", cache_policy=NO_CACHE)
 def score(services: Services, request: BatchRequest) -> BatchOutcome:
     """Score the batch and report its progress."""
     each_usd = usd_per_row(services)
@@ -54,8 +52,8 @@ def batch(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         max_bad_share=max_bad_share, log=log, drift_report=drift_report,
     )  # fmt: skip
-    services = build_services(reporter=PrefectReporter())
-    outcome = score(services, request)
+    services = flow_services()
+    outcome = services.steps("score", lambda: score(services, request))
     manifest = outcome.result.manifest
     done = "was done already" if outcome.result.already_done else "is done"
     services.reporter.table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")

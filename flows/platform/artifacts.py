@@ -36,12 +36,12 @@ def task_run(name: str, action: Callable[[], T], *, again: bool = False) -> T:
         cache_policy=NO_CACHE,
         retries=len(DELAYS_S) if again else 0,
         retry_delay_seconds=list(DELAYS_S),
-        retry_condition_fn=trying_again_may_help,
+        retry_condition_fn=_may_help,
     )
     return step(action)()
 
 
-def trying_again_may_help(_task: Any, _run: Any, state: Any) -> bool:
+def _may_help(_task: Any, _run: Any, state: Any) -> bool:
     """Return True if the task failed with a TransientError: a server is unavailable, or a race is lost."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absa.errors import UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
+from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
 from absa.records.layout import weights_folder
 from flows.platform.ports import TrackedRun
@@ -90,7 +91,7 @@ def put_in_force(
     """
     decision = candidate.decision
     evidence = {**decision.to_json(), "training": training}
-    head = services.ledger.head()
+    head = _record_interrupted(services, before=int(version), actor=actor)
     if head is not None and version in head.versions:  # recorded by an earlier call
         record = head
     else:
@@ -119,6 +120,31 @@ def put_in_force(
     services.project(record)
     actions = {record.state.challenger: "challenged", record.state.champion: "crowned"}
     return actions.get(version, "kept")
+
+
+def _record_interrupted(services: Services, *, before: int, actor: str) -> LedgerRecord | None:
+    """Record earlier versions whose training was killed between registration and ledger; return the head.
+
+    An operator can promote them then. Without MLflow a later training records them.
+    """
+    head = services.ledger.head()
+    try:
+        for version in services.registry.versions():
+            if int(version) >= before or (head is not None and version in head.versions):
+                continue
+            tags = services.registry.tags(version)
+            if "digest" in tags and "gate" in tags:  # complete
+                head = services.ledger.append(
+                    expected=head.number if head else 0,
+                    actor=actor,
+                    action="register",
+                    reason=f"version {version}: the gate says {tags['gate']}. Its training ended before this record.",
+                    state=head.state if head else State(),
+                    versions={version: tags["digest"]},
+                )
+    except UnavailableError:
+        return services.ledger.head()
+    return head
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:

@@ -351,8 +351,8 @@ def killed() -> None:
     raise Killed
 
 
-def test_kill_before_the_ledger_step_serves_nothing(world: World) -> None:
-    """The next run makes its own version; the killed one's stays in MLflow and serves nothing."""
+def test_version_of_a_killed_run_is_recorded_later(world: World) -> None:
+    """Killed between registration and ledger: the version serves nothing, and the next run's ledger step adds it."""
     world.serve(newest(world))
     world.steps.before["put-in-force"] = killed
     with pytest.raises(Killed):
@@ -361,7 +361,9 @@ def test_kill_before_the_ledger_step_serves_nothing(world: World) -> None:
     assert world.registry.aliases() == {}
     world.steps.before.clear()
     assert world.train().version == "3"
-    assert world.services.head().versions.keys() == {"1", "3"}
+    assert world.services.head().versions.keys() == {"1", "2", "3"}
+    assert [record.action for record in world.records] == ["promote", "register", "register"]
+    assert "version 2: the gate says HOLD. Its training ended before this record." in world.records[1].reason
     assert world.registry.aliases() == {"champion": "1"}
 
 
