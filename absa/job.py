@@ -42,14 +42,14 @@ EXIT_TERMINATED: Final = 143
 JOB_FILE: Final = "job.json"
 AFTER_FILE: Final = "after.json"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
-TOKENS_FOLDER: Final = "tokens"
+JOB_TOKENS: Final = "tokens"
 VALIDATION_FILE: Final = "validation.jsonl"
 _LEAST_RESERVE_S: Final = 1.0
 _AFTER_EVERY_S: Final = 0.5  # between two looks at after.json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """Content of job.json.
 
     Attributes:
@@ -80,7 +80,7 @@ class Job:
     replay: float | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> "Job":
+    def read(cls, folder: Path) -> "TrainingJob":
         """Read job.json.
 
         Raises:
@@ -101,7 +101,7 @@ class Job:
             raise InvalidDataError(f"{path} cannot be used: {type(error).__name__} {error}") from error
 
 
-def say(event: str, **fields: Any) -> None:
+def emit(event: str, **fields: Any) -> None:
     """Print one line of JSON and see it off."""
     if not _leads():
         return  # one process of several reports
@@ -123,20 +123,20 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
     folder = Path(arguments[0])
     try:
-        job = Job.read(folder)
+        job = TrainingJob.read(folder)
         _guard(job, folder)
-        return run(job, folder)
+        return run_job(job, folder)
     except EvergreenError as error:
         missed = isinstance(error, DeadlineMissedError)
         if _leads() and NumberedPackages(folder).newest() is not None:
-            say("ended_early", sentence=f"{error}: the newest complete package is used")
+            emit("ended_early", sentence=f"{error}: the newest complete package is used")
             _finish(NumberedPackages(folder))
             return 0
-        say("deadline_missed" if missed else "failed", sentence=str(error))
+        emit("deadline_missed" if missed else "failed", sentence=str(error))
         return EXIT_DEADLINE_MISSED if missed else EXIT_FAILED
 
 
-def run(job: Job, folder: Path) -> int:
+def run_job(job: TrainingJob, folder: Path) -> int:
     """Train and package; return the exit code.
 
     Raises:
@@ -145,12 +145,12 @@ def run(job: Job, folder: Path) -> int:
     """
     packages = NumberedPackages(folder)
     if (done := packages.done()) is not None:
-        say("done", **done)
+        emit("done", **done)
         return 0
     if time.time() >= job.ends_at + job.overrun_s:
         raise DeadlineMissedError("the budget ended before the training began")
     stopping = _on_sigterm()
-    say("phase", name="load")
+    emit("phase", name="load")
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.checkpoints import Checkpoints
@@ -167,7 +167,7 @@ def run(job: Job, folder: Path) -> int:
     model, has_head = load_base(
         base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
     )
-    say("phase", name="tokenize")
+    emit("phase", name="tokenize")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
     plan = PackagePlan(
         run_ends_at=job.ends_at,
@@ -178,7 +178,7 @@ def run(job: Job, folder: Path) -> int:
     if (earlier := packages.newest()) is not None:  # of a process that was killed
         facts = earlier.facts()
         plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
-    tokens = Path(job.tokens) if job.tokens else folder / TOKENS_FOLDER
+    tokens = Path(job.tokens) if job.tokens else folder / JOB_TOKENS
     rows = open_shards(tokens, base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
     validation = read_pairs(folder / VALIDATION_FILE)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
@@ -191,7 +191,7 @@ def run(job: Job, folder: Path) -> int:
         new_head=not has_head,
         compose=Composer.of(tokenizer, settings),
         checkpoints=Checkpoints(kept),
-        watch=lambda progress: say("progress", **progress.to_json()),
+        watch=lambda progress: emit("progress", **progress.to_json()),
         stop=stopping.is_set,
         ranks=ranks,
         since=job.since,
@@ -199,17 +199,17 @@ def run(job: Job, folder: Path) -> int:
     )
     builder = _Builder(job, packages, trainer, plan, validation, (base / TOKENIZER).read_text(encoding="utf-8"))
     trainer.after_step = builder.after_step
-    say("phase", name="train")
+    emit("phase", name="train")
     plan.begin()
     try:
         result = trainer.run()
     except InterruptedTrainingError:
-        say("terminated", sentence="stopped by SIGTERM; a checkpoint was kept, start it again to go on")
+        emit("terminated", sentence="stopped by SIGTERM; a checkpoint was kept, start it again to go on")
         return EXIT_TERMINATED
     if not ranks.leads:
         return 0
     if result.ended_early is not None:
-        say("ended_early", sentence=f"{result.ended_early}: the model so far is packaged", steps=result.steps)
+        emit("ended_early", sentence=f"{result.ended_early}: the model so far is packaged", steps=result.steps)
     if not plan.has_package or plan.last_fits():
         builder.build(trainer.averaged(), asdict(result), checking_s=plan.checking_s, last=True)
     _finish(packages)
@@ -222,7 +222,7 @@ class _Builder:
 
     def __init__(
         self,
-        job: Job,
+        job: TrainingJob,
         packages: NumberedPackages,
         trainer: "Trainer",
         plan: PackagePlan,
@@ -243,12 +243,12 @@ class _Builder:
         trained_s = self._trainer.train_s
         if self._plan.is_due(trained_s):
             started, quick, valid = time.perf_counter(), not self._plan.has_package, True
-            say("phase", name="package")
+            emit("phase", name="package")
             try:
                 self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0, quick=quick)
             except (EvergreenError, OSError) as error:  # such as int8 that differs too much: the next one may be better
                 valid = False
-                say("note", sentence=f"the package of step {self._trainer.step} cannot be used: {error}")
+                emit("note", sentence=f"the package of step {self._trainer.step} cannot be used: {error}")
             self._plan.built(time.perf_counter() - started, trained_s, quick=quick, valid=valid)
 
     def build(
@@ -279,7 +279,7 @@ class _Builder:
                 training=training,
                 checking_s=checking_s,
                 effort=QUICK if quick else FULL,
-                phase=(lambda name: say("phase", name=name)) if last else (lambda _: None),
+                phase=(lambda name: emit("phase", name=name)) if last else (lambda _: None),
             )
             facts.update(training)
             facts.update(
@@ -295,7 +295,7 @@ class _Builder:
             )
         newest = self._packages.newest()
         number = newest.number if newest else 0
-        say("package", number=number, package_s=facts["package_s"], steps=training["steps"], quick=quick, last=last)
+        emit("package", number=number, package_s=facts["package_s"], steps=training["steps"], quick=quick, last=last)
 
 
 def _after_s(file: Path, default: float) -> float:
@@ -314,7 +314,7 @@ def _finish(packages: NumberedPackages) -> bool:
     with _finishing:
         facts = packages.settle()
         if facts is not None:
-            say("done", **facts)
+            emit("done", **facts)
         return facts is not None
 
 
@@ -330,7 +330,7 @@ def _on_sigterm() -> threading.Event:
     return stopping
 
 
-def _guard(job: Job, folder: Path) -> None:
+def _guard(job: TrainingJob, folder: Path) -> None:
     """End this process at the last possible moment, whatever native code it runs, with the newest package if any."""
 
     def end() -> None:
@@ -341,7 +341,7 @@ def _guard(job: Job, folder: Path) -> None:
             if _finish(NumberedPackages(folder)):
                 code = 0
             else:
-                say("deadline_missed", sentence="the budget ended before a first package was complete")
+                emit("deadline_missed", sentence="the budget ended before a first package was complete")
         finally:  # whatever the disk or the reader of the events does
             os._exit(code)
 

@@ -56,7 +56,7 @@ class WatchSettings:
     seed: int = 0
 
 
-class Reporter(Protocol):
+class WindowReporter(Protocol):
     """Writes the window's report where people read it."""
 
     def report(
@@ -151,7 +151,7 @@ def watch(
     return Judged(verdict=store.record(replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
 
 
-def report(lake: Lake, judged: Judged, reporter: Reporter, *, verdicts: VerdictStore | None = None) -> Verdict:
+def report(lake: Lake, judged: Judged, reporter: WindowReporter, *, verdicts: VerdictStore | None = None) -> Verdict:
     """Write the report of a judged window, and record where it lies.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from flows.cli.commands import app, run
+from flows.cli.commands import app, run_command
 
 
 def evergreen(*words: str | Path) -> int:
     """Run a command, and give its exit code."""
     codes: list[int | None] = []
-    return run(lambda: codes.append(app([str(word) for word in words], standalone_mode=False))) or codes[0] or 0
+    return run_command(lambda: codes.append(app([str(word) for word in words], standalone_mode=False))) or codes[0] or 0

@@ -57,7 +57,7 @@ def write_job(
 ) -> Path:  # fmt: skip
     """Write a job's folder: a fifth of the rows is its validation side."""
     from absa.inference.tokenization import PairTokenizer
-    from absa.job import TOKENS_FOLDER, VALIDATION_FILE
+    from absa.job import JOB_TOKENS, VALIDATION_FILE
     from absa.modeling.folders import TOKENIZER, find_base
     from absa.training.rows.shards import write_shard
     from absa.training.rows.tokens import LabelledPair, tokenize
@@ -68,7 +68,7 @@ def write_job(
     (folder / VALIDATION_FILE).write_text(lines, encoding="utf-8")
     tokenizer = find_base(str(settings.get("base_model", "minilm-l6"))) / TOKENIZER
     train = tokenize([LabelledPair(**row) for row in rows[cut:]], PairTokenizer.from_file(tokenizer, max_tokens))
-    write_shard(folder / TOKENS_FOLDER, train, tokenizer, max_tokens)
+    write_shard(folder / JOB_TOKENS, train, tokenizer, max_tokens)
     job = {"settings": dict(settings), "ends_at": time.time() + budget_s, "reserve_s": reserve_s, "snapshot": None}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     return folder

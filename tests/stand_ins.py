@@ -13,7 +13,7 @@ from absa.ledger.projection import project_head
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window
 from absa.records.verdict import Verdict
-from flows.platform.ports import Limit, RunState, UnfinishedRun
+from flows.platform.ports import ConcurrencyLimit, RunState, UnfinishedRun
 
 
 class FakeRegistry:
@@ -218,10 +218,10 @@ class FakeDeployments:
     def unfinished(self) -> list[UnfinishedRun]:
         return list(self.active)
 
-    def limits(self) -> list[Limit]:
-        return [Limit(deployment=name, name=name, taken=taken) for name, taken in self.taken.items()]
+    def limits(self) -> list[ConcurrencyLimit]:
+        return [ConcurrencyLimit(deployment=name, name=name, taken=taken) for name, taken in self.taken.items()]
 
-    def set_taken(self, limit: Limit, taken: int) -> None:
+    def set_taken(self, limit: ConcurrencyLimit, taken: int) -> None:
         self.taken[limit.deployment] = taken
 
     def pause(self, run_id: str, timeout_s: float) -> None:

@@ -21,6 +21,7 @@ from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspec
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses
 from absa.batch.partition_job import Assignment, PartitionCommit
+from absa.data.files import MAX_BAD_SHARE
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.lake import Lake
@@ -29,7 +30,6 @@ from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.task import SENTIMENTS
 
 PARTITION_ROWS: Final = 5_000
-MAX_BAD_SHARE: Final = 0.1
 _READERS: Final = 16
 _SAME: Final = {
     "input_digest": "input",

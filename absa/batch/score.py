@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from absa.batch.batch_log import REQUEST_ID
 from absa.batch.reader import PartitionRows
+from absa.data.files import MAX_TEXT_CHARACTERS
 from absa.inference.aspect_span import has_aspect
 from absa.task import N_LABELS, SENTIMENTS
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine
 
-MAX_TEXT_CHARACTERS: Final = 20_000
 ROW_ID: Final = "row_id"
 REASON: Final = "reason"
 LINE: Final = "line"

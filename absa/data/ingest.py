@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 import polars as pl
 
 from absa.data.account import Account, StrayQuotes
+from absa.data.files import MAX_BAD_SHARE
 from absa.data.files.source_files import SourceFile, find_sources
 from absa.data.label_codes import DEFAULT_CODES, check_coding
 from absa.data.partitions import (
@@ -38,7 +39,6 @@ from absa.data.partitions import (
 )
 from absa.data.read import (
     EXAMPLE_COLUMNS,
-    MAX_BAD_SHARE,
     QUARANTINED,
     add_codes,
     check_bad_share,

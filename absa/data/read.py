@@ -16,9 +16,10 @@ from typing import IO, Any, Final
 
 import polars as pl
 
-from absa.data.files import json_lines
+from absa.data.files import MAX_BAD_SHARE, MAX_TEXT_CHARACTERS, json_lines
 from absa.data.files.delimited import (
     AMBIGUOUS_QUOTE,
+    BLOCK_BYTES,
     INVALID_UTF8,
     MALFORMED,
     STRAY_QUOTE,
@@ -37,9 +38,6 @@ from absa.inference.aspect_span import has_aspect
 from absa.records import tables
 from absa.records.schema import SCHEMA_VERSION, utc_now
 
-MAX_BAD_SHARE: Final = 0.1
-MAX_TEXT_CHARACTERS: Final = 20_000
-BLOCK_BYTES: Final = 16 << 20
 _FRAME_ROWS: Final = 200_000
 FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
 RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}

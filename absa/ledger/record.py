@@ -12,7 +12,7 @@ from absa.ledger.state import State
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
 
 Action = Literal["register", "challenge", "traffic", "promote", "rollback"]
-ACTIONS: Final = get_args(Action)
+LEDGER_ACTIONS: Final = get_args(Action)
 _NO_HASH: Final = ""
 
 
@@ -85,8 +85,8 @@ def next_record(
     Raises:
         PermanentError: the action is unknown, or the state names a version without a digest.
     """
-    if action not in ACTIONS:
-        raise PermanentError(f"unknown ledger action: expected one of {', '.join(ACTIONS)}, got {action!r}")
+    if action not in LEDGER_ACTIONS:
+        raise PermanentError(f"unknown ledger action: expected one of {', '.join(LEDGER_ACTIONS)}, got {action!r}")
     known = {**(head.versions if head else {}), **versions}
     if missing := sorted(state.versions - known.keys()):
         raise PermanentError(f"the ledger has no digest for version {', '.join(missing)}: register it first")

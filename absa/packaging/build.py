@@ -30,7 +30,7 @@ from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export_graph
 from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
 from absa.task import SENTIMENTS
-from absa.training.rows.distill import score
+from absa.training.rows.distill import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
 
@@ -242,7 +242,7 @@ def _scored(
         part = rows[start : start + _CHUNK_ROWS]
         int8.append(engine.score([(row.text, row.aspect) for row in part]))
         if start < both:
-            fp32.append(score(model, tokenize(part[: both - start], tokenizer)))
+            fp32.append(score_as_teacher(model, tokenize(part[: both - start], tokenizer)))
     return np.concatenate(int8), np.concatenate(fp32)
 
 
@@ -259,7 +259,7 @@ def _write_warmup(folder: Path) -> None:
     engine = Engine.load(folder)
     lines = []
     for text, aspect in WARMUP_PAIRS:
-        scores = [round(float(score), 6) for score in engine.score([(text, aspect)])[0]]
+        scores = [round(float(score_as_teacher), 6) for score_as_teacher in engine.score([(text, aspect)])[0]]
         lines.append(json.dumps({"text": text, "aspect": aspect, "scores": scores}, ensure_ascii=False))
     (folder / WARMUP_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

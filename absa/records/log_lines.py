@@ -20,7 +20,7 @@ _UNNUMBERED: Final[dict[type, tuple[tuple[str, ...], ...]]] = {
 }
 
 
-def log_line(row: Prediction | Feedback | OutcomeCount) -> bytes:
+def json_line(row: Prediction | Feedback | OutcomeCount) -> bytes:
     """Return a row's line in the write-ahead log."""
     return orjson.dumps((LOG_FORMAT, *row), option=orjson.OPT_APPEND_NEWLINE)
 

@@ -162,7 +162,7 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
     """Through the batcher and back, less the tokens and the engine: its model answers at once."""
     import numpy as np
 
-    from serving.engine.batcher import Batcher, Job
+    from serving.engine.batcher import Batcher, WaitingRow
 
     encoded = dict(zip(rows, engine.tokenizer.encode(rows), strict=True))
     ready = np.tile(np.array([[0.7, 0.2, 0.1]], dtype=np.float32), (512, 1))
@@ -178,7 +178,7 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
         batcher = Batcher(loop, token_budget=256)
         left, everything = len(rows), asyncio.Event()
 
-        def done(_job: Job) -> None:
+        def done(_job: WaitingRow) -> None:
             nonlocal left
             left -= 1
             if not left:
@@ -187,7 +187,7 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
         begin = time.process_time()
         for k in range(0, len(rows), 64):
             ends = time.perf_counter() + 60
-            batcher.submit([Job(stub, t, a, deadline=ends, done=done) for t, a in rows[k : k + 64]])
+            batcher.submit([WaitingRow(stub, t, a, deadline=ends, done=done) for t, a in rows[k : k + 64]])
             await asyncio.sleep(0)
         await everything.wait()
         spent_us = (time.process_time() - begin) / len(rows) * 1e6
@@ -200,9 +200,9 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
 def _log(rows: Pairs, table: Table) -> list[float]:
     """A line a row, a write a batch."""
     from absa.records.identifiers import RequestIds, unit_hash
-    from absa.records.log_lines import log_line
+    from absa.records.log_lines import json_line
     from absa.records.tables import Prediction
-    from serving.log.spool import PREDICTIONS, SpoolWriter
+    from serving.log.spool import PREDICTION_LOG, SpoolWriter
 
     ids = RequestIds()
     with tempfile.TemporaryDirectory() as name:
@@ -213,11 +213,11 @@ def _log(rows: Pairs, table: Table) -> list[float]:
             at_us = time.time_ns() // 1000
             answer = (2, [0.117532, 0.211234, 0.671234], "1", "champion", None, 1, False, False, False, 12.345)
             unit = unit_hash(f"u{k}", b"secret")
-            return log_line(Prediction(ids.new(at_us), at_us, unit, True, None, text, aspect, *answer))
+            return json_line(Prediction(ids.new(at_us), at_us, unit, True, None, text, aspect, *answer))
 
         def batch(k: int) -> None:
             lines = b"".join([line(k * _BATCH + j) for j in range(_BATCH)])
-            spool.append(PREDICTIONS, lines, _BATCH)
+            spool.append(PREDICTION_LOG, lines, _BATCH)
 
         values = _timed(batch, 2_000, rows_each=_BATCH)
         table.add("prediction log", "bytes_per_prediction", [spool.appended_bytes / (_RUNS * 2_000 * _BATCH)], "B")

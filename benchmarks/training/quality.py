@@ -28,7 +28,7 @@ from absa.packaging.calibrate import calibrate
 from absa.training.deadline import Deadline
 from absa.training.pretrain import pretrain
 from absa.training.rows.compose import Composer
-from absa.training.rows.distill import score, taught
+from absa.training.rows.distill import score_as_teacher, taught
 from absa.training.rows.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
@@ -105,8 +105,8 @@ def run_student(
     model, tokenizer, rows, result = train_student(cell, recipe, settings, train, validation)
     tokenizer_json = (find_base(name) / TOKENIZER).read_text(encoding="utf-8")
     if cell.recipe in TEACHERS:
-        tell(cell, {kind: score(model, tokenize(pairs_of(kind, train), tokenizer)) for kind in TOLD})
-    fp32 = score(model, tokenize(test, tokenizer))
+        tell(cell, {kind: score_as_teacher(model, tokenize(pairs_of(kind, train), tokenizer)) for kind in TOLD})
+    fp32 = score_as_teacher(model, tokenize(test, tokenizer))
     model.cpu()
     save_weights(model, tokenizer_json, cell.folder / "weights")
     shown = replace(settings, base_model="minilm-l6 after public rows" if recipe.public else "minilm-l6")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from absa.inference.tokenization import PairTokenizer
-from absa.job import TOKENS_FOLDER, VALIDATION_FILE
+from absa.job import JOB_TOKENS, VALIDATION_FILE
 from absa.modeling.folders import TOKENIZER, find_base
 from absa.training.pretrain import pretrain
 from absa.training.rows.shards import write_shard
@@ -68,7 +68,7 @@ def run_job(stage: str) -> dict[str, Any]:
         (folder / VALIDATION_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
         tokenizer = find_base(base) / TOKENIZER
         rows = tokenize(train, PairTokenizer.from_file(tokenizer, MAX_TOKENS))
-        write_shard(folder / TOKENS_FOLDER, rows, tokenizer, MAX_TOKENS)
+        write_shard(folder / JOB_TOKENS, rows, tokenizer, MAX_TOKENS)
         job = {"settings": settings, "ends_at": start + BUDGET_S, "reserve_s": 60.0, "snapshot": None}
         (folder / "job.json").write_text(json.dumps(job))
         child = subprocess.run(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from prefect import flow
 from pydantic import Field
 
-from flows.batch.score_batch import CHAMPION, BatchOutcome, BatchRequest, said, score_batch, summary, usd_per_row
+from flows.batch.score_batch import (
+    CHAMPION_URI,
+    BatchOutcome,
+    BatchRequest,
+    batch_summary,
+    said,
+    score_batch,
+    usd_per_row,
+)
 from flows.platform.artifacts import flow_services
 from flows.platform.liveness import leave_signs
 from flows.platform.services import Services
@@ -17,7 +25,7 @@ if TYPE_CHECKING:
 _TELL_EVERY_S: Final = 5.0
 
 
-def score(services: Services, request: BatchRequest) -> BatchOutcome:
+def score_step(services: Services, request: BatchRequest) -> BatchOutcome:
     """Score the batch and report its progress."""
     each_usd = usd_per_row(services)
     move = services.reporter.progress(key="batch-progress", description=request.input_uri)
@@ -39,7 +47,7 @@ def score(services: Services, request: BatchRequest) -> BatchOutcome:
 def batch(
     input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
-    model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION,
+    model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION_URI,
     engine: Annotated[str, Field(description="local: a process a core. ray: a Ray cluster.")] = "local",
     address: Annotated[str | None, Field(description="Ray cluster; unset: one on this machine.")] = None,
     workers: Annotated[int | None, Field(description="Cores to use; unset: all.")] = None,
@@ -53,10 +61,12 @@ def batch(
         max_bad_share=max_bad_share, log=log, drift_report=drift_report,
     )  # fmt: skip
     services = flow_services()
-    outcome = services.steps("score", lambda: score(services, request))
+    outcome = services.steps("score", lambda: score_step(services, request))
     manifest = outcome.result.manifest
     done = "was done already" if outcome.result.already_done else "is done"
-    services.reporter.table(summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}")
+    services.reporter.table(
+        batch_summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}"
+    )
     return {
         "output": output_uri,
         "rows": manifest["rows"],

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.adapters.lake import open_lake
-from absa.batch.batch_job import MAX_BAD_SHARE, PARTITION_ROWS, BatchJob, BatchProgress, BatchResult, Engines, run_batch
+from absa.batch.batch_job import PARTITION_ROWS, BatchJob, BatchProgress, BatchResult, Engines, run_batch
+from absa.data.files import MAX_BAD_SHARE
 from absa.errors import PermanentError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.cost import read_cost
 from flows.platform.services import Services
 
 REGISTRY: Final = "models:/"
-CHAMPION: Final = "models:/absa@champion"
+CHAMPION_URI: Final = "models:/absa@champion"
 ENGINES: Final = ("local", "ray")
 _PREFIX: Final = "models:/absa"
 _DIGEST: Final = 12
@@ -25,7 +26,7 @@ class BatchRequest:
 
     input_uri: str
     output_uri: str
-    model: str = CHAMPION
+    model: str = CHAMPION_URI
     engine: str = "local"
     address: str | None = None
     workers: int | None = None
@@ -93,7 +94,7 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
     """
     if not model.startswith("models:"):
         if not Path(model).is_dir():
-            raise PermanentError(f"{model} is neither {CHAMPION}, {_PREFIX}/<version> nor the folder of a package")
+            raise PermanentError(f"{model} is neither {CHAMPION_URI}, {_PREFIX}/<version> nor the folder of a package")
         package = load_package(Path(model))
         return package, package.digest[:_DIGEST]
     name = model.removeprefix(_PREFIX)
@@ -103,7 +104,7 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
     if version is None or version not in head.versions:
         known = ", ".join(f"{_PREFIX}/{each}" for each in head.versions) or "none"
         raise PermanentError(
-            f"{model} names no version; there are {CHAMPION}, {_PREFIX}@challenger in an experiment, {known}"
+            f"{model} names no version; there are {CHAMPION_URI}, {_PREFIX}@challenger in an experiment, {known}"
         )
     return services.packages.get(version, head.versions[version]), version
 
@@ -145,7 +146,7 @@ def said(progress: BatchProgress, each_usd: float | None) -> str:
     return ", ".join(words)
 
 
-def summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def batch_summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A job as rows of a table: counts, class shares, time."""
     rows, bad = manifest["rows"], sum(manifest["quarantined"].values())
     table = [

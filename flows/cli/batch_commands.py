@@ -23,7 +23,7 @@ _LINE_EVERY_S: Final = 10.0
     invoke_without_command=True,
     epilog="Example: evergreen batch --input reviews.csv --output scored/ --model models:/absa@champion",
 )
-def batch(
+def batch_command(
     context: typer.Context,
     input_uri: Annotated[
         str | None, typer.Option("--input", help="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")
@@ -59,7 +59,7 @@ def batch(
         return
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
-    from flows.batch.score_batch import REGISTRY, BatchRequest, score_batch, summary, usd_per_row
+    from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, score_batch, usd_per_row
     from flows.platform.services import open_home
 
     services = open_home(required=log or model.startswith(REGISTRY))
@@ -71,7 +71,7 @@ def batch(
         outcome = score_batch(services, request, on_progress=show)
     if outcome.result.already_done:
         say(f"nothing to do: {output_uri} holds this input, scored by this version")
-    for row in summary(outcome.result.manifest):
+    for row in batch_summary(outcome.result.manifest):
         say(f"{row['what']:<34} {row['value']}")
     if outcome.drift is not None:
         say(f"drift report: {output_uri.rstrip('/')}/drift/report.html")

@@ -32,11 +32,15 @@ app = typer.Typer(
 )
 app.add_typer(batch_app, name="batch")
 app.add_typer(traffic_commands.labels, name="labels")
-app.command(epilog="Example: evergreen insights --window 7d --csv insights.csv")(traffic_commands.insights)
-app.command(epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --version 3")(
-    traffic_commands.replay
+app.command("insights", epilog="Example: evergreen insights --window 7d --csv insights.csv")(
+    traffic_commands.insights_command
+)
+app.command(
+    "replay", epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --version 3"
+)(
+    traffic_commands.replay_command
 )  # fmt: skip
-cost_commands.register(app)
+cost_commands.add_cost_commands(app)
 
 
 @app.command(epilog="Example: evergreen doctor")
@@ -85,8 +89,8 @@ def status() -> None:
         say(line)
 
 
-@app.command(epilog="Example: evergreen ingest feedback.csv")
-def ingest(
+@app.command("ingest", epilog="Example: evergreen ingest feedback.csv")
+def ingest_command(
     files: Annotated[list[str], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
     max_bad_share: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
@@ -121,8 +125,8 @@ def ingest(
             say(f"  {sentence}")
 
 
-@app.command(epilog="Example: evergreen train feedback.csv --budget 300")
-def train(
+@app.command("train", epilog="Example: evergreen train feedback.csv --budget 300")
+def train_command(
     files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
@@ -165,8 +169,8 @@ def train(
     say(f"  the version is now: {outcome['action']}")
 
 
-@app.command(epilog="Example: evergreen pretrain other-labels/ --epochs 2")
-def pretrain(
+@app.command("pretrain", epilog="Example: evergreen pretrain other-labels/ --epochs 2")
+def pretrain_command(
     path: Annotated[str, typer.Argument(help="Labelled files of any domain: a file or a folder.")],
     epochs: Annotated[float, typer.Option(callback=arguments.EPOCHS, help="Passes over the rows.")] = 2.0,
     budget: Annotated[
@@ -182,8 +186,8 @@ def pretrain(
         say(line)
 
 
-@app.command(epilog="Example: evergreen export --into absa/models/champion")
-def export(
+@app.command("export", epilog="Example: evergreen export --into absa/models/champion")
+def export_command(
     version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
     into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
 ) -> None:
@@ -211,8 +215,8 @@ def retrain(
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
 
 
-@app.command(epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
-def promote(
+@app.command("promote", epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
+def promote_command(
     versions: Annotated[list[str] | None, typer.Argument(help="Registry versions; unset: the challenger.")] = None,
     now: Annotated[
         bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
@@ -258,8 +262,8 @@ def rollback(
         say(line)
 
 
-@app.command(epilog="Example: evergreen forget --unit acct-42")
-def forget(
+@app.command("forget", epilog="Example: evergreen forget --unit acct-42")
+def forget_command(
     unit: Annotated[
         str | None, typer.Option(callback=arguments.given_text, help="Forget what this unit_id ever asked.")
     ] = None,
@@ -368,8 +372,8 @@ def simulate(
         say("failed: " + ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common()))
 
 
-@app.command(epilog="Example: evergreen monitor --last 60")
-def monitor(
+@app.command("monitor", epilog="Example: evergreen monitor --last 60")
+def monitor_command(
     window: Annotated[str | None, typer.Option(help="Key <start>_<end> of a window.")] = None,
     last: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
@@ -433,7 +437,7 @@ def _with_router() -> Services:
     return open_home(required=Settings.load().router_url is None)
 
 
-def run(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], None]) -> int:
     """Run a command; an error that is meant for the user becomes one sentence."""
     try:
         command()
@@ -460,7 +464,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
-    sys.exit(run(command))
+    sys.exit(run_command(command))
 
 
 if __name__ == "__main__":

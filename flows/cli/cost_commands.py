@@ -218,7 +218,7 @@ def _numbers(words: list[str], option: str) -> dict[str, float]:
     return found
 
 
-def register(app: typer.Typer) -> None:
+def add_cost_commands(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command(epilog="Example: evergreen capacity --trace burst --rate 1000 --plot burst.svg")(capacity)
     app.command(epilog="Example: evergreen cost --profile daily --p99-ms 50 --min-f1 0.78 --spot")(cost)

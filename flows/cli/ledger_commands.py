@@ -16,7 +16,7 @@ from flows.promotion.consistency import inconsistencies
 if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
-ACTIONS = ("show", "verify", "project", "packages")
+_ACTIONS = ("show", "verify", "project", "packages")
 
 
 def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
@@ -26,8 +26,8 @@ def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
         PermanentError: an unknown action or an unreadable time.
         typer.Exit: with code 1 after `verify` found something (its lines are printed first).
     """
-    if action not in ACTIONS:
-        raise PermanentError(f"evergreen ledger takes {', '.join(ACTIONS)}, got {action!r}")
+    if action not in _ACTIONS:
+        raise PermanentError(f"evergreen ledger takes {', '.join(_ACTIONS)}, got {action!r}")
     if action == "verify":
         problems = inconsistencies(services)
         if not problems:

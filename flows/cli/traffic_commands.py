@@ -52,7 +52,7 @@ def parse_window(text: str, now: datetime) -> Window:
 
 
 @labels.command("export", epilog="Example: evergreen labels export queue.csv --window 24h --count 200")
-def export(
+def export_labels(
     file: Annotated[
         Path,
         typer.Argument(
@@ -124,7 +124,7 @@ def account_lines(done: "ImportedLabels") -> Iterator[str]:
         yield f"  {len(lines)} refused: the row {reason} ({'line' if len(lines) == 1 else 'lines'} {named})"
 
 
-def insights(
+def insights_command(
     window: WindowOption = "7d",
     file: Annotated[
         Path | None, typer.Option("--csv", callback=arguments.new_file, help="Write every row to this CSV.")
@@ -198,7 +198,7 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
         raise UnavailableError(f"Prefect is unavailable: {error}") from error
 
 
-def replay(
+def replay_command(
     start: Annotated[str, typer.Option("--from", help="ISO 8601 time with a zone.")],
     end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
     policy: Annotated[

@@ -27,9 +27,9 @@ from flows.demo.monitor_runs import (
     LATE_S,
     MONITOR_LIMIT_S,
     Background,
-    judge_window,
     retrain_again,
     retraining_is_pending,
+    run_monitor,
 )
 from flows.demo.pace import BUSY, DemoOptions, Pace
 from flows.demo.router_client import RouterClient
@@ -444,7 +444,7 @@ class Demo:
 
     def _judge(self, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
         time.sleep(self.pace.settle_s)
-        return judge_window(self.services, window, retrain=retrain, report=report)
+        return run_monitor(self.services, window, retrain=retrain, report=report)
 
     def _say_verdict(self, verdict: "Verdict") -> None:
         sentence = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason

@@ -48,7 +48,7 @@ class Background:
         return self._found
 
 
-def judge_window(services: Services, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
+def run_monitor(services: Services, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
     """Run the monitor deployment for a window, wait for its end and return its verdict record.
 
     Raises:

@@ -15,7 +15,7 @@ from absa.records.lake import Lake
 from absa.records.layout import FLOW_RUNS_FOLDER, flow_run_key
 from absa.records.schema import utc_now
 from flows.platform.liveness import Sight, death_of, lives_here, runs_with_a_process, sign_of, this_host
-from flows.platform.ports import Deployments, Limit, UnfinishedRun
+from flows.platform.ports import ConcurrencyLimit, Deployments, UnfinishedRun
 from flows.platform.prefect_runs import PROMOTION
 from flows.platform.services import Services
 from flows.promotion.take_over import follow
@@ -50,7 +50,9 @@ class DeadRuns:
         self._deployments, self._lake, self._host, self._only_worker = deployments, lake, host, only_worker
         self._clock, self._now, self._with_a_process = clock, now, with_a_process
         self._seen: dict[str, tuple[object, float]] = {}  # what a run showed, and since when
-        self._wrong: dict[Limit, int] = {}  # limits whose slots differed from their unfinished runs, and those
+        self._wrong: dict[
+            ConcurrencyLimit, int
+        ] = {}  # limits whose slots differed from their unfinished runs, and those
         self._first_look = self._limits_are_due = True
 
     def look(self) -> list[str]:

@@ -21,7 +21,7 @@ from flows.promotion.take_over import take_over
 from monitoring.alerts import alert
 from monitoring.drift.embedding import Embedder, ModelEmbedder
 from monitoring.insights import keep_insights
-from monitoring.monitor import HISTORY_WINDOWS, Judged, Reporter, WatchedVersion, WatchSettings, watch
+from monitoring.monitor import HISTORY_WINDOWS, Judged, WatchedVersion, WatchSettings, WindowReporter, watch
 from monitoring.monitor import report as write_report
 from monitoring.verdict_metrics import exposition
 from monitoring.verdicts import VerdictStore
@@ -64,7 +64,7 @@ def due_window(due: datetime, now: datetime, window_s: float) -> Window:
     return last_window(min(due, now), window_s)
 
 
-def monitor_window(services: Services, request: MonitorRequest, *, reporter: Reporter | None = None) -> Monitored:
+def monitor_window(services: Services, request: MonitorRequest, *, reporter: WindowReporter | None = None) -> Monitored:
     """Judge one window of live traffic. A retraining that is due starts before the report is written.
 
     Args:
@@ -214,7 +214,7 @@ def settle(services: Services, store: VerdictStore, *, grace_s: float = GRACE_S)
     )
 
 
-def _report(services: Services, store: VerdictStore, judged: Judged, reporter: Reporter | None) -> Verdict:
+def _report(services: Services, store: VerdictStore, judged: Judged, reporter: WindowReporter | None) -> Verdict:
     """Write insights for the console and the window's report, and record the report's address."""
     keep_insights(services.lake, judged.verdict.window)
     if reporter is None:
@@ -234,14 +234,14 @@ def _show(services: Services, verdict: Verdict, by_hand: list[str]) -> None:
         key="verdict-reasons",
         description=f"{verdict.verdict} for {window}",
     )
-    services.reporter.page(summary(verdict, by_hand), key="verdict", description="The last verdict")
+    services.reporter.page(window_summary(verdict, by_hand), key="verdict", description="The last verdict")
     resource = f"evergreen.window.{window}"
     services.deployments.emit("evergreen.verdict", resource, {"verdict": verdict.verdict, "action": verdict.action})
     if verdict.verdict == "STALE":
         services.deployments.emit(STALE_EVENT, resource, {"action": verdict.action})
 
 
-def summary(verdict: Verdict, by_hand: list[str]) -> str:
+def window_summary(verdict: Verdict, by_hand: list[str]) -> str:
     """Return the Markdown page of a verdict, with sentences about what else was done."""
     lines = [f"## {verdict.verdict}: {markdown(verdict.action_reason)}", ""]
     lines += [f"- {markdown(reason.sentence)}" for reason in verdict.reasons]

@@ -15,13 +15,13 @@ from absa.policies import LONGEST_S
 from absa.records.schema import Window
 from absa.variables import printable
 
-Check = Callable[[typer.CallbackParam, Any], Any]
+_Check = Callable[[typer.CallbackParam, Any], Any]
 _MOST_ROWS: Final = 1_000_000_000
 _PICTURES: Final = (".svg", ".png")
 _DAY_S: Final = 86_400.0
 
 
-def number(low: float, high: float, *, above: bool = False, unit: str = "") -> Check:
+def number(low: float, high: float, *, above: bool = False, unit: str = "") -> _Check:
     """Return a callback of an option that takes one number, or any count of them, in a range.
 
     Args:

@@ -21,7 +21,7 @@ from absa.sinks import log_line, markdown
 from flows.platform.ports import DELAYS_S
 from flows.platform.services import Services, build_services
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def flow_services() -> Services:
@@ -29,7 +29,7 @@ def flow_services() -> Services:
     return build_services(steps=task_run, reporter=PrefectReporter())
 
 
-def task_run(name: str, action: Callable[[], T], *, again: bool = False) -> T:
+def task_run(name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
     """Run a step as a task run of the flow; see `flows.platform.ports.Steps`."""
     step = task(
         name=name,

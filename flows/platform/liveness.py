@@ -30,7 +30,7 @@ from flows.platform.services import build_services
 BEAT_S: Final = 60.0
 SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
 GONE_S: Final = 30.0  # a worker that lives reports its run's end within seconds
-START_S: Final = 30.0  # from PENDING to a process, where this worker is the only one
+START_GRACE_S: Final = 30.0  # from PENDING to a process, where this worker is the only one
 START_ELSEWHERE_S: Final = 900.0  # where another worker may still get a machine
 
 
@@ -74,7 +74,7 @@ def death_of(sight: Sight, *, host: str, only_worker: bool, first_look: bool) ->
         return None
     waited_s = sight.unchanged_s
     if sight.sign is None and only_worker:
-        waited_s, limit_s = sight.state_age_s, START_S
+        waited_s, limit_s = sight.state_age_s, START_GRACE_S
         why = "it has no process, and no other worker serves its deployment"
     elif sight.sign is None:
         limit_s, why = START_ELSEWHERE_S, f"it did not start within {waited_s:.0f} s"

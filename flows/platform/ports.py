@@ -12,7 +12,7 @@ from absa.errors import TransientError
 from absa.inference.package import ModelPackage
 from absa.ledger.record import LedgerRecord
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 DELAYS_S: Final = (1.0, 4.0, 10.0)
 """Pauses before a step is repeated, in seconds."""
 RunEnd = Literal["completed", "failed"]
@@ -147,7 +147,7 @@ class UnfinishedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limit:
+class ConcurrencyLimit:
     """Concurrency limit of a deployment, and the number of slots that Prefect counts as taken."""
 
     deployment: str
@@ -192,10 +192,10 @@ class Deployments(Protocol):
     def unfinished(self) -> list[UnfinishedRun]:
         """Return every run that holds a slot."""
 
-    def limits(self) -> list[Limit]:
+    def limits(self) -> list[ConcurrencyLimit]:
         """Return the limit of every deployment that has one."""
 
-    def set_taken(self, limit: Limit, taken: int) -> None:
+    def set_taken(self, limit: ConcurrencyLimit, taken: int) -> None:
         """Correct the number of slots that are taken."""
 
     def pause(self, run_id: str, timeout_s: float) -> None:
@@ -211,7 +211,7 @@ class Deployments(Protocol):
 class Steps(Protocol):
     """Runner of a use case's steps."""
 
-    def __call__(self, name: str, action: Callable[[], T], *, again: bool = False) -> T:
+    def __call__(self, name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
         """Run a step and return its result.
 
         Args:
@@ -223,11 +223,11 @@ class Steps(Protocol):
 
 def run_step(
     name: str,  # noqa: ARG001  of `Steps`
-    action: Callable[[], T],
+    action: Callable[[], _T],
     *,
     again: bool = False,
     delays_s: Sequence[float] = DELAYS_S,
-) -> T:
+) -> _T:
     """Run a step in this process; `Steps` of commands and tests."""
     for delay_s in delays_s if again else ():
         try:

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from absa.errors import UnavailableError
-from flows.platform.ports import HeldState, Limit, RunEnd, RunState, UnfinishedRun
+from flows.platform.ports import ConcurrencyLimit, HeldState, RunEnd, RunState, UnfinishedRun
 
 TRAINING: Final = "continuous-training/continuous-training"
 PROMOTION: Final = "promote/promote"
@@ -115,16 +115,16 @@ class PrefectDeployments:
             if run.state is not None and run.deployment_id in names
         ]
 
-    def limits(self) -> list[Limit]:
+    def limits(self) -> list[ConcurrencyLimit]:
         """Return the limits with their taken slots."""
         with _client() as client:
             return [
-                Limit(deployment=name, name=limit.name, taken=limit.active_slots)
+                ConcurrencyLimit(deployment=name, name=limit.name, taken=limit.active_slots)
                 for each, name in _deployments(client)
                 if (limit := each.global_concurrency_limit) is not None
             ]
 
-    def set_taken(self, limit: Limit, taken: int) -> None:
+    def set_taken(self, limit: ConcurrencyLimit, taken: int) -> None:
         """Write the number of taken slots."""
         from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 

@@ -16,7 +16,7 @@ from absa.ledger.state import State
 from absa.policies import ExperimentPolicy
 from flows.platform.services import Services
 from flows.promotion.promotion_request import PromotionRequest, answer
-from flows.promotion.running_experiment import Run, judge, keep, running
+from flows.promotion.running_experiment import RunningExperiment, judge_challengers, keep, running
 from flows.promotion.take_over import ACTOR, sign_of_life
 from flows.promotion.version_checks import must_serve, refuse_rejected
 
@@ -56,7 +56,7 @@ class Trial:
     request: PromotionRequest
     run_id: str | None = None
     approval: Approval | None = None
-    judge: Callable[[Services, Run], Mapping[str, "ExperimentDecision"]] = judge
+    judge: Callable[[Services, RunningExperiment], Mapping[str, "ExperimentDecision"]] = judge_challengers
     check: Callable[[Services, str, str], dict[str, Any]] = must_serve
 
 

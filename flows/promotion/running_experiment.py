@@ -22,7 +22,7 @@ _KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunningExperiment:
     """Records of the running experiment, oldest first: from its first plan, shadow or A/B, to the head."""
 
     records: tuple[LedgerRecord, ...]
@@ -50,7 +50,7 @@ class Run:
         return tuple(r for r in self.records if r.state.plan is not None and r.state.plan.mode == "ab")
 
 
-def running(records: Sequence[LedgerRecord]) -> Run | None:
+def running(records: Sequence[LedgerRecord]) -> RunningExperiment | None:
     """Return the experiment at the end of the ledger; an earlier one of the same name is another. None without one."""
     mine: list[LedgerRecord] = []
     for record in reversed(records):
@@ -60,10 +60,10 @@ def running(records: Sequence[LedgerRecord]) -> Run | None:
         if mine and plan.experiment != mine[-1].state.plan.experiment:  # type: ignore[union-attr]  # all have a plan
             break
         mine.append(record)
-    return Run(records=tuple(reversed(mine))) if mine else None
+    return RunningExperiment(records=tuple(reversed(mine))) if mine else None
 
 
-def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
+def policy_of(services: Services, run: RunningExperiment) -> "ExperimentPolicy":
     """Return the experiment policy of the settings."""
     policy = services.settings.experiment
     return replace(
@@ -73,7 +73,7 @@ def policy_of(services: Services, run: Run) -> "ExperimentPolicy":
     )
 
 
-def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
+def shadow_report(services: Services, run: RunningExperiment, version: str) -> "ShadowReport":
     """Return the comparison of a challenger in shadow with the champion."""
     from monitoring.experiments.shadow import compare_shadow
 
@@ -88,7 +88,7 @@ def shadow_report(services: Services, run: Run, version: str) -> "ShadowReport":
     )
 
 
-def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
+def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
     """Judge every challenger that is still tried by the evidence in the lake."""
     from monitoring.experiments.ab_statistics import judge_experiment
     from monitoring.experiments.collect import collect_experiment
@@ -115,7 +115,7 @@ def judge(services: Services, run: Run) -> dict[str, "ExperimentDecision"]:
     }
 
 
-def keep(services: Services, run: Run, found: Mapping[str, "ExperimentDecision"], at: datetime) -> None:
+def keep(services: Services, run: RunningExperiment, found: Mapping[str, "ExperimentDecision"], at: datetime) -> None:
     """Keep a look at the evidence under experiments/<name>/<revision>.json, where it differs from the last one."""
     plan = run.head.state.plan
     assert plan is not None

@@ -22,7 +22,7 @@ def job_limit_s(budget_s: float) -> int:
     return math.ceil((1.0 + OVERRUN_SHARE) * budget_s) + _AFTER_RUN_S
 
 
-class Batch(Protocol):
+class BatchClient(Protocol):
     """What is used of boto3's client of AWS Batch."""
 
     def submit_job(self, **request: Any) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ class TrainingMachine:
 
     def __init__(
         self,
-        batch: Batch,
+        batch: BatchClient,
         *,
         queues: Sequence[str],
         definition: str,

@@ -33,7 +33,7 @@ _VALIDATION_ROWS: Final = 2_000
 _MAX_TOKENS: Final = 128
 
 
-def train(
+def train_candidate(
     services: Services,
     run: TrackedRun,
     manifest: "Manifest",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 
-def register(services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float) -> str:
+def register_version(
+    services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float
+) -> str:
     """Put the package into the lake, log it as the run's model and register it; a rejected one too.
 
     Returns:

@@ -11,8 +11,8 @@ from absa.records.schema import Window
 from absa.sinks import markdown
 from flows.platform.prefect_runs import PROMOTION, promotion_key
 from flows.platform.services import Services
-from flows.training.aws_machine import Batch, TrainingMachine
-from flows.training.train_version import Outcome, TrainingRequest, train_version
+from flows.training.aws_machine import BatchClient, TrainingMachine
+from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
 
 if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
@@ -25,8 +25,8 @@ def train_as_requested(
     request: TrainingRequest,
     *,
     flow_run_id: str | None,
-    train: Callable[..., Outcome] = train_version,
-) -> Outcome:
+    train: Callable[..., TrainedVersion] = train_version,
+) -> TrainedVersion:
     """Train here, end the window's attempt, show the result, and start the promotion of a new challenger.
 
     Args:
@@ -66,7 +66,9 @@ def train_as_requested(
     return outcome
 
 
-def train_on_machine(services: Services, request: TrainingRequest, *, batch: Batch | None = None) -> dict[str, Any]:
+def train_on_machine(
+    services: Services, request: TrainingRequest, *, batch: BatchClient | None = None
+) -> dict[str, Any]:
     """Run the same flow on a GPU machine and wait for it; an attempt that the machine left open is ended.
 
     Args:
@@ -135,7 +137,7 @@ class _Attempt:
             self.store.end_attempt(self.window, self.number, "completed", flow_run_id=flow_run_id, detail=detail)
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: TrainedVersion) -> str:
     champion = f"{outcome.champion_pos_neg_f1:.3f}" if outcome.champion_pos_neg_f1 is not None else "none yet"
     reasons = "\n".join(f"- {markdown(reason)}" for reason in outcome.reasons)
     return (

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from absa.errors import DeadlineMissedError
 from flows.platform.services import Services
-from flows.training.candidate import train
+from flows.training.candidate import train_candidate
 from flows.training.job_process import OnEvent, RunJob, run_job
 from flows.training.judging import Judging
-from flows.training.registration import put_in_force, register
+from flows.training.registration import put_in_force, register_version
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
 from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
@@ -40,7 +40,7 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainedVersion:
     """Result of a training. `action` is crowned, challenged or kept."""
 
     version: str
@@ -65,7 +65,7 @@ def train_version(
     on_event: OnEvent = lambda _: None,
     job: RunJob = run_job,
     judging: Callable[..., Judging] = Judging,
-) -> Outcome:
+) -> TrainedVersion:
     """Make one version inside a budget that starts now.
 
     The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
@@ -109,7 +109,7 @@ def train_version(
         try:
             done = services.steps(
                 "train",
-                lambda: train(
+                lambda: train_candidate(
                     services, run, manifest, head,
                     run_time=run_time, reserve=reserve, judging=judge, base=request.base, on_event=tell, job=job,
                 ),
@@ -124,7 +124,9 @@ def train_version(
         candidate = services.steps("judge", lambda: judge.judge(run, done, run_time=run_time), again=True)
         tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
         registering = run_time.now()
-        version = services.steps("register", lambda: register(services, run, manifest, candidate, budget_s), again=True)
+        version = services.steps(
+            "register", lambda: register_version(services, run, manifest, candidate, budget_s), again=True
+        )
         training = {
             "budget_s": budget_s,
             "used_s": round(run_time.used_s, 1),
@@ -152,9 +154,9 @@ def train_version(
 
 def _outcome(
     version: str, candidate: "Candidate", *, snapshot: str, budget_s: float, used_s: float, action: str
-) -> Outcome:
+) -> TrainedVersion:
     evidence = candidate.evidence
-    return Outcome(
+    return TrainedVersion(
         version=version,
         verdict=candidate.decision.verdict,
         reasons=tuple(candidate.decision.reasons),

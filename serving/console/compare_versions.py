@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from absa.task import SENTIMENTS
-from serving.engine.batcher import Batcher, Job
+from serving.engine.batcher import Batcher, WaitingRow
 from serving.engine.pool import ModelPool
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies
@@ -49,9 +49,9 @@ class Comparer:
         deadline = time.perf_counter() + self._timeout_s
         jobs, waits = [], []
         for arm in in_force.plan.arms:
-            done: asyncio.Future[Job] = loop.create_future()
+            done: asyncio.Future[WaitingRow] = loop.create_future()
             engine = in_force.models[arm.version].engine
-            jobs.append(Job(engine, items[0].text, items[0].aspect, deadline=deadline, done=_setter(done)))
+            jobs.append(WaitingRow(engine, items[0].text, items[0].aspect, deadline=deadline, done=_setter(done)))
             waits.append(done)
         self._batcher.submit(jobs)
         answers = []
@@ -72,8 +72,8 @@ class Comparer:
         return answers
 
 
-def _setter(done: "asyncio.Future[Job]") -> Any:
-    def set_result(job: Job) -> None:
+def _setter(done: "asyncio.Future[WaitingRow]") -> Any:
+    def set_result(job: WaitingRow) -> None:
         if not done.done():  # who asked may have gone
             done.set_result(job)
 

@@ -13,7 +13,7 @@ from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.console.compare_versions import Comparer
 from serving.http.bodies import Opinions, PredictItem, answered, request_body
 from serving.http.messages import json_response, read_body
-from serving.observe.outcomes import OUTCOMES
+from serving.observe.outcomes import OUTCOME_NAMES
 from serving.observe.replica_metrics import Status, summed_outcomes
 from serving.problems import Problem, documented
 from serving.replica_state import RouterState
@@ -101,7 +101,7 @@ def live(statuses: list[Status]) -> dict[str, Any]:
     """Return counts since the start by version and arm, over all processes of the replica; a page takes differences."""
     return {
         "arms": [
-            {"version": version, "arm": arm, **dict(zip(OUTCOMES, counts, strict=True)), "histogram": histogram}
+            {"version": version, "arm": arm, **dict(zip(OUTCOME_NAMES, counts, strict=True)), "histogram": histogram}
             for version, arm, *counts, _, histogram in summed_outcomes(statuses)
         ],
         "queue_ms": max((each.gauges.get("queue_ms", 0.0) for each in statuses), default=0.0),

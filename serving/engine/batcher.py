@@ -26,7 +26,7 @@ _CHARS_PER_TOKEN: Final = 4.0
 _SPECIAL_TOKENS: Final = 3.0
 
 
-class Job:
+class WaitingRow:
     """One row on its way through the engine.
 
     Args:
@@ -59,7 +59,7 @@ class Job:
         aspect: str,
         *,
         deadline: float,
-        done: "Callable[[Job], None]",
+        done: "Callable[[WaitingRow], None]",
         shadow: bool = False,
     ) -> None:
         self.engine, self.text, self.aspect = engine, text, aspect
@@ -102,8 +102,8 @@ class Batcher:
             shadow_rows,
             after_batch,
         )
-        self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._shadow: deque[Job] = deque()
+        self._arrivals: queue.SimpleQueue[WaitingRow | None] = queue.SimpleQueue()
+        self._shadow: deque[WaitingRow] = deque()
         self._waiting_work = 0.0
         self._ms_per_token = _FIRST_MS_PER_TOKEN
         self._batch_ended = 0.0
@@ -120,7 +120,7 @@ class Batcher:
         """Estimate how long the waiting rows will take."""
         return self._waiting_work * self._ms_per_token
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[WaitingRow]) -> None:
         """Take rows of clients."""
         now = time.perf_counter()
         for job in jobs:
@@ -129,7 +129,7 @@ class Batcher:
             self.rows_waiting += 1
             self._arrivals.put(job)
 
-    def submit_shadow(self, job: Job) -> bool:
+    def submit_shadow(self, job: WaitingRow) -> bool:
         """Take a shadow row; return False, counted, where too many wait already."""
         if len(self._shadow) >= self._shadow_rows or self._stopping:
             self.shadow_dropped += 1
@@ -162,7 +162,7 @@ class Batcher:
                 self._score_shadow(shadow)
 
     def _drain(self, pending: "_Pending") -> None:
-        arrived: list[Job] = []
+        arrived: list[WaitingRow] = []
         try:
             while len(arrived) < _INTAKE:
                 job = self._arrivals.get_nowait()
@@ -173,13 +173,13 @@ class Batcher:
         if arrived:
             self._take_in(arrived, pending)
 
-    def _take_in(self, jobs: list[Job], pending: "_Pending") -> None:
+    def _take_in(self, jobs: list[WaitingRow], pending: "_Pending") -> None:
         now = time.perf_counter()
         late = [job for job in jobs if job.deadline < now]
         if late:
             self._hand_over(late, failure="timeout")
             jobs = [job for job in jobs if job.deadline >= now]
-        by_engine: dict[int, list[Job]] = {}
+        by_engine: dict[int, list[WaitingRow]] = {}
         for job in jobs:
             by_engine.setdefault(id(job.engine), []).append(job)
         for each in by_engine.values():
@@ -189,7 +189,7 @@ class Batcher:
                 self._hand_over(each, failure="error")
 
     @staticmethod
-    def _encode(jobs: list[Job]) -> bool:
+    def _encode(jobs: list[WaitingRow]) -> bool:
         try:
             rows = jobs[0].engine.tokenizer.encode([(job.text, job.aspect) for job in jobs])
         except Exception as error:
@@ -206,7 +206,7 @@ class Batcher:
         if shadow:
             self._score(shadow.group(self._token_budget))
 
-    def _score(self, jobs: list[Job]) -> None:
+    def _score(self, jobs: list[WaitingRow]) -> None:
         now = time.perf_counter()
         late = [job for job in jobs if job.deadline < now]
         if late:
@@ -228,7 +228,7 @@ class Batcher:
         self.batched_rows += len(jobs)
         self._hand_over(jobs)
 
-    def _learn_rate(self, jobs: list[Job], begun: float) -> None:
+    def _learn_rate(self, jobs: list[WaitingRow], begun: float) -> None:
         """Follow what a token costs, all included: what came before the batch counts when there was no pause."""
         ended = time.perf_counter()
         since = max(self._batch_ended, min(job.since for job in jobs)) if self._batch_ended else begun
@@ -236,7 +236,7 @@ class Batcher:
         ms_per_token = (ended - since) * 1000 / sum(job.work for job in jobs)
         self._ms_per_token += max(_SMOOTHING, 1 / self.batches) * (ms_per_token - self._ms_per_token)
 
-    def _hand_over(self, jobs: list[Job], *, failure: str | None = None) -> None:
+    def _hand_over(self, jobs: list[WaitingRow], *, failure: str | None = None) -> None:
         if failure is not None:
             for job in jobs:
                 job.failure = failure
@@ -245,7 +245,7 @@ class Batcher:
         except RuntimeError:  # the loop is closed: the process ends
             return
 
-    def _finish(self, jobs: list[Job]) -> None:
+    def _finish(self, jobs: list[WaitingRow]) -> None:
         for job in jobs:
             if not job.shadow:
                 self._waiting_work -= job.work
@@ -260,13 +260,13 @@ class _Pending:
     """Encoded rows by engine and length. Used by the inference thread alone."""
 
     def __init__(self) -> None:
-        self._by_length: dict[tuple[int, int], deque[Job]] = {}
+        self._by_length: dict[tuple[int, int], deque[WaitingRow]] = {}
         self._rows = 0
 
     def __len__(self) -> int:
         return self._rows
 
-    def add(self, jobs: list[Job]) -> None:
+    def add(self, jobs: list[WaitingRow]) -> None:
         for job in jobs:
             assert job.encoded is not None
             key = (id(job.engine), job.encoded.tokens)
@@ -276,11 +276,11 @@ class _Pending:
             waiting.append(job)
         self._rows += len(jobs)
 
-    def group(self, token_budget: int) -> list[Job]:
+    def group(self, token_budget: int) -> list[WaitingRow]:
         """Take the oldest row and those that are most like it in length, within the budget and little padding."""
         engine, length = min(self._by_length, key=lambda key: self._by_length[key][0].since)
         others = sorted((n for e, n in self._by_length if e == engine), key=lambda n: abs(n - length))
-        jobs: list[Job] = []
+        jobs: list[WaitingRow] = []
         longest = real = 0
         for tokens in others:
             waiting = self._by_length[engine, tokens]

@@ -13,7 +13,7 @@ from starlette.routing import Match
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.ledger.routing import TrafficPlan
 from absa.records.identifiers import is_request_id
-from absa.records.log_lines import log_line
+from absa.records.log_lines import json_line
 from absa.records.tables import Feedback
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
@@ -31,7 +31,7 @@ from serving.http.bodies import (
 from serving.http.docs_page import add_docs
 from serving.http.messages import json_response, read_body, response
 from serving.http.parsing import parse_body
-from serving.log.spool import FEEDBACK, SpoolWriter
+from serving.log.spool import FEEDBACK_LOG, SpoolWriter
 from serving.observe.replica_metrics import Status, prometheus_text
 from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid
 from serving.replica_state import RouterState
@@ -136,7 +136,7 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
             raise invalid("request_id", "is not an id that a prediction was answered with")
         at_us = time.time_ns() // 1000
         row = Feedback(body.request_id, body.label, at_us, source.source, body.sampling_probability)
-        if not worker.spool.append(FEEDBACK, log_line(row), 1):
+        if not worker.spool.append(FEEDBACK_LOG, json_line(row), 1):
             raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
         return json_response({"accepted": True}, 202)
 

@@ -10,17 +10,17 @@ import orjson
 
 from absa.ledger.routing import Arm, assign
 from absa.records.identifiers import RequestIds, unit_hash
-from absa.records.log_lines import log_line
+from absa.records.log_lines import json_line
 from absa.records.tables import Prediction
 from absa.task import SENTIMENTS
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
-from serving.engine.batcher import Batcher, Job
+from serving.engine.batcher import Batcher, WaitingRow
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
 from serving.http.bodies import PredictBodies, PredictItem
 from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
 from serving.http.parsing import parse_predict
-from serving.log.spool import PREDICTIONS, SpoolWriter
+from serving.log.spool import PREDICTION_LOG, SpoolWriter
 from serving.observe.outcomes import Outcome, OutcomeCounts
 from serving.observe.traces import Traces
 from serving.problems import Problem, internal_error, invalid, not_ready, overload
@@ -47,7 +47,7 @@ class _Ticket:
         self.failure: str | None = None
 
 
-class _Row(Job):
+class _Row(WaitingRow):
     """One item of a request: who answers it, and with what."""
 
     __slots__ = ("arm", "cached", "item", "model", "request_id", "ticket")
@@ -195,7 +195,7 @@ class Predictor:
         items, several = parse_predict(body, self._bodies)
         at_us = time.time_ns() // 1000
         ticket = _Ticket(in_force, at_us, started, headers, answer, several=several)
-        jobs: list[Job] = []
+        jobs: list[WaitingRow] = []
         for item in items:
             request_id = self._ids.new(at_us)
             arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
@@ -226,7 +226,7 @@ class Predictor:
         if not ticket.left:
             self._finished.append(ticket)
 
-    def _admit(self, ticket: _Ticket, jobs: list[Job]) -> None:
+    def _admit(self, ticket: _Ticket, jobs: list[WaitingRow]) -> None:
         waiting_ms = self._batcher.waiting_ms
         if waiting_ms > self._queue_ms:
             for row in ticket.rows:
@@ -279,12 +279,12 @@ class Predictor:
                 if not self._spool.full:
                     lines.append(self._line(row, row, row.model, row.arm, ticket, latency_ms, shadow=False))
         if rows:
-            self._spool.append(PREDICTIONS, b"".join(lines), rows)
+            self._spool.append(PREDICTION_LOG, b"".join(lines), rows)
 
     def _line(
         self,
         row: _Row,
-        scored: Job,
+        scored: WaitingRow,
         model: LoadedModel,
         arm: Arm,
         ticket: _Ticket,
@@ -296,7 +296,7 @@ class Predictor:
         assert scores is not None
         item = row.item
         unit = item.unit_id
-        return log_line(
+        return json_line(
             Prediction(
                 row.request_id,
                 ticket.at_us,
@@ -325,18 +325,18 @@ class Predictor:
                 model = ticket.in_force.models[arm.version]
                 self._batcher.submit_shadow(self._shadow_job(row, arm, model, ticket))
 
-    def _shadow_job(self, row: _Row, arm: Arm, model: LoadedModel, ticket: _Ticket) -> Job:
-        def done(job: Job) -> None:
+    def _shadow_job(self, row: _Row, arm: Arm, model: LoadedModel, ticket: _Ticket) -> WaitingRow:
+        def done(job: WaitingRow) -> None:
             if job.scores is None:
                 if job.failure == "error":
                     self._outcomes.add(ticket.at_us, model.version, arm.name, "error")
                 return
             latency_ms = round((time.perf_counter() - job.since) * 1000, 3)
             line = self._line(row, job, model, arm, ticket, latency_ms, shadow=True)
-            self._spool.append(PREDICTIONS, line, 1)
+            self._spool.append(PREDICTION_LOG, line, 1)
 
         deadline = time.perf_counter() + self._request_timeout_s
-        job = Job(model.engine, row.item.text, row.item.aspect, deadline=deadline, done=done, shadow=True)
+        job = WaitingRow(model.engine, row.item.text, row.item.aspect, deadline=deadline, done=done, shadow=True)
         job.since = time.perf_counter()
         return job
 

@@ -22,14 +22,14 @@ _HOUR_US: Final = 3_600_000_000
 _DAY_US: Final = 24 * _HOUR_US
 
 
-class Part(NamedTuple):
+class LogPart(NamedTuple):
     """Rows that belong under one key of the lake."""
 
     key: str
     table: pa.Table
 
 
-def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> list[Part]:
+def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> list[LogPart]:
     """Return tables of predictions, one per hour of request time.
 
     Args:
@@ -39,20 +39,20 @@ def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> lis
     """
     shipped = [row._replace(replica=replica) for row in rows]
     return [
-        Part(f"{prediction_prefix(from_microseconds(hour))}{name}.parquet", table_of(group, PREDICTIONS))
+        LogPart(f"{prediction_prefix(from_microseconds(hour))}{name}.parquet", table_of(group, PREDICTIONS))
         for hour, group in _by_period(shipped, _HOUR_US)
     ]
 
 
-def feedback_parts(rows: Iterable[Feedback], name: str, _replica: str) -> list[Part]:
+def feedback_parts(rows: Iterable[Feedback], name: str, _replica: str) -> list[LogPart]:
     """Return tables of feedback, one per day of receipt."""
     return [
-        Part(f"{feedback_prefix(from_microseconds(day))}{name}.parquet", table_of(group, FEEDBACK))
+        LogPart(f"{feedback_prefix(from_microseconds(day))}{name}.parquet", table_of(group, FEEDBACK))
         for day, group in _by_period(rows, _DAY_US)
     ]
 
 
-def outcome_parts(rows: Iterable[OutcomeCount], name: str, replica: str) -> list[Part]:
+def outcome_parts(rows: Iterable[OutcomeCount], name: str, replica: str) -> list[LogPart]:
     """Return the table of one minute's counts, summed over workers."""
     sums: dict[tuple[int, str, str], list[int]] = {}
     for row in rows:
@@ -66,7 +66,7 @@ def outcome_parts(rows: Iterable[OutcomeCount], name: str, replica: str) -> list
         for key, counts in sorted(sums.items())
     ]
     prefix = outcome_prefix(from_microseconds(summed[0].minute))
-    return [Part(f"{prefix}{name}.parquet", table_of(summed, OUTCOMES))]
+    return [LogPart(f"{prefix}{name}.parquet", table_of(summed, OUTCOMES))]
 
 
 def _by_period(rows: Iterable[Any], period_us: int) -> Iterator[tuple[int, list[Any]]]:

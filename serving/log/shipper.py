@@ -10,14 +10,14 @@ from absa.errors import EvergreenError
 from absa.records.lake import Lake, write_parquet
 from absa.records.log_lines import LOG_FORMAT, read_log
 from absa.records.tables import Feedback, OutcomeCount, Prediction
-from serving.log.log_records import Part, feedback_parts, outcome_parts, prediction_parts
-from serving.log.spool import FEEDBACK, OUTCOMES, PREDICTIONS, SpoolReader
+from serving.log.log_records import LogPart, feedback_parts, outcome_parts, prediction_parts
+from serving.log.spool import FEEDBACK_LOG, OUTCOME_LOG, PREDICTION_LOG, SpoolReader
 
 _log = logging.getLogger("evergreen.shipper")
-_STREAMS: Final[dict[str, tuple[Any, Callable[[list[Any], str, str], list[Part]]]]] = {
-    PREDICTIONS: (Prediction, prediction_parts),
-    FEEDBACK: (Feedback, feedback_parts),
-    OUTCOMES: (OutcomeCount, outcome_parts),
+_STREAMS: Final[dict[str, tuple[Any, Callable[[list[Any], str, str], list[LogPart]]]]] = {
+    PREDICTION_LOG: (Prediction, prediction_parts),
+    FEEDBACK_LOG: (Feedback, feedback_parts),
+    OUTCOME_LOG: (OutcomeCount, outcome_parts),
 }
 
 

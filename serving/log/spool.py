@@ -21,9 +21,9 @@ from typing import Final
 
 from absa.errors import ConflictError
 
-PREDICTIONS: Final = "predictions"
-FEEDBACK: Final = "feedback"
-OUTCOMES: Final = "outcomes"
+PREDICTION_LOG: Final = "predictions"
+FEEDBACK_LOG: Final = "feedback"
+OUTCOME_LOG: Final = "outcomes"
 MINUTE_US: Final = 60_000_000
 
 _SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -115,10 +115,10 @@ class SpoolWriter:
         self._limit_bytes = limit_bytes
         self.full = limit_bytes <= 0
         self._numbers = itertools.count(1)
-        self._segments = {name: self._segment(name) for name in (PREDICTIONS, FEEDBACK)}
+        self._segments = {name: self._segment(name) for name in (PREDICTION_LOG, FEEDBACK_LOG)}
         self._outcomes: Segment | None = None
         self._outcome_minute = 0
-        self.dropped = dict.fromkeys((PREDICTIONS, FEEDBACK, OUTCOMES), 0)
+        self.dropped = dict.fromkeys((PREDICTION_LOG, FEEDBACK_LOG, OUTCOME_LOG), 0)
         self.appended_bytes = 0
 
     def _segment(self, stream: str) -> Segment:
@@ -138,11 +138,11 @@ class SpoolWriter:
             self._close_outcomes()
             with suppress(OSError):  # `rotate` tries again
                 self._hand_over()
-            self._outcomes = self._segment(f"{OUTCOMES}.{minute_us}")
+            self._outcomes = self._segment(f"{OUTCOME_LOG}.{minute_us}")
             self._outcome_minute = minute_us
         if self._outcomes.append(lines):
             return True
-        self.dropped[OUTCOMES] += rows
+        self.dropped[OUTCOME_LOG] += rows
         return False
 
     def rotate(self) -> None:
@@ -230,20 +230,20 @@ class SpoolReader:
             replica: the first part of the name.
             everything: also the counts of minutes that are not over (when the replica stops).
         """
-        for stream in (PREDICTIONS, FEEDBACK):
+        for stream in (PREDICTION_LOG, FEEDBACK_LOG):
             for paths in self._batches(sorted(self._ready.glob(f"{stream}.*.log"), key=_age)):
                 self._move(stream, f"{replica}-{self._number()}", paths)
         minutes: dict[int, list[Path]] = {}
-        for path in sorted(self._ready.glob(f"{OUTCOMES}.*.log")):
+        for path in sorted(self._ready.glob(f"{OUTCOME_LOG}.*.log")):
             minutes.setdefault(int(path.name.split(".")[1]), []).append(path)
         for minute_us, paths in minutes.items():
             over = time.time_ns() // 1000 >= minute_us + MINUTE_US + 3_000_000
             if over or everything:
                 stamp = time.strftime("%Y%m%dT%H%M", time.gmtime(minute_us // 1_000_000))
-                marker = self._done / f"{OUTCOMES}-{stamp}"
-                late = marker.exists() or any(self._claims.glob(f"{OUTCOMES}.{replica}-{stamp}*"))
+                marker = self._done / f"{OUTCOME_LOG}-{stamp}"
+                late = marker.exists() or any(self._claims.glob(f"{OUTCOME_LOG}.{replica}-{stamp}*"))
                 marker.touch()
-                self._move(OUTCOMES, f"{replica}-{stamp}" + (f"-{self._number()}" if late else ""), paths)
+                self._move(OUTCOME_LOG, f"{replica}-{stamp}" + (f"-{self._number()}" if late else ""), paths)
         for marker in self._done.iterdir():
             if time.time() - marker.stat().st_mtime > 7200:
                 marker.unlink()
@@ -313,7 +313,7 @@ class SpoolReader:
     def oldest_s(self) -> float:
         """Age in seconds of the oldest closed segment that is not in the lake; 0 where there is none."""
         times = []
-        for path in (*self._ready.glob(f"{PREDICTIONS}.*.log"), *self._claims.glob(f"{PREDICTIONS}.*/*.log")):
+        for path in (*self._ready.glob(f"{PREDICTION_LOG}.*.log"), *self._claims.glob(f"{PREDICTION_LOG}.*/*.log")):
             with suppress(FileNotFoundError):  # shipped meanwhile
                 times.append(path.stat().st_mtime)
         return max(0.0, time.time() - min(times)) if times else 0.0

@@ -7,21 +7,21 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from absa.records.log_lines import log_line
+from absa.records.log_lines import json_line
 from absa.records.tables import LATENCY_BOUNDS_MS, OutcomeCount
 
 _MINUTE_US: Final = 60_000_000
 
 Outcome = Literal["ok", "error", "shed", "timeout"]
-OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "error", "shed", "timeout")
-_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOMES)}
+OUTCOME_NAMES: Final[tuple[Outcome, ...]] = ("ok", "error", "shed", "timeout")
+_INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOME_NAMES)}
 
 
 @dataclass(slots=True)
 class Cell:
     """Counts of one version and arm. `histogram` has a cell for each bound and one for what lies above."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * len(OUTCOMES))
+    counts: list[int] = field(default_factory=lambda: [0] * len(OUTCOME_NAMES))
     histogram: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
     latency_sum_ms: float = 0.0
 
@@ -57,7 +57,7 @@ class OutcomeCounts:
         for (minute, version, arm), cell in self._pending.items():
             ok, error, shed, timeout = cell.counts
             row = OutcomeCount(minute, version, arm, ok, error, shed, timeout, cell.histogram)
-            lines.setdefault(minute, []).append(log_line(row))
+            lines.setdefault(minute, []).append(json_line(row))
         self._pending.clear()
         return [(minute, b"".join(each), len(each)) for minute, each in sorted(lines.items())]
 

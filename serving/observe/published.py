@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from serving.observe.outcomes import OUTCOMES
+from serving.observe.outcomes import OUTCOME_NAMES
 from serving.observe.replica_metrics import Status
 
 _GAUGES: Final = {"log_lag_seconds": "LogLag", "lake_age_seconds": "LakeAge"}
@@ -19,11 +19,11 @@ class Published:
     def values(self, statuses: Iterable[Status]) -> dict[str, float]:
         """Items asked for and items refused for overload since the last call, and the gauges of now."""
         listed = list(statuses)
-        shed = _FIRST_COUNT + OUTCOMES.index("shed")
+        shed = _FIRST_COUNT + OUTCOME_NAMES.index("shed")
         totals = {"Requests": 0.0, "Shed": 0.0, "Restarts": 0.0}
         for status in listed:
             for row in status.outcomes:
-                totals["Requests"] += sum(row[_FIRST_COUNT : _FIRST_COUNT + len(OUTCOMES)])
+                totals["Requests"] += sum(row[_FIRST_COUNT : _FIRST_COUNT + len(OUTCOME_NAMES)])
                 totals["Shed"] += row[shed]
             totals["Restarts"] += status.counters.get("worker_restarts", 0.0)
         since = {name: max(0.0, total - self._before.get(name, 0.0)) for name, total in totals.items()}

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from absa.records.files import write_whole
 from absa.records.tables import LATENCY_BOUNDS_MS
 from absa.sinks import metric_label
-from serving.observe.outcomes import OUTCOMES
+from serving.observe.outcomes import OUTCOME_NAMES
 
 Number = TypeVar("Number", int, float)
 
@@ -173,7 +173,7 @@ def _outcome_families(rows: list[list[Any]]) -> Iterator[Metric]:
     bounds = [f"{bound_ms / 1000:g}" for bound_ms in LATENCY_BOUNDS_MS] + ["+Inf"]
     for version, arm, *counts, latency_sum_ms, histogram in rows:
         labels = [metric_label(version), metric_label(arm)]
-        for outcome, count in zip(OUTCOMES, counts, strict=True):
+        for outcome, count in zip(OUTCOME_NAMES, counts, strict=True):
             requests.add_metric([*labels, outcome], count)
         buckets = zip(bounds, accumulate(histogram), strict=True)
         latency.add_metric(labels, buckets=list(buckets), sum_value=latency_sum_ms / 1000)

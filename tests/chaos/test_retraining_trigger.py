@@ -21,7 +21,7 @@ from flows.deployments import deployments, ensure_pool, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import DeadRuns
 from flows.platform.artifacts import task_run
-from flows.platform.liveness import START_S, leave_sign, this_host
+from flows.platform.liveness import START_GRACE_S, leave_sign, this_host
 from flows.platform.ports import DELAYS_S
 from flows.platform.prefect_runs import TAG, PrefectDeployments
 from flows.platform.settings import Settings
@@ -215,7 +215,7 @@ def test_dead_run_frees_its_slot_on_prefect(
     waiting = begin(client, platforms_own, f"waits-for-{killed_in}")
     assert not client.set_flow_run_state(waiting, Pending()).state.is_pending(), "the limit of one holds"
 
-    later = datetime.now(UTC) + timedelta(seconds=START_S)
+    later = datetime.now(UTC) + timedelta(seconds=START_GRACE_S)
     look = look_at(FolderLake(tmp_path), "here", later)
     assert len(look()) == 1
     ended = client.read_flow_run(first).state
@@ -241,7 +241,7 @@ def test_expired_lease_frees_its_slot_once(client: SyncPrefectClient, platforms_
     for state in (Pending(), Running()):
         client.set_flow_run_state(alive, state)
     assert taken(client, platforms_own) == 1
-    later = datetime.now(UTC) + timedelta(seconds=START_S)
+    later = datetime.now(UTC) + timedelta(seconds=START_GRACE_S)
     lake = FolderLake(tmp_path)
     leave_sign(lake, str(alive))
     look = look_at(lake, this_host(), later)

@@ -28,7 +28,7 @@ from absa.records.windows import WindowData, load_window
 from absa.sinks import csv_text, log_line, write_csv
 from flows.cli.traffic_commands import _insight_lines
 from flows.demo.story import Story
-from flows.monitoring.monitor_window import summary
+from flows.monitoring.monitor_window import window_summary
 from flows.platform.artifacts import PrefectReporter
 from flows.platform.terminal import say
 from monitoring.alerts import message
@@ -137,7 +137,7 @@ def test_labels_export_any_text_keeps_every_row(tmp_path: Path, text: str) -> No
 @given(text=texts)
 def test_prefect_artifacts_show_names_as_text(shown: dict[str, Any], text: str) -> None:
     stale = verdict(text)
-    PrefectReporter().page(summary(stale, [text]), key="verdict", description=text)
+    PrefectReporter().page(window_summary(stale, [text]), key="verdict", description=text)
     assert set(rendered(shown["content"]).tags) <= {"h2", "ul", "li", "p"}
     assert set(rendered(shown["description"]).tags) <= {"p"}
     PrefectReporter().table([vars(reason) for reason in stale.reasons], key="verdict-reasons", description=text)

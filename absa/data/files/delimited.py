@@ -44,7 +44,7 @@ _HEADER_BYTES: Final = 64 << 10
 _QUOTE, _LF, _CR = b'"\n\r'
 
 _QUOTED, AS_WRITTEN, _STRAY, _AMBIGUOUS = range(4)  # how a record is to be read
-UNREADABLE: Final = {_STRAY: STRAY_QUOTE, _AMBIGUOUS: AMBIGUOUS_QUOTE}
+QUOTE_REASONS: Final = {_STRAY: STRAY_QUOTE, _AMBIGUOUS: AMBIGUOUS_QUOTE}
 
 Positions = npt.NDArray[np.int64]
 

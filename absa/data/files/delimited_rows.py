@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from absa.data.files.delimited import AS_WRITTEN, INVALID_UTF8, MALFORMED, UNREADABLE, Layout, Positions, Records
+from absa.data.files.delimited import AS_WRITTEN, INVALID_UTF8, MALFORMED, QUOTE_REASONS, Layout, Positions, Records
 from absa.data.files.quoting import cell_values
 
 
@@ -49,7 +49,7 @@ def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[in
     rest = slice(first, None)
     places = zip(records.starts[rest].tolist(), records.ends[rest].tolist(), records.kinds[rest].tolist(), strict=True)
     for start, end, kind in places:
-        reason = UNREADABLE.get(kind)
+        reason = QUOTE_REASONS.get(kind)
         values: list[str | None] | None = None
         if reason is None:
             written = kind == AS_WRITTEN

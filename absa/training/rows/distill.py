@@ -17,7 +17,7 @@ from absa.training.rows.batches import for_scoring
 from absa.training.rows.tokens import Targets, TokenRows, stack
 
 
-def score(model: PairClassifier, rows: TokenRows) -> Targets:
+def score_as_teacher(model: PairClassifier, rows: TokenRows) -> Targets:
     """Scores (n, 3) of a model in fp32 on the device that it is on, uncalibrated."""
     scores = np.zeros((len(rows), N_LABELS), np.float32)
     model.eval()

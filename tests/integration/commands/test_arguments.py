@@ -11,7 +11,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from flows.cli.commands import app, run
+from flows.cli.commands import app, run_command
 from flows.training.train_here import main as train_here
 
 VALUES = {float: ("nan", "inf", "-inf", "-1", "1e30", "1e999"), int: ("-1", "9" * 40, "nan", "1.5")}
@@ -62,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def outcome(*words: str) -> int:
     """Exit code of a command; an error that is not meant for the user is raised."""
     try:
-        return run(lambda: app(list(words)))
+        return run_command(lambda: app(list(words)))
     except SystemExit as ended:
         return int(ended.code or 0)
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from absa.data import read
+from absa.data.files import MAX_TEXT_CHARACTERS
 from absa.data.read import EXAMPLE_COLUMNS, read_examples
 from absa.errors import InvalidDataError
 
@@ -91,7 +92,7 @@ def test_rows_after_a_malformed_one_keep_their_numbers(write):
 
 
 def test_an_overlong_text_is_set_aside(write):
-    long = "app " * (read.MAX_TEXT_CHARACTERS // 4 + 1)
+    long = "app " * (MAX_TEXT_CHARACTERS // 4 + 1)
     _, quarantine = read_examples(write(f"text,aspect,label\nthe app,app,0\n{long},app,0\n"), max_bad_share=0.5)
     assert quarantine.reasons == {"text_too_long": 1}
 

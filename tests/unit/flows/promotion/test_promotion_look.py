@@ -19,7 +19,7 @@ from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.promotion.promotion_look import Trial, begin, look, promote_versions
 from flows.promotion.promotion_request import PromotionRequest
-from flows.promotion.running_experiment import Run
+from flows.promotion.running_experiment import RunningExperiment
 from monitoring.experiments.ab_statistics import ExperimentAction, ExperimentDecision
 from tests.fake_lakes import CountingLake, MemoryLake
 from tests.stand_ins import FakeRegistry
@@ -56,7 +56,7 @@ class Evidence:
     decisions: dict[str, list[ExperimentAction]] = field(default_factory=dict)
     looks: int = 0
 
-    def __call__(self, services: Services, run: Run) -> Mapping[str, ExperimentDecision]:
+    def __call__(self, services: Services, run: RunningExperiment) -> Mapping[str, ExperimentDecision]:
         self.looks += 1
         plan = run.head.state.plan
         assert plan is not None
@@ -352,7 +352,7 @@ def test_unavailable_lake_is_waited_for(services: Services, clock: Clock, failur
     tell(services, FIRST, NAMED, HALF)
     evidence, fails = Evidence({"2": ["PROMOTE"]}), outage(failures)
 
-    def judge(services: Services, run: Run) -> Mapping[str, ExperimentDecision]:
+    def judge(services: Services, run: RunningExperiment) -> Mapping[str, ExperimentDecision]:
         if next(fails):
             raise UnavailableError("the lake is unavailable")
         return evidence(services, run)

@@ -23,7 +23,7 @@ from flows.platform.settings import Settings
 from flows.training import train_here
 from flows.training.registration import put_in_force
 from flows.training.requested_training import train_as_requested, train_on_machine
-from flows.training.train_version import Outcome, TrainingRequest
+from flows.training.train_version import TrainedVersion, TrainingRequest
 from monitoring.verdicts import VerdictStore
 from tests.stand_ins import FakeDeployments, FakeRegistry, stale
 
@@ -130,18 +130,18 @@ def asked(services: Services) -> VerdictStore:
 
 
 REQUEST = TrainingRequest(budget_s=60.0, reason="drift", window=WINDOW.key, start_promotion=True)
-CHALLENGED = Outcome(
+CHALLENGED = TrainedVersion(
     version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
     budget_s=60.0, used_s=50.0, action="challenged",
 )  # fmt: skip
 
 
-def ends(outcome: Outcome) -> Callable[..., Outcome]:
+def ends(outcome: TrainedVersion) -> Callable[..., TrainedVersion]:
     return lambda *_, **__: outcome
 
 
-def fails(error: Exception) -> Callable[..., Outcome]:
-    def train(*_: object, **__: object) -> Outcome:
+def fails(error: Exception) -> Callable[..., TrainedVersion]:
+    def train(*_: object, **__: object) -> TrainedVersion:
         raise error
 
     return train

@@ -25,7 +25,7 @@ from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, OnEvent
 from flows.training.judging import Judging
-from flows.training.train_version import Outcome, TrainingRequest, train_version
+from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
 from tests.stand_ins import FakeRegistry, FakeRuns
 from tests.toy_package import WORDS, build_toy_package
 
@@ -116,7 +116,7 @@ class World:
     job: Job
     events: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def train(self, **request: Any) -> Outcome:
+    def train(self, **request: Any) -> TrainedVersion:
         judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None)
         return train_version(
             self.services,

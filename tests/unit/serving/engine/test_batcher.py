@@ -10,7 +10,7 @@ import pytest
 
 from absa.inference.engine import Engine
 from absa.inference.tokenization import Encoded
-from serving.engine.batcher import Batcher, Job
+from serving.engine.batcher import Batcher, WaitingRow
 from tests.toy_package import WORDS, build_toy_package
 
 
@@ -47,18 +47,22 @@ def run(scenario: Callable[[asyncio.AbstractEventLoop], object]) -> None:
     asyncio.run(inside())
 
 
-def job(engine: object, text: str, done: Callable[[Job], None], *, in_s: float = 60.0, shadow: bool = False) -> Job:
-    return Job(engine, text, text.split(maxsplit=1)[0], deadline=time.perf_counter() + in_s, done=done, shadow=shadow)  # type: ignore[arg-type]
+def job(
+    engine: object, text: str, done: Callable[[WaitingRow], None], *, in_s: float = 60.0, shadow: bool = False
+) -> WaitingRow:
+    return WaitingRow(
+        engine, text, text.split(maxsplit=1)[0], deadline=time.perf_counter() + in_s, done=done, shadow=shadow
+    )  # type: ignore[arg-type]
 
 
 def test_batching_changes_no_score_and_groups_are_alike_and_within_the_budget(engine: Engine) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         slow = SlowEngine(engine)
         batcher = Batcher(loop, token_budget=256)
-        finished: list[Job] = []
+        finished: list[WaitingRow] = []
         everything = asyncio.Event()
 
-        def done(each: Job) -> None:
+        def done(each: WaitingRow) -> None:
             finished.append(each)
             if len(finished) == 300:
                 everything.set()
@@ -88,7 +92,7 @@ def test_a_row_of_another_length_does_not_starve(engine: Engine) -> None:
         odd = asyncio.Event()
         stop = asyncio.Event()
 
-        def again(_each: Job) -> None:
+        def again(_each: WaitingRow) -> None:
             if not stop.is_set():
                 batcher.submit([job(slow, "the app", again)])
 
@@ -105,7 +109,7 @@ def test_a_row_that_nobody_waits_for_any_more_is_not_scored(engine: Engine) -> N
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         slow = SlowEngine(engine, 0.05)
         batcher = Batcher(loop, token_budget=8)
-        results: asyncio.Queue[Job] = asyncio.Queue()
+        results: asyncio.Queue[WaitingRow] = asyncio.Queue()
         batcher.submit([job(slow, "the app", results.put_nowait)])
         await asyncio.sleep(0.01)
         batcher.submit([job(slow, "a service", results.put_nowait, in_s=0.01)])
@@ -131,7 +135,7 @@ def test_an_engine_that_fails_fails_its_rows_and_the_next_ones_are_scored(engine
 
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         batcher = Batcher(loop, token_budget=256)
-        results: asyncio.Queue[Job] = asyncio.Queue()
+        results: asyncio.Queue[WaitingRow] = asyncio.Queue()
         batcher.submit([job(Broken(engine), "the app", results.put_nowait)])
         assert (await results.get()).failure == "error"
         batcher.submit([job(engine, "the app", results.put_nowait)])
@@ -170,7 +174,7 @@ def test_a_row_that_someone_waits_for_goes_before_shadow_rows_that_were_taken_al
         order: list[str] = []
         everything = asyncio.Event()
 
-        def done(each: Job) -> None:
+        def done(each: WaitingRow) -> None:
             order.append("shadow" if each.shadow else "main")
             if len(order) == 1:
                 batcher.submit([job(slow, "the app", done)])

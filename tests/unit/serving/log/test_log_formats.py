@@ -8,7 +8,7 @@ import pytest
 
 from absa.adapters.lake import FolderLake
 from absa.records.lake import read_parquet
-from absa.records.log_lines import log_line, read_log
+from absa.records.log_lines import json_line, read_log
 from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, Feedback, OutcomeCount, Prediction
 from serving.log.shipper import Shipper
 
@@ -41,7 +41,7 @@ def rows(lake: FolderLake, folder: str, schema: Any) -> list[dict[str, Any]]:
     return read_parquet(lake, lake.list(folder), schema).to_pylist()
 
 
-@pytest.mark.parametrize(("segment", "truncated"), [(OF_16, None), (OF_17, False), (log_line(PREDICTION), False)])
+@pytest.mark.parametrize(("segment", "truncated"), [(OF_16, None), (OF_17, False), (json_line(PREDICTION), False)])
 def test_prediction_segment_of_any_release_is_shipped(tmp_path: Path, segment: bytes, truncated: bool | None) -> None:
     shipper, lake = shipped(tmp_path, "predictions.w0_1_1-00000001.log", segment)
     (row,) = rows(lake, "predictions/", PREDICTIONS)
@@ -62,7 +62,7 @@ def test_feedback_segment_of_earlier_release_is_shipped(tmp_path: Path) -> None:
 
 
 def test_outcome_segment_of_earlier_release_is_shipped(tmp_path: Path) -> None:
-    counted = log_line(OutcomeCount(1795470000000000, "7", "champion", 1, 0, 0, 0, [1, *[0] * 11]))
+    counted = json_line(OutcomeCount(1795470000000000, "7", "champion", 1, 0, 0, 0, [1, *[0] * 11]))
     name = "outcomes.1795470000000000.w0_1_1-00000001.log"
     shipper, lake = shipped(tmp_path, name, OUTCOMES_OF_8 + counted)
     (row,) = rows(lake, "outcomes/", OUTCOMES)
@@ -86,7 +86,7 @@ def test_segment_of_newer_release_is_kept(tmp_path: Path, caplog: pytest.LogCapt
 def test_segment_kept_aside_is_shipped_once_readable(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     (spool / "aside").mkdir(parents=True)
-    (spool / "aside" / "predictions.w0_1_1-00000001.log").write_bytes(log_line(PREDICTION))
+    (spool / "aside" / "predictions.w0_1_1-00000001.log").write_bytes(json_line(PREDICTION))
     shipper = Shipper(lake, spool, "r1")
     assert shipper.ship()
     assert len(rows(lake, "predictions/", PREDICTIONS)) == 1
@@ -105,10 +105,10 @@ def test_newer_segment_leaves_rows_of_its_claim(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"[]", b"{}", b"[1,2]", b"[2,3]", b"rubbish", b'["a"]', OF_17[:-1] + b",4]"])
 def test_broken_line_is_counted(line: bytes) -> None:
-    found = read_log(line + b"\n" + log_line(PREDICTION) + b"[2,", Prediction)
+    found = read_log(line + b"\n" + json_line(PREDICTION) + b"[2,", Prediction)
     assert found == ([PREDICTION], 1, 0)
 
 
 def test_feedback_line_round_trips() -> None:
     row = Feedback("019a8f0e-0000-7000-8000-000000000001", 1, 1795470037401255, "survey", None)
-    assert read_log(log_line(row), Feedback).rows == [row]
+    assert read_log(json_line(row), Feedback).rows == [row]

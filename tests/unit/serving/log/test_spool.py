@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from absa.adapters.lake import FolderLake
 from absa.errors import ConflictError, UnavailableError
-from absa.records.log_lines import log_line
+from absa.records.log_lines import json_line
 from absa.records.tables import OUTCOMES as OUTCOMES_SCHEMA
 from absa.records.tables import PREDICTIONS as PREDICTIONS_SCHEMA
 from absa.records.tables import Feedback, OutcomeCount, Prediction
 from serving.log.shipper import Shipper
-from serving.log.spool import FEEDBACK, MINUTE_US, PREDICTIONS, ReplicaLock, SpoolWriter, spool_bytes
+from serving.log.spool import FEEDBACK_LOG, MINUTE_US, PREDICTION_LOG, ReplicaLock, SpoolWriter, spool_bytes
 
 HOUR_US = 3_600_000_000
 AT_US = 1_795_470_037_401_255
@@ -29,11 +29,11 @@ _names = itertools.count()
 def line(request_id: str, at_us: int = AT_US) -> bytes:
     text, scores = "a text", [0.1, 0.2, 0.7]
     answer = (2, scores, "7", "champion", None, 3, False, False, True, 1.5)
-    return log_line(Prediction(request_id, at_us, "hash", True, None, text, "text", *answer))
+    return json_line(Prediction(request_id, at_us, "hash", True, None, text, "text", *answer))
 
 
 def counted(minute: int, ok: int, shed: int = 0) -> bytes:
-    return log_line(OutcomeCount(minute, "7", "champion", ok, 0, shed, 0, [ok, *[0] * 11]))
+    return json_line(OutcomeCount(minute, "7", "champion", ok, 0, shed, 0, [ok, *[0] * 11]))
 
 
 def writer(root: Path, *, limit_bytes: float = 1e9) -> SpoolWriter:
@@ -74,7 +74,7 @@ class BreakingLake(FolderLake):
 def test_what_is_closed_is_shipped_with_the_lakes_schema_and_the_spool_is_empty_after(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
-    assert log.append(PREDICTIONS, line("a") + line("b"), 2)
+    assert log.append(PREDICTION_LOG, line("a") + line("b"), 2)
     log.rotate()
     assert Shipper(lake, spool, "r1").ship()
     (key,) = lake.list("predictions/")
@@ -88,7 +88,7 @@ def test_what_is_closed_is_shipped_with_the_lakes_schema_and_the_spool_is_empty_
 def test_a_segment_that_spans_two_hours_is_split_by_the_requests_time(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
-    log.append(PREDICTIONS, line("a") + line("b", AT_US + HOUR_US) + line("c"), 3)
+    log.append(PREDICTION_LOG, line("a") + line("b", AT_US + HOUR_US) + line("c"), 3)
     log.rotate()
     Shipper(lake, spool, "r1").ship()
     assert [key.split("/")[2] for key in lake.list("predictions/")] == ["hour=21", "hour=22"]
@@ -98,8 +98,8 @@ def test_a_segment_that_spans_two_hours_is_split_by_the_requests_time(tmp_path: 
 def test_the_open_segment_of_a_living_worker_is_left_alone_and_of_a_dead_one_recovered(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     living, dead = writer(spool), writer(spool)
-    living.append(PREDICTIONS, line("living"), 1)
-    dead.append(PREDICTIONS, line("dead") + line("half")[:-20], 2)  # killed in the middle of a write
+    living.append(PREDICTION_LOG, line("living"), 1)
+    dead.append(PREDICTION_LOG, line("dead") + line("half")[:-20], 2)  # killed in the middle of a write
     die(dead)
     shipper = Shipper(lake, spool, "r1")
     shipper.ship()
@@ -122,7 +122,7 @@ def test_each_row_is_in_the_lake_once_however_often_shipping_is_cut_short(
         log = writer(spool)
         for row in range(rows):
             written.append(f"{number}-{row}")
-            log.append(PREDICTIONS, line(written[-1], AT_US + row * HOUR_US), 1)
+            log.append(PREDICTION_LOG, line(written[-1], AT_US + row * HOUR_US), 1)
         if half:
             die(log)
         else:
@@ -138,10 +138,10 @@ def test_a_claim_that_was_cut_short_while_it_was_made_is_shipped_and_the_rest_to
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     for name in ("a", "b"):
         log = writer(spool)
-        log.append(PREDICTIONS, line(name), 1)
+        log.append(PREDICTION_LOG, line(name), 1)
         log.close()
     first = min((spool / "ready").iterdir())
-    claim = spool / "claims" / f"{PREDICTIONS}.r1-1"
+    claim = spool / "claims" / f"{PREDICTION_LOG}.r1-1"
     claim.mkdir(parents=True)
     first.rename(claim / first.name)
     Shipper(lake, spool, "r1").ship()
@@ -152,7 +152,7 @@ def test_a_claim_that_was_cut_short_while_it_was_made_is_shipped_and_the_rest_to
 def test_a_line_that_cannot_be_read_is_counted_and_the_others_are_shipped(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
-    log.append(PREDICTIONS, line("a") + b"rubbish\n[1,2]\n" + line("b"), 4)
+    log.append(PREDICTION_LOG, line("a") + b"rubbish\n[1,2]\n" + line("b"), 4)
     log.close()
     shipper = Shipper(lake, spool, "r1")
     shipper.ship()
@@ -163,7 +163,7 @@ def test_a_line_that_cannot_be_read_is_counted_and_the_others_are_shipped(tmp_pa
 def test_feedback_goes_to_the_day_of_its_receipt(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
-    log.append(FEEDBACK, log_line(Feedback("id", 0, AT_US, "survey", 0.25)), 1)
+    log.append(FEEDBACK_LOG, json_line(Feedback("id", 0, AT_US, "survey", 0.25)), 1)
     log.close()
     Shipper(lake, spool, "r1").ship()
     (key,) = lake.list("feedback/")
@@ -212,13 +212,13 @@ def test_counts_of_a_minute_that_come_after_those_of_the_next_one_replace_nothin
 def test_beyond_its_bound_the_spool_drops_and_counts_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool, limit_bytes=300)
-    assert log.append(PREDICTIONS, line("a") * 3, 3)
+    assert log.append(PREDICTION_LOG, line("a") * 3, 3)
     log.rotate()
-    assert not log.append(PREDICTIONS, line("b"), 1)
-    assert log.dropped[PREDICTIONS] == 1
+    assert not log.append(PREDICTION_LOG, line("b"), 1)
+    assert log.dropped[PREDICTION_LOG] == 1
     Shipper(lake, spool, "r1").ship()
     log.rotate()
-    assert log.append(PREDICTIONS, line("c"), 1)
+    assert log.append(PREDICTION_LOG, line("c"), 1)
     log.close()
     assert spool_bytes(spool) > 0
 
@@ -263,10 +263,10 @@ def test_a_segment_that_cannot_be_moved_stays_and_is_moved_by_a_later_try(
     for ok in (3, 5):
         at = minute + ok * MINUTE_US
         assert log.append_outcomes(at, counted(at, ok), 1)
-    assert log.append(PREDICTIONS, line("a"), 1)
+    assert log.append(PREDICTION_LOG, line("a"), 1)
     with pytest.raises(OSError, match="ready"):
         log.rotate()
-    assert log.append(PREDICTIONS, line("b"), 1)
+    assert log.append(PREDICTION_LOG, line("b"), 1)
     (spool / "ready").unlink()
     (spool / "ready").mkdir()
     log.rotate()

@@ -6,7 +6,7 @@ import torch
 
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.rows.compose import Composer, Connectors
-from absa.training.rows.distill import score, taught
+from absa.training.rows.distill import score_as_teacher, taught
 from absa.training.rows.tokens import TokenRows, join
 
 TINY = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=64)
@@ -42,10 +42,10 @@ def test_a_model_scores_rows_in_their_order() -> None:
     torch.manual_seed(0)
     model = PairClassifier(TINY, dropout=0.0)
     several = rows([0, 1, 2])
-    together = score(model, several)
+    together = score_as_teacher(model, several)
     assert together.shape == (3, 3)
     assert np.allclose(together.sum(1), 1, atol=1e-5)
-    assert np.allclose(together[1], score(model, several.take([1]))[0], atol=1e-5)
+    assert np.allclose(together[1], score_as_teacher(model, several.take([1]))[0], atol=1e-5)
 
 
 def test_a_student_without_a_teacher_or_with_other_rows_is_refused() -> None:
