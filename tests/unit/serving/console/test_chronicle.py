@@ -94,7 +94,7 @@ def chronicle(lake: FolderLake, replica: Path, clock: Clock) -> Chronicle:
     return made
 
 
-def test_everything_that_the_lake_knows_is_told_newest_revisions_alone(lake: LakeThatMayBeAway, replica: Path) -> None:
+def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica: Path) -> None:
     tell(lake)
     chronicle(lake, replica, Clock()).step()
     told = read_chronicle(replica)
@@ -113,7 +113,7 @@ def test_everything_that_the_lake_knows_is_told_newest_revisions_alone(lake: Lak
     assert (told["insights"], told["error"]) == (None, None)
 
 
-def test_each_training_is_told_with_the_version_that_it_registered(lake: LakeThatMayBeAway, replica: Path) -> None:
+def test_chronicle_shows_trainings_with_their_versions(lake: LakeThatMayBeAway, replica: Path) -> None:
     for number, version in enumerate(("9", "10", "11")):
         Ledger(lake).append(
             expected=number, actor="drift", action="register", reason="better than version 7: by far.", state=State(),
@@ -155,7 +155,7 @@ def test_what_never_changes_is_read_once(lake: LakeThatMayBeAway, replica: Path)
     assert lake.reads - first <= 4  # the ledger's head, the experiment, cost; neither verdicts nor evidence again
 
 
-def test_a_window_that_is_revised_shows_its_newest_revision_alone(lake: LakeThatMayBeAway, replica: Path) -> None:
+def test_revised_window_shows_newest_revision(lake: LakeThatMayBeAway, replica: Path) -> None:
     tell(lake)
     clock = Clock()
     looked_at = chronicle(lake, replica, clock)
@@ -167,7 +167,7 @@ def test_a_window_that_is_revised_shows_its_newest_revision_alone(lake: LakeThat
     assert [each["verdict"] for each in read_chronicle(replica)["verdicts"]] == ["FRESH", "FRESH"]
 
 
-def test_with_the_lake_away_the_last_word_stays_and_says_so(lake: LakeThatMayBeAway, replica: Path) -> None:
+def test_unavailable_lake_keeps_last_chronicle(lake: LakeThatMayBeAway, replica: Path) -> None:
     tell(lake)
     clock = Clock()
     looked_at = chronicle(lake, replica, clock)

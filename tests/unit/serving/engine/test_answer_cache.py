@@ -16,7 +16,7 @@ def test_what_was_used_least_recently_goes_first() -> None:
     assert len(cache) == 2
 
 
-def test_another_model_has_other_answers_and_takes_them_along_when_it_goes() -> None:
+def test_answers_of_dropped_models_are_forgotten() -> None:
     cache = AnswerCache(10)
     cache.put(("old", "t", "a"), ANSWER)
     assert cache.get(("new", "t", "a")) is None
@@ -24,7 +24,7 @@ def test_another_model_has_other_answers_and_takes_them_along_when_it_goes() -> 
     assert len(cache) == 0
 
 
-def test_nothing_is_kept_where_it_is_off_or_the_text_is_long() -> None:
+def test_cache_off_or_long_text_keeps_nothing() -> None:
     off = AnswerCache(0)
     off.put(("d", "t", "a"), ANSWER)
     assert len(off) == 0

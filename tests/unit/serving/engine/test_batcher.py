@@ -55,7 +55,7 @@ def job(
     )  # type: ignore[arg-type]
 
 
-def test_batching_changes_no_score_and_groups_are_alike_and_within_the_budget(engine: Engine) -> None:
+def test_batches_change_no_score_and_hold_budget(engine: Engine) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         slow = SlowEngine(engine)
         batcher = Batcher(loop, token_budget=256)
@@ -105,7 +105,7 @@ def test_a_row_of_another_length_does_not_starve(engine: Engine) -> None:
     run(scenario)
 
 
-def test_a_row_that_nobody_waits_for_any_more_is_not_scored(engine: Engine) -> None:
+def test_row_past_its_deadline_is_not_scored(engine: Engine) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         slow = SlowEngine(engine, 0.05)
         batcher = Batcher(loop, token_budget=8)
@@ -122,13 +122,13 @@ def test_a_row_that_nobody_waits_for_any_more_is_not_scored(engine: Engine) -> N
     run(scenario)
 
 
-def test_a_text_that_will_be_cut_is_no_more_work_than_one_that_fills_the_model(engine: Engine) -> None:
+def test_work_of_long_text_ends_at_model_length(engine: Engine) -> None:
     full, cut = (job(engine, "app " * words, lambda _: None) for words in (128, 2_500))
     assert len(engine.tokenizer.encode([(cut.text, cut.aspect)])[0].input_ids) == 128
     assert cut.work == full.work == 128
 
 
-def test_an_engine_that_fails_fails_its_rows_and_the_next_ones_are_scored(engine: Engine) -> None:
+def test_failing_engine_fails_only_its_rows(engine: Engine) -> None:
     class Broken(SlowEngine):
         def score_group(self, rows: Sequence[Encoded]) -> object:
             raise RuntimeError("no")
@@ -167,7 +167,7 @@ def test_shadow_rows_come_last_and_are_dropped_first(engine: Engine) -> None:
     run(scenario)
 
 
-def test_a_row_that_someone_waits_for_goes_before_shadow_rows_that_were_taken_already(engine: Engine) -> None:
+def test_client_rows_go_before_taken_shadow_rows(engine: Engine) -> None:
     async def scenario(loop: asyncio.AbstractEventLoop) -> None:
         slow = SlowEngine(engine, 0.02)
         batcher = Batcher(loop, token_budget=8)  # a group a row

@@ -50,7 +50,7 @@ def forget_tokens(path: Path) -> None:
     onnx.save(model, path)
 
 
-def test_a_plan_comes_into_force_with_a_model_for_each_version(packages: dict[str, Path]) -> None:
+def test_plan_is_active_with_every_model(packages: dict[str, Path]) -> None:
     pool = ModelPool()
     assert asyncio.run(pool.follow(state(3, ab("1", "2"), packages)))
     assert pool.in_force is not None
@@ -59,7 +59,7 @@ def test_a_plan_comes_into_force_with_a_model_for_each_version(packages: dict[st
     assert stages(pool) == {"1": "serving", "2": "serving"}
 
 
-def test_a_model_that_stays_is_not_loaded_again_and_one_that_goes_is_let_go(packages: dict[str, Path]) -> None:
+def test_kept_model_is_not_loaded_again(packages: dict[str, Path]) -> None:
     pool = ModelPool()
     asyncio.run(pool.follow(state(1, single("1"), packages)))
     assert pool.in_force is not None
@@ -71,9 +71,7 @@ def test_a_model_that_stays_is_not_loaded_again_and_one_that_goes_is_let_go(pack
 
 
 @pytest.mark.parametrize("damage", ["missing", "digest", "warm-up", "graph", "run"])
-def test_a_version_that_cannot_be_loaded_leaves_the_old_plan_and_says_why(
-    packages: dict[str, Path], tmp_path: Path, damage: str
-) -> None:
+def test_broken_version_leaves_old_plan(packages: dict[str, Path], tmp_path: Path, damage: str) -> None:
     pool = ModelPool()
     asyncio.run(pool.follow(state(1, single("1"), packages)))
     bad = build_toy_package(tmp_path / "bad", seed=5)
@@ -102,7 +100,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_plan_and_says_why(
     assert anew.in_force.plan == single("1", salt="s")
 
 
-def test_where_nothing_serves_yet_the_champion_serves_without_a_broken_challenger(packages: dict[str, Path]) -> None:
+def test_first_plan_serves_without_broken_challenger(packages: dict[str, Path]) -> None:
     pool = ModelPool()
     folders = {"1": packages["1"]}
     assert not asyncio.run(pool.follow(state(4, ab("1", "9"), folders, **{"9": "0" * 64})))

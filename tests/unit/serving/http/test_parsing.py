@@ -113,7 +113,7 @@ def test_escaped_nul_is_a_character_of_the_text() -> None:
         ({"instances": [GOOD, "text"]}, "instances[1]"),
     ],
 )
-def test_an_invalid_field_is_a_422_that_names_its_path(content: object, path: str) -> None:
+def test_invalid_field_is_422_with_path(content: object, path: str) -> None:
     problem = refused(json.dumps(content).encode())
     assert problem.status == 422
     assert [error.path for error in problem.errors] == [path]
@@ -188,7 +188,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=4), JSON, max_size=4), st.booleans())
-def test_every_object_without_repeated_names_is_read_as_it_is(content: dict[str, object], ascii_only: bool) -> None:
+def test_object_without_repeated_names_is_unchanged(content: dict[str, object], ascii_only: bool) -> None:
     text = json.dumps(content, ensure_ascii=ascii_only)
     try:
         body = text.encode()

@@ -106,9 +106,7 @@ def run(root: Path, engine: Engine, scenario: Callable[[House], Coroutine[Any, A
     asyncio.run(inside())
 
 
-def test_an_answer_that_cannot_be_sent_does_not_keep_the_others_of_its_batch_back(
-    tmp_path: Path, engine: Engine
-) -> None:
+def test_unsendable_answer_does_not_hold_its_batch(tmp_path: Path, engine: Engine) -> None:
     async def scenario(house: House) -> None:
         def broken(_result: bytes | Problem) -> None:
             raise RuntimeError("the handler is closed")
@@ -125,9 +123,7 @@ def test_an_answer_that_cannot_be_sent_does_not_keep_the_others_of_its_batch_bac
     run(tmp_path, engine, scenario)
 
 
-def test_each_item_of_a_request_that_failed_is_counted_once_by_what_its_own_version_did(
-    tmp_path: Path, engine: Engine
-) -> None:
+def test_failed_request_counts_each_item_once(tmp_path: Path, engine: Engine) -> None:
     async def scenario(house: House) -> None:
         champion, challenger = unit_of("champion"), unit_of("challenger")
         house.cache.put(("d1", "a cached app", "app"), CACHED)

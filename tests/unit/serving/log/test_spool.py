@@ -71,7 +71,7 @@ class BreakingLake(FolderLake):
         super().write(key, data)
 
 
-def test_what_is_closed_is_shipped_with_the_lakes_schema_and_the_spool_is_empty_after(tmp_path: Path) -> None:
+def test_closed_segments_are_shipped_with_lake_schema(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
     assert log.append(PREDICTION_LOG, line("a") + line("b"), 2)
@@ -85,7 +85,7 @@ def test_what_is_closed_is_shipped_with_the_lakes_schema_and_the_spool_is_empty_
     assert list((spool / "ready").iterdir()) == list((spool / "claims").iterdir()) == []
 
 
-def test_a_segment_that_spans_two_hours_is_split_by_the_requests_time(tmp_path: Path) -> None:
+def test_segment_of_two_hours_is_split(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
     log.append(PREDICTION_LOG, line("a") + line("b", AT_US + HOUR_US) + line("c"), 3)
@@ -95,7 +95,7 @@ def test_a_segment_that_spans_two_hours_is_split_by_the_requests_time(tmp_path: 
     assert shipped(lake) == ["a", "b", "c"]
 
 
-def test_the_open_segment_of_a_living_worker_is_left_alone_and_of_a_dead_one_recovered(tmp_path: Path) -> None:
+def test_open_segment_of_dead_worker_is_recovered(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     living, dead = writer(spool), writer(spool)
     living.append(PREDICTION_LOG, line("living"), 1)
@@ -112,7 +112,7 @@ def test_the_open_segment_of_a_living_worker_is_left_alone_and_of_a_dead_one_rec
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.booleans()), min_size=1, max_size=6))
-def test_each_row_is_in_the_lake_once_however_often_shipping_is_cut_short(
+def test_interrupted_shipping_ships_each_row_once(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[int, int, bool]]
 ) -> None:
     root = tmp_path_factory.mktemp("exactly-once")
@@ -134,7 +134,7 @@ def test_each_row_is_in_the_lake_once_however_often_shipping_is_cut_short(
     assert shipped(lake) == sorted(written)
 
 
-def test_a_claim_that_was_cut_short_while_it_was_made_is_shipped_and_the_rest_too(tmp_path: Path) -> None:
+def test_interrupted_claim_is_shipped(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     for name in ("a", "b"):
         log = writer(spool)
@@ -149,7 +149,7 @@ def test_a_claim_that_was_cut_short_while_it_was_made_is_shipped_and_the_rest_to
     assert len(lake.list("predictions/")) == 2
 
 
-def test_a_line_that_cannot_be_read_is_counted_and_the_others_are_shipped(tmp_path: Path) -> None:
+def test_unreadable_line_is_counted_and_skipped(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
     log.append(PREDICTION_LOG, line("a") + b"rubbish\n[1,2]\n" + line("b"), 4)
@@ -172,7 +172,7 @@ def test_feedback_goes_to_the_day_of_its_receipt(tmp_path: Path) -> None:
     assert (row["label"], row["source"], row["sampling_probability"]) == (0, "survey", 0.25)
 
 
-def test_counts_of_a_minute_are_summed_over_workers_and_late_ones_get_a_file_of_their_own(tmp_path: Path) -> None:
+def test_minute_counts_sum_workers_late_ones_apart(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     shipper = Shipper(lake, spool, "r1")
     minute = (time.time_ns() // 1000 - 120_000_000) // 60_000_000 * 60_000_000
@@ -197,7 +197,7 @@ def test_counts_of_a_minute_are_summed_over_workers_and_late_ones_get_a_file_of_
     assert sum(row["ok"] for row in rows) == 8
 
 
-def test_counts_of_a_minute_that_come_after_those_of_the_next_one_replace_nothing(tmp_path: Path) -> None:
+def test_late_minute_counts_replace_nothing(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     first = (time.time_ns() // 1000 - 180_000_000) // 60_000_000 * 60_000_000
     log = writer(spool)
@@ -209,7 +209,7 @@ def test_counts_of_a_minute_that_come_after_those_of_the_next_one_replace_nothin
     assert [table.column("ok").to_pylist() for table in tables] == [[7], [11]]
 
 
-def test_beyond_its_bound_the_spool_drops_and_counts_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
+def test_full_spool_drops_counts_and_recovers(tmp_path: Path) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool, limit_bytes=300)
     assert log.append(PREDICTION_LOG, line("a") * 3, 3)
@@ -223,7 +223,7 @@ def test_beyond_its_bound_the_spool_drops_and_counts_and_takes_again_when_there_
     assert spool_bytes(spool) > 0
 
 
-def test_on_a_full_disk_lines_are_dropped_and_what_was_taken_stays_readable(tmp_path: Path) -> None:
+def test_full_disk_drops_lines_keeps_readable_ones(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
@@ -251,9 +251,7 @@ print(taken, log.dropped[PREDICTIONS])
     assert shipper.counts.unreadable == 0
 
 
-def test_a_segment_that_cannot_be_moved_stays_and_is_moved_by_a_later_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_immovable_segment_is_moved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     log = writer(spool)
     monkeypatch.setattr("serving.log.spool._SEGMENT_BYTES", 1)  # each append fills a segment

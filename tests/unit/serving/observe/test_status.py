@@ -22,7 +22,7 @@ def test_the_bounds_are_those_of_the_lakes_table() -> None:
     assert outcomes.LATENCY_BOUNDS_MS == LATENCY_BOUNDS_MS
 
 
-def test_what_was_taken_is_not_taken_again_and_minutes_stay_apart() -> None:
+def test_counts_are_taken_once_by_minute() -> None:
     counts = counted(0.5, 3000.0)
     counts.add(MINUTE + 60_000_000, "7", "champion", "shed")
     taken = counts.take()

@@ -12,7 +12,7 @@ from serving.problems import Problem, invalid
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_a_span_joins_its_callers_trace_and_has_the_requests_times_and_version():
+def test_span_joins_callers_trace():
     exporter = InMemorySpanExporter()
     traces = Traces(exporter, "0")
     started = time.perf_counter() - 0.25
