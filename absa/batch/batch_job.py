@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -55,7 +55,7 @@ class BatchJob:
     partition_rows: int = PARTITION_ROWS
     max_bad_share: float = MAX_BAD_SHARE
     log_uri: str | None = None
-    secret: bytes = b""
+    secret: bytes = field(default=b"", repr=False)
     redact_text: bool = False
 
 

@@ -14,7 +14,9 @@ def status_lines(services: Services) -> Iterator[str]:
     """The screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
-    yield f"home        {services.settings.root}"
+    settings = services.settings
+    yield f"home        {settings.root}"
+    yield f"settings    profile {settings.profile}, {settings.config or 'no evergreen.toml'}"
     records = services.ledger.follow()
     head = records[-1] if records else None
     since = champion_since(records)

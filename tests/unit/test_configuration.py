@@ -11,9 +11,13 @@ from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
 from absa.policies import GatePolicy
 from absa.profiles import PROFILES, SETTINGS, differences
+from flows.cli.status import status_lines
+from flows.platform.processes import parts
+from flows.platform.services import build_services
 from flows.platform.settings import DEMO_MARK, SETTINGS_FILE, Settings
 from serving.router_settings import RouterSettings
 from tests.homes import configure
+from tests.stand_ins import FakeRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +147,16 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
         assert "sesame" not in shown
         assert "**********" in shown
+
+
+def test_no_secret_is_in_status_or_services(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREDICT_KEY", "SECRET", "ADMIN_TOKEN"):
+        monkeypatch.setenv(f"EVERGREEN_{name}", f"sesame-{name}")
+    monkeypatch.setenv("EVERGREEN_PROFILE", "small")
+    services = build_services(Settings.load(), environment=dict(os.environ), registry=FakeRegistry())
+    lines = list(status_lines(services))
+    assert "settings    profile small, no evergreen.toml" in lines
+    assert "sesame" not in "\n".join([*lines, repr(services), repr(parts(services.settings, dict(os.environ)))])
 
 
 @pytest.mark.parametrize(
