@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,24 +40,12 @@ class LabelledRows:
     """Labelled rows as columns, from a data frame with the example's columns or from examples."""
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
-        rows: list[Any] = list(examples) if isinstance(examples, Sequence) else examples.to_dicts()
-        read: list[tuple[Any, ...]] = [
-            (each.text, each.aspect, each.label, each.segment, each.source)
-            for each in rows
-            if isinstance(each, Example)
-        ]
-        read += [
-            (each["text"], each["aspect"], each["label"], each.get("segment"), each.get("source"))
-            for each in rows
-            if isinstance(each, dict)
-        ]
-        self.texts = [str(text) for text, _, _, _, _ in read]
-        self.aspects = [str(aspect) for _, aspect, _, _, _ in read]
-        if any(label is None for _, _, label, _, _ in read):
+        rows = [asdict(each) for each in examples] if isinstance(examples, Sequence) else examples.to_dicts()
+        self.texts, self.aspects = ([str(row[name]) for row in rows] for name in ("text", "aspect"))
+        if any(row["label"] is None for row in rows):
             raise ValueError("every row needs a label")
-        self.labels = np.array([label for _, _, label, _, _ in read], dtype=np.int64)
-        self.segments: list[str | None] = [segment for _, _, _, segment, _ in read]
-        self.sources: list[str | None] = [source for _, _, _, _, source in read]
+        self.labels = np.array([row["label"] for row in rows], dtype=np.int64)
+        self.segments, self.sources = ([row.get(name) for row in rows] for name in ("segment", "source"))
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -209,44 +197,27 @@ class _Comparer:
         )
 
     def slices(self) -> tuple[SliceComparison, ...]:
-        """Every segment, length of text and of aspect, and label. Slices of under 30 rows say nothing: left out."""
-        found = []
-        for name, part in _slices(self._rows):
-            if _LEAST_ROWS <= part.sum() < len(part):
-                compared = self.on(part)
-                found.append(
-                    SliceComparison(
-                        name=name,
-                        metric="pos/neg F1",
-                        rows=compared.rows,
-                        candidate=compared.candidate.pos_neg_f1,
-                        champion=compared.champion.pos_neg_f1,
-                        gain=compared.gain,
-                    )
-                )
-        return (*found, *self._labels())
+        """Compare on every segment, length of text and of aspect, and label; slices of under 30 rows are left out."""
+        parts = [(name, part) for name, part in _slices(self._rows) if _LEAST_ROWS <= part.sum() < len(part)]
+        return (*(self._slice(name, part) for name, part in parts), *self._labels())
 
     def without_each_source(self, recent: Mask) -> tuple[SliceComparison, ...]:
-        """Recent rows without those of one source, for each of several; rests of under 30 rows are left out."""
+        """Compare on recent rows without those of each of several sources; rests of under 30 rows are left out."""
         sources = np.array([source or "" for source in self._rows.sources], dtype=object)
         names = sorted(set(sources[recent]))
-        found = []
-        for name in names if len(names) > 1 else ():
-            rest = recent & (sources != name)
-            if rest.sum() < _LEAST_ROWS:
-                continue
-            compared = self.on(rest)
-            found.append(
-                SliceComparison(
-                    name=name,
-                    metric="pos/neg F1",
-                    rows=compared.rows,
-                    candidate=compared.candidate.pos_neg_f1,
-                    champion=compared.champion.pos_neg_f1,
-                    gain=compared.gain,
-                )
-            )
-        return tuple(found)
+        rests = [(name, recent & (sources != name)) for name in names] if len(names) > 1 else []
+        return tuple(self._slice(name, rest) for name, rest in rests if rest.sum() >= _LEAST_ROWS)
+
+    def _slice(self, name: str, part: Mask) -> SliceComparison:
+        compared = self.on(part)
+        return SliceComparison(
+            name=name,
+            metric="pos/neg F1",
+            rows=compared.rows,
+            candidate=compared.candidate.pos_neg_f1,
+            champion=compared.champion.pos_neg_f1,
+            gain=compared.gain,
+        )
 
     def _labels(self) -> list[SliceComparison]:
         everything = np.ones(len(self._rows), dtype=np.bool_)

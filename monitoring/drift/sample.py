@@ -1,6 +1,7 @@
 """A window's rows as the detectors see them: arrays of equal length, taken from the prediction log once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,19 +47,12 @@ class Sample:
         return int((self.truth >= 0).sum())
 
     def take(self, index: Ints) -> "Sample":
-        """The rows at these positions."""
-        return Sample(
-            labels=self.labels[index],
-            scores=self.scores[index],
-            truth=self.truth[index],
-            weights=self.weights[index],
-            asked=self.asked[index],
-            groups=self.groups[index],
-            texts=None if self.texts is None else tuple(self.texts[i] for i in index),
-            aspects=None if self.aspects is None else tuple(self.aspects[i] for i in index),
-            segments=tuple(self.segments[i] for i in index),
-            embeddings=None if self.embeddings is None else self.embeddings[index],
-        )
+        """Return the rows at these positions."""
+        return Sample(**{name: _picked(value, index) for name, value in vars(self).items()})
+
+
+def _picked(column: Any, index: Ints) -> Any:
+    return tuple(column[i] for i in index) if isinstance(column, tuple) else None if column is None else column[index]
 
 
 def make_sample(
@@ -122,25 +116,12 @@ def sample_of(rows: pl.DataFrame) -> Sample:
 
 
 def concat_samples(first: Sample, second: Sample) -> Sample:
-    """Both samples' rows, the first one's before; groups of different samples stay apart."""
-    offset = int(first.groups.max()) + 1 if first.rows else 0
+    """Return both samples' rows, the first one's before; groups of different samples stay apart."""
+    apart = replace(second, groups=second.groups + (int(first.groups.max()) + 1 if first.rows else 0))
+    return Sample(**{name: _joined(value, getattr(apart, name)) for name, value in vars(first).items()})
 
-    embedded = None
-    if first.embeddings is not None and second.embeddings is not None:
-        embedded = np.concatenate([first.embeddings, second.embeddings])
 
-    def both(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if a is None or b is None else a + b
-
-    return Sample(
-        labels=np.concatenate([first.labels, second.labels]),
-        scores=np.concatenate([first.scores, second.scores]),
-        truth=np.concatenate([first.truth, second.truth]),
-        weights=np.concatenate([first.weights, second.weights]),
-        asked=np.concatenate([first.asked, second.asked]),
-        groups=np.concatenate([first.groups, second.groups + offset]),
-        texts=both(first.texts, second.texts),
-        aspects=both(first.aspects, second.aspects),
-        segments=first.segments + second.segments,
-        embeddings=embedded,
-    )
+def _joined(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return None
+    return first + second if isinstance(first, tuple) else np.concatenate([first, second])
