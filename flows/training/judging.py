@@ -15,7 +15,7 @@ from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
 from flows.training.job_process import JobResult
 from flows.training.reserve import Reserve, RunTime, fewest_judged, judged_in_time, most_test_rows, rows_per_s
-from flows.training.training_snapshot import champion_package, champion_snapshot_at
+from flows.training.training_snapshot import champion_of, champion_package, champion_snapshot_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -181,10 +181,10 @@ class Judging:
         if test.height > fits:
             test = sample_side(self._services.lake, self._manifest.digest, "test", fits, since=self.since)
         evidence, decision = self._judge_on(engine, test, cases, job.done["parity"], report_into=job.package)
-        run.params({"test_rows": test.height, "behaviour_cases": cases})
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
         self._draw(evidence.overall.candidate, run.history, pictures)
+        run.params({"test_rows": test.height, "behaviour_cases": cases})  # last: MLflow lets no repetition change them
         return Candidate(package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures)
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
@@ -233,7 +233,7 @@ class Judging:
             )
         footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
         evidence = replace(evidence, footprint=footprint)
-        policy = self._services.settings.gate
+        policy, champion = self._services.settings.gate, champion_of(self._head)
         decision = judge(evidence, policy)
         write_report(
             report_into,
@@ -241,7 +241,7 @@ class Judging:
             decision,
             policy=policy,
             candidate_name="the candidate",
-            champion_name="the champion" if self._head is None else f"version {self._head.state.champion}",
+            champion_name="the champion" if champion is None else f"version {champion}",
         )
         return evidence, decision
 

@@ -62,9 +62,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     return FolderLake(tmp_path / "lake") if request.param == "folder" else FarLake(tmp_path / "lake")
 
 
-def test_a_run_that_was_not_done_hands_its_newest_checkpoint_to_the_next_of_the_same(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_interrupted_run_hands_on_its_newest_checkpoint(lake: Lake, tmp_path: Path) -> None:
     first = kept(lake, "run1", tmp_path)
     assert first.adopt() is None
     for step in (10, 20):
@@ -86,7 +84,7 @@ def test_another_snapshot_or_setting_adopts_nothing(lake: Lake, tmp_path: Path) 
     assert kept(lake, "run2", tmp_path, {**WHAT, "seed": 1}).adopt() is None
 
 
-def test_a_run_that_is_done_leaves_nothing_to_adopt(lake: Lake, tmp_path: Path) -> None:
+def test_completed_run_leaves_nothing_to_adopt(lake: Lake, tmp_path: Path) -> None:
     first = kept(lake, "run1", tmp_path)
     first.adopt()
     save(first.folder, 10)
@@ -97,7 +95,7 @@ def test_a_run_that_is_done_leaves_nothing_to_adopt(lake: Lake, tmp_path: Path) 
     assert kept(lake, "run2", tmp_path).adopt() is None
 
 
-def test_only_the_newest_is_kept_far_away_and_once(tmp_path: Path) -> None:
+def test_newest_checkpoint_is_copied_once(tmp_path: Path) -> None:
     lake = FarLake(tmp_path / "lake")
     run = kept(lake, "run1", tmp_path)
     run.adopt()

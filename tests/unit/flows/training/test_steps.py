@@ -43,7 +43,7 @@ def test_the_next_step_follows_from_the_ledger_alone(
     assert next_step(record(state, age_s), NOW, POLICY) == expected
 
 
-def test_the_last_window_lies_on_a_grid_that_every_caller_shares() -> None:
+def test_last_window_is_on_a_shared_grid() -> None:
     window = last_window(NOW, 60)
     assert window.end == datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
     assert window.start == datetime(2026, 11, 30, 11, 59, tzinfo=UTC)

@@ -53,14 +53,14 @@ def test_a_spot_machine_that_comes_is_used() -> None:
     assert (ran.queue, ran.tries, ran.waited_s, ran.ran_s) == ("spot", 1, 60, 300)
 
 
-def test_without_a_spot_machine_in_time_the_job_is_ended_and_one_on_demand_gets_the_whole_budget() -> None:
+def test_late_spot_machine_is_replaced_on_demand() -> None:
     world = World(spot=(None, 0, DONE), owned=(30, 300, DONE))
     ran = world.train()
     assert (ran.queue, world.ended) == ("owned", ["0"])
     assert world.jobs[1]["parameters"]["budget_s"] == "900"
 
 
-def test_a_machine_that_is_taken_away_leaves_the_rest_of_the_budget_to_the_next() -> None:
+def test_lost_machine_leaves_the_rest_of_the_budget() -> None:
     world = World(spot=(10, 300, TAKEN), owned=(10, 100, DONE))
     assert world.train().queue == "owned"
     assert world.jobs[1]["parameters"]["budget_s"] == "600"
@@ -75,25 +75,25 @@ def test_job_limit_covers_overrun_and_two_minutes(budget_s: float) -> None:
     assert ends_s[1] - 120 == pytest.approx(1.25 * (budget_s - 30), abs=2.0)
 
 
-def test_a_machine_that_is_taken_away_near_the_end_is_a_missed_deadline() -> None:
+def test_machine_lost_near_the_end_misses_the_deadline() -> None:
     with pytest.raises(DeadlineMissedError):
         World(spot=(10, 870, TAKEN), owned=(10, 100, DONE)).train()
 
 
-def test_a_training_that_missed_its_deadline_says_so_and_is_not_tried_again() -> None:
+def test_missed_deadline_is_not_repeated() -> None:
     world = World(spot=(10, 100, {"status": "FAILED", "container": {"exitCode": 3}}), owned=(0, 0, DONE))
     with pytest.raises(DeadlineMissedError):
         world.train()
     assert len(world.jobs) == 1
 
 
-def test_an_error_of_the_training_itself_is_not_tried_again() -> None:
+def test_failed_training_is_not_repeated() -> None:
     world = World(spot=(10, 100, {"status": "FAILED", "container": {"exitCode": 1}}), owned=(0, 0, DONE))
     with pytest.raises(PermanentError, match="exit 1"):
         world.train()
     assert len(world.jobs) == 1
 
 
-def test_when_the_last_machine_goes_too_it_says_to_run_it_again() -> None:
+def test_last_lost_machine_asks_for_another_run() -> None:
     with pytest.raises(UnavailableError, match="taken away"):
         World(spot=(10, 10, TAKEN), owned=(10, 10, TAKEN)).train()

@@ -63,7 +63,7 @@ def test_a_source_that_trains_measures_too(tmp_path: Path) -> None:
     assert settings.measuring_sources == ("customer", "labels", "survey")
 
 
-def test_a_routers_key_that_says_what_its_source_may_do_is_refused_at_start(
+def test_router_key_with_trust_is_refused_at_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("serving.process.replica.log_to_stderr", lambda _: None)
