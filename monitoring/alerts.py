@@ -44,10 +44,10 @@ def alert(
 
 
 def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bool:
-    """Tell a webhook that the monitor does not run, once per silence.
+    """Notify a webhook that the monitor does not run, once per silence.
 
     Args:
-        lake: remembers what was told.
+        lake: keeps the incidents that were sent.
         sentence: the message.
         since: when the monitor ran last; names the incident.
         url: the webhook.

@@ -21,7 +21,7 @@ _TIMEOUT_S: Final = 10.0
 
 @dataclass
 class TrafficReport:
-    """What became of the requests. `right` counts answers equal to the true label, by arm and version."""
+    """Counts of the requests. `right` counts answers equal to the true label, by arm and version."""
 
     sent: int = 0
     held_back: int = 0  # not sent, because this process was behind
@@ -145,12 +145,12 @@ def send_traffic(
         customers: where the requests come from.
         url: the router's address.
         feedback_key: names the source of the feedback.
-        predict_key: what a prediction needs where the router asks for one.
-        rate: requests a second.
+        predict_key: key of a router that requires one.
+        rate: requests per second.
         duration_s: how long requests are sent; feedback that is on its way is waited for.
         delay_scale: multiplies the feedback's delays.
         on_tick: called about ten times a second.
-        stop: ends the sending early once it says so.
+        stop: ends the sending early once it returns True.
 
     Raises:
         UnavailableError: not one request was answered.

@@ -172,7 +172,7 @@ def test_console_chart_labels_show_markup_as_text(router: RunningReplica, said: 
 
 
 @in_a_browser
-def test_a_text_is_answered_by_both_versions_side_by_side(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
+def test_text_is_answered_by_both_versions(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
     page, words = said
     page.goto(router.url)
     page.get_by_role("textbox", name="Text", exact=True).fill(ITEM["text"])
@@ -190,7 +190,7 @@ def test_a_text_is_answered_by_both_versions_side_by_side(router: RunningReplica
 
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_used_without_eyes_and_without_a_mouse(router: RunningReplica, browser: Any, scheme: str) -> None:
+def test_console_works_without_eyes_or_mouse(router: RunningReplica, browser: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
@@ -205,9 +205,7 @@ def test_it_can_be_used_without_eyes_and_without_a_mouse(router: RunningReplica,
 
 
 @in_a_browser
-def test_an_empty_house_says_what_is_missing_and_a_router_that_ends_is_noticed(
-    tmp_path: Path, said: tuple[Any, list[str]]
-) -> None:
+def test_empty_console_names_missing_parts(tmp_path: Path, said: tuple[Any, list[str]]) -> None:
     page, _ = said
     empty = RunningReplica(tmp_path)
     try:
@@ -224,7 +222,7 @@ def test_an_empty_house_says_what_is_missing_and_a_router_that_ends_is_noticed(
 
 
 @in_a_browser
-def test_without_charts_the_figures_still_show_and_keep_changing(router: RunningReplica, browser: Any) -> None:
+def test_figures_change_without_charts(router: RunningReplica, browser: Any) -> None:
     page = browser.new_page()
     page.route("**/plotly-basic.min.js", lambda route: route.abort())
     asked = "parseFloat(document.querySelector('#live-figures dd')?.textContent)"
@@ -240,9 +238,7 @@ def test_without_charts_the_figures_still_show_and_keep_changing(router: Running
 
 
 @in_a_browser
-def test_an_answer_that_cannot_be_drawn_is_noticed_and_the_next_one_is_drawn(
-    router: RunningReplica, browser: Any
-) -> None:
+def test_undrawable_answer_is_noticed_once(router: RunningReplica, browser: Any) -> None:
     page = browser.new_page()
     page.route("**/v1/console", lambda route: route.fulfill(json={"chronicle": {}, "links": {}, "live": None}))
     page.goto(router.url)
@@ -254,7 +250,7 @@ def test_an_answer_that_cannot_be_drawn_is_noticed_and_the_next_one_is_drawn(
 
 
 @in_a_browser
-def test_a_reader_far_from_greenwich_sees_utc_in_tables_and_charts(router: RunningReplica, browser: Any) -> None:
+def test_tables_and_charts_show_utc_everywhere(router: RunningReplica, browser: Any) -> None:
     page = browser.new_page(timezone_id="Asia/Tokyo", locale="en-GB")
     page.goto(router.url)
     shows(page, "document.querySelector('#ledger-table tbody tr')")

@@ -50,7 +50,7 @@ def replica(tmp_path: Path) -> Iterator[RunningReplica]:
     made.end()
 
 
-def test_a_router_lives_before_there_is_any_model_and_serves_within_two_seconds_of_the_first_record(
+def test_router_without_model_serves_soon_after_first_record(
     replica: RunningReplica,
 ) -> None:
     replica.build("1", seed=0)
@@ -66,7 +66,7 @@ def test_a_router_lives_before_there_is_any_model_and_serves_within_two_seconds_
     assert replica.stop() == 0
 
 
-def test_an_answer_has_the_contracts_shape_and_its_record_lies_where_its_id_says(shared: RunningReplica) -> None:
+def test_answer_has_contract_shape_and_record(shared: RunningReplica) -> None:
     answer = shared.client.post("/v1/predict", json={**ITEM, "unit_id": "acct-42", "segment": "mobile"}).json()
     assert set(answer) == {
         "request_id", "label", "sentiment", "scores", "truncated", "model_version", "arm", "experiment", "cached",
@@ -82,7 +82,7 @@ def test_an_answer_has_the_contracts_shape_and_its_record_lies_where_its_id_says
     assert any(key.startswith(prediction_prefix(row["at"])) for key in shared.lake.list("predictions/"))
 
 
-def test_several_items_are_answered_in_order_and_the_second_time_from_the_cache(shared: RunningReplica) -> None:
+def test_instances_are_answered_in_order_and_cached(shared: RunningReplica) -> None:
     instances = [{"text": f"{word} service {k}", "aspect": "service"} for k, word in enumerate(("bad", "great", "it"))]
     with httpx.Client(base_url=shared.url) as client:  # one connection, so one worker
         first = client.post("/v1/predict", json={"instances": instances}).json()["predictions"]
@@ -93,7 +93,7 @@ def test_several_items_are_answered_in_order_and_the_second_time_from_the_cache(
     assert len({each["request_id"] for each in (*first, *again)}) == 6
 
 
-def test_feedback_is_kept_with_the_source_that_its_key_names(shared: RunningReplica) -> None:
+def test_feedback_keeps_source_of_its_key(shared: RunningReplica) -> None:
     request_id = shared.client.post("/v1/predict", json=ITEM).json()["request_id"]
     body = {"request_id": request_id, "label": 0, "sampling_probability": 0.5}
     assert shared.client.post("/v1/feedback", json=body).status_code == 401
@@ -106,7 +106,7 @@ def test_feedback_is_kept_with_the_source_that_its_key_names(shared: RunningRepl
     assert [(row["label"], row["source"], row["sampling_probability"]) for row in rows] == [(0, "survey", 0.5)]
 
 
-def test_a_plan_goes_through_the_ledger_and_one_that_saw_an_older_revision_is_told(shared: RunningReplica) -> None:
+def test_plan_of_older_revision_is_409(shared: RunningReplica) -> None:
     shared.append(ab("1", "2", 0.25))  # makes version 2 known to the ledger
     seen = shared.client.get("/v1/traffic").json()
     plan = ab("1", "2", 0.5)
@@ -126,7 +126,7 @@ def test_a_plan_goes_through_the_ledger_and_one_that_saw_an_older_revision_is_to
         assert refused.status_code == 422
 
 
-def test_a_unit_gets_the_arm_that_the_pure_assignment_gives_on_every_worker(shared: RunningReplica) -> None:
+def test_unit_has_same_arm_on_every_worker(shared: RunningReplica) -> None:
     plan = ab("1", "2", 0.5)
     shared.append(plan)
     for unit in range(20):
@@ -137,7 +137,7 @@ def test_a_unit_gets_the_arm_that_the_pure_assignment_gives_on_every_worker(shar
             assert (answer["arm"], answer["experiment"]) == (expected, "e")
 
 
-def test_in_shadow_the_champion_answers_and_the_challenger_scores_unseen(shared: RunningReplica) -> None:
+def test_shadow_challenger_scores_behind_champion(shared: RunningReplica) -> None:
     shared.append(ab("1", "2", 0.0, mode="shadow"))
     texts = [f"the app is great {k}" for k in range(10)]
     answers = [shared.client.post("/v1/predict", json={"text": text, "aspect": "app"}).json() for text in texts]
@@ -169,7 +169,7 @@ def test_what_is_too_large_unknown_or_not_allowed_is_a_problem(shared: RunningRe
         assert {"type", "title", "status", "detail"} <= set(case.json())
 
 
-def test_the_documentation_needs_no_network_and_names_every_route(shared: RunningReplica) -> None:
+def test_docs_page_needs_no_network(shared: RunningReplica) -> None:
     page = shared.client.get("/docs")
     assert page.status_code == 200
     assert "http://" not in page.text
@@ -183,7 +183,7 @@ def test_the_documentation_needs_no_network_and_names_every_route(shared: Runnin
     assert set(references) <= set(api["components"]["schemas"])
 
 
-def test_metrics_and_models_answer_for_all_workers_whichever_is_asked(shared: RunningReplica) -> None:
+def test_metrics_and_models_cover_all_workers(shared: RunningReplica) -> None:
     before = shared.metric('evergreen_requests_total{arm="champion",outcome="ok",version="1"}')
     shared.append(single("1", salt="s"))
     for k in range(30):
@@ -194,7 +194,7 @@ def test_metrics_and_models_answer_for_all_workers_whichever_is_asked(shared: Ru
     assert {model["state"] for each in shared.models() for model in each["models"]} == {"serving"}
 
 
-def test_a_broken_version_leaves_the_old_one_serving_and_models_says_why(shared: RunningReplica) -> None:
+def test_broken_version_leaves_old_one_serving(shared: RunningReplica) -> None:
     shared.append(single("1", salt="s"))
     head = shared.ledger.head()
     assert head is not None
@@ -211,7 +211,7 @@ def test_a_broken_version_leaves_the_old_one_serving_and_models_says_why(shared:
     shared.append(single("1", salt="s"))
 
 
-def test_a_model_that_could_not_be_loaded_is_tried_again(replica: RunningReplica) -> None:
+def test_model_load_is_retried(replica: RunningReplica) -> None:
     replica.workers = 1
     replica.serve()
     digest = replica.build("2", seed=4)
@@ -272,7 +272,7 @@ def test_more_than_it_can_answer_is_refused_at_once_and_the_rest_is_answered(rep
     assert replica.client.post("/v1/predict", json=ITEM).status_code == 200
 
 
-def test_on_sigterm_what_is_held_is_answered_and_everything_is_shipped(replica: RunningReplica) -> None:
+def test_sigterm_answers_and_ships_everything(replica: RunningReplica) -> None:
     replica.tuning = {"ship_interval_s": 60}  # only the end ships
     replica.serve()
     answered: list[str] = []
@@ -302,7 +302,7 @@ def test_on_sigterm_what_is_held_is_answered_and_everything_is_shipped(replica: 
     assert sum(row["ok"] for row in replica.rows("outcomes")) == len(rows)
 
 
-def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -343,7 +343,7 @@ def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(repl
         send(repeat(customer))
 
 
-def test_a_disk_that_failed_for_a_while_ends_neither_the_log_nor_its_shipping(replica: RunningReplica) -> None:
+def test_failed_disk_does_not_end_log(replica: RunningReplica) -> None:
     replica.workers = 1
     replica.serve()
     ready = replica.root / "serving" / "replicas" / "r1" / "spool" / "ready"
@@ -359,7 +359,7 @@ def test_a_disk_that_failed_for_a_while_ends_neither_the_log_nor_its_shipping(re
     until(lambda: {row["request_id"] for row in replica.rows()} == ids, what="both records in the lake")
 
 
-def test_while_the_lake_hangs_the_lag_of_the_log_is_still_told(replica: RunningReplica) -> None:
+def test_hanging_lake_still_shows_log_lag(replica: RunningReplica) -> None:
     ready = replica.root / "serving" / "replicas" / "r1" / "spool" / "ready"
     ready.mkdir(parents=True)
     segment = ready / "predictions.w0_1_1-00000001.log"
@@ -397,7 +397,7 @@ class Collector(http.server.BaseHTTPRequestHandler):
         """Be quiet."""
 
 
-def test_with_an_endpoint_a_prediction_is_a_span_of_its_callers_trace(replica: RunningReplica) -> None:
+def test_prediction_is_span_of_callers_trace(replica: RunningReplica) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
         threading.Thread(target=collector.serve_forever, daemon=True).start()
