@@ -1,4 +1,4 @@
-"""The lake: named bytes in a local folder or an S3 bucket. Keys are relative, with `/` between parts."""
+"""Lake in a local folder or an S3 bucket. Keys are relative, with `/` between parts."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ _READ_S: Final = 20.0  # between two bytes; botocore's own 60 s would hide for m
 
 
 class FolderLake:
-    """A lake in a local folder, made on the first write."""
+    """Lake in a local folder, made on the first write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -69,7 +69,7 @@ class FolderLake:
 
 
 class S3Lake:
-    """A lake under s3://bucket/prefix. Endpoint and credentials come from the AWS_* environment."""
+    """Lake under s3://bucket/prefix. Endpoint and credentials come from the AWS_* environment."""
 
     def __init__(self, uri: str, client: Any = None) -> None:
         parsed = urlparse(uri)
@@ -159,13 +159,13 @@ class S3Lake:
 
 
 def _was_repeated(error: Exception) -> bool:
-    """Whether botocore sent a request more than once before it was refused."""
+    """Return True if botocore sent a request more than once before it was refused."""
     answer: dict[str, Any] = getattr(error, "response", {})
     return bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))
 
 
 def open_lake(uri: str) -> Lake:
-    """The lake at s3://bucket/prefix, file:///folder or a folder's path."""
+    """Return the lake at s3://bucket/prefix, file:///folder or a folder's path."""
     if uri.startswith("s3://"):
         return S3Lake(uri)
     return FolderLake(Path(uri.removeprefix("file://")))

@@ -17,7 +17,7 @@ from absa.adapters.lake import open_lake
 from absa.batch.batch_input import BatchInput
 from absa.errors import AlreadyExistsError
 from absa.records.identifiers import unit_hash, uuid7
-from absa.records.lake import write_parquet
+from absa.records.lake import aligned, write_parquet
 from absa.records.layout import job_time_key, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
 from absa.records.tables import PREDICTIONS
@@ -85,10 +85,5 @@ class PredictionLog:
             "cached": [False] * n,
             "replica": [f"{ARM}-{self.job}"] * n,
         }
-        arrays = [
-            columns[each.name] if isinstance(columns.get(each.name), (pa.Array, pa.ChunkedArray))
-            else pa.array(columns.get(each.name, [None] * n), each.type)
-            for each in PREDICTIONS
-        ]  # fmt: skip
         key = f"{prediction_prefix(at)}{ARM}-{self.job}-{number:06d}.parquet"
-        write_parquet(open_lake(self.lake_uri), key, pa.table(arrays, schema=PREDICTIONS))
+        write_parquet(open_lake(self.lake_uri), key, aligned(pa.table(columns), PREDICTIONS))

@@ -1,4 +1,4 @@
-"""Lake: bytes under keys. The protocol that adapters implement, and tables as Parquet in it."""
+"""Lake: port for bytes under keys, and tables as Parquet in it."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,49 +16,41 @@ class Lake(Protocol):
     uri: str
 
     def read(self, key: str) -> bytes:
-        """The bytes under a key.
+        """Return the bytes under a key.
 
         Raises:
-            NotFoundError: there is none.
-            UnavailableError: the lake does not answer.
+            NotFoundError: the key is free.
+            UnavailableError: the lake is unavailable.
         """
 
     def write(self, key: str, data: bytes) -> None:
-        """Put bytes under a key, in place of what was there."""
+        """Set the bytes under a key."""
 
     def create(self, key: str, data: bytes) -> None:
-        """Put bytes under a key that must be free: one of two writers at the same instant is told.
+        """Create a key. Atomic: of two concurrent writers one gets AlreadyExistsError.
 
         Raises:
             AlreadyExistsError: the key is taken.
         """
 
     def exists(self, key: str) -> bool:
-        """Whether a key holds something."""
+        """Return True if a key holds bytes."""
 
     def list(self, prefix: str) -> list[str]:
-        """Every key that begins with a prefix (a folder ends with `/`), sorted."""
+        """Return every key that starts with a prefix (a folder ends with `/`), sorted."""
 
     def delete(self, key: str) -> None:
         """Free a key; a key that is free stays free."""
 
     def url(self, key: str) -> str:
-        """What a Parquet engine opens: a path, or s3://."""
+        """Return the address that a Parquet engine opens: a path or s3://."""
 
 
-def write_parquet(lake: Lake, key: str, table: pa.Table, *, create: bool = False) -> None:
-    """Put a table under a key as zstd Parquet, whole or not at all.
-
-    Raises:
-        AlreadyExistsError: `create` is set and the key is taken.
-    """
+def write_parquet(lake: Lake, key: str, table: pa.Table) -> None:
+    """Set a key to a table as zstd Parquet, whole or not at all."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
-    if create:
-        lake.create(key, data)
-    else:
-        lake.write(key, data)
+    lake.write(key, sink.getvalue().to_pybytes())
 
 
 def read_concurrently(lake: Lake, keys: Sequence[str]) -> list[bytes]:
@@ -73,15 +65,17 @@ def read_concurrently(lake: Lake, keys: Sequence[str]) -> list[bytes]:
 
 
 def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """The rows of several Parquet keys in one schema: columns added later are dropped, missing ones come as null."""
-    tables = []
-    for key in keys:
-        table = pq.read_table(pa.BufferReader(lake.read(key)))
-        columns = [
-            table.column(field.name).cast(field.type)
-            if field.name in table.column_names
-            else pa.nulls(table.num_rows, field.type)
-            for field in schema
-        ]
-        tables.append(pa.table(columns, schema=schema))
+    """Return the rows of several Parquet keys in one schema, see `aligned`."""
+    tables = [aligned(pq.read_table(pa.BufferReader(lake.read(key))), schema) for key in keys]
     return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table in a schema: missing columns are null, those that a later release added are dropped."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

@@ -11,16 +11,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """A half-open interval of event time [start, end)."""
+    """Half-open interval of event time [start, end)."""
 
     start: datetime
     end: datetime
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
-            raise ValueError("a window's bounds must be aware (UTC)")
+            raise ValueError("expected a window with bounds in UTC, got bounds without a zone")
         if self.end <= self.start:
-            raise ValueError(f"a window must end after it starts, got {self.key}")
+            raise ValueError(f"expected a window that ends after it starts, got {self.key}")
 
     @property
     def key(self) -> str:
@@ -36,17 +36,17 @@ class Window:
         """
         start, separator, end = key.partition("_")
         if not separator:
-            raise ValueError(f"a window reads <start>_<end>, got {key!r}")
+            raise ValueError(f"expected a window <start>_<end>, got {key!r}")
         return cls(start=parse_compact(start), end=parse_compact(end))
 
 
 def utc_now() -> datetime:
-    """The current time, aware UTC."""
+    """Return the current time, aware UTC."""
     return datetime.now(UTC)
 
 
 def iso(at: datetime) -> str:
-    """ISO 8601 with microseconds and Z, as JSON records carry it."""
+    """Return a time as ISO 8601 with microseconds and Z, the form of JSON records."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -58,7 +58,7 @@ def parse_iso(text: str) -> datetime:
     """
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError(f"a time needs a zone, got {text!r}")
+        raise ValueError(f"expected a time with a zone, got {text!r}")
     return at.astimezone(UTC)
 
 
@@ -73,7 +73,7 @@ def from_microseconds(at_us: int) -> datetime:
 
 
 def compact(at: datetime) -> str:
-    """Compact UTC with microseconds, safe in file names: 20261130T120000.000000Z."""
+    """Return a time in UTC with microseconds, safe in file names: 20261130T120000.000000Z."""
     return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
