@@ -33,7 +33,7 @@ def labelled_examples(
     random part of the request's id, so that neither a customer nor a source can fill a training set.
 
     Returns:
-        the columns of `read.EXAMPLES`, by observed_at.
+        the columns of `read.EXAMPLE_COLUMNS`, by observed_at.
     """
     data = load_window(
         lake,

@@ -103,7 +103,7 @@ def build_snapshot(
     uri: str = "memory",
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> Manifest:
-    """Make a snapshot of examples at hand (columns of `read.EXAMPLES`, labelled), united with the parent's rows.
+    """Make a snapshot of examples at hand (columns of `read.EXAMPLE_COLUMNS`, labelled), united with the parent's rows.
 
     Args:
         lake: where the snapshot goes.

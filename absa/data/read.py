@@ -98,7 +98,7 @@ def read_examples(
     max_bad_share: float = MAX_BAD_SHARE,
     labels: Mapping[str, int] = DEFAULT_CODES,
 ) -> tuple[pl.DataFrame, Quarantine]:
-    """Return the valid rows of one file (columns of `EXAMPLES`), and what was set aside.
+    """Return the valid rows of one file (columns of `EXAMPLE_COLUMNS`), and what was set aside.
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .parquet file.
@@ -231,7 +231,7 @@ def validate(
 
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
-    """Return the same rows in the columns of `EXAMPLES`, example_id computed."""
+    """Return the same rows in the columns of `EXAMPLE_COLUMNS`, example_id computed."""
     return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLE_COLUMNS))
 
 
@@ -292,7 +292,7 @@ def scan_stream(file: IO[bytes], name: str, *, require_label: bool = True) -> It
 
 
 def choose_columns(header: Iterable[str], name: str, wanted: Sequence[str]) -> dict[str, str]:
-    """Return which of the file's own column names holds which of `COLUMNS`.
+    """Return which of the file's own column names holds which of `FILE_COLUMNS`.
 
     Raises:
         InvalidDataError: two columns have one of these names, or a wanted one is missing.

@@ -147,7 +147,7 @@ def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
 
 
 def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
-    """Return the rows of one side, in the columns of `read.EXAMPLES`.
+    """Return the rows of one side, in the columns of `read.EXAMPLE_COLUMNS`.
 
     Raises:
         NotFoundError: there is no such snapshot.

@@ -64,7 +64,7 @@ class Int8Products:
     """Multiplies in int8 by onnxruntime's MatMulIntegerToFloat; keeps the word table in int8, a scale a word.
 
     Args:
-        activations: by the names of the products, as `observe` gives them.
+        activations: by the names of the products, as `observe_products` gives them.
         strengths: ways to balance channels that are tried for each product.
     """
 

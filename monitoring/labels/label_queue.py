@@ -58,7 +58,7 @@ def ask_labels(
         trusted_sources: feedback sources that may measure: what others labelled is asked about; None takes every one.
 
     Returns:
-        The columns of `COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
+        The columns of `QUEUE_COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
 
     Raises:
         PermanentError: the log's texts are redacted.

@@ -250,7 +250,7 @@ class Replica:
             self._guarded(shipper.ship)
 
     def _ship_rest(self, duties: threading.Thread) -> None:
-        """Ship what stopped workers left. The duties' thread has a low priority: on a busy machine it would be late."""
+        """Ship the logs of stopped workers. The duties' thread has a low priority and would be late when busy."""
         duties.join()
         shipper = self._shipper
         if shipper is None:

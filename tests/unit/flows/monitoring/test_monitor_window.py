@@ -256,7 +256,7 @@ def test_look_reads_each_verdict_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hours_late", [-3, 0, 1, 2])
-def test_late_run_judges_the_window_it_was_due_for(hours_late: int) -> None:
+def test_late_run_judges_its_due_window(hours_late: int) -> None:
     due = NOW - hours_late * HOUR
     assert due_window(due, NOW, 3_600).end == min(due, NOW)
 

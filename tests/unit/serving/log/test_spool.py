@@ -228,15 +228,15 @@ def test_full_disk_drops_lines_keeps_readable_ones(tmp_path: Path) -> None:
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from serving.log.spool import PREDICTIONS, SpoolWriter
+from serving.log.spool import PREDICTION_LOG, SpoolWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log = SpoolWriter(Path(sys.argv[1]), "w0_1_1", limit_bytes=1e9)
 line = sys.argv[2].encode() + b"\\n"
 resource.setrlimit(resource.RLIMIT_FSIZE, (len(line) * 3 + 40, resource.RLIM_INFINITY))
-taken = [log.append(PREDICTIONS, line, 1) for _ in range(6)]
+taken = [log.append(PREDICTION_LOG, line, 1) for _ in range(6)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-taken.append(log.append(PREDICTIONS, line, 1))
-print(taken, log.dropped[PREDICTIONS])
+taken.append(log.append(PREDICTION_LOG, line, 1))
+print(taken, log.dropped[PREDICTION_LOG])
 """
     spool, lake = tmp_path / "spool", FolderLake(tmp_path / "lake")
     root = str(Path(__file__).parents[4])
