@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         job = TrainingJob.read(folder)
         _guard(job, folder)
-        return run_job(job, folder)
+        return train_and_package(job, folder)
     except EvergreenError as error:
         missed = isinstance(error, DeadlineMissedError)
         if _leads() and NumberedPackages(folder).newest() is not None:
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_DEADLINE_MISSED if missed else EXIT_FAILED
 
 
-def run_job(job: TrainingJob, folder: Path) -> int:
+def train_and_package(job: TrainingJob, folder: Path) -> int:
     """Train and package; return the exit code.
 
     Raises:

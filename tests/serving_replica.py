@@ -16,7 +16,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single

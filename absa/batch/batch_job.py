@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspect
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput
 from absa.errors import AlreadyExistsError
 from absa.records.identifiers import unit_hash, uuid7

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput, Partition
 from absa.batch.batch_log import PredictionLog
 from absa.batch.reader import PartitionReader

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput, InputFile, Partition, cut_partitions, inspect
 from absa.batch.batch_job import read_manifest
 from absa.batch.lines import count_lines, header_lines, lines_of_rows, rows_that_hold_rows

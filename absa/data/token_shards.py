@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.adapters.lake import FolderLake, open_lake
+from absa.adapters.lake_stores import FolderLake, open_lake
 from absa.data.snapshot import load_manifest, side_keys
 from absa.errors import EvergreenError
 from absa.inference.tokenization import PairTokenizer

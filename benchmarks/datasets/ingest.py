@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
 from absa.data.snapshot import Manifest
 from benchmarks.figures import Row, write_result

@@ -28,7 +28,7 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
     """Time and peak memory of watching and reporting a window of a million predictions, in this process."""
     import pyarrow as pa
 
-    from absa.adapters.lake import FolderLake
+    from absa.adapters.lake_stores import FolderLake
     from absa.records.lake import write_parquet
     from absa.records.layout import prediction_prefix
     from absa.records.tables import PREDICTIONS

@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.bundled import FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
 from absa.data.read import read_examples
 from absa.evaluation.counts import confusion_counts, pos_neg_f1_of

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.routing import assign

@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine

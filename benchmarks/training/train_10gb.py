@@ -85,7 +85,7 @@ def write_part(path: Path, megabytes: float, seed: int) -> int:
 
 def ingest_rows(folder: Path) -> Figures:
     """rows/ to a snapshot in lake/; validation and test rows beside it for the phase train."""
-    from absa.adapters.lake import FolderLake
+    from absa.adapters.lake_stores import FolderLake
     from absa.data.ingest import ingest
     from absa.data.snapshot import sample_side
 
@@ -105,7 +105,7 @@ def ingest_rows(folder: Path) -> Figures:
 
 def make_tokens(folder: Path, base: Path) -> Figures:
     """The snapshot's token shards, and how long a training would wait for the first."""
-    from absa.adapters.lake import FolderLake
+    from absa.adapters.lake_stores import FolderLake
     from absa.data.token_shards import make_shards, plan_shards
     from absa.records.layout import shards_prefix
     from absa.training.rows.shards import ShardCorpus

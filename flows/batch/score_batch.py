@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_job import PARTITION_ROWS, BatchJob, BatchProgress, BatchResult, Engines, run_batch
 from absa.data.files import MAX_BAD_SHARE
 from absa.errors import PermanentError

@@ -192,7 +192,7 @@ def export_command(
     into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
 ) -> None:
     """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
-    from flows.cli.export import export_version
+    from flows.cli.version_export import export_version
 
     say(f"version {export_version(open_home(), version, into)} is in {into}")
 
@@ -344,8 +344,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
+    from flows.demo.customer_stream import named_customers
     from flows.demo.customers import TrafficReport, send_traffic
-    from flows.demo.stream import named_customers
 
     services = _with_router()
     customers = named_customers(services, drift=drift, strength=strength, seed=seed)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from absa.data.bundled import ASSIGNMENT_CSV
 from absa.data.label_codes import read_label_codes
-from absa.data.simulate import PoolTraffic, SimulatedRequest
+from absa.data.simulated_traffic import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.records.files import write_whole
 from absa.records.schema import Window, utc_now
 from absa.task import Label, sentiment
+from flows.demo.customer_stream import BundledStream, OwnStream, Stream
 from flows.demo.customers import TrafficReport, send_traffic
 from flows.demo.first_training import show_training, train_in_process
 from flows.demo.monitor_runs import (
@@ -34,7 +35,6 @@ from flows.demo.monitor_runs import (
 from flows.demo.pace import BUSY, DemoOptions, Pace
 from flows.demo.router_client import RouterClient
 from flows.demo.story import Story
-from flows.demo.stream import BundledStream, OwnStream, Stream
 from flows.platform.doctor import examine
 from flows.platform.processes import bring_up, parts
 from flows.platform.services import Services

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
-from absa.data.simulate import SimulatedRequest
+from absa.data.simulated_traffic import SimulatedRequest
 from absa.errors import UnavailableError
 
 _CONNECTIONS: Final = 32

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from absa.errors import PermanentError
+from flows.demo.customer_stream import Stream
 from flows.demo.story import Story
-from flows.demo.stream import Stream
 from flows.platform.services import Services
 from flows.training.run_progress import read_progress
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.store import Ledger

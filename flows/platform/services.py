@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from absa.adapters.kept_packages import KeptPackages
-from absa.adapters.lake import open_lake
+from absa.adapters.lake_stores import open_lake
 from absa.adapters.mlflow_client import MODEL, MlflowRegistry, MlflowRuns
 from absa.adapters.package_store import PackageStore
 from absa.errors import NotFoundError, PermanentError, UnavailableError

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import EvergreenError, NotFoundError
 from absa.records.lake import Lake
 from absa.records.layout import checkpoints_folder, open_run_key

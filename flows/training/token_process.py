@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.records.lake import Lake
 from absa.training.rows.shards import PLAN_FILE, TokenPlan, shard_name
 

@@ -219,7 +219,7 @@ class Replica:
 
         Each has a thread of its own: a lake that hangs holds up neither of the others.
         """
-        from absa.adapters.lake import open_lake
+        from absa.adapters.lake_stores import open_lake
         from absa.adapters.package_store import PackageStore
         from absa.ledger.store import Ledger
         from serving.console.chronicle import Chronicle

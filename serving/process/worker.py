@@ -288,7 +288,7 @@ class WorkerProcess:
             ConflictError: the ledger has moved on.
             PermanentError: the plan names another champion, or a version that the ledger does not know.
         """
-        from absa.adapters.lake import open_lake
+        from absa.adapters.lake_stores import open_lake
         from absa.ledger.lifecycle import rerouted
         from absa.ledger.store import Ledger
 

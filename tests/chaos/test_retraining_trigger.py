@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelling, Completed, Pending, Running
 from prefect.testing.utilities import prefect_test_harness
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
 from absa.records.verdict import Verdict

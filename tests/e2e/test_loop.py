@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.ledger.store import Ledger
 from monitoring.verdicts import VerdictStore

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import S3Lake
+from absa.adapters.lake_stores import S3Lake
 from absa.ledger.store import Ledger
 from monitoring.verdicts import VerdictStore
 from tests.aws.account import OPERATOR, account

@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import build_snapshot
 from absa.data.normalise import near_duplicate_key, normalise
 from absa.data.read import EXAMPLE_COLUMNS, with_example_id

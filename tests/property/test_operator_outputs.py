@@ -226,7 +226,7 @@ def test_gate_report_and_card_show_names_as_text(evidence: GateEvidence, text: s
 @pytest.fixture(scope="module")
 def hostile_window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowData]:
     """A window with thirty rows about each hostile aspect, from as many hostile segments."""
-    from absa.adapters.lake import FolderLake
+    from absa.adapters.lake_stores import FolderLake
 
     lake = FolderLake(tmp_path_factory.mktemp("lake"))
     Traffic(lake).send(WINDOW, 30 * len(HOSTILE), labelled=0.5)

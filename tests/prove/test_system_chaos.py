@@ -17,7 +17,7 @@ import polars as pl
 import psutil
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.ledger.store import Ledger
 from flows.platform.settings import PARTS
 from monitoring.verdicts import VerdictStore

@@ -16,7 +16,7 @@ PLACES = {
         {
             "absa/sinks.py": "the sink",
             "absa/src/evaluation.py": "rows for programs: the texts of the input, unchanged",
-            "flows/demo/stream.py": "rows that the demo ingests again",
+            "flows/demo/customer_stream.py": "rows that the demo ingests again",
         },
     ),
     "Prefect": (r"(.*\.)?a?(create|update)_\w+_artifact", {"flows/platform/artifacts.py": "the sink"}),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.batch.batch_job import BatchJob, BatchProgress, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.verify_batch import verify_batch

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs requirements-ray.txt")
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.ray_cluster import RayCluster

@@ -10,7 +10,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.ledger.lifecycle import crowned
 from absa.ledger.store import Ledger
 from flows.cli.commands import app

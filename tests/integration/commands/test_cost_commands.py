@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from tests.command_line import evergreen
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.inference.package import package_digest
 from absa.ledger.lifecycle import crowned
 from absa.ledger.store import Ledger

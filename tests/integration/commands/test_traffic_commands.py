@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import PermanentError
 from absa.ledger.state import State
 from absa.ledger.store import Ledger

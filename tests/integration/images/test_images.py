@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.ledger.routing import single
 from absa.ledger.state import State

@@ -17,17 +17,17 @@ from typing import Any
 import httpx
 import pytest
 
-from absa.adapters.lake import S3Lake
+from absa.adapters.lake_stores import S3Lake
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic
 from absa.data.ingest import ingest
-from absa.data.simulate import Drift, PoolTraffic
+from absa.data.simulated_traffic import Drift, PoolTraffic
 from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import UnavailableError
 from absa.ledger.store import Ledger
 from absa.records.schema import SIDES, Window, utc_now
 from absa.records.verdict import Verdict
+from flows.demo.customer_stream import DEMO_FEEDBACK, known_texts
 from flows.demo.pace import PACES
-from flows.demo.stream import DEMO_FEEDBACK, known_texts
 from monitoring.verdicts import VerdictStore
 from tests.aws.account import account
 from tests.aws.installation import Installation, Task, installed, loopback_address

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import S3Lake
+from absa.adapters.lake_stores import S3Lake
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State

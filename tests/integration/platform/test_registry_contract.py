@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before
 from absa.data.ingest import build_snapshot

@@ -10,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from moto.server import ThreadedMotoServer
 
-from absa.adapters.lake import FolderLake, S3Lake, open_lake
+from absa.adapters.lake_stores import FolderLake, S3Lake, open_lake
 from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, UnavailableError
 from absa.records.lake import Lake
 
@@ -115,7 +115,7 @@ def test_a_deleted_key_is_free_again(lake: Lake) -> None:
 
 
 def test_a_lake_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("absa.adapters.lake._READ_S", 0.1)
+    monkeypatch.setattr("absa.adapters.lake_stores._READ_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         account = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "AWS_ACCESS_KEY_ID": "test",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import FolderLake, S3Lake
+from absa.adapters.lake_stores import FolderLake, S3Lake
 from absa.adapters.package_store import PackageStore
 from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.inference.package import package_digest

@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.feedback import labelled_examples
 from absa.data.read import EXAMPLE_COLUMNS
 from absa.records.lake import write_parquet

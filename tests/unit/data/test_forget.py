@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.feedback import labelled_examples
 from absa.data.forget import forget_before, forget_unit
 from absa.data.ingest import build_snapshot, ingest

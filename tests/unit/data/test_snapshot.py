@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data import ingest as ingesting
 from absa.data import partitions, read
 from absa.data.account import Account

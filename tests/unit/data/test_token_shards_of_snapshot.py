@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import build_snapshot
 from absa.data.snapshot import load_manifest, load_side, replace_snapshot, sample_side, side_keys
 from absa.data.token_shards import main, make_shards, plan_shards

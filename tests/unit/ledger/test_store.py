@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import ConflictError, NotFoundError, PermanentError
 from absa.ledger.history import former_champion, record_at, steps_of
 from absa.ledger.lifecycle import challenged, crowned, ramped

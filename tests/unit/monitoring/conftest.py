@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.records.lake import Lake, write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.batch.batch_job import BatchJob, run_batch
 from absa.batch.local import LocalProcesses
 from absa.data.ingest import build_snapshot

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.files.source_files import find_sources
 from absa.data.ingest import ingest
 from absa.errors import InvalidDataError, UnavailableError

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.batch.batch_input import Partition
 from absa.batch.batch_job import BatchProgress
 from absa.batch.partition_job import Assignment, PartitionCommit, PartitionWorker

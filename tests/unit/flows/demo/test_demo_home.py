@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
 from absa.data.snapshot import latest_manifest
 from absa.errors import PermanentError

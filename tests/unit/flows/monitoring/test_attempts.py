@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import PermanentError
 from absa.ledger.lifecycle import crowned
 from absa.ledger.record import Action

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import UnavailableError
 from absa.records.layout import flow_run_key
 from flows.monitoring.dead_runs import DeadRuns, is_only_worker

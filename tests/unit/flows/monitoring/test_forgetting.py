@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
 from absa.records.identifiers import unit_hash

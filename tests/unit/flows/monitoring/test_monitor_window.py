@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import PermanentError, UnavailableError
 from absa.ledger.lifecycle import crowned
 from absa.policies import StalenessPolicy

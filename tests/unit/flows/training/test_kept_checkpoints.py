@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
 from flows.training.kept_checkpoints import KeptCheckpoints

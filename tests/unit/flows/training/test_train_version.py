@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
 from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
 from absa.ledger.lifecycle import crowned

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import UnavailableError
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State

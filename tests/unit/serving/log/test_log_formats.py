@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.records.lake import read_parquet
 from absa.records.log_lines import json_line, read_log
 from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, Feedback, OutcomeCount, Prediction

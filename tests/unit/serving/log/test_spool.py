@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.errors import ConflictError, UnavailableError
 from absa.records.log_lines import json_line
 from absa.records.tables import OUTCOMES as OUTCOMES_SCHEMA

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake import FolderLake
+from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
 from absa.errors import UnavailableError
 from absa.inference.package import package_digest

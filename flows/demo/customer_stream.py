@@ -9,7 +9,7 @@ import polars as pl
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
 from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
-from absa.data.simulate import Drift, FeedbackHabits, PoolTraffic, SimulatedRequest, drift_of, known_texts
+from absa.data.simulated_traffic import Drift, FeedbackHabits, PoolTraffic, SimulatedRequest, drift_of, known_texts
 from absa.data.snapshot import latest_manifest, load_side
 from absa.errors import InvalidDataError, PermanentError
 from absa.records.schema import SIDES

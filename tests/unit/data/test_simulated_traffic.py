@@ -7,7 +7,15 @@ import polars as pl
 import pytest
 
 from absa.data.normalise import normalise, side_key
-from absa.data.simulate import Drift, FeedbackHabits, LabelledRow, PoolTraffic, drift_of, hold_back, known_texts
+from absa.data.simulated_traffic import (
+    Drift,
+    FeedbackHabits,
+    LabelledRow,
+    PoolTraffic,
+    drift_of,
+    hold_back,
+    known_texts,
+)
 
 POOL = [
     LabelledRow(f"{word} {thing} {verdict}", thing, label, segment)

@@ -10,7 +10,7 @@ from absa.inference.package import ModelPackage, load_package
 from absa.ledger.lifecycle import crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
-from flows.cli.export import export_version
+from flows.cli.version_export import export_version
 from tests.toy_package import build_toy_package
 
 
