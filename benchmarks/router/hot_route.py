@@ -27,7 +27,7 @@ import psutil
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
 from benchmarks.figures import Row, write_result
-from benchmarks.router.load import ClosedLoop, closed_loop
+from benchmarks.router.load import ClosedLoop, body_of, closed_loop
 from benchmarks.router.serving import MODELS, ROOT, SAMPLE, Pairs, build, read_rows
 from benchmarks.router.serving_steps import measure_steps
 from benchmarks.router.worker_routes import ROUTES
@@ -72,7 +72,8 @@ def load(servers: Sequence[Server], case: Case, effort: Effort) -> tuple[ClosedL
         return float(sum(sum(each.process.cpu_times()[:2]) for each in servers))
 
     before_s, ports = spent_s(), [each.port for each in servers]
-    found = closed_loop("127.0.0.1", ports, case.rows, connections=effort.connections, seconds=effort.seconds)
+    bodies = [body_of(text, aspect, number) for number, (text, aspect) in enumerate(case.rows)]
+    found = closed_loop("127.0.0.1", ports, bodies, connections=effort.connections, seconds=effort.seconds)
     if found.failed:
         raise RuntimeError(f"{case.name}: {found.failed} of {found.requests} requests failed; expected none")
     return found, (spent_s() - before_s) / found.requests * 1e6

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 _SCRIPT = """
 local bodies = {}
@@ -50,13 +51,8 @@ class ClosedLoop:
 
 
 def write_bodies(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """One single-item request a line."""
-    path.write_text(
-        "\n".join(
-            json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{k}"}) for k, (text, aspect) in enumerate(rows)
-        ),
-        encoding="utf-8",
-    )
+    """Write one single-item request per line."""
+    path.write_bytes(b"\n".join(body_of(text, aspect, number) for number, (text, aspect) in enumerate(rows)))
 
 
 def saturate(
@@ -68,14 +64,17 @@ def saturate(
     threads: int = 2,
     path: str = "/v1/predict",
 ) -> ClosedLoop:
-    """Ask as fast as the answers come.
+    """Ask as fast as the answers come: with wrk, or from this process where wrk is not installed.
 
-    Raises:
-        FileNotFoundError: wrk is not installed.
+    This process needs several times wrk's processor time per request, so only runs of one kind can be compared.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise FileNotFoundError("wrk is not installed; apt-get install wrk")
+        address = urlsplit(url)
+        assert address.hostname is not None
+        assert address.port is not None
+        lines = bodies.read_bytes().splitlines()
+        return closed_loop(address.hostname, [address.port], lines, connections=connections, seconds=seconds, path=path)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT)
         script.flush()
@@ -91,22 +90,25 @@ def saturate(
 
 
 def closed_loop(
-    host: str, ports: Sequence[int], rows: Sequence[tuple[str, str]], *, connections: int = 64, seconds: float = 5.0
+    host: str,
+    ports: Sequence[int],
+    bodies: Sequence[bytes],
+    *,
+    connections: int = 64,
+    seconds: float = 5.0,
+    path: str = "/v1/predict",
 ) -> ClosedLoop:
-    """Ask as fast as the answers come, in turn at each port, from this process and without wrk.
-
-    One process asks for up to about 30,000 answers/s.
-    """
+    """Ask as fast as the answers come, in turn at each port, from this process: up to about 30,000 answers/s."""
     import uvloop
 
-    return uvloop.run(_closed_loop(host, ports, rows, connections, seconds))
+    requests = [_request(body, path) for body in bodies]
+    return uvloop.run(_closed_loop(host, ports, itertools.cycle(requests), connections, seconds))
 
 
 async def _closed_loop(
-    host: str, ports: Sequence[int], rows: Sequence[tuple[str, str]], connections: int, seconds: float
+    host: str, ports: Sequence[int], requests: Iterator[bytes], connections: int, seconds: float
 ) -> ClosedLoop:
     loop = asyncio.get_running_loop()
-    requests = itertools.cycle(itertools.islice(_requests(rows), len(rows)))
     asked = failed = 0
     open_connections = connections
     finished = asyncio.Event()
@@ -282,5 +284,13 @@ async def _open_loop(
 def _requests(rows: Sequence[tuple[str, str]]) -> Iterator[bytes]:
     for number in itertools.count():
         text, aspect = rows[number % len(rows)]
-        body = json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{number}"}).encode()
-        yield b"POST /v1/predict HTTP/1.1\r\nHost: b\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        yield _request(body_of(text, aspect, number))
+
+
+def body_of(text: str, aspect: str, number: int) -> bytes:
+    """Return the body of a request; the number makes the unit."""
+    return json.dumps({"text": text, "aspect": aspect, "unit_id": f"u{number}"}).encode()
+
+
+def _request(body: bytes, path: str = "/v1/predict") -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: b\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)

@@ -35,11 +35,6 @@ class InForce:
     plan: TrafficPlan
     models: dict[str, LoadedModel]
 
-    @property
-    def experiment(self) -> str | None:
-        """The plan's experiment."""
-        return self.plan.experiment
-
 
 class ModelPool:
     """Follows the parent's state. Used from the event loop; loading happens in a thread of its own."""
