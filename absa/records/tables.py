@@ -104,11 +104,14 @@ OUTCOMES: Final = _schema_of(OutcomeCount)
 EXAMPLES: Final = _schema_of(Example)
 
 
-def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """Return rows as a table of their schema."""
-    columns = zip(*((SCHEMA_VERSION, *row) for row in rows), strict=True) if rows else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.table(arrays, schema=schema)
+def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema, **constants: Any) -> pa.Table:
+    """Return rows as a table of their schema; `constants` replace the values of a column."""
+    columns: dict[str, Sequence[Any]] = dict.fromkeys(schema.names, ())
+    columns.update(zip(schema.names[1:], zip(*rows, strict=True), strict=False))  # no row has no columns
+    columns.update(
+        (name, [value] * len(rows)) for name, value in ({"schema_version": SCHEMA_VERSION} | constants).items()
+    )
+    return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
 def hours(window: Window) -> Iterator[datetime]:

@@ -37,10 +37,11 @@ def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> lis
         name: of the files: `<replica>-<segment number>`.
         replica: the column's value.
     """
-    shipped = [row._replace(replica=replica) for row in rows]
     return [
-        LogPart(f"{prediction_prefix(from_microseconds(hour))}{name}.parquet", table_of(group, PREDICTIONS))
-        for hour, group in _by_period(shipped, _HOUR_US)
+        LogPart(
+            f"{prediction_prefix(from_microseconds(hour))}{name}.parquet", table_of(group, PREDICTIONS, replica=replica)
+        )
+        for hour, group in _by_period(rows, _HOUR_US)
     ]
 
 
