@@ -42,7 +42,7 @@ def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
 def test_what_a_rooms_page_points_at_is_there(room: str) -> None:
     page = (ROOT / room / "README.md").read_text(encoding="utf-8")
     links = [target for target in re.findall(r"\]\(([^)#]+)", page) if "://" not in target]
-    files = re.findall(r"`([a-z_/]+\.py)`", page)
+    files = re.findall(r"`([a-z_./]+\.py)`", page)
     missing = [each for each in (*links, *files) if not (ROOT / room / each).exists()]
     assert missing == []
 
