@@ -70,11 +70,6 @@ def side_key(text: str) -> int:
     return int.from_bytes(_digest(text)[:8], "big")
 
 
-def example_id(text: str, aspect: str, source: str) -> str:
-    """Digest of text, aspect and source, 32 hexadecimal characters."""
-    return hashlib.sha256(f"{text}\0{aspect}\0{source}".encode()).hexdigest()[:32]
-
-
 def _digest(text: str) -> bytes:
     return hashlib.sha256(near_duplicate_key(text).encode()).digest()
 
