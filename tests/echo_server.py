@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from serving.http.cors import Cors
 from serving.http.edge import Edge
 from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
-from serving.http.predict_route import Respond
+from serving.http.ticket import Respond
 from serving.problems import Problem, bad_json
 
 LIMIT = 2000

@@ -1,75 +1,31 @@
-"""The hot route: POST /v1/predict as bare ASGI, because a framework's route costs more than a small model does."""
+"""Predictor: POST /v1/predict from the bytes of a body to the bytes of its answer."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from absa.ledger.routing import Arm, assign
 from absa.records.identifiers import RequestIds, unit_hash
 from absa.records.log_lines import json_line
 from absa.records.tables import Prediction
-from absa.task import SENTIMENTS
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher, WaitingRow
-from serving.engine.pool import InForce, LoadedModel, ModelPool
+from serving.engine.pool import LoadedModel, ModelPool
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies, PredictItem
+from serving.http.bodies import PredictBodies
 from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
 from serving.http.parsing import parse_predict
+from serving.http.ticket import Respond, Ticket, TicketRow
 from serving.log.spool import PREDICTION_LOG, SpoolWriter
-from serving.observe.outcomes import Outcome, OutcomeCounts
+from serving.observe.outcomes import OutcomeCounts
 from serving.observe.traces import Traces
 from serving.problems import Problem, internal_error, invalid, not_ready, overload
 
 _DEADLINE_HEADER: Final = b"x-timeout-ms"
 _DEADLINE_DIGITS: Final = 6
 
-Respond = Callable[[bytes | Problem], None]
 _log = logging.getLogger("evergreen.predict")
-
-
-class _Ticket:
-    """One request that waits for its rows."""
-
-    __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
-
-    def __init__(
-        self, in_force: InForce, at_us: int, started: float, headers: Headers, answer: Respond, *, several: bool
-    ) -> None:
-        self.in_force, self.at_us, self.started, self.headers, self.answer = in_force, at_us, started, headers, answer
-        self.several = several
-        self.rows: list[_Row] = []
-        self.left = 0
-        self.failure: str | None = None
-
-
-class _Row(WaitingRow):
-    """One item of a request: who answers it, and with what."""
-
-    __slots__ = ("arm", "cached", "item", "model", "request_id", "ticket")
-
-    def __init__(
-        self,
-        item: PredictItem,
-        request_id: str,
-        arm: Arm,
-        ticket: _Ticket,
-        deadline: float,
-        done: Callable[[Any], None],
-    ) -> None:
-        self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
-        self.model: LoadedModel = ticket.in_force.models[arm.version]
-        self.cached: CachedAnswer | None = None
-        super().__init__(self.model.engine, item.text, item.aspect, deadline=deadline, done=done)
-
-    @property
-    def truncated(self) -> bool:
-        """As of a job; a cached answer was not encoded again."""
-        return super().truncated if self.cached is None else self.cached.truncated
 
 
 class Predictor:
@@ -115,7 +71,7 @@ class Predictor:
         self._request_timeout_s, self._redact_text = request_timeout_s, redact_text
         self._traces = traces
         self._ids = RequestIds()
-        self._finished: list[_Ticket] = []
+        self._finished: list[Ticket] = []
         self.cache_hits = 0
         self.refused: dict[int, int] = {}
 
@@ -194,12 +150,12 @@ class Predictor:
         deadline = started + self._timeout_s(headers)
         items, several = parse_predict(body, self._bodies)
         at_us = time.time_ns() // 1000
-        ticket = _Ticket(in_force, at_us, started, headers, answer, several=several)
+        ticket = Ticket(in_force, at_us, started, headers, answer, several=several)
         jobs: list[WaitingRow] = []
         for item in items:
             request_id = self._ids.new(at_us)
             arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
-            row = _Row(item, request_id, arm, ticket, deadline, self._scored)
+            row = TicketRow(item, request_id, arm, ticket, deadline, self._scored)
             ticket.rows.append(row)
             row.cached = self._cache.get((row.model.digest, item.text, item.aspect))
             if row.cached is None:
@@ -214,7 +170,7 @@ class Predictor:
             if len(self._finished) == 1:  # those that come in the same turn of the loop share a write to the log
                 asyncio.get_running_loop().call_soon(self.flush)
 
-    def _scored(self, row: _Row) -> None:
+    def _scored(self, row: TicketRow) -> None:
         """Take a row that the batcher has scored or given up."""
         ticket = row.ticket
         if row.scores is None:
@@ -226,12 +182,12 @@ class Predictor:
         if not ticket.left:
             self._finished.append(ticket)
 
-    def _admit(self, ticket: _Ticket, jobs: list[WaitingRow]) -> None:
+    def _admit(self, ticket: Ticket, jobs: list[WaitingRow]) -> None:
         waiting_ms = self._batcher.waiting_ms
         if waiting_ms > self._queue_ms:
             for row in ticket.rows:
                 self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "shed")
-            ticket.rows.clear()  # each row has its ticket: a cycle would keep the body
+            ticket.rows.clear()
             raise overload(max(1, round(waiting_ms / 1000)))
         ticket.left = len(jobs)
         self._batcher.submit(jobs)
@@ -247,27 +203,22 @@ class Predictor:
                 self._let_go(ticket)
             except Exception as error:  # the others of this batch are answered all the same
                 _log.exception("an answer could not be sent: %s", type(error).__name__)
-            ticket.rows.clear()  # each row has its ticket: a cycle would keep the texts
+            ticket.rows.clear()
 
-    def _let_go(self, ticket: _Ticket) -> None:
-        problem = None if ticket.failure is None else self.refuse(_failed(ticket.failure))
-        if problem is not None:
-            self._count_failed(ticket)
-            ticket.answer(problem)
+    def _let_go(self, ticket: Ticket) -> None:
+        problem = ticket.problem()
+        if problem is None:
+            ticket.answer(ticket.content())
         else:
-            answers = [_answer(row, ticket.in_force) for row in ticket.rows]
-            ticket.answer(orjson.dumps({"predictions": answers} if ticket.several else answers[0]))
+            for row in ticket.rows:
+                self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, row.outcome)
+            ticket.answer(self.refuse(problem))
         if self._traces is not None:
-            self._traces.note(ticket.headers, ticket.started, _attributes(ticket), problem)
+            self._traces.note(ticket.headers, ticket.started, ticket.attributes(), problem)
         if problem is None and ticket.in_force.plan.mode == "shadow":
             self._shadow(ticket)
 
-    def _count_failed(self, ticket: _Ticket) -> None:
-        for row in ticket.rows:
-            outcome = "ok" if row.scores is not None else _outcome(row.failure)
-            self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, outcome)
-
-    def _write_ahead(self, tickets: list[_Ticket]) -> None:
+    def _write_ahead(self, tickets: list[Ticket]) -> None:
         lines: list[bytes] = []
         rows = 0
         now = time.perf_counter()
@@ -283,11 +234,11 @@ class Predictor:
 
     def _line(
         self,
-        row: _Row,
+        row: TicketRow,
         scored: WaitingRow,
         model: LoadedModel,
         arm: Arm,
-        ticket: _Ticket,
+        ticket: Ticket,
         latency_ms: float,
         *,
         shadow: bool,
@@ -318,14 +269,14 @@ class Predictor:
             )
         )
 
-    def _shadow(self, ticket: _Ticket) -> None:
+    def _shadow(self, ticket: Ticket) -> None:
         """Score the challengers on what the champion answered, when there is time for it."""
         for row in ticket.rows:
             for arm in ticket.in_force.plan.challengers:
                 model = ticket.in_force.models[arm.version]
                 self._batcher.submit_shadow(self._shadow_job(row, arm, model, ticket))
 
-    def _shadow_job(self, row: _Row, arm: Arm, model: LoadedModel, ticket: _Ticket) -> WaitingRow:
+    def _shadow_job(self, row: TicketRow, arm: Arm, model: LoadedModel, ticket: Ticket) -> WaitingRow:
         def done(job: WaitingRow) -> None:
             if job.scores is None:
                 if job.failure == "error":
@@ -348,42 +299,3 @@ class Predictor:
                     raise invalid("X-Timeout-Ms", "must be a whole number of milliseconds from 1 to 600000")
                 return min(int(digits) / 1000, self._request_timeout_s)
         return self._request_timeout_s
-
-
-def _answer(row: _Row, in_force: InForce) -> dict[str, Any]:
-    scores = row.scores
-    assert scores is not None
-    label = scores.index(max(scores))
-    return {
-        "request_id": row.request_id,
-        "label": label,
-        "sentiment": SENTIMENTS[label],
-        "scores": scores,
-        "truncated": row.truncated,
-        "model_version": row.model.version,
-        "arm": row.arm.name,
-        "experiment": in_force.plan.experiment,
-        "cached": row.cached is not None,
-    }
-
-
-def _attributes(ticket: _Ticket) -> dict[str, Any]:
-    """Return the attributes of a trace: those of the first item, where a request has several."""
-    first = ticket.rows[0]
-    return {
-        "evergreen.items": len(ticket.rows),
-        "evergreen.version": first.model.version,
-        "evergreen.arm": first.arm.name,
-        "evergreen.cached": first.cached is not None,
-        "evergreen.revision": ticket.in_force.revision,
-    }
-
-
-def _outcome(failure: str | None) -> Outcome:
-    return "timeout" if failure == "timeout" else "error"
-
-
-def _failed(failure: str) -> Problem:
-    if failure == "timeout":
-        return Problem(504, "timeout", "the answer would have come after the deadline; try again, or allow more time")
-    return Problem(500, "inference", "the model could not score this request; the log of the router says why")
