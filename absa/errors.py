@@ -1,4 +1,4 @@
-"""What can go wrong, in two kinds: worth retrying, or not.
+"""Errors of two kinds: worth retrying, or not.
 
 Messages name the thing, the value and what was expected, never a customer's text. Exit codes and HTTP statuses live
 at the edge. `args` equals the signature, so that every error survives pickling between processes.
@@ -10,7 +10,7 @@ class EvergreenError(Exception):
 
 
 class TransientError(EvergreenError):
-    """Trying again later may help: a server is away, a lock is held."""
+    """Error that a later retry may fix: a server is unavailable, a lock is held."""
 
 
 class PermanentError(EvergreenError):
@@ -18,7 +18,7 @@ class PermanentError(EvergreenError):
 
 
 class InvalidDataError(PermanentError):
-    """Data that were handed in cannot be used; the message names the file and row and says what to do."""
+    """Input data that cannot be used; the message names file and row and states what to do."""
 
 
 class NotFoundError(PermanentError):
@@ -42,4 +42,4 @@ class DeadlineMissedError(PermanentError):
 
 
 class UnavailableError(TransientError):
-    """A service (MLflow, Prefect, the lake) does not answer."""
+    """Unavailable service: MLflow, Prefect, the lake."""

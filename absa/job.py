@@ -218,7 +218,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
 
 
 class _Builder:
-    """Builds packages of one training when its plan says so."""
+    """Builder of one training's packages, at the times of its plan."""
 
     def __init__(
         self,
@@ -319,7 +319,7 @@ def _finish(packages: NumberedPackages) -> bool:
 
 
 def _on_sigterm() -> threading.Event:
-    """An event that SIGTERM sets; the loop looks at it after every step."""
+    """Return an event that SIGTERM sets; the loop looks at it after every step."""
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -47,7 +47,7 @@ def require_route(url: str, environment: Mapping[str, str]) -> None:
         environment: after `keep_local_direct`.
 
     Raises:
-        UnavailableError: it does; the message names the proxy and says what to do.
+        UnavailableError: it does; the message names the proxy and the remedy.
     """
     parts = urlsplit(url)
     if is_local(url) or parts.scheme not in {"http", "https"}:

@@ -85,7 +85,7 @@ def check_variables(variables: Mapping[str, str], *, where: str = "") -> None:
 
     Raises:
         PermanentError: a name is unknown or moved into a section of evergreen.toml, a value is not UTF-8, or a path is
-            empty; the message says which.
+            empty; the message names it.
     """
     source = f" in {where}" if where else ""
     for name in sorted(name for name in variables if name.upper().startswith(PREFIX)):

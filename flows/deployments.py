@@ -78,7 +78,7 @@ def deployments(settings: Settings) -> list[Any]:
 
 
 def job_template(known: dict[str, Any], kind: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """The base job template of a work pool: Prefect's own for its kind, with defaults of ours.
+    """Return the base job template of a work pool: Prefect's own for its kind, with defaults of ours.
 
     Args:
         known: Prefect's collection of worker types, as its server gives it.

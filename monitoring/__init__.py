@@ -1,1 +1,1 @@
-"""What watches the served traffic: windows, drift, loss with and without labels, the staleness policy, experiments."""
+"""Monitoring of served traffic: windows, drift, loss with and without labels, the staleness policy, experiments."""

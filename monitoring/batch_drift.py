@@ -81,7 +81,7 @@ def report_batch_drift(
 
 
 def _scored(rows: pl.DataFrame, engine: "Engine", now: datetime) -> pl.DataFrame:
-    """A sample of a snapshot's side, with the version's answers."""
+    """Return a sample of a snapshot's side, with the version's answers."""
     rows = rows.sample(min(rows.height, REFERENCE_ROWS), seed=0)
     scores = engine.score(list(zip(rows["text"], rows["aspect"], strict=True)))
     return _frame(rows["text"], rows["aspect"], rows["segment"], scores.argmax(axis=1), scores, now)

@@ -1,8 +1,8 @@
-"""Evidently's side of monitoring: one report a window in a workspace's project, the policy's verdict on top.
+"""Evidently's side of monitoring: one report per window in a workspace's project, the policy's verdict on top.
 
 Evidently draws and keeps; the verdict is ours, because its default drift tests alarm on small windows and go blind on
 large ones. Importing Evidently takes seconds, so it happens on the first report. A window that is empty, tiny, of one
-class or all null gives a report that says so.
+class or all null gives a report with that statement.
 """
 
 import os
@@ -59,7 +59,7 @@ class EvidentlyReporter:
             The report's address in the UI, or the snapshot's path where no UI is known.
 
         Raises:
-            UnavailableError: the workspace cannot be written or does not answer.
+            UnavailableError: the workspace cannot be written or is unavailable.
         """
         os.environ.setdefault("DO_NOT_TRACK", "1")
         try:
@@ -91,7 +91,7 @@ class EvidentlyReporter:
 
 
 def _new_project(workspace: Any, name: str) -> Any:
-    """A project with panels over time: quality, traffic and verdicts."""
+    """Return a project with panels over time: quality, traffic and verdicts."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import bar_plot_panel, line_plot_panel
 
@@ -125,7 +125,7 @@ def _new_project(workspace: Any, name: str) -> Any:
 
 
 def verdict_text(verdict: Verdict, data: WindowData) -> str:
-    """The verdict as Markdown for the top of the report. It names segments, never a customer's text."""
+    """Return the verdict as Markdown for the top of the report. It names segments, never a customer's text."""
     lines = [
         f"**{verdict.verdict}** for version {verdict.version}, {iso(verdict.window.start)} to "
         f"{iso(verdict.window.end)}. Read: {data.how}.",
@@ -183,7 +183,7 @@ def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verd
 
 
 def _drawn(rows: pl.DataFrame) -> pl.DataFrame:
-    """The columns that Evidently draws, without texts: reports hold no customer's words."""
+    """Return the columns that Evidently draws, without texts: reports hold no customer's words."""
     rows = rows if rows.height <= MAX_REPORT_ROWS else rows.sample(MAX_REPORT_ROWS, seed=0)
     names = dict(enumerate(SENTIMENTS))
     characters = pl.col("text").str.len_chars()
@@ -232,7 +232,7 @@ def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame) -> A
 
 
 def _run_drift(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
-    """The distributions of the window beside the reference's; None where there is too little to draw."""
+    """Return the distributions of the window beside the reference's; None where there is too little to draw."""
     from evidently import DataDefinition, Report
     from evidently.metrics import ValueDrift
     from evidently.presets import ValueStats

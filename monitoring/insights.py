@@ -1,4 +1,4 @@
-"""What customers feel: per aspect and segment the volume, the share of negative answers, its change and interval."""
+"""Sentiment of customers: per aspect and segment the volume, the share of negative answers, its change and interval."""
 
 import json
 import warnings
@@ -21,7 +21,7 @@ _FEWEST_KEPT: Final = 10
 
 
 def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS) -> pl.DataFrame:
-    """The aspects and segments of a window beside the window of equal length before it.
+    """Return the aspects and segments of a window beside the window of equal length before it.
 
     Args:
         lake: where predictions lie.

@@ -14,7 +14,7 @@ from monitoring.performance import Estimate, FrozenTest, Loss, estimate, loss_be
 def measured_loss(
     current: Sample, frozen: FrozenTest | None, reference: Sample | None, policy: StalenessPolicy, seed: int
 ) -> Loss | None:
-    """The loss that labels show, against the frozen test and the reference's labels: the less certain of the two.
+    """Return the measured loss, against the frozen test and the reference's labels: the less certain of the two.
 
     Live traffic that is somewhat harder than the test from the first day on is no staleness; a version that is far
     below its test from the first day on never gets a reference, so it is held against the test alone.
@@ -33,7 +33,7 @@ def measured_loss(
 def estimated_loss(
     current: Sample, frozen: FrozenTest | None, reference: Sample | None, policy: StalenessPolicy, seed: int
 ) -> Loss | None:
-    """The loss that scores promise, against the promise for the reference, so that miscalibration cancels."""
+    """Return the loss that scores promise, against the promise for the reference, so that miscalibration cancels."""
     now = estimate(current, seed=seed)
     baseline = None if reference is None else estimate(reference, seed=seed)
     if baseline is None and frozen is not None:
@@ -50,7 +50,7 @@ def slow_loss(
     policy: StalenessPolicy,
     earlier: Sequence[RightAnswers],
 ) -> SlowLoss | None:
-    """The detector after this window, against the test and against the reference: the less certain of the two."""
+    """Return the detector after this window, against test and reference: the less certain of the two."""
     baselines = [] if frozen is None else [RightAnswers(right=frozen.right, labelled=round(frozen.rows))]
     if reference is not None and int(((reference.truth >= 0) & ~reference.asked).sum()) >= policy.min_labels:
         baselines.append(RightAnswers.of(reference))

@@ -44,7 +44,7 @@ class WatchedVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """What a deployment sets.
+    """Settings of a deployment.
 
     `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
     """
@@ -62,7 +62,7 @@ class WindowReporter(Protocol):
     def report(
         self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
     ) -> str | None:
-        """The address of the written report, None where nothing was written; `replaces` is the one it stands for."""
+        """Return the address of the written report, None where none was written; `replaces` is the one it replaces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def watch(
     Args:
         lake: where predictions, feedback, references and verdicts lie.
         window: which event time.
-        champion: the version that is judged; other versions' figures stand in the record too.
+        champion: the version that is judged; other versions' figures are in the record too.
         settings: policy and sizes.
         since_retraining_s: how long ago any retraining began, None for never.
         retraining_runs: whether one is running.
@@ -110,8 +110,8 @@ def watch(
         verdicts: of this lake, with the records that it has read; None reads them again.
 
     Raises:
-        UnavailableError: the lake does not answer.
-        ConflictError: others kept recording this window at the same time.
+        UnavailableError: the lake is unavailable.
+        ConflictError: other writers kept recording this window concurrently.
     """
     at = now or utc_now()
     store = verdicts or VerdictStore(lake)
@@ -156,7 +156,7 @@ def report(lake: Lake, judged: Judged, reporter: WindowReporter, *, verdicts: Ve
 
     Raises:
         UnavailableError: the report cannot be written now; the verdict stands without it.
-        ConflictError: others kept recording this window at the same time.
+        ConflictError: other writers kept recording this window concurrently.
     """
     seen = judged.seen
     uri = reporter.report(seen.data, seen.reference, judged.verdict, replaces=judged.replaces)
@@ -213,7 +213,7 @@ def evidence_of(
 def count_new_labels(
     lake: Lake, champion: WatchedVersion, window: Window, settings: WatchSettings, now: datetime
 ) -> int:
-    """How many requests have got a label of a source trusted to train since the version's snapshot was taken."""
+    """Return the number of requests with a label trusted to train since the version's snapshot."""
     start = min(champion.snapshot_at or window.start, window.start)
     requests = [pl.Series(dtype=pl.UInt64)]  # eight bytes a label, however many there are
     for part in read_feedback(lake, start, now, settings.training_sources):
@@ -222,7 +222,7 @@ def count_new_labels(
 
 
 def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) -> Verdict:
-    """The record of a decision."""
+    """Return the record of a decision."""
     return Verdict(
         window=seen.data.window,
         verdict=decision.verdict,
@@ -242,7 +242,7 @@ def _drifts(
     settings: WatchSettings,
     embedder: Embedder | None,
 ) -> tuple[DriftReport | None, DriftReport | None]:
-    """The window against the reference, and the last windows as one against it."""
+    """Return the window against the reference, and the last windows as one against it."""
     if compared is None or compared.rows == 0:
         return None, None
     rate, seed = settings.policy.false_alarm_rate, settings.seed
@@ -260,7 +260,7 @@ def _drifts(
 
 
 def _pooled(recent: pl.DataFrame | None, mine: WindowData) -> pl.DataFrame | None:
-    """The rows of the windows just before and of this one; None where there was none before."""
+    """Return the rows of the windows just before and of this one; None where there was none before."""
     if recent is None:
         return None
     length = mine.window.end - mine.window.start
@@ -272,7 +272,7 @@ def _pooled(recent: pl.DataFrame | None, mine: WindowData) -> pl.DataFrame | Non
 
 
 def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """Reference rows outside the window: a window is never compared with its own rows."""
+    """Return the reference rows outside the window: a window is never compared with its own rows."""
     return reference.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
 
 
@@ -292,7 +292,7 @@ def _figures(data: WindowData, seed: int) -> VersionFigures:
 
 
 def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> list[RightAnswers]:
-    """The version's labelled answers in the windows judged before, since it took the traffic.
+    """Return the version's labelled answers in the windows judged before, since it took the traffic.
 
     Of windows that overlap the one that starts first counts, so that no label counts twice.
     """
@@ -311,7 +311,7 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
 def extended_reference(
     seen: Observation, *, champion: WatchedVersion, settings: WatchSettings, verdict: Verdict
 ) -> pl.DataFrame | None:
-    """The reference with the window's rows, None where it stays as it is: large enough, or the window has drifted."""
+    """Return the reference with the window's rows; None where it is large enough or the window has drifted."""
     rows = seen.data.rows.filter(pl.col("model_version") == champion.version)
     if champion.champion_since is not None:
         rows = rows.filter(pl.col("at") >= champion.champion_since)
@@ -326,7 +326,7 @@ def extended_reference(
 def recent_rows(
     before: pl.DataFrame | None, seen: Observation, champion: WatchedVersion, settings: WatchSettings
 ) -> pl.DataFrame:
-    """Some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
+    """Return some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
     mine = seen.data.rows.filter(pl.col("model_version") == champion.version)
     if champion.champion_since is not None:
         mine = mine.filter(pl.col("at") >= champion.champion_since)

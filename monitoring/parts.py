@@ -1,4 +1,4 @@
-"""How right the model is in each class and segment: estimated, measured, and whether the estimate held there."""
+"""Quality of the model in each class and segment: estimated, measured, and whether the estimate held there."""
 
 from collections import Counter
 from typing import Final

@@ -1,4 +1,4 @@
-"""How right the model is in a window: measured where labels came back, estimated from calibrated scores where not.
+"""Quality of the model in a window: measured where labels came back, estimated from calibrated scores where not.
 
 The figure is `pos_neg_f1`: macro F1 of the negative and the positive class over all rows, the neutral ones included.
 The estimate is confidence-based performance estimation (CBPE; Garg et al. 2022, and NannyML's form of it): the expected
@@ -36,36 +36,36 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenTest:
-    """What a version reached on the test side when it was trained: counts of (true, predicted), 3 by 3."""
+    """Test result of a version when it was trained: counts of (true, predicted), 3 by 3."""
 
     confusion: tuple[tuple[float, ...], ...]
 
     @classmethod
     def from_f1(cls, pos_neg_f1: float, rows: int) -> "FrozenTest":
-        """The test of a version of which only F1 and the number of rows are known: a balanced stand-in."""
+        """Return the test of a version of which only F1 and the number of rows are known: a balanced stand-in."""
         share = np.full((N_LABELS, N_LABELS), (1.0 - pos_neg_f1) / 2.0)
         np.fill_diagonal(share, pos_neg_f1)
         return cls(confusion=tuple(tuple(float(x) for x in row) for row in share * rows / N_LABELS))
 
     @property
     def rows(self) -> float:
-        """How many rows the test had."""
+        """Number of test rows."""
         return float(np.sum(self.confusion))
 
     @property
     def right(self) -> int:
-        """How many of them were answered right."""
+        """Number of right answers."""
         return round(float(np.trace(self.confusion)))
 
     def estimate(self, *, seed: int = 0) -> Estimate:
-        """The test's own pos/neg F1 with the uncertainty of its size."""
+        """Return the test's own pos/neg F1 with the uncertainty of its size."""
         counts = np.array(self.confusion, dtype=np.float64)
         return _multinomial(counts, rows=round(counts.sum()), rng=np.random.default_rng(seed))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """How much pos/neg F1 was lost against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`."""
+    """Loss of pos/neg F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`."""
 
     baseline: Estimate
     now: Estimate
@@ -95,7 +95,7 @@ def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator, labels:
 
 
 def measure(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
-    """The F1 that the labels show, weighted by inverse sampling probability; None without labels.
+    """Return the F1 that the labels show, weighted by inverse sampling probability; None without labels.
 
     `labels` are the classes that count: both, or one for that class's F1.
     The interval is a bootstrap over groups where units sent several requests, over rows elsewhere.
@@ -120,7 +120,7 @@ def measure(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED)
 
 
 def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
-    """The F1 that the scores promise for these rows (CBPE); None for an empty sample.
+    """Return the F1 that the scores promise for these rows (CBPE); None for an empty sample.
 
     The interval spans what the labels of just these rows may turn out to be, if the scores are calibrated.
     """
@@ -161,7 +161,7 @@ def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator)
 
 
 def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0) -> Loss:
-    """The loss between two independent figures, with a 95 % interval and a one-sided p-value."""
+    """Return the loss between two independent figures, with a 95 % interval and a one-sided p-value."""
     loss = baseline.pos_neg_f1 - now.pos_neg_f1
     error = max(sqrt(baseline.standard_error**2 + now.standard_error**2), 1e-9)
     return Loss(
@@ -177,7 +177,7 @@ def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0) -
 
 @dataclass(frozen=True, kw_only=True)
 class BackTest:
-    """Whether the estimate held where labels came back. `sentence` says it in words."""
+    """Comparison of estimate and labels. `sentence` states it in words."""
 
     trusted: bool
     gap: float
@@ -222,7 +222,7 @@ def flip_rate(sample: Sample) -> float | None:
 
 
 def frozen_test(data: Mapping[str, Any]) -> FrozenTest:
-    """A version's frozen test result from what the gate or the registry kept: a confusion, or F1 and rows.
+    """Return a version's frozen test result from what the gate or the registry kept: a confusion, or F1 and rows.
 
     Raises:
         ValueError: neither is there, or the confusion is not 3 by 3.

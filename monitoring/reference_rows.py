@@ -15,7 +15,7 @@ def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
 
 
 def load_reference(lake: Lake, version: str) -> pl.DataFrame | None:
-    """The version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
+    """Return the version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
     return _kept(lake, reference_key(version))
 
 

@@ -1,4 +1,4 @@
-"""What would have been decided when: logged traffic through any version and policy. Nothing is recorded."""
+"""Replay of decisions: logged traffic through any version and policy. Nothing is recorded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -114,7 +114,7 @@ def replay(
 
 
 def _rescored(data: WindowData, version: str, scorer: PairScorer) -> WindowData:
-    """The window as if this version had answered all of it."""
+    """Return the window as if this version had answered all of it."""
     rows = data.rows
     if rows.height == 0:
         return replace(data, by_version={})

@@ -14,7 +14,7 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class StalenessEvidence:
-    """What is known about one version in one window.
+    """Evidence on one version in one window.
 
     `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
     `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one. `new_labels`
@@ -89,7 +89,7 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
 
 
 def _unharmed(evidence: StalenessEvidence, policy: StalenessPolicy) -> bool:
-    """Whether labels rule out a loss of twice what is tolerated (at least five points)."""
+    """Return True if labels rule out a loss of twice what is tolerated (at least five points)."""
     measured = evidence.measured
     harm = max(2.0 * policy.tolerated_f1_loss, 0.05)
     return measured is not None and measured.now.rows >= policy.min_labels and measured.high < harm
@@ -213,7 +213,7 @@ def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool)
 
 
 def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[VerdictAction, str]:
-    """What to do about STALE: the first hindrance speaks, without one it is retraining."""
+    """Return the action for STALE: that of the first hindrance, else a retraining."""
     since = evidence.since_retraining_s
     loss = max((reason.estimated_f1_loss or 0.0 for reason in stale), default=0.0)
     avoided = loss * evidence.rows_per_day * policy.payback_s / _DAY_S

@@ -31,7 +31,7 @@ class VerdictStore:
         """Keep a verdict as the window's next revision, its attempts joined with those already recorded.
 
         Raises:
-            ConflictError: others kept recording this window at the same time.
+            ConflictError: other writers kept recording this window concurrently.
         """
 
         def joined(before: Verdict | None) -> Verdict:
@@ -42,7 +42,7 @@ class VerdictStore:
         return self._follow(verdict.window, joined)
 
     def latest(self, window: Window | None = None) -> Verdict | None:
-        """The last revision of a window, or of the newest window; None where there is no verdict."""
+        """Return the last revision of a window, or of the newest window; None where there is no verdict."""
         keys = list(self._named(window))
         return self._read(keys[-1]) if keys else None
 
@@ -89,10 +89,10 @@ class VerdictStore:
         detail: str = "",
         at: datetime | None = None,
     ) -> Verdict:
-        """Record what became of an attempt; `started` with a run's id is the same attempt, now with its run.
+        """Record the result of an attempt; `started` with a run's id is the same attempt, now with its run.
 
         Raises:
-            ConflictError: the window has no such attempt, or others kept recording it at the same time.
+            ConflictError: the window has no such attempt, or other writers kept recording it concurrently.
         """
 
         def changed(current: Verdict) -> Verdict:
@@ -112,7 +112,7 @@ class VerdictStore:
         """Record where a window's report lies.
 
         Raises:
-            ConflictError: the window has no verdict, or others kept recording it at the same time.
+            ConflictError: the window has no verdict, or other writers kept recording it concurrently.
         """
         return self._amend(window, lambda current: replace(current, report_uri=report_uri))
 
@@ -125,7 +125,7 @@ class VerdictStore:
         return self._follow(window, changed)
 
     def _follow(self, window: Window, follower: Callable[[Verdict | None], Verdict]) -> Verdict:
-        """The revision right after the one that was followed: what came in between is looked at again, never undone."""
+        """Write the revision after the latest; follow again where another writer was first."""
         tries = 0
         while True:
             before = self.latest(window)

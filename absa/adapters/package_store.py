@@ -37,7 +37,7 @@ class PackageStore:
 
         Raises:
             IntegrityError: the folder holds no whole package.
-            UnavailableError: the lake is unavailable. What was written so far is no package yet; put it again.
+            UnavailableError: the lake is unavailable. The files written so far are not a package yet; put it again.
         """
         digest = load_package(folder).digest
         if missing := [name for name in _REQUIRED if not (folder / name).is_file()]:

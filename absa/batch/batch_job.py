@@ -62,7 +62,7 @@ class BatchJob:
 @dataclass(frozen=True, kw_only=True)
 class BatchProgress:
     """How far a job is. `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs
-    before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it can be told."""
+    before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it is known."""
 
     partitions: int
     rows: int
@@ -110,7 +110,7 @@ def run_batch(
         ConflictError: the output belongs to another input, version or partition size.
         IntegrityError: the package is broken.
         NotFoundError: a cluster's workers did not write where this process looks.
-        TransientError: workers were killed again and again, or input, output or cluster do not answer.
+        TransientError: workers were killed again and again, or input, output or cluster are unavailable.
     """
     _keep_apart(job)
     source, output = inspect(job.input_uri), open_lake(job.output_uri)

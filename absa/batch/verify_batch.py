@@ -25,7 +25,7 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
 
     Args:
         output_uri: folder or s3:// prefix of the job.
-        input_uri: where the input is, when not where the manifest says.
+        input_uri: place of the input, if it differs from the manifest's.
 
     Raises:
         NotFoundError: no job has finished there, or the input is gone.

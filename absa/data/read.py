@@ -3,7 +3,7 @@
 CSV (or tab- or semicolon-separated), JSON lines and Parquet, with header names in any case: text, aspect, label, and
 optionally segment, observed_at and source. The number of a row is its line in the file; of Parquet, which has no lines,
 that in a spreadsheet, where the header is row 1. A bad row is quarantined with its reason; when more than a share of
-the rows is bad, or the file as a whole cannot be read, an InvalidDataError says so in one sentence that quotes no
+the rows is bad, or the file as a whole cannot be read, an InvalidDataError states this in one sentence that quotes no
 customer's text.
 """
 

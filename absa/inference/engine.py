@@ -43,7 +43,7 @@ class Engine:
 
         Args:
             source: a package, or the folder of one.
-            threads: threads of one forward pass. One process a core with one thread each is fastest on CPU.
+            threads: threads of one forward pass. One process per core with one thread each is fastest on CPU.
 
         Raises:
             IntegrityError: a file is missing, unreadable or no model.

@@ -45,7 +45,7 @@ def load_base(
         folder: what `find_base` returned, or what `save_weights` wrote.
         layers: keep this many; from a deeper base they are picked evenly, the last one among them.
         hidden: width of the model; below the base's width the words keep their principal components and the layers
-            start anew (see `narrow`).
+            start untrained (see `narrow`).
         dropout: share of units dropped in training.
         seed: of a new head's weights.
 

@@ -42,7 +42,7 @@ def ledger_key(number: int) -> str:
 
 
 def ledger_number(key: str) -> int | None:
-    """Number of the ledger record under a key; None for another key."""
+    """Return the number of the ledger record under a key; None for another key."""
     name = key.removeprefix(LEDGER_FOLDER).removesuffix(".json")
     return int(name) if name.isdigit() else None
 

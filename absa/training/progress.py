@@ -32,9 +32,9 @@ class TrainingResult:
     """Summary of a training. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
 
     Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
-    `choice` says what was chosen from: rows there are, rows that fit by the first measurement (beside the scores that
+    `choice` describes the choice: rows there are, rows that fit by the first measurement (beside the scores that
     they are chosen by), candidates for each.
-    `ended_early` says why it ended before its time and its passes; None where it did not.
+    `ended_early` is the reason for an end before its time and its passes; None where it did not.
     """
 
     steps: int

@@ -84,9 +84,9 @@ def score_batch(
 
 
 def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
-    """The package of models:/absa@champion, models:/absa@challenger, models:/absa/<version> or a package's folder.
+    """Return the package of models:/absa@champion, @challenger, models:/absa/<version>, or of a folder.
 
-    What an alias means is read from the ledger, so it is what is in force, whatever MLflow shows.
+    The ledger resolves an alias, so it names the active version, whatever MLflow shows.
 
     Raises:
         PermanentError: no such alias or version is known here.
@@ -110,7 +110,7 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
 
 
 def engines_of(request: BatchRequest) -> Engines:
-    """Where to score.
+    """Return the engines that score.
 
     Raises:
         PermanentError: there is no such engine, or a number cannot be used.
@@ -131,13 +131,13 @@ def engines_of(request: BatchRequest) -> Engines:
 
 
 def usd_per_row(services: Services) -> float | None:
-    """What a row costs by the last `evergreen cost`; None where nobody has asked for it."""
+    """Return the price of a row by the last `evergreen cost`; None where it never ran."""
     cost = read_cost(services.lake)
     return None if cost is None or cost.usd_per_million_batch is None else cost.usd_per_million_batch / 1e6
 
 
 def said(progress: BatchProgress, each_usd: float | None) -> str:
-    """How far a job is, in a few words."""
+    """Return the progress of a job, in a few words."""
     words = [f"{progress.share:.0%}", f"{progress.rows:,} rows", f"{progress.rows_per_s:,.0f} rows/s"]
     if progress.eta_s is not None:
         words.append(f"{_duration(progress.eta_s)} left")
@@ -147,7 +147,7 @@ def said(progress: BatchProgress, each_usd: float | None) -> str:
 
 
 def batch_summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A job as rows of a table: counts, class shares, time."""
+    """Return a job as rows of a table: counts, class shares, time."""
     rows, bad = manifest["rows"], sum(manifest["quarantined"].values())
     table = [
         {"what": "version", "value": manifest["model_version"]},

@@ -73,7 +73,7 @@ def make_base(
 
 
 def named_base(services: Services, name: str) -> str:
-    """What `base_model` is for a base's digest or the beginning of one, a folder, or a name that a hub knows.
+    """Return `base_model` for a base's digest or the start of one, a folder, or a name that a hub knows.
 
     Raises:
         NotFoundError: it is none of these.

@@ -99,7 +99,7 @@ def verify(
 
 @contextmanager
 def _shown(each_usd: float | None) -> Iterator[Callable[["BatchProgress"], None]]:
-    """A bar on a terminal, a line every ten seconds elsewhere."""
+    """Show a bar on a terminal, elsewhere a line every ten seconds."""
     from flows.batch.score_batch import said
 
     if sys.stdout.isatty():

@@ -168,10 +168,10 @@ def _say(*parts: Iterable[str]) -> None:
 
 
 def _trace(name: str) -> "Trace":
-    """A shipped trace by name, or a file.
+    """Return a shipped trace by name, or a file.
 
     Raises:
-        ValueError: it is no trace.
+        ValueError: it is not a trace.
     """
     from infra.capacity.trace import read_trace, shipped_traces
 

@@ -1,4 +1,4 @@
-"""Commands about what is in force: the ledger, what its head says of the aliases, and a running shadow."""
+"""Commands of the active state: the ledger, its projection to aliases, and a running shadow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ _ACTIONS = ("show", "verify", "project", "packages")
 
 
 def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
-    """The lines that `evergreen ledger` prints.
+    """Return the lines that `evergreen ledger` prints.
 
     Raises:
         PermanentError: an unknown action or an unreadable time.
@@ -57,18 +57,18 @@ def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
 
 
 def line_of(record: LedgerRecord) -> str:
-    """A record as one line."""
+    """Return a record as one line."""
     champion = record.state.champion or "-"
     return f"{record.number:>4}  {iso(record.at)}  {record.action:<9} champion {champion:<4} {record.reason}"
 
 
 def show_shadow(services: Services, gain: float, export: Path | None, count: int) -> list[str]:
-    """How the shadow compares with the champion, and how many labels decide it.
+    """Print the comparison of shadow and champion, and the number of labels that decide it.
 
     Args:
         services: the world.
         gain: the difference of right answers that is to be found, as a share.
-        export: where to put rows that are worth a person's label.
+        export: file for the rows that are worth a label.
         count: about how many of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is in force, in one screen: champion, traffic, verdicts, and where each page is."""
+"""Status on one screen: champion, traffic, verdicts, and the address of each page."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from flows.promotion.consistency import inconsistencies
 
 
 def status_lines(services: Services) -> Iterator[str]:
-    """The screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
+    """Yield the screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
     settings = services.settings

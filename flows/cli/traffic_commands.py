@@ -32,7 +32,7 @@ WindowOption = Annotated[str, typer.Option(help="The last 30m, 24h or 7d, or a k
 
 
 def parse_window(text: str, now: datetime) -> Window:
-    """A window from `7d` (the last seven days) or from its key.
+    """Return a window from `7d` (the last seven days) or from its key.
 
     Raises:
         PermanentError: neither.
@@ -95,7 +95,7 @@ def import_(
 ) -> None:
     """Take labels into the lake as feedback, with the chance that each row was drawn with.
 
-    Prints what became of every row of the file.
+    Prints the result of every row of the file.
     """
     from monitoring.labels.label_import import import_labels
 

@@ -1,4 +1,4 @@
-"""`evergreen export`: a version's package as a plain folder, for whoever scores without servers."""
+"""`evergreen export`: a version's package as a plain folder, for use without servers."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The demo's seven chapters: each tells and does one part of the loop, and one that was done is not told again."""
+"""Seven chapters of the demo: each shows one part of the loop, and a finished one is skipped."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ _HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows b
 
 @dataclass
 class _Progress:
-    """What a demo remembers between two starts."""
+    """State of a demo between two starts."""
 
     done: list[int] = field(default_factory=list)
     first: str | None = None  # the version that chapter 2 made
@@ -101,7 +101,7 @@ class Demo:
         self._judging: Background | None = None
 
     def _must_have_begun_with(self, data: str) -> None:
-        """Customers write what version 1 was trained for, so a demo goes on with the rows that it began with."""
+        """Refuse other rows: customers write what version 1 was trained for."""
         if self.state.data is None and 2 not in self.state.done:
             self.state.data = data
         if self.state.data not in {None, data}:
@@ -220,7 +220,7 @@ class Demo:
             self.story.fact(f"{answer['sentiment']:<9} {mark:<22} {text} | {aspect}")
 
     def _healthy(self) -> None:
-        """The first window makes the reference, others are held against it; the last verdict comes a chapter later."""
+        """Watch healthy windows: the first makes the reference; the last verdict comes a chapter later."""
         bring_up(self.services.settings, self.services.environment)
         self.story.link("reports", self.services.home.url("evidently"))
         report = self.pace.healthy_is_reported
@@ -261,7 +261,7 @@ class Demo:
         raise PermanentError("the drift was not called stale in two windows; see the reports")
 
     def _judge_meanwhile(self, window: Window, *, drifts: bool) -> "Verdict":
-        """The monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
+        """Return the monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
 
         def judge() -> "Verdict":
             self._tell_healthy()
@@ -273,7 +273,7 @@ class Demo:
         return judging.result()
 
     def _tell_healthy(self) -> None:
-        """The verdict over the healthy window, which was judged while traffic went on."""
+        """Show the verdict over the healthy window, which was judged while traffic went on."""
         if self._judging is None:
             return
         healthy, self._judging = self._judging.result(), None
@@ -326,12 +326,12 @@ class Demo:
         raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
 
     def _newer_version(self) -> str | None:
-        """The challenger, or the champion that is not the first version any more."""
+        """Return the challenger, or the champion that is not the first version any more."""
         state = self.services.head().state
         return state.challenger or (state.champion if state.champion != self.state.first else None)
 
     def _look_after_the_retraining(self) -> bool:
-        """Start again what died, and a retraining that failed; says whether another attempt was begun."""
+        """Start dead runs and a failed retraining again. Return True if another attempt started."""
         try:
             bring_up(self.services.settings, self.services.environment)
             said = retrain_again(self.services)
@@ -436,7 +436,7 @@ class Demo:
         return Window(start=start, end=end)
 
     def customers(self, *, drift: bool) -> PoolTraffic:
-        """The one stream of this demo, switched: its texts never repeat and were never ingested."""
+        """Return the one stream of this demo, switched: its texts never repeat and were never ingested."""
         if self._customers is None:
             self._customers = self.stream.customers(self.services)
         self._customers.switch(self.stream.drift() if drift else None)
@@ -502,6 +502,6 @@ class Demo:
 
 
 def assignment() -> list[tuple[str, str, int]]:
-    """The five sentences of the assignment: text, aspect, label."""
+    """Return the five sentences of the assignment: text, aspect, label."""
     with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
         return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""Where the demo's and the command line's simulated customers come from: the bundled pool, or a user's own files."""
+"""Simulated customers of the demo and the command line: from the bundled pool, or from a user's own files."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,18 +21,18 @@ DEMO_DRIFT_SHARE = 0.8
 
 
 class Stream(Protocol):
-    """What a demo needs: rows to ingest, and customers whose texts were never ingested."""
+    """Data of a demo: rows to ingest, and customers whose texts were never ingested."""
 
     drift_sentence: str
 
     def write_ingest(self, file: Path) -> Path:
-        """The file that the first training ingests."""
+        """Return the file that the first training ingests."""
 
     def customers(self, services: Services) -> PoolTraffic:
-        """An endless stream; `switch` makes it drift."""
+        """Return an endless stream; `switch` makes it drift."""
 
     def drift(self) -> Drift:
-        """The drift that this stream can be switched to."""
+        """Return the drift that this stream can be switched to."""
 
 
 class BundledStream:
@@ -41,16 +41,16 @@ class BundledStream:
     drift_sentence = f"{DEMO_DRIFT_SHARE:.0%} of it comes from a new product area with words of its own."
 
     def write_ingest(self, file: Path) -> Path:
-        """The bundled feedback, where it lies."""
+        """Return the bundled feedback, where it lies."""
         del file
         return FEEDBACK_CSV
 
     def customers(self, services: Services) -> PoolTraffic:
-        """Customers over the bundled pool."""
+        """Return customers over the bundled pool."""
         return bundled_traffic(seed=_seed(services), feedback=DEMO_FEEDBACK, avoid=ingested(services))
 
     def drift(self) -> Drift:
-        """The new area."""
+        """Return the new area."""
         return Drift(new_area_share=DEMO_DRIFT_SHARE)
 
 
@@ -81,13 +81,13 @@ class OwnStream:
         )
 
     def write_ingest(self, file: Path) -> Path:
-        """The rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
+        """Return the rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
         names = pl.col("label").replace_strict(dict(enumerate(SENTIMENTS)), return_dtype=pl.String)
         self._ingest.select("text", "aspect", names, "segment").write_csv(file)
         return file
 
     def customers(self, services: Services) -> PoolTraffic:
-        """Customers over the rows that were held back."""
+        """Return customers over the rows that were held back."""
         return file_traffic(
             self._held_back,
             self._drift_file,
@@ -98,14 +98,14 @@ class OwnStream:
         )
 
     def drift(self) -> Drift:
-        """The other file's rows, or new words and a change of concept."""
+        """Return the other file's rows, or new words and a change of concept."""
         if self._drift_file is not None:
             return Drift(new_area_share=DEMO_DRIFT_SHARE)
         return Drift(vocabulary_share=1.0, concept_share=0.35)
 
 
 def ingested(services: Services) -> frozenset[int]:
-    """Keys of every text that stands in the newest snapshot: none of them may be served as new."""
+    """Return the key of every text in the newest snapshot: none may be served as new."""
     manifest = latest_manifest(services.lake)
     if manifest is None:
         return frozenset()
@@ -119,7 +119,7 @@ def _seed(services: Services) -> int:
 
 
 def named_customers(services: Services, *, drift: str, strength: float, seed: int | None) -> Iterator[SimulatedRequest]:
-    """Customers over the bundled pool with a drift by its name, for the command line.
+    """Return customers over the bundled pool with a drift by its name, for the command line.
 
     Raises:
         PermanentError: an unknown drift, or a strength outside 0 to 1.

@@ -90,7 +90,7 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
 
 
 def _must_be_a_demos(settings: Settings) -> None:
-    """A demo changes a home's settings, trains its champion, and deletes on RESET=1: not where a user's data lie."""
+    """Refuse a home with a user's data: a demo changes its settings and champion, and RESET=1 deletes it."""
     file = settings.root / SETTINGS_FILE
     lake = open_lake(settings.lake_uri)
     if file.exists():
@@ -105,7 +105,7 @@ def _must_be_a_demos(settings: Settings) -> None:
 
 
 def _forget(settings: Settings) -> None:
-    """Remove what an earlier demo left; only names that are ours."""
+    """Remove the leftovers of an earlier demo; only names that are ours."""
     take_down(settings)
     ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "run", "logs", "demo")
     for name in ours:

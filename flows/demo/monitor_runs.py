@@ -35,11 +35,11 @@ class Background:
         self._thread.start()
 
     def is_over(self) -> bool:
-        """Whether `result` gives at once."""
+        """Return True if `result` returns without a wait."""
         return not self._thread.is_alive()
 
     def result(self) -> "Verdict":
-        """The verdict, once it is there."""
+        """Return the verdict, once it is there."""
         self._thread.join()
         if isinstance(self._found, BaseException):
             raise self._found
@@ -69,7 +69,7 @@ def run_monitor(services: Services, window: Window, *, retrain: bool, report: bo
 
 
 def last_retraining(services: Services) -> "Verdict | None":
-    """The last verdict that a retraining was begun for, whatever became of it."""
+    """Return the last verdict that a retraining was begun for, whatever became of it."""
     from monitoring.verdicts import VerdictStore
 
     history = VerdictStore(services.lake).history(limit=20)
@@ -77,20 +77,20 @@ def last_retraining(services: Services) -> "Verdict | None":
 
 
 def retraining_is_pending(services: Services) -> bool:
-    """Whether a retraining was begun and may still come to a version: it runs, or may be tried again."""
+    """Return True if a retraining may still lead to a version: it runs, or may be tried again."""
     asked = last_retraining(services)
     return asked is not None and (asked.attempts[-1].state == "started" or asked.retraining_is_due)
 
 
 def retrain_again(services: Services) -> str | None:
-    """Where the retraining failed or died, start the next attempt, as the monitor would at its next window.
+    """Start the next attempt of a failed or dead retraining, as the monitor would at its next window.
 
     Returns:
         What was done in a sentence; None where nothing failed, or the next attempt was begun by another.
 
     Raises:
         PermanentError: as many attempts as there may be have failed.
-        UnavailableError: Prefect does not answer.
+        UnavailableError: Prefect is unavailable.
     """
     from absa.records.verdict import MAX_ATTEMPTS
     from flows.monitoring.monitor_window import settle, try_again

@@ -11,7 +11,7 @@ BUSY: Final = 1.3  # slowdown above which a machine counts as busy
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What the user asked for."""
+    """Options that the user gave."""
 
     scale: str = "full"
     data: Path | None = None
@@ -21,13 +21,13 @@ class DemoOptions:
 
     @property
     def drifts(self) -> bool:
-        """Whether the traffic will drift."""
+        """True if the traffic will drift."""
         return self.drift != "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How the demo is shortened: a profile, budgets in seconds, and the traffic of each chapter."""
+    """Pace of a shortened demo: a profile, budgets in seconds, and the traffic of each chapter."""
 
     profile: str
     budget_s: float

@@ -45,27 +45,27 @@ class RouterClient:
         return response.json()
 
     def predict(self, text: str, aspect: str, *, unit_id: str | None = None) -> dict[str, Any]:
-        """The sentiment towards an aspect.
+        """Return the sentiment towards an aspect.
 
         Raises:
             PermanentError: the request is not valid.
-            UnavailableError: the router is away, busy or not ready.
+            UnavailableError: the router is down, busy or not ready.
         """
         body = {"text": text, "aspect": aspect, **({"unit_id": unit_id} if unit_id else {})}
         answer: dict[str, Any] = self._call("POST", "/v1/predict", json=body)
         return answer
 
     def is_ready(self) -> bool:
-        """Whether the router serves a model."""
+        """Return True if the router serves a model."""
         try:
             return self._client.get("/readyz").status_code == 200
         except httpx.HTTPError:
             return False
 
     def revision(self) -> int:
-        """The ledger record that the router follows.
+        """Return the ledger record that the router follows.
 
         Raises:
-            UnavailableError: the router is away.
+            UnavailableError: the router is unavailable.
         """
         return int(self._call("GET", "/v1/traffic")["revision"])

@@ -58,7 +58,7 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
 
 
 def _retraining_runs(services: Services) -> bool:
-    """Whether an attempt that a verdict asked for has started and can still be alive."""
+    """Return True if an attempt of a verdict has started and may be alive."""
     from monitoring.verdicts import VerdictStore
 
     now, longest_s = utc_now(), WAIT_S + services.settings.budget_s + GRACE_S

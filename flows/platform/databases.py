@@ -1,6 +1,6 @@
 """`python -m flows.platform.databases NAME`: make a missing PostgreSQL database, and migrate MLflow's tables.
 
-Where the server is stands in libpq's own variables (PGHOST, PGPORT, PGUSER, PGPASSWORD). Prefect's server migrates its
+libpq's own variables name the server (PGHOST, PGPORT, PGUSER, PGPASSWORD). Prefect's server migrates its
 tables itself when it starts. Running it again changes nothing.
 """
 
@@ -20,7 +20,7 @@ def prepare(name: str) -> None:
 
     Raises:
         PermanentError: no such server, or its tables cannot be brought up to date.
-        UnavailableError: PostgreSQL does not answer.
+        UnavailableError: PostgreSQL is unavailable.
     """
     if name not in NAMES:
         raise PermanentError(f"a database is made for one of {', '.join(NAMES)}, got {name!r}")

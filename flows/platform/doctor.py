@@ -1,4 +1,4 @@
-"""Whether this machine can run the platform: Python, packages, memory, disk and ports, a sentence each."""
+"""Checks of a machine that is to run the platform: Python, packages, memory, disk and ports, a sentence each."""
 
 import importlib.util
 import os

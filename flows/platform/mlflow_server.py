@@ -1,4 +1,4 @@
-"""MLflow's server with a start page that speaks the truth: usage data are off, and no notice says otherwise.
+"""MLflow's server with a correct start page: usage data are off, and no notice claims the opposite.
 
 MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
 MLFLOW_DISABLE_TELEMETRY says; only the browser's own storage changes both. So the page
@@ -51,7 +51,7 @@ class _Announced(Distribution):
         return _METADATA.get(filename)
 
     def locate_file(self, path: "str | PathLike[str]") -> Path:
-        """A file of the distribution; it has none."""
+        """Return a file of the distribution; it has none."""
         return Path(path)
 
 

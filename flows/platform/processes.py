@@ -139,7 +139,7 @@ def router_complaint(settings: Settings, environment: Mapping[str, str]) -> str 
 
 
 class Supervisor:
-    """Starts, finds and ends parts. What runs stands in HOME/run/<name>.json; logs in HOME/logs/<name>.log."""
+    """Start, search and end of parts. A running part has HOME/run/<name>.json and HOME/logs/<name>.log."""
 
     def __init__(self, settings: Settings) -> None:
         self._home = Home(settings)
@@ -153,7 +153,7 @@ class Supervisor:
         return self._home.root / "run" / f"{name}.json"
 
     def running(self, name: str) -> psutil.Process | None:
-        """The process of a part if it is alive and is the one that was started, not a later owner of its pid."""
+        """Return the process of a part if it is alive and is the one that was started, not a later owner of its pid."""
         try:
             note = json.loads(self._note(name).read_text())
             process = psutil.Process(int(note["pid"]))
@@ -166,7 +166,7 @@ class Supervisor:
         return process if alive else None
 
     def orphans(self, name: str) -> list[psutil.Process]:
-        """What earlier starts of a part left behind: processes marked as its own that are not of the one that runs.
+        """Return leftovers of earlier starts: processes with the part's mark that the running one does not own.
 
         A start that was killed before it noted what it started is one of them.
         """
@@ -220,7 +220,7 @@ class Supervisor:
         """Wait until every part answers.
 
         Raises:
-            UnavailableError: one ended, or did not answer in time; the message names its log.
+            UnavailableError: one ended, or was unavailable for too long; the message names its log.
         """
         ends = time.monotonic() + timeout_s
         waiting = [part for part in started if part.ready_url]
@@ -237,7 +237,7 @@ class Supervisor:
                 time.sleep(0.1)
 
     def stop(self, name: str) -> bool:
-        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Says whether any of it ran."""
+        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Return True if any of it ran."""
         process, orphans = self.running(name), self.orphans(name)
         family = [] if process is None else _below(process)
         _end([*([] if process is None else [process]), *orphans], family)
@@ -246,7 +246,7 @@ class Supervisor:
 
 
 def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) -> None:
-    """SIGTERM to those who are told, and SIGKILL after a grace to whoever is left of them and the others."""
+    """Send SIGTERM to the asked processes, and SIGKILL after a grace to all that still run."""
     for process in told:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -257,7 +257,7 @@ def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) 
 
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
-    """What a process started, and what that started; nothing where it ended a moment ago."""
+    """Return all descendants of a process; none where it has just ended."""
     try:
         below: list[psutil.Process] = process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -275,7 +275,7 @@ def _left_of(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 
 def _is_gone(process: psutil.Process) -> bool:
-    """Whether it has ended; where nobody asks what became of it, it stays in the table as a zombie."""
+    """Return True if the process has exited, including unreaped zombies."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -87,7 +87,7 @@ class Services:
         return self.packages.copy_missing(chosen)
 
     def project(self, record: LedgerRecord | None = None) -> list[str]:
-        """Set MLflow's aliases as the ledger says; where MLflow is unavailable a later call does it.
+        """Set MLflow's aliases from the ledger; where MLflow is unavailable a later call does it.
 
         Args:
             record: the ledger's head; None: it is read.

@@ -255,7 +255,7 @@ class Home:
         Of several keys it is a customer's, or the first.
 
         Raises:
-            PermanentError: they are no JSON object.
+            PermanentError: they are not a JSON object.
         """
         given = os.environ.get("EVERGREEN_FEEDBACK_KEYS") or self.settings_file().get("EVERGREEN_FEEDBACK_KEYS")
         if not given:
@@ -276,7 +276,7 @@ class Home:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return True if a server could listen there now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

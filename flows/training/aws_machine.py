@@ -23,13 +23,13 @@ def job_limit_s(budget_s: float) -> int:
 
 
 class BatchClient(Protocol):
-    """What is used of boto3's client of AWS Batch."""
+    """Part of boto3's client of AWS Batch that is used."""
 
     def submit_job(self, **request: Any) -> Mapping[str, Any]:
         """Put a job into a queue."""
 
     def describe_jobs(self, **request: Any) -> Mapping[str, Any]:
-        """How jobs are doing."""
+        """Describe jobs."""
 
     def terminate_job(self, **request: Any) -> Mapping[str, Any]:
         """End a job, wherever it is."""
@@ -37,7 +37,7 @@ class BatchClient(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineRun:
-    """How a training on a machine went. `waited_s` is the time to get machines, which the budget does not count."""
+    """Result of a training on a machine. `waited_s` is the time to get machines, which the budget does not count."""
 
     job: str
     queue: str
@@ -88,7 +88,7 @@ class TrainingMachine:
         Raises:
             DeadlineMissedError: the budget was missed, or too little of it is left after a lost machine.
             PermanentError: the training failed by itself.
-            UnavailableError: AWS Batch does not answer, or the last queue's machine was lost.
+            UnavailableError: AWS Batch is unavailable, or the last queue's machine was lost.
         """
         used_s = waited_s = 0.0
         for number, queue in enumerate(self._queues, start=1):
@@ -149,11 +149,11 @@ class TrainingMachine:
             code = error.response.get("Error", {}).get("Code", "an error")
             raise UnavailableError(f"AWS Batch answered {code}") from error
         except BotoCoreError as error:
-            raise UnavailableError(f"AWS Batch does not answer: {type(error).__name__}") from error
+            raise UnavailableError(f"AWS Batch is unavailable: {type(error).__name__}") from error
 
 
 def _raise_if_its_own_fault(job: Mapping[str, Any]) -> None:
-    """A machine that went is nobody's fault; everything else is an error."""
+    """Raise the error of a failed job, unless its machine was taken away."""
     if str(job.get("statusReason", "")).startswith(_TAKEN_AWAY):
         return
     code = job.get("container", {}).get("exitCode")

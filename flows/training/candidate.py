@@ -214,7 +214,7 @@ class _After:
 
 
 def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
-    """The champion's fp32 weights on local disk to go on from, or None where they were never kept."""
+    """Return the champion's fp32 weights on local disk to go on from, or None where they were never kept."""
     package = champion_package(services, head)
     if package is None or head is None:
         return None

@@ -27,7 +27,7 @@ class KeptCheckpoints:
         lake: keeps them.
         run_id: of this run.
         what: snapshot and settings: equal ones can go on from each other's checkpoints.
-        local: folder for them where the lake is no folder.
+        local: folder for them where the lake is not a folder.
     """
 
     def __init__(self, lake: Lake, run_id: str, what: Mapping[str, Any], local: Path) -> None:

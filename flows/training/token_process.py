@@ -30,14 +30,14 @@ class Shards:
 def shards_of(
     lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, *, cache: Path, environment: Mapping[str, str]
 ) -> Iterator[Shards]:
-    """A snapshot's token shards; some may still be made while the body runs.
+    """Provide a snapshot's token shards; some may still be made while the body runs.
 
     Args:
         lake: holds the snapshot and keeps the shards.
         snapshot: its digest.
         tokenizer: the tokenizer.json.
         max_tokens: most tokens of a pair.
-        cache: local folder for copies where the lake is no folder.
+        cache: local folder for copies where the lake is not a folder.
         environment: of the process that makes them.
     """
     from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards

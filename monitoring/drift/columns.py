@@ -1,4 +1,4 @@
-"""What each column of drift measures: features over reference and current rows together, and a statistic of their sums.
+"""Columns of drift: features over reference and current rows together, and a statistic of their sums.
 
 A column that holds for some of the rows alone (a segment's, those with an embedding) carries how many they are as a
 feature of its own, so that it is compared over them and still permuted with everything else.
@@ -79,7 +79,7 @@ def column_tests(
 
 
 def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
-    """The rows (n,) of each segment that has `MIN_SEGMENT_ROWS` on both sides if it is spread alike, at most 20.
+    """Return the rows (n,) of each segment that has `MIN_SEGMENT_ROWS` on both sides if it is spread alike, at most 20.
 
     Chosen by their size over both sides together, so that the choice knows nothing of the split that is tested.
     """
@@ -92,7 +92,7 @@ def large_segments(segments: Sequence[str], current_share: float) -> dict[str, n
 
 @lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts come back with every window
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, without case."""
+    """Return the words of a text, without case."""
     return tuple(_WORD.findall(text.casefold()))
 
 
@@ -117,7 +117,7 @@ def _category_test(values: tuple[str, ...]) -> Test:
 
 
 def _within(members: list[npt.NDArray[np.bool_]], categories: Any) -> Test:
-    """The largest chi-square of categories within any part: one column whatever the number of parts."""
+    """Return the largest chi-square of categories within any part: one column whatever the number of parts."""
     k = categories.shape[1] + 1
     counted = np.concatenate([categories, np.ones((len(categories), 1), dtype=np.float32)], axis=1)
     features = np.concatenate([counted * mine[:, None] for mine in members], axis=1)
@@ -168,7 +168,7 @@ def _common_words_test(presence: Any) -> Test | None:
 
 
 def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
-    """A hashed bag of words, weighted by rarity, of length one a row."""
+    """Return a hashed bag of words, weighted by rarity, of length one a row."""
     from zlib import crc32
 
     from scipy import sparse

@@ -1,4 +1,4 @@
-"""Whether the traffic of a window differs from the reference: pure detectors with calibrated p-values.
+"""Detectors of differences between a window and the reference: pure, with calibrated p-values.
 
 No detector has a fixed cut-off. Each compares its statistic with permutations of the same rows at the same sizes, and
 Holm's correction over the columns holds the false-alarm rate that the user asked for. Slow drift is looked for in the
@@ -45,7 +45,7 @@ class DriftFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport:
-    """What the detectors say. `too_small` is a sentence where nothing could be tested."""
+    """Findings of the detectors. `too_small` is a sentence where nothing could be tested."""
 
     findings: tuple[DriftFinding, ...]
     reference_rows: int
@@ -181,7 +181,7 @@ def _segment_confidence_effect(_: TestResult, reference: Sample, current: Sample
 def _segment_move(
     reference: Sample, current: Sample, thirds: Callable[[Sample], Ints]
 ) -> tuple[float, str, Floats, Floats] | None:
-    """The segment whose mix of three values moved most for its size: total variation, name, shares before and after."""
+    """Return the segment whose mix moved most for its size: total variation, name, shares before and after."""
     best: tuple[float, str, Floats, Floats] | None = None
     most = -1.0
     sides = [(np.array(s.segments, dtype=object), thirds(s)) for s in (reference, current)]
@@ -249,7 +249,7 @@ def _embedding_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float,
 
 
 def _beyond_chance(result: TestResult) -> float:
-    """The distance of mean embeddings that chance does not explain, 0 to 1."""
+    """Return the distance of mean embeddings that chance does not explain, 0 to 1."""
     return float(np.sqrt(max(0.0, result.statistic - result.threshold) / 2.0))
 
 

@@ -57,7 +57,7 @@ class ModelEmbedder:
 
 
 def embed_sample(sample: Sample, embedder: Embedder | None, *, max_rows: int, seed: int = 0) -> Sample:
-    """The sample with embeddings of at most so many rows, drawn at random; as it was where it holds no texts."""
+    """Return the sample with embeddings of at most so many rows, drawn at random; as it was where it holds no texts."""
     if embedder is None or sample.texts is None or sample.aspects is None or sample.rows == 0 or max_rows == 0:
         return sample
     chosen = np.arange(sample.rows)

@@ -61,7 +61,7 @@ class TestResult:
 def permutation_tests(
     tests: Mapping[str, Test], groups: Ints, current: npt.NDArray[np.bool_], *, rate: float, seed: int = 0
 ) -> dict[str, TestResult]:
-    """The p-value of each test that current and reference rows are alike.
+    """Return the p-value of each test that current and reference rows are alike.
 
     Args:
         tests: named features of shape (n, k) with their statistic; larger values mean more drift.
@@ -120,7 +120,7 @@ class _Kinds:
 
 
 def _kinds_of(features: Features, group: Ints, n_groups: int) -> _Kinds | None:
-    """The kinds of groups of a test with few features; None where there are too many to be worth it."""
+    """Return the kinds of groups of a test with few features; None where there are too many to be worth it."""
     if not isinstance(features, np.ndarray) or features.shape[1] > _NARROW:
         return None
     rows = np.concatenate([features, np.ones((len(features), 1), features.dtype)], axis=1)
@@ -177,7 +177,7 @@ def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
 
 
 def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float:
-    """The rate a window that gives at most so many false alarms in a period: 1 a month over hours is 1/720.
+    """Return the rate a window that gives at most so many false alarms in a period: 1 a month over hours is 1/720.
 
     Raises:
         ValueError: a number that is not positive.

@@ -38,12 +38,12 @@ class Sample:
 
     @property
     def rows(self) -> int:
-        """How many predictions."""
+        """Number of predictions."""
         return len(self.labels)
 
     @property
     def labelled(self) -> int:
-        """How many of them have feedback."""
+        """Number of predictions with feedback."""
         return int((self.truth >= 0).sum())
 
     def take(self, index: Ints) -> "Sample":
@@ -68,7 +68,7 @@ def make_sample(
     segments: tuple[str, ...] | None = None,
     embeddings: npt.NDArray[np.float32] | None = None,
 ) -> Sample:
-    """A sample from what is there; by default nothing is labelled and every row is a group of its own."""
+    """Return a sample from what is there; by default nothing is labelled and every row is a group of its own."""
     predicted = np.asarray(labels, dtype=np.int64)
     n = len(predicted)
     return Sample(
@@ -86,7 +86,7 @@ def make_sample(
 
 
 def sample_of(rows: pl.DataFrame) -> Sample:
-    """The sample of a window's frame (see `windows.load_window`); a frame without rows gives an empty sample."""
+    """Return the sample of a window's frame (see `windows.load_window`); a frame without rows gives an empty sample."""
     n = rows.height
     redacted = n > 0 and rows["text"].null_count() == n
     texts = None if redacted else tuple(rows["text"].fill_null("").to_list())

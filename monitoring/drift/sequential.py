@@ -22,7 +22,7 @@ _MAX_LOG: Final = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class RightAnswers:
-    """How many of a window's labelled answers were right.
+    """Count of a window's labelled answers and of the right ones.
 
     Labels that were asked for are left out: hard rows are asked for more often, so they are right less often. Of each
     unit, or text where no unit was given, the first one counts: what hangs together is one piece of evidence.
@@ -33,7 +33,7 @@ class RightAnswers:
 
     @classmethod
     def of(cls, sample: Sample) -> "RightAnswers":
-        """Counted over the rows of a sample that were labelled unasked, the first of each group."""
+        """Count the rows of a sample that were labelled unasked, the first of each group."""
         known = np.flatnonzero((sample.truth >= 0) & ~sample.asked)
         firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
@@ -55,7 +55,7 @@ class SlowLoss:
 
 
 def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0) -> float:
-    """The share of right answers below which there is loss: the reference's, less the uncertainty of its size.
+    """Return the share of right answers below which there is loss: the reference's, less the uncertainty of its size.
 
     A tolerated loss that is larger than that uncertainty covers it, so only the larger of the two is taken off.
     """
@@ -77,13 +77,13 @@ def e_value(window: RightAnswers, tolerated: float) -> float:
 def detect_slow_loss(
     reference: RightAnswers, windows: Iterable[RightAnswers], *, rate: float = 0.01, tolerated_loss: float = 0.0
 ) -> list[SlowLoss]:
-    """The detector after each window, in order of time; windows without labels leave it as it was.
+    """Return the detector after each window, in order of time; windows without labels leave it as it was.
 
     Args:
         reference: the version's test or early live labels.
         windows: labelled answers a window since the reference, the oldest first.
         rate: false alarms a window in the long run (1 / rate windows between them in the mean).
-        tolerated_loss: a loss in the share of right answers that is no reason to alarm.
+        tolerated_loss: a loss in the share of right answers without an alarm.
     """
     tolerated = tolerated_share(reference, tolerated_loss)
     evidence = 0.0

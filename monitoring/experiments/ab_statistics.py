@@ -99,7 +99,7 @@ UNKNOWN_DIFFERENCE: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standar
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentDecision:
-    """What to do with the challenger, in one sentence, and the figures behind it.
+    """Decision about the challenger, in one sentence, with its figures.
 
     `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None.
     """
@@ -170,7 +170,7 @@ def _from_labels(
 
 
 def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float = 0.03) -> Difference:
-    """The stratified difference of right shares and its confidence sequence.
+    """Return the stratified difference of right shares and its confidence sequence.
 
     Args:
         outcomes: labelled answers of both arms.
@@ -229,7 +229,7 @@ def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
 
 
 def sample_ratio_p_value(allocation: Sequence[Allocation]) -> float:
-    """Anytime-valid p-value that units were split as the plan says; 1 where nothing is known.
+    """Anytime-valid p-value that units were split by the plan; 1 where nothing is known.
 
     One over the e-value: a Beta mixture around the planned share, plan revisions multiplied.
     """
@@ -249,7 +249,7 @@ def _log_e_value(part: Allocation) -> float:
 
 
 def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: float) -> tuple[str, str] | None:
-    """The first guardrail that is broken and why, None while all hold."""
+    """Return the first guardrail that is broken and why, None while all hold."""
     if srm <= policy.srm_alpha:
         sent = sum(part.challenger_units for part in evidence.allocation)
         expected = sum(part.share * (part.challenger_units + part.champion_units) for part in evidence.allocation)
@@ -261,7 +261,7 @@ def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: floa
 
 
 def broken_guardrail(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> tuple[str, str] | None:
-    """The first of errors, p99 and confidence that is broken, and why; None while all hold or too little was seen."""
+    """Return the first broken guardrail of errors, p99 and confidence, and why; None while all hold."""
     if min(old.requests, new.requests) < policy.min_guard_requests:
         return None
     checks = {

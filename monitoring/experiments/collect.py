@@ -31,7 +31,7 @@ def collect_experiment(
     trusted_sources: Collection[str] | None = None,
     challenger: str | None = None,
 ) -> ExperimentEvidence:
-    """What is known about one challenger so far.
+    """Return the evidence on one challenger so far.
 
     Args:
         lake: where predictions, feedback and outcome counts lie.
@@ -133,7 +133,7 @@ def _allocation(first: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str
 
 
 def outcome_counts(lake: Lake, window: Window) -> pl.DataFrame:
-    """The counts of the minutes that a window touches, in the shape of `OUTCOMES`."""
+    """Return the counts of the minutes that a window touches, in the shape of `OUTCOMES`."""
     prefixes = dict.fromkeys(outcome_prefix(hour) for hour in hours(window))
     counts = pl.concat([empty_frame(OUTCOMES), *read_keys(lake, prefixes, OUTCOMES)])
     start = window.start.replace(second=0, microsecond=0)
@@ -145,13 +145,13 @@ def _of(counts: pl.DataFrame, arm: Arm) -> pl.DataFrame:
 
 
 def failures(counts: pl.DataFrame, arm: Arm) -> int:
-    """Requests of an arm that ended in an error or ran out of time."""
+    """Return requests of an arm that ended in an error or ran out of time."""
     mine = _of(counts, arm)
     return int(mine["error"].sum()) + int(mine["timeout"].sum())
 
 
 def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
-    """An arm's confidence and classes from its answers (label, scores), without latency."""
+    """Return an arm's confidence and classes from its answers (label, scores), without latency."""
     confidence = top = None
     if rows.height:
         confidence = float(np.array(rows["scores"].to_list(), dtype=np.float64).max(axis=1).mean())
@@ -160,7 +160,7 @@ def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
 
 
 def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
-    """The arm's errors and latency from the outcome counts, its confidence from its answers."""
+    """Return the arm's errors and latency from the outcome counts, its confidence from its answers."""
     mine = _of(counts, arm)
     failed = failures(counts, arm)
     answered = int(mine["ok"].sum()) if mine.height else rows.height
@@ -170,7 +170,7 @@ def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
 
 
 def _p99_ms(counts: pl.DataFrame, rows: pl.DataFrame) -> tuple[float | None, float | None]:
-    """The 99th percentile, and the one that it surely reaches (three standard errors of its rank below).
+    """Return the 99th percentile, and the one that it surely reaches (three standard errors of its rank below).
 
     From the histogram the first is its cell's upper bound and the second its cell's lower bound; from the answers
     where nothing was counted.

@@ -41,7 +41,7 @@ _UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=fl
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowReport:
-    """What the pairs say. Shares are 0 to 1.
+    """Result of the pairs. Shares are 0 to 1.
 
     `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
     negative to positive or back. `labelled` pairs have a trusted label that is positive or negative; of them
@@ -87,7 +87,7 @@ def compare_shadow(
 
     Args:
         lake: where predictions, feedback and outcome counts lie.
-        plan: the plan in force.
+        plan: the active plan.
         challenger: its version.
         since: when the plan came into force.
         until: the time of asking; by default now.

@@ -97,7 +97,7 @@ def import_labels(
 
     Raises:
         InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
-            are coded -1, 0, 1 and no code says so. Nothing is written then.
+            are coded -1, 0, 1 without a mapping. Nothing is written then.
     """
     at = at or utc_now()
     try:
@@ -199,7 +199,7 @@ def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
 
 
 def _separator(text: str) -> str:
-    """The separator that finds the needed columns in the header, else the one that finds the most columns."""
+    """Return the separator that finds the needed columns in the header, else the one that finds the most columns."""
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     headers = {each: next(csv.reader([first], delimiter=each), []) for each in _SEPARATORS}
     return max(_SEPARATORS, key=lambda each: (len({*NEEDED} & {*map(_column, headers[each])}), len(headers[each])))
@@ -223,7 +223,7 @@ def _places(header: Sequence[str], name: str) -> dict[str, int]:
 def _label_row(
     cells: Sequence[str], line: int, places: Mapping[str, int], width: int, codes: Mapping[str, int]
 ) -> LabelRow | str | None:
-    """A row with a label, the reason to refuse it, or None where it has no label."""
+    """Return a row with a label, the reason to refuse it, or None where it has no label."""
     if not any(cell.strip() for cell in cells):
         return None
     if len(cells) != width:

@@ -42,7 +42,7 @@ def ask_labels(
     version: str | None = None,
     trusted_sources: Collection[str] | None = None,
 ) -> pl.DataFrame:
-    """About `count` rows of a window that are worth a person's label.
+    """Return about `count` rows of a window that are worth a label.
 
     Rows whose labels were asked for before take part in the draw and are not asked about again: with one luck a row
     for all draws, the rows asked for by now are one larger draw, and `sampling_probability` is the chance in that one.
@@ -101,7 +101,7 @@ def ask_labels(
 def _draw(
     hardness: np.ndarray, luck: np.ndarray, asked: np.ndarray, count: int, audit_share: float
 ) -> tuple[float, np.ndarray]:
-    """The audit's chance and each row's, such that about `count` rows are drawn beside those asked for before."""
+    """Return the audit's chance and each row's, for about `count` new rows."""
     goal = count + int(asked.sum())
     while True:
         base = min(1.0, audit_share * goal / len(hardness))
@@ -128,13 +128,13 @@ def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:
 
 
 def _luck(request: str, seed: int) -> float:
-    """A row's draw in [0, 1), by hash: exporting again asks for the same rows."""
+    """Return a row's draw in [0, 1), by hash: exporting again asks for the same rows."""
     digest = hashlib.sha256(f"{seed}:{request}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
-    """What every shadow answered: one that is compared has all its disagreements asked about with one chance."""
+    """Return the answers of every shadow: all disagreements of a compared one are drawn with one chance."""
     parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
     for part in read_predictions(lake, window, pl.col("shadow")):
         parts.append(part.select("request_id", pl.col("label").alias("shadow_label")))

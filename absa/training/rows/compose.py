@@ -108,7 +108,7 @@ class Composer:
         return mine, theirs, words
 
     def _words(self, offset: int) -> tuple[Ids, Index, Index]:
-        """The connectors' ids end to end, where each starts when they lie behind `offset` others, and their lengths."""
+        """Return the connectors' ids end to end, their starts behind `offset` ids, and their lengths."""
         lengths = np.array([len(words) for words in self.connectors.between], np.int64)
         return np.concatenate(self.connectors.between), offset + np.cumsum(lengths) - lengths, lengths
 

@@ -66,7 +66,7 @@ class TokenRows:
 
     Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the ids of
     [CLS] and [SEP]. `observed` is the time of each row in seconds since the epoch; None where unknown.
-    `targets` (n, 3) says how likely each label is, where a teacher says more than `labels` does.
+    `targets` (n, 3) are a teacher's probabilities of the labels, where it knows more than `labels`.
     """
 
     texts: Ids

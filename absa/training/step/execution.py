@@ -83,7 +83,7 @@ class Execution:
         return logits.float()
 
     def _move(self, values: npt.NDArray[Any]) -> Tensor:
-        """An array on the device. From pinned memory, or the copy would wait for all that a GPU has still to do."""
+        """Copy an array to the device, from pinned memory: another copy would wait for the GPU's queue."""
         tensor = torch.from_numpy(values)
         if self._device.type == "cuda":
             tensor = tensor.pin_memory()

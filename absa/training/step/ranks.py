@@ -41,7 +41,7 @@ class Ranks:
     def agree(
         self, *, over: bool, missing: bool, stop: bool, progress: float, device: torch.device
     ) -> tuple[bool, bool, bool, float]:
-        """What holds for all: whether anyone's time is over, lacks rows, was told to stop; and rank 0's progress.
+        """Return the state of all ranks: any that is out of time or rows, or stopped; and rank 0's progress.
 
         Raises:
             TransientError: another process has ended.
