@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
+from absa.records.files import write_whole
 from absa.training.rows.choice import Choice
 from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
 from absa.training.rows.stream import BatchStream, Position
@@ -25,7 +26,8 @@ def write(folder: Path, counts: list[int], *, made: int | None = None) -> Path:
     plan = TokenPlan(snapshot="s" * 64, tokenizer="t", side="train", max_tokens=64, rows=tuple(counts))
     (folder / PLAN_FILE).write_text(plan.to_json())
     for number, count in enumerate(counts[:made]):
-        (folder / shard_name("train", number)).write_bytes(pack_shard(rows(count, sum(counts[:number]))))
+        content = pack_shard(rows(count, sum(counts[:number])))
+        write_whole(folder / shard_name("train", number), content)  # as the lake does: a reader may wait for it
     return folder
 
 
