@@ -180,7 +180,11 @@ def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float =
     both = _stratified(outcomes)
     if both is None:
         return UNKNOWN_DIFFERENCE
-    estimate, variance = both
+    return with_interval(*both, alpha=alpha, effect_scale=effect_scale)
+
+
+def with_interval(estimate: float, variance: float, *, alpha: float, effect_scale: float) -> Difference:
+    """Return an estimated difference of shares with its confidence sequence, cut to -1 to 1."""
     radius = mixture_radius(variance, alpha=alpha, effect_scale=effect_scale)
     return Difference(
         estimate=estimate,

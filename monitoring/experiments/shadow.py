@@ -27,16 +27,16 @@ from absa.records.tables import PREDICTIONS
 from absa.records.windows import MAX_ROWS, UNIT, empty_frame, load_window, read_predictions
 from absa.task import EVALUATED, Label
 from monitoring.experiments.ab_statistics import (
+    UNKNOWN_DIFFERENCE,
     ArmHealth,
     Difference,
     ExperimentDecision,
     broken_guardrail,
-    mixture_radius,
+    with_interval,
 )
 from monitoring.experiments.collect import failures, health_of, outcome_counts
 
 SHADOW_ALPHA: Final = 0.01  # of wrongly sending an equal challenger back on the labels of its shadow time
-_UNKNOWN: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standard_error=float("inf"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,21 +171,14 @@ def paired_difference(
     """
     n = len(gains)
     if n == 0:
-        return _UNKNOWN
+        return UNKNOWN_DIFFERENCE
     estimate = float(gains.mean())
     _, unit = np.unique(units, return_inverse=True)
     influence = np.bincount(unit, weights=gains - estimate) / n
     clustered = float((influence**2).sum()) * len(influence) / max(len(influence) - 1, 1)
     up, down = (((gains == sign).sum() + 1.0) / (n + 2.0) for sign in (1.0, -1.0))
     floor = float(up + down - (up - down) ** 2) / n
-    variance = max(clustered, floor)
-    radius = mixture_radius(variance, alpha=alpha, effect_scale=0.03)
-    return Difference(
-        estimate=estimate,
-        low=max(-1.0, estimate - radius),
-        high=min(1.0, estimate + radius),
-        standard_error=sqrt(variance),
-    )
+    return with_interval(estimate, max(clustered, floor), alpha=alpha, effect_scale=0.03)
 
 
 def mcnemar(only_champion: int, only_challenger: int) -> float:
