@@ -38,7 +38,7 @@ class GatePolicy:
     why the minimum numbers of rows stand beside it.
     """
 
-    min_recent_rows: Annotated[int, Field(ge=0, description="Recent test rows without which the gate says HOLD.")] = 100
+    min_recent_rows: Annotated[int, Field(ge=0, description="Recent test rows below which the gate HOLDs.")] = 100
     min_rows: Annotated[int, Field(ge=1, description="Older test rows without which no loss on them is judged.")] = 50
     min_slice_rows: Annotated[int, Field(ge=1, description="Test rows that a slice needs to be judged.")] = 100
     min_gain: Annotated[float, Field(ge=-1, le=1, description="Gain of F1 on recent rows that a promotion needs.")] = (

@@ -34,7 +34,7 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
 _LOCAL = "the local one"
 _OTHERS = (
-    ("EVERGREEN_PART", "set by `evergreen up`", "Part that a process belongs to: so what a dead part left is found."),
+    ("EVERGREEN_PART", "set by `evergreen up`", "Part that a process belongs to; marks leftovers of a dead part."),
     (
         "EVERGREEN_UNUSABLE_PROXIES",
         "set by every command",
@@ -47,7 +47,7 @@ _OTHERS = (
     ),
     ("MLFLOW_TRACKING_TOKEN", "unset", "Bearer token for that server."),
     ("MLFLOW_BACKEND_STORE_URI", "SQLite in `HOME/mlflow`", "Database of the local MLflow."),
-    ("MLFLOW_ARTIFACTS_DESTINATION", "`HOME/mlflow/artifacts`", "Where the local MLflow keeps files."),
+    ("MLFLOW_ARTIFACTS_DESTINATION", "`HOME/mlflow/artifacts`", "Folder of the local MLflow's files."),
     ("PREFECT_API_URL", _LOCAL, "Prefect server of flows and commands."),
     (
         "HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY",
@@ -57,7 +57,7 @@ _OTHERS = (
     (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "unset",
-        "Where the router sends a span a prediction; or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
+        "Collector that gets one span per prediction; or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
     ),
     ("OTEL_SERVICE_NAME", "`evergreen-router`", "Service that the spans name."),
 )
@@ -124,8 +124,8 @@ def settings_page() -> str:
     page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
     page += "".join(f"| `{name}` | {default} | {what} |\n" for name, default, what in _OTHERS)
     page += (
-        "\n## What `evergreen up` tells its router\n\nWhat the environment or `HOME/settings.env` sets wins, but "
-        "for the port.\n\n| variable | value |\n|---|---|\n"
+        "\n## Settings that `evergreen up` passes to its router\n\nValues of the environment or of `HOME/settings.env` "
+        "win, except for the port.\n\n| variable | value |\n|---|---|\n"
     )
     page += "".join(f"| `{name}` | {_UP[name]} |\n" for name in _told_to_the_router())
     return _MADE + page

@@ -56,7 +56,7 @@ class RouterSettings(SettingsBase):
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="Port of their own for console, metrics, models, plan and documentation."
     )
-    admin_token: SecretStr | None = Field(None, description="Who has it may set a traffic plan; unset: nobody.")
+    admin_token: SecretStr | None = Field(None, description="Token that may set a traffic plan; unset: none may.")
     feedback_keys: dict[SecretStr, FeedbackSource] = Field(
         default_factory=dict, description='JSON: whose feedback comes with a key, {"KEY": {"source": "NAME"}}.'
     )

@@ -48,7 +48,7 @@ def batch(
     input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
     model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION_URI,
-    engine: Annotated[str, Field(description="local: a process a core. ray: a Ray cluster.")] = "local",
+    engine: Annotated[str, Field(description="local: one process per core. ray: a Ray cluster.")] = "local",
     address: Annotated[str | None, Field(description="Ray cluster; unset: one on this machine.")] = None,
     workers: Annotated[int | None, Field(description="Cores to use; unset: all.")] = None,
     max_bad_share: Annotated[float, Field(description="Share of bad rows above which the job fails.")] = 0.1,

@@ -34,7 +34,7 @@ def batch_command(
     model: Annotated[
         str, typer.Option(help="models:/absa@champion, @challenger, models:/absa/7, or a package's folder.")
     ] = "models:/absa@champion",
-    engine: Annotated[str, typer.Option(help="local: a process a core. ray: a Ray cluster.")] = "local",
+    engine: Annotated[str, typer.Option(help="local: one process per core. ray: a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, such as auto or ray://host:10001; unset: one on this machine.")
     ] = None,
@@ -82,9 +82,7 @@ def batch_command(
 @batch_app.command(epilog="Example: evergreen batch verify scored/")
 def verify(
     output_uri: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of a finished batch.")],
-    input_uri: Annotated[
-        str | None, typer.Option("--input", help="Where the input is now, if it was moved since.")
-    ] = None,
+    input_uri: Annotated[str | None, typer.Option("--input", help="Place of the input, if it was moved since.")] = None,
 ) -> None:
     """Prove a batch's output against its input: every row once, in order, unchanged, with an answer that fits."""
     from absa.batch.verify_batch import verify_batch

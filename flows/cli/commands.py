@@ -131,7 +131,7 @@ def train_command(
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
-    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Who asks.")] = "manual",
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
     base: Annotated[
         str | None,
         typer.Option(
@@ -199,7 +199,7 @@ def export_command(
 
 @app.command(epilog="Example: evergreen retrain --reason new-labels")
 def retrain(
-    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Who asks.")] = "manual",
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
@@ -219,12 +219,12 @@ def retrain(
 def promote_command(
     versions: Annotated[list[str] | None, typer.Argument(help="Registry versions; unset: the challenger.")] = None,
     now: Annotated[
-        bool, typer.Option("--now", help="A person decides: make it champion without an experiment.")
+        bool, typer.Option("--now", help="Make it champion without an experiment, by the operator's decision.")
     ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Try a version again that was rolled back or replaced.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "a person decided",
+    reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "decided by the operator",
 ) -> None:
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
     from flows.platform.prefect_runs import PROMOTION
@@ -248,7 +248,7 @@ def promote_command(
 
 @app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")
 def rollback(
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "a person rolled back",
+    reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "rolled back by the operator",
 ) -> None:
     """End the running experiment, or where none runs put the former champion back, and say what that changed.
 
@@ -284,10 +284,10 @@ def ledger(
     action: Annotated[
         str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases) or packages.")
     ] = "show",
-    at: Annotated[str | None, typer.Option(help="What was in force at this time (ISO 8601 with a zone).")] = None,
+    at: Annotated[str | None, typer.Option(help="Show the active state at this time (ISO 8601 with a zone).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
 ) -> None:
-    """Print the ledger or what was champion at a time, verify it, or put MLflow's aliases as it says.
+    """Print the ledger or what was champion at a time, verify it, or project it to MLflow's aliases.
 
     `packages` copies the packages of versions that an earlier release registered from MLflow into the lake, from which
     routers, batches and trainings load them; `evergreen up` and the worker do the same when they start.
@@ -305,7 +305,7 @@ def shadow(
     ] = 0.03,
     export: Annotated[
         Path | None,
-        typer.Option(callback=arguments.new_file, help="Write rows that are worth a person's label here (CSV)."),
+        typer.Option(callback=arguments.new_file, help="CSV file for rows that are worth a label."),
     ] = None,
     count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
 ) -> None:
@@ -318,7 +318,7 @@ def shadow(
 
 @app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
 def predict(
-    text: Annotated[str, typer.Argument(help="What the customer wrote.")],
+    text: Annotated[str, typer.Argument(help="Text that the customer wrote.")],
     aspect: Annotated[str, typer.Argument(help="A phrase of the text.")],
 ) -> None:
     """Ask the router for the sentiment towards an aspect."""
@@ -333,7 +333,7 @@ def predict(
 
 @app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
 def simulate(
-    seconds: Annotated[float, typer.Option(callback=arguments.SECONDS, help="How long.")] = 30.0,
+    seconds: Annotated[float, typer.Option(callback=arguments.SECONDS, help="Duration in seconds.")] = 30.0,
     rate: Annotated[float, typer.Option(callback=arguments.RATE, help="Requests a second.")] = 40.0,
     drift: Annotated[str, typer.Option(help="none, new-area, vocabulary, class-shift, concept or noise.")] = "none",
     strength: Annotated[

@@ -42,7 +42,7 @@ class Settings(SettingsBase):
     window_s: float = Field(
         default=3600.0, gt=0, le=LONGEST_S, description="Length of a monitoring window, in seconds."
     )
-    schedule_monitor: bool = Field(default=True, description="Whether the monitor runs by itself once a window.")
+    schedule_monitor: bool = Field(default=True, description="Run the monitor once per window.")
     alert_url: SecretStr | None = Field(
         default=None,
         description="Webhook that gets one message per incident: a stale version, a silent monitor.",
@@ -67,7 +67,7 @@ class Settings(SettingsBase):
     )
     router_url: str | None = Field(default=None, description="Router that commands call; unset: the local one.")
     host: str = Field(default="127.0.0.1", min_length=1, description="Address that local servers listen on.")
-    approval: bool = Field(default=False, description="Whether a person must approve a promotion in Prefect.")
+    approval: bool = Field(default=False, description="Require an operator's approval of a promotion in Prefect.")
     trust: str = Field(
         default="customer,labels", description="Feedback sources that train and measure, separated by commas."
     )
@@ -78,7 +78,9 @@ class Settings(SettingsBase):
     work_pool: str = Field(
         default="", description="Prefect work pool for flow runs; empty: the worker runs them itself."
     )
-    work_pool_type: Literal["process", "ecs"] = Field(default="process", description="What the pool starts a run as.")
+    work_pool_type: Literal["process", "ecs"] = Field(
+        default="process", description="Infrastructure of a run in the pool."
+    )
     work_pool_variables: dict[str, Any] = Field(
         default_factory=dict, description="JSON: defaults of the pool's variables, such as cluster and image of ECS."
     )

@@ -64,7 +64,7 @@ def add_console(
     async def file(name: str) -> Response:
         return _file(name)
 
-    @app.get("/v1/console", summary="What the console shows", response_class=Response)
+    @app.get("/v1/console", summary="Data of the console", response_class=Response)
     async def told() -> Response:
         ask_for_chronicle(folder)
         now = state()

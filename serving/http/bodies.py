@@ -47,7 +47,7 @@ class PredictBodies:
     """
 
     def __init__(self, *, max_text_chars: int, max_instances: int) -> None:
-        text = Annotated[str, _string(max_text_chars, "What the customer wrote")]
+        text = Annotated[str, _string(max_text_chars, "Text that the customer wrote")]
         self.item = create_model("PredictItem", __base__=PredictItem, __doc__=PredictItem.__doc__, text=(text, ...))
         instances = Annotated[list[self.item], Field(min_length=1, max_length=max_instances)]  # type: ignore[name-defined]
         self.batch = create_model(
@@ -105,7 +105,7 @@ class FeedbackBody(BaseModel):
         BeforeValidator(label_number, json_schema_input_type=Literal[0, 1, 2, "negative", "neutral", "positive"]),
     ]
     sampling_probability: Annotated[
-        float | None, Field(gt=0, le=1, description="How likely it was that this prediction was chosen to be labelled")
+        float | None, Field(gt=0, le=1, description="Probability with which this prediction was chosen for a label")
     ] = None
 
 
@@ -165,7 +165,7 @@ class Traffic(BaseModel):
     """Active plan, and the ledger's record that set it."""
 
     revision: Annotated[int, Field(description="Number of the ledger's newest record")]
-    at: Annotated[str, Field(description="When that record was written: UTC, ISO 8601")]
+    at: Annotated[str, Field(description="Time of that record: UTC, ISO 8601")]
     actor: str
     action: str
     champion: str | None
@@ -190,7 +190,7 @@ class WorkerModels(BaseModel):
 
     worker: Annotated[str, Field(description="Its number")]
     pid: int
-    ready: Annotated[bool, Field(description="Whether it answers predictions")]
+    ready: Annotated[bool, Field(description="True if it answers predictions")]
     revision: Annotated[int, Field(description="Of the plan that it answers by")]
     models: list[HeldModel]
 

@@ -89,7 +89,7 @@ def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
     operation = {
         "summary": "Ask for the sentiment towards an aspect",
         "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
-        "X-Timeout-Ms says how long the client waits.",
+        "X-Timeout-Ms is the time that the client waits.",
         "operationId": "predict",
         "parameters": [
             {
