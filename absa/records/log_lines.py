@@ -1,7 +1,7 @@
 """Lines of the write-ahead log: a row as a JSON array, read from segments of any release.
 
-A line holds the format's number, then the row's values in the order of its fields. Lines of releases before the number
-existed hold the values alone.
+A line holds the format's number, then the row's values in the order of its fields. A new format appends fields with a
+default, so lines of earlier formats are shorter. Lines of releases before the number existed hold the values alone.
 """
 
 from typing import Any, Final, NamedTuple, TypeVar
@@ -11,12 +11,13 @@ import orjson
 from absa.records.tables import Feedback, OutcomeCount, Prediction
 
 LOG_FORMAT: Final = 2
+_FIRST_NUMBER: Final = 2
 _UNNUMBERED_BELOW: Final = 1_000  # a larger first number is a time, of a line without the format's number
 Row = TypeVar("Row", Prediction, Feedback, OutcomeCount)
-_SHIPPED: Final = "replica"
 _UNNUMBERED: Final[dict[type, tuple[tuple[str, ...], ...]]] = {
-    kind: tuple(tuple(n for n in kind._fields if n not in absent) for absent in ({_SHIPPED}, {_SHIPPED, "truncated"}))
-    for kind in (Prediction, Feedback, OutcomeCount)
+    Prediction: (Prediction._fields[:17], tuple(name for name in Prediction._fields[:17] if name != "truncated")),
+    Feedback: (Feedback._fields[:5],),
+    OutcomeCount: (OutcomeCount._fields[:8],),
 }
 
 
@@ -39,6 +40,7 @@ def read_log(data: bytes, kind: type[Row]) -> Lines:
     A last line without its end was being written when its process died: it was never answered.
     """
     by_count = {len(names): names for names in _UNNUMBERED[kind]}
+    required = len(kind._fields) - len(kind._field_defaults)
     rows: list[Row] = []
     unreadable = newer = 0
     for line in data.split(b"\n")[:-1]:
@@ -52,8 +54,8 @@ def read_log(data: bytes, kind: type[Row]) -> Lines:
         if type(first) is int and first < _UNNUMBERED_BELOW:
             if first > LOG_FORMAT:
                 newer = max(newer, first)
-            elif first == LOG_FORMAT and len(values) == 1 + len(kind._fields):
-                rows.append(kind._make(values[1:]))
+            elif first >= _FIRST_NUMBER and required < len(values) <= 1 + len(kind._fields):
+                rows.append(kind(*values[1:]))
             else:
                 unreadable += 1
         elif first is not None and (names := by_count.get(len(values))) is not None:

@@ -109,6 +109,11 @@ def test_broken_line_is_counted(line: bytes) -> None:
     assert found == ([PREDICTION], 1, 0)
 
 
+def test_line_without_later_fields_gets_their_defaults() -> None:
+    line = json_line(PREDICTION).replace(b',12.345,""]', b"]")
+    assert read_log(line, Prediction).rows == [PREDICTION._replace(latency_ms=None)]
+
+
 def test_feedback_line_round_trips() -> None:
     row = Feedback("019a8f0e-0000-7000-8000-000000000001", 1, 1795470037401255, "survey", None)
     assert read_log(json_line(row), Feedback).rows == [row]
