@@ -171,6 +171,7 @@ class _After:
         self._reserve, self._judging, self._folder, self._run_time = reserve, judging, folder, run_time
         self._lock = threading.Lock()
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="measure-judging")
+        self._prepared = self._beside.submit(judging.prepare)
         self._measured: Future[None] | None = None
 
     def seconds(self) -> float:
@@ -206,7 +207,7 @@ class _After:
         """Wait until nothing reads the job's packages any more; return why judging could not be measured."""
         self._judging.stop()
         self._beside.shutdown()
-        return None if self._measured is None else self._measured.exception()
+        return self._prepared.exception() or (None if self._measured is None else self._measured.exception())
 
     def _tell(self) -> None:
         with self._lock:

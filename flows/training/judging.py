@@ -139,6 +139,13 @@ class Judging:
         """Behavioural cases that are judged where time allows."""
         return self._services.settings.gate.behaviour_cases
 
+    def prepare(self) -> None:
+        """Import what judging needs and read the test rows, while the job trains: a busy machine takes seconds."""
+        import sklearn.linear_model
+        import sklearn.metrics  # noqa: F401
+
+        self._test_rows()
+
     def measure(self, package: Path, parity: Mapping[str, Any]) -> None:
         """Judge a package on the fewest rows, to measure what judging costs; then score ahead with the champion.
 
@@ -146,7 +153,7 @@ class Judging:
         """
         started = time.perf_counter()
         rows, cases = fewest_judged()
-        engine, test = self._prepare(package)
+        engine, test = self._load(package)
         if self._stop.is_set():
             return
         speed = rows_per_s(engine, test)
@@ -172,7 +179,7 @@ class Judging:
         """
         from absa.data.snapshot import sample_side
 
-        engine, test = self._prepare(job.package)
+        engine, test = self._load(job.package)
         fits, cases = judged_in_time(
             rows_per_s(engine, test) / (1.0 + self._unscored_share(test)),
             left_s=run_time.ends_at - run_time.now() - self._reserve.least_after_s(),
@@ -193,16 +200,20 @@ class Judging:
             return 0.0
         return self._champion.new_share(list(test.select("text", "aspect").iter_rows()))
 
-    def _prepare(self, package: Path) -> tuple["Engine", "pl.DataFrame"]:
+    def _test_rows(self) -> "pl.DataFrame":
         from absa.data.snapshot import sample_side
-        from absa.inference.engine import Engine
-        from absa.inference.package import load_package
 
         if self._test is None:
             self._test = sample_side(self._services.lake, self._manifest.digest, "test", self._most, since=self.since)
+        return self._test
+
+    def _load(self, package: Path) -> tuple["Engine", "pl.DataFrame"]:
+        from absa.inference.engine import Engine
+        from absa.inference.package import load_package
+
         if self._champion is None and (kept := champion_package(self._services, self._head)) is not None:
             self._champion = RememberedScores(Engine.load(kept))
-        return Engine.load(load_package(package)), self._test
+        return Engine.load(load_package(package)), self._test_rows()
 
     def _judge_on(
         self, engine: "Engine", test: "pl.DataFrame", cases: int, parity: Mapping[str, Any], *, report_into: Path
