@@ -24,6 +24,7 @@ MOST_CHARACTERS: Final = 10_000_000
 _AROUND_WORDS: Final = 5
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]+")
 _MIN_ROWS: Final = 2  # with a word, for the word to count
+_NOTHING_SHARED: Final = ("no terms remain", "empty vocabulary")  # as in Chinese, whose words have no spaces between
 
 
 class Baseline:
@@ -67,9 +68,9 @@ def train_baseline(rows: "pl.DataFrame") -> Baseline | None:
     try:
         pipeline.fit(_columns(pairs), rows["label"].to_numpy())
     except ValueError as error:
-        if "no terms remain" in str(error):  # no two texts share a word, as in Chinese without spaces
-            return None
-        raise
+        if not any(said in str(error) for said in _NOTHING_SHARED):
+            raise
+        return None
     return Baseline(pipeline)
 
 

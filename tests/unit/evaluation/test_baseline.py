@@ -48,8 +48,8 @@ def test_baseline_of_equal_rows_gives_equal_scores() -> None:
 
 @pytest.mark.parametrize(
     ("texts", "labels"),
-    [([], []), (["good", "good"], [2, 2]), (["yes", "no"], [0, 2])],
-    ids=["no rows", "one label", "no common word"],
+    [([], []), (["good", "good"], [2, 2]), (["yes", "no"], [0, 2]), (["", ""], [0, 2])],
+    ids=["no rows", "one label", "no common word", "no word"],
 )
 def test_baseline_without_anything_to_learn_is_none(texts: list[str], labels: list[int]) -> None:
     schema = {"text": pl.String, "aspect": pl.String, "label": pl.Int8}
