@@ -38,15 +38,18 @@ from absa.records.layout import (
 )
 from absa.records.schema import SIDES, iso, parse_iso
 
-# What else holds rows of customers: drift references, answers of batches, bad rows of files that were refused.
+# Other folders with rows of customers: drift references, answers of batches, bad rows of files that were refused.
 _OTHER_ROWS: Final = (MONITORING_FOLDER, BATCH_FOLDER, QUARANTINE_FOLDER)
 _REASON: Final = "reason"
 
 
 @dataclass(kw_only=True)
 class Forgotten:
-    """What was taken out. `snapshots` maps the digest of each rewritten snapshot to its new one, None where no row is
-    left; `samples` counts rows of drift references and batches."""
+    """Account of a forgetting.
+
+    `snapshots` maps the digest of each rewritten snapshot to its new one, None without rows; `samples` counts rows of
+    drift references and batches.
+    """
 
     predictions: int = 0
     feedback: int = 0

@@ -13,6 +13,7 @@ was not shipped yet.
 import fcntl
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -299,16 +300,12 @@ class SpoolReader:
         """Remove a claim whose rows are in the lake. A kill in the middle leaves rows that will be written again."""
         trash = folder.parent.parent / f"trash-{folder.name}"
         folder.rename(trash)
-        for path in trash.iterdir():
-            path.unlink()
-        trash.rmdir()
+        shutil.rmtree(trash)
 
     def sweep(self) -> None:
-        """Remove what a kill in the middle of `discard` left."""
+        """Remove leftovers of a `discard` that a kill cut short."""
         for trash in self._root.glob("trash-*"):
-            for path in trash.iterdir():
-                path.unlink()
-            trash.rmdir()
+            shutil.rmtree(trash)
 
     def oldest_s(self) -> float:
         """Age in seconds of the oldest closed segment that is not in the lake; 0 where there is none."""
