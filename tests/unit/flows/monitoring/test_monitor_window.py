@@ -19,7 +19,14 @@ from absa.policies import StalenessPolicy
 from absa.records.schema import Window
 from absa.records.verdict import MAX_ATTEMPTS, Level, Verdict
 from absa.records.windows import WindowData
-from flows.monitoring.monitor_window import STALE_EVENT, Monitored, MonitorRequest, due_window, monitor_window
+from flows.monitoring.monitor_window import (
+    STALE_EVENT,
+    Monitored,
+    MonitorRequest,
+    due_window,
+    last_window,
+    monitor_window,
+)
 from flows.monitoring.watched import staleness_policy
 from flows.platform.ports import RunState
 from flows.platform.services import build_services
@@ -317,3 +324,11 @@ def test_staleness_policy_comes_from_the_section(tmp_path: Path, monkeypatch: py
     configure(tmp_path, staleness={"max_age_s": 86400, "answers_worth_a_training": 120})
     policy = staleness_policy(build_services(Settings.load(), environment={}))
     assert (policy.max_age_s, policy.answers_worth_a_training) == (86_400.0, 120.0)
+
+
+def test_last_window_is_on_a_shared_grid() -> None:
+    now = datetime(2026, 11, 30, 12, 0, 7, tzinfo=UTC)
+    window = last_window(now, 60)
+    end = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
+    assert window == Window(start=end - timedelta(minutes=1), end=end)
+    assert last_window(now + timedelta(seconds=50), 60) == window

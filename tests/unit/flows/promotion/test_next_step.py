@@ -1,16 +1,13 @@
-"""The flows' own decisions: what is due in a promotion, which window is the last one, what a setting may be."""
+"""Next step of a promotion, from the ledger's head and its age alone."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from absa.errors import PermanentError
 from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
 from absa.policies import ExperimentPolicy
-from flows.monitoring.monitor_window import last_window
-from flows.platform.settings import Settings
 from flows.promotion.promotion_look import next_step
 
 NOW = datetime(2026, 11, 30, 12, 0, 7, tzinfo=UTC)
@@ -37,21 +34,5 @@ CHALLENGED = challenged(crowned("1"), "2")
         (ramped(CHALLENGED, 0.5), 1000, ("decide", None)),
     ],
 )
-def test_the_next_step_follows_from_the_ledger_alone(
-    state: State, age_s: float, expected: tuple[str, float | None]
-) -> None:
+def test_next_step_follows_from_the_ledger(state: State, age_s: float, expected: tuple[str, float | None]) -> None:
     assert next_step(record(state, age_s), NOW, POLICY) == expected
-
-
-def test_last_window_is_on_a_shared_grid() -> None:
-    window = last_window(NOW, 60)
-    assert window.end == datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-    assert window.start == datetime(2026, 11, 30, 11, 59, tzinfo=UTC)
-    assert last_window(NOW + timedelta(seconds=50), 60) == window
-
-
-def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
-    monkeypatch.setenv("EVERGREEN_BUDGET_S", "soon")
-    with pytest.raises(PermanentError, match="EVERGREEN_BUDGET_S cannot be used"):
-        Settings.load()
