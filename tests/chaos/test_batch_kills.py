@@ -16,7 +16,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs requireme
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("engine", "kills"), [("local", 2), pytest.param("ray", 1, marks=needs_ray)])
-def test_a_batch_that_is_killed_at_random_times_verifies_each_time(engine: str, kills: int, tmp_path: Path) -> None:
+def test_killed_batch_verifies_each_time(engine: str, kills: int, tmp_path: Path) -> None:
     found = list(kill_batches(engine, kills=kills, partitions=30, folder=tmp_path))
     assert [each.wrong for each in found] == [()] * kills
     assert all(each.went_on for each in found if each.victim == "worker")

@@ -92,7 +92,7 @@ def test_killing_workers_under_load_loses_no_answered_request(replica: RunningRe
     assert_exactly_once(replica, load)
 
 
-def test_killing_the_parent_ends_its_workers_and_the_next_one_recovers_their_log(replica: RunningReplica) -> None:
+def test_killed_parent_ends_workers_and_log_is_recovered(replica: RunningReplica) -> None:
     replica.tuning = {"ship_interval_s": 60}
     replica.serve()
     with Load(replica, clients=2) as load:
@@ -110,7 +110,7 @@ def test_killing_the_parent_ends_its_workers_and_the_next_one_recovers_their_log
 
 
 @pytest.mark.timeout(900 if FULL else 300)
-def test_versions_change_under_load_without_a_failed_request_and_memory_stays(replica: RunningReplica) -> None:
+def test_version_changes_under_load_lose_no_request(replica: RunningReplica) -> None:
     replica.build("2", seed=4)
     replica.build("3", seed=8)
     replica.serve()

@@ -180,7 +180,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # the sum of what it waits for
-def test_a_better_challenger_is_promoted_a_worse_one_goes_back_and_a_person_goes_back_at_once(stage: Stage) -> None:
+def test_experiment_promotes_better_and_reverts_worse_challenger(stage: Stage) -> None:
     services = stage.services
 
     with stage.traffic(seed=1):

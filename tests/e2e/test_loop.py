@@ -28,7 +28,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         end_family(home)
 
 
-def test_the_story_has_seven_chapters_and_all_five_sentences(told: tuple[Path, str]) -> None:
+def test_story_has_seven_chapters_and_five_sentences(told: tuple[Path, str]) -> None:
     _, story = told
     assert all(f"[{number}/7]" in story for number in range(1, 8))
     for sentence in ("milk delivery", "customer service", "as a tool", "Iphone app", "billing email address"):
@@ -66,7 +66,7 @@ def test_one_window_led_to_exactly_one_completed_retraining(told: tuple[Path, st
     assert actions.count("register") == 2, "version 1 and the one retrained"
 
 
-def test_every_answered_request_is_in_the_lake_once_with_the_version_of_its_arm(told: tuple[Path, str]) -> None:
+def test_answered_request_is_in_lake_once_with_version(told: tuple[Path, str]) -> None:
     rows = pl.read_parquet(told[0] / "lake" / "predictions" / "**" / "*.parquet").filter(~pl.col("shadow"))
     assert rows.height == rows["request_id"].n_unique()
     assert rows.height > 1000
@@ -74,7 +74,7 @@ def test_every_answered_request_is_in_the_lake_once_with_the_version_of_its_arm(
     assert rows.filter(pl.col("arm") == "challenger")["model_version"].unique().to_list() == ["2"]
 
 
-def test_no_text_was_on_a_train_side_before_it_was_served(told: tuple[Path, str]) -> None:
+def test_served_texts_were_never_in_train(told: tuple[Path, str]) -> None:
     lake = told[0] / "lake"
     first = min(
         (json.loads(path.read_text()) for path in lake.glob("snapshots/*/manifest.json")), key=lambda m: m["created_at"]

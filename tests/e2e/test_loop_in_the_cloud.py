@@ -105,7 +105,7 @@ with engine.begin() as connection:
 """
 
 
-def test_the_story_ends_with_version_2_in_the_ledger_on_s3(told: Told) -> None:
+def test_story_ends_with_version_2_on_s3(told: Told) -> None:
     assert all(f"[{number}/7]" in told.story for number in range(1, 8))
     ledger = Ledger(S3Lake("s3://lake/lake", told.s3))
     assert ledger.verify() == []
@@ -114,7 +114,7 @@ def test_the_story_ends_with_version_2_in_the_ledger_on_s3(told: Told) -> None:
     assert verdicts[-1].verdict == "STALE"
 
 
-def test_versions_and_runs_lie_in_postgresql_and_files_on_s3(told: Told) -> None:
+def test_versions_are_in_postgresql_and_files_on_s3(told: Told) -> None:
     aliases = dict(told.rows("mlflow", "SELECT alias, version FROM registered_model_aliases"))
     assert aliases == {"champion": 2}
     assert {name for (name,) in told.rows("prefect", "SELECT name FROM deployment")} >= {"monitor", "promote"}
@@ -124,7 +124,7 @@ def test_versions_and_runs_lie_in_postgresql_and_files_on_s3(told: Told) -> None
     assert any(key.endswith("model.onnx") for key in S3Lake("s3://artifacts/mlflow", told.s3).list(""))
 
 
-def test_no_database_and_no_lake_were_kept_on_the_machine(told: Told) -> None:
+def test_machine_kept_no_database_and_no_lake(told: Told) -> None:
     assert list(told.home.rglob("*.db")) == []
     assert not (told.home / "lake").exists()
     assert not any((told.home / "mlflow").rglob("*"))

@@ -72,7 +72,7 @@ def test_two_processes_give_the_model_that_one_gives(tmp_path: Path, small_base:
         np.testing.assert_allclose(value.numpy(), weights[1][name].numpy(), atol=2e-3, err_msg=name)
 
 
-def test_a_killed_process_ends_the_run_cleanly_and_it_goes_on(tmp_path: Path, small_base: Path) -> None:
+def test_killed_process_ends_run_and_training_resumes(tmp_path: Path, small_base: Path) -> None:
     folder = job(tmp_path / "job", small_base, max_epochs=40, checkpoint_every_s=0.1)
     leader, other = start(folder, 2)
     assert leader.stdout is not None

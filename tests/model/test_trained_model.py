@@ -53,7 +53,7 @@ def test_the_package_holds_no_text_of_the_data(trained_package: Path) -> None:
             assert not [text for text in texts if text in content and len(text) > 15], path.name
 
 
-def test_the_weights_are_a_base_for_the_next_training(trained_job: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_weights_are_base_for_next_training(trained_job: tuple[Path, list[dict[str, Any]]]) -> None:
     model, has_head = load_base(trained_job[0] / "weights")
     assert has_head
     assert model.architecture.layers == 2

@@ -37,7 +37,7 @@ def frame(rows: list[tuple[str, str, int]]) -> pl.DataFrame:
 
 @settings(max_examples=25)
 @given(ROWS, st.randoms(use_true_random=False))
-def test_sides_share_no_text_pairs_are_single_and_the_order_is_nothing(rows, random):
+def test_splits_share_no_text_and_order_is_irrelevant(rows, random):
     with tempfile.TemporaryDirectory() as folder:
         lake = FolderLake(Path(folder))
         table = frame(rows)

@@ -12,9 +12,7 @@ shares = st.floats(0.0, 1.0)
 
 
 @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=50), shares, st.integers(1, 60))
-def test_every_row_has_a_chance_and_the_chances_sum_to_what_was_asked(
-    hardness: list[float], audit: float, count: int
-) -> None:
+def test_row_chances_sum_to_requested_count(hardness: list[float], audit: float, count: int) -> None:
     base = min(1.0, audit * count / len(hardness))
     chances = _chances(np.array(hardness), base, count)
     assert ((chances > 0) & (chances <= 1)).all()
@@ -45,7 +43,7 @@ def test_a_sample_ratio_p_value_is_a_share(share: float, champion: int, challeng
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=40))
-def test_f1_is_a_share_and_perfect_only_for_right_answers(rows: list[tuple[int, int]]) -> None:
+def test_f1_is_share_and_one_when_all_right(rows: list[tuple[int, int]]) -> None:
     truth, predicted = (np.array([row[k] for row in rows], dtype=np.int64) for k in (0, 1))
     found = float(pos_neg_f1_of(confusion_counts(truth, predicted)))
     assert 0.0 <= found <= 1.0

@@ -36,9 +36,7 @@ def test_raising_a_share_moves_nobody_off_the_challenger(unit: str, one: float, 
 
 
 @given(units, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.5))
-def test_with_two_challengers_raising_one_leaves_the_others_units_alone(
-    unit: str, first: float, second: float, raised: float
-) -> None:
+def test_raised_share_leaves_other_challengers_units(unit: str, first: float, second: float, raised: float) -> None:
     before, after = assign(ab(first, second), unit), assign(ab(first, max(second, raised)), unit)
     assert before.name == after.name or after.name == "challenger-2"
 
@@ -49,7 +47,7 @@ def test_shares_are_respected() -> None:
     assert abs(served / 20_000 - 0.25) < 5 * (0.25 * 0.75 / 20_000) ** 0.5
 
 
-def test_in_single_and_shadow_mode_the_champion_answers_all() -> None:
+def test_single_and_shadow_mode_answer_by_champion() -> None:
     shadow = TrafficPlan(
         mode="shadow",
         experiment="e",

@@ -76,7 +76,7 @@ def plans() -> Iterator[TrafficPlan]:
         yield single("1", salt="s")
 
 
-def test_memory_and_files_stay_flat_under_drift_and_swaps(router: RunningReplica) -> None:
+def test_memory_and_files_stay_flat_under_swaps(router: RunningReplica) -> None:
     assert router.process is not None
     parent = psutil.Process(router.process.pid)
     customers = Customers(router.url)

@@ -47,7 +47,7 @@ def test_what_a_rooms_page_points_at_is_there(room: str) -> None:
     assert missing == []
 
 
-def test_the_site_builds_and_every_link_in_it_leads_somewhere() -> None:
+def test_site_builds_and_links_resolve() -> None:
     built = subprocess.run(
         [str(Path(sys.executable).parent / "zensical"), "build", "--strict", "--clean"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -56,7 +56,7 @@ def test_the_site_builds_and_every_link_in_it_leads_somewhere() -> None:
     assert (ROOT / "site" / "index.html").is_file()
 
 
-def test_a_release_is_held_back_until_changes_and_missed_targets_are_named(tmp_path: Path) -> None:
+def test_release_needs_named_changes_and_missed_targets(tmp_path: Path) -> None:
     check = runpy.run_path(str(ROOT / "docs" / "release_check.py"))["problems"]
     for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
@@ -74,7 +74,7 @@ def test_a_release_is_held_back_until_changes_and_missed_targets_are_named(tmp_p
     assert check(tmp_path) == ["the tag v1.2 is there already: raise the version in pyproject.toml"]
 
 
-def test_make_help_lists_every_target_that_a_document_names() -> None:
+def test_make_help_lists_targets_named_in_documents() -> None:
     helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     listed = set(re.findall(r"make ([\w-]+)", helped)) | {f"benchmark-{name}" for name in helped.split()}
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
@@ -83,7 +83,7 @@ def test_make_help_lists_every_target_that_a_document_names() -> None:
     assert named - listed - {"help", "benchmark-"} == set()
 
 
-def test_every_setting_that_the_code_names_stands_in_the_reference() -> None:
+def test_settings_named_in_code_are_in_reference() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     written = "\n".join(path.read_text(encoding="utf-8") for path in files)
     named = set(re.findall(r"EVERGREEN_[A-Z0-9]+(?:_[A-Z0-9]+)*", written))

@@ -20,7 +20,7 @@ def started(home: Path) -> "subprocess.Popen[bytes]":
     return child
 
 
-def test_the_processes_of_a_home_are_found_and_ended_and_no_others(tmp_path: Path) -> None:
+def test_only_own_processes_are_found_and_ended(tmp_path: Path) -> None:
     with started(tmp_path / "one") as one, started(tmp_path / "two") as two:
         try:
             assert [process.pid for process in family(tmp_path / "one")] == [one.pid]

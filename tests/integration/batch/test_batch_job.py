@@ -55,7 +55,7 @@ def job(input_path: Path, output: Path, package: Path, **changes: Any) -> BatchJ
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
-def test_every_form_gives_the_input_in_order_with_the_engines_answers(form: str, package: Path, tmp_path: Path) -> None:
+def test_each_form_gives_input_in_order_with_answers(form: str, package: Path, tmp_path: Path) -> None:
     content = rows(250)
     path = tmp_path / f"rows.{form}"
     if form == "csv":
@@ -113,7 +113,7 @@ def test_output_of_an_earlier_release_is_verified(package: Path, tmp_path: Path)
     assert verify_batch(str(tmp_path / "out")) == []
 
 
-def test_a_folder_is_read_in_order_of_its_names(package: Path, tmp_path: Path) -> None:
+def test_folder_is_read_in_name_order(package: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     content = rows(90)
@@ -124,9 +124,7 @@ def test_a_folder_is_read_in_order_of_its_names(package: Path, tmp_path: Path) -
     assert read_output(tmp_path / "out").column("id").to_pylist() == [row[0] for row in content]
 
 
-def test_bad_rows_go_to_the_quarantine_with_their_reason_and_every_row_is_accounted_for(
-    package: Path, tmp_path: Path
-) -> None:
+def test_bad_rows_are_quarantined_and_accounted_for(package: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", rows(150))
     with path.open("ab") as file:
         file.write(b"x,,app,?\r\nx,the app,,?\r\nx,the app,service,?\r\nx,too,few\r\nx,the \xff app,app,?\r\n")
@@ -144,7 +142,7 @@ def test_bad_rows_go_to_the_quarantine_with_their_reason_and_every_row_is_accoun
     assert verify_batch(str(tmp_path / "out")) == []
 
 
-def test_too_many_bad_rows_fail_the_job_and_leave_no_manifest(package: Path, tmp_path: Path) -> None:
+def test_many_bad_rows_fail_job_without_manifest(package: Path, tmp_path: Path) -> None:
     bad = [("x", "the app", "service", "?")] * 60
     path = write_csv(tmp_path / "rows.csv", [*rows(100), *bad])
     with pytest.raises(InvalidDataError, match="60 of 160 rows"):
@@ -237,7 +235,7 @@ def test_a_killed_worker_loses_nothing(package: Path, tmp_path: Path) -> None:
     assert verify_batch(str(tmp_path / "out")) == []
 
 
-def test_answers_are_logged_once_as_predictions_that_monitoring_reads(package: Path, tmp_path: Path) -> None:
+def test_answers_are_logged_once_for_monitoring(package: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     lines = [{"text": f"the app is great {k}", "aspect": "app", "segment": "mobile", "unit_id": "u"} for k in range(25)]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
@@ -267,7 +265,7 @@ def test_an_output_inside_its_input_is_refused(package: Path, tmp_path: Path) ->
         run_batch(job(folder, folder / "out", package), engines=HERE)
 
 
-def test_rows_that_span_lines_files_and_row_groups_are_cut_where_they_begin(package: Path, tmp_path: Path) -> None:
+def test_records_are_cut_at_their_start(package: Path, tmp_path: Path) -> None:
     content = [(f"r{k}", f'the app "é{k}"\n\nis great, straße', "app", "?") for k in range(35)]
     folder = tmp_path / "in"
     folder.mkdir()
@@ -298,7 +296,7 @@ def test_progress_says_how_much_is_left(package: Path, tmp_path: Path) -> None:
     assert seen[-1].eta_s is not None and seen[-1].eta_s < 0.1
 
 
-def test_input_columns_that_are_named_like_the_outputs_own_are_kept_beside_them(package: Path, tmp_path: Path) -> None:
+def test_input_columns_named_like_outputs_are_kept(package: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     lines = ["row_id,unreadable,reason,label,input_label,text,aspect"]
     lines += [f"r{k},u{k},why{k},l{k},i{k},the app is great,{'app' if k else 'parcel'}" for k in range(12)]
@@ -323,16 +321,14 @@ def test_input_columns_that_are_named_like_the_outputs_own_are_kept_beside_them(
     ]
 
 
-def test_a_text_column_of_bytes_is_named_before_anything_is_scored(package: Path, tmp_path: Path) -> None:
+def test_text_column_of_bytes_is_named_before_scoring(package: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"text": [b"the app"], "aspect": ["app"]}), path)
     with pytest.raises(InvalidDataError, match=r"column text of .* is binary"):
         run_batch(job(path, tmp_path / "out", package), engines=HERE)
 
 
-def test_files_whose_columns_have_types_that_do_not_go_together_are_refused_at_once(
-    package: Path, tmp_path: Path
-) -> None:
+def test_files_with_conflicting_column_types_are_refused(package: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name, ids in (("a", [1, 2]), ("b", ["x", "y"])):

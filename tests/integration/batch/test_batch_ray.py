@@ -26,7 +26,7 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(tmp_path: Path) -> None:
+def test_ray_on_s3_answers_like_local_processes(tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package")
     path = write_rows(tmp_path / "rows.csv", 400)
     run_batch(
@@ -55,7 +55,7 @@ def test_ray_reads_and_writes_s3_and_answers_as_local_processes_do(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_what_a_worker_cannot_do_is_said_as_on_one_machine(tmp_path: Path) -> None:
+def test_worker_error_reads_like_local_one(tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package")
     (package / "model.onnx").write_bytes(b"nonsense")
     job = BatchJob(

@@ -29,9 +29,7 @@ def write_rows(path: Path, count: int, *, bad: int = 0) -> Path:
     return path
 
 
-def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is_nothing_to_do(
-    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_batch_is_scored_once_and_verifies(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given, output = write_rows(tmp_path / "rows.csv", 40, bad=2), tmp_path / "out"
     words = ("batch", "--input", given, "--output", output, "--model", package, "--workers", "0")
     assert evergreen(*words) == 0
@@ -56,7 +54,7 @@ def test_a_batch_is_scored_once_and_verifies_and_a_second_run_says_that_there_is
         ({"--engine": "spark"}, "--engine is local or ray"),
     ],
 )
-def test_what_cannot_be_done_gets_one_sentence_and_exit_code_1(
+def test_impossible_command_gets_sentence_and_exit_1(
     changes: dict[str, str], sentence: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = write_rows(tmp_path / "rows.csv", 40, bad=2)
@@ -70,7 +68,7 @@ def test_what_cannot_be_done_gets_one_sentence_and_exit_code_1(
 
 
 @pytest.mark.slow
-def test_the_deployments_flow_scores_and_leaves_a_table_and_its_progress(package: Path, tmp_path: Path) -> None:
+def test_deployment_flow_scores_and_leaves_artifacts(package: Path, tmp_path: Path) -> None:
     from flows.batch.batch_flow import batch
 
     given = write_rows(tmp_path / "rows.csv", 40, bad=2)

@@ -43,7 +43,7 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("name", "content", "word"), BAD_FILES, ids=[name for name, _, _ in BAD_FILES])
-def test_a_file_that_cannot_be_used_is_named_in_one_sentence(
+def test_unusable_file_is_named_in_one_sentence(
     tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, word: str
 ) -> None:
     file = tmp_path / name
@@ -102,9 +102,7 @@ def test_home_maps_labels_of_another_coding(tmp_path: Path, home: Path, capsys: 
 
 
 @pytest.mark.parametrize("words", [("rollback",), ("promote", "--now")])
-def test_without_a_champion_a_decision_says_what_to_do_first(
-    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_decision_without_champion_names_first_step(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen(*words) == 1
     assert "evergreen train" in capsys.readouterr().err
 
@@ -163,7 +161,7 @@ def test_an_unknown_drift_lists_those_there_are(home: Path, capsys: pytest.Captu
     assert "vocabulary" in capsys.readouterr().err
 
 
-def test_a_taken_port_is_named_and_nothing_stays_behind(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_port_is_named_and_nothing_remains(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -47,7 +47,7 @@ def test_capacity_compares_policies_on_a_trace(
     assert picture.read_text().startswith("<?xml")
 
 
-def test_capacity_says_that_a_declared_task_is_not_measured(load: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_declared_task_is_reported_as_unmeasured(load: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen("capacity", "--trace", load, "--rate", "1000") == 0
     assert "declared, not measured" in capsys.readouterr().out
 
@@ -62,7 +62,7 @@ def test_capacity_says_that_a_declared_task_is_not_measured(load: Path, capsys: 
         (("cost", "--f1", "much"), "NAME=NUMBER"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(
+def test_impossible_request_gets_one_sentence(
     words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evergreen(*words) == 1
@@ -83,9 +83,7 @@ def test_cost_chooses_and_writes_the_lake_s_record(
     assert written["usd_per_million_live"] > 0
 
 
-def test_cost_refuses_a_quality_that_nothing_has_and_writes_nothing(
-    results: Path, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cost_refuses_unreachable_quality(results: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen("cost", "--results", results, "--min-f1", "0.99") == 1
     assert "0.99" in capsys.readouterr().err
     assert FolderLake(home / "lake").list("cost/") == []

@@ -33,7 +33,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_a_labelled_file_gets_an_answer_a_row_and_the_metrics(package: Path, tmp_path: Path) -> None:
+def test_labelled_file_gets_answers_and_metrics(package: Path, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", ("Text", "ASPECT", "label"), ROWS)
     output = tmp_path / "results" / "test.csv"
     done = run(rows, "--model", package, "--output", output)
@@ -63,7 +63,7 @@ def test_evaluation_counts_the_texts_that_it_cuts(
         assert [row["label"] for row in csv.DictReader(file)] == ["2", "0"]
 
 
-def test_a_file_without_labels_gets_an_answer_and_no_metrics(package: Path, tmp_path: Path) -> None:
+def test_file_without_labels_gets_answers_only(package: Path, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", ("text", "aspect"), [row[:2] for row in ROWS])
     done = run(rows, "--model", package, "--output", tmp_path / "out.csv")
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_help_works_from_the_root() -> None:
         (b'text,aspect\n"the app is\nslow,app\n', "a double quote opens a field on line 2 and does not close it"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_leaves_nothing_behind(
+def test_bad_input_gets_sentence_and_leaves_nothing(
     content: bytes | None, sentence: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from absa.src.evaluation import main

@@ -55,7 +55,7 @@ def test_its_papers_are_documents_with_their_words(submission: Path) -> None:
         assert pictures or "![" not in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8"), name
 
 
-def test_its_script_runs_without_arguments_in_a_fresh_environment(submission: Path, tmp_path: Path) -> None:
+def test_script_runs_without_arguments_in_fresh_environment(submission: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     installed = subprocess.run(
@@ -86,7 +86,7 @@ def test_nothing_is_left_where_the_model_is_missing(test_file: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("held", ["notes.txt", "absa/src/evaluation.py", "absa/src/absa/__init__.py .git/HEAD"])
-def test_a_folder_that_holds_anything_else_is_left_as_it_is(held: str, test_file: Path, tmp_path: Path) -> None:
+def test_folder_with_foreign_files_is_kept(held: str, test_file: Path, tmp_path: Path) -> None:
     into, package = tmp_path / "into", build_toy_package(tmp_path / "package")
     for name in held.split():
         (into / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_a_folder_that_holds_anything_else_is_left_as_it_is(held: str, test_file
     assert {path.name for path in tmp_path.iterdir()} == {"into", "package"}
 
 
-def test_an_empty_folder_and_an_earlier_submission_are_replaced(test_file: Path, tmp_path: Path) -> None:
+def test_empty_folder_and_earlier_submission_are_replaced(test_file: Path, tmp_path: Path) -> None:
     into, package = tmp_path / "into", build_toy_package(tmp_path / "package")
     into.mkdir()
     build(model=package, test_file=test_file, into=into, papers=False)
@@ -107,7 +107,7 @@ def test_an_empty_folder_and_an_earlier_submission_are_replaced(test_file: Path,
     assert not (into / "old.pdf").exists()
 
 
-def test_a_paper_keeps_far_links_and_drops_near_ones_and_diagrams(tmp_path: Path) -> None:
+def test_paper_keeps_far_links_and_drops_near_ones(tmp_path: Path) -> None:
     paper = tmp_path / "paper.md"
     paper.write_text(
         "# Words\n\n```mermaid\nflowchart LR\n```\n\nSee [far](https://example.com/a) and [near](other.md).\n\n"

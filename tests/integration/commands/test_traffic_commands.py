@@ -46,7 +46,7 @@ def fill(file: Path, answer: Callable[[dict[str, str]], str]) -> None:
         writer.writerows({**row, "label": answer(row)} for row in rows)
 
 
-def test_labels_go_out_and_come_back_with_their_chances(
+def test_labels_are_exported_and_imported_with_chances(
     lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Traffic(lake).send(WINDOW, 400, labelled=0.0)
@@ -63,7 +63,7 @@ def test_labels_go_out_and_come_back_with_their_chances(
     assert 0 < told["sampling_probability"].min() < told["sampling_probability"].max() <= 1  # type: ignore[operator]
 
 
-def test_with_a_challenger_in_shadow_it_is_said_how_many_labels_its_disagreements_save(
+def test_shadow_reports_labels_saved_by_disagreements(
     lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = State(champion="1", challenger="2", plan=PLAN)
@@ -86,9 +86,7 @@ def test_what_only_an_untrusted_source_labelled_is_exported(
     assert "40 rows in" in capsys.readouterr().out
 
 
-def test_a_source_that_nobody_trusts_is_said_to_be_so(
-    lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_untrusted_source_is_reported(lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Traffic(lake).send(WINDOW, 100, labelled=0.0)
     queue = tmp_path / "queue.csv"
     evergreen("labels", "export", str(queue), "--count", "20")
@@ -139,7 +137,7 @@ def test_insights_of_nothing_say_so(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no aspect" in capsys.readouterr().out
 
 
-def test_replay_prints_what_would_have_been_decided_when_and_records_nothing(
+def test_replay_prints_decisions_and_records_nothing(
     lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Ledger(lake).append(
@@ -166,7 +164,7 @@ def test_a_window_that_cannot_be_read_is_named(text: str) -> None:
         parse_window(text, NOW)
 
 
-def test_a_week_ends_now_and_a_key_is_itself() -> None:
+def test_week_ends_now_and_key_is_itself() -> None:
     assert parse_window("7d", NOW) == Window(start=NOW - timedelta(days=7), end=NOW)
     assert parse_window(WINDOW.key, NOW).key == WINDOW.key
 

@@ -28,7 +28,7 @@ def services() -> dict[str, Any]:
     return found
 
 
-def test_compose_accepts_the_file_with_the_secrets_that_make_made(secrets_file: Path) -> None:
+def test_compose_accepts_file_with_made_secrets(secrets_file: Path) -> None:
     commands = (["docker", "compose"], ["docker-compose"])
     for command in commands:
         known = shutil.which(command[0]) is not None
@@ -47,7 +47,7 @@ def test_secrets_are_made_once_and_are_the_owners_alone(secrets_file: Path) -> N
     assert secrets_file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_whole_system_is_there_with_two_routers_behind_one_address(services: dict[str, Any]) -> None:
+def test_system_has_two_routers_behind_one_address(services: dict[str, Any]) -> None:
     assert {"postgres", "s3", "prefect", "mlflow", "evidently", "worker", "router-1", "router-2", "balancer"} <= set(
         services
     )
@@ -63,7 +63,7 @@ def test_routers_and_worker_hash_units_with_the_same_secret(services: dict[str, 
     assert None not in told
 
 
-def test_every_part_waits_for_one_that_exists_and_can_be_waited_for(services: dict[str, Any]) -> None:
+def test_part_waits_for_existing_waitable_part(services: dict[str, Any]) -> None:
     for name, each in services.items():
         for other, how in each.get("depends_on", {}).items():
             if how["condition"] == "service_healthy":
@@ -72,7 +72,7 @@ def test_every_part_waits_for_one_that_exists_and_can_be_waited_for(services: di
                 assert how["condition"] == "service_completed_successfully"
 
 
-def test_our_containers_cannot_write_their_image_and_their_words_are_read(
+def test_containers_are_read_only_and_logged(
     services: dict[str, Any],
 ) -> None:
     for name, each in services.items():
@@ -85,7 +85,7 @@ def test_our_containers_cannot_write_their_image_and_their_words_are_read(
                 assert variable.removeprefix("EVERGREEN_") in FLOWS | ROUTER, variable
 
 
-def test_the_load_balancer_accepts_its_configuration_and_sends_to_both_routers() -> None:
+def test_load_balancer_sends_to_both_routers() -> None:
     file = ROOT / "infra" / "images" / "haproxy.cfg"
     servers = [line.split()[1:3] for line in file.read_text().splitlines() if line.strip().startswith("server ")]
     assert servers == [["router-1", "router-1:8080"], ["router-2", "router-2:8080"]]

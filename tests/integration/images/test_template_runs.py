@@ -182,14 +182,14 @@ def _go_on(loop: Loop) -> None:
         time.sleep(0.3)
 
 
-def test_the_loop_came_to_a_verdict_and_the_ledger_is_whole(loop: Loop) -> None:
+def test_loop_reaches_verdict_and_ledger_is_whole(loop: Loop) -> None:
     assert loop.ledger.verify() == []
     assert loop.verdicts.history()[0].verdict in {"FRESH", "WATCH"}
     if FULL:
         assert loop.ledger.follow()[-1].state.champion == "2"
 
 
-def test_no_task_asked_for_what_its_role_may_not(loop: Loop) -> None:
+def test_tasks_request_only_what_role_allows(loop: Loop) -> None:
     assert {role for role, _, _ in loop.account.calls} >= {str(each.role) for each in _running(loop) if _asks(each)}
     assert loop.account.refused == set()
 
@@ -213,7 +213,7 @@ def test_every_action_that_is_granted_was_needed_or_has_a_reason(loop: Loop) -> 
             assert not all(allows(less, *call) for call in mine), f"{process.name} may {action} and never did"
 
 
-def test_every_variable_and_secret_does_something_that_is_seen_or_has_a_reason(loop: Loop) -> None:
+def test_variables_and_secrets_have_seen_effect_or_reason(loop: Loop) -> None:
     look = Look(loop.installation, loop.lake, loop.answered)
     words = {(each.name, word) for each in _running(loop) for word in (*each.environment, *each.secrets)}
     known = {(name, word) for name, word in words if (name, word) in UNSEEN or (EVERY, word) in UNSEEN}
@@ -226,7 +226,7 @@ def _bucket(loop: Loop) -> str:
     return loop.lake.uri.removeprefix("s3://").partition("/")[0]
 
 
-def test_a_permission_that_is_taken_out_turns_the_loop_red(loop: Loop) -> None:
+def test_missing_permission_fails_the_loop(loop: Loop) -> None:
     role = str(loop.installation.processes["router"].role)
     statements = without(loop.installation.template.statements(role), "s3:PutObject")
     statements = json.loads(json.dumps(statements).replace(_bucket(loop), "poorer"))
@@ -238,12 +238,12 @@ def test_a_permission_that_is_taken_out_turns_the_loop_red(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("word", ["PGHOST", "PGPASSWORD"])
-def test_a_database_is_not_made_without_a_word_that_the_template_gives(loop: Loop, word: str) -> None:
+def test_database_needs_every_template_variable(loop: Loop, word: str) -> None:
     task = loop.installation.start("mlflow-database", _less(loop.installation.processes["mlflow-database"], word))
     assert task.child.wait(60) != 0
 
 
-def test_a_router_without_a_secret_is_seen_to_lack_it(loop: Loop) -> None:
+def test_router_without_secret_is_noticed(loop: Loop) -> None:
     assert not _is_seen(loop, "router", "EVERGREEN_PREDICT_KEY", taken_out=True)
 
 
@@ -269,7 +269,7 @@ def test_a_word_that_is_taken_out_is_missed(loop: Loop, name: str, word: str) ->
         ("prefect", "PREFECT_SERVER_DATABASE_HOST"),
     ],
 )
-def test_with_all_its_words_a_process_that_is_started_once_more_shows_them(loop: Loop, name: str, word: str) -> None:
+def test_restarted_process_shows_all_its_variables(loop: Loop, name: str, word: str) -> None:
     assert _is_seen(loop, name, word, taken_out=False)
 
 

@@ -24,7 +24,7 @@ def to_server(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("to_server")
-def test_a_database_is_made_and_making_it_again_changes_nothing() -> None:
+def test_database_creation_is_idempotent() -> None:
     import psycopg2
 
     prepare("prefect")
@@ -37,7 +37,7 @@ def test_a_database_is_made_and_making_it_again_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("to_server")
-def test_tables_of_an_older_mlflow_are_brought_up_to_date() -> None:
+def test_tables_of_older_mlflow_are_migrated() -> None:
     import sqlalchemy
     from alembic import command
     from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision, _initialize_tables
@@ -59,7 +59,7 @@ def test_tables_of_an_older_mlflow_are_brought_up_to_date() -> None:
 
 
 @pytest.mark.usefixtures("to_server")
-def test_a_wrong_name_and_a_server_that_is_away_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_name_and_dead_server_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermanentError, match="prefect, mlflow"):
         prepare("other")
     monkeypatch.setenv("PGPORT", "1")

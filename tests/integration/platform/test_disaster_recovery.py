@@ -51,7 +51,7 @@ def _now() -> datetime:
     return now
 
 
-def test_a_lake_that_was_deleted_overwritten_and_added_to_is_what_it_was(s3: Any) -> None:
+def test_restored_lake_equals_lake_before_damage(s3: Any) -> None:
     lake = S3Lake("s3://lake/one", s3)
     ledger = Ledger(lake)
     _append(ledger, crowned("1"))
@@ -68,7 +68,7 @@ def test_a_lake_that_was_deleted_overwritten_and_added_to_is_what_it_was(s3: Any
     assert restore(s3, "s3://lake/one/", datetime.now(UTC)) == []
 
 
-def test_what_was_made_since_may_stay_and_a_dry_run_changes_nothing(s3: Any) -> None:
+def test_newer_files_may_stay_after_restore(s3: Any) -> None:
     lake = S3Lake("s3://lake/two", s3)
     lake.write("lost", b"1")
     at = _now()
@@ -80,7 +80,7 @@ def test_what_was_made_since_may_stay_and_a_dry_run_changes_nothing(s3: Any) -> 
     assert _contents(lake) == {"lost": b"1", "new": b"2"}
 
 
-def test_the_command_says_what_came_back_and_a_wrong_word_is_one_sentence(
+def test_command_prints_result_and_refuses_wrong_word(
     s3: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     S3Lake("s3://lake/three", s3).write("k", b"1")
@@ -101,7 +101,7 @@ def test_the_command_says_what_came_back_and_a_wrong_word_is_one_sentence(
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_registry_from_an_older_dump_follows_the_ledger_again(s3: Any, tmp_path: Path) -> None:
+def test_registry_from_older_dump_follows_ledger(s3: Any, tmp_path: Path) -> None:
     pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
     from mlflow.tracking import MlflowClient
 

@@ -18,14 +18,14 @@ def package(tmp_path: Path) -> Path:
     return build_toy_package(tmp_path / "package")
 
 
-def test_a_whole_package_is_ready_in_a_fresh_process(package: Path) -> None:
+def test_whole_package_is_ready_in_fresh_process(package: Path) -> None:
     found = validate_package(package, expected_digest=package_digest(package))
     assert found.digest == package_digest(package)
     assert found.rows == 3
     assert 10 < found.memory_mb < 1000
 
 
-def test_the_memory_of_the_process_that_asks_is_not_counted(package: Path) -> None:
+def test_memory_of_asking_process_is_excluded(package: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from absa.packaging.validate import validate_package\n"
         "large = bytes(range(256)) * 3_000_000\n"
@@ -61,7 +61,7 @@ def test_the_fresh_process_cannot_import_the_training_stack() -> None:
     assert set(done.stdout.split()) == set(NOT_IN_SERVING)
 
 
-def test_what_is_refused_is_what_the_platform_has_and_serving_has_not() -> None:
+def test_refused_imports_are_those_serving_lacks() -> None:
     """By their import names; the few others that only the platform has are never imported by what a package needs."""
     root = Path(__file__).parents[3]
     serving, everything = (

@@ -30,7 +30,7 @@ def lake(tmp_path: Path) -> FolderLake:
     return FolderLake(Path(shutil.copytree(ROOT, tmp_path / "v1")))
 
 
-def test_its_ledger_holds_and_says_what_was_in_force(lake: FolderLake) -> None:
+def test_released_ledger_holds_and_reports_state(lake: FolderLake) -> None:
     ledger = Ledger(lake)
     assert ledger.verify() == []
     head = ledger.head()
@@ -57,7 +57,7 @@ def test_its_predictions_feedback_and_outcomes_are_read(lake: FolderLake) -> Non
     assert outcomes["shed"].to_pylist() == [1, 0]
 
 
-def test_its_snapshot_is_read_and_a_new_one_grows_out_of_it(lake: FolderLake) -> None:
+def test_released_snapshot_is_read_and_extended(lake: FolderLake) -> None:
     manifest = latest_manifest(lake)
     assert manifest is not None
     held = sum(load_side(lake, manifest.digest, side).height for side in SIDES)

@@ -59,7 +59,7 @@ def test_create_never_overwrites(lake: Lake) -> None:
     assert lake.read("ledger/1") == b"first"
 
 
-def test_on_s3_the_server_decides_in_one_request_whether_a_key_is_free() -> None:
+def test_s3_create_is_decided_in_one_request() -> None:
     client = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     asked = {"Bucket": "contract", "Key": "ledger/1", "Body": b"first", "IfNoneMatch": "*"}
     with Stubber(client) as server:
@@ -73,7 +73,7 @@ def test_on_s3_the_server_decides_in_one_request_whether_a_key_is_free() -> None
         server.assert_no_pending_responses()
 
 
-def test_what_was_created_on_s3_is_ours_though_the_first_answer_was_lost(s3: Any) -> None:
+def test_s3_create_with_lost_response_is_ours(s3: Any) -> None:
     def lose_the_first(attempts: int, **_: Any) -> float | None:
         return 0.0 if attempts == 1 else None
 
@@ -88,7 +88,7 @@ def test_what_was_created_on_s3_is_ours_though_the_first_answer_was_lost(s3: Any
     assert lake.read("ledger/1") == b"mine"
 
 
-def test_a_repeated_request_that_meets_another_under_way_is_refused() -> None:
+def test_repeated_request_beside_running_one_is_refused() -> None:
     client = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     with Stubber(client) as server:
         server.add_client_error("put_object", "ConditionalRequestConflict", response_meta={"RetryAttempts": 1})
@@ -114,7 +114,7 @@ def test_a_deleted_key_is_free_again(lake: Lake) -> None:
     assert lake.read("k") == b"2"
 
 
-def test_a_lake_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_lake_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("absa.adapters.lake_stores._READ_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         account = {
@@ -140,5 +140,5 @@ def test_a_failed_write_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "lake" / "a").iterdir()] == ["1"]
 
 
-def test_open_lake_takes_a_path_or_a_file_uri(tmp_path: Path) -> None:
+def test_open_lake_accepts_path_or_file_uri(tmp_path: Path) -> None:
     assert open_lake(str(tmp_path)).uri == open_lake(f"file://{tmp_path}").uri

@@ -28,7 +28,7 @@ def sample() -> dict[str, pl.DataFrame]:
     return {name: examples for name, (examples, _) in read.items()}
 
 
-def test_there_are_1700_rows_to_learn_from_over_eight_areas_with_every_label(sample):
+def test_bundled_rows_cover_eight_areas_and_labels(sample):
     feedback = sample["feedback"]
     assert feedback.height >= 1700
     assert feedback["segment"].n_unique() >= 8
@@ -36,7 +36,7 @@ def test_there_are_1700_rows_to_learn_from_over_eight_areas_with_every_label(sam
     assert feedback["label"].value_counts()["count"].min() / feedback.height > 0.2
 
 
-def test_texts_of_the_pools_the_new_area_and_the_assignment_do_not_meet(sample):
+def test_texts_of_bundled_sets_are_disjoint(sample):
     keys = {name: known_texts([frame]) for name, frame in sample.items()}
     names = sorted(keys)
     for n, one in enumerate(names):
@@ -44,7 +44,7 @@ def test_texts_of_the_pools_the_new_area_and_the_assignment_do_not_meet(sample):
             assert not keys[one] & keys[other], (one, other)
 
 
-def test_no_five_words_in_a_row_stand_in_one_row_in_a_hundred(sample):
+def test_five_word_sequences_are_rare_across_rows(sample):
     for name in ("feedback", "traffic", "new_area"):
         counts: Counter[str] = Counter()
         for text in sample[name]["text"]:
@@ -64,7 +64,7 @@ def test_it_holds_what_makes_the_task_hard(sample):
     assert len(re.findall(r"\b(?:than|compared|better|worse)\b", joined, re.IGNORECASE)) > 20
 
 
-def test_words_alone_learn_it_neither_well_nor_not_at_all(sample):
+def test_words_alone_learn_partly(sample):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -89,7 +89,7 @@ def test_the_assignments_five_sentences_carry_its_labels(sample):
     ]
 
 
-def test_the_bundled_customers_serve_nothing_that_is_ingested_and_drift_to_the_new_area(sample):
+def test_bundled_customers_serve_only_new_texts(sample):
     ingested = known_texts([sample["feedback"]])
     traffic = bundled_traffic(seed=1, avoid=ingested)
     steady = list(islice(traffic, 2000))
@@ -99,7 +99,7 @@ def test_the_bundled_customers_serve_nothing_that_is_ingested_and_drift_to_the_n
     assert sum(r.segment == "games" for r in islice(traffic, 1000)) == pytest.approx(800, abs=50)
 
 
-def test_a_users_own_file_is_held_back_in_part_and_drifts_to_another_file(tmp_path):
+def test_own_file_is_held_back_and_drifts(tmp_path):
     own, other = tmp_path / "own.csv", tmp_path / "other.csv"
     texts = [f"the app does {a} {b} things" for a in ("many", "few", "odd") for b in ("red", "big", "wet", "new")]
     pl.DataFrame({"Text": texts * 2, "ASPECT": ["app"] * 12 + ["things"] * 12, "Label": [0, 2] * 12}).write_csv(own)

@@ -62,14 +62,14 @@ def feedback(*rows: dict) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=FEEDBACK)
 
 
-def test_the_last_by_time_wins_in_whatever_order_it_arrives():
+def test_last_by_time_wins_in_any_order():
     records = [told("a", 0, minute=1), told("a", 2, minute=3), told("a", 1, minute=2)]
     for order in (records, records[::-1]):
         joined = join_feedback(pl.DataFrame(predictions(predicted("a"))), pl.DataFrame(feedback(*order)))
         assert joined["feedback_label"].to_list() == [2]
 
 
-def test_every_served_prediction_stays_with_its_last_feedback_or_nulls():
+def test_served_prediction_keeps_last_feedback_or_nulls():
     served = predictions(predicted("a"), predicted("b"), predicted("a", shadow=True, model_version="2"))
     said = feedback(told("a", 2, minute=5), told("a", 2, minute=5), told("unknown", 0))
     joined = join_feedback(pl.DataFrame(served), pl.DataFrame(said))
@@ -96,7 +96,7 @@ def test_untrusted_source_hides_no_trusted_one(lake):
     assert data.rows["feedback_label"].to_list() == [2]
 
 
-def test_examples_come_from_trusted_feedback_on_requests_of_the_window_even_when_it_came_the_next_day(lake):
+def test_examples_come_from_trusted_feedback_of_window(lake):
     store(
         lake,
         [predicted("before", minute=-1), predicted("in"), predicted("late", minute=20), predicted("after", minute=30)],

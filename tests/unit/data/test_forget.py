@@ -135,7 +135,7 @@ def places_of(lake: FolderLake, word: str) -> list[str]:
     return found
 
 
-def test_a_forgotten_units_texts_are_nowhere_and_everybody_elses_are_where_they_were(lake: FolderLake):
+def test_forgetting_removes_only_the_units_texts(lake: FolderLake):
     before = latest_manifest(lake)
     assert before is not None
     assert len({key.split("/")[0] for key in places_of(lake, CANARY)}) == 5
@@ -151,7 +151,7 @@ def test_a_forgotten_units_texts_are_nowhere_and_everybody_elses_are_where_they_
     assert after.parent in found.snapshots.values()
 
 
-def test_a_text_that_somebody_else_sent_too_stays_in_the_snapshot(lake: FolderLake):
+def test_text_shared_with_another_unit_stays(lake: FolderLake):
     forget_unit(lake, "gone")
     manifest = latest_manifest(lake)
     assert manifest is not None
@@ -159,7 +159,7 @@ def test_a_text_that_somebody_else_sent_too_stays_in_the_snapshot(lake: FolderLa
     assert SHARED in texts
 
 
-def test_the_digest_that_a_version_was_trained_on_leads_to_what_is_left_of_it(lake: FolderLake):
+def test_trained_digest_leads_to_remaining_snapshot(lake: FolderLake):
     before = latest_manifest(lake)
     assert before is not None
     found = forget_unit(lake, "gone")
@@ -168,7 +168,7 @@ def test_the_digest_that_a_version_was_trained_on_leads_to_what_is_left_of_it(la
     assert rows == before.total_rows - 12
 
 
-def test_a_snapshot_whose_rows_are_what_is_left_of_its_child_keeps_its_manifest(tmp_path: Path):
+def test_snapshot_equal_to_childs_rest_keeps_manifest(tmp_path: Path):
     lake = FolderLake(tmp_path / "lake")
     file = tmp_path / "bundled.csv"
     rows = "".join(f"the old app in {word} is slow,app,0\n" for word in WORDS)
@@ -187,7 +187,7 @@ def test_a_snapshot_whose_rows_are_what_is_left_of_its_child_keeps_its_manifest(
     assert load_manifest(lake, child.digest) == replace(parent, taken_at=child.created_at)
 
 
-def test_what_is_left_of_the_newest_snapshot_is_the_newest_though_an_older_one_held_it_too(lake: FolderLake):
+def test_rest_of_newest_snapshot_stays_newest(lake: FolderLake):
     newest = latest_manifest(lake)
     assert newest is not None
     rows = pl.concat([load_side(lake, newest.digest, side) for side in SIDES])
@@ -200,7 +200,7 @@ def test_what_is_left_of_the_newest_snapshot_is_the_newest_though_an_older_one_h
     assert (now.digest, now.created_at) == (left.digest, left.created_at)
 
 
-def test_a_forgotten_snapshot_that_is_published_once_more_meanwhile_is_forgotten_once_more(lake: FolderLake):
+def test_forgotten_snapshot_published_again_is_forgotten_again(lake: FolderLake):
     child = manifests(lake)[1]
     rows = [load_side(lake, child.digest, side) for side in SIDES]
     found = forget_unit(BusyLake(lake.root, lambda: build_snapshot(FolderLake(lake.root), rows)), "gone")
@@ -210,7 +210,7 @@ def test_a_forgotten_snapshot_that_is_published_once_more_meanwhile_is_forgotten
         assert sum(load_side(lake, manifest.digest, side).height for side in SIDES) == manifest.total_rows > 0
 
 
-def test_a_snapshot_that_was_half_made_anew_says_in_the_end_where_its_rows_come_from(lake: FolderLake):
+def test_half_rewritten_snapshot_names_its_origin_in_end(lake: FolderLake):
     before = latest_manifest(lake)
     assert before is not None
     with pytest.raises(UnavailableError):
@@ -231,7 +231,7 @@ def test_forgetting_twice_or_an_unknown_unit_changes_nothing(lake: FolderLake):
     assert {key: lake.read(key) for key in lake.list("")} == kept
 
 
-def test_a_snapshot_that_an_ingest_publishes_meanwhile_holds_nothing_of_it_either(lake: FolderLake):
+def test_snapshot_published_during_forgetting_is_cleaned(lake: FolderLake):
     read_before = labelled_examples(lake, AT - timedelta(days=1), AT + timedelta(days=3), ["survey"])
     assert any(CANARY in text for text in read_before["text"])
     forget_unit(BusyLake(lake.root, lambda: build_snapshot(FolderLake(lake.root), [read_before])), "gone")
@@ -242,7 +242,7 @@ def test_a_snapshot_that_an_ingest_publishes_meanwhile_holds_nothing_of_it_eithe
 
 
 @pytest.mark.parametrize("changes", [1, 9, 20])
-def test_forgetting_that_was_cut_short_is_finished_by_the_next_one(lake: FolderLake, changes: int):
+def test_interrupted_forgetting_is_finished_by_next(lake: FolderLake, changes: int):
     with pytest.raises(UnavailableError):
         forget_unit(FullLake(lake.root, changes), "gone")
     forget_unit(lake, "gone")
@@ -252,7 +252,7 @@ def test_forgetting_that_was_cut_short_is_finished_by_the_next_one(lake: FolderL
     assert sum(load_side(lake, manifest.digest, side).height for side in SIDES) == manifest.total_rows > 0
 
 
-def test_what_is_older_than_allowed_is_forgotten_with_what_was_learnt_from_it(lake: FolderLake):
+def test_old_texts_are_forgotten_with_learned_models(lake: FolderLake):
     assert not forget_before(lake, AT - timedelta(days=1)).anything
     found = forget_before(lake, AT + timedelta(hours=20))
     assert found.predictions == 13

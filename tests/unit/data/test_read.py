@@ -55,7 +55,7 @@ def test_other_delimiters_are_recognised_by_the_header(write, delimiter):
     assert examples["text"].to_list() == ["the app, and more"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header(write):
+def test_byte_order_mark_is_not_header(write):
     examples, _ = read_examples(write(b"\xef\xbb\xbftext,aspect,label\nthe app,app,0\n"))
     assert examples.height == 1
 
@@ -67,7 +67,7 @@ def test_an_aspect_is_found_whatever_its_case(write):
     assert quarantine.reasons == {}
 
 
-def test_bad_rows_are_set_aside_with_their_row_number_and_reason(write):
+def test_bad_rows_are_quarantined_with_number_and_reason(write):
     rows = ["the app,app,0"] * 9
     bad = ["the app,site,0", "the app,app,3", ",app,0", "the app,,0", "the app,app,", "the app", "the app,app,1,2"]
     path = write("text,aspect,label\n" + "\n".join(rows + bad + rows) + "\n")
@@ -105,7 +105,7 @@ def test_an_overlong_text_is_set_aside(write):
         ("the app,app,", "row 3: its label is empty"),
     ],
 )
-def test_too_many_bad_rows_are_one_sentence_with_file_row_and_reason_and_no_customer_text(write, row, says):
+def test_many_bad_rows_are_one_sentence_without_text(write, row, says):
     path = write(f"text,aspect,label\nthe app,app,0\n{row}\n")
     with pytest.raises(InvalidDataError) as caught:
         read_examples(path)
@@ -137,7 +137,7 @@ def test_a_tenth_of_bad_rows_is_still_accepted(write):
         ('{"text":"a","aspect":"a"}\n', "rows.jsonl", "no column label"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_the_reason(write, content, name, says):
+def test_unusable_file_is_named_with_reason(write, content, name, says):
     path = write(content, name)
     with pytest.raises(InvalidDataError, match=says) as caught:
         read_examples(path)
@@ -150,7 +150,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
             read_examples(path)
 
 
-def test_jsonl_and_parquet_give_the_same_examples_as_csv(write, tmp_path):
+def test_jsonl_and_parquet_give_csv_examples(write, tmp_path):
     frame = pl.DataFrame(
         {"text": ["the app, ok", "bad site 😤"], "aspect": ["app", "site"], "label": [1, 0], "segment": ["a", None]}
     )
@@ -166,7 +166,7 @@ def test_jsonl_and_parquet_give_the_same_examples_as_csv(write, tmp_path):
     assert read_back[0].equals(read_back[2])
 
 
-def test_names_that_the_first_json_line_leaves_out_are_read(write):
+def test_names_missing_in_first_json_line_are_read(write):
     content = (
         '{"text":"the app","aspect":"app"}\n'
         '{"text":"the app","aspect":"app","Label":2,"segment":"a","observed_at":"2026-01-02","source":"survey"}\n'
@@ -178,7 +178,7 @@ def test_names_that_the_first_json_line_leaves_out_are_read(write):
     assert row["observed_at"] == datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def test_a_json_name_that_comes_after_the_first_block_is_read(write, monkeypatch):
+def test_json_name_after_first_block_is_read(write, monkeypatch):
     monkeypatch.setattr(read, "BLOCK_BYTES", 1 << 12)
     line = '{"text":"the app","aspect":"app","label":1'
     examples, _ = read_examples(write(f"{line}}}\n" * 300 + f'{line},"segment":"a"}}\n', "rows.jsonl"))
@@ -190,7 +190,7 @@ def test_files_to_predict_on_need_no_label(write):
     assert examples["label"].to_list() == [None]
 
 
-def test_a_row_may_bring_its_own_time_and_source(write):
+def test_row_may_bring_time_and_source(write):
     content = (
         "text,aspect,label,observed_at,source\nthe app,app,0,2026-01-02T03:04:05Z,survey\n"
         "the app,app,0,2026-01-02 03:04:05,\nthe app,app,0,2026-01-02,\nthe app,app,0,soon,\n"
@@ -202,7 +202,7 @@ def test_a_row_may_bring_its_own_time_and_source(write):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_a_file_longer_than_a_block_loses_no_row(tmp_path, monkeypatch, ending):
+def test_file_longer_than_block_loses_no_row(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(read, "BLOCK_BYTES", 1 << 12)
     frame = pl.DataFrame({"text": [f"the app {n}" for n in range(2000)], "aspect": "app", "label": 1})
     path = tmp_path / f"rows.{ending}"

@@ -33,12 +33,12 @@ def take(count: int, **options) -> list:
     return list(islice(PoolTraffic(POOL, AREA, **options), count))
 
 
-def test_equal_seeds_give_equal_streams_and_other_seeds_other_ones():
+def test_equal_seeds_give_equal_streams():
     assert take(300, seed=3) == take(300, seed=3)
     assert [r.text for r in take(50, seed=3)] != [r.text for r in take(50, seed=4)]
 
 
-def test_no_text_is_served_twice_even_from_a_pool_of_three_rows():
+def test_texts_are_served_once_from_small_pool():
     texts = [side_key(request.text) for request in islice(PoolTraffic(AREA), 3000)]
     assert len(set(texts)) == 3000
 
@@ -49,7 +49,7 @@ def test_a_text_that_was_ingested_is_never_served():
     assert not served & ingested
 
 
-def test_every_row_is_served_as_it_was_written_before_it_comes_varied():
+def test_rows_are_served_as_written_before_varied():
     stream = take(len(POOL) * 4, composed_share=0.0)
     first_of = {}
     for request in stream:
@@ -59,7 +59,7 @@ def test_every_row_is_served_as_it_was_written_before_it_comes_varied():
     assert {row.text for row in POOL} <= {request.text for request in stream}
 
 
-def test_the_aspect_stands_in_the_text_and_its_label_is_known():
+def test_aspect_is_in_text_with_known_label():
     verdicts = {0: "breaking", 1: "somewhere", 2: "happy"}
     for request in take(500, composed_share=1.0, seed=1):
         assert normalise(request.aspect) in normalise(request.text)
@@ -80,7 +80,7 @@ def test_joined_texts_are_two_rows_of_one_segment():
         assert not any(row.text in request.text for row in POOL if row.segment != "home")
 
 
-def test_without_drift_labels_keep_the_pools_mix_from_first_to_last():
+def test_undrifted_labels_keep_pools_mix():
     stream = take(1800)
     for part in (stream[:900], stream[900:]):
         shares = Counter(request.true_label for request in part)
@@ -88,7 +88,7 @@ def test_without_drift_labels_keep_the_pools_mix_from_first_to_last():
     assert all(request.drifted == () for request in stream)
 
 
-def test_a_new_area_takes_its_share_from_the_request_it_starts_at():
+def test_new_area_takes_share_from_its_start():
     stream = take(1500, drift=Drift(new_area_share=0.6, starts_at=500))
     assert not any(request.segment == "games" for request in stream[:500])
     after = sum(request.segment == "games" for request in stream[500:]) / 1000
@@ -113,7 +113,7 @@ def test_class_shares_move_to_the_asked_mix():
     assert [counts[label] / 3000 for label in range(3)] == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
 
 
-def test_a_concept_change_swaps_negative_and_positive_of_the_named_aspects_alone():
+def test_concept_change_swaps_labels_of_named_aspects():
     before = take(600, seed=5)
     after = take(600, seed=5, drift=Drift(concept_aspects=("GARDEN",)))
     for old, new in zip(before, after, strict=True):
@@ -123,7 +123,7 @@ def test_a_concept_change_swaps_negative_and_positive_of_the_named_aspects_alone
         assert ("concept" in new.drifted) == flipped
 
 
-def test_a_concept_share_flips_the_same_aspects_for_ever():
+def test_concept_share_always_flips_same_aspects():
     drift = Drift(concept_share=0.5)
     flips = {row.aspect: drift.flips(row.aspect) for row in POOL}
     assert flips == {row.aspect: Drift(concept_share=0.5).flips(row.aspect.upper()) for row in POOL}
@@ -145,7 +145,7 @@ def test_noise_spares_the_aspect_and_keeps_the_label():
     assert sum(a.text != b.text for a, b in zip(before, after, strict=True)) > 280
 
 
-def test_drifts_combine_and_are_switched_while_the_stream_runs():
+def test_drifts_combine_and_switch_during_stream():
     traffic = PoolTraffic(POOL, AREA)
     assert all(r.drifted == () for r in islice(traffic, 100))
     traffic.switch(Drift(new_area_share=0.5, noise_share=1.0, starts_at=50))
@@ -157,7 +157,7 @@ def test_drifts_combine_and_are_switched_while_the_stream_runs():
     assert all(r.drifted == () for r in islice(traffic, 100))
 
 
-def test_feedback_comes_as_often_as_late_as_wrong_and_as_double_as_asked():
+def test_feedback_has_requested_rate_delay_and_errors():
     feedback = FeedbackHabits(probability=0.5, delay_mean_s=4.0, error_rate=0.1, duplicate_rate=0.2)
     stream = take(4000, feedback=feedback)
     told = [r for r in stream if r.feedback_label is not None]
@@ -167,7 +167,7 @@ def test_feedback_comes_as_often_as_late_as_wrong_and_as_double_as_asked():
     assert sum(r.feedback_copies == 2 for r in told) / len(told) == pytest.approx(0.2, abs=0.03)
 
 
-def test_how_customers_tell_leaves_what_they_ask_as_it_was():
+def test_feedback_habits_leave_requests_unchanged():
     quiet, loud = (
         take(200, feedback=FeedbackHabits(probability=0.0)),
         take(200, feedback=FeedbackHabits(probability=1.0)),
@@ -176,7 +176,7 @@ def test_how_customers_tell_leaves_what_they_ask_as_it_was():
     assert all(r.feedback_label is None for r in quiet)
 
 
-def test_accounts_differ_in_activity_and_have_a_segment_of_their_own():
+def test_accounts_differ_in_activity_and_segment():
     stream = take(4000, units=200)
     activity = Counter(request.unit_id for request in stream)
     assert 100 < len(activity) <= 200

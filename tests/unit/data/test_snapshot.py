@@ -54,7 +54,7 @@ def everything(lake: FolderLake, manifest: Manifest) -> pl.DataFrame:
     return pl.concat([load_side(lake, manifest.digest, side_) for side_ in SIDES]).sort("text", "aspect")
 
 
-def test_every_row_stands_on_the_side_of_its_text(lake):
+def test_row_is_in_split_of_its_text(lake):
     manifest = build_snapshot(lake, [many(600)])
     for name in SIDES:
         rows = load_side(lake, manifest.digest, name)
@@ -65,7 +65,7 @@ def test_every_row_stands_on_the_side_of_its_text(lake):
     assert 0.7 < manifest.side_rows("train") / 600 < 0.9
 
 
-def test_the_digest_depends_on_the_rows_and_not_on_their_order_time_or_number_of_partitions(lake, monkeypatch):
+def test_digest_depends_on_rows_only(lake, monkeypatch):
     rows = many(300)
     first = build_snapshot(lake, [rows])
     later = rows.with_columns(pl.col("observed_at") + timedelta(days=1)).reverse()
@@ -84,11 +84,11 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order_time_or_number_of
         {"source": "y"},
     ],
 )
-def test_the_digest_changes_with_any_field_that_is_learned_from(lake, change):
+def test_digest_changes_with_any_learned_field(lake, change):
     assert build_snapshot(lake, [frame(example())]).digest != build_snapshot(lake, [frame(example(**change))]).digest
 
 
-def test_near_duplicates_of_the_same_aspect_are_removed_and_others_kept(lake):
+def test_near_duplicates_of_same_aspect_are_removed(lake):
     rows = frame(
         example("Order 12 was late!", aspect="order"),
         example("order 999 was late", aspect="Order"),
@@ -109,14 +109,14 @@ def test_the_majority_settles_a_conflict(lake):
     assert manifest.duplicates_removed == 1
 
 
-def test_the_newest_settles_a_tie_and_the_later_row_one_of_equal_age(lake):
+def test_tie_is_settled_by_newest_then_row(lake):
     newest_first = frame(example(label=2, at=AT + timedelta(days=1)), example(label=0))
     assert everything(lake, build_snapshot(lake, [newest_first]))["label"].to_list() == [2]
     equally_old = frame(example(label=2), example(label=0))
     assert everything(lake, build_snapshot(lake, [equally_old]))["label"].to_list() == [0]
 
 
-def test_a_parent_is_taken_over_and_a_newer_label_for_the_same_pair_wins(lake):
+def test_newer_label_wins_over_parents_label(lake):
     parent = build_snapshot(lake, [frame(example(label=0), example("my site", 1, aspect="site"))])
     newer = frame(example(label=2, at=AT + timedelta(days=1)), example("our shop", 1, aspect="shop"))
     child = build_snapshot(lake, [newer], parent=parent.digest)
@@ -126,20 +126,20 @@ def test_a_parent_is_taken_over_and_a_newer_label_for_the_same_pair_wins(lake):
     assert child.conflicts_resolved == 1
 
 
-def test_an_older_label_does_not_win_over_the_parents(lake):
+def test_older_label_does_not_replace_parents(lake):
     parent = build_snapshot(lake, [frame(example(label=0))])
     older = frame(*[example(label=2, at=AT - timedelta(days=1))] * 3)
     assert build_snapshot(lake, [older], parent=parent.digest).digest == parent.digest
 
 
-def test_a_row_seen_again_stays_as_old_as_it_was(lake):
+def test_row_seen_again_keeps_its_age(lake):
     parent = build_snapshot(lake, [frame(example(label=0))])
     again = build_snapshot(lake, [frame(example(label=0, at=AT + timedelta(days=9)))], parent=parent.digest)
     assert again.digest == parent.digest
     assert everything(lake, again)["observed_at"].to_list() == [AT]
 
 
-def test_ingesting_the_same_file_again_gives_the_same_snapshot(lake, tmp_path):
+def test_ingest_of_same_file_gives_same_snapshot(lake, tmp_path):
     file = tmp_path / "rows.csv"
     many(200).select("text", "aspect", "label").write_csv(file)
     first = ingest(lake, [file])
@@ -147,7 +147,7 @@ def test_ingesting_the_same_file_again_gives_the_same_snapshot(lake, tmp_path):
     assert ingest(lake, [file]) == first
 
 
-def test_a_file_that_is_put_back_and_ingested_again_is_the_newest_snapshot(lake, tmp_path):
+def test_file_ingested_again_is_newest_snapshot(lake, tmp_path):
     file = tmp_path / "labels.csv"
     made: list[Manifest] = []
     for label in (0, 2, 0):
@@ -162,7 +162,7 @@ def test_a_file_that_is_put_back_and_ingested_again_is_the_newest_snapshot(lake,
     assert again.last_taken > edited.last_taken
 
 
-def test_the_newest_snapshot_taken_again_stays_as_it_is(lake):
+def test_newest_snapshot_taken_again_is_unchanged(lake):
     build_snapshot(lake, [many(3)])
     kept = {key: lake.read(key) for key in lake.list("")}
     build_snapshot(lake, [many(3)])
@@ -170,7 +170,7 @@ def test_the_newest_snapshot_taken_again_stays_as_it_is(lake):
 
 
 @pytest.mark.parametrize("something_left", [True, False])
-def test_rows_that_were_removed_and_come_again_are_a_snapshot_again(lake, something_left):
+def test_removed_rows_that_return_make_old_snapshot(lake, something_left):
     removed, left = build_snapshot(lake, [many(20)]), build_snapshot(lake, [many(10)])
     remove_snapshot(lake, removed, left.digest if something_left else None)
     lake.write(f"snapshots/{removed.digest}/train/part-00007.parquet", b"left by a kill")
@@ -180,14 +180,14 @@ def test_rows_that_were_removed_and_come_again_are_a_snapshot_again(lake, someth
     assert everything(lake, again).height == again.total_rows == 20
 
 
-def test_a_manifest_of_a_release_that_did_not_say_when_rows_were_taken_again_is_read(lake):
+def test_manifest_without_taken_again_time_is_read(lake):
     manifest = build_snapshot(lake, [many(3)])
     record = json.loads(manifest.to_json())
     del record["taken_at"]
     assert Manifest.from_json(json.dumps(record)) == manifest
 
 
-def test_the_manifest_counts_what_came_from_where_and_what_was_set_aside(lake, tmp_path):
+def test_manifest_counts_sources_and_quarantine(lake, tmp_path):
     good, mixed = tmp_path / "in" / "a.csv", tmp_path / "in" / "b.jsonl"
     good.parent.mkdir()
     many(100).select("text", "aspect", "label", pl.lit("shop").alias("segment")).write_csv(good)
@@ -205,7 +205,7 @@ def test_the_manifest_counts_what_came_from_where_and_what_was_set_aside(lake, t
     assert load_manifest(lake, manifest.digest) == manifest == latest_manifest(lake)
 
 
-def test_a_bad_file_stops_the_ingest_and_leaves_nothing_in_the_lake(lake, tmp_path):
+def test_ingest_of_bad_file_leaves_lake_empty(lake, tmp_path):
     good, bad = tmp_path / "a.csv", tmp_path / "b.csv"
     many(50).select("text", "aspect", "label").write_csv(good)
     bad.write_text("text,aspect,label\nthe app,app,9\n")
@@ -215,7 +215,7 @@ def test_a_bad_file_stops_the_ingest_and_leaves_nothing_in_the_lake(lake, tmp_pa
     assert latest_manifest(lake) is None
 
 
-def test_missing_paths_empty_folders_and_unknown_parents_are_named(lake, tmp_path):
+def test_missing_paths_and_unknown_parents_are_named(lake, tmp_path):
     (tmp_path / "empty").mkdir()
     for path in ("nowhere.csv", "empty"):
         with pytest.raises(InvalidDataError, match=path):
@@ -226,7 +226,7 @@ def test_missing_paths_empty_folders_and_unknown_parents_are_named(lake, tmp_pat
         build_snapshot(lake, [many(0)])
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_is_in_the_lake(lake, tmp_path, monkeypatch):
+def test_full_disk_is_one_sentence_and_lake_empty(lake, tmp_path, monkeypatch):
     file = tmp_path / "rows.csv"
     many(20).select("text", "aspect", "label").write_csv(file)
 
@@ -243,13 +243,13 @@ def test_rows_without_a_label_are_left_out(lake):
     assert build_snapshot(lake, [many(5), frame(example("a bare app", None))]).total_rows == 5
 
 
-def test_a_manifest_with_fields_of_a_later_release_is_read(lake):
+def test_manifest_of_later_release_is_read(lake):
     manifest = build_snapshot(lake, [many(3)])
     later = json.dumps(json.loads(manifest.to_json()) | {"invented_later": 1})
     assert Manifest.from_json(later) == manifest
 
 
-def test_worker_processes_and_many_blocks_give_the_same_snapshot(lake, tmp_path, monkeypatch):
+def test_processes_and_blocks_give_same_snapshot(lake, tmp_path, monkeypatch):
     file = tmp_path / "rows.csv"
     many(1500).select("text", "aspect", "label").write_csv(file)
     alone = ingest(lake, [file])

@@ -57,7 +57,7 @@ def test_shards_hold_the_ids_that_inference_makes(tmp_path: Path) -> None:
     assert 0 <= read.observed[0] - rows["observed_at"][0].timestamp() < 1
 
 
-def test_a_shard_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+def test_existing_shard_is_not_made_again(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     plan = plan_shards(lake, snapshot(lake), PATH, 16)
     assert make_shards(lake, plan, PATH) == len(plan.rows)
@@ -74,7 +74,7 @@ def test_shards_of_an_earlier_format_are_made_again(tmp_path: Path) -> None:
     assert len(corpus.take(np.arange(len(corpus)))) == sum(plan.rows)
 
 
-def test_another_tokenizer_or_length_has_shards_of_its_own(tmp_path: Path) -> None:
+def test_other_tokenizer_or_length_has_own_shards(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     digest = snapshot(lake)
     assert plan_shards(lake, digest, PATH, 16).tokenizer != plan_shards(lake, digest, PATH, 32).tokenizer
@@ -93,7 +93,7 @@ def test_copies_come_where_the_lake_is_no_folder(tmp_path: Path) -> None:
     assert (tmp_path / "copies" / shard_name("train", 0)).is_file()
 
 
-def test_a_snapshot_of_an_earlier_release_is_counted_from_its_files(tmp_path: Path) -> None:
+def test_snapshot_of_earlier_release_is_counted_from_files(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     digest = snapshot(lake)
     expected = plan_shards(lake, digest, PATH, 16)
@@ -105,7 +105,7 @@ def test_a_snapshot_of_an_earlier_release_is_counted_from_its_files(tmp_path: Pa
     assert plan_shards(lake, digest, PATH, 16) == expected
 
 
-def test_a_snapshot_that_was_replaced_gives_the_shards_of_what_stands_for_it(tmp_path: Path) -> None:
+def test_replaced_snapshot_gives_shards_of_its_successor(tmp_path: Path) -> None:
     lake = FolderLake(tmp_path)
     old, new = (load_manifest(lake, snapshot(lake, count)) for count in (60, 40))
     replace_snapshot(lake, old, new)
@@ -122,7 +122,7 @@ def test_an_unknown_snapshot_is_one_sentence(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("recent", [10, 100, 190])
-def test_a_sample_of_a_side_is_bounded_and_gives_recent_rows_their_places(tmp_path: Path, recent: int) -> None:
+def test_sample_of_split_is_bounded_with_recent_rows(tmp_path: Path, recent: int) -> None:
     lake = FolderLake(tmp_path)
     digest = snapshot(lake, 200, recent=recent)
     everything = load_side(lake, digest, "train")

@@ -83,7 +83,7 @@ def test_slices_are_segments_lengths_and_labels(scores: tuple[np.ndarray, np.nda
     assert names["label: negative"].candidate == pytest.approx(found.overall.candidate.f1_by_label[0])
 
 
-def test_without_a_champion_the_opponent_gives_the_most_frequent_label() -> None:
+def test_opponent_without_champion_is_frequent_label() -> None:
     examples = rows(90)
     labels = np.array([0] * 60 + [2] * 30)
     examples = [

@@ -52,7 +52,7 @@ class Knows:
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_every_behaviour_has_many_cases_whose_aspects_stand_in_their_texts(name: str) -> None:
+def test_behaviours_have_many_cases_with_aspect_in_text(name: str) -> None:
     cases = draw_cases(name, cases=100)
     assert len(set(cases)) == 100
     for case in cases:
@@ -61,7 +61,7 @@ def test_every_behaviour_has_many_cases_whose_aspects_stand_in_their_texts(name:
         assert case.rule == "labels" or len(case.pairs) == 2
 
 
-def test_no_aspect_that_is_asked_about_is_one_of_the_bundled_rows() -> None:
+def test_asked_aspects_are_not_in_bundled_rows() -> None:
     files = (ASSIGNMENT_CSV, FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV)
     bundled = {aspect.casefold() for path in files for aspect in read_examples(path)[0]["aspect"]}
     drawn = [case for name in BEHAVIOURS for case in draw_cases(name, cases=200)]
@@ -70,7 +70,7 @@ def test_no_aspect_that_is_asked_about_is_one_of_the_bundled_rows() -> None:
     assert asked & bundled == set()
 
 
-def test_equal_seeds_give_equal_cases_and_others_give_others() -> None:
+def test_equal_seeds_give_equal_cases() -> None:
     assert draw_cases("negation", cases=20) == draw_cases("negation", cases=20)
     assert draw_cases("negation", cases=20) != draw_cases("negation", cases=20, seed=1)
 
@@ -79,13 +79,13 @@ def test_a_model_that_is_always_right_fails_nowhere() -> None:
     assert set(rates(run_suite(Knows(40), cases=40)).values()) == {0.0}
 
 
-def test_a_model_that_always_says_neutral_fails_where_an_opinion_is_asked_for() -> None:
+def test_always_neutral_model_fails_opinion_cases() -> None:
     found = rates(run_suite(lambda pairs: scores_of([1] * len(pairs)), cases=40))
     assert {name for name, rate in found.items() if rate == 1} == {"contrast", "vocabulary", "temporal"}
     assert {rate for name, rate in found.items() if name not in {"contrast", "vocabulary", "temporal"}} == {0.0}
 
 
-def test_a_model_that_does_not_look_at_the_aspect_fails_every_contrast() -> None:
+def test_aspect_blind_model_fails_every_contrast() -> None:
     def by_text(pairs: Sequence[tuple[str, str]]) -> Scores:
         return scores_of([sum(map(ord, text)) % 3 for text, _ in pairs])
 
@@ -101,7 +101,7 @@ def test_a_model_that_reads_capitals_is_found_out() -> None:
     assert found["typo"] == 0
 
 
-def test_direction_fails_only_where_the_score_moves_the_wrong_way() -> None:
+def test_direction_fails_only_for_wrong_move() -> None:
     pairs = (("a", "a"), ("b", "b"))
     up, down = Case(pairs=pairs, rule="up"), Case(pairs=pairs, rule="down")
     rising = np.array([[0.3, 0.4, 0.3], [0.1, 0.3, 0.6]], dtype=np.float32)

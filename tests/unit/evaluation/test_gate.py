@@ -81,7 +81,7 @@ def good() -> GateEvidence:
     return evidence()
 
 
-def test_better_on_recent_and_not_worse_on_established_is_promoted(good: GateEvidence) -> None:
+def test_better_recent_and_equal_established_is_promoted(good: GateEvidence) -> None:
     decision = judge(good)
     assert decision.verdict == "PROMOTE"
     assert "recent rows" in decision.reasons[0]
@@ -98,7 +98,7 @@ def test_equal_models_are_held() -> None:
     assert decision.reasons[0].startswith("No clear gain")
 
 
-def test_too_few_recent_rows_are_held_and_their_number_is_said(good: GateEvidence) -> None:
+def test_few_recent_rows_are_held_with_count(good: GateEvidence) -> None:
     assert good.recent is not None
     decision = judge(good, GatePolicy(min_recent_rows=good.recent.rows + 1))
     assert decision.verdict == "HOLD"
@@ -114,13 +114,13 @@ def test_worse_on_recent_rows_is_rejected() -> None:
     assert decision.reasons[0].startswith("Worse")
 
 
-def test_what_was_forgotten_on_established_rows_is_rejected_however_large_the_gain() -> None:
+def test_forgetting_established_rows_is_rejected() -> None:
     decision = judge(evidence(recent_gain=0.3, established_gain=-0.2))
     assert decision.verdict == "REJECT"
     assert any("established" in reason for reason in decision.reasons)
 
 
-def test_rejection_names_what_is_worse_before_what_cannot_be_told(good: GateEvidence) -> None:
+def test_rejection_names_worse_before_unknown(good: GateEvidence) -> None:
     both = replace(good, recent=None, footprint=Footprint(size_mb=9_999.0))
     decision = judge(both)
     assert decision.verdict == "REJECT"
@@ -159,7 +159,7 @@ def behaviour(name: str, *, only_candidate: int, only_champion: int, both: int =
     )
 
 
-def test_a_behaviour_that_fails_clearly_more_often_is_rejected(good: GateEvidence) -> None:
+def test_clearly_more_failures_of_behaviour_are_rejected(good: GateEvidence) -> None:
     others = tuple(behaviour(f"other {index}", only_candidate=2, only_champion=2) for index in range(15))
     worse = behaviour("negation", only_candidate=16, only_champion=2)
     decision = judge(replace(good, behaviours=(*others, worse)))
@@ -167,7 +167,7 @@ def test_a_behaviour_that_fails_clearly_more_often_is_rejected(good: GateEvidenc
     assert decision.reasons == ("negation: fails 21 of 100 cases, the champion 7.",)
 
 
-def test_a_behaviour_that_fails_a_little_more_often_is_not_held_against_it(good: GateEvidence) -> None:
+def test_slightly_more_failures_of_behaviour_are_tolerated(good: GateEvidence) -> None:
     decision = judge(replace(good, behaviours=(behaviour("negation", only_candidate=3, only_champion=1),)))
     assert decision.verdict == "PROMOTE"
 
@@ -177,14 +177,14 @@ def a_slice(name: str, value: float, se: float) -> SliceComparison:
     return SliceComparison(name=name, metric="F1", rows=300, candidate=0.7, champion=0.7, gain=gain)
 
 
-def test_a_loss_in_one_slice_is_held_when_likely_and_rejected_when_proven(good: GateEvidence) -> None:
+def test_slice_loss_likely_holds_and_proven_rejects(good: GateEvidence) -> None:
     calm = tuple(a_slice(f"calm {index}", 0.01, 0.02) for index in range(9))
     assert judge(replace(good, slices=calm)).verdict == "PROMOTE"
     assert judge(replace(good, slices=(*calm, a_slice("mobile", -0.06, 0.02)))).verdict == "HOLD"
     assert judge(replace(good, slices=(*calm, a_slice("mobile", -0.12, 0.02)))).verdict == "REJECT"
 
 
-def test_a_gain_that_hangs_on_one_source_is_held(good: GateEvidence) -> None:
+def test_gain_from_one_source_is_held(good: GateEvidence) -> None:
     sources = (a_slice("survey", 0.03, 0.02), a_slice("partner", -0.01, 0.02))
     decision = judge(replace(good, without_source=sources))
     assert decision.verdict == "HOLD"
@@ -192,7 +192,7 @@ def test_a_gain_that_hangs_on_one_source_is_held(good: GateEvidence) -> None:
     assert judge(replace(good, without_source=sources[:1])).verdict == "PROMOTE"
 
 
-def test_what_one_source_alone_taught_is_seen_without_its_rows() -> None:
+def test_lesson_of_one_source_shows_without_its_rows() -> None:
     """A source lies on its rows, and the candidate has learned it: on the others' rows it is worse."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 600)
@@ -216,7 +216,7 @@ def first_version(accuracy: float, rows: int = 300) -> GateEvidence:
     return assess(candidate=scores, champion=None, examples=examples(labels), recent=np.zeros(rows, dtype=bool))
 
 
-def test_a_first_version_is_held_against_the_most_frequent_label() -> None:
+def test_first_version_is_compared_with_frequent_label() -> None:
     decision = judge(first_version(0.8))
     assert decision.verdict == "PROMOTE"
     assert "trivial baseline" in decision.reasons[0]
@@ -234,7 +234,7 @@ def test_first_version_below_tf_idf_is_held(accuracy: float, verdict: str) -> No
     assert sentence in decision.reasons
 
 
-def test_an_error_of_calibration_is_held_against_a_version_only_beyond_chance(good: GateEvidence) -> None:
+def test_calibration_error_counts_only_beyond_chance(good: GateEvidence) -> None:
     def off(ece: float, by_chance: float) -> GateEvidence:
         found = first_version(0.8)
         measured = replace(found.overall.candidate, ece=ece, ece_by_chance=by_chance)
@@ -246,7 +246,7 @@ def test_an_error_of_calibration_is_held_against_a_version_only_beyond_chance(go
     assert "chance alone explains 0.060" in held.reasons[0]
 
 
-def test_a_first_version_that_learned_nothing_is_not_promoted() -> None:
+def test_first_version_without_skill_is_not_promoted() -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(3, 300, p=(0.25, 0.45, 0.3))
     constant = soft(np.ones(300, dtype=np.int64))
@@ -254,12 +254,12 @@ def test_a_first_version_that_learned_nothing_is_not_promoted() -> None:
     assert judge(found).verdict == "HOLD"
 
 
-def test_a_first_version_on_a_handful_of_rows_is_held() -> None:
+def test_first_version_on_few_rows_is_held() -> None:
     assert judge(first_version(0.9, rows=20)).verdict == "HOLD"
 
 
 @pytest.mark.slow
-def test_a_planted_loss_of_ten_points_in_a_slice_of_three_hundred_rows_is_stopped() -> None:
+def test_planted_slice_loss_of_ten_points_is_stopped() -> None:
     """In at least 95 of 100 candidates that gain on the other rows."""
     promoted = 0
     for seed in range(60):
@@ -276,7 +276,7 @@ def test_a_planted_loss_of_ten_points_in_a_slice_of_three_hundred_rows_is_stoppe
 
 
 @pytest.mark.slow
-def test_equal_candidates_are_promoted_in_at_most_one_of_twenty() -> None:
+def test_equal_candidates_are_rarely_promoted() -> None:
     promoted = sum(judge(evidence(seed, recent_gain=0.0, rows=600)).verdict == "PROMOTE" for seed in range(60))
     assert promoted <= 3
 
@@ -288,7 +288,7 @@ def test_a_clear_gain_is_mostly_promoted() -> None:
     assert promoted >= 24
 
 
-def test_a_behaviour_that_the_champion_never_learned_cannot_be_lost(good: GateEvidence) -> None:
+def test_behaviour_champion_never_learned_cannot_be_lost(good: GateEvidence) -> None:
     unlearned = behaviour("temporal", only_candidate=12, only_champion=0, both=60)
     decision = judge(replace(good, behaviours=(unlearned,)))
     assert decision.verdict == "PROMOTE"

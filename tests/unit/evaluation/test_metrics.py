@@ -35,7 +35,7 @@ def test_metrics_and_counts_equal_scikit_learn(rows: list[tuple[int, int]]) -> N
     assert f1_of(counts) == pytest.approx(found.f1_by_label)
 
 
-def test_a_flip_is_told_from_a_miss_to_neutral() -> None:
+def test_flip_differs_from_miss_to_neutral() -> None:
     found = evaluate([0, 0, 2, 2, 1], one_hot([2, 1, 0, 2, 0]))
     assert found.flip_rate == pytest.approx(2 / 5)
     assert found.neutral_miss_rate == pytest.approx(1 / 5)
@@ -46,12 +46,12 @@ def draw(rng: np.random.Generator, rows: int) -> tuple[npt.NDArray[np.int64], np
     return np.array([rng.choice(3, p=row / row.sum()) for row in scores.astype(np.float64)]), scores
 
 
-def test_scores_that_mean_what_they_say_have_almost_no_calibration_error() -> None:
+def test_calibrated_scores_have_little_calibration_error() -> None:
     labels, scores = draw(np.random.default_rng(0), 5000)
     assert expected_calibration_error(labels, scores) < 0.03
 
 
-def test_scores_that_are_too_sure_are_off_by_how_much_they_are_too_sure() -> None:
+def test_overconfident_scores_have_matching_calibration_error() -> None:
     """Whatever order the rows come in, though all are equally sure."""
     labels = [0] * 70 + [2] * 30
     scores = np.tile(np.array([0.98, 0.01, 0.01], dtype=np.float32), (100, 1))
@@ -60,7 +60,7 @@ def test_scores_that_are_too_sure_are_off_by_how_much_they_are_too_sure() -> Non
 
 
 @pytest.mark.parametrize("rows", [100, 400, 4000])
-def test_chance_explains_the_error_of_calibrated_scores_and_not_that_of_surer_ones(rows: int) -> None:
+def test_calibrated_errors_are_chance_and_surer_ones_not(rows: int) -> None:
     found, explained, surer = [], [], []
     for seed in range(20):
         labels, scores = draw(np.random.default_rng(seed), rows)
@@ -76,7 +76,7 @@ def test_chance_explains_nothing_of_scores_that_are_sure() -> None:
     assert calibration_error_by_chance(one_hot([0, 1, 2])) == 0
 
 
-def test_reliability_has_every_row_once_from_unsure_to_sure() -> None:
+def test_reliability_has_each_row_by_confidence() -> None:
     labels, scores = draw(np.random.default_rng(1), 103)
     bins = reliability(labels, scores)
     assert sum(each.rows for each in bins) == 103
@@ -84,6 +84,6 @@ def test_reliability_has_every_row_once_from_unsure_to_sure() -> None:
 
 
 @pytest.mark.parametrize(("labels", "rows"), [([], 0), ([0, 1], 1)])
-def test_rows_that_do_not_fit_their_labels_are_refused(labels: list[int], rows: int) -> None:
+def test_rows_without_matching_labels_are_refused(labels: list[int], rows: int) -> None:
     with pytest.raises(ValueError, match="as many rows"):
         evaluate(labels, np.zeros((rows, 3), dtype=np.float32))

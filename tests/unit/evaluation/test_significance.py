@@ -14,7 +14,7 @@ def noisy(rng: np.random.Generator, labels: np.ndarray, accuracy: float) -> np.n
     return np.where(rng.random(len(labels)) < accuracy, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
 
 
-def test_the_gain_is_the_difference_of_the_two_scores() -> None:
+def test_gain_is_difference_of_scores() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400)
     better, worse = noisy(rng, labels, 0.9), noisy(rng, labels, 0.7)
@@ -33,7 +33,7 @@ def test_equal_seeds_give_equal_intervals() -> None:
     assert paired_bootstrap(labels, first, second, clusters=range(200)) == once
 
 
-def test_equal_predictions_gain_nothing_and_are_sure_of_it() -> None:
+def test_equal_predictions_gain_nothing_for_sure() -> None:
     labels = np.array([0, 1, 2] * 20)
     gain = paired_bootstrap(labels, labels, labels, clusters=range(60))
     assert (gain.value, gain.low, gain.high, gain.se) == (0, 0, 0, 0)
@@ -54,7 +54,7 @@ def test_rows_of_one_text_count_as_one() -> None:
 
 
 @pytest.mark.slow
-def test_equal_models_are_called_better_in_at_most_about_one_in_forty() -> None:
+def test_equal_models_are_rarely_called_better() -> None:
     rng = np.random.default_rng(3)
     better = 0
     for trial in range(400):
@@ -72,7 +72,7 @@ def test_no_rows_are_refused() -> None:
 
 
 @given(p_values=st.lists(st.floats(0, 1), max_size=12))
-def test_holm_only_raises_p_values_keeps_their_order_and_stays_below_one(p_values: list[float]) -> None:
+def test_holm_raises_p_values_and_keeps_order(p_values: list[float]) -> None:
     adjusted = holm(p_values)
     assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
@@ -91,7 +91,7 @@ def test_binomial_tail_counts_the_successes_themselves(successes: int, trials: i
     assert binomial_tail(successes, trials, 0.4) == pytest.approx(tail)
 
 
-def test_the_sign_test_looks_only_at_cases_that_one_of_them_fails() -> None:
+def test_sign_test_uses_cases_one_fails() -> None:
     assert sign_test(0, 0) == 1
     assert sign_test(8, 0) == pytest.approx(2**-8)
     assert sign_test(0, 8) == pytest.approx(1)

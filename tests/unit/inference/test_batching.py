@@ -17,7 +17,7 @@ def test_every_row_stands_in_exactly_one_group(lengths: list[int], budget: int) 
 
 
 @given(lengths=LENGTHS, budget=st.integers(min_value=16, max_value=2048))
-def test_no_group_of_several_rows_takes_more_tokens_than_the_budget(lengths: list[int], budget: int) -> None:
+def test_group_of_rows_stays_within_token_budget(lengths: list[int], budget: int) -> None:
     for group in group_by_length(lengths, budget):
         assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= budget
 

@@ -33,7 +33,7 @@ def engine(folder: Path) -> Engine:
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=PAIRS, budget=st.integers(min_value=8, max_value=1024))
-def test_a_row_gets_the_scores_that_it_gets_alone(pairs: list[tuple[str, str]], budget: int, engine: Engine) -> None:
+def test_row_gets_same_scores_as_alone(pairs: list[tuple[str, str]], budget: int, engine: Engine) -> None:
     together = engine.score(pairs, token_budget=budget)
     alone = np.concatenate([engine.score([pair]) for pair in pairs])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -51,7 +51,7 @@ def test_no_rows_give_no_scores(engine: Engine) -> None:
     assert engine.score([]).shape == (0, 3)
 
 
-def test_a_higher_temperature_makes_it_less_sure_and_changes_no_label(folder: Path, tmp_path: Path) -> None:
+def test_higher_temperature_lowers_confidence_and_keeps_labels(folder: Path, tmp_path: Path) -> None:
     hot = build_toy_package(tmp_path / "hot")
     (hot / "calibration.json").write_text(json.dumps({"temperature": 5.0}))
     pairs = [("the app is great", "app"), ("terrible slow service", "service")]

@@ -31,7 +31,7 @@ def test_the_digest_is_the_one_of_the_contract(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", DIGESTED_FILES)
-def test_a_changed_byte_in_what_an_answer_depends_on_changes_the_digest(folder: Path, name: str) -> None:
+def test_changed_byte_changes_digest(folder: Path, name: str) -> None:
     before = package_digest(folder)
     (folder / name).write_bytes((folder / name).read_bytes() + b" ")
     assert package_digest(folder) != before
@@ -39,7 +39,7 @@ def test_a_changed_byte_in_what_an_answer_depends_on_changes_the_digest(folder: 
         load_package(folder, expected_digest=before)
 
 
-def test_the_gate_report_may_be_written_later_without_changing_the_digest(folder: Path) -> None:
+def test_late_gate_report_keeps_digest(folder: Path) -> None:
     before = package_digest(folder)
     (folder / "gate.html").write_text("<p>later</p>")
     assert load_package(folder, expected_digest=before).digest == before

@@ -78,7 +78,7 @@ def test_fast_tokenizer_equals_the_reference(
         assert ours.truncated == theirs.truncated
 
 
-def test_where_the_fast_tokenizer_is_not_installed_the_reference_encodes(
+def test_reference_tokenizer_encodes_without_fast_one(
     tokenizer_file: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nanotoken", None)
@@ -166,7 +166,7 @@ def _text_ids(ids: list[int], types: list[int]) -> list[int]:
     return ids[1 : types.index(1) - 1]
 
 
-def test_an_aspect_that_fills_the_model_is_shortened_and_its_neighbours_are_not_touched(
+def test_long_aspect_is_shortened_without_touching_neighbours(
     tokenizer: PairTokenizer,
 ) -> None:
     overlong = "word " * 200
@@ -176,7 +176,7 @@ def test_an_aspect_that_fills_the_model_is_shortened_and_its_neighbours_are_not_
         assert row.input_ids.tolist() == tokenizer.encode([pair])[0].input_ids.tolist()
 
 
-def test_a_row_takes_two_bytes_a_token_and_one_for_its_type(tokenizer: PairTokenizer) -> None:
+def test_row_takes_two_bytes_per_token_plus_type(tokenizer: PairTokenizer) -> None:
     (row,) = tokenizer.encode([("a fine app", "app")])
     assert (row.input_ids.itemsize, row.token_type_ids.itemsize) == (2, 1)
 

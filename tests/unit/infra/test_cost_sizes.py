@@ -12,7 +12,7 @@ from tests.aws.template import Template
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_the_model_counts_and_sizes_what_prod_stands_up(prod: Template) -> None:
+def test_model_counts_parts_of_prod(prod: Template) -> None:
     standing = _standing(prod)
     ((_, database),) = prod.of("AWS::RDS::DBInstance").items()
     endpoints = prod.of("AWS::EC2::VPCEndpoint").values()

@@ -14,7 +14,7 @@ def _letters(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", ["deployment_pipeline", "design/architecture", "design/cost"])
-def test_every_label_of_the_source_stands_in_the_picture(page: str) -> None:
+def test_picture_holds_every_label_of_source(page: str) -> None:
     found = re.search(r"```mermaid\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     picture = (DOCS / "pictures" / f"{Path(page).name}.svg").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def test_cfn_lint_finds_nothing_that_has_no_reason(cloud: Path) -> None:
     assert found == []
 
 
-def test_every_bucket_is_private_encrypted_and_over_tls_alone(template: Template) -> None:
+def test_buckets_are_private_encrypted_and_tls_only(template: Template) -> None:
     for name, bucket in template.of("AWS::S3::Bucket").items():
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
         assert bucket["BucketEncryption"]
@@ -66,7 +66,7 @@ def test_nothing_secret_stands_in_a_variable(template: Template) -> None:
         assert not [name for name in each.environment if any(word in name for word in words)], each.name
 
 
-def test_every_router_is_told_the_same_but_for_its_size(prod: Template) -> None:
+def test_routers_differ_by_size_only(prod: Template) -> None:
     routers = [each for each in prod.tasks() if each.name == "router"]
     assert len(routers) == 3
     routers = [replace(each, execution_role=None) for each in routers]  # ECS pulls images with it, one a definition
@@ -76,7 +76,7 @@ def test_every_router_is_told_the_same_but_for_its_size(prod: Template) -> None:
     assert len({json.dumps(vars(each), sort_keys=True) for each in routers}) == 1
 
 
-def test_routers_run_on_fargate_and_on_both_processors_of_ec2(prod: Template) -> None:
+def test_routers_run_on_fargate_and_both_ec2(prod: Template) -> None:
     tasks = prod.of("AWS::ECS::TaskDefinition").values()
     routers = [task for task in tasks if task["ContainerDefinitions"][0]["Name"] == "router"]
     assert sorted(task["RequiresCompatibilities"][0] for task in routers) == ["EC2", "EC2", "FARGATE"]
@@ -88,7 +88,7 @@ def test_routers_run_on_fargate_and_on_both_processors_of_ec2(prod: Template) ->
     assert {"c8g.xlarge", "c7a.xlarge"} <= set(images.values())
 
 
-def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Template) -> None:
+def test_prod_has_warm_floor_and_ten_second_look(prod: Template) -> None:
     scalable = prod.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
     assert sorted((each["MinCapacity"], each["MaxCapacity"]) for each in scalable) == [(0, 20), (0, 40), (2, 20)]
     alarms = [a for a in prod.of("AWS::CloudWatch::Alarm").values() if a.get("Period") == 10]
@@ -98,7 +98,7 @@ def test_prod_has_a_warm_floor_and_looks_every_ten_seconds_for_a_burst(prod: Tem
     assert {each.environment["EVERGREEN_METRICS_INTERVAL_S"] for each in routers} == {"10"}
 
 
-def test_a_deployment_leaves_a_fleet_that_scales_at_the_size_that_it_has(template: Template) -> None:
+def test_deployment_keeps_size_of_scaling_fleet(template: Template) -> None:
     services = template.of("AWS::ECS::Service")
     targets = template.of("AWS::ApplicationAutoScaling::ScalableTarget").values()
     routers = [name for name in services if name.startswith("Router")]
@@ -117,7 +117,7 @@ def test_dev_has_no_router_at_night(cloud: Path) -> None:
     assert sizes == [("cron(0 6 ? * MON-FRI *)", 1, 2), ("cron(0 20 ? * * *)", 0, 0)]
 
 
-def test_only_target_tracking_takes_tasks_from_the_fleet_that_it_keeps(prod: Template) -> None:
+def test_only_target_tracking_scales_fleet_in(prod: Template) -> None:
     down: dict[str, list[int]] = {}
     for policy in prod.of("AWS::ApplicationAutoScaling::ScalingPolicy").values():
         steps = policy.get("StepScalingPolicyConfiguration", {}).get("StepAdjustments", [])
@@ -141,7 +141,7 @@ def test_the_database_is_unreachable_but_for_its_two_servers(template: Template)
     assert len(to_database) == 2
 
 
-def test_prod_keeps_its_data_and_its_database_in_two_zones(prod: Template) -> None:
+def test_prod_keeps_data_and_two_database_zones(prod: Template) -> None:
     ((_, database),) = prod.of("AWS::RDS::DBInstance").items()
     assert database["MultiAZ"] is True
     assert database["DeletionProtection"] is True
@@ -151,14 +151,14 @@ def test_prod_keeps_its_data_and_its_database_in_two_zones(prod: Template) -> No
             assert resource["DeletionPolicy"] == "Retain"
 
 
-def test_no_private_subnet_has_a_way_to_the_internet(template: Template) -> None:
+def test_private_subnets_have_no_internet(template: Template) -> None:
     assert template.of("AWS::EC2::NatGateway") == {}
     services = [str(template.resolve(e["ServiceName"])) for e in template.of("AWS::EC2::VPCEndpoint").values()]
     for needed in ("s3", "ecr.api", "ecr.dkr", "logs", "secretsmanager", "batch", "ecs-agent"):
         assert any(name.endswith(f".{needed}") for name in services), needed
 
 
-def test_training_scales_to_zero_and_has_a_spot_queue_before_one_on_demand(template: Template) -> None:
+def test_training_scales_to_zero_with_spot_first(template: Template) -> None:
     environments = template.of("AWS::Batch::ComputeEnvironment")
     assert {e["ComputeResources"]["MinvCpus"] for e in environments.values()} == {0}
     worker = next(each for each in template.tasks() if each.name == "worker")
@@ -206,7 +206,7 @@ def test_each_task_has_a_role_of_its_own_and_none_may_do_everything(template: Te
                 assert listed(statement["Action"]) == ["batch:DescribeJobs"], role  # it knows no resource
 
 
-def test_only_mlflow_may_touch_artifacts_and_only_flows_and_routers_the_lake(template: Template) -> None:
+def test_artifacts_and_lake_have_separate_roles(template: Template) -> None:
     users: dict[str, set[str]] = {}
     for each in [*template.tasks(), template.job()]:
         for statement in template.statements(str(each.role)):
@@ -249,7 +249,7 @@ def test_alarms_cover_what_an_operator_must_hear_of(template: Template) -> None:
     assert len(template.of("AWS::CloudWatch::Dashboard")) == 1
 
 
-def test_alarms_and_the_budget_may_publish_to_the_topic_that_they_name(template: Template) -> None:
+def test_alarms_and_budget_may_publish_to_topic(template: Template) -> None:
     ((topic, _),) = template.of("AWS::SNS::Topic").items()
     named = [each["AlarmActions"] for each in template.of("AWS::CloudWatch::Alarm").values() if "AlarmName" in each]
     assert all(actions == [{"Ref": topic}] for actions in named)
@@ -264,7 +264,7 @@ def test_alarms_and_the_budget_may_publish_to_the_topic_that_they_name(template:
     assert allowed == {"cloudwatch.amazonaws.com": ours, "budgets.amazonaws.com": ours}
 
 
-def test_prod_alone_has_a_firewall_with_a_limit_an_address(template: Template, prod: Template) -> None:
+def test_prod_alone_has_firewall_limit_per_address(template: Template, prod: Template) -> None:
     rules = [rule for each in template.of("AWS::WAFv2::WebACL").values() for rule in each["Rules"]]
     kept = ["IP"] if template.body == prod.body else []
     assert [rule["Statement"]["RateBasedStatement"]["AggregateKeyType"] for rule in rules] == kept

@@ -65,7 +65,7 @@ def test_padding_changes_no_answer(folder: Path) -> None:
     assert torch.allclose(padded, alone, atol=1e-5)
 
 
-def test_the_aspect_is_found_where_it_stands_in_the_text() -> None:
+def test_aspect_is_found_in_text() -> None:
     model = PairClassifier(TINY)
     ids = torch.tensor([[101, 7, 8, 9, 7, 102, 7, 8, 102]])
     types = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1]])
@@ -73,7 +73,7 @@ def test_the_aspect_is_found_where_it_stands_in_the_text() -> None:
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(1, [2]), (2, [1, 2]), (3, [0, 1, 2])])
-def test_fewer_layers_are_picked_evenly_with_the_last_among_them(layers: int, kept: list[int]) -> None:
+def test_fewer_layers_are_picked_evenly_with_last(layers: int, kept: list[int]) -> None:
     model = PairClassifier(TINY)
     before = list(model.layers)
     keep_layers(model, layers)
@@ -86,7 +86,7 @@ def test_more_layers_than_there_are_is_said(folder: Path) -> None:
         load_base(folder, layers=4)
 
 
-def test_a_narrow_student_keeps_what_its_words_say_of_each_other() -> None:
+def test_narrow_student_keeps_word_similarities() -> None:
     torch.manual_seed(0)
     wide = Architecture(layers=2, hidden=96, heads=3, intermediate=48, vocabulary=200, positions=32)
     model = PairClassifier(wide)

@@ -42,7 +42,7 @@ def run(lake: Lake, window: Windows, levels: list[str], url: str) -> list[bool]:
     return [alert(lake, store.record(verdict(window(k), level)), url) for k, level in enumerate(levels)]
 
 
-def test_one_message_an_incident_and_a_new_one_after_it_was_fresh(lake: Lake, window: Windows, hook: Hook) -> None:
+def test_one_message_per_incident_and_new_after_fresh(lake: Lake, window: Windows, hook: Hook) -> None:
     sent = run(lake, window, ["FRESH", "STALE", "STALE", "WATCH", "STALE", "FRESH", "STALE"], hook.url)
     assert sent == [False, True, False, False, False, False, True]
     assert len(hook.told) == 2
@@ -50,13 +50,13 @@ def test_one_message_an_incident_and_a_new_one_after_it_was_fresh(lake: Lake, wi
     assert hook.told[0]["version"] == "7"
 
 
-def test_a_new_version_that_goes_stale_is_a_new_incident(lake: Lake, window: Windows, hook: Hook) -> None:
+def test_new_stale_version_is_new_incident(lake: Lake, window: Windows, hook: Hook) -> None:
     run(lake, window, ["STALE"], hook.url)
     newer = VerdictStore(lake).record(replace(verdict(window(1), "STALE"), version="8"))
     assert alert(lake, newer, hook.url)
 
 
-def test_a_webhook_that_is_away_can_be_told_later(lake: Lake, window: Windows, hook: Hook) -> None:
+def test_webhook_that_was_down_is_notified_later(lake: Lake, window: Windows, hook: Hook) -> None:
     stale = VerdictStore(lake).record(verdict(window(0), "STALE"))
     with pytest.raises(UnavailableError, match="webhook"):
         alert(lake, stale, "http://127.0.0.1:9/hook")

@@ -50,9 +50,7 @@ def train_on(lake: FolderLake, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("words", "drifts"), [(tuple(sorted(WORDS)), False), (OTHER, True)])
-def test_a_batch_of_other_words_drifts_and_one_of_the_same_does_not(
-    words: tuple[str, ...], drifts: bool, lake: FolderLake, tmp_path: Path
-) -> None:
+def test_batch_of_other_words_drifts(words: tuple[str, ...], drifts: bool, lake: FolderLake, tmp_path: Path) -> None:
     package = train_on(lake, tmp_path / "package")
     given = tmp_path / "rows.csv"
     given.write_text("\n".join(["text,aspect", *(f"{text},app" for text in texts(300, 2, words))]))
@@ -68,9 +66,7 @@ def test_a_batch_of_other_words_drifts_and_one_of_the_same_does_not(
     assert b"<html" in output.read(JOB_DRIFT_REPORT)[:2000].lower()
 
 
-def test_a_package_without_a_snapshot_says_that_there_is_nothing_to_compare_with(
-    lake: FolderLake, tmp_path: Path
-) -> None:
+def test_package_without_snapshot_has_no_comparison(lake: FolderLake, tmp_path: Path) -> None:
     package = build_toy_package(tmp_path / "package")
     with pytest.raises(PermanentError, match="names no snapshot"):
         report_batch_drift(FolderLake(tmp_path / "out"), {}, lake, Engine.load(package))

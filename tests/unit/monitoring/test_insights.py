@@ -24,7 +24,7 @@ def negative(lake: Lake, number: int, share: float) -> None:
     frame.with_columns(pl.Series("label", wanted, pl.Int8), pl.lit("Desk").alias("aspect")).write_parquet(path)
 
 
-def test_volume_share_and_change_are_those_of_the_log(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_volume_share_and_change_match_log(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 100, labelled=0.0, segment="eu")
     negative(lake, 1, 0.2)
     number = traffic.written + 1
@@ -51,7 +51,7 @@ def test_a_loud_customer_widens_the_interval(lake: Lake, traffic: Traffic, windo
     assert one["high"] - one["low"] > 2 * (many["high"] - many["low"])
 
 
-def test_one_customer_alone_says_little_however_often_they_ask(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_one_customer_counts_little_however_often(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 500, labelled=0.0, units=1)
     negative(lake, 1, 0.5)
     row = insights(lake, window(0)).row(0, named=True)
@@ -59,9 +59,7 @@ def test_one_customer_alone_says_little_however_often_they_ask(lake: Lake, traff
     assert row["high"] - row["low"] > 0.9
 
 
-def test_the_volume_is_that_of_the_window_even_where_a_sample_of_it_is_read(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_volume_is_windows_even_when_sampled(lake: Lake, traffic: Traffic, window: Windows) -> None:
     for k in range(2):
         number = traffic.written + 1
         traffic.send(window(k), 400, labelled=0.0)
@@ -70,7 +68,7 @@ def test_the_volume_is_that_of_the_window_even_where_a_sample_of_it_is_read(
     assert (row["rows"], row["rows_before"]) == (400, 400)
 
 
-def test_rare_aspects_are_left_out_and_a_new_one_has_no_change(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_rare_aspects_are_omitted_and_new_unchanged(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 19, labelled=0.0)
     negative(lake, 1, 0.5)
     assert insights(lake, window(0)).height == 0
@@ -83,7 +81,7 @@ def test_the_plot_is_a_picture_even_of_nothing(lake: Lake, traffic: Traffic, win
     assert insights_plot(insights(lake, window(1), min_rows=1)).startswith(b"\x89PNG")
 
 
-def test_what_the_console_shows_is_kept_with_its_window(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_console_state_is_kept_with_window(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 100, labelled=0.0, segment="eu")
     negative(lake, 1, 0.2)
     keep_insights(lake, window(0))

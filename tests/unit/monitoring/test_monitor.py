@@ -37,7 +37,7 @@ def judge(lake: Lake, window: Window, **options: object) -> Verdict:
     return watch(lake, window, **{"champion": CHAMPION, "settings": SETTINGS, "now": now, **options}).verdict  # type: ignore[arg-type]
 
 
-def test_calm_traffic_is_fresh_and_a_drift_is_stale_at_once(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_calm_traffic_is_fresh_and_drift_stale(lake: Lake, traffic: Traffic, window: Windows) -> None:
     verdicts = []
     for k in range(6):
         traffic.send(window(k), 400, labelled=0.6)
@@ -50,9 +50,7 @@ def test_calm_traffic_is_fresh_and_a_drift_is_stale_at_once(lake: Lake, traffic:
     assert verdict.by_version["1"].rows == 400
 
 
-def test_the_reference_grows_from_early_live_rows_to_its_size_and_no_further(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_reference_grows_to_its_size(lake: Lake, traffic: Traffic, window: Windows) -> None:
     heights = []
     for k in range(4):
         traffic.send(window(k), 300)
@@ -63,9 +61,7 @@ def test_the_reference_grows_from_early_live_rows_to_its_size_and_no_further(
     assert heights == [300, 600, 600, 600]
 
 
-def test_rows_served_before_the_version_was_champion_are_no_reference(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_rows_before_champion_are_no_reference(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 300)
     champion = WatchedVersion(version="1", champion_since=window(1).start)
     watch(lake, window(0), champion=champion, settings=SETTINGS, now=window(0).end)
@@ -78,7 +74,7 @@ def test_stale_rows_do_not_join_the_reference(lake: Lake, traffic: Traffic, wind
     assert load_reference(lake, "1") is None
 
 
-def test_labels_that_come_late_make_a_new_revision_with_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_late_labels_make_revision_with_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 300, feedback_at=window(0).end + timedelta(hours=2), labelled=0.9)
     first = judge(lake, window(0))
     second = judge(lake, window(0), now=window(0).end + timedelta(hours=3))
@@ -87,7 +83,7 @@ def test_labels_that_come_late_make_a_new_revision_with_them(lake: Lake, traffic
     assert second.by_version["1"].labelled > 250
 
 
-def test_an_empty_and_a_tiny_window_are_recorded_as_such(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_empty_and_tiny_windows_are_recorded(lake: Lake, traffic: Traffic, window: Windows) -> None:
     assert judge(lake, window(0)).verdict == "WATCH"
     traffic.send(window(1), 7)
     verdict = judge(lake, window(1))
@@ -119,9 +115,7 @@ def test_stale_without_labels_asks_for_them(lake: Lake, traffic: Traffic, window
     assert "Label 200 more rows" in verdict.action_reason
 
 
-def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_report_gets_verdict_and_replaced_address(lake: Lake, traffic: Traffic, window: Windows) -> None:
     class Notes:
         def __init__(self) -> None:
             self.replaced: list[str | None] = []
@@ -140,7 +134,7 @@ def test_the_report_gets_what_was_judged_and_the_address_it_stands_for(
     assert notes.replaced == [None, first.report_uri]
 
 
-def test_a_loss_too_small_for_one_window_is_found_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_small_loss_is_found_over_several_windows(lake: Lake, traffic: Traffic, window: Windows) -> None:
     patient = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.01, reference_rows=300))
     for k in range(2):
         traffic.send(window(k), 300, accuracy=0.9, labelled=1.0)
@@ -163,7 +157,7 @@ def watched(lake: Lake, window: Window, settings: WatchSettings = SETTINGS, **op
     return watch(lake, window, champion=CHAMPION, settings=settings, now=now, **options).seen  # type: ignore[arg-type]
 
 
-def test_labels_of_hard_rows_that_a_person_was_asked_for_are_no_slow_loss(
+def test_requested_labels_of_hard_rows_are_no_loss(
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     seen = []
@@ -195,9 +189,7 @@ def test_windows_that_overlap_count_their_labels_once(lake: Lake, traffic: Traff
     assert slow_evidence([again]) == slow_evidence([alone])
 
 
-def test_only_labels_of_training_sources_since_the_snapshot_are_new(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_only_training_labels_since_snapshot_are_new(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 50, labelled=1.0)
     traffic.send(window(1), 30, labelled=1.0)
     traffic.send(window(1), 20, labelled=1.0, source="forum")
@@ -208,7 +200,7 @@ def test_only_labels_of_training_sources_since_the_snapshot_are_new(
     assert count_new_labels(lake, champion, window(0), WatchSettings(), now) == 100
 
 
-def test_drift_too_slow_for_any_window_is_seen_over_several(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_slow_drift_is_found_over_several_windows(lake: Lake, traffic: Traffic, window: Windows) -> None:
     settings = WatchSettings(policy=StalenessPolicy(false_alarm_rate=0.02, reference_rows=600))
     for k in range(2):
         traffic.send(window(k), 300, labelled=0.0)
@@ -226,7 +218,7 @@ def test_drift_too_slow_for_any_window_is_seen_over_several(lake: Lake, traffic:
     assert recent["at"].max() < window(8).end
 
 
-def test_the_slow_test_and_the_windows_own_share_one_rate() -> None:
+def test_slow_and_window_test_share_rate() -> None:
     assert 0.0 < SLOW_SHARE < 1.0
     finding = DriftFinding(
         kind="confidence", statistic=1.0, threshold=0.5, p_value=0.004, p_adjusted=0.004, effect=0.1, drifted=True,

@@ -23,7 +23,7 @@ def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-def test_the_record_and_the_metrics_hold_the_same_numbers(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_record_and_metrics_hold_same_numbers(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 300, segment="eu")
     verdict = watch(
         lake,
@@ -44,7 +44,7 @@ def test_the_record_and_the_metrics_hold_the_same_numbers(lake: Lake, traffic: T
     assert values(exposition([verdict, skipped]))["evergreen_window_actions", (("action", "skipped"),)] == 1
 
 
-def test_a_segment_with_quotes_and_line_breaks_is_escaped(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_segment_with_quotes_and_breaks_is_escaped(lake: Lake, traffic: Traffic, window: Windows) -> None:
     odd = 'a "b"\\\nc'
     traffic.send(window(0), 200, segment=odd)
     champion = WatchedVersion(version="1")

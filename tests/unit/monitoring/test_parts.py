@@ -24,7 +24,7 @@ def test_a_class_has_its_own_f1(make: Make) -> None:
     assert np.isclose(found.f1, f1_score(sample.truth, sample.labels, labels=[0], average="macro"))
 
 
-def test_a_segment_that_went_bad_is_told_apart_from_one_that_holds(make: Make) -> None:
+def test_bad_segment_differs_from_stable_one(make: Make) -> None:
     sample = in_segments(make(2, 1_000), ("eu", "us"))
     truth = sample.truth.copy()
     bad = np.flatnonzero((np.arange(sample.rows) % 2 == 1) & (np.arange(sample.rows) % 4 == 1))
@@ -50,7 +50,7 @@ def test_small_and_nameless_segments_have_no_figures(make: Make) -> None:
     assert parts_of(sample.take(np.array([], dtype=np.int64))) == {}
 
 
-def test_the_back_test_is_not_fooled_by_weights_of_chosen_rows() -> None:
+def test_back_test_ignores_weights_of_chosen_rows() -> None:
     rng = np.random.default_rng(0)
     n = 2_000
     confidence = rng.uniform(0.4, 0.99, n)

@@ -47,7 +47,7 @@ def test_the_estimate_covers_what_the_labels_later_show(make: Make) -> None:
     assert covered >= 54
 
 
-def test_a_perfect_score_on_few_labels_is_still_uncertain() -> None:
+def test_perfect_score_on_few_labels_is_uncertain() -> None:
     few = make_sample([0, 2, 0, 2], np.tile([0.9, 0.05, 0.05], (4, 1)), truth=[0, 2, 0, 2])
     found = measure(few)
     assert found is not None
@@ -55,7 +55,7 @@ def test_a_perfect_score_on_few_labels_is_still_uncertain() -> None:
     assert found.low < 0.95
 
 
-def test_labels_chosen_among_hard_rows_do_not_bias_the_measured_f1() -> None:
+def test_chosen_hard_rows_do_not_bias_f1() -> None:
     """Half the rows are hard (half right) and labelled always, the easy ones (all right) one time in ten."""
     rng = np.random.default_rng(3)
     n = 20_000
@@ -74,7 +74,7 @@ def test_labels_chosen_among_hard_rows_do_not_bias_the_measured_f1() -> None:
     assert plain.pos_neg_f1 < 0.6
 
 
-def test_answers_of_few_units_are_less_certain_than_of_many(make: Make) -> None:
+def test_answers_of_few_units_are_less_certain(make: Make) -> None:
     window = make(1, 400)
     right = window.labels == window.truth
     # whole units are right or wrong: sort rows so that equal rows share a unit
@@ -85,7 +85,7 @@ def test_answers_of_few_units_are_less_certain_than_of_many(make: Make) -> None:
     assert shared.standard_error > 1.5 * single.standard_error
 
 
-def test_a_fall_in_f1_is_found_and_its_size_told(make: Make) -> None:
+def test_f1_loss_is_found_with_size(make: Make) -> None:
     before, now = measure(make(1, 1000, accuracy=0.85)), measure(make(2, 500, accuracy=0.60))
     assert before is not None
     assert now is not None
@@ -96,7 +96,7 @@ def test_a_fall_in_f1_is_found_and_its_size_told(make: Make) -> None:
     assert same.p_value > 0.5
 
 
-def test_the_back_test_trusts_calibrated_scores_and_finds_a_changed_concept(make: Make) -> None:
+def test_back_test_trusts_calibrated_and_finds_concept_change(make: Make) -> None:
     calibrated = make(1, 500)
     good = back_test(calibrated)
     assert good is not None
@@ -118,7 +118,7 @@ def test_flips_count_only_positive_and_negative() -> None:
     assert flip_rate(make_sample([0], np.full((1, 3), 1 / 3))) is None
 
 
-def test_a_frozen_test_comes_from_a_confusion_or_from_f1_and_rows() -> None:
+def test_frozen_test_comes_from_confusion_or_f1() -> None:
     exact = frozen_test({"confusion": [[8, 1, 1], [1, 8, 1], [1, 1, 8]]})
     assert exact.rows == 30
     assert exact.estimate().pos_neg_f1 == pytest.approx(0.8)

@@ -31,9 +31,7 @@ def drifting(traffic: Traffic, window: Windows) -> None:
         traffic.send(window(k), 300, accuracy=0.5, topic="garden")
 
 
-def test_it_says_what_would_have_been_decided_when_and_records_nothing(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_replay_reports_decisions_and_records_nothing(lake: Lake, traffic: Traffic, window: Windows) -> None:
     drifting(traffic, window)
     before = lake.list("")
     found = list(replay(lake, span(window, 6), version=VERSION, settings=SETTINGS, feedback_delay_s=10.0))
@@ -49,9 +47,7 @@ def test_another_policy_decides_otherwise_on_the_same_traffic(lake: Lake, traffi
     assert {v.action for v in found} == {"none", "ask_labels"}
 
 
-def test_a_version_that_never_served_is_judged_on_the_same_traffic(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_version_that_never_served_is_judged(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 300)
 
     def always_positive(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -67,7 +63,7 @@ def test_a_version_that_never_served_is_judged_on_the_same_traffic(
     assert verdict.by_version["9"].pos_neg_f1 < 0.5
 
 
-def test_an_empty_stretch_and_a_redacted_log_are_handled(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_empty_stretch_and_redacted_log_are_handled(lake: Lake, traffic: Traffic, window: Windows) -> None:
     assert [v.verdict for v in replay(lake, span(window, 2), version=VERSION, settings=SETTINGS)] == ["WATCH"] * 2
     traffic.send(window(0), 100, redacted=True)
     with pytest.raises(PermanentError, match="redacted"):

@@ -31,7 +31,7 @@ def reported(lake: Lake, window: Window, reporter: EvidentlyReporter, *, now: da
     return report(lake, judged, reporter)
 
 
-def test_one_report_a_window_with_the_verdict_on_top_and_no_customers_words(
+def test_report_per_window_has_verdict_without_texts(
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     reporter = EvidentlyReporter(tmp_path / "evidently", ui_url="http://127.0.0.1:8001/")
@@ -55,7 +55,7 @@ def test_one_report_a_window_with_the_verdict_on_top_and_no_customers_words(
 
 
 @pytest.mark.parametrize("case", ["empty", "one row", "one class", "all null", "no labels"])
-def test_a_window_with_next_to_nothing_still_gets_a_report(
+def test_nearly_empty_window_gets_report(
     case: str, lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     reporter = EvidentlyReporter(tmp_path / "evidently")
@@ -76,7 +76,7 @@ def test_a_window_with_next_to_nothing_still_gets_a_report(
     assert Path(verdict.report_uri).is_file()
 
 
-def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_verdict_text_reports_rows_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 200)
     verdict = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end).verdict
     text = verdict_text(verdict, load_window(lake, window(0), max_rows=50))
@@ -84,9 +84,7 @@ def test_the_verdict_in_words_says_how_much_was_read(lake: Lake, traffic: Traffi
     assert f"**{verdict.verdict}** for version 1" in text
 
 
-def test_a_verdict_stands_while_evidently_is_away_and_the_server_is_named(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_verdict_stands_while_evidently_is_down(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 120)
     judged = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end)
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):

@@ -127,14 +127,14 @@ def test_case(case: str, evidence: StalenessEvidence, verdict: str, action: str)
     assert decision.action_reason
 
 
-def test_an_old_version_is_stale_by_its_age_alone() -> None:
+def test_old_version_is_stale_by_age() -> None:
     policy = replace(POLICY, max_age_s=86_400.0)
     decision = judge_staleness(replace(CALM, age_s=100_000.0), policy)
     assert decision.verdict == "STALE"
     assert decision.reasons[0].kind == "age"
 
 
-def test_a_retraining_that_does_not_pay_is_skipped_and_says_so() -> None:
+def test_retraining_that_does_not_pay_is_skipped() -> None:
     policy = replace(POLICY, answers_worth_a_training=2_000.0)
     decision = judge_staleness(STALE, policy)  # 0.15 of 1,000 a day over a week are 1,050 answers
     assert decision.action == "skipped"

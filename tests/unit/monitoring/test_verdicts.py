@@ -54,7 +54,7 @@ def test_the_record_has_the_contracts_fields(lake: Lake, window: Windows) -> Non
     assert written.key == f"verdicts/{window(0).key}.r1.json"
 
 
-def test_late_labels_make_a_second_revision_and_the_first_is_kept(lake: Lake, window: Windows) -> None:
+def test_late_labels_make_second_revision(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     store.record(stale(window(0)))
     store.record(replace(stale(window(0)), verdict="WATCH", action="none"))
@@ -70,7 +70,7 @@ def test_revision_ten_comes_after_revision_nine(lake: Lake, window: Windows) -> 
     assert latest.revision == 11
 
 
-def test_history_has_the_last_revision_of_each_window_by_time(lake: Lake, window: Windows) -> None:
+def test_history_has_last_revision_of_each_window(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     for k in (2, 0, 1, 0):
         store.record(stale(window(k)))
@@ -92,7 +92,7 @@ def test_an_attempt_makes_the_retraining_no_longer_due(lake: Lake, window: Windo
         store.begin_attempt(verdict)
 
 
-def test_a_failed_attempt_frees_the_next_with_a_new_key_three_times_at_most(lake: Lake, window: Windows) -> None:
+def test_failed_attempt_frees_next_up_to_three(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     verdict = store.record(stale(window(0)))
     keys = []
@@ -120,7 +120,7 @@ def test_judging_again_keeps_the_attempts(lake: Lake, window: Windows) -> None:
     assert not again.retraining_is_due
 
 
-def test_a_report_is_recorded_beside_the_attempt_that_began_while_it_was_written(lake: Lake, window: Windows) -> None:
+def test_report_is_recorded_beside_concurrent_attempt(lake: Lake, window: Windows) -> None:
     store = VerdictStore(lake)
     begun = store.begin_attempt(store.record(stale(window(0))))
     reported = store.attach_report(window(0), "http://reports/1")
@@ -129,7 +129,7 @@ def test_a_report_is_recorded_beside_the_attempt_that_began_while_it_was_written
     assert (ended.report_uri, ended.attempts[0].state) == ("http://reports/1", "completed")
 
 
-def test_a_report_never_undoes_what_was_recorded_while_it_was_attached(lake: Lake, window: Windows) -> None:
+def test_attached_report_keeps_concurrent_records(lake: Lake, window: Windows) -> None:
     class Late(VerdictStore):
         """Somebody ends the attempt just after this one has looked."""
 
@@ -155,13 +155,13 @@ class ATooLateStore(VerdictStore):
         return seen
 
 
-def test_a_verdict_joins_the_attempt_that_began_just_after_it_looked(lake: Lake, window: Windows) -> None:
+def test_verdict_joins_attempt_begun_after_look(lake: Lake, window: Windows) -> None:
     VerdictStore(lake).record(stale(window(0)))
     judged = ATooLateStore(lake).record(replace(stale(window(0)), verdict="WATCH"))
     assert (judged.revision, judged.verdict, [attempt.number for attempt in judged.attempts]) == (3, "WATCH", [1])
 
 
-def test_of_two_who_begin_an_attempt_at_the_same_instant_one_is_told_to_look_again(lake: Lake, window: Windows) -> None:
+def test_concurrent_attempts_one_must_look_again(lake: Lake, window: Windows) -> None:
     due = VerdictStore(lake).record(stale(window(0)))
     with pytest.raises(ConflictError):
         ATooLateStore(lake).begin_attempt(due)
@@ -188,7 +188,7 @@ def test_fields_of_later_versions_are_ignored(lake: Lake, window: Windows) -> No
     assert Verdict.from_json(data) == stale(window(0))
 
 
-def test_a_record_that_counts_no_unasked_labels_counts_all_of_them() -> None:
+def test_record_without_unasked_count_counts_all_labels() -> None:
     known = {"rows": 9, "labelled": 6, "pos_neg_f1": None, "estimated_pos_neg_f1": None}
     assert RightAnswers.recorded(VersionFigures(**known)) is None
     assert RightAnswers.recorded(VersionFigures(**known, right=4)) == RightAnswers(right=4, labelled=6)

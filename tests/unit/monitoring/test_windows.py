@@ -42,9 +42,7 @@ def test_shadow_scores_are_left_out(lake: Lake, traffic: Traffic, window: Window
     assert load_window(lake, window(0)).by_version == {"1": 10}
 
 
-def test_late_feedback_changes_the_window_and_the_last_one_counts(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_late_feedback_changes_window_and_last_counts(lake: Lake, traffic: Traffic, window: Windows) -> None:
     (request, *_) = traffic.send(window(0), 5, labelled=0.0)
     end = window(0).end
     assert sample_of(load_window(lake, window(0), feedback_until=end).rows).labelled == 0
@@ -75,7 +73,7 @@ def test_an_empty_window_has_no_rows(lake: Lake, window: Windows) -> None:
     assert (data.total, data.rows.height, sample_of(data.rows).rows) == (0, 0, 0)
 
 
-def test_a_large_window_is_sampled_alike_each_time_and_says_so(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_large_window_is_sampled_alike_and_reported(lake: Lake, traffic: Traffic, window: Windows) -> None:
     for _ in range(5):
         traffic.send(window(0), 100)
     first, again = (load_window(lake, window(0), max_rows=60) for _ in range(2))

@@ -31,19 +31,19 @@ def test_log_probabilities_do_as_well_as_logits() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 19])
-def test_too_few_rows_leave_the_scores_as_they_are(rows: int) -> None:
+def test_few_rows_leave_scores_unchanged(rows: int) -> None:
     logits, labels = drawn(3.0)
     found = calibrate(logits[:rows], labels[:rows])
     assert found.temperature == 1.0
     assert found.ece_before == found.ece_after
 
 
-def test_a_model_that_is_always_right_keeps_a_finite_temperature() -> None:
+def test_always_right_model_keeps_finite_temperature() -> None:
     labels = np.arange(60) % 3
     assert 0.2 < calibrate(np.eye(3)[labels] * 5, labels).temperature < 8.1
 
 
-def test_the_error_before_and_after_is_the_one_that_the_gate_measures() -> None:
+def test_reported_error_is_gates_error() -> None:
     logits, labels = drawn(3.0)
     found = calibrate(logits, labels)
     for error, temperature in ((found.ece_before, 1.0), (found.ece_after, found.temperature)):

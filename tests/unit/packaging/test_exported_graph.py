@@ -60,13 +60,13 @@ def reference(model: PairClassifier, given: dict[str, np.ndarray]) -> np.ndarray
 
 
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 6), (1, 64), (5, 17), (32, 9)])
-def test_the_float_graph_equals_the_model_for_every_shape(model: PairClassifier, rows: int, tokens: int) -> None:
+def test_float_graph_equals_model_for_each_shape(model: PairClassifier, rows: int, tokens: int) -> None:
     given = feeds(rows, tokens)
     out = session(model, Float32()).run(None, given)[0]
     np.testing.assert_allclose(out, reference(model, given), atol=2e-5)
 
 
-def test_the_int8_graph_is_near_the_model_and_under_half_its_size(model: PairClassifier) -> None:
+def test_int8_graph_is_near_model_and_smaller(model: PairClassifier) -> None:
     given = feeds(32, 17)
     out = session(model, int8(model)).run(None, given)[0]
     expected = reference(model, given)
@@ -77,7 +77,7 @@ def test_the_int8_graph_is_near_the_model_and_under_half_its_size(model: PairCla
     assert small < large / 2
 
 
-def test_the_score_of_a_row_does_not_depend_on_who_shares_its_batch(model: PairClassifier) -> None:
+def test_row_score_is_independent_of_batch(model: PairClassifier) -> None:
     given = feeds(32, 17)
     running = session(model, int8(model))
     together = running.run(None, given)[0]
@@ -85,7 +85,7 @@ def test_the_score_of_a_row_does_not_depend_on_who_shares_its_batch(model: PairC
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_no_two_products_of_bytes_exceed_16_bits_so_every_processor_adds_the_same(model: PairClassifier) -> None:
+def test_byte_products_fit_16_bits_on_every_processor(model: PairClassifier) -> None:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     graph = export_graph(SIZES, weights, int8(model)).graph
     held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
@@ -94,7 +94,7 @@ def test_no_two_products_of_bytes_exceed_16_bits_so_every_processor_adds_the_sam
     assert max(np.abs(weight.astype(int)).max() for weight in multiplied) * 255 * 2 < 2**15
 
 
-def test_each_row_of_a_matrix_is_off_by_at_most_half_its_own_step() -> None:
+def test_matrix_rows_are_off_by_half_step() -> None:
     matrix = np.random.default_rng(0).normal(size=(20, 50)) * np.logspace(-3, 3, 20)[:, None]
     quantised, scale = symmetric(matrix, 127)
     assert np.all(np.abs(quantised * scale[:, None] - matrix) <= 0.5 * scale[:, None] * 1.001)

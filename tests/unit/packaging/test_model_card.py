@@ -21,7 +21,7 @@ def test_the_card_names_data_quality_and_limits() -> None:
         assert said in card
 
 
-def test_a_training_that_ended_early_is_on_the_card() -> None:
+def test_early_end_of_training_is_on_card() -> None:
     early = FACTS.training | {"ended_early": "token shard 3 does not come"}
     assert "ended early: token shard 3 does not come" in render_card(replace(FACTS, training=early))
     assert "ended early" not in render_card(replace(FACTS, training=FACTS.training | {"ended_early": None}))

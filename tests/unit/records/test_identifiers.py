@@ -7,21 +7,21 @@ from absa.records.identifiers import RequestIds, is_request_id, unit_hash
 AT_US = 1_795_470_037_401_255
 
 
-def test_an_id_is_a_uuid_of_version_7_whose_time_is_the_requests() -> None:
+def test_id_is_uuid7_with_request_time() -> None:
     made = RequestIds().new(AT_US)
     assert uuid.UUID(made).version == 7
     assert uuid.UUID(made).variant == uuid.RFC_4122
     assert uuid.UUID(made).int >> 80 == AT_US // 1000
 
 
-def test_ids_of_one_instant_differ_and_later_ones_sort_later() -> None:
+def test_ids_differ_and_sort_by_time() -> None:
     ids = RequestIds()
     made = [ids.new(AT_US) for _ in range(2000)]
     assert len(set(made)) == 2000
     assert max(made) < ids.new(AT_US + 1000)
 
 
-def test_only_the_form_that_a_router_gives_is_an_id() -> None:
+def test_only_router_form_is_an_id() -> None:
     made = RequestIds().new(AT_US)
     assert is_request_id(made)
     assert not is_request_id(made + "\n")

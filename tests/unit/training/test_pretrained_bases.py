@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> TrainingSettings:
     return TrainingSettings(base_model=str(tmp_path / "start"), max_epochs=1, threads=1, precision="fp32")
 
 
-def test_equal_rows_in_any_order_find_the_base_that_was_made(settings: TrainingSettings, tmp_path: Path) -> None:
+def test_equal_rows_in_any_order_find_base(settings: TrainingSettings, tmp_path: Path) -> None:
     made = pretrain(ROWS, settings, tmp_path / "bases")
     found: list[Path] = []
     again = pretrain(ROWS[::-1], replace(settings, threads=2), tmp_path / "bases", found=found.append)
@@ -39,16 +39,14 @@ def test_equal_rows_in_any_order_find_the_base_that_was_made(settings: TrainingS
 
 
 @pytest.mark.parametrize("other", ["a row less", "another setting", "a budget"])
-def test_anything_else_that_is_learned_from_makes_another_base(
-    settings: TrainingSettings, tmp_path: Path, other: str
-) -> None:
+def test_any_other_input_makes_another_base(settings: TrainingSettings, tmp_path: Path, other: str) -> None:
     made = pretrain(ROWS, settings, tmp_path / "bases")
     changed = replace(settings, learning_rate=5e-5) if other == "another setting" else settings
     rows = ROWS[:-1] if other == "a row less" else ROWS
     assert pretrain(rows, changed, tmp_path / "bases", budget_s=60 if other == "a budget" else None) != made
 
 
-def test_a_training_starts_from_a_base_with_its_head(settings: TrainingSettings, tmp_path: Path) -> None:
+def test_training_starts_from_base_with_head(settings: TrainingSettings, tmp_path: Path) -> None:
     made = pretrain(ROWS, settings, tmp_path / "bases")
     model, has_head = load_base(find_base(str(made)))
     assert has_head

@@ -17,26 +17,26 @@ CELL = {
 }  # fmt: skip
 
 
-def test_a_recipe_is_done_fold_by_fold_and_the_bundled_data_once() -> None:
+def test_recipe_runs_each_fold_and_bundled_once() -> None:
     cells = wanted(["plain", BUNDLED], [0, 1], [0, 1])
     assert cells == [Cell("plain", s, f) for s in (0, 1) for f in (0, 1)] + [Cell(BUNDLED, 0, 0), Cell(BUNDLED, 1, 0)]
     assert len({cell.folder for cell in cells}) == len(cells)
 
 
-def test_every_teacher_is_a_recipe_that_comes_before_its_student() -> None:
+def test_teacher_recipe_comes_before_student() -> None:
     names = list(RECIPES)
     for name, recipe in RECIPES.items():
         assert all(names.index(teacher) < names.index(name) for teacher in recipe.teachers)
 
 
-def test_a_student_waits_for_the_teachers_of_its_own_fold_and_seed() -> None:
+def test_student_waits_for_teachers_of_its_fold() -> None:
     student, teacher = Cell("from mpnet", 0, 0), Cell(MPNET, 0, 0)
     assert ready([student, teacher], []) == [teacher]
     assert ready([student], [teacher]) == []
     assert ready([student], [Cell(MPNET, 0, 1), Cell(MPNET, 1, 0)]) == [student]
 
 
-def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
+def test_figures_are_pooled_with_spread_of_cells() -> None:
     better = CELL | {"confusion": [[38, 1, 1], [2, 26, 2], [1, 1, 28]]}
     cells = {Cell("plain", 0, 0).name: CELL, Cell("plain", 0, 1).name: better}
     rows = {row.metric: row for row in rows_of(cells)}
@@ -47,7 +47,7 @@ def test_figures_are_pooled_over_rows_with_the_spread_of_the_cells() -> None:
     assert accuracy.target is None
 
 
-def test_the_final_recipe_and_the_bundled_data_carry_their_targets() -> None:
+def test_final_recipe_and_bundled_carry_targets() -> None:
     cells = {
         Cell(FINAL, 0, 0).name: CELL,
         Cell(BUNDLED, 0, 0).name: CELL | {"behaviours": {"contrast": [10, 100]}, "masking_margin": 0.4},
@@ -83,7 +83,7 @@ def rows_that_count(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("rows_that_count")
-def test_no_text_stands_on_two_sides_of_a_fold() -> None:
+def test_texts_are_in_one_side_of_fold() -> None:
     tests = []
     for fold in range(data.FOLDS):
         train, validation, test = ({data.key(row.text) for row in side} for side in data.sides(fold))

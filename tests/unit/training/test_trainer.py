@@ -76,7 +76,7 @@ def test_equal_seeds_give_equal_models() -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_it_ends_at_its_deadline_with_an_annealed_rate() -> None:
+def test_training_ends_at_deadline_with_annealed_rate() -> None:
     seen: list[Progress] = []
     settings = TrainingSettings.from_json(SETTINGS.to_json() | {"max_epochs": 1e9})
     start = time.time()
@@ -119,7 +119,7 @@ def rates(
     return seen
 
 
-def test_what_comes_before_the_second_step_takes_nothing_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_before_second_step_spares_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     ends_at = clock.now + 1_000.0
     found = rates(clock, ends_at, wait_s=140.0, first_step_s=60.0)
@@ -128,9 +128,7 @@ def test_what_comes_before_the_second_step_takes_nothing_of_the_warm_up(monkeypa
     assert 0 < found[1] < found[-1] < 0.5
 
 
-def test_a_run_that_starts_again_goes_on_with_the_rate_of_the_time_that_has_passed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_uses_rate_of_elapsed_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock = Clock(monkeypatch)
     ends_at = clock.now + 1_010.0
     rates(clock, ends_at, kept=tmp_path)
@@ -140,7 +138,7 @@ def test_a_run_that_starts_again_goes_on_with_the_rate_of_the_time_that_has_pass
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_another_runs_checkpoint_counts_the_time_that_it_was_trained_for_alone(
+def test_foreign_checkpoint_counts_its_training_time_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: bool
 ) -> None:
     clock = Clock(monkeypatch)
@@ -155,12 +153,12 @@ def test_another_runs_checkpoint_counts_the_time_that_it_was_trained_for_alone(
     assert found[0] == pytest.approx(0.74 / 0.9, abs=0.01)
 
 
-def test_a_budget_that_is_over_is_a_missed_deadline() -> None:
+def test_budget_already_over_misses_deadline() -> None:
     with pytest.raises(DeadlineMissedError, match="budget"):
         train(seconds=-1).run()
 
 
-def test_a_stopped_training_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
+def test_stopped_training_resumes_and_ends_the_same(tmp_path: Path) -> None:
     whole = train()  # the deadline is far: data decide the rate, not time
     whole.run()
     asked = iter(range(10_000))
@@ -174,7 +172,7 @@ def test_a_stopped_training_goes_on_where_it_was_and_ends_the_same(tmp_path: Pat
         assert torch.allclose(one, other, atol=1e-3)
 
 
-def test_a_training_that_had_ended_is_not_trained_again(tmp_path: Path) -> None:
+def test_ended_training_is_not_repeated(tmp_path: Path) -> None:
     first = train(checkpoints=Checkpoints(tmp_path))
     steps = first.run().steps
     again = train(seconds=-1, checkpoints=Checkpoints(tmp_path)).run()
@@ -189,7 +187,7 @@ def test_a_checkpoint_of_other_data_is_not_used(tmp_path: Path) -> None:
     assert not other.run().resumed
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_batch_and_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = train(TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 512, "max_epochs": 2}))
     real = PairClassifier.forward
 
@@ -204,7 +202,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     assert 128 <= result.batch_tokens <= 300
 
 
-def test_cudnns_attention_is_off_where_the_model_runs_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cudnn_attention_is_off_inside_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
     real, seen = Layer.forward, set()
 
     def watched(self: Layer, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -234,7 +232,7 @@ def test_frozen_words_do_not_move() -> None:
     assert torch.equal(trainer.averaged().words.weight, before)
 
 
-def test_only_the_top_layers_learn_where_so_many_are_asked_for() -> None:
+def test_only_top_layers_learn_when_requested() -> None:
     settings = TrainingSettings.from_json(SETTINGS.to_json() | {"train_layers": 1, "max_epochs": 1})
     trainer = train(settings)
     before = {name: value.clone() for name, value in model().named_parameters()}
@@ -263,7 +261,7 @@ def shards(folder: Path, counts: tuple[int, ...] = (100, 80, 60), *, made: int |
     return ShardCorpus(folder, left_s=lambda: 0.0)
 
 
-def test_it_learns_from_shards_what_it_learns_from_rows(tmp_path: Path) -> None:
+def test_training_on_shards_equals_training_on_rows(tmp_path: Path) -> None:
     trainer = Trainer(model(), shards(tmp_path), None, SETTINGS, Deadline.after(1e6))
     result = trainer.run()
     held_out = rows(400).take(np.arange(240, 400))
@@ -274,7 +272,7 @@ def test_it_learns_from_shards_what_it_learns_from_rows(tmp_path: Path) -> None:
     assert 0 < result.mfu < 1
 
 
-def test_data_that_do_not_fit_are_chosen_from_and_a_resumed_run_keeps_its_choice(tmp_path: Path) -> None:
+def test_resumed_run_keeps_choice_of_rows(tmp_path: Path) -> None:
     corpus = shards(tmp_path, (9_000, 9_000))
     kept = Checkpoints(tmp_path / "kept")
     asked = iter(range(10_000))
@@ -292,7 +290,7 @@ def test_data_that_do_not_fit_are_chosen_from_and_a_resumed_run_keeps_its_choice
 LARGE_BATCHES = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 4_096})
 
 
-def test_rows_that_do_not_come_end_a_training_that_has_made_steps(tmp_path: Path) -> None:
+def test_missing_rows_end_training_with_steps(tmp_path: Path) -> None:
     corpus, kept = shards(tmp_path, (CHUNK_ROWS, 100), made=1), Checkpoints(tmp_path / "kept")
     trainer = Trainer(model(), corpus, None, LARGE_BATCHES, Deadline.after(1e6), checkpoints=kept)
     result = trainer.run()
@@ -310,7 +308,7 @@ def test_without_the_first_rows_there_is_no_model(tmp_path: Path) -> None:
         Trainer(model(), corpus, None, LARGE_BATCHES, Deadline.after(1e6)).run()
 
 
-def test_a_process_whose_rows_do_not_come_ends_the_training_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_without_rows_ends_training_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter(range(10_000))
 
     def all_reduce(values: torch.Tensor, operation: object) -> None:

@@ -32,7 +32,7 @@ def test_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "no digest", "no file"])
-def test_a_broken_one_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+def test_broken_checkpoint_falls_back_to_previous(tmp_path: Path, damage: str) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, state(1))
     newest = checkpoints.save(2, state(2))

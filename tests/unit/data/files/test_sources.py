@@ -33,7 +33,7 @@ def rows(count: int) -> pl.DataFrame:
     return pl.DataFrame({"text": texts, "aspect": "app", "label": 1})
 
 
-def test_a_folder_gives_its_data_files_by_name_and_passes_over_others(tmp_path: Path):
+def test_folder_yields_data_files_by_name(tmp_path: Path):
     for name in ("b.csv", "a.jsonl", "deep/c.PARQUET", "notes.txt", "deep/image.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -47,7 +47,7 @@ def test_an_empty_file_among_others_is_named(tmp_path: Path):
         find_sources(str(tmp_path))
 
 
-def test_an_s3_prefix_gives_the_same_snapshot_as_the_files_it_holds(tmp_path: Path, bucket: Any):
+def test_s3_prefix_gives_same_snapshot_as_files(tmp_path: Path, bucket: Any):
     (tmp_path / "in").mkdir()
     rows(250).write_csv(tmp_path / "in" / "a.csv")
     rows(400)[250:].write_parquet(tmp_path / "in" / "b.parquet")
@@ -61,7 +61,7 @@ def test_an_s3_prefix_gives_the_same_snapshot_as_the_files_it_holds(tmp_path: Pa
     assert [source["uri"] for source in remote.sources] == ["s3://data/feedback/a.csv", "s3://data/feedback/b.parquet"]
 
 
-def test_one_s3_object_is_found_by_its_whole_key_and_nothing_is_said_in_one_sentence(bucket: Any):
+def test_single_s3_object_is_found_by_whole_key(bucket: Any):
     bucket.put_object(Bucket="data", Key="deep/rows.csv", Body=b"text,aspect,label\nthe app,app,1\n")
     assert [s.size_bytes for s in find_sources("s3://data/deep/rows.csv")] == [32]
     with pytest.raises(InvalidDataError, match="s3://data/nowhere holds no file"):
@@ -76,7 +76,7 @@ def test_hidden_s3_objects_are_not_input(bucket: Any):
     assert [s.uri for s in find_sources("s3://data/in/")] == ["s3://data/in/rows.csv"]
 
 
-def test_the_empty_object_that_marks_an_s3_folder_is_no_file(bucket: Any):
+def test_empty_s3_folder_object_is_not_file(bucket: Any):
     bucket.put_object(Bucket="data", Key="in/", Body=b"")
     with pytest.raises(InvalidDataError, match="s3://data/in/ holds no file"):
         find_sources("s3://data/in/")

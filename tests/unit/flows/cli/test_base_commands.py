@@ -37,7 +37,7 @@ def write(folder: Path, *counts: int) -> Path:
     return folder
 
 
-def test_a_folder_of_files_makes_one_base_that_is_found_again(services: Services, tmp_path: Path) -> None:
+def test_folder_of_files_makes_one_base(services: Services, tmp_path: Path) -> None:
     folder = write(tmp_path / "labels", 30, 20)
     made = list(make_base(services, str(folder), epochs=1, budget_s=None))
     again = list(make_base(services, str(folder), epochs=1, budget_s=None))
@@ -52,7 +52,7 @@ def test_the_packaged_base_keeps_its_name(services: Services) -> None:
     assert named_base(services, "minilm-l6") == "minilm-l6"
 
 
-def test_an_unknown_base_is_named_beside_those_that_there_are(services: Services, tmp_path: Path) -> None:
+def test_unknown_base_is_named_beside_known_ones(services: Services, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="none yet"):
         named_base(services, str(tmp_path / "nowhere"))
 

@@ -53,7 +53,7 @@ def test_what_is_no_package_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").is_file()
 
 
-def test_a_version_that_the_ledger_does_not_know_is_refused(tmp_path: Path) -> None:
+def test_version_unknown_to_ledger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="names no version 9"):
         export_version(Registered(tmp_path / "registry"), "9", tmp_path / "champion")  # type: ignore[arg-type]
     with pytest.raises(PermanentError, match="no champion"):

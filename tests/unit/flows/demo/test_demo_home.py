@@ -40,7 +40,7 @@ def demo(data: Path | None = None, *, reset: bool = False) -> int:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_rows_that_a_user_ingested_stop_the_demo_and_stay(home: Path, tmp_path: Path, reset: bool) -> None:
+def test_ingested_user_rows_stop_demo_and_stay(home: Path, tmp_path: Path, reset: bool) -> None:
     lake = FolderLake(home / "lake")
     ingest(lake, [rows_in(tmp_path / "my.csv")])
     kept = latest_manifest(lake)
@@ -58,7 +58,7 @@ def test_settings_that_a_user_wrote_are_not_replaced(home: Path) -> None:
     assert (home / "settings.env").read_text() == "EVERGREEN_WINDOW_S=60\n"
 
 
-def test_a_demo_goes_on_with_the_rows_it_began_with_and_with_no_others(home: Path, tmp_path: Path) -> None:
+def test_demo_continues_only_with_its_own_rows(home: Path, tmp_path: Path) -> None:
     mine = rows_in(tmp_path / "my.csv")
     assert demo() == 0
     ingest(FolderLake(home / "lake"), [mine])
@@ -70,7 +70,7 @@ def test_a_demo_goes_on_with_the_rows_it_began_with_and_with_no_others(home: Pat
         demo()
 
 
-def test_a_demo_that_did_not_keep_its_rows_name_goes_on(home: Path, tmp_path: Path) -> None:
+def test_demo_without_kept_row_name_continues(home: Path, tmp_path: Path) -> None:
     assert demo() == 0
     state = json.loads((home / "demo.json").read_text())
     state.pop("data", None)

@@ -16,6 +16,6 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert _Progress.load(tmp_path / "demo.json") == progress
 
 
-def test_what_another_version_kept_is_left_out_and_what_it_lacked_is_as_at_the_start(tmp_path: Path) -> None:
+def test_resumed_state_ignores_foreign_and_resets_missing(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps({"done": [1], "first": "1", "attempts_seen": 2}))
     assert _Progress.load(tmp_path / "demo.json") == _Progress(done=[1], first="1")

@@ -31,9 +31,7 @@ def test_a_better_version_needs_no_second_retraining(tmp_path: Path, monkeypatch
     assert demo.state.done == [1, 2, 3, 4, 5]
 
 
-def test_after_a_version_that_was_held_back_the_traffic_drifts_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_traffic_drifts_on_after_held_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo, done = chapter_six(tmp_path, monkeypatch, [WHY, None])
     demo._retrain()
     assert done[0] == f"the gate held the new version back: {WHY}"
@@ -42,9 +40,7 @@ def test_after_a_version_that_was_held_back_the_traffic_drifts_on(
     assert demo.state.done == [1, 2, 3, 4, 5]
 
 
-def test_after_three_the_demo_gives_up_and_its_next_start_drifts_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_gives_up_after_three_and_resumes_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo, done = chapter_six(tmp_path, monkeypatch, [WHY] * 3)
     with pytest.raises(PermanentError, match=f"held 3 versions back; the last: {WHY}"):
         demo._retrain()

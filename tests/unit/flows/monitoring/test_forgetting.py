@@ -95,7 +95,7 @@ def test_a_forgotten_unit_leaves_lake_and_home_and_the_versions_that_learnt_from
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "canary" in words_of(path)] == []
 
 
-def test_with_the_registry_away_the_texts_go_all_the_same_and_it_is_said(services: Any) -> None:
+def test_forgetting_works_with_registry_down(services: Any) -> None:
     services.registry.away = True
     said = forget(services, unit="acct-42")
     assert services.lake.list("predictions/") == []
@@ -104,7 +104,7 @@ def test_with_the_registry_away_the_texts_go_all_the_same_and_it_is_said(service
     assert "version 1" in forget(services, unit="acct-42")[1]
 
 
-def test_a_version_that_is_registered_after_the_forgetting_is_tagged_by_the_next_one(services: Any) -> None:
+def test_version_registered_after_forgetting_is_tagged_next(services: Any) -> None:
     learnt = services.registry.kept.pop("1")
     forget(services, unit="acct-42")
     services.registry.kept["3"] = learnt
@@ -116,7 +116,7 @@ def test_a_version_that_is_registered_after_the_forgetting_is_tagged_by_the_next
 
 
 @pytest.mark.parametrize("age_s", [5.0, WAIT_S])  # one that waited for its turn may have begun just now
-def test_nothing_is_forgotten_under_a_running_retraining_and_all_of_it_afterwards(services: Any, age_s: float) -> None:
+def test_forgetting_waits_for_running_retraining(services: Any, age_s: float) -> None:
     begun = retraining(services, age_s=age_s)
     kept = {key: services.lake.read(key) for key in services.lake.list("")}
     with pytest.raises(ConflictError, match="forget again"):
@@ -127,7 +127,7 @@ def test_nothing_is_forgotten_under_a_running_retraining_and_all_of_it_afterward
     assert "1 predictions" in retain(services)[0]
 
 
-def test_an_attempt_that_must_be_dead_does_not_hinder_forgetting(services: Any) -> None:
+def test_dead_attempt_does_not_block_forgetting(services: Any) -> None:
     retraining(services, age_s=WAIT_S + services.settings.budget_s + GRACE_S + 60.0)
     assert "1 predictions" in forget(services, unit="acct-42")[0]
 

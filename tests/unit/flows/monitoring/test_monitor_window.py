@@ -309,7 +309,7 @@ def test_unavailable_webhook_keeps_the_verdict(tmp_path: Path) -> None:
     assert "the next window of the incident tries again" in world.shown.lines[0]
 
 
-def test_one_false_alarm_a_month_sets_the_rate_of_a_window(tmp_path: Path) -> None:
+def test_monthly_false_alarm_sets_window_rate(tmp_path: Path) -> None:
     hourly = build_services(
         Settings(home=tmp_path, staleness=StalenessPolicy(false_alarms_a_month=1.0), window_s=3600), environment={}
     )

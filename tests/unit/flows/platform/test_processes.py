@@ -48,7 +48,7 @@ def mlflow(settings: Settings, program: str) -> Part:
     )  # fmt: skip
 
 
-def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(settings: Settings) -> None:
+def test_part_killed_alone_restarts_and_ends_whole(settings: Settings) -> None:
     part, port, supervisor = mlflow(settings, _SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
     try:
         supervisor.start(part)
@@ -75,7 +75,7 @@ def test_a_part_that_was_killed_alone_can_be_started_again_and_ended_whole(setti
         supervisor.stop("mlflow")
 
 
-def test_a_start_that_was_killed_before_it_noted_its_part_is_not_in_the_way_of_the_next(settings: Settings) -> None:
+def test_start_killed_before_note_does_not_block_next(settings: Settings) -> None:
     part, port, supervisor = mlflow(settings, _SLOW_SERVER), Home(settings).ports()["mlflow"], Supervisor(settings)
     try:
         supervisor.start(part)
@@ -155,9 +155,7 @@ def test_what_the_user_sets_for_the_router_wins(settings: Settings, monkeypatch:
     assert (found.links, found.router_host, found.queue_ms) == ({}, "127.0.0.9", 1000.0)
 
 
-def test_batches_and_forgetting_hash_units_as_the_router_does(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_and_forgetting_hash_units_like_router(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     for given in ("", "of-all-replicas"):
         monkeypatch.setenv("EVERGREEN_SECRET", given)
         now = Settings.load()
@@ -165,9 +163,7 @@ def test_batches_and_forgetting_hash_units_as_the_router_does(
         assert Home(now).unit_secret() == (given or Home(now).secrets()["unit_secret"])
 
 
-def test_simulated_customers_have_a_key_that_the_router_takes(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simulated_customers_have_key_router_takes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     survey, both = '{"s": {"source": "survey"}}', '{"s": {"source": "survey"}, "c": {"source": "customer"}}'
     for given, source in ("", "customer"), (survey, "survey"), (both, "customer"):
         monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", given)

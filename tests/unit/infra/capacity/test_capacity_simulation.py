@@ -36,7 +36,7 @@ def stepped(arrivals: list[float], services: list[float], free_s: float, queue_s
     free_s=st.floats(0, 5),
     queue_s=st.floats(0, 3),
 )
-def test_a_queue_in_one_pass_equals_one_request_at_a_time(
+def test_queue_in_one_pass_equals_single_requests(
     requests: list[tuple[float, float]], free_s: float, queue_s: float
 ) -> None:
     arrivals = sorted(at for at, _ in requests)
@@ -52,7 +52,7 @@ def test_a_queue_in_one_pass_equals_one_request_at_a_time(
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
+def test_waiting_matches_m_d_1_queue(load: float) -> None:
     task = TaskModel(name="one", workers=1, service_s=0.01, queue_s=math.inf)
     run = simulate_trace(steady(load * 100, 4_000), task, ScalingPlan(name="one"), start_up=NO_WAIT)
     waiting_ms = [run.latency_ms(share) - 10 for share in np.linspace(0.0005, 0.9995, 1_000)]
@@ -60,7 +60,7 @@ def test_waiting_is_that_of_an_m_d_1_queue(load: float) -> None:
     assert np.mean(waiting_ms) == pytest.approx(expected_ms, rel=0.06, abs=0.1)
 
 
-def test_beyond_its_capacity_a_task_sheds_the_rest_and_what_it_serves_waits_at_most_its_bound() -> None:
+def test_overloaded_task_sheds_and_bounds_waiting() -> None:
     task = TaskModel(name="one", workers=2, service_s=0.01, queue_s=0.1)
     run = simulate_trace(steady(600, 60), task, ScalingPlan(name="one"), start_up=NO_WAIT)
     assert run.shed_share == pytest.approx(2 / 3, abs=0.01)
@@ -68,7 +68,7 @@ def test_beyond_its_capacity_a_task_sheds_the_rest_and_what_it_serves_waits_at_m
     assert run.histogram.sum() + run.shed == run.requests
 
 
-def test_a_task_asked_for_serves_only_after_its_start_up() -> None:
+def test_requested_task_serves_after_start_up_only() -> None:
     task = TaskModel(name="one", workers=1, service_s=0.01, queue_s=0.05)
     plan = ScalingPlan(
         name="fast",

@@ -32,7 +32,7 @@ def test_the_shapes_that_matter_are_shipped() -> None:
         ("at_s,requests_per_s\n0,1\n5,nan\n", "finite"),
     ],
 )
-def test_a_trace_that_cannot_be_used_is_refused_with_its_reason(tmp_path: Path, content: str, said: str) -> None:
+def test_unusable_trace_is_refused_with_reason(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "load.csv"
     path.write_text(content)
     with pytest.raises(ValueError, match=said):
@@ -65,7 +65,7 @@ SERVING = {
 }
 
 
-def test_a_measured_task_has_the_measured_throughput_and_median() -> None:
+def test_measured_task_has_measured_throughput_and_median() -> None:
     task = measured_task(SERVING, "L6")
     assert task.capacity == pytest.approx(1_000)
     assert task.measured
@@ -74,7 +74,7 @@ def test_a_measured_task_has_the_measured_throughput_and_median() -> None:
 
 
 @pytest.mark.parametrize("serving", [None, SERVING])
-def test_what_was_not_measured_is_named_instead_of_invented(serving: dict[str, object] | None) -> None:
+def test_unmeasured_figure_is_named(serving: dict[str, object] | None) -> None:
     with pytest.raises(MissingFigureError, match=r"L12.*benchmark-serving"):
         measured_task(serving, "L12")
 

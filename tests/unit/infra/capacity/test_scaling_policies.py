@@ -31,9 +31,7 @@ def seen(*rates: float, ready: int = 2, step_s: float = 60.0, in_flight: float =
         ((20, 20, 20, 20), None),  # four of five
     ],
 )
-def test_target_tracking_goes_out_after_its_periods_and_in_after_more(
-    rates: tuple[float, ...], wanted: int | None
-) -> None:
+def test_target_tracking_scales_out_before_in(rates: tuple[float, ...], wanted: int | None) -> None:
     assert TRACKING.wanted(seen(*rates), 60.0 * len(rates), 2) == wanted
 
 
@@ -62,24 +60,24 @@ def test_steps_go_in_a_tenth_at_a_time() -> None:
     assert steps.wanted(quiet[:2], 20, 20) is None
 
 
-def test_a_schedule_holds_at_its_hours_of_every_day() -> None:
+def test_schedule_holds_at_its_hours_daily() -> None:
     schedule = Scheduled(floors=((3_600, 7_200, 7),))
     assert [schedule.wanted([], at, 1) for at in (0, 3_600, 7_200, 86_400 + 4_000)] == [0, 7, 0, 7]
 
 
-def test_a_forecast_asks_for_tasks_before_the_load_comes() -> None:
+def test_forecast_requests_tasks_before_load() -> None:
     forecast = Trace(name="day", at_s=(0, 1_000, 1_001, 2_000), rate_per_s=(100, 100, 900, 900))
     policy = Predictive(forecast=forecast, target=100, ahead_s=300)
     assert [policy.wanted([], at, 1) for at in (0, 650, 710)] == [1, 1, 9]
 
 
-def test_the_plan_takes_the_largest_wish_within_its_bounds() -> None:
+def test_plan_takes_largest_wish_within_bounds() -> None:
     plan = ScalingPlan(name="both", policies=(TRACKING, Scheduled(floors=((0, 86_400, 4),))), floor=2, ceiling=6)
     assert plan.decide([], 0, 2) == 4
     assert plan.decide(seen(500, 500, 900), 180, 2) == 6
 
 
-def test_a_plan_goes_in_only_as_far_as_all_agree_and_after_the_cooldown() -> None:
+def test_plan_scales_in_after_agreement_and_cooldown() -> None:
     plan = ScalingPlan(name="both", policies=(TRACKING, Scheduled(floors=((0, 86_400, 4),))), in_cooldown_s=300)
     quiet = seen(20, 20, 20, 20, 20, ready=9)
     assert plan.decide(quiet, 300, 9, last_change_s=100) == 9
@@ -98,14 +96,14 @@ def test_a_plan_without_a_warm_floor_is_refused() -> None:
         ScalingPlan(name="none", floor=0)
 
 
-def test_a_forecast_of_hours_keeps_the_mean_and_loses_the_burst() -> None:
+def test_hourly_forecast_keeps_mean_and_loses_burst() -> None:
     burst = Trace(name="b", at_s=(0, 3_000, 3_001, 3_599, 3_600, 7_200), rate_per_s=(0, 0, 600, 600, 0, 0))
     forecast = hourly(burst)
     assert forecast.requests == pytest.approx(burst.requests, rel=0.02)
     assert forecast.peak < 150
 
 
-def test_every_compared_plan_can_reach_the_peak_or_says_in_its_name_that_it_does_not_scale() -> None:
+def test_compared_plan_reaches_peak_or_is_named_unscaled() -> None:
     task = TaskModel(name="t", workers=2, service_s=0.002)
     trace = Trace(name="t", at_s=(0, 100), rate_per_s=(10_000, 10_000))
     for plan in plans_for(trace, task, floor=3):

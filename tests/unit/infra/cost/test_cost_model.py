@@ -44,7 +44,7 @@ def both() -> Figures:
     )
 
 
-def test_figures_are_found_by_case_and_metric_and_peers_are_left_out() -> None:
+def test_figures_are_found_by_case_without_peers() -> None:
     figures = figures_of(
         results(*BIG, CACHE, students=QUALITY, batch=[
             row("big int8, 1 M rows", "rows_per_s", 100, peer="pipeline"),
@@ -59,7 +59,7 @@ def test_figures_are_found_by_case_and_metric_and_peers_are_left_out() -> None:
     assert figures.missing == ()
 
 
-def test_what_is_missing_is_said_in_a_sentence_each() -> None:
+def test_missing_part_is_reported_in_sentence() -> None:
     assert "benchmark-serving" in figures_of({}).missing[0]
     said = " ".join(
         figures_of(results(*SMALL, row("cut, untrained, saturation", "worker_cpu_per_request", 9.0))).missing
@@ -76,7 +76,7 @@ def test_a_million_predictions_cost_their_cpu_time() -> None:
     assert one.capacity == pytest.approx(2_000)
 
 
-def test_load_cache_and_speed_change_the_price_as_they_should() -> None:
+def test_load_cache_and_speed_change_price() -> None:
     def price(**more: Any) -> float:
         found = setups(both(), PRICES, **more)
         return next(e for e in found if e.model.name == "big int8" and e.host.label == "c7g.xlarge").usd_per_million
@@ -125,12 +125,12 @@ def test_spot_is_for_those_who_ask_for_it() -> None:
         ({"pos_neg_f1": 0.78, "p99_ms": 5}, "within 5 ms .* takes 18.0 ms"),
     ],
 )
-def test_without_a_set_up_that_will_do_it_refuses_with_the_reason(floors: dict[str, float], reason: str) -> None:
+def test_no_sufficient_set_up_is_refused_with_reason(floors: dict[str, float], reason: str) -> None:
     with pytest.raises(NoSetupError, match=reason):
         choose(**floors)
 
 
-def test_it_refuses_where_nothing_was_measured_and_where_nothing_was_trained() -> None:
+def test_estimate_without_measurement_or_training_is_refused() -> None:
     with pytest.raises(NoSetupError, match="benchmark-serving"):
         cheapest([], Floors(), PRICES, Quantities(), DAY)
     cut = figures_of(results(row("cut, untrained, saturation", "worker_cpu_per_request", 9.0)))
@@ -138,7 +138,7 @@ def test_it_refuses_where_nothing_was_measured_and_where_nothing_was_trained() -
         cheapest(planned(cut), Floors(), PRICES, Quantities(), DAY)
 
 
-def test_p99_at_the_load_is_never_below_the_measured_one_and_grows_with_it() -> None:
+def test_p99_at_load_grows_from_measured() -> None:
     def p99(load: float) -> float:
         found = setups(figures_of(results(*SMALL)), PRICES, load=load)
         return next(e for e in found if e.host.label == "c7g.xlarge").p99_ms
@@ -147,7 +147,7 @@ def test_p99_at_the_load_is_never_below_the_measured_one_and_grows_with_it() -> 
     assert p99(0.9) > 2 * p99(0.3)
 
 
-def test_an_idle_month_adds_up_and_needs_no_measurement() -> None:
+def test_idle_month_adds_up_without_measurement() -> None:
     idle = month(unmeasured(PRICES), PRICES, Quantities())
     assert idle.requests == 0
     assert idle.usd == pytest.approx(sum(line.usd for line in idle.lines))
@@ -156,7 +156,7 @@ def test_an_idle_month_adds_up_and_needs_no_measurement() -> None:
     assert [line.what for line in idle.lines if line.unverified] == ["alarms"]
 
 
-def test_the_firewall_is_paid_for_by_rule_and_by_request() -> None:
+def test_firewall_is_paid_by_rule_and_request() -> None:
     setup = planned()[0]
 
     def usd(profile: Trace | None, firewalls: int) -> float:
@@ -167,7 +167,7 @@ def test_the_firewall_is_paid_for_by_rule_and_by_request() -> None:
     assert usd(DAY, 1) - usd(DAY, 0) == pytest.approx(6 + 0.6 * requests / 1e6)
 
 
-def test_tasks_follow_the_profile_and_never_fall_below_the_floor() -> None:
+def test_tasks_follow_profile_above_floor() -> None:
     setup = Setup(model=both().models[0], host=unmeasured(PRICES).host, load=0.5)  # 1,000 requests/s a task
     half = Trace(name="half", at_s=(0, 43_200, 43_201, 86_400), rate_per_s=(5_000, 5_000, 0, 0))
     assert task_hours(half, setup, Quantities(floor=2)) == pytest.approx((5 + 2) / 2 * 730, rel=0.002)
@@ -179,13 +179,13 @@ def test_a_profile_longer_than_a_day_is_refused() -> None:
         month(planned()[0], PRICES, Quantities(), DAY.scaled(time=2))
 
 
-def test_a_training_pays_its_budget_and_the_wait_for_the_machine() -> None:
+def test_training_pays_budget_and_machine_wait() -> None:
     assert training_usd(PRICES, Quantities()) == pytest.approx(0.38205 * (900 + 240) / 3_600)
     with pytest.raises(ValueError, match="no spot price"):
         training_usd(PRICES, Quantities(gpu="p5.4xlarge"))
 
 
-def test_each_saving_is_worth_what_the_month_is_cheaper_by() -> None:
+def test_saving_equals_reduction_of_month() -> None:
     base, found = savings(both(), planned(), PRICES, Quantities(), DAY.scaled(load=10))
     by_name = {saving.what: saving.usd for saving in found}
     assert by_name["int8"] is None  # fp32 was not measured
@@ -197,7 +197,7 @@ def test_each_saving_is_worth_what_the_month_is_cheaper_by() -> None:
     assert int8.usd > 0
 
 
-def test_the_lake_s_record_says_what_was_chosen_and_on_which_figures() -> None:
+def test_record_holds_choice_and_figures() -> None:
     setup, quantities = choose(pos_neg_f1=0.78), Quantities()
     busy, idle = month(setup, PRICES, quantities, DAY), month(setup, PRICES, quantities)
     found = record(setup, both(), PRICES, busy, idle, quantities, profile="daily")
@@ -210,7 +210,7 @@ def test_the_lake_s_record_says_what_was_chosen_and_on_which_figures() -> None:
     assert read["unverified_prices"] == ["cloudwatch-alarm"]
 
 
-def test_the_text_shows_every_line_and_marks_prices_without_a_source() -> None:
+def test_text_shows_each_line_and_marks_unsourced_prices() -> None:
     idle = month(unmeasured(PRICES), PRICES, Quantities())
     lines = [*bill(idle)]
     assert len(lines) == len(idle.lines) + 1

@@ -13,7 +13,7 @@ from infra.cost.prices import MissingPriceError, Price, read_prices, task_hour, 
 from infra.cost.refresh import query, refresh
 
 
-def test_every_shipped_price_is_sourced_or_says_that_it_is_not() -> None:
+def test_shipped_price_is_sourced_or_marked() -> None:
     prices = read_prices()
     assert len(prices) > 35
     for price in prices.values():
@@ -42,7 +42,7 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, line: str) -> No
         read_prices(path)
 
 
-def test_a_fargate_task_pays_its_cpu_and_its_memory() -> None:
+def test_fargate_task_pays_cpu_and_memory() -> None:
     usd = task_hour(read_prices(), vcpus=2, memory_gb=4, arch="arm64")
     assert usd == pytest.approx(2 * 0.03238 + 4 * 0.00356)
 
@@ -85,7 +85,7 @@ def old(item: str, **more: Any) -> Price:
     return Price(**{"item": item, "kind": "s3", "unit": "u", "usd": 9.0, "source": "old", "source_date": "2020"} | more)
 
 
-def test_one_answer_replaces_a_price_and_names_its_source(aws: Aws) -> None:
+def test_one_answer_replaces_price_with_source(aws: Aws) -> None:
     table = {"c8g.xlarge": old("c8g.xlarge", kind="ec2", spot_usd=8.0)}
     filters = [
         {"Type": "TERM_MATCH", "Field": name, "Value": value}
@@ -104,7 +104,7 @@ def test_one_answer_replaces_a_price_and_names_its_source(aws: Aws) -> None:
     assert (fresh[0].source, fresh[0].source_date) == ("AWS Price List API", "2026-11-24")
 
 
-def test_an_empty_or_ambiguous_answer_keeps_the_old_price_and_says_so(aws: Aws) -> None:
+def test_ambiguous_answer_keeps_old_price(aws: Aws) -> None:
     table = {item: old(item) for item in ("alb-hour", "alb-lcu-hour", "nobody-knows")}
     aws.answer("AWSELB")
     aws.answer("AWSELB", product(("0", "0.008")), product(("0", "0.009")))
@@ -113,7 +113,7 @@ def test_an_empty_or_ambiguous_answer_keeps_the_old_price_and_says_so(aws: Aws) 
     assert [sentence.split(":")[0] for sentence in kept] == ["alb-hour", "alb-lcu-hour", "nobody-knows"]
 
 
-def test_free_tiers_are_passed_over_and_prices_a_request_become_prices_a_thousand(aws: Aws) -> None:
+def test_free_tiers_are_skipped_and_units_converted(aws: Aws) -> None:
     table = {item: old(item) for item in ("s3-standard", "s3-standard-put")}
     aws.answer("AmazonS3", product(("51200", "0.022"), ("0", "0.023")))
     aws.answer("AmazonS3", product(("0", "0.0000000000"), ("2000", "0.0000050000")))

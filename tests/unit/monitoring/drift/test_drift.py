@@ -22,12 +22,12 @@ def test_traffic_like_the_reference_raises_no_alarm(make: Make) -> None:
     assert alarms <= 2
 
 
-def test_a_new_topic_in_a_tenth_of_the_traffic_is_found_in_its_words(make: Make) -> None:
+def test_new_topic_in_tenth_of_traffic_is_found(make: Make) -> None:
     mixed = concat_samples(make(1, 450), make(2, 50, topic="garden"))
     assert {"unknown_words", "word_use", "segment_mix"} <= kinds(make(3, 1000), mixed)
 
 
-def test_the_share_of_unknown_words_is_that_of_counting_them(make: Make) -> None:
+def test_unknown_word_share_equals_count(make: Make) -> None:
     reference, current = make(3, 400), concat_samples(make(1, 180), make(2, 20, topic="garden"))
     known = {word for text in reference.texts or () for word in words_of(text)}
     shares = [np.mean([word not in known for word in words_of(text)]) for text in current.texts or ()]
@@ -35,7 +35,7 @@ def test_the_share_of_unknown_words_is_that_of_counting_them(make: Make) -> None
     assert finding.statistic == pytest.approx(float(np.mean(shares)), abs=1e-6)
 
 
-def test_a_shift_of_the_class_shares_is_named_in_the_sentence(make: Make) -> None:
+def test_class_share_shift_is_named_in_sentence(make: Make) -> None:
     shifted = make(1, 500, shares=(0.6, 0.2, 0.2))
     report = detect_drift(make(2, 1000), shifted)
     (finding,) = [f for f in report.drifted if f.kind == "class_shares"]
@@ -54,7 +54,7 @@ def test_longer_texts_are_found(make: Make) -> None:
     assert "text_length" in kinds(make(1, 600), doubled)
 
 
-def test_a_redacted_log_says_that_text_drift_is_off(make: Make) -> None:
+def test_redacted_log_turns_text_drift_off(make: Make) -> None:
     def redacted(sample: Sample) -> Sample:
         return replace(sample, texts=None, aspects=None)
 
@@ -63,14 +63,14 @@ def test_a_redacted_log_says_that_text_drift_is_off(make: Make) -> None:
     assert "texts" in report.skipped[0]
 
 
-def test_a_tiny_window_is_not_tested_and_says_why(make: Make) -> None:
+def test_tiny_window_is_not_tested_with_reason(make: Make) -> None:
     report = detect_drift(make(1, 500), make(2, 12))
     assert report.findings == ()
     assert report.too_small is not None
     assert "12 predictions" in report.too_small
 
 
-def test_one_class_and_one_text_alone_do_not_crash(make: Make) -> None:
+def test_one_class_and_one_text_do_not_crash(make: Make) -> None:
     flat = make(1, 200)
     flat = replace(
         flat,
@@ -106,7 +106,7 @@ def in_segments(sample: Sample) -> Sample:
     return replace(sample, segments=tuple(("eu", "us")[i % 2] for i in range(sample.rows)))
 
 
-def test_a_shift_in_one_segment_that_another_hides_is_found_and_named(make: Make) -> None:
+def test_segment_shift_hidden_by_another_is_named(make: Make) -> None:
     reference, current = in_segments(make(1, 1_200)), in_segments(make(2, 800))
     labels = current.labels.copy()
     for start, label in ((0, 0), (1, 2)):  # 'eu' turns negative and 'us' positive

@@ -29,7 +29,7 @@ def embedder() -> ModelEmbedder:
     return ModelEmbedder(export_graph(sizes, weights, Float32()).SerializeToString(), tokenizer)
 
 
-def test_each_pair_has_its_embedding_whatever_it_is_batched_with(embedder: ModelEmbedder) -> None:
+def test_pair_embedding_is_independent_of_batch(embedder: ModelEmbedder) -> None:
     pairs = [("the app is slow again and again", "app"), ("fine", "fine"), ("great lamp on the desk", "lamp")]
     together = embedder(pairs)
     assert together.shape == (3, 64)

@@ -10,7 +10,7 @@ def shares(values: np.ndarray) -> Test:
     return Test(features=(values[:, None] == np.arange(3)).astype(np.float32), statistic=chi_square)
 
 
-def test_equal_distributions_alarm_at_the_rate_that_was_asked_for() -> None:
+def test_equal_distributions_alarm_at_requested_rate() -> None:
     alarms = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -20,7 +20,7 @@ def test_equal_distributions_alarm_at_the_rate_that_was_asked_for() -> None:
     assert 2 <= alarms <= 20  # the binomial's 99.9 % range around 10
 
 
-def test_a_large_shift_gets_the_smallest_p_value_that_the_draws_allow() -> None:
+def test_large_shift_gets_smallest_possible_p_value() -> None:
     values = np.r_[np.zeros(300, dtype=int), np.ones(100, dtype=int)]
     found = permutation_tests({"a": shares(values)}, np.arange(400), np.arange(400) >= 300, rate=0.01)["a"]
     assert found.p_value == pytest.approx(1 / (found.draws + 1))
@@ -28,7 +28,7 @@ def test_a_large_shift_gets_the_smallest_p_value_that_the_draws_allow() -> None:
     assert found.statistic > found.threshold
 
 
-def test_rows_of_one_group_count_as_one_piece_of_evidence() -> None:
+def test_rows_of_group_count_once() -> None:
     """40 units whose rows are all equal look like overwhelming evidence to a test of rows, and like 40 to ours."""
     of_unit = np.r_[np.arange(20) < 12, np.arange(20) < 8].astype(int)
     values, units = np.repeat(of_unit, 50), np.repeat(np.arange(40), 50)
@@ -39,7 +39,7 @@ def test_rows_of_one_group_count_as_one_piece_of_evidence() -> None:
     assert grouped.p_value > 0.1
 
 
-def test_permutations_drawn_by_kind_have_the_chance_of_those_drawn_row_by_row() -> None:
+def test_permutations_by_kind_match_row_permutations() -> None:
     """Features that tell every row apart, by a part too small to matter, cannot be drawn by kind."""
     rng = np.random.default_rng(0)
     values, units = rng.choice(3, 900, p=[0.3, 0.3, 0.4]), np.repeat(np.arange(450), 2)
@@ -57,7 +57,7 @@ def test_permutations_drawn_by_kind_have_the_chance_of_those_drawn_row_by_row() 
     assert p_values[0].mean() == pytest.approx(p_values[1].mean(), rel=0.35)
 
 
-def test_numbers_are_compared_by_the_largest_gap_of_their_distributions() -> None:
+def test_numbers_are_compared_by_largest_gap() -> None:
     reference, current = np.zeros(50), np.ones(50)
     cuts = np.array([0.0, 1.0])
     features = (np.r_[reference, current][:, None] <= cuts).astype(np.float32)
@@ -66,7 +66,7 @@ def test_numbers_are_compared_by_the_largest_gap_of_their_distributions() -> Non
     assert found.statistic == 1.0
 
 
-def test_one_false_alarm_a_month_over_hourly_windows_is_one_in_720() -> None:
+def test_monthly_false_alarm_is_one_in_720_hours() -> None:
     assert rate_per_window(alarms=1, period_s=30 * 86_400, window_s=3_600) == pytest.approx(1 / 720)
 
 

@@ -16,7 +16,7 @@ def windows(seed: int, share: float, count: int, labels: int = 300) -> list[Righ
     return [RightAnswers(right=int(rng.binomial(labels, share)), labelled=labels) for _ in range(count)]
 
 
-def test_an_account_that_sends_one_text_again_and_again_is_one_piece_of_evidence() -> None:
+def test_repeated_text_of_account_counts_once() -> None:
     labels = np.zeros(90, dtype=np.int64)
     truth = np.where(np.arange(90) < 50, 0, 2)  # 50 right answers, and one wrong one 40 times
     groups = np.where(np.arange(90) < 50, np.arange(90), 50)
@@ -29,7 +29,7 @@ def test_a_units_first_label_counts_whatever_it_says() -> None:
     assert RightAnswers.of(sample) == RightAnswers(right=1, labelled=2)
 
 
-def test_early_labels_of_a_few_units_still_excuse_traffic_that_was_hard_from_the_first_day() -> None:
+def test_early_labels_excuse_traffic_hard_from_start() -> None:
     truth = np.where(np.arange(200) % 10 < 6, 0, 2)  # 6 of 10 units are answered right
     hard = make_sample(np.zeros(200), np.full((200, 3), 1 / 3), truth=truth, groups=np.arange(200) % 10)
     policy = StalenessPolicy()
@@ -42,12 +42,12 @@ def test_early_labels_of_a_few_units_still_excuse_traffic_that_was_hard_from_the
     assert not both.alarm
 
 
-def test_a_version_that_holds_raises_fewer_alarms_than_were_asked_for() -> None:
+def test_stable_version_raises_fewer_alarms_than_rate() -> None:
     alarmed = sum(any(w.alarm for w in detect_slow_loss(REFERENCE, windows(seed, 0.80, 20))) for seed in range(100))
     assert alarmed <= 20
 
 
-def test_a_loss_too_small_for_one_window_is_found_over_a_few() -> None:
+def test_small_loss_is_found_over_few_windows() -> None:
     delays = []
     for seed in range(50):
         found = detect_slow_loss(REFERENCE, windows(seed, 0.72, 20))
@@ -55,7 +55,7 @@ def test_a_loss_too_small_for_one_window_is_found_over_a_few() -> None:
     assert float(np.median(delays)) <= 5
 
 
-def test_with_a_loss_tolerated_a_larger_one_is_still_found_and_a_smaller_one_left_alone() -> None:
+def test_tolerated_loss_is_ignored_and_larger_found() -> None:
     def alarms(share: float) -> list[int]:
         states = [detect_slow_loss(REFERENCE, windows(seed, share, 30), tolerated_loss=0.03) for seed in range(50)]
         return [next((k + 1 for k, state in enumerate(found) if state.alarm), 99) for found in states]
@@ -70,7 +70,7 @@ def test_windows_without_labels_change_nothing() -> None:
     assert before == after
 
 
-def test_the_evidence_of_a_window_is_a_fair_bet() -> None:
+def test_window_evidence_is_fair_bet() -> None:
     """In the mean over what chance gives, the stake does not grow while the version holds."""
     tolerated = tolerated_share(REFERENCE)
     values = [e_value(w, tolerated) for w in windows(0, tolerated, 4000, labels=50)]

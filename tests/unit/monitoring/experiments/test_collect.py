@@ -40,9 +40,7 @@ def ramp(traffic: Traffic, window: Windows) -> None:
         traffic.send(window(k), mine, experiment="e", revision=revision, version="2", arm="challenger", labelled=1.0)
 
 
-def test_outcomes_are_the_answers_whose_truth_is_positive_or_negative(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_outcomes_are_answers_with_opinionated_truth(lake: Lake, traffic: Traffic, window: Windows) -> None:
     ramp(traffic, window)
     evidence = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end)
     champion, challenger = evidence.outcomes.exposure
@@ -52,9 +50,7 @@ def test_outcomes_are_the_answers_whose_truth_is_positive_or_negative(
     assert (evidence.champion, evidence.challenger) == ("1", "2")
 
 
-def test_units_are_counted_under_the_revision_they_were_first_seen_in(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_units_count_under_first_seen_revision(lake: Lake, traffic: Traffic, window: Windows) -> None:
     ramp(traffic, window)
     evidence = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end)
     assert [(a.revision, a.share, a.champion_units, a.challenger_units) for a in evidence.allocation] == [
@@ -63,9 +59,7 @@ def test_units_are_counted_under_the_revision_they_were_first_seen_in(
     ]
 
 
-def test_units_that_come_back_from_a_dropped_arm_do_not_tip_the_sample_ratio(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_returning_units_do_not_tip_sample_ratio(lake: Lake, traffic: Traffic, window: Windows) -> None:
     third = Arm(name="third", version="3", share=1 / 3)
     arms = (Arm(name="champion", version="1", share=1 / 3), Arm(name="challenger", version="2", share=1 / 3))
     three = TrafficPlan(mode="ab", experiment="e", salt="s", arms=(*arms, third))
@@ -138,7 +132,7 @@ def test_errors_and_latency_come_from_the_outcome_counts(lake: Lake, traffic: Tr
     assert evidence.challenger_health.p99_low_ms == 5.0
 
 
-def test_an_experiment_without_a_plan_and_an_unknown_challenger_are_refused(lake: Lake, window: Windows) -> None:
+def test_experiment_without_plan_or_challenger_is_refused(lake: Lake, window: Windows) -> None:
     with pytest.raises(ValueError, match="no plan"):
         collect_experiment(lake, "f", plans=PLANS, since=window(0).start, until=window(1).end)
     with pytest.raises(ValueError, match="must be one of challenger"):

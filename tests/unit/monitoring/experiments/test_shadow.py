@@ -84,7 +84,7 @@ def test_pairs_are_counted_by_what_each_said(lake: Lake) -> None:
     assert (found.champion_ms, found.challenger_ms) == (4.0, 6.0)
 
 
-def test_a_shadow_that_is_surely_worse_goes_back_before_anybody_is_answered_by_it(lake: Lake) -> None:
+def test_worse_shadow_reverts_before_serving(lake: Lake) -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice([0, 2], 600)
     worse = np.where(rng.random(600) < 0.25, 2 - truth, truth)
@@ -95,13 +95,13 @@ def test_a_shadow_that_is_surely_worse_goes_back_before_anybody_is_answered_by_i
     assert "Version 2 is rolled back from shadow" in decision.sentence
 
 
-def test_a_shadow_whose_confidence_collapsed_goes_back_without_labels(lake: Lake) -> None:
+def test_shadow_with_collapsed_confidence_reverts_without_labels(lake: Lake) -> None:
     same = np.random.default_rng(0).choice([0, 1, 2], 300)
     write(lake, same, same, np.full(300, -1), sure=0.4)
     assert judge_shadow(compare(lake), ExperimentPolicy()).guard == "confidence"
 
 
-def test_failures_are_a_share_of_all_requests_even_where_pairs_are_sampled(lake: Lake) -> None:
+def test_failures_are_share_of_all_requests(lake: Lake) -> None:
     """0.1 and 1.2 % of the requests fail: not surely a point more, but surely if held against the sample."""
     same = np.random.default_rng(0).choice([0, 1, 2], 5_000)
     write(lake, same, same, np.full(5_000, -1))
@@ -130,7 +130,7 @@ def test_nothing_is_known_of_no_pairs(lake: Lake) -> None:
     assert (found.gain.low, found.gain.high) == (-1.0, 1.0)
 
 
-def test_a_version_that_the_plan_does_not_try_is_refused(lake: Lake) -> None:
+def test_version_outside_plan_is_refused(lake: Lake) -> None:
     with pytest.raises(ValueError, match="not 7"):
         compare_shadow(lake, PLAN, "7", since=START)
 
@@ -141,7 +141,7 @@ def test_mcnemar_gives_the_exact_two_sided_value() -> None:
     assert mcnemar(9, 1) == mcnemar(1, 9)
 
 
-def test_labels_of_disagreements_decide_with_far_fewer_than_two_arms() -> None:
+def test_disagreement_labels_decide_with_fewer_than_arms() -> None:
     shadow, both = labels_to_decide(0.12, 0.03)
     assert shadow < 0.1 * both
     assert labels_to_decide(0.12, 0.06)[0] < shadow

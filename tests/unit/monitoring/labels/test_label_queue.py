@@ -20,7 +20,7 @@ from tests.unit.monitoring.conftest import Traffic
 Windows = Callable[[int], Window]
 
 
-def test_about_as_many_rows_are_asked_for_as_were_wanted(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_about_as_many_rows_are_drawn_as_wanted(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 1000, labelled=0.0)
     asked = ask_labels(lake, window(0), count=100)
     assert 70 < asked.height < 130
@@ -56,9 +56,7 @@ def test_disagreements_of_a_shadow_come_first(lake: Lake, traffic: Traffic, wind
     assert asked["sampling_probability"][0] == differing["sampling_probability"].max()
 
 
-def test_every_shadows_disagreements_are_asked_about_with_one_chance(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_shadow_disagreements_are_drawn_with_one_chance(lake: Lake, traffic: Traffic, window: Windows) -> None:
     requests = traffic.send(window(0), 500, labelled=0.0)
     (key,) = lake.list("predictions/")
     path = Path(lake.url(key))
@@ -76,9 +74,7 @@ def test_every_shadows_disagreements_are_asked_about_with_one_chance(
     assert set(requests[25:50]) & set(differing["request_id"])
 
 
-def test_rows_that_have_feedback_are_not_asked_about_and_equal_seeds_ask_alike(
-    lake: Lake, traffic: Traffic, window: Windows
-) -> None:
+def test_rows_with_feedback_are_not_requested(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 300, labelled=0.5)
     first, again = ask_labels(lake, window(0), count=50), ask_labels(lake, window(0), count=50)
     assert first.equals(again)
@@ -86,7 +82,7 @@ def test_rows_that_have_feedback_are_not_asked_about_and_equal_seeds_ask_alike(
     assert not set(first["request_id"]) & set(known)
 
 
-def test_more_rows_than_there_are_gives_all_of_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_more_rows_than_exist_gives_all(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 20, labelled=0.0)
     assert ask_labels(lake, window(0), count=500).height == 20
     assert ask_labels(lake, window(3), count=500).height == 0
@@ -100,9 +96,7 @@ def hidden(lake: Lake, window: Window) -> tuple[WindowData, dict[str, int]]:
     return full, dict(full.rows.select("request_id", "feedback_label").iter_rows())
 
 
-def test_measured_f1_from_the_queue_is_not_biased_by_choosing_hard_rows(
-    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
-) -> None:
+def test_f1_from_queue_is_unbiased_by_choice(lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path) -> None:
     """The truth of every row is known here; a person labels only the queue's."""
     requests = traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
     full, truth = hidden(lake, window(0))
@@ -127,7 +121,7 @@ def answered(lake: Lake, window: Window, asked: pl.DataFrame, truth: dict[str, i
     import_labels(lake, path, at=window.end)
 
 
-def test_a_second_export_asks_for_as_many_new_rows_and_leaves_the_measured_f1_unbiased(
+def test_second_export_keeps_measured_f1_unbiased(
     lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
 ) -> None:
     traffic.send(window(0), 4000, labelled=1.0, accuracy=0.75)
@@ -145,9 +139,7 @@ def test_a_second_export_asks_for_as_many_new_rows_and_leaves_the_measured_f1_un
     assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error
 
 
-def test_the_rows_of_two_exports_are_those_of_one_larger_draw_with_its_chances(
-    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
-) -> None:
+def test_two_exports_equal_one_larger_draw(lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path) -> None:
     requests = traffic.send(window(0), 1000, labelled=0.0)
     first = ask_labels(lake, window(0), count=100)
     whole = ask_labels(lake, window(0), count=100 + first.height)
@@ -161,9 +153,7 @@ def test_the_rows_of_two_exports_are_those_of_one_larger_draw_with_its_chances(
     )
 
 
-def test_rows_asked_for_before_do_not_swell_a_draw_from_more_traffic(
-    lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path
-) -> None:
+def test_earlier_requests_do_not_swell_next_draw(lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path) -> None:
     requests = traffic.send(window(0), 300, labelled=0.0)
     first = ask_labels(lake, window(0), count=150)
     answered(lake, window(0), first, dict.fromkeys(requests, 0), tmp_path / "queue.csv")
@@ -172,13 +162,13 @@ def test_rows_asked_for_before_do_not_swell_a_draw_from_more_traffic(
     assert 110 < ask_labels(lake, both, count=150).height < 190
 
 
-def test_what_only_an_untrusted_source_labelled_is_asked_about(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_rows_labelled_by_untrusted_source_are_requested(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 40, labelled=1.0, source="forum")
     assert ask_labels(lake, window(0), count=500, trusted_sources=["survey"]).height == 40
     assert ask_labels(lake, window(0), count=500, trusted_sources=["survey", "forum"]).height == 0
 
 
-def test_a_redacted_log_asks_for_nothing_and_says_why(lake: Lake, traffic: Traffic, window: Windows) -> None:
+def test_redacted_log_requests_no_labels(lake: Lake, traffic: Traffic, window: Windows) -> None:
     traffic.send(window(0), 20, redacted=True, labelled=0.0)
     with pytest.raises(PermanentError, match="redacted"):
         ask_labels(lake, window(0), count=5)

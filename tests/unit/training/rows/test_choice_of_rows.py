@@ -13,7 +13,7 @@ def ages(count: int) -> np.ndarray:
 
 
 @given(count=st.integers(1, 300), pool=st.integers(1, 8), seed=st.integers(0, 5))
-def test_no_row_is_picked_twice_and_the_share_is_kept(count: int, pool: int, seed: int) -> None:
+def test_rows_are_picked_once_and_share_kept(count: int, pool: int, seed: int) -> None:
     picked = choose(count, ages(count), Choice(pool=pool), np.random.default_rng(seed))
     assert len(set(picked.tolist())) == len(picked) == -(-count // pool)
 
@@ -23,7 +23,7 @@ def test_equal_seeds_pick_equal_rows() -> None:
     assert one.tolist() == other.tolist()
 
 
-def test_newer_rows_are_picked_more_often_and_old_ones_too() -> None:
+def test_newer_rows_are_picked_more_often() -> None:
     picked = choose(8_000, ages(8_000), Choice(pool=4), np.random.default_rng(0))
     quarters = np.histogram(picked, bins=4, range=(0, 8_000))[0]
     assert list(quarters) == sorted(quarters)
@@ -43,7 +43,7 @@ def test_all_rows_are_taken_where_all_fit() -> None:
     assert len(choose(100, ages(100), Choice(), np.random.default_rng(0))) == 100
 
 
-def test_candidates_grow_with_the_data_up_to_a_bound_and_chunks_shrink_with_the_time() -> None:
+def test_candidates_grow_with_data_up_to_bound() -> None:
     assert Choice().fitted(rows=300_000, fits=100_000) == Choice(pool=3, chunk_rows=16_384)
     assert Choice().fitted(rows=2_000_000, fits=900) == Choice(pool=8, chunk_rows=1_024)
 

@@ -22,7 +22,7 @@ def rows_of(count: int, length: int = 4) -> TokenRows:
     return join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], (1, 2))
 
 
-def test_a_joined_text_holds_both_texts_and_the_words_between_them() -> None:
+def test_joined_text_holds_both_texts_and_connector() -> None:
     rows = rows_of(6)
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     for row in range(6):
@@ -53,20 +53,20 @@ def test_no_pair_outgrows_the_model(share: float, room: int) -> None:
     assert composed.lengths.max() <= room
 
 
-def test_a_text_that_speaks_of_the_asked_aspect_is_not_joined() -> None:
+def test_text_about_asked_aspect_is_not_joined() -> None:
     same = np.array([50, 51], np.uint16)
     rows = join([same, same], [same[:1], same[:1]], [0, 2], (1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     assert composed.texts.tolist() == rows.texts.tolist()
 
 
-def test_nothing_is_joined_where_all_rows_have_one_label() -> None:
+def test_rows_of_one_label_are_not_joined() -> None:
     rows = join([np.array([5, 6], np.uint16)] * 4, [np.array([5], np.uint16)] * 4, [1] * 4, (1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     assert composed.texts.tolist() == rows.texts.tolist()
 
 
-def test_a_mark_at_the_end_of_the_first_text_goes_most_of_the_time() -> None:
+def test_mark_at_first_texts_end_is_mostly_dropped() -> None:
     ended = [np.array([1000 + 10 * row, STOP], np.uint16) for row in range(300)]
     rows = join(ended, [text[:1] for text in ended], [row % 3 for row in range(300)], (1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
@@ -74,7 +74,7 @@ def test_a_mark_at_the_end_of_the_first_text_goes_most_of_the_time() -> None:
     assert 0.15 < kept < 0.45
 
 
-def test_rows_that_are_not_joined_stay_as_they_are() -> None:
+def test_unjoined_rows_stay_unchanged() -> None:
     rows = rows_of(60)
     composed = Composer(CONNECTORS, 0.3, 64)(rows, np.random.default_rng(0))
     same = [row for row in range(60) if composed.text(row).tolist() == rows.text(row).tolist()]

@@ -17,7 +17,7 @@ def rows(labels: list[int]) -> TokenRows:
     return join(texts, [text[:1] for text in texts], labels, (1, 2))
 
 
-def test_a_labelled_row_keeps_its_share_and_an_unlabelled_one_takes_the_teachers_word() -> None:
+def test_labelled_row_keeps_share_unlabelled_takes_teacher() -> None:
     sure, split = np.eye(3, dtype=np.float32)[[0, 1, 2]], np.full((3, 3), 1 / 3, np.float32)
     found = taught(rows([2, 1]), rows([1]), [sure, split], weight=0.5)
     assert found.targets is not None
@@ -48,7 +48,7 @@ def test_a_model_scores_rows_in_their_order() -> None:
     assert np.allclose(together[1], score_as_teacher(model, several.take([1]))[0], atol=1e-5)
 
 
-def test_a_student_without_a_teacher_or_with_other_rows_is_refused() -> None:
+def test_student_without_matching_teacher_is_refused() -> None:
     with pytest.raises(ValueError, match="teacher"):
         taught(rows([0]), None, [], weight=0.5)
     with pytest.raises(ValueError, match="2 rows"):

@@ -35,7 +35,7 @@ def first_ids(some: TokenRows) -> list[int]:
     return [int(some.text(row)[0]) for row in range(len(some))]
 
 
-def test_when_rows_were_observed_is_known_without_their_tokens(tmp_path: Path) -> None:
+def test_observation_times_need_no_tokens(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [5, 3, 4]))
     index = np.array([11, 0, 6])
     assert corpus.observed(index).tolist() == corpus.take(index).observed.tolist() == [11.0, 0.0, 6.0]
@@ -60,13 +60,13 @@ def test_a_broken_shard_is_refused(tmp_path: Path, spoil: object) -> None:
         open_shard(path)
 
 
-def test_rows_come_in_the_order_asked_for_from_any_shard(tmp_path: Path) -> None:
+def test_rows_come_in_requested_order_from_shards(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [4, 0, 6, 3]))
     assert len(corpus) == 13
     assert first_ids(corpus.take(np.array([12, 0, 5, 5, 4, 3]))) == [22, 10, 15, 15, 14, 13]
 
 
-def test_the_first_pass_reads_shards_as_they_are_made_and_each_pass_reads_every_row_once(tmp_path: Path) -> None:
+def test_first_pass_reads_growing_shards_once(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [4, 6, 3]))
     assert corpus.block(0, 0, 2, 7).tolist() == [2, 3, 4, 5, 6]
     for epoch in range(3):
@@ -74,7 +74,7 @@ def test_the_first_pass_reads_shards_as_they_are_made_and_each_pass_reads_every_
         assert sorted(np.concatenate(blocks).tolist()) == list(range(13))
 
 
-def test_a_training_starts_on_the_first_shard_and_waits_for_the_next(tmp_path: Path) -> None:
+def test_training_starts_on_first_shard_and_waits(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [40, 40], made=1))
     stream = BatchStream(corpus, batch_tokens=40, seed=0, choice=Choice(chunk_rows=20)).from_position(Position())
     seen = 0

@@ -28,13 +28,13 @@ def test_every_row_stands_in_exactly_one_batch(lengths: list[int], budget: int) 
 
 
 @given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(64, 600))
-def test_no_batch_is_larger_than_its_budget_with_padding(lengths: list[int], budget: int) -> None:
+def test_padded_batch_stays_within_budget(lengths: list[int], budget: int) -> None:
     of = np.array(lengths)
     for batch in cut(of, budget, padding=True):
         assert len(batch) == 1 or len(batch) * of[batch].max() <= budget
 
 
-def test_padding_is_a_few_percent_on_lengths_like_those_of_feedback() -> None:
+def test_padding_is_few_percent_on_feedback_lengths() -> None:
     lengths = np.random.default_rng(0).poisson(18, 4000) + 4
     batches = plan(lengths, 512, np.random.default_rng(0), padding=True)
     padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
@@ -42,7 +42,7 @@ def test_padding_is_a_few_percent_on_lengths_like_those_of_feedback() -> None:
 
 
 @given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(128, 20_000))
-def test_batches_without_padding_hold_rows_of_one_length_and_every_row_once(lengths: list[int], budget: int) -> None:
+def test_unpadded_batches_hold_rows_of_one_length(lengths: list[int], budget: int) -> None:
     of = np.array(lengths)
     batches = plan(of, budget, np.random.default_rng(0), padding=False)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(of)))
@@ -57,7 +57,7 @@ def test_a_chunk_is_large_enough_for_large_batches() -> None:
     assert lengths.sum() / len(batches) > 65_536 / 2
 
 
-def test_a_row_is_written_as_a_pair_and_padded_with_zeros() -> None:
+def test_row_is_encoded_as_padded_pair() -> None:
     batch = assemble(rows_of([3, 1]), np.array([0, 1]))
     assert batch.input_ids.tolist() == [[CLS, 1000, 1000, 1000, SEP, 7, SEP], [CLS, 1001, SEP, 7, SEP, 0, 0]]
     assert batch.token_types.tolist() == [[0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0, 0]]
@@ -70,7 +70,7 @@ def test_rows_of_equal_length_need_no_mask() -> None:
     assert assemble(rows_of([4, 4]), np.array([0, 1])).mask is None
 
 
-def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> None:
+def test_pass_shows_each_row_once_in_new_order() -> None:
     stream = BatchStream(rows_of([5] * 90), batch_tokens=80, seed=3, choice=Choice(chunk_rows=40))
     passes: dict[int, list[int]] = {0: [], 1: []}
     before = Position()
@@ -84,7 +84,7 @@ def test_a_pass_shows_every_row_once_and_the_next_pass_in_another_order() -> Non
 
 
 @pytest.mark.parametrize("taken", [1, 7, 30, 47])
-def test_a_stream_that_goes_on_from_a_position_gives_what_would_have_come(taken: int) -> None:
+def test_stream_from_position_continues_sequence(taken: int) -> None:
     def stream() -> BatchStream:
         return BatchStream(
             rows_of([4 + row % 9 for row in range(100)]), batch_tokens=64, seed=1, choice=Choice(chunk_rows=30)

@@ -14,22 +14,22 @@ def test_the_rate_stays_between_zero_and_its_peak(at: float, warmup: float) -> N
 
 
 @given(warmup=st.floats(0.01, 0.5))
-def test_the_rate_rises_to_its_peak_at_the_end_of_the_warmup_and_ends_at_zero(warmup: float) -> None:
+def test_rate_peaks_after_warmup_and_ends_at_zero(warmup: float) -> None:
     assert rate_share(0, warmup) == 0
     assert rate_share(warmup, warmup) == 1
     assert rate_share(1, warmup) == 0
 
 
 @given(elapsed=st.floats(0, 3), epochs=shares)
-def test_progress_is_the_larger_of_time_and_data_and_never_over_one(elapsed: float, epochs: float) -> None:
+def test_progress_is_larger_of_time_and_data(elapsed: float, epochs: float) -> None:
     assert progress(elapsed_share=elapsed, epoch_share=epochs) == min(1, max(elapsed, epochs))
 
 
-def test_the_average_is_the_model_itself_at_the_first_step() -> None:
+def test_average_equals_model_at_first_step() -> None:
     assert ema_decay(1, 0.1) == 0
 
 
-def test_the_average_of_a_constant_is_that_constant_whatever_the_step() -> None:
+def test_average_of_constant_is_constant() -> None:
     average = 0.0
     for step in range(1, 200):
         decay = ema_decay(step, 0.1)
@@ -37,5 +37,5 @@ def test_the_average_of_a_constant_is_that_constant_whatever_the_step() -> None:
         assert abs(average - 7.0) < 1e-9
 
 
-def test_the_average_looks_back_over_a_share_of_the_steps() -> None:
+def test_average_covers_share_of_steps() -> None:
     assert ema_decay(1000, 0.1) == 1 - 1 / 100
