@@ -95,7 +95,7 @@ def state_of(services: Services, run_id: str) -> dict[str, Any]:
     return state
 
 
-def until(services: Services, condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
+def until(services: Services, condition: Callable[[], bool], what: str, *, seconds: float = 120.0) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > ends:
