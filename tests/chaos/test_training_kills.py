@@ -28,6 +28,7 @@ KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))
 AT_A_TIME = 4
 RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside the others; it ends early elsewhere
 BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 20.0)
+AFTER_S = 2.0  # that the caller needs after the job, as a flow does
 KEPT_S = 3.0  # of training, after which there is a checkpoint for certain
 SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
 
@@ -47,7 +48,13 @@ class Killed:
 
     def run(self) -> "Killed":
         """Run it to its end."""
-        self.result = run_job(self.folder, ends_at=self.ends_at, environment=dict(os.environ), on_event=self)
+        self.result = run_job(
+            self.folder,
+            ends_at=self.ends_at,
+            environment=dict(os.environ),
+            on_event=self,
+            least_after_s=lambda: AFTER_S,
+        )
         self.ended = time.time()
         return self
 
