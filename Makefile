@@ -7,9 +7,9 @@ export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
-help:  ## Say what can be made
+help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
-	@echo "  make benchmark-NAME       Measure anew what the documents claim; NAME is one of"
+	@echo "  make benchmark-NAME       Measure the figures in the documents again; NAME is one of"
 	@echo "    $(BENCHMARKS)" | fold -s -w 100 | sed 's/^ */    /'
 
 $(VENV)/.installed: requirements.txt pyproject.toml
@@ -109,7 +109,7 @@ reference: $(VENV)/.installed  ## Make docs/reference from the code
 docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, strict
 	@$(BIN)/zensical build --strict && echo "site/index.html"
 
-release-check: check docs  ## Whether what is committed may be tagged: changelog, version, clean tree, missed targets named
+release-check: check docs  ## Check that the commit may be tagged: changelog, version, clean tree, missed targets named
 	@$(BIN)/python docs/release_check.py
 
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)

@@ -1,0 +1,102 @@
+"""Commands of live traffic: one prediction, simulated customers, and the monitor."""
+
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from absa.errors import PermanentError
+from absa.records.schema import Window, utc_now
+from flows.cli.required_servers import require_servers
+from flows.platform import arguments
+from flows.platform.services import Services, open_home
+from flows.platform.settings import Settings
+from flows.platform.terminal import say
+
+live_app = typer.Typer()
+
+
+@live_app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
+def predict(
+    text: Annotated[str, typer.Argument(help="Text that the customer wrote.")],
+    aspect: Annotated[str, typer.Argument(help="A phrase of the text.")],
+) -> None:
+    """Ask the router for the sentiment towards an aspect."""
+    from flows.demo.router_client import RouterClient
+
+    services = _with_router()
+    answer = RouterClient(services.router_url, predict_key=services.settings.predict_key).predict(text, aspect)
+    scores = ", ".join(f"{score:.2f}" for score in answer["scores"])
+    by = f"version {answer['model_version']}, {answer['arm']}"
+    say(f"{answer['sentiment']} (negative, neutral, positive: {scores}) by {by}")
+
+
+@live_app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
+def simulate(
+    seconds: Annotated[float, typer.Option(callback=arguments.SECONDS, help="Duration in seconds.")] = 30.0,
+    rate: Annotated[float, typer.Option(callback=arguments.RATE, help="Requests a second.")] = 40.0,
+    drift: Annotated[str, typer.Option(help="none, new-area, vocabulary, class-shift, concept or noise.")] = "none",
+    strength: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of the traffic that drifts, 0 to 1.")
+    ] = 0.5,
+    seed: Annotated[
+        int | None, typer.Option(callback=arguments.SEED, help="Seed; unset: another stream each time.")
+    ] = None,
+) -> None:
+    """Send simulated customers' traffic, with delayed feedback, to the router."""
+    from flows.demo.customer_stream import named_customers
+    from flows.demo.customers import TrafficReport, send_traffic
+
+    services = _with_router()
+    customers = named_customers(services, drift=drift, strength=strength, seed=seed)
+
+    def show(report: TrafficReport) -> None:
+        if sys.stdout.isatty():
+            typer.echo(
+                f"\r{report.answered} answered, {report.share_right:.0%} right, {report.feedback} told back", nl=False
+            )
+
+    report = send_traffic(
+        customers,
+        url=services.router_url,
+        feedback_key=services.home.feedback_key(),
+        predict_key=services.settings.predict_key,
+        rate=rate,
+        duration_s=seconds,
+        on_tick=show,
+    )
+    say()
+    for (arm, version), share in sorted(report.accuracy().items()):
+        say(f"{arm} v{version}: {report.served[arm, version]} answered, {share:.1%} right")
+    if report.failed:
+        say("failed: " + ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common()))
+
+
+@live_app.command("monitor", epilog="Example: evergreen monitor --last 60")
+def monitor_command(
+    window: Annotated[str | None, typer.Option(help="Key <start>_<end> of a window.")] = None,
+    last: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
+    ] = None,
+    retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
+) -> None:
+    """Judge a window of live traffic now, write its report, and start a retraining if one is due."""
+    if window is not None and last is not None:
+        raise PermanentError("--window and --last name two windows: give one of them")
+    chosen = None if window is None else arguments.window_of("--window", window)
+    require_servers(open_home(), "prefect", "mlflow")
+    from flows.monitoring.monitor_flow import (
+        monitor as monitor_flow,  # Prefect reads its environment when it is imported
+    )
+
+    if last is not None:
+        end = utc_now()
+        chosen = Window(start=end - timedelta(seconds=last), end=end)
+    result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
+    say(f"{result['verdict']}; action: {result['action']}")
+
+
+def _with_router() -> Services:
+    """Return services that know the router's address: of EVERGREEN_ROUTER_URL, or of an existing home."""
+    return open_home(required=Settings.load().router_url is None)

@@ -1,0 +1,242 @@
+"""Commands of versions: ingest, train, export, retrain, promote, roll back, forget, and the ledger."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from absa.errors import PermanentError
+from flows.cli.required_servers import require_servers
+from flows.platform import arguments
+from flows.platform.services import build_services, open_home
+from flows.platform.terminal import say
+
+version_app = typer.Typer()
+
+
+@version_app.command("ingest", epilog="Example: evergreen ingest feedback.csv")
+def ingest_command(
+    files: Annotated[list[str], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
+    max_bad_share: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
+    ] = 0.1,
+) -> None:
+    """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
+    from absa.data.account import Account
+    from absa.data.files.source_files import find_sources
+    from absa.data.ingest import ingest as ingest_files
+    from absa.data.label_codes import read_label_codes
+    from absa.data.snapshot import latest_manifest
+
+    for file in files:
+        find_sources(file)  # before a home is made
+    services = build_services()
+    parent = latest_manifest(services.lake)
+    accounts: list[Account] = []
+    manifest = ingest_files(
+        services.lake,
+        files,
+        parent=parent.digest if parent else None,
+        max_bad_share=max_bad_share,
+        labels=read_label_codes(services.settings.config, services.settings.root),
+        on_account=accounts.append,
+    )
+    say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")
+    for side in ("train", "validation", "test"):
+        negative, neutral, positive = (manifest.rows[side].get(str(label), 0) for label in range(3))
+        say(f"  {side:<11} {negative} negative, {neutral} neutral, {positive} positive")
+    for account in accounts:
+        for sentence in account.sentences:
+            say(f"  {sentence}")
+
+
+@version_app.command("train", epilog="Example: evergreen train feedback.csv --budget 300")
+def train_command(
+    files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
+    ] = None,
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            callback=arguments.given_text,
+            help="Start from this: what `evergreen pretrain` printed, a folder, or a hub's name.",
+        ),
+    ] = None,
+) -> None:
+    """Train a version inside a budget here and now, judge and register it."""
+    from flows.cli.base_commands import named_base
+
+    for file in files or []:
+        if not file.is_file():
+            raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
+    require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
+    services = build_services()
+    start = named_base(services, base) if base else None
+    from flows.training.run_progress import shown
+
+    with shown(services.home.folder("jobs"), sys.stderr):
+        from flows.training.training_flow import continuous_training
+
+        outcome = continuous_training(
+            sources=[str(file.absolute()) for file in files or []],
+            budget_s=services.settings.budget_s if budget is None else budget,
+            reason=reason,
+            base=start,
+        )
+    say(f"version {outcome['version']}: {outcome['verdict']}, pos/neg F1 {outcome['pos_neg_f1']:.3f} on the test side")
+    for sentence in outcome["reasons"]:
+        say(f"  {sentence}")
+    over_s = outcome["used_s"] - outcome["budget_s"]
+    overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
+    say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
+    say(f"  the version is now: {outcome['action']}")
+
+
+@version_app.command("pretrain", epilog="Example: evergreen pretrain other-labels/ --epochs 2")
+def pretrain_command(
+    path: Annotated[str, typer.Argument(help="Labelled files of any domain: a file or a folder.")],
+    epochs: Annotated[float, typer.Option(callback=arguments.EPOCHS, help="Passes over the rows.")] = 2.0,
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="End after so many seconds, whatever --epochs.")
+    ] = None,
+) -> None:
+    """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
+    from absa.data.files.source_files import find_sources
+    from flows.cli.base_commands import make_base
+
+    find_sources(path)  # before a home is made
+    for line in make_base(build_services(), path, epochs=epochs, budget_s=budget, on_progress=say):
+        say(line)
+
+
+@version_app.command("export", epilog="Example: evergreen export --into absa/models/champion")
+def export_command(
+    version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
+    into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
+) -> None:
+    """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
+    from flows.cli.version_export import export_version
+
+    say(f"version {export_version(open_home(), version, into)} is in {into}")
+
+
+@version_app.command(epilog="Example: evergreen retrain --reason new-labels")
+def retrain(
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
+    ] = None,
+) -> None:
+    """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
+    from flows.platform.prefect_runs import TRAINING
+
+    services = open_home()
+    require_servers(services, "prefect")
+    budget_s = services.settings.budget_s if budget is None else budget
+    parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
+    run_id = services.deployments.start(TRAINING, parameters)
+    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+
+
+@version_app.command("promote", epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
+def promote_command(
+    versions: Annotated[list[str] | None, typer.Argument(help="Registry versions; unset: the challenger.")] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Make it champion without an experiment, by the operator's decision.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Try a version again that was rolled back or replaced.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "decided by the operator",
+) -> None:
+    """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
+    from flows.platform.prefect_runs import PROMOTION
+    from flows.promotion.decisions import ended_by, promote_now, requested_promotion
+
+    named = versions or []
+    if now and len(named) > 1:
+        raise PermanentError("--now makes one version champion: name one")
+    services = open_home()
+    if now:
+        record = promote_now(services, named[0] if named else None, reason=reason)
+        for line in ended_by(services.ledger.follow()):
+            say(line)
+        say(f"version {record.state.champion} is champion (ledger record {record.number})")
+        return
+    parameters = requested_promotion(services, named, again=again)
+    require_servers(services, "prefect")
+    run_id = services.deployments.start(PROMOTION, parameters)
+    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+
+
+@version_app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")
+def rollback(
+    reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "rolled back by the operator",
+) -> None:
+    """End the running experiment, or where none runs put the former champion back, and say what that changed.
+
+    Works with MLflow and Prefect down.
+    """
+    from flows.promotion.decisions import roll_back, rollback_report
+
+    services = open_home()
+    record = roll_back(services, reason=reason)
+    for line in rollback_report([each for each in services.ledger.follow() if each.number <= record.number]):
+        say(line)
+
+
+@version_app.command("forget", epilog="Example: evergreen forget --unit acct-42")
+def forget_command(
+    unit: Annotated[
+        str | None, typer.Option(callback=arguments.given_text, help="Forget what this unit_id ever asked.")
+    ] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(callback=arguments.DAYS, help="Forget what was asked more than so many days ago."),
+    ] = None,
+) -> None:
+    """Rewrite predictions, feedback and snapshots without a unit's texts, or without old ones; tag the versions."""
+    from flows.monitoring.forgetting import forget as forget_now
+
+    for line in forget_now(open_home(), unit=unit, days=days):
+        say(line)
+
+
+@version_app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
+def ledger(
+    action: Annotated[
+        str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases) or packages.")
+    ] = "show",
+    at: Annotated[str | None, typer.Option(help="Show the active state at this time (ISO 8601 with a zone).")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
+) -> None:
+    """Print the ledger or what was champion at a time, verify it, or project it to MLflow's aliases.
+
+    `packages` copies the packages of versions that an earlier release registered from MLflow into the lake, from which
+    routers, batches and trainings load them; `evergreen up` and the worker do the same when they start.
+    """
+    from flows.cli.ledger_commands import show_ledger
+
+    for line in show_ledger(open_home(), "verify" if verify else action, at):
+        say(line)
+
+
+@version_app.command(epilog="Example: evergreen shadow --export to-label.csv")
+def shadow(
+    gain: Annotated[
+        float, typer.Option(callback=arguments.SHARE_ABOVE_0, help="Difference in right answers to find, as a share.")
+    ] = 0.03,
+    export: Annotated[
+        Path | None,
+        typer.Option(callback=arguments.new_file, help="CSV file for rows that are worth a label."),
+    ] = None,
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
+) -> None:
+    """Compare the challenger in shadow with the champion, request by request, and say what labels would tell."""
+    from flows.cli.ledger_commands import show_shadow
+
+    for line in show_shadow(open_home(), gain, export, count):
+        say(line)
