@@ -19,6 +19,7 @@ _STREAMS: Final[dict[str, tuple[Any, Callable[[list[Any], str, str], list[LogPar
     FEEDBACK_LOG: (Feedback, feedback_parts),
     OUTCOME_LOG: (OutcomeCount, outcome_parts),
 }
+_WRONG_VALUES: Final = (TypeError, ValueError, OverflowError)  # Arrow's errors are among them
 
 
 @dataclass(slots=True)
@@ -89,13 +90,26 @@ class Shipper:
                 continue
             rows += lines.rows
             unreadable += lines.unreadable
-        for part in parts_of(rows, name, self._replica):
+        try:
+            parts = parts_of(rows, name, self._replica)
+        except _WRONG_VALUES:  # one damaged line must not hold the others up for ever
+            kept = [row for row in rows if self._fits(row, parts_of)]
+            unreadable += len(rows) - len(kept)
+            parts = parts_of(kept, name, self._replica)
+        for part in parts:
             write_parquet(self._lake, part.key, part.table)
             self.counts.rows[stream] += part.table.num_rows
         self._spool.discard(folder)
         self.counts.unreadable += unreadable
         if unreadable:
             _log.error("%d lines of %s could not be read and were left out", unreadable, name)
+
+    def _fits(self, row: Any, parts_of: Callable[[list[Any], str, str], list[LogPart]]) -> bool:
+        try:
+            parts_of([row], "", self._replica)
+        except _WRONG_VALUES:
+            return False
+        return True
 
     def lag_s(self) -> float:
         """Age of the oldest closed segment that is not in the lake."""

@@ -215,6 +215,8 @@ UNSEEN: Final[Mapping[tuple[str, str], str]] = {
     ("training", "EVERGREEN_METRICS"): "a training that ends well writes none",
 }
 UNUSED: Final[Mapping[tuple[str, str], str]] = {
+    ("mlflow", "s3:GetObject"): "people read a run's files in the UI; test_older_packages.py downloads a package",
+    ("mlflow", "s3:ListBucket"): "people list a run's files in the UI; test_older_packages.py downloads a package",
     ("evidently", "elasticfilesystem:ClientMount"): "ECS mounts the file system; there is none here",
     ("evidently", "elasticfilesystem:ClientWrite"): "ECS mounts the file system; there is none here",
     ("worker", "s3:DeleteObject"): "nothing is forgotten here; tests/unit/infra/test_templates.py",

@@ -117,3 +117,19 @@ def test_line_without_later_fields_gets_their_defaults() -> None:
 def test_feedback_line_round_trips() -> None:
     row = Feedback("019a8f0e-0000-7000-8000-000000000001", 1, 1795470037401255, "survey", None)
     assert read_log(json_line(row), Feedback).rows == [row]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        PREDICTION._replace(at="noon"),  # type: ignore[arg-type]
+        PREDICTION._replace(scores=[0.5]),
+        PREDICTION._replace(label=1_000),
+        PREDICTION._replace(at=10**30),
+    ],
+)
+def test_line_with_wrong_values_holds_up_no_other(tmp_path: Path, damaged: Prediction) -> None:
+    line = json_line(damaged) if damaged.at != 10**30 else json_line(PREDICTION).replace(b"1795470037401255", b"1" * 30)
+    shipper, lake = shipped(tmp_path, "predictions.w0_1_1-00000001.log", line + json_line(PREDICTION))
+    assert [row["request_id"] for row in rows(lake, "predictions/", PREDICTIONS)] == [PREDICTION.request_id]
+    assert shipper.counts.unreadable == 1
