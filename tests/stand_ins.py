@@ -113,6 +113,7 @@ class FakeRun:
             self.history.append(dict(event))
 
     def params(self, values: Mapping[str, Any]) -> None:
+        self._registry.fail_once("params")
         self.parameters |= {name: value for name, value in values.items() if value is not None}
 
     def metrics(self, values: Mapping[str, float | None]) -> None:

@@ -130,9 +130,12 @@ def train_candidate(
             problem = after.wait()
             NumberedPackages(folder).clear()
     kept.clear()
-    run.params({name: value for name, value in result.done.items() if isinstance(value, int | float)})
-    run.params({f"choice_{name}": value for name, value in result.done.get("choice", {}).items()})
-    run.params({"reserve_s": round(reserve.packaging_s() + after.seconds(), 1)})
+    facts = {
+        **{name: value for name, value in result.done.items() if isinstance(value, int | float)},
+        **{f"choice_{name}": value for name, value in result.done.get("choice", {}).items()},
+        "reserve_s": round(reserve.packaging_s() + after.seconds(), 1),
+    }
+    services.steps("log-facts", lambda: run.params(facts), again=True)  # a short outage must not cost the training
     if problem is not None:
         on_event({"event": "note", "sentence": f"judging could not be measured beside the training: {problem}"})
     return result

@@ -23,7 +23,7 @@ from absa.policies import GatePolicy
 from flows.platform.ports import run_step
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from flows.training.job_process import JobResult, OnEvent
+from flows.training.job_process import JobResult, OnEvent, RunJob
 from flows.training.judging import Judging
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
 from tests.stand_ins import FakeRegistry, FakeRuns
@@ -115,6 +115,7 @@ class World:
     steps: Steps
     job: Job
     events: list[Mapping[str, Any]] = field(default_factory=list)
+    run_job: RunJob | None = None
 
     def train(self, **request: Any) -> TrainedVersion:
         judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None)
@@ -122,7 +123,7 @@ class World:
             self.services,
             TrainingRequest(**{"budget_s": BUDGET_S, **request}),
             on_event=self.events.append,
-            job=self.job,
+            job=self.run_job or self.job,
             judging=judging,
         )
 
@@ -306,6 +307,20 @@ def test_failed_registration_changes_nothing(world: World) -> None:
     world.registry.away = False
     assert len(world.records) == 1
     assert world.registry.versions() == ["1"]
+
+
+def test_short_outage_after_the_job_costs_nothing(world: World) -> None:
+    job = world.job
+
+    def outage(folder: Path, **options: Any) -> JobResult:
+        result = job(folder, **options)
+        world.registry.fails = {"params"}
+        return result
+
+    world.run_job = outage
+    assert world.train().version == "1"
+    assert world.registry.fails == set()
+    assert world.runs.kept[0].parameters["rows"] == 480
 
 
 @pytest.mark.parametrize("call", ["register", "set_tags"])
