@@ -31,9 +31,9 @@ _NO_BREAK: Final = "\u200b"  # zero width: what is shown stays, and is no addres
 
 
 def log_line(text: str) -> str:
-    """Return the text as one printable line for a log or a terminal.
+    r"""Return the text as one printable line for a log or a terminal.
 
-    Control characters, line separators and marks that reorder text become JSON escapes such as `\\u001b`, so a line of
+    Control characters, line separators and marks that reorder text become JSON escapes such as `\u001b`, so a line of
     JSON stays JSON with the same content.
     """
     return _UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)

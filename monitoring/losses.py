@@ -16,7 +16,7 @@ def measured_loss(
 ) -> Loss | None:
     """Return the measured loss, against the frozen test and the reference's labels: the less certain of the two.
 
-    Live traffic that is somewhat harder than the test from the first day on is no staleness; a version that is far
+    Live traffic that is somewhat harder than the test from the first day on is not stale; a version that is far
     below its test from the first day on never gets a reference, so it is held against the test alone.
     """
     now = measure(current, seed=seed)

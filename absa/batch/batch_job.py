@@ -61,8 +61,11 @@ class BatchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchProgress:
-    """How far a job is. `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs
-    before it; `rows_per_s` and `elapsed_s` this run alone. `eta_s` is None until it is known."""
+    """Progress of a job.
+
+    `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs before it; `rows_per_s`
+    and `elapsed_s` this run alone. `eta_s` is None until it is known.
+    """
 
     partitions: int
     rows: int

@@ -20,8 +20,8 @@ class PartitionRows(NamedTuple):
     """Rows of a partition.
 
     A table of the input's columns under their own names, the number of each row (0 for the input's first), its line in
-    its file (null in Parquet), and why it could not be read (null for rows that could; of others the text column has
-    the line as written). `as_written` are the file and line of rows with a double quote that was not believed.
+    its file (null in Parquet), and why it could not be read (null for the rest; the text column of a bad row
+    has the line as written). `as_written` are the file and line of rows with a double quote that was not believed.
     """
 
     table: pa.Table

@@ -1,7 +1,7 @@
 """The gate: from evidence to PROMOTE, HOLD or REJECT, with a reason for each. Pure: equal evidence, equal verdict.
 
-PROMOTE: better on recent rows and not worse on established ones; it may become challenger. HOLD: it cannot be told yet,
-or the two are equal; a person may still put it in shadow or A/B. REJECT: worse somewhere that matters; never served.
+PROMOTE: better on recent rows and not worse on established ones; it may become challenger. HOLD: not decided yet, or
+the two are equal; an operator may still put it in shadow or A/B. REJECT: worse somewhere that matters; never served.
 """
 
 from dataclasses import asdict, dataclass, field

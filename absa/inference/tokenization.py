@@ -87,8 +87,8 @@ class PairTokenizer:
     def from_file(cls, path: Path | str, max_tokens: int = 128, *, fast: bool = True) -> Self:
         """Read a `tokenizer.json`.
 
-        Encoding uses one thread unless TOKENIZERS_PARALLELISM says otherwise: the engine runs one process a core, and a
-        pool of threads in each would only get in the others' way.
+        Encoding uses one thread unless TOKENIZERS_PARALLELISM is set: the engine runs one process per core, and a pool
+        of threads in each would only compete with the other processes.
 
         Args:
             path: the file.

@@ -62,8 +62,8 @@ def _last_judged(store: "VerdictStore", window_s: float) -> datetime | None:
 def is_scheduled(window: Window, window_s: float) -> bool:
     """Return True if a schedule judged this window, of this length or of another one before. Pure.
 
-    Scheduled windows are on a grid of their length (`monitor.last_window`); one that ends when an operator asked for it
-    is not, and says nothing about the schedule.
+    Scheduled windows are on a grid of their length (`monitor.last_window`); one that an operator requested is not, and
+    proves nothing about the schedule.
     """
     length_s = (window.end - window.start).total_seconds()
     if length_s <= 0 or abs(length_s - window_s) < 1.0:
@@ -92,7 +92,7 @@ class SilenceWatch:
         """Look once.
 
         Returns:
-            The sentence that was sent; none where the monitor runs, no webhook is set, or it was told before.
+            The sentence that was sent; none where the monitor runs, no webhook is set, or it was notified before.
 
         Raises:
             UnavailableError: the lake or the webhook is unavailable.

@@ -1,7 +1,7 @@
 """MLflow's server with a correct start page: usage data are off, and no notice claims the opposite.
 
 MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
-MLFLOW_DISABLE_TELEMETRY says; only the browser's own storage changes both. So the page
+MLFLOW_DISABLE_TELEMETRY is; only the browser's own storage changes both. So the page
 sets them before MLflow reads them.
 `python -m flows.platform.mlflow_server` takes the options of `mlflow server`.
 """

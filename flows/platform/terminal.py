@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def say(line: str = "", *, err: bool = False) -> None:
-    """Print one line; control characters in it are shown, not executed.
+    r"""Print one line; control characters in it are shown, not executed.
 
     Args:
-        line: what to print; a line break in it becomes `\\n`.
+        line: what to print; a line break in it becomes `\n`.
         err: print to standard error.
     """
     typer.echo(log_line(line), err=err)

@@ -1,7 +1,7 @@
 """A run's checkpoints in the lake, so that another machine can go on where a lost one stopped.
 
 A lake that is a folder holds them itself. To S3 the newest whole one is copied every so often while the job trains.
-runs/open/<what is trained>.json names the run that is not done yet: whoever trains the same takes its checkpoint over.
+runs/open/<what is trained>.json names the run that is not done yet; the next run of that training resumes it.
 """
 
 import hashlib

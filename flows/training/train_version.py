@@ -183,6 +183,7 @@ class AfterTraining:
         self._now, self._ended = now, now()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        """Note the time of events of training and export."""
         if event.get("event") in {"progress", "phase"} and event.get("name", "train") in {"train", "export"}:
             self._ended = self._now()
 

@@ -135,7 +135,7 @@ def _within(members: list[npt.NDArray[np.bool_]], categories: Any) -> Test:
 
 
 def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Floats, list[str]]:
-    """Rows by words, 1 where the word stands in the row; each word's share of its rows' lengths, summed; the words."""
+    """Return rows by words, 1 where the row has the word; each word's summed share of its rows; the words."""
     from scipy import sparse
 
     flat = list(chain.from_iterable(words))
@@ -199,7 +199,7 @@ def _embedding_test(both: Sample, is_current: npt.NDArray[np.bool_]) -> Test | N
 
 
 def _fourier(values: Any, places: Ints, rows: int) -> Any:
-    """Random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel, and 1 where a row has any (rows, k + 1)."""
+    """Return random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel, and a validity mark (rows, k+1)."""
     projection, phase = _projection(values.shape[1])
     projected = np.asarray(values @ projection)
     features = np.zeros((rows, _FOURIER + 1), dtype=np.float32)

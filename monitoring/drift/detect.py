@@ -30,8 +30,11 @@ _NO_SEGMENT: Final = "No segment has enough rows on both sides."
 
 @dataclass(frozen=True, kw_only=True)
 class DriftFinding:
-    """One column. `effect` is the size of the change as a share (0 to 1) in the column's own terms, `p_adjusted` holds
-    over all columns; `drifted` where it is at or under the false-alarm rate. `sentence` quotes no text."""
+    """Finding about one column.
+
+    `effect` is the size of the change as a share (0 to 1) in the column's own terms, `p_adjusted` holds over all
+    columns; `drifted` where it is at or under the false-alarm rate. `sentence` quotes no text.
+    """
 
     kind: str
     statistic: float

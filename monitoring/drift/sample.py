@@ -19,7 +19,7 @@ class Sample:
     """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
 
     `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
-    inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was asked for.
+    inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was requested.
     Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests move them together.
     `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
     model at hand.

@@ -24,7 +24,7 @@ _MAX_LOG: Final = 50.0
 class RightAnswers:
     """Count of a window's labelled answers and of the right ones.
 
-    Labels that were asked for are left out: hard rows are asked for more often, so they are right less often. Of each
+    Requested labels are left out: hard rows are requested more often, so they are right less often. Of each
     unit, or text where no unit was given, the first one counts: what hangs together is one piece of evidence.
     """
 

@@ -48,8 +48,10 @@ NO_OUTCOMES: Final = Outcomes(
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """Units that were first seen under one plan revision: where they went, and the challenger's share then, among
-    the two arms compared (0 to 1)."""
+    """Units that were first seen under one plan revision, by arm.
+
+    `share` is the challenger's among the two arms compared (0 to 1).
+    """
 
     revision: int
     share: float
@@ -59,8 +61,11 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmHealth:
-    """How one arm behaves, apart from being right. `p99_ms` is an upper bound from the latency histogram, `p99_low_ms`
-    what the p99 surely reaches at this number of requests; `top_class` the share of the class that it answers most."""
+    """Health of one arm, apart from its quality.
+
+    `p99_ms` is an upper bound from the latency histogram, `p99_low_ms` the p99 that is surely reached at this number
+    of requests; `top_class` the share of the class that it answers most.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -150,7 +155,7 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
 def _from_labels(
     evidence: ExperimentEvidence, policy: ExperimentPolicy, gain: Difference
 ) -> tuple[ExperimentAction, str]:
-    """What the labels say so far."""
+    """Return the action that the labels support so far, with the reason."""
     least = min(evidence.outcomes.exposure)
     enough_units = len(np.unique(evidence.outcomes.unit)) >= policy.min_units
     if least >= policy.min_exposure_to_stop and enough_units and gain.high < 0.0:

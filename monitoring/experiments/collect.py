@@ -36,8 +36,8 @@ def collect_experiment(
     Args:
         lake: where predictions, feedback and outcome counts lie.
         experiment: its name, as predictions carry it.
-        plans: the experiment's plans by revision (the ledger record's number), in force since `since`.
-        since: when its first plan came into force.
+        plans: the experiment's plans by revision (the ledger record's number), active since `since`.
+        since: when its first plan became active.
         until: the time of asking; by default now.
         trusted_sources: feedback sources that may measure; None takes every source.
         challenger: the arm's name; by default the plans' only challenger.
@@ -91,9 +91,9 @@ def _challenger(plan: TrafficPlan, name: str | None) -> Arm:
 
 
 def _outcomes(rows: pl.DataFrame) -> Outcomes:
-    """Answers whose true label is positive or negative and came unasked.
+    """Return answers whose true label is positive or negative and came unasked.
 
-    Labels that were asked for are left out: each arm's hard rows, by its own scores, are asked for more often.
+    Requested labels are left out: each arm's hard rows, by its own scores, are requested more often.
     """
     known = rows.filter(pl.col("feedback_label").is_in(list(EVALUATED)) & pl.col("sampling_probability").is_null())
     if known.height == 0:

@@ -1,9 +1,9 @@
 """Champion and challenger on the same requests: agreement, flips, latency and errors pairwise, and McNemar's test.
 
 A shadow answers what the champion has answered already, so the two are compared on pairs. Only pairs on which they
-disagree can tell which of them is better, and of those only a label tells which was right: a person labels the
-disagreements, not the traffic. Labels that were asked for count, because every disagreement is asked about with one
-chance whichever of the two is sure: who is better stays as it is, only by how much is larger than in the traffic.
+disagree show which is better, and only a label shows which was right: labels are requested for disagreements, not for
+the traffic. Requested labels count, because every disagreement is drawn with one chance whichever of the two is sure:
+the sign of the difference stays, only its size is larger than in the traffic.
 """
 
 from collections.abc import Collection

@@ -44,9 +44,9 @@ def ask_labels(
 ) -> pl.DataFrame:
     """Return about `count` rows of a window that are worth a label.
 
-    Rows whose labels were asked for before take part in the draw and are not asked about again: with one luck a row
-    for all draws, the rows asked for by now are one larger draw, and `sampling_probability` is the chance in that one.
-    The rows asked for before keep the smaller chance of their time, so they count for somewhat more than the new ones.
+    Rows that were requested before take part in the draw and are not requested again: with one random number per row
+    for all draws, the rows requested by now are one larger draw, and `sampling_probability` is the chance in that one.
+    The rows requested before keep the smaller chance of their time, so they count for somewhat more than the new ones.
 
     Args:
         lake: where predictions lie.
@@ -55,7 +55,7 @@ def ask_labels(
         audit_share: the part of them that is drawn whatever the row is like (0 to 1).
         seed: of the draw; equal seed, equal rows.
         version: only this version's answers.
-        trusted_sources: feedback sources that may measure: what others labelled is asked about; None takes every one.
+        trusted_sources: feedback sources that may measure; rows labelled by other sources are drawn. None: all.
 
     Returns:
         The columns of `QUEUE_COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.

@@ -246,7 +246,7 @@ def _has_lone_cr(codes: npt.NDArray[np.uint8]) -> bool:
 def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter: str) -> int | None:
     """Return the first quote that RFC 4180 does not allow where it is, or None.
 
-    Quotes side by side are a run. The number of quotes before a run says whether it is inside a quoted cell, as long
+    Quotes side by side are a run. The number of quotes before a run decides if it is inside a quoted cell, as long
     as all runs before it are regular: outside, a run must begin a cell, and one of even length must end it too;
     inside, a run of odd length ends the cell, one of even length is made of doubled quotes.
     """
@@ -316,7 +316,7 @@ def _doubt(record: bytes, layout: Layout) -> int | None:
     A quote strays if the record has not the header's number of cells. It is ambiguous if a line of the record would be
     a row by itself: with the header's number of cells and, between commas and semicolons, which texts have too, its
     aspect in its text. Only lines inside one cell count, the line on which a cell opens unless it is the last column's,
-    and the line on which it ends if it is: others are parts of rows either way.
+    and the line on which it ends if it is: the others are parts of rows either way.
     """
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     before: list[bytes] = []
