@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
+from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
 from absa.job import EXIT_DEADLINE_MISSED, NO_WINDOW
 from flows.training.reserve import OVERRUN_SHARE
 
@@ -44,16 +44,6 @@ class MachineRun:
     waited_s: float
     ran_s: float
     tries: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Try:
-    """One job's end. `outcome`: done, no-machine, taken-away."""
-
-    job: str
-    outcome: str
-    waited_s: float
-    ran_s: float
 
 
 class TrainingMachine:
@@ -95,26 +85,28 @@ class TrainingMachine:
             left_s = budget_s - used_s
             if left_s < min(_LEAST_BUDGET_S, budget_s):
                 raise DeadlineMissedError("the machine was taken away and too little of the budget is left")
-            last = number == len(self._queues)
-            tried = self._try(queue, budget_s=left_s, reason=reason, window=window, patient=last)
-            used_s += tried.ran_s
-            waited_s += tried.waited_s
-            if tried.outcome == "done":
-                return MachineRun(job=tried.job, queue=queue, waited_s=waited_s, ran_s=tried.ran_s, tries=number)
+            submitted = self._clock()
+            job = self._submit(queue, left_s, reason=reason, window=window)
+            done, started, ended = self._follow(job, submitted, patient=number == len(self._queues))
+            used_s += ended - started
+            waited_s += started - submitted
+            if done:
+                return MachineRun(job=job, queue=queue, waited_s=waited_s, ran_s=ended - started, tries=number)
         raise UnavailableError("every training machine was taken away before the training ended; run it again")
 
-    def _try(self, queue: str, *, budget_s: float, reason: str, window: str | None, patient: bool) -> _Try:
-        submitted = self._clock()
-        parameters = {"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or NO_WINDOW}
+    def _submit(self, queue: str, budget_s: float, *, reason: str, window: str | None) -> str:
         answer = self._call(
             self._batch.submit_job,
             jobName=_JOB_NAME,
             jobQueue=queue,
             jobDefinition=self._definition,
-            parameters=parameters,
+            parameters={"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or NO_WINDOW},
             timeout={"attemptDurationSeconds": job_limit_s(budget_s)},
         )
-        job = str(answer["jobId"])
+        return str(answer["jobId"])
+
+    def _follow(self, job: str, submitted: float, *, patient: bool) -> tuple[bool, float, float]:
+        """Return whether a job is done, when it started and when it ended: at once where it got no machine."""
         started: float | None = None
         while True:
             found = self._call(self._batch.describe_jobs, jobs=[job])["jobs"]
@@ -122,20 +114,14 @@ class TrainingMachine:
             now = self._clock()
             if started is None and state in {"RUNNING", "SUCCEEDED", "FAILED"}:
                 started = now
-            if state == "SUCCEEDED":
-                return self._ended(job, "done", submitted, started, now)
-            if state == "FAILED":
-                _raise_if_its_own_fault(found[0])
-                return self._ended(job, "taken-away", submitted, started, now)
+            if started is not None and state in {"SUCCEEDED", "FAILED"}:
+                if state == "FAILED":
+                    _raise_if_its_own_fault(found[0])
+                return state == "SUCCEEDED", started, now
             if started is None and not patient and now - submitted > self._wait_s:
                 self._call(self._batch.terminate_job, jobId=job, reason="no machine in time: the next queue is tried")
-                return self._ended(job, "no-machine", submitted, None, now)
+                return False, now, now
             self._sleep(_POLL_S)
-
-    @staticmethod
-    def _ended(job: str, outcome: str, submitted: float, started: float | None, now: float) -> _Try:
-        began = now if started is None else started
-        return _Try(job=job, outcome=outcome, waited_s=began - submitted, ran_s=now - began)
 
     @staticmethod
     def _call(action: Callable[..., Mapping[str, Any]], **request: Any) -> Mapping[str, Any]:
@@ -143,8 +129,6 @@ class TrainingMachine:
 
         try:
             return action(**request)
-        except EvergreenError:
-            raise
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "an error")
             raise UnavailableError(f"AWS Batch answered {code}") from error

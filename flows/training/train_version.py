@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absa.errors import DeadlineMissedError
 from flows.platform.services import Services
@@ -13,9 +13,6 @@ from flows.training.registration import put_in_force, register_version
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
 from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
-
-if TYPE_CHECKING:
-    from flows.training.judging import Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +96,11 @@ def train_version(
             listener(event)
 
     if first:
-        tell({"event": "note", "sentence": _announcement(run_time)})
+        sentence = (
+            "there is no champion yet: on a busy machine this first training may take up to "
+            f"{run_time.overrun_s:.0f} s longer than its budget of {budget_s:.0f} s"
+        )
+        tell({"event": "note", "sentence": sentence})
     tags = {"reason": request.reason, **({"window": request.window} if request.window else {})}
     with services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
         manifest = services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
@@ -149,30 +150,17 @@ def train_version(
                 "after_training_s": after_training.seconds,
             }
         )
-    return _outcome(version, candidate, snapshot=manifest.digest, budget_s=budget_s, used_s=used_s, action=action)
-
-
-def _outcome(
-    version: str, candidate: "Candidate", *, snapshot: str, budget_s: float, used_s: float, action: str
-) -> TrainedVersion:
     evidence = candidate.evidence
     return TrainedVersion(
         version=version,
         verdict=candidate.decision.verdict,
-        reasons=tuple(candidate.decision.reasons),
-        snapshot=snapshot,
+        reasons=candidate.decision.reasons,
+        snapshot=manifest.digest,
         pos_neg_f1=candidate.metrics.pos_neg_f1,
         champion_pos_neg_f1=None if evidence.baseline else evidence.overall.champion.pos_neg_f1,
         budget_s=budget_s,
         used_s=used_s,
         action=action,
-    )
-
-
-def _announcement(run_time: RunTime) -> str:
-    return (
-        f"there is no champion yet: on a busy machine this first training may take up to {run_time.overrun_s:.0f} s "
-        f"longer than its budget of {run_time.budget_s:.0f} s"
     )
 
 
