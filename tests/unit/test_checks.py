@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.checks.house import LIMITS, House, excesses, measure, shrunk
+from docs.checks.house import LIMITS, House, excesses, measure, result_rows, shrunk
 from docs.checks.prose import Finding, Rule, prose_blocks, word_findings
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +109,9 @@ def test_planted_cycles_levels_and_clashes_are_measured(tmp_path: Path) -> None:
     assert found.file_clashes == {"job.py": ["absa/job.py", "infra/job.py"]}
     assert found.figures()["public_settings"] == 1
     assert (found.docstrings, found.question_docstrings) == (1, 1)
+
+
+def test_last_checkout_of_result_has_targets(house: House) -> None:
+    rows = result_rows({"before": house, "after": replace(house, clashes={"Job": ["a.py", "b.py"]})})
+    clashes = [(row.case, row.target, row.met) for row in rows if row.metric == "name_clashes"]
+    assert clashes == [("before", None, None), ("after", "<= 0", False)]
