@@ -32,7 +32,7 @@ PLACES = {
         r"(typer|click)\.(echo|secho)|print|(.*\.)?_?console\.print|(sys|self)\._?(out|stdout|stderr)\.write",
         {
             "flows/platform/terminal.py": "the sink",
-            "flows/cli/commands.py": "the progress of simulated traffic: numbers alone",
+            "flows/cli/live_commands.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
             "absa/src/submission.py": "runs alone; passes lines through the sink",
             "absa/data/token_shards.py": "error of a step, for the process that started it",
