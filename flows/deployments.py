@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -146,12 +147,11 @@ def work(settings: Settings) -> None:
 
 
 def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch) -> list[str]:
-    """Copy packages that routers lack, free what dead runs hold, continue experiments, report a silent monitor.
+    """Free what dead runs hold, continue experiments, report a silent monitor.
 
     Each look is independent: where one fails, the others are still taken.
     """
     looks: list[tuple[str, Callable[[], list[str]]]] = [
-        ("packages", lambda: services.copy_packages(active=True)),
         ("dead runs", dead.look),
         ("experiments", lambda: take_over(services, datetime.now(UTC))),
         ("the monitor", lambda: silence.look(datetime.now(UTC))),
@@ -167,13 +167,24 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:
-    """Copy the packages of an earlier release, then look around once a minute. Never returns."""
-    for sentence in _looked("packages", services.copy_packages):
-        say(sentence)
+    """Look around once a minute. Never returns."""
     while True:
         time.sleep(_WATCH_EVERY_S)
         for sentence in look_around(services, dead, silence):
             say(sentence)
+
+
+def keep_packages(services: Services) -> None:
+    """Copy the packages of an earlier release, then once a minute those that routers lack. Never returns.
+
+    In a thread of its own: an MLflow that does not respond must hold up nothing else.
+    """
+    active = False
+    while True:
+        for sentence in _looked("packages", partial(services.copy_packages, active=active)):
+            say(sentence)
+        active = True
+        time.sleep(_WATCH_EVERY_S)
 
 
 def main() -> None:
@@ -183,6 +194,7 @@ def main() -> None:
     for sentence in look_around(services, dead, silence):  # before this worker takes a run
         say(sentence)
     threading.Thread(target=keep_watch, args=(services, dead, silence), daemon=True).start()
+    threading.Thread(target=keep_packages, args=(services,), daemon=True).start()
     if services.settings.work_pool:
         work(services.settings)
     else:
