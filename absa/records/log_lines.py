@@ -4,7 +4,8 @@ A line holds the format's number, then the row's values in the order of its fiel
 default, so lines of earlier formats are shorter. Lines of releases before the number existed hold the values alone.
 """
 
-from typing import Any, Final, NamedTuple, TypeVar
+from types import NoneType
+from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 import orjson
 
@@ -27,7 +28,10 @@ def json_line(row: Prediction | Feedback | OutcomeCount) -> bytes:
 
 
 class Lines(NamedTuple):
-    """Content of a log segment. `newer` is the highest format number above ours, 0 where every line is known."""
+    """Content of a log segment.
+
+    `newer` is the format number of a newer release that wrote the segment, 0 where this release can read it.
+    """
 
     rows: list[Any]
     unreadable: int
@@ -37,12 +41,14 @@ class Lines(NamedTuple):
 def read_log(data: bytes, kind: type[Row]) -> Lines:
     """Return the rows of a log segment of any release.
 
-    A last line without its end was being written when its process died: it was never answered.
+    A last line without its end was being written when its process died: it was never answered. A segment is from one
+    process, so a higher format number between readable lines is damage, and counts as unreadable.
     """
     by_count = {len(names): names for names in _UNNUMBERED[kind]}
     required = len(kind._fields) - len(kind._field_defaults)
+    never_none = [at for at, hint in enumerate(get_type_hints(kind).values()) if NoneType not in get_args(hint)]
     rows: list[Row] = []
-    unreadable = newer = 0
+    unreadable = newer = last = 0
     for line in data.split(b"\n")[:-1]:
         if not line:
             continue
@@ -51,15 +57,24 @@ def read_log(data: bytes, kind: type[Row]) -> Lines:
         except orjson.JSONDecodeError:
             values = None
         first = values[0] if isinstance(values, list) and values else None
+        row: Row | None = None
+        last = 0
         if type(first) is int and first < _UNNUMBERED_BELOW:
             if first > LOG_FORMAT:
-                newer = max(newer, first)
+                last = first
             elif first >= _FIRST_NUMBER and required < len(values) <= 1 + len(kind._fields):
-                rows.append(kind(*values[1:]))
-            else:
-                unreadable += 1
+                row = kind(*values[1:])
         elif first is not None and (names := by_count.get(len(values))) is not None:
-            rows.append(kind(**dict(zip(names, values, strict=True))))
-        else:
+            row = kind(**dict(zip(names, values, strict=True)))
+        newer = max(newer, last)
+        if row is None or any(_lacks_value(row[at]) for at in never_none):
             unreadable += 1
-    return Lines(rows, unreadable, newer)
+        else:
+            rows.append(row)
+    if newer and (last or not rows):
+        return Lines(rows, unreadable, newer)
+    return Lines(rows, unreadable, 0)
+
+
+def _lacks_value(value: object) -> bool:
+    return value is None or (isinstance(value, list) and None in value)

@@ -86,7 +86,8 @@ class Router:
                 raise Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
             await self._predict(scope, receive, send)
             return
-        if self._admin_port is not None and not on_admin_port and scope["path"] not in _PUBLIC:
+        public = scope["path"].removesuffix("/") in _PUBLIC  # the app redirects to the path without the slash
+        if self._admin_port is not None and not on_admin_port and not public:
             raise Problem(404, "not-found", "there is nothing at this path of this port")
         if scope["method"] == "HEAD":  # uvicorn leaves the body out
             scope = {**scope, "method": "GET"}

@@ -101,6 +101,14 @@ def test_slash_redirect_is_relative(path: str, location: str):
     assert (answer.status_code, answer.headers["location"]) == (307, location)
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/healthz/", 307), ("/readyz/", 307), ("/v1/feedback/", 307), ("/healthz//", 404), ("/metrics/", 404)],
+)
+def test_public_port_redirects_slash_of_public_paths(path: str, status: int):
+    assert ask("GET", path, app=router(admin_port=9000)).status_code == status
+
+
 @pytest.mark.parametrize("path", ["/elsewhere/", "/evil.example//", "/console/a/b/"])
 def test_slash_of_missing_path_is_404(path: str):
     answer = ask("GET", path)

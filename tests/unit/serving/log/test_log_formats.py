@@ -109,6 +109,45 @@ def test_broken_line_is_counted(line: bytes) -> None:
     assert found == ([PREDICTION], 1, 0)
 
 
+@pytest.mark.parametrize("field", ["minute", "version", "arm", "ok", "latency_histogram"])
+def test_outcome_without_a_value_holds_up_no_other(tmp_path: Path, field: str) -> None:
+    counted = OutcomeCount(1795470000000000, "7", "champion", 1, 0, 0, 0, [1, *[0] * 11])
+    damaged = counted._replace(**{field: None})
+    name = "outcomes.1795470000000000.w0_1_1-00000001.log"
+    shipper, lake = shipped(tmp_path, name, json_line(damaged) + json_line(counted))
+    assert [row["ok"] for row in rows(lake, "outcomes/", OUTCOMES)] == [1]
+    assert shipper.counts.unreadable == 1
+
+
+@pytest.mark.parametrize("field", ["request_id", "label", "at", "source"])
+def test_feedback_without_a_value_is_unreadable(field: str) -> None:
+    row = Feedback(PREDICTION.request_id, 1, 1795470037401255, "survey", None)
+    assert read_log(json_line(row._replace(**{field: None})) + json_line(row), Feedback) == ([row], 1, 0)
+
+
+@pytest.mark.parametrize("number", [b"[3,", b"[999,"])
+def test_flipped_format_number_costs_one_line(tmp_path: Path, number: bytes) -> None:
+    line = json_line(PREDICTION)
+    flipped = number + line.removeprefix(b"[2,")
+    shipper, lake = shipped(tmp_path, "predictions.w0_1_1-00000001.log", line + flipped + line)
+    assert len(rows(lake, "predictions/", PREDICTIONS)) == 2
+    assert (shipper.counts.unreadable, shipper.counts.kept_aside) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("segment", "newer"),
+    [
+        (NEWER + b"rubbish\n", 3),  # no line is known
+        (OF_17 + NEWER, 3),
+        (OF_17 + NEWER + b"[2,", 3),  # the last line without its end says nothing
+        (NEWER + OF_17, 0),
+        (b"rubbish\n", 0),
+    ],
+)
+def test_last_whole_line_or_none_known_decides_release(segment: bytes, newer: int) -> None:
+    assert read_log(segment, Prediction).newer == newer
+
+
 def test_line_without_later_fields_gets_their_defaults() -> None:
     line = json_line(PREDICTION).replace(b',12.345,""]', b"]")
     assert read_log(line, Prediction).rows == [PREDICTION._replace(latency_ms=None)]
@@ -126,6 +165,8 @@ def test_feedback_line_round_trips() -> None:
         PREDICTION._replace(scores=[0.5]),
         PREDICTION._replace(label=1_000),
         PREDICTION._replace(at=10**30),
+        PREDICTION._replace(model_version=None),  # type: ignore[arg-type]
+        PREDICTION._replace(scores=[0.5, None, 0.5]),  # type: ignore[list-item]
     ],
 )
 def test_line_with_wrong_values_holds_up_no_other(tmp_path: Path, damaged: Prediction) -> None:
