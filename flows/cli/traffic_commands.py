@@ -205,7 +205,7 @@ def replay_command(
         Path | None,
         typer.Option(
             callback=arguments.existing_file,
-            help="TOML with section [staleness], or its keys alone; unset: the active one.",
+            help=r"TOML with section \[staleness], or its keys alone; unset: the active one.",
         ),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
