@@ -157,7 +157,7 @@ def main() -> int:
     write_result(
         options.out,
         name="ingest",
-        command="python -m benchmarks ingest",
+        command="make benchmark-ingest",
         seed=options.seed,
         rows=figures,
         versions={"polars": pl.__version__},

@@ -200,7 +200,7 @@ def main() -> int:
         versions["haproxy"] = shown[2] if len(shown) > 2 else "unknown"
     write_result(
         options.out or RESULTS / f"{name}.json", name=name, seed=0, rows=rows, versions=versions,
-        command=f"python -m benchmarks capacity --part {options.part}",
+        command=f"make benchmark-capacity ARGS='--part {options.part}'",
     )  # fmt: skip
     return 0 if all(row.met is not False for row in rows) else 1
 

@@ -74,7 +74,7 @@ def main() -> int:
         options.pictures.mkdir(parents=True, exist_ok=True)
         draw(traces[name], outcomes, options.pictures / f"capacity_{name}.svg")
     write_result(
-        options.out, name="capacity_policies", command="python -m benchmarks capacity_policies", seed=0, rows=rows,
+        options.out, name="capacity_policies", command="make benchmark-capacity_policies", seed=0, rows=rows,
         versions={"numpy": np.__version__},
     )  # fmt: skip
     return 0

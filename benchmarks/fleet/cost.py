@@ -58,7 +58,7 @@ def main() -> None:
         print(sentence)
     for row in rows:
         print(f"{row.case}: {row.metric} US$ {row.value:.4f} {row.target or ''}")
-    write_result(options.out, name="cost", command="python -m benchmarks cost", seed=0, rows=rows, versions={})
+    write_result(options.out, name="cost", command="make benchmark-cost", seed=0, rows=rows, versions={})
 
 
 if __name__ == "__main__":

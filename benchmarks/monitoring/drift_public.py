@@ -118,7 +118,7 @@ def main() -> int:
     write_result(
         options.out,
         name="drift_public",
-        command="python -m benchmarks drift_public --package FOLDER --domains FILES",
+        command="make benchmark-drift_public ARGS='--package FOLDER --domains FILES'",
         seed=0,
         rows=rows,
         versions={"package": package.digest[:12], "numpy": np.__version__, "evidently": "0.7.23"},

@@ -276,7 +276,7 @@ def main() -> int:
     write_result(
         options.out,
         name="experiments",
-        command="python -m benchmarks experiments",
+        command="make benchmark-experiments",
         seed=options.seed,
         rows=rows,
         versions={"numpy": np.__version__},

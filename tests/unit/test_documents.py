@@ -1,5 +1,6 @@
 """What documents say of the code is true: tests that they name exist, made pages are as the code makes them."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -91,3 +92,15 @@ def test_settings_named_in_code_are_in_reference() -> None:
     page = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     assert len(named) > 30
     assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+def test_command_of_each_result_can_be_run() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    benchmarks = set(re.findall(r"^BENCHMARKS = (.+)$", makefile, re.MULTILINE)[0].split())
+    files = {path.stem for path in (ROOT / "benchmarks").rglob("*.py")}
+    targets = {f"make benchmark-{name}" for name in benchmarks & files} | {"make test-kills"}
+    results = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    commands = {path.name: json.loads(path.read_text(encoding="utf-8"))["command"] for path in results}
+    assert len(commands) > 20
+    unknown = {name: command for name, command in commands.items() if command.split(" ARGS=")[0] not in targets}
+    assert unknown == {"house.json": "python docs/checks/house.py before=FOLDER after=FOLDER --out FILE"}
