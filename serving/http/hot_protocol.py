@@ -59,7 +59,7 @@ class _Sink:
 
 
 class HotProtocol(HttpToolsProtocol):
-    """One connection. Its app must be a `serving.http.api.Router`, or have its `edge`, `cors` and `predictor_on`.
+    """One connection. Its app must be a `serving.http.router.Router`, or have its `edge`, `cors` and `predictor_on`.
 
     A callback of the parser refuses a request by raising a Problem: it is answered in the request's turn, whatever
     the client sends after it is not parsed, and the connection is closed.
