@@ -156,7 +156,7 @@ def test_absent_or_damaged_package_does_not_touch_serving(replica: RunningReplic
     assert replica.stop() == 0
 
 
-def test_with_the_lake_away_and_the_spool_full_predictions_go_on_and_what_is_lost_is_counted(
+def test_predictions_survive_dead_lake_and_full_spool(
     replica: RunningReplica,
 ) -> None:
     replica.tuning = {"spool_limit_mb": 0.02}

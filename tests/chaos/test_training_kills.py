@@ -95,7 +95,7 @@ def killed_run(folder: Path, number: int) -> Killed:
 
 @pytest.mark.timeout(60 + BUDGET_S * (1 + KILLS // AT_A_TIME))
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the processes to kill in /proc")
-def test_runs_killed_at_random_seconds_end_in_time_with_one_valid_package_each(tmp_path: Path) -> None:
+def test_killed_runs_end_in_time_with_one_package(tmp_path: Path) -> None:
     with ThreadPoolExecutor(AT_A_TIME) as several:
         runs = list(several.map(lambda number: killed_run(tmp_path / f"job-{number}", number), range(KILLS)))
     for run in runs:

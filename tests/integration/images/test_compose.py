@@ -40,7 +40,7 @@ def test_compose_accepts_file_with_made_secrets(secrets_file: Path) -> None:
     pytest.skip("neither `docker compose` nor docker-compose is installed")
 
 
-def test_secrets_are_made_once_and_are_the_owners_alone(secrets_file: Path) -> None:
+def test_secrets_are_made_once_for_owner_only(secrets_file: Path) -> None:
     before = secrets_file.read_text()
     subprocess.run([sys.executable, "infra/images/compose_secrets.py", str(secrets_file)], cwd=ROOT, check=True)
     assert secrets_file.read_text() == before
@@ -57,7 +57,7 @@ def test_system_has_two_routers_behind_one_address(services: dict[str, Any]) -> 
     assert services["router-1"] == services["router-2"]
 
 
-def test_routers_and_worker_hash_units_with_the_same_secret(services: dict[str, Any]) -> None:
+def test_routers_and_worker_share_unit_secret(services: dict[str, Any]) -> None:
     told = {services[name]["environment"].get("EVERGREEN_SECRET") for name in ("router-1", "router-2", "worker")}
     assert len(told) == 1
     assert None not in told

@@ -202,7 +202,7 @@ def _asks(process: Process) -> bool:
     return process.name in {"router", "mlflow", "worker", "training"}
 
 
-def test_every_action_that_is_granted_was_needed_or_has_a_reason(loop: Loop) -> None:
+def test_granted_action_was_needed_or_has_reason(loop: Loop) -> None:
     for process in _running(loop):
         statements = loop.installation.template.statements(str(process.role))
         mine = [(action, target) for role, action, target in loop.account.calls if role == process.role]

@@ -35,7 +35,7 @@ def test_memory_of_asking_process_is_excluded(package: Path) -> None:
     assert 10 < float(said.stdout) < 700
 
 
-def test_a_package_that_answers_otherwise_than_packaged_is_refused(package: Path) -> None:
+def test_package_with_other_answers_is_refused(package: Path) -> None:
     path = package / "warmup.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[1]["scores"] = rows[1]["scores"][::-1]

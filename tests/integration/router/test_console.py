@@ -129,9 +129,7 @@ class Customers:
 
 
 @in_a_browser
-def test_every_panel_shows_what_the_lake_and_the_workers_know(
-    router: RunningReplica, said: tuple[Any, list[str]]
-) -> None:
+def test_panels_show_state_of_lake_and_workers(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
     page, words = said
     with Customers(router.url):
         page.goto(router.url)
@@ -281,7 +279,7 @@ def test_a_comparison_is_neither_logged_nor_counted(router: RunningReplica) -> N
     until(lambda: asked() == before + 1, what="one counted prediction")
 
 
-def test_on_a_port_of_its_own_the_console_is_gone_from_the_public_one_and_a_key_is_asked_for(tmp_path: Path) -> None:
+def test_console_on_own_port_needs_key(tmp_path: Path) -> None:
     admin = free_port()
     environment = {"EVERGREEN_ADMIN_PORT": str(admin), "EVERGREEN_PREDICT_KEY": "key"}
     router = RunningReplica(tmp_path, environment=environment)

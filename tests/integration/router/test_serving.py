@@ -153,7 +153,7 @@ def test_shadow_challenger_scores_behind_champion(shared: RunningReplica) -> Non
     assert len({row["request_id"] for row in shadow}) == 10
 
 
-def test_what_is_too_large_unknown_or_not_allowed_is_a_problem(shared: RunningReplica) -> None:
+def test_oversized_unknown_or_forbidden_request_is_problem(shared: RunningReplica) -> None:
     cases = [
         shared.client.post("/v1/predict", content=b"x" * 1_100_000),
         shared.client.post("/v1/predict", content=(b"x" * 60_000 for _ in range(20))),
@@ -232,7 +232,7 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
     return answer
 
 
-def test_a_slow_client_is_cut_off_and_others_do_not_notice(replica: RunningReplica) -> None:
+def test_slow_client_is_cut_off_alone(replica: RunningReplica) -> None:
     replica.tuning = {"request_timeout_s": 1}
     replica.workers = 1
     replica.serve()
@@ -252,7 +252,7 @@ def test_a_slow_client_is_cut_off_and_others_do_not_notice(replica: RunningRepli
     assert replica.metric("evergreen_slow_clients_closed_total") >= 2
 
 
-def test_more_than_it_can_answer_is_refused_at_once_and_the_rest_is_answered(replica: RunningReplica) -> None:
+def test_overload_is_refused_at_once(replica: RunningReplica) -> None:
     replica.workers = 1
     replica.environment = {"EVERGREEN_QUEUE_MS": "0.2"}
     replica.serve()
@@ -316,7 +316,7 @@ def test_taken_port_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_an_admin_port_of_its_own_takes_the_admin_routes_off_the_public_one(replica: RunningReplica) -> None:
+def test_admin_port_removes_admin_routes_from_public(replica: RunningReplica) -> None:
     admin_port = free_port()
     replica.environment = {"EVERGREEN_ADMIN_PORT": str(admin_port), "EVERGREEN_PREDICT_KEY": "predict-key"}
     replica.workers = 1

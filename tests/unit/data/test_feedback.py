@@ -116,7 +116,7 @@ def test_redacted_texts_train_nothing(lake):
     assert labelled_examples(lake, AT, AT + timedelta(hours=1), ["survey"], feedback_until=LATER).height == 0
 
 
-def test_no_unit_trains_more_than_its_cap_and_requests_without_one_count_alone(lake):
+def test_unit_trains_no_more_than_its_cap(lake):
     served = [predicted(f"{n:03d}", unit_hash="loud") for n in range(20)]
     served += [predicted(f"quiet{n}", unit_hash="quiet") for n in range(2)]
     served += [predicted(f"none{n}", unit_hash=f"hash{n % 1}", unit_given=False) for n in range(8)]

@@ -75,7 +75,7 @@ def test_the_json_holds_verdict_reasons_checks_and_evidence(evidence: GateEviden
     assert found["policy"]["min_recent_rows"] == 100
 
 
-def test_the_page_is_whole_stands_alone_and_escapes_names(evidence: GateEvidence) -> None:
+def test_page_is_self_contained_and_escapes_names(evidence: GateEvidence) -> None:
     page = render_page(evidence, judge(evidence), candidate_name=NAME, champion_name="version 7")
     tags = Tags()
     tags.feed(page)

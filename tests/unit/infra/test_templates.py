@@ -52,7 +52,7 @@ def test_mlflow_task_starts_with_quiet_page(template: Template) -> None:
     assert task.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-def test_containers_are_not_root_and_cannot_write_their_image(template: Template) -> None:
+def test_containers_are_unprivileged_with_read_only_image(template: Template) -> None:
     processes = [*template.tasks(), template.job()]
     assert len(processes) >= 9
     for each in processes:
@@ -128,7 +128,7 @@ def test_only_target_tracking_scales_fleet_in(prod: Template) -> None:
     ]  # fmt: skip
 
 
-def test_the_database_is_unreachable_but_for_its_two_servers(template: Template) -> None:
+def test_database_is_reachable_by_its_servers_only(template: Template) -> None:
     ((name, database),) = template.of("AWS::RDS::DBInstance").items()
     assert database["PubliclyAccessible"] is False
     assert database["StorageEncrypted"] is True
@@ -195,7 +195,7 @@ def test_ray_has_an_image_of_its_own(template: Template) -> None:
     assert {"ray-head", "ray-node"} in images.values()
 
 
-def test_each_task_has_a_role_of_its_own_and_none_may_do_everything(template: Template) -> None:
+def test_each_task_has_own_limited_role(template: Template) -> None:
     named = {each.role for each in [*template.tasks(), template.job()]}
     assert len(named) >= 6
     for role in named - {None}:
@@ -218,7 +218,7 @@ def test_artifacts_and_lake_have_separate_roles(template: Template) -> None:
     assert lake == {"router", "worker", "training", "ray-head", "ray-node"}
 
 
-def test_routers_and_worker_hash_units_with_the_same_secret(template: Template) -> None:
+def test_routers_and_worker_share_unit_secret(template: Template) -> None:
     named = {each.name: each.secrets.get("EVERGREEN_SECRET") for each in template.tasks()}
     assert named["router"] is not None
     assert named["worker"] == named["ray-head"] == named["router"]
@@ -227,7 +227,7 @@ def test_routers_and_worker_hash_units_with_the_same_secret(template: Template) 
 DELETED = ("predictions", "feedback", "snapshots", "tokens", "monitoring", "batch", "flow_runs")
 
 
-def test_the_worker_alone_may_delete_what_is_forgotten_and_nobody_a_record(template: Template) -> None:
+def test_worker_alone_deletes_and_never_records(template: Template) -> None:
     worker = next(each for each in template.tasks() if each.name == "worker")
     lake = worker.environment["EVERGREEN_LAKE"].replace("s3://", "arn:aws:s3:::")
     for each in [*template.tasks(), template.job()]:

@@ -140,7 +140,7 @@ def test_changed_field_is_found(ledger: Ledger, lake: FolderLake, field: str, va
     assert ledger.verify() == ["record 1 was changed after it was written"]
 
 
-def test_a_rewritten_record_with_a_good_hash_breaks_the_chain(ledger: Ledger, lake: FolderLake) -> None:
+def test_rewritten_record_with_good_hash_breaks_chain(ledger: Ledger, lake: FolderLake) -> None:
     crown(ledger)
     crown(ledger, "2")
     edit(lake, 1, seal=True, reason="forged")

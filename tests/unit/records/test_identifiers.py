@@ -29,7 +29,7 @@ def test_only_router_form_is_an_id() -> None:
     assert not is_request_id(str(uuid.uuid4()))
 
 
-def test_a_unit_hash_is_16_hex_and_depends_on_the_secret() -> None:
+def test_unit_hash_is_16_hex_and_needs_secret() -> None:
     assert unit_hash("acct-42", b"one") == unit_hash("acct-42", b"one")
     assert unit_hash("acct-42", b"one") != unit_hash("acct-42", b"two")
     assert len(bytes.fromhex(unit_hash("acct-42", b"one"))) == 8

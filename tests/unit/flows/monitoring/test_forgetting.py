@@ -84,9 +84,7 @@ def words_of(path: Path) -> str:
     return path.read_text(encoding="utf-8").lower()
 
 
-def test_a_forgotten_unit_leaves_lake_and_home_and_the_versions_that_learnt_from_it_are_tagged(
-    services: Any, tmp_path: Path
-) -> None:
+def test_forgotten_unit_leaves_lake_home_and_tags_versions(services: Any, tmp_path: Path) -> None:
     said = forget(services, unit="acct-42")
     assert said[0].startswith("forgotten: 1 predictions, 0 labels, 1 examples in 1 snapshots")
     assert "version 1" in said[1]

@@ -49,7 +49,7 @@ def window(services: Services) -> Window:
     return window
 
 
-def test_a_source_that_only_measures_measures_and_does_not_train(services: Services, window: Window) -> None:
+def test_measuring_source_does_not_train(services: Services, window: Window) -> None:
     figures = judge_window(services, VerdictStore(services.lake), window).verdict.by_version["1"]
     assert figures.labelled == ROWS["customer"] + ROWS["survey"]
     manifest = take_snapshot(services, [])

@@ -123,7 +123,7 @@ def test_restarted_router_uses_its_own_copies(house: House) -> None:
     assert away.listed == 0
 
 
-def test_a_ledger_that_was_cut_back_does_not_bring_an_older_plan_back(house: House) -> None:
+def test_cut_ledger_does_not_restore_older_plan(house: House) -> None:
     house.append(single("1"))
     house.append(ab(0.5))
     keeper = house.keeper()
@@ -149,7 +149,7 @@ def test_state_of_another_lake_is_ignored(house: House) -> None:
     assert keeper.state.revision == 0
 
 
-def test_files_with_another_digest_are_refused_and_leave_nothing_behind(house: House) -> None:
+def test_files_with_other_digest_are_refused(house: House) -> None:
     house.lake.write(f"packages/{house.digests['1']}/model.onnx", b"rot")
     house.append(single("1"))
     keeper = house.keeper()
@@ -160,7 +160,7 @@ def test_files_with_another_digest_are_refused_and_leave_nothing_behind(house: H
 
 
 @pytest.mark.parametrize("digest", ["../../escape", ""])
-def test_a_digest_from_the_ledger_cannot_name_a_path(house: House, digest: str) -> None:
+def test_ledger_digest_cannot_name_a_path(house: House, digest: str) -> None:
     house.append(single("1"), {"1": digest})
     keeper = house.keeper()
     keeper.step()
@@ -179,7 +179,7 @@ def test_absent_package_says_how_to_copy_it(house: House) -> None:
     assert list(keeper.state.folders) == [house.digests["1"]]
 
 
-def test_a_kept_model_that_was_damaged_is_fetched_again(house: House) -> None:
+def test_damaged_model_is_fetched_again(house: House) -> None:
     house.append(single("1"))
     house.keeper().step()
     (house.root / "models" / house.digests["1"] / "model.onnx").write_bytes(b"rot")
