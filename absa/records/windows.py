@@ -20,6 +20,7 @@ from absa.records.schema import Window, utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS, days, hours
 
 MAX_ROWS: Final = 100_000
+_BATCH_ROWS: Final = 200_000  # of feedback, about 30 MB
 SERVED: Final = pl.col("shadow").fill_null(value=False).not_()
 UNIT: Final = (
     pl.when(pl.col("unit_given").fill_null(value=False)).then(pl.col("unit_hash")).otherwise(pl.col("request_id"))
@@ -97,13 +98,35 @@ def load_window(
     rows = pl.concat(kept)
     rows = rows if max_rows is None else smallest(rows, max_rows)
     until = feedback_until or utc_now()
-    wanted = rows["request_id"].unique().implode()
-    said = [
-        part.filter(pl.col("request_id").is_in(wanted))
-        for part in (read_feedback(lake, window.start, until, trusted_sources) if rows.height else ())
-    ]
+    said = select_feedback(read_feedback(lake, window.start, until, trusted_sources), rows) if rows.height else ()
     joined = join_feedback(rows, pl.concat([empty_frame(FEEDBACK), *said]))
     return WindowData(window=window, rows=joined.sort("at", "request_id"), total=total, by_version=by_version)
+
+
+def select_feedback(
+    parts: Iterable[pl.DataFrame], predictions: pl.DataFrame, *, batch_rows: int = _BATCH_ROWS
+) -> Iterator[pl.DataFrame]:
+    """Yield the feedback on some predictions, one frame per batch of parts.
+
+    Each batch hashes the ids of all predictions once, so small parts are joined together.
+
+    Args:
+        parts: frames of feedback, of any size.
+        predictions: have the column request_id.
+        batch_rows: a batch is joined as soon as it holds so many rows of feedback.
+    """
+    wanted = predictions.select(pl.col("request_id").unique())
+    batch: list[pl.DataFrame] = []
+    held = 0
+    for part in parts:
+        if part.height:
+            batch.append(part)
+            held += part.height
+        if held >= batch_rows:
+            yield pl.concat(batch).join(wanted, on="request_id", how="semi")
+            batch, held = [], 0
+    if batch:
+        yield pl.concat(batch).join(wanted, on="request_id", how="semi")
 
 
 def join_feedback(predictions: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataFrame:

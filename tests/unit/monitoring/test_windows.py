@@ -4,10 +4,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
+
 from absa.adapters.lake_stores import FolderLake
 from absa.records.lake import Lake
 from absa.records.schema import Window
-from absa.records.windows import load_window
+from absa.records.windows import load_window, select_feedback
 from monitoring.drift.sample import sample_of
 from monitoring.reference_rows import load_reference, save_reference
 from tests.unit.monitoring.conftest import Traffic
@@ -25,6 +27,15 @@ class OpenedKeys(FolderLake):
     def read(self, key: str) -> bytes:
         self.opened.append(key)
         return super().read(key)
+
+
+def test_small_feedback_files_are_joined_in_batches() -> None:
+    """Each frame that comes back is one join, which hashes the ids of every prediction."""
+    predictions = pl.DataFrame({"request_id": [f"r{number}" for number in range(0, 1000, 2)]})
+    files = [pl.DataFrame({"request_id": [f"r{number}"], "label": [1]}) for number in range(1000)]
+    found = list(select_feedback((*files, files[0].clear()), predictions, batch_rows=300))
+    assert len(found) == 4
+    assert set(pl.concat(found)["request_id"]) == set(predictions["request_id"])
 
 
 def test_only_rows_of_the_window_are_read(lake: Lake, traffic: Traffic, window: Windows) -> None:
