@@ -18,7 +18,7 @@ from flows.platform.ports import ConcurrencyLimit, RunState, UnfinishedRun
 
 class FakeRegistry:
     """Registry in memory; see tests/integration/platform/test_registry_contract.py. `away` makes it unavailable,
-    `fails` names calls of which the next one fails.
+    `fails` names calls, or figures of a run, of which the next one fails.
 
     Args:
         tags: of each version.
@@ -117,6 +117,8 @@ class FakeRun:
         self.parameters |= {name: value for name, value in values.items() if value is not None}
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
+        for name in values:
+            self._registry.fail_once(name)
         self.figures |= {name: value for name, value in values.items() if value is not None}
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -158,6 +160,7 @@ class FakeRuns:
         except BaseException:
             run.status = "FAILED"
             raise
+        self._registry.fail_once("end_run")
         run.status = "FINISHED"
 
 

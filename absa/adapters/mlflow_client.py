@@ -281,7 +281,7 @@ class MlflowRuns:
         """Open a run with system metrics; it ends FAILED if the body raises.
 
         Raises:
-            UnavailableError: MLflow is unavailable.
+            UnavailableError: MLflow is unavailable, at the start or, once the body has ended, at the end.
         """
         import mlflow
         from mlflow.exceptions import MlflowException
@@ -303,8 +303,10 @@ class MlflowRuns:
                 mlflow.end_run("FAILED")
             raise
         with _translated(_ANY):
-            mlflow.flush_async_logging()
-            mlflow.end_run()
+            try:
+                mlflow.flush_async_logging()
+            finally:  # a run that stays open here would refuse the next one of this process
+                mlflow.end_run()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class Runs(Protocol):
         """Open a run; it ends FAILED if the body raises.
 
         Raises:
-            UnavailableError: the server is unavailable.
+            UnavailableError: the server is unavailable, at the start or, once the body has ended, at the end.
         """
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from absa.errors import DeadlineMissedError
+from absa.errors import DeadlineMissedError, UnavailableError
 from flows.platform.services import Services
 from flows.training.candidate import train_candidate
 from flows.training.job_process import OnEvent, RunJob, run_job
@@ -13,6 +13,8 @@ from flows.training.registration import put_in_force, register_version
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
 from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,8 @@ def train_version(
     The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
     and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
     package is always registered. The ledger's evidence names the window and whether the caller starts the promotion,
-    so that another process can finish what a kill prevents.
+    so that another process can finish what a kill prevents. What fails after the ledger has the version is announced by
+    an event, and the training has succeeded.
 
     Args:
         services: ports.
@@ -102,7 +105,8 @@ def train_version(
         )
         tell({"event": "note", "sentence": sentence})
     tags = {"reason": request.reason, **({"window": request.window} if request.window else {})}
-    with services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
+    after_ledger = _AfterLedger(tell)
+    with after_ledger, services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
         manifest = services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
@@ -124,9 +128,10 @@ def train_version(
         tell({"event": "phase", "name": "judge"})
         candidate = services.steps("judge", lambda: judge.judge(run, done, run_time=run_time), again=True)
         tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
-        registering = run_time.now()
-        version = services.steps(
-            "register", lambda: register_version(services, run, manifest, candidate, budget_s), again=True
+        version, registering_s = services.steps(
+            "register",
+            lambda: _timed(lambda: register_version(services, run, manifest, candidate, budget_s), run_time.now),
+            again=True,
         )
         training = {
             "budget_s": budget_s,
@@ -135,21 +140,25 @@ def train_version(
             "window": request.window,
             "start_promotion": request.start_promotion,
         }
-        action = services.steps(
+        action, recording_s = services.steps(
             "put-in-force",
-            lambda: put_in_force(services, version, candidate, training, actor=request.reason),
+            lambda: _timed(
+                lambda: put_in_force(services, version, candidate, training, actor=request.reason), run_time.now
+            ),
             again=True,
         )
-        reserve.record("register", run_time.now() - registering)
+        after_ledger.recorded = version
         used_s = run_time.used_s
-        run.metrics(
-            {
-                "used_s": used_s,
-                "budget_used_share": used_s / budget_s,
-                "overrun_s": max(0.0, used_s - budget_s),
-                "after_training_s": after_training.seconds,
-            }
-        )
+        with after_ledger:  # here too, so that the run ends FINISHED
+            reserve.record("register", registering_s + recording_s)
+            run.metrics(
+                {
+                    "used_s": used_s,
+                    "budget_used_share": used_s / budget_s,
+                    "overrun_s": max(0.0, used_s - budget_s),
+                    "after_training_s": after_training.seconds,
+                }
+            )
     evidence = candidate.evidence
     return TrainedVersion(
         version=version,
@@ -162,6 +171,30 @@ def train_version(
         used_s=used_s,
         action=action,
     )
+
+
+def _timed(action: Callable[[], _T], now: Callable[[], float]) -> tuple[_T, float]:
+    """Return an action's result and its seconds: of a repeated step, those of the attempt that succeeded."""
+    started = now()
+    return action(), now() - started
+
+
+class _AfterLedger:
+    """Context that announces an outage instead of raising it, once the ledger has recorded the version."""
+
+    def __init__(self, tell: OnEvent) -> None:
+        self._tell = tell
+        self.recorded: str | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if self.recorded is None or not isinstance(error, UnavailableError | OSError):
+            return False
+        sentence = f"version {self.recorded} is in the ledger, but its last figures could not be stored: {error}"
+        self._tell({"event": "note", "sentence": sentence})
+        return True
 
 
 class AfterTraining:

@@ -20,13 +20,17 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.packaging.numbered import NumberedPackages
 from absa.policies import GatePolicy
+from absa.records.schema import Window
 from flows.platform.ports import run_step
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, OnEvent, RunJob
 from flows.training.judging import Judging
+from flows.training.requested_training import train_as_requested
+from flows.training.reserve import TIMES_FILE
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
-from tests.stand_ins import FakeRegistry, FakeRuns
+from monitoring.verdicts import VerdictStore
+from tests.stand_ins import FakeDeployments, FakeRegistry, FakeRuns, stale
 from tests.toy_package import WORDS, build_toy_package
 
 T = TypeVar("T")
@@ -34,6 +38,8 @@ PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_i
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PHRASES = ("terrible", "a tool", "great")
 BUDGET_S = 60.0
+START = datetime(2026, 11, 23, 10, tzinfo=UTC)
+WINDOW = Window(start=START, end=START + timedelta(hours=1))
 
 
 class Clock:
@@ -330,6 +336,51 @@ def test_repeated_registration_makes_one_version(world: World, call: str) -> Non
     assert world.registry.fails == set()
     assert world.registry.versions() == ["1"]
     assert world.registry.tags("1")["gate"] == "PROMOTE"
+
+
+def test_reserve_counts_no_pause_between_attempts(world: World) -> None:
+    world.registry.fails = {"register"}
+    world.steps.before["register"] = lambda: world.clock.advance(10.0)
+    assert world.train().used_s == 40.0
+    times = json.loads((world.services.home.folder("jobs") / TIMES_FILE).read_text())
+    assert times["register"] == 0.0
+
+
+@pytest.mark.parametrize(("call", "status"), [("used_s", "FINISHED"), ("end_run", "RUNNING")])
+def test_outage_after_the_ledger_completes_training(world: World, tmp_path: Path, call: str, status: str) -> None:
+    """MLflow is away for the run's last figures, or for its end: the window has its version and the promotion."""
+    world.serve(newest(world), forgets=WORDS)
+    deployments, store = FakeDeployments(), VerdictStore(world.services.lake)
+    world.services = replace(world.services, deployments=deployments)
+    store.begin_attempt(store.record(stale(WINDOW)), flow_run_id="run-1", at=WINDOW.end)
+    world.registry.fails = {call}
+    request = TrainingRequest(
+        budget_s=BUDGET_S,
+        window=WINDOW.key,
+        sources=(str(write_rows(tmp_path / "new.csv", range(600, 1200))),),
+        start_promotion=True,
+    )
+    outcome = train_as_requested(
+        world.services, request, flow_run_id="run-1", train=lambda _, asked, **__: world.train(**vars(asked))
+    )
+    assert (outcome.version, outcome.action, world.registry.fails) == ("2", "challenged", set())
+    assert world.runs.kept[0].status == status
+    assert "version 2 is in the ledger" in world.events[-1]["sentence"]
+    latest = store.latest(WINDOW)
+    assert latest is not None
+    assert [attempt.state for attempt in latest.attempts] == ["completed"]
+    assert [key for _, _, key in deployments.started] == ["promote-2"]
+
+
+def test_outage_before_the_ledger_fails_training(world: World) -> None:
+    world.steps.before["put-in-force"] = away
+    with pytest.raises(UnavailableError, match="the lake is away"):
+        world.train()
+    assert (world.records, world.runs.kept[0].status) == ([], "FAILED")
+
+
+def away() -> None:
+    raise UnavailableError("the lake is away")
 
 
 def test_lost_race_looks_again(world: World) -> None:
