@@ -69,6 +69,11 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def evidence_digest(evidence: Mapping[str, Any]) -> str:
+    """Return the SHA-256 that names evidence in a record and in the lake."""
+    return hashlib.sha256(canonical_json(evidence)).hexdigest()
+
+
 def next_record(
     head: LedgerRecord | None,
     *,

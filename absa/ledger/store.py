@@ -1,6 +1,5 @@
 """Store of ledger records in the lake. Creating the next record is the commit; readers follow what is appended."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +8,15 @@ from threading import Lock
 from typing import Any
 
 from absa.errors import AlreadyExistsError, ConflictError, NotFoundError
-from absa.ledger.record import Action, LedgerRecord, canonical_json, chain_problems, next_record, parse_record
+from absa.ledger.record import (
+    Action,
+    LedgerRecord,
+    canonical_json,
+    chain_problems,
+    evidence_digest,
+    next_record,
+    parse_record,
+)
 from absa.ledger.state import State
 from absa.records.lake import Lake, read_concurrently
 from absa.records.layout import LEDGER_FOLDER, evidence_key, ledger_key, ledger_number
@@ -106,7 +113,7 @@ class Ledger:
         if self._was_replaced():
             raise self._conflict(f"ledger record {expected} is another one than before")
         body = None if evidence is None else canonical_json(evidence)
-        digest = None if body is None else hashlib.sha256(body).hexdigest()
+        digest = None if evidence is None else evidence_digest(evidence)
         record = next_record(
             head,
             at=self._clock(),

@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absa.errors import UnavailableError
+from absa.errors import NotFoundError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
-from absa.ledger.record import LedgerRecord
+from absa.ledger.record import LedgerRecord, evidence_digest
 from absa.ledger.state import State
 from absa.records.layout import weights_folder
 from flows.platform.ports import TrackedRun
@@ -76,7 +76,8 @@ def put_in_force(
     """Record a version in the ledger: a first one becomes champion unless the gate rejects it, a better one challenger.
 
     While nothing serves, a version on HOLD is worth more than none; the ledger's reason is then a warning. A repeated
-    call goes on from the records of the first.
+    call goes on from the records of the first. A version that another training recorded, without evidence, is recorded
+    again with its own.
 
     Args:
         services: ports.
@@ -92,9 +93,9 @@ def put_in_force(
         ConflictError: another writer moved the ledger meanwhile; a repeated call looks again.
     """
     decision = candidate.decision
-    evidence = {**decision.to_json(), "training": training}
+    evidence = {**decision.to_json(), "training": {**training, "version": version}}
     head = _record_interrupted(services, before=int(version), actor=actor)
-    if head is not None and version in head.versions:  # recorded by an earlier call
+    if head is not None and version in head.versions and _is_recorded(services, evidence):  # by an earlier call
         record = head
     else:
         record = services.ledger.append(
@@ -125,28 +126,37 @@ def put_in_force(
 
 
 def _record_interrupted(services: Services, *, before: int, actor: str) -> LedgerRecord | None:
-    """Record earlier versions whose training was killed between registration and ledger; return the head.
+    """Record earlier versions that are registered but not in the ledger; return the head.
 
-    An operator can promote them then. Without MLflow a later training records them.
+    Their training was killed between the two steps, and an operator can promote them then. One that still runs records
+    its version again, with the evidence. Without MLflow a later training records them.
     """
     head = services.ledger.head()
     try:
         for version in services.registry.versions():
             if int(version) >= before or (head is not None and version in head.versions):
                 continue
-            tags = services.registry.tags(version)
+            try:
+                tags = services.registry.tags(version)
+            except NotFoundError:  # deleted since the listing
+                continue
             if "digest" in tags and "gate" in tags:  # complete
                 head = services.ledger.append(
                     expected=head.number if head else 0,
                     actor=actor,
                     action="register",
-                    reason=f"version {version}: the gate says {tags['gate']}. Its training ended before this record.",
+                    reason=f"version {version}: the gate says {tags['gate']}. Its own training had not recorded it.",
                     state=head.state if head else State(),
                     versions={version: tags["digest"]},
                 )
     except UnavailableError:
         return services.ledger.head()
     return head
+
+
+def _is_recorded(services: Services, evidence: Mapping[str, Any]) -> bool:
+    digest = evidence_digest(evidence)
+    return any(record.evidence_digest == digest for record in services.ledger.follow())
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:

@@ -37,8 +37,13 @@ def deployments() -> FakeDeployments:
 
 
 @pytest.fixture
-def services(tmp_path: Path, deployments: FakeDeployments) -> Services:
-    return build_services(Settings(home=tmp_path), environment={}, registry=FakeRegistry(), deployments=deployments)
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def services(tmp_path: Path, deployments: FakeDeployments, registry: FakeRegistry) -> Services:
+    return build_services(Settings(home=tmp_path), environment={}, registry=registry, deployments=deployments)
 
 
 def known(services: Services, state: State) -> None:
@@ -85,6 +90,32 @@ def test_better_version_waits_for_the_running_experiment(services: Services) -> 
     known(services, running)
     assert settle(services, "3", "PROMOTE") == "kept"
     assert services.head().state == running
+
+
+def test_version_recorded_by_another_training_keeps_evidence(services: Services, registry: FakeRegistry) -> None:
+    """Another training ends between this one's registration and its ledger step."""
+    known(services, crowned("1"))
+    registry.kept = {"3": {"digest": DIGEST, "gate": "PROMOTE"}, "4": {"digest": DIGEST, "gate": "HOLD"}}
+    assert settle(services, "4", "HOLD") == "kept"
+    assert settle(services, "3", "PROMOTE") == "challenged"
+    assert settle(services, "3", "PROMOTE") == "challenged"  # a repeated step
+    records = services.ledger.follow()[1:]
+    told = [(each.action, services.ledger.evidence(each).get("training", {}).get("version")) for each in records]
+    assert told == [("register", None), ("register", "4"), ("register", "3"), ("challenge", "3")]
+    assert services.ledger.verify() == []
+
+
+class StaleListing(FakeRegistry):
+    """Registry that still lists version 2, which was deleted."""
+
+    def versions(self) -> list[str]:
+        return [*super().versions(), "2"]
+
+
+def test_deleted_version_does_not_stop_the_next(tmp_path: Path) -> None:
+    services = build_services(Settings(home=tmp_path), environment={}, registry=StaleListing())
+    assert settle(services, "3", "HOLD") == "crowned"
+    assert services.head().versions.keys() == {"3"}
 
 
 def test_repeated_recording_writes_nothing(services: Services) -> None:

@@ -218,6 +218,7 @@ def test_first_version_becomes_champion(world: World) -> None:
     training = world.evidence()["training"]
     assert training == {
         "budget_s": BUDGET_S, "used_s": 20.0, "rows_seen": 480, "window": "w", "start_promotion": True,
+        "version": "1",
     }  # fmt: skip
     (run,) = world.runs.kept
     assert (run.status, run.marks["window"], run.marks["gate"]) == ("FINISHED", "w", "PROMOTE")
@@ -429,7 +430,7 @@ def test_version_of_a_killed_run_is_recorded_later(world: World) -> None:
     assert world.train().version == "3"
     assert world.services.head().versions.keys() == {"1", "2", "3"}
     assert [record.action for record in world.records] == ["promote", "register", "register"]
-    assert "version 2: the gate says HOLD. Its training ended before this record." in world.records[1].reason
+    assert "version 2: the gate says HOLD. Its own training had not recorded it." in world.records[1].reason
     assert world.registry.aliases() == {"champion": "1"}
 
 
