@@ -54,7 +54,7 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
     """
     table, where = read_table(file), str(file or CONFIGURATION_FILE)
     chosen = profile or table.get("profile", "default")
-    if chosen not in PROFILES:
+    if not isinstance(chosen, str) or chosen not in PROFILES:
         source = "EVERGREEN_PROFILE" if profile else f"profile of {where}"
         raise PermanentError(f"{source} cannot be used: expected {', '.join(PROFILES)}, got {printable(str(chosen))!r}")
     known = (*_OTHERS, *SECTIONS)

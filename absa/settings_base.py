@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from absa.configuration import read_configuration
 from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
-from absa.variables import PREFIX, check_variables, named_field, refused_value
+from absa.variables import PREFIX, check_variables, given_values, named_field, refused_value
 
 
 class SettingsBase(BaseSettings):
@@ -78,7 +78,7 @@ class SettingsBase(BaseSettings):
         """
         check_variables(os.environ)
         check_variables(kept or {}, where=where)
-        given = {name.upper().removeprefix(PREFIX): value for name, value in {**(kept or {}), **os.environ}.items()}
+        given = given_values({**(kept or {}), **os.environ})
         home = Path(given.get("HOME", ".evergreen"))
         file = find_configuration(given.get("CONFIG"), home)
         found = read_configuration(file, profile=given.get("PROFILE"))

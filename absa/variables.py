@@ -52,8 +52,11 @@ MOVED: Final = {name: (section, name.lower()) for section, names in _SECTIONS.it
 }
 """Section and key in evergreen.toml of what releases up to 1.0 read from a variable."""
 _FROM_LAKE: Final = "routers load packages from the lake, so unset it"
-REMOVED: Final = {"MLFLOW_TRACKING_URI": _FROM_LAKE, "MODEL_SOURCE": _FROM_LAKE} | {
-    name: f"set {key} in section [{section}] of evergreen.toml" for name, (section, key) in MOVED.items()
+REMOVED: Final = {
+    **{name: f"set {key} in section [{section}] of evergreen.toml" for name, (section, key) in MOVED.items()},
+    "MIN_WINDOW_ROWS": "set min_rows and min_reference_rows in section [staleness] of evergreen.toml",
+    "MLFLOW_TRACKING_URI": _FROM_LAKE,
+    "MODEL_SOURCE": _FROM_LAKE,
 }
 """Settings of earlier releases, each with what to do instead."""
 INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
@@ -98,6 +101,12 @@ def check_variables(variables: Mapping[str, str], *, where: str = "") -> None:
             raise PermanentError(f"{name}{source} is not UTF-8 text: write it again in a UTF-8 terminal")
         if short in _NEVER_EMPTY and not value.strip():
             raise PermanentError(f"{name}{source} is empty: name a {_NEVER_EMPTY[short]}, or unset it")
+
+
+def given_values(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the prefix that are not empty, by upper-case name without the prefix."""
+    names = {name: name.upper() for name, value in variables.items() if value}
+    return {upper.removeprefix(PREFIX): variables[name] for name, upper in names.items() if upper.startswith(PREFIX)}
 
 
 def refused_value(name: str, message: str, value: object) -> str:

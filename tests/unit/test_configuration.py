@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from flows.platform.settings import DEMO_MARK, SETTINGS_FILE, Settings
 from serving.router_settings import RouterSettings
 from tests.homes import configure
 from tests.stand_ins import FakeRegistry
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +71,8 @@ def test_sections_reach_flows_and_router(home: Path) -> None:
         ("gate = 1", "gate of FILE is a single value; expected a section [gate]"),
         ("[data.labels]\na = 7", "a = 7 in [data.labels] of FILE is not a label"),
         ("profile = 'tiny'", "profile of FILE cannot be used: expected default, small, production, demo, test"),
+        ("[profile]", "profile of FILE cannot be used: expected default, small, production, demo, test"),
+        ("profile = []", "profile of FILE cannot be used: expected default, small, production, demo, test"),
         ("profile", "FILE is not TOML"),
     ],
 )
@@ -107,6 +113,41 @@ def test_environment_wins_over_file_over_profile(home: Path, monkeypatch: pytest
     monkeypatch.setenv("EVERGREEN_PROFILE", "default")
     settings = Settings.load()
     assert (settings.profile, settings.workers, settings.gate) == ("default", 3, GatePolicy(min_recent_rows=7))
+
+
+@pytest.mark.parametrize("home_is_set", [True, False])
+def test_variables_without_prefix_change_nothing(
+    home_is_set: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not home_is_set:
+        monkeypatch.delenv("EVERGREEN_HOME")
+    home = tmp_path / "home" if home_is_set else Path(".evergreen")
+    configure(home, gate={"min_rows": 7})
+    configure(tmp_path / "user", gate={"min_rows": 8})
+    monkeypatch.delenv("HOME", raising=False)
+    # HOME is now after EVERGREEN_HOME in the environment
+    for name, value in {"HOME": str(tmp_path / "user"), "PROFILE": "x", "CONFIG": "/nope", "WORKERS": "9"}.items():
+        monkeypatch.setenv(name, value)
+    for settings in (Settings.load(), RouterSettings.read()):
+        assert (settings.home, settings.config) == (home, home / "evergreen.toml")
+        assert (settings.profile, settings.workers) == ("default", 2)
+    monkeypatch.setenv("EVERGREEN_PROFILE", "small")
+    assert Settings.load().workers == RouterSettings.read().workers == 1
+
+
+def test_router_process_reads_the_file_of_flows(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(home, router={"cache_entries": 3})
+    configure(tmp_path / "user", router={"cache_entries": 4})
+    settings = Settings.load()
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    part = parts(settings, dict(os.environ))["router"]
+    program = "from serving.router_settings import RouterSettings as R; print(R.read().config)"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**part.environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ended.stdout.strip() == str(settings.config) == str(home / "evergreen.toml")
 
 
 def test_unknown_profile_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

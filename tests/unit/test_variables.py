@@ -8,6 +8,7 @@ import pytest
 
 from absa.configuration import SECTIONS
 from absa.errors import PermanentError
+from absa.policies import StalenessPolicy
 from absa.variables import FLOWS, KNOWN, MOVED, ROUTER, TESTS, check_variables, refused_value
 from flows.platform.settings import Settings
 from serving.router_settings import RouterSettings
@@ -34,6 +35,7 @@ def test_every_variable_named_in_the_repository_is_known() -> None:
 def test_every_moved_variable_names_a_key() -> None:
     for section, key in MOVED.values():
         assert key in {each.name for each in fields(SECTIONS[section])}
+    assert {"min_rows", "min_reference_rows"} <= {each.name for each in fields(StalenessPolicy)}
     assert not KNOWN & MOVED.keys()
 
 
@@ -45,6 +47,7 @@ def test_every_moved_variable_names_a_key() -> None:
         ("EVERGREEN_QUEUE_M", "did you mean EVERGREEN_QUEUE_MS?"),
         ("evergreen_workerz", "did you mean EVERGREEN_WORKERS?"),
         ("EVERGREEN_STEP_S", "set step_s in section [experiment] of evergreen.toml"),
+        ("EVERGREEN_MIN_WINDOW_ROWS", "set min_rows and min_reference_rows in section [staleness] of evergreen.toml"),
         ("EVERGREEN_MIN_LABELS", "set min_new_labels in section [staleness] of evergreen.toml"),
         ("EVERGREEN_", "docs/reference/settings.md"),
         ("EVERGREEN_XYZZY", "docs/reference/settings.md"),
