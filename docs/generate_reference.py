@@ -79,8 +79,8 @@ _SETTINGS = """# Settings
 Three places, the first wins: environment variables (flows read `HOME/settings.env` after them), the sections of
 `evergreen.toml`, the profile. `HOME` is `EVERGREEN_HOME`.
 
-Every command checks all of them when it starts, and the router its own. These are errors: a value outside its range,
-values that do not fit each other, an unknown section or key, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or
+Every command but `down` checks all of them when it starts, and the router its own. These are errors: a value outside
+its range, values that do not fit each other, an unknown section or key, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or
 `EVERGREEN_CONFIG`, and a variable that starts with `EVERGREEN_` and is not listed here. `evergreen up` and
 `evergreen doctor` check the router's too.
 """

@@ -61,7 +61,7 @@ def down() -> None:
     """Stop what `up` started. Data, models and the ledger stay."""
     from flows.platform.processes import take_down
 
-    settings = Settings.load()
+    settings = Settings.of_home()
     stopped = take_down(settings)
     kept = f"everything in {settings.root} stays" if is_there(settings) else absence(settings)
     say(f"stopped: {', '.join(stopped) or 'nothing ran'}; {kept}")

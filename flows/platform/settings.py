@@ -20,7 +20,7 @@ from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPoli
 from absa.proxies import keep_local_direct
 from absa.records.files import write_whole
 from absa.settings_base import SettingsBase
-from absa.variables import MOVED, PREFIX
+from absa.variables import MOVED, PREFIX, check_variables, given_values
 
 SETTINGS_FILE: Final = "settings.env"
 DEMO_MARK: Final = "# written by the demo"  # starts a settings file that the demo may replace
@@ -106,6 +106,18 @@ class Settings(SettingsBase):
         """Read the settings; HOME/settings.env comes after the environment. See `SettingsBase.read`."""
         home = Path(os.environ.get("EVERGREEN_HOME", ".evergreen"))
         return cls.read(read_settings_file(home), where=str(home / SETTINGS_FILE))
+
+    @classmethod
+    def of_home(cls) -> "Settings":
+        """Read home and lake alone, with defaults for the rest: enough to stop a system whose settings are refused.
+
+        Raises:
+            PermanentError: EVERGREEN_HOME is empty or not UTF-8 text, or see `read_settings_file`.
+        """
+        check_variables({name: value for name, value in os.environ.items() if name.upper() == f"{PREFIX}HOME"})
+        kept = read_settings_file(Path(os.environ.get("EVERGREEN_HOME", ".evergreen")))
+        given = given_values({**kept, **os.environ})
+        return cls.model_construct(home=Path(given.get("HOME", ".evergreen")), lake=given.get("LAKE"))
 
     @property
     def fixed_ports(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from flows.platform.doctor import examine
 from flows.platform.processes import Part, Supervisor, parts, replace_taken_ports
 from flows.platform.settings import SETTINGS_FILE, Home, Settings, port_is_free
 from serving.router_settings import RouterSettings, unit_secret
+from tests.command_line import evergreen
 from tests.serving_replica import free_port, until
 
 # a leader and a child that listens, as `mlflow server` has one
@@ -173,6 +174,30 @@ def test_simulated_customers_have_key_router_takes(settings: Settings, monkeypat
         monkeypatch.setenv("EVERGREEN_FEEDBACK_KEYS", broken)
         with pytest.raises(PermanentError, match="EVERGREEN_FEEDBACK_KEYS is not JSON like"):
             Home(settings).feedback_key()
+
+
+def test_down_stops_system_whose_settings_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, supervisor = mlflow(settings, _SLOW_SERVER), Supervisor(settings)
+    try:
+        supervisor.start(part)
+        (settings.root / SETTINGS_FILE).write_text("EVERGREEN_STEP_S=4\n")
+        (settings.root / "evergreen.toml").write_text("[gate\n")
+        monkeypatch.setenv("EVERGREEN_RAMP", "0.5")
+        with pytest.raises(PermanentError, match="EVERGREEN_RAMP is not a setting"):
+            Settings.load()
+        assert evergreen("down") == 0
+        assert capsys.readouterr().out == f"stopped: mlflow; everything in {settings.root} stays\n"
+        assert supervisor.running("mlflow") is None
+    finally:
+        supervisor.stop("mlflow")
+
+
+def test_down_refuses_an_empty_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", "")
+    assert evergreen("down") == 1
+    assert "EVERGREEN_HOME is empty: name a folder" in capsys.readouterr().err
 
 
 def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
