@@ -6,6 +6,8 @@ COPY serving/requirements.txt serving/requirements.txt
 RUN pip install --no-cache-dir --no-deps -r serving/requirements.txt
 COPY absa absa
 COPY serving serving
+# The pattern lets evergreen.toml be missing; a COPY needs one source that exists
+COPY serving/requirements.txt evergreen.tom[l] ./
 RUN useradd --uid 10001 --home-dir /var/evergreen --create-home evergreen
 VOLUME ["/var/evergreen", "/tmp"]
 USER 10001

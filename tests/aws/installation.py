@@ -21,7 +21,7 @@ import psutil
 from tests.aws.account import Account
 from tests.aws.postgres import PASSWORD
 from tests.aws.synthesis import ROOT
-from tests.aws.template import REGION, Process, Template, image_environment
+from tests.aws.template import REGION, Process, Template, image_copies, image_environment
 
 VOLUME = "/var/evergreen"
 _IMAGE = {"router": "serving"}
@@ -211,11 +211,10 @@ class Installation:
         """/app as the Dockerfile's COPY lines fill it."""
         app = self.folder / "images" / name
         if not app.exists():
-            for line in (ROOT / "infra" / "images" / f"{name}.Dockerfile").read_text().splitlines():
-                if line.startswith("COPY ") and not line.endswith("requirements.txt"):
-                    source, goal = line.split()[1:]
+            for source, goal in image_copies((ROOT / "infra" / "images" / f"{name}.Dockerfile").read_text(), ROOT):
+                if source.name != "requirements.txt":
                     (app / goal).parent.mkdir(parents=True, exist_ok=True)
-                    (app / goal).symlink_to(ROOT / source)
+                    (app / goal).symlink_to(source)
         return app
 
 

@@ -4,6 +4,7 @@ import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 ACCOUNT = "123456789012"
@@ -173,3 +174,18 @@ def image_environment(dockerfile: str) -> Mapping[str, str]:
     joined = dockerfile.replace("\\\n", " ")
     pairs = [word for line in joined.splitlines() if line.startswith("ENV ") for word in line[4:].split()]
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def image_copies(dockerfile: str, context: Path) -> list[tuple[Path, str]]:
+    """Return source and goal of each file and folder that the COPY lines take.
+
+    As with Docker, a pattern may match nothing where another source of its line exists.
+    """
+    copies = []
+    for line in dockerfile.splitlines():
+        if line.startswith("COPY "):
+            *patterns, goal = line.split()[1:]
+            found = [source for pattern in patterns for source in sorted(context.glob(pattern))]
+            assert found, f"{line}: no source exists"
+            copies += [(source, goal + source.name if goal.endswith("/") else goal) for source in found]
+    return copies

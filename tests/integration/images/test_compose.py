@@ -80,6 +80,7 @@ def test_containers_are_read_only_and_logged(
             continue
         assert each["read_only"] is True, name
         assert (ROOT / each["build"]["dockerfile"]).is_file()
+        assert each["build"]["context"] == "."  # where evergreen.toml is
         for variable in each["environment"]:
             if variable.startswith("EVERGREEN_"):
                 assert variable.removeprefix("EVERGREEN_") in FLOWS | ROUTER, variable

@@ -16,11 +16,12 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
+from absa.data.label_codes import CONFIGURATION_FILE
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from tests.aws.synthesis import ROOT
-from tests.aws.template import image_environment
+from tests.aws.template import image_copies, image_environment
 from tests.serving_replica import free_port, until
 from tests.toy_package import build_toy_package
 
@@ -32,17 +33,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with /app and the packages, as the Dockerfile's steps leave them."""
     root = tmp_path_factory.mktemp("serving-image")
     app, packages = root / "app", root / "packages"
-    for line in (ROOT / "infra" / "images" / "serving.Dockerfile").read_text().splitlines():
-        step, _, rest = line.partition(" ")
-        if step == "COPY":
-            source, goal = rest.split()
-            (app / goal).parent.mkdir(parents=True, exist_ok=True)
-            if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, app / goal, dirs_exist_ok=True)
-            else:
-                shutil.copy(ROOT / source, app / goal)
-        elif step == "RUN" and rest.startswith("pip install"):
-            _install(rest.split()[2:], packages, app)
+    dockerfile = (ROOT / "infra" / "images" / "serving.Dockerfile").read_text()
+    for source, goal in image_copies(dockerfile, ROOT):
+        (app / goal).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, app / goal, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, app / goal)
+    for line in dockerfile.splitlines():
+        if line.startswith("RUN pip install"):
+            _install(line.split()[3:], packages, app)
     return root
 
 
@@ -68,6 +68,21 @@ def _installed(name: str) -> str | None:
         return distribution(name).version
     except PackageNotFoundError:
         return None
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("name", ["serving", "platform"])
+def test_image_carries_evergreen_toml_if_written(name: str, written: bool, tmp_path: Path) -> None:
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for each in allowed:
+        if not (tmp_path / each).exists() and each != CONFIGURATION_FILE:
+            (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / each).symlink_to(ROOT / each)
+    if written and CONFIGURATION_FILE in allowed:
+        (tmp_path / CONFIGURATION_FILE).touch()
+    copies = image_copies((ROOT / "infra" / "images" / f"{name}.Dockerfile").read_text(), tmp_path)
+    goals = [Path(goal) for source, goal in copies if source.name == CONFIGURATION_FILE]
+    assert goals == ([Path(CONFIGURATION_FILE)] if written else [])
 
 
 def test_serving_has_400_mb_and_no_torch(image: Path) -> None:
