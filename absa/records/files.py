@@ -1,14 +1,16 @@
 """Whole-file writes: a file has its old content or all of its new one, whatever is killed meanwhile."""
 
+import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 STAGED: Final = ".tmp-"
 """First characters of the names of files that are being written; a kill leaves one."""
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def whole_file(path: Path, *, mode: int = 0o644, sync: bool = False, create: boo
         path: in a folder that exists.
         mode: permissions, before the process's umask.
         sync: hand the content to the disk first.
-        create: never overwrite. Atomic: of two concurrent writers one gets FileExistsError.
+        create: never overwrite, see `create_from`.
 
     Raises:
         FileExistsError: `create` is set and the file exists.
@@ -33,11 +35,34 @@ def whole_file(path: Path, *, mode: int = 0o644, sync: bool = False, create: boo
                 file.flush()
                 os.fsync(file.fileno())
         if create:
-            os.link(staged, path)
+            create_from(staged, path)
         else:
             staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def create_from(staged: Path, path: Path, *, link: Callable[[Path, Path], None] = os.link) -> None:
+    """Put a staged file at a path that must be free. Atomic: of two concurrent writers one gets FileExistsError.
+
+    A file system without hard links (FAT, some network and FUSE mounts) loses one thing: the name exists, empty, before
+    the content replaces it, so a reader may see an empty file for a moment, and a kill at that moment leaves one.
+
+    Raises:
+        FileExistsError: the path exists.
+        OSError: the file cannot be put there; the path stays free.
+    """
+    try:
+        link(staged, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            staged.replace(path)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def write_whole(

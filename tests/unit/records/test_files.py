@@ -1,10 +1,11 @@
 """A file has its old content or all of its new one."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from absa.records.files import whole_file, write_whole
+from absa.records.files import create_from, whole_file, write_whole
 
 
 def test_written_file_has_content_and_mode(tmp_path: Path) -> None:
@@ -33,3 +34,31 @@ def test_second_create_is_refused(tmp_path: Path) -> None:
         write_whole(path, "second", create=True)
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOSPC])
+def test_create_without_hard_links_stays_exclusive(code: int, tmp_path: Path) -> None:
+    def link(_staged: Path, _path: Path) -> None:
+        raise OSError(code, "no link")
+
+    staged, second, path = tmp_path / "first", tmp_path / "second", tmp_path / "secret"
+    staged.write_text("first")
+    second.write_text("second")
+    if code == errno.ENOSPC:
+        with pytest.raises(OSError, match="no link"):
+            create_from(staged, path, link=link)
+        assert not path.exists()
+        return
+    create_from(staged, path, link=link)
+    with pytest.raises(FileExistsError):
+        create_from(second, path, link=link)
+    assert path.read_text() == "first"
+
+
+def test_failed_create_without_hard_links_frees_path(tmp_path: Path) -> None:
+    def link(_staged: Path, _path: Path) -> None:
+        raise OSError(errno.EPERM, "no link")
+
+    with pytest.raises(FileNotFoundError):
+        create_from(tmp_path / "missing", tmp_path / "secret", link=link)
+    assert list(tmp_path.iterdir()) == []
