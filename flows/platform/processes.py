@@ -1,6 +1,7 @@
 """The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
 
 import contextlib
+import hashlib
 import json
 import ssl
 import subprocess
@@ -18,11 +19,13 @@ import psutil
 from absa.errors import PermanentError, UnavailableError
 from absa.records.files import write_whole
 from flows.platform.settings import Home, Settings, port_is_free
+from flows.platform.terminal import say
 
 STOP_GRACE_S: Final = 10.0
 _CHECK_TIMEOUT_S: Final = 30.0
 _START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
 _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
+_ENTRY_POINTS: Final = 2  # raise it when a flow of the deployments moves: the old worker cannot load it any more
 PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
 
 
@@ -40,6 +43,12 @@ class Part:
     ready_url: str | None = None
     port: int | None = None
     page: str | None = None  # what a person opens
+
+    @property
+    def entry(self) -> str:
+        """Digest of the command and, for the deployments, of the number of their entry points."""
+        numbered = [*self.command, str(_ENTRY_POINTS)] if self.name == "deployments" else self.command
+        return hashlib.sha256("\0".join(numbered).encode()).hexdigest()
 
 
 def pages(home: Home) -> dict[str, str | None]:
@@ -165,6 +174,15 @@ class Supervisor:
             return None
         return process if alive else None
 
+    def is_outdated(self, part: Part) -> bool:
+        """Return True if the part runs with another command or with entry points of another release."""
+        if self.running(part.name) is None:
+            return False
+        noted = json.loads(self._note(part.name).read_text()).get("entry")
+        if noted is None:  # by a release that noted no entry: only its deployments have moved
+            return part.name == "deployments"
+        return bool(noted != part.entry)
+
     def orphans(self, name: str) -> list[psutil.Process]:
         """Return leftovers of earlier starts: processes with the part's mark that the running one does not own.
 
@@ -182,14 +200,18 @@ class Supervisor:
         return [process for process in found if process not in ours and not _is_gone(process)]
 
     def start(self, part: Part) -> None:
-        """Start a part if it does not run. It outlives this process; `stop` ends it.
+        """Start a part if it does not run, or runs as an earlier release started it; `stop` ends it.
 
+        The part outlives this process. A restart prints a line, and ends what the part started, as `stop` does.
         What an earlier start of a part with a port left is ended first. Where it has no port, what is left goes on: a
         training is not lost because the worker was.
 
         Raises:
             PortTakenError: another program holds its port.
         """
+        if self.is_outdated(part):
+            say(f"{part.name} runs with the code or command of an earlier start: it is restarted")
+            self.stop(part.name)
         if self.running(part.name):
             return
         if part.port is not None:
@@ -213,7 +235,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
+        note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "entry": part.entry}
         write_whole(self._note(part.name), json.dumps(note))
 
     def wait(self, started: Sequence[Part], *, timeout_s: float = _START_LIMIT_S) -> None:

@@ -1,9 +1,11 @@
 """Parts as processes: what one leaves behind when it dies alone does not stand in the way of the next."""
 
 import contextlib
+import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -116,6 +118,35 @@ def test_orphan_without_port_lives_until_stop(settings: Settings) -> None:
         assert not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     finally:
         supervisor.stop("deployments")
+
+
+def test_only_outdated_parts_are_restarted(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A note of an earlier release has no entry; one with another command or entry points has another."""
+    sleep = (sys.executable, "-c", "import time; time.sleep(60)")
+    supervisor, run = Supervisor(settings), Home(settings).folder("run")
+    made = {name: Part(name=name, command=sleep, environment=dict(os.environ)) for name in ("deployments", "router")}
+    try:
+        for name, part in made.items():
+            assert not supervisor.is_outdated(part)
+            supervisor.start(part)
+            assert not supervisor.is_outdated(part)
+            assert supervisor.is_outdated(replace(part, command=(*sleep, "other")))
+            note = json.loads((run / f"{name}.json").read_text())
+            (run / f"{name}.json").write_text(json.dumps({**note, "entry": "of an earlier release"}))
+            assert supervisor.is_outdated(part)
+            del note["entry"]
+            (run / f"{name}.json").write_text(json.dumps(note))
+        before = {name: supervisor.running(name) for name in made}
+        for part in made.values():
+            supervisor.start(part)
+        assert supervisor.running("router") == before["router"]
+        assert supervisor.running("deployments") not in (None, before["deployments"])
+        assert not supervisor.is_outdated(made["deployments"])
+    finally:
+        for name in made:
+            supervisor.stop(name)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == "deployments runs with the code or command of an earlier start: it is restarted"
 
 
 def router(settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> RouterSettings:
