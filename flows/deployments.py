@@ -1,5 +1,6 @@
 """The deployments: `python -m flows.deployments` runs them, by itself or as the worker of a Prefect work pool."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -164,6 +165,9 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
         return look()
     except (EvergreenError, OSError) as error:
         return [f"{name} could not be looked at: {error}"]
+    except Exception as error:  # a thread of the worker goes on: it looks again in a minute
+        logging.getLogger(__name__).exception("%s could not be looked at", name)
+        return [f"{name} could not be looked at: {type(error).__name__}; the traceback is in the log"]
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:

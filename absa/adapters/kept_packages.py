@@ -72,7 +72,7 @@ class KeptPackages:
                 continue
             try:
                 self._copy(version, digest, NotFoundError(f"the lake holds no package {digest}"))
-            except EvergreenError as error:
+            except (EvergreenError, OSError) as error:
                 said.append(f"the package of version {version} is not in the lake: {error}")
             else:
                 self._present.add(digest)

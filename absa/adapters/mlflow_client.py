@@ -9,10 +9,12 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -34,6 +36,8 @@ TRAVELLING_CODE: Final = ("__init__.py", "errors.py", "task.py", "inference")
 _ARTIFACTS: Final = "artifacts"  # where an MLflow pyfunc keeps the files that were handed to it
 _ANY: Final = "MLflow"  # the server of the run that is open
 _CONNECT_S: Final = 5.0
+_READ_LIMIT_S: Final = 10.0
+_USERS_LIMIT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # MLflow's own variable
 _LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_pos_neg_f1")
 _MISSING: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 _EXAMPLE: Final = {
@@ -73,14 +77,24 @@ class MlflowRegistry:
     Args:
         tracking_uri: address of the server.
         model: name of the registered model.
-        environment: names the proxies of this process.
+        environment: names the proxies of this process; with MLFLOW_HTTP_REQUEST_TIMEOUT, MLflow's client alone limits
+            a read.
+        read_limit_s: limit of one read with all its retries, in seconds; packages take longer to download.
     """
 
-    def __init__(self, tracking_uri: str, model: str = MODEL, *, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        model: str = MODEL,
+        *,
+        environment: Mapping[str, str] = os.environ,
+        read_limit_s: float = _READ_LIMIT_S,
+    ) -> None:
         self.model = model
         self.tracking_uri = tracking_uri
         self._server = f"MLflow at {tracking_uri}"
         self._environment = environment
+        self._read_limit_s = read_limit_s
         self._made: Any = None
 
     def _client(self) -> Any:
@@ -104,7 +118,26 @@ class MlflowRegistry:
 
     def _read(self, action: str, *arguments: str) -> Any:
         self._require_server()
-        return self._call(action, *arguments)
+        self._client()  # its import takes seconds, which are not the server's
+        if self._environment.get(_USERS_LIMIT) or not self.tracking_uri.startswith(("http://", "https://")):
+            return self._call(action, *arguments)
+        answer: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                answer.set_result(self._call(action, *arguments))
+            except BaseException as error:  # the reader raises it
+                answer.set_exception(error)
+
+        # MLflow's limits are variables of the whole process: shorter ones would also end uploads in other threads
+        Thread(target=call, name=f"mlflow-{action}", daemon=True).start()
+        try:
+            return answer.result(timeout=self._read_limit_s)
+        except TimeoutError:
+            raise UnavailableError(
+                f"{self._server} is unavailable: it did not answer within {self._read_limit_s:g} s; "
+                f"{_USERS_LIMIT} sets another limit"
+            ) from None
 
     def _call(self, action: str, *arguments: str) -> Any:
         """Call a method of the client; vendor exceptions become ours."""
@@ -136,10 +169,11 @@ class MlflowRegistry:
 
         Raises:
             NotFoundError: there is no such version, or MLflow's artifacts lack its package.
-            UnavailableError: MLflow is unavailable.
+            UnavailableError: MLflow or its storage is unavailable, or the folder cannot be written.
         """
         source = self._read("get_model_version_download_uri", self.model, version)
         from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
         found = ""
@@ -148,10 +182,16 @@ class MlflowRegistry:
                 found = download_artifacts(
                     artifact_uri=f"{source}/{_ARTIFACTS}", dst_path=str(folder), tracking_uri=self.tracking_uri
                 )
-            except RequestException:
+            except (MlflowException, RequestException):
                 raise
-            except OSError:  # what a folder of artifacts raises for a missing one
+            except FileNotFoundError:
                 pass
+            except Exception as error:  # each kind of artifact storage has exceptions of its own, botocore's for S3
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                raise UnavailableError(
+                    f"the package of version {version} cannot be downloaded from {self._server}: {reason}; "
+                    "give this process access to MLflow's artifacts and free disk, then try again"
+                ) from error
         if not Path(found, CONFIG_FILE).is_file():
             raise NotFoundError(f"{self._server} has no package of version {version}")
         return Path(found)

@@ -181,6 +181,19 @@ def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
 
 
+def test_unexpected_error_of_look_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def look(self, *_: object) -> list[str]:
+            raise KeyError("row")
+
+    services, _ = served(tmp_path)
+    said = deployments.look_around(services, Broken(), Broken())  # type: ignore[arg-type]
+    assert said == [
+        f"{name} could not be looked at: KeyError; the traceback is in the log" for name in ("dead runs", "the monitor")
+    ]
+    assert caplog.text.count("KeyError: 'row'") == 2
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(7200, "2 hours"), (7199, "120 minutes"), (90, "90 seconds")])
 def test_span_takes_its_largest_unit(seconds: float, said: str) -> None:
     assert span(seconds) == said
