@@ -5,8 +5,9 @@ import io
 import polars as pl
 
 from absa.errors import NotFoundError
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import recent_key, reference_key
+from absa.records.tables import write_parquet
 
 
 def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:

@@ -17,10 +17,9 @@ from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput
 from absa.errors import AlreadyExistsError
 from absa.records.identifiers import unit_hash, uuid7
-from absa.records.lake import aligned, write_parquet
 from absa.records.layout import job_time_key, prediction_prefix
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
-from absa.records.tables import PREDICTIONS
+from absa.records.tables import PREDICTIONS, aligned, write_parquet
 
 ARM: Final = "batch"
 REQUEST_ID: Final = "request_id"

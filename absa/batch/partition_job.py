@@ -21,9 +21,9 @@ from absa.batch.batch_log import PredictionLog
 from absa.batch.reader import PartitionReader
 from absa.batch.score import LINE, REASON, ROW_ID, score_partition
 from absa.inference.engine import Engine
-from absa.records.lake import write_parquet
 from absa.records.layout import job_commit_key, job_part_key, job_quarantine_key
 from absa.records.schema import utc_now
+from absa.records.tables import write_parquet
 from absa.task import SENTIMENTS
 
 

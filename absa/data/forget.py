@@ -27,7 +27,7 @@ from absa.data.snapshot import (
     take_again,
 )
 from absa.errors import InvalidDataError
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import (
     BATCH_FOLDER,
     FEEDBACK_FOLDER,
@@ -37,6 +37,7 @@ from absa.records.layout import (
     prediction_prefix,
 )
 from absa.records.schema import SIDES, iso, parse_iso
+from absa.records.tables import write_parquet
 
 # Other folders with rows of customers: drift references, answers of batches, bad rows of files that were refused.
 _OTHER_ROWS: Final = (MONITORING_FOLDER, BATCH_FOLDER, QUARANTINE_FOLDER)

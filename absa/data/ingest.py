@@ -47,9 +47,10 @@ from absa.data.read import (
 )
 from absa.data.snapshot import REPLACED_BY, Manifest, load_manifest, read_parts, remove_rows, side_keys, take_again
 from absa.errors import IntegrityError, InvalidDataError, UnavailableError
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import manifest_key, quarantine_key, side_part_key
 from absa.records.schema import SIDES, iso, utc_now
+from absa.records.tables import write_parquet
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
 MAX_PARTITIONS: Final = 512

@@ -14,7 +14,7 @@ from absa.evaluation.counts import Scores, pos_neg_f1_of
 from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
 from absa.evaluation.metrics import evaluate
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap
-from absa.records.tables import Example
+from absa.records.rows import Example
 from absa.task import SENTIMENTS
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
-"""Lake: port for bytes under keys, and tables as Parquet in it."""
+"""Lake: port for bytes under keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 _CONCURRENT_READS: Final = 10  # botocore keeps so many connections
 
@@ -46,13 +43,6 @@ class Lake(Protocol):
         """Return the address that a Parquet engine opens: a path or s3://."""
 
 
-def write_parquet(lake: Lake, key: str, table: pa.Table) -> None:
-    """Set a key to a table as zstd Parquet, whole or not at all."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    lake.write(key, sink.getvalue().to_pybytes())
-
-
 def read_concurrently(lake: Lake, keys: Sequence[str]) -> list[bytes]:
     """Return the bytes under each key. Many small objects of S3 arrive in the time of a few.
 
@@ -62,20 +52,3 @@ def read_concurrently(lake: Lake, keys: Sequence[str]) -> list[bytes]:
     """
     with ThreadPoolExecutor(_CONCURRENT_READS) as pool:
         return list(pool.map(lake.read, keys))
-
-
-def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """Return the rows of several Parquet keys in one schema, see `aligned`."""
-    tables = [aligned(pq.read_table(pa.BufferReader(lake.read(key))), schema) for key in keys]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
-def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table in a schema: missing columns are null, those that a later release added are dropped."""
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 import orjson
 
-from absa.records.tables import Feedback, OutcomeCount, Prediction
+from absa.records.rows import Feedback, OutcomeCount, Prediction
 
 LOG_FORMAT: Final = 2
 _FIRST_NUMBER: Final = 2

@@ -1,98 +1,33 @@
-"""Rows of the lake's tables: each is defined once, as the type that its Arrow schema and log line follow from."""
+"""Tables of the lake: Arrow schemas of its rows, and rows as tables."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, NamedTuple, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from absa.records.lake import Lake
+from absa.records.rows import LATENCY_BOUNDS_MS, Example, Feedback, OutcomeCount, Prediction
 from absa.records.schema import SCHEMA_VERSION, Window
 from absa.task import N_LABELS
 
-# `latency_histogram` counts answers up to each bound of LATENCY_BOUNDS_MS, the last cell those above.
-LATENCY_BOUNDS_MS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
-
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
-Timestamp = Annotated[int, TIMESTAMP]  # microseconds since 1970
-Int8 = Annotated[int, pa.int8()]
-
-
-class Prediction(NamedTuple):
-    """One version's answer to one text. A shadow score repeats the request_id of the answer that it is compared with.
-
-    `unit_hash` is that of the request_id unless `unit_given`. Text and aspect are None where the log is redacted,
-    `truncated` where a release wrote the row that did not know it. The log leaves `replica` to its shipper.
-    """
-
-    request_id: str
-    at: Timestamp
-    unit_hash: str | None
-    unit_given: bool
-    segment: str | None
-    text: str | None
-    aspect: str | None
-    label: Int8
-    scores: Annotated[list[float], pa.list_(pa.float32(), N_LABELS)]
-    model_version: str
-    arm: str
-    experiment: str | None
-    revision: int | None
-    shadow: bool
-    cached: bool
-    truncated: bool | None = None
-    latency_ms: Annotated[float | None, pa.float32()] = None
-    replica: str = ""
-
-
-class Feedback(NamedTuple):
-    """Label of a prediction from a source, at its receipt. `sampling_probability` is None where it came unasked."""
-
-    request_id: str
-    label: Int8
-    at: Timestamp
-    source: str
-    sampling_probability: float | None
-
-
-class OutcomeCount(NamedTuple):
-    """Items of one version and arm in one minute, by their end, and the latencies of those answered."""
-
-    minute: Timestamp
-    version: str
-    arm: str
-    ok: int
-    error: int
-    shed: int
-    timeout: int
-    latency_histogram: Annotated[list[int], pa.list_(pa.int64(), len(LATENCY_BOUNDS_MS) + 1)]
-    replica: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """One text with the aspect that is asked about, which is in the text, found case-insensitively.
-
-    `label` is None where there is none yet, `example_id` where it was not computed.
-    """
-
-    example_id: str | None = None
-    text: str
-    aspect: str
-    label: Annotated[int | None, pa.int8()] = None
-    observed_at: Annotated[datetime, TIMESTAMP]
-    source: str
-    segment: str | None = None
-
-
 _ARROW: Final = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+_NAMED: Final = {
+    "timestamp": TIMESTAMP,
+    "int8": pa.int8(),
+    "float32": pa.float32(),
+    "scores": pa.list_(pa.float32(), N_LABELS),
+    "latency_histogram": pa.list_(pa.int64(), len(LATENCY_BOUNDS_MS) + 1),
+}
 
 
 def _schema_of(record: type) -> pa.Schema:
     fields: list[tuple[str, pa.DataType]] = [("schema_version", pa.int16())]
     for name, kind in get_type_hints(record, include_extras=True).items():
         if hasattr(kind, "__metadata__"):
-            fields.append((name, kind.__metadata__[0]))
+            fields.append((name, _NAMED[kind.__metadata__[0]]))
         else:
             fields.append((name, next(arrow for plain, arrow in _ARROW.items() if kind in (plain, plain | None))))
     return pa.schema(fields)
@@ -128,3 +63,27 @@ def days(start: datetime, end: datetime) -> Iterator[datetime]:
     while at < end:
         yield at
         at += timedelta(days=1)
+
+
+def write_parquet(lake: Lake, key: str, table: pa.Table) -> None:
+    """Set a key to a table as zstd Parquet, whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    lake.write(key, sink.getvalue().to_pybytes())
+
+
+def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
+    """Return the rows of several Parquet keys in one schema, see `aligned`."""
+    tables = [aligned(pq.read_table(pa.BufferReader(lake.read(key))), schema) for key in keys]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table in a schema: missing columns are null, those that a later release added are dropped."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow as pa
 
 from absa.errors import NotFoundError
-from absa.records.lake import Lake, read_parquet
+from absa.records.lake import Lake
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS, days, hours
+from absa.records.tables import FEEDBACK, PREDICTIONS, days, hours, read_parquet
 
 MAX_ROWS: Final = 100_000
 _BATCH_ROWS: Final = 200_000  # of feedback, about 30 MB

@@ -29,9 +29,8 @@ def large_window(traffic: Traffic, rows: int) -> list[Row]:
     import pyarrow as pa
 
     from absa.adapters.lake_stores import FolderLake
-    from absa.records.lake import write_parquet
     from absa.records.layout import prediction_prefix
-    from absa.records.tables import PREDICTIONS
+    from absa.records.tables import PREDICTIONS, write_parquet
     from monitoring.evidently_reports import EvidentlyReporter
     from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
     from monitoring.reference_rows import save_reference

@@ -32,10 +32,9 @@ from absa.data.bundled import FEEDBACK_CSV, NEW_AREA_CSV, TRAFFIC_CSV
 from absa.data.read import read_examples
 from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from absa.policies import StalenessPolicy
-from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 from benchmarks.figures import Row, write_result
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
 from monitoring.performance import FrozenTest

@@ -15,8 +15,8 @@ from absa.evaluation.assess import assess
 from absa.evaluation.behaviour import BehaviourResult, compare_behaviours
 from absa.evaluation.gate import GateEvidence, judge
 from absa.evaluation.metrics import one_hot
+from absa.records.rows import Example
 from absa.records.schema import utc_now
-from absa.records.tables import Example
 from benchmarks.figures import Row, share, write_result
 
 RESULT = Path(__file__).parents[1] / "results" / "gate.json"

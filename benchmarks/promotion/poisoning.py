@@ -22,7 +22,7 @@ from absa.evaluation.assess import assess
 from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
 from absa.evaluation.gate import judge
 from absa.policies import ExperimentPolicy
-from absa.records.tables import Example
+from absa.records.rows import Example
 from benchmarks.figures import Row, share, write_result
 from benchmarks.promotion.continuous_training import START, Pairs, WordModel, domains
 from benchmarks.promotion.experiments import LOOK, decide

@@ -28,10 +28,9 @@ import pyarrow as pa
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import TrafficPlan, assign
-from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 from benchmarks.figures import Row, share, write_result
 from flows.platform.processes import bring_up, take_down
 from flows.platform.services import Services, build_services

@@ -30,10 +30,9 @@ from absa.ledger.routing import assign
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from absa.policies import ExperimentPolicy, RouterTuning
-from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 from benchmarks.figures import Row, write_result
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings

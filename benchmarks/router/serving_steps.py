@@ -201,7 +201,7 @@ def _log(rows: Pairs, table: Table) -> list[float]:
     """A line a row, a write a batch."""
     from absa.records.identifiers import RequestIds, unit_hash
     from absa.records.log_lines import json_line
-    from absa.records.tables import Prediction
+    from absa.records.rows import Prediction
     from serving.log.spool import PREDICTION_LOG, SpoolWriter
 
     ids = RequestIds()

@@ -12,8 +12,9 @@ import polars as pl
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.records.lake import Lake
 from absa.records.layout import outcome_prefix
+from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.records.schema import Window, utc_now
-from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES, hours
+from absa.records.tables import OUTCOMES, hours
 from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_keys
 from absa.task import EVALUATED, N_LABELS
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes

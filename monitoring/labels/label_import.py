@@ -21,10 +21,11 @@ import pyarrow as pa
 from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
 from absa.errors import InvalidDataError
 from absa.records.identifiers import request_time
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import feedback_prefix, prediction_prefix
+from absa.records.rows import Feedback
 from absa.records.schema import microseconds, utc_now
-from absa.records.tables import FEEDBACK, PREDICTIONS, Feedback, table_of
+from absa.records.tables import FEEDBACK, PREDICTIONS, table_of, write_parquet
 from absa.records.windows import SERVED, read_keys
 from absa.sinks import csv_text
 

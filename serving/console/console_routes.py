@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
-from absa.records.tables import LATENCY_BOUNDS_MS
+from absa.records.rows import LATENCY_BOUNDS_MS
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.console.compare_versions import Comparer
 from serving.http.bodies import Opinions, PredictItem, answered, request_body

@@ -14,7 +14,7 @@ from absa.errors import ConflictError, PermanentError, TransientError
 from absa.ledger.routing import TrafficPlan
 from absa.records.identifiers import is_request_id
 from absa.records.log_lines import json_line
-from absa.records.tables import Feedback
+from absa.records.rows import Feedback
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
     Accepted,
@@ -32,7 +32,7 @@ from serving.http.docs_page import add_docs
 from serving.http.messages import json_response, read_body, response
 from serving.http.parsing import parse_body
 from serving.log.spool import FEEDBACK_LOG, SpoolWriter
-from serving.observe.replica_metrics import Status, prometheus_text
+from serving.observe.replica_metrics import Status
 from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid
 from serving.replica_state import RouterState
 
@@ -223,4 +223,6 @@ def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
 
     @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
     async def metrics() -> Response:
+        from serving.observe.exposition import prometheus_text  # 60 ms that no start should wait for
+
         return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,7 +8,7 @@ from typing import Final
 from absa.ledger.routing import Arm, assign
 from absa.records.identifiers import RequestIds, unit_hash
 from absa.records.log_lines import json_line
-from absa.records.tables import Prediction
+from absa.records.rows import Prediction
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher, WaitingRow
 from serving.engine.pool import LoadedModel, ModelPool

@@ -7,16 +7,9 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
+from absa.records.rows import Feedback, OutcomeCount, Prediction
 from absa.records.schema import from_microseconds
-from absa.records.tables import (
-    FEEDBACK,
-    OUTCOMES,
-    PREDICTIONS,
-    Feedback,
-    OutcomeCount,
-    Prediction,
-    table_of,
-)
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, table_of
 
 _HOUR_US: Final = 3_600_000_000
 _DAY_US: Final = 24 * _HOUR_US

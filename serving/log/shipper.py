@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import EvergreenError
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.log_lines import LOG_FORMAT, read_log
-from absa.records.tables import Feedback, OutcomeCount, Prediction
+from absa.records.rows import Feedback, OutcomeCount, Prediction
+from absa.records.tables import write_parquet
 from serving.log.log_records import LogPart, feedback_parts, outcome_parts, prediction_parts
 from serving.log.spool import FEEDBACK_LOG, OUTCOME_LOG, PREDICTION_LOG, SpoolReader
 

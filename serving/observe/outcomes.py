@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from absa.records.log_lines import json_line
-from absa.records.tables import LATENCY_BOUNDS_MS, OutcomeCount
+from absa.records.rows import LATENCY_BOUNDS_MS, OutcomeCount
 
 _MINUTE_US: Final = 60_000_000
 

@@ -8,8 +8,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from absa.records.lake import read_parquet
-from absa.records.tables import PREDICTIONS
+from absa.records.tables import PREDICTIONS, read_parquet
 from tests.aws.installation import Installation
 from tests.aws.template import REGION
 

@@ -21,8 +21,8 @@ from absa.evaluation.gate import GateEvidence, judge
 from absa.evaluation.gate_report import render_page
 from absa.evaluation.metrics import one_hot
 from absa.packaging.card import CardFacts, render_card
+from absa.records.rows import Example
 from absa.records.schema import Window, utc_now
-from absa.records.tables import Example
 from absa.records.verdict import PartFigures, Reason, Verdict, VersionFigures
 from absa.records.windows import WindowData, load_window
 from absa.sinks import csv_text, log_line, write_csv

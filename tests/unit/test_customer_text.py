@@ -87,7 +87,7 @@ def test_loggers_outside_the_router_use_the_sink() -> None:
 
 def test_prometheus_text_uses_the_sink() -> None:
     found = {name: used for name, (used, _) in modules().items() if "generate_latest" in used}
-    assert set(found) == {"monitoring/verdict_metrics.py", "serving/observe/replica_metrics.py"}
+    assert set(found) == {"monitoring/verdict_metrics.py", "serving/observe/exposition.py"}
     assert all("metric_label" in used for used in found.values())
 
 

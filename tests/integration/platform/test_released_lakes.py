@@ -14,9 +14,8 @@ from absa.data.ingest import build_snapshot
 from absa.data.snapshot import latest_manifest, load_quarantine, load_side
 from absa.ledger.history import record_at
 from absa.ledger.store import Ledger
-from absa.records.lake import read_parquet
 from absa.records.schema import SIDES
-from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, read_parquet
 from absa.records.windows import join_feedback
 from monitoring.verdicts import VerdictStore
 

@@ -10,10 +10,9 @@ import pytest
 from absa.adapters.lake_stores import FolderLake
 from absa.data.feedback import labelled_examples
 from absa.data.read import EXAMPLE_COLUMNS
-from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 from absa.records.windows import join_feedback, load_window
 
 AT = datetime(2026, 11, 30, 23, 50, tzinfo=UTC)

@@ -16,10 +16,9 @@ from absa.data.forget import forget_before, forget_unit
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.snapshot import REPLACED_BY, latest_manifest, load_manifest, load_quarantine, load_side, manifests
 from absa.errors import InvalidDataError, UnavailableError
-from absa.records.lake import write_parquet
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import SIDES
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 
 AT = datetime(2026, 11, 20, 10, 30, tzinfo=UTC)
 CANARY = "canary-7f3a"

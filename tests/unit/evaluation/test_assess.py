@@ -9,8 +9,8 @@ import pytest
 from absa.evaluation.assess import assess, assess_engines
 from absa.evaluation.metrics import one_hot
 from absa.inference.engine import Engine
+from absa.records.rows import Example
 from absa.records.schema import utc_now
-from absa.records.tables import Example
 from tests.toy_package import build_toy_package
 
 NOW = utc_now()

@@ -20,8 +20,8 @@ from absa.evaluation.gate import (
 from absa.evaluation.metrics import one_hot
 from absa.evaluation.significance import Gain
 from absa.policies import GatePolicy
+from absa.records.rows import Example
 from absa.records.schema import utc_now
-from absa.records.tables import Example
 
 Labels = npt.NDArray[np.int64]
 NOW = utc_now()

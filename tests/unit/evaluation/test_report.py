@@ -15,8 +15,8 @@ from absa.evaluation.behaviour import BehaviourResult
 from absa.evaluation.gate import GateEvidence, judge
 from absa.evaluation.gate_report import render_page, write_report
 from absa.evaluation.metrics import one_hot
+from absa.records.rows import Example
 from absa.records.schema import utc_now
-from absa.records.tables import Example
 
 NAME = "<script>alert(1)</script>"
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from absa.adapters.lake_stores import FolderLake
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
-from absa.records.tables import FEEDBACK, PREDICTIONS
+from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
 from monitoring.drift.sample import Sample, make_sample
 
 START = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)

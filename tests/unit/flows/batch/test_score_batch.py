@@ -13,8 +13,7 @@ from absa.batch.batch_job import BatchProgress
 from absa.batch.partition_job import Assignment, PartitionCommit, PartitionWorker
 from absa.errors import PermanentError, TransientError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
-from absa.records.lake import read_parquet
-from absa.records.tables import PREDICTIONS
+from absa.records.tables import PREDICTIONS, read_parquet
 from flows.batch.score_batch import BatchRequest, engines_of, said, score_batch, usd_per_row
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings

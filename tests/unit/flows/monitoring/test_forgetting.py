@@ -15,10 +15,9 @@ from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
 from absa.records.identifiers import unit_hash
-from absa.records.lake import write_parquet
 from absa.records.layout import prediction_prefix
 from absa.records.schema import Window, utc_now
-from absa.records.tables import PREDICTIONS
+from absa.records.tables import PREDICTIONS, write_parquet
 from absa.records.verdict import Verdict
 from flows.monitoring.attempts import GRACE_S, WAIT_S
 from flows.monitoring.forgetting import FORGOTTEN, forget, retain

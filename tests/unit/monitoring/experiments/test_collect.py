@@ -8,10 +8,11 @@ import pytest
 
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.policies import ExperimentPolicy
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import outcome_prefix
+from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.records.schema import Window
-from absa.records.tables import LATENCY_BOUNDS_MS, OUTCOMES
+from absa.records.tables import OUTCOMES, write_parquet
 from monitoring.experiments.ab_statistics import judge_experiment
 from monitoring.experiments.collect import collect_experiment
 from tests.unit.monitoring.conftest import Traffic

@@ -8,9 +8,10 @@ import pytest
 
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.policies import ExperimentPolicy
-from absa.records.lake import Lake, write_parquet
+from absa.records.lake import Lake
 from absa.records.layout import feedback_prefix, outcome_prefix, prediction_prefix
-from absa.records.tables import FEEDBACK, LATENCY_BOUNDS_MS, OUTCOMES, PREDICTIONS
+from absa.records.rows import LATENCY_BOUNDS_MS
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, write_parquet
 from absa.records.windows import MAX_ROWS
 from monitoring.experiments.shadow import (
     ShadowReport,

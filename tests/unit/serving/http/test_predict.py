@@ -13,7 +13,7 @@ import pytest
 from absa.inference.engine import Engine
 from absa.ledger.routing import Arm, TrafficPlan, assign
 from absa.records.log_lines import read_log
-from absa.records.tables import Prediction
+from absa.records.rows import Prediction
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher
 from serving.engine.pool import InForce, LoadedModel, ModelPool

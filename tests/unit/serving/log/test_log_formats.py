@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake_stores import FolderLake
-from absa.records.lake import read_parquet
 from absa.records.log_lines import json_line, read_log
-from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, Feedback, OutcomeCount, Prediction
+from absa.records.rows import Feedback, OutcomeCount, Prediction
+from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, read_parquet
 from serving.log.shipper import Shipper
 
 PREDICTION = Prediction(

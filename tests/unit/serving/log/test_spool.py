@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from absa.adapters.lake_stores import FolderLake
 from absa.errors import ConflictError, UnavailableError
 from absa.records.log_lines import json_line
+from absa.records.rows import Feedback, OutcomeCount, Prediction
 from absa.records.tables import OUTCOMES as OUTCOMES_SCHEMA
 from absa.records.tables import PREDICTIONS as PREDICTIONS_SCHEMA
-from absa.records.tables import Feedback, OutcomeCount, Prediction
 from serving.log.shipper import Shipper
 from serving.log.spool import FEEDBACK_LOG, MINUTE_US, PREDICTION_LOG, ReplicaLock, SpoolWriter, spool_bytes
 

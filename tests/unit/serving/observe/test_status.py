@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from absa.records.log_lines import read_log
-from absa.records.tables import LATENCY_BOUNDS_MS, OutcomeCount
+from absa.records.rows import LATENCY_BOUNDS_MS, OutcomeCount
 from serving.observe import outcomes
+from serving.observe.exposition import prometheus_text
 from serving.observe.outcomes import OutcomeCounts
-from serving.observe.replica_metrics import Status, StatusBoard, prometheus_text
+from serving.observe.replica_metrics import Status, StatusBoard
 
 MINUTE = 1_795_470_000_000_000
 
