@@ -202,7 +202,7 @@ class Supervisor:
     def start(self, part: Part) -> None:
         """Start a part if it does not run, or runs as an earlier release started it; `stop` ends it.
 
-        The part outlives this process. A restart prints a line, and ends what the part started, as `stop` does.
+        The part outlives this process. Each restart is printed, and ends what the part started, as `stop` does.
         What an earlier start of a part with a port left is ended first. Where it has no port, what is left goes on: a
         training is not lost because the worker was.
 
