@@ -1,11 +1,11 @@
 """The deployments: `python -m flows.deployments` runs them, by itself or as the worker of a Prefect work pool."""
 
-import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -166,8 +166,8 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
     except (EvergreenError, OSError) as error:
         return [f"{name} could not be looked at: {error}"]
     except Exception as error:  # a thread of the worker goes on: it looks again in a minute
-        logging.getLogger(__name__).exception("%s could not be looked at", name)
-        return [f"{name} could not be looked at: {type(error).__name__}; the traceback is in the log"]
+        frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()  # no message: it could quote a text
+        return [f"{name} could not be looked at: {type(error).__name__}", *frames]
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:

@@ -181,17 +181,17 @@ def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
     ]
 
 
-def test_unexpected_error_of_look_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_error_of_look_is_logged(tmp_path: Path) -> None:
     class Broken:
         def look(self, *_: object) -> list[str]:
             raise KeyError("row")
 
     services, _ = served(tmp_path)
     said = deployments.look_around(services, Broken(), Broken())  # type: ignore[arg-type]
-    assert said == [
-        f"{name} could not be looked at: KeyError; the traceback is in the log" for name in ("dead runs", "the monitor")
+    assert [line for line in said if "could not be looked at" in line] == [
+        f"{name} could not be looked at: KeyError" for name in ("dead runs", "the monitor")
     ]
-    assert caplog.text.count("KeyError: 'row'") == 2
+    assert sum('raise KeyError("row")' in line for line in said) == 2
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7200, "2 hours"), (7199, "120 minutes"), (90, "90 seconds")])
