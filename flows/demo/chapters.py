@@ -116,7 +116,7 @@ class Demo:
         chapters: list[tuple[int, str, Callable[[], None]]] = [
             (1, "Start MLflow, Prefect and the router on this machine.", self._start),
             (2, "Ingest customer feedback and train version 1 inside a budget.", self._train_first),
-            (3, "Version 1 passed the gate and is champion: it answers.", self._first_answers),
+            (3, "Version 1 is champion: it answers.", self._first_answers),
             (4, "Customers write, the router answers, the monitor looks at every window.", self._healthy),
             (5, self._drift_sentence(), self._drifted),
             (6, "A retraining learns from the new labels inside its budget.", self._retrain),

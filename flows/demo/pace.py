@@ -90,7 +90,7 @@ PACES: Final = {
         all_at_once=True,
         delay_scale=0.2,
         healthy_s=2.0,
-        drifted_s=3.0,
+        drifted_s=12.0,  # in 3 s too few recent rows came for the gate to be sure of version 2
         experiment_s=90.0,
     ),
 }
