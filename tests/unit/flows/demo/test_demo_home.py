@@ -86,6 +86,7 @@ def test_port_taken_at_start_is_replaced(home: Path, monkeypatch: pytest.MonkeyP
         def start(demo: Demo) -> None:
             addresses.append(demo.services.environment["MLFLOW_TRACKING_URI"])
             if len(addresses) == 1:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an earlier demo's connections linger
                 other.bind(("127.0.0.1", int(addresses[0].rpartition(":")[2])))
                 other.listen()
                 raise ChapterError(1, home / "demo.log") from PortTakenError("port is taken")
