@@ -1,4 +1,4 @@
-"""How fast one machine serves: `python -m benchmarks serving` writes benchmarks/results/serving.json.
+"""Serving rates of one machine: `python -m benchmarks serving` writes benchmarks/results/serving.json.
 
 Single-item requests on rows of a file, load generator on the same cores, answer cache off (every pair is scored), log
 on. Models of fewer layers or width are cut from the base model for speed alone, and are named 'untrained'.

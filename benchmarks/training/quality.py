@@ -1,4 +1,4 @@
-"""How good is the model, by recipe: `python -m benchmarks quality`, or `make benchmark-quality`.
+"""Quality of the model by recipe: `python -m benchmarks quality`, or `make benchmark-quality`.
 
 Group-split 5-fold cross-validation of the labelled rows beside the project (no text, nor a near-duplicate, on two
 sides). A cell is one recipe, seed and fold: a student trained by passes, never by time, packaged as int8 and measured

@@ -1,4 +1,4 @@
-"""What a user's 15 minutes on two cores buy: `python -m benchmarks quality_budget`, or `make benchmark-quality_budget`.
+"""Quality that 15 minutes on two cores buy: `python -m benchmarks quality_budget`, or `make benchmark-quality_budget`.
 
 Times, so the machine must be idle: how long `pretrain` takes on the public rows, real jobs of 15 minutes on fold 0
 of the labelled rows, with the data alone and with that base, and rows a second on one core of each student of the

@@ -54,7 +54,7 @@ def known(services: Services, state: State) -> None:
 
 
 def settle(services: Services, version: str, verdict: Decision) -> str:
-    """What `put_in_force` calls the version after the gate's verdict."""
+    """Return the action of `put_in_force` after the verdict of the gate."""
     package = SimpleNamespace(digest=DIGEST)
     candidate: Any = SimpleNamespace(decision=GateDecision(verdict=verdict, reasons=("because",)), package=package)
     return put_in_force(services, version, candidate, {"used_s": 1.0}, actor="test")
