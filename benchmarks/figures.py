@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,24 @@ class Row:
         """The row as contracts write it."""
         data = dict(vars(self))
         return {key: value for key, value in data.items() if value is not None or key in ("target", "met")}
+
+
+def median_row(
+    case: str,
+    metric: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    target: str | None = None,
+    met: bool | None = None,
+    peer: str | None = None,
+) -> Row:
+    """Return the median of some runs, with their range."""
+    value, low, high = (round(each, 3) for each in (statistics.median(values), min(values), max(values)))
+    return Row(
+        case=case, metric=metric, value=value, low=low, high=high, runs=len(values), unit=unit, target=target, met=met,
+        peer=peer,
+    )  # fmt: skip
 
 
 def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:

@@ -1,4 +1,4 @@
-"""How fast one machine scores a dataset: `python -m benchmarks batch` writes benchmarks/results/batch.json.
+"""Rate of scoring a dataset on one machine: `python -m benchmarks batch` writes benchmarks/results/batch.json.
 
 The whole command is timed, from its start to its manifest: CSV in, Parquet out, on rows of the sample that were varied
 by words until each is distinct. Beside it run the engine alone and, where they are installed, the peers. Weights that

@@ -1,4 +1,4 @@
-"""What others would write, one to a process: `python -m benchmarks batch_peers pipeline|ray ROWS.csv PACKAGE`.
+"""Programs of peers, one to a process: `python -m benchmarks batch_peers pipeline|ray ROWS.csv PACKAGE`.
 
 Each prints rows a second. The pipeline is warm when the clock starts; Ray's cluster is up, its actors are not yet.
 """

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from json import loads
@@ -26,7 +26,7 @@ import psutil
 
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, median_row, write_result
 from benchmarks.router.load import ClosedLoop, body_of, closed_loop
 from benchmarks.router.serving import MODELS, ROOT, SAMPLE, Pairs, build, read_rows
 from benchmarks.router.serving_steps import measure_steps
@@ -111,15 +111,6 @@ def server(route: str, package: Path, case: Case, *, profile: Path | None = None
             process.wait(60)
 
 
-def _row(case: str, metric: str, values: Sequence[float], unit: str, *, least: float | None = None) -> Row:
-    value = statistics.median(values)
-    target, met = (None, None) if least is None else (f">= {least:g}", value >= least)
-    return Row(
-        case=case, metric=metric, value=round(value, 3), low=round(min(values), 3), high=round(max(values), 3),
-        runs=len(values), unit=unit, target=target, met=met,
-    )  # fmt: skip
-
-
 def compare(package: Path, case: Case, effort: Effort) -> list[Row]:
     """Return rate and processor time of each route, and the hot route's gain over the others, round by round."""
     rates: dict[str, list[float]] = {route: [] for route in ROUTES}
@@ -136,13 +127,16 @@ def compare(package: Path, case: Case, effort: Effort) -> list[Row]:
                 costs[route].append(cost_us)
     rows = []
     for route in ROUTES:
-        rows.append(_row(f"{case.name}, {route}", "requests_per_s", rates[route], "1/s"))
-        rows.append(_row(f"{case.name}, {route}", "worker_cpu_per_request", costs[route], "us"))
+        rows.append(median_row(f"{case.name}, {route}", "requests_per_s", rates[route], "1/s"))
+        rows.append(median_row(f"{case.name}, {route}", "worker_cpu_per_request", costs[route], "us"))
     hot = rates[ROUTES[0]]
     for route in ROUTES[1:]:
         gains = [fast / slow for fast, slow in zip(hot, rates[route], strict=True)]
-        least = LEAST_GAIN if route == "ASGI" else None
-        rows.append(_row(f"{case.name}, hot route over {route}", "rate_ratio", gains, "ratio", least=least))
+        target, met = (
+            (f">= {LEAST_GAIN:g}", statistics.median(gains) >= LEAST_GAIN) if route == "ASGI" else (None, None)
+        )
+        title = f"{case.name}, hot route over {route}"
+        rows.append(median_row(title, "rate_ratio", gains, "ratio", target=target, met=met))
     return rows
 
 
@@ -163,7 +157,7 @@ def profiled(package: Path, case: Case, effort: Effort) -> list[Row]:
     title = f"{case.name}, profile of the hot route"
 
     def row(metric: str, value: float, unit: str = "us") -> Row:
-        return _row(title, metric, [value], unit)
+        return median_row(title, metric, [value], unit)
 
     rows = [row("requests_per_s", loaded.rate, "1/s"), row("worker_cpu, profiled", cost_us)]
     for count in sorted({1, effort.workers}):
@@ -188,25 +182,6 @@ def profiled(package: Path, case: Case, effort: Effort) -> list[Row]:
         for most, shown in ((1, "1 row"), (live, f"{live} rows as live"), (10_000, "a whole token budget")):
             rows.append(row(f"engine alone, groups of {shown}", _engine_us(package, case.rows, most)))
     return rows
-
-
-class Alone:
-    """Takes the figures of steps that are measured alone."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def add(
-        self,
-        case: str,
-        metric: str,
-        values: Sequence[float],
-        unit: str,
-        target: str | None = None,
-        met: bool | None = None,
-    ) -> None:
-        """See benchmarks.serving_steps."""
-        self.rows.append(replace(_row(case, metric, values, unit), target=target, met=met))
 
 
 def _engine_us(package: Path, rows: Pairs, most: int) -> float:
@@ -249,9 +224,7 @@ def main() -> None:
         found = [] if arguments.profile else compare(package, case, effort)
         found += profiled(package, case, effort)
         if not case.cache:
-            alone = Alone()
-            measure_steps(alone, case.name, package, pairs)
-            found += alone.rows
+            found += measure_steps(case.name, package, pairs)
         for row in found:
             print(
                 f"{row.case:60} {row.metric:48} {row.value:10.2f} ({row.low:.2f} to {row.high:.2f}) {row.unit}",

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, median_row, write_result
 from benchmarks.router.serving import MODELS, ROOT, SAMPLE, build, read_rows
 
 RESULT: Final = ROOT / "benchmarks" / "results" / "releases.json"
@@ -51,7 +51,7 @@ else:
     value = next(row["value"] for row in table.rows if row["metric"] == metric)
 print("\\nPROBE " + json.dumps(value))
 """
-# name, unit of one figure, whether a higher figure is better
+# case, its name in the result, whether a higher figure is better
 CASES: Final = (
     ("saturation", "router saturation, 2 layers of width 128", True),
     ("cache", "router, cache hits", True),
@@ -81,11 +81,8 @@ def compared(before: list[float], after: list[float], *, case: str, higher_is_be
     """Return the ratio of rates, after / before, of neighbouring runs: 1.0 is as fast, 0.95 is 5 % slower."""
     pairs = zip(before, after, strict=True)
     ratios = [b / a if higher_is_better else a / b for a, b in pairs]
-    middle = statistics.median(ratios)
-    return Row(
-        case=case, metric="speed_after_over_before", value=round(middle, 4), low=round(min(ratios), 4),
-        high=round(max(ratios), 4), runs=len(ratios), unit="ratio", target=f">= {1 - LIMIT:g}", met=middle >= 1 - LIMIT,
-    )  # fmt: skip
+    target, met = f">= {1 - LIMIT:g}", statistics.median(ratios) >= 1 - LIMIT
+    return median_row(case, "speed_after_over_before", ratios, "ratio", target=target, met=met)
 
 
 def main() -> None:
@@ -103,13 +100,12 @@ def main() -> None:
         folder = Path(name)
         pairs = read_rows(SAMPLE)
         package = build(MODELS[2], folder / "package", pairs)
-        given = folder / "rows.csv"
+        given = folder / "rows.jsonl"
         lines = [{"text": text, "aspect": aspect} for text, aspect in pairs]
-        with given.with_suffix(".jsonl").open("w", encoding="utf-8") as file:
+        with given.open("w", encoding="utf-8") as file:
             for number in range(chosen.batch_rows):
                 row: dict[str, Any] = lines[number % len(lines)]
                 file.write(json.dumps({**row, "id": number}) + "\n")
-        given = given.with_suffix(".jsonl")
         for case, label, higher in CASES:
             figures: dict[Path, list[float]] = {chosen.before: [], ROOT: []}
             for turn in range(chosen.rounds):
@@ -122,17 +118,7 @@ def main() -> None:
             rows.append(compared(figures[chosen.before], figures[ROOT], case=label, higher_is_better=higher))
             unit = "1/s" if higher else "s"
             for side, values in (("before", figures[chosen.before]), ("after", figures[ROOT])):
-                rows.append(
-                    Row(
-                        case=label,
-                        metric=side,
-                        value=statistics.median(values),
-                        low=min(values),
-                        high=max(values),
-                        runs=len(values),
-                        unit=unit,
-                    )
-                )
+                rows.append(median_row(label, side, values, unit))
     write_result(
         chosen.result, name="releases", command="make benchmark-releases ARGS='--before FOLDER'", seed=0, rows=rows,
         versions={"onnxruntime": version("onnxruntime")},

@@ -36,6 +36,7 @@ from absa.inference.engine import Engine
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from benchmarks.figures import Row, median_row
 from benchmarks.router.load import ClosedLoop, open_loop, saturate, write_bodies
 from benchmarks.router.serving_steps import measure_steps
 from tests.homes import configure
@@ -205,16 +206,13 @@ class Table:
         peer: str | None = None,
     ) -> None:
         """Add the median of some runs, and print it."""
-        value = statistics.median(values)
-        row = {
-            "case": case, "metric": metric, "value": round(value, 3), "low": round(min(values), 3),
-            "high": round(max(values), 3), "runs": len(values), "unit": unit, "target": target, "met": met,
-            "projected": False,
-        }  # fmt: skip
-        self.rows.append(row if peer is None else {**row, "peer": peer})
-        print(
-            f"{case:52} {metric:28} {value:10.3f} {unit:8} {target or '':24} {'' if met is None else met}", flush=True
-        )
+        self.take(median_row(case, metric, values, unit, target=target, met=met, peer=peer))
+
+    def take(self, row: Row) -> None:
+        """Add a row, and print it."""
+        self.rows.append(row.to_json())
+        met = "" if row.met is None else row.met
+        print(f"{row.case:52} {row.metric:28} {row.value:10.3f} {row.unit:8} {row.target or '':24} {met}", flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -470,7 +468,8 @@ def main() -> None:
     measure_latency(table, run, packages[0], rates[0])
     measure_burst(table, run, packages[0], rates[0], arguments.burst_s)
     measure_cold_start(table, run, packages[0])
-    measure_steps(table, MODELS[2].name, packages[2], rows)
+    for step in measure_steps(MODELS[2].name, packages[2], rows):
+        table.take(step)
     table.add("machine", "load_average_before", [load_before], "")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -8,44 +8,30 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from absa.inference.batching import group_by_length
 from absa.inference.engine import Engine
 from absa.ledger.routing import Arm, TrafficPlan, assign
+from benchmarks.figures import Row, median_row
 
 _RUNS = 3
 _BATCH = 8  # rows of a batch under load, for steps that are paid by the batch
 Pairs = Sequence[tuple[str, str]]
 
 
-class Table(Protocol):
-    """Where figures go."""
-
-    def add(
-        self,
-        case: str,
-        metric: str,
-        values: Sequence[float],
-        unit: str,
-        target: str | None = None,
-        met: bool | None = None,
-    ) -> None:
-        """Add the median of some runs."""
-
-
-def measure_steps(table: Table, name: str, package: Path, rows: Pairs) -> None:
-    """CPU microseconds a request by step.
+def measure_steps(name: str, package: Path, rows: Pairs) -> list[Row]:
+    """Return the CPU microseconds of a request by step, and the bytes of its log line.
 
     Args:
-        table: gets the figures.
         name: of the model.
         package: its folder.
         rows: pairs of text and aspect.
     """
     engine = Engine.load(package)
+    log_us, line_bytes = _log(rows)
     steps = {
         "http": _http(rows),
         "json_in": _json_in(rows),
@@ -54,12 +40,13 @@ def measure_steps(table: Table, name: str, package: Path, rows: Pairs) -> None:
         "tokens": _tokens(engine, rows),
         "queue": _queue(engine, rows),
         "engine": _engine(engine, rows),
-        "log": _log(rows, table),
+        "log": log_us,
     }
+    found = [median_row("prediction log", "bytes_per_prediction", [line_bytes], "B")]
     for step, values in steps.items():
-        target = 5.0 if step == "assignment" else None
-        met = None if target is None else statistics.median(values) <= target
-        table.add(f"a request by step, {name}", step, values, "us", None if target is None else f"<= {target:g}", met)
+        target, met = ("<= 5", statistics.median(values) <= 5.0) if step == "assignment" else (None, None)
+        found.append(median_row(f"a request by step, {name}", step, values, "us", target=target, met=met))
+    return found
 
 
 def _timed(once: Callable[[int], object], count: int, *, rows_each: int = 1) -> list[float]:
@@ -197,8 +184,8 @@ def _queue(engine: Engine, rows: Pairs) -> list[float]:
     return [asyncio.run(once()) for _ in range(_RUNS)]
 
 
-def _log(rows: Pairs, table: Table) -> list[float]:
-    """A line a row, a write a batch."""
+def _log(rows: Pairs) -> tuple[list[float], float]:
+    """Return the time of a line per row and a write per batch, and the bytes of a line."""
     from absa.records.identifiers import RequestIds, unit_hash
     from absa.records.log_lines import json_line
     from absa.records.rows import Prediction
@@ -220,5 +207,4 @@ def _log(rows: Pairs, table: Table) -> list[float]:
             spool.append(PREDICTION_LOG, lines, _BATCH)
 
         values = _timed(batch, 2_000, rows_each=_BATCH)
-        table.add("prediction log", "bytes_per_prediction", [spool.appended_bytes / (_RUNS * 2_000 * _BATCH)], "B")
-    return values
+        return values, spool.appended_bytes / (_RUNS * 2_000 * _BATCH)
