@@ -41,6 +41,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
             "EVERGREEN_HOME": str(home),
             "EVERGREEN_SCHEDULE_MONITOR": "false",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",  # no run ends by itself, however slow the machine is
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
         }
         os.environ.clear()
@@ -52,7 +53,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
             action="promote",
             reason="first",
             state=crowned("1"),
-            versions={"1": "a", "2": "b"},
+            versions={"1": "a" * 64, "2": "b" * 64},
         )
         try:
             yield services
