@@ -8,7 +8,10 @@ import polars as pl
 
 from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
-from absa.data.simulated_traffic import Drift, FeedbackHabits, PoolTraffic, hold_back, labelled_rows
+from absa.data.traffic.feedback_habits import FeedbackHabits
+from absa.data.traffic.known_drift import Drift
+from absa.data.traffic.pool_traffic import PoolTraffic
+from absa.data.traffic.row_pool import hold_back, labelled_rows
 
 SAMPLE: Final = Path(__file__).parent / "sample"
 FEEDBACK_CSV: Final = SAMPLE / "feedback.csv"

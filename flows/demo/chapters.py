@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.data.bundled import ASSIGNMENT_CSV
 from absa.data.label_codes import read_label_codes
-from absa.data.simulated_traffic import PoolTraffic, SimulatedRequest
+from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.records.files import write_whole

@@ -9,14 +9,17 @@ import polars as pl
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
 from absa.data.label_codes import DEFAULT_CODES
 from absa.data.read import read_examples
-from absa.data.simulated_traffic import Drift, FeedbackHabits, PoolTraffic, SimulatedRequest, drift_of, known_texts
 from absa.data.snapshot import latest_manifest, load_side
+from absa.data.traffic.feedback_habits import FeedbackHabits
+from absa.data.traffic.known_drift import Drift, drift_of
+from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
+from absa.data.traffic.row_pool import known_texts
 from absa.errors import InvalidDataError, PermanentError
 from absa.records.schema import SIDES
 from absa.task import SENTIMENTS
 from flows.platform.services import Services
 
-DEMO_FEEDBACK = FeedbackHabits(probability=0.8, delay_mean_s=0.8)
+DEMO_FEEDBACK = FeedbackHabits(answer_rate_right=0.8, delay_mean_s=0.8)
 DEMO_DRIFT_SHARE = 0.8
 
 

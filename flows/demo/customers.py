@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 from pydantic import SecretStr
 
-from absa.data.simulated_traffic import SimulatedRequest
+from absa.data.traffic.pool_traffic import SimulatedRequest
 from absa.errors import UnavailableError
 
 _CONNECTIONS: Final = 32
@@ -101,8 +101,9 @@ async def _send(
             arm = (str(answer["arm"]), str(answer["model_version"]))
             report.answered += 1
             report.served[arm] += 1
-            report.right[arm] += int(answer["label"] == request.true_label)
-            if request.feedback_label is not None:
+            right = answer["label"] == request.true_label
+            report.right[arm] += int(right)
+            if request.feedback_label is not None and not (right and request.feedback_only_if_wrong):
                 await asyncio.sleep(request.feedback_delay_s * delay_scale)
                 told = {"request_id": answer["request_id"], "label": request.feedback_label}
                 try:

@@ -22,7 +22,7 @@ import httpx
 import polars as pl
 import pytest
 
-from absa.data.simulated_traffic import SimulatedRequest
+from absa.data.traffic.pool_traffic import SimulatedRequest
 from absa.ledger.lifecycle import crowned
 from absa.ledger.record import LedgerRecord
 from flows.demo.customers import send_traffic

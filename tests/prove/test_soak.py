@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from absa.data.bundled import bundled_traffic
-from absa.data.simulated_traffic import Drift
+from absa.data.traffic.known_drift import Drift
 from absa.ledger.routing import TrafficPlan, single
 from tests.serving_replica import SURVEY, RunningReplica, ab
 

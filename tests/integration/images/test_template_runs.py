@@ -20,8 +20,9 @@ import pytest
 from absa.adapters.lake_stores import S3Lake
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic
 from absa.data.ingest import ingest
-from absa.data.simulated_traffic import Drift, PoolTraffic
 from absa.data.snapshot import latest_manifest, load_side
+from absa.data.traffic.known_drift import Drift
+from absa.data.traffic.pool_traffic import PoolTraffic
 from absa.errors import UnavailableError
 from absa.ledger.store import Ledger
 from absa.records.schema import SIDES, Window, utc_now

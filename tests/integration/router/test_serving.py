@@ -21,7 +21,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from absa.data.simulated_traffic import SimulatedRequest
+from absa.data.traffic.pool_traffic import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
 from absa.ledger.routing import assign, single
 from absa.records.identifiers import unit_hash

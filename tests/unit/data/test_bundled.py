@@ -18,7 +18,8 @@ from absa.data.bundled import (
 )
 from absa.data.normalise import side, side_key
 from absa.data.read import read_examples
-from absa.data.simulated_traffic import Drift, known_texts
+from absa.data.traffic.known_drift import Drift
+from absa.data.traffic.row_pool import known_texts
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,10 @@ import polars as pl
 import pytest
 
 from absa.data.normalise import normalise, side_key
-from absa.data.simulated_traffic import (
-    Drift,
-    FeedbackHabits,
-    LabelledRow,
-    PoolTraffic,
-    drift_of,
-    hold_back,
-    known_texts,
-)
+from absa.data.traffic.feedback_habits import FeedbackHabits
+from absa.data.traffic.known_drift import Drift, drift_of
+from absa.data.traffic.pool_traffic import PoolTraffic
+from absa.data.traffic.row_pool import LabelledRow, hold_back, known_texts
 
 POOL = [
     LabelledRow(f"{word} {thing} {verdict}", thing, label, segment)
@@ -157,20 +152,10 @@ def test_drifts_combine_and_switch_during_stream():
     assert all(r.drifted == () for r in islice(traffic, 100))
 
 
-def test_feedback_has_requested_rate_delay_and_errors():
-    feedback = FeedbackHabits(probability=0.5, delay_mean_s=4.0, error_rate=0.1, duplicate_rate=0.2)
-    stream = take(4000, feedback=feedback)
-    told = [r for r in stream if r.feedback_label is not None]
-    assert len(told) / 4000 == pytest.approx(0.5, abs=0.03)
-    assert sum(r.feedback_label != r.true_label for r in told) / len(told) == pytest.approx(0.1, abs=0.03)
-    assert sum(r.feedback_delay_s for r in told) / len(told) == pytest.approx(4.0, rel=0.1)
-    assert sum(r.feedback_copies == 2 for r in told) / len(told) == pytest.approx(0.2, abs=0.03)
-
-
 def test_feedback_habits_leave_requests_unchanged():
     quiet, loud = (
-        take(200, feedback=FeedbackHabits(probability=0.0)),
-        take(200, feedback=FeedbackHabits(probability=1.0)),
+        take(200, feedback=FeedbackHabits(answer_rate_right=0.0)),
+        take(200, feedback=FeedbackHabits(answer_rate_right=1.0)),
     )
     assert [(r.text, r.unit_id, r.true_label) for r in quiet] == [(r.text, r.unit_id, r.true_label) for r in loud]
     assert all(r.feedback_label is None for r in quiet)

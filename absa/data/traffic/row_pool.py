@@ -1,0 +1,72 @@
+"""Labelled rows that simulated customers draw from."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from absa.data.normalise import hold_back_point, side_key
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """A labelled row of a pool."""
+
+    text: str
+    aspect: str
+    label: int
+    segment: str | None = None
+
+
+def labelled_rows(frame: pl.DataFrame) -> list[LabelledRow]:
+    """Return the labelled rows of a frame with text, aspect, label and segment."""
+    columns = frame.drop_nulls("label").select("text", "aspect", "label", "segment")
+    return [LabelledRow(text, aspect, int(label), segment) for text, aspect, label, segment in columns.iter_rows()]
+
+
+def hold_back(frame: pl.DataFrame, share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split rows into those to ingest and those to hold back for traffic, by text: near-duplicates stay together.
+
+    The choice is a hash of the text, independent of the sides of a snapshot: equal data, equal split.
+    """
+    held = pl.Series([hold_back_point(text) < share for text in frame["text"].to_list()], dtype=pl.Boolean)
+    return frame.filter(~held), frame.filter(held)
+
+
+def known_texts(frames: Sequence[pl.DataFrame]) -> frozenset[int]:
+    """Return the side keys of every text in some frames, for a stream to avoid."""
+    return frozenset(side_key(text) for frame in frames for text in frame["text"].unique().to_list())
+
+
+@dataclass(slots=True)
+class RowPool:
+    """Rows to draw from: each as written once, in shuffled order, before any varied one repeats it."""
+
+    rows: Sequence[LabelledRow]
+    by_segment: dict[str | None, list[LabelledRow]] = field(default_factory=dict)
+    fresh: dict[int, list[LabelledRow]] = field(default_factory=dict)  # a label's rows, not drawn in this round
+    by_label: dict[int, list[LabelledRow]] = field(default_factory=dict)
+    served: set[LabelledRow] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            self.by_segment.setdefault(row.segment, []).append(row)
+            self.by_label.setdefault(row.label, []).append(row)
+
+    @property
+    def label_shares(self) -> tuple[float, float, float]:
+        """Natural mix of labels."""
+        counts = [len(self.by_label.get(label, ())) for label in range(3)]
+        return counts[0] / len(self.rows), counts[1] / len(self.rows), counts[2] / len(self.rows)
+
+    def draw(self, random_: random.Random, shares: Sequence[float]) -> LabelledRow:
+        """Return a row of a label drawn by the shares, each of the label's rows before any comes again."""
+        weights = [share if label in self.by_label else 0.0 for label, share in enumerate(shares)]
+        if not sum(weights):
+            weights = list(self.label_shares)
+        label = random_.choices(range(3), weights)[0]
+        waiting = self.fresh.get(label)
+        if not waiting:
+            waiting = self.fresh[label] = random_.sample(self.by_label[label], len(self.by_label[label]))
+        return waiting.pop()
