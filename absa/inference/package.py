@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from absa.errors import IntegrityError
-from absa.task import SENTIMENTS
+from absa.task import TaskSpec
 
 MODEL_FILE: Final = "model.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -32,10 +32,13 @@ _KNOWN_INPUTS: Final = frozenset({"input_ids", "attention_mask", "token_type_ids
 class PackageConfig:
     """Content of `config.json` about the model.
 
-    `max_tokens` counts the whole pair with its three special tokens. `inputs` are the names that the ONNX graph takes.
-    `run` is the tracking run whose weights made it; earlier releases did not write it.
+    `task` has the labels in the order of the scores; a package of an earlier release has none and is of the default
+    task. `max_tokens` counts the whole row with its special tokens: three for a pair, two for plain text. `inputs` are
+    the names that the ONNX graph takes. `run` is the tracking run whose weights made it; earlier releases did not
+    write it.
     """
 
+    task: TaskSpec
     base_model: str
     layers: int
     hidden: int
@@ -55,10 +58,11 @@ class PackageConfig:
         version = content.get("schema_version")
         if version != _SCHEMA_VERSION:
             raise ValueError(f"schema_version is {version!r}, expected {_SCHEMA_VERSION}")
-        if content.get("input_form") != "pair":
-            raise ValueError(f"input_form is {content.get('input_form')!r}, expected 'pair'")
-        if tuple(content.get("labels", ())) != SENTIMENTS:
-            raise ValueError(f"labels are {content.get('labels')!r}, expected {list(SENTIMENTS)}")
+        task = TaskSpec.from_json(content.get("task"))
+        if content.get("input_form") != input_form_of(task):
+            raise ValueError(f"input_form is {content.get('input_form')!r}, expected {input_form_of(task)!r}")
+        if content.get("labels") != list(task.labels):
+            raise ValueError(f"labels are {content.get('labels')!r}, expected {list(task.labels)}")
         missing = sorted({"base_model", "layers", "hidden", "max_tokens", "inputs"} - content.keys())
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
@@ -66,6 +70,7 @@ class PackageConfig:
         if unknown := sorted(set(inputs) - _KNOWN_INPUTS):
             raise ValueError(f"unknown model inputs {', '.join(unknown)}")
         return cls(
+            task=task,
             base_model=str(content["base_model"]),
             layers=int(content["layers"]),
             hidden=int(content["hidden"]),
@@ -75,6 +80,11 @@ class PackageConfig:
             run=content.get("run"),
             training=content.get("training") or {},
         )
+
+
+def input_form_of(task: TaskSpec) -> str:
+    """Return the `input_form` of a task's packages: "pair" of text and phrase, or "single" for plain text."""
+    return "single" if task.phrase is None else "pair"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,10 @@ import pytest
 
 from absa.errors import IntegrityError
 from absa.inference.package import DIGESTED_FILES, load_package, package_digest
+from absa.task import ABSA, TaskSpec
 from tests.toy_package import build_toy_package
+
+TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug"))
 
 
 @pytest.fixture
@@ -58,6 +61,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         ({"schema_version": 2}, "schema_version is 2, expected 1"),
         ({"labels": ["positive", "neutral", "negative"]}, "labels are"),
         ({"input_form": "marker"}, "input_form is 'marker'"),
+        ({"task": TICKETS.to_json()}, "input_form is 'pair', expected 'single'"),
+        ({"task": TICKETS.to_json(), "input_form": "single"}, r"expected \['billing', 'bug'\]"),
+        ({"task": {**TICKETS.to_json(), "labels": []}}, "labels: expected 2 to 127, got 0"),
         ({"inputs": ["input_ids", "pixels"]}, "unknown model inputs pixels"),
     ],
 )
@@ -65,6 +71,15 @@ def test_a_config_of_another_form_is_refused(folder: Path, changes: dict[str, An
     rewrite(folder / "config.json", **changes)
     with pytest.raises(IntegrityError, match=sentence):
         load_package(folder)
+
+
+def test_package_without_task_is_of_default_task(folder: Path) -> None:
+    assert load_package(folder).config.task == ABSA
+
+
+def test_package_names_its_task(folder: Path) -> None:
+    rewrite(folder / "config.json", task=TICKETS.to_json(), labels=["billing", "bug"], input_form="single")
+    assert load_package(folder).config.task == TICKETS
 
 
 def test_a_config_without_a_field_is_refused(folder: Path) -> None:
