@@ -262,7 +262,7 @@ def test_first_version_on_few_rows_is_held() -> None:
 def test_planted_slice_loss_of_ten_points_is_stopped() -> None:
     """In at least 95 of 100 candidates that gain on the other rows."""
     promoted = 0
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         labels = rng.integers(0, 3, 1500)
         mobile = np.arange(1500) % 5 == 0
@@ -272,13 +272,13 @@ def test_planted_slice_loss_of_ten_points_is_stopped() -> None:
             candidate=candidate, champion=champion, examples=rows, recent=np.arange(1500) >= 750, resamples=1000
         )
         promoted += judge(found).verdict == "PROMOTE"
-    assert promoted <= 3
+    assert promoted <= 2
 
 
 @pytest.mark.slow
 def test_equal_candidates_are_rarely_promoted() -> None:
-    promoted = sum(judge(evidence(seed, recent_gain=0.0, rows=600)).verdict == "PROMOTE" for seed in range(60))
-    assert promoted <= 3
+    promoted = sum(judge(evidence(seed, recent_gain=0.0, rows=600)).verdict == "PROMOTE" for seed in range(40))
+    assert promoted <= 2
 
 
 @pytest.mark.slow
