@@ -132,13 +132,16 @@ def select_feedback(
 def join_feedback(predictions: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataFrame:
     """Return one row per request: the first served prediction, with its last feedback by `at`, or nulls.
 
-    Feedback with equal times is ordered by source and label, so that the order of arrival does not matter.
+    Feedback with equal times is ordered by source and label, so that the order of arrival does not matter. A request
+    that was answered unsolicited too has no sampling probability: it would be known without the draw.
 
     Returns:
         the columns of predictions, and feedback_label, feedback_at, feedback_source, sampling_probability.
     """
     served = predictions.filter(SERVED).unique("request_id", keep="first", maintain_order=True)
-    last = feedback.sort("at", "source", "label").unique("request_id", keep="last", maintain_order=True)
+    unsolicited = pl.col("sampling_probability").is_null().any().over("request_id")
+    drawn = feedback.with_columns(sampling_probability=pl.when(~unsolicited).then("sampling_probability"))
+    last = drawn.sort("at", "source", "label").unique("request_id", keep="last", maintain_order=True)
     named = last.select(
         "request_id",
         "sampling_probability",

@@ -20,6 +20,8 @@ class Sample:
 
     `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
     inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was requested.
+    `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN where
+    unknown.
     Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests move them together.
     `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
     model at hand.
@@ -34,6 +36,8 @@ class Sample:
     texts: tuple[str, ...] | None
     aspects: tuple[str, ...] | None
     segments: tuple[str, ...]
+    times: Floats
+    delays: Floats
     embeddings: npt.NDArray[np.float32] | None = None
 
     @property
@@ -66,6 +70,8 @@ def make_sample(
     texts: tuple[str, ...] | None = None,
     aspects: tuple[str, ...] | None = None,
     segments: tuple[str, ...] | None = None,
+    times: npt.ArrayLike | None = None,
+    delays: npt.ArrayLike | None = None,
     embeddings: npt.NDArray[np.float32] | None = None,
 ) -> Sample:
     """Return a sample from what is there; by default nothing is labelled and every row is a group of its own."""
@@ -81,6 +87,8 @@ def make_sample(
         texts=texts,
         aspects=aspects,
         segments=("",) * n if segments is None else segments,
+        times=np.full(n, np.nan) if times is None else np.asarray(times, dtype=np.float64),
+        delays=np.full(n, np.nan) if delays is None else np.asarray(delays, dtype=np.float64),
         embeddings=embeddings,
     )
 
@@ -112,7 +120,13 @@ def sample_of(rows: pl.DataFrame) -> Sample:
         texts=texts,
         aspects=aspects,
         segments=tuple(rows["segment"].fill_null("").to_list()),
+        times=_seconds(rows["at"]),
+        delays=_seconds(rows["feedback_at"]) - _seconds(rows["at"]),
     )
+
+
+def _seconds(times: pl.Series) -> Floats:
+    return times.dt.epoch("us").cast(pl.Float64).fill_null(np.nan).to_numpy() / 1e6
 
 
 def concat_samples(first: Sample, second: Sample) -> Sample:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.records.lake import Lake
@@ -120,3 +122,20 @@ def test_a_reference_reads_back(lake: Lake, traffic: Traffic, window: Windows) -
     assert found is not None
     assert found["request_id"].to_list() == rows["request_id"].to_list()
     assert lake.list("monitoring/") == ["monitoring/reference/1.parquet"]
+
+
+def test_answered_rows_have_no_sampling_probability(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    """A request that the customer answered too would be known without the draw, so it counts once."""
+    for request in traffic.send(window(0), 40, labelled=1.0, probability=0.1)[:15]:
+        traffic.label(request, 0, window(0).end)
+    found = load_window(lake, window(0), feedback_until=window(5).end)
+    assert found.rows["sampling_probability"].is_null().sum() == 15
+    assert sample_of(found.rows).weights.sum() == pytest.approx(15 + 25 / 0.1)
+
+
+def test_sample_knows_request_times_and_label_delays(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    traffic.send(window(0), 20, labelled=0.5)
+    found = sample_of(load_window(lake, window(0), feedback_until=window(5).end).rows)
+    assert found.times[0] == window(0).start.timestamp()
+    assert np.array_equal(np.isnan(found.delays), found.truth < 0)
+    assert found.delays[found.truth >= 0] == pytest.approx(1.0)
