@@ -1,4 +1,4 @@
-"""The engine: calibrated scores for pairs of text and aspect, from an int8 ONNX graph on one CPU thread."""
+"""The engine: calibrated scores of the labels for each row, from an int8 ONNX graph on one CPU thread."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from absa.errors import IntegrityError
 from absa.inference.batching import TOKEN_BUDGET, group_by_length, padded
 from absa.inference.package import ModelPackage, load_package
-from absa.inference.tokenization import Encoded, PairTokenizer
-from absa.task import N_LABELS
+from absa.inference.tokenization import Encoded, ModelInput, PairTokenizer
+from absa.task import TaskSpec
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -26,7 +26,7 @@ WARMUP_TOLERANCE: Final = 0.05  # int8 kernels of other processors round otherwi
 
 
 class Engine:
-    """Scores pairs with one model version. It does not know which version: the caller does.
+    """Scores rows with one model version. It does not know which version: the caller does.
 
     Safe to use from several threads; a call uses the number given to `load`.
     """
@@ -46,7 +46,8 @@ class Engine:
             threads: threads of one forward pass. One process per core with one thread each is fastest on CPU.
 
         Raises:
-            IntegrityError: a file is missing, unreadable or no model.
+            IntegrityError: a file is missing, unreadable or no model, or the graph has another number of labels than
+                the config.
         """
         import onnxruntime as ort
 
@@ -66,19 +67,30 @@ class Engine:
             )
         except Exception as error:  # onnxruntime's errors share no public base
             raise IntegrityError(f"{package.model_path} cannot be loaded: {type(error).__name__}") from error
-        tokenizer = PairTokenizer.from_file(package.tokenizer_path, package.config.max_tokens)
+        task = package.config.task
+        scores = session.get_outputs()[0].shape[-1]
+        if isinstance(scores, int) and scores != task.n_labels:  # an axis may have a name instead of a number
+            raise IntegrityError(
+                f"{package.model_path} gives {scores} scores, expected {task.n_labels}, one per label of the config"
+            )
+        tokenizer = PairTokenizer.from_file(package.tokenizer_path, package.config.max_tokens, task=task)
         return cls(package, tokenizer, session)
+
+    @property
+    def task(self) -> TaskSpec:
+        """Task of the package: its labels are those of the scores."""
+        return self.package.config.task
 
     @property
     def digest(self) -> str:
         """Digest of the package behind the engine."""
         return self.package.digest
 
-    def score(self, pairs: Sequence[tuple[str, str]], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
-        """Calibrated scores of (text, aspect) pairs.
+    def score(self, pairs: Sequence[ModelInput], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
+        """Calibrated scores of (text, aspect or topic) pairs; the second is None for plain text.
 
         Returns:
-            Probabilities (n, 3) in label order, in the order of the pairs; rows sum to 1.
+            Probabilities (n, labels) in label order, in the order of the pairs; rows sum to 1.
         """
         return self.score_encoded(self.tokenizer.encode(pairs), token_budget=token_budget)
 
@@ -89,7 +101,7 @@ class Engine:
             rows: what `tokenizer.encode` gave.
             token_budget: most tokens of one forward pass, see `group_by_length`.
         """
-        scores = np.empty((len(rows), N_LABELS), dtype=np.float32)
+        scores = np.empty((len(rows), self.task.n_labels), dtype=np.float32)
         for group in group_by_length([row.tokens for row in rows], token_budget):
             scores[group] = self.score_group([rows[index] for index in group])
         return scores
@@ -98,10 +110,10 @@ class Engine:
         """Score rows in one forward pass, padded to the longest of them: for a caller that has grouped them already.
 
         Returns:
-            Probabilities (n, 3) as in `score`.
+            Probabilities (n, labels) as in `score`.
         """
         feeds = padded(rows)
-        logits = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]  # (n, 3)
+        logits = self._session.run(None, {name: feeds[name] for name in self._inputs})[0]  # (n, labels)
         return softmax(np.asarray(logits, dtype=np.float32) / np.float32(self.package.temperature))
 
     def warm_up(self, *, tolerance: float = WARMUP_TOLERANCE) -> int:
@@ -116,8 +128,8 @@ class Engine:
         path = self.package.warmup_path
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            pairs = [(str(row["text"]), str(row["aspect"])) for row in rows]
-            expected = np.array([row["scores"] for row in rows], dtype=np.float32).reshape(-1, N_LABELS)
+            pairs = [(str(row["text"]), None if self.task.phrase is None else str(row["aspect"])) for row in rows]
+            expected = np.array([row["scores"] for row in rows], dtype=np.float32).reshape(-1, self.task.n_labels)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{path} holds no warm-up rows: {type(error).__name__}") from error
         if not pairs:

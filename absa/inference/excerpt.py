@@ -2,7 +2,8 @@
 
 The excerpt is centred on the words that hold the aspect's first occurrence, whole words before parts of words. It is
 shifted so that it does not run over the start or the end of the text, so it always has as many tokens as there is room
-for. Words that do not fit themselves are kept from their first token on. A text without the aspect keeps its start.
+for. Words that do not fit themselves are kept from their first token on. A text without the aspect keeps its start, and
+so does a text with a topic or with no phrase at all.
 """
 
 import string

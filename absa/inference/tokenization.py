@@ -1,11 +1,12 @@
-"""Text and aspect to token ids, as the BERT pair `[CLS] text [SEP] aspect [SEP]`.
+"""Rows to token ids: the BERT pair `[CLS] text [SEP] phrase [SEP]`, or `[CLS] text [SEP]` for plain text.
 
 Two libraries know how: `tokenizers` is the reference and reads every tokenizer.json; `nanotoken` encodes WordPiece many
 times faster. The fast one is taken where it is installed, reads the file, and gives the reference's ids on a few texts
 that exercise what tokenizers differ in.
 
-A text that does not fit is cut around the aspect (`absa.inference.excerpt`). Both libraries follow the same rule,
-because it needs nothing from them but the number of tokens of a text.
+A text that does not fit is cut around the aspect (`absa.inference.excerpt`); beside a topic, which need not be in the
+text, and without a phrase its start is kept. Both libraries follow the same rule, because it needs nothing from them
+but the number of tokens of a text.
 """
 
 import os
@@ -18,28 +19,34 @@ import numpy.typing as npt
 
 from absa.errors import IntegrityError
 from absa.inference.excerpt import first_kept, up_to_aspect
+from absa.task import ABSA, TaskSpec
 
 if TYPE_CHECKING:
     from nanotoken import WordPieceTokenizer
     from tokenizers import Encoding, Tokenizer
 
-_SPECIAL_TOKENS: Final = 3  # [CLS] text [SEP] aspect [SEP]
+ModelInput = tuple[str, str | None]
+"""Text and aspect or topic; None for plain text."""
+
+_SPECIAL_TOKENS: Final = 3  # [CLS] text [SEP] phrase [SEP]
+_SPECIAL_TOKENS_ALONE: Final = 2  # [CLS] text [SEP]
 _KNOWN_WORDS: Final = 100_000  # the fast tokenizer's cache, a few MB a process
-_TRIALS: Final = (
+_TRIALS: Final[tuple[ModelInput, ...]] = (
     ("The Café's check-in took 3,5 hours!!", "check-in"),
     ("naïve ÜBER straße ﬁne İstanbul — “quoted” …", "İstanbul"),
     ("漢字 and 한국어 and ไทย, עברית ١٢٣", "漢字"),
     ("[SEP] a[CLS]b <s> [MASK] [UNK] #tag @me", "[SEP]"),
     ("tab\tnew\nline\u00a0space\u200bzero\ufffd\x00\x07 😍👩‍👩‍👧 e\u0301", "e\u0301"),
     ("w" * 150 + " donaudampfschifffahrt", "antidisestablishmentarianism"),
+    ("plain text without a phrase", None),
 )
 
 
 class Encoded(NamedTuple):
-    """Token ids of one pair and which sequence each belongs to (0 text, 1 aspect); unpadded, equal lengths.
+    """Token ids of one row and which sequence each belongs to (0 text, 1 phrase); unpadded, equal lengths.
 
     Ids are uint16 where the vocabulary fits (half a kilobyte for the longest row), int64 otherwise; types are uint8.
-    `truncated` is True if tokens of the text or of the aspect were left out.
+    `truncated` is True if tokens of the text or of the phrase were left out.
     """
 
     input_ids: npt.NDArray[np.generic]
@@ -53,10 +60,11 @@ class Encoded(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """Token ids of many texts and of their aspects, each end to end without special tokens, as uint16.
+    """Token ids of many texts and of their phrases, each end to end without special tokens, as uint16.
 
-    Of text i a pair keeps `text_lengths[i]` tokens from `text_starts[i]` on, an offset into `text_ids`; a length
-    below 1 means that the reference has to encode the pair. `special` holds the ids of [CLS] and [SEP].
+    Of text i a row keeps `text_lengths[i]` tokens from `text_starts[i]` on, an offset into `text_ids`; a length
+    below 1 means that the reference has to encode the row. Plain text has phrases without tokens. `special` holds the
+    ids of [CLS] and [SEP].
     """
 
     text_ids: npt.NDArray[np.uint16]
@@ -68,23 +76,32 @@ class Apart(NamedTuple):
 
 
 class PairTokenizer:
-    """Encoder of pairs of text and aspect; of a text that is too long the tokens around the aspect are kept.
+    """Encoder of rows; of a text that is too long the tokens around the aspect are kept, or else its start.
 
-    A pair that fits has the ids of `transformers.BertTokenizerFast(text, aspect)`. Only an aspect that fills the model
-    on its own is shortened: then the longer of the two loses its end. No row has more than `max_tokens` tokens. Safe to
-    use from several threads.
+    A row that fits has the ids of `transformers.BertTokenizerFast(text, phrase)`, or of `BertTokenizerFast(text)` for
+    plain text. Only a phrase that fills the model on its own is shortened: then the longer of the two loses its end. No
+    row has more than `max_tokens` tokens. Safe to use from several threads.
+
+    Args:
+        tokenizer: of the `tokenizers` library, without truncation.
+        overlong: as `tokenizer`, truncating to `max_tokens`.
+        max_tokens: most tokens of a row, the special ones included.
+        task: an aspect is looked for in the text, a topic is not.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", overlong: "Tokenizer", max_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: "Tokenizer", overlong: "Tokenizer", max_tokens: int, *, task: TaskSpec = ABSA
+    ) -> None:
         self._tokenizer = tokenizer
         self._overlong = overlong
         self.max_tokens = max_tokens
+        self._around_phrase = task.phrase == "aspect"
         self._fast: WordPieceTokenizer | None = None
         fits = tokenizer.get_vocab_size(with_added_tokens=True) <= np.iinfo(np.uint16).max + 1
         self._dtype: type[np.generic] = np.uint16 if fits else np.int64
 
     @classmethod
-    def from_file(cls, path: Path | str, max_tokens: int = 128, *, fast: bool = True) -> Self:
+    def from_file(cls, path: Path | str, max_tokens: int = 128, *, fast: bool = True, task: TaskSpec = ABSA) -> Self:
         """Read a `tokenizer.json`.
 
         Encoding uses one thread unless TOKENIZERS_PARALLELISM is set: the engine runs one process per core, and a pool
@@ -92,8 +109,9 @@ class PairTokenizer:
 
         Args:
             path: the file.
-            max_tokens: most tokens of a pair, the special ones included.
+            max_tokens: most tokens of a row, the special ones included.
             fast: whether the fast library may be used; False keeps to the reference.
+            task: an aspect is looked for in the text, a topic is not.
 
         Raises:
             IntegrityError: the file is missing or is not a tokenizer.
@@ -110,7 +128,7 @@ class PairTokenizer:
             each.no_padding()
         tokenizer.no_truncation()
         overlong.enable_truncation(max_length=max_tokens, strategy="longest_first")
-        made = cls(tokenizer, overlong, max_tokens)
+        made = cls(tokenizer, overlong, max_tokens, task=task)
         if fast:
             made._use_fast(content)
         return made
@@ -136,12 +154,12 @@ class PairTokenizer:
         if [_plain(row) for row in self.encode(_TRIALS)] != [_plain(row) for row in expected]:
             self._fast = None
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Encode (text, aspect) pairs, in order."""
+    def encode(self, pairs: Sequence[ModelInput]) -> list[Encoded]:
+        """Encode (text, phrase) pairs, in order; a phrase of None makes a row of plain text."""
         if self._fast is None or not pairs:
             return self._encode_by_reference(pairs)
         texts = [text for text, _ in pairs]
-        texts += [aspect for _, aspect in pairs]
+        texts += [phrase or "" for _, phrase in pairs]
         try:
             ids, ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate, which UTF-8 cannot hold
@@ -151,16 +169,17 @@ class PairTokenizer:
         count = len(pairs)
         rows: list[Encoded] = []
         for k in range(count):
-            aspect = at[count + k + 1] - at[count + k]
-            first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - aspect - _SPECIAL_TOKENS
-            if text < 1 or room < 1:  # the text is empty, or the aspect fills the model
+            special = _SPECIAL_TOKENS if pairs[k][1] is not None else _SPECIAL_TOKENS_ALONE
+            phrase = at[count + k + 1] - at[count + k]
+            first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - phrase - special
+            if text < 1 or room < 1:  # the text is empty, or the phrase fills the model
                 rows += self._encode_by_reference(pairs[k : k + 1])
                 continue
             truncated = text > room
             if truncated:
-                first += _first_kept(pairs[k : k + 1], [text], [room], self._fast_counts)[0]
+                first += self._first_kept(pairs[k : k + 1], [text], [room], self._fast_counts)[0]
                 text = room
-            input_ids = np.empty(text + aspect + _SPECIAL_TOKENS, dtype=self._dtype)
+            input_ids = np.empty(text + phrase + special, dtype=self._dtype)
             input_ids[0] = start
             input_ids[1 : text + 1] = ids[first : first + text]
             input_ids[text + 1] = input_ids[-1] = end
@@ -170,24 +189,26 @@ class PairTokenizer:
             rows.append(Encoded(input_ids, types, truncated))
         return rows
 
-    def encode_apart(self, texts: Sequence[str], aspects: Sequence[str]) -> Apart | None:
-        """Encode columns of texts and aspects with a loop over the rows to cut alone; None where only `encode` can.
+    def encode_apart(self, texts: Sequence[str], phrases: Sequence[str] | None) -> Apart | None:
+        """Encode columns of texts and phrases with a loop over the rows to cut alone; None where only `encode` can.
 
-        That is where the fast library is not in use, or a text cannot be written as UTF-8.
+        That is where the fast library is not in use, or a text cannot be written as UTF-8. Plain text has no phrases.
         """
         if self._fast is None or self._dtype is not np.uint16:
             return None
         try:
             text_ids, text_ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
-            aspect_ids, aspect_ends = self._fast.encode_batch(aspects, add_special_tokens=False, parallel=False)
+            given = [""] * len(texts) if phrases is None else phrases
+            aspect_ids, aspect_ends = self._fast.encode_batch(given, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate
             return None
-        lengths, room = np.diff(text_ends), self.max_tokens - _SPECIAL_TOKENS - np.diff(aspect_ends)
+        special = _SPECIAL_TOKENS_ALONE if phrases is None else _SPECIAL_TOKENS
+        lengths, room = np.diff(text_ends), self.max_tokens - special - np.diff(aspect_ends)
         starts = text_ends[:-1].copy()
         cut = np.flatnonzero((lengths > room) & (room >= 1))
         if len(cut):
-            pairs = [(texts[row], aspects[row]) for row in cut.tolist()]
-            starts[cut] += _first_kept(pairs, lengths[cut].tolist(), room[cut].tolist(), self._fast_counts)
+            pairs = [(texts[row], None if phrases is None else phrases[row]) for row in cut.tolist()]
+            starts[cut] += self._first_kept(pairs, lengths[cut].tolist(), room[cut].tolist(), self._fast_counts)
         (start,), (end,) = self._fast.prefix_ids, self._fast.suffix_ids
         return Apart(
             text_ids.astype(np.uint16),
@@ -198,19 +219,18 @@ class PairTokenizer:
             (int(start), int(end)),
         )
 
-    def _encode_by_reference(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        rows = [(text, aspect) for text, aspect in pairs]
-        encodings = self._tokenizer.encode_batch_fast(rows)
-        return [self._fitted(pair, each) for pair, each in zip(rows, encodings, strict=True)]
+    def _encode_by_reference(self, pairs: Sequence[ModelInput]) -> list[Encoded]:
+        encodings = self._tokenizer.encode_batch_fast([_given(pair) for pair in pairs])
+        return [self._fitted(pair, each) for pair, each in zip(pairs, encodings, strict=True)]
 
-    def _fitted(self, pair: tuple[str, str], whole: "Encoding") -> Encoded:
-        """Cut a pair that is longer than the model."""
+    def _fitted(self, pair: ModelInput, whole: "Encoding") -> Encoded:
+        """Cut a row that is longer than the model."""
         ids, types = whole.ids, whole.type_ids
         over = len(ids) - self.max_tokens
         if over > 0:
             text = whole.sequence_ids.count(0)
             if text > over:
-                (first,) = _first_kept([pair], [text], [text - over], self._reference_counts)
+                (first,) = self._first_kept([pair], [text], [text - over], self._reference_counts)
                 begin = whole.sequence_ids.index(0)
                 kept = [
                     *range(begin),
@@ -219,7 +239,7 @@ class PairTokenizer:
                 ]
                 ids, types = [ids[at] for at in kept], [types[at] for at in kept]
             else:
-                shortened = self._overlong.encode(*pair)
+                (shortened,) = self._overlong.encode_batch_fast([_given(pair)])
                 ids, types = shortened.ids, shortened.type_ids
         return Encoded(np.array(ids, dtype=self._dtype), np.array(types, dtype=np.uint8), over > 0)
 
@@ -232,27 +252,36 @@ class PairTokenizer:
         counts: list[int] = np.diff(ends).tolist()
         return counts
 
+    def _first_kept(
+        self,
+        pairs: Sequence[ModelInput],
+        lengths: Sequence[int],
+        rooms: Sequence[int],
+        count: Callable[[Sequence[str]], list[int]],
+    ) -> list[int]:
+        """Return for each text that is too long the number of its first token to keep.
 
-def _first_kept(
-    pairs: Sequence[tuple[str, str]],
-    lengths: Sequence[int],
-    rooms: Sequence[int],
-    count: Callable[[Sequence[str]], list[int]],
-) -> list[int]:
-    """Return for each text that is too long the number of its first token to keep.
+        Args:
+            pairs: text and phrase.
+            lengths: tokens of each text.
+            rooms: tokens that each row has room for, at least 1 and less than the length.
+            count: tokens of texts, without special ones.
+        """
+        if not self._around_phrase:
+            return [0] * len(pairs)
+        befores, nameds = zip(*(up_to_aspect(text, phrase or "") for text, phrase in pairs), strict=True)
+        counts = count([*befores, *nameds])
+        return [
+            first_kept(before, named, length, room)
+            for before, named, length, room in zip(
+                counts[: len(pairs)], counts[len(pairs) :], lengths, rooms, strict=True
+            )
+        ]
 
-    Args:
-        pairs: text and aspect.
-        lengths: tokens of each text.
-        rooms: tokens that each pair has room for, at least 1 and less than the length.
-        count: tokens of texts, without special ones.
-    """
-    befores, nameds = zip(*(up_to_aspect(text, aspect) for text, aspect in pairs), strict=True)
-    counts = count([*befores, *nameds])
-    return [
-        first_kept(before, named, length, room)
-        for before, named, length, room in zip(counts[: len(pairs)], counts[len(pairs) :], lengths, rooms, strict=True)
-    ]
+
+def _given(pair: ModelInput) -> str | tuple[str, str]:
+    text, phrase = pair
+    return text if phrase is None else (text, phrase)
 
 
 def _plain(row: Encoded) -> tuple[list[int], list[int]]:

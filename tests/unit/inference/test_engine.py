@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from absa.errors import IntegrityError
 from absa.inference.engine import Engine, softmax
+from absa.task import TaskSpec
 from tests.toy_package import WORDS, build_toy_package
 
 PAIRS = st.lists(
@@ -45,6 +46,30 @@ def test_scores_are_probabilities(engine: Engine) -> None:
     assert scores.shape == (2, 3)
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
     assert scores.argmax(axis=1).tolist() == [2, 0]
+
+
+FORMS = ("text", "text+aspect", "text+topic")
+NAMES = ("billing", "bug", "praise", "refund", "delivery", "account")
+
+
+@pytest.mark.parametrize("labels", [2, 3, 6])
+@pytest.mark.parametrize("form", FORMS)
+def test_engine_scores_each_form_and_label_count(form: str, labels: int, tmp_path: Path) -> None:
+    task = TaskSpec(name="tickets", input=form, labels=NAMES[:labels])  # type: ignore[arg-type]
+    engine = Engine.load(build_toy_package(tmp_path, task=task))
+    phrase = None if form == "text" else "app"
+    scores = engine.score([(f"the app and {name}", phrase) for name in task.labels])
+    assert (engine.task, scores.shape, scores.argmax(axis=1).tolist()) == (task, (labels, labels), [*range(labels)])
+    assert engine.warm_up() == 3
+
+
+def test_graph_with_other_label_count_is_refused(tmp_path: Path) -> None:
+    folder = build_toy_package(tmp_path, task=TaskSpec(name="tickets", input="text", labels=NAMES[:3]))
+    wider = TaskSpec(name="tickets", input="text", labels=NAMES[:4])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "task": wider.to_json(), "labels": list(wider.labels)}))
+    with pytest.raises(IntegrityError, match="gives 3 scores, expected 4"):
+        Engine.load(folder)
 
 
 def test_no_rows_give_no_scores(engine: Engine) -> None:

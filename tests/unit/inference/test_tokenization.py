@@ -12,6 +12,7 @@ from absa.inference.aspect_span import find_aspect
 from absa.inference.excerpt import first_kept, up_to_aspect
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import find_base
+from absa.task import TaskSpec
 
 MAX_TOKENS = 32
 TEXT = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=300)
@@ -51,6 +52,36 @@ def test_pair_that_fits_equals_transformers(text: str, aspect: str, tokenizer: P
         assert ours.input_ids.tolist() == theirs["input_ids"]
         assert ours.token_type_ids.tolist() == theirs["token_type_ids"]
         assert ours.tokens == len(theirs["input_ids"])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXT)
+def test_plain_text_equals_transformers(text: str, tokenizer: PairTokenizer, slow: PairTokenizer, reference) -> None:
+    theirs = reference(text, truncation=True, max_length=MAX_TOKENS)
+    for (ours,) in (tokenizer.encode([(text, None)]), slow.encode([(text, None)])):
+        assert ours.input_ids.tolist() == theirs["input_ids"]
+        assert ours.token_type_ids.tolist() == [0] * len(theirs["input_ids"])
+        assert ours.truncated == (len(reference(text)["input_ids"]) > MAX_TOKENS)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_long_text_keeps_its_start_beside_topic(fast: bool, tokenizer_file: Path) -> None:
+    task = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"))
+    topics = PairTokenizer.from_file(tokenizer_file, MAX_TOKENS, fast=fast, task=task)
+    start, late = topics.encode([("word " * 200 + "refund", "refund"), ("word " * 200, "refund")])
+    assert (start.truncated, start.tokens) == (True, MAX_TOKENS)
+    assert start.input_ids.tolist() == late.input_ids.tolist()
+
+
+@pytest.mark.parametrize("phrases", [None, ["app", "wi-fi", "app", "app"]])
+def test_columns_are_encoded_like_rows(phrases: list[str] | None, tokenizer: PairTokenizer) -> None:
+    texts = ["the app is slow", "wi-fi", "words " * 40 + "app", ""]
+    apart = tokenizer.encode_apart(texts, phrases)
+    assert apart is not None
+    rows = tokenizer.encode([(text, phrases and phrases[k]) for k, text in enumerate(texts)])
+    for row, start, length in zip(rows, apart.text_starts, apart.text_lengths, strict=True):
+        kept = row.input_ids[row.token_type_ids == 0][1:-1]
+        assert kept.tolist() == apart.text_ids[start : start + length].tolist()
 
 
 HARD = st.text(
@@ -174,6 +205,12 @@ def test_long_aspect_is_shortened_without_touching_neighbours(
     assert rows[1].tokens == MAX_TOKENS
     for row, pair in ((rows[0], ("a fine app", "app")), (rows[2], ("slow sync", "sync"))):
         assert row.input_ids.tolist() == tokenizer.encode([pair])[0].input_ids.tolist()
+
+
+def test_rows_with_and_without_phrase_share_call(tokenizer: PairTokenizer) -> None:
+    pairs = [("a fine app", "app"), ("a fine app", None), ("word " * 200, None)]
+    for together, pair in zip(tokenizer.encode(pairs), pairs, strict=True):
+        assert together.input_ids.tolist() == tokenizer.encode([pair])[0].input_ids.tolist()
 
 
 def test_row_takes_two_bytes_per_token_plus_type(tokenizer: PairTokenizer) -> None:
