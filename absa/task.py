@@ -86,6 +86,11 @@ class TaskSpec:
         return None if self.input == "text" else self.input.removeprefix("text+")
 
     @property
+    def phrase_in_text(self) -> bool:
+        """Return True for an aspect: a span of the text, which the model marks there."""
+        return self.input == "text+aspect"
+
+    @property
     def is_default(self) -> bool:
         """Return True for aspect-based sentiment, the default task."""
         return self == ABSA

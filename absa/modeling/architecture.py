@@ -1,4 +1,4 @@
-"""The sentence-pair classifier: a BERT encoder of our own with a three-way head.
+"""The classifier of a text, or of a text and a phrase: a BERT encoder of our own with a head for the task's labels.
 
 Written out rather than taken from transformers for three reasons: the class is imported in two seconds instead of
 eight, its parameters map one to one onto the ONNX graph that packaging writes, and rows of equal length need no mask.
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
 
-from absa.task import N_LABELS
+from absa.task import ABSA, TaskSpec
 
-VIEWS: Final = 4  # of the last layer, side by side in the head
 CLASSIFIER_PREFIX: Final = "classifier."
 _MARK: Final = "mark"
 
@@ -109,16 +108,18 @@ Through = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
 class PairClassifier(nn.Module):
-    """Sentiment of a text towards an aspect, from the pair `[CLS] text [SEP] aspect [SEP]`.
+    """Label of `[CLS] text [SEP]`, or of the pair `[CLS] text [SEP] phrase [SEP]`.
 
-    The aspect's words are found again in the text and marked: their embeddings there get a learned
-    mark. The head reads four views of the last layer side by side: the first token, and the means over all tokens, over
-    the aspect where it is asked about (token type 1), and over the aspect where it is in the text.
+    An aspect's words are found again in the text and marked: their embeddings there get a learned mark. The head reads
+    views of the last layer side by side: the first token, and the means over all tokens, over the phrase where it is
+    asked about (token type 1), and over an aspect where it is in the text.
     """
 
-    def __init__(self, architecture: Architecture, *, dropout: float = 0.1) -> None:
+    mark: nn.Parameter | None
+
+    def __init__(self, architecture: Architecture, *, dropout: float = 0.1, task: TaskSpec = ABSA) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture, self.task = architecture, task
         self.dropout = dropout
         width = architecture.hidden
         self.words = nn.Embedding(architecture.vocabulary, width)
@@ -126,8 +127,8 @@ class PairClassifier(nn.Module):
         self.types = nn.Embedding(architecture.token_types, width)
         self.embedding_norm = nn.LayerNorm(width, eps=architecture.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(architecture, dropout) for _ in range(architecture.layers))
-        self.mark = nn.Parameter(torch.zeros(width))
-        self.classifier = nn.Linear(VIEWS * width, N_LABELS)
+        self.register_parameter("mark", nn.Parameter(torch.zeros(width)) if task.phrase_in_text else None)
+        self.classifier = nn.Linear(views_of(task) * width, task.n_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
@@ -138,17 +139,17 @@ class PairClassifier(nn.Module):
         mask: Tensor | None = None,
         through: Through = Layer.__call__,
     ) -> Tensor:
-        """Return logits (B, 3).
+        """Return logits (B, labels).
 
         Args:
             input_ids: token ids (B, T).
-            token_types: 0 for the text, 1 for the aspect (B, T).
+            token_types: 0 for the text, 1 for the phrase (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
             through: how a layer is called.
         """
-        mentions = self.find_aspect(input_ids, token_types)
+        mentions = None if self.mark is None else self.find_aspect(input_ids, token_types)
         x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
-        x = self.embedding_norm(x + mentions[..., None] * self.mark)
+        x = self.embedding_norm(x if self.mark is None or mentions is None else x + mentions[..., None] * self.mark)
         x = F.dropout(x, self.dropout, self.training)  # (B, T, H)
         hidden_mask = None if mask is None else mask[:, None, None, :]
         for layer in self.layers:
@@ -161,17 +162,26 @@ class PairClassifier(nn.Module):
         same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
         return (same.any(dim=2) & (token_types == 0)).float()
 
-    def classify(self, x: Tensor, token_types: Tensor, mentions: Tensor, mask: Tensor | None) -> Tensor:
-        """Logits (B, 3) from the last layer (B, T, H)."""
+    def classify(self, x: Tensor, token_types: Tensor, mentions: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Logits (B, labels) from the last layer (B, T, H)."""
         x = x.float()
         present = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
-        views = [x[:, 0]]
-        for which in (present, token_types.to(x.dtype) * present, mentions):
+        views, parts = [x[:, 0]], [present]
+        if self.task.phrase is not None:
+            parts.append(token_types.to(x.dtype) * present)
+        if mentions is not None:
+            parts.append(mentions)
+        for which in parts:
             total = torch.bmm(which[:, None, :], x)[:, 0]
             views.append(total / which.sum(1, keepdim=True).clamp(min=1.0))
-        seen = torch.cat(views, dim=1)  # (B, 4 H)
+        seen = torch.cat(views, dim=1)  # (B, views H)
         logits: Tensor = self.classifier(F.dropout(seen, self.dropout, self.training))
         return logits
+
+
+def views_of(task: TaskSpec) -> int:
+    """Return the number of views that a head reads: first token, all tokens, phrase, and aspect in the text."""
+    return {"text": 2, "text+topic": 3, "text+aspect": 4}[task.input]
 
 
 def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
@@ -187,15 +197,22 @@ def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
                 weights[f"encoder.layer.{index}.attention.self.{name}.{kind}"] = part.clone()
     for kind in ("weight", "bias"):
         weights[CLASSIFIER_PREFIX + kind] = state[f"classifier.{kind}"].clone()
-    weights[_MARK] = state[_MARK].clone()
+    if model.mark is not None:
+        weights[_MARK] = state[_MARK].clone()
     return weights
 
 
-def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor]) -> bool:
+def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor], head_of: TaskSpec = ABSA) -> bool:
     """Fill a model from weights of a BERT with at least as many layers; further layers are left out.
 
+    Args:
+        model: changed in place.
+        weights: by their names in `transformers.BertModel`.
+        head_of: task of the weights' head, if there is one. Where the model's task has further labels, their rows stay
+            as they were made.
+
     Returns:
-        Whether the weights held a head that fits too; without one the head stays as it was made.
+        Whether the weights held a head of all of the model's labels too; without one the head stays as it was made.
 
     Raises:
         ValueError: a weight is missing or has another shape.
@@ -215,17 +232,26 @@ def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor]) 
                 state[f"layers.{index}.attend.{kind}"] = torch.cat(parts)
     except KeyError as error:
         raise ValueError(f"the base model has no weight {error}") from error
-    head = weights.get(CLASSIFIER_PREFIX + "weight")
-    has_head = head is not None and _MARK in weights and head.shape == model.classifier.weight.shape
-    if has_head:
-        state[_MARK] = weights[_MARK]
-        state |= {f"classifier.{kind}": weights[CLASSIFIER_PREFIX + kind] for kind in ("weight", "bias")}
+    has_head = _read_head(model, weights, state) if model.task.extends(head_of) else False
     try:
         _, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the base model's weights do not fit {model.architecture}") from error
     assert not unexpected
     return has_head
+
+
+def _read_head(model: PairClassifier, weights: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
+    """Add the head to the state where there is one; return True if it has all of the model's labels."""
+    head, made = weights.get(CLASSIFIER_PREFIX + "weight"), model.classifier
+    if head is None or head.shape[1:] != made.weight.shape[1:] or (model.mark is not None and _MARK not in weights):
+        return False
+    known = len(head)
+    if model.mark is not None:
+        state[_MARK] = weights[_MARK]
+    for kind, fresh in (("weight", made.weight), ("bias", made.bias)):
+        state[f"classifier.{kind}"] = torch.cat([weights[CLASSIFIER_PREFIX + kind], fresh.detach()[known:]])
+    return known == len(made.weight)
 
 
 _EMBEDDINGS: Final = {

@@ -17,6 +17,7 @@ from absa.modeling.architecture import (
     to_huggingface_weights,
 )
 from absa.modeling.folders import CONFIG, PACKAGED, TOKENIZER, WEIGHTS, find_base
+from absa.task import ABSA, TaskSpec
 
 __all__ = [
     "CONFIG",
@@ -33,16 +34,19 @@ __all__ = [
 _HEAD_WIDTH: Final = 32
 _WORDS_STD: Final = 0.5  # of a student's words: well above its other weights, so that they lead from the first step
 _START_STD: Final = 0.05
+_TASK: Final = "evergreen_task"  # in config.json beside the weights, whose head it describes
 _LARGEST_VOCABULARY: Final = 65_536  # token ids are kept in two bytes
 
 
 def load_base(
-    folder: Path, *, layers: int | None = None, hidden: int | None = None, dropout: float = 0.1, seed: int = 0
-) -> tuple[PairClassifier, bool]:
+    folder: Path, *, task: TaskSpec = ABSA, layers: int | None = None, hidden: int | None = None, dropout: float = 0.1,
+    seed: int = 0,
+) -> tuple[PairClassifier, bool]:  # fmt: skip
     """Make a classifier from a base model's folder.
 
     Args:
         folder: what `find_base` returned, or what `save_weights` wrote.
+        task: its labels are the model's; a head of fewer of them is kept and gets rows for the new ones.
         layers: keep this many; from a deeper base they are picked evenly, the last one among them.
         hidden: width of the model; below the base's width the words keep their principal components and the layers
             start untrained (see `narrow`).
@@ -50,7 +54,7 @@ def load_base(
         seed: of a new head's weights.
 
     Returns:
-        The model, and whether its head was in the folder too (a warm start) or is new.
+        The model, and whether its head was in the folder too (a warm start) or is new, at least for some labels.
 
     Raises:
         PermanentError: the folder's files are of another kind of model, or do not fit each other.
@@ -62,10 +66,11 @@ def load_base(
         if not 1 <= wanted <= deep.layers:
             raise ValueError(f"layers must be 1 to {deep.layers}, got {wanted}")
         torch.manual_seed(seed)
-        model = PairClassifier(deep, dropout=dropout)
+        model = PairClassifier(deep, dropout=dropout, task=task)
         if deep.vocabulary > _LARGEST_VOCABULARY:
             raise ValueError(f"its vocabulary has {deep.vocabulary} words, at most {_LARGEST_VOCABULARY} are handled")
-        has_head = from_huggingface_weights(model, load_file(folder / WEIGHTS))
+        head_of = TaskSpec.from_json(config.get(_TASK))
+        has_head = from_huggingface_weights(model, load_file(folder / WEIGHTS), head_of)
         if hidden is not None and hidden != deep.hidden:
             return narrow(model, layers=wanted, hidden=hidden, dropout=dropout), False
     except (ValueError, KeyError, OSError) as error:
@@ -97,7 +102,7 @@ def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -
     if hidden % _HEAD_WIDTH or not 0 < hidden < wide.hidden:
         raise ValueError(f"hidden must be a multiple of {_HEAD_WIDTH} below {wide.hidden}, got {hidden}")
     sizes = replace(wide, layers=layers, hidden=hidden, heads=hidden // _HEAD_WIDTH, intermediate=4 * hidden)
-    student = PairClassifier(sizes, dropout=dropout)
+    student = PairClassifier(sizes, dropout=dropout, task=model.task)
     with torch.no_grad():
         words = model.words.weight - model.words.weight.mean(0)
         components = torch.linalg.eigh(words.T @ words).eigenvectors[:, -hidden:]  # eigh sorts upwards
@@ -117,6 +122,7 @@ def save_weights(model: PairClassifier, tokenizer_json: str, folder: Path) -> No
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous().cpu() for name, value in to_huggingface_weights(model).items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    config = model.architecture.to_huggingface() | {"num_labels": model.classifier.out_features}
+    names = dict(enumerate(model.task.labels))
+    config = model.architecture.to_huggingface() | {"id2label": names, _TASK: model.task.to_json()}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")

@@ -85,23 +85,23 @@ def export_graph(architecture: Architecture, weights: Weights, linear: Linear) -
 
     Returns:
         A model with the int64 inputs `input_ids`, `attention_mask`, `token_type_ids` (rows, tokens) and the float32
-        output `logits` (rows, 3), both axes dynamic.
+        output `logits` (rows, labels), both axes dynamic.
     """
     from onnx import TensorProto, helper
 
     graph = GraphWriter()
-    mentions = _find_aspect(graph, architecture)
+    mentions = _find_aspect(graph, architecture) if "mark" in weights else None
     x = _embed(graph, architecture, weights, linear, mentions)
     mask = graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
     for index in range(architecture.layers):
         x = _layer(graph, architecture, weights, linear, index, x, mask)
-    _head(graph, weights, x, mentions)
+    _head(graph, architecture, weights, x, mentions)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "absa",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in INPUTS],
-            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["rows", 3])],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["rows", len(weights["classifier.bias"])])],
             graph.constants,
         ),
         opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_MICROSOFT, 1)],
@@ -130,7 +130,9 @@ def _find_aspect(graph: GraphWriter, architecture: Architecture) -> str:
     return graph.node("Mul", [found, in_text], "mentions")
 
 
-def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear, mentions: str) -> str:
+def _embed(
+    graph: GraphWriter, architecture: Architecture, weights: Weights, linear: Linear, mentions: str | None
+) -> str:
     words = linear.look_up(graph, "words", "input_ids", weights["words.weight"])
     types = graph.node("Gather", [graph.constant("types.table", weights["types.weight"]), "token_type_ids"], "types")
     zero, one = graph.constant("zero", np.array([0])), graph.constant("one", np.array([1]))
@@ -140,9 +142,10 @@ def _embed(graph: GraphWriter, architecture: Architecture, weights: Weights, lin
     places = graph.node("Slice", [table, zero, length, zero], "places")
     x = graph.node("Add", [words, types], "words_and_types")
     x = graph.node("Add", [x, places], "words_in_places")
-    wide = graph.node("Unsqueeze", [mentions, graph.constant("wide_axis", np.array([2]))], "mentions.wide")
-    mark = graph.node("Mul", [wide, graph.constant("mark_row", weights["mark"])], "marks")
-    x = graph.node("Add", [x, mark], "embedded")
+    if mentions is not None:
+        wide = graph.node("Unsqueeze", [mentions, graph.constant("wide_axis", np.array([2]))], "mentions.wide")
+        mark = graph.node("Mul", [wide, graph.constant("mark_row", weights["mark"])], "marks")
+        x = graph.node("Add", [x, mark], "embedded")
     scale = graph.constant("embedding_norm.scale", weights["embedding_norm.weight"])
     shift = graph.constant("embedding_norm.shift", weights["embedding_norm.bias"])
     epsilon = architecture.layer_norm_eps
@@ -176,16 +179,20 @@ def _layer(
     return add_and_norm("output_norm", multiply("contract", inner), x)
 
 
-def _head(graph: GraphWriter, weights: Weights, x: str, mentions: str) -> None:
+def _head(graph: GraphWriter, architecture: Architecture, weights: Weights, x: str, mentions: str | None) -> None:
     from onnx import TensorProto
 
     first = graph.node("Gather", [x, graph.constant("first_index", np.array(0))], "first", axis=1)
     present = graph.node("Cast", ["attention_mask"], "present", to=TensorProto.FLOAT)
-    types = graph.node("Cast", ["token_type_ids"], "types_float", to=TensorProto.FLOAT)
-    of_aspect = graph.node("Mul", [types, present], "of_aspect")
+    parts = [("whole", present)]
+    if weights["classifier.weight"].shape[1] > 2 * architecture.hidden:
+        types = graph.node("Cast", ["token_type_ids"], "types_float", to=TensorProto.FLOAT)
+        parts.append(("aspect", graph.node("Mul", [types, present], "of_aspect")))
+    if mentions is not None:
+        parts.append(("mention", mentions))
     axis, tokens = graph.constant("axis", np.array([1])), graph.constant("tokens_axis", np.array([1]))
     views = [first]
-    for name, which in (("whole", present), ("aspect", of_aspect), ("mention", mentions)):
+    for name, which in parts:
         wide = graph.node("Unsqueeze", [which, axis], f"{name}.wide")  # (rows, 1, tokens)
         total = graph.node("Squeeze", [graph.node("MatMul", [wide, x], f"{name}.sum"), axis], f"{name}.total")
         count = graph.node("ReduceSum", [which, tokens], f"{name}.count", keepdims=1)

@@ -11,17 +11,16 @@ import torch
 from torch.nn.attention import sdpa_kernel
 
 from absa.modeling.architecture import PairClassifier
-from absa.task import N_LABELS
 from absa.training.device import ATTENTION
 from absa.training.rows.batches import for_scoring
 from absa.training.rows.tokens import Targets, TokenRows, stack
 
 
 def score_as_teacher(model: PairClassifier, rows: TokenRows) -> Targets:
-    """Scores (n, 3) of a model in fp32 on the device that it is on, uncalibrated."""
-    scores = np.zeros((len(rows), N_LABELS), np.float32)
+    """Scores (n, labels) of a model in fp32 on the device that it is on, uncalibrated."""
+    scores = np.zeros((len(rows), model.task.n_labels), np.float32)
     model.eval()
-    device = model.mark.device
+    device = model.classifier.weight.device
     with torch.inference_mode(), sdpa_kernel(ATTENTION):
         for index, batch in for_scoring(rows):
             mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
@@ -36,7 +35,7 @@ def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence
     Args:
         labelled: rows whose label counts too.
         unlabelled: rows whose label is what the teachers say; their own is passed over.
-        teachers: scores (n, 3) of each on the labelled rows followed by the unlabelled ones.
+        teachers: scores (n, labels) of each on the labelled rows followed by the unlabelled ones.
         weight: share of the teachers in a labelled row's target; the label has the rest.
 
     Raises:
@@ -44,11 +43,11 @@ def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence
     """
     if not teachers:
         raise ValueError("a student needs a teacher")
-    said = np.mean(teachers, axis=0, dtype=np.float64).astype(np.float32)
+    said: Targets = np.asarray(np.mean(teachers, axis=0, dtype=np.float64), dtype=np.float32)
     rows = labelled if unlabelled is None else stack([labelled, unlabelled])
-    if said.shape != (len(rows), N_LABELS):
+    if said.ndim != 2 or len(said) != len(rows):
         raise ValueError(f"expected scores of {len(rows)} rows, got {said.shape}")
     targets = said.copy()
-    known = np.eye(N_LABELS, dtype=np.float32)[labelled.labels.astype(np.int64)]
+    known = np.eye(said.shape[1], dtype=np.float32)[labelled.labels.astype(np.int64)]
     targets[: len(labelled)] = weight * said[: len(labelled)] + (1 - weight) * known
     return replace(rows, targets=targets, labels=targets.argmax(1).astype(np.int8))

@@ -1,5 +1,6 @@
 """The encoder equals transformers' BERT, and its folders are read both ways."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from absa.errors import NotFoundError, PermanentError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, narrow, save_weights
+from absa.task import ABSA, InputForm, TaskSpec
 
 TINY = Architecture(layers=3, hidden=24, heads=3, intermediate=48, vocabulary=200, positions=32)
 
@@ -54,6 +56,44 @@ def test_a_saved_model_comes_back_with_its_head(folder: Path) -> None:
     second, _ = load_base(folder.parent / "again")
     ids, types, mask = pairs()
     assert torch.equal(first.eval()(ids, types, mask), second.eval()(ids, types, mask))
+
+
+def test_new_label_gets_a_row_beside_kept_ones(folder: Path) -> None:
+    first, _ = load_base(folder)
+    more, has_head = load_base(folder, task=replace(ABSA, labels=(*ABSA.labels, "mixed")))
+    assert not has_head  # the new row is learned at a head's rate
+    assert torch.equal(more.classifier.weight[:3], first.classifier.weight)
+    assert more.classifier.weight.shape[0] == more.classifier.bias.shape[0] == 4
+    assert more.mark is not None
+    ids, types, mask = pairs()
+    assert torch.allclose(more.eval()(ids, types, mask)[:, :3], first.eval()(ids, types, mask))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [replace(ABSA, labels=("bad", "neutral", "positive"), evaluated=()), TaskSpec(name="absa", input="text")],
+    ids=["other labels", "other input"],
+)
+def test_head_of_another_task_is_not_used(folder: Path, task: TaskSpec) -> None:
+    first, _ = load_base(folder)
+    other, has_head = load_base(folder, task=task, seed=1)
+    assert not has_head
+    assert not torch.equal(other.classifier.weight[:, :24], first.classifier.weight[:, :24])
+
+
+@pytest.mark.parametrize(("form", "views"), [("text", 2), ("text+topic", 3), ("text+aspect", 4)])
+def test_head_reads_what_the_input_has(form: InputForm, views: int, tmp_path: Path) -> None:
+    task = TaskSpec(name="tickets", input=form, labels=("a", "b", "c", "d", "e"))
+    torch.manual_seed(0)
+    model = PairClassifier(TINY, dropout=0.0, task=task)
+    assert model.classifier.in_features == views * TINY.hidden
+    assert (model.mark is not None) == (form == "text+aspect")
+    save_weights(model, "{}", tmp_path / "kept")
+    again, has_head = load_base(tmp_path / "kept", task=task)
+    ids, types, mask = pairs()
+    assert has_head
+    assert again.eval()(ids, types, mask).shape == (4, 5)
+    assert torch.equal(again(ids, types, mask), model.eval()(ids, types, mask))
 
 
 def test_padding_changes_no_answer(folder: Path) -> None:

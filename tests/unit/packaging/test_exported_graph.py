@@ -10,17 +10,23 @@ from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.packaging.export import INPUTS, Float32, Linear, export_graph
 from absa.packaging.quantize import Int8Products, observe_products, symmetric
+from absa.task import ABSA, InputForm, TaskSpec
 
 SIZES = Architecture(layers=2, hidden=32, heads=4, intermediate=64, vocabulary=200, positions=64)
 
 
-@pytest.fixture(scope="module")
-def model() -> PairClassifier:
+def classifier(task: TaskSpec = ABSA) -> PairClassifier:
     torch.manual_seed(0)
-    model = PairClassifier(SIZES, dropout=0.0)
-    torch.nn.init.normal_(model.mark)
+    model = PairClassifier(SIZES, dropout=0.0, task=task)
+    if model.mark is not None:
+        torch.nn.init.normal_(model.mark)
     torch.nn.init.normal_(model.classifier.weight, std=0.3)
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> PairClassifier:
+    return classifier()
 
 
 def session(model: PairClassifier, linear: Linear) -> ort.InferenceSession:
@@ -64,6 +70,18 @@ def test_float_graph_equals_model_for_each_shape(model: PairClassifier, rows: in
     given = feeds(rows, tokens)
     out = session(model, Float32()).run(None, given)[0]
     np.testing.assert_allclose(out, reference(model, given), atol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["text", "text+topic", "text+aspect"])
+def test_graph_of_another_task_equals_its_model(form: InputForm) -> None:
+    model = classifier(TaskSpec(name="tickets", input=form, labels=("a", "b", "c", "d", "e")))
+    given = feeds(5, 17)
+    if form == "text":
+        given["token_type_ids"][:] = 0
+    out = session(model, Float32()).run(None, given)[0]
+    assert out.shape == (5, 5)
+    np.testing.assert_allclose(out, reference(model, given), atol=2e-5)
+    assert np.mean(session(model, int8(model)).run(None, given)[0].argmax(1) == out.argmax(1)) >= 0.8
 
 
 def test_int8_graph_is_near_model_and_smaller(model: PairClassifier) -> None:
