@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from absa.data.label_codes import CONFIGURATION_FILE, label_codes, read_table
+from absa.data.label_codes import CONFIGURATION_FILE, read_table
+from absa.data.mapping import DataMapping, data_mapping
 from absa.errors import PermanentError
 from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, StalenessPolicy, TrainingRecipe
 from absa.profiles import PROFILES, SETTINGS
@@ -22,7 +23,9 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "router": RouterTuning,
 }
 _COUNTED: Final = frozenset({"comparisons"})  # by the flow: no key of a section
-_OTHERS: Final = ("profile", "data")
+_OTHERS: Final = ("profile", "task", "data")
+FROM_FILE: Final = frozenset({"data", *SECTIONS})
+"""Fields of the settings that the file alone sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +36,14 @@ class Configuration:
         file: where it was read; None without a file.
         profile: name of the profile.
         settings: values that the profile gives to settings, by field name.
+        data: the task, and the form of the data files.
         sections: the policy of each section.
     """
 
     file: Path | None
     profile: str
     settings: Mapping[str, Any]
+    data: DataMapping
     sections: Mapping[str, Any]
 
 
@@ -60,12 +65,12 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
     known = (*_OTHERS, *SECTIONS)
     if unknown := [name for name in table if name not in known]:
         raise PermanentError(f"{where} has the unknown section [{printable(unknown[0])}]; expected {', '.join(known)}")
-    label_codes(table, name=where)  # checks [data.labels]
     below = PROFILES[chosen]
     return Configuration(
         file=file,
         profile=chosen,
         settings=below.get(SETTINGS, {}),
+        data=data_mapping(table, name=where),
         sections={
             name: read_section(name, table.get(name, {}), where=where, below=below.get(name, {})) for name in SECTIONS
         },

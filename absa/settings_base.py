@@ -17,9 +17,9 @@ from absa.variables import PREFIX, check_variables, given_values, named_field, r
 class SettingsBase(BaseSettings):
     """Settings that flows and router share.
 
-    Every field is the variable `EVERGREEN_<NAME>`, but for those named as a section of evergreen.toml: these hold the
-    section's policy. Secrets are SecretStr, so no message, log or repr shows them. A value outside its range raises
-    pydantic's ValidationError, values that do not fit each other PermanentError.
+    Every field is the variable `EVERGREEN_<NAME>`, but for those named as a section of evergreen.toml: these hold
+    the content of the section. Secrets are SecretStr, so no message, log or repr shows them. A value outside its range
+    raises pydantic's ValidationError, values that do not fit each other PermanentError.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, allow_inf_nan=False)
@@ -83,7 +83,7 @@ class SettingsBase(BaseSettings):
         file = find_configuration(given.get("CONFIG"), home)
         found = read_configuration(file, profile=given.get("PROFILE"))
         values = {name: value for name, value in found.settings.items() if name.upper() not in given}
-        values |= {**found.sections, "config": file, "profile": found.profile}
+        values |= {**found.sections, "data": found.data, "config": file, "profile": found.profile}
         try:
             known = {name: value for name, value in values.items() if name in cls.model_fields}
             return cls(_env_file=where or None, **known)

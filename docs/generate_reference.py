@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from structure_picture import structure_svg
 from typer.cli import get_docs_for_click
 
-from absa.configuration import SECTIONS
+from absa.configuration import FROM_FILE, SECTIONS
 from absa.policies import LONGEST_S, RouterTuning
 from absa.profiles import PROFILES, differences
 from flows.cli.commands import app
@@ -113,7 +113,7 @@ def settings_page() -> str:
     page = _SETTINGS
     for title, kind in (("Flows and command line", Settings), ("Router", RouterSettings)):
         page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
-        page += "".join(_setting(kind, name) for name in kind.model_fields if name not in SECTIONS)
+        page += "".join(_setting(kind, name) for name in kind.model_fields if name not in FROM_FILE)
     page += _SECTIONS
     for section, policy in SECTIONS.items():
         page += f"\n### [{section}]\n\n{_sentence(policy)}\n\n| key | default | what |\n|---|---|---|\n"

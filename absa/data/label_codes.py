@@ -1,4 +1,4 @@
-"""Codes that files write for the labels: the default ones, and the user's own of section [data.labels].
+"""Codes that files write for the labels: names and numbers, and the user's own of section [data.labels].
 
 ```toml
 [data.labels]        # in evergreen.toml: value in the file = label
@@ -14,34 +14,39 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.errors import InvalidDataError, PermanentError
-from absa.task import SENTIMENTS
+from absa.task import ABSA, TaskSpec
 
 CONFIGURATION_FILE: Final = "evergreen.toml"
 CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
-LABEL_CODES: Final = {name: number for number, name in enumerate(SENTIMENTS)}
-DEFAULT_CODES: Final[Mapping[str, int]] = {**{str(number): number for number in LABEL_CODES.values()}, **LABEL_CODES}
-_EXPECTED: Final = ", ".join(f"{number} or {name!r}" for name, number in LABEL_CODES.items())
 
 
-def label_codes(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
-    """Return the label of each value that files may write, by a configuration's section [data.labels]. Pure.
+def default_codes(task: TaskSpec) -> Mapping[str, int]:
+    """Return the number of each label by its number and its name, as files write them.
+
+    Numbers do not count where a label is named by a number.
+    """
+    names = _names(task)
+    numbers = {str(number): number for number in range(task.n_labels)}
+    return names if any(name.isdigit() for name in names) else numbers | names
+
+
+def codes_of_section(section: Any, task: TaskSpec, *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
+    """Return the label of each value that files may write, by the section [data.labels]. Pure.
 
     Labels' names always count; with a section of its own only the section's numbers count.
 
     Raises:
-        PermanentError: [data] has an unknown key, or a value is not a label.
+        PermanentError: it is not a section, or a value is not a label of the task.
     """
-    data = configuration.get("data", {})
-    if not isinstance(data, Mapping):
-        raise PermanentError(f"data of {name} is a single value; expected a section [data.labels]")
-    if unknown := sorted(set(data) - {"labels"}):
-        raise PermanentError(f"[data] of {name} has the unknown key {unknown[0]!r}; expected labels")
-    section = data.get("labels")
-    if section is None:
-        return DEFAULT_CODES
     if not isinstance(section, Mapping):
         raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
-    return {**LABEL_CODES, **{normal_code(written): _label(written, label, name) for written, label in section.items()}}
+    return _names(task) | {
+        normal_code(written): _label(written, label, task, name) for written, label in section.items()
+    }
+
+
+def _names(task: TaskSpec) -> dict[str, int]:
+    return {normal_code(label): number for number, label in enumerate(task.labels)}
 
 
 def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
@@ -77,20 +82,6 @@ def read_table(file: Path | None) -> dict[str, Any]:
         raise PermanentError(f"{file} is not TOML: {error}") from None
 
 
-def read_label_codes(named: str | Path | None = None, home: Path | None = None) -> Mapping[str, int]:
-    """Return the codes of the configuration file, or the default ones.
-
-    Args:
-        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
-        home: the home folder; None for a program that has none.
-
-    Raises:
-        PermanentError: see `find_configuration`, `read_table` and `label_codes`.
-    """
-    file = find_configuration(named, home)
-    return label_codes(read_table(file), name=str(file))
-
-
 def normal_code(written: str) -> str:
     """Return a value as codes are compared: without white space around it, in lower case, 1 for 1.0."""
     code = written.strip().lower()
@@ -99,27 +90,36 @@ def normal_code(written: str) -> str:
 
 
 def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]) -> None:
-    """Refuse a file whose labels are coded -1, 0, 1, which read as 0, 1, 2 would be other labels.
+    """Refuse a file whose sentiments are coded -1, 0, 1, which read as 0, 1, 2 would be other labels.
 
     Args:
         name: of the file.
-        codes: label of each value that files may write.
+        codes: label of each value that files may write; codes of other labels than sentiments are left alone.
         written: rows of each value of the file, at least of -1 and 2.
 
     Raises:
         InvalidDataError: a label is -1, none is 2, and -1 has no label.
     """
-    if written.get("-1") and not written.get("2") and "-1" not in codes:
+    sentiments = _names(ABSA).items() <= codes.items()
+    if sentiments and written.get("-1") and not written.get("2") and "-1" not in codes:
         raise InvalidDataError(
-            f"{name} codes its labels as -1, 0, 1; expected {_EXPECTED}. Say so in evergreen.toml (in the home, or the "
-            f"file that {CONFIG_VARIABLE} names): a section [data.labels] with "
+            f"{name} codes its labels as -1, 0, 1; expected {_expected(ABSA)}. Say so in evergreen.toml (in the home, "
+            f"or the file that {CONFIG_VARIABLE} names): a section [data.labels] with "
             '-1 = "negative", 0 = "neutral", 1 = "positive"'
         )
 
 
-def _label(written: str, label: Any, name: str) -> int:
-    if isinstance(label, int) and not isinstance(label, bool) and label in LABEL_CODES.values():
-        return label
-    if isinstance(label, str) and label.strip().lower() in LABEL_CODES:
-        return LABEL_CODES[label.strip().lower()]
-    raise PermanentError(f"{written} = {label!r} in [data.labels] of {name} is not a label; expected {_EXPECTED}")
+def _label(written: str, label: Any, task: TaskSpec, name: str) -> int:
+    number = None if isinstance(label, float) else task.number(label)
+    if number is None:
+        raise PermanentError(
+            f"{written} = {label!r} in [data.labels] of {name} is not a label; expected {_expected(task)}"
+        )
+    return number
+
+
+def _expected(task: TaskSpec) -> str:
+    return ", ".join(f"{number} or {label!r}" for number, label in enumerate(task.labels))
+
+
+DEFAULT_CODES: Final[Mapping[str, int]] = default_codes(ABSA)

@@ -32,6 +32,7 @@ from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
 from absa.data.files.source_files import kind_of
 from absa.data.files.times import TIME, other_times, times
 from absa.data.label_codes import DEFAULT_CODES, check_coding
+from absa.data.mapping import FILE_COLUMNS
 from absa.data.normalise import Words, hex_column, sha256_column
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
@@ -39,7 +40,7 @@ from absa.records import tables
 from absa.records.schema import SCHEMA_VERSION, utc_now
 
 _FRAME_ROWS: Final = 200_000
-FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
+
 RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}
 SCANNED: Final = {
     "row": pl.Int64,

@@ -174,10 +174,11 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
     Raises:
         EvergreenError: the input cannot be used, in one sentence.
     """
-    from absa.data.label_codes import CONFIG_VARIABLE, read_label_codes
+    from absa.data.label_codes import CONFIG_VARIABLE
+    from absa.data.mapping import read_mapping
     from absa.inference.engine import Engine
 
-    rows = read_input(test_file, read_label_codes(os.environ.get(CONFIG_VARIABLE)))
+    rows = read_input(test_file, read_mapping(os.environ.get(CONFIG_VARIABLE)).codes)
     engine = Engine.load(model_folder(model))
     encoded = engine.tokenizer.encode(rows.pairs)
     scores = engine.score_encoded(encoded)

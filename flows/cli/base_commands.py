@@ -30,14 +30,13 @@ def make_base(
     import polars as pl
 
     from absa.data.files.source_files import find_sources
-    from absa.data.label_codes import read_label_codes
     from absa.data.read import read_examples
     from absa.training.pretrain import pretrain
     from absa.training.progress import Progress
     from absa.training.rows.tokens import LabelledPair
     from absa.training.training_settings import TrainingSettings
 
-    labels = read_label_codes(services.settings.config, services.settings.root)
+    labels = services.settings.data.codes
     found_examples = (read_examples(source.uri, labels=labels)[0] for source in find_sources(path))
     examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]

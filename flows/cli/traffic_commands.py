@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.configuration import read_section
-from absa.data.label_codes import read_label_codes, read_table
+from absa.data.label_codes import read_table
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso, parse_iso, utc_now
@@ -101,7 +101,7 @@ def import_(
 
     services = open_home()
     settings = services.settings
-    done = import_labels(services.lake, file, source=source, codes=read_label_codes(settings.config, settings.root))
+    done = import_labels(services.lake, file, source=source, codes=settings.data.codes)
     for line in account_lines(done):
         say(line)
     if source not in settings.measuring_sources:
@@ -111,7 +111,7 @@ def import_(
 
 
 def _codes_of(services: Services) -> str:
-    *codes, last = read_label_codes(services.settings.config, services.settings.root)
+    *codes, last = services.settings.data.codes
     return f"{', '.join(codes)} or {last}"
 
 

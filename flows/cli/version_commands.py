@@ -26,7 +26,6 @@ def ingest_command(
     from absa.data.account import Account
     from absa.data.files.source_files import find_sources
     from absa.data.ingest import ingest as ingest_files
-    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     for file in files:
@@ -39,7 +38,7 @@ def ingest_command(
         files,
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
-        labels=read_label_codes(services.settings.config, services.settings.root),
+        labels=services.settings.data.codes,
         on_account=accounts.append,
     )
     say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from absa.data.bundled import ASSIGNMENT_CSV
-from absa.data.label_codes import read_label_codes
 from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
@@ -93,9 +92,7 @@ class Demo:
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = (
-            OwnStream(options.data, drift_file, read_label_codes(services.settings.config, services.settings.root))
-            if options.data
-            else BundledStream()
+            OwnStream(options.data, drift_file, services.settings.data.codes) if options.data else BundledStream()
         )
         self._customers: PoolTraffic | None = None
         self._judging: Background | None = None

@@ -30,12 +30,11 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     """
     from absa.data.feedback import labelled_examples
     from absa.data.ingest import build_snapshot, ingest
-    from absa.data.label_codes import read_label_codes
     from absa.data.snapshot import latest_manifest
 
     newest = latest_manifest(services.lake)
     if sources:
-        labels = read_label_codes(services.settings.config, services.settings.root)
+        labels = services.settings.data.codes
         manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
     elif newest is not None:
         manifest = newest

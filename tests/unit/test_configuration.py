@@ -67,7 +67,7 @@ def test_sections_reach_flows_and_router(home: Path) -> None:
         ("[training]\nlayers = 2\nwarm_layers = 3", "[training] of FILE: warm_layers: expected 0 to 2"),
         ("[training]\nbase_model = ''", "base_model in section [training] of FILE cannot be used"),
         ("[router]\nqueue = 1", "[router] of FILE has the unknown key 'queue'"),
-        ("[limits]\na = 1", "FILE has the unknown section [limits]; expected profile, data, gate"),
+        ("[limits]\na = 1", "FILE has the unknown section [limits]; expected profile, task, data, gate"),
         ("gate = 1", "gate of FILE is a single value; expected a section [gate]"),
         ("[data.labels]\na = 7", "a = 7 in [data.labels] of FILE is not a label"),
         ("profile = 'tiny'", "profile of FILE cannot be used: expected default, small, production, demo, test"),
@@ -222,3 +222,11 @@ def test_every_section_has_only_described_keys() -> None:
     for kind in SECTIONS.values():
         described = {name for name, field in kind.__pydantic_fields__.items() if field.description}
         assert set(kind.__pydantic_fields__) - described <= {"comparisons"}
+
+
+def test_task_and_data_reach_the_settings(home: Path) -> None:
+    task = {"name": "tickets", "input": "text", "labels": ["billing", "bug"]}
+    configure(home, task=task, data={"text": "Feedback"})
+    settings = Settings.load()
+    assert (settings.task.name, settings.data.columns) == ("tickets", {"text": "Feedback"})
+    RouterSettings.read()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.data.label_codes import DEFAULT_CODES, label_codes
+from absa.data.label_codes import DEFAULT_CODES
+from absa.data.mapping import data_mapping
 from absa.errors import InvalidDataError
 from absa.records.lake import Lake
 from absa.records.schema import Window
@@ -204,7 +205,7 @@ def test_import_minus_coding_is_refused_whole(form: str, queue: Path, lake: Lake
 
 
 def test_import_mapped_coding_takes_mapped_labels(queue: Path, lake: Lake, window: Windows) -> None:
-    codes = label_codes({"data": {"labels": {"-1": "negative", "0": "neutral", "1": "positive"}}})
+    codes = data_mapping({"data": {"labels": {"-1": "negative", "0": "neutral", "1": "positive"}}}).codes
     header, rows = filled(queue, lambda k: ("-1", "0.0", "POSITIVE")[k])
     assert import_labels(lake, save(queue, header, rows), codes=codes).taken == 10
     logged = load_window(lake, window(0)).rows

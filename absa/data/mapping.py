@@ -1,0 +1,252 @@
+"""Mapping of data files to the task: which column holds what, and the label that each written value stands for.
+
+```toml
+[data]                                   # in evergreen.toml; names of columns in any case
+text = "Feedback"
+label = "Category"
+observed_at = {column = "Created", format = "%d/%m/%Y"}
+[data.labels]                            # value in the file = label
+"Bug report" = "bug"
+```
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from absa.data.label_codes import (
+    CONFIGURATION_FILE,
+    codes_of_section,
+    default_codes,
+    find_configuration,
+    read_table,
+)
+from absa.errors import InvalidDataError, PermanentError
+from absa.task import ABSA, TaskSpec
+
+FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
+"""Columns that are read from files, by their names in records."""
+_TOPIC: Final = "topic"  # in files another name of the column aspect
+_DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels")
+_TASK_KEYS: Final = ("name", "input", "labels", "evaluated")
+_REQUIRED: Final = ("name", "input", "labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMapping:
+    """Form of the files of a home.
+
+    Args:
+        task: what is classified.
+        columns: name in files of a column of records; the others have their own names.
+        codes: label of each value that files may write, in the form of `label_codes.normal_code`; empty: the names and
+            numbers of the task's labels.
+        time_format: form of observed_at, in the codes of `strptime`; None: ISO 8601.
+        where: the configuration file, for messages.
+    """
+
+    task: TaskSpec = ABSA
+    columns: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, int] = field(default_factory=dict)
+    time_format: str | None = None
+    where: str = CONFIGURATION_FILE
+
+    def __post_init__(self) -> None:
+        if not self.codes:
+            object.__setattr__(self, "codes", default_codes(self.task))
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns that the model reads: text, and aspect for tasks with a phrase."""
+        return ("text",) if self.task.phrase is None else ("text", "aspect")
+
+    def required(self, *, label: bool) -> tuple[str, ...]:
+        """Columns that every file has."""
+        return (*self.inputs, "label") if label else self.inputs
+
+    def names(self, column: str) -> tuple[str, ...]:
+        """Names of a column in files, folded, the first preferred; none where the task has no such column."""
+        return self._names.get(column, ())
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Names of all columns in files, folded."""
+        return frozenset(name for names in self._names.values() for name in names)
+
+    @cached_property
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        mapped = {column: folded(name) for column, name in self.columns.items()}
+        names = {}
+        for column in FILE_COLUMNS:
+            if column == "aspect" and self.task.phrase is None:
+                continue
+            own = (_TOPIC, column) if column == "aspect" and self.task.phrase == _TOPIC else (column,)
+            free = [name for name in own if name not in mapped.values()]
+            names[column] = tuple(dict.fromkeys((*([mapped[column]] if column in mapped else []), *free)))
+        return names
+
+    def shown(self, column: str) -> str:
+        """Return the name of a column as the user writes it."""
+        if column in self.columns:
+            return self.columns[column]
+        return self.task.phrase or column if column == "aspect" else column
+
+    def choose(self, header: Iterable[str], file: str, wanted: Iterable[str]) -> dict[str, str]:
+        """Return which of a file's own column names holds which of `FILE_COLUMNS`.
+
+        Args:
+            header: names of the file's columns.
+            file: name of the file, for messages.
+            wanted: columns that must be there.
+
+        Raises:
+            InvalidDataError: two columns have one of these names, or a wanted one is missing.
+        """
+        by_name: dict[str, list[str]] = {}
+        for written in header:
+            by_name.setdefault(folded(written), []).append(written)
+        found: dict[str, str] = {}
+        for column in FILE_COLUMNS:
+            name = next((each for each in self.names(column) if each in by_name), None)
+            if name is None:
+                continue
+            if len(by_name[name]) > 1:
+                raise InvalidDataError(f"{file} has two columns named {name}; keep one")
+            found[column] = by_name[name][0]
+        wanted = list(wanted)
+        if missing := [column for column in wanted if column not in found]:
+            absent = " and no column ".join(self._described(column) for column in missing)
+            raise InvalidDataError(
+                f"{file} has no column {absent}; expected a header with {', '.join(map(self.shown, wanted))} (in any "
+                f"case); `evergreen init {file}` writes a {CONFIGURATION_FILE} that names its columns"
+            )
+        return found
+
+    def unread(self, header: Iterable[str], file: str) -> str | None:
+        """Return the notice for a column of aspects or topics that plain text does not use, or None."""
+        ignored = [written for written in header if folded(written) in ("aspect", _TOPIC)]
+        if self.task.phrase is not None or not ignored or folded(ignored[0]) in self.known:
+            return None
+        return f"{file}: the column {ignored[0]} is not used: task {self.task.name} classifies the text alone"
+
+    def _described(self, column: str) -> str:
+        named = f" ({column} in [data] of {self.where})" if column in self.columns else ""
+        return f"{self.shown(column)}{named}"
+
+
+DEFAULT_MAPPING: Final = DataMapping()
+"""Files of the default task with columns of our own names."""
+
+
+def folded(name: str) -> str:
+    """Return a column's name as names are compared."""
+    return name.strip().casefold()
+
+
+def read_mapping(named: str | Path | None = None, home: Path | None = None) -> DataMapping:
+    """Return the mapping of the configuration file, or the default one.
+
+    Args:
+        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
+        home: the home folder; None for a program that has none.
+
+    Raises:
+        PermanentError: see `label_codes.find_configuration`, `label_codes.read_table` and `data_mapping`.
+    """
+    file = find_configuration(named, home)
+    return data_mapping(read_table(file), name=str(file or CONFIGURATION_FILE))
+
+
+def data_mapping(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_FILE) -> DataMapping:
+    """Return the mapping of a configuration's sections [task] and [data]. Pure.
+
+    Args:
+        configuration: content of the file.
+        name: of the file, for messages.
+
+    Raises:
+        PermanentError: a key is unknown or missing, or has a value that cannot be used.
+    """
+    task = _task(_section(configuration, "task", name), name)
+    data = _section(configuration, "data", name)
+    _check_keys(data, _DATA_KEYS, "data", name)
+    columns, time_format = _columns(data, task, name)
+    labels = data.get("labels")
+    codes = {} if labels is None else codes_of_section(labels, task, name=name)
+    return DataMapping(task=task, columns=columns, codes=codes, time_format=time_format, where=name)
+
+
+def _section(configuration: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
+    table = configuration.get(section, {})
+    if not isinstance(table, Mapping):
+        raise PermanentError(f"{section} of {name} is a single value; expected a section [{section}]")
+    return table
+
+
+def _check_keys(table: Mapping[str, Any], keys: tuple[str, ...], section: str, name: str) -> None:
+    for key in table:
+        if key not in keys:
+            close = get_close_matches(key, keys, n=1, cutoff=0.6)
+            advice = f"did you mean {close[0]}?" if close else f"expected {', '.join(keys)}"
+            raise PermanentError(f"[{section}] of {name} has the unknown key {key!r}: {advice}")
+
+
+def _task(table: Mapping[str, Any], name: str) -> TaskSpec:
+    if not table:
+        return ABSA
+    _check_keys(table, _TASK_KEYS, "task", name)
+    if missing := [key for key in _REQUIRED if key not in table]:
+        raise PermanentError(f"[task] of {name} has no {missing[0]}; expected {', '.join(_REQUIRED)}")
+    try:
+        return TaskSpec.from_json(table)
+    except ValueError as error:
+        raise PermanentError(f"[task] of {name}: {error}") from None
+
+
+def _columns(data: Mapping[str, Any], task: TaskSpec, name: str) -> tuple[dict[str, str], str | None]:
+    """Return the columns' names in files, and the form of times."""
+    columns: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    time_format = None
+    for key, value in data.items():
+        if key == "labels":
+            continue
+        written = value
+        if key == "observed_at" and isinstance(value, Mapping):
+            _check_keys(value, ("column", "format"), "data.observed_at", name)
+            written, time_format = value.get("column", key), _time_format(value.get("format"), name)
+        if not isinstance(written, str) or not written.strip():
+            raise PermanentError(f"{key} in section [data] of {name}: expected the name of a column, got {written!r}")
+        column = "aspect" if key == _TOPIC else key
+        if column == "aspect" and task.phrase is None:
+            raise PermanentError(
+                f"{key} in section [data] of {name}: task {task.name} reads the text alone (input = {task.input!r}); "
+                f'remove {key}, or set input = "text+{key}"'
+            )
+        if column in columns:
+            raise PermanentError(f"[data] of {name} has both aspect and topic: keep {task.phrase}")
+        if twice := next((other for other, name_ in columns.items() if folded(name_) == folded(written)), None):
+            raise PermanentError(
+                f"{keys[twice]} and {key} in section [data] of {name} both name the column {written!r}"
+            )
+        columns[column], keys[column] = written.strip(), key
+    return columns, time_format
+
+
+def _time_format(value: Any, name: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        at = datetime(2026, 11, 30)
+        if not isinstance(value, str) or datetime.strptime(at.strftime(value), value).date() != at.date():
+            raise ValueError
+    except ValueError:
+        raise PermanentError(
+            f"format of observed_at in section [data] of {name}: expected day, month and year such as %d/%m/%Y, got "
+            f"{value!r}"
+        ) from None
+    return value
