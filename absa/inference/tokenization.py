@@ -1,4 +1,4 @@
-"""Rows to token ids: the BERT pair `[CLS] text [SEP] phrase [SEP]`, or `[CLS] text [SEP]` for plain text.
+"""Rows to token ids with the tokenizer's own special tokens: `[CLS] text [SEP] phrase [SEP]`, or `[CLS] text [SEP]`.
 
 Two libraries know how: `tokenizers` is the reference and reads every tokenizer.json; `nanotoken` encodes WordPiece many
 times faster. The fast one is taken where it is installed, reads the file, and gives the reference's ids on a few texts
@@ -11,6 +11,7 @@ but the number of tokens of a text.
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 ModelInput = tuple[str, str | None]
 """Text and aspect or topic; None for plain text."""
 
-_SPECIAL_TOKENS: Final = 3  # [CLS] text [SEP] phrase [SEP]
-_SPECIAL_TOKENS_ALONE: Final = 2  # [CLS] text [SEP]
 _KNOWN_WORDS: Final = 100_000  # the fast tokenizer's cache, a few MB a process
 _TRIALS: Final[tuple[ModelInput, ...]] = (
     ("The Café's check-in took 3,5 hours!!", "check-in"),
@@ -42,10 +41,31 @@ _TRIALS: Final[tuple[ModelInput, ...]] = (
 )
 
 
+class Template(NamedTuple):
+    """Ids of a row's special tokens: in front of the text, between text and phrase, and behind the phrase.
+
+    Plain text has none between.
+    """
+
+    prefix: tuple[int, ...]
+    between: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+    @classmethod
+    def bert(cls, first: int, separator: int) -> Self:
+        """Return `[CLS] text [SEP] phrase [SEP]`."""
+        return cls((first,), (separator,), (separator,))
+
+    @property
+    def tokens(self) -> int:
+        """Number of special tokens."""
+        return len(self.prefix) + len(self.between) + len(self.suffix)
+
+
 class Encoded(NamedTuple):
     """Token ids of one row and which sequence each belongs to (0 text, 1 phrase); unpadded, equal lengths.
 
-    Ids are uint16 where the vocabulary fits (half a kilobyte for the longest row), int64 otherwise; types are uint8.
+    Ids are uint16 where the vocabulary fits (half a kilobyte for the longest row), uint32 otherwise; types are uint8.
     `truncated` is True if tokens of the text or of the phrase were left out.
     """
 
@@ -60,27 +80,25 @@ class Encoded(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """Token ids of many texts and of their phrases, each end to end without special tokens, as uint16.
+    """Token ids of many texts and of their phrases, each end to end without special tokens.
 
     Of text i a row keeps `text_lengths[i]` tokens from `text_starts[i]` on, an offset into `text_ids`; a length
-    below 1 means that the reference has to encode the row. Plain text has phrases without tokens. `special` holds the
-    ids of [CLS] and [SEP].
+    below 1 means that the reference has to encode the row. Plain text has phrases without tokens.
     """
 
-    text_ids: npt.NDArray[np.uint16]
+    text_ids: npt.NDArray[np.generic]
     text_starts: npt.NDArray[np.int64]
     text_lengths: npt.NDArray[np.int64]
-    aspect_ids: npt.NDArray[np.uint16]
+    aspect_ids: npt.NDArray[np.generic]
     aspect_ends: npt.NDArray[np.int64]
-    special: tuple[int, int]
 
 
 class PairTokenizer:
     """Encoder of rows; of a text that is too long the tokens around the aspect are kept, or else its start.
 
-    A row that fits has the ids of `transformers.BertTokenizerFast(text, phrase)`, or of `BertTokenizerFast(text)` for
-    plain text. Only a phrase that fills the model on its own is shortened: then the longer of the two loses its end. No
-    row has more than `max_tokens` tokens. Safe to use from several threads.
+    A row that fits has the ids of transformers' fast tokenizer for (text, phrase), or for the text alone. Only a phrase
+    that fills the model on its own is shortened: then the longer of the two loses its end. No row has more than
+    `max_tokens` tokens. Safe to use from several threads.
 
     Args:
         tokenizer: of the `tokenizers` library, without truncation.
@@ -96,9 +114,10 @@ class PairTokenizer:
         self._overlong = overlong
         self.max_tokens = max_tokens
         self._around_phrase = task.phrase == "aspect"
+        self._is_pair = task.phrase is not None
         self._fast: WordPieceTokenizer | None = None
         fits = tokenizer.get_vocab_size(with_added_tokens=True) <= np.iinfo(np.uint16).max + 1
-        self._dtype: type[np.generic] = np.uint16 if fits else np.int64
+        self._dtype: type[np.generic] = np.uint16 if fits else np.uint32
 
     @classmethod
     def from_file(cls, path: Path | str, max_tokens: int = 128, *, fast: bool = True, task: TaskSpec = ABSA) -> Self:
@@ -138,6 +157,29 @@ class PairTokenizer:
         """True if the fast library encodes."""
         return self._fast is not None
 
+    @property
+    def template(self) -> Template:
+        """Special tokens of the task's rows."""
+        return self._pair if self._is_pair else self._alone
+
+    @cached_property
+    def _pair(self) -> Template:
+        pair = self._tokenizer.encode("a", "b")
+        end, second, last = _end(pair, 0), pair.sequence_ids.index(1), _end(pair, 1)
+        begin = pair.sequence_ids.index(0)
+        return Template(tuple(pair.ids[:begin]), tuple(pair.ids[end:second]), tuple(pair.ids[last:]))
+
+    @cached_property
+    def _alone(self) -> Template:
+        text = self._tokenizer.encode("a")
+        return Template(tuple(text.ids[: text.sequence_ids.index(0)]), (), tuple(text.ids[_end(text, 0) :]))
+
+    def split(self, row: Encoded) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+        """Return the token ids of a row's text and phrase without special tokens; a phrase of plain text is empty."""
+        special, end = self.template, row.tokens - len(self.template.suffix)
+        asked = int(np.argmax(row.token_type_ids)) if self._is_pair else end  # the first token of the phrase
+        return row.input_ids[len(special.prefix) : asked - len(special.between)], row.input_ids[asked:end]
+
     def _use_fast(self, content: str) -> None:
         """Take the fast tokenizer if it is there and agrees with the reference."""
         try:
@@ -145,8 +187,6 @@ class PairTokenizer:
 
             fast = nanotoken.WordPieceTokenizer.from_json(content)
         except (ImportError, ValueError):  # not installed, or not a WordPiece of BERT's kind
-            return
-        if (len(fast.prefix_ids), len(fast.suffix_ids)) != (1, 1):
             return
         nanotoken.set_cache_entries(_KNOWN_WORDS)
         expected = self._encode_by_reference(_TRIALS)
@@ -164,14 +204,14 @@ class PairTokenizer:
             ids, ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate, which UTF-8 cannot hold
             return self._encode_by_reference(pairs)
-        (start,), (end,) = self._fast.prefix_ids, self._fast.suffix_ids
+        templates = {each: [np.array(ids, dtype=self._dtype) for ids in each] for each in (self._pair, self._alone)}
         at: list[int] = ends.tolist()
         count = len(pairs)
         rows: list[Encoded] = []
         for k in range(count):
-            special = _SPECIAL_TOKENS if pairs[k][1] is not None else _SPECIAL_TOKENS_ALONE
+            special = self._alone if pairs[k][1] is None else self._pair
             phrase = at[count + k + 1] - at[count + k]
-            first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - phrase - special
+            first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - phrase - special.tokens
             if text < 1 or room < 1:  # the text is empty, or the phrase fills the model
                 rows += self._encode_by_reference(pairs[k : k + 1])
                 continue
@@ -179,13 +219,18 @@ class PairTokenizer:
             if truncated:
                 first += self._first_kept(pairs[k : k + 1], [text], [room], self._fast_counts)[0]
                 text = room
-            input_ids = np.empty(text + phrase + special, dtype=self._dtype)
-            input_ids[0] = start
-            input_ids[1 : text + 1] = ids[first : first + text]
-            input_ids[text + 1] = input_ids[-1] = end
-            input_ids[text + 2 : -1] = ids[at[count + k] : at[count + k + 1]]
+            prefix, between, suffix = templates[special]
+            parted = len(prefix) + text  # where the text ends
+            asked = parted + len(between)  # where the phrase begins
+            input_ids = np.empty(text + phrase + special.tokens, dtype=self._dtype)
+            input_ids[: len(prefix)] = prefix
+            input_ids[len(prefix) : parted] = ids[first : first + text]
+            input_ids[parted:asked] = between
+            input_ids[asked : asked + phrase] = ids[at[count + k] : at[count + k + 1]]
+            input_ids[asked + phrase :] = suffix
             types = np.zeros(len(input_ids), dtype=np.uint8)
-            types[text + 2 :] = 1
+            if special is self._pair:
+                types[asked:] = 1
             rows.append(Encoded(input_ids, types, truncated))
         return rows
 
@@ -194,7 +239,7 @@ class PairTokenizer:
 
         That is where the fast library is not in use, or a text cannot be written as UTF-8. Plain text has no phrases.
         """
-        if self._fast is None or self._dtype is not np.uint16:
+        if self._fast is None:
             return None
         try:
             text_ids, text_ends = self._fast.encode_batch(texts, add_special_tokens=False, parallel=False)
@@ -202,21 +247,19 @@ class PairTokenizer:
             aspect_ids, aspect_ends = self._fast.encode_batch(given, add_special_tokens=False, parallel=False)
         except ValueError:  # a lone surrogate
             return None
-        special = _SPECIAL_TOKENS_ALONE if phrases is None else _SPECIAL_TOKENS
-        lengths, room = np.diff(text_ends), self.max_tokens - special - np.diff(aspect_ends)
+        special = self._alone if phrases is None else self._pair
+        lengths, room = np.diff(text_ends), self.max_tokens - special.tokens - np.diff(aspect_ends)
         starts = text_ends[:-1].copy()
         cut = np.flatnonzero((lengths > room) & (room >= 1))
         if len(cut):
             pairs = [(texts[row], None if phrases is None else phrases[row]) for row in cut.tolist()]
             starts[cut] += self._first_kept(pairs, lengths[cut].tolist(), room[cut].tolist(), self._fast_counts)
-        (start,), (end,) = self._fast.prefix_ids, self._fast.suffix_ids
         return Apart(
-            text_ids.astype(np.uint16),
+            text_ids.astype(self._dtype),
             starts,
             np.minimum(lengths, room),
-            aspect_ids.astype(np.uint16),
+            aspect_ids.astype(self._dtype),
             aspect_ends[1:],
-            (int(start), int(end)),
         )
 
     def _encode_by_reference(self, pairs: Sequence[ModelInput]) -> list[Encoded]:
@@ -277,6 +320,12 @@ class PairTokenizer:
                 counts[: len(pairs)], counts[len(pairs) :], lengths, rooms, strict=True
             )
         ]
+
+
+def _end(encoding: "Encoding", sequence: int) -> int:
+    """Return the place behind the last token of a sequence."""
+    of = encoding.sequence_ids
+    return len(of) - int(of[::-1].index(sequence))
 
 
 def _given(pair: ModelInput) -> str | tuple[str, str]:

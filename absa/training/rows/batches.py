@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.training.rows.tokens import SPECIAL_TOKENS, Index, TokenRows
+from absa.training.rows.tokens import Index, TokenRows
 
 _POOL_BATCHES: Final = 24  # rows are sorted by length in pools of so many batches: little padding, much chance
 
@@ -65,26 +65,31 @@ def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator, *, padd
 
 
 def assemble(rows: TokenRows, index: Index) -> Batch:
-    """Write some rows as `[CLS] text [SEP] aspect [SEP]`, padded with 0. No loop over rows."""
-    first, separator = rows.special
+    """Write some rows with their special tokens, padded with 0. No loop over rows."""
+    prefix, between, suffix = (np.array(each, np.int64) for each in rows.special)
     picked = rows.take(index)
     count = len(picked)
     texts, aspects = np.diff(picked.text_ends, prepend=0), np.diff(picked.aspect_ends, prepend=0)
-    lengths = texts + aspects + SPECIAL_TOKENS
+    lengths = texts + aspects + rows.special.tokens
     width = int(lengths.max())
     input_ids = np.zeros(count * width, np.int64)
     row_starts = np.arange(count) * width
+    parted = len(prefix) + texts  # where texts end
+    asked = parted + len(between)  # where aspects begin
     for values, ends, sizes, offsets in (
-        (picked.texts, picked.text_ends, texts, row_starts + 1),
-        (picked.aspects, picked.aspect_ends, aspects, row_starts + texts + 2),
+        (picked.texts, picked.text_ends, texts, row_starts + len(prefix)),
+        (picked.aspects, picked.aspect_ends, aspects, row_starts + asked),
     ):
         input_ids[np.arange(len(values)) + np.repeat(offsets - (ends - sizes), sizes)] = values
-    input_ids[row_starts] = first
-    input_ids[row_starts + texts + 1] = separator
-    input_ids[row_starts + lengths - 1] = separator
+    for tokens, offsets in (
+        (prefix, row_starts),
+        (between, row_starts + parted),
+        (suffix, row_starts + asked + aspects),
+    ):
+        input_ids[offsets[:, None] + np.arange(len(tokens))] = tokens
     places = np.arange(width)[None, :]
     present = places < lengths[:, None]
-    token_types = ((places >= texts[:, None] + 2) & present).astype(np.int64)
+    token_types = ((places >= asked[:, None]) & present).astype(np.int64)
     return Batch(
         input_ids.reshape(count, width),
         token_types,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from absa.inference.tokenization import PairTokenizer
 from absa.task import N_LABELS
-from absa.training.rows.tokens import SPECIAL_TOKENS, Ids, Index, TokenRows, gather
+from absa.training.rows.tokens import Ids, Index, TokenRows, gather
 from absa.training.training_settings import TrainingSettings
 
 _CONNECTORS: Final = (
@@ -37,10 +37,11 @@ class Connectors:
         """Encode the connectors with a tokenizer."""
 
         def ids(text: str) -> Ids:
-            encoded = tokenizer.encode([(text, "x")])[0]
-            return encoded.input_ids[1 : int(np.argmax(encoded.token_type_ids)) - 1].astype(np.uint16)
+            return tokenizer.split(tokenizer.encode([(text, "x")])[0])[0]
 
-        return cls(tuple(ids(text) for text in _CONNECTORS), frozenset(int(ids(mark)[0]) for mark in _ENDINGS))
+        first = len(ids("a"))  # many tokenizers give the start of a text a token of its own kind
+        between = tuple(ids(f"a{text}")[first:] for text in _CONNECTORS)
+        return cls(between, frozenset(int(ids(f"a{mark}")[-1]) for mark in _ENDINGS))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Composer:
         """Plan of the joins: rows, their partners and connectors."""
         lengths = np.diff(rows.text_ends, prepend=0)
         asked = np.diff(rows.aspect_ends, prepend=0)
-        room = self.max_tokens - SPECIAL_TOKENS - lengths - asked
+        room = self.max_tokens - rows.special.tokens - lengths - asked
         heads = np.where(asked > 0, rows.aspects[np.minimum(rows.aspect_ends - asked, len(rows.aspects) - 1)], 0)
         spoken = _Spoken(rows, lengths)
         by_label = [np.flatnonzero(rows.labels == label) for label in range(N_LABELS)]
@@ -118,11 +119,11 @@ class _Spoken:
 
     def __init__(self, rows: TokenRows, lengths: Index) -> None:
         of = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)
-        self._keys = np.sort((of << 16) | rows.texts)
+        self._keys = np.sort((of << 32) | rows.texts.astype(np.int64))
 
     def __call__(self, rows: Index, tokens: Ids | Index) -> npt.NDArray[np.bool_]:
         if not len(self._keys):
             return np.zeros(len(rows), np.bool_)
-        keys = (rows << 16) | tokens
+        keys = (rows << 32) | tokens.astype(np.int64)
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.asarray(self._keys[at] == keys)

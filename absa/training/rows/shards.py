@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
 from absa.inference.excerpt import CUT_RULE
+from absa.inference.tokenization import Template
 from absa.training.rows.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
@@ -75,10 +76,9 @@ def pack_shard(rows: TokenRows) -> bytes:
     arrays = {name: getattr(rows, name) for name in ("texts", "aspects", "labels")}
     ends = {"text_ends": rows.text_ends, "aspect_ends": rows.aspect_ends, "observed": observed}
     arrays |= {name: values.astype(np.uint32) for name, values in ends.items()}
-    first, separator = rows.special
     content: bytes = save(
         {name: np.ascontiguousarray(values) for name, values in arrays.items()},
-        metadata={"first": str(first), "separator": str(separator)},
+        metadata={"special": json.dumps(rows.special)},
     )
     return content
 
@@ -96,9 +96,15 @@ def open_shard(path: Path) -> TokenRows:
             arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - no dictionary
             special = file.metadata()
         ends = {name: values.astype(np.int64) for name, values in arrays.items() if name.endswith("_ends")}
-        return TokenRows(**arrays | ends, special=(int(special["first"]), int(special["separator"])))
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        return TokenRows(**arrays | ends, special=_special(special))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"the token shard {path.name} cannot be used: {error}") from error
+
+
+def _special(metadata: Mapping[str, str]) -> Template:
+    if "special" in metadata:
+        return Template(*(tuple(map(int, part)) for part in json.loads(metadata["special"])))
+    return Template.bert(int(metadata["first"]), int(metadata["separator"]))  # of earlier releases
 
 
 def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Callable[[], float]) -> "ShardCorpus":

@@ -4,20 +4,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from absa.errors import InvalidDataError
-from absa.inference.tokenization import PairTokenizer
+from absa.inference.tokenization import PairTokenizer, Template
 from absa.task import N_LABELS
 
-Ids = npt.NDArray[np.uint16]
+Ids = npt.NDArray[np.generic]
+"""uint16, or uint32 where the vocabulary has more than 65,536 words."""
 Index = npt.NDArray[np.int64]
 Targets = npt.NDArray[np.float32]
-
-SPECIAL_TOKENS: Final = 3  # [CLS] text [SEP] aspect [SEP]
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ def _pair(line: str, place: str) -> LabelledPair:
 class TokenRows:
     """Token ids of many rows end to end, without the special tokens.
 
-    Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the ids of
-    [CLS] and [SEP]. `observed` is the time of each row in seconds since the epoch; None where unknown.
+    Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the special
+    tokens of a pair. `observed` is the time of each row in seconds since the epoch; None where unknown.
     `targets` (n, 3) are a teacher's probabilities of the labels, where it knows more than `labels`.
     """
 
@@ -74,7 +72,7 @@ class TokenRows:
     aspects: Ids
     aspect_ends: Index
     labels: npt.NDArray[np.int8]
-    special: tuple[int, int]
+    special: Template
     observed: npt.NDArray[np.float64] | None = None
     targets: Targets | None = None
 
@@ -93,7 +91,7 @@ class TokenRows:
     def lengths(self) -> Index:
         """Tokens of each row, the special ones included."""
         texts = np.diff(self.text_ends, prepend=0)
-        return texts + np.diff(self.aspect_ends, prepend=0) + SPECIAL_TOKENS
+        return texts + np.diff(self.aspect_ends, prepend=0) + self.special.tokens
 
     def take(self, rows: Sequence[int] | Index) -> "TokenRows":
         """Return some of the rows, in that order."""
@@ -125,7 +123,7 @@ def join(
     texts: Sequence[Ids],
     aspects: Sequence[Ids],
     labels: Iterable[int] | npt.NDArray[np.int8],
-    special: tuple[int, int],
+    special: Template,
 ) -> TokenRows:
     """Put rows end to end."""
     empty = np.zeros(0, np.uint16)
@@ -191,7 +189,7 @@ def tokenize_columns(
         aspects=aspect_ids,
         aspect_ends=aspect_ends,
         labels=labels[whole],
-        special=apart.special,
+        special=tokenizer.template,
         observed=seen,
     )
     if len(whole) == len(labels):
@@ -214,10 +212,8 @@ def _by_pairs(
     encoded = tokenizer.encode(list(zip(texts, aspects, strict=True)))
     mine, theirs = [], []
     for row in encoded:
-        ids = row.input_ids.astype(np.uint16)
-        boundary = int(np.argmax(row.token_type_ids))  # the first token of the aspect
-        mine.append(ids[1 : boundary - 1])
-        theirs.append(ids[boundary:-1])
-    first = encoded[0].input_ids
-    rows = join(mine, theirs, labels, (int(first[0]), int(first[-1])))
+        text, aspect = tokenizer.split(row)
+        mine.append(text)
+        theirs.append(aspect)
+    rows = join(mine, theirs, labels, tokenizer.template)
     return replace(rows, observed=observed)

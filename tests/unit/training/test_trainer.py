@@ -9,6 +9,7 @@ import torch
 
 from absa.errors import DeadlineMissedError, PermanentError, TransientError
 from absa.evaluation.counts import pos_neg_f1
+from absa.inference.tokenization import Template
 from absa.modeling.architecture import Architecture, Layer, PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
@@ -34,7 +35,7 @@ def rows(count: int = 240) -> TokenRows:
     chance = np.random.default_rng(0)
     labels = chance.integers(0, 3, count).astype(np.int8)
     texts = [np.append(chance.integers(10, 30, 5), 31 + label).astype(np.uint16) for label in labels]
-    return join(texts, [text[:1] for text in texts], labels, (1, 2))
+    return join(texts, [text[:1] for text in texts], labels, Template.bert(1, 2))
 
 
 def model(seed: int = 0) -> PairClassifier:

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from absa.inference.tokenization import Template
 from absa.training.rows.compose import Composer, Connectors
 from absa.training.rows.tokens import TokenRows, join
 
@@ -19,7 +20,7 @@ def contains(text: np.ndarray, words: np.ndarray) -> bool:
 
 def rows_of(count: int, length: int = 4) -> TokenRows:
     texts = [np.arange(100 * row, 100 * row + length, dtype=np.uint16) + 1000 for row in range(count)]
-    return join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], (1, 2))
+    return join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], Template.bert(1, 2))
 
 
 def test_joined_text_holds_both_texts_and_connector() -> None:
@@ -55,20 +56,20 @@ def test_no_pair_outgrows_the_model(share: float, room: int) -> None:
 
 def test_text_about_asked_aspect_is_not_joined() -> None:
     same = np.array([50, 51], np.uint16)
-    rows = join([same, same], [same[:1], same[:1]], [0, 2], (1, 2))
+    rows = join([same, same], [same[:1], same[:1]], [0, 2], Template.bert(1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     assert composed.texts.tolist() == rows.texts.tolist()
 
 
 def test_rows_of_one_label_are_not_joined() -> None:
-    rows = join([np.array([5, 6], np.uint16)] * 4, [np.array([5], np.uint16)] * 4, [1] * 4, (1, 2))
+    rows = join([np.array([5, 6], np.uint16)] * 4, [np.array([5], np.uint16)] * 4, [1] * 4, Template.bert(1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     assert composed.texts.tolist() == rows.texts.tolist()
 
 
 def test_mark_at_first_texts_end_is_mostly_dropped() -> None:
     ended = [np.array([1000 + 10 * row, STOP], np.uint16) for row in range(300)]
-    rows = join(ended, [text[:1] for text in ended], [row % 3 for row in range(300)], (1, 2))
+    rows = join(ended, [text[:1] for text in ended], [row % 3 for row in range(300)], Template.bert(1, 2))
     composed = Composer(CONNECTORS, 0.999, 64)(rows, np.random.default_rng(0))
     kept = np.mean([composed.text(row).tolist().count(STOP) == 2 for row in range(300)])
     assert 0.15 < kept < 0.45

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from absa.inference.tokenization import Template
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.rows.compose import Composer, Connectors
 from absa.training.rows.distill import score_as_teacher, taught
@@ -14,7 +15,7 @@ TINY = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=40
 
 def rows(labels: list[int]) -> TokenRows:
     texts = [np.arange(5 + 8 * index, 9 + 8 * index, dtype=np.uint16) for index in range(len(labels))]
-    return join(texts, [text[:1] for text in texts], labels, (1, 2))
+    return join(texts, [text[:1] for text in texts], labels, Template.bert(1, 2))
 
 
 def test_labelled_row_keeps_share_unlabelled_takes_teacher() -> None:

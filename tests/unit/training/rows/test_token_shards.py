@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from absa.errors import IntegrityError, InvalidDataError, TransientError
+from absa.inference.tokenization import Template
 from absa.records.files import write_whole
 from absa.training.rows.choice import Choice
 from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
@@ -18,7 +20,7 @@ from absa.training.rows.tokens import TokenRows, join
 
 def rows(count: int, first: int = 0) -> TokenRows:
     texts = [np.full(1 + row % 5, 10 + row, np.uint16) for row in range(first, first + count)]
-    made = join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], (1, 2))
+    made = join(texts, [text[:1] for text in texts], [row % 3 for row in range(count)], Template.bert(1, 2))
     return TokenRows(**vars(made) | {"observed": np.arange(first, first + count, dtype=np.float64)})
 
 
@@ -47,9 +49,25 @@ def test_a_shard_gives_back_what_was_packed(tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("shards") / "one.safetensors"
     path.write_bytes(pack_shard(rows(count)))
     read = open_shard(path)
-    assert read.special == (1, 2)
+    assert read.special == Template.bert(1, 2)
     for name in ("texts", "text_ends", "aspects", "aspect_ends", "labels", "observed"):
         assert getattr(read, name).tolist() == getattr(rows(count), name).tolist()
+
+
+def test_ids_above_65535_take_four_bytes(tmp_path: Path) -> None:
+    template = Template((0,), (2, 2), (2,))
+    text = np.array([70_000, 250_001], np.uint32)
+    (tmp_path / "one.safetensors").write_bytes(pack_shard(join([text], [text[1:]], [1], template)))
+    read = open_shard(tmp_path / "one.safetensors")
+    assert (read.text(0).tolist(), read.aspect(0).tolist(), read.texts.itemsize) == ([70_000, 250_001], [250_001], 4)
+    assert read.special == template
+
+
+def test_shards_of_earlier_releases_are_read(tmp_path: Path) -> None:
+    arrays = {name: getattr(rows(3), name) for name in ("texts", "aspects", "labels")}
+    arrays |= {name: getattr(rows(3), name).astype(np.uint32) for name in ("text_ends", "aspect_ends", "observed")}
+    (tmp_path / "one.safetensors").write_bytes(save(arrays, metadata={"first": "1", "separator": "2"}))
+    assert open_shard(tmp_path / "one.safetensors").special == Template.bert(1, 2)
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda _: b""])

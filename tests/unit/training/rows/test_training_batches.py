@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from absa.inference.tokenization import Template
 from absa.training.rows.batches import assemble, cut, plan
 from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.stream import BatchStream, Position
@@ -18,7 +19,7 @@ CLS, SEP = 101, 102
 def rows_of(lengths: list[int]) -> TokenRows:
     texts = [np.full(length, 1000 + row, np.uint16) for row, length in enumerate(lengths)]
     aspects = [np.array([7], np.uint16) for _ in lengths]
-    return join(texts, aspects, [row % 3 for row in range(len(lengths))], (CLS, SEP))
+    return join(texts, aspects, [row % 3 for row in range(len(lengths))], Template.bert(CLS, SEP))
 
 
 @given(lengths=st.lists(st.integers(4, 128), min_size=1, max_size=300), budget=st.integers(64, 600))
@@ -32,6 +33,17 @@ def test_padded_batch_stays_within_budget(lengths: list[int], budget: int) -> No
     of = np.array(lengths)
     for batch in cut(of, budget, padding=True):
         assert len(batch) == 1 or len(batch) * of[batch].max() <= budget
+
+
+@pytest.mark.parametrize("between", [(2,), (2, 2), ()])
+def test_batch_has_special_tokens_of_its_template(between: tuple[int, ...]) -> None:
+    texts, aspects = [np.array([7, 8, 9], np.uint16), np.array([6], np.uint16)], [np.array([8], np.uint16)] * 2
+    batch = assemble(join(texts, aspects, [0, 1], Template((1,), between, (2,))), np.arange(2))
+    whole = [[1, 7, 8, 9, *between, 8, 2], [1, 6, *between, 8, 2, 0, 0]]
+    types = [[0] * (4 + len(between)) + [1, 1], [0] * (2 + len(between)) + [1, 1, 0, 0]]
+    assert (batch.input_ids.tolist(), batch.token_types.tolist()) == (whole, types)
+    assert batch.mask is not None
+    assert batch.mask.sum(1).tolist() == [6 + len(between), 4 + len(between)]
 
 
 def test_padding_is_few_percent_on_feedback_lengths() -> None:
