@@ -25,9 +25,10 @@ PEER = "evidently 0.7.23, default drift tests"
 
 
 def load(path: Path) -> pl.DataFrame:
-    """Rows with text, aspect and label."""
+    """Rows with text, aspect, label and segment, "" without."""
     rows = pl.read_csv(path).rename(str.lower)
-    return rows.select("text", "aspect", pl.col("label").cast(pl.Int64)).drop_nulls()
+    segment = pl.col("segment") if "segment" in rows.columns else pl.lit("").alias("segment")
+    return rows.select("text", "aspect", pl.col("label").cast(pl.Int64), segment.fill_null("")).drop_nulls()
 
 
 @cache

@@ -1,0 +1,129 @@
+"""Population of simulated users: habits that make traffic dependent, each of which can be switched off.
+
+Time counts in seconds from a Monday, 00:00. Shares are 0 to 1. A population without any habit sends independent
+requests: every request has a unit of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Users:
+    """Users who return.
+
+    Args:
+        count: users at the start.
+        activity_spread: sigma of their lognormal activity.
+        own_topic_share: share of a user's sessions that are about the user's own topic; the others are about any.
+        own_rows_share: share of a topic's rows that a user writes about; each user has a part of its own.
+        mood_spread: standard deviation of the users' negative shares around the mean.
+    """
+
+    count: int = 800
+    activity_spread: float = 1.2
+    own_topic_share: float = 0.8
+    own_rows_share: float = 0.5
+    mood_spread: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sessions:
+    """Sessions: several requests of one user about one topic, with gaps of a minute.
+
+    Args:
+        mean_requests: requests per session, geometric.
+        mean_gap_s: time between them, exponential.
+    """
+
+    mean_requests: float = 3.0
+    mean_gap_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cycles:
+    """Rhythm of days and weeks. A swing of 0.5 is from half to one and a half times the mean.
+
+    Args:
+        daily_volume: swing of the requests per hour; the peak is at 15:00.
+        daily_negative: swing of the negative share in points (0.04: four); the peak is at 21:00.
+        daily_topics: swing of each topic's share; the topics' peaks are spread over the day.
+        daily_users: swing of each user's activity around an hour of the user's own.
+        weekend_volume: factor of the requests on Saturdays and Sundays.
+        weekend_negative: points that the negative share moves by at weekends.
+        weekend_topics: share by which every second topic gains at weekends, and the others lose.
+    """
+
+    daily_volume: float = 0.5
+    daily_negative: float = 0.04
+    daily_topics: float = 0.2
+    daily_users: float = 0.8
+    weekend_volume: float = 0.5
+    weekend_negative: float = -0.03
+    weekend_topics: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growth:
+    """Users who join and leave, as shares of the users per day."""
+
+    joining_a_day: float = 0.015
+    leaving_a_day: float = 0.005
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Onboarding:
+    """One large customer that joins: `users` accounts about one topic, `requests_an_hour` after `ramp_s`."""
+
+    starts_s: float
+    requests_an_hour: float
+    topic: int = 0
+    users: int = 50
+    ramp_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flood:
+    """Campaign or bot: `requests` near-identical texts about one row within `duration_s`, from `units` units."""
+
+    starts_s: float
+    duration_s: float = 3_600.0
+    requests: int = 2_000
+    units: int = 1
+    topic: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Population:
+    """Users and their habits; None switches a habit off.
+
+    Args:
+        topic_shares: the natural share of each topic; they sum to 1.
+        requests_an_hour: mean over a working day, at the start.
+        users: None: no user returns.
+        sessions: None: single requests.
+        cycles: None: every hour is alike.
+        growth: None: the users stay the same.
+        events: onboardings and floods, numbered from 0 in this order.
+    """
+
+    topic_shares: Sequence[float] = (1.0,)
+    requests_an_hour: float = 500.0
+    users: Users | None = None
+    sessions: Sessions | None = None
+    cycles: Cycles | None = None
+    growth: Growth | None = None
+    events: Sequence[Onboarding | Flood] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.topic_shares or min(self.topic_shares) < 0 or abs(sum(self.topic_shares) - 1) > 1e-9:
+            raise ValueError(f"topic_shares: expected shares that sum to 1, got {self.topic_shares}")
+        if self.requests_an_hour <= 0:
+            raise ValueError(f"requests_an_hour: expected a number above 0, got {self.requests_an_hour}")
+        if self.users is not None and self.users.count < 1:
+            raise ValueError(f"users.count: expected at least 1, got {self.users.count}")
+        if self.sessions is not None and self.sessions.mean_requests < 1:
+            raise ValueError(f"sessions.mean_requests: expected at least 1, got {self.sessions.mean_requests}")
+        for event in self.events:
+            if not 0 <= event.topic < len(self.topic_shares):
+                raise ValueError(f"topic of an event: expected 0 to {len(self.topic_shares) - 1}, got {event.topic}")

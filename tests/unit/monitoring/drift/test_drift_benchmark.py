@@ -1,0 +1,80 @@
+"""Rows and chain of the drift benchmark, at a small scale."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from absa.data.traffic.feedback_habits import LATE_AND_BIASED
+from absa.data.traffic.population import Flood
+from benchmarks.monitoring.chain import Chain
+from benchmarks.monitoring.drift_traffic import SAMPLE, load
+from benchmarks.monitoring.live_traffic import HABITS, MONDAY, Change, LiveTraffic, known_at, window_of
+from monitoring.monitor import WatchedVersion
+
+KNOWN, NEW = load(SAMPLE / "feedback.csv"), load(SAMPLE / "new_area.csv")
+
+
+def traffic(name: str = "together", **options) -> LiveTraffic:
+    return LiveTraffic(KNOWN, NEW, HABITS[name] | options.pop("habits", {}), **options)
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_hours_of_traffic_are_calibrated_bundled_rows(name):
+    rows = traffic(name, seed=2).hours(8, 20)
+    assert rows["request_id"].n_unique() == rows.height > 5_000
+    assert set(rows["text"]) <= set(KNOWN["text"])
+    assert (rows["unit_hash"].n_unique() == rows.height) == (name == "independent")
+    told = rows.drop_nulls("feedback_label")
+    right = (told["label"] == told["feedback_label"]).mean()
+    assert right == pytest.approx(told["scores"].list.max().mean(), abs=0.05)
+    natural = KNOWN["label"].value_counts(normalize=True).sort("label")["proportion"].to_list()
+    found = rows["label"].value_counts(normalize=True).sort("label")["proportion"].to_list()
+    assert found == pytest.approx(natural, abs=0.08)
+
+
+def test_equal_hours_are_equal_in_any_period():
+    assert traffic().hours(4, 5).equals(traffic().hours(3, 6).filter(pl.col("request_id").str.starts_with("000004")))
+    assert traffic().first(300, 4).equals(traffic().hours(4, 5).head(300))
+
+
+def test_changes_move_area_classes_and_truth():
+    plain = traffic(seed=1).hours(8, 16)
+    changed = traffic(seed=1).hours(8, 16, Change(new_share=0.2, negative_points=0.1, flipped=0.3))
+    assert (changed["segment"] == "games").mean() == pytest.approx(0.2, abs=0.03)
+    assert (changed["label"] == 0).mean() - (plain["label"] == 0).mean() == pytest.approx(0.1, abs=0.04)
+    right = [(rows["label"] == rows["feedback_label"]).mean() for rows in (plain, changed)]
+    assert right[0] - right[1] > 0.15
+
+
+def test_flood_texts_differ_in_their_number_alone():
+    flood = Flood(starts_s=8 * 3_600.0, requests=500)
+    rows = traffic(habits={"events": (flood,)}).hours(8, 9)
+    copies = rows.filter(~pl.col("text").is_in(KNOWN["text"].implode()))
+    assert copies.height == copies["text"].n_unique() == 500
+    assert copies["text"].str.replace(r" No\. \d+$", "").n_unique() == 1
+    assert copies["unit_hash"].n_unique() == 1
+
+
+def test_feedback_is_known_once_it_has_come():
+    rows = traffic(feedback=LATE_AND_BIASED).hours(8, 20)
+    counts = [
+        known_at(rows, MONDAY + timedelta(hours=hours))["feedback_label"].count() for hours in (8, 20, 44, 24 * 60)
+    ]
+    assert 0 == counts[0] < counts[1] < counts[2] < counts[3] <= rows["feedback_label"].count()
+    audited = rows.filter(pl.col("feedback_source") == "labels")
+    assert audited["sampling_probability"].unique().to_list() == [LATE_AND_BIASED.audit_share]
+
+
+def test_chain_finds_new_area_after_reference():
+    source = traffic("independent", seed=3)
+    chain = Chain(champion=WatchedVersion(version="1", champion_since=MONDAY, snapshot_at=MONDAY))
+    judged = []
+    for hour in range(8, 12):
+        rows = source.first(400, hour, Change(new_share=0.0 if hour < 11 else 0.4))
+        judged.append(chain.judge(window_of(hour, hour + 1), known_at(rows, window_of(hour, hour + 1).end)))
+    assert judged[0].kinds == ["reference_too_small"]
+    assert not judged[2].alarms
+    assert any(kind.startswith("drift:") for kind in judged[3].kinds)
+    assert chain.reference is not None
+    assert chain.reference.height == 1_200
