@@ -34,7 +34,7 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
 
 def staleness_policy(services: Services) -> "StalenessPolicy":
     """Return the active staleness policy, as settings have it."""
-    from monitoring.drift.permutation import rate_per_window
+    from monitoring.drift.bootstrap import rate_per_window
 
     settings = services.settings
     policy = settings.staleness

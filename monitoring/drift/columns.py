@@ -1,7 +1,6 @@
-"""Columns of drift: features over reference and current rows together, and a statistic of their sums.
+"""Columns of drift: each row's part in a gap between the means of window and reference, and a statistic of such gaps.
 
-A column that holds for some of the rows alone (a segment's, those with an embedding) carries how many they are as a
-feature of its own, so that it is compared over them and still permuted with everything else.
+A column that holds for some of the rows alone (a segment's, those with an embedding) compares the means over them.
 """
 
 import re
@@ -14,9 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.task import N_LABELS
-from monitoring.drift.permutation import Test, chi_square, largest_gap, sparse_rise
-from monitoring.drift.sample import Floats, Ints, Sample
+from monitoring.drift.bootstrap import Test
+from monitoring.drift.sample import Bools, Floats, Ints, Sample
 
 CATEGORIES: Final = 30
 MIN_SEGMENT_ROWS: Final = 100
@@ -29,12 +27,14 @@ _FOURIER: Final = 128
 _MAX_SEGMENTS: Final = 20
 _MIN_EMBEDDED: Final = 50
 _CACHED_TEXTS: Final = 30_000
+_RISE: Final = 2.5
+_TINY: Final = 1e-12
 
 
 def column_tests(
-    both: Sample, is_current: npt.NDArray[np.bool_], columns: Sequence[str] | None = None
+    both: Sample, is_current: Bools, columns: Sequence[str] | None = None
 ) -> tuple[dict[str, Test], tuple[str, ...]]:
-    """Every column that the rows allow, and a sentence for what is off.
+    """Return every column that the rows allow, and a sentence for each that is off.
 
     Args:
         both: reference and current rows.
@@ -46,36 +46,48 @@ def column_tests(
         return columns is None or kind in columns
 
     confidence = both.scores.max(axis=1)
+    weights = gap_weights(is_current)
     tests: dict[str, Test] = {
-        "class_shares": Test(features=_one_hot(both.labels, N_LABELS), statistic=chi_square),
-        "confidence": Test(features=_cumulative(confidence), statistic=largest_gap),
+        "class_shares": category_test(both.labels, weights),
+        "confidence": distribution_test(confidence, weights),
     }
     skipped: list[str] = []
     if len(set(both.segments)) > 1:
-        tests["segment_mix"] = _category_test(both.segments)
-        members = large_segments(both.segments, float(is_current.mean()))
+        tests["segment_mix"] = category_test(_common_values(both.segments), weights)
+        members = large_segments(both.segments, float(is_current.mean())).values()
         if members:
-            tests["segment_classes"] = _within(list(members.values()), _one_hot(both.labels, N_LABELS))
-            tests["segment_confidence"] = _within(list(members.values()), _thirds(confidence))
+            within = [gap_weights(is_current, mine) for mine in members]
+            tests["segment_classes"] = category_test(both.labels, *within)
+            tests["segment_confidence"] = category_test(_thirds(confidence), *within)
     if both.texts is None or both.aspects is None:
         skipped.append("Text drift is off: the log holds no texts.")
     else:
         words = tuple(map(words_of, both.texts))
         if wanted("text_length"):
             lengths = np.fromiter(map(len, words), dtype=np.float64, count=len(words))
-            tests["text_length"] = Test(features=_cumulative(lengths), statistic=largest_gap)
+            tests["text_length"] = distribution_test(lengths, weights)
         if wanted("aspect_mix"):
-            tests["aspect_mix"] = _category_test(tuple(aspect.casefold() for aspect in both.aspects))
-        presence, mass, vocabulary = _presence(words)
-        tests["unknown_words"] = _unknown_words_test(presence, mass)
-        common = _common_words_test(presence)
+            aspects = _common_values(tuple(aspect.casefold() for aspect in both.aspects))
+            tests["aspect_mix"] = category_test(aspects, weights)
+        presence, shares, vocabulary = _presence(words)
+        if wanted("unknown_words"):
+            tests["unknown_words"] = unseen_test(shares, both.groups, is_current)
+        common = _common_words_test(presence, weights)
         if common is not None:
             tests["word_use"] = common
-        tests["word_embedding"] = _mmd(_fourier(_bag(presence, vocabulary), np.arange(both.rows), both.rows))
+        if wanted("word_embedding"):
+            tests["word_embedding"] = _mmd(_fourier(_bag(presence, vocabulary)), weights)
     embedded = _embedding_test(both, is_current) if wanted("embedding") else None
     if embedded is not None:
         tests["embedding"] = embedded
     return {kind: test for kind, test in tests.items() if wanted(kind)}, tuple(skipped)
+
+
+def gap_weights(is_current: Bools, among: Bools | None = None) -> Floats:
+    """Return the weight (n,) of each row in a gap of means: 1 / current rows, -1 / reference rows, 0 if not `among`."""
+    among = np.ones(len(is_current), dtype=bool) if among is None else among
+    current, reference = among & is_current, among & ~is_current
+    return np.asarray(current / max(current.sum(), 1) - reference / max(reference.sum(), 1))
 
 
 def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
@@ -96,46 +108,48 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.casefold()))
 
 
-def _one_hot(values: Ints, k: int) -> Any:
-    return (values[:, None] == np.arange(k)).astype(np.float32)
+def category_test(codes: Ints, *weights: Floats) -> Test:
+    """Return Pearson's chi-square of category counts (codes from 0); of several weights (n,) the largest one's."""
+    features = (codes[:, None] == np.arange(int(codes.max()) + 1)).astype(np.float32)
+    parts, scales = [], []
+    for each in weights:
+        mine, means = _parts(features, each)
+        parts.append(mine)
+        scales.append(np.maximum(means * np.ptp(each), _TINY))
+    scale = np.concatenate(scales)[:, None]
+
+    def largest(gaps: Floats) -> Floats:
+        return np.asarray((gaps**2 / scale).reshape(len(weights), features.shape[1], -1).sum(axis=1).max(axis=0))
+
+    return Test(parts=np.concatenate(parts, axis=1), statistic=largest)
 
 
-def _cumulative(values: Floats) -> Any:
+def distribution_test(values: Floats, weights: Floats) -> Test:
+    """Return Kolmogorov and Smirnov's distance at 64 cuts."""
     cuts = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _CUTS + 1), method="lower"))
-    return (values[:, None] <= cuts).astype(np.float32)
+    parts, _ = _parts((values[:, None] <= cuts).astype(np.float32), weights)
+    return Test(parts=parts, statistic=lambda gaps: np.asarray(np.abs(gaps).max(axis=0)))
 
 
-def _thirds(values: Floats) -> Any:
-    return _one_hot(np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values), 3)
+def _parts(features: Any, weights: Floats) -> tuple[npt.NDArray[np.float32], Floats]:
+    """Return each row's part in the gap of means, centred, and the means over the rows that have a weight."""
+    means = features[weights != 0.0].mean(axis=0, dtype=np.float64)
+    return ((features - means) * weights[:, None]).astype(np.float32), means
 
 
-def _category_test(values: tuple[str, ...]) -> Test:
+def _thirds(values: Floats) -> Ints:
+    return np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values)
+
+
+def _common_values(values: tuple[str, ...]) -> Ints:
+    """Return the rank of each value by frequency; the rare ones share the last."""
     common = [value for value, _ in Counter(values).most_common(CATEGORIES)]
     place = {value: k for k, value in enumerate(common)}
-    codes = np.array([place.get(value, len(common)) for value in values], dtype=np.int64)
-    return Test(features=_one_hot(codes, int(codes.max()) + 1), statistic=chi_square)
+    return np.array([place.get(value, len(common)) for value in values], dtype=np.int64)
 
 
-def _within(members: list[npt.NDArray[np.bool_]], categories: Any) -> Test:
-    """Return the largest chi-square of categories within any part: one column whatever the number of parts."""
-    k = categories.shape[1] + 1
-    counted = np.concatenate([categories, np.ones((len(categories), 1), dtype=np.float32)], axis=1)
-    features = np.concatenate([counted * mine[:, None] for mine in members], axis=1)
-
-    def largest(sums: Floats, totals: Floats, _: Floats, __: Floats) -> Floats:
-        found = []
-        for first in range(0, len(totals), k):
-            mine, all_of = sums[first : first + k], totals[first : first + k]
-            n_current = np.maximum(mine[-1], 1.0)
-            n_reference = np.maximum(all_of[-1] - mine[-1], 1.0)
-            found.append(chi_square(mine[:-1], all_of[:-1], n_current, n_reference))
-        return np.asarray(np.max(found, axis=0))
-
-    return Test(features=features, statistic=largest)
-
-
-def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Floats, list[str]]:
-    """Return rows by words, 1 where the row has the word; each word's summed share of its rows; the words."""
+def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Any, list[str]]:
+    """Return rows by words: 1 where the row has the word, and the word's share of the row's words; the words."""
     from scipy import sparse
 
     flat = list(chain.from_iterable(words))
@@ -144,27 +158,65 @@ def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Floats, list[str]]
     columns = np.fromiter(map(place.__getitem__, flat), dtype=np.int64, count=len(flat))
     lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
     rows = np.repeat(np.arange(len(words)), lengths)
-    mass = np.bincount(columns, weights=1.0 / lengths[rows], minlength=len(vocabulary))
-    matrix = sparse.csr_array(
-        (np.ones(len(flat), dtype=np.float32), (rows, columns)), shape=(len(words), len(vocabulary)), dtype=np.float32
+    shares = sparse.csr_array(
+        ((1.0 / lengths[rows]).astype(np.float32), (rows, columns)), shape=(len(words), len(vocabulary))
     )  # a word that stands in a row twice is summed here
-    matrix.data = np.ones_like(matrix.data)
-    return matrix, mass.astype(np.float64), vocabulary
+    presence = shares.copy()
+    presence.data = np.ones_like(presence.data)
+    return presence, shares, vocabulary
 
 
-def _unknown_words_test(presence: Any, mass: Floats) -> Test:
-    def unseen_share(sums: Floats, totals: Floats, n_current: Floats, _: Floats) -> Floats:
-        only_current = sums >= totals[:, None] - 0.5  # the word stands in no row of the reference
-        return np.asarray((only_current * mass[:, None]).sum(axis=0) / n_current)
+def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
+    """Return the share of the window's words that no reference row of another unit has, against the reference's.
 
-    return Test(features=presence, statistic=unseen_share)
+    Leaving a unit's own rows out makes both sides alike: without it a reference row has no unseen word by definition.
+    A unit's part holds its own rows' unseen words and, less them, those that would be unseen without it: the influence
+    that the jackknife gives (Efron and Stein 1981), which is never too small in the mean.
+
+    Args:
+        shares: (n, words) each word's share of the row's words, sparse.
+        groups: (n,) unit of each row.
+        is_current: (n,) whether a row is of the current window.
+    """
+    _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
+    row, word = shares.tocoo().coords
+    share, rows, n_units, n_words = shares.tocoo().data, len(unit), len(first), shares.shape[1]
+    weights = gap_weights(is_current)
+    used = unit[row] * n_words + word
+    held = np.unique(used[~is_current[row]])  # of unit and word in the reference
+    holder, held_word = np.divmod(held, n_words)
+    own = np.isin(used, held)
+    others = np.bincount(held_word, minlength=n_words)[word] - own
+    unseen = np.bincount(row, weights=share * (others == 0), minlength=rows)
+    parts = weights * (unseen - unseen.mean())
+    sole = others == 1
+    holder_sum = np.bincount(held_word, weights=holder, minlength=n_words)
+    sole_holder = (holder_sum[word] - own * unit[row])[sole].astype(np.int64)
+    rise = np.bincount(sole_holder, weights=(weights[row] * share)[sole], minlength=n_units)  # of the gap without it
+    reference_rows = np.bincount(unit[~is_current], minlength=n_units)
+    parts[first] -= rise - rise.sum() * reference_rows / reference_rows.sum()
+    base = float(unseen[~is_current].mean())
+    return Test(parts=parts[:, None].astype(np.float32), statistic=lambda gaps: base + gaps[0])
 
 
-def _common_words_test(presence: Any) -> Test | None:
+def _common_words_test(presence: Any, weights: Floats) -> Test | None:
+    """Return the sum of squared z-values of words that rose by over 2.5 standard errors: strong where few rose."""
+    from scipy import sparse
+
     in_rows = np.asarray(presence.sum(axis=0)).ravel()
     chosen = np.argsort(-in_rows, kind="stable")[:_MAX_WORDS]
     chosen = chosen[in_rows[chosen] >= _MIN_WORD_ROWS]
-    return Test(features=presence[:, chosen], statistic=sparse_rise) if len(chosen) else None
+    if len(chosen) == 0:
+        return None
+    means = in_rows[chosen] / len(weights)
+    error = np.sqrt(np.maximum(means * (1.0 - means), _TINY) * np.ptp(weights))[:, None]
+
+    def risen(gaps: Floats) -> Floats:
+        z = gaps / error
+        return np.asarray((np.where(z > _RISE, z, 0.0) ** 2).sum(axis=0))
+
+    parts = (sparse.diags_array(weights.astype(np.float32)) @ presence[:, chosen]).tocsr()
+    return Test(parts=parts, statistic=risen, means=means, weights=weights.astype(np.float32))
 
 
 def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
@@ -184,28 +236,26 @@ def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
     return sparse.diags_array((1.0 / np.maximum(norms, 1e-9)).astype(np.float32)) @ bag
 
 
-def _embedding_test(both: Sample, is_current: npt.NDArray[np.bool_]) -> Test | None:
+def _embedding_test(both: Sample, is_current: Bools) -> Test | None:
     """MMD of the model's own view of the rows, over those that were embedded; None where they are too few."""
     if both.embeddings is None:
         return None
-    present = np.flatnonzero(np.isfinite(both.embeddings[:, 0]))
-    if min(int(is_current[present].sum()), int((~is_current[present]).sum())) < _MIN_EMBEDDED:
+    embedded = np.isfinite(both.embeddings[:, 0])
+    if min(int((embedded & is_current).sum()), int((embedded & ~is_current).sum())) < _MIN_EMBEDDED:
         return None
-    values = both.embeddings[present].astype(np.float32)
+    values = both.embeddings[embedded].astype(np.float32)
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-6)
     pairs = np.random.default_rng(0).integers(len(values), size=(2, 1_000))
     distance = np.median(np.linalg.norm(values[pairs[0]] - values[pairs[1]], axis=1))  # the median heuristic
-    return _mmd(_fourier(values / max(float(distance), 1e-6), present, both.rows))
+    features = np.zeros((both.rows, _FOURIER), dtype=np.float32)
+    features[embedded] = _fourier(values / max(float(distance), 1e-6))
+    return _mmd(features, gap_weights(is_current, embedded))
 
 
-def _fourier(values: Any, places: Ints, rows: int) -> Any:
-    """Return random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel, and a validity mark (rows, k+1)."""
+def _fourier(values: Any) -> npt.NDArray[np.float32]:
+    """Return random Fourier features (n, k) of a Gaussian kernel (Rahimi and Recht 2007)."""
     projection, phase = _projection(values.shape[1])
-    projected = np.asarray(values @ projection)
-    features = np.zeros((rows, _FOURIER + 1), dtype=np.float32)
-    features[places, :-1] = np.sqrt(2.0 / _FOURIER).astype(np.float32) * np.cos(projected + phase)
-    features[places, -1] = 1.0
-    return features
+    return np.asarray(np.sqrt(2.0 / _FOURIER).astype(np.float32) * np.cos(np.asarray(values @ projection) + phase))
 
 
 @cache
@@ -216,13 +266,7 @@ def _projection(width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.flo
     return frequencies, rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)
 
 
-def _mmd(features: Any) -> Test:
-    """Squared distance of the mean features over the rows that have any: MMD²."""
-
-    def squared_gap(sums: Floats, totals: Floats, _: Floats, __: Floats) -> Floats:
-        n_current = np.maximum(sums[-1], 1.0)
-        n_reference = np.maximum(totals[-1] - sums[-1], 1.0)
-        gap = sums[:-1] / n_current - (totals[:-1, None] - sums[:-1]) / n_reference
-        return np.asarray((gap**2).sum(axis=0))
-
-    return Test(features=features, statistic=squared_gap)
+def _mmd(features: npt.NDArray[np.float32], weights: Floats) -> Test:
+    """Return the squared distance of the mean features: MMD²."""
+    parts, _ = _parts(features, weights)
+    return Test(parts=parts, statistic=lambda gaps: np.asarray((gaps**2).sum(axis=0)))

@@ -1,6 +1,6 @@
 """Detectors of differences between a window and the reference: pure, with calibrated p-values.
 
-No detector has a fixed cut-off. Each compares its statistic with permutations of the same rows at the same sizes, and
+No detector has a fixed cut-off. Each compares its statistic with a bootstrap over the units of the same rows, and
 Holm's correction over the columns holds the false-alarm rate that the user asked for. Slow drift is looked for in the
 same way in the last windows taken as one, a window-limited scan (Lai 1998, 'Information bounds and quick detection of
 parameter changes'): what grows too slowly to stand out in any window adds up over several.
@@ -16,8 +16,8 @@ import numpy as np
 
 from absa.evaluation.significance import holm
 from absa.task import SENTIMENTS
+from monitoring.drift.bootstrap import TestResult, bootstrap_tests
 from monitoring.drift.columns import CATEGORIES, column_tests, large_segments, words_of
-from monitoring.drift.permutation import TestResult, permutation_tests
 from monitoring.drift.sample import Floats, Ints, Sample, concat_samples
 
 MIN_TESTED_ROWS: Final = 50
@@ -78,7 +78,7 @@ def detect_drift(
         current: the window's rows.
         false_alarm_rate: share of windows without drift in which any column may alarm.
         max_rows: each side is sampled down to this before testing.
-        seed: of sampling and permutations.
+        seed: of sampling and draws.
         columns: only these kinds; by default all that the rows allow.
     """
     reference_rows, current_rows = reference.rows, current.rows
@@ -96,7 +96,7 @@ def detect_drift(
     both = concat_samples(reference, current)
     is_current = np.arange(both.rows) >= reference.rows
     tests, skipped = column_tests(both, is_current, columns)
-    results = permutation_tests(tests, both.groups, is_current, rate=false_alarm_rate, seed=seed)
+    results = bootstrap_tests(tests, both.groups, rate=false_alarm_rate, seed=seed)
     adjusted = dict(zip(results, holm([r.p_value for r in results.values()]), strict=True))
     findings = tuple(
         _finding(kind, result, adjusted[kind], false_alarm_rate, reference, current) for kind, result in results.items()

@@ -22,7 +22,8 @@ class Sample:
     inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was requested.
     `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN where
     unknown.
-    Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests move them together.
+    Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests count them as one piece of
+    evidence. A group from 0 on is the same one in every sample; one below 0 hangs together with nothing outside.
     `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
     model at hand.
     """
@@ -83,7 +84,7 @@ def make_sample(
         truth=np.full(n, -1, dtype=np.int64) if truth is None else np.asarray(truth, dtype=np.int64),
         weights=np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64),
         asked=np.zeros(n, dtype=bool) if asked is None else np.asarray(asked, dtype=bool),
-        groups=np.arange(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64),
+        groups=-1 - np.arange(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64),
         texts=texts,
         aspects=aspects,
         segments=("",) * n if segments is None else segments,
@@ -99,15 +100,12 @@ def sample_of(rows: pl.DataFrame) -> Sample:
     redacted = n > 0 and rows["text"].null_count() == n
     texts = None if redacted else tuple(rows["text"].fill_null("").to_list())
     aspects = None if redacted else tuple(rows["aspect"].fill_null("").to_list())
-    cluster = rows.select(
+    unit = rows.select(
         pl.when(pl.col("unit_given").fill_null(value=False))
         .then(pl.lit("u:") + pl.col("unit_hash").fill_null(""))
         .otherwise(pl.lit("t:") + pl.col("text").fill_null(pl.col("request_id")))
-        .rank("dense")
-        .fill_null(0)
-        .cast(pl.Int64)
-        .alias("group")
-    )["group"]
+        .hash(seed=0)
+    ).to_series()
     scores = np.array(rows["scores"].to_list(), dtype=np.float64).reshape(n, N_LABELS)
     probability = rows["sampling_probability"].fill_null(1.0).to_numpy().astype(np.float64)
     return make_sample(
@@ -116,7 +114,7 @@ def sample_of(rows: pl.DataFrame) -> Sample:
         truth=rows["feedback_label"].fill_null(-1).to_numpy(),
         weights=1.0 / np.clip(probability, 1e-6, 1.0),
         asked=rows["sampling_probability"].is_not_null().to_numpy(),
-        groups=cluster.to_numpy(),
+        groups=(unit.to_numpy() >> 1).astype(np.int64),
         texts=texts,
         aspects=aspects,
         segments=tuple(rows["segment"].fill_null("").to_list()),
@@ -130,8 +128,9 @@ def _seconds(times: pl.Series) -> Floats:
 
 
 def concat_samples(first: Sample, second: Sample) -> Sample:
-    """Return both samples' rows, the first one's before; groups of different samples stay apart."""
-    apart = replace(second, groups=second.groups + (int(first.groups.max()) + 1 if first.rows else 0))
+    """Return both samples' rows, the first one's before; groups below 0 of different samples stay apart."""
+    beyond = min(0, int(first.groups.min())) if first.rows else 0
+    apart = replace(second, groups=np.where(second.groups < 0, second.groups + beyond, second.groups))
     return Sample(**{name: _joined(value, getattr(apart, name)) for name, value in vars(first).items()})
 
 

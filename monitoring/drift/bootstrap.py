@@ -1,0 +1,154 @@
+"""Calibrated two-sample tests: statistics of a gap between means, held against a bootstrap over units.
+
+The unit is the independent piece of evidence, not the row: its rows may repeat a topic, come in sessions, and be in the
+reference, in the window, or in both. A unit's part in the gap is the sum of its rows' parts, so whatever it does alike
+on both sides cancels. A draw counts each unit 0, 1, 2, ... times at random with mean one (a Poisson bootstrap; Hanley
+and MacGibbon 2006, 'Creating non-parametric bootstrap samples using Poisson frequencies'), which gives the gap that
+chance alone makes. All draws of a batch are one matrix product. p-values are those of Besag and Clifford (1991,
+Biometrika 78, 301): drawing stops early once `ENOUGH` draws are as extreme as what was seen.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.drift.sample import Bools, Floats, Ints
+
+ENOUGH: Final = 20
+_BATCH_CELLS: Final = 4_000_000
+_BATCH: Final = 256
+_FIRST_BATCH: Final = 64
+
+Statistic = Callable[[Floats], Floats]
+"""Gaps between the means of window and reference (k, B) -> (B,); larger values mean more drift."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One column: each row's part in the gap between the means of window and reference, and the statistic of gaps.
+
+    `parts` is (n, k), dense or sparse; their sum over rows is the observed gap. Where centring would make a sparse
+    matrix dense, `parts` are not centred: `means` (k,) are then the means over both sides, `weights` (n,) the rows'.
+    """
+
+    __test__ = False  # not a test case
+    parts: Any
+    statistic: Statistic
+    means: Floats | None = None
+    weights: Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """Result of a test; `threshold` is the value that chance exceeds at the asked rate, from the draws made."""
+
+    __test__ = False
+    statistic: float
+    threshold: float
+    p_value: float
+    draws: int
+
+
+def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, seed: int = 0) -> dict[str, TestResult]:
+    """Return the p-value of each test that window and reference have equal means.
+
+    Args:
+        tests: columns by name, over the same n rows.
+        groups: (n,) which rows hang together, on either side.
+        rate: false-alarm rate over all tests together; decides how finely p-values must resolve.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    unit = _units(groups)
+    n_units = int(unit.max()) + 1
+    limit = max(199, int(np.ceil(3 * len(tests) / rate)))
+    largest = int(np.clip(_BATCH_CELLS // n_units, 16, _BATCH))
+    batch = min(_FIRST_BATCH, largest)  # most columns without drift have seen enough after so few
+    summed = {name: _of_units(test, unit, n_units) for name, test in tests.items()}
+    once = np.ones((n_units, 1), dtype=np.float32)
+    seen = {name: float(test.statistic(_gaps(test, once))[0]) for name, test in summed.items()}
+    drawn: dict[str, list[Floats]] = {name: [] for name in tests}
+    extreme = dict.fromkeys(tests, 0)
+    done = 0
+    while done < limit and any(count < ENOUGH for count in extreme.values()):
+        size = min(batch, limit - done)
+        times = _TIMES[rng.integers(len(_TIMES), size=(n_units, size), dtype=np.uint16)]
+        for name, test in summed.items():
+            if extreme[name] < ENOUGH:
+                values = test.statistic(_gaps(test, times))
+                extreme[name] += int(_reaches(values, seen[name]).sum())
+                drawn[name].append(values)
+        done += size
+        batch = min(2 * batch, largest)
+    return {name: _result(seen[name], np.concatenate(drawn[name]), rate / max(len(tests), 1), limit) for name in tests}
+
+
+def _poisson_less_one() -> npt.NDArray[np.float32]:
+    """Return 2^16 equally likely values that are distributed like a Poisson count with mean one, less one."""
+    from math import exp, factorial
+
+    total = 2**16
+    counts = [round(total * exp(-1.0) / factorial(k)) for k in range(1, 9)]
+    counts = [total - sum(counts), *counts]
+    return np.repeat(np.arange(9.0), counts).astype(np.float32) - 1.0
+
+
+_TIMES: Final = _poisson_less_one()
+
+
+def _units(groups: Ints) -> Ints:
+    """Return the number of each row's unit, in the order of first rows, so that ids do not decide the draws."""
+    _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(place[unit])
+
+
+def _of_units(test: Test, unit: Ints, n_units: int) -> Test:
+    """Return the test with the parts of each unit's rows summed."""
+    if n_units == len(unit):
+        return test
+    from scipy import sparse
+
+    rows = len(unit)
+    membership = sparse.csr_array((np.ones(rows, dtype=np.float32), (unit, np.arange(rows))), shape=(n_units, rows))
+    weights = None if test.weights is None else membership @ test.weights
+    return Test(parts=membership @ test.parts, statistic=test.statistic, means=test.means, weights=weights)
+
+
+def _gaps(test: Test, times: npt.NDArray[np.float32]) -> Floats:
+    """Return the gap (k, B) that counts of units (U, B) give."""
+    gaps = np.asarray(test.parts.T @ times, dtype=np.float64)
+    if test.means is None or test.weights is None:
+        return gaps
+    return gaps - np.outer(test.means, test.weights @ times)
+
+
+def _reaches(values: Floats, seen: float) -> Bools:
+    return np.asarray(values >= seen - 1e-9 * max(1.0, abs(seen)))
+
+
+def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
+    reached = np.flatnonzero(np.cumsum(_reaches(drawn, seen)) >= ENOUGH)
+    if len(reached):
+        draws = int(reached[0]) + 1
+        p_value = ENOUGH / draws
+    else:
+        draws = min(len(drawn), limit)
+        p_value = (int(_reaches(drawn, seen).sum()) + 1) / (draws + 1)
+    threshold = float(np.quantile(drawn, 1.0 - rate, method="higher"))
+    return TestResult(statistic=seen, threshold=threshold, p_value=min(p_value, 1.0), draws=draws)
+
+
+def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float:
+    """Return the rate a window that gives at most so many false alarms in a period: 1 a month over hours is 1/720.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+    if min(alarms, period_s, window_s) <= 0:
+        raise ValueError("alarms, period_s and window_s must be positive")
+    return min(alarms * window_s / period_s, 0.5)
