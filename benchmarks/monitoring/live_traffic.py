@@ -4,7 +4,7 @@ A topic is a segment of the bundled rows. A row's confidence is its own, so text
 scores; a row with confidence c is right with probability c.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,17 +19,16 @@ from absa.records.schema import Window
 
 MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR_S: Final = 3_600.0
-REQUESTS_AN_HOUR: Final = 800.0
-"""So many that no hour has too few for a verdict, nights of weekends included."""
-HABITS: Final[dict[str, dict[str, Any]]] = {
-    "independent": {},
-    "returning": {"users": Users()},
-    "sessions": {"users": Users(), "sessions": Sessions()},
-    "cycles": {"users": Users(), "cycles": Cycles()},
-    "growth": {"users": Users(), "growth": Growth()},
-    "together": {"users": Users(), "sessions": Sessions(), "cycles": Cycles(), "growth": Growth()},
+_INDEPENDENT: Final = Population(requests_an_hour=800.0)  # so many that no hour of a night has too few for a verdict
+HABITS: Final = {
+    "independent": _INDEPENDENT,
+    "returning": replace(_INDEPENDENT, users=Users()),
+    "sessions": replace(_INDEPENDENT, users=Users(), sessions=Sessions()),
+    "cycles": replace(_INDEPENDENT, users=Users(), cycles=Cycles()),
+    "growth": replace(_INDEPENDENT, users=Users(), growth=Growth()),
+    "together": replace(_INDEPENDENT, users=Users(), sessions=Sessions(), cycles=Cycles(), growth=Growth()),
 }
-"""Traffic without drift by its name: arguments of `Population`."""
+"""Traffic without drift by its name."""
 _N_LABELS: Final = 3
 _COPY: Final = " No. "
 
@@ -56,8 +55,7 @@ class LiveTraffic:
     Args:
         known: rows with text, aspect, label and segment; each segment is a topic.
         new: the same of the new area.
-        habits: arguments of `Population`, such as those of `HABITS`.
-        requests_an_hour: mean over a working day.
+        population: users and their habits, such as one of `HABITS`.
         feedback: habits of the customers who give feedback.
         seed: of the population and everything drawn.
     """
@@ -66,9 +64,8 @@ class LiveTraffic:
         self,
         known: pl.DataFrame,
         new: pl.DataFrame,
-        habits: dict[str, Any],
+        population: Population,
         *,
-        requests_an_hour: float = REQUESTS_AN_HOUR,
         feedback: FeedbackHabits | None = None,
         seed: int = 0,
     ) -> None:
@@ -76,9 +73,8 @@ class LiveTraffic:
         self.topics = sorted(known["segment"].fill_null("").unique().to_list())
         counts = {topic: known.filter(pl.col("segment").fill_null("") == topic).height for topic in self.topics}
         shares = [counts[topic] / known.height for topic in self.topics]
-        population = Population(topic_shares=shares, requests_an_hour=requests_an_hour, **habits)
         self._events = population.events
-        self._simulation = Simulation(population, seed=seed)
+        self._simulation = Simulation(population, shares, seed=seed)
         self._feedback = feedback or FeedbackHabits(answer_rate_right=0.1, delay_mean_s=600.0, error_rate=0.0)
         self._seed = seed
         self._texts = np.array(rows["text"].to_list(), dtype=object)

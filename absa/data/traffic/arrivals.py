@@ -4,7 +4,7 @@ Every hour has a generator of its own, so any period can be drawn without those 
 an hour end within an hour of their start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import count as numbers
 from typing import Final
@@ -74,12 +74,23 @@ class _Members:
 
 
 class Simulation:
-    """Requests of a population. Equal population and seed give equal requests."""
+    """Requests of a population. Equal arguments give equal requests.
 
-    def __init__(self, population: Population, *, seed: int = 0) -> None:
+    Args:
+        population: users and their habits.
+        topic_shares: the natural share of each topic; they sum to 1.
+        seed: of the users and of each hour.
+    """
+
+    def __init__(self, population: Population, topic_shares: Sequence[float] = (1.0,), *, seed: int = 0) -> None:
+        if not topic_shares or min(topic_shares) < 0 or abs(sum(topic_shares) - 1) > 1e-9:
+            raise ValueError(f"topic_shares: expected shares that sum to 1, got {list(topic_shares)}")
+        for event in population.events:
+            if not 0 <= event.topic < len(topic_shares):
+                raise ValueError(f"topic of an event: expected 0 to {len(topic_shares) - 1}, got {event.topic}")
         self.population = population
         self._seed = seed
-        self._shares = np.array(population.topic_shares, dtype=np.float64)
+        self._shares = np.array(topic_shares, dtype=np.float64)
         self._members_to_day = -1
         self._members: _Members | None = None
 
@@ -89,25 +100,10 @@ class Simulation:
         found = _joined([self._hour(hour) for hour in range(max(first, 0), max(last, first + 1))])
         return found.take((found.at_s >= start_s) & (found.at_s < end_s))
 
-    def first(self, count: int, *, from_s: float = 0.0) -> Arrivals:
-        """Return the first `count` requests from `from_s` on."""
-        parts, held = [], 0
-        for hours in self._from(from_s):
-            parts.append(hours)
-            held += hours.count
-            if held >= count:
-                return _joined(parts).take(np.arange(count))
-        raise AssertionError("requests never end")
-
     def __iter__(self) -> Iterator[Arrivals]:
         """Yield the requests hour by hour, without end."""
-        return self._from(0.0)
-
-    def _from(self, start_s: float) -> Iterator[Arrivals]:
-        hour = int(start_s // _HOUR_S)
-        yield self.between(start_s, (hour + 1) * _HOUR_S)
-        for later in numbers(hour + 1):
-            yield self.between(later * _HOUR_S, (later + 1) * _HOUR_S)
+        for hour in numbers():
+            yield self.between(hour * _HOUR_S, (hour + 1) * _HOUR_S)
 
     def _hour(self, hour: int) -> Arrivals:
         """Return the requests of the sessions that start in an hour, with those of events."""

@@ -5,23 +5,25 @@ the first time, later with a mild variation, or with a second row of the same se
 aspect that is asked about stays known, because the aspect is in its own part only. No text is served twice, and
 none whose near-duplicate key the caller has named (what was ingested) is served at all.
 
-Without drift the stream is stationary: rows are drawn uniformly from the pool, and the share of joined texts is the
-same, from the first request to the last.
+Without drift the stream is stationary unless the population has cycles, growth or events: users return with topics of
+their own, rows of a topic and label are drawn uniformly, and the share of joined texts stays the same.
 """
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Final
 
 from absa.data.normalise import side_key
+from absa.data.traffic.arrivals import Simulation
 from absa.data.traffic.feedback_habits import FeedbackHabits
 from absa.data.traffic.known_drift import Drift, Swaps
 from absa.data.traffic.phrasing import joined_text, noisy_text, swapped_text, varied_text
+from absa.data.traffic.population import Flood, Population, Sessions, Users
 from absa.data.traffic.row_pool import LabelledRow, RowPool
 from absa.inference.aspect_span import has_aspect
 
+RETURNING: Final = Population(users=Users(count=300), sessions=Sessions())
 _ATTEMPTS_A_LEVEL: Final = 25
 
 
@@ -32,7 +34,8 @@ class SimulatedRequest:
     `feedback_label` is None where the customer gives no feedback, and may be wrong; `feedback_only_if_wrong`: the
     customer gives none on a right answer; `feedback_delay_s` counts from the answer; `feedback_copies` is how often
     it is sent (2 or more: duplicates). `number` counts from 0. `drifted` names
-    which parts of the drift took hold of this request.
+    which parts of the drift took hold of this request. `at_s` is the simulated time, counted from a Monday, 00:00; the
+    sender is free to keep another pace.
     """
 
     number: int
@@ -46,6 +49,7 @@ class SimulatedRequest:
     feedback_copies: int = 1
     feedback_only_if_wrong: bool = False
     drifted: tuple[str, ...] = ()
+    at_s: float = 0.0
 
 
 class PoolTraffic:
@@ -58,8 +62,7 @@ class PoolTraffic:
         drift: active from the first request; `switch` changes it later.
         feedback: how customers tell what was right.
         avoid: side keys of texts that must not be served.
-        units: how many accounts; activity follows Zipf's law, and four in five requests of an account are about the
-            segment that is its own.
+        population: accounts and their habits; by default 300 return, with sessions. A topic is a segment of the pool.
         composed_share: share of the requests that join two rows.
 
     Raises:
@@ -75,7 +78,7 @@ class PoolTraffic:
         drift: Drift | None = None,
         feedback: FeedbackHabits | None = None,
         avoid: Collection[int] = frozenset(),
-        units: int = 300,
+        population: Population = RETURNING,
         composed_share: float = 0.3,
     ) -> None:
         if not pool:
@@ -89,14 +92,14 @@ class PoolTraffic:
         self._served: set[int] = set()
         self._number = 0
         # separate generators: how customers tell leaves what they ask as it was
-        self._rows, self._typing, self._accounts, self._told, self._drifting = (
-            random.Random(f"{seed}/{name}") for name in ("rows", "typing", "accounts", "feedback", "drift")
+        self._rows, self._typing, self._told, self._drifting = (
+            random.Random(f"{seed}/{name}") for name in ("rows", "typing", "feedback", "drift")
         )
-        segments = sorted({row.segment or "" for row in (*pool, *new_area)})
-        self._units = [f"acct-{n:04d}" for n in range(units)]
-        self._activity: Mapping[str, tuple[list[str], list[float]]] = _activity(
-            self._units, segments, random.Random(f"{seed}/units")
-        )
+        self._segments = sorted(self._pool.by_segment, key=lambda segment: segment or "")
+        topic_shares = [len(self._pool.by_segment[segment]) / len(pool) for segment in self._segments]
+        seed_of_units = self._rows.getrandbits(32)
+        self._visits = _visits(Simulation(population, topic_shares, seed=seed_of_units))
+        self._flooded: dict[int, LabelledRow] = {}  # the row that each flood writes about
         if drift is not None:
             self.switch(drift)
 
@@ -114,23 +117,29 @@ class PoolTraffic:
         self._drift, self._drift_from = drift, self._number
 
     def __next__(self) -> SimulatedRequest:
-        number = self._number
+        number, visit = self._number, next(self._visits)
         strength = self._drift.strength(number - self._drift_from) if self._drift else 0.0
         drift = self._drift or Drift()
         happened: list[str] = []
         dice = [self._drifting.random() for _ in range(3)]
-        pool = self._pool
+        pool, segment = self._pool, self._segments[visit.topic]
         if dice[0] < drift.new_area_share * strength:
             pool = self._new_area
+            segment = self._drifting.choice(pool.rows).segment
             happened.append("new_area")
-        shares: Sequence[float] = pool.label_shares
+        shares: Sequence[float] = pool.label_shares(segment)
         if drift.class_shares is not None and strength:
             goal = drift.class_shares
             shares = [(1 - strength) * a + strength * b for a, b in zip(shares, goal, strict=True)]
             happened.append("class_shares")
+        shift = min(max(visit.negative_shift, -shares[0]), shares[2])
+        row = pool.draw(self._rows, segment, (shares[0] + shift, shares[1], shares[2] - shift))
+        joined = self._typing.random() < self._composed_share
+        if visit.flood is not None:
+            row, joined = self._flooded.setdefault(visit.flood, row), False
         swaps = drift.vocabulary if dice[1] < drift.vocabulary_share * strength else ()
         noisy = dice[2] < drift.noise_share * strength
-        row, text, swapped = self._fresh_text(pool, shares, swaps, noisy)
+        text, swapped = self._fresh_text(pool, row, joined, swaps, noisy)
         label = row.label
         # a concept change ramps by aspect: the share of the aspects that have changed grows
         if strength and replace(drift, concept_share=drift.concept_share * strength).flips(row.aspect) and label != 1:
@@ -138,28 +147,24 @@ class PoolTraffic:
             happened.append("concept")
         happened += ["vocabulary"] * swapped + ["noise"] * noisy
         self._number += 1
-        units, weights = self._activity[row.segment or ""]
         said = self._feedback.say(label, self._told)
         return SimulatedRequest(
             number=number,
             text=text,
             aspect=row.aspect,
             true_label=label,
-            unit_id=self._accounts.choices(units, cum_weights=weights)[0],
+            unit_id=f"acct-{visit.unit:04d}",
             segment=row.segment,
             feedback_label=said.label,
             feedback_delay_s=said.delay_s,
             feedback_copies=said.copies,
             feedback_only_if_wrong=said.only_if_wrong,
             drifted=tuple(happened),
+            at_s=visit.at_s,
         )
 
-    def _fresh_text(
-        self, pool: RowPool, shares: Sequence[float], swaps: Swaps, noisy: bool
-    ) -> tuple[LabelledRow, str, bool]:
-        """Return a row, an unseen text about its aspect, and True if a swap was made."""
-        joined = self._typing.random() < self._composed_share
-        row = pool.draw(self._rows, shares)
+    def _fresh_text(self, pool: RowPool, row: LabelledRow, joined: bool, swaps: Swaps, noisy: bool) -> tuple[str, bool]:
+        """Return an unseen text about a row's aspect, and True if a swap was made."""
         attempt = 0
         while True:
             level = attempt // _ATTEMPTS_A_LEVEL  # the more was served already, the more is joined and varied
@@ -178,20 +183,24 @@ class PoolTraffic:
             if key not in self._served and key not in self._avoid and has_aspect(text, row.aspect):
                 self._served.add(key)
                 pool.served.add(row)
-                return row, text, swapped
+                return text, swapped
             attempt += 1
 
 
-def _activity(
-    units: Sequence[str], segments: Sequence[str], random_: random.Random
-) -> dict[str, tuple[list[str], list[float]]]:
-    """Return a segment's accounts with cumulated weights: Zipf's law, and four fifths from accounts whose own it is."""
-    own = {unit: random_.choice(segments) for unit in units}
-    zipf = {unit: 1 / (rank + 1) for rank, unit in enumerate(random_.sample(units, len(units)))}
-    table = {}
-    for segment in segments:
-        inside = sum(zipf[unit] for unit in units if own[unit] == segment) or 1.0
-        outside = sum(zipf[unit] for unit in units if own[unit] != segment) or 1.0
-        weights = [0.8 * zipf[unit] / inside if own[unit] == segment else 0.2 * zipf[unit] / outside for unit in units]
-        table[segment] = (list(units), list(accumulate(weights)))
-    return table
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One request of the population; `flood` is the number of its flood, if it belongs to one."""
+
+    at_s: float
+    unit: int
+    topic: int
+    negative_shift: float
+    flood: int | None
+
+
+def _visits(simulation: Simulation) -> Iterator[_Visit]:
+    floods = {n for n, event in enumerate(simulation.population.events) if isinstance(event, Flood)}
+    for hour in simulation:
+        columns = (hour.at_s, hour.unit, hour.topic, hour.negative_shift, hour.event)
+        for at_s, unit, topic, shift, event in zip(*(column.tolist() for column in columns), strict=True):
+            yield _Visit(at_s, unit, topic, shift, event if event in floods else None)

@@ -98,7 +98,6 @@ class Population:
     """Users and their habits; None switches a habit off.
 
     Args:
-        topic_shares: the natural share of each topic; they sum to 1.
         requests_an_hour: mean over a working day, at the start.
         users: None: no user returns.
         sessions: None: single requests.
@@ -107,7 +106,6 @@ class Population:
         events: onboardings and floods, numbered from 0 in this order.
     """
 
-    topic_shares: Sequence[float] = (1.0,)
     requests_an_hour: float = 500.0
     users: Users | None = None
     sessions: Sessions | None = None
@@ -116,14 +114,9 @@ class Population:
     events: Sequence[Onboarding | Flood] = field(default=())
 
     def __post_init__(self) -> None:
-        if not self.topic_shares or min(self.topic_shares) < 0 or abs(sum(self.topic_shares) - 1) > 1e-9:
-            raise ValueError(f"topic_shares: expected shares that sum to 1, got {self.topic_shares}")
         if self.requests_an_hour <= 0:
             raise ValueError(f"requests_an_hour: expected a number above 0, got {self.requests_an_hour}")
         if self.users is not None and self.users.count < 1:
             raise ValueError(f"users.count: expected at least 1, got {self.users.count}")
         if self.sessions is not None and self.sessions.mean_requests < 1:
             raise ValueError(f"sessions.mean_requests: expected at least 1, got {self.sessions.mean_requests}")
-        for event in self.events:
-            if not 0 <= event.topic < len(self.topic_shares):
-                raise ValueError(f"topic of an event: expected 0 to {len(self.topic_shares) - 1}, got {event.topic}")

@@ -45,28 +45,28 @@ class RowPool:
 
     rows: Sequence[LabelledRow]
     by_segment: dict[str | None, list[LabelledRow]] = field(default_factory=dict)
-    fresh: dict[int, list[LabelledRow]] = field(default_factory=dict)  # a label's rows, not drawn in this round
-    by_label: dict[int, list[LabelledRow]] = field(default_factory=dict)
     served: set[LabelledRow] = field(default_factory=set)
+    _by_label: dict[tuple[str | None, int], list[LabelledRow]] = field(default_factory=dict)
+    _fresh: dict[tuple[str | None, int], list[LabelledRow]] = field(default_factory=dict)  # not drawn in this round
 
     def __post_init__(self) -> None:
         for row in self.rows:
             self.by_segment.setdefault(row.segment, []).append(row)
-            self.by_label.setdefault(row.label, []).append(row)
+            self._by_label.setdefault((row.segment, row.label), []).append(row)
 
-    @property
-    def label_shares(self) -> tuple[float, float, float]:
-        """Natural mix of labels."""
-        counts = [len(self.by_label.get(label, ())) for label in range(3)]
-        return counts[0] / len(self.rows), counts[1] / len(self.rows), counts[2] / len(self.rows)
+    def label_shares(self, segment: str | None) -> tuple[float, float, float]:
+        """Return the natural mix of labels in a segment."""
+        negative, neutral, positive = (len(self._by_label.get((segment, label), ())) for label in range(3))
+        count = negative + neutral + positive
+        return negative / count, neutral / count, positive / count
 
-    def draw(self, random_: random.Random, shares: Sequence[float]) -> LabelledRow:
-        """Return a row of a label drawn by the shares, each of the label's rows before any comes again."""
-        weights = [share if label in self.by_label else 0.0 for label, share in enumerate(shares)]
+    def draw(self, random_: random.Random, segment: str | None, shares: Sequence[float]) -> LabelledRow:
+        """Return a row of a segment and of a label drawn by the shares, each such row before any comes again."""
+        weights = [share if (segment, label) in self._by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
-            weights = list(self.label_shares)
-        label = random_.choices(range(3), weights)[0]
-        waiting = self.fresh.get(label)
+            weights = list(self.label_shares(segment))
+        kind = segment, random_.choices(range(3), weights)[0]
+        waiting = self._fresh.get(kind)
         if not waiting:
-            waiting = self.fresh[label] = random_.sample(self.by_label[label], len(self.by_label[label]))
+            waiting = self._fresh[kind] = random_.sample(self._by_label[kind], len(self._by_label[kind]))
         return waiting.pop()

@@ -14,8 +14,8 @@ SHARES = (0.3, 0.2, 0.5)
 
 
 def days(start: float, end: float, *, seed: int = 1, **habits) -> Arrivals:
-    population = Population(topic_shares=SHARES, requests_an_hour=200.0, **habits)
-    return Simulation(population, seed=seed).between(start * DAY_S, end * DAY_S)
+    population = Population(requests_an_hour=200.0, **habits)
+    return Simulation(population, SHARES, seed=seed).between(start * DAY_S, end * DAY_S)
 
 
 def same(one: Arrivals, other: Arrivals) -> bool:
@@ -112,13 +112,18 @@ def test_onboarding_and_flood_add_named_requests():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"topic_shares": (0.5, 0.4)}, "topic_shares"),
         ({"requests_an_hour": 0.0}, "requests_an_hour"),
         ({"users": Users(count=0)}, "users.count"),
         ({"sessions": Sessions(mean_requests=0.5)}, "mean_requests"),
-        ({"events": (Flood(starts_s=0.0, topic=1),)}, "topic of an event"),
     ],
 )
 def test_impossible_population_is_refused(settings, named):
     with pytest.raises(ValueError, match=f"{named}: expected"):
         Population(**settings)
+
+
+def test_topics_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="topic_shares: expected"):
+        Simulation(Population(), (0.5, 0.4))
+    with pytest.raises(ValueError, match="topic of an event: expected"):
+        Simulation(Population(events=(Flood(starts_s=0.0, topic=1),)))

@@ -10,6 +10,7 @@ from absa.data.normalise import normalise, side_key
 from absa.data.traffic.feedback_habits import FeedbackHabits
 from absa.data.traffic.known_drift import Drift, drift_of
 from absa.data.traffic.pool_traffic import PoolTraffic
+from absa.data.traffic.population import Flood, Population, Users
 from absa.data.traffic.row_pool import LabelledRow, hold_back, known_texts
 
 POOL = [
@@ -161,16 +162,42 @@ def test_feedback_habits_leave_requests_unchanged():
     assert all(r.feedback_label is None for r in quiet)
 
 
-def test_accounts_differ_in_activity_and_segment():
-    stream = take(4000, units=200)
+def test_accounts_return_with_activity_and_segment():
+    stream = take(4000, population=Population(users=Users(count=200)))
     activity = Counter(request.unit_id for request in stream)
     assert 100 < len(activity) <= 200
-    assert activity.most_common(1)[0][1] > 20 * sorted(activity.values())[len(activity) // 2] / 2
+    assert activity.most_common(1)[0][1] > 5 * sorted(activity.values())[len(activity) // 2]
     by_unit: dict[str, Counter] = {}
     for request in stream:
         by_unit.setdefault(request.unit_id, Counter())[request.segment] += 1
     busy = [by_unit[unit] for unit, _ in activity.most_common(10)]
-    assert sum(c.most_common(1)[0][1] / c.total() for c in busy) / 10 > 0.55
+    assert sum(c.most_common(1)[0][1] / c.total() for c in busy) / 10 > 0.8
+
+
+def test_default_customers_return_in_sessions():
+    stream = take(2000)
+    last: dict[str, float] = {}
+    soon = 0
+    for request in stream:
+        soon += request.at_s - last.get(request.unit_id, -1e9) < 600
+        last[request.unit_id] = request.at_s
+    assert len(last) <= 300
+    assert soon > 1000
+
+
+def test_independent_customers_never_return():
+    assert len({request.unit_id for request in take(500, population=Population())}) == 500
+
+
+def test_flood_writes_one_row_in_many_words():
+    flood = Flood(starts_s=60.0, duration_s=600.0, requests=300, units=2)
+    stream = take(400, population=Population(users=Users(), events=(flood,)))
+    inside = [request for request in stream if 60 <= request.at_s < 660]
+    (aspect, label), count = Counter((r.aspect, r.true_label) for r in inside).most_common(1)[0]
+    copies = [r for r in inside if (r.aspect, r.true_label) == (aspect, label)]
+    assert count >= 300
+    assert len({side_key(r.text) for r in copies}) == count
+    assert [n for _, n in Counter(r.unit_id for r in copies).most_common(2)] == pytest.approx([150, 150], abs=30)
 
 
 def test_drifts_have_names_for_the_command_line():

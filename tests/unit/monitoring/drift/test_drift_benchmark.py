@@ -1,5 +1,6 @@
 """Rows and chain of the drift benchmark, at a small scale."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
@@ -16,7 +17,7 @@ KNOWN, NEW = load(SAMPLE / "feedback.csv"), load(SAMPLE / "new_area.csv")
 
 
 def traffic(name: str = "together", **options) -> LiveTraffic:
-    return LiveTraffic(KNOWN, NEW, HABITS[name] | options.pop("habits", {}), **options)
+    return LiveTraffic(KNOWN, NEW, replace(HABITS[name], events=options.pop("events", ())), **options)
 
 
 @pytest.mark.parametrize("name", HABITS)
@@ -49,7 +50,7 @@ def test_changes_move_area_classes_and_truth():
 
 def test_flood_texts_differ_in_their_number_alone():
     flood = Flood(starts_s=8 * 3_600.0, requests=500)
-    rows = traffic(habits={"events": (flood,)}).hours(8, 9)
+    rows = traffic(events=(flood,)).hours(8, 9)
     copies = rows.filter(~pl.col("text").is_in(KNOWN["text"].implode()))
     assert copies.height == copies["text"].n_unique() == 500
     assert copies["text"].str.replace(r" No\. \d+$", "").n_unique() == 1
