@@ -1,9 +1,9 @@
 """One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
 
-FOLDER holds job.json, validation.jsonl (rows of text, aspect and label) and, unless job.json names another folder, the
-token shards of the train side in tokens/. The job adds checkpoints/, built/, weights/ and package/. It prints one JSON
-event per line on standard output, at least every two seconds while it trains. After any death, start it again: it
-resumes from its last checkpoint with the time that is left.
+FOLDER holds job.json, validation.jsonl (rows of text, aspect or topic, and label) and, unless job.json names another
+folder, the token shards of the train side in tokens/. The job adds checkpoints/, built/, weights/ and package/. It
+prints one JSON event per line on standard output, at least every two seconds while it trains. After any death, start it
+again: it resumes from its last checkpoint with the time that is left.
 
 The job is anytime: it builds a first package early and replaces it later, so that the newest complete package is the
 result whatever happens until the deadline. The caller may update FOLDER/after.json while the job runs: `{"after_s": X}`
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from absa.errors import DeadlineMissedError, EvergreenError, InvalidDataError
 from absa.packaging.numbered import NumberedPackages
+from absa.task import ABSA, TaskSpec
 from absa.training.anytime import PackagePlan
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ class TrainingJob:
         checkpoints: folder that checkpoints are kept in; None: the job's own.
         since: of token shards, rows observed later are recent (seconds since the epoch).
         replay: established rows for every recent one at most; None: all.
+        task: what is classified; the default task where job.json names none.
     """
 
     settings: dict[str, Any]
     ends_at: float
+    task: TaskSpec = ABSA
     overrun_s: float = 0.0
     reserve_s: float = 10.0
     after_s: float = 0.0
@@ -92,6 +95,7 @@ class TrainingJob:
             return cls(
                 settings=dict(values.get("settings") or {}),
                 ends_at=float(values["ends_at"]),
+                task=TaskSpec.from_json(values.get("task")),
                 overrun_s=float(values.get("overrun_s", cls.overrun_s)),
                 reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
                 after_s=float(values.get("after_s", cls.after_s)),
@@ -165,10 +169,15 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
     settings = TrainingSettings.from_json(job.settings)
     base = find_base(settings.warm_start or settings.base_model)
     model, has_head = load_base(
-        base, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
+        base,
+        task=job.task,
+        layers=settings.layers,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        seed=settings.seed,
     )
     emit("phase", name="tokenize")
-    tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens)
+    tokenizer = PairTokenizer.from_file(base / TOKENIZER, settings.max_tokens, task=job.task)
     plan = PackagePlan(
         run_ends_at=job.ends_at,
         packaging_s=max(0.0, job.reserve_s - job.after_s),
@@ -180,7 +189,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
         plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
     tokens = Path(job.tokens) if job.tokens else folder / JOB_TOKENS
     rows = open_shards(tokens, base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
-    validation = read_pairs(folder / VALIDATION_FILE)
+    validation = read_pairs(folder / VALIDATION_FILE, job.task)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
         model,
@@ -189,7 +198,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
         settings,
         plan,
         new_head=not has_head,
-        compose=Composer.of(tokenizer, settings),
+        compose=Composer.of(tokenizer, settings, job.task),
         checkpoints=Checkpoints(kept),
         watch=lambda progress: emit("progress", **progress.to_json()),
         stop=stopping.is_set,

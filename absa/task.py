@@ -12,6 +12,7 @@ InputForm = Literal["text", "text+aspect", "text+topic"]
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MAX_LABELS: Final = 127  # records keep a label in a signed byte
 _MAX_LABEL_LENGTH: Final = 60
+_FEW_LABELS: Final = 4  # are named one by one
 
 
 class Label(IntEnum):
@@ -96,8 +97,15 @@ class TaskSpec:
         return self == ABSA
 
     @property
+    def metric_name(self) -> str:
+        """Short name of the primary metric, where `metric` is given beside it or was before."""
+        return "pos/neg F1" if self.is_default else "F1"
+
+    @property
     def metric(self) -> str:
         """Definition of the primary metric in words."""
+        if len(self.evaluated) == self.n_labels > _FEW_LABELS:
+            return f"macro F1 of all {self.n_labels} labels over all rows"
         return f"macro F1 of {_listed(self.evaluated)} over all rows"
 
     def number(self, written: object) -> int | None:

@@ -38,7 +38,7 @@ _ANY: Final = "MLflow"  # the server of the run that is open
 _CONNECT_S: Final = 5.0
 _READ_LIMIT_S: Final = 10.0
 _USERS_LIMIT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # MLflow's own variable
-_LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_pos_neg_f1")
+_LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_f1", "validation_pos_neg_f1")
 _MISSING: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 _EXAMPLE: Final = {
     "text": ["the route planner is great, but the ticket machine never works"] * 2,

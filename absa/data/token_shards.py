@@ -25,6 +25,7 @@ from absa.errors import EvergreenError
 from absa.inference.tokenization import PairTokenizer
 from absa.records.lake import Lake
 from absa.records.layout import shards_prefix, side_part_key
+from absa.task import ABSA, TaskSpec
 from absa.training.rows.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
 from absa.training.rows.tokens import TokenRows, stack, tokenize_columns
 
@@ -102,7 +103,8 @@ def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number:
         return 0
     if not lake.exists(key):
         part = side_part_key(plan.snapshot, plan.side, number)
-        data = pack_shard(tokenize_part(lake.read(part), _tokenizer(tokenizer, plan.max_tokens)))
+        rows = tokenize_part(lake.read(part), _tokenizer(tokenizer, plan.max_tokens, plan.task), plan.task)
+        data = pack_shard(rows)
         lake.write(key, data)
         made = 1
     else:
@@ -113,13 +115,13 @@ def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number:
 
 
 @cache
-def _tokenizer(path: Path, max_tokens: int) -> PairTokenizer:
-    return PairTokenizer.from_file(path, max_tokens)
+def _tokenizer(path: Path, max_tokens: int, task: TaskSpec) -> PairTokenizer:
+    return PairTokenizer.from_file(path, max_tokens, task=task)
 
 
-def tokenize_part(parquet: bytes, tokenizer: PairTokenizer) -> TokenRows:
+def tokenize_part(parquet: bytes, tokenizer: PairTokenizer, task: TaskSpec = ABSA) -> TokenRows:
     """Return the token ids of a Parquet part's rows, a block at a time so that Python's strings stay few."""
-    return stack([_block(table, tokenizer) for table in _blocks(parquet)])
+    return stack([_block(table, tokenizer, task) for table in _blocks(parquet)])
 
 
 def _blocks(parquet: bytes, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
@@ -127,11 +129,11 @@ def _blocks(parquet: bytes, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
     yield from file.iter_batches(batch_size=rows, columns=["text", "aspect", "label", "observed_at"])
 
 
-def _block(batch: pa.RecordBatch, tokenizer: PairTokenizer) -> TokenRows:
+def _block(batch: pa.RecordBatch, tokenizer: PairTokenizer, task: TaskSpec) -> TokenRows:
     seconds = batch.column("observed_at").cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
     return tokenize_columns(
         batch.column("text").to_pylist(),
-        batch.column("aspect").to_pylist(),
+        None if task.phrase is None else batch.column("aspect").to_pylist(),
         batch.column("label").to_numpy(zero_copy_only=False).astype(np.int8),
         tokenizer,
         seconds,

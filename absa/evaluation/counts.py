@@ -9,35 +9,42 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from absa.task import EVALUATED, N_LABELS
+from absa.task import ABSA, EVALUATED, N_LABELS, TaskSpec
 
 Labels = npt.ArrayLike
 Scores = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.float64]
 
 
-def confusion_counts(labels: Labels, predicted: Labels, weights: Counts | None = None) -> Counts:
-    """Return counts (3, 3), or sums of weights: true labels as rows, predicted ones as columns."""
+def confusion_counts(
+    labels: Labels, predicted: Labels, weights: Counts | None = None, *, n_labels: int = N_LABELS
+) -> Counts:
+    """Return counts (labels, labels), or sums of weights: true labels as rows, predicted ones as columns."""
     true, guessed = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    flat = np.bincount(true * N_LABELS + guessed, weights=weights, minlength=N_LABELS**2)
-    return flat.reshape(N_LABELS, N_LABELS).astype(np.float64)
+    flat = np.bincount(true * n_labels + guessed, weights=weights, minlength=n_labels**2)
+    return flat.reshape(n_labels, n_labels).astype(np.float64)
 
 
 def f1_of(confusion: Counts) -> Counts:
-    """Return the F1 of each label (..., 3) from counts (..., 3, 3); 0 where a label is neither true nor predicted."""
+    """Return the F1 of each label (..., n) from counts (..., n, n); 0 where a label is neither true nor predicted."""
     found = 2 * np.diagonal(confusion, axis1=-2, axis2=-1)
     involved = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     return np.asarray(np.divide(found, involved, out=np.zeros_like(involved), where=involved > 0))
 
 
 def pos_neg_f1_of(confusion: Counts, labels: Sequence[int] = EVALUATED) -> Counts:
-    """Return the mean F1 of the evaluated labels from counts (..., 3, 3); one label alone gives that label's F1."""
+    """Return the mean F1 of some labels from counts (..., n, n); one label alone gives that label's F1."""
     return np.asarray(f1_of(confusion)[..., list(labels)].mean(axis=-1))
 
 
-def pos_neg_f1(labels: Labels, predicted: Labels) -> float:
-    """Return the mean of the F1 of negative and of positive, over all rows, the neutral ones included.
+def task_f1(labels: Labels, predicted: Labels, task: TaskSpec = ABSA) -> float:
+    """Return the primary metric: the mean F1 of the task's evaluated labels over all rows.
 
-    Equals scikit-learn's `f1_score(labels, predicted, labels=[0, 2], average="macro", zero_division=0)`.
+    Equals scikit-learn's `f1_score(labels, predicted, labels=evaluated, average="macro", zero_division=0)`.
     """
-    return float(pos_neg_f1_of(confusion_counts(labels, predicted)))
+    return float(pos_neg_f1_of(confusion_counts(labels, predicted, n_labels=task.n_labels), task.evaluated_numbers))
+
+
+def pos_neg_f1(labels: Labels, predicted: Labels) -> float:
+    """Return `task_f1` of the default task: of negative and of positive, the neutral rows included."""
+    return task_f1(labels, predicted)

@@ -39,14 +39,12 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Pat
     """Draw training loss and validation pos/neg F1 over steps.
 
     Args:
-        history: progress events of a training in order, with step, loss and now and then validation_pos_neg_f1.
+        history: progress events of a training in order, with step, loss and now and then validation_f1.
         path: where the PNG goes.
     """
     losses = [(int(each["step"]), float(each["loss"])) for each in history if each.get("loss") is not None]
     validation = [
-        (int(each["step"]), float(each["validation_pos_neg_f1"]))
-        for each in history
-        if each.get("validation_pos_neg_f1") is not None
+        (int(each["step"]), float(each["validation_f1"])) for each in history if each.get("validation_f1") is not None
     ]
     figure, axes = _figure()
     axes.plot([step for step, _ in losses], [loss for _, loss in losses], color=_COLOUR, label="training loss")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import PermanentError
-from absa.evaluation.counts import pos_neg_f1
+from absa.evaluation.counts import task_f1
 from absa.inference.engine import Engine
 from absa.inference.package import (
     CALIBRATION_FILE,
@@ -21,15 +21,16 @@ from absa.inference.package import (
     MODEL_FILE,
     TOKENIZER_FILE,
     WARMUP_FILE,
+    input_form_of,
     package_digest,
 )
-from absa.inference.tokenization import PairTokenizer
+from absa.inference.tokenization import ModelInput, PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export_graph
 from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
-from absa.task import SENTIMENTS
+from absa.task import TaskSpec
 from absa.training.rows.distill import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
@@ -81,14 +82,31 @@ WARMUP_PAIRS: Final = (
 )  # fmt: skip
 
 
+_TOPICS_OF_WARMUP: Final = 4
+
+
+def warmup_inputs(task: TaskSpec) -> tuple[ModelInput, ...]:
+    """Return the synthetic texts that a package answers when it is loaded, with aspects or topics as the task has them.
+
+    Topics are names of labels: they are phrases, need not be in a text, and quote no customer.
+    """
+    if task.phrase_in_text:
+        return WARMUP_PAIRS
+    texts = dict.fromkeys(text for text, _ in WARMUP_PAIRS)
+    topics = task.labels[:_TOPICS_OF_WARMUP]
+    return tuple(
+        (text, None if task.phrase is None else topics[index % len(topics)]) for index, text in enumerate(texts)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class PackageParity:
-    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares and scores, 0 to 1."""
+    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares, 0 to 1; F1 is the task's."""
 
     rows: int
     labels_equal: float
-    pos_neg_f1_fp32: float
-    pos_neg_f1_int8: float
+    f1_fp32: float
+    f1_int8: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +172,18 @@ def build_package(
         calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
         _write_json(making / CALIBRATION_FILE, calibration.to_json())
         phase("parity")
-        parity = _compare(fp32, int8[: len(fp32)], labels[: len(fp32)])
+        parity = _compare(fp32, int8[: len(fp32)], labels[: len(fp32)], model.task)
         if parity.rows >= _FEWEST_TO_JUDGE and parity.labels_equal < _LEAST_EQUAL:
             raise PermanentError(
                 f"the int8 model gives {parity.labels_equal:.1%} of {parity.rows} validation rows the label that the "
                 f"fp32 model gives, expected at least {_LEAST_EQUAL:.0%}"
             )
         phase("warmup")
-        _write_warmup(making)
+        _write_warmup(making, warmup_inputs(model.task))
         write_card(
             making,
             CardFacts(
+                task=model.task,
                 base_model=settings.base_model,
                 layers=model.architecture.layers,
                 snapshot=snapshot,
@@ -193,8 +212,8 @@ def _write_model(
 ) -> None:
     weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
     if linear is None:
-        pairs = [*WARMUP_PAIRS, *((row.text, row.aspect) for row in rows)]
-        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
+        pairs = [*warmup_inputs(model.task), *((row.text, row.aspect) for row in rows)]
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens, task=model.task)
         seen = observe_products(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed)
         linear = Int8Products(seen, strengths=effort.strengths)
     (folder / MODEL_FILE).write_bytes(export_graph(model.architecture, weights, linear).SerializeToString())
@@ -209,8 +228,9 @@ def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | N
         "hidden": model.architecture.hidden,
         "max_tokens": settings.max_tokens,
         "inputs": list(INPUTS),
-        "labels": list(SENTIMENTS),
-        "input_form": "pair",
+        "task": model.task.to_json(),
+        "labels": list(model.task.labels),
+        "input_form": input_form_of(model.task),
         "snapshot": snapshot,
         "run": run,
         "training": settings.to_json(),
@@ -234,7 +254,7 @@ def _scored(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Scores by int8 of as many rows as there is time for, and by fp32 of the first `both` of them."""
     engine, ends = Engine.load(folder), time.perf_counter() + seconds
-    tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens)
+    tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens, task=model.task)
     int8, fp32 = [], []
     for start in range(0, len(rows), _CHUNK_ROWS):
         if start >= _FEWEST_CHECKED and time.perf_counter() > ends:
@@ -246,20 +266,22 @@ def _scored(
     return np.concatenate(int8), np.concatenate(fp32)
 
 
-def _compare(fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> PackageParity:
+def _compare(
+    fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64], task: TaskSpec
+) -> PackageParity:
     return PackageParity(
         rows=len(labels),
         labels_equal=float((fp32.argmax(1) == int8.argmax(1)).mean()),
-        pos_neg_f1_fp32=pos_neg_f1(labels, fp32.argmax(1)),
-        pos_neg_f1_int8=pos_neg_f1(labels, int8.argmax(1)),
+        f1_fp32=task_f1(labels, fp32.argmax(1), task),
+        f1_int8=task_f1(labels, int8.argmax(1), task),
     )
 
 
-def _write_warmup(folder: Path) -> None:
+def _write_warmup(folder: Path, inputs: Sequence[ModelInput]) -> None:
     engine = Engine.load(folder)
     lines = []
-    for text, aspect in WARMUP_PAIRS:
-        scores = [round(float(score_as_teacher), 6) for score_as_teacher in engine.score([(text, aspect)])[0]]
+    for text, aspect in inputs:
+        scores = [round(float(score), 6) for score in engine.score([(text, aspect)])[0]]
         lines.append(json.dumps({"text": text, "aspect": aspect, "scores": scores}, ensure_ascii=False))
     (folder / WARMUP_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

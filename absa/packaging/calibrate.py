@@ -40,7 +40,7 @@ def calibrate(logits: Logits, labels: _Labels) -> Calibration:
     """Find the temperature with the least negative log likelihood.
 
     Args:
-        logits: (n, 3), or log probabilities, which differ by a constant per row.
+        logits: (n, labels), or log probabilities, which differ by a constant per row.
         labels: (n,).
 
     Returns:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from absa.sinks import markdown
+from absa.task import ABSA, TaskSpec
 
 CARD_FILE: Final = "model_card.md"
 
@@ -13,6 +14,7 @@ CARD_FILE: Final = "model_card.md"
 class CardFacts:
     """Content of the model card. Shares are 0 to 1; metrics are on the validation side unless named otherwise."""
 
+    task: TaskSpec = ABSA
     base_model: str
     layers: int
     snapshot: str | None
@@ -25,16 +27,15 @@ class CardFacts:
 def render_card(facts: CardFacts) -> str:
     """Return the card as Markdown. No text of a customer is in it."""
     training, calibration, parity = facts.training, facts.calibration, facts.parity
+    task, row, limit = facts.task, _row(facts.task), facts.settings.get("max_tokens", 128)
+    where = "cut around the aspect" if task.phrase_in_text else "cut at its end"
     lines = [
-        "# Sentiment towards an aspect",
-        "",
-        "Given a text and a phrase from it, the sentiment towards the phrase: negative, neutral or positive.",
+        *_opening(task),
         "",
         "## What it is",
         f"- Base model {facts.base_model}, {facts.layers} layers, served as int8 ONNX on CPU",
-        "- Input: the pair `[CLS] text [SEP] aspect [SEP]`, "
-        f"{facts.settings.get('max_tokens', 128)} tokens; a longer text is cut around the aspect",
-        "- Output: calibrated scores in the order negative, neutral, positive",
+        f"- Input: {row}, {limit} tokens; a longer text is {where}",
+        f"- Output: calibrated scores in the order {_names(task)}",
         "",
         "## What it learned from",
         f"- Snapshot `{facts.snapshot or 'none'}`",
@@ -45,21 +46,51 @@ def render_card(facts: CardFacts) -> str:
         f"- Settings: {', '.join(f'{key} {value}' for key, value in sorted(facts.settings.items()))}",
         "",
         "## How good it is",
-        f"- pos/neg F1 {parity.get('pos_neg_f1_int8', 0.0):.3f} on {parity.get('rows', 0)} validation rows "
-        "(macro F1 of negative and positive over all rows, neutral ones included)",
+        f"- {task.metric_name} {parity.get('f1_int8', 0.0):.3f} on {parity.get('rows', 0)} validation rows "
+        f"({markdown(task.metric)})",
         f"- int8 beside fp32 on the same rows: labels equal {parity.get('labels_equal', 0.0):.1%}, "
-        f"fp32 F1 {parity.get('pos_neg_f1_fp32', 0.0):.3f}",
+        f"fp32 F1 {parity.get('f1_fp32', 0.0):.3f}",
         f"- Calibration: temperature {calibration.get('temperature', 1.0):.3f}, expected calibration error "
         f"{calibration.get('ece_before', 0.0):.3f} before and {calibration.get('ece_after', 0.0):.3f} after, "
         f"on {calibration.get('rows', 0)} rows",
         "",
         "## Where not to use it",
         "- Texts in other languages than the training data's; irony, quotations and references to earlier messages",
-        "- Decisions about a single person: it is meant for counting opinions, and a single answer is often wrong",
-        "- Aspects that do not stand in the text",
+        *_limits(task),
         "",
     ]
     return "\n".join(lines)
+
+
+def _opening(task: TaskSpec) -> tuple[str, ...]:
+    if task.is_default:
+        return (
+            "# Sentiment towards an aspect",
+            "",
+            "Given a text and a phrase from it, the sentiment towards the phrase: negative, neutral or positive.",
+        )
+    given = {"text": "a text", "text+aspect": "a text and a phrase from it", "text+topic": "a text and a topic"}
+    return f"# {task.name}", "", f"Given {given[task.input]}, one of {task.n_labels} labels: {_names(task)}."
+
+
+def _row(task: TaskSpec) -> str:
+    return "`[CLS] text [SEP]`" if task.phrase is None else f"the pair `[CLS] text [SEP] {task.phrase} [SEP]`"
+
+
+def _limits(task: TaskSpec) -> list[str]:
+    counted = "opinions" if task.is_default else "texts"
+    limits = [
+        f"- Decisions about a single person: it is meant for counting {counted}, and a single answer is often wrong"
+    ]
+    if task.phrase_in_text:
+        limits.append("- Aspects that do not stand in the text")
+    if task.phrase == "topic":
+        limits.append("- Topics that are unlike all of the training data's")
+    return limits
+
+
+def _names(task: TaskSpec) -> str:
+    return ", ".join(markdown(label) for label in task.labels)
 
 
 def write_card(folder: Path, facts: CardFacts) -> Path:

@@ -10,7 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Progress of a training. Loss is the mean since the last one; `validation_pos_neg_f1` is of the averaged model."""
+    """Progress of a training. Loss is the mean since the last one.
+
+    `validation_f1` is the task's primary metric, of the averaged model; `validation_pos_neg_f1` repeats it for the
+    default task.
+    """
 
     step: int
     epoch: float
@@ -19,6 +23,7 @@ class Progress:
     tokens_per_s: float
     elapsed_s: float
     remaining_s: float
+    validation_f1: float | None = None
     validation_pos_neg_f1: float | None = None
 
     def to_json(self) -> dict[str, Any]:

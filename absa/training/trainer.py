@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
 from absa.errors import DeadlineMissedError, TransientError
-from absa.evaluation.counts import pos_neg_f1
+from absa.evaluation.counts import task_f1
 from absa.modeling.architecture import PairClassifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit
@@ -73,7 +73,7 @@ class Trainer:
         Args:
             model: changed in place.
             train: rows to learn from.
-            validation: rows whose pos/neg F1 is shown on the way; nothing is chosen by it.
+            validation: rows whose F1 is shown on the way; nothing is chosen by it.
             settings: as they are saved with the model.
             deadline: end of the training alone; it may move while the training goes on.
             new_head: whether the head has learned nothing yet.
@@ -305,7 +305,7 @@ class Trainer:
         self.model.train()
         with torch.no_grad():
             torch._foreach_copy_(self._learning, own)
-        return pos_neg_f1(self._validation.labels, predicted)
+        return task_f1(self._validation.labels, predicted, self.model.task)
 
     def _report(self, tally: Tally, f1: float | None) -> None:
         if self._watch is None or not tally.steps:
@@ -319,7 +319,8 @@ class Trainer:
                 tokens_per_s=tally.tokens / max(tally.age_s(), 1e-9),
                 elapsed_s=self.train_s,
                 remaining_s=max(0.0, self.deadline.remaining_s()),
-                validation_pos_neg_f1=f1,
+                validation_f1=f1,
+                validation_pos_neg_f1=f1 if self.model.task.is_default else None,
             )
         )
 

@@ -16,13 +16,13 @@ class TrainingSettings:
         base_model: `minilm-l6` (comes with the requirements), a local folder, or a name on the hub.
         layers: keep this many of the base's layers; None keeps all.
         hidden: width of a student with the base's words and untrained layers; None keeps the base's width.
-        max_tokens: most tokens of a pair, the three special ones included.
+        max_tokens: most tokens of a row, the special ones included.
         batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and 65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.
         head_learning_rate: peak of the head, when it is new. A head that came with a warm start learns as the last
             layer does.
-        label_smoothing: share of a label's weight that is spread over all three.
+        label_smoothing: share of a label's weight that is spread over all labels.
         r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
@@ -30,7 +30,8 @@ class TrainingSettings:
         train_layers: how many layers learn, from the top; None is all. Those below stay as they came and cost a
             third: what a budget of less than a pass is better spent on.
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
-        compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py).
+        compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
+            unused where the task has no aspects.
         warm_start: folder of weights to start from instead of the base model.
         precision: auto (measured), fp32 or bf16.
         compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.

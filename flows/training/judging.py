@@ -235,7 +235,7 @@ class Judging:
                 parity=Parity(
                     rows=parity["rows"],
                     label_agreement=parity["labels_equal"],
-                    f1_loss=parity["pos_neg_f1_fp32"] - parity["pos_neg_f1_int8"],
+                    f1_loss=parity["f1_fp32"] - parity["f1_int8"],
                 ),
                 data=data_checks(
                     self._manifest, leaked_texts(self._services.lake, self._manifest.digest, test["text"])

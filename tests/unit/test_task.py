@@ -32,6 +32,13 @@ def test_default_task_is_aspect_sentiment() -> None:
     assert ABSA.metric == "macro F1 of negative and positive over all rows"
 
 
+def test_metric_of_many_labels_counts_them() -> None:
+    many = TaskSpec(name="t", input="text", labels=("a", "b", "c", "d", "e"))
+    assert many.metric == "macro F1 of all 5 labels over all rows"
+    assert TICKETS.metric == "macro F1 of billing, Bug report and praise over all rows"
+    assert (ABSA.metric_name, many.metric_name) == ("pos/neg F1", "F1")
+
+
 def test_evaluated_labels_default_to_all_in_order() -> None:
     assert TICKETS.evaluated_numbers == (0, 1, 2)
     some = TaskSpec(name="t", input="text", labels=("a", "b", "c"), evaluated=("c", "a"))

@@ -21,7 +21,7 @@ class Batch:
     mask: npt.NDArray[np.bool_] | None  # (B, T)
     labels: npt.NDArray[np.int64]  # (B,)
     tokens: int  # real ones
-    targets: npt.NDArray[np.float32] | None = None  # (B, 3), where a teacher says more than the label does
+    targets: npt.NDArray[np.float32] | None = None  # (B, labels), where a teacher says more than the label does
 
 
 def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
@@ -90,6 +90,8 @@ def assemble(rows: TokenRows, index: Index) -> Batch:
     places = np.arange(width)[None, :]
     present = places < lengths[:, None]
     token_types = ((places >= asked[:, None]) & present).astype(np.int64)
+    if not len(between) + len(rows.aspects):
+        token_types[:] = 0  # plain text has no second sequence, whose separator the suffix would be
     return Batch(
         input_ids.reshape(count, width),
         token_types,

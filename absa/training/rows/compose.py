@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.inference.tokenization import PairTokenizer
-from absa.task import N_LABELS
+from absa.task import ABSA, TaskSpec
 from absa.training.rows.tokens import Ids, Index, TokenRows, gather
 from absa.training.training_settings import TrainingSettings
 
@@ -20,6 +20,7 @@ _CONNECTORS: Final = (
     ", but", " but", ", and", " and", ". ", ". ", "; ", ", though", ", although", ". However,", ", while", " yet",
     ". On the other hand,", ". Also,", ", whereas", " - ", "! ", ", too bad",
 )  # fmt: skip
+_CONNECTORS_OF_ANY_LANGUAGE: Final = (", ", ". ", ". ", "; ", " - ", "! ")
 _ENDINGS: Final = ".!?,;"
 _DROPS_ENDING: Final = 0.7  # how often the first text loses the mark at its end
 _TRIES: Final = 3
@@ -33,14 +34,15 @@ class Connectors:
     endings: frozenset[int]
 
     @classmethod
-    def of(cls, tokenizer: PairTokenizer) -> "Connectors":
-        """Encode the connectors with a tokenizer."""
+    def of(cls, tokenizer: PairTokenizer, task: TaskSpec = ABSA) -> "Connectors":
+        """Encode the connectors with a tokenizer: English words for the default task, marks for any other."""
 
         def ids(text: str) -> Ids:
             return tokenizer.split(tokenizer.encode([(text, "x")])[0])[0]
 
         first = len(ids("a"))  # many tokenizers give the start of a text a token of its own kind
-        between = tuple(ids(f"a{text}")[first:] for text in _CONNECTORS)
+        words = _CONNECTORS if task.is_default else _CONNECTORS_OF_ANY_LANGUAGE
+        between = tuple(ids(f"a{text}")[first:] for text in words)
         return cls(between, frozenset(int(ids(f"a{mark}")[-1]) for mark in _ENDINGS))
 
 
@@ -55,13 +57,14 @@ class Composer:
     connectors: Connectors
     share: float
     max_tokens: int
+    labels: int = ABSA.n_labels
 
     @classmethod
-    def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings) -> "Composer | None":
-        """Return the one that settings ask for; None where no row is to be joined."""
-        if not settings.compose_share:
+    def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings, task: TaskSpec = ABSA) -> "Composer | None":
+        """Return the one that settings ask for; None where no row is to be joined, or texts have no aspects."""
+        if not settings.compose_share or not task.phrase_in_text:
             return None
-        return cls(Connectors.of(tokenizer), settings.compose_share, settings.max_tokens)
+        return cls(Connectors.of(tokenizer, task), settings.compose_share, settings.max_tokens, task.n_labels)
 
     def __call__(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
         """Return the rows, in their order, a share of their texts joined with another's; aspects and labels stay."""
@@ -89,12 +92,12 @@ class Composer:
         room = self.max_tokens - rows.special.tokens - lengths - asked
         heads = np.where(asked > 0, rows.aspects[np.minimum(rows.aspect_ends - asked, len(rows.aspects) - 1)], 0)
         spoken = _Spoken(rows, lengths)
-        by_label = [np.flatnonzero(rows.labels == label) for label in range(N_LABELS)]
+        by_label = [np.flatnonzero(rows.labels == label) for label in range(self.labels)]
         _, _, word_lengths = self._words(0)
         left = np.flatnonzero(chance.random(len(rows)) < self.share)
         found: list[tuple[Index, Index, Index]] = []
         for _ in range(_TRIES):
-            wanted = (rows.labels[left] + chance.integers(1, N_LABELS, len(left))) % N_LABELS
+            wanted = (rows.labels[left] + chance.integers(1, self.labels, len(left))) % self.labels
             draw, words = chance.random(len(left)), chance.integers(0, len(word_lengths), len(left))
             other = left.copy()  # a row is never joined with itself, so this stands for nobody
             for label, having in enumerate(by_label):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from absa.errors import IntegrityError, InvalidDataError, TransientError
 from absa.inference.excerpt import CUT_RULE
 from absa.inference.tokenization import Template
+from absa.task import ABSA, TaskSpec
 from absa.training.rows.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
@@ -37,6 +38,7 @@ class TokenPlan:
     side: str
     max_tokens: int
     rows: tuple[int, ...]
+    task: TaskSpec = ABSA
     schema_version: int = 1
 
     def to_json(self) -> str:
@@ -53,7 +55,8 @@ class TokenPlan:
         try:
             values = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
             known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-            return cls(**known | {"rows": tuple(int(count) for count in values["rows"])})
+            rows = tuple(int(count) for count in values["rows"])
+            return cls(**known | {"rows": rows, "task": TaskSpec.from_json(values.get("task"))})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidDataError(f"{folder / PLAN_FILE} cannot be used: {type(error).__name__}") from error
 
@@ -119,10 +122,14 @@ def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Calla
     return corpus
 
 
-def write_shard(folder: Path, rows: TokenRows, tokenizer: Path, max_tokens: int, *, snapshot: str = "") -> None:
+def write_shard(
+    folder: Path, rows: TokenRows, tokenizer: Path, max_tokens: int, *, snapshot: str = "", task: TaskSpec = ABSA
+) -> None:
     """Write the train side of few rows: one shard with its plan, made with that tokenizer.json."""
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
-    plan = TokenPlan(snapshot=snapshot, tokenizer=digest, side="train", max_tokens=max_tokens, rows=(len(rows),))
+    plan = TokenPlan(
+        snapshot=snapshot, tokenizer=digest, side="train", max_tokens=max_tokens, rows=(len(rows),), task=task
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / shard_name("train", 0)).write_bytes(pack_shard(rows))
     (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Rows as token ids in flat arrays, text and aspect apart, so that batches are cut and composed cheaply."""
+"""Rows as token ids in flat arrays, text and phrase apart, so that batches are cut and composed cheaply."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer, Template
-from absa.task import N_LABELS
+from absa.task import ABSA, TaskSpec
 
 Ids = npt.NDArray[np.generic]
 """uint16, or uint32 where the vocabulary has more than 65,536 words."""
@@ -20,16 +20,16 @@ Targets = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """One row as the trainer takes it."""
+    """One row as the trainer takes it. The aspect, or topic, is None in plain text."""
 
     text: str
-    aspect: str
+    aspect: str | None
     label: int
     segment: str | None = None
 
 
-def read_pairs(path: Path) -> list[LabelledPair]:
-    """Read a file of JSON lines with text, aspect and label; empty lines are skipped.
+def read_pairs(path: Path, task: TaskSpec = ABSA) -> list[LabelledPair]:
+    """Read a file of JSON lines with text, label and, where the task has a phrase, aspect; empty lines are skipped.
 
     Raises:
         InvalidDataError: the file cannot be read, has no rows, or a line is of another form; names the line.
@@ -39,7 +39,7 @@ def read_pairs(path: Path) -> list[LabelledPair]:
         with path.open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    pairs.append(_pair(line, f"{path.name} line {number}"))
+                    pairs.append(_pair(line, f"{path.name} line {number}", task))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"{path.name} cannot be read: {type(error).__name__}") from error
     if not pairs:
@@ -47,14 +47,16 @@ def read_pairs(path: Path) -> list[LabelledPair]:
     return pairs
 
 
-def _pair(line: str, place: str) -> LabelledPair:
+def _pair(line: str, place: str, task: TaskSpec) -> LabelledPair:
     try:
         row = json.loads(line)
-        pair = LabelledPair(str(row["text"]), str(row["aspect"]), int(row["label"]), row.get("segment"))
+        aspect = None if task.phrase is None else str(row["aspect"])
+        pair = LabelledPair(str(row["text"]), aspect, int(row["label"]), row.get("segment"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidDataError(f"{place}: expected text, aspect and label as JSON") from error
-    if not 0 <= pair.label < N_LABELS:
-        raise InvalidDataError(f"{place}: expected a label of 0, 1 or 2, got {pair.label}")
+        expected = "text and label" if task.phrase is None else "text, aspect and label"
+        raise InvalidDataError(f"{place}: expected {expected} as JSON") from error
+    if not 0 <= pair.label < task.n_labels:
+        raise InvalidDataError(f"{place}: expected a label of 0 to {task.n_labels - 1}, got {pair.label}")
     return pair
 
 
@@ -160,9 +162,10 @@ def _end_to_end(ends: Sequence[Index]) -> Index:
 
 def tokenize(pairs: Sequence[LabelledPair], tokenizer: PairTokenizer) -> TokenRows:
     """Encode rows with the tokenizer that inference uses: what the model learns from is what it is asked."""
+    aspects = [pair.aspect for pair in pairs if pair.aspect is not None]
     return tokenize_columns(
         [pair.text for pair in pairs],
-        [pair.aspect for pair in pairs],
+        aspects if aspects or not pairs else None,
         np.fromiter((pair.label for pair in pairs), np.int8, len(pairs)),
         tokenizer,
     )
@@ -170,12 +173,15 @@ def tokenize(pairs: Sequence[LabelledPair], tokenizer: PairTokenizer) -> TokenRo
 
 def tokenize_columns(
     texts: Sequence[str],
-    aspects: Sequence[str],
+    aspects: Sequence[str] | None,
     labels: npt.NDArray[np.int8],
     tokenizer: PairTokenizer,
     observed: npt.NDArray[np.float64] | None = None,
 ) -> TokenRows:
-    """Encode rows of columns; the ids are those of `PairTokenizer.encode`, many times faster."""
+    """Encode rows of columns; the ids are those of `PairTokenizer.encode`, many times faster.
+
+    Without aspects the rows are plain texts.
+    """
     apart = tokenizer.encode_apart(texts, aspects)
     if apart is None:
         return _by_pairs(texts, aspects, labels, tokenizer, observed)
@@ -196,20 +202,21 @@ def tokenize_columns(
         return rows
     rest = np.flatnonzero(apart.text_lengths < 1)  # an empty text, or an aspect that fills the model: few
     others = _by_pairs(
-        [texts[int(row)] for row in rest], [aspects[int(row)] for row in rest], labels[rest], tokenizer,
-        None if observed is None else observed[rest],
+        [texts[int(row)] for row in rest], None if aspects is None else [aspects[int(row)] for row in rest],
+        labels[rest], tokenizer, None if observed is None else observed[rest],
     )  # fmt: skip
     return stack([rows, others]).take(np.argsort(np.concatenate([whole, rest])))
 
 
 def _by_pairs(
     texts: Sequence[str],
-    aspects: Sequence[str],
+    aspects: Sequence[str] | None,
     labels: npt.NDArray[np.int8],
     tokenizer: PairTokenizer,
     observed: npt.NDArray[np.float64] | None,
 ) -> TokenRows:
-    encoded = tokenizer.encode(list(zip(texts, aspects, strict=True)))
+    phrases: Sequence[str | None] = [None] * len(texts) if aspects is None else aspects
+    encoded = tokenizer.encode(list(zip(texts, phrases, strict=True)))
     mine, theirs = [], []
     for row in encoded:
         text, aspect = tokenizer.split(row)

@@ -61,7 +61,7 @@ class Execution:
         return total
 
     def forward(self, batch: Batch, index: npt.NDArray[np.int64]) -> Tensor:
-        """Return logits (B, 3) in fp32 of some of a batch's rows."""
+        """Return logits (B, labels) in fp32 of some of a batch's rows."""
         whole = len(index) == len(batch.labels)
 
         def part(values: npt.NDArray[Any]) -> Tensor:

@@ -12,8 +12,8 @@ def objective(forward: Callable[[], Tensor], targets: Tensor, settings: Training
     """Return the loss summed over rows.
 
     Args:
-        forward: passes the rows through the model; returns logits (B, 3).
-        targets: labels (B,), or the probability of each label (B, 3).
+        forward: passes the rows through the model; returns logits (B, labels).
+        targets: labels (B,), or the probability of each label (B, labels).
         settings: label smoothing, and the weight of R-Drop, which costs a second pass.
     """
     loss = _row_loss(logits := forward(), targets, settings)

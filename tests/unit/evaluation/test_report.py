@@ -109,8 +109,8 @@ def test_page_below_tf_idf_warns(evidence: GateEvidence) -> None:
 
 
 def test_plots_are_pictures(evidence: GateEvidence, tmp_path: Path) -> None:
-    history = [{"step": step, "loss": 1 / (step + 1), "validation_pos_neg_f1": None} for step in range(20)]
-    history[10]["validation_pos_neg_f1"] = 0.5
+    history = [{"step": step, "loss": 1 / (step + 1), "validation_f1": None} for step in range(20)]
+    history[10]["validation_f1"] = 0.5
     plots.save_confusion_matrix(evidence.overall.candidate, tmp_path / "confusion.png")
     plots.save_learning_curve(history, tmp_path / "curve.png")
     plots.save_learning_curve([], tmp_path / "no_steps.png")

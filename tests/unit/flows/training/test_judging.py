@@ -20,7 +20,7 @@ from flows.training.reserve import Reserve, RunTime
 from tests.stand_ins import FakeRegistry, FakeRun
 from tests.toy_package import build_toy_package
 
-PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_int8": 0.8}
+PARITY = {"rows": 50, "labels_equal": 1.0, "f1_fp32": 0.8, "f1_int8": 0.8}
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 

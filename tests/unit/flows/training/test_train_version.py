@@ -34,7 +34,7 @@ from tests.stand_ins import FakeDeployments, FakeRegistry, FakeRuns, stale
 from tests.toy_package import WORDS, build_toy_package
 
 T = TypeVar("T")
-PARITY = {"rows": 50, "labels_equal": 1.0, "pos_neg_f1_fp32": 0.8, "pos_neg_f1_int8": 0.8}
+PARITY = {"rows": 50, "labels_equal": 1.0, "f1_fp32": 0.8, "f1_int8": 0.8}
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PHRASES = ("terrible", "a tool", "great")
 BUDGET_S = 60.0

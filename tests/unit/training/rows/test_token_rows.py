@@ -1,6 +1,7 @@
 """Labelled rows in a file, and as token ids."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from hypothesis import strategies as st
 from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import TOKENIZER, find_base
+from absa.task import TaskSpec
 from absa.training.rows.batches import assemble
+from absa.training.rows.compose import Composer
 from absa.training.rows.tokens import LabelledPair, read_pairs, tokenize, tokenize_columns
+from absa.training.training_settings import TrainingSettings
+
+TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login", "refund"))
+TOPICS = replace(TICKETS, input="text+topic")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +39,29 @@ def test_batches_hold_the_very_ids_that_inference_makes(tokenizer: PairTokenizer
         assert batch.input_ids[row, : encoded.tokens].tolist() == encoded.input_ids.tolist()
         assert batch.token_types[row, : encoded.tokens].tolist() == encoded.token_type_ids.tolist()
     assert batch.labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("task", "phrase"), [(TICKETS, None), (TOPICS, "refund"), (TOPICS, "great")])
+def test_rows_of_any_form_have_ids_of_inference(task: TaskSpec, phrase: str | None, fast: bool) -> None:
+    tokenizer = PairTokenizer.from_file(find_base("minilm-l6") / TOKENIZER, 16, task=task, fast=fast)
+    pairs = [LabelledPair("the app is great", phrase, 4), LabelledPair("Naïve café " * 30, phrase, 0)]
+    batch = assemble(tokenize(pairs, tokenizer), np.arange(2))
+    for row, encoded in enumerate(tokenizer.encode([(pair.text, pair.aspect) for pair in pairs])):
+        assert batch.input_ids[row, : encoded.tokens].tolist() == encoded.input_ids.tolist()
+        assert batch.token_types[row, : encoded.tokens].tolist() == encoded.token_type_ids.tolist()
+    assert batch.token_types.any() == (phrase is not None)
+    assert batch.labels.tolist() == [4, 0]
+
+
+def test_only_texts_with_aspects_are_composed(tokenizer: PairTokenizer) -> None:
+    settings = TrainingSettings()
+    assert Composer.of(tokenizer, settings) is not None
+    assert Composer.of(tokenizer, settings, TICKETS) is None
+    assert Composer.of(tokenizer, settings, TOPICS) is None
+    other = Composer.of(tokenizer, settings, replace(TICKETS, input="text+aspect"))
+    assert other is not None
+    assert (other.labels, len(other.connectors.between)) == (5, 6)
 
 
 def test_rows_are_taken_in_the_order_asked_for(tokenizer: PairTokenizer) -> None:
@@ -90,6 +120,17 @@ def test_read_pairs_names_a_bad_line(tmp_path: Path, bad: str) -> None:
     with pytest.raises(InvalidDataError, match=r"rows\.jsonl line 2") as caught:
         read_pairs(path)
     assert "secret" not in str(caught.value)
+
+
+def test_plain_text_rows_need_no_aspect(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": 4}\n')
+    assert read_pairs(path, TICKETS) == [LabelledPair("a", None, 4)]
+    with pytest.raises(InvalidDataError, match="expected text, aspect and label"):
+        read_pairs(path, TOPICS)
+    path.write_text('{"text": "a", "label": 5}\n')
+    with pytest.raises(InvalidDataError, match="expected a label of 0 to 4, got 5"):
+        read_pairs(path, TICKETS)
 
 
 @pytest.mark.parametrize(("content", "said"), [("\n\n", "has no rows"), (None, "cannot be read")])

@@ -1,5 +1,6 @@
 """Token shards: what was written is read, a broken one is refused, and a pass reads them in the order they are made."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.numpy import save
 from absa.errors import IntegrityError, InvalidDataError, TransientError
 from absa.inference.tokenization import Template
 from absa.records.files import write_whole
+from absa.task import ABSA, TaskSpec
 from absa.training.rows.choice import Choice
 from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
 from absa.training.rows.stream import BatchStream, Position
@@ -68,6 +70,15 @@ def test_shards_of_earlier_releases_are_read(tmp_path: Path) -> None:
     arrays |= {name: getattr(rows(3), name).astype(np.uint32) for name in ("text_ends", "aspect_ends", "observed")}
     (tmp_path / "one.safetensors").write_bytes(save(arrays, metadata={"first": "1", "separator": "2"}))
     assert open_shard(tmp_path / "one.safetensors").special == Template.bert(1, 2)
+
+
+def test_plan_keeps_the_task_for_its_readers(tmp_path: Path) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug"))
+    plan = TokenPlan(snapshot="s", tokenizer="t", side="train", max_tokens=64, rows=(3,), task=task)
+    (tmp_path / PLAN_FILE).write_text(plan.to_json())
+    assert TokenPlan.read(tmp_path) == plan
+    (tmp_path / PLAN_FILE).write_text(json.dumps({k: v for k, v in json.loads(plan.to_json()).items() if k != "task"}))
+    assert TokenPlan.read(tmp_path).task == ABSA
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data[1:], lambda _: b""])
