@@ -21,12 +21,13 @@ from typer.cli import get_docs_for_click
 from absa.configuration import FROM_FILE, SECTIONS
 from absa.policies import LONGEST_S, RouterTuning
 from absa.profiles import PROFILES, differences
+from absa.task import ABSA
 from flows.cli.commands import app
 from flows.platform.processes import parts
 from flows.platform.settings import Settings
 from serving.console.console_routes import add_console
 from serving.http.api import WorkerPorts, build_api
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask
 from serving.http.docs_page import document
 from serving.router_settings import RouterSettings
 
@@ -183,14 +184,14 @@ def api_page() -> str:
     """Every route of the router."""
     unused = cast(Any, None)
     limits = RouterTuning()
-    bodies = PredictBodies(max_text_chars=limits.max_text_chars, max_instances=limits.max_instances)
+    bodies = BodiesByTask(max_text_chars=limits.max_text_chars, max_instances=limits.max_instances)
     worker = WorkerPorts(
-        bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused, set_plan=unused, ready=unused,
-        body_limit_bytes=0,
+        task=unused, bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused,
+        set_plan=unused, ready=unused, body_limit_bytes=0,
     )  # fmt: skip
     routes = build_api(worker)
     add_console(routes, folder=Path(), statuses=unused, state=unused, compare=unused, links={}, body_limit_bytes=0)
-    api = document(routes, bodies)
+    api = document(routes, bodies.of(ABSA))
     page = _API
     for path, methods in api["paths"].items():
         for method, operation in methods.items():

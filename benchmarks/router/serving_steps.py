@@ -106,16 +106,18 @@ def _http(rows: Pairs) -> list[float]:
 
 
 def _json_in(rows: Pairs) -> list[float]:
-    from serving.http.bodies import PredictBodies
+    from absa.task import ABSA
+    from serving.http.bodies import TaskBodies
     from serving.http.parsing import parse_predict
 
-    bodies, limits = _bodies(rows), PredictBodies(max_text_chars=10_000, max_instances=128)
+    bodies, limits = _bodies(rows), TaskBodies(ABSA, max_text_chars=10_000, max_instances=128)
     return _timed(lambda k: parse_predict(bodies[k % len(bodies)], limits), 20_000)
 
 
 def _json_out() -> list[float]:
     answer = {
-        "request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0, "sentiment": "negative",
+        "request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0, "name": "negative",
+        "sentiment": "negative",
         "scores": [0.931234, 0.051234, 0.017532], "truncated": False, "model_version": "7", "arm": "champion",
         "experiment": None, "cached": False,
     }  # fmt: skip

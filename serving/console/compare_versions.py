@@ -5,20 +5,19 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from absa.task import SENTIMENTS
 from serving.engine.batcher import Batcher, WaitingRow
 from serving.engine.pool import ModelPool
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask, named_label
 from serving.http.parsing import parse_predict
 from serving.problems import Problem, invalid, not_ready, overload
 
 
 class Comparer:
-    """Scores one pair with every version of the plan, beside the traffic and within its bounds."""
+    """Scores one text with every version of the plan, beside the traffic and within its bounds."""
 
     def __init__(
-        self, *, pool: ModelPool, batcher: Batcher, keys: Keys, bodies: PredictBodies, queue_ms: float, timeout_s: float
+        self, *, pool: ModelPool, batcher: Batcher, keys: Keys, bodies: BodiesByTask, queue_ms: float, timeout_s: float
     ) -> None:
         self._pool, self._batcher, self._keys, self._bodies = pool, batcher, keys, bodies
         self._queue_ms, self._timeout_s = queue_ms, timeout_s
@@ -40,7 +39,7 @@ class Comparer:
         in_force = self._pool.in_force
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
-        items, several = parse_predict(body, self._bodies)
+        items, several = parse_predict(body, self._bodies.of(in_force.task))
         if several:
             raise invalid("instances", "one text at a time is compared")
         if self._batcher.waiting_ms > self._queue_ms:
@@ -51,7 +50,7 @@ class Comparer:
         for arm in in_force.plan.arms:
             done: asyncio.Future[WaitingRow] = loop.create_future()
             engine = in_force.models[arm.version].engine
-            jobs.append(WaitingRow(engine, items[0].text, items[0].aspect, deadline=deadline, done=_setter(done)))
+            jobs.append(WaitingRow(engine, items[0].text, items[0].phrase, deadline=deadline, done=_setter(done)))
             waits.append(done)
         self._batcher.submit(jobs)
         answers = []
@@ -63,8 +62,7 @@ class Comparer:
                 {
                     "arm": arm.name,
                     "version": arm.version,
-                    "label": label,
-                    "sentiment": SENTIMENTS[label],
+                    **named_label(in_force.models[arm.version].engine.task, label),
                     "scores": job.scores,
                     "truncated": job.truncated,
                 }

@@ -12,7 +12,7 @@ from absa.records.rows import LATENCY_BOUNDS_MS
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.console.compare_versions import Comparer
 from serving.http.bodies import Opinions, PredictItem, answered, request_body
-from serving.http.messages import json_response, read_body
+from serving.http.messages import COMPARE_PATH, json_response, read_body
 from serving.observe.outcomes import OUTCOME_NAMES
 from serving.observe.replica_metrics import Status, summed_outcomes
 from serving.problems import Problem, documented
@@ -83,13 +83,11 @@ def add_console(
         )
 
     @app.post(
-        "/v1/compare",
+        COMPARE_PATH,
         summary="Answers of each active version to one text; not logged, not counted",
         response_class=Response,
         responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
-        openapi_extra=request_body(
-            PredictItem, {"text": "the app is great but support never answers", "aspect": "support"}
-        ),
+        openapi_extra=request_body(PredictItem, {}),  # the document of a task has its example
     )
     async def compared(request: Request) -> Response:
         compare.admit(request.scope["headers"])

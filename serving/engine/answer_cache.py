@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-Key = tuple[str, str, str]  # model digest, text, aspect
+Key = tuple[str, str, str | None]  # model digest, text, aspect or topic
 
 _MAX_CHARS: Final = 2_000  # a longer text is unlikely to come again, and would fill the memory
 
@@ -16,7 +16,7 @@ class CachedAnswer(NamedTuple):
 
 
 class AnswerCache:
-    """Answers by model, text and aspect. Not for several threads.
+    """Answers by model, text and phrase. Not for several threads.
 
     Args:
         entries: most answers kept; 0 keeps none. With texts of at most 2,000 characters it stays below
@@ -39,7 +39,7 @@ class AnswerCache:
 
     def put(self, key: Key, answer: CachedAnswer) -> None:
         """Keep an answer."""
-        if not self._entries or len(key[1]) + len(key[2]) > _MAX_CHARS:
+        if not self._entries or len(key[1]) + len(key[2] or "") > _MAX_CHARS:
             return
         self._kept[key] = answer
         if len(self._kept) > self._entries:

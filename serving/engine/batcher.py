@@ -31,20 +31,20 @@ class WaitingRow:
 
     Args:
         engine: scores it.
-        text: of the pair.
-        aspect: of the pair.
+        text: of the row.
+        phrase: aspect or topic beside it; None for plain text.
         deadline: `time.perf_counter()` after which its client has given up.
         done: called in the event loop's thread with the job, once `scores` or `failure` is set.
         shadow: no client waits for it.
     """
 
     __slots__ = (
-        "aspect",
         "deadline",
         "done",
         "encoded",
         "engine",
         "failure",
+        "phrase",
         "scores",
         "shadow",
         "since",
@@ -56,15 +56,15 @@ class WaitingRow:
         self,
         engine: Engine,
         text: str,
-        aspect: str,
+        phrase: str | None,
         *,
         deadline: float,
         done: "Callable[[WaitingRow], None]",
         shadow: bool = False,
     ) -> None:
-        self.engine, self.text, self.aspect = engine, text, aspect
+        self.engine, self.text, self.phrase = engine, text, phrase
         self.deadline, self.done, self.shadow = deadline, done, shadow
-        work = (len(text) + len(aspect)) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
+        work = (len(text) + len(phrase or "")) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
         most = engine.tokenizer.max_tokens
         self.work = work if work < most else most
         self.since = 0.0
@@ -74,7 +74,7 @@ class WaitingRow:
 
     @property
     def truncated(self) -> bool:
-        """True once it is encoded, if a part of the text or the aspect was left out."""
+        """True once it is encoded, if a part of the text or the phrase was left out."""
         return self.encoded is not None and self.encoded.truncated
 
 
@@ -191,7 +191,7 @@ class Batcher:
     @staticmethod
     def _encode(jobs: list[WaitingRow]) -> bool:
         try:
-            rows = jobs[0].engine.tokenizer.encode([(job.text, job.aspect) for job in jobs])
+            rows = jobs[0].engine.tokenizer.encode([(job.text, job.phrase) for job in jobs])
         except Exception as error:
             _log.exception("rows could not be tokenised: %s", type(error).__name__)
             return False

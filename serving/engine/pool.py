@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from absa.errors import EvergreenError
+from absa.errors import EvergreenError, PermanentError
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
 from absa.ledger.routing import CHAMPION, TrafficPlan, single
 from absa.records.schema import iso, utc_now
+from absa.task import TaskSpec
 from serving.replica_state import RouterState
 
 _log = logging.getLogger("evergreen.pool")
@@ -29,11 +31,18 @@ class LoadedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InForce:
-    """Active plan with a model for each of its versions. Replaced as a whole, never changed."""
+    """Active plan with a model for each of its versions. Replaced as a whole, never changed.
+
+    `task` has the most labels: those of the version that learned the newest one.
+    """
 
     revision: int
     plan: TrafficPlan
     models: dict[str, LoadedModel]
+    task: TaskSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", _widest(self.models.values()))
 
 
 class ModelPool:
@@ -64,7 +73,7 @@ class ModelPool:
         models: dict[str, LoadedModel] = {}
         self._loading = frozenset(plan.versions) - (self.in_force.models.keys() if self.in_force else set())
         for version in plan.versions:
-            model = await self._model(version, state)
+            model = await self._model(version, state, models)
             if model is not None:
                 models[version] = model
         self._loading = frozenset()
@@ -77,9 +86,11 @@ class ModelPool:
             self.in_force = InForce(revision=state.revision, plan=alone, models={champion.version: champion})
         return False
 
-    async def _model(self, version: str, state: RouterState) -> LoadedModel | None:
+    async def _model(self, version: str, state: RouterState, loaded: Mapping[str, LoadedModel]) -> LoadedModel | None:
+        """Return the model of a version; None, with its error kept, where it cannot serve beside the others."""
         digest = state.versions.get(version, "")
-        for held in self.in_force.models.values() if self.in_force else ():
+        others: list[LoadedModel] = [*(self.in_force.models.values() if self.in_force else ()), *loaded.values()]
+        for held in others:
             if held.digest == digest:
                 if held.version == version:
                     return held
@@ -89,7 +100,8 @@ class ModelPool:
             self._errors.setdefault(version, "its files are not here yet")
             return None
         try:
-            engine = await asyncio.get_running_loop().run_in_executor(self._loader, _load, Path(folder), digest)
+            task = _widest(others) if others else None
+            engine = await asyncio.get_running_loop().run_in_executor(self._loader, _load, Path(folder), digest, task)
         except Exception as error:  # onnxruntime's errors share no public base
             self.load_failures += 1
             known = isinstance(error, EvergreenError | OSError)
@@ -108,6 +120,7 @@ class ModelPool:
                 "version": version,
                 "alias": _alias(version, state),
                 "digest": held[version].digest if version in held else (state.versions.get(version) if state else None),
+                **_described(held[version].engine.task if version in held else None),
                 "loaded_at": held[version].loaded_at if version in held else None,
                 "state": self._stage(version, wanted),
                 "last_error": self._errors.get(version),
@@ -135,7 +148,29 @@ def _alias(version: str, state: RouterState | None) -> str | None:
     return "challenger" if version == state.challenger else None
 
 
-def _load(folder: Path, digest: str) -> Engine:
-    engine = Engine.load(load_package(folder, expected_digest=digest), threads=1)
+def _widest(models: Iterable[LoadedModel]) -> TaskSpec:
+    return max((model.engine.task for model in models), key=lambda task: task.n_labels)
+
+
+def _described(task: TaskSpec | None) -> dict[str, Any]:
+    if task is None:
+        return {"task": None, "input": None, "labels": None}
+    return {"task": task.name, "input": task.input, "labels": list(task.labels)}
+
+
+def _load(folder: Path, digest: str, active: TaskSpec | None) -> Engine:
+    """Load and warm a package.
+
+    Raises:
+        PermanentError: it is of another task than the active one. Versions of one task may have labels appended.
+    """
+    package = load_package(folder, expected_digest=digest)
+    task = package.config.task
+    if active is not None and not (task.extends(active) or active.extends(task)):
+        raise PermanentError(
+            f"the package is of the task {task.describe()}, expected {active.describe()}, which this router serves; "
+            "register it in the home of its own task"
+        )
+    engine = Engine.load(package, threads=1)
     engine.warm_up()
     return engine

@@ -15,13 +15,14 @@ from absa.ledger.routing import TrafficPlan
 from absa.records.identifiers import is_request_id
 from absa.records.log_lines import json_line
 from absa.records.rows import Feedback
+from absa.task import ABSA, TaskSpec
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
     Accepted,
+    BodiesByTask,
     FeedbackBody,
     Models,
     PlanSet,
-    PredictBodies,
     Traffic,
     TrafficBody,
     WorkerModels,
@@ -33,7 +34,7 @@ from serving.http.messages import json_response, read_body, response
 from serving.http.parsing import parse_body
 from serving.log.spool import FEEDBACK_LOG, SpoolWriter
 from serving.observe.replica_metrics import Status
-from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid
+from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid, not_ready
 from serving.replica_state import RouterState
 
 
@@ -42,10 +43,11 @@ class WorkerPorts:
     """Ports of the worker that the routes run in.
 
     `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
-    predictions are answered, and the reason.
+    predictions are answered, and the reason; `task` gives that of the active versions, None before there is one.
     """
 
-    bodies: PredictBodies
+    task: Callable[[], TaskSpec | None]
+    bodies: BodiesByTask
     spool: SpoolWriter
     keys: Keys
     state: Callable[[], RouterState | None]
@@ -60,7 +62,7 @@ def build_api(worker: WorkerPorts) -> FastAPI:
     app = FastAPI(
         title="Evergreen router",
         version="1",
-        description="Aspect-based sentiment: live predictions, feedback, and the active traffic plan.",
+        description="Live predictions, feedback, and the active traffic plan.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -72,7 +74,7 @@ def build_api(worker: WorkerPorts) -> FastAPI:
     _add_feedback(app, worker)
     _add_traffic(app, worker)
     _add_state(app, worker)
-    add_docs(app, worker.bodies)
+    add_docs(app, lambda: worker.bodies.of(worker.task() or ABSA))
     return app
 
 
@@ -131,7 +133,11 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
     )
     async def feedback(request: Request) -> Response:
         source = worker.keys.feedback_source(request.scope["headers"])
-        body = parse_body(await read_body(request.scope, request.receive, worker.body_limit_bytes), FeedbackBody)
+        task = worker.task()
+        if task is None:  # its labels are not known yet
+            raise not_ready("no model is in force yet; promote a version, then send the label again")
+        content = await read_body(request.scope, request.receive, worker.body_limit_bytes)
+        body = parse_body(content, worker.bodies.of(task).feedback)
         if not is_request_id(body.request_id):
             raise invalid("request_id", "is not an id that a prediction was answered with")
         at_us = time.time_ns() // 1000

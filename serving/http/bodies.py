@@ -1,19 +1,23 @@
 """Bodies and answers of the router: one definition validates requests and makes the API's document."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from absa.task import label_number
+from absa.task import ABSA, TaskSpec
 
 _STRICT: Final = ConfigDict(extra="forbid", strict=True)
 _NOT_BLANK: Final = r"[^\s\x1c-\x1f]"
-EXAMPLE: Final = {
-    "text": "i love notion, but the mobile app takes way too long to load",
-    "aspect": "mobile app",
-    "unit_id": "acct-42",
-    "segment": "mobile",
+_EXAMPLES: Final[Mapping[str, dict[str, str]]] = {
+    "text": {"text": "i was charged twice this month"},
+    "text+aspect": {"text": "i love notion, but the mobile app takes way too long to load", "aspect": "mobile app"},
+    "text+topic": {"text": "i was charged twice this month", "topic": "billing"},
+}
+_CUT: Final[Mapping[str, str]] = {
+    "text": "its end was left out",
+    "text+aspect": "was cut around the aspect",
+    "text+topic": "its end was left out",
 }
 
 
@@ -22,59 +26,67 @@ def _string(max_length: int, description: str) -> Any:
 
 
 class PredictItem(BaseModel):
-    """One question: the sentiment towards `aspect` in `text`."""
+    """One text to label."""
 
     model_config = _STRICT
     text: str
-    aspect: Annotated[str, _string(500, "A phrase of the text; upper and lower case are the same")]
     unit_id: Annotated[str | None, _string(200, "User or account: equal units get the same arm")] = None
     segment: Annotated[str | None, _string(100, "Product, customer or market")] = None
 
+    @property
+    def phrase(self) -> str | None:
+        """Aspect or topic; None for plain text."""
+        return None
+
+
+class AspectItem(PredictItem):
+    """One text to label, with the phrase of it that the label is about."""
+
+    aspect: Annotated[str, _string(500, "A phrase of the text; upper and lower case are the same")]
+
+    @property
+    def phrase(self) -> str | None:
+        """The aspect."""
+        return self.aspect
+
+
+class TopicItem(PredictItem):
+    """One text to label, with the topic that the label is about."""
+
+    topic: Annotated[
+        str,
+        _string(500, "A phrase, in the text or not; the field may be called aspect too"),
+        Field(validation_alias=AliasChoices("topic", "aspect")),
+    ]
+
+    @property
+    def phrase(self) -> str | None:
+        """The topic."""
+        return self.topic
+
+
+_ITEMS: Final[Mapping[str, type[PredictItem]]] = {
+    "text": PredictItem,
+    "text+aspect": AspectItem,
+    "text+topic": TopicItem,
+}
+
 
 class PredictBatch(BaseModel):
-    """Several questions, answered in order."""
+    """Several texts, answered in order."""
 
     model_config = _STRICT
     instances: list[PredictItem]
 
 
-class PredictBodies:
-    """Bodies of POST /v1/predict with the limits of a router.
-
-    Args:
-        max_text_chars: characters of a text, at most.
-        max_instances: items of a request, at most.
-    """
-
-    def __init__(self, *, max_text_chars: int, max_instances: int) -> None:
-        text = Annotated[str, _string(max_text_chars, "Text that the customer wrote")]
-        self.item = create_model("PredictItem", __base__=PredictItem, __doc__=PredictItem.__doc__, text=(text, ...))
-        instances = Annotated[list[self.item], Field(min_length=1, max_length=max_instances)]  # type: ignore[name-defined]
-        self.batch = create_model(
-            "PredictBatch", __base__=PredictBatch, __doc__=PredictBatch.__doc__, instances=(instances, ...)
-        )
-        self.read_item: Callable[[object], PredictItem] = self.item.__pydantic_validator__.validate_python
-        self.read_batch: Callable[[object], PredictBatch] = self.batch.__pydantic_validator__.validate_python
-
-
 class PredictAnswer(BaseModel):
-    """One answer. Scores are in the order negative, neutral, positive and sum to 1."""
+    """One answer. Scores are in the order of the labels of its version and sum to 1."""
 
     request_id: str
-    label: Literal[0, 1, 2]
-    sentiment: Literal["negative", "neutral", "positive"]
-    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
-    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
-    model_version: str
-    arm: str
-    experiment: str | None
-    cached: bool
 
 
 class PredictAnswers(BaseModel):
     """Answers in the order of the questions."""
-
-    predictions: list[PredictAnswer]
 
 
 class Opinion(BaseModel):
@@ -82,16 +94,10 @@ class Opinion(BaseModel):
 
     arm: str
     version: str
-    label: Literal[0, 1, 2]
-    sentiment: Literal["negative", "neutral", "positive"]
-    scores: Annotated[list[float], Field(min_length=3, max_length=3)]
-    truncated: Annotated[bool, Field(description="True if the text is too long and was cut around the aspect")]
 
 
 class Opinions(BaseModel):
     """Answers of the active versions, the champion first."""
-
-    versions: list[Opinion]
 
 
 class FeedbackBody(BaseModel):
@@ -99,14 +105,115 @@ class FeedbackBody(BaseModel):
 
     model_config = _STRICT
     request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
-    label: Annotated[
-        int,
-        Field(ge=0, le=2, description="0 negative, 1 neutral, 2 positive; or the name, in any case"),
-        BeforeValidator(label_number, json_schema_input_type=Literal[0, 1, 2, "negative", "neutral", "positive"]),
-    ]
+    label: int
     sampling_probability: Annotated[
         float | None, Field(gt=0, le=1, description="Probability with which this prediction was chosen for a label")
     ] = None
+
+
+class TaskBodies:
+    """Bodies and answers of one task, with the limits of a router.
+
+    Args:
+        task: whose input form and labels they have.
+        max_text_chars: characters of a text, at most.
+        max_instances: items of a request, at most.
+
+    Attributes:
+        item: one text with what the task takes beside it.
+        batch: several of them.
+        feedback: a label of the task, as its number or its name.
+        answers: bodies of the answers, for the API's document.
+        example: an item.
+    """
+
+    def __init__(self, task: TaskSpec, *, max_text_chars: int, max_instances: int) -> None:
+        self.task = task
+        self.phrase_in_text = task.phrase == "aspect"
+        form = _ITEMS[task.input]
+        text = Annotated[str, _string(max_text_chars, "Text that the customer wrote")]
+        self.item = create_model("PredictItem", __base__=form, __doc__=form.__doc__, text=(text, ...))
+        instances = Annotated[list[self.item], Field(min_length=1, max_length=max_instances)]  # type: ignore[name-defined]
+        self.batch = create_model(
+            "PredictBatch", __base__=PredictBatch, __doc__=PredictBatch.__doc__, instances=(instances, ...)
+        )
+        self.read_item: Callable[[object], PredictItem] = self.item.__pydantic_validator__.validate_python
+        self.read_batch: Callable[[object], PredictBatch] = self.batch.__pydantic_validator__.validate_python
+        self.feedback = _feedback_of(task)
+        self.answers = _answers_of(task)
+        self.example = {**_EXAMPLES[task.input], "unit_id": "acct-42", "segment": "mobile"}
+
+
+class BodiesByTask:
+    """Bodies of the active task, made again where the task changes.
+
+    Args:
+        max_text_chars: characters of a text, at most.
+        max_instances: items of a request, at most.
+    """
+
+    def __init__(self, *, max_text_chars: int, max_instances: int) -> None:
+        self._limits = {"max_text_chars": max_text_chars, "max_instances": max_instances}
+        self._made: TaskBodies | None = None
+
+    def of(self, task: TaskSpec) -> TaskBodies:
+        """Return the bodies of a task."""
+        made = self._made
+        if made is None or (made.task is not task and made.task != task):
+            made = self._made = TaskBodies(task, **self._limits)
+        return made
+
+
+def named_label(task: TaskSpec, label: int) -> dict[str, Any]:
+    """Return the fields of an answer that give its label; `sentiment` is for clients of the default task alone."""
+    name = task.labels[label]
+    named = {"label": label, "name": name}
+    return {**named, "sentiment": name} if task.extends(ABSA) else named
+
+
+def _feedback_of(task: TaskSpec) -> type[FeedbackBody]:
+    numbers = {name.casefold(): number for number, name in enumerate(task.labels)}
+
+    def read(written: object) -> object:
+        return numbers.get(written.strip().casefold(), written) if isinstance(written, str) else written
+
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(task.labels))
+    label = Annotated[
+        int,
+        Field(ge=0, le=task.n_labels - 1, description=f"{listed}; or the name, in any case"),
+        BeforeValidator(read, json_schema_input_type=Literal[(*range(task.n_labels), *task.labels)]),
+    ]
+    return create_model("FeedbackBody", __base__=FeedbackBody, __doc__=FeedbackBody.__doc__, label=(label, ...))
+
+
+def _answers_of(task: TaskSpec) -> tuple[type[BaseModel], ...]:
+    numbers: Any = Literal[tuple(range(task.n_labels))]
+    names: Any = Literal[task.labels]
+    of_label: dict[str, Any] = {"label": (numbers, ...), "name": (names, ...)}
+    if task.extends(ABSA):
+        of_label["sentiment"] = (names, ...)
+    scores = Field(min_length=2, max_length=task.n_labels, description="Probability of each label of its version")
+    cut = Field(description=f"True if the text is too long and {_CUT[task.input]}")
+    of_label |= {"scores": (Annotated[list[float], scores], ...), "truncated": (Annotated[bool, cut], ...)}
+
+    def made(base: type[BaseModel], **fields: Any) -> type[BaseModel]:
+        return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+    answer = made(
+        PredictAnswer,
+        **of_label,
+        model_version=(str, ...),
+        arm=(str, ...),
+        experiment=(str | None, ...),
+        cached=(bool, ...),
+    )
+    opinion = made(Opinion, **of_label)
+    return (
+        answer,
+        made(PredictAnswers, predictions=(list[answer], ...)),  # type: ignore[valid-type]
+        opinion,
+        made(Opinions, versions=(list[opinion], ...)),  # type: ignore[valid-type]
+    )
 
 
 class ArmBody(BaseModel):
@@ -180,6 +287,9 @@ class HeldModel(BaseModel):
     version: str
     alias: Annotated[str | None, Field(description="champion, challenger or null")]
     digest: Annotated[str | None, Field(description="SHA-256 of the package")]
+    task: Annotated[str | None, Field(description="Name of its task; null where it is not loaded")]
+    input: Annotated[str | None, Field(description="Its input form")]
+    labels: Annotated[list[str] | None, Field(description="In the order of the scores")]
     loaded_at: Annotated[str | None, Field(description="UTC, ISO 8601; null where it is not loaded")]
     state: Literal["serving", "serving, to be replaced", "loading", "failed", "waiting"]
     last_error: str | None
@@ -201,9 +311,7 @@ class Models(BaseModel):
     workers: list[WorkerModels]
 
 
-BODIES: Final = (
-    PredictAnswer, PredictAnswers, Opinions, FeedbackBody, Accepted, TrafficBody, PlanSet, Traffic, Models, ProblemBody,
-)  # fmt: skip
+BODIES: Final = (Accepted, TrafficBody, PlanSet, Traffic, Models, ProblemBody)
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:

@@ -3,12 +3,15 @@
 The page is one file, and loads nothing from a network.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Final
 
 from fastapi import FastAPI, Response
+from pydantic import BaseModel
 
-from serving.http.bodies import BODIES, EXAMPLE, PredictAnswer, PredictAnswers, PredictBodies, ref
-from serving.http.messages import PREDICT_PATH, json_response
+from serving.http.bodies import BODIES, PredictAnswer, PredictAnswers, TaskBodies, ref
+from serving.http.messages import COMPARE_PATH, PREDICT_PATH, json_response
 from serving.problems import documented
 
 _PAGE: Final = """<!doctype html>
@@ -54,6 +57,7 @@ fetch("openapi.json").then(r=>r.json()).then(api=>{
 </script></body></html>
 """
 
+_ARTICLES: Final = {"aspect": "an", "topic": "a"}
 # The page's own script and style are inline, and it may talk to this router alone.
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -61,8 +65,8 @@ _POLICY: Final = (
 )
 
 
-def add_docs(app: FastAPI, bodies: PredictBodies) -> None:
-    """Put the page and the document into the app."""
+def add_docs(app: FastAPI, bodies: Callable[[], TaskBodies]) -> None:
+    """Put the page and the document of the active task into the app."""
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -71,23 +75,25 @@ def add_docs(app: FastAPI, bodies: PredictBodies) -> None:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return json_response(document(app, bodies))
+        return json_response(document(app, bodies()))
 
 
-def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
-    """Return the OpenAPI document, with the hot route, which FastAPI does not see."""
-    api: dict[str, Any] = app.openapi()
-    if PREDICT_PATH in api["paths"]:
-        return api
+def document(app: FastAPI, bodies: TaskBodies) -> dict[str, Any]:
+    """Return the OpenAPI document of a task, with the hot route, which FastAPI does not see."""
+    api: dict[str, Any] = deepcopy(app.openapi())  # FastAPI keeps its own for the next call
+    task = bodies.task
+    given = f", given {_ARTICLES[task.phrase]} {task.phrase}" if task.phrase else ""
+    api["info"]["description"] += f" Task {task.name}: label a text{given} as {', '.join(task.labels)}."
     schemas = api.setdefault("components", {}).setdefault("schemas", {})
-    for model in (bodies.item, bodies.batch, *BODIES):
+    models: tuple[type[BaseModel], ...] = (bodies.item, bodies.batch, bodies.feedback, *bodies.answers, *BODIES)
+    for model in models:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
     body = {"oneOf": [ref(bodies.item), ref(bodies.batch)]}
     answer = {"oneOf": [ref(PredictAnswer), ref(PredictAnswers)]}
     operation = {
-        "summary": "Ask for the sentiment towards an aspect",
+        "summary": f"Label a text{given}",
         "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
         "X-Timeout-Ms is the time that the client waits.",
         "operationId": "predict",
@@ -99,7 +105,7 @@ def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
                 "schema": {"type": "integer", "minimum": 1, "maximum": 600_000},
             }
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": EXAMPLE}}},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": bodies.example}}},
         "responses": {
             "200": {
                 "description": "The answer, or answers in order",
@@ -111,5 +117,9 @@ def document(app: FastAPI, bodies: PredictBodies) -> dict[str, Any]:
             },
         },
     }
+    if (compared := api["paths"].get(COMPARE_PATH)) is not None:
+        compared["post"]["requestBody"]["content"]["application/json"]["example"] = {
+            name: value for name, value in bodies.example.items() if name in {"text", task.phrase}
+        }
     api["paths"] = {PREDICT_PATH: {"post": operation}, **api["paths"]}
     return api

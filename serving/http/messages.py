@@ -16,6 +16,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 PREDICT_PATH: Final = "/v1/predict"
+COMPARE_PATH: Final = "/v1/compare"
 JSON_TYPE: Final = b"application/json"
 SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 

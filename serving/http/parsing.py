@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from absa.inference.aspect_span import has_aspect
-from serving.http.bodies import PredictBatch, PredictBodies, PredictItem
+from serving.http.bodies import PredictBatch, PredictItem, TaskBodies
 from serving.problems import FieldError, Problem, bad_json, invalid
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -29,7 +29,7 @@ _SHOWN_ERRORS: Final = 5
 _MOST_ERRORS: Final = 1_000
 
 
-def parse_predict(body: bytes, bodies: PredictBodies) -> tuple[list[PredictItem], bool]:
+def parse_predict(body: bytes, bodies: TaskBodies) -> tuple[list[PredictItem], bool]:
     """Read the body of a predict request.
 
     Returns:
@@ -43,15 +43,16 @@ def parse_predict(body: bytes, bodies: PredictBodies) -> tuple[list[PredictItem]
     try:
         if not several:
             item = bodies.read_item(content)
-            if has_aspect(item.text, item.aspect):
-                return [item], False
-            raise invalid("aspect", _NO_ASPECT)
+            if bodies.phrase_in_text and not has_aspect(item.text, item.phrase or ""):
+                raise invalid("aspect", _NO_ASPECT)
+            return [item], False
         items = bodies.read_batch(content).instances
     except ValidationError as error:
         raise _refusal(error, bodies.batch if several else bodies.item) from None
-    for index, item in enumerate(items):
-        if not has_aspect(item.text, item.aspect):
-            raise invalid(f"instances[{index}].aspect", _NO_ASPECT)
+    if bodies.phrase_in_text:
+        for index, item in enumerate(items):
+            if not has_aspect(item.text, item.phrase or ""):
+                raise invalid(f"instances[{index}].aspect", _NO_ASPECT)
     return items, True
 
 

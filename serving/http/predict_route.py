@@ -13,7 +13,7 @@ from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher, WaitingRow
 from serving.engine.pool import LoadedModel, ModelPool
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask
 from serving.http.messages import Headers, Receive, Scope, Send, read_body, send_json, send_problem
 from serving.http.parsing import parse_predict
 from serving.http.ticket import Respond, Ticket, TicketRow
@@ -43,7 +43,7 @@ class Predictor:
         queue_ms: most work that may wait; beyond it the answer is 429.
         body_limit_bytes: largest body.
         request_timeout_s: longest wait, unless the client's `X-Timeout-Ms` is shorter.
-        redact_text: log neither text nor aspect.
+        redact_text: log neither text nor phrase.
         traces: gets each request that is over; None traces nothing.
     """
 
@@ -56,7 +56,7 @@ class Predictor:
         spool: SpoolWriter,
         outcomes: OutcomeCounts,
         keys: Keys,
-        bodies: PredictBodies,
+        bodies: BodiesByTask,
         secret: bytes,
         queue_ms: float,
         body_limit_bytes: int,
@@ -148,7 +148,7 @@ class Predictor:
         if in_force is None:
             raise not_ready("no model is in force yet; promote a version, then ask again")
         deadline = started + self._timeout_s(headers)
-        items, several = parse_predict(body, self._bodies)
+        items, several = parse_predict(body, self._bodies.of(in_force.task))
         at_us = time.time_ns() // 1000
         ticket = Ticket(in_force, at_us, started, headers, answer, several=several)
         jobs: list[WaitingRow] = []
@@ -157,7 +157,7 @@ class Predictor:
             arm = assign(in_force.plan, request_id if item.unit_id is None else item.unit_id)
             row = TicketRow(item, request_id, arm, ticket, deadline, self._scored)
             ticket.rows.append(row)
-            row.cached = self._cache.get((row.model.digest, item.text, item.aspect))
+            row.cached = self._cache.get((row.model.digest, item.text, row.phrase))
             if row.cached is None:
                 jobs.append(row)
             else:
@@ -177,7 +177,7 @@ class Predictor:
             ticket.failure = row.failure
         else:
             answer = CachedAnswer(row.scores, row.truncated)
-            self._cache.put((row.model.digest, row.item.text, row.item.aspect), answer)
+            self._cache.put((row.model.digest, row.item.text, row.phrase), answer)
         ticket.left -= 1
         if not ticket.left:
             self._finished.append(ticket)
@@ -255,7 +255,7 @@ class Predictor:
                 unit is not None,
                 item.segment,
                 None if self._redact_text else item.text,
-                None if self._redact_text else item.aspect,
+                None if self._redact_text else row.phrase,
                 scores.index(max(scores)),
                 scores,
                 model.version,
@@ -287,7 +287,7 @@ class Predictor:
             self._spool.append(PREDICTION_LOG, line, 1)
 
         deadline = time.perf_counter() + self._request_timeout_s
-        job = WaitingRow(model.engine, row.item.text, row.item.aspect, deadline=deadline, done=done, shadow=True)
+        job = WaitingRow(model.engine, row.item.text, row.phrase, deadline=deadline, done=done, shadow=True)
         job.since = time.perf_counter()
         return job
 

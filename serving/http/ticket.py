@@ -6,11 +6,10 @@ from typing import Any
 import orjson
 
 from absa.ledger.routing import Arm
-from absa.task import SENTIMENTS
 from serving.engine.answer_cache import CachedAnswer
 from serving.engine.batcher import WaitingRow
 from serving.engine.pool import InForce, LoadedModel
-from serving.http.bodies import PredictItem
+from serving.http.bodies import PredictItem, named_label
 from serving.http.messages import Headers
 from serving.observe.outcomes import Outcome
 from serving.problems import Problem
@@ -75,7 +74,7 @@ class TicketRow(WaitingRow):
         self.item, self.request_id, self.arm, self.ticket = item, request_id, arm, ticket
         self.model: LoadedModel = ticket.in_force.models[arm.version]
         self.cached: CachedAnswer | None = None
-        super().__init__(self.model.engine, item.text, item.aspect, deadline=deadline, done=done)
+        super().__init__(self.model.engine, item.text, item.phrase, deadline=deadline, done=done)
 
     @property
     def truncated(self) -> bool:
@@ -96,8 +95,7 @@ class TicketRow(WaitingRow):
         label = scores.index(max(scores))
         return {
             "request_id": self.request_id,
-            "label": label,
-            "sentiment": SENTIMENTS[label],
+            **named_label(self.model.engine.task, label),
             "scores": scores,
             "truncated": self.truncated,
             "model_version": self.model.version,

@@ -25,6 +25,7 @@ import uvloop
 from absa.errors import ConflictError, PermanentError
 from absa.ledger.routing import TrafficPlan
 from absa.policies import RouterTuning
+from absa.task import TaskSpec
 from serving.console.compare_versions import Comparer
 from serving.console.console_routes import add_console
 from serving.engine.answer_cache import AnswerCache
@@ -32,7 +33,7 @@ from serving.engine.batcher import Batcher
 from serving.engine.pool import ModelPool
 from serving.http.api import WorkerPorts, build_api
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask
 from serving.http.cors import Cors
 from serving.http.edge import SlowClients
 from serving.http.hot_protocol import HotProtocol
@@ -89,6 +90,7 @@ class WorkerProcess:
         self._spool = SpoolWriter(folder / "spool", self._incarnation, limit_bytes=tuning.spool_limit_mb * 1024 * 1024)
         self._outcomes = OutcomeCounts()
         self._pool = ModelPool()
+        self._bodies = BodiesByTask(max_text_chars=tuning.max_text_chars, max_instances=tuning.max_instances)
         self._cache = AnswerCache(tuning.cache_entries)
         self._draining = False
         loop = asyncio.get_running_loop()
@@ -100,7 +102,7 @@ class WorkerProcess:
             spool=self._spool,
             outcomes=self._outcomes,
             keys=(keys := Keys.of(settings)),
-            bodies=(bodies := PredictBodies(max_text_chars=tuning.max_text_chars, max_instances=tuning.max_instances)),
+            bodies=self._bodies,
             secret=unit_secret(settings),
             queue_ms=settings.queue_ms,
             body_limit_bytes=tuning.body_limit_bytes,
@@ -111,7 +113,8 @@ class WorkerProcess:
         self._traces = traces
         app = build_api(
             WorkerPorts(
-                bodies=bodies,
+                task=self._task,
+                bodies=self._bodies,
                 spool=self._spool,
                 keys=keys,
                 state=lambda: self._state,
@@ -130,7 +133,7 @@ class WorkerProcess:
                 pool=self._pool,
                 batcher=self._batcher,
                 keys=keys,
-                bodies=bodies,
+                bodies=self._bodies,
                 queue_ms=settings.queue_ms,
                 timeout_s=tuning.request_timeout_s,
             ),
@@ -226,6 +229,7 @@ class WorkerProcess:
         self._state = state
         after = self._pool.in_force
         if after is not None and after is not before:
+            self._bodies.of(after.task)  # now, not at the first request
             self._cache.keep_only(frozenset(model.digest for model in after.models.values()))
             _log.info("revision %d is %s: %s", state.revision, "in force" if in_force else "not in force", after.plan)
         self._board.put(self._incarnation, self._status())
@@ -240,6 +244,9 @@ class WorkerProcess:
     def _log_outcomes(self) -> None:
         for minute_us, lines, rows in self._outcomes.take():
             self._spool.append_outcomes(minute_us, lines, rows)
+
+    def _task(self) -> TaskSpec | None:
+        return self._pool.in_force.task if self._pool.in_force else None
 
     def _ready(self) -> tuple[bool, str]:
         if self._draining:

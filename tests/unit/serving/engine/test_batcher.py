@@ -70,7 +70,7 @@ def test_batches_change_no_score_and_hold_budget(engine: Engine) -> None:
         batcher.submit([job(slow, text, done) for text in texts(300)])
         await asyncio.wait_for(everything.wait(), 20)
         batcher.stop(5)
-        alone = [engine.score([(each.text, each.aspect)])[0] for each in finished]
+        alone = [engine.score([(each.text, each.phrase)])[0] for each in finished]
         assert np.allclose([each.scores for each in finished], alone, atol=2e-6)
         assert [each.scores.index(max(each.scores)) for each in finished if each.scores] == [
             int(row.argmax()) for row in alone
@@ -124,7 +124,7 @@ def test_row_past_its_deadline_is_not_scored(engine: Engine) -> None:
 
 def test_work_of_long_text_ends_at_model_length(engine: Engine) -> None:
     full, cut = (job(engine, "app " * words, lambda _: None) for words in (128, 2_500))
-    assert len(engine.tokenizer.encode([(cut.text, cut.aspect)])[0].input_ids) == 128
+    assert len(engine.tokenizer.encode([(cut.text, cut.phrase)])[0].input_ids) == 128
     assert cut.work == full.work == 128
 
 

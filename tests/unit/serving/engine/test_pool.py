@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from absa.inference.package import package_digest
 from absa.ledger.routing import Arm, TrafficPlan, single
+from absa.task import TaskSpec
 from serving.engine.pool import ModelPool
 from serving.replica_state import RouterState
 from tests.toy_package import build_toy_package
@@ -98,6 +99,30 @@ def test_broken_version_leaves_old_plan(packages: dict[str, Path], tmp_path: Pat
     assert not asyncio.run(anew.follow(wanted))
     assert anew.in_force is not None
     assert anew.in_force.plan == single("1", salt="s")
+
+
+@pytest.mark.parametrize(
+    ("task", "serves"),
+    [
+        (TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise")), True),
+        (TaskSpec(name="tickets", input="text", labels=("billing", "praise", "bug")), False),
+        (TaskSpec(name="tickets", input="text+topic", labels=("billing", "bug")), False),
+        (TaskSpec(name="mails", input="text", labels=("billing", "bug")), False),
+    ],
+)
+def test_package_of_other_task_leaves_old_plan(tmp_path: Path, task: TaskSpec, serves: bool) -> None:
+    first = TaskSpec(name="tickets", input="text", labels=("billing", "bug"))
+    folders = {"1": build_toy_package(tmp_path / "1", task=first), "2": build_toy_package(tmp_path / "2", task=task)}
+    pool = ModelPool()
+    asyncio.run(pool.follow(state(1, single("1"), folders)))
+    assert asyncio.run(pool.follow(state(2, ab("1", "2"), folders))) == serves
+    assert pool.in_force is not None
+    assert pool.in_force.task == (task if serves else first)
+    described = {each["version"]: each for each in pool.describe()}
+    assert described["1"]["labels"] == ["billing", "bug"]
+    if not serves:
+        assert (described["2"]["state"], described["2"]["task"]) == ("failed", None)
+        assert f"of the task {task.describe()}, expected {first.describe()}" in described["2"]["last_error"]
 
 
 def test_first_plan_serves_without_broken_challenger(packages: dict[str, Path]) -> None:

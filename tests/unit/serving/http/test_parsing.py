@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.http.bodies import PredictBodies, TrafficBody
+from absa.task import ABSA
+from serving.http.bodies import TaskBodies, TrafficBody
 from serving.http.parsing import parse_body, parse_object, parse_predict
 from serving.problems import Problem
 
-BODIES = PredictBodies(max_text_chars=50, max_instances=3)
+BODIES = TaskBodies(ABSA, max_text_chars=50, max_instances=3)
 Item = BODIES.item
 GOOD = {"text": "the App is slow", "aspect": "app"}
 
@@ -47,7 +48,7 @@ def test_several_items_keep_their_order() -> None:
     body = json.dumps({"instances": [GOOD, {"text": "a b", "aspect": "b"}]}).encode()
     items, several = parse_predict(body, BODIES)
     assert several
-    assert [item.aspect for item in items] == ["app", "b"]
+    assert [item.phrase for item in items] == ["app", "b"]
 
 
 @pytest.mark.parametrize(

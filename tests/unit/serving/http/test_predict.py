@@ -18,7 +18,7 @@ from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher
 from serving.engine.pool import InForce, LoadedModel, ModelPool
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask
 from serving.http.predict_route import Predictor
 from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
@@ -36,7 +36,7 @@ class BrokenEngine:
     """Reads every row and scores none."""
 
     def __init__(self, engine: Engine) -> None:
-        self.tokenizer = engine.tokenizer
+        self.tokenizer, self.task = engine.tokenizer, engine.task
 
     def score_group(self, _rows: object) -> None:
         raise RuntimeError("no")
@@ -80,7 +80,7 @@ class House:
             spool=self.spool,
             outcomes=self.outcomes,
             keys=Keys.of(RouterSettings()),
-            bodies=PredictBodies(max_text_chars=10_000, max_instances=128),
+            bodies=BodiesByTask(max_text_chars=10_000, max_instances=128),
             secret=b"secret",
             queue_ms=1e6,
             body_limit_bytes=10_000,

@@ -10,10 +10,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from absa.task import ABSA, TaskSpec
 from serving.console.console_routes import add_console
 from serving.http.api import WorkerPorts, build_api
 from serving.http.api_keys import Keys
-from serving.http.bodies import PredictBodies
+from serving.http.bodies import BodiesByTask
 from serving.http.cors import Cors
 from serving.http.router import Router
 from serving.problems import Problem
@@ -37,14 +38,15 @@ class LockedComparer:
         raise Problem(401, "key-missing", "a key is needed")
 
 
-def router(cors: Cors | None = None, admin_port: int | None = None) -> Router:
+def router(cors: Cors | None = None, admin_port: int | None = None, task: TaskSpec | None = ABSA) -> Router:
     """A router whose routes that need a model are not asked."""
     unused: Any = None
     locked: Any = LockedComparer()
     broken: Any = BrokenPredictor()
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
     worker = WorkerPorts(
-        bodies=PredictBodies(max_text_chars=50, max_instances=3), spool=unused, keys=keys, state=lambda: None,
+        task=lambda: task, bodies=BodiesByTask(max_text_chars=50, max_instances=3), spool=unused, keys=keys,
+        state=lambda: None,
         statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
     app = build_api(worker)
