@@ -90,6 +90,10 @@ class StalenessPolicy:
     ] = 500
     min_labels: Annotated[int, Field(ge=1, description="Labels that a measured loss needs.")] = 50
     tolerated_f1_loss: Annotated[float, Field(ge=0, le=1, description="Loss of F1 that is tolerated.")] = 0.03
+    max_report_ratio: Annotated[
+        float,
+        Field(ge=1, description="Largest ratio of the rates at which wrong and right answers are reported, unaudited."),
+    ] = 4.0
     strong_effect: Annotated[float, Field(ge=0, le=1, description="Size of a drift that makes a version stale.")] = 0.20
     min_new_labels: Annotated[int, Field(ge=0, description="New labels that a retraining needs.")] = 200
     cooldown_s: Annotated[

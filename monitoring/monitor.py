@@ -16,6 +16,7 @@ from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detec
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
 from monitoring.drift.sequential import RightAnswers
+from monitoring.labels.habits import habits_of, with_late_labels
 from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
@@ -115,7 +116,9 @@ def watch(
     """
     at = now or utc_now()
     store = verdicts or VerdictStore(lake)
-    before, recent = store.latest(window), load_recent(lake, champion.version)
+    before = store.latest(window)
+    kept = [load_reference(lake, champion.version), load_recent(lake, champion.version)]
+    reference, recent = with_late_labels(lake, kept, until=at, sources=settings.measuring_sources)
     data = load_window(
         lake,
         window,
@@ -125,7 +128,7 @@ def watch(
     )
     seen = evidence_of(
         data,
-        load_reference(lake, champion.version),
+        reference,
         champion=champion,
         settings=settings,
         now=at,
@@ -185,7 +188,8 @@ def evidence_of(
     compared = None if reference is None else sample_of(_before(reference, window))
     drift, slow = _drifts(current, compared, _pooled(recent, mine), settings, embedder)
     frozen = champion.frozen_test
-    measured = measured_loss(current, frozen, compared, policy, settings.seed)
+    habits = habits_of([reference, recent, mine.rows], now)
+    measured = measured_loss(current, frozen, compared, policy, settings.seed, habits)
     estimated = estimated_loss(current, frozen, compared, policy, settings.seed)
     drift, slow, measured, estimated = one_family(drift, slow, measured, estimated, policy.false_alarm_rate)
     evidence = StalenessEvidence(
@@ -197,7 +201,7 @@ def evidence_of(
         measured=measured,
         estimated=estimated,
         back_test=back_test(current, seed=settings.seed),
-        slow_loss=slow_loss(current, frozen, compared, policy, earlier),
+        slow_loss=slow_loss(current, frozen, compared, policy, earlier, habits),
         slow_drift=slow,
         new_labels=new_labels,
         rows_per_day=mine.total * _DAY_S / (window.end - window.start).total_seconds(),

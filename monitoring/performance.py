@@ -14,12 +14,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.evaluation.counts import confusion_counts, pos_neg_f1_of
+from absa.evaluation.counts import pos_neg_f1_of
 from absa.task import EVALUATED, N_LABELS
 from monitoring.drift.sample import Floats, Ints, Sample
+from monitoring.labels.habits import (
+    AS_ANSWERED,
+    MIN_AUDITED,
+    AnswerHabits,
+    effective_rows,
+    is_right,
+    requested,
+    unsolicited,
+)
 
 _DRAWS: Final = 400
 _MAX_ROWS: Final = 10_000
+_MAX_BLOCKS: Final = 1_000
 MIN_LABELS: Final = 50
 
 
@@ -65,7 +75,10 @@ class FrozenTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Loss of pos/neg F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`."""
+    """Loss of pos/neg F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`.
+
+    `how` names in words the labels behind the figure, and the reason; empty for an estimate.
+    """
 
     baseline: Estimate
     now: Estimate
@@ -74,6 +87,7 @@ class Loss:
     low: float
     high: float
     p_value: float
+    how: str = ""
 
 
 def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
@@ -94,28 +108,123 @@ def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator, labels:
     return _estimate(float(pos_neg_f1_of(counts, labels)), pos_neg_f1_of(drawn, labels), rows)
 
 
-def measure(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
-    """Return the F1 that the labels show, weighted by inverse sampling probability; None without labels.
+def measure(
+    sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED, habits: AnswerHabits = AS_ANSWERED
+) -> Estimate | None:
+    """Return the F1 that the labels show; None without labels.
 
-    `labels` are the classes that count: both, or one for that class's F1.
-    The interval is a bootstrap over groups where units sent several requests, over rows elsewhere.
+    With enough requested labels it is that of all answers: each unsolicited label stands for its own row, the requested
+    ones, weighted by inverse sampling probability, for all rows that no customer judged. Otherwise it is that of the
+    answers that customers judged (`measure_answered`).
+
+    Args:
+        sample: rows of which some are labelled.
+        seed: of the bootstrap.
+        labels: the classes that count: both, or one for that class's F1.
+        habits: of customers, where they are known.
     """
-    known = np.flatnonzero(sample.truth >= 0)
+    asked = np.flatnonzero(requested(sample))
+    known = np.flatnonzero(unsolicited(sample))
+    if effective_rows(sample.weights[asked]) < (MIN_AUDITED if len(known) else 0.0) or len(asked) == 0:
+        return measure_answered(sample, seed=seed, labels=labels, habits=habits)
+    strata = [_Stratum.of(sample, asked, sample.weights[asked], total=float(sample.rows - len(known)))]
+    if len(known):
+        strata.append(_Stratum.of(sample, known, np.ones(len(known)), total=float(len(known))))
+    return _measured(strata, seed, labels)
+
+
+def measure_answered(
+    sample: Sample,
+    *,
+    seed: int = 0,
+    labels: Sequence[int] = EVALUATED,
+    habits: AnswerHabits = AS_ANSWERED,
+    ratio: float | None = None,
+) -> Estimate | None:
+    """Return the F1 of answers that customers judged unsolicited; None where they judged none.
+
+    Labels that have come stand for the ones like them that are still to come, if `habits` know the delays. Where wrong
+    answers are reported `ratio` times as often as right ones, it is the F1 of all answers.
+
+    Args:
+        sample: rows of which some are labelled.
+        seed: of the bootstrap.
+        labels: the classes that count.
+        habits: of customers.
+        ratio: taken as exact; None is the habits' own ratio with its error, 1 where they know none.
+    """
+    known = np.flatnonzero(unsolicited(sample))
     if len(known) == 0:
         return None
-    truth, predicted, weights = sample.truth[known], sample.labels[known], sample.weights[known]
-    counts = confusion_counts(truth, predicted, weights)
+    known = known[habits.old_enough(sample.take(known))]
+    judged = sample.take(known)
+    error = sqrt((habits.log_error if ratio is None else 0.0) ** 2 + habits.arrival_error(judged) ** 2)
+    weights = judged.weights / habits.arrived(judged)
+    weights = np.where(is_right(judged), weights * (ratio or habits.ratio or 1.0), weights)
+    return _measured([_Stratum.of(sample, known, weights, total=float(len(known)), log_error=error)], seed, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stratum:
+    """Weighted counts (units, 9) of (true, predicted), and the number of rows that they stand for.
+
+    `informative` is the number of equally weighted rows that tell as much, `log_error` the uncertainty of the weight of
+    right answers.
+    """
+
+    members: Ints
+    cells: Floats
+    total: float
+    labelled: int
+    informative: float
+    log_error: float
+
+    @classmethod
+    def of(cls, sample: Sample, index: Ints, weights: Floats, *, total: float, log_error: float = 0.0) -> "_Stratum":
+        units, member = np.unique(sample.groups[index], return_inverse=True)
+        blocks = np.arange(len(units)) % _MAX_BLOCKS  # units are independent, and so are blocks of them
+        cells = np.zeros((min(len(units), _MAX_BLOCKS), N_LABELS**2))
+        np.add.at(cells, (blocks[member], sample.truth[index] * N_LABELS + sample.labels[index]), weights)
+        return cls(
+            members=units,
+            cells=cells,
+            total=total,
+            labelled=len(index),
+            informative=effective_rows(weights),
+            log_error=log_error,
+        )
+
+    def drawn(self, rng: np.random.Generator, *, by_unit: bool) -> Floats:
+        """Return bootstrap draws (B, 3, 3) of all rows that the labels stand for."""
+        if by_unit:
+            blocks = len(self.cells)
+            draws = rng.multinomial(blocks, np.full(blocks, 1.0 / blocks), size=_DRAWS) @ self.cells
+        else:  # a perfect score on few rows is still uncertain
+            size = max(round(self.informative), 1)
+            shares = self.cells.sum(axis=0) / self.cells.sum() * size + 1.0 / N_LABELS**2
+            draws = rng.multinomial(size, shares / shares.sum(), size=_DRAWS * 5).astype(np.float64)
+        draws = draws.reshape(-1, N_LABELS, N_LABELS)
+        if self.log_error:
+            right = np.eye(N_LABELS, dtype=bool)
+            draws[:, right] *= np.exp(self.log_error * rng.standard_normal((len(draws), 1)))
+        return np.asarray(draws * (self.total / draws.sum(axis=(1, 2), keepdims=True)))
+
+
+def _measured(strata: Sequence[_Stratum], seed: int, labels: Sequence[int]) -> Estimate:
+    """Return the F1 of all strata with the interval of a bootstrap over units, at least as wide as over rows."""
     rng = np.random.default_rng(seed)
-    groups, member = np.unique(sample.groups[known], return_inverse=True)
-    if len(groups) == len(known) and np.ptp(weights) == 0.0:
-        return _multinomial(counts / weights[0], rows=len(known), rng=rng, labels=labels)
-    cells = np.zeros((len(groups), N_LABELS**2))
-    np.add.at(cells, (member, truth * N_LABELS + predicted), weights)
-    drawn = rng.multinomial(len(groups), np.full(len(groups), 1.0 / len(groups)), size=_DRAWS)  # (B, groups)
-    draws = pos_neg_f1_of((drawn @ cells).reshape(-1, N_LABELS, N_LABELS), labels)
-    smooth = _multinomial(counts * (len(known) / counts.sum()), rows=len(known), rng=rng, labels=labels)
-    found = _estimate(float(pos_neg_f1_of(counts, labels)), draws, len(known))
-    # with few groups the bootstrap can collapse; it is never narrower than independent rows would be
+    shares = [stratum.cells.sum(axis=0) / stratum.cells.sum() * stratum.total for stratum in strata]
+    value = float(pos_neg_f1_of(np.sum(shares, axis=0).reshape(N_LABELS, N_LABELS), labels))
+    rows = sum(stratum.labelled for stratum in strata)
+
+    def interval(*, by_unit: bool) -> Estimate:
+        draws = sum((stratum.drawn(rng, by_unit=by_unit) for stratum in strata), start=np.zeros(()))
+        return _estimate(value, pos_neg_f1_of(draws, labels), rows)
+
+    smooth = interval(by_unit=False)
+    if all(len(stratum.members) == stratum.labelled for stratum in strata):
+        return smooth
+    found = interval(by_unit=True)
     return found if found.standard_error >= smooth.standard_error else smooth
 
 
@@ -160,18 +269,24 @@ def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator)
     return confusions
 
 
-def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0) -> Loss:
-    """Return the loss between two independent figures, with a 95 % interval and a one-sided p-value."""
-    loss = baseline.pos_neg_f1 - now.pos_neg_f1
-    error = max(sqrt(baseline.standard_error**2 + now.standard_error**2), 1e-9)
+def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0, best: Estimate | None = None) -> Loss:
+    """Return the loss between two independent figures, with a 95 % interval and a one-sided p-value.
+
+    `best` is the most favourable figure that an unknown bias allows, `now` the least favourable: the interval spans
+    both, and the p-value is that of `best`.
+    """
+    least, most = (baseline.pos_neg_f1 - each.pos_neg_f1 for each in (best or now, now))
+    least_error, most_error = (
+        max(sqrt(baseline.standard_error**2 + each.standard_error**2), 1e-9) for each in (best or now, now)
+    )
     return Loss(
         baseline=baseline,
         now=now,
         tolerated=tolerated,
-        loss=loss,
-        low=loss - 1.96 * error,
-        high=loss + 1.96 * error,
-        p_value=0.5 * erfc((loss - tolerated) / error / sqrt(2.0)),
+        loss=most,
+        low=least - 1.96 * least_error,
+        high=most + 1.96 * most_error,
+        p_value=0.5 * erfc((least - tolerated) / least_error / sqrt(2.0)),
     )
 
 

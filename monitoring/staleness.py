@@ -109,7 +109,8 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
     known = ""
     if evidence.measured is not None:
         now = evidence.measured.now
-        known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}"
+        how = f" ({evidence.measured.how})" if evidence.measured.how else ""
+        known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}{how}"
     seen = "look like the reference" if evidence.reference_rows else "are the first ones seen of this version"
     return Reason(kind="fresh", sentence=f"{evidence.rows} predictions {seen}{known}.")
 
@@ -121,7 +122,7 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
     measured, estimated = evidence.measured, evidence.estimated
     enough = measured is not None and measured.now.rows >= policy.min_labels
     if measured is not None and enough:
-        reason = _loss_reason(measured, f"measured on {measured.now.rows} labels", "measured_loss")
+        reason = _loss_reason(measured, measured.how or f"measured on {measured.now.rows} labels", "measured_loss")
         if measured.p_value <= policy.false_alarm_rate:
             stale.append(reason)
         elif measured.low > 0.0 and measured.loss > measured.tolerated:

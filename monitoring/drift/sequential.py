@@ -38,6 +38,11 @@ class RightAnswers:
         firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
 
+    def reported(self, ratio: float) -> "RightAnswers":
+        """Return the count where each wrong answer is reported `ratio` times as often as a right one."""
+        right = self.right / max(self.right + ratio * (self.labelled - self.right), 1.0) * self.labelled
+        return RightAnswers(right=round(right), labelled=self.labelled)
+
     @classmethod
     def recorded(cls, figures: VersionFigures | None) -> "RightAnswers | None":
         """Read them from a verdict record; None in one that does not count right answers."""

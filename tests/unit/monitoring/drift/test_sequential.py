@@ -5,6 +5,7 @@ import numpy as np
 from absa.policies import StalenessPolicy
 from monitoring.drift.sample import make_sample
 from monitoring.drift.sequential import RightAnswers, detect_slow_loss, e_value, tolerated_share
+from monitoring.labels.habits import habits_seen
 from monitoring.losses import slow_loss
 from monitoring.performance import FrozenTest
 
@@ -34,7 +35,8 @@ def test_early_labels_excuse_traffic_hard_from_start() -> None:
     hard = make_sample(np.zeros(200), np.full((200, 3), 1 / 3), truth=truth, groups=np.arange(200) % 10)
     policy = StalenessPolicy()
     earlier = [RightAnswers.of(hard)] * 5
-    alone = slow_loss(hard, FrozenTest.from_f1(0.95, 1000), None, policy, earlier)
+    every = habits_seen(hard, 0.0)  # all were judged, so none are reported more often
+    alone = slow_loss(hard, FrozenTest.from_f1(0.95, 1000), None, policy, earlier, every)
     both = slow_loss(hard, FrozenTest.from_f1(0.95, 1000), hard, policy, earlier)
     assert alone is not None
     assert both is not None
