@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from absa.data.label_codes import CONFIGURATION_FILE, read_table
-from absa.data.mapping import DataMapping, data_mapping
+from absa.config_file import read_table
+from absa.data.mapping import CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
 from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, StalenessPolicy, TrainingRecipe
 from absa.profiles import PROFILES, SETTINGS
@@ -51,7 +51,7 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
     """Read a file and check all its sections.
 
     Args:
-        file: see `label_codes.find_configuration`.
+        file: see `config_file.find_configuration`.
         profile: wins over the file's own `profile`; None without one.
 
     Raises:

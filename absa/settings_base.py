@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from absa.config_file import find_configuration
 from absa.configuration import read_configuration
-from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
 from absa.variables import PREFIX, check_variables, given_values, named_field, refused_value
 

@@ -106,7 +106,7 @@ class TaskSpec:
         """Definition of the primary metric in words."""
         if len(self.evaluated) == self.n_labels > _FEW_LABELS:
             return f"macro F1 of all {self.n_labels} labels over all rows"
-        return f"macro F1 of {_listed(self.evaluated)} over all rows"
+        return f"macro F1 of {listed(self.evaluated)} over all rows"
 
     def number(self, written: object) -> int | None:
         """Return the number of a label written as its name, in any case, or as its number; None for anything else.
@@ -130,6 +130,12 @@ class TaskSpec:
         """Return True if this task is the older one, with labels appended or other evaluated labels."""
         same = (self.name, self.input) == (older.name, older.input)
         return same and self.labels[: older.n_labels] == older.labels
+
+    def misfit(self, found: "TaskSpec") -> str | None:
+        """Return the clause that names both tasks where this one does not extend the one found; None where it does."""
+        if self.extends(found):
+            return None
+        return f"expected {found.describe()}, got {self.describe()}"
 
     def describe(self) -> str:
         """Return the task in words, for messages that name two tasks."""
@@ -177,8 +183,9 @@ def _texts(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Return names in a sentence; `last` stands before the last one."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 ABSA: Final = TaskSpec(evaluated=("negative", "positive"))

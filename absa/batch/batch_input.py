@@ -203,7 +203,7 @@ def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | No
         if not schema.names:
             raise InvalidDataError(f"{file.uri} holds no JSON object; expected one with text and aspect per line")
     else:
-        layout = read_layout(stream, file.uri, ("text", "aspect", "label"))
+        layout = read_layout(stream, file.uri)
         schema = pa.schema([(name, pa.string()) for name in layout.header])
     if not schema.names:
         raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")

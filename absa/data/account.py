@@ -19,7 +19,7 @@ class Account:
     """Rows in and where they went.
 
     `read` rows of files and `inherited` rows of the parent are kept, or left out as duplicates, as the losing label of
-    a conflict, or quarantined (rows per reason).
+    a conflict, or quarantined (rows per reason). `notices` are about columns that were not used.
     """
 
     read: int
@@ -29,6 +29,7 @@ class Account:
     conflicts: int
     quarantined: Mapping[str, int]
     stray_quotes: tuple[StrayQuotes, ...] = field(default=())
+    notices: tuple[str, ...] = field(default=())
 
     @property
     def rows_in(self) -> int:
@@ -51,7 +52,7 @@ class Account:
         ]
         if bad:
             lines.append("quarantined " + ", ".join(f"{n:,} × {reason}" for reason, n in self.quarantined.items()))
-        return lines + [stray_quotes_sentence(each) for each in self.stray_quotes]
+        return [*lines, *(stray_quotes_sentence(each) for each in self.stray_quotes), *self.notices]
 
 
 def stray_quotes_sentence(found: StrayQuotes) -> str:

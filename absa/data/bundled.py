@@ -1,12 +1,12 @@
 """The bundled sample: customer feedback written for this project, and the simulated customers made of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from absa.data.label_codes import DEFAULT_CODES
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.data.read import read_examples
 from absa.data.traffic.feedback_habits import FeedbackHabits
 from absa.data.traffic.known_drift import Drift
@@ -44,14 +44,14 @@ def bundled_traffic(
 
 
 def split_file(
-    path: str | Path, *, share: float = HELD_BACK_SHARE, labels: Mapping[str, int] = DEFAULT_CODES
+    path: str | Path, *, share: float = HELD_BACK_SHARE, mapping: DataMapping = DEFAULT_MAPPING
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return a user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
 
     Raises:
         InvalidDataError: the file cannot be used.
     """
-    examples, _ = read_examples(path, labels=labels)
+    examples, _ = read_examples(path, mapping=mapping)
     return hold_back(examples, share)
 
 
@@ -63,7 +63,7 @@ def file_traffic(
     drift: Drift | None = None,
     feedback: FeedbackHabits | None = None,
     avoid: Collection[int] = frozenset(),
-    labels: Mapping[str, int] = DEFAULT_CODES,
+    mapping: DataMapping = DEFAULT_MAPPING,
 ) -> PoolTraffic:
     """Return customers over a user's own held-back rows; the rows of `drift_path` are the new area.
 
@@ -71,5 +71,5 @@ def file_traffic(
         InvalidDataError: the drift file cannot be used.
         ValueError: nothing was held back, or the drift asks for a new area and there is no drift file.
     """
-    new_area = labelled_rows(read_examples(drift_path, labels=labels)[0]) if drift_path is not None else []
+    new_area = labelled_rows(read_examples(drift_path, mapping=mapping)[0]) if drift_path is not None else []
     return PoolTraffic(labelled_rows(held_back), new_area, seed=seed, drift=drift, feedback=feedback, avoid=avoid)

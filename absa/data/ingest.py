@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -24,7 +24,7 @@ import polars as pl
 from absa.data.account import Account, StrayQuotes
 from absa.data.files import MAX_BAD_SHARE
 from absa.data.files.source_files import SourceFile, find_sources
-from absa.data.label_codes import DEFAULT_CODES, check_coding
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping, check_coding
 from absa.data.partitions import (
     QUARANTINE_BYTES,
     QUARANTINE_ROWS,
@@ -46,11 +46,12 @@ from absa.data.read import (
     too_many_bad,
 )
 from absa.data.snapshot import REPLACED_BY, Manifest, load_manifest, read_parts, remove_rows, side_keys, take_again
-from absa.errors import IntegrityError, InvalidDataError, UnavailableError
+from absa.errors import IntegrityError, InvalidDataError, PermanentError, UnavailableError
 from absa.records.lake import Lake
 from absa.records.layout import manifest_key, quarantine_key, side_part_key
 from absa.records.schema import SIDES, iso, utc_now
 from absa.records.tables import write_parquet
+from absa.task import ABSA, TaskSpec
 
 PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
 MAX_PARTITIONS: Final = 512
@@ -67,7 +68,7 @@ def ingest(
     source: str | None = None,
     processes: int | None = None,
     on_progress: Callable[[int], None] | None = None,
-    labels: Mapping[str, int] = DEFAULT_CODES,
+    mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
 ) -> Manifest:
     """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
@@ -81,18 +82,19 @@ def ingest(
         source: who gave the labels; by default each file's name.
         processes: at most so many worker processes (default: one a core; small input needs none).
         on_progress: called with the bytes of input read so far.
-        labels: label of each value that files may write (`label_codes.label_codes`).
+        mapping: task, and the form of the files.
         on_account: called with where every row went.
 
     Raises:
         InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
             many of its rows are bad.
         NotFoundError: there is no such parent.
+        PermanentError: the parent is of another task.
         UnavailableError: the disk is full, a worker was killed, or the lake or S3 is unavailable.
     """
     sources = [found for path in paths for found in find_sources(str(path))]
     return _build(
-        lake, sources, [], parent, max_bad_share, source, processes, on_progress, labels=labels, on_account=on_account
+        lake, sources, [], parent, max_bad_share, source, processes, on_progress, mapping=mapping, on_account=on_account
     )
 
 
@@ -103,6 +105,7 @@ def build_snapshot(
     parent: str | None = None,
     uri: str = "memory",
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    task: TaskSpec | None = None,
 ) -> Manifest:
     """Make a snapshot of examples at hand (columns of `read.EXAMPLE_COLUMNS`, labelled), united with the parent's rows.
 
@@ -112,12 +115,17 @@ def build_snapshot(
         parent: digest of the parent.
         uri: what the manifest calls where the frames come from.
         keep: takes rows of the parent and gives those that are taken over; by default all are.
+        task: what is classified; by default the parent's task, or the default one.
 
     Raises:
         InvalidDataError: there is no row at all.
         NotFoundError: there is no such parent.
+        PermanentError: the parent is of another task.
     """
-    return _build(lake, [], [(uri, frame) for frame in frames], parent, MAX_BAD_SHARE, None, 1, None, keep)
+    if task is None:
+        task = load_manifest(lake, parent).task if parent else ABSA
+    at_hand = [(uri, frame) for frame in frames]
+    return _build(lake, [], at_hand, parent, MAX_BAD_SHARE, None, 1, None, keep, DataMapping(task=task))
 
 
 class _Inline:
@@ -166,10 +174,12 @@ def _build(
     processes: int | None,
     on_progress: Callable[[int], None] | None,
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
-    labels: Mapping[str, int] = DEFAULT_CODES,
+    mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
+    if ancestor is not None and (misfit := mapping.task.misfit(ancestor.task)):
+        raise PermanentError(f"snapshot {ancestor.digest[:12]} is of another task: {misfit}")
     at_hand = sum(frame.estimated_size() for _, frame in frames)
     size = sum(source.size_bytes for source in sources) + at_hand
     if ancestor:
@@ -180,7 +190,7 @@ def _build(
         folder = Path(scratch)
         pool = _pool(workers)
         try:
-            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, labels)
+            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, mapping)
             if ancestor:
                 intake.inherit(ancestor.digest, keep)
             for uri, frame in frames:
@@ -190,18 +200,19 @@ def _build(
             spills = [path for path in intake.spills if path.exists()]
             if not spills:
                 raise InvalidDataError("there are no labelled rows to make a snapshot of")
-            jobs = ((settle_partition, {"spills": spills, "number": n, "folder": folder}) for n in range(partitions))
+            place = {"spills": spills, "folder": folder, "labels": mapping.task.n_labels}
+            jobs = ((settle_partition, {**place, "number": n}) for n in range(partitions))
             settled: list[PartitionCounts] = list(_bounded(pool, jobs, workers))
         except BrokenProcessPool:
             raise UnavailableError(
                 "a worker of the ingest was killed, perhaps for memory; nothing was written"
             ) from None
         except OSError as error:
-            place = f"the ingest cannot write to {scratch}: {error.strerror or error}"
-            raise UnavailableError(f"{place}; it needs twice the input's size there (TMPDIR moves it)") from error
+            failed = f"the ingest cannot write to {scratch}: {error.strerror or error}"
+            raise UnavailableError(f"{failed}; it needs twice the input's size there (TMPDIR moves it)") from error
         finally:
             pool.shutdown(cancel_futures=True)
-        manifest = _manifest(settled, intake.records, intake.bad, parent, iso(intake.observed_at), intake.inherited)
+        manifest = _manifest(settled, intake, parent, mapping.task)
         account = intake.account(manifest)
         if not _publish(lake, manifest, settled, intake.quarantine) and keep is None:
             take_again(lake, manifest.digest, manifest.created_at)
@@ -223,13 +234,14 @@ class _Intake:
         given_source: str | None,
         max_bad_share: float,
         on_progress: Callable[[int], None] | None,
-        labels: Mapping[str, int],
+        mapping: DataMapping,
     ) -> None:
         self._lake, self._pool, self._workers = lake, pool, workers
         self._partitions, self._folder = partitions, folder
         self._given_source, self._max_bad_share = given_source, max_bad_share
         self._on_progress = on_progress
-        self._labels = labels
+        self._mapping = mapping
+        self.notices: list[str] = []
         self.observed_at = utc_now()
         self._rows = self._bytes = 0
         self.inherited = 0
@@ -278,11 +290,13 @@ class _Intake:
                 as_written += found.as_written
                 if found.quarantined.height:
                     quarantined = within(pl.concat([quarantined, found.quarantined]), QUARANTINE_ROWS, QUARANTINE_BYTES)
-        check_coding(source.uri, self._labels, codes)
+        check_coding(source.uri, self._mapping.codes, codes)
         kept = ""
         if too_many_bad(valid, reasons.total(), self._max_bad_share):
             kept = keep_bad_rows(self._lake, quarantined)
-        check_bad_share(source.uri, valid, reasons, pl.concat(first), self._max_bad_share, kept=kept)
+        check_bad_share(
+            source.uri, valid, reasons, pl.concat(first), self._max_bad_share, kept=kept, mapping=self._mapping
+        )
         self.bad += reasons
         if as_written:
             self.stray_quotes.append(StrayQuotes(uri=source.uri, rows=len(as_written), line=min(as_written)))
@@ -304,13 +318,14 @@ class _Intake:
             conflicts=manifest.conflicts_resolved,
             quarantined=manifest.quarantined,
             stray_quotes=tuple(self.stray_quotes),
+            notices=tuple(self.notices),
         )
         if account.rows_in != account.rows_out:
             raise IntegrityError(f"the ingest lost rows: {account.sentences[0]}; nothing was written")
         return account
 
     def _blocks(self, source: SourceFile, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        for raw in scan_stream(file, source.uri):
+        for raw in scan_stream(file, source.uri, mapping=self._mapping, on_notice=self.notices.append):
             path = self._next_spill()
             yield (
                 take_block,
@@ -322,7 +337,7 @@ class _Intake:
                     "order": self._rows,
                     "partitions": self._partitions,
                     "path": path,
-                    "labels": dict(self._labels),
+                    "mapping": self._mapping,
                 },
             )
             self._rows += raw.height
@@ -330,30 +345,25 @@ class _Intake:
                 self._on_progress(self._bytes + file.tell())
 
 
-def _manifest(
-    settled: Sequence[PartitionCounts],
-    records: Sequence[dict[str, Any]],
-    bad: Counter[str],
-    parent: str | None,
-    created_at: str,
-    inherited: int,
-) -> Manifest:
-    rows = {side: {str(label): sum(p.rows[side][str(label)] for p in settled) for label in range(3)} for side in SIDES}
+def _manifest(settled: Sequence[PartitionCounts], intake: _Intake, parent: str | None, task: TaskSpec) -> Manifest:
+    labels = [str(label) for label in range(task.n_labels)]
+    rows = {side: {label: sum(p.rows[side][label] for p in settled) for label in labels} for side in SIDES}
     segments: Counter[str] = Counter()
     for partition in settled:
         segments.update(partition.segments)
     return Manifest(
-        digest=digest_of(settled),
-        created_at=created_at,
+        digest=digest_of(settled, task),
+        created_at=iso(intake.observed_at),
         parent=parent,
-        sources=tuple(records),
+        sources=tuple(intake.records),
         rows=rows,
-        quarantined=dict(sorted(bad.items())),
+        quarantined=dict(sorted(intake.bad.items())),
         duplicates_removed=sum(p.duplicates for p in settled),
         conflicts_resolved=sum(p.conflicts for p in settled),
-        inherited=inherited,
+        inherited=intake.inherited,
         segments=dict(sorted(segments.items())),
         parts={side: [sum(p.rows[side].values()) for p in settled if side in p.parts] for side in SIDES},
+        task=task,
     )
 
 

@@ -15,19 +15,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
-from absa.data.label_codes import (
-    CONFIGURATION_FILE,
-    codes_of_section,
-    default_codes,
-    find_configuration,
-    read_table,
-)
 from absa.errors import InvalidDataError, PermanentError
 from absa.task import ABSA, TaskSpec
 
+CONFIGURATION_FILE: Final = "evergreen.toml"
+CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
 """Columns that are read from files, by their names in records."""
 _TOPIC: Final = "topic"  # in files another name of the column aspect
@@ -43,7 +37,7 @@ class DataMapping:
     Args:
         task: what is classified.
         columns: name in files of a column of records; the others have their own names.
-        codes: label of each value that files may write, in the form of `label_codes.normal_code`; empty: the names and
+        codes: label of each value that files may write, in the form of `normal_code`; empty: the names and
             numbers of the task's labels.
         time_format: form of observed_at, in the codes of `strptime`; None: ISO 8601.
         where: the configuration file, for messages.
@@ -138,27 +132,9 @@ class DataMapping:
         return f"{self.shown(column)}{named}"
 
 
-DEFAULT_MAPPING: Final = DataMapping()
-"""Files of the default task with columns of our own names."""
-
-
 def folded(name: str) -> str:
     """Return a column's name as names are compared."""
     return name.strip().casefold()
-
-
-def read_mapping(named: str | Path | None = None, home: Path | None = None) -> DataMapping:
-    """Return the mapping of the configuration file, or the default one.
-
-    Args:
-        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
-        home: the home folder; None for a program that has none.
-
-    Raises:
-        PermanentError: see `label_codes.find_configuration`, `label_codes.read_table` and `data_mapping`.
-    """
-    file = find_configuration(named, home)
-    return data_mapping(read_table(file), name=str(file or CONFIGURATION_FILE))
 
 
 def data_mapping(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_FILE) -> DataMapping:
@@ -250,3 +226,77 @@ def _time_format(value: Any, name: str) -> str | None:
             f"{value!r}"
         ) from None
     return value
+
+
+def default_codes(task: TaskSpec) -> Mapping[str, int]:
+    """Return the number of each label by its number and its name, as files write them.
+
+    Numbers do not count where a label is named by a number.
+    """
+    names = _names(task)
+    numbers = {str(number): number for number in range(task.n_labels)}
+    return names if any(name.isdigit() for name in names) else numbers | names
+
+
+def codes_of_section(section: Any, task: TaskSpec, *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
+    """Return the label of each value that files may write, by the section [data.labels]. Pure.
+
+    Labels' names always count; with a section of its own only the section's numbers count.
+
+    Raises:
+        PermanentError: it is not a section, or a value is not a label of the task.
+    """
+    if not isinstance(section, Mapping):
+        raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
+    return _names(task) | {
+        normal_code(written): _label(written, label, task, name) for written, label in section.items()
+    }
+
+
+def _names(task: TaskSpec) -> dict[str, int]:
+    return {normal_code(label): number for number, label in enumerate(task.labels)}
+
+
+def normal_code(written: str) -> str:
+    """Return a value as codes are compared: without white space around it, in lower case, 1 for 1.0."""
+    code = written.strip().lower()
+    whole, point, fraction = code.partition(".")
+    return whole if point and not fraction.strip("0") and whole.lstrip("+-").isdigit() else code
+
+
+def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]) -> None:
+    """Refuse a file whose sentiments are coded -1, 0, 1, which read as 0, 1, 2 would be other labels.
+
+    Args:
+        name: of the file.
+        codes: label of each value that files may write; codes of other labels than sentiments are left alone.
+        written: rows of each value of the file, at least of -1 and 2.
+
+    Raises:
+        InvalidDataError: a label is -1, none is 2, and -1 has no label.
+    """
+    sentiments = _names(ABSA).items() <= codes.items()
+    if sentiments and written.get("-1") and not written.get("2") and "-1" not in codes:
+        raise InvalidDataError(
+            f"{name} codes its labels as -1, 0, 1; expected {_expected(ABSA)}. Say so in evergreen.toml (in the home, "
+            f"or the file that {CONFIG_VARIABLE} names): a section [data.labels] with "
+            '-1 = "negative", 0 = "neutral", 1 = "positive"'
+        )
+
+
+def _label(written: str, label: Any, task: TaskSpec, name: str) -> int:
+    number = None if isinstance(label, float) else task.number(label)
+    if number is None:
+        raise PermanentError(
+            f"{written} = {label!r} in [data.labels] of {name} is not a label; expected {_expected(task)}"
+        )
+    return number
+
+
+def _expected(task: TaskSpec) -> str:
+    return ", ".join(f"{number} or {label!r}" for number, label in enumerate(task.labels))
+
+
+DEFAULT_MAPPING: Final = DataMapping()
+"""Files of the default task with columns of our own names."""
+DEFAULT_CODES: Final[Mapping[str, int]] = default_codes(ABSA)

@@ -5,7 +5,8 @@ processes do, and written to the three sides.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from absa.data.mapping import DataMapping
 from absa.data.normalise import (
     TRAIN_BELOW,
     VALIDATION_BELOW,
@@ -27,6 +29,7 @@ from absa.data.normalise import (
 from absa.data.read import EXAMPLE_COLUMNS, example_digests, telling_codes, validate
 from absa.records.schema import SCHEMA_VERSION, SIDES
 from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
+from absa.task import TaskSpec
 
 QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
 QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block
@@ -92,13 +95,13 @@ def take_block(
     order: int,
     partitions: int,
     path: Path,
-    labels: Mapping[str, int],
+    mapping: DataMapping,
 ) -> BlockCounts:
     """Validate one block of raw rows, handed over as they are or in an Arrow file, and spill the valid ones."""
     if isinstance(raw, Path):
         handed_over, raw = raw, pl.read_ipc(raw)
         handed_over.unlink()
-    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at, labels=labels)
+    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at, mapping=mapping)
     if valid.height:
         spill(valid, order=order, inherited=False, partitions=partitions, path=path)
     reasons = dict(bad.group_by("reason").len().iter_rows())
@@ -149,7 +152,7 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     if not shared.any():
         return rows, 0, 0
     candidates = rows.filter(shared)
-    candidates = candidates.with_columns(aspect_key=normalised_column(candidates["aspect"]))
+    candidates = candidates.with_columns(aspect_key=normalised_column(candidates["aspect"].fill_null("")))
     pair = ["word0", "word1", "aspect_key"]
     again = candidates.select(pl.struct(pair).is_duplicated().alias("again"))["again"]
     repeated = candidates.filter(again)
@@ -179,8 +182,8 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     return pl.concat([single, kept]), agreeing.height - kept.height, repeated.height - agreeing.height
 
 
-def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> PartitionCounts:
-    """Deduplicate one partition, write its rows to the three sides, and count."""
+def settle_partition(spills: Sequence[Path], number: int, folder: Path, labels: int) -> PartitionCounts:
+    """Deduplicate one partition, write its rows to the three sides, and count them by so many labels."""
     batches = []
     for path in spills:
         with pa.memory_map(str(path)) as source:
@@ -196,8 +199,8 @@ def settle_partition(spills: Sequence[Path], number: int, folder: Path) -> Parti
     parts: dict[str, str] = {}
     for n, side in enumerate(SIDES):
         part = examples.filter(pl.Series(sides == n))
-        labels = dict(part.group_by("label").len().iter_rows())
-        counts[side] = {str(label): labels.get(label, 0) for label in range(3)}
+        by_label = dict(part.group_by("label").len().iter_rows())
+        counts[side] = {str(label): by_label.get(label, 0) for label in range(labels)}
         if part.height:
             file = folder / f"{side}-{number:05d}.parquet"
             table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
@@ -235,9 +238,13 @@ def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int,
     return a, b, c, d
 
 
-def digest_of(settled: Sequence[PartitionCounts]) -> str:
-    """Return the digest of a snapshot of these partitions, in whatever order: 64 hex digits."""
+def digest_of(settled: Sequence[PartitionCounts], task: TaskSpec) -> str:
+    """Return the digest of a snapshot of these partitions, in whatever order: 64 hex digits.
+
+    Equal rows of another task are another snapshot; the default task is left out, as releases without tasks did.
+    """
     rows = sum(sum(labels.values()) for partition in settled for labels in partition.rows.values())
     words = [sum(partition.total[n] for partition in settled) & _MASK for n in range(4)]
-    text = ":".join(map(str, [SCHEMA_VERSION, rows, *words]))
+    named = [] if task.is_default else [json.dumps(task.to_json())]
+    text = ":".join(map(str, [SCHEMA_VERSION, rows, *words, *named]))
     return hashlib.sha256(text.encode()).hexdigest()

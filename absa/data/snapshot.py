@@ -25,13 +25,14 @@ from absa.records.layout import (
     token_folders,
 )
 from absa.records.schema import SCHEMA_VERSION
+from absa.task import ABSA, TaskSpec
 
 REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Content and origin of a snapshot. `rows` counts per side and label ("0", "1", "2").
+    """Content and origin of a snapshot. `rows` counts per side and label ("0", "1", ...).
 
     The rows of `sources`, the `inherited` ones of the parent and the `quarantined` ones add up to `rows`,
     `duplicates_removed`, `conflicts_resolved` and `quarantined`.
@@ -49,6 +50,7 @@ class Manifest:
     segments: dict[str, int] = field(default_factory=dict)
     parts: dict[str, list[int]] = field(default_factory=dict)  # rows of each Parquet part of a side
     taken_at: str | None = None  # when the same rows were taken again after other snapshots
+    task: TaskSpec = ABSA
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -67,14 +69,15 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the JSON that the lake holds."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        return json.dumps(asdict(self) | {"task": self.task.to_json()}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read a manifest of this or an earlier release; fields added later are passed over."""
         record = json.loads(text)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        return cls(**known | {"sources": tuple(record["sources"])})
+        task = TaskSpec.from_json(record.get("task"))
+        return cls(**known | {"sources": tuple(record["sources"]), "task": task})
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:

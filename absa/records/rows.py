@@ -18,6 +18,7 @@ Int8 = Annotated[int, "int8"]
 class Prediction(NamedTuple):
     """One version's answer to one text. A shadow score repeats the request_id of the answer that it is compared with.
 
+    `aspect` holds an aspect or a topic, None for plain text; `scores` has as many values as the version has labels.
     `unit_hash` is that of the request_id unless `unit_given`. Text and aspect are None where the log is redacted,
     `truncated` where a release wrote the row that did not know it. The log leaves `replica` to its shipper.
     """
@@ -68,14 +69,15 @@ class OutcomeCount(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One text with the aspect that is asked about, which is in the text, found case-insensitively.
+    """One text, with an aspect of it (found case-insensitively) or a topic (any phrase) where the task has one.
 
-    `label` is None where there is none yet, `example_id` where it was not computed.
+    `aspect` holds either; it is None for plain text. `label` is None where there is none yet, `example_id` where it was
+    not computed.
     """
 
     example_id: str | None = None
     text: str
-    aspect: str
+    aspect: str | None = None
     label: Annotated[int | None, "int8"] = None
     observed_at: Annotated[datetime, "timestamp"]
     source: str

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from absa.records.lake import Lake
 from absa.records.rows import LATENCY_BOUNDS_MS, Example, Feedback, OutcomeCount, Prediction
 from absa.records.schema import SCHEMA_VERSION, Window
-from absa.task import N_LABELS
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 _ARROW: Final = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
@@ -18,7 +17,7 @@ _NAMED: Final = {
     "timestamp": TIMESTAMP,
     "int8": pa.int8(),
     "float32": pa.float32(),
-    "scores": pa.list_(pa.float32(), N_LABELS),
+    "scores": pa.list_(pa.float32()),
     "latency_histogram": pa.list_(pa.int64(), len(LATENCY_BOUNDS_MS) + 1),
 }
 
@@ -79,7 +78,10 @@ def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table
 
 
 def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table in a schema: missing columns are null, those that a later release added are dropped."""
+    """Return a table in a schema: missing columns are null, those that a later release added are dropped.
+
+    Scores of earlier releases are lists of fixed length.
+    """
     columns = [
         table.column(field.name).cast(field.type)
         if field.name in table.column_names

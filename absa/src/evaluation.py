@@ -10,12 +10,14 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
 
+from absa.config_file import read_mapping
+from absa.data.mapping import CONFIG_VARIABLE, DEFAULT_MAPPING, DataMapping, check_coding
 from absa.errors import EvergreenError, InvalidDataError, NotFoundError, PermanentError
 from absa.records.files import whole_file
 from absa.task import EVALUATED, N_LABELS, sentiment
@@ -44,14 +46,14 @@ class InputRows(NamedTuple):
     labels: list[int] | None
 
 
-def read_input(path: Path, labels: Mapping[str, int] | None = None) -> InputRows:
+def read_input(path: Path, mapping: DataMapping = DEFAULT_MAPPING) -> InputRows:
     """Read texts and aspects, and perhaps labels, as ingest and batch do; header names in any case.
 
     No row is left out, because the answer has a line for each: a row that cannot be read is an error.
 
     Args:
         path: a CSV, TSV, JSONL or Parquet file.
-        labels: label of each value that the file may write; by default 0, 1, 2 and the labels' names.
+        mapping: the form of the file.
 
     Raises:
         NotFoundError: there is no such file.
@@ -60,18 +62,17 @@ def read_input(path: Path, labels: Mapping[str, int] | None = None) -> InputRows
     """
     import polars as pl
 
-    from absa.data.label_codes import DEFAULT_CODES, check_coding
-    from absa.data.read import SENTENCES, add_codes, code_column, scan_file, telling_codes
+    from absa.data.read import add_codes, code_column, reason_sentence, scan_file, telling_codes
 
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect")
-    known, codes = labels or DEFAULT_CODES, dict[str, int]()
+    codes: dict[str, int] = {}
     frames, first = [], None
-    for raw in scan_file(path, require_label=False):
+    for raw in scan_file(path, require_label=False, mapping=mapping):
         add_codes(codes, telling_codes(raw))
         label = code_column(raw["label"])
         rows = raw.with_columns(
-            number=label.replace_strict(dict(known), default=None, return_dtype=pl.Int8),
+            number=label.replace_strict(dict(mapping.codes), default=None, return_dtype=pl.Int8),
             reason=pl.when(pl.col("reason").is_not_null())
             .then(pl.col("reason"))
             .when(pl.col("text").str.strip_chars().fill_null("") == "")
@@ -89,10 +90,10 @@ def read_input(path: Path, labels: Mapping[str, int] | None = None) -> InputRows
         for line in rows.filter(pl.col("as_written"))["row"].head(1):
             print(f"{path} line {line}: a double quote is not closed; read as written", file=sys.stderr)
         frames.append(rows.select("text", "aspect", "number"))
-    check_coding(str(path), known, codes)
+    check_coding(str(path), mapping.codes, codes)
     if first is not None:
         row, reason = first
-        sentence = _SENTENCES.get(reason) or f"cannot be read: {SENTENCES[reason].format(row=row)}"
+        sentence = _SENTENCES.get(reason) or f"cannot be read: {reason_sentence(reason, row)}"
         raise InvalidDataError(f"{path} line {row} {sentence}")
     table = pl.concat(frames)
     if not table.height:
@@ -174,11 +175,9 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
     Raises:
         EvergreenError: the input cannot be used, in one sentence.
     """
-    from absa.data.label_codes import CONFIG_VARIABLE
-    from absa.data.mapping import read_mapping
     from absa.inference.engine import Engine
 
-    rows = read_input(test_file, read_mapping(os.environ.get(CONFIG_VARIABLE)).codes)
+    rows = read_input(test_file, read_mapping(os.environ.get(CONFIG_VARIABLE)))
     engine = Engine.load(model_folder(model))
     encoded = engine.tokenizer.encode(rows.pairs)
     scores = engine.score_encoded(encoded)

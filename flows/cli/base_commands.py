@@ -36,8 +36,8 @@ def make_base(
     from absa.training.rows.tokens import LabelledPair
     from absa.training.training_settings import TrainingSettings
 
-    labels = services.settings.data.codes
-    found_examples = (read_examples(source.uri, labels=labels)[0] for source in find_sources(path))
+    mapping = services.settings.data
+    found_examples = (read_examples(source.uri, mapping=mapping)[0] for source in find_sources(path))
     examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
     counts = [sum(row.label == label for row in rows) for label in range(3)]

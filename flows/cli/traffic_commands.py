@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from absa.config_file import read_table
 from absa.configuration import read_section
-from absa.data.label_codes import read_table
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso, parse_iso, utc_now

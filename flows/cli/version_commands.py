@@ -38,13 +38,13 @@ def ingest_command(
         files,
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
-        labels=services.settings.data.codes,
+        mapping=services.settings.data,
         on_account=accounts.append,
     )
     say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")
     for side in ("train", "validation", "test"):
-        negative, neutral, positive = (manifest.rows[side].get(str(label), 0) for label in range(3))
-        say(f"  {side:<11} {negative} negative, {neutral} neutral, {positive} positive")
+        counts = (f"{manifest.rows[side].get(str(n), 0)} {name}" for n, name in enumerate(manifest.task.labels))
+        say(f"  {side:<11} {', '.join(counts)}")
     for account in accounts:
         for sentence in account.sentences:
             say(f"  {sentence}")

@@ -92,7 +92,7 @@ class Demo:
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = (
-            OwnStream(options.data, drift_file, services.settings.data.codes) if options.data else BundledStream()
+            OwnStream(options.data, drift_file, services.settings.data) if options.data else BundledStream()
         )
         self._customers: PoolTraffic | None = None
         self._judging: Background | None = None

@@ -1,13 +1,13 @@
 """Simulated customers of the demo and the command line: from the bundled pool, or from a user's own files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
 from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
-from absa.data.label_codes import DEFAULT_CODES
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.data.read import read_examples
 from absa.data.snapshot import latest_manifest, load_side
 from absa.data.traffic.feedback_habits import FeedbackHabits
@@ -16,7 +16,6 @@ from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
 from absa.data.traffic.row_pool import known_texts
 from absa.errors import InvalidDataError, PermanentError
 from absa.records.schema import SIDES
-from absa.task import SENTIMENTS
 from flows.platform.services import Services
 
 DEMO_FEEDBACK = FeedbackHabits(answer_rate_right=0.8, delay_mean_s=0.8)
@@ -63,18 +62,18 @@ class OwnStream:
     Args:
         data: CSV, JSONL or Parquet with text, aspect, label and perhaps segment.
         drift_file: rows that traffic drifts to; None mixes a change of concept and of vocabulary into the user's own.
-        labels: label of each value that the files may write.
+        mapping: task, and the form of the files.
 
     Raises:
         InvalidDataError: a file cannot be used.
     """
 
-    def __init__(self, data: Path, drift_file: Path | None, labels: Mapping[str, int] = DEFAULT_CODES) -> None:
-        self._labels = labels
-        self._ingest, self._held_back = split_file(data, labels=labels)
+    def __init__(self, data: Path, drift_file: Path | None, mapping: DataMapping = DEFAULT_MAPPING) -> None:
+        self._mapping = mapping
+        self._ingest, self._held_back = split_file(data, mapping=mapping)
         self._drift_file = drift_file
         if drift_file is not None:
-            read_examples(drift_file, labels=labels)
+            read_examples(drift_file, mapping=mapping)
         if not self._held_back.height or not self._ingest.height:
             raise InvalidDataError(f"{data} has too few texts: a part is trained on, a part held back as traffic")
         self.drift_sentence = (
@@ -85,7 +84,7 @@ class OwnStream:
 
     def write_ingest(self, file: Path) -> Path:
         """Return the rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
-        names = pl.col("label").replace_strict(dict(enumerate(SENTIMENTS)), return_dtype=pl.String)
+        names = pl.col("label").replace_strict(dict(enumerate(self._mapping.task.labels)), return_dtype=pl.String)
         self._ingest.select("text", "aspect", names, "segment").write_csv(file)
         return file
 
@@ -97,7 +96,7 @@ class OwnStream:
             seed=_seed(services),
             feedback=DEMO_FEEDBACK,
             avoid=ingested(services),
-            labels=self._labels,
+            mapping=self._mapping,
         )
 
     def drift(self) -> Drift:

@@ -13,8 +13,7 @@ from typing import Any, Final, Literal
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from absa.data.label_codes import CONFIGURATION_FILE
-from absa.data.mapping import DEFAULT_MAPPING, DataMapping
+from absa.data.mapping import CONFIGURATION_FILE, DEFAULT_MAPPING, DataMapping
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
 from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe

@@ -34,8 +34,8 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
     newest = latest_manifest(services.lake)
     if sources:
-        labels = services.settings.data.codes
-        manifest = ingest(services.lake, sources, parent=newest.digest if newest else None, labels=labels)
+        parent = newest.digest if newest else None
+        manifest = ingest(services.lake, sources, parent=parent, mapping=services.settings.data)
     elif newest is not None:
         manifest = newest
     else:
@@ -52,7 +52,9 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
         )
         if labelled.height:
             uri = services.lake.url(_FEEDBACK)
-            manifest = build_snapshot(services.lake, [labelled], parent=manifest.digest, uri=uri)
+            manifest = build_snapshot(
+                services.lake, [labelled], parent=manifest.digest, uri=uri, task=services.settings.task
+            )
     return manifest
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import polars as pl
 import pyarrow as pa
 
-from absa.data.label_codes import DEFAULT_CODES, check_coding, normal_code
+from absa.data.mapping import DEFAULT_CODES, check_coding, normal_code
 from absa.errors import InvalidDataError
 from absa.records.identifiers import request_time
 from absa.records.lake import Lake
@@ -94,7 +94,7 @@ def import_labels(
         path: CSV with the columns of `NEEDED`; separated by comma, semicolon or tab.
         source: feedback source of the labels.
         at: time of receipt; now by default.
-        codes: label of each value that the file may write (`label_codes.label_codes`).
+        codes: label of each value that the file may write (`DataMapping.codes`).
 
     Raises:
         InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
@@ -128,7 +128,7 @@ def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEF
         codes: label of each value that the file may write.
 
     Raises:
-        InvalidDataError: it is not a CSV file, a column is missing or named twice, or see `label_codes.check_coding`.
+        InvalidDataError: it is not a CSV file, a column is missing or named twice, or see `mapping.check_coding`.
     """
     if content.startswith(_ZIP):
         raise InvalidDataError(f"{name} is a workbook or an archive; expected a CSV file: save the sheet as CSV UTF-8")

@@ -20,7 +20,7 @@ Read = tuple[list[tuple[str | None, ...]], list[int], list[str | None], list[tup
 def read(data: bytes, block_bytes: int) -> tuple[Layout, Read]:
     """The cells, lines, reasons and places of every row."""
     file = io.BytesIO(data)
-    layout = read_layout(file, "rows", ("text", "aspect", "label"))
+    layout = read_layout(file, "rows")
     cells: list[tuple[str | None, ...]] = []
     lines: list[int] = []
     reasons: list[str | None] = []
@@ -92,5 +92,5 @@ def test_files_that_do_not_quote_lose_no_line(table):
 
 @given(st.text(string.printable, max_size=300))
 def test_any_header_gives_a_layout(text):
-    layout = read_layout(io.BytesIO(text.replace("\0", "").encode()), "rows", ("text",))
+    layout = read_layout(io.BytesIO(text.replace("\0", "").encode()), "rows")
     assert layout.start <= len(text)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from absa.config_file import find_configuration
 from absa.configuration import SECTIONS, read_configuration
-from absa.data.label_codes import find_configuration
 from absa.errors import PermanentError
 from absa.policies import GatePolicy
 from absa.profiles import PROFILES, SETTINGS, differences

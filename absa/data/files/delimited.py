@@ -11,7 +11,7 @@ belongs to exactly one row.
 Blocks whose quotes are all regular, which a few array operations decide, are parsed by Arrow; the others line by line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final, NamedTuple
 
@@ -19,22 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.data.files.quoting import (
+    BYTE_ORDER_MARK,
     LINE_BREAK,
     MAX_CELL_BYTES,
     MORE,
     NEVER,
     cell_values,
     cells_of_line,
+    check_line,
     lines_of,
     quoted_cells,
     quoted_end,
 )
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping, folded, normal_code
 from absa.errors import InvalidDataError
 
 BLOCK_BYTES: Final = 16 << 20
-MAX_LINE_BYTES: Final = 64 << 20
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-INVALID_UTF8: Final = "invalid_utf8"
 MALFORMED: Final = "malformed_row"
 STRAY_QUOTE: Final = "stray_quote"
 AMBIGUOUS_QUOTE: Final = "ambiguous_quote"
@@ -51,17 +51,22 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Header of a delimited file, whose `name` is for errors. `start` and `line` are where its rows begin."""
+    """Header of a delimited file, whose `name` is for errors. `start` and `line` are where its rows begin.
+
+    `mapping` knows the columns.
+    """
 
     name: str
     header: tuple[str, ...]
     delimiter: str
     start: int
     line: int
+    mapping: DataMapping = DEFAULT_MAPPING
 
-    def place(self, name: str) -> int:
-        """Return the first column of this name, in any case, or -1."""
-        return next((n for n, column in enumerate(self.header) if column.strip().lower() == name), -1)
+    def place(self, column: str) -> int:
+        """Return the index of a column, given by its name in records, or -1."""
+        header = [folded(written) for written in self.header]
+        return next((header.index(name) for name in self.mapping.names(column) if name in header), -1)
 
 
 class Records(NamedTuple):
@@ -87,7 +92,7 @@ class Records(NamedTuple):
         return np.asarray(ambiguous & np.concatenate([[False], ambiguous[:-1]]))
 
 
-def read_layout(file: IO[bytes], name: str, known: Sequence[str]) -> Layout:
+def read_layout(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MAPPING) -> Layout:
     """Find the header, the first line that is not empty, and the delimiter that gives most of the known names.
 
     Raises:
@@ -120,9 +125,10 @@ def read_layout(file: IO[bytes], name: str, known: Sequence[str]) -> Layout:
                 delimiter=delimiter,
                 start=after.end() if after else end,
                 line=line + len(LINE_BREAK.findall(start, at, end)) + (after is not None),
+                mapping=mapping,
             )
         )
-    return max(layouts, key=lambda layout: sum(column.strip().lower() in known for column in layout.header))
+    return max(layouts, key=lambda layout: sum(folded(column) in mapping.known for column in layout.header))
 
 
 def not_utf8(file: IO[bytes], name: str) -> InvalidDataError:
@@ -157,18 +163,6 @@ def scan_blocks(
         if not more:
             return
         check_line(layout.name, line, rest)
-
-
-def check_line(name: str, line: int, data: bytes) -> None:
-    """Raise where a line that has not ended is longer than memory should hold.
-
-    Raises:
-        InvalidDataError: it is longer than 64 MB.
-    """
-    if len(data) > MAX_LINE_BYTES:
-        raise InvalidDataError(
-            f"line {line} of {name} is longer than {MAX_LINE_BYTES >> 20} MB; expected one row per line"
-        )
 
 
 def find_records(data: bytes, layout: Layout, *, line: int, final: bool) -> Records:
@@ -315,8 +309,8 @@ def _doubt(record: bytes, layout: Layout) -> int | None:
 
     A quote strays if the record has not the header's number of cells. It is ambiguous if a line of the record would be
     a row by itself: with the header's number of cells and, between commas and semicolons, which texts have too, its
-    aspect in its text. Only lines inside one cell count, the line on which a cell opens unless it is the last column's,
-    and the line on which it ends if it is: the others are parts of rows either way.
+    aspect in its text, or for other tasks a label. Only lines inside one cell count, the line on which a cell opens
+    unless it is the last column's, and the line on which it ends if it is: the others are parts of rows either way.
     """
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     before: list[bytes] = []
@@ -338,7 +332,13 @@ def _doubt(record: bytes, layout: Layout) -> int | None:
 
 
 def _fits(cells: list[bytes], layout: Layout) -> bool:
-    text, aspect = (
-        cells[layout.place(name)].decode(errors="replace").casefold().strip() for name in ("text", "aspect")
-    )
-    return bool(aspect) and aspect in text
+    places = {column: layout.place(column) for column in ("text", "aspect", "label")}
+    values = {
+        column: cells[place].decode(errors="replace").casefold().strip()
+        for column, place in places.items()
+        if place >= 0
+    }
+    if layout.mapping.task.input != "text+aspect":
+        return normal_code(values.get("label", "")) in layout.mapping.codes
+    aspect = values.get("aspect", "")
+    return bool(aspect) and aspect in values.get("text", "")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from absa.data.files.delimited import AS_WRITTEN, INVALID_UTF8, MALFORMED, QUOTE_REASONS, Layout, Positions, Records
-from absa.data.files.quoting import cell_values
+from absa.data.files.delimited import AS_WRITTEN, MALFORMED, QUOTE_REASONS, Layout, Positions, Records
+from absa.data.files.quoting import INVALID_UTF8, cell_values
 
 
 class DelimitedRows(NamedTuple):

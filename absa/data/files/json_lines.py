@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from absa.data.files.delimited import BYTE_ORDER_MARK, INVALID_UTF8, check_line
-from absa.data.files.quoting import LINE_BREAK
+from absa.data.files.quoting import BYTE_ORDER_MARK, INVALID_UTF8, LINE_BREAK, check_line
 from absa.errors import InvalidDataError
 
 NOT_AN_OBJECT: Final = "not_an_object"

@@ -1,14 +1,31 @@
-"""Cells of one record of delimited text: quotes by RFC 4180, on bytes."""
+"""Lines of text, and cells of one record of delimited text: quotes by RFC 4180, on bytes."""
 
 import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
+from absa.errors import InvalidDataError
+
+MAX_LINE_BYTES: Final = 64 << 20
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+INVALID_UTF8: Final = "invalid_utf8"
 MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is not believed
 LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 MORE: Final = -1
 NEVER: Final = -2
+
+
+def check_line(name: str, line: int, data: bytes) -> None:
+    """Raise where a line that has not ended is longer than memory should hold.
+
+    Raises:
+        InvalidDataError: it is longer than 64 MB.
+    """
+    if len(data) > MAX_LINE_BYTES:
+        raise InvalidDataError(
+            f"line {line} of {name} is longer than {MAX_LINE_BYTES >> 20} MB; expected one row per line"
+        )
 
 
 def quoted_end(data: bytes, at: int, delimiter: bytes, *, final: bool) -> int:

@@ -73,7 +73,7 @@ def find_sources(path: str) -> list[SourceFile]:
         raise InvalidDataError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
     for source in found:
         if source.size_bytes == 0:
-            raise InvalidDataError(f"{source.uri} is empty; expected the columns text, aspect and label")
+            raise InvalidDataError(f"{source.uri} is empty; expected a header and rows")
     return found
 
 

@@ -13,15 +13,22 @@ _PARTS: Final = (
 )
 
 
-def times(column: pl.Expr) -> pl.Expr:
+def times(column: pl.Expr, form: str | None = None) -> pl.Expr:
     """Return the times of a column of text; one without a zone is UTC; null where the text is not a time.
+
+    `form` is another form than ISO 8601, in the codes of `strptime`.
 
     Dates are year first, as 2026-11-30, 2026/11/30 or 2026.11.30. After them may come hours and minutes, seconds and a
     fraction, and a zone such as Z, UTC, +00, +0000 or +00:00.
     """
     zoned = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     plain = column.str.replace(" ", "T").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-    return pl.coalesce(zoned, plain.dt.replace_time_zone("UTC"))
+    iso = (zoned, plain.dt.replace_time_zone("UTC"))
+    if form is None:
+        return pl.coalesce(*iso)
+    if "%z" in form:
+        return pl.coalesce(column.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False), *iso)
+    return pl.coalesce(column.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone("UTC"), *iso)
 
 
 def other_times(column: pl.Expr) -> pl.Expr:

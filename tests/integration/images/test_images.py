@@ -16,7 +16,7 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.adapters.package_store import PackageStore
-from absa.data.label_codes import CONFIGURATION_FILE
+from absa.data.mapping import CONFIGURATION_FILE
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger

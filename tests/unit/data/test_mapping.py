@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from absa.data.label_codes import DEFAULT_CODES, normal_code
-from absa.data.mapping import DEFAULT_MAPPING, DataMapping, data_mapping, read_mapping
+from absa.config_file import read_mapping
+from absa.data.mapping import DEFAULT_CODES, DEFAULT_MAPPING, DataMapping, data_mapping, normal_code
 from absa.errors import InvalidDataError, PermanentError
 from absa.task import ABSA, TaskSpec
 

@@ -12,8 +12,9 @@ import pytest
 
 from absa.batch.batch_input import cut_partitions, inspect
 from absa.batch.reader import PartitionReader
-from absa.data.files import delimited
+from absa.data.files import quoting
 from absa.data.files.source_files import find_sources
+from absa.data.mapping import DataMapping
 from absa.data.read import read_examples
 from absa.errors import InvalidDataError
 from absa.src.evaluation import read_input
@@ -122,7 +123,7 @@ def test_parquet_column_of_another_type_is_named(tmp_path, read, column, values)
 @READERS
 @pytest.mark.parametrize(("start", "name"), [("text,aspect,label\n", "rows.csv"), (lines("the app")[0], "rows.jsonl")])
 def test_line_longer_than_memory_is_refused(write, read, monkeypatch, start, name):
-    monkeypatch.setattr(delimited, "MAX_LINE_BYTES", 16 << 20)
+    monkeypatch.setattr(quoting, "MAX_LINE_BYTES", 16 << 20)
     with pytest.raises(InvalidDataError, match=r"line 2 of .* is longer than 16 MB"):
         read(write(start.rstrip("\n") + "\n" + "the app " * (5 << 20), name))
 
@@ -180,12 +181,12 @@ def test_labels_are_names_or_whole_numbers(tmp_path, write):
 def test_labels_coded_minus_1_to_1_are_refused(write, label):
     cells = [f"{text},app,{code}" for text, code in zip(TEXTS, ["1", "1", "1", "0", "0", label], strict=True)]
     path = write("\n".join(["text,aspect,label", *cells]), "rows.csv")
-    codes = {"-1": 0, "0": 1, "1": 2}
+    codes = DataMapping(codes={"-1": 0, "0": 1, "1": 2})
     for read in (lambda: read_examples(path, max_bad_share=1.0), lambda: read_input(path)):
         with pytest.raises(InvalidDataError, match=r"codes its labels as -1, 0, 1; .* \[data\.labels\]"):
             read()
     assert (
-        read_examples(path, labels=codes)[0]["label"].to_list() == read_input(path, codes).labels == [2, 2, 2, 1, 1, 0]
+        read_examples(path, mapping=codes)[0]["label"].to_list() == read_input(path, codes).labels == [2, 2, 2, 1, 1, 0]
     )
 
 

@@ -13,7 +13,7 @@ ROW = "the app {} is fine,app,1"
 def read(content: str | bytes) -> tuple[list[tuple[str | None, ...]], list[int], list[str | None], list[int]]:
     """Cells, lines, reasons, and lines read as written."""
     file = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    layout = read_layout(file, "rows", ("text", "aspect", "label"))
+    layout = read_layout(file, "rows")
     cells, lines, reasons, as_written = [], [], [], []
     for _, block, records in scan_blocks(file, layout):
         rows = read_rows(block, records, layout, [layout.place(name) for name in ("text", "aspect", "label")])

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from absa.data.label_codes import DEFAULT_CODES
-from absa.data.mapping import data_mapping
+from absa.data.mapping import DEFAULT_CODES, data_mapping
 from absa.errors import InvalidDataError
 from absa.records.lake import Lake
 from absa.records.schema import Window

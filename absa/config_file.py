@@ -1,0 +1,55 @@
+"""File of the configuration, evergreen.toml: which one counts, and its content."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
+from absa.errors import PermanentError
+
+
+def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
+    """Return the named file, or evergreen.toml of the working folder or the home; None where there is none.
+
+    Raises:
+        PermanentError: the name is empty, or both folders have a file.
+    """
+    if named is not None:
+        if not str(named).strip():
+            raise PermanentError(f"{CONFIG_VARIABLE} is empty: name a file, or unset it")
+        return Path(named)
+    folders = [Path()] if home is None else [Path(), home]
+    found = {file.resolve(): file for file in (folder / CONFIGURATION_FILE for folder in folders) if file.is_file()}
+    if len(found) > 1:
+        raise PermanentError(f"{' and '.join(map(str, found))} both exist: keep one, or name one as {CONFIG_VARIABLE}")
+    return next(iter(found.values()), None)
+
+
+def read_table(file: Path | None) -> dict[str, Any]:
+    """Return the content of a TOML file; nothing of no file.
+
+    Raises:
+        PermanentError: it cannot be read, or is not TOML.
+    """
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise PermanentError(f"{file} ({CONFIG_VARIABLE}) cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PermanentError(f"{file} is not TOML: {error}") from None
+
+
+def read_mapping(named: str | Path | None = None, home: Path | None = None) -> DataMapping:
+    """Return the mapping of the configuration file, or the default one.
+
+    Args:
+        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
+        home: the home folder; None for a program that has none.
+
+    Raises:
+        PermanentError: see `find_configuration`, `read_table` and `data_mapping`.
+    """
+    file = find_configuration(named, home)
+    return data_mapping(read_table(file), name=str(file or CONFIGURATION_FILE))
