@@ -190,7 +190,9 @@ def api_page() -> str:
         set_plan=unused, ready=unused, body_limit_bytes=0,
     )  # fmt: skip
     routes = build_api(worker)
-    add_console(routes, folder=Path(), statuses=unused, state=unused, compare=unused, links={}, body_limit_bytes=0)
+    add_console(
+        routes, folder=Path(), statuses=unused, state=unused, task=unused, compare=unused, links={}, body_limit_bytes=0
+    )
     api = document(routes, bodies.of(ABSA))
     page = _API
     for path, methods in api["paths"].items():

@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 
 from absa.records.rows import LATENCY_BOUNDS_MS
+from absa.task import TaskSpec
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.console.compare_versions import Comparer
 from serving.http.bodies import Opinions, PredictItem, answered, request_body
@@ -40,6 +41,7 @@ def add_console(
     folder: Path,
     statuses: Callable[[], list[Status]],
     state: Callable[[], RouterState | None],
+    task: Callable[[], TaskSpec | None],
     compare: Comparer,
     links: dict[str, str],
     body_limit_bytes: int,
@@ -51,6 +53,7 @@ def add_console(
         folder: the replica's, where the chronicle is.
         statuses: every process of the replica.
         state: the active plan.
+        task: that of the active versions; None before there is one.
         compare: scores a text with every active version.
         links: names and addresses of the other tools.
         body_limit_bytes: largest body.
@@ -70,6 +73,7 @@ def add_console(
         now = state()
         return json_response(
             {
+                "task": _shown(task()),
                 "chronicle": read_chronicle(folder),
                 "champion": now.champion if now else None,
                 "challenger": now.challenger if now else None,
@@ -108,6 +112,13 @@ def live(statuses: list[Status]) -> dict[str, Any]:
         "workers": sum(1 for each in statuses if each.worker.isdigit()),
         "ready": sum(1 for each in statuses if each.worker.isdigit() and each.ready),
     }
+
+
+def _shown(task: TaskSpec | None) -> dict[str, Any] | None:
+    if task is None:
+        return None
+    metric = "pos/neg F1" if task.is_default else "F1"
+    return {**task.to_json(), "phrase": task.phrase, "metric_name": metric, "metric": task.metric}
 
 
 def _file(name: str) -> Response:

@@ -129,6 +129,7 @@ class WorkerProcess:
             folder=folder,
             statuses=self._statuses,
             state=lambda: self._state,
+            task=self._task,
             compare=Comparer(
                 pool=self._pool,
                 batcher=self._batcher,

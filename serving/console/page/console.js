@@ -7,6 +7,9 @@ const $ = (id) => document.getElementById(id);
 const rates = [];
 let before = null;
 let shownRevision = null;
+let task = null; // of the active versions; null before there is one
+const PHRASES = { aspect: "Aspect, a phrase of the text", topic: "Topic, any phrase" };
+const SHOWN_LABELS = 8; // of more labels a table shows the answer's alone
 
 function el(tag, props = {}, ...children) {
   const made = Object.assign(document.createElement(tag), props);
@@ -160,8 +163,9 @@ function showDrift(verdicts, champions) {
   const last = verdicts.at(-1);
   put($("drift-sentence"), "The last window is ", el("strong", { className: VERDICTS[last.verdict], textContent: last.verdict }),
     `. ${last.reason || ""} ${last.action_reason || ""}`);
+  const metric = task ? task.metric_name : "F1";
   const x = verdicts.map((each) => each.end);
-  const y = verdicts.map((each) => each.pos_neg_f1 ?? each.estimated_pos_neg_f1);
+  const y = verdicts.map((each) => each.f1 ?? each.estimated_f1);
   const label = (each) => `${each.verdict}: ${each.reason || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1\n").split("\n").map(chartLabel).join("<br>");
   const retrained = verdicts.filter((each) => each.retrainings.length);
   const places = x.filter(Boolean);
@@ -172,18 +176,18 @@ function showDrift(verdicts, champions) {
     x: each.at, y: 1, yref: "paper", yanchor: "bottom", text: chartLabel(`v${each.version}`), showarrow: false,
   }));
   plot("drift-chart", [
-    { x, y: verdicts.map((each) => each.estimated_pos_neg_f1), name: "estimated", mode: "lines", line: { dash: "dot", color: style("--soft") }, hoverinfo: "skip" },
-    { x, y, name: "pos/neg F1", mode: "lines+markers", text: verdicts.map(label), hoverinfo: "text+y", line: { color: style("--soft"), width: 1 },
+    { x, y: verdicts.map((each) => each.estimated_f1), name: "estimated", mode: "lines", line: { dash: "dot", color: style("--soft") }, hoverinfo: "skip" },
+    { x, y, name: metric, mode: "lines+markers", text: verdicts.map(label), hoverinfo: "text+y", line: { color: style("--soft"), width: 1 },
       marker: { size: 11, color: verdicts.map((each) => style(`--${VERDICTS[each.verdict] || "soft"}`)),
         symbol: verdicts.map((each) => ({ FRESH: "circle", WATCH: "diamond", STALE: "x" })[each.verdict] || "circle") } },
     { x: retrained.map((each) => each.end), y: retrained.map(() => 0.02), yaxis: "y", name: "retraining", mode: "markers", hoverinfo: "text",
       text: retrained.map((each) => chartLabel(`retraining ${each.retrainings.at(-1).state}`)), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
   ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: 1.2, yanchor: "bottom" }, margin: { l: 45, r: 10, t: 24, b: 40 },
-    xaxis: UTC, yaxis: { range: [0, 1], title: { text: "pos/neg F1" } } });
+    xaxis: UTC, yaxis: { range: [0, 1], title: { text: metric } } });
   put($("drift-table"), table("Windows",
     [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ["Action"], ["Why"]],
     verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,
-      number(each.rows), number(each.labelled), number(each.pos_neg_f1, 3), number(each.estimated_pos_neg_f1, 3), each.action, each.reason || each.action_reason])));
+      number(each.rows), number(each.labelled), number(each.f1, 3), number(each.estimated_f1, 3), each.action, each.reason || each.action_reason])));
 }
 
 function showTrainings(trainings) {
@@ -198,7 +202,7 @@ function showTrainings(trainings) {
 function showInsights(insights) {
   const rows = insights ? insights.rows.slice(0, 12) : [];
   if (!rows.length) {
-    put($("insights-sentence"), empty("No aspect was asked about often enough in the last window."));
+    put($("insights-sentence"), empty(task ? `No ${task.phrase} was asked about often enough in the last window.` : "No model answers yet."));
     return clear("insights-chart");
   }
   put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are negative, with 95 % intervals.`);
@@ -226,6 +230,16 @@ function showLedger(ledger) {
     ? table("Ledger, newest first", [["No.", "number"], ["When", "time"], ["Who"], ["What"], ["Champion"], ["Challenger"], ["Why"]],
       ledger.map((each) => [each.number, time(each.at), each.actor, each.mode && each.action === "traffic" ? `${each.action} (${each.mode})` : each.action, each.champion, each.challenger, each.reason]))
     : empty("The ledger is empty."));
+}
+
+function showTask(now) {
+  task = now ?? null;
+  const phrase = task && task.phrase;
+  $("try-phrase").hidden = !phrase;
+  $("try-phrase").querySelector("input").required = Boolean(phrase);
+  put($("try-phrase").querySelector("span"), phrase ? PHRASES[phrase] : "");
+  $("insights").hidden = Boolean(task) && !phrase;
+  put($("insights-title"), phrase ? `Insights by ${phrase}` : "Insights");
 }
 
 function showSummary(told, chronicle) {
@@ -257,10 +271,11 @@ async function look() {
 
 function show(told) {
   const chronicle = told.chronicle;
+  showTask(told.task);
   showSummary(told, chronicle);
   showLive(told);
   showTraffic(told);
-  const revision = JSON.stringify([chronicle, matchMedia("(prefers-color-scheme: dark)").matches]);
+  const revision = JSON.stringify([chronicle, task, matchMedia("(prefers-color-scheme: dark)").matches]);
   if (revision === shownRevision) return;
   showExperiment(chronicle.experiment);
   showDrift(chronicle.verdicts, chronicle.champions);
@@ -271,19 +286,29 @@ function show(told) {
   shownRevision = revision;
 }
 
+function opinions(versions) {
+  const few = task && task.labels.length <= SHOWN_LABELS;
+  const cutNote = task && task.phrase === "aspect" ? " (text cut around the aspect)" : " (end of the text left out)";
+  const columns = few ? task.labels.map((label) => [label, "number"]) : [["Score", "number"]];
+  const scores = (each) => (few ? task.labels.map((_, at) => share(each.scores[at])) : [share(each.scores[each.label])]);
+  return table("Answers by version", [["Arm"], ["Version"], [versions.every((each) => each.sentiment) ? "Sentiment" : "Label"], ...columns],
+    versions.map((each) => [each.arm, each.version,
+      el("strong", { className: each.sentiment ? ["bad", "watch", "good"][each.label] || "" : "", textContent: each.name + (each.truncated ? cutNote : "") }),
+      ...scores(each)]));
+}
+
 async function ask(event) {
   event.preventDefault();
   const form = new FormData($("try-form"));
   const headers = { "Content-Type": "application/json" };
   if (form.get("key")) headers["X-API-Key"] = form.get("key");
+  const question = { text: form.get("text"), ...(task && task.phrase ? { [task.phrase]: form.get("phrase") } : {}) };
   try {
-    const answer = await fetch("v1/compare", { method: "POST", headers, body: JSON.stringify({ text: form.get("text"), aspect: form.get("aspect") }) });
+    const answer = await fetch("v1/compare", { method: "POST", headers, body: JSON.stringify(question) });
     const said = await answer.json();
     if (answer.status === 401 || answer.status === 403) $("try-key").hidden = false;
     if (!answer.ok) return put($("try-answer"), el("p", { className: "bad", textContent: said.detail }));
-    return put($("try-answer"), table("Answers by version", [["Arm"], ["Version"], ["Sentiment"], ["negative", "number"], ["neutral", "number"], ["positive", "number"]],
-      said.versions.map((each) => [each.arm, each.version,
-        el("strong", { className: ["bad", "watch", "good"][each.label], textContent: each.sentiment + (each.truncated ? " (text cut around the aspect)" : "") }), ...each.scores.map((score) => share(score))])));
+    return put($("try-answer"), opinions(said.versions));
   } catch {
     return put($("try-answer"), el("p", { className: "bad", textContent: "The router does not answer." }));
   }

@@ -187,6 +187,33 @@ def test_text_is_answered_by_both_versions(router: RunningReplica, said: tuple[A
 
 
 @in_a_browser
+def test_console_of_plain_text_names_no_aspect(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
+    page, words = said
+    answered = router.client.get("/v1/console").json()
+    task = {**answered["task"], "labels": ["billing", "bug"], "phrase": None, "metric_name": "F1"}
+    opinion = {"arm": "champion", "version": "1", "label": 1, "name": "bug", "scores": [0.2, 0.8], "truncated": True}
+    asked: list[Any] = []
+
+    def compare(route: Any) -> None:
+        asked.append(route.request.post_data_json)
+        route.fulfill(json={"versions": [opinion]})
+
+    page.route("**/v1/console", lambda route: route.fulfill(json={**answered, "task": task}))
+    page.route("**/v1/compare", compare)
+    page.goto(router.url)
+    shows(page, "document.querySelector('#ledger-table tbody tr')")
+    page.get_by_role("textbox", name="Text", exact=True).fill("the bill is wrong")
+    page.get_by_role("button").click()
+    shows(page, "document.querySelectorAll('#try-answer tbody tr').length == 1")
+    assert asked == [{"text": "the bill is wrong"}]
+    assert page.locator("#try-answer th").all_inner_texts()[2:] == ["Label", "billing", "bug"]
+    assert not page.locator("#insights").is_visible()
+    shown = page.locator("body").inner_text().lower()
+    assert not [word for word in ("aspect", "pos/neg", "sentiment") if word in shown]
+    assert words == []
+
+
+@in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_console_works_without_eyes_or_mouse(router: RunningReplica, browser: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe

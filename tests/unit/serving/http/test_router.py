@@ -50,7 +50,16 @@ def router(cors: Cors | None = None, admin_port: int | None = None, task: TaskSp
         statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
     app = build_api(worker)
-    add_console(app, folder=Path(), statuses=list, state=lambda: None, compare=locked, links={}, body_limit_bytes=2000)
+    add_console(
+        app,
+        folder=Path(),
+        statuses=list,
+        state=lambda: None,
+        task=lambda: task,
+        compare=locked,
+        links={},
+        body_limit_bytes=2000,
+    )
     return Router(predict=broken, rest=app, body_limit_bytes=2000, admin_port=admin_port, cors=cors)
 
 

@@ -72,7 +72,14 @@ class TaskRouter:
         )  # fmt: skip
         app = build_api(ports)
         add_console(
-            app, folder=root, statuses=list, state=lambda: None, compare=compare, links={}, body_limit_bytes=9_000
+            app,
+            folder=root,
+            statuses=list,
+            state=lambda: None,
+            task=ports.task,
+            compare=compare,
+            links={},
+            body_limit_bytes=9_000,
         )
         self._app = Router(predict=self._predictor, rest=app, body_limit_bytes=9_000, admin_port=None, cors=None)
 
