@@ -132,10 +132,13 @@ class TaskSpec:
         return same and self.labels[: older.n_labels] == older.labels
 
     def misfit(self, found: "TaskSpec") -> str | None:
-        """Return the clause that names both tasks where this one does not extend the one found; None where it does."""
+        """Return the clause that names both tasks where this one does not extend that of a home; None where it does."""
         if self.extends(found):
             return None
-        return f"expected {found.describe()}, got {self.describe()}"
+        return (
+            f"expected {found.describe()}, got {self.describe()}; labels can only be appended, and another task needs "
+            "another home (EVERGREEN_HOME)"
+        )
 
     def describe(self) -> str:
         """Return the task in words, for messages that name two tasks."""

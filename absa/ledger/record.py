@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 from absa.errors import IntegrityError, PermanentError
 from absa.ledger.state import State
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
+from absa.task import ABSA, TaskSpec
 
 Action = Literal["register", "challenge", "traffic", "promote", "rollback"]
 LEDGER_ACTIONS: Final = get_args(Action)
@@ -31,6 +32,7 @@ class LedgerRecord:
         evidence_digest: names `evidence/<digest>.json`; None without evidence.
         previous_hash: hash of the record before; empty in the first.
         hash: see `record_hash`.
+        task: of the home, in the first record alone; None in first records of releases without tasks too.
     """
 
     number: int
@@ -43,11 +45,15 @@ class LedgerRecord:
     evidence_digest: str | None = None
     previous_hash: str = _NO_HASH
     hash: str = _NO_HASH
+    task: TaskSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that the lake holds."""
+        fields = asdict(self)
+        del fields["task"]
         return {
-            **asdict(self),
+            **fields,
+            **({} if self.task is None else {"task": self.task.to_json()}),
             "schema_version": SCHEMA_VERSION,
             "at": iso(self.at),
             "state": self.state.to_json(),
@@ -84,8 +90,11 @@ def next_record(
     state: State,
     versions: Mapping[str, str],
     evidence_digest: str | None,
+    task: TaskSpec = ABSA,
 ) -> LedgerRecord:
     """Build the record that follows a head, with its hash. Digests that the head knows are carried on.
+
+    The first record names the task.
 
     Raises:
         PermanentError: the action is unknown, or the state names a version without a digest.
@@ -105,6 +114,7 @@ def next_record(
         versions={version: known[version] for version in sorted(known)},
         evidence_digest=evidence_digest,
         previous_hash=head.hash if head else _NO_HASH,
+        task=None if head else task,
     )
     return replace(record, hash=record_hash(record.to_json()))
 
@@ -128,6 +138,7 @@ def parse_record(number: int, data: bytes) -> LedgerRecord:
             evidence_digest=raw.get("evidence_digest"),
             previous_hash=raw["previous_hash"],
             hash=raw["hash"],
+            task=TaskSpec.from_json(raw["task"]) if "task" in raw else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"ledger record {number} cannot be read: {error}") from error

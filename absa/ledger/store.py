@@ -21,6 +21,7 @@ from absa.ledger.state import State
 from absa.records.lake import Lake, read_concurrently
 from absa.records.layout import LEDGER_FOLDER, evidence_key, ledger_key, ledger_number
 from absa.records.schema import utc_now
+from absa.task import ABSA, TaskSpec
 
 
 class Ledger:
@@ -31,11 +32,13 @@ class Ledger:
     Args:
         lake: holds the records.
         clock: time of a new record.
+        task: of the home, for the first record.
     """
 
-    def __init__(self, lake: Lake, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, lake: Lake, *, clock: Callable[[], datetime] = utc_now, task: TaskSpec = ABSA) -> None:
         self._lake = lake
         self._clock = clock
+        self._task = task
         self._seen = 0  # number of the newest record that any call has met
         self._followed: tuple[LedgerRecord, ...] = ()
         self._lock = Lock()
@@ -123,6 +126,7 @@ class Ledger:
             state=state,
             versions=versions or {},
             evidence_digest=digest,
+            task=self._task,
         )
         if body is not None and digest is not None:
             self._lake.write(evidence_key(digest), body)
@@ -131,6 +135,18 @@ class Ledger:
         except AlreadyExistsError:
             raise self._conflict(f"another writer appended ledger record {record.number} first") from None
         return record
+
+    def task(self) -> TaskSpec | None:
+        """Return the task of the first record, which is the home's; None where the ledger is empty.
+
+        Raises:
+            IntegrityError: the record cannot be read.
+            UnavailableError: the lake is unavailable.
+        """
+        try:
+            return self._read(1).task or ABSA
+        except NotFoundError:
+            return None
 
     def evidence(self, record: LedgerRecord) -> dict[str, Any]:
         """Return the evidence of a record; empty where it has none or the lake lost it.

@@ -50,6 +50,7 @@ def up() -> None:
     for sentence in replace_taken_ports(Settings.load()):
         say(sentence)
     services = build_services()
+    services.check_task()
     for part in bring_up(services.settings, services.environment):
         say(f"{part.name:<12} {part.page or 'runs'}")
     for sentence in (*services.copy_packages(), *services.project()):

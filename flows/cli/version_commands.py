@@ -31,6 +31,7 @@ def ingest_command(
     for file in files:
         find_sources(file)  # before a home is made
     services = build_services()
+    services.check_task()
     parent = latest_manifest(services.lake)
     accounts: list[Account] = []
     manifest = ingest_files(

@@ -69,6 +69,24 @@ class Services:
             raise PermanentError("there is no champion yet: run `evergreen train` first")
         return head
 
+    def check_task(self) -> None:
+        """Check that the task of evergreen.toml is the one that the home was made for, or appends labels to it.
+
+        Raises:
+            PermanentError: it is another one.
+        """
+        from absa.data.snapshot import latest_manifest
+
+        newest = latest_manifest(self.lake)
+        found = {
+            "its ledger's first record": self.ledger.task(),
+            "its newest snapshot": newest.task if newest else None,
+        }
+        file = self.settings.config or "no evergreen.toml in the working folder or the home"
+        for where, task in found.items():
+            if task is not None and (misfit := self.settings.task.misfit(task)):
+                raise PermanentError(f"{file} does not fit the home {self.home.root} ({where}): {misfit}")
+
     def copy_packages(self, *, active: bool = False) -> list[str]:
         """Copy into the lake the packages that an earlier release left in MLflow alone.
 
@@ -130,7 +148,7 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
         "environment": environment,
         "home": home,
         "lake": lake,
-        "ledger": Ledger(lake, clock=clock),
+        "ledger": Ledger(lake, clock=clock, task=chosen.task),
         "registry": registry,
         "runs": MlflowRuns(mlflow_uri),
         "packages": KeptPackages(PackageStore(lake), home.root / "models", registry=registry),

@@ -32,6 +32,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     from absa.data.ingest import build_snapshot, ingest
     from absa.data.snapshot import latest_manifest
 
+    services.check_task()
     newest = latest_manifest(services.lake)
     if sources:
         parent = newest.digest if newest else None

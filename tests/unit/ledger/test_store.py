@@ -14,6 +14,7 @@ from absa.ledger.lifecycle import challenged, crowned, ramped
 from absa.ledger.record import record_hash
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.task import ABSA, TaskSpec
 from tests.fake_lakes import CountingLake
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -231,3 +232,23 @@ def test_append_after_replaced_history_looks_again(ledger: Ledger, lake: FolderL
     with pytest.raises(ConflictError, match="another one than before"):
         crown(ledger, "3")
     assert ledger.follow()[-1].reason == "restored"
+
+
+def test_first_record_names_the_task(lake: FolderLake) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug"))
+    ledger = Ledger(lake, clock=Clock(), task=task)
+    assert ledger.task() is None
+    crown(ledger)
+    crown(ledger, "2")
+    assert Ledger(lake).task() == task
+    assert json.loads(lake.read("ledger/0000000001.json"))["task"] == task.to_json()
+    assert "task" not in json.loads(lake.read("ledger/0000000002.json"))
+    assert ledger.verify() == []
+
+
+def test_ledger_without_task_is_of_the_default_one(lake: FolderLake, ledger: Ledger) -> None:
+    crown(ledger)
+    raw = json.loads(lake.read("ledger/0000000001.json"))
+    del raw["task"]
+    lake.write("ledger/0000000001.json", json.dumps({**raw, "hash": record_hash(raw)}).encode())
+    assert (ledger.task(), ledger.verify()) == (ABSA, [])
