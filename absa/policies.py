@@ -4,7 +4,7 @@ Shares and F1 losses are 0 to 1 (0.02 is two points), durations are seconds. A v
 pydantic's ValidationError.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
@@ -83,8 +83,16 @@ class StalenessPolicy:
     min_rows: Annotated[int, Field(ge=1, description="Predictions without which a window is not judged.")] = 100
     min_reference_rows: Annotated[int, Field(ge=1, description="Reference rows without which nothing drifts.")] = 100
     reference_rows: Annotated[
-        int, Field(ge=1, description="Early live rows that later windows are compared with; at least the two above.")
+        int,
+        Field(ge=1, description="Early live rows of each hour of the cycle to compare with; at least the two above."),
     ] = 1000
+    cycle: Annotated[
+        Literal["week", "day", "none"],
+        Field(description="Rhythm of healthy traffic: windows are compared with like hours and days, hours, or all."),
+    ] = "week"
+    exclude_floods: Annotated[
+        bool, Field(description="Leave floods of near-identical texts out of tests, estimates and the reference.")
+    ] = True
     embed_rows: Annotated[
         int, Field(ge=0, description="Rows per side compared in the model's own embedding; 0: none.")
     ] = 500

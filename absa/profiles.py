@@ -30,7 +30,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             SETTINGS: {"schedule_monitor": False},
             "training": {"replay": 0.25, "max_epochs": 4.0, "warm_layers": 3},
             "gate": {"behaviour_cases": 30, "behaviour_margin": 1.0, "max_int8_f1_loss": 0.03},
-            "staleness": {"embed_rows": 200, "cooldown_s": 0.0, "reference_rows": 300},
+            "staleness": {"embed_rows": 200, "cooldown_s": 0.0, "reference_rows": 300, "cycle": "none"},
             "experiment": {
                 "ramp": [0.25, 0.5],
                 "step_s": 4.0,
@@ -60,7 +60,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
                 "behaviour_margin": 1.0,
                 "max_int8_f1_loss": 0.1,
             },
-            "staleness": {"embed_rows": 0, "cooldown_s": 0.0, "reference_rows": 300},
+            "staleness": {"embed_rows": 0, "cooldown_s": 0.0, "reference_rows": 300, "cycle": "none"},
             "experiment": {"ramp": [0.5], "step_s": 2.0, "shadow_s": 1.0, "min_exposure": 100, "max_duration_s": 60.0},
             "router": {"ship_interval_s": 0.5},
         },

@@ -22,11 +22,14 @@ from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
 from monitoring.reference_rows import load_recent, load_reference, save_recent, save_reference
 from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_staleness
+from monitoring.traffic.comparison import WindowComparison, compare_window
+from monitoring.traffic.cycles import MOST_KEPT_ROWS
+from monitoring.traffic.kept_rows import changed_recent, changed_reference, inside
 from monitoring.verdicts import VerdictStore
 
 _DAY_S: Final = 86_400.0
 HISTORY_WINDOWS: Final = 200  # verdicts that a look reads at most
-RECENT_WINDOWS: Final = 8
+_DRIFTS: Final = ("drift:", "slow_drift:")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,15 @@ class WindowReporter(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Everything that was found about the watched version in a window, before it is judged."""
+    """Everything that was found about the watched version in a window, before it is judged.
+
+    `reference` is all of the version's reference; `comparison` has the rows of it that match the window.
+    """
 
     data: WindowData
     evidence: StalenessEvidence
     reference: pl.DataFrame | None
+    comparison: WindowComparison
     figures: Mapping[str, VersionFigures]
 
 
@@ -147,9 +154,10 @@ def watch(
     )
     verdict = to_verdict(seen, judge_staleness(evidence, settings.policy), at=at)
     previous = None if before is None else before.report_uri
-    grown = extended_reference(seen, champion=champion, settings=settings, verdict=verdict)
-    if grown is not None:
-        save_reference(lake, champion.version, grown)
+    changed = extended_reference(seen, champion=champion, settings=settings, verdict=verdict)
+    if changed is not None:
+        save_reference(lake, champion.version, changed)
+    verdict = replace(verdict, reference=seen.comparison.use(joined=_in_reference(seen, changed)))
     save_recent(lake, champion.version, recent_rows(recent, seen, champion, settings))
     return Judged(verdict=store.record(replace(verdict, report_uri=previous)), seen=seen, replaces=previous)
 
@@ -162,7 +170,7 @@ def report(lake: Lake, judged: Judged, reporter: WindowReporter, *, verdicts: Ve
         ConflictError: other writers kept recording this window concurrently.
     """
     seen = judged.seen
-    uri = reporter.report(seen.data, seen.reference, judged.verdict, replaces=judged.replaces)
+    uri = reporter.report(seen.data, seen.comparison.reference, judged.verdict, replaces=judged.replaces)
     return (verdicts or VerdictStore(lake)).attach_report(judged.verdict.window, uri)
 
 
@@ -182,36 +190,47 @@ def evidence_of(
 
     `earlier` are the labelled answers of the windows before, `recent` some of their rows.
     """
-    window, policy = data.window, settings.policy
+    window, policy, seed = data.window, settings.policy, settings.seed
     mine = data.version(champion.version)
-    current = sample_of(mine.rows)
-    compared = None if reference is None else sample_of(_before(reference, window))
-    drift, slow = _drifts(current, compared, _pooled(recent, mine), settings, embedder)
+    found = compare_window(mine.rows, window, reference, recent, policy, total=mine.total)
+    rows = round(mine.total * found.rows.height / max(mine.rows.height, 1))
+    current = sample_of(found.rows)
+    compared = None if found.reference is None else sample_of(found.reference)
+    first_labels = None if found.first_labels is None else sample_of(found.first_labels)
+    drift, slow = _drifts(current, compared, found, settings, embedder)
     frozen = champion.frozen_test
-    habits = habits_of([reference, recent, mine.rows], now)
-    measured = measured_loss(current, frozen, compared, policy, settings.seed, habits)
-    estimated = estimated_loss(current, frozen, compared, policy, settings.seed)
+    kept = None if reference is None else smallest(reference, MOST_KEPT_ROWS)
+    habits = habits_of([kept, recent, found.rows], now)
+    measured = measured_loss(current, frozen, compared, policy, seed, habits)
+    estimated = estimated_loss(current, frozen, compared, policy, seed)
     drift, slow, measured, estimated = one_family(drift, slow, measured, estimated, policy.false_alarm_rate)
     evidence = StalenessEvidence(
         version=champion.version,
-        rows=mine.total,
+        rows=rows,
         labelled=current.labelled,
         reference_rows=0 if compared is None else compared.rows,
         drift=drift,
         measured=measured,
         estimated=estimated,
-        back_test=back_test(current, seed=settings.seed),
-        slow_loss=slow_loss(current, frozen, compared, policy, earlier, habits),
+        back_test=back_test(current, seed=seed),
+        slow_loss=slow_loss(current, frozen, first_labels, policy, earlier, habits),
         slow_drift=slow,
+        matching=found.matching,
+        comparing_from=found.comparing_from,
+        notes=found.notes,
         new_labels=new_labels,
-        rows_per_day=mine.total * _DAY_S / (window.end - window.start).total_seconds(),
+        rows_per_day=rows * _DAY_S / (window.end - window.start).total_seconds(),
         age_s=None if champion.snapshot_at is None else (now - champion.snapshot_at).total_seconds(),
     )
-    figures = {version: _figures(data.version(version), settings.seed) for version in sorted(data.by_version)}
+    figures = {
+        version: _figures(
+            current if version == champion.version else sample_of(data.version(version).rows), count, seed
+        )
+        for version, count in sorted(data.by_version.items())
+    }
     if champion.version in figures:
-        parts = parts_of(current, seed=settings.seed)
-        figures[champion.version] = replace(figures[champion.version], parts=parts)
-    return Observation(data=data, evidence=evidence, reference=reference, figures=figures)
+        figures[champion.version] = replace(figures[champion.version], parts=parts_of(current, seed=seed))
+    return Observation(data=data, evidence=evidence, reference=reference, comparison=found, figures=figures)
 
 
 def count_new_labels(
@@ -242,7 +261,7 @@ def to_verdict(seen: Observation, decision: StalenessDecision, *, at: datetime) 
 def _drifts(
     current: Sample,
     compared: Sample | None,
-    pooled: pl.DataFrame | None,
+    found: WindowComparison,
     settings: WatchSettings,
     embedder: Embedder | None,
 ) -> tuple[DriftReport | None, DriftReport | None]:
@@ -250,42 +269,24 @@ def _drifts(
     if compared is None or compared.rows == 0:
         return None, None
     rate, seed = settings.policy.false_alarm_rate, settings.seed
-    own_rate = rate if pooled is None else rate * (1.0 - SLOW_SHARE)
+    own_rate = rate if found.slow is None else rate * (1.0 - SLOW_SHARE)
     before, now = (
         embed_sample(s, embedder, max_rows=settings.policy.embed_rows, seed=seed) for s in (compared, current)
     )
     drift = detect_drift(before, now, false_alarm_rate=own_rate, seed=seed)
-    if pooled is None:
+    if found.slow is None:
         return drift, None
+    last, alike = (sample_of(rows) for rows in found.slow)
     if drift.drifted:  # found already: what is slow need not be looked for
-        return drift, DriftReport(findings=(), reference_rows=compared.rows, current_rows=pooled.height)
-    slow_rate = rate * SLOW_SHARE
-    return drift, detect_drift(compared, sample_of(pooled), false_alarm_rate=slow_rate, seed=seed, columns=SLOW_COLUMNS)
+        return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows)
+    return drift, detect_drift(alike, last, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
 
 
-def _pooled(recent: pl.DataFrame | None, mine: WindowData) -> pl.DataFrame | None:
-    """Return the rows of the windows just before and of this one; None where there was none before."""
-    if recent is None:
-        return None
-    length = mine.window.end - mine.window.start
-    start = mine.window.start - (RECENT_WINDOWS - 1) * length
-    before = recent.filter((pl.col("at") >= start) & (pl.col("at") < mine.window.start))
-    if before.height == 0 or mine.rows.height == 0:
-        return None
-    return pl.concat([before, mine.rows], how="diagonal_relaxed")
-
-
-def _before(reference: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """Return the reference rows outside the window: a window is never compared with its own rows."""
-    return reference.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
-
-
-def _figures(data: WindowData, seed: int) -> VersionFigures:
-    sample = sample_of(data.rows)
+def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:
     measured, estimated = measure(sample, seed=seed), estimate(sample, seed=seed)
     unasked = RightAnswers.of(sample)
     return VersionFigures(
-        rows=data.total,
+        rows=rows,
         labelled=sample.labelled,
         pos_neg_f1=None if measured is None else measured.pos_neg_f1,
         estimated_pos_neg_f1=None if estimated is None else estimated.pos_neg_f1,
@@ -315,30 +316,25 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
 def extended_reference(
     seen: Observation, *, champion: WatchedVersion, settings: WatchSettings, verdict: Verdict
 ) -> pl.DataFrame | None:
-    """Return the reference with the window's rows; None where it is large enough or the window has drifted."""
-    rows = seen.data.rows.filter(pl.col("model_version") == champion.version)
-    if champion.champion_since is not None:
-        rows = rows.filter(pl.col("at") >= champion.champion_since)
-    held = 0 if seen.reference is None else seen.reference.height
-    drifted = any(reason.kind.startswith("drift:") for reason in verdict.reasons)
-    if rows.height == 0 or held >= settings.policy.reference_rows or drifted or verdict.verdict == "STALE":
-        return None
-    both = rows if seen.reference is None else pl.concat([seen.reference, rows], how="diagonal_relaxed")
-    return both.unique("request_id", keep="last", maintain_order=True)
+    """Return the reference as the window's verdict changes it; None where it stays as it is."""
+    drifted = any(reason.kind.startswith(_DRIFTS) for reason in verdict.reasons)
+    sound = not drifted and verdict.verdict != "STALE"
+    rows = _since_champion(seen, champion)
+    return changed_reference(seen.reference, rows, seen.data.window, settings.policy, sound=sound)
+
+
+def _in_reference(seen: Observation, changed: pl.DataFrame | None) -> bool:
+    rows = seen.reference if changed is None else changed
+    return rows is not None and inside(rows, seen.data.window).height > 0
 
 
 def recent_rows(
     before: pl.DataFrame | None, seen: Observation, champion: WatchedVersion, settings: WatchSettings
 ) -> pl.DataFrame:
     """Return some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
-    mine = seen.data.rows.filter(pl.col("model_version") == champion.version)
-    if champion.champion_since is not None:
-        mine = mine.filter(pl.col("at") >= champion.champion_since)
-    mine = smallest(mine, settings.policy.reference_rows)
-    if before is None:
-        return mine
-    window = seen.data.window
-    outside = before.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
-    both = pl.concat([outside, mine], how="diagonal_relaxed").sort("at")
-    newest = max([window.end, *outside["at"].tail(1)])  # kept in the order of time
-    return both.filter(pl.col("at") >= newest - RECENT_WINDOWS * (window.end - window.start))
+    return changed_recent(before, _since_champion(seen, champion), seen.data.window, settings.policy)
+
+
+def _since_champion(seen: Observation, champion: WatchedVersion) -> pl.DataFrame:
+    rows = seen.comparison.rows
+    return rows if champion.champion_since is None else rows.filter(pl.col("at") >= champion.champion_since)

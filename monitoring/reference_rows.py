@@ -1,4 +1,4 @@
-"""Rows that the monitor keeps of a version: its reference, and some of its last windows."""
+"""Rows that the monitor keeps of a version in the lake: its reference, and some of its last windows."""
 
 import io
 
@@ -11,7 +11,7 @@ from absa.records.tables import write_parquet
 
 
 def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
-    """Mark rows as the version's reference, in place of an earlier, smaller one."""
+    """Mark rows as the version's reference, in place of the one before."""
     write_parquet(lake, reference_key(version), rows.to_arrow())
 
 

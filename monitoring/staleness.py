@@ -1,6 +1,7 @@
 """The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from absa.policies import StalenessPolicy
@@ -19,7 +20,8 @@ class StalenessEvidence:
     `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
     `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one. `new_labels`
     counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its traffic,
-    `age_s` the time since it was trained, `since_retraining_s` that since any retraining began.
+    `age_s` the time since it was trained, `since_retraining_s` that since any retraining began. `comparing_from` is set
+    where the reference has no rows of `matching` hours yet: drift then makes no alarm. `notes` never make one.
     """
 
     version: str
@@ -33,6 +35,9 @@ class StalenessEvidence:
     new_labels: int
     slow_loss: SlowLoss | None = None
     slow_drift: DriftReport | None = None
+    matching: str = ""
+    comparing_from: datetime | None = None
+    notes: tuple[Reason, ...] = ()
     rows_per_day: float = 0.0
     age_s: float | None = None
     since_retraining_s: float | None = None
@@ -62,20 +67,27 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
         reason = Reason(
             kind="too_few_rows", sentence=sentence, statistic=float(evidence.rows), threshold=float(policy.min_rows)
         )
-        return StalenessDecision(verdict="WATCH", reasons=(reason,), action="none", action_reason="Too few rows.")
-    stale, watch = _losses(evidence, policy)
+        return StalenessDecision(
+            verdict="WATCH", reasons=(reason, *evidence.notes), action="none", action_reason="Too few rows."
+        )
+    stale, watch, notes = _losses(evidence, policy)
     if evidence.slow_loss is not None and evidence.slow_loss.alarm:
         stale.append(_slow_reason(evidence.slow_loss, policy))
-    drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
-    stale += drift_stale
-    watch += drift_watch
+    notes += evidence.notes
+    if evidence.comparing_from is None:
+        drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
+        stale += drift_stale
+        watch += drift_watch
+    else:
+        notes += _without_history(evidence, evidence.comparing_from)
     if policy.max_age_s is not None and evidence.age_s is not None and evidence.age_s > policy.max_age_s:
         sentence = (
             f"Version {evidence.version} is {evidence.age_s / _DAY_S:.1f} days old, "
             f"the limit is {policy.max_age_s / _DAY_S:.1f}."
         )
         stale.append(Reason(kind="age", sentence=sentence, statistic=evidence.age_s, threshold=policy.max_age_s))
-    reasons = tuple(_priced(reason, evidence) for reason in sorted(stale, key=_cost) + sorted(watch, key=_cost))
+    found = [*sorted(stale, key=_cost), *sorted(watch, key=_cost), *notes]
+    reasons = tuple(_priced(reason, evidence) for reason in found)
     if not stale:
         only_young = all(reason.kind == "reference_too_small" for reason in watch) and _unharmed(evidence, policy)
         return StalenessDecision(
@@ -111,14 +123,19 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
         now = evidence.measured.now
         how = f" ({evidence.measured.how})" if evidence.measured.how else ""
         known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}{how}"
-    seen = "look like the reference" if evidence.reference_rows else "are the first ones seen of this version"
+    seen = "look like the reference"
+    if evidence.comparing_from is not None:
+        seen = "are the first ones seen of this version at this time"
+    elif not evidence.reference_rows:
+        seen = "are the first ones seen of this version"
     return Reason(kind="fresh", sentence=f"{evidence.rows} predictions {seen}{known}.")
 
 
-def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason]]:
-    """Reasons from labels and from the estimate: those for STALE, those for WATCH."""
+def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason], list[Reason]]:
+    """Reasons from labels and from the estimate: those for STALE, those for WATCH, those that chance may make."""
     stale: list[Reason] = []
     watch: list[Reason] = []
+    notes: list[Reason] = []
     measured, estimated = evidence.measured, evidence.estimated
     enough = measured is not None and measured.now.rows >= policy.min_labels
     if measured is not None and enough:
@@ -126,7 +143,7 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
         if measured.p_value <= policy.false_alarm_rate:
             stale.append(reason)
         elif measured.low > 0.0 and measured.loss > measured.tolerated:
-            watch.append(reason)
+            notes.append(replace(reason, kind="possible_loss"))
     if estimated is not None:
         reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
         lost = estimated.p_value <= policy.false_alarm_rate
@@ -138,7 +155,7 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
             watch.append(reason)
     if evidence.back_test is not None and not evidence.back_test.trusted and stale:
         watch.append(Reason(kind="estimate_not_trusted", sentence=evidence.back_test.sentence))
-    return stale, watch
+    return stale, watch, notes
 
 
 def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
@@ -211,6 +228,28 @@ def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool)
             for finding in evidence.slow_drift.drifted
         ]
     return stale, watch
+
+
+def _without_history(evidence: StalenessEvidence, comparing_from: datetime) -> list[Reason]:
+    """Return what is known where no reference row is of the window's hours: what differs may be the rhythm alone."""
+    sentence = (
+        f"The reference has no rows of {evidence.matching} yet, so no drift is judged; comparing starts on "
+        f"{comparing_from:%Y-%m-%d at %H:%M} UTC."
+    )
+    drifted = () if evidence.drift is None else evidence.drift.drifted
+    return [
+        Reason(kind="no_history", sentence=sentence, statistic=0.0),
+        *(
+            Reason(
+                kind=f"no_history:{finding.kind}",
+                sentence=f"Beside other hours: {finding.sentence}",
+                statistic=finding.statistic,
+                threshold=finding.threshold,
+                p_value=finding.p_adjusted,
+            )
+            for finding in drifted
+        ),
+    ]
 
 
 def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[VerdictAction, str]:

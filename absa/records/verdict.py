@@ -67,6 +67,23 @@ class VersionFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceUse:
+    """Reference of a verdict: `rows` were compared of the `held` ones, those of `matching` hours and days.
+
+    They are from `windows` windows that started from `first` to `last` (ISO 8601). `joined` is True where the rows of
+    the verdict's own window are in the reference now.
+    """
+
+    rows: int
+    held: int
+    windows: int
+    first: str | None
+    last: str | None
+    matching: str
+    joined: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """Retraining that was started for the window; `key` is its Prefect idempotency key `<window>-<number>`."""
 
@@ -91,6 +108,7 @@ class Verdict:
     action_reason: str
     attempts: tuple[Attempt, ...] = ()
     report_uri: str | None = None
+    reference: ReferenceUse | None = None
     at: datetime
     revision: int = 1
 
@@ -126,6 +144,7 @@ class Verdict:
             "action_reason": self.action_reason,
             "attempts": [{**asdict(attempt), "at": iso(attempt.at)} for attempt in self.attempts],
             "report_uri": self.report_uri,
+            "reference": None if self.reference is None else asdict(self.reference),
         }
         return data
 
@@ -149,6 +168,7 @@ class Verdict:
                 for attempt in data.get("attempts", [])
             ),
             report_uri=data.get("report_uri"),
+            reference=_reference(data.get("reference")),
             at=parse_iso(data["at"]) if "at" in data else parse_iso(data["window_end"]),
             revision=int(data.get("revision", 1)),
         )
@@ -157,6 +177,10 @@ class Verdict:
 def _figures(data: dict[str, Any]) -> VersionFigures:
     parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
     return VersionFigures(**{**_known(VersionFigures, data), "parts": parts})
+
+
+def _reference(data: dict[str, Any] | None) -> ReferenceUse | None:
+    return None if data is None else ReferenceUse(**_known(ReferenceUse, data))
 
 
 def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:

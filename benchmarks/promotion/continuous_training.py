@@ -50,7 +50,9 @@ WEEKS, DAYS = 10, 7
 LABELLED, WRONG = 0.6, 0.03
 START = datetime(2026, 11, 23, tzinfo=UTC)
 RECOVERED = 0.03
-POLICY = StalenessPolicy(min_new_labels=200, cooldown_s=86_400.0, max_age_s=4 * 86_400.0, reference_rows=400)
+POLICY = StalenessPolicy(
+    min_new_labels=200, cooldown_s=86_400.0, max_age_s=4 * 86_400.0, reference_rows=400, cycle="none"
+)
 
 
 @dataclass(frozen=True)

@@ -102,11 +102,12 @@ class Traffic:
         redacted: bool = False,
         feedback_at: datetime | None = None,
         probability: float | None = None,
+        text: str | None = None,
     ) -> list[str]:
         """Serve so many requests in a window, right as often as `accuracy` says; returns their ids.
 
         `units_of` is the number (`written`) of an earlier part whose units come back, `probability` the chance that
-        the labels were asked for with.
+        the labels were asked for with; `text` is every request's, with a number of its own.
         """
         self.written += 1
         rng = np.random.default_rng([self.seed, self.written])
@@ -116,7 +117,8 @@ class Traffic:
             scores[np.arange(count), predicted] = confidence
         step = (window.end - window.start) / max(count, 1)
         rows, said, ids = [], [], []
-        for i, text in enumerate(texts(rng, count, topic)):
+        written = texts(rng, count, topic) if text is None else [f"{text} {i}" for i in range(count)]
+        for i, text in enumerate(written):
             at = window.start + i * step
             request = request_id(at, 1_000_000 * self.written + i)
             ids.append(request)

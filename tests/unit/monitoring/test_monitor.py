@@ -9,8 +9,8 @@ import pytest
 
 from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
-from absa.records.schema import Window
-from absa.records.verdict import Verdict
+from absa.records.schema import Window, iso
+from absa.records.verdict import ReferenceUse, Verdict
 from absa.records.windows import WindowData
 from monitoring.drift.detect import SLOW_SHARE, DriftFinding, DriftReport
 from monitoring.labels.label_import import import_labels
@@ -72,6 +72,74 @@ def test_stale_rows_do_not_join_the_reference(lake: Lake, traffic: Traffic, wind
     traffic.send(window(0), 300, accuracy=0.5, labelled=1.0)
     assert judge(lake, window(0)).verdict == "STALE"
     assert load_reference(lake, "1") is None
+
+
+def test_window_found_stale_later_leaves_the_reference(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for k in range(2):
+        late = window(k).end + timedelta(hours=2)
+        traffic.send(window(k), 250, feedback_at=late, labelled=1.0, accuracy=0.85 if k == 0 else 0.5, confidence=0.85)
+        assert judge(lake, window(k)).verdict != "STALE"
+    verdict = judge(lake, window(1), now=window(1).end + timedelta(hours=3))
+    assert verdict.verdict == "STALE"
+    assert verdict.reference is not None
+    assert not verdict.reference.joined
+    reference = load_reference(lake, "1")
+    assert reference is not None
+    assert reference["window_start"].unique().to_list() == [window(0).start]
+
+
+def test_verdict_says_what_it_was_compared_with(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for k in range(3):
+        traffic.send(window(k), 300)
+        judge(lake, window(k))
+    found = VerdictStore(lake).latest(window(2))
+    assert found is not None
+    assert found.reference == ReferenceUse(
+        rows=600,
+        held=600,
+        windows=2,
+        first=iso(window(0).start),
+        last=iso(window(1).start),
+        matching="Mondays at 10:02 UTC",
+        joined=False,
+    )
+
+
+def test_flood_is_named_and_left_out(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for k in range(2):
+        traffic.send(window(k), 250)
+        judge(lake, window(k))
+    traffic.send(window(2), 250)
+    bot = "buy our new watches today and win a trip to the moon for two people with order"
+    traffic.send(window(2), 200, text=bot, accuracy=0.2, units=1)
+    verdict = judge(lake, window(2))
+    assert [reason.kind for reason in verdict.reasons] == ["fresh", "flood"]
+    assert "200 of 450 predictions (44%)" in verdict.reasons[1].sentence
+    assert "from 1 unit;" in verdict.reasons[1].sentence
+    assert verdict.by_version["1"].rows == 450
+    reference, recent = load_reference(lake, "1"), load_recent(lake, "1")
+    assert reference is not None
+    assert recent is not None
+    assert not any(text.startswith("buy our") for text in [*reference["text"], *recent["text"]])
+    judged_whole = WatchSettings(policy=StalenessPolicy(reference_rows=600, exclude_floods=False))
+    assert judge(lake, window(2), settings=judged_whole).verdict == "STALE"
+
+
+def test_other_hours_of_first_day_make_no_alarm(lake: Lake, traffic: Traffic) -> None:
+    by_day = Window(start=START, end=START + timedelta(hours=1))
+    night = Window(start=START + timedelta(hours=12), end=START + timedelta(hours=13))
+    traffic.send(by_day, 300)
+    judge(lake, by_day)
+    traffic.send(night, 300, topic="garden")
+    verdict = judge(lake, night)
+    assert verdict.verdict == "FRESH"
+    kinds = [reason.kind for reason in verdict.reasons]
+    assert kinds[:2] == ["fresh", "no_history"]
+    assert any(kind.startswith("no_history:") for kind in kinds)
+    assert verdict.reference is not None
+    assert (verdict.reference.matching, verdict.reference.joined) == ("none", True)
+    without_cycle = WatchSettings(policy=StalenessPolicy(reference_rows=600, cycle="none"))
+    assert judge(lake, night, settings=without_cycle).verdict == "STALE"
 
 
 def test_late_labels_make_revision_with_them(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -206,16 +274,16 @@ def test_slow_drift_is_found_over_several_windows(lake: Lake, traffic: Traffic, 
         traffic.send(window(k), 300, labelled=0.0)
         judge(lake, window(k), settings=settings)
     kinds: set[str] = set()
-    for k in range(2, 9):
+    for k in range(2, 11):
         traffic.send(window(k), 295, labelled=0.0)
         traffic.send(window(k), 5, topic="garden", labelled=0.0)
         verdict = judge(lake, window(k), settings=settings)
         kinds |= {reason.kind.partition(":")[0] for reason in verdict.reasons}
-    assert kinds & {"slow_drift", "drift"} == {"slow_drift"}
+    assert "slow_drift" in kinds
     recent = load_recent(lake, "1")
     assert recent is not None
-    assert recent["at"].min() >= window(1).start
-    assert recent["at"].max() < window(8).end
+    assert recent["at"].min() >= window(3).start
+    assert recent["at"].max() < window(10).end
 
 
 def test_slow_and_window_test_share_rate() -> None:

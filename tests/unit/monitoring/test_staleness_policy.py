@@ -1,10 +1,12 @@
 """The staleness policy's table of cases."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from absa.policies import StalenessPolicy
+from absa.records.verdict import Reason
 from monitoring.drift.detect import DriftFinding, DriftReport
 from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Estimate, Loss
@@ -57,6 +59,8 @@ CALM = StalenessEvidence(
     rows_per_day=1000.0,
 )
 SLOW = SlowLoss(evidence=500.0, alarm=True)
+JOINED = Reason(kind="mix:joined", sentence="33% of the predictions are for units that joined.")
+NO_HISTORY = replace(CALM, matching="Saturdays at 10:00 UTC", comparing_from=datetime(2026, 12, 6, 10, tzinfo=UTC))
 STALE = replace(CALM, measured=lost(15, 0.0001))
 NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contradicted by 300 labels.")
 
@@ -69,7 +73,7 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
         ("a tiny window with a disaster in it", replace(STALE, rows=40), "WATCH", "none"),
         ("labels show a loss", STALE, "STALE", "retrain"),
         ("a large loss on a handful of labels", replace(CALM, measured=lost(15, 0.0001, rows=20)), "FRESH", "none"),
-        ("a loss that chance may make", replace(CALM, measured=lost(6, 0.2)), "WATCH", "none"),
+        ("a loss that chance may make", replace(CALM, measured=lost(6, 0.2)), "FRESH", "none"),
         (
             "estimated loss, no labels",
             replace(CALM, measured=None, back_test=None, estimated=lost(12, 0.001)),
@@ -110,6 +114,16 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
             "WATCH",
             "none",
         ),
+        (
+            "strong drift beside other hours alone",
+            replace(NO_HISTORY, measured=None, drift=drift(0.5)),
+            "FRESH",
+            "none",
+        ),
+        ("measured loss without matching hours", replace(NO_HISTORY, measured=lost(15, 0.0001)), "STALE", "retrain"),
+        ("slow loss without matching hours", replace(NO_HISTORY, slow_loss=SLOW), "STALE", "retrain"),
+        ("a large customer joined", replace(CALM, notes=(JOINED,)), "FRESH", "none"),
+        ("a loss beside a large customer", replace(STALE, notes=(JOINED,)), "STALE", "retrain"),
         ("a loss that adds up over windows", replace(CALM, slow_loss=SLOW), "STALE", "retrain"),
         ("stale, too few new labels", replace(STALE, new_labels=30), "STALE", "ask_labels"),
         ("stale, cooling down", replace(STALE, since_retraining_s=60.0), "STALE", "skipped"),
@@ -149,3 +163,16 @@ def test_reasons_come_by_what_they_cost() -> None:
 
 def test_asking_for_labels_says_how_many() -> None:
     assert "Label 70 more rows" in judge_staleness(replace(STALE, new_labels=30), POLICY).action_reason
+
+
+def test_hours_without_history_say_when_comparing_starts() -> None:
+    reasons = judge_staleness(replace(NO_HISTORY, drift=drift(0.5)), POLICY).reasons
+    assert [reason.kind for reason in reasons] == ["fresh", "no_history", "no_history:segment_mix"]
+    assert "no rows of Saturdays at 10:00 UTC yet" in reasons[1].sentence
+    assert "comparing starts on 2026-12-06 at 10:00 UTC" in reasons[1].sentence
+
+
+def test_notes_come_after_what_alarms() -> None:
+    decision = judge_staleness(replace(STALE, notes=(JOINED,)), POLICY)
+    assert [reason.kind for reason in decision.reasons] == ["measured_loss", "mix:joined"]
+    assert judge_staleness(replace(CALM, rows=3, notes=(JOINED,)), POLICY).reasons[-1] == JOINED

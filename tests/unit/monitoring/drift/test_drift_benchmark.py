@@ -8,10 +8,11 @@ import pytest
 
 from absa.data.traffic.feedback_habits import LATE_AND_BIASED
 from absa.data.traffic.population import Flood
+from absa.policies import StalenessPolicy
 from benchmarks.monitoring.chain import Chain
 from benchmarks.monitoring.drift_traffic import SAMPLE, load
 from benchmarks.monitoring.live_traffic import HABITS, MONDAY, Change, LiveTraffic, known_at, window_of
-from monitoring.monitor import WatchedVersion
+from monitoring.monitor import WatchedVersion, WatchSettings
 
 KNOWN, NEW = load(SAMPLE / "feedback.csv"), load(SAMPLE / "new_area.csv")
 
@@ -69,7 +70,8 @@ def test_feedback_is_known_once_it_has_come():
 
 def test_chain_finds_new_area_after_reference():
     source = traffic("independent", seed=3)
-    chain = Chain(champion=WatchedVersion(version="1", champion_since=MONDAY, snapshot_at=MONDAY))
+    champion = WatchedVersion(version="1", champion_since=MONDAY, snapshot_at=MONDAY)
+    chain = Chain(champion=champion, settings=WatchSettings(policy=StalenessPolicy(cycle="none")))
     judged = []
     for hour in range(8, 12):
         rows = source.first(400, hour, Change(new_share=0.0 if hour < 11 else 0.4))

@@ -1,0 +1,119 @@
+"""Rows that a window is judged on, and the rows that it is compared with. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from absa.policies import StalenessPolicy
+from absa.records.schema import Window, iso
+from absa.records.verdict import Reason, ReferenceUse
+from monitoring.traffic.cycles import (
+    WINDOW_START,
+    match_together,
+    match_window,
+    next_comparison,
+    with_window_start,
+)
+from monitoring.traffic.floods import find_floods, flood_reasons
+from monitoring.traffic.kept_rows import first_labels, last_windows, outside, span_of_last
+from monitoring.traffic.mix import mix_of, mix_reasons
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowComparison:
+    """Rows to judge and to compare with.
+
+    `rows` are the window's without floods, `reference` the rows of matching hours, or all of them where none match:
+    `comparing_from` is then the start of the first window that can be compared. `first_labels` are the reference's
+    first labelled rows, of all hours. `slow` are the last windows together and the reference rows that match them.
+    `held` counts the whole reference's rows.
+    """
+
+    rows: pl.DataFrame
+    reference: pl.DataFrame | None
+    matching: str
+    comparing_from: datetime | None
+    first_labels: pl.DataFrame | None
+    slow: tuple[pl.DataFrame, pl.DataFrame] | None
+    held: int
+    notes: tuple[Reason, ...]
+
+    def use(self, *, joined: bool) -> ReferenceUse | None:
+        """Return the account of the reference for the verdict; `joined`: whether this window's rows are in it now."""
+        if self.reference is None:
+            return None
+        starts = self.reference[WINDOW_START]
+        span = None if starts.is_empty() else starts.sort()
+        return ReferenceUse(
+            rows=self.reference.height,
+            held=self.held,
+            windows=starts.n_unique(),
+            first=None if span is None else iso(span[0]),
+            last=None if span is None else iso(span[-1]),
+            matching=self.matching if self.comparing_from is None else "none",
+            joined=joined,
+        )
+
+
+def compare_window(
+    rows: pl.DataFrame,
+    window: Window,
+    reference: pl.DataFrame | None,
+    recent: pl.DataFrame | None,
+    policy: StalenessPolicy,
+    *,
+    total: int,
+) -> WindowComparison:
+    """Choose what a window is judged on and compared with.
+
+    Args:
+        rows: of the judged version in the window.
+        window: which window.
+        reference: every row that is kept as the version's reference.
+        recent: rows of its last windows.
+        policy: the cycle, and what happens to floods.
+        total: predictions in the window, of which `rows` may be a sample.
+    """
+    held = None if reference is None else outside(with_window_start(reference), window)
+    before = None if recent is None else outside(with_window_start(recent), window)
+    known = [part for part in (held, before) if part is not None]
+    seen = pl.concat(known, how="diagonal_relaxed") if known else None
+    floods = find_floods(rows, seen)
+    kept = floods.removed_from(rows) if policy.exclude_floods else rows
+    if kept.height < policy.min_rows:  # nothing would be left to judge
+        kept = rows
+    notes = flood_reasons(floods, excluded=kept.height < rows.height, total=total, read=rows.height)
+    matched, slow, comparing_from, matching = held, None, None, ""
+    if held is not None and held.height >= policy.min_reference_rows:
+        found = match_window(held, window, policy, rows=kept.height)
+        matching = found.matching
+        if found.rows is None:
+            comparing_from = next_comparison(window, policy)
+        else:
+            matched = found.rows
+            slow = _slow(held, before, kept, window, policy)
+    if seen is not None and kept.height >= policy.min_rows:
+        last, alike = (None, None) if slow is None else slow
+        notes += mix_reasons(mix_of(kept, seen, alike, last))
+    return WindowComparison(
+        rows=kept,
+        reference=matched,
+        matching=matching,
+        comparing_from=comparing_from,
+        first_labels=None if held is None else first_labels(held, window, policy),
+        slow=slow,
+        held=0 if held is None else held.height,
+        notes=notes,
+    )
+
+
+def _slow(
+    held: pl.DataFrame, before: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
+) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    last = last_windows(before, rows, window, policy)
+    if last is None:
+        return None
+    reference = outside(held, span_of_last(window))
+    pair = match_together(reference, last, window.end - window.start, policy)
+    return pair if pair is not None and (pair[0][WINDOW_START] == window.start).any() else None

@@ -1,0 +1,189 @@
+"""Rhythm of days and weeks: which reference rows match a window's hour and weekday. Pure.
+
+Traffic at night, by day and at weekends differs without any drift. A row belongs to the slot of its window: the weekday
+and hour (UTC) of the window's start. A window is compared with rows of its own slot, with equal numbers of rows of the
+hours before and after it where these are too few, and with other days of the same kind (working days, weekends) until
+the weekday itself has enough.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from absa.policies import StalenessPolicy
+from absa.records.schema import Window
+from absa.records.windows import smallest
+
+WINDOW_START: Final = "window_start"
+MOST_KEPT_ROWS: Final = 20_000
+"""Reference rows of a slot without a cycle: what a test of drift looks at."""
+_DAY: Final = timedelta(days=1)
+_SLOTS: Final = 7 * 24
+_DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
+_WORKING: Final = (0, 1, 2, 3, 4)
+_WEEKEND: Final = (5, 6)
+_ENOUGH_TIMES: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """Cycle that holds for windows of one length: whether the weekday counts, and whether the hour does."""
+
+    weekdays: bool
+    hours: bool
+
+    @classmethod
+    def of(cls, policy: StalenessPolicy, length: timedelta) -> "Cycle":
+        """Return the policy's cycle as far as windows of this length can differ by it."""
+        whole_weeks = length % (7 * _DAY) == timedelta(0)
+        return cls(weekdays=policy.cycle == "week" and not whole_weeks, hours=policy.cycle != "none" and length < _DAY)
+
+    @property
+    def known(self) -> bool:
+        """Return True if windows differ by their time at all."""
+        return self.weekdays or self.hours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """Reference rows that a window is compared with; `matching` names them. None of them match where `rows` is None."""
+
+    rows: pl.DataFrame | None
+    matching: str
+
+
+def with_window_start(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the start of their window; for rows of an earlier release, the hour of the request."""
+    hour = pl.col("at").dt.truncate("1h")
+    known = pl.col(WINDOW_START).fill_null(hour) if WINDOW_START in rows.columns else hour
+    return rows.with_columns(known.alias(WINDOW_START))
+
+
+def slot_of(start: datetime) -> int:
+    """Return the hour of the week of a time, 0 (Mondays at 00:00 UTC) to 167."""
+    return 24 * start.weekday() + start.hour
+
+
+def same_slot(rows: pl.DataFrame, window: Window, cycle: Cycle) -> pl.DataFrame:
+    """Return the rows of the window's own slot: the place where its rows are kept in the reference."""
+    levels = [_slots(window, cycle, days=(window.start.weekday(),))]
+    return rows.filter(_slot().is_in(levels[0])) if cycle.known else rows
+
+
+def match_window(reference: pl.DataFrame, window: Window, policy: StalenessPolicy, *, rows: int) -> Matched:
+    """Return the reference rows of the window's hour and weekday.
+
+    Args:
+        reference: rows outside the window, with the start of their window.
+        window: which window.
+        policy: its cycle, and how many reference rows are enough.
+        rows: in the window; at most twice as many are returned, or twice what is enough if that is more.
+    """
+    cycle = Cycle.of(policy, window.end - window.start)
+    most = _ENOUGH_TIMES * max(policy.reference_rows, rows)
+    if not cycle.known:
+        return Matched(rows=smallest(reference, most), matching="all hours")
+    slots = reference.select(_slot().alias("slot"))["slot"]
+    best = reference.clear()
+    how = ""
+    for matching, days in _days_of(window, cycle):
+        for wider in (False, True) if cycle.hours else (False,):
+            found = _around(reference, slots, _slots(window, cycle, days=days), wider=wider)
+            if found.height > best.height:
+                best, how = found, f"{matching}{' and the hours around' if wider else ''}"
+            if best.height >= policy.reference_rows:
+                return Matched(rows=smallest(best, most), matching=how)
+    if best.height < policy.min_reference_rows:
+        return Matched(rows=None, matching=next(iter(_days_of(window, cycle)))[0])
+    return Matched(rows=smallest(best, most), matching=how)
+
+
+def match_together(
+    reference: pl.DataFrame, last: pl.DataFrame, length: timedelta, policy: StalenessPolicy
+) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Return the last windows' rows and reference rows of the same hours in the same proportions.
+
+    Windows whose hour the reference does not have are left out of both; None where too little is left.
+
+    Args:
+        reference: rows outside all of these windows, with the start of their window.
+        last: rows of the last windows, with the start of their window.
+        length: of a window.
+        policy: its cycle, and how many reference rows are needed.
+    """
+    cycle = Cycle.of(policy, length)
+    most = _ENOUGH_TIMES * max(policy.reference_rows, last.height)
+    if not cycle.known:
+        kept = smallest(reference, most)
+        return (last, kept) if kept.height >= policy.min_reference_rows else None
+    slots = reference.select(_slot().alias("slot"))["slot"]
+    starts = last[WINDOW_START].unique().sort()
+    for exact in (True, False):  # the weekdays themselves, once they have enough rows
+        groups: dict[tuple[int, ...], list[datetime]] = {}
+        for start in starts:
+            window = Window(start=start, end=start + length)
+            days = (start.weekday(),) if exact else list(_days_of(window, cycle))[-1][1]
+            groups.setdefault(tuple(_slots(window, cycle, days=days)), []).append(start)
+        pairs = [
+            (last.filter(pl.col(WINDOW_START).is_in(members)), reference.filter(slots.is_in(list(chosen))))
+            for chosen, members in groups.items()
+        ]
+        pairs = [(now, before) for now, before in pairs if before.height]
+        rows = sum(now.height for now, _ in pairs)
+        if not pairs or (exact and sum(before.height for _, before in pairs) < policy.reference_rows):
+            continue
+        times = min([most / rows, *(before.height / now.height for now, before in pairs)])
+        if times * rows >= policy.min_reference_rows:
+            alike = [smallest(before, int(times * now.height)) for now, before in pairs]
+            return pl.concat([now for now, _ in pairs]).sort("at"), pl.concat(alike)
+    return None
+
+
+def next_comparison(window: Window, policy: StalenessPolicy) -> datetime:
+    """Return the start of the first window that can be compared with this one's rows."""
+    length = window.end - window.start
+    cycle = Cycle.of(policy, length)
+    step = _DAY if length < _DAY else length
+    days = list(_days_of(window, cycle))[-1][1]
+    at = window.start + step
+    while cycle.weekdays and at.weekday() not in days:
+        at += step
+    return at
+
+
+def _days_of(window: Window, cycle: Cycle) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the days that a window may be compared with, the most alike first, with their name."""
+    at = f" at {window.start:%H:%M} UTC" if cycle.hours else ""
+    if not cycle.weekdays:
+        yield f"all days{at}", tuple(range(7))
+        return
+    day = window.start.weekday()
+    yield f"{_DAYS[day]}{at}", (day,)
+    if window.end - window.start <= _DAY:
+        working = day in _WORKING
+        yield f"{'working days' if working else 'weekends'}{at}", _WORKING if working else _WEEKEND
+
+
+def _slots(window: Window, cycle: Cycle, *, days: tuple[int, ...]) -> list[int]:
+    """Return the slots of the window's hour on some days."""
+    chosen = days if cycle.weekdays else tuple(range(7))
+    hours = (window.start.hour,) if cycle.hours else tuple(range(24))
+    return [24 * day + hour for day in chosen for hour in hours]
+
+
+def _around(reference: pl.DataFrame, slots: pl.Series, chosen: list[int], *, wider: bool) -> pl.DataFrame:
+    """Return the rows of some slots and, if wider, equal numbers of the hours before and after."""
+    own = reference.filter(slots.is_in(chosen))
+    if not wider:
+        return own
+    sides = [reference.filter(slots.is_in([(slot + step) % _SLOTS for slot in chosen])) for step in (-1, 1)]
+    each = min(side.height for side in sides)
+    return pl.concat([own, *(smallest(side, each) for side in sides)]).sort("at")
+
+
+def _slot() -> pl.Expr:
+    start = pl.col(WINDOW_START)
+    return (start.dt.weekday().cast(pl.Int64) - 1) * 24 + start.dt.hour().cast(pl.Int64)

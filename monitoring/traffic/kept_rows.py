@@ -1,0 +1,101 @@
+"""Rows kept of a version once a window is judged: its reference, and some of the last windows. Pure.
+
+The reference holds rows of each hour of the week (of each slot of the cycle, see `cycles`) until the slot has
+`reference_rows`. A window's rows join it only if the window was judged without drift and is not STALE; a later
+judgement that finds either takes them out again. Every row carries the start of its window, so the reference records
+its origin.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+import polars as pl
+
+from absa.policies import StalenessPolicy
+from absa.records.schema import Window
+from absa.records.windows import smallest
+from monitoring.traffic.cycles import MOST_KEPT_ROWS, WINDOW_START, Cycle, same_slot, with_window_start
+
+RECENT_WINDOWS: Final = 8
+
+
+def inside(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Return the rows of a window."""
+    return rows.filter((pl.col("at") >= window.start) & (pl.col("at") < window.end))
+
+
+def outside(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Return the rows that are not of a window: it is never compared with its own."""
+    return rows.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
+
+
+def of_window(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Return rows that carry the start of their window."""
+    return rows.with_columns(pl.lit(window.start, pl.Datetime("us", "UTC")).alias(WINDOW_START))
+
+
+def changed_reference(
+    reference: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy, *, sound: bool
+) -> pl.DataFrame | None:
+    """Return the reference after a window was judged; None where it stays as it is.
+
+    Args:
+        reference: the one before.
+        rows: of the window that may join.
+        window: which window.
+        policy: its cycle, and how many rows a slot holds.
+        sound: whether the window was judged without drift and is not STALE.
+    """
+    before = of_window(rows.clear(), window) if reference is None else with_window_start(reference)
+    others = outside(before, window)
+    cycle = Cycle.of(policy, window.end - window.start)
+    room = policy.reference_rows - same_slot(others, window, cycle).height
+    if not sound or rows.height == 0 or room <= 0:
+        return others if others.height < before.height else None
+    joining = smallest(rows, room if cycle.known else MOST_KEPT_ROWS)
+    return pl.concat([others, of_window(joining, window)], how="diagonal_relaxed")
+
+
+def changed_recent(
+    recent: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
+) -> pl.DataFrame:
+    """Return some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
+    mine = of_window(smallest(rows, policy.reference_rows), window)
+    if recent is None:
+        return mine
+    others = outside(with_window_start(recent), window)
+    both = pl.concat([others, mine], how="diagonal_relaxed").sort("at")
+    newest = max([window.end, *others["at"].tail(1)])  # kept in the order of time
+    return both.filter(pl.col("at") >= newest - RECENT_WINDOWS * (window.end - window.start))
+
+
+def span_of_last(window: Window) -> Window:
+    """Return the time of the last windows, this one among them."""
+    return Window(start=window.start - (RECENT_WINDOWS - 1) * (window.end - window.start), end=window.end)
+
+
+def last_windows(
+    recent: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
+) -> pl.DataFrame | None:
+    """Return the rows of the windows just before and of this one; None where there was none before."""
+    if recent is None or rows.height == 0:
+        return None
+    start = span_of_last(window).start
+    before = with_window_start(recent).filter((pl.col("at") >= start) & (pl.col("at") < window.start))
+    if before.height == 0:
+        return None
+    return pl.concat([before, of_window(smallest(rows, policy.reference_rows), window)], how="diagonal_relaxed")
+
+
+def first_labels(reference: pl.DataFrame, window: Window, policy: StalenessPolicy) -> pl.DataFrame:
+    """Return the labelled rows of the reference's first windows: `reference_rows`, and at least a day if hours differ.
+
+    Labels that come over weeks are added up against these: a baseline that grew along would learn a slow loss.
+    """
+    labelled = reference.filter(pl.col("feedback_label").is_not_null()).sort(WINDOW_START, "request_id")
+    if labelled.height <= policy.reference_rows:
+        return labelled
+    last = labelled[WINDOW_START][policy.reference_rows - 1]
+    if Cycle.of(policy, window.end - window.start).hours:
+        last = max(last, labelled[WINDOW_START][0] + timedelta(days=1))
+    return smallest(labelled.filter(pl.col(WINDOW_START) <= last), MOST_KEPT_ROWS)

@@ -1,0 +1,119 @@
+"""Mix of a window: which share of its rows comes from units that joined, and which units left. Pure.
+
+The share of rows from units that were not seen before is never zero; chance alone gives about the share of rows from
+units seen in exactly one of the windows before (Good 1953, 'The population frequencies of species'; the jackknife over
+windows of Burnham and Overton 1978). A unit has left where it was in so many of the reference's windows that its
+absence from all of the last ones is not due to chance.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from absa.records.verdict import Reason
+
+NOTABLE_SHARE: Final = 0.05
+"""Of one unit that joined or of all that left, as a share of the rows, to be reported."""
+NOTABLE_RISE: Final = 0.10
+"""Of the rows from all units that joined, over what chance gives, to be reported."""
+_LARGE: Final = 0.01
+_CHANCE: Final = 0.001
+_GIVEN: Final = pl.col("unit_given").fill_null(value=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Shares of rows, 0 to 1.
+
+    `joined` of the window are from units seen neither in the reference nor in the last windows, where chance gives
+    `expected`; `largest` is the largest such unit's share and `segment` its segment. `left` of the reference's rows are
+    from units that left.
+    """
+
+    joined: float
+    expected: float
+    largest: float
+    segment: str | None
+    left: float
+
+
+def mix_of(
+    rows: pl.DataFrame, known: pl.DataFrame, reference: pl.DataFrame | None, last: pl.DataFrame | None
+) -> Mix | None:
+    """Return the mix of a window; None where it or the rows before name no units.
+
+    Args:
+        rows: of the window.
+        known: every row that is kept of before: the reference and the last windows; with the start of their window.
+        reference: rows of the reference that match the last windows' hours; None where there are none.
+        last: the last windows' rows with this one's, of the same hours; None as above.
+    """
+    mine, before = rows.filter(_GIVEN), known.filter(_GIVEN)
+    if mine.height == 0 or before.height == 0:
+        return None
+    windows = before.group_by("unit_hash").agg(
+        pl.col("window_start").n_unique().alias("windows"), pl.len().alias("rows")
+    )
+    expected = float(windows.filter(pl.col("windows") == 1)["rows"].sum()) / before.height
+    new = mine.join(windows, on="unit_hash", how="anti")
+    sizes = (
+        new.group_by("unit_hash")
+        .agg(pl.len().alias("rows"), pl.col("segment").mode().sort().first())
+        .sort("rows", "unit_hash")
+    )
+    return Mix(
+        joined=new.height / rows.height,
+        expected=expected * mine.height / rows.height,
+        largest=0.0 if sizes.height == 0 else float(sizes["rows"][-1]) / rows.height,
+        segment=None if sizes.height == 0 else sizes["segment"][-1],
+        left=_left(reference, last),
+    )
+
+
+def _left(reference: pl.DataFrame | None, last: pl.DataFrame | None) -> float:
+    if reference is None or last is None or reference.height == 0:
+        return 0.0
+    of_all, looks = reference["window_start"].n_unique(), last["window_start"].n_unique()
+    absent = (
+        reference.filter(_GIVEN)
+        .group_by("unit_hash")
+        .agg(pl.col("window_start").n_unique().alias("windows"), pl.len().alias("rows"))
+        .filter(pl.col("rows") >= _LARGE * reference.height)
+        .join(last, on="unit_hash", how="anti")
+        .filter((1.0 - pl.col("windows") / (of_all + 1.0)).pow(looks) <= _CHANCE)
+    )
+    return float(absent["rows"].sum()) / reference.height
+
+
+def mix_reasons(mix: Mix | None) -> tuple[Reason, ...]:
+    """Return what is notable about a mix. It names no unit."""
+    if mix is None:
+        return ()
+    found = []
+    if mix.largest >= NOTABLE_SHARE or mix.joined - mix.expected >= NOTABLE_RISE:
+        of = f" of segment '{mix.segment}'" if mix.segment else ""
+        alone = f"; the largest of them{of} sends {mix.largest:.0%}" if mix.largest >= NOTABLE_SHARE else ""
+        found.append(
+            Reason(
+                kind="mix:joined",
+                sentence=(
+                    f"{mix.joined:.0%} of the predictions are for units that neither the reference nor the last "
+                    f"windows have, chance gives about {mix.expected:.0%}{alone}."
+                ),
+                statistic=mix.joined,
+                threshold=mix.expected,
+            )
+        )
+    if mix.left >= NOTABLE_SHARE:
+        found.append(
+            Reason(
+                kind="mix:left",
+                sentence=(
+                    f"Units that sent {mix.left:.0%} of the reference's predictions sent none in the last windows."
+                ),
+                statistic=mix.left,
+                threshold=NOTABLE_SHARE,
+            )
+        )
+    return tuple(found)
