@@ -145,9 +145,14 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
         elif measured.low > 0.0 and measured.loss > measured.tolerated:
             notes.append(replace(reason, kind="possible_loss"))
     if estimated is not None:
-        reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
+        support = None if evidence.drift is None else evidence.drift.support
+        how = f"estimated without labels on {estimated.now.rows} answers"
+        how += (
+            "" if support is None else f", trusted for {support.share:.0%} of them; the others are unlike the reference"
+        )
+        reason = _loss_reason(estimated, how, "estimated_loss")
         lost = estimated.p_value <= policy.false_alarm_rate
-        trusted = evidence.back_test is None or evidence.back_test.trusted
+        trusted = all(each is None or each.trusted for each in (evidence.back_test, support))
         refuted = measured is not None and enough and measured.high < estimated.loss
         if lost and trusted and not refuted and evidence.reference_rows >= policy.min_reference_rows:
             stale.append(reason)

@@ -19,6 +19,7 @@ from absa.task import SENTIMENTS
 from monitoring.drift.bootstrap import TestResult, bootstrap_tests
 from monitoring.drift.columns import CATEGORIES, column_tests, large_segments, words_of
 from monitoring.drift.sample import Floats, Ints, Sample, concat_samples
+from monitoring.drift.support import Support, support_of
 
 MIN_TESTED_ROWS: Final = 50
 MIN_GROUPS: Final = 20
@@ -48,13 +49,17 @@ class DriftFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport:
-    """Findings of the detectors. `too_small` is a sentence where nothing could be tested."""
+    """Findings of the detectors. `too_small` is a sentence where nothing could be tested.
+
+    `support` is None where the rows have no embeddings.
+    """
 
     findings: tuple[DriftFinding, ...]
     reference_rows: int
     current_rows: int
     too_small: str | None = None
     skipped: tuple[str, ...] = ()
+    support: Support | None = None
 
     @property
     def drifted(self) -> tuple[DriftFinding, ...]:
@@ -101,7 +106,13 @@ def detect_drift(
     findings = tuple(
         _finding(kind, result, adjusted[kind], false_alarm_rate, reference, current) for kind, result in results.items()
     )
-    return DriftReport(findings=findings, skipped=skipped, reference_rows=reference_rows, current_rows=current_rows)
+    return DriftReport(
+        findings=findings,
+        skipped=skipped,
+        reference_rows=reference_rows,
+        current_rows=current_rows,
+        support=support_of(reference, current),
+    )
 
 
 def _sampled(sample: Sample, max_rows: int, rng: np.random.Generator) -> Sample:
