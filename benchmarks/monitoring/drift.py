@@ -1,8 +1,10 @@
-"""False alarms and detection of monitoring, beside Evidently's default, in one run; writes results/drift.json.
+"""False alarms and detection of monitoring, beside other libraries' defaults; writes results/drift.json.
 
 Every window is judged at 1 % false alarms over all columns together, as the monitor does it: four fifths of that for
-the window itself and a fifth for the slow-drift test over the last eight. Reference and window are drawn afresh each
-time. Finished cells are kept in results/cells until all are there, so a run that was cut short goes on where it was.
+the window itself and a fifth for the slow-drift test over the last eight. Independent rows are drawn here, live traffic
+in live_cells.py. Finished cells are kept in results/cells until all are there, so a run that was cut short goes on
+where it was. `--peer nannyml` or `--peer alibi_detect` adds that library's cells, from an environment that has it,
+polars, pydantic, scipy and pyarrow.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +24,10 @@ import polars as pl
 
 from absa.policies import StalenessPolicy
 from benchmarks.figures import Row, share, write_result
-from benchmarks.monitoring.drift_traffic import PEER, SAMPLE, Traffic, evidently_alarms, load
+from benchmarks.monitoring.drift_peers import PEER, evidently_alarms, peers
+from benchmarks.monitoring.drift_traffic import SAMPLE, Traffic, load
+from benchmarks.monitoring.live_cells import CHAIN_H, QUARTER_H, LiveSource, live_cells, peer_cells
+from benchmarks.monitoring.live_traffic import KnownEmbedder
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
 from monitoring.drift.sample import Sample, concat_samples
 from monitoring.drift.sequential import RightAnswers, detect_slow_loss
@@ -35,7 +40,8 @@ RECENT = 8
 QUARTER = (0.25, 0.25, 0.5)
 Task = Callable[[Traffic, int], dict[str, float]]
 Found = dict[str, list[float]]
-_traffic: Traffic | None = None
+Cell = tuple[Callable[[Any, int], dict[str, float]], int, Callable[[Found], list[Row]]]
+Results = dict[str, list[dict[str, Any]]]
 
 
 def judged(row: Row, met: bool) -> Row:
@@ -223,10 +229,9 @@ def growing_rows(case: str, target: float | None, found: Found) -> list[Row]:
     return rows if target is None else [judged(rows[0], rows[0].value < target), rows[1]]
 
 
-def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[Found], list[Row]]]]:
-    """Every cell by name: what is repeated, how often, and how it is summed up."""
-    runs = options.runs
-    table: dict[str, tuple[Task, int, Callable[[Found], list[Row]]]] = {
+def independent_cells(runs: int, stretches: int) -> dict[str, Cell]:
+    """Return every cell of independent rows by name: what is repeated, how often, and how it is summed up."""
+    table: dict[str, Cell] = {
         "concept": (concept, runs, concept_rows),
         "estimate": (promised, runs, promised_rows),
     }
@@ -246,16 +251,16 @@ def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[F
         after = {"shares": (percent / 100, 0.25, 0.75 - percent / 100)}
         shift(case, (reference, size), after, target, {"shares": QUARTER})
 
-    def growing(step: float, stretches: int, target: float | None = None) -> None:
+    def growing(step: float, count: int, target: float | None = None) -> None:
         case = f"new area grows by {step:.2%} a window of 1,000, reference 2,000"
-        table[case] = (partial(growing_area, step), stretches, partial(growing_rows, case, target))
+        table[case] = (partial(growing_area, step), count, partial(growing_rows, case, target))
 
     for size in (100, 500, 1000, 5000):
         case = f"no drift, windows of {size}, reference 2,000"
         table[case] = (partial(calm_window, size), runs, partial(calm_rows, case))
         if size == 500:
             area(10, 1_000, 0.90)
-    growing(0.01, options.slow_runs, 0.10)
+    growing(0.01, stretches, 0.10)
     negative(30, 2_000, 10_000, 0.85)
     negative(35, 2_000, 10_000, 0.99)
     table["calm with slow test"] = (calm_windows, runs, together_rows)
@@ -263,55 +268,118 @@ def cells(options: argparse.Namespace) -> dict[str, tuple[Task, int, Callable[[F
         area(percent, size)
     for percent, size in ((30, 500), (35, 500), (30, 1_000), (35, 1_000)):
         negative(percent, size, 2_000)
-    growing(0.0025, options.slow_runs // 2)
+    growing(0.0025, stretches // 2)
     return table
 
 
-def _open(known: Path, new: Path) -> None:
-    global _traffic  # noqa: PLW0603 - one a process
-    os.environ["DO_NOT_TRACK"] = "1"
-    _traffic = Traffic(load(known), load(new))
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    """What the cells of a process draw from."""
+
+    independent: Traffic
+    live: LiveSource
 
 
-def _repeat(task: Task, seed: int) -> dict[str, float]:
-    assert _traffic is not None
-    return {name: float(value) for name, value in task(_traffic, seed).items()}
+_sources: _Sources | None = None
 
 
-def main() -> int:
-    """Run every cell that the result file does not hold yet."""
+def _open(known: Path, new: Path, embed: bool) -> None:
+    global _sources  # noqa: PLW0603 - one a process
+    os.environ["DO_NOT_TRACK"] = os.environ["NML_DISABLE_USAGE_LOGGING"] = "1"
+    rows, area = load(known), load(new)
+    traffic = Traffic(rows, area, embed=embed)
+    embedder = None if traffic.embeddings is None else KnownEmbedder(traffic.rows, traffic.embeddings)
+    _sources = _Sources(independent=traffic, live=LiveSource(known=rows, new=area, embedder=embedder, peers=peers()))
+
+
+def _repeat(cell: str, task: Callable[[Any, int], dict[str, float]], seed: int) -> dict[str, float]:
+    assert _sources is not None
+    source = _sources.live if is_live(cell) else _sources.independent
+    return {name: float(value) for name, value in task(source, seed).items()}
+
+
+def is_live(cell: str) -> bool:
+    """Return True if a cell draws from live traffic."""
+    return " traffic, " in cell
+
+
+def run_cells(
+    wanted: dict[str, Cell],
+    done: Results,
+    repeat: Callable[[str, Cell], list[dict[str, float]]],
+    save: Callable[[Results], None],
+) -> None:
+    """Run the cells that are not done yet; `save` gets all that is done after each."""
+    for name, cell in wanted.items():
+        if name in done:
+            continue
+        started = time.monotonic()
+        figures = repeat(name, cell)
+        rows = cell[2]({key: [one[key] for one in figures] for key in figures[0]})
+        done[name] = [row.to_json() for row in rows]
+        save(done)
+        for row in done[name]:
+            print(f"{row['case']}: {row['metric']} {row['value']:.4g} ({row.get('peer') or row['target']})")
+        print(f"  {time.monotonic() - started:.0f} s", flush=True)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500, help="windows a cell")
     parser.add_argument("--slow-runs", type=int, default=100, help="stretches of slow drift, several windows each")
+    parser.add_argument("--chains", type=int, default=5, help="chains a traffic")
+    parser.add_argument("--chain-hours", type=int, default=CHAIN_H, help="hourly windows a chain")
+    parser.add_argument("--quarter-hours", type=int, default=QUARTER_H, help="hourly windows of the longest chain")
+    parser.add_argument("--grown-chains", type=int, default=20, help="chains in which a new area grows")
+    parser.add_argument("--peer", help="only the cells of this library: evidently, nannyml or alibi_detect")
     parser.add_argument("--known", type=Path, default=SAMPLE / "feedback.csv")
     parser.add_argument("--new", type=Path, default=SAMPLE / "new_area.csv")
-    parser.add_argument("--cells", nargs="*", help="only those whose name begins so")
+    parser.add_argument("--cells", nargs="*", help="only those whose name begins so; writes no result")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def all_cells(options: argparse.Namespace) -> dict[str, Cell]:
+    """Return our cells by name, and Evidently's on live traffic."""
+    return {
+        **live_cells(
+            options.runs, options.chains, options.grown_chains, hours=options.chain_hours,
+            quarter_h=options.quarter_hours,
+        ),
+        **independent_cells(options.runs, options.slow_runs),
+        **peer_cells("evidently", options.runs),
+    }  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run every cell that is not done yet; write the result once all are."""
+    options = parsed(arguments)
     partial_file = options.out.parent / "cells" / options.out.name
     partial_file.parent.mkdir(parents=True, exist_ok=True)
-    done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
+    done: Results = json.loads(partial_file.read_text()) if partial_file.exists() else {}
+    cells = all_cells(options)
+    mine = cells if options.peer is None else peer_cells(options.peer, options.runs)
     wanted = {
         name: cell
-        for name, cell in cells(options).items()
+        for name, cell in mine.items()
         if not options.cells or any(name.startswith(start) for start in options.cells)
     }
-    with get_context("spawn").Pool(options.processes, _open, (options.known, options.new)) as pool:
-        for name, (task, runs, rows_of) in wanted.items():
-            if name in done:
-                continue
-            started = time.monotonic()
-            seeds = range(options.seed * runs, (options.seed + 1) * runs)
-            figures = pool.map(partial(_repeat, task), seeds, chunksize=5)
-            rows = rows_of({key: [one[key] for one in figures] for key in figures[0]})
-            done[name] = [row.to_json() for row in rows]
-            partial_file.write_text(json.dumps(done, indent=1))
-            for row in done[name]:
-                print(f"{row['case']}: {row['metric']} {row['value']:.4g} ({row.get('peer') or row['target']})")
-            print(f"  {time.monotonic() - started:.0f} s", flush=True)
-    rows = [Row(**row) for name in wanted for row in done[name]]
+    opened = (options.known, options.new, options.peer is None)
+    with get_context("spawn").Pool(options.processes, _open, opened) as pool:
+
+        def repeat(name: str, cell: Cell) -> list[dict[str, float]]:
+            seeds = range(options.seed * cell[1], (options.seed + 1) * cell[1])
+            return pool.map(partial(_repeat, name, cell[0]), seeds, chunksize=1 + len(seeds) // 100)
+
+        run_cells(wanted, done, repeat, lambda found: _save(partial_file, found))
+    missing = [name for name in cells if name not in done]
+    if missing:
+        print(f"{len(done)} cells are done, {len(missing)} are missing: no result is written yet")
+        return 0
+    rows = [Row(**row) for name in (*cells, *(set(done) - set(cells))) for row in done[name]]
     write_result(
         options.out,
         name="drift",
@@ -320,9 +388,14 @@ def main() -> int:
         rows=rows,
         versions={"numpy": np.__version__, "polars": pl.__version__, "evidently": "0.7.23"},
     )
-    if set(done) >= set(cells(options)):
-        partial_file.unlink(missing_ok=True)
+    partial_file.unlink(missing_ok=True)
     return 0 if all(row.met is not False for row in rows) else 1
+
+
+def _save(file: Path, done: Results) -> None:
+    """Add cells to those of the file: a peer's environment may write too."""
+    known: Results = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | done, indent=1))
 
 
 if __name__ == "__main__":

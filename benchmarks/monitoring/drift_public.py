@@ -20,7 +20,8 @@ import polars as pl
 
 from absa.inference.engine import Engine
 from benchmarks.figures import Row, share, write_result
-from benchmarks.monitoring.drift_traffic import PEER, SAMPLE, evidently_alarms, load
+from benchmarks.monitoring.drift_peers import PEER, evidently_alarms
+from benchmarks.monitoring.drift_traffic import SAMPLE, load
 from monitoring.drift.detect import SLOW_SHARE, detect_drift
 from monitoring.drift.embedding import ModelEmbedder, embed_sample
 from monitoring.drift.sample import Ints, Sample, concat_samples, make_sample

@@ -20,8 +20,6 @@ SEGMENTS = ("web", "mobile", "partner")
 EMBED_ROWS = 500
 """As many rows a side as a deployment embeds by default."""
 CALIBRATION_ROWS = 200
-CATEGORICAL = ("predicted",)
-PEER = "evidently 0.7.23, default drift tests"
 
 
 def load(path: Path) -> pl.DataFrame:
@@ -95,35 +93,3 @@ class Traffic:
             segments=tuple(np.array(SEGMENTS, dtype=object)[rng.choice(3, count, p=[0.6, 0.3, 0.1])]),
             embeddings=embeddings,
         )
-
-
-def evidently_alarms(reference: Sample, current: Sample) -> bool:
-    """Whether Evidently's default tests, those of its DataDriftPreset, call any of five columns drifted.
-
-    The tests are asked for as its `DriftedColumnsCount` does, without the drawing.
-    """
-    from evidently.legacy.calculations.stattests import get_stattest
-    from evidently.legacy.core import ColumnType
-
-    before, now = _frame(reference), _frame(current)
-    for column in before.columns:
-        kind = ColumnType.Categorical if column in CATEGORICAL else ColumnType.Numerical
-        test = get_stattest(before[column], now[column], kind, None)
-        if test(before[column], now[column], kind, None).drifted:
-            return True
-    return False
-
-
-def _frame(sample: Sample) -> Any:
-    import pandas as pd
-
-    texts = sample.texts or ()
-    return pd.DataFrame(
-        {
-            "predicted": sample.labels.astype(str),
-            "confidence": sample.scores.max(axis=1),
-            "margin": np.ptp(sample.scores, axis=1),
-            "characters": [float(len(text)) for text in texts],
-            "words": [float(len(text.split())) for text in texts],
-        }
-    )

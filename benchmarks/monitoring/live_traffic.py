@@ -31,6 +31,12 @@ HABITS: Final = {
 """Traffic without drift by its name."""
 _N_LABELS: Final = 3
 _COPY: Final = " No. "
+_TOLD: Final = {
+    "feedback_label": "told_label",
+    "feedback_at": "told_at",
+    "feedback_source": "told_source",
+    "sampling_probability": "told_probability",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +83,13 @@ class LiveTraffic:
         self._simulation = Simulation(population, shares, seed=seed)
         self._feedback = feedback or FeedbackHabits(answer_rate_right=0.1, delay_mean_s=600.0, error_rate=0.0)
         self._seed = seed
-        self._texts = np.array(rows["text"].to_list(), dtype=object)
-        self._aspects = np.array(rows["aspect"].to_list(), dtype=object)
-        self._segments = np.array(rows["segment"].to_list(), dtype=object)
+        self._written = rows
         self._labels = rows["label"].to_numpy().astype(np.int64)
         self._confidence = np.clip(np.random.default_rng(0).normal(0.83, 0.1, rows.height), 0.4, 0.99)
         place = {topic: k for k, topic in enumerate(self.topics)}
-        topic_of = np.array([place.get(s, -1) if k < known.height else -1 for k, s in enumerate(self._segments)])
+        topic_of = np.array(
+            [place.get(s, -1) if k < known.height else -1 for k, s in enumerate(rows["segment"].to_list())]
+        )
         # rows of each topic by label; the last topic (-1) is the new area
         self._rows = [
             [np.flatnonzero((topic_of == topic) & (self._labels == label)) for label in range(_N_LABELS)]
@@ -115,9 +121,10 @@ class LiveTraffic:
         truth = np.where(rng.random(n) < change.flipped, (truth + rng.integers(1, _N_LABELS, n)) % _N_LABELS, truth)
         scores = np.repeat(((1.0 - confidence) / 2.0)[:, None], _N_LABELS, axis=1)
         scores[np.arange(n), predicted] = confidence
-        texts = self._texts[rows]
-        for k in np.flatnonzero(self._of_floods(arrivals)):
-            texts[k] = f"{texts[k]}{_COPY}{k}"
+        text = self._written["text"].gather(rows)
+        copies = np.flatnonzero(self._of_floods(arrivals))
+        if len(copies):
+            text = text.scatter(copies, [f"{text[k]}{_COPY}{k}" for k in copies.tolist()])
         told = self._feedback.tell(truth, predicted, rng)
         label = np.where(told.audited, truth, told.labels)
         at = _times(arrivals.at_s)
@@ -128,11 +135,11 @@ class LiveTraffic:
                 "at": at,
                 "unit_hash": [f"{unit:016x}" for unit in arrivals.unit.tolist()],
                 "unit_given": [True] * n,
-                "segment": pl.Series(self._segments[rows].tolist(), dtype=pl.String),
-                "text": pl.Series(texts.tolist(), dtype=pl.String),
-                "aspect": pl.Series(self._aspects[rows].tolist(), dtype=pl.String),
+                "segment": self._written["segment"].gather(rows),
+                "text": text,
+                "aspect": self._written["aspect"].gather(rows),
                 "label": pl.Series(predicted, dtype=pl.Int8),
-                "scores": pl.Series(scores.tolist(), dtype=pl.List(pl.Float32)),
+                "scores": pl.Series(scores.astype(np.float32)).arr.to_list(),
                 "model_version": ["1"] * n,
                 "arm": ["champion"] * n,
                 "shadow": [False] * n,
@@ -171,10 +178,10 @@ class LiveTraffic:
 
 
 class KnownEmbedder:
-    """Embeddings of known pairs of text and aspect, looked up; of a copy, those of its row."""
+    """Embeddings of rows with text and aspect, looked up; of a flood's text, those of its row."""
 
-    def __init__(self, pairs: list[tuple[str, str]], embeddings: npt.NDArray[np.float32]) -> None:
-        self._place = {pair: k for k, pair in enumerate(pairs)}
+    def __init__(self, rows: pl.DataFrame, embeddings: npt.NDArray[np.float32]) -> None:
+        self._place = {pair: k for k, pair in enumerate(rows.select("text", "aspect").rows())}
         self._embeddings = embeddings
 
     def __call__(self, pairs: Any) -> npt.NDArray[np.float32]:
@@ -192,11 +199,11 @@ def window_of(start: int, end: int) -> Window:
 
 
 def known_at(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Return the rows with the feedback that has come before `now`."""
-    later = pl.col("feedback_at") >= now
-    return rows.with_columns(
-        pl.when(~later.fill_null(value=True)).then(pl.col("^feedback_.*$", "sampling_probability"))
-    )
+    """Return the rows with the feedback that has come before `now`; a later call brings back what comes until then."""
+    if "told_at" not in rows.columns:
+        rows = rows.with_columns(pl.col(name).alias(told) for name, told in _TOLD.items())
+    come = pl.col("told_at") < now
+    return rows.with_columns(pl.when(come).then(pl.col(told)).alias(name) for name, told in _TOLD.items())
 
 
 def _times(seconds: npt.NDArray[np.float64]) -> pl.Series:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 import pytest
@@ -10,8 +11,18 @@ from absa.data.traffic.feedback_habits import LATE_AND_BIASED
 from absa.data.traffic.population import Flood
 from absa.policies import StalenessPolicy
 from benchmarks.monitoring.chain import Chain
+from benchmarks.monitoring.drift import run_cells
 from benchmarks.monitoring.drift_traffic import SAMPLE, load
-from benchmarks.monitoring.live_traffic import HABITS, MONDAY, Change, LiveTraffic, known_at, window_of
+from benchmarks.monitoring.live_cells import (
+    LiveSource,
+    bound,
+    calm_chain,
+    chain_rows,
+    live_cells,
+    rate_rows,
+    window_pair,
+)
+from benchmarks.monitoring.live_traffic import HABITS, MONDAY, NO_CHANGE, Change, LiveTraffic, known_at, window_of
 from monitoring.monitor import WatchedVersion, WatchSettings
 
 KNOWN, NEW = load(SAMPLE / "feedback.csv"), load(SAMPLE / "new_area.csv")
@@ -75,9 +86,61 @@ def test_chain_finds_new_area_after_reference():
     judged = []
     for hour in range(8, 12):
         rows = source.first(400, hour, Change(new_share=0.0 if hour < 11 else 0.4))
-        judged.append(chain.judge(window_of(hour, hour + 1), known_at(rows, window_of(hour, hour + 1).end)))
+        judged.append(chain.judge(window_of(hour, hour + 1), rows))
     assert judged[0].kinds == ["reference_too_small"]
     assert not judged[2].alarms
     assert any(kind.startswith("drift:") for kind in judged[3].kinds)
     assert chain.reference is not None
     assert chain.reference.height == 1_200
+
+
+SOURCE = LiveSource(known=KNOWN, new=NEW)
+
+
+@pytest.mark.parametrize("kind", ["slow test", "windows of 500", "10 % from a new area"])
+def test_live_cell_makes_shares_of_windows(kind):
+    table = live_cells(1, 1, 1)
+    task, _, rows_of = next(cell for name, cell in table.items() if name.startswith("together") and kind in name)
+    (row,) = rows_of({name: [float(value)] * 2 for name, value in task(SOURCE, 0).items()})
+    assert (row.unit, row.runs) == ("share", 2)
+    assert row.value in (0.0, 1.0)
+
+
+def test_chain_without_history_counts_nothing_compared():
+    assert calm_chain("late labels", 2, SOURCE, 0) == {"windows": 2, "compared": 0, "alarms": 0, "stale": 0}
+
+
+def test_window_and_reference_are_of_like_hours():
+    reference, window = window_pair(traffic(seed=3), (2_000, 1_000), (NO_CHANGE, Change(new_share=0.5)), seed=7)
+    assert (reference.height, window.height) == (2_000, 1_000)
+    hours = [set(rows["at"].dt.hour().to_list()) for rows in (reference, window)]
+    assert hours[0] == hours[1] != set(range(24))
+    assert window["at"].min() > reference["at"].max()
+    assert set(reference["at"].dt.weekday()) == {1, 2, 3, 4, 5}
+    assert not (reference["segment"] == "games").any()
+    assert (window["segment"] == "games").mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_rates_are_held_against_binomial_bound():
+    assert bound(0.01, 500) == pytest.approx(0.0215, abs=0.0002)
+    (good,) = rate_rows("case", 0.01, None, {"alarm": [0.0] * 490 + [1.0] * 10})
+    (bad,) = rate_rows("case", 0.01, None, {"alarm": [0.0] * 489 + [1.0] * 11})
+    assert (good.met, bad.met) == (True, False)
+    rows = chain_rows("case", {"alarms": [9.0, 1.0], "stale": [0, 0], "compared": [200, 200], "windows": [224, 224]})
+    assert [row.value for row in rows] == [10 / 400, 0.5, 400 / 448, 0.0]
+    assert rows[0].met is False
+
+
+def test_cells_that_are_done_are_not_repeated(capsys):
+    saved: list[dict] = []
+    cell = (lambda source, seed: {"alarm": 0.0}, 3, partial(rate_rows, "new", 0.01, None))
+    ran: list[str] = []
+
+    def repeat(name: str, _: object) -> list[dict[str, float]]:
+        ran.append(name)
+        return [{"alarm": 0.0}] * 3
+
+    run_cells({"old": cell, "new": cell}, {"old": []}, repeat, lambda done: saved.append(dict(done)))
+    assert ran == ["new"]
+    assert [row["runs"] for row in saved[-1]["new"]] == [3]
+    assert "false_alarms_at_1.0%" in capsys.readouterr().out
