@@ -24,6 +24,7 @@ from absa.inference.package import CONFIG_FILE, PACKAGE_FILES, ModelPackage, loa
 from absa.ledger.projection import project_head
 from absa.ledger.record import LedgerRecord
 from absa.proxies import is_local, require_route
+from absa.task import ABSA, TaskSpec
 
 MODEL: Final = "absa"
 EXPERIMENT: Final = "continuous-training"
@@ -40,10 +41,8 @@ _READ_LIMIT_S: Final = 10.0
 _USERS_LIMIT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # MLflow's own variable
 _LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_f1", "validation_pos_neg_f1")
 _MISSING: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-_EXAMPLE: Final = {
-    "text": ["the route planner is great, but the ticket machine never works"] * 2,
-    "aspect": ["route planner", "ticket machine"],
-}
+_EXAMPLE_TEXT: Final = "the route planner is great, but the ticket machine never works"
+_EXAMPLE_PHRASES: Final = ("route planner", "ticket machine")
 
 
 @contextmanager
@@ -381,8 +380,8 @@ def log_package(folder: Path, *, registered_model_name: str | None = None) -> Lo
             python_model=str(Path(absa.__file__).parent / "packaging" / "pyfunc_model.py"),
             artifacts=files,
             code_paths=[str(_stage_code(Path(staged)))],
-            signature=_signature(),
-            input_example=_example(),
+            signature=_signature(package.config.task),
+            input_example=_example(package.config.task),
             pip_requirements=[f"{each}=={installed_version(each)}" for each in REQUIREMENTS],
             registered_model_name=registered_model_name,
         )
@@ -420,16 +419,17 @@ def _describe(model: str, version: str, package: ModelPackage) -> None:
         client.update_model_version(model, version, description=card.read_text(encoding="utf-8"))
 
 
-def _signature() -> Any:
+def _signature(task: TaskSpec) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
+    names = ["name", "sentiment"] if task.extends(ABSA) else ["name"]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.string, "aspect")]),
+        inputs=Schema([ColSpec(DataType.string, column) for column in _example(task)]),
         outputs=Schema(
             [
                 ColSpec(DataType.long, "label"),
-                ColSpec(DataType.string, "sentiment"),
+                *(ColSpec(DataType.string, name) for name in names),
                 ColSpec(Array(DataType.double), "scores"),
                 ColSpec(DataType.boolean, "truncated"),
             ]
@@ -437,7 +437,8 @@ def _signature() -> Any:
     )
 
 
-def _example() -> Any:
+def _example(task: TaskSpec) -> Any:
     import pandas as pd
 
-    return pd.DataFrame(_EXAMPLE)
+    texts = {"text": [_EXAMPLE_TEXT] * len(_EXAMPLE_PHRASES)}
+    return pd.DataFrame({**texts, task.phrase: list(_EXAMPLE_PHRASES)} if task.phrase else texts)

@@ -11,14 +11,18 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from absa.inference.engine import Engine
-from absa.task import sentiment
+from absa.task import ABSA
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PythonModelContext
 
 
-class AspectSentiment(PythonModel):  # type: ignore[misc]
-    """From a frame with text and aspect to one with label, sentiment, scores and truncated, on the same index."""
+class TextClassifier(PythonModel):  # type: ignore[misc]
+    """From a frame with the task's columns to one with label, name, scores and truncated, on the same index.
+
+    The columns are `text`, and `aspect` or `topic` where the task takes one. The default task answers `sentiment` too,
+    which repeats `name`.
+    """
 
     _engine: Engine
 
@@ -27,23 +31,22 @@ class AspectSentiment(PythonModel):  # type: ignore[misc]
         self._engine = Engine.load(Path(context.artifacts["model.onnx"]).parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Score every row; scores are in the order negative, neutral, positive.
+        """Score every row; scores are in the order of the task's labels.
 
-        `truncated` is True where a text was too long and was cut around the aspect.
+        `truncated` is True where a part of the text was left out.
         """
-        pairs = list(zip(model_input["text"].astype(str), model_input["aspect"].astype(str), strict=True))
-        encoded = self._engine.tokenizer.encode(pairs)
+        task = self._engine.task
+        texts = model_input["text"].astype(str)
+        phrases = [None] * len(texts) if task.phrase is None else model_input[task.phrase].astype(str)
+        encoded = self._engine.tokenizer.encode(list(zip(texts, phrases, strict=True)))
         scores = self._engine.score_encoded(encoded)
         labels = [int(label) for label in scores.argmax(axis=1)]
-        return pd.DataFrame(
-            {
-                "label": labels,
-                "sentiment": [sentiment(label) for label in labels],
-                "scores": scores.tolist(),
-                "truncated": [each.truncated for each in encoded],
-            },
-            index=model_input.index,
-        )
+        names = [task.labels[label] for label in labels]
+        answers: dict[str, list[Any]] = {"label": labels, "name": names}
+        if task.extends(ABSA):
+            answers["sentiment"] = names
+        answers |= {"scores": scores.tolist(), "truncated": [each.truncated for each in encoded]}
+        return pd.DataFrame(answers, index=model_input.index)
 
 
-mlflow.models.set_model(AspectSentiment())
+mlflow.models.set_model(TextClassifier())

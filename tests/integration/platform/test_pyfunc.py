@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from absa.adapters.mlflow_client import TRAVELLING_CODE, LoggedPackage, log_package
 from absa.errors import IntegrityError
 from absa.inference.engine import Engine
+from absa.task import TaskSpec
 from tests.toy_package import build_toy_package
 
 ROWS = {"text": ["the app is great", "terrible service", "it is a tool"], "aspect": ["app", "service", "tool"]}
@@ -106,7 +107,7 @@ def test_version_has_tags_card_signature_and_requirements(logged: LoggedPackage,
     assert version.description.startswith("# Toy")
     model = mlflow.models.get_model_info(logged.model_uri)
     assert [each.name for each in model.signature.inputs] == ["text", "aspect"]
-    assert [each.name for each in model.signature.outputs] == ["label", "sentiment", "scores", "truncated"]
+    assert [each.name for each in model.signature.outputs] == ["label", "name", "sentiment", "scores", "truncated"]
     requirements = mlflow.pyfunc.get_model_dependencies(logged.model_uri)
     pinned = [line for line in Path(requirements).read_text().splitlines() if line.strip()]
     assert all("==" in line for line in pinned)
@@ -124,6 +125,25 @@ def test_mlflow_answer_of_a_cut_text_says_truncated(logged: LoggedPackage) -> No
     answers = mlflow.pyfunc.load_model(logged.model_uri).predict(frame)
     assert answers["truncated"].tolist() == [True, True, False]
     assert answers["label"].tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize(("form", "phrase"), [("text", None), ("text+topic", "topic")])
+def test_mlflow_model_takes_columns_of_the_task(
+    form: str,
+    phrase: str | None,
+    logged: LoggedPackage,
+    tmp_path: Path,  # logged: sets the tracking server
+) -> None:
+    task = TaskSpec(name="tickets", input=form, labels=("billing", "bug"))  # type: ignore[arg-type]
+    experiment = mlflow.set_experiment("pyfunc")
+    with mlflow.start_run(experiment_id=experiment.experiment_id):
+        found = log_package(build_toy_package(tmp_path / "package", task=task))
+    model = mlflow.pyfunc.load_model(found.model_uri)
+    columns = {"text": ["a bug in the app", "the billing"]} | ({phrase: ["invoice", "app"]} if phrase else {})
+    assert [each.name for each in model.metadata.signature.inputs] == list(columns)
+    answers = model.predict(pd.DataFrame(columns))
+    assert list(answers.columns) == ["label", "name", "scores", "truncated"]
+    assert answers["name"].tolist() == ["bug", "billing"]
 
 
 def test_a_broken_package_is_not_logged(package: Path, tmp_path: Path) -> None:
