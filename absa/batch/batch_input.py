@@ -15,8 +15,9 @@ from absa.data.files import json_lines
 from absa.data.files import source_files as sources
 from absa.data.files.delimited import BLOCK_BYTES, Layout, read_layout, scan_blocks
 from absa.data.files.parquet_rows import open_parquet, text_type_error
-from absa.data.read import choose_columns
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping, folded
 from absa.errors import InvalidDataError
+from absa.task import TaskSpec, listed
 
 SUFFIXES: Final = (*sources.ENDINGS, ".json")
 
@@ -45,12 +46,22 @@ class InputFile:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchInput:
-    """The input as a whole. `columns` are those of every file, as the files spell them, in the first file's order."""
+    """The input as a whole. `columns` are those of every file, as the files spell them, in the first file's order.
+
+    `text`, `aspect`, `segment` and `unit` are names of columns; `aspect` may hold topics. Without a column None.
+    """
 
     files: tuple[InputFile, ...]
     columns: tuple[str, ...]
     text: str
-    aspect: str
+    aspect: str | None
+    segment: str | None = None
+    unit: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns that the model reads."""
+        return (self.text,) if self.aspect is None else (self.text, self.aspect)
 
     @property
     def digest(self) -> str:
@@ -88,14 +99,21 @@ class Partition:
     spans: tuple[RowSpan, ...]
 
 
-def inspect(uri: str) -> BatchInput:
+def mapping_for(home: DataMapping, task: TaskSpec) -> DataMapping:
+    """Return the home's mapping where a package is of the home's task; another task has columns of its own names."""
+    same = (home.task.name, home.task.input) == (task.name, task.input)
+    return home if same else DataMapping(task=task)
+
+
+def inspect(uri: str, mapping: DataMapping = DEFAULT_MAPPING) -> BatchInput:
     """Find the files of an input and what they hold.
 
     Args:
         uri: a file, a folder (its files in order of their names, subfolders too) or s3://bucket/prefix.
+        mapping: task, and the names of its columns.
 
     Raises:
-        InvalidDataError: there is no file that can be read, a file is empty or lacks text or aspect, or the files
+        InvalidDataError: there is no file that can be read, a file is empty or lacks a column of the task, or the files
             differ in their columns or in their types.
         UnavailableError: S3 is unavailable.
     """
@@ -108,10 +126,11 @@ def inspect(uri: str) -> BatchInput:
         with each.open() as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
             stream.seek(0)
-            schema, layout = _columns(stream, InputFile(uri=each.uri, size=each.size_bytes, digest=digest))
+            file = InputFile(uri=each.uri, size=each.size_bytes, digest=digest)
+            schema, layout = _columns(stream, file, mapping)
         files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, layout=layout))
-        named = choose_columns(schema.names, each.uri, ("text", "aspect"))
-        for name in ("text", "aspect"):
+        named = mapping.choose(schema.names, each.uri, mapping.inputs)
+        for name in mapping.inputs:
             if error := text_type_error(each.uri, named[name], schema.field(named[name]).type, text=True):
                 raise error
         columns = columns or tuple(schema.names)
@@ -125,8 +144,16 @@ def inspect(uri: str) -> BatchInput:
             raise InvalidDataError(
                 f"{each.uri} has columns of other types than {files[0].uri}; a batch needs one type a column"
             ) from None
-    named = choose_columns(columns, files[0].uri, ("text", "aspect"))
-    return BatchInput(files=tuple(files), columns=columns, text=named["text"], aspect=named["aspect"])
+    named = mapping.choose(columns, files[0].uri, mapping.inputs)
+    unit = folded(mapping.columns.get("unit", "unit_id"))
+    return BatchInput(
+        files=tuple(files),
+        columns=columns,
+        text=named["text"],
+        aspect=named.get("aspect"),
+        segment=named.get("segment"),
+        unit=next((column for column in columns if folded(column) == unit), None),
+    )
 
 
 def cut_partitions(source: BatchInput, rows: int) -> Iterator[Partition]:
@@ -193,21 +220,22 @@ def _parquet_rows(file: InputFile) -> int:
         return open_parquet(stream, file.uri).rows
 
 
-def _columns(stream: IO[bytes], file: InputFile) -> tuple[pa.Schema, Layout | None]:
+def _columns(stream: IO[bytes], file: InputFile, mapping: DataMapping) -> tuple[pa.Schema, Layout | None]:
     """Return the columns of a file, which are text unless it is Parquet; of CSV its layout too."""
     layout = None
+    inputs = listed([mapping.shown(column) for column in mapping.inputs])
     if file.kind == "parquet":
         schema = open_parquet(stream, file.uri).schema
     elif file.kind == "jsonl":
         schema = pa.schema([(name, pa.string()) for name in _json_names(stream, file)])
         if not schema.names:
-            raise InvalidDataError(f"{file.uri} holds no JSON object; expected one with text and aspect per line")
+            raise InvalidDataError(f"{file.uri} holds no JSON object; expected one with {inputs} per line")
     else:
-        layout = read_layout(stream, file.uri)
+        layout = read_layout(stream, file.uri, mapping)
         schema = pa.schema([(name, pa.string()) for name in layout.header])
     if not schema.names:
-        raise InvalidDataError(f"{file.uri} is empty; expected rows with text and aspect")
-    choose_columns(schema.names, file.uri, ())
+        raise InvalidDataError(f"{file.uri} is empty; expected rows with {inputs}")
+    mapping.choose(schema.names, file.uri, ())
     if len(set(schema.names)) != len(schema.names):
         raise InvalidDataError(f"{file.uri} names a column twice; give each column a name of its own")
     return schema, layout

@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from absa.adapters.lake_stores import open_lake
-from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspect
+from absa.batch.batch_input import BatchInput, Partition, cut_partitions, inspect, mapping_for
 from absa.batch.batch_log import PredictionLog
 from absa.batch.local import LocalProcesses
 from absa.batch.partition_job import Assignment, PartitionCommit
 from absa.data.files import MAX_BAD_SHARE
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.errors import AlreadyExistsError, ConflictError, IntegrityError, InvalidDataError, NotFoundError
 from absa.inference.package import ModelPackage, load_package
 from absa.records.lake import Lake
 from absa.records.layout import JOB, JOB_COMMITS, JOB_MANIFEST, JOB_PARTS, job_part_key
 from absa.records.schema import SCHEMA_VERSION, iso, utc_now
-from absa.task import SENTIMENTS
+from absa.task import ABSA, TaskSpec
 
 PARTITION_ROWS: Final = 5_000
 _READERS: Final = 16
@@ -35,6 +36,8 @@ _SAME: Final = {
     "input_digest": "input",
     "model_version": "version",
     "model_digest": "model package",
+    "text_column": "text column",
+    "aspect_column": "aspect column",
     "partition_rows": "partition size",
     "logged_to": "prediction log",
 }
@@ -44,6 +47,7 @@ _SAME: Final = {
 class BatchJob:
     """Job to be done. Two jobs of equal fields give equal output.
 
+    `mapping` is the home's; a package of another task than the home's has its own column names.
     `max_bad_share` (0 to 1) is the share of quarantined rows above which the job fails. `log_uri` is the lake that the
     answers go to as prediction records too; `secret` and `redact_text` are the service's, see `PredictionLog`.
     """
@@ -57,6 +61,7 @@ class BatchJob:
     log_uri: str | None = None
     secret: bytes = field(default=b"", repr=False)
     redact_text: bool = False
+    mapping: DataMapping = DEFAULT_MAPPING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +121,8 @@ def run_batch(
         TransientError: workers were killed again and again, or input, output or cluster are unavailable.
     """
     _keep_apart(job)
-    source, output = inspect(job.input_uri), open_lake(job.output_uri)
-    package = load_package(job.package)
+    package, output = load_package(job.package), open_lake(job.output_uri)
+    source = inspect(job.input_uri, mapping_for(job.mapping, package.config.task))
     identity = _identity(job, source, package)
     _claim(output, identity, job.output_uri)
     if output.exists(JOB_MANIFEST):
@@ -148,7 +153,7 @@ def run_batch(
     (engines or LocalProcesses()).run(assignment, missing, state.note)
     counts = [state.counts[number] for number in range(total)]
     _check_written(output, total)
-    manifest = _manifest(identity, counts, rows_read)
+    manifest = _manifest(identity, package.config.task, counts, rows_read)
     _check_bad_share(manifest, job)
     manifest |= {
         "started_at": iso(started_at),
@@ -215,6 +220,7 @@ def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[
         "input": job.input_uri,
         "input_digest": source.digest,
         "files": [{"uri": each.uri, "size": each.size, "digest": each.digest} for each in source.files],
+        "task": package.config.task.to_json(),
         "text_column": source.text,
         "aspect_column": source.aspect,
         "model_version": job.version,
@@ -238,7 +244,9 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
 
 def _committed(output: Lake) -> dict[int, PartitionCommit]:
     with ThreadPoolExecutor(_READERS) as pool:
-        records = [PartitionCommit(**json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))]
+        records = [
+            PartitionCommit.from_json(json.loads(each)) for each in pool.map(output.read, output.list(JOB_COMMITS))
+        ]
     return {each.number: each for each in records}
 
 
@@ -252,8 +260,10 @@ def _check_written(output: Lake, total: int) -> None:
         )
 
 
-def _manifest(identity: dict[str, Any], counts: list[PartitionCommit], rows_read: int) -> dict[str, Any]:
-    """Return the manifest of a job whose partitions are committed.
+def _manifest(
+    identity: dict[str, Any], task: TaskSpec, counts: list[PartitionCommit], rows_read: int
+) -> dict[str, Any]:
+    """Return the manifest of a job whose partitions are committed. `by_sentiment` is the default task's alone.
 
     Raises:
         IntegrityError: rows read are not rows scored and rows quarantined.
@@ -261,16 +271,18 @@ def _manifest(identity: dict[str, Any], counts: list[PartitionCommit], rows_read
     if (accounted := sum(each.total for each in counts)) != rows_read:
         raise IntegrityError(f"{rows_read} rows of {identity['input']} were read, {accounted} are in the output")
     quarantined: Counter[str] = Counter()
-    sentiments: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
     for each in counts:
         quarantined.update(each.quarantined)
-        sentiments.update(each.by_sentiment)
+        labels.update(each.by_label)
+    by_label = {name: labels[name] for name in task.labels}
     return {
         **identity,
         "rows_read": rows_read,
         "rows": sum(each.rows for each in counts),
         "quarantined": dict(sorted(quarantined.items())),
-        "by_sentiment": {name: sentiments[name] for name in SENTIMENTS},
+        "by_label": by_label,
+        **({"by_sentiment": by_label} if task.extends(ABSA) else {}),
         "first_bad": next((each.first_bad for each in counts if each.first_bad), None),
         "as_written": sum(each.as_written for each in counts),
         "first_as_written": next((each.first_as_written for each in counts if each.first_as_written), None),

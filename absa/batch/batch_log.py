@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from absa.adapters.lake_stores import open_lake
 from absa.batch.batch_input import BatchInput
+from absa.batch.score import REQUEST_ID, output_names
 from absa.errors import AlreadyExistsError
 from absa.records.identifiers import unit_hash, uuid7
 from absa.records.layout import job_time_key, prediction_prefix
@@ -22,15 +23,14 @@ from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
 from absa.records.tables import PREDICTIONS, aligned, write_parquet
 
 ARM: Final = "batch"
-REQUEST_ID: Final = "request_id"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionLog:
     """Log of the answers of one job.
 
-    `job` names it (hex), `output_uri` holds the claimed times, `secret` is the service's for hashing the column
-    `unit_id` where the input has one. With `redact_text` the lake gets neither text nor aspect.
+    `job` names it (hex), `output_uri` holds the claimed times, `secret` is the service's for hashing the input's column
+    of units, where it has one. With `redact_text` the lake gets neither text nor aspect.
     """
 
     lake_uri: str
@@ -59,22 +59,22 @@ class PredictionLog:
         if not n:
             return
         at = scored.column("scored_at")[0].as_py()
-        named = {name.strip().lower(): name for name in source.columns}
+        answers = scored.column_names[1 + len(source.columns) :]
+        named = dict(zip(source.columns, output_names(source.columns, answers), strict=True))
 
-        def text_of(column: str) -> Any:
-            name = named.get(column)
-            return scored.column(name).cast(pa.string()) if name is not None else pa.nulls(n, pa.string())
+        def text_of(column: str | None) -> Any:
+            return pa.nulls(n, pa.string()) if column is None else scored.column(named[column]).cast(pa.string())
 
-        units = text_of("unit_id").to_pylist() if self.secret else [None] * n
+        units = text_of(source.unit).to_pylist() if self.secret else [None] * n
         columns: dict[str, Any] = {
             "schema_version": [SCHEMA_VERSION] * n,
             REQUEST_ID: scored.column(REQUEST_ID),
             "at": scored.column("scored_at"),
-            "unit_hash": [unit and unit_hash(unit, self.secret) for unit in units],
+            "unit_hash": [unit_hash(unit, self.secret) if unit else None for unit in units],
             "unit_given": [bool(unit) for unit in units],
-            "segment": text_of("segment"),
-            "text": pa.nulls(n, pa.string()) if self.redact_text else text_of("text"),
-            "aspect": pa.nulls(n, pa.string()) if self.redact_text else text_of("aspect"),
+            "segment": text_of(source.segment),
+            "text": pa.nulls(n, pa.string()) if self.redact_text else text_of(source.text),
+            "aspect": pa.nulls(n, pa.string()) if self.redact_text else text_of(source.aspect),
             "label": scored.column("label"),
             "scores": scored.column("scores"),
             "truncated": scored.column("truncated"),

@@ -53,21 +53,22 @@ def _breaks_of(cell: str) -> int:
     return len(pieces) - 1 - sum(not piece for piece in pieces[1:-1])
 
 
-def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str) -> list[int]:
+def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str | None) -> list[int]:
     """Find rows of CSV that look as if a quote had swallowed lines: a line in a cell would be a row by itself.
 
     Args:
         cells: of the rows, in the file's columns and order.
         delimiter: of the file.
         text: name of the text column.
-        aspect: name of the aspect column.
+        aspect: name of the column of aspects, which are in their texts; None where rows have none. Then only tabs,
+            which texts seldom have, tell a row from a sentence.
 
     Returns:
         indices of the rows.
     """
     found = set[int]()
     names: list[str] = cells.column_names
-    places = names.index(text), names.index(aspect)
+    places = None if aspect is None else (names.index(text), names.index(aspect))
     for place, column in enumerate(cells.columns):
         broken = pc.match_substring_regex(column, "[\r\n]").fill_null(False)
         for index in np.flatnonzero(broken.to_numpy(zero_copy_only=False)).tolist():
@@ -81,8 +82,10 @@ def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str)
     return sorted(found)
 
 
-def _is_row(line: Sequence[str], width: int, delimiter: str, places: tuple[int, int]) -> bool:
+def _is_row(line: Sequence[str], width: int, delimiter: str, places: tuple[int, int] | None) -> bool:
     if len(line) != width:
         return False
+    if places is None:
+        return delimiter == "\t" and width > 1
     text, aspect = (line[place].strip().casefold() for place in places)
     return delimiter == "\t" or (bool(aspect) and aspect in text)

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -24,7 +25,6 @@ from absa.inference.engine import Engine
 from absa.records.layout import job_commit_key, job_part_key, job_quarantine_key
 from absa.records.schema import utc_now
 from absa.records.tables import write_parquet
-from absa.task import SENTIMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,17 @@ class PartitionCommit:
     number: int
     rows: int
     quarantined: dict[str, int] = field(default_factory=dict)
-    by_sentiment: dict[str, int] = field(default_factory=dict)
+    by_label: dict[str, int] = field(default_factory=dict)
     size: int = 0
     first_bad: str | None = None
     as_written: int = 0
     first_as_written: str | None = None
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Read a commit, of an earlier release too: these counted the default task's labels as `by_sentiment`."""
+        counted = content.pop("by_sentiment", {})
+        return cls(**{"by_label": counted, **content})
 
     @property
     def total(self) -> int:
@@ -102,7 +108,7 @@ class PartitionWorker:
             number=partition.number,
             rows=found.scored.num_rows,
             quarantined=dict(sorted(Counter(found.quarantined.column(REASON).to_pylist()).items())),
-            by_sentiment={name: labels[label] for label, name in enumerate(SENTIMENTS)},
+            by_label={name: labels[label] for label, name in enumerate(self._engine.task.labels)},
             size=partition.size,
             first_bad=_first_bad(found.quarantined, partition, given.source),
             as_written=len(rows.as_written),

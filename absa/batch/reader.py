@@ -115,7 +115,7 @@ class PartitionReader:
         row = json_lines.parse_line(line)
         if isinstance(row, str):
             return row
-        if any(isinstance(row.get(name), list | dict) for name in (self._source.text, self._source.aspect)):
+        if any(isinstance(row.get(name), list | dict) for name in self._source.inputs):
             return json_lines.NOT_TEXT
         return [_as_text(row.get(name)) for name in self._source.columns]
 

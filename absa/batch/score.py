@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from absa.batch.batch_log import REQUEST_ID
 from absa.batch.reader import PartitionRows
 from absa.data.files import MAX_TEXT_CHARACTERS
 from absa.inference.aspect_span import has_aspect
-from absa.task import N_LABELS, SENTIMENTS
+from absa.task import ABSA, TaskSpec
 
 if TYPE_CHECKING:
     from absa.inference.engine import Engine
 
 ROW_ID: Final = "row_id"
+REQUEST_ID: Final = "request_id"
 REASON: Final = "reason"
 LINE: Final = "line"
-ANSWER_COLUMNS: Final = ("label", "sentiment", "scores", "truncated", "model_version", "scored_at")
-_TRUNCATED: Final = "truncated"  # releases before it was an answer wrote the others in the same order
 _PREFIX: Final = "input_"
 
 
@@ -31,12 +29,26 @@ class ScoredPartition(NamedTuple):
     quarantined: pa.Table
 
 
+def answer_columns(task: TaskSpec, *, logged: bool) -> tuple[str, ...]:
+    """Return the columns that the output has after those of the input.
+
+    The default task names a label in `sentiment`, as ever; every other task in `name`.
+
+    Args:
+        task: of the model.
+        logged: True if answers have request ids.
+    """
+    name = "sentiment" if task.extends(ABSA) else "name"
+    answers = ("label", name, "scores", "truncated", "model_version", "scored_at")
+    return (*answers, REQUEST_ID) if logged else answers
+
+
 def score_partition(
     engine: "Engine",
     rows: PartitionRows,
     *,
     text: str,
-    aspect: str,
+    aspect: str | None,
     version: str,
     scored_at: datetime,
     request_ids: Callable[[Sequence[int], datetime], list[str]] | None = None,
@@ -47,40 +59,42 @@ def score_partition(
         engine: the model.
         rows: the partition's.
         text: name of the column with the text.
-        aspect: name of the column with the aspect.
+        aspect: name of the column with the aspect or topic; None for plain text.
         version: what to write as model_version.
         scored_at: what to write as scored_at, aware UTC.
         request_ids: gives scored rows an id each, from their row ids and the time.
 
     Returns:
-        Scored rows have `row_id`, the input's columns and `ANSWER_COLUMNS` (and `request_id` where asked for), in the
-        input's order; quarantined rows have `row_id`, `line` (in the file, null in Parquet), the input's columns and
-        `reason`. `output_names` holds the names of input columns in the output.
+        Scored rows have `row_id`, the input's columns and `answer_columns`, in the input's order; quarantined rows have
+        `row_id`, `line` (in the file, null in Parquet), the input's columns and `reason`. `output_names` holds the
+        names of input columns in the output.
     """
-    table = rows.table
-    texts, aspects = table.column(text).to_pylist(), table.column(aspect).to_pylist()
+    table, task = rows.table, engine.task
+    texts = table.column(text).to_pylist()
+    aspects = [None] * len(texts) if aspect is None else table.column(aspect).to_pylist()
     reasons = [
-        unreadable or _reason(one, other)
+        unreadable or _reason(one, other, task)
         for unreadable, one, other in zip(rows.unreadable.to_pylist(), texts, aspects, strict=True)
     ]
     good = [index for index, reason in enumerate(reasons) if reason is None]
     bad = [index for index, reason in enumerate(reasons) if reason is not None]
 
-    numbers: dict[tuple[str, str], int] = {}
+    numbers: dict[tuple[str, str | None], int] = {}
     which = [numbers.setdefault((texts[index], aspects[index]), len(numbers)) for index in good]
     encoded = engine.tokenizer.encode(list(numbers))
-    scores = engine.score_encoded(encoded)[which] if good else np.empty((0, N_LABELS), dtype=np.float32)
+    scores = engine.score_encoded(encoded)[which] if good else np.empty((0, task.n_labels), dtype=np.float32)
     truncated = [encoded[number].truncated for number in which]
     labels = scores.argmax(axis=1).astype(np.int8)
 
-    names = output_names(table.column_names, logged=request_ids is not None)
+    columns = answer_columns(task, logged=request_ids is not None)
+    names = output_names(table.column_names, columns)
     scored = table.rename_columns(names).add_column(0, ROW_ID, rows.row_ids)
     if bad:
         scored = scored.take(pa.array(good, pa.int64()))
     answers = {
         "label": pa.array(labels),
-        "sentiment": pa.array(SENTIMENTS, pa.string()).take(pa.array(labels)),
-        "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1), pa.float32()), N_LABELS),
+        columns[1]: pa.array(task.labels, pa.string()).take(pa.array(labels)),
+        "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1), pa.float32()), task.n_labels),
         "truncated": pa.array(truncated, pa.bool_()),
         "model_version": pa.repeat(pa.scalar(version, pa.string()), len(good)),
         "scored_at": pa.repeat(pa.scalar(scored_at, pa.timestamp("us", tz="UTC")), len(good)),
@@ -97,18 +111,14 @@ def score_partition(
     return ScoredPartition(scored=scored, quarantined=quarantined)
 
 
-def output_names(columns: Sequence[str], *, logged: bool, output: Sequence[str] | None = None) -> list[str]:
+def output_names(columns: Sequence[str], answers: Sequence[str]) -> list[str]:
     """Return the names of the input's columns in the output: `input_label` where an answer has the name.
 
     Args:
         columns: names in the input.
-        logged: True if answers have request ids.
-        output: names in a written part, which an earlier release may have written; by default those of this release.
+        answers: columns of the output after those of the input.
     """
-    answers = [ROW_ID, *ANSWER_COLUMNS, *((REQUEST_ID,) if logged else ())]
-    if output is not None and output[output.index("model_version") - 1] != _TRUNCATED:
-        answers.remove(_TRUNCATED)
-    return _free_names(columns, answers)
+    return _free_names(columns, (ROW_ID, *answers))
 
 
 def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
@@ -125,14 +135,15 @@ def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
     return found
 
 
-def _reason(text: object, aspect: object) -> str | None:
+def _reason(text: object, aspect: object, task: TaskSpec) -> str | None:
     """Reason why a row cannot be scored; the same names as where labelled rows are read."""
     if not isinstance(text, str) or not text or text.isspace():
         return "text_empty"
-    if not isinstance(aspect, str) or not (phrase := aspect.strip()):
+    phrase = aspect.strip() if isinstance(aspect, str) else ""
+    if task.phrase is not None and not phrase:
         return "aspect_empty"
     if len(text) > MAX_TEXT_CHARACTERS:
         return "text_too_long"
-    if not has_aspect(text, phrase):
+    if task.phrase == "aspect" and not has_aspect(text, phrase):
         return "aspect_not_in_text"
     return None

@@ -8,31 +8,34 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from absa.adapters.lake_stores import open_lake
-from absa.batch.batch_input import BatchInput, InputFile, Partition, cut_partitions, inspect
+from absa.batch.batch_input import BatchInput, InputFile, Partition, cut_partitions, inspect, mapping_for
 from absa.batch.batch_job import read_manifest
 from absa.batch.lines import count_lines, header_lines, lines_of_rows, rows_that_hold_rows
 from absa.batch.reader import PartitionReader, PartitionRows
 from absa.batch.score import ROW_ID, output_names
 from absa.data.files.parquet_rows import open_parquet
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.errors import NotFoundError
 from absa.records.lake import Lake
 from absa.records.layout import JOB_PARTS, job_part_key, job_quarantine_key
-from absa.task import N_LABELS
+from absa.task import TaskSpec
 
 
-def verify_batch(output_uri: str, *, input_uri: str | None = None) -> list[str]:
+def verify_batch(output_uri: str, *, input_uri: str | None = None, mapping: DataMapping = DEFAULT_MAPPING) -> list[str]:
     """Return the defects of a finished job's output, as sentences; none where it is complete.
 
     Args:
         output_uri: folder or s3:// prefix of the job.
         input_uri: place of the input, if it differs from the manifest's.
+        mapping: the home's.
 
     Raises:
         NotFoundError: no job has finished there, or the input is gone.
     """
     output = open_lake(output_uri)
     manifest = read_manifest(output)
-    source = inspect(input_uri or manifest["input"])
+    task = TaskSpec.from_json(manifest.get("task"))
+    source = inspect(input_uri or manifest["input"], mapping_for(mapping, task))
     if source.digest != manifest["input_digest"]:
         return ["the input is not the one that was scored: its digest differs"]
     wrong: list[str] = []
@@ -102,8 +105,8 @@ def _check(
     aside = _read(output, job_quarantine_key(number)) if output.exists(job_quarantine_key(number)) else None
     numbers = scored.column(ROW_ID).to_pylist()
     aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
-    logged = manifest.get("logged_to") is not None
-    names = output_names(rows.table.column_names, logged=logged, output=scored.column_names)
+    answers = scored.column_names[1 + rows.table.num_columns :]  # an earlier release may have written others
+    names = output_names(rows.table.column_names, answers)
     wrong, lines = _check_lines(partition, source, scored, aside, names)
     if sorted(numbers + aside_numbers) != rows.row_ids.to_pylist():
         return [*wrong, "its rows are not those of the input, each once"], lines
@@ -114,7 +117,8 @@ def _check(
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
             wrong.append(f"column {name} is not the input's")
-    scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, N_LABELS)
+    n_labels = TaskSpec.from_json(manifest.get("task")).n_labels
+    scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, n_labels)
     if (scores.argmax(axis=1) != np.array(scored.column("label").to_pylist(), dtype=np.int64)).any():
         wrong.append("a label is not the one with the highest score")
     if len(scores) and np.abs(scores.sum(axis=1) - 1).max() > 1e-3:

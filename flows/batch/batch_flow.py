@@ -7,7 +7,6 @@ from prefect import flow
 from pydantic import Field
 
 from flows.batch.score_batch import (
-    CHAMPION_URI,
     BatchOutcome,
     BatchRequest,
     batch_summary,
@@ -47,7 +46,9 @@ def score_step(services: Services, request: BatchRequest) -> BatchOutcome:
 def batch(
     input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
-    model: Annotated[str, Field(description="models:/absa@champion, @challenger or models:/absa/7.")] = CHAMPION_URI,
+    model: Annotated[
+        str | None, Field(description="models:/NAME@challenger or models:/NAME/7; unset: the champion.")
+    ] = None,
     engine: Annotated[str, Field(description="local: one process per core. ray: a Ray cluster.")] = "local",
     address: Annotated[str | None, Field(description="Ray cluster; unset: one on this machine.")] = None,
     workers: Annotated[int | None, Field(description="Cores to use; unset: all.")] = None,
@@ -71,7 +72,7 @@ def batch(
         "output": output_uri,
         "rows": manifest["rows"],
         "quarantined": manifest["quarantined"],
-        "by_sentiment": manifest["by_sentiment"],
+        **{name: manifest[name] for name in ("by_label", "by_sentiment") if name in manifest},
         "already_done": outcome.result.already_done,
         "drift": None if outcome.drift is None else list(outcome.drift),
     }

@@ -14,19 +14,17 @@ from absa.records.cost import read_cost
 from flows.platform.services import Services
 
 REGISTRY: Final = "models:/"
-CHAMPION_URI: Final = "models:/absa@champion"
 ENGINES: Final = ("local", "ray")
-_PREFIX: Final = "models:/absa"
 _DIGEST: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """Request to score an input. `log` and `drift_report` are extras; see the command's help."""
+    """Request to score an input. `model` is None for the champion; the rest is in the command's help."""
 
     input_uri: str
     output_uri: str
-    model: str = CHAMPION_URI
+    model: str | None = None
     engine: str = "local"
     address: str | None = None
     workers: int | None = None
@@ -75,6 +73,7 @@ def score_batch(
         log_uri=services.settings.lake_uri if request.log else None,
         secret=services.home.unit_secret().encode() if request.log else b"",
         redact_text=services.settings.redact_text,
+        mapping=services.settings.data,
     )
     result = run_batch(job, engines=chosen, on_progress=on_progress)
     drift = None
@@ -83,8 +82,10 @@ def score_batch(
     return BatchOutcome(result=result, drift=drift)
 
 
-def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
-    """Return the package of models:/absa@champion, @challenger, models:/absa/<version>, or of a folder.
+def find_version(services: Services, model: str | None) -> tuple[ModelPackage, str]:
+    """Return the package of models:/NAME@champion, @challenger, models:/NAME/<version>, or of a folder.
+
+    NAME is that of the home's task; None is its champion.
 
     The ledger resolves an alias, so it names the active version, whatever MLflow shows.
 
@@ -92,19 +93,22 @@ def find_version(services: Services, model: str) -> tuple[ModelPackage, str]:
         PermanentError: no such alias or version is known here.
         IntegrityError: the files are not those that were registered, or a folder holds no package.
     """
+    prefix = f"{REGISTRY}{services.settings.task.name}"
+    champion = f"{prefix}@champion"
+    model = champion if model is None else model
     if not model.startswith("models:"):
         if not Path(model).is_dir():
-            raise PermanentError(f"{model} is neither {CHAMPION_URI}, {_PREFIX}/<version> nor the folder of a package")
+            raise PermanentError(f"{model} is neither {champion}, {prefix}/<version> nor the folder of a package")
         package = load_package(Path(model))
         return package, package.digest[:_DIGEST]
-    name = model.removeprefix(_PREFIX)
+    name = model.removeprefix(prefix)
     head = services.head()
     aliases = {"@champion": head.state.champion, "@challenger": head.state.challenger}
     version = aliases.get(name, name.removeprefix("/") if name.startswith("/") else None)
     if version is None or version not in head.versions:
-        known = ", ".join(f"{_PREFIX}/{each}" for each in head.versions) or "none"
+        known = ", ".join(f"{prefix}/{each}" for each in head.versions) or "none"
         raise PermanentError(
-            f"{model} names no version; there are {CHAMPION_URI}, {_PREFIX}@challenger in an experiment, {known}"
+            f"{model} names no version; there are {champion}, {prefix}@challenger in an experiment, {known}"
         )
     return services.packages.get(version, head.versions[version]), version
 
@@ -157,13 +161,18 @@ def batch_summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     table += [{"what": f"quarantined: {reason}", "value": f"{n:,}"} for reason, n in manifest["quarantined"].items()]
     table += [
-        {"what": f"share {name}", "value": f"{count / max(1, rows):.1%}"}
-        for name, count in manifest["by_sentiment"].items()
+        {"what": f"share {name}", "value": f"{count / max(1, rows):.1%}"} for name, count in labels_of(manifest).items()
     ]
     if manifest.get("as_written"):  # earlier releases did not look
         table.append({"what": "stray double quotes", "value": _stray_quotes(manifest)})
     table.append({"what": "time of the last run", "value": _duration(manifest["elapsed_s"])})
     return table
+
+
+def labels_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return the rows of each label, in label order; earlier releases called them sentiments."""
+    found: dict[str, int] = manifest.get("by_label") or manifest["by_sentiment"]
+    return found
 
 
 def _stray_quotes(manifest: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from absa.errors import PermanentError
 from flows.platform import arguments
+from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _LINE_EVERY_S: Final = 10.0
 
 @batch_app.callback(
     invoke_without_command=True,
-    epilog="Example: evergreen batch --input reviews.csv --output scored/ --model models:/absa@champion",
+    epilog="Example: evergreen batch --input reviews.csv --output scored/ --model models:/absa/7",
 )
 def batch_command(
     context: typer.Context,
@@ -32,8 +33,9 @@ def batch_command(
         str | None, typer.Option("--output", help="Folder or s3://bucket/prefix for the scored Parquet.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="models:/absa@champion, @challenger, models:/absa/7, or a package's folder.")
-    ] = "models:/absa@champion",
+        str | None,
+        typer.Option(help="models:/NAME@challenger, models:/NAME/7, or a package's folder; unset: the champion."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="local: one process per core. ray: a Ray cluster.")] = "local",
     address: Annotated[
         str | None, typer.Option(help="Ray cluster, such as auto or ray://host:10001; unset: one on this machine.")
@@ -62,7 +64,7 @@ def batch_command(
     from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, score_batch, usd_per_row
     from flows.platform.services import open_home
 
-    services = open_home(required=log or model.startswith(REGISTRY))
+    services = open_home(required=log or model is None or model.startswith(REGISTRY))
     request = BatchRequest(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         partition_rows=partition_rows, max_bad_share=max_bad_share, log=log, drift_report=drift_report,
@@ -87,7 +89,7 @@ def verify(
     """Prove a batch's output against its input: every row once, in order, unchanged, with an answer that fits."""
     from absa.batch.verify_batch import verify_batch
 
-    problems = verify_batch(output_uri, input_uri=input_uri)
+    problems = verify_batch(output_uri, input_uri=input_uri, mapping=Settings.load().data)
     for problem in problems:
         say(problem)
     if problems:
