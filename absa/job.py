@@ -31,7 +31,7 @@ from absa.task import ABSA, TaskSpec
 from absa.training.anytime import PackagePlan
 
 if TYPE_CHECKING:
-    from absa.modeling.architecture import PairClassifier
+    from absa.modeling.head import Classifier
     from absa.training.rows.tokens import LabelledPair
     from absa.training.trainer import Trainer
 
@@ -262,7 +262,7 @@ class _Builder:
 
     def build(
         self,
-        model: "PairClassifier",
+        model: "Classifier",
         training: dict[str, Any],
         *,
         checking_s: float,

@@ -1,4 +1,4 @@
-"""The classifier of a text, or of a text and a phrase: a BERT encoder of our own with a head for the task's labels.
+"""The fast path: a BERT encoder of our own below the head.
 
 Written out rather than taken from transformers for three reasons: the class is imported in two seconds instead of
 eight, its parameters map one to one onto the ONNX graph that packaging writes, and rows of equal length need no mask.
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
 
+from absa.modeling.head import Classifier
 from absa.task import ABSA, TaskSpec
-
-CLASSIFIER_PREFIX: Final = "classifier."
-_MARK: Final = "mark"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,7 @@ class Architecture:
             heads=config["num_attention_heads"],
             intermediate=config["intermediate_size"],
             vocabulary=config["vocab_size"],
+            separator=config.get("sep_token_id") or cls.separator,
             positions=config["max_position_embeddings"],
             token_types=config["type_vocab_size"],
             layer_norm_eps=config["layer_norm_eps"],
@@ -74,6 +73,7 @@ class Architecture:
             "type_vocab_size": self.token_types,
             "layer_norm_eps": self.layer_norm_eps,
             "pad_token_id": 0,
+            "sep_token_id": self.separator,
         }
 
 
@@ -107,15 +107,8 @@ Through = Callable[[Any, Tensor, Tensor | None], Tensor]
 """A way to call a layer: as it is, or by kernels that were compiled for all of them."""
 
 
-class PairClassifier(nn.Module):
-    """Label of `[CLS] text [SEP]`, or of the pair `[CLS] text [SEP] phrase [SEP]`.
-
-    An aspect's words are found again in the text and marked: their embeddings there get a learned mark. The head reads
-    views of the last layer side by side: the first token, and the means over all tokens, over the phrase where it is
-    asked about (token type 1), and over an aspect where it is in the text.
-    """
-
-    mark: nn.Parameter | None
+class PairClassifier(Classifier):
+    """Classifier with the BERT of this module as its encoder."""
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.1, task: TaskSpec = ABSA) -> None:
         super().__init__()
@@ -127,10 +120,7 @@ class PairClassifier(nn.Module):
         self.types = nn.Embedding(architecture.token_types, width)
         self.embedding_norm = nn.LayerNorm(width, eps=architecture.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(architecture, dropout) for _ in range(architecture.layers))
-        self.register_parameter("mark", nn.Parameter(torch.zeros(width)) if task.phrase_in_text else None)
-        self.classifier = nn.Linear(views_of(task) * width, task.n_labels)
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        nn.init.zeros_(self.classifier.bias)
+        self._add_head(width)
 
     def forward(
         self,
@@ -156,32 +146,22 @@ class PairClassifier(nn.Module):
             x = through(layer, x, hidden_mask)
         return self.classify(x, token_types, mentions, mask)
 
-    def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
-        """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (B, T)."""
-        asked = (token_types == 1) & (input_ids != self.architecture.separator)
-        same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
-        return (same.any(dim=2) & (token_types == 0)).float()
+    @property
+    def word_table(self) -> nn.Embedding:
+        """Embeddings of the words."""
+        return self.words
 
-    def classify(self, x: Tensor, token_types: Tensor, mentions: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Logits (B, labels) from the last layer (B, T, H)."""
-        x = x.float()
-        present = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
-        views, parts = [x[:, 0]], [present]
-        if self.task.phrase is not None:
-            parts.append(token_types.to(x.dtype) * present)
-        if mentions is not None:
-            parts.append(mentions)
-        for which in parts:
-            total = torch.bmm(which[:, None, :], x)[:, 0]
-            views.append(total / which.sum(1, keepdim=True).clamp(min=1.0))
-        seen = torch.cat(views, dim=1)  # (B, views H)
-        logits: Tensor = self.classifier(F.dropout(seen, self.dropout, self.training))
-        return logits
+    def stored(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return weights by their names in `transformers.BertModel`, and the content of a BERT's config.json."""
+        return to_huggingface_weights(self), self.architecture.to_huggingface()
 
+    def layer_of(self, name: str) -> int | None:
+        """Return the number of the layer that a parameter is in, from 0; None outside of the layers."""
+        return int(name.split(".")[1]) if name.startswith("layers.") else None
 
-def views_of(task: TaskSpec) -> int:
-    """Return the number of views that a head reads: first token, all tokens, phrase, and aspect in the text."""
-    return {"text": 2, "text+topic": 3, "text+aspect": 4}[task.input]
+    def is_table(self, name: str) -> bool:
+        """Return True for a parameter that embeds words or places."""
+        return name.startswith(("words.", "places."))
 
 
 def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
@@ -195,11 +175,7 @@ def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
             parts = state[f"layers.{index}.attend.{kind}"].chunk(3)
             for name, part in zip(("query", "key", "value"), parts, strict=True):
                 weights[f"encoder.layer.{index}.attention.self.{name}.{kind}"] = part.clone()
-    for kind in ("weight", "bias"):
-        weights[CLASSIFIER_PREFIX + kind] = state[f"classifier.{kind}"].clone()
-    if model.mark is not None:
-        weights[_MARK] = state[_MARK].clone()
-    return weights
+    return weights | model.head_weights()
 
 
 def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor], head_of: TaskSpec = ABSA) -> bool:
@@ -232,26 +208,12 @@ def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor], 
                 state[f"layers.{index}.attend.{kind}"] = torch.cat(parts)
     except KeyError as error:
         raise ValueError(f"the base model has no weight {error}") from error
-    has_head = _read_head(model, weights, state) if model.task.extends(head_of) else False
     try:
         _, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the base model's weights do not fit {model.architecture}") from error
     assert not unexpected
-    return has_head
-
-
-def _read_head(model: PairClassifier, weights: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
-    """Add the head to the state where there is one; return True if it has all of the model's labels."""
-    head, made = weights.get(CLASSIFIER_PREFIX + "weight"), model.classifier
-    if head is None or head.shape[1:] != made.weight.shape[1:] or (model.mark is not None and _MARK not in weights):
-        return False
-    known = len(head)
-    if model.mark is not None:
-        state[_MARK] = weights[_MARK]
-    for kind, fresh in (("weight", made.weight), ("bias", made.bias)):
-        state[f"classifier.{kind}"] = torch.cat([weights[CLASSIFIER_PREFIX + kind], fresh.detach()[known:]])
-    return known == len(made.weight)
+    return model.read_head(weights, head_of)
 
 
 _EMBEDDINGS: Final = {

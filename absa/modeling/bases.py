@@ -14,9 +14,10 @@ from absa.modeling.architecture import (
     Architecture,
     PairClassifier,
     from_huggingface_weights,
-    to_huggingface_weights,
 )
-from absa.modeling.folders import CONFIG, PACKAGED, TOKENIZER, WEIGHTS, find_base
+from absa.modeling.encoder import load_encoder
+from absa.modeling.folders import CONFIG, ENCODER_MARK, PACKAGED, TOKENIZER, WEIGHTS, find_base
+from absa.modeling.head import Classifier
 from absa.task import ABSA, TaskSpec
 
 __all__ = [
@@ -35,13 +36,12 @@ _HEAD_WIDTH: Final = 32
 _WORDS_STD: Final = 0.5  # of a student's words: well above its other weights, so that they lead from the first step
 _START_STD: Final = 0.05
 _TASK: Final = "evergreen_task"  # in config.json beside the weights, whose head it describes
-_LARGEST_VOCABULARY: Final = 65_536  # token ids are kept in two bytes
 
 
 def load_base(
     folder: Path, *, task: TaskSpec = ABSA, layers: int | None = None, hidden: int | None = None, dropout: float = 0.1,
     seed: int = 0,
-) -> tuple[PairClassifier, bool]:  # fmt: skip
+) -> tuple[Classifier, bool]:  # fmt: skip
     """Make a classifier from a base model's folder.
 
     Args:
@@ -61,21 +61,25 @@ def load_base(
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        head_of = TaskSpec.from_json(config.get(_TASK))
+        torch.manual_seed(seed)
+        if ENCODER_MARK in config:
+            model, weights = load_encoder(folder, layers=layers if hidden is None else None, dropout=dropout, task=task)
+            has_head = model.read_head(weights, head_of)
+            if hidden is None or hidden == model.architecture.hidden:
+                return model, has_head
+            return narrow(model, layers=layers or model.architecture.layers, hidden=hidden, dropout=dropout), False
         deep = Architecture.from_huggingface(config)
         wanted = deep.layers if layers is None else layers
         if not 1 <= wanted <= deep.layers:
             raise ValueError(f"layers must be 1 to {deep.layers}, got {wanted}")
-        torch.manual_seed(seed)
-        model = PairClassifier(deep, dropout=dropout, task=task)
-        if deep.vocabulary > _LARGEST_VOCABULARY:
-            raise ValueError(f"its vocabulary has {deep.vocabulary} words, at most {_LARGEST_VOCABULARY} are handled")
-        head_of = TaskSpec.from_json(config.get(_TASK))
-        has_head = from_huggingface_weights(model, load_file(folder / WEIGHTS), head_of)
+        bert = PairClassifier(deep, dropout=dropout, task=task)
+        has_head = from_huggingface_weights(bert, load_file(folder / WEIGHTS), head_of)
         if hidden is not None and hidden != deep.hidden:
-            return narrow(model, layers=wanted, hidden=hidden, dropout=dropout), False
+            return narrow(bert, layers=wanted, hidden=hidden, dropout=dropout), False
     except (ValueError, KeyError, OSError) as error:
         raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
-    return keep_layers(model, wanted), has_head
+    return keep_layers(bert, wanted), has_head
 
 
 def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
@@ -89,7 +93,7 @@ def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
     return model
 
 
-def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -> PairClassifier:
+def narrow(model: Classifier, *, layers: int, hidden: int, dropout: float) -> PairClassifier:
     """Return a narrower student: its words are the principal components of the model's, its layers are untrained.
 
     Heads are 32 wide and the inner width is four times `hidden`. What words mean is most of what a few minutes on a few
@@ -98,18 +102,18 @@ def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -
     Raises:
         ValueError: `hidden` is not a multiple of 32 below the model's width.
     """
-    wide = model.architecture
-    if hidden % _HEAD_WIDTH or not 0 < hidden < wide.hidden:
-        raise ValueError(f"hidden must be a multiple of {_HEAD_WIDTH} below {wide.hidden}, got {hidden}")
+    wide, table = model.architecture, model.word_table.weight
+    if hidden % _HEAD_WIDTH or not 0 < hidden < table.shape[1]:
+        raise ValueError(f"hidden must be a multiple of {_HEAD_WIDTH} below {table.shape[1]}, got {hidden}")
     sizes = replace(wide, layers=layers, hidden=hidden, heads=hidden // _HEAD_WIDTH, intermediate=4 * hidden)
     student = PairClassifier(sizes, dropout=dropout, task=model.task)
     with torch.no_grad():
-        words = model.words.weight - model.words.weight.mean(0)
+        words = table - table.mean(0)
         components = torch.linalg.eigh(words.T @ words).eigenvectors[:, -hidden:]  # eigh sorts upwards
         kept = words @ components
         student.words.weight.copy_(kept * (_WORDS_STD / kept.std()))
-        for table in (student.places, student.types):
-            nn.init.normal_(table.weight, std=_START_STD)
+        for embedding in (student.places, student.types):
+            nn.init.normal_(embedding.weight, std=_START_STD)
         for module in student.layers.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=_START_STD)
@@ -117,12 +121,13 @@ def narrow(model: PairClassifier, *, layers: int, hidden: int, dropout: float) -
     return student
 
 
-def save_weights(model: PairClassifier, tokenizer_json: str, folder: Path) -> None:
+def save_weights(model: Classifier, tokenizer_json: str, folder: Path) -> None:
     """Write a folder that `load_base` and transformers can read: config.json, model.safetensors, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous().cpu() for name, value in to_huggingface_weights(model).items()}
+    found, config = model.stored()
+    weights = {name: value.contiguous().cpu() for name, value in found.items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     names = dict(enumerate(model.task.labels))
-    config = model.architecture.to_huggingface() | {"id2label": names, _TASK: model.task.to_json()}
+    config |= {"id2label": names, _TASK: model.task.to_json()}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")

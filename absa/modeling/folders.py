@@ -1,7 +1,7 @@
 """Files of a base model: a packaged encoder, a folder, or a hub name. Needs no torch, but for folders to be rewritten.
 
-A BERT with config.json, model.safetensors and tokenizer.json is read as it is. transformers reads the rest once: a BERT
-with `vocab.txt`, with weights in several files or as `pytorch_model.bin`, and ELECTRA, which has the layers of BERT.
+A BERT with config.json, model.safetensors and tokenizer.json is read as it is. transformers reads the rest once
+(rewriting.py): a BERT with `vocab.txt` or with weights in several files, and encoders of other families.
 """
 
 import hashlib
@@ -19,8 +19,12 @@ PACKAGED: Final = "minilm-l6"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 CONFIG: Final = "config.json"
+ENCODER_MARK: Final = "evergreen_separator"
+"""Key in config.json of a rewritten encoder of transformers: id of the token behind each part of a row."""
+
 _FILES: Final = (CONFIG, WEIGHTS, TOKENIZER)
-_OTHER_FILES: Final = ("*.json", "*.txt", "*.safetensors", "*.bin")
+_OTHER_FILES: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
+_REWRITING: Final = 2  # rises when equal folders are rewritten otherwise
 _HUB: Final = "https://huggingface.co"
 _HUB_HOME: Final = "~/.cache/huggingface"
 
@@ -52,7 +56,8 @@ def _is_plain(folder: Path) -> bool:
     if not all((folder / file).is_file() for file in _FILES):
         return False
     try:
-        return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_type"] == "bert")
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return ENCODER_MARK in config or (config["model_type"] == "bert" and config.get("hidden_act", "gelu") == "gelu")
     except (ValueError, KeyError, TypeError):
         return True
 
@@ -85,7 +90,7 @@ def _rewritten(folder: Path) -> Path:
         PermanentError: transformers is not installed or cannot read the folder, or it is another family of models.
     """
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
-    digest = hashlib.sha256(repr((str(folder.absolute()), files)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((_REWRITING, str(folder.absolute()), files)).encode()).hexdigest()
     cache = Path(os.environ.get("HF_HOME", _HUB_HOME)).expanduser() / "evergreen"
     into = cache / f"{folder.name}-{digest[:16]}"
     if into.is_dir():
@@ -94,29 +99,15 @@ def _rewritten(folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         staged = Path(scratch) / "base"
         try:
-            _rewrite(folder, staged)
+            from absa.modeling.rewriting import rewrite
+
+            rewrite(folder, staged)
         except Exception as error:  # transformers raises a dozen kinds
-            raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise PermanentError(f"the base model in {folder.name} cannot be used: {reason}") from error
         try:
             staged.replace(into)
         except OSError:
             if not into.is_dir():  # another process has made it
                 raise
     return into
-
-
-def _rewrite(folder: Path, into: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    from absa.modeling.architecture import Architecture
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    architecture = Architecture.from_huggingface(config.to_dict())  # refuses another family before weights are read
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    into.mkdir()
-    (into / CONFIG).write_text(json.dumps(architecture.to_huggingface(), indent=2) + "\n", encoding="utf-8")
-    tokenizer.backend_tokenizer.save(str(into / TOKENIZER))
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, into / WEIGHTS)

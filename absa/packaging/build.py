@@ -25,7 +25,7 @@ from absa.inference.package import (
     package_digest,
 )
 from absa.inference.tokenization import ModelInput, PairTokenizer
-from absa.modeling.architecture import PairClassifier
+from absa.modeling.head import Classifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
 from absa.packaging.export import INPUTS, Linear, export_graph
@@ -120,7 +120,7 @@ class BuildReport:
 
 
 def build_package(
-    model: PairClassifier,
+    model: Classifier,
     tokenizer_json: str,
     settings: TrainingSettings,
     validation: Sequence[LabelledPair],
@@ -203,7 +203,7 @@ def build_package(
 
 
 def _write_model(
-    model: PairClassifier,
+    model: Classifier,
     folder: Path,
     rows: Sequence[LabelledPair],
     settings: TrainingSettings,
@@ -219,7 +219,7 @@ def _write_model(
     (folder / MODEL_FILE).write_bytes(export_graph(model.architecture, weights, linear).SerializeToString())
 
 
-def _config(model: PairClassifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:
+def _config(model: Classifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:
     base = settings.base_model
     return {
         "schema_version": 1,
@@ -245,7 +245,7 @@ def _sample(rows: Sequence[LabelledPair], most: int, seed: int) -> list[Labelled
 
 
 def _scored(
-    model: PairClassifier,
+    model: Classifier,
     folder: Path,
     rows: Sequence[LabelledPair],
     both: int,

@@ -12,7 +12,7 @@ from torch.nn.attention import sdpa_kernel
 
 from absa.errors import DeadlineMissedError, TransientError
 from absa.evaluation.counts import task_f1
-from absa.modeling.architecture import PairClassifier
+from absa.modeling.head import Classifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
@@ -53,7 +53,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: PairClassifier,
+        model: Classifier,
         train: Corpus,
         validation: TokenRows | None,
         settings: TrainingSettings,
@@ -151,7 +151,7 @@ class Trainer:
         self._keep()
         return self.result()
 
-    def averaged_copy(self) -> PairClassifier:
+    def averaged_copy(self) -> Classifier:
         """Return a copy of the model with the averaged weights, in fp32 on the CPU; the training can go on."""
         copied = copy.deepcopy(self.model)
         learned = {id(parameter): average for parameter, average in zip(self._learning, self._average, strict=True)}
@@ -161,7 +161,7 @@ class Trainer:
                     other.copy_(learned[id(mine)])
         return copied.float().cpu().eval()
 
-    def averaged(self) -> PairClassifier:
+    def averaged(self) -> Classifier:
         """Return the model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
         with torch.no_grad():
             for parameter, average in zip(self._learning, self._average, strict=True):

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.nn.attention import sdpa_kernel
 
-from absa.modeling.architecture import PairClassifier
+from absa.modeling.head import Classifier
 from absa.training.device import ATTENTION
 from absa.training.rows.batches import for_scoring
 from absa.training.rows.tokens import Targets, TokenRows, stack
 
 
-def score_as_teacher(model: PairClassifier, rows: TokenRows) -> Targets:
+def score_as_teacher(model: Classifier, rows: TokenRows) -> Targets:
     """Scores (n, labels) of a model in fp32 on the device that it is on, uncalibrated."""
     scores = np.zeros((len(rows), model.task.n_labels), np.float32)
     model.eval()

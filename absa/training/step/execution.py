@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from absa.modeling.architecture import Layer, PairClassifier, Through
+from absa.modeling.head import Classifier
 from absa.training.rows.batches import Batch
 from absa.training.step.objective import objective
 from absa.training.training_settings import TrainingSettings
@@ -25,7 +26,7 @@ class Execution:
 
     def __init__(
         self,
-        model: PairClassifier,
+        model: Classifier,
         settings: TrainingSettings,
         *,
         device: torch.device,
@@ -34,7 +35,7 @@ class Execution:
     ) -> None:
         self._model, self._settings, self._device, self._dtype = model, settings, device, dtype
         self.batch_tokens = batch_tokens
-        self._compiled = _compiled(settings.compiled, device)
+        self._compiled = _compiled(model, settings.compiled, device)
 
     def backward(self, batch: Batch, rows_of_step: int) -> Tensor:
         """Add a batch's gradients; gives its share of the step's loss.
@@ -90,11 +91,11 @@ class Execution:
         return tensor.to(self._device, non_blocking=True)
 
 
-def _compiled(wanted: str, device: torch.device) -> Through | None:
+def _compiled(model: Classifier, wanted: str, device: torch.device) -> Through | None:
     """Return a layer with kernels made for it, the same for every layer and size; None where it runs as it is.
 
     Layer by layer: the whole model takes twice as long to compile, too much of a short budget.
     """
-    if wanted == "off" or (wanted == "auto" and device.type != "cuda"):
+    if not isinstance(model, PairClassifier) or wanted == "off" or (wanted == "auto" and device.type != "cuda"):
         return None
     return torch.compile(Layer.forward, dynamic=True)

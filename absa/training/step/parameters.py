@@ -4,21 +4,20 @@ from typing import Any, Final
 
 from torch import nn
 
-from absa.modeling.architecture import PairClassifier
+from absa.modeling.head import CLASSIFIER_PREFIX, Classifier
 from absa.training.training_settings import TrainingSettings
 
 _WEIGHT_DECAY: Final = 0.01
 
 
-def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
+def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
     """Return parameters with their peak rates: a new head has its own, norms and biases do not decay."""
-    depth = model.architecture.layers
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not _is_frozen(name, depth, settings))
+        parameter.requires_grad_(not _is_frozen(model, name, settings))
         if not parameter.requires_grad:
             continue
-        fast = new_head and name.startswith("classifier.")
+        fast = new_head and name.startswith(CLASSIFIER_PREFIX)
         rate = settings.head_learning_rate if fast else settings.learning_rate
         groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [
@@ -27,10 +26,11 @@ def parameter_groups(model: PairClassifier, settings: TrainingSettings, *, new_h
     ]
 
 
-def _is_frozen(name: str, depth: int, settings: TrainingSettings) -> bool:
-    if not settings.train_words and name.startswith(("words.", "places.")):
+def _is_frozen(model: Classifier, name: str, settings: TrainingSettings) -> bool:
+    if not settings.train_words and model.is_table(name):
         return True
+    depth, layer = model.architecture.layers, model.layer_of(name)
     frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
-    if name.startswith("layers."):
-        return int(name.split(".")[1]) < frozen
-    return frozen > 0 and not name.startswith("classifier.")
+    if layer is not None:
+        return layer < frozen
+    return frozen > 0 and not name.startswith(CLASSIFIER_PREFIX)

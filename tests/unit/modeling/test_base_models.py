@@ -196,13 +196,35 @@ def test_other_form_is_rewritten_once(kind: str, tmp_path: Path, monkeypatch: py
     ]
 
 
-def test_other_form_of_another_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ('{"model_type": "t5"}', "expected an encoder, got a t5, which has a decoder"),
+        ('{"model_type": "mpnet"}', r"pickled weights \(\*.bin\) are not read"),
+        ('{"model_type": "unheard-of"}', "unheard-of"),
+    ],
+)
+def test_unusable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, problem: str) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "mpnet"}')
-    with pytest.raises(PermanentError, match="must be a BERT with GELU, got model_type 'mpnet'"):
+    (tmp_path / "other" / "config.json").write_text(config)
+    (tmp_path / "other" / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(PermanentError, match=problem):
         find_base(str(tmp_path / "other"))
     assert list((tmp_path / "cache" / "evergreen").iterdir()) == []
+
+
+def test_model_that_reads_left_to_right_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertTokenizer, GPT2Config, GPT2Model
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "vocab_size": len(WORDS), "n_positions": 32}
+    GPT2Model(GPT2Config(**sizes, bos_token_id=2, eos_token_id=3)).save_pretrained(tmp_path / "other")
+    BertTokenizer(vocab={word: index for index, word in enumerate((*WORDS, "a", "b"))}).save_pretrained(
+        tmp_path / "other"
+    )
+    with pytest.raises(PermanentError, match="whose tokens do not see those behind them"):
+        find_base(str(tmp_path / "other"))
 
 
 def test_another_family_of_models_is_refused(folder: Path) -> None:

@@ -1,0 +1,121 @@
+"""Folders of encoders in any form that transformers reads, rewritten once to the form that `load_base` reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from absa.modeling.architecture import Architecture
+from absa.modeling.encoder import TransformersClassifier, quiet_transformers
+from absa.modeling.folders import CONFIG, TOKENIZER, WEIGHTS
+
+
+def rewrite(folder: Path, into: Path) -> None:
+    """Rewrite an encoder's folder. A BERT, or an ELECTRA as wide as its words, becomes a BERT of the fast path.
+
+    No code of the folder runs, and no pickle is read.
+
+    Args:
+        folder: with config.json, safetensors and the files of a tokenizer.
+        into: is made, with config.json, model.safetensors and tokenizer.json.
+
+    Raises:
+        ValueError: weights are missing or pickled, or it is no encoder.
+    """
+    transformers = quiet_transformers()
+    given = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **given)
+    if config.is_encoder_decoder:
+        raise ValueError(f"expected an encoder, got a {config.model_type}, which has a decoder")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError("expected weights in *.safetensors; pickled weights (*.bin) are not read")
+    content, separator = plain_tokenizer(transformers.AutoTokenizer.from_pretrained(folder, **given))
+    encoder, found = transformers.AutoModel.from_pretrained(
+        folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **given
+    )
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+        raise ValueError(f"its weights lack {missing[0]}")
+    weights, written = _written(encoder.eval(), separator)
+    into.mkdir()
+    save_file({name: value.contiguous() for name, value in weights.items()}, into / WEIGHTS, metadata={"format": "pt"})
+    (into / CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    (into / TOKENIZER).write_text(content, encoding="utf-8")
+
+
+def _written(encoder: Any, separator: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return weights and content of config.json."""
+    try:
+        sizes = Architecture.from_huggingface(encoder.config.to_dict() | {"sep_token_id": separator})
+    except ValueError:  # not of the fast path
+        model = TransformersClassifier(encoder, separator)
+        _check_direction(model)
+        return encoder.state_dict(), model.stored()[1]
+    return encoder.state_dict(), sizes.to_huggingface()
+
+
+def _check_direction(model: TransformersClassifier) -> None:
+    words = torch.arange(8)[None, :] % model.architecture.vocabulary
+    other = words.clone()
+    other[0, -1] = words[0, 0]
+    with torch.no_grad():
+        first, second = (model.encoder(inputs_embeds=model.word_table(each))[0][0, 0] for each in (words, other))
+    if torch.equal(first, second):
+        kind = model.encoder.config.model_type
+        raise ValueError(f"expected an encoder, got a {kind}, whose tokens do not see those behind them")
+
+
+def plain_tokenizer(tokenizer: Any) -> tuple[str, int]:
+    """Return a tokenizer of transformers as the content of tokenizer.json, and the id of its separator.
+
+    The file states what transformers adds in code: the special tokens of a text and of a pair, the second part of which
+    has token type 1. A byte-level tokenizer puts a space in front of a text, so that a word has the same token at the
+    start of an aspect as inside of a text, where it is marked.
+
+    Raises:
+        ValueError: the tokenizer has no fast form, or puts no token behind a text.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"a {type(tokenizer).__name__} cannot be written as {TOKENIZER}")
+    plain = Tokenizer.from_str(_with_first_spaces(backend.to_str()))
+    plain.no_padding()
+    plain.no_truncation()
+    alone, pair = plain.encode("a"), plain.encode("a", "b")
+    if alone.sequence_ids[-1] is not None:
+        raise ValueError("its tokenizer puts no token behind a text")
+    plain.post_processor = TemplateProcessing(
+        single=_pieces(alone),
+        pair=_pieces(pair),
+        special_tokens=[
+            (token, index)
+            for token, index, of in zip(pair.tokens, pair.ids, pair.sequence_ids, strict=True)
+            if of is None
+        ],
+    )
+    return plain.to_str(), int(alone.ids[-1])
+
+
+def _pieces(encoding: Any) -> list[str]:
+    """Return the template of a row from an encoded one."""
+    pieces: list[str] = []
+    second = False
+    for token, of in zip(encoding.tokens, encoding.sequence_ids, strict=True):
+        second = second or of == 1
+        piece = {None: f"{token}:{int(second)}", 0: "$A:0", 1: "$B:1"}[of]
+        if of is None or piece not in pieces:
+            pieces.append(piece)
+    return pieces
+
+
+def _with_first_spaces(content: str) -> str:
+    whole = json.loads(content)
+    splitter = whole.get("pre_tokenizer") or {}
+    for part in [splitter, *splitter.get("pretokenizers", [])]:
+        if part.get("type") == "ByteLevel":
+            part["add_prefix_space"] = True
+    return json.dumps(whole)
