@@ -89,7 +89,7 @@ class Classifier(nn.Module):
         """Take the head from weights that `head_weights` gave; where there is none that fits, it stays as it is.
 
         Args:
-            weights: may hold others too.
+            weights: may hold those of an encoder too.
             head_of: task of their head. Where this model's task has further labels, their rows stay as they are.
 
         Returns:

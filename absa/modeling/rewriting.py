@@ -22,7 +22,7 @@ def rewrite(folder: Path, into: Path) -> None:
         into: is made, with config.json, model.safetensors and tokenizer.json.
 
     Raises:
-        ValueError: weights are missing or pickled, or it is no encoder.
+        ValueError: weights are missing or pickled, or the model is not an encoder.
     """
     transformers = quiet_transformers()
     given = {"local_files_only": True, "trust_remote_code": False}

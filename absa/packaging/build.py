@@ -28,7 +28,8 @@ from absa.inference.tokenization import ModelInput, PairTokenizer
 from absa.modeling.head import Classifier
 from absa.packaging.calibrate import Calibration, calibrate
 from absa.packaging.card import CardFacts, write_card
-from absa.packaging.export import INPUTS, Linear, export_graph
+from absa.packaging.export import INPUTS, Linear
+from absa.packaging.graphs import graph_of
 from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
 from absa.task import TaskSpec
 from absa.training.rows.distill import score_as_teacher
@@ -210,13 +211,13 @@ def _write_model(
     linear: Linear | None,
     effort: Effort,
 ) -> None:
-    weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
+    write = graph_of(model)
     if linear is None:
         pairs = [*warmup_inputs(model.task), *((row.text, row.aspect) for row in rows)]
         tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens, task=model.task)
-        seen = observe_products(model.architecture, weights, tokenizer.encode(pairs), seed=settings.seed)
+        seen = observe_products(write, tokenizer.encode(pairs), seed=settings.seed)
         linear = Int8Products(seen, strengths=effort.strengths)
-    (folder / MODEL_FILE).write_bytes(export_graph(model.architecture, weights, linear).SerializeToString())
+    (folder / MODEL_FILE).write_bytes(write(linear).SerializeToString())
 
 
 def _config(model: Classifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:

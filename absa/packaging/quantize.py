@@ -10,7 +10,7 @@ neither does a row's answer depend on who shares its batch.
 Weights stay within -64..64. Processors without dot products of bytes (AVX2, and so most GPU machines) add two products
 in 16 bits, and 255 * 127 * 2 does not fit: they would answer otherwise than the machine that serves.
 
-The graph stays that of export.py; only its matrix products and the word table change.
+Only the matrix products and the word table of a graph change (graphs.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from absa.inference.batching import padded
 from absa.inference.tokenization import Encoded
-from absa.modeling.architecture import Architecture
-from absa.packaging.export import Array, Float32, GraphWriter, Weights, export_graph
+from absa.packaging.export import Array, Float32, GraphWriter
+from absa.packaging.graphs import WriteGraph
 
 _TABLE_LIMIT: Final = 127
 _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
@@ -205,14 +205,11 @@ class _Recorder(Float32):
         return super().multiply(graph, name, x, weight, bias)
 
 
-def observe_products(
-    architecture: Architecture, weights: Weights, rows: Sequence[Encoded], *, seed: int = 0
-) -> dict[str, Activations]:
+def observe_products(write: WriteGraph, rows: Sequence[Encoded], *, seed: int = 0) -> dict[str, Activations]:
     """Run rows through the float32 graph and look at what goes into each matrix product.
 
     Args:
-        architecture: of the classifier.
-        weights: its state.
+        write: writes the classifier's graph.
         rows: at least one; a hundred are enough.
         seed: of the sample of tokens.
 
@@ -223,7 +220,7 @@ def observe_products(
     from onnx import TensorProto, helper
 
     recorder = _Recorder()
-    model = export_graph(architecture, weights, recorder)
+    model = write(recorder)
     names = list(dict.fromkeys(recorder.inputs.values()))
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     options = ort.SessionOptions()

@@ -34,18 +34,16 @@ def base_embedder() -> Any:
     """The embedder of the base model with an untrained head."""
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import PACKAGED, find_base, load_base
-    from absa.packaging.export import export_graph
+    from absa.packaging.graphs import graph_of
     from absa.packaging.quantize import Int8Products, observe_products
     from monitoring.drift.embedding import ModelEmbedder
 
     folder = find_base(PACKAGED)
     model, _ = load_base(folder)
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    write = graph_of(model.eval())
     tokenizer = PairTokenizer.from_file(folder / "tokenizer.json", 128)
     seen = load(SAMPLE / "feedback.csv").head(CALIBRATION_ROWS).select("text", "aspect").rows()
-    graph = export_graph(
-        model.architecture, weights, Int8Products(observe_products(model.architecture, weights, tokenizer.encode(seen)))
-    )
+    graph = write(Int8Products(observe_products(write, tokenizer.encode(seen))))
     return ModelEmbedder(graph.SerializeToString(), tokenizer)
 
 

@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from absa.inference.tokenization import Encoded
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.packaging.export import INPUTS, Float32, Linear, export_graph
+from absa.packaging.graphs import graph_of
 from absa.packaging.quantize import Int8Products, observe_products, symmetric
 from absa.task import ABSA, InputForm, TaskSpec
 
@@ -37,13 +38,12 @@ def session(model: PairClassifier, linear: Linear) -> ort.InferenceSession:
 
 def int8(model: PairClassifier) -> Int8Products:
     """The int8 products of a model, with scales from twenty rows."""
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
     given = feeds(20, 17)
     rows = [
         Encoded(ids[mask == 1].astype(np.uint16), types[mask == 1].astype(np.uint8))
         for ids, mask, types in zip(*(given[name] for name in INPUTS), strict=True)
     ]
-    return Int8Products(observe_products(model.architecture, weights, rows))
+    return Int8Products(observe_products(graph_of(model), rows))
 
 
 def feeds(rows: int, tokens: int) -> dict[str, np.ndarray]:
