@@ -16,8 +16,9 @@ from absa.modeling.architecture import (
     from_huggingface_weights,
 )
 from absa.modeling.encoder import load_encoder
-from absa.modeling.folders import CONFIG, ENCODER_MARK, PACKAGED, TOKENIZER, WEIGHTS, find_base
+from absa.modeling.folders import CONFIG, PACKAGED, TOKENIZER, WEIGHTS, find_base
 from absa.modeling.head import Classifier
+from absa.modeling.plain_form import ENCODER_MARK
 from absa.task import ABSA, TaskSpec
 
 __all__ = [

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from absa.modeling.architecture import Architecture
-from absa.modeling.folders import CONFIG, ENCODER_MARK, WEIGHTS
 from absa.modeling.head import CLASSIFIER_PREFIX, MARK, Classifier
+from absa.modeling.plain_form import CONFIG, ENCODER_MARK, WEIGHTS
 from absa.task import ABSA, TaskSpec
 
 _ENCODER: Final = "encoder."

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from absa.errors import NotFoundError, PermanentError
+from absa.modeling.plain_form import CONFIG, ENCODER_MARK, TOKENIZER, WEIGHTS
 from absa.proxies import require_route
 
-PACKAGED: Final = "minilm-l6"
-WEIGHTS: Final = "model.safetensors"
-TOKENIZER: Final = "tokenizer.json"
-CONFIG: Final = "config.json"
-ENCODER_MARK: Final = "evergreen_separator"
-"""Key in config.json of a rewritten encoder of transformers: id of the token behind each part of a row."""
+__all__ = ["CONFIG", "PACKAGED", "TOKENIZER", "WEIGHTS", "find_base"]
 
+PACKAGED: Final = "minilm-l6"
 _FILES: Final = (CONFIG, WEIGHTS, TOKENIZER)
 _OTHER_FILES: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
 _REWRITING: Final = 2  # rises when equal folders are rewritten otherwise

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from absa.modeling.architecture import Architecture
 from absa.modeling.encoder import TransformersClassifier, quiet_transformers
-from absa.modeling.folders import CONFIG, TOKENIZER, WEIGHTS
+from absa.modeling.plain_form import CONFIG, TOKENIZER, WEIGHTS
 
 
 def rewrite(folder: Path, into: Path) -> None:
