@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -72,28 +74,33 @@ def _tokenizer(family: str) -> Any:
 
 @cache
 def _pieces(kind: str, special: tuple[str, ...]) -> Any:
-    """Return what a tokenizer learns from the bundled rows, in the form that its class takes."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    given = {"vocab_size": _WORDS, "special_tokens": list(special), "show_progress": False}
-    unknown = next(token for token in special if "unk" in token.lower())
+    """Return a vocabulary of the bundled rows, in the form that a tokenizer's class takes; equal in every process."""
+    words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(text for text, _, _ in rows())))
+    common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0]))][:_WORDS]
+    letters = sorted({letter for word in words for letter in word})
     if kind == "WordPiece":
-        made = Tokenizer(models.WordPiece(unk_token=unknown))
-        made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(**given)
-    elif kind == "BPE":
-        made = Tokenizer(models.BPE())
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trainer = trainers.BpeTrainer(**given, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    else:
-        made = Tokenizer(models.Unigram())
-        made.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(**given, unk_token=unknown)
+        lower = [word.lower() for word in (*letters, *common)]
+        return {
+            piece: at for at, piece in enumerate(dict.fromkeys([*special, *lower, *(f"##{each}" for each in lower)]))
+        }
+    if kind == "Unigram":
+        pieces = dict.fromkeys([*special, *letters, *(f"\u2581{each}" for each in [*letters, *common])])
+        return [(piece, -1.0 - at / len(pieces)) for at, piece in enumerate(pieces)]  # fewer pieces are likelier
+    return _byte_pairs(special)
+
+
+def _byte_pairs(special: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_WORDS, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+    )
     made.train_from_iterator([text for text, _, _ in rows()], trainer)
     learned = json.loads(made.to_str())["model"]
-    if kind == "Unigram":
-        return [(piece, score) for piece, score in learned["vocab"]]
-    return (learned["vocab"], [tuple(each) for each in learned["merges"]]) if kind == "BPE" else learned["vocab"]
+    return learned["vocab"], [tuple(each) for each in learned["merges"]]
 
 
 def _byte_level(special: tuple[str, ...]) -> Any:

@@ -37,8 +37,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         base = find_base(str(folder / request.param))
     model, _ = load_base(base, dropout=0.0)
     assert model.mark is not None
-    torch.nn.init.normal_(model.mark)
-    torch.nn.init.normal_(model.classifier.weight, std=0.3)
+    torch.nn.init.normal_(model.mark, std=0.05)  # words have 0.02
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
     return model.eval(), base
 
 
