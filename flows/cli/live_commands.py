@@ -1,8 +1,9 @@
 """Commands of live traffic: one prediction, simulated customers, and the monitor."""
 
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,21 +16,39 @@ from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
 live_app = typer.Typer()
+_SHOWN_LABELS: Final = 8
 
 
 @live_app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
 def predict(
     text: Annotated[str, typer.Argument(help="Text that the customer wrote.")],
-    aspect: Annotated[str, typer.Argument(help="A phrase of the text.")],
+    phrase: Annotated[
+        str | None, typer.Argument(help="Aspect, a phrase of the text, or topic, as the task takes one.")
+    ] = None,
+    aspect: Annotated[str | None, typer.Option(help="Aspect, a phrase of the text.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic, any phrase.")] = None,
 ) -> None:
-    """Ask the router for the sentiment towards an aspect."""
+    """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""
+    given = [each for each in (phrase, aspect, topic) if each is not None]
+    if len(given) > 1:
+        raise PermanentError("name one aspect or topic, after the text or as an option")
+    services = _with_router()
+    asked = given[0] if given else None
+    if services.settings.router_url is None and not _router_runs(services):
+        from flows.batch.predict_text import predict_text
+
+        answer = predict_text(services, text, asked)
+        say(f"{_scored(answer.name, list(answer.scores.values()), list(answer.scores))} by version {answer.version}")
+        return
     from flows.demo.router_client import RouterClient
 
-    services = _with_router()
-    answer = RouterClient(services.router_url, predict_key=services.settings.predict_key).predict(text, aspect)
-    scores = ", ".join(f"{score:.2f}" for score in answer["scores"])
-    by = f"version {answer['model_version']}, {answer['arm']}"
-    say(f"{answer['sentiment']} (negative, neutral, positive: {scores}) by {by}")
+    task = services.settings.task
+    name = "topic" if topic is not None else "aspect" if aspect is not None else task.phrase or "aspect"
+    router = RouterClient(services.router_url, predict_key=services.settings.predict_key)
+    said = router.predict(text, **({} if asked is None else {name: asked}))
+    by = f"version {said['model_version']}, {said['arm']}"
+    label = said.get("name") or said["sentiment"]  # a router of an earlier release
+    say(f"{_scored(label, said['scores'], task.labels)} by {by}")
 
 
 @live_app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
@@ -95,6 +114,20 @@ def monitor_command(
         chosen = Window(start=end - timedelta(seconds=last), end=end)
     result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
     say(f"{result['verdict']}; action: {result['action']}")
+
+
+def _scored(name: str, scores: Sequence[float], labels: Sequence[str]) -> str:
+    """Return a label with the scores of all, or with its own where there are many or their names are not known."""
+    known = labels[: len(scores)]
+    if len(known) < len(scores) or len(scores) > _SHOWN_LABELS:
+        return f"{name} ({max(scores):.2f})"
+    return f"{name} ({', '.join(known)}: {', '.join(f'{score:.2f}' for score in scores)})"
+
+
+def _router_runs(services: Services) -> bool:
+    from flows.platform.processes import Supervisor
+
+    return Supervisor(services.settings).running("router") is not None
 
 
 def _with_router() -> Services:

@@ -44,14 +44,17 @@ class RouterClient:
             raise kind(f"the router answered {response.status_code}: {detail}")
         return response.json()
 
-    def predict(self, text: str, aspect: str, *, unit_id: str | None = None) -> dict[str, Any]:
-        """Return the sentiment towards an aspect.
+    def predict(
+        self, text: str, aspect: str | None = None, *, topic: str | None = None, unit_id: str | None = None
+    ) -> dict[str, Any]:
+        """Return the answer to one text, with an aspect or a topic where the router's task takes one.
 
         Raises:
             PermanentError: the request is not valid.
             UnavailableError: the router is down, busy or not ready.
         """
-        body = {"text": text, "aspect": aspect, **({"unit_id": unit_id} if unit_id else {})}
+        given = {"aspect": aspect, "topic": topic, "unit_id": unit_id}
+        body = {"text": text, **{name: value for name, value in given.items() if value is not None}}
         answer: dict[str, Any] = self._call("POST", "/v1/predict", json=body)
         return answer
 

@@ -97,7 +97,7 @@ def home(folder: Path) -> Path:
     [
         (("status",), 0), (("ledger",), 0), (("ledger", "verify"), 0), (("shadow",), 1), (("insights",), 0),
         (("replay", *TIMES), 0), (("replay", *TIMES, "--rescore"), 0), (("labels", "export", "../queue.csv"), 0),
-        (("predict", "the app is fine", "app"), 1), (("export", "--into", "../package"), 0), (("monitor",), 1),
+        (("predict", "the app is fine", "app"), 0), (("export", "--into", "../package"), 0), (("monitor",), 1),
         (("retrain",), 1), (("promote",), 1), (("promote", "--now"), 1), (("down",), 0),
         (("batch", "--input", "none", "--output", "../scored"), 1),
     ],
