@@ -65,7 +65,15 @@ class GatePolicy:
     max_latency_ms_p50: Annotated[float, Field(gt=0, description="Slowest median answer, in ms.")] = 100.0
     max_memory_mb: Annotated[float, Field(gt=0, description="Largest memory of the model, in MB.")] = 2000.0
     max_quarantined_share: Annotated[float, Field(ge=0, le=1, description="Largest share of bad rows.")] = 0.2
-    min_label_share: Annotated[float, Field(ge=0, le=1, description="Smallest share of a label in training.")] = 0.02
+    min_label_share: Annotated[
+        float, Field(ge=0, le=1, description="Smallest share of a label in training; less with over three labels.")
+    ] = 0.02
+    tests: Annotated[
+        str | None, Field(min_length=1, description="CSV file of your own tests: text, label, name; unset: none.")
+    ] = None
+    min_own_tests_passed: Annotated[float, Field(ge=0, le=1, description="Share of your own tests that must pass.")] = (
+        0.9
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -44,7 +44,9 @@ def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, sid
     if counts is None:  # a snapshot of an earlier release: its files say it
         counts = [_rows(lake, key) for key in side_keys(lake, snapshot, side)]
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
-    plan = TokenPlan(snapshot=snapshot, tokenizer=digest, side=side, max_tokens=max_tokens, rows=tuple(counts))
+    plan = TokenPlan(
+        snapshot=snapshot, tokenizer=digest, side=side, max_tokens=max_tokens, rows=tuple(counts), task=manifest.task
+    )
     lake.write(shards_prefix(snapshot, digest) + PLAN_FILE, plan.to_json().encode())
     return plan
 

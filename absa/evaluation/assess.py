@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_suite
-from absa.evaluation.counts import Scores, pos_neg_f1_of
-from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, Parity, SliceComparison
-from absa.evaluation.metrics import evaluate
+from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_behaviours
+from absa.evaluation.counts import Scores, mean_f1_of
+from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, NewLabel, Parity, SliceComparison
+from absa.evaluation.invariance import behaviours_of
+from absa.evaluation.metrics import Metrics, evaluate
+from absa.evaluation.own_tests import OwnTest, run_own_tests
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap
+from absa.inference.tokenization import ModelInput
 from absa.records.rows import Example
-from absa.task import SENTIMENTS
+from absa.task import ABSA, TaskSpec
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,10 +34,10 @@ _LEAST_ROWS: Final = 30
 
 
 class Scorer(Protocol):
-    """Scores (text, aspect) pairs: an engine, or one whose scores are remembered."""
+    """Scores (text, phrase) pairs: an engine, or one whose scores are remembered."""
 
-    def score(self, pairs: Sequence[tuple[str, str]], /) -> Scores:
-        """Return probabilities (n, 3) in the order of the pairs."""
+    def score(self, pairs: Sequence[ModelInput], /) -> Scores:
+        """Return probabilities (n, labels) in the order of the pairs."""
 
 
 class LabelledRows:
@@ -41,7 +45,8 @@ class LabelledRows:
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
         rows = [asdict(each) for each in examples] if isinstance(examples, Sequence) else examples.to_dicts()
-        self.texts, self.aspects = ([str(row[name]) for row in rows] for name in ("text", "aspect"))
+        self.texts = [str(row["text"]) for row in rows]
+        self.aspects: list[str | None] = [row["aspect"] for row in rows]
         if any(row["label"] is None for row in rows):
             raise ValueError("every row needs a label")
         self.labels = np.array([row["label"] for row in rows], dtype=np.int64)
@@ -51,9 +56,17 @@ class LabelledRows:
         return len(self.texts)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
+    def pairs(self) -> list[ModelInput]:
         """Rows that the engine scores."""
         return list(zip(self.texts, self.aspects, strict=True))
+
+    def take(self, part: Mask) -> "LabelledRows":
+        """Return some of the rows, in their order."""
+        taken, index = copy(self), np.flatnonzero(part)
+        taken.labels = self.labels[index]
+        for name in ("texts", "aspects", "segments", "sources"):
+            setattr(taken, name, [getattr(self, name)[at] for at in index])
+        return taken
 
 
 def assess(
@@ -65,25 +78,35 @@ def assess(
     recent: Mask | Sequence[bool],
     behaviours: Sequence[BehaviourResult] = (),
     champion_behaviours: Sequence[BehaviourResult] | None = None,
+    own_tests: Sequence[BehaviourResult] = (),
+    champion_own_tests: Sequence[BehaviourResult] | None = None,
     parity: Parity | None = None,
     footprint: Footprint | None = None,
     data: DataChecks | None = None,
+    task: TaskSpec = ABSA,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> GateEvidence:
     """Compare two models on the test side of the candidate's snapshot.
 
+    A champion with fewer labels is compared on the rows of the labels that it knows, in the F1 of those that are
+    evaluated; the new labels are measured apart.
+
     Args:
-        candidate: scores (n, 3) in the order of the examples.
-        champion: the champion's, or None where there is none: then the most frequent label is the opponent.
+        candidate: scores (n, labels) in the order of the examples.
+        champion: the champion's, of all labels or of the first ones; None where there is none: then the most frequent
+            label is the opponent.
         tf_idf: of the baseline that a first version is shown beside.
         examples: rows with text, aspect, label (none of them None) and segment.
         recent: which rows were observed since the champion's snapshot; the others are established.
         behaviours: what `run_suite` gave for the candidate.
         champion_behaviours: the same for the champion.
+        own_tests: what the user's own tests gave for the candidate.
+        champion_own_tests: the same for the champion.
         parity: int8 against fp32, as the training job measured it.
         footprint: size, latency and memory of the candidate.
         data: what is known of the snapshot.
+        task: of the candidate.
         resamples: of each bootstrap.
         seed: of each bootstrap.
 
@@ -94,23 +117,38 @@ def assess(
     recent_rows = np.asarray(recent, dtype=np.bool_)
     if not len(rows):
         raise ValueError("there are no test rows to assess a model on")
-    opponent = champion if champion is not None else _majority(rows.labels)
+    opponent = champion if champion is not None else _majority(rows.labels, task.n_labels)
     if not len(rows) == len(candidate) == len(opponent) == len(recent_rows):
         raise ValueError(
             f"lengths differ: {len(rows)} examples, {len(candidate)} and {len(opponent)} scores, "
             f"{len(recent_rows)} in recent"
         )
-    compare = _Comparer(rows, candidate, opponent, resamples, seed)
+    known = opponent.shape[1]
+    new_labels, whole = _new_labels(rows, candidate, task, known)
+    common = rows.labels < known
+    if new_labels and not common.any():
+        raise ValueError("the champion knows no label of any test row, so nothing can be compared")
+    if new_labels:
+        rows, candidate, recent_rows = rows.take(common), candidate[common], recent_rows[common]
+        opponent = np.pad(opponent[common], ((0, 0), (0, task.n_labels - known)))
+    of_known = _of_known(task, known)
+    compare = _Comparer(rows, candidate, opponent, of_known, known, resamples, seed)
     everything = np.ones(len(rows), dtype=np.bool_)
+    beside = None if tf_idf is None else _Comparer(rows, candidate, tf_idf, task, known, resamples, seed)
     return GateEvidence(
+        task=task,
+        metric=of_known.metric,
         baseline=champion is None,
         overall=compare.on(everything),
-        tf_idf=(None if tf_idf is None else _Comparer(rows, candidate, tf_idf, resamples, seed).on(everything)),
+        whole=whole,
+        new_labels=new_labels,
+        tf_idf=None if beside is None else beside.on(everything),
         recent=compare.on(recent_rows) if recent_rows.any() else None,
         established=compare.on(~recent_rows) if not recent_rows.all() else None,
         slices=() if champion is None else compare.slices(),
         without_source=() if champion is None else compare.without_each_source(recent_rows),
         behaviours=compare_behaviours(behaviours, champion_behaviours),
+        own_tests=compare_behaviours(own_tests, champion_own_tests),
         parity=parity,
         footprint=footprint,
         data=data,
@@ -126,11 +164,12 @@ def assess_engines(
     recent: Mask | Sequence[bool],
     parity: Parity | None = None,
     data: DataChecks | None = None,
+    own_tests: Sequence[OwnTest] = (),
     behaviour_cases: int = 60,
     memory_mb: float | None = None,
     seed: int = 0,
 ) -> GateEvidence:
-    """As `assess`, with both engines: scores rows and behavioural suite, and measures the candidate's footprint.
+    """As `assess`, with both engines: scores rows and behaviours, and measures the candidate's footprint.
 
     Args:
         candidate: the packaged model.
@@ -140,27 +179,32 @@ def assess_engines(
         recent: see `assess`.
         parity: see `assess`.
         data: see `assess`.
+        own_tests: the user's own.
         behaviour_cases: cases of each behaviour.
         memory_mb: what a fresh process that serves the candidate took, where that was measured.
         seed: of the bootstraps and of the behavioural cases.
     """
-    pairs = LabelledRows(examples).pairs
+    pairs, task = LabelledRows(examples).pairs, candidate.package.config.task
+    suite = behaviours_of(task, pairs, cases=behaviour_cases, seed=seed)
     return assess(
         candidate=candidate.score(pairs),
         champion=None if champion is None else champion.score(pairs),
         tf_idf=None if tf_idf is None else tf_idf.score(pairs),
         examples=examples,
         recent=recent,
-        behaviours=run_suite(candidate.score, cases=behaviour_cases, seed=seed),
-        champion_behaviours=None if champion is None else run_suite(champion.score, cases=behaviour_cases, seed=seed),
+        behaviours=run_behaviours(candidate.score, suite),
+        champion_behaviours=None if champion is None else run_behaviours(champion.score, suite),
+        own_tests=run_own_tests(candidate.score, own_tests),
+        champion_own_tests=None if champion is None else run_own_tests(champion.score, own_tests),
         parity=parity,
         footprint=replace(measure_footprint(candidate, pairs), memory_mb=memory_mb),
         data=data,
+        task=task,
         seed=seed,
     )
 
 
-def measure_footprint(engine: "Engine", pairs: Sequence[tuple[str, str]]) -> Footprint:
+def measure_footprint(engine: "Engine", pairs: Sequence[ModelInput]) -> Footprint:
     """Size of the package, and latency of rows that are tokenised and scored one by one."""
     latencies_ms = []
     for pair in pairs[:_LATENCY_ROWS]:
@@ -172,11 +216,14 @@ def measure_footprint(engine: "Engine", pairs: Sequence[tuple[str, str]]) -> Foo
 
 
 class _Comparer:
-    """Compares two models on parts of the same rows."""
+    """Compares two models on parts of the same rows. Both know the first `known` labels of the task."""
 
-    def __init__(self, rows: LabelledRows, candidate: Scores, champion: Scores, resamples: int, seed: int) -> None:
-        self._rows, self._candidate, self._champion = rows, candidate, champion
-        self._resamples, self._seed = resamples, seed
+    def __init__(
+        self, rows: LabelledRows, candidate: Scores, champion: Scores, task: TaskSpec, known: int, resamples: int,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self._rows, self._candidate, self._champion, self._task, self._known = rows, candidate, champion, task, known
+        self._gain = partial(paired_bootstrap, n_labels=task.n_labels, resamples=resamples, seed=seed)
 
     def on(self, part: Mask) -> Comparison:
         labels = self._rows.labels[part]
@@ -184,21 +231,22 @@ class _Comparer:
         return Comparison(
             rows=len(labels),
             texts=len(set(clusters)),
-            candidate=evaluate(labels, self._candidate[part]),
-            champion=evaluate(labels, self._champion[part]),
-            gain=paired_bootstrap(
+            candidate=evaluate(labels, self._candidate[part], self._task),
+            champion=evaluate(labels, self._champion[part], self._task),
+            gain=self._gain(
                 labels,
                 self._candidate[part].argmax(axis=1),
                 self._champion[part].argmax(axis=1),
                 clusters=clusters,
-                resamples=self._resamples,
-                seed=self._seed,
+                metric=partial(mean_f1_of, labels=self._task.evaluated_numbers),
             ),
         )
 
     def slices(self) -> tuple[SliceComparison, ...]:
-        """Compare on every segment, length of text and of aspect, and label; slices of under 30 rows are left out."""
-        parts = [(name, part) for name, part in _slices(self._rows) if _LEAST_ROWS <= part.sum() < len(part)]
+        """Compare on every segment, length of text and of phrase, and label; slices of under 30 rows are left out."""
+        parts = [
+            (name, part) for name, part in _slices(self._rows, self._task) if _LEAST_ROWS <= part.sum() < len(part)
+        ]
         return (*(self._slice(name, part) for name, part in parts), *self._labels())
 
     def without_each_source(self, recent: Mask) -> tuple[SliceComparison, ...]:
@@ -212,43 +260,69 @@ class _Comparer:
         compared = self.on(part)
         return SliceComparison(
             name=name,
-            metric="pos/neg F1",
+            metric=self._task.metric_name,
             rows=compared.rows,
-            candidate=compared.candidate.pos_neg_f1,
-            champion=compared.champion.pos_neg_f1,
+            candidate=compared.candidate.f1,
+            champion=compared.champion.f1,
             gain=compared.gain,
         )
 
     def _labels(self) -> list[SliceComparison]:
         everything = np.ones(len(self._rows), dtype=np.bool_)
         guesses = self._candidate.argmax(axis=1), self._champion.argmax(axis=1)
-        overall = [evaluate(self._rows.labels, scores) for scores in (self._candidate, self._champion)]
+        overall = [evaluate(self._rows.labels, scores, self._task) for scores in (self._candidate, self._champion)]
         return [
             SliceComparison(
-                name=f"label: {sentiment}",
+                name=f"label: {name}",
                 metric="F1",
                 rows=int((self._rows.labels == label).sum()),
                 candidate=overall[0].f1_by_label[label],
                 champion=overall[1].f1_by_label[label],
-                gain=paired_bootstrap(
+                gain=self._gain(
                     self._rows.labels,
                     *guesses,
                     clusters=self._clusters(everything),
-                    metric=partial(pos_neg_f1_of, labels=(label,)),
-                    resamples=self._resamples,
-                    seed=self._seed,
+                    metric=partial(mean_f1_of, labels=(label,)),
                 ),
             )
-            for label, sentiment in enumerate(SENTIMENTS)
+            for label, name in enumerate(self._task.labels[: self._known])
         ]
 
     def _clusters(self, part: Mask) -> list[Hashable]:
         return [self._rows.texts[index] for index in np.flatnonzero(part)]
 
 
-def _slices(rows: LabelledRows) -> list[tuple[str, Mask]]:
+def _new_labels(
+    rows: LabelledRows, candidate: Scores, task: TaskSpec, known: int
+) -> tuple[tuple[NewLabel, ...], Metrics | None]:
+    """Measure the labels that the champion does not know, and the candidate on all rows; nothing where it knows all."""
+    if known == task.n_labels:
+        return (), None
+    whole = evaluate(rows.labels, candidate, task)
+    new = range(known, task.n_labels)
+    found = [
+        NewLabel(name=task.labels[label], rows=int((rows.labels == label).sum()), f1=whole.f1_by_label[label])
+        for label in new
+    ]
+    return tuple(found), whole
+
+
+def _of_known(task: TaskSpec, known: int) -> TaskSpec:
+    """Return the task with the evaluated labels that both versions know; all known ones where none is evaluated."""
+    if known == task.n_labels:
+        return task
+    labels = task.labels[:known]
+    return replace(task, evaluated=tuple(label for label in task.evaluated if label in labels) or labels)
+
+
+def _slices(rows: LabelledRows, task: TaskSpec) -> list[tuple[str, Mask]]:
     text_words = np.array([len(text.split()) for text in rows.texts])
-    aspect_words = np.array([len(aspect.split()) for aspect in rows.aspects])
+    phrase_words = np.array([len((phrase or "").split()) for phrase in rows.aspects])
+    of_phrase = (
+        []
+        if task.phrase is None
+        else [(f"{task.phrase}: one word", phrase_words <= 1), (f"{task.phrase}: several words", phrase_words > 1)]
+    )
     segments = np.array([segment or "" for segment in rows.segments], dtype=object)
     short, long = LENGTH_EDGES
     return [
@@ -256,12 +330,11 @@ def _slices(rows: LabelledRows) -> list[tuple[str, Mask]]:
         (f"text: under {short} words", text_words < short),
         (f"text: {short} to {long} words", (text_words >= short) & (text_words <= long)),
         (f"text: over {long} words", text_words > long),
-        ("aspect: one word", aspect_words <= 1),
-        ("aspect: several words", aspect_words > 1),
+        *of_phrase,
     ]
 
 
-def _majority(labels: npt.NDArray[np.int64]) -> Scores:
+def _majority(labels: npt.NDArray[np.int64], n_labels: int) -> Scores:
     """Return the trivial baseline: the most frequent label for every row, as sure of it as it is frequent."""
-    shares = np.bincount(labels, minlength=len(SENTIMENTS)) / len(labels)
+    shares = np.bincount(labels, minlength=n_labels) / len(labels)
     return np.tile(shares.astype(np.float32), (len(labels), 1))

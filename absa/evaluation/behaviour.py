@@ -1,4 +1,6 @@
-"""A behavioural suite: what a sentiment model must do whatever it was trained on, as failure rates with counts.
+"""Behaviours with their cases, and the suite of the default task: failure rates with counts.
+
+A sentiment model must show these behaviours whatever it was trained on; `invariance` has those of other tasks.
 
 After CheckList (Ribeiro et al. 2020, arXiv:2005.04118): minimum functionality (a plain case has one right answer),
 invariance (a change that means nothing changes no label) and direction (a change that means something moves the score
@@ -15,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.evaluation.gate import BehaviourComparison
+from absa.inference.tokenization import ModelInput
 from absa.task import Label
 
 Pair = tuple[str, str]
-Score = Callable[[Sequence[Pair]], npt.NDArray[np.float32]]
+Score = Callable[[Sequence[ModelInput]], npt.NDArray[np.float32]]
 Rule = Literal["labels", "same", "up", "down"]
 
 DIRECTION_TOLERANCE: Final = 0.05  # positive minus negative may move this far the wrong way
@@ -35,15 +38,15 @@ class Case:
     """One case of a behaviour: pairs that are scored, and what must hold of the answers.
 
     `rule`: "labels", each pair's label is one of `expected`; "same", all pairs get the label of the first; "up" and
-    "down", the second pair's score (positive minus negative) is above or below the first's.
+    "down", of sentiments: the second pair's score (positive minus negative) is above or below the first's.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ModelInput, ...]
     rule: Rule
     expected: tuple[frozenset[Label], ...] = ()
 
     def fails(self, scores: npt.NDArray[np.float32]) -> bool:
-        """Return True where scores (pairs, 3) break the rule."""
+        """Return True where scores (pairs, labels) break the rule."""
         labels = scores.argmax(axis=1)
         if self.rule == "labels":
             return any(label not in allowed for label, allowed in zip(labels, self.expected, strict=True))
@@ -52,6 +55,15 @@ class Case:
         leaning = scores[:, _POS] - scores[:, _NEG]
         moved = float(leaning[1] - leaning[0])
         return (moved if self.rule == "up" else -moved) < -DIRECTION_TOLERANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """Name of a behaviour, what is tried in plain words, and its cases."""
+
+    name: str
+    title: str
+    cases: tuple[Case, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +86,36 @@ class BehaviourResult:
 
 
 def run_suite(score: Score, *, cases: int = 100, seed: int = 0) -> tuple[BehaviourResult, ...]:
-    """Try every behaviour.
+    """Try every behaviour of the default task: `sentiment_suite` on a scorer of (text, aspect) pairs."""
+    return run_behaviours(score, sentiment_suite(cases=cases, seed=seed))
+
+
+def sentiment_suite(*, cases: int = 100, seed: int = 0) -> tuple[Behaviour, ...]:
+    """Return the behaviours of the default task.
 
     Args:
-        score: from (text, aspect) pairs to scores (n, 3); called once.
         cases: cases of each behaviour.
         seed: equal seeds and counts give equal cases.
     """
-    suite = [(name, title, draw_cases(name, cases=cases, seed=seed)) for name, (title, _) in BEHAVIOURS.items()]
-    scores = score([pair for _, _, drawn in suite for case in drawn for pair in case.pairs])
+    return tuple(
+        Behaviour(name=name, title=title, cases=draw_cases(name, cases=cases, seed=seed))
+        for name, (title, _) in BEHAVIOURS.items()
+    )
+
+
+def run_behaviours(score: Score, suite: Sequence[Behaviour]) -> tuple[BehaviourResult, ...]:
+    """Try every case of a suite; the scorer is called once, unless there is no case."""
+    pairs = [pair for behaviour in suite for case in behaviour.cases for pair in case.pairs]
+    if not pairs:
+        return ()
+    scores = score(pairs)
     results, start = [], 0
-    for name, title, drawn in suite:
+    for behaviour in suite:
         failed = []
-        for case in drawn:
+        for case in behaviour.cases:
             failed.append(case.fails(scores[start : start + len(case.pairs)]))
             start += len(case.pairs)
-        results.append(BehaviourResult(name=name, title=title, failed=tuple(failed)))
+        results.append(BehaviourResult(name=behaviour.name, title=behaviour.title, failed=tuple(failed)))
     return tuple(results)
 
 
@@ -103,7 +129,9 @@ def masking_margin(score: Score, *, cases: int = 100, seed: int = 0) -> float:
         cases: sentences; each is asked about both of its aspects.
         seed: equal seeds give equal sentences.
     """
-    asked, masked, right = [], [], []
+    asked: list[ModelInput] = []
+    masked: list[ModelInput] = []
+    right: list[int] = []
     for case in draw_cases("contrast", cases=cases, seed=seed):
         for (text, aspect), (label,) in zip(case.pairs, case.expected, strict=True):
             asked.append((text, aspect))

@@ -32,9 +32,14 @@ def f1_of(confusion: Counts) -> Counts:
     return np.asarray(np.divide(found, involved, out=np.zeros_like(involved), where=involved > 0))
 
 
-def pos_neg_f1_of(confusion: Counts, labels: Sequence[int] = EVALUATED) -> Counts:
+def mean_f1_of(confusion: Counts, labels: Sequence[int]) -> Counts:
     """Return the mean F1 of some labels from counts (..., n, n); one label alone gives that label's F1."""
     return np.asarray(f1_of(confusion)[..., list(labels)].mean(axis=-1))
+
+
+def pos_neg_f1_of(confusion: Counts, labels: Sequence[int] = EVALUATED) -> Counts:
+    """Return the mean F1 of negative and positive, or of other labels, from counts (..., 3, 3)."""
+    return mean_f1_of(confusion, labels)
 
 
 def task_f1(labels: Labels, predicted: Labels, task: TaskSpec = ABSA) -> float:
@@ -42,7 +47,7 @@ def task_f1(labels: Labels, predicted: Labels, task: TaskSpec = ABSA) -> float:
 
     Equals scikit-learn's `f1_score(labels, predicted, labels=evaluated, average="macro", zero_division=0)`.
     """
-    return float(pos_neg_f1_of(confusion_counts(labels, predicted, n_labels=task.n_labels), task.evaluated_numbers))
+    return float(mean_f1_of(confusion_counts(labels, predicted, n_labels=task.n_labels), task.evaluated_numbers))
 
 
 def pos_neg_f1(labels: Labels, predicted: Labels) -> float:

@@ -10,16 +10,19 @@ from typing import Any, Final, Literal
 from absa.evaluation.metrics import Metrics
 from absa.evaluation.significance import Gain, binomial_tail, holm, sign_test
 from absa.policies import GatePolicy
+from absa.task import ABSA, TaskSpec
 
 Decision = Literal["PROMOTE", "HOLD", "REJECT"]
 CheckStatus = Literal["pass", "hold", "fail", "info"]
 
 _PARITY_DIFFERENT: Final = 0.01  # share of labels that int8 may change
+_LABELS_OF_LIMIT: Final = 3  # the smallest share of a label is for so many labels; with more it is lower
+_NAMED_TESTS: Final = 3  # own tests that a sentence names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Candidate and champion (or the trivial baseline) on the same rows. `gain` is in pos/neg F1."""
+    """Candidate and champion (or the trivial baseline) on the same rows. `gain` is in the primary metric."""
 
     rows: int
     texts: int
@@ -54,8 +57,17 @@ class BehaviourComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewLabel:
+    """Label that the champion does not know: the candidate's F1 of it on all test rows, `rows` of which have it."""
+
+    name: str
+    rows: int
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
-    """int8 against fp32 on the same rows: share of equal labels, and the pos/neg F1 that int8 costs (a share)."""
+    """int8 against fp32 on the same rows: share of equal labels, and the F1 that int8 costs (a share)."""
 
     rows: int
     label_agreement: float
@@ -74,11 +86,14 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class DataChecks:
-    """Facts about the candidate's snapshot. `leaked_texts` stand on both the train and the test side."""
+    """Facts about the candidate's snapshot. `leaked_texts` stand on both the train and the test side.
+
+    `label_shares` are of the training rows, without labels that the champion does not know.
+    """
 
     train_rows: int
     quarantined_share: float = 0.0
-    label_shares: tuple[float, float, float] | None = None
+    label_shares: tuple[float, ...] | None = None
     leaked_texts: int = 0
 
 
@@ -90,19 +105,32 @@ class GateEvidence:
     `tf_idf` then holds it against TF-IDF with logistic regression, unless that could not be trained.
     `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
     the recent rows that are left when those of one source, which names it, are taken out.
+
+    Where the champion knows fewer labels than the candidate, comparisons have the rows of its labels alone and `metric`
+    is that of common labels; `new_labels` has the others, and `whole` the candidate on all rows.
     """
 
+    task: TaskSpec = ABSA
+    metric: str = ABSA.metric
     baseline: bool
     overall: Comparison
     recent: Comparison | None
     established: Comparison | None
     tf_idf: Comparison | None = None
+    whole: Metrics | None = None
+    new_labels: tuple[NewLabel, ...] = ()
     slices: tuple[SliceComparison, ...] = ()
     without_source: tuple[SliceComparison, ...] = ()
     behaviours: tuple[BehaviourComparison, ...] = ()
+    own_tests: tuple[BehaviourComparison, ...] = ()
     parity: Parity | None = None
     footprint: Footprint | None = None
     data: DataChecks | None = None
+
+    @property
+    def candidate(self) -> Metrics:
+        """The candidate on the whole test side."""
+        return self.whole or self.overall.candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +163,10 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
         *_check_tf_idf(evidence),
         *_check_established(evidence, policy),
         *_check_slices(evidence, policy),
+        *_check_new_labels(evidence),
         *_check_sources(evidence),
         *_check_behaviours(evidence, policy),
+        *_check_own_tests(evidence, policy),
         _check_calibration(evidence, policy),
         *_check_parity(evidence, policy),
         *_check_footprint(evidence, policy),
@@ -162,7 +192,7 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
             name=name, status="hold", sentence=f"There are {rows} {kind} test rows, {needed} are needed to tell."
         )
     gain = compared.gain
-    found = _against(compared, kind, other)
+    found = _against(evidence, compared, kind, other)
     if gain.low > policy.min_gain:
         return Check(name=name, status="pass", sentence=f"Better: {found}.")
     if gain.high < 0:
@@ -176,7 +206,7 @@ def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
     if compared is None:
         return []
     below = compared.gain.value < 0
-    found = _against(compared, "labelled", "TF-IDF with logistic regression")
+    found = _against(evidence, compared, "labelled", "TF-IDF with logistic regression")
     return [
         Check(
             name="not below TF-IDF",
@@ -186,11 +216,13 @@ def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
     ]
 
 
-def _against(compared: Comparison, kind: str, other: str) -> str:
-    gain = compared.gain
+def _against(evidence: GateEvidence, compared: Comparison, kind: str, other: str) -> str:
+    gain, metric = compared.gain, evidence.task.metric_name
+    if not evidence.task.is_default:  # whose metric's name says what it is
+        metric += f" ({evidence.metric})"
     return (
-        f"pos/neg F1 on {compared.rows:,} {kind} rows is {compared.candidate.pos_neg_f1:.3f}, {other} has "
-        f"{compared.champion.pos_neg_f1:.3f}: {_points(gain.value)} (95 % interval {gain.low * 100:+.1f} to "
+        f"{metric} on {compared.rows:,} {kind} rows is {compared.candidate.f1:.3f}, {other} has "
+        f"{compared.champion.f1:.3f}: {_points(gain.value)} (95 % interval {gain.low * 100:+.1f} to "
         f"{gain.high * 100:+.1f})"
     )
 
@@ -212,8 +244,8 @@ def _check_established(evidence: GateEvidence, policy: GatePolicy) -> list[Check
         ]
     p = compared.gain.p_worse_than(policy.established_margin)
     sentence = (
-        f"On {compared.rows:,} established rows pos/neg F1 goes from {compared.champion.pos_neg_f1:.3f} to "
-        f"{compared.candidate.pos_neg_f1:.3f} ({_points(compared.gain.value)}; "
+        f"On {compared.rows:,} established rows {evidence.task.metric_name} goes from {compared.champion.f1:.3f} to "
+        f"{compared.candidate.f1:.3f} ({_points(compared.gain.value)}; "
         f"{_loss(p, p, policy, policy.established_margin)})."
     )
     return [Check(name=name, status=_status(p, p, policy), sentence=sentence)]
@@ -238,13 +270,26 @@ def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     ]
 
 
+def _check_new_labels(evidence: GateEvidence) -> list[Check]:
+    """Report the labels that the champion does not know: they take no part in the comparison."""
+    return [
+        Check(
+            name=f"new label {each.name}",
+            status="info",
+            sentence=f"The champion does not know the label {each.name}, so its {each.rows:,} test rows are not "
+            f"compared; the candidate's F1 of it is {each.f1:.3f}.",
+        )
+        for each in evidence.new_labels
+    ]
+
+
 def _check_sources(evidence: GateEvidence) -> list[Check]:
     """HOLD where the gain hangs on what one source said: that source may be wrong, or lie."""
     return [
         Check(
             name=f"gain without source {each.name}",
             status="pass" if each.gain.value > 0 else "hold",
-            sentence=f"On the {each.rows:,} recent rows that source {each.name} did not label, pos/neg F1 goes from "
+            sentence=f"On the {each.rows:,} recent rows that source {each.name} did not label, {each.metric} goes from "
             f"{each.champion:.3f} to {each.candidate:.3f}"
             + ("." if each.gain.value > 0 else ": the gain hangs on that source alone."),
         )
@@ -271,6 +316,25 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
             status = "fail" if adjusted < policy.reject_p else "hold"
         checks.append(Check(name=f"behaviour {each.name}", status=status, sentence=sentence))
     return checks
+
+
+def _check_own_tests(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    """HOLD where fewer of the user's own tests pass than the policy wants."""
+    tests = evidence.own_tests
+    if not tests:
+        return []
+    cases, failures = sum(each.cases for each in tests), sum(each.failures for each in tests)
+    passed = 1 - failures / cases
+    worst = [each for each in sorted(tests, key=lambda each: -each.failures) if each.failures][:_NAMED_TESTS]
+    failing = ", ".join(f"{each.name} ({each.failures} of {each.cases})" for each in worst)
+    return [
+        Check(
+            name="own tests",
+            status="pass" if passed >= policy.min_own_tests_passed else "hold",
+            sentence=f"{cases - failures:,} of {cases:,} own tests pass ({passed:.1%}); at least "
+            f"{policy.min_own_tests_passed:.0%} are required." + (f" Failing most: {failing}." if failing else ""),
+        )
+    ]
 
 
 def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
@@ -302,7 +366,8 @@ def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     status: CheckStatus = "pass" if by_chance or parity.f1_loss <= policy.max_int8_f1_loss else "hold"
     sentence = (
         f"int8 gives {parity.label_agreement:.1%} of {parity.rows:,} rows the same label as fp32 and costs "
-        f"{parity.f1_loss * 100:.2f} points of pos/neg F1; at most {policy.max_int8_f1_loss * 100:.1f} are allowed."
+        f"{parity.f1_loss * 100:.2f} points of {evidence.task.metric_name}; "
+        f"at most {policy.max_int8_f1_loss * 100:.1f} are allowed."
     )
     return [Check(name="int8 parity", status=status, sentence=sentence)]
 
@@ -345,13 +410,14 @@ def _check_data(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
         ),
     ]
     if data.label_shares is not None:
-        least = min(data.label_shares)
+        least, limit = min(data.label_shares), policy.min_label_share
+        if evidence.task.n_labels > _LABELS_OF_LIMIT:
+            limit *= _LABELS_OF_LIMIT / evidence.task.n_labels
         checks.append(
             Check(
                 name="label balance",
-                status="pass" if least >= policy.min_label_share else "hold",
-                sentence=f"The rarest label is {least:.1%} of the training rows; "
-                f"at least {policy.min_label_share:.0%}.",
+                status="pass" if least >= limit else "hold",
+                sentence=f"The rarest label is {least:.1%} of the training rows; at least {limit * 100:.2g}%.",
             )
         )
     return checks

@@ -10,7 +10,6 @@ from absa.evaluation.gate import (
     BehaviourComparison,
     Check,
     CheckStatus,
-    Comparison,
     GateDecision,
     GateEvidence,
     SliceComparison,
@@ -18,7 +17,6 @@ from absa.evaluation.gate import (
 from absa.policies import GatePolicy
 from absa.records.schema import SCHEMA_VERSION
 from absa.sinks import html_text
-from absa.task import SENTIMENTS
 
 JSON_FILE: Final = "gate.json"
 HTML_FILE: Final = "gate.html"
@@ -95,8 +93,14 @@ def render_page(
         title = "Recent rows without what one source said"
         sections.append(_section(title, _slices(evidence.without_source, candidate_name, other)))
     if evidence.behaviours:
-        sections.append(_section("Behaviour", _behaviours(evidence.behaviours, candidate_name, other)))
-    sections.append(_section("Where it errs", _confusion(evidence.overall)))
+        source = "templates" if evidence.task.is_default else "test rows"
+        note = f"<p class=note>Cases are made from {source}, and stand in no training data.</p>"
+        sections.append(_section("Behaviour", _behaviours(evidence.behaviours, candidate_name, other) + note))
+    if evidence.own_tests:
+        sections.append(_section("Your own tests", _behaviours(evidence.own_tests, candidate_name, other)))
+    if evidence.new_labels:
+        sections.append(_section("New labels", _new_labels(evidence)))
+    sections.append(_section("Where it errs", _confusion(evidence)))
     return _PAGE.format(
         verdict=decision.verdict,
         lower=decision.verdict.lower(),
@@ -120,12 +124,11 @@ def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
         (
             name,
             f"{part.rows:,}",
-            f"{part.candidate.pos_neg_f1:.3f}",
-            f"{part.champion.pos_neg_f1:.3f}",
+            f"{part.candidate.f1:.3f}",
+            f"{part.champion.f1:.3f}",
             _interval(part.gain.value, part.gain.low, part.gain.high),
             f"{part.candidate.accuracy:.3f}",
-            f"{part.candidate.flip_rate:.1%}",
-            f"{part.candidate.neutral_miss_rate:.1%}",
+            *_shares(part.candidate.flip_rate, part.candidate.neutral_miss_rate),
         )
         for name, part in parts
         if part is not None
@@ -138,18 +141,26 @@ def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
             other,
             "gain in points",
             "accuracy",
-            "opposite called",
-            "opinion missed",
+            *(("opposite called", "opinion missed") if evidence.task.is_default else ()),
         ),
         rows,
     )
+    metric, mistakes = f"F1: {html_text(evidence.metric)}", ""
+    if evidence.task.is_default:
+        metric = "pos/neg F1: the mean of the F1 of negative and of positive over all rows, the neutral ones included"
+        mistakes = (
+            " 'Opposite called' is a positive taken for a negative or the other way round; 'opinion missed' is a "
+            "positive or negative taken for neutral."
+        )
     return table + (
-        "<p class=note>The two middle columns and the gain are pos/neg F1: the mean of the F1 of negative and of "
-        "positive over all rows, the neutral ones included (1 is perfect). The gain's bar is its 95 % interval, by "
-        "drawing texts again and again. Recent rows were observed since the champion's snapshot. 'Opposite called' is "
-        "a positive taken for a negative or the other way round; 'opinion missed' is a positive or negative taken for "
-        "neutral.</p>"
+        f"<p class=note>The two middle columns and the gain are {metric} (1 is perfect). The gain's bar is its 95 % "
+        "interval, by drawing texts again and again. Recent rows were observed since the champion's "
+        f"snapshot.{mistakes}</p>"
     )
+
+
+def _shares(*shares: float | None) -> tuple[str, ...]:
+    return tuple(f"{share:.1%}" for share in shares if share is not None)
 
 
 def _checks(checks: tuple[Check, ...]) -> str:
@@ -191,16 +202,22 @@ def _behaviours(behaviours: tuple[BehaviourComparison, ...], candidate: str, oth
         )
         for each in behaviours
     ]
-    note = "<p class=note>Cases are made from templates, and stand in no training data.</p>"
-    return _table(("", "cases", f"{candidate} fails", f"{other} fails"), rows) + note
+    return _table(("", "cases", f"{candidate} fails", f"{other} fails"), rows)
 
 
-def _confusion(compared: Comparison) -> str:
+def _new_labels(evidence: GateEvidence) -> str:
+    rows = [(each.name, f"{each.rows:,}", f"{each.f1:.3f}") for each in evidence.new_labels]
+    note = "<p class=note>The champion does not know these labels; their rows take no part in the comparison.</p>"
+    return _table(("", "rows", "F1"), rows) + note
+
+
+def _confusion(evidence: GateEvidence) -> str:
+    labels = evidence.task.labels
     rows = [
-        (f"truly {sentiment}", *(f"{count:,}" for count in counts))
-        for sentiment, counts in zip(SENTIMENTS, compared.candidate.confusion, strict=True)
+        (f"truly {label}", *(f"{count:,}" for count in counts))
+        for label, counts in zip(labels, evidence.candidate.confusion, strict=True)
     ]
-    return _table(("", *(f"called {sentiment}" for sentiment in SENTIMENTS)), rows)
+    return _table(("", *(f"called {label}" for label in labels)), rows)
 
 
 def _section(title: str, body: str) -> str:

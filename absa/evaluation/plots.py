@@ -5,42 +5,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from absa.evaluation.metrics import Metrics
-from absa.task import SENTIMENTS
+from absa.sinks import matplotlib_label
+from absa.task import ABSA, TaskSpec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SIZE_INCHES: Final = (5.4, 4.4)
+_LABEL_INCHES: Final = 0.9  # of a confusion matrix with many labels
+_MOST_COUNTED: Final = 12  # labels, above which the cells of a confusion matrix hold no numbers
 _DPI: Final = 120
 _COLOUR: Final = "#2f6f4f"
 _SECOND: Final = "#c2762d"
 
 
-def save_confusion_matrix(metrics: Metrics, path: Path) -> Path:
+def save_confusion_matrix(metrics: Metrics, path: Path, task: TaskSpec = ABSA) -> Path:
     """Draw how often each label was taken for which, in rows and as shares of the true label."""
-    figure, axes = _figure()
+    counted = task.n_labels <= _MOST_COUNTED
+    least_inches = (_LABEL_INCHES if counted else _LABEL_INCHES / 4) * task.n_labels
+    figure, axes = _figure((max(_SIZE_INCHES[0], least_inches + 2.0), max(_SIZE_INCHES[1], least_inches + 1.0)))
     shares = [[count / max(sum(row), 1) for count in row] for row in metrics.confusion]
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
     for true, row in enumerate(metrics.confusion):
-        for predicted, count in enumerate(row):
+        for predicted, count in enumerate(row if counted else ()):
             share = shares[true][predicted]
             text = f"{count}\n{share:.0%}"
             axes.text(predicted, true, text, ha="center", va="center", color="white" if share > 0.55 else "black")
-    axes.set_xticks(range(len(SENTIMENTS)), SENTIMENTS)
-    axes.set_yticks(range(len(SENTIMENTS)), SENTIMENTS)
+    names = [matplotlib_label(label) for label in task.labels]
+    axes.set_xticks(range(len(names)), names, rotation=0 if task.is_default else 45)
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"{metrics.rows:,} test rows, pos/neg F1 {metrics.pos_neg_f1:.3f}, accuracy {metrics.accuracy:.3f}")
+    axes.set_title(f"{metrics.rows:,} test rows, {task.metric_name} {metrics.f1:.3f}, accuracy {metrics.accuracy:.3f}")
     return _save(figure, path)
 
 
-def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Draw training loss and validation pos/neg F1 over steps.
+def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path, task: TaskSpec = ABSA) -> Path:
+    """Draw training loss and validation F1 over steps.
 
     Args:
         history: progress events of a training in order, with step, loss and now and then validation_f1.
         path: where the PNG goes.
+        task: names the metric.
     """
     losses = [(int(each["step"]), float(each["loss"])) for each in history if each.get("loss") is not None]
     validation = [
@@ -59,10 +66,10 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Pat
             [score for _, score in validation],
             color=_SECOND,
             marker="o",
-            label="validation pos/neg F1",
+            label=f"validation {task.metric_name}",
         )
         second.set_ylim(0, 1)
-        second.set_ylabel("validation pos/neg F1")
+        second.set_ylabel(f"validation {task.metric_name}")
         more_handles, more_names = second.get_legend_handles_labels()
         handles, names = handles + more_handles, names + more_names
     axes.legend(handles, names, loc="center right", frameon=False)
@@ -70,10 +77,10 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> Pat
     return _save(figure, path)
 
 
-def _figure() -> "tuple[Figure, Axes]":
+def _figure(inches: tuple[float, float] = _SIZE_INCHES) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=inches, dpi=_DPI, layout="constrained")
     return figure, figure.subplots()
 
 

@@ -46,7 +46,7 @@ def expected_calibration_error(labels: Labels, scores: Scores, bins: int = CALIB
 
 
 def calibration_error_by_chance(scores: Scores, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error of scores (n, 3) that are perfectly calibrated; n is finite.
+    """Return the expected calibration error of scores (n, labels) that are perfectly calibrated; n is finite.
 
     The mean over labels drawn from the scores (consistency resampling, Broecker & Smith 2007,
     doi:10.1175/WAF993.1). Equal scores give an equal result.

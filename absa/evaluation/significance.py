@@ -16,8 +16,7 @@ from absa.evaluation.counts import Counts, Labels, confusion_counts, pos_neg_f1_
 from absa.task import N_LABELS
 
 RESAMPLES: Final = 2000
-_CELLS: Final = N_LABELS * N_LABELS
-_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × kinds of clusters held in memory at a time: 32 MB
+_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × kinds of clusters, or × counts, held in memory at a time: 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,7 @@ def paired_bootstrap(
     *,
     clusters: Sequence[Hashable],
     metric: Callable[[Counts], Counts] = pos_neg_f1_of,
+    n_labels: int = N_LABELS,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Gain:
@@ -59,7 +59,8 @@ def paired_bootstrap(
         candidate: labels that the candidate predicted.
         champion: labels that the champion predicted.
         clusters: what each row belongs to, normally its text; clusters are drawn whole.
-        metric: from confusion counts (..., 3, 3) to (...).
+        metric: from confusion counts (..., n_labels, n_labels) to (...).
+        n_labels: number of labels.
         resamples: how many times to draw; 1,000 or more.
         seed: equal seeds give equal intervals.
 
@@ -71,26 +72,34 @@ def paired_bootstrap(
         raise ValueError("a bootstrap needs at least one row")
     cluster = _numbered(clusters)
     n_clusters = int(cluster.max()) + 1
-    # Confusion counts add up, so one table a cluster is all that a resample needs: (clusters, 2 × 9).
-    table = np.zeros((n_clusters, 2 * _CELLS))
-    np.add.at(table, (cluster, true * N_LABELS + first), 1)
-    np.add.at(table, (cluster, _CELLS + true * N_LABELS + second), 1)
+    # Confusion counts add up, so one table a cluster is all that a resample needs: (clusters, 2 × labels²), without the
+    # columns of mistakes that neither model makes, which are most of them where labels are many.
+    n_cells = n_labels * n_labels
+    cells = np.concatenate([true * n_labels + first, n_cells + true * n_labels + second])
+    occurring, column = np.unique(cells, return_inverse=True)
+    table = np.zeros((n_clusters, len(occurring)))
+    np.add.at(table, (np.concatenate([cluster, cluster]), column), 1)
 
     # Clusters with equal tables are interchangeable: draw how many of each kind instead of which ones.
     table, of_kind = np.unique(table, axis=0, return_counts=True)
 
     rng = np.random.default_rng(seed)
     gains = []
-    at_once = max(1, _DRAWS_AT_ONCE // len(table))
+    at_once = max(1, _DRAWS_AT_ONCE // max(len(table), 2 * n_cells))
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)
         drawn = rng.multinomial(n_clusters, of_kind / n_clusters, size=size)  # (size, kinds)
-        summed = (drawn.astype(np.float64) @ table).reshape(size, 2, N_LABELS, N_LABELS)
+        counts = np.zeros((size, 2 * n_cells))
+        counts[:, occurring] = drawn.astype(np.float64) @ table
+        summed = counts.reshape(size, 2, n_labels, n_labels)
         gains.append(metric(summed[:, 0]) - metric(summed[:, 1]))
     drawn_gains = np.concatenate(gains)
     low, high = np.quantile(drawn_gains, (0.025, 0.975))
     return Gain(
-        value=float(metric(confusion_counts(true, first)) - metric(confusion_counts(true, second))),
+        value=float(
+            metric(confusion_counts(true, first, n_labels=n_labels))
+            - metric(confusion_counts(true, second, n_labels=n_labels))
+        ),
         low=float(low),
         high=float(high),
         se=float(drawn_gains.std()),

@@ -86,7 +86,9 @@ def train_command(
             reason=reason,
             base=start,
         )
-    say(f"version {outcome['version']}: {outcome['verdict']}, pos/neg F1 {outcome['pos_neg_f1']:.3f} on the test side")
+    metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
+    say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")
+    say(f"  {metric} is {outcome['metric']}")
     for sentence in outcome["reasons"]:
         say(f"  {sentence}")
     over_s = outcome["used_s"] - outcome["budget_s"]

@@ -95,6 +95,7 @@ def train_candidate(
             "reserve_s": reserve.packaging_s() + after.seconds(),
             "after_s": after.seconds(),
             "snapshot": manifest.digest,
+            "task": manifest.task.to_json(),
             "run": run.run_id,
             "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),

@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from absa.errors import PermanentError
 from absa.ledger.record import LedgerRecord
+from absa.task import TaskSpec
 from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
 from flows.training.job_process import JobResult
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from absa.evaluation.counts import Scores
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics
+    from absa.evaluation.own_tests import OwnTest
     from absa.inference.engine import Engine
     from absa.inference.package import ModelPackage
+    from absa.inference.tokenization import ModelInput
 
 _FEWEST_BASELINE_ROWS: Final = 2_000  # trained on within a second
 _BASELINE_ROWS_PER_S: Final = 30  # of budget: at most about a hundredth of it
@@ -46,7 +50,7 @@ class Candidate:
     @property
     def metrics(self) -> "Metrics":
         """The candidate's figures on the whole test side."""
-        return self.evidence.overall.candidate
+        return self.evidence.candidate
 
     @property
     def latency_ms_p50(self) -> float:
@@ -57,7 +61,7 @@ class Candidate:
 
 Validate = Callable[["ModelPackage"], float]
 """Check that a package serves, and return its memory in MB."""
-Draw = Callable[["Metrics", Sequence[Mapping[str, Any]], Path], None]
+Draw = Callable[["Metrics", Sequence[Mapping[str, Any]], Path, TaskSpec], None]
 """Draw the pictures of a run into a folder, from the candidate's figures and the progress events."""
 
 
@@ -77,10 +81,10 @@ class RememberedScores:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[ModelInput, Any] = {}
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> "Scores":
-        """Return probabilities (n, 3) in the order of the pairs."""
+    def score(self, pairs: "Sequence[ModelInput]", /) -> "Scores":
+        """Return probabilities (n, labels) in the order of the pairs."""
         import numpy as np
 
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
@@ -88,7 +92,12 @@ class RememberedScores:
             self._known |= dict(zip(new, self._engine.score(new), strict=True))
         return np.stack([self._known[pair] for pair in pairs])
 
-    def new_share(self, pairs: Sequence[tuple[str, str]]) -> float:
+    @property
+    def task(self) -> TaskSpec:
+        """Task of the engine's package."""
+        return self._engine.package.config.task
+
+    def new_share(self, pairs: "Sequence[ModelInput]") -> float:
         """Return the share of pairs that are not scored yet."""
         return sum(pair not in self._known for pair in pairs) / max(1, len(pairs))
 
@@ -121,6 +130,10 @@ class Judging:
     ) -> None:
         self._services, self._manifest, self._head, self._reserve = services, manifest, head, reserve
         self._validate, self._draw = validate, draw or draw_pictures
+        self._task = manifest.task
+        if (champion := champion_package(services, head)) and (misfit := self._task.misfit(champion.config.task)):
+            raise PermanentError(f"the data and the champion are of different tasks: {misfit}")
+        self._own_tests = _own_tests(services, self._task)
         self.since: datetime | None = champion_snapshot_at(services, head)
         self._most = most_test_rows(budget_s, champion=self.since is not None)
         self._stop = threading.Event()
@@ -190,7 +203,7 @@ class Judging:
         evidence, decision = self._judge_on(engine, test, cases, job.done["parity"], report_into=job.package)
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
-        self._draw(evidence.overall.candidate, run.history, pictures)
+        self._draw(evidence.candidate, run.history, pictures, evidence.task)
         run.params({"test_rows": test.height, "behaviour_cases": cases})  # last: MLflow lets no repetition change them
         return Candidate(package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures)
 
@@ -238,8 +251,11 @@ class Judging:
                     f1_loss=parity["f1_fp32"] - parity["f1_int8"],
                 ),
                 data=data_checks(
-                    self._manifest, leaked_texts(self._services.lake, self._manifest.digest, test["text"])
+                    self._manifest,
+                    leaked_texts(self._services.lake, self._manifest.digest, test["text"]),
+                    known=None if self._champion is None else self._champion.task.n_labels,
                 ),
+                own_tests=self._own_tests,
                 behaviour_cases=cases,
             )
         footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
@@ -266,11 +282,13 @@ class Judging:
         from absa.data.snapshot import sample_side
         from absa.evaluation.baseline import MOST_ROWS, train_baseline
 
-        return train_baseline(sample_side(self._services.lake, self._manifest.digest, "train", min(rows, MOST_ROWS)))
+        sample = sample_side(self._services.lake, self._manifest.digest, "train", min(rows, MOST_ROWS))
+        return train_baseline(sample, self._task)
 
     def _score_ahead(self, test: "pl.DataFrame") -> None:
         """Let the champion score the test rows, or train the baseline, while the job trains, until `stop`."""
-        from absa.evaluation.behaviour import run_suite
+        from absa.evaluation.behaviour import run_behaviours
+        from absa.evaluation.invariance import behaviours_of
 
         if self._champion is None:
             self._tf_idf = None if self._stop.is_set() else self._train_baseline(self._baseline_rows)
@@ -281,27 +299,45 @@ class Judging:
                 return
             self._champion.score(pairs[start : start + _ROWS_AT_ONCE])
         if not self._stop.is_set():
-            run_suite(self._champion.score, cases=self.planned_cases)
+            run_behaviours(self._champion.score, behaviours_of(self._task, pairs, cases=self.planned_cases))
 
 
-def draw_pictures(metrics: "Metrics", history: Sequence[Mapping[str, Any]], into: Path) -> None:
+def draw_pictures(metrics: "Metrics", history: Sequence[Mapping[str, Any]], into: Path, task: TaskSpec) -> None:
     """Draw the confusion matrix and the learning curve of a run into a folder."""
     from absa.evaluation.plots import save_confusion_matrix, save_learning_curve
 
-    save_confusion_matrix(metrics, into / "confusion_matrix.png")
-    save_learning_curve(history, into / "learning_curve.png")
+    save_confusion_matrix(metrics, into / "confusion_matrix.png", task)
+    save_learning_curve(history, into / "learning_curve.png", task)
 
 
-def data_checks(manifest: "Manifest", leaked: int) -> "DataChecks":
-    """Return the gate's facts about the data. `leaked` texts are on both sides."""
+def _own_tests(services: Services, task: TaskSpec) -> "tuple[OwnTest, ...]":
+    """Read the user's own tests; a relative path is one from the home.
+
+    Raises:
+        InvalidDataError: the file cannot be used.
+    """
+    from absa.evaluation.own_tests import read_own_tests
+
+    named = services.settings.gate.tests
+    return () if named is None else read_own_tests(services.settings.root / named, task)
+
+
+def data_checks(manifest: "Manifest", leaked: int, *, known: int | None = None) -> "DataChecks":
+    """Return the gate's facts about the data.
+
+    Args:
+        manifest: of the snapshot.
+        leaked: texts that are on both sides.
+        known: labels that the champion knows; later ones may have few rows yet. None: there is no champion.
+    """
     from absa.evaluation.gate import DataChecks
 
-    labels = [manifest.rows["train"].get(str(label), 0) for label in range(3)]
+    labels = [manifest.rows["train"].get(str(label), 0) for label in range(manifest.task.n_labels)]
     rows = sum(labels)
     quarantined = sum(manifest.quarantined.values())
     return DataChecks(
         train_rows=rows,
         quarantined_share=quarantined / max(1, quarantined + manifest.total_rows),
-        label_shares=(labels[0] / max(1, rows), labels[1] / max(1, rows), labels[2] / max(1, rows)),
+        label_shares=tuple(label / max(1, rows) for label in labels[:known]),
         leaked_texts=leaked,
     )

@@ -35,6 +35,7 @@ def register_version(
         run.files(candidate.pictures, into="pictures")
         run.metrics(
             {
+                "test_f1": metrics.f1,
                 "test_pos_neg_f1": metrics.pos_neg_f1,
                 "test_accuracy": metrics.accuracy,
                 "test_macro_f1": metrics.macro_f1,
@@ -52,7 +53,9 @@ def register_version(
                 "digest": candidate.package.digest,
                 "budget_s": f"{budget_s:g}",
                 "gate": candidate.decision.verdict,
-                "pos_neg_f1": f"{metrics.pos_neg_f1:.4f}",
+                "f1": f"{metrics.f1:.4f}",
+                **({} if metrics.pos_neg_f1 is None else {"pos_neg_f1": f"{metrics.pos_neg_f1:.4f}"}),
+                "metric": candidate.evidence.task.metric,
                 "test_confusion": json.dumps(metrics.confusion),
                 "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
                 "size_mb": f"{candidate.package.size_mb:.1f}",

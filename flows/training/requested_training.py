@@ -138,10 +138,11 @@ class _Attempt:
 
 
 def _summary(outcome: TrainedVersion) -> str:
-    champion = f"{outcome.champion_pos_neg_f1:.3f}" if outcome.champion_pos_neg_f1 is not None else "none yet"
+    champion = f"{outcome.champion_f1:.3f}" if outcome.champion_f1 is not None else "none yet"
+    metric = outcome.task.metric_name if outcome.task.is_default else f"F1 ({markdown(outcome.task.metric)})"
     reasons = "\n".join(f"- {markdown(reason)}" for reason in outcome.reasons)
     return (
         f"## Version {outcome.version}: {outcome.verdict}\n\n"
-        f"| pos/neg F1 | champion on the same rows | budget used |\n|---|---|---|\n"
-        f"| {outcome.pos_neg_f1:.3f} | {champion} | {outcome.used_s:.0f} of {outcome.budget_s:.0f} s |\n\n{reasons}\n"
+        f"| {metric} | champion on the same rows | budget used |\n|---|---|---|\n"
+        f"| {outcome.f1:.3f} | {champion} | {outcome.used_s:.0f} of {outcome.budget_s:.0f} s |\n\n{reasons}\n"
     )

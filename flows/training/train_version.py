@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from absa.errors import DeadlineMissedError, UnavailableError
+from absa.task import ABSA, TaskSpec
 from flows.platform.services import Services
 from flows.training.candidate import train_candidate
 from flows.training.job_process import OnEvent, RunJob, run_job
@@ -40,21 +41,24 @@ class TrainingRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVersion:
-    """Result of a training. `action` is crowned, challenged or kept."""
+    """Result of a training. `action` is crowned, challenged or kept; `f1` is the task's primary metric."""
 
     version: str
     verdict: str
     reasons: tuple[str, ...]
     snapshot: str
-    pos_neg_f1: float
-    champion_pos_neg_f1: float | None
+    f1: float
+    champion_f1: float | None
+    task: TaskSpec = ABSA
     budget_s: float
     used_s: float
     action: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a flow run's result shows them."""
-        return vars(self) | {"reasons": list(self.reasons)}
+        task = self.task
+        values = vars(self) | {"reasons": list(self.reasons), "task": task.name, "metric": task.metric}
+        return values | ({"pos_neg_f1": self.f1} if task.is_default else {})
 
 
 def train_version(
@@ -165,8 +169,9 @@ def train_version(
         verdict=candidate.decision.verdict,
         reasons=candidate.decision.reasons,
         snapshot=manifest.digest,
-        pos_neg_f1=candidate.metrics.pos_neg_f1,
-        champion_pos_neg_f1=None if evidence.baseline else evidence.overall.champion.pos_neg_f1,
+        f1=candidate.metrics.f1,
+        champion_f1=None if evidence.baseline else evidence.overall.champion.f1,
+        task=evidence.task,
         budget_s=budget_s,
         used_s=used_s,
         action=action,

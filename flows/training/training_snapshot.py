@@ -25,7 +25,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     """Take a snapshot of the newest snapshot, the named files, and feedback since a snapshot last took it.
 
     Raises:
-        PermanentError: there are no data.
+        PermanentError: there are no data, or they are of another task.
         InvalidDataError: a source cannot be read.
     """
     from absa.data.feedback import labelled_examples
@@ -34,6 +34,11 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
     services.check_task()
     newest = latest_manifest(services.lake)
+    if newest is not None and (misfit := services.settings.task.misfit(newest.task)):
+        raise PermanentError(
+            f"the task of this home and of its newest snapshot {newest.digest[:12]} differ: {misfit}. Put the task "
+            "back, or use another home"
+        )
     if sources:
         parent = newest.digest if newest else None
         manifest = ingest(services.lake, sources, parent=parent, mapping=services.settings.data)

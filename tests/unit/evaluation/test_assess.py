@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import f1_score
 
 from absa.evaluation.assess import assess, assess_engines
 from absa.evaluation.metrics import one_hot
 from absa.inference.engine import Engine
 from absa.records.rows import Example
 from absa.records.schema import utc_now
+from absa.task import TaskSpec
 from tests.toy_package import build_toy_package
 
 NOW = utc_now()
@@ -95,6 +97,60 @@ def test_opponent_without_champion_is_frequent_label() -> None:
     assert found.overall.champion.accuracy == pytest.approx(60 / 90)
     assert found.overall.champion.ece == pytest.approx(0, abs=1e-6)
     assert found.slices == ()
+
+
+TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
+
+
+def tickets(labels: np.ndarray) -> list[Example]:
+    texts = [f"text {index} {'word ' * (index % 30)}" for index in range(len(labels))]
+    return [
+        Example(text=text, aspect=None, label=int(label), observed_at=NOW, source="test")
+        for text, label in zip(texts, labels, strict=True)
+    ]
+
+
+def test_plain_text_is_compared_without_aspects() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 4
+    better, worse = (one_hot(np.where(rng.random(240) < share, labels, 1), 4) for share in (0.9, 0.6))
+    found = assess(
+        candidate=better, champion=worse, examples=tickets(labels), recent=[True] * 240, task=TICKETS, resamples=1000
+    )
+    names = {each.name for each in found.slices}
+    assert {"label: billing", "label: login", "text: over 20 words"} <= names
+    assert not any("aspect" in name or "topic" in name for name in names)
+    assert {each.metric for each in found.slices} == {"F1"}
+    assert found.overall.candidate.pos_neg_f1 is None
+    assert (found.metric, found.new_labels) == (TICKETS.metric, ())
+
+
+def test_new_label_is_measured_apart_from_common_ones() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 4
+    candidate = one_hot(np.where(rng.random(240) < 0.9, labels, 0), 4)
+    champion = one_hot(np.where(rng.random(240) < 0.8, np.minimum(labels, 2), 0), 3)
+    found = assess(
+        candidate=candidate,
+        champion=champion,
+        examples=tickets(labels),
+        recent=np.arange(240) > 120,
+        task=TICKETS,
+        resamples=1000,
+    )
+    assert found.overall.rows == 180
+    assert found.overall.champion.f1_by_label[3] == 0.0
+    assert found.metric == "macro F1 of billing, bug and praise over all rows"
+    common = labels < 3
+    assert found.overall.candidate.f1 == pytest.approx(
+        f1_score(labels[common], candidate[common].argmax(1), labels=[0, 1, 2], average="macro")
+    )
+    (new,) = found.new_labels
+    assert (new.name, new.rows) == ("login", 60)
+    assert new.f1 == pytest.approx(f1_score(labels, candidate.argmax(1), labels=[3], average="macro"))
+    assert found.candidate.rows == 240
+    assert {each.name for each in found.slices} >= {"label: billing", "label: bug", "label: praise"}
+    assert "label: login" not in {each.name for each in found.slices}
 
 
 def test_lengths_that_differ_and_missing_labels_are_refused(scores: tuple[np.ndarray, np.ndarray]) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from absa.evaluation import baseline
 from absa.evaluation.baseline import train_baseline
+from absa.task import TaskSpec
 
 PRAISE, BLAME = ("great", "lovely", "superb"), ("awful", "broken", "slow")
 
@@ -36,6 +37,34 @@ def test_baseline_learns_what_stands_beside_the_aspect() -> None:
     assert np.mean(scores.argmax(axis=1) == frame.tail(60)["label"].to_numpy()) > 0.9
     assert scores.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert not scores[:, 1].any()
+
+
+def test_baseline_of_plain_text_learns_its_labels() -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
+    words = ("invoice money", "crash error", "great lovely", "password account")
+    chance = np.random.default_rng(0)
+    rows = [(f"{words[k % 4]} {chance.integers(0, 9)}", None, k % 4) for k in range(80)]
+    frame = pl.DataFrame(rows, schema={"text": pl.String, "aspect": pl.String, "label": pl.Int8}, orient="row")
+    trained = train_baseline(frame, task)
+    assert trained is not None
+    scores = trained.score(pairs(frame))
+    assert scores.shape == (80, 4)
+    assert np.mean(scores.argmax(axis=1) == frame["label"].to_numpy()) > 0.9
+
+
+def test_baseline_of_topics_learns_which_words_belong_together() -> None:
+    task = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"))
+    words = {"shipping": "parcel", "billing": "invoice"}
+    rows = [
+        (f"where is my {words[told]} number {k}", asked, int(told == asked))
+        for k in range(40)
+        for told in words
+        for asked in words
+    ]
+    frame = pl.DataFrame(rows, schema={"text": pl.String, "aspect": pl.String, "label": pl.Int8}, orient="row")
+    trained = train_baseline(frame, task)
+    assert trained is not None
+    assert np.mean(trained.score(pairs(frame)).argmax(axis=1) == frame["label"].to_numpy()) > 0.9
 
 
 def test_baseline_of_equal_rows_gives_equal_scores() -> None:

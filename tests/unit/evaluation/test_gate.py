@@ -22,6 +22,7 @@ from absa.evaluation.significance import Gain
 from absa.policies import GatePolicy
 from absa.records.rows import Example
 from absa.records.schema import utc_now
+from absa.task import TaskSpec
 
 Labels = npt.NDArray[np.int64]
 NOW = utc_now()
@@ -147,6 +148,64 @@ def test_limits(good: GateEvidence, change: dict[str, object], verdict: str, wor
     assert word in decision.reasons[0]
 
 
+TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
+
+
+def ticket_evidence(known: int = 4, rows: int = 800) -> GateEvidence:
+    """A candidate that is better on the labels that the champion knows, and right about the others."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(rows) % 4
+    candidate = np.where(rng.random(rows) < 0.9, labels, (labels + 1) % 4)
+    champion = np.where(rng.random(rows) < 0.6, labels, (labels + 1) % 4) % known
+    scores = one_hot(candidate, 4) * np.float32(0.86) + np.float32(0.035)
+    return assess(
+        candidate=scores,
+        champion=one_hot(champion, known) * np.float32(0.6) + np.float32(0.1),
+        examples=[replace(each, aspect=None) for each in examples(labels)],
+        recent=np.arange(rows) >= rows // 2,
+        task=TICKETS,
+        resamples=1000,
+    )
+
+
+def test_reason_defines_the_metric_of_another_task() -> None:
+    decision = judge(ticket_evidence())
+    assert decision.verdict == "PROMOTE"
+    assert "F1 (macro F1 of billing, bug, praise and login over all rows) on 400 recent rows" in decision.reasons[0]
+    assert not any("pos/neg" in check.sentence or "aspect" in check.sentence for check in decision.checks)
+
+
+def test_new_label_is_reported_beside_the_comparison() -> None:
+    decision = judge(ticket_evidence(known=3))
+    assert decision.verdict == "PROMOTE"
+    assert "(macro F1 of billing, bug and praise over all rows) on 300 recent rows" in decision.reasons[0]
+    (new,) = (check for check in decision.checks if check.name.startswith("new label"))
+    assert (new.name, new.status) == ("new label login", "info")
+    assert "does not know the label login, so its 200 test rows are not compared" in new.sentence
+
+
+@pytest.mark.parametrize(("failures", "verdict"), [(0, "PROMOTE"), (2, "PROMOTE"), (3, "HOLD")])
+def test_own_tests_need_their_share_of_passes(good: GateEvidence, failures: int, verdict: str) -> None:
+    tests = tuple(
+        BehaviourComparison(name=name, title=name, cases=10, failures=each)
+        for name, each in (("refunds", failures), ("crashes", 0))
+    )
+    decision = judge(replace(good, own_tests=tests))
+    assert decision.verdict == verdict
+    if verdict == "HOLD":
+        assert decision.reasons == (
+            "17 of 20 own tests pass (85.0%); at least 90% are required. Failing most: refunds (3 of 10).",
+        )
+    assert judge(replace(good, own_tests=tests), GatePolicy(min_own_tests_passed=0.8)).verdict == "PROMOTE"
+
+
+def test_rarest_of_many_labels_may_be_rarer() -> None:
+    data = DataChecks(train_rows=800, label_shares=(0.4, 0.3, 0.284, 0.016))
+    assert judge(replace(ticket_evidence(), data=data)).verdict == "PROMOTE"
+    data = DataChecks(train_rows=800, label_shares=(0.4, 0.3, 0.287, 0.013))
+    assert judge(replace(ticket_evidence(), data=data)).verdict == "HOLD"
+
+
 def behaviour(name: str, *, only_candidate: int, only_champion: int, both: int = 5) -> BehaviourComparison:
     return BehaviourComparison(
         name=name,
@@ -226,11 +285,11 @@ def test_first_version_is_compared_with_frequent_label() -> None:
 def test_first_version_below_tf_idf_is_held(accuracy: float, verdict: str) -> None:
     found = first_version(0.8)
     other = first_version(accuracy).overall.candidate
-    gain = Gain(value=found.overall.candidate.pos_neg_f1 - other.pos_neg_f1, low=-0.2, high=0.2, se=0.1)
+    gain = Gain(value=found.overall.candidate.f1 - other.f1, low=-0.2, high=0.2, se=0.1)
     decision = judge(replace(found, tf_idf=replace(found.overall, champion=other, gain=gain)))
     assert decision.verdict == verdict
     sentence = next(check.sentence for check in decision.checks if check.name == "not below TF-IDF")
-    assert f"{other.pos_neg_f1:.3f}" in sentence
+    assert f"{other.f1:.3f}" in sentence
     assert sentence in decision.reasons
 
 

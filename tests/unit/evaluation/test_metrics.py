@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from absa.evaluation.counts import confusion_counts, f1_of, pos_neg_f1
+from absa.evaluation.counts import confusion_counts, f1_of, pos_neg_f1, task_f1
 from absa.evaluation.metrics import evaluate, one_hot
 from absa.evaluation.reliability import calibration_error_by_chance, expected_calibration_error, reliability
+from absa.task import TaskSpec
 
 LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
@@ -20,7 +21,7 @@ def test_metrics_and_counts_equal_scikit_learn(rows: list[tuple[int, int]]) -> N
     true, predicted = [row[0] for row in rows], [row[1] for row in rows]
     found = evaluate(true, one_hot(predicted))
     expected = f1_score(true, predicted, labels=[0, 2], average="macro", zero_division=0)
-    assert found.pos_neg_f1 == pytest.approx(expected)
+    assert found.f1 == found.pos_neg_f1 == pytest.approx(expected)
     assert pos_neg_f1(true, predicted) == pytest.approx(expected)
     assert found.macro_f1 == pytest.approx(
         f1_score(true, predicted, labels=[0, 1, 2], average="macro", zero_division=0)
@@ -33,6 +34,19 @@ def test_metrics_and_counts_equal_scikit_learn(rows: list[tuple[int, int]]) -> N
         == confusion_matrix(true, predicted, labels=[0, 1, 2]).tolist()
     )
     assert f1_of(counts) == pytest.approx(found.f1_by_label)
+
+
+@settings(max_examples=30)
+@given(rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+def test_metric_of_any_task_equals_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("a", "b", "c", "d", "e"), evaluated=("a", "c", "d"))
+    true, predicted = [row[0] for row in rows], [row[1] for row in rows]
+    found = evaluate(true, one_hot(predicted, 5), task)
+    expected = f1_score(true, predicted, labels=[0, 2, 3], average="macro", zero_division=0)
+    assert found.f1 == pytest.approx(expected)
+    assert task_f1(true, predicted, task) == pytest.approx(expected)
+    assert (found.pos_neg_f1, found.flip_rate, found.neutral_miss_rate) == (None, None, None)
+    assert np.array(found.confusion).shape == (5, 5)
 
 
 def test_flip_differs_from_miss_to_neutral() -> None:

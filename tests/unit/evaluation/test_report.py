@@ -14,9 +14,10 @@ from absa.evaluation.assess import assess
 from absa.evaluation.behaviour import BehaviourResult
 from absa.evaluation.gate import GateEvidence, judge
 from absa.evaluation.gate_report import render_page, write_report
-from absa.evaluation.metrics import one_hot
+from absa.evaluation.metrics import evaluate, one_hot
 from absa.records.rows import Example
 from absa.records.schema import utc_now
+from absa.task import TaskSpec
 
 NAME = "<script>alert(1)</script>"
 
@@ -100,6 +101,29 @@ def test_page_of_a_first_version_names_baselines(evidence: GateEvidence) -> None
     assert "TF-IDF with logistic regression" in page
 
 
+def test_page_of_another_task_has_its_labels(evidence: GateEvidence) -> None:
+    """Of a candidate with a new label, and with tests of the user."""
+    task = TaskSpec(name="tickets", input="text", labels=("billing", NAME, "login"))
+    labels = np.arange(300) % 3
+    rows = [
+        Example(text=f"secret {index}", aspect=None, label=int(label), observed_at=utc_now(), source="t")
+        for index, label in enumerate(labels)
+    ]
+    own = [BehaviourResult(name=NAME, title=NAME, failed=(True, False))]
+    found = assess(
+        candidate=one_hot(labels), champion=one_hot(labels % 2, 2), examples=rows, recent=labels > 0, task=task,
+        own_tests=own, champion_own_tests=own, resamples=1000,
+    )  # fmt: skip
+    page = render_page(found, judge(found))
+    tags = Tags()
+    tags.feed(page)
+    assert (tags.open, "script" in tags.seen) == ([], False)
+    for said in ("New labels", "Your own tests", "called login", "F1: macro F1 of billing and &lt;script&gt;"):
+        assert said in page
+    for foreign in ("opposite called", "pos/neg", "aspect", "neutral"):
+        assert foreign not in page.casefold()
+
+
 def test_page_below_tf_idf_warns(evidence: GateEvidence) -> None:
     worse = replace(evidence.overall, gain=replace(evidence.overall.gain, value=-0.1))
     first = replace(evidence, baseline=True, slices=(), tf_idf=worse)
@@ -112,10 +136,12 @@ def test_plots_are_pictures(evidence: GateEvidence, tmp_path: Path) -> None:
     history = [{"step": step, "loss": 1 / (step + 1), "validation_f1": None} for step in range(20)]
     history[10]["validation_f1"] = 0.5
     plots.save_confusion_matrix(evidence.overall.candidate, tmp_path / "confusion.png")
+    many = TaskSpec(name="tickets", input="text", labels=tuple(f"label {index}" for index in range(15)))
+    plots.save_confusion_matrix(evaluate([0, 1], one_hot([0, 14], 15), many), tmp_path / "many.png", many)
     plots.save_learning_curve(history, tmp_path / "curve.png")
     plots.save_learning_curve([], tmp_path / "no_steps.png")
     pictures = sorted(tmp_path.glob("*.png"))
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size > 5_000

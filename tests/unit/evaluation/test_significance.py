@@ -1,12 +1,15 @@
 """The paired bootstrap covers the truth as often as it says, also where rows share a text."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import f1_score
 
-from absa.evaluation.counts import pos_neg_f1
+from absa.evaluation.counts import mean_f1_of, pos_neg_f1
 from absa.evaluation.significance import binomial_tail, holm, paired_bootstrap, sign_test
 
 
@@ -23,6 +26,17 @@ def test_gain_is_difference_of_scores() -> None:
     assert gain.low < gain.value < gain.high
     assert gain.low > 0
     assert gain.p_worse_than(0.02) > 0.99
+
+
+def test_gain_of_many_labels_is_difference_of_scores() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 60, 400)
+    better, worse = (np.where(rng.random(400) < share, labels, rng.integers(0, 60, 400)) for share in (0.9, 0.7))
+    metric = partial(mean_f1_of, labels=range(60))
+    gain = paired_bootstrap(labels, better, worse, clusters=range(400), metric=metric, n_labels=60, resamples=1000)
+    f1 = [f1_score(labels, each, labels=range(60), average="macro", zero_division=0) for each in (better, worse)]
+    assert gain.value == pytest.approx(f1[0] - f1[1])
+    assert 0 < gain.low < gain.value < gain.high
 
 
 def test_equal_seeds_give_equal_intervals() -> None:

@@ -136,7 +136,7 @@ def asked(services: Services) -> VerdictStore:
 
 REQUEST = TrainingRequest(budget_s=60.0, reason="drift", window=WINDOW.key, start_promotion=True)
 CHALLENGED = TrainedVersion(
-    version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, pos_neg_f1=0.7, champion_pos_neg_f1=0.6,
+    version="3", verdict="PROMOTE", reasons=(), snapshot=DIGEST, f1=0.7, champion_f1=0.6,
     budget_s=60.0, used_s=50.0, action="challenged",
 )  # fmt: skip
 

@@ -212,7 +212,7 @@ def newest(world: World) -> str:
 def test_first_version_becomes_champion(world: World) -> None:
     outcome = world.train(window="w", start_promotion=True)
     assert (outcome.version, outcome.verdict, outcome.action) == ("1", "PROMOTE", "crowned")
-    assert outcome.champion_pos_neg_f1 is None
+    assert outcome.champion_f1 is None
     assert [record.action for record in world.records] == ["register", "promote"]
     assert world.registry.aliases() == {"champion": "1"}
     training = world.evidence()["training"]
@@ -234,7 +234,7 @@ def test_better_version_becomes_challenger(world: World, tmp_path: Path) -> None
     world.serve(newest(world), forgets=WORDS)
     outcome = world.train(sources=(str(write_rows(tmp_path / "new.csv", range(600, 1200))),))
     assert (outcome.verdict, outcome.action) == ("PROMOTE", "challenged")
-    assert outcome.champion_pos_neg_f1 == 0.0
+    assert outcome.champion_f1 == 0.0
     assert world.services.head().state.challenger == outcome.version == "2"
     assert world.registry.aliases() == {"champion": "1", "challenger": "2"}
 
