@@ -186,7 +186,7 @@ class TrainingRecipe:
     """Data and hyperparameters of the platform's trainings; unset values are the trainer's own."""
 
     base_model: Annotated[
-        str, Field(min_length=1, description="Base model: minilm-l6, a local folder, or a model hub's name.")
+        str, Field(min_length=1, description="Base model: minilm-l6, a folder, or a hub's NAME or NAME@REVISION.")
     ] = "minilm-l6"
     layers: Annotated[int | None, Field(ge=1, description="Keep this many layers of the base model; unset: all.")] = (
         None

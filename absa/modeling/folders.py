@@ -7,8 +7,9 @@ A BERT with config.json, model.safetensors and tokenizer.json is read as it is. 
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,21 +17,28 @@ from absa.errors import NotFoundError, PermanentError
 from absa.modeling.plain_form import CONFIG, ENCODER_MARK, TOKENIZER, WEIGHTS
 from absa.proxies import require_route
 
-__all__ = ["CONFIG", "PACKAGED", "TOKENIZER", "WEIGHTS", "find_base"]
+__all__ = ["CONFIG", "PACKAGED", "TOKENIZER", "WEIGHTS", "find_base", "pin_base"]
 
 PACKAGED: Final = "minilm-l6"
 _FILES: Final = (CONFIG, WEIGHTS, TOKENIZER)
 _OTHER_FILES: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _REWRITING: Final = 2  # rises when equal folders are rewritten otherwise
 _HUB: Final = "https://huggingface.co"
 _HUB_HOME: Final = "~/.cache/huggingface"
 
 
-def find_base(name: str) -> Path:
+Download = Callable[[str, str | None, Sequence[str]], Path]
+"""Copies files of a hub's name at a revision (None: the newest) here; returns a folder named by the commit."""
+
+
+def find_base(name: str, *, download: Download | None = None) -> Path:
     """Return a folder with config.json, model.safetensors and tokenizer.json of a base model.
 
     Args:
-        name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub.
+        name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub, which
+            may end with @ and a revision.
+        download: gets files from the hub; None: by the hub's client.
 
     Raises:
         NotFoundError: there is no such folder, and no hub that has the name can be reached.
@@ -44,8 +52,26 @@ def find_base(name: str) -> Path:
         if not (folder / CONFIG).is_file():
             raise NotFoundError(f"the base model in {name} lacks {CONFIG}")
         return folder if _is_plain(folder) else _rewritten(folder)
-    found = _from_hub(name, _FILES)
-    return found if _is_plain(found) else _rewritten(_from_hub(name, _OTHER_FILES))
+    found = _from_hub(name, _FILES, download)
+    return found if _is_plain(found) else _rewritten(_from_hub(name, _OTHER_FILES, download))
+
+
+def pin_base(name: str, *, download: Download | None = None) -> str:
+    """Return the name of a base with the commit that it stands for now, so that a later run gets equal weights.
+
+    `minilm-l6` and folders keep their names.
+
+    Args:
+        name: as `find_base` takes it.
+        download: as `find_base` takes it.
+
+    Raises:
+        NotFoundError: as `find_base`.
+        UnavailableError: as `find_base`.
+    """
+    if name == PACKAGED or Path(name).expanduser().is_dir() or _COMMIT.fullmatch(name.rpartition("@")[2]):
+        return name
+    return f"{_named(name)[0]}@{_from_hub(name, (CONFIG,), download).name}"
 
 
 def _is_plain(folder: Path) -> bool:
@@ -68,11 +94,21 @@ def _packaged() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _from_hub(name: str, files: Sequence[str]) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
+def _named(name: str) -> tuple[str, str | None]:
+    """Return a hub's name and its revision, None where there is none."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or None
 
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+
+def _download(repository: str, revision: str | None, files: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files), ignore_patterns=["*/*"]))
+
+
+def _from_hub(name: str, files: Sequence[str], download: Download | None) -> Path:
+    try:
+        return (download or _download)(*_named(name), files)
     except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
         require_route(os.environ.get("HF_ENDPOINT", _HUB), os.environ)
         raise NotFoundError(

@@ -1,4 +1,4 @@
-"""`evergreen pretrain` and what `--base` names: bases in HOME/bases, each under the digest of what it is made of."""
+"""`evergreen pretrain` and what `--encoder` names: bases in HOME/bases, each under the digest of what it is made of."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ def make_base(
 
     from absa.data.files.source_files import find_sources
     from absa.data.read import read_examples
+    from absa.modeling.folders import pin_base
     from absa.training.pretrain import pretrain
     from absa.training.progress import Progress
     from absa.training.rows.tokens import LabelledPair
@@ -44,7 +45,7 @@ def make_base(
     yield f"{len(rows):,} rows: {counts[0]:,} negative, {counts[1]:,} neutral, {counts[2]:,} positive"
     recipe = services.settings.training
     wanted = {
-        "base_model": recipe.base_model,
+        "base_model": pin_base(recipe.base_model),
         "layers": recipe.layers,
         "hidden": recipe.hidden,
         "learning_rate": recipe.learning_rate,
@@ -68,16 +69,18 @@ def make_base(
         found=found.append,
     )
     yield f"base {folder.name} {'was there already' if found else 'is made'}: {folder}"
-    yield f"start from it by `evergreen train FILE --base {folder.name}`"
+    yield f"start from it by `evergreen train FILE --encoder {folder.name}`"
 
 
 def named_base(services: Services, name: str) -> str:
     """Return `base_model` for a base's digest or the start of one, a folder, or a name that a hub knows.
 
+    A hub's name gets the commit that it stands for now.
+
     Raises:
         NotFoundError: it is none of these.
     """
-    from absa.modeling.bases import find_base
+    from absa.modeling.folders import find_base, pin_base
     from absa.training.pretrain import bases_in
 
     bases = bases_in(services.home.folder(_BASES))
@@ -85,6 +88,7 @@ def named_base(services: Services, name: str) -> str:
     if len(meant) == 1:
         return str(meant[0])
     try:
+        name = pin_base(name)
         folder = find_base(name)
     except NotFoundError as error:
         known = ", ".join(bases) or "none yet: `evergreen pretrain FOLDER` makes one"

@@ -58,11 +58,13 @@ def train_command(
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
-    base: Annotated[
+    encoder: Annotated[
         str | None,
         typer.Option(
+            "--encoder",
+            "--base",
             callback=arguments.given_text,
-            help="Start from this: what `evergreen pretrain` printed, a folder, or a hub's name.",
+            help="Start from a folder, a hub's NAME or NAME@REVISION, or what `evergreen pretrain` printed.",
         ),
     ] = None,
 ) -> None:
@@ -74,7 +76,7 @@ def train_command(
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
     require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
     services = build_services()
-    start = named_base(services, base) if base else None
+    start = named_base(services, encoder) if encoder else None
     from flows.training.run_progress import shown
 
     with shown(services.home.folder("jobs"), sys.stderr):
@@ -105,7 +107,7 @@ def pretrain_command(
         float | None, typer.Option(callback=arguments.SECONDS, help="End after so many seconds, whatever --epochs.")
     ] = None,
 ) -> None:
-    """Make a base from labelled files, kept by what it is made of; `train --base` starts from it."""
+    """Make a base from labelled files, kept by what it is made of; `train --encoder` starts from it."""
     from absa.data.files.source_files import find_sources
     from flows.cli.base_commands import make_base
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from absa.job import JOB_FILE
 from absa.ledger.record import LedgerRecord
-from absa.modeling.folders import TOKENIZER, find_base
+from absa.modeling.folders import TOKENIZER, find_base, pin_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
 from absa.policies import TrainingRecipe
 from absa.records.layout import weights_folder
@@ -142,19 +142,19 @@ def train_candidate(
     return result
 
 
-def _training_settings(recipe: TrainingRecipe, base: str | None, warm_start: Path | None) -> dict[str, Any]:
+def _training_settings(recipe: TrainingRecipe, base: str | None, champion: tuple[Path, str] | None) -> dict[str, Any]:
     """Return the settings of the job: from the champion's weights where they are given, else from a base model."""
     wanted = {
-        "base_model": base or recipe.base_model,
+        "base_model": pin_base(base or recipe.base_model) if champion is None else champion[1],
         "layers": recipe.layers,
         "hidden": recipe.hidden,
         "max_epochs": recipe.max_epochs,
         "learning_rate": recipe.learning_rate,
         "batch_tokens": recipe.batch_tokens,
     }
-    if warm_start is not None:
+    if champion is not None:
         wanted |= {
-            "warm_start": str(warm_start),
+            "warm_start": str(champion[0]),
             "max_epochs": recipe.warm_epochs,
             "train_layers": recipe.warm_layers,
         }
@@ -218,8 +218,8 @@ class _After:
             write_after(self._folder, self.seconds())
 
 
-def champion_weights(services: Services, head: LedgerRecord | None) -> Path | None:
-    """Return the champion's fp32 weights on local disk to go on from, or None where they were never kept."""
+def champion_weights(services: Services, head: LedgerRecord | None) -> tuple[Path, str] | None:
+    """Return the champion's fp32 weights on local disk and the name of its base; None where weights were never kept."""
     package = champion_package(services, head)
     if package is None or head is None:
         return None
@@ -233,4 +233,4 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> Path | No
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(services.lake.read(key))
-    return folder if (folder / "config.json").is_file() else None
+    return (folder, package.config.base_model) if (folder / "config.json").is_file() else None

@@ -1,6 +1,9 @@
 """The encoder equals transformers' BERT, and its folders are read both ways."""
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ from absa.errors import NotFoundError, PermanentError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, narrow, save_weights
+from absa.modeling.folders import pin_base
 from absa.task import ABSA, InputForm, TaskSpec
+from tests.tiny_encoders import save_family
 
 TINY = Architecture(layers=3, hidden=24, heads=3, intermediate=48, vocabulary=200, positions=32)
 
@@ -235,3 +240,49 @@ def test_another_family_of_models_is_refused(folder: Path) -> None:
 
 def test_the_packaged_base_is_there() -> None:
     assert (find_base("minilm-l6") / TOKENIZER).is_file()
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """A hub with one encoder; remembers revisions that were requested."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache, self.revisions = folder, cache, list[str | None]()
+
+    def __call__(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
+        if repository != "org/encoder":
+            raise ValueError("404")
+        self.revisions.append(revision)
+        into = self._cache / COMMIT
+        into.mkdir(parents=True, exist_ok=True)
+        for file in self._folder.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in files):
+                shutil.copyfile(file, into / file.name)
+        return into
+
+
+def test_hub_name_is_pinned_to_its_commit(folder: Path, tmp_path: Path) -> None:
+    hub = Hub(folder, tmp_path / "hub")
+    pinned = pin_base("org/encoder", download=hub)
+    assert pinned == pin_base("org/encoder@main", download=hub) == f"org/encoder@{COMMIT}"
+    assert pin_base(pinned, download=hub) == pinned
+    assert find_base(pinned, download=hub) == tmp_path / "hub" / COMMIT
+    assert hub.revisions == [None, "main", COMMIT]
+    assert (pin_base("minilm-l6"), pin_base(str(folder))) == ("minilm-l6", str(folder))
+
+
+def test_hub_encoder_of_other_family_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    save_family("xlm-roberta", tmp_path / "theirs")
+    (tmp_path / "theirs" / "modeling.py").write_text("raise SystemExit")
+    hub = Hub(tmp_path / "theirs", tmp_path / "hub")
+    base = find_base("org/encoder", download=hub)
+    assert not (tmp_path / "hub" / COMMIT / "modeling.py").exists()
+    assert load_base(base)[0].architecture.layers == 2
+
+
+def test_unknown_name_is_refused_by_hub(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="'org/other' is neither 'minilm-l6', nor a folder, nor reachable"):
+        find_base("org/other", download=Hub(folder, tmp_path / "hub"))

@@ -1,4 +1,4 @@
-"""`evergreen pretrain` makes a base once, and `train --base` finds it by what was printed."""
+"""`evergreen pretrain` makes a base once, and `train --encoder` finds it by what was printed."""
 
 import csv
 from pathlib import Path
