@@ -10,8 +10,8 @@ InputForm = Literal["text", "text+aspect", "text+topic"]
 """`text` alone; with an `aspect`, which is a span of the text; or with a `topic`, which is any phrase."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_MAX_LABELS: Final = 127  # records keep a label in a signed byte
-_MAX_LABEL_LENGTH: Final = 60
+MAX_LABELS: Final = 127  # records keep a label in a signed byte
+MAX_LABEL_LENGTH: Final = 60
 _FEW_LABELS: Final = 4  # are named one by one
 
 
@@ -52,12 +52,12 @@ class TaskSpec:
             raise ValueError(f"name: expected lower-case letters, digits, - and _, at most 63, got {self.name!r}")
         if self.input not in get_args(InputForm):
             raise ValueError(f"input: expected one of {', '.join(get_args(InputForm))}, got {self.input!r}")
-        if not 2 <= len(self.labels) <= _MAX_LABELS:
-            raise ValueError(f"labels: expected 2 to {_MAX_LABELS}, got {len(self.labels)}")
+        if not 2 <= len(self.labels) <= MAX_LABELS:
+            raise ValueError(f"labels: expected 2 to {MAX_LABELS}, got {len(self.labels)}")
         for label in self.labels:
-            if not label.strip() or label != label.strip() or len(label) > _MAX_LABEL_LENGTH or not label.isprintable():
+            if not label.strip() or label != label.strip() or len(label) > MAX_LABEL_LENGTH or not label.isprintable():
                 raise ValueError(
-                    f"labels: expected names of 1 to {_MAX_LABEL_LENGTH} printable characters without spaces around "
+                    f"labels: expected names of 1 to {MAX_LABEL_LENGTH} printable characters without spaces around "
                     f"them, got {label!r}"
                 )
         folded = [label.casefold() for label in self.labels]

@@ -62,6 +62,10 @@ class DataMapping:
         """Columns that every file has."""
         return (*self.inputs, "label") if label else self.inputs
 
+    def number(self, written: str | None) -> int | None:
+        """Return the label of a value of a file; None for any other value."""
+        return None if written is None else self.codes.get(normal_code(written))
+
     def names(self, column: str) -> tuple[str, ...]:
         """Names of a column in files, folded, the first preferred; none where the task has no such column."""
         return self._names.get(column, ())

@@ -42,6 +42,25 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command("init", epilog="Example: evergreen init tickets.csv")
+def init_command(
+    file: Annotated[
+        Path, typer.Argument(callback=arguments.existing_file, help="CSV, TSV, JSONL or Parquet with labelled texts.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(callback=arguments.given_text, help="Name of the task; unset: the file's name.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the sections task and data of an existing evergreen.toml.")
+    ] = False,
+) -> None:
+    """Recognise columns, labels and dates of a data file, and write them to evergreen.toml."""
+    from flows.cli.init_command import init_home
+
+    for line in init_home(Settings.load(), file, name=name, force=force):
+        say(line)
+
+
 @app.command(epilog="Example: evergreen up")
 def up() -> None:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""

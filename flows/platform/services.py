@@ -15,6 +15,7 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.records.lake import Lake
 from absa.records.schema import utc_now
+from absa.task import TaskSpec
 from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs, Steps, run_step
 from flows.platform.prefect_runs import PrefectDeployments
 from flows.platform.settings import Home, Settings, apply_environment
@@ -69,23 +70,34 @@ class Services:
             raise PermanentError("there is no champion yet: run `evergreen train` first")
         return head
 
-    def check_task(self) -> None:
-        """Check that the task of evergreen.toml is the one that the home was made for, or appends labels to it.
+    def check_task(self, task: TaskSpec | None = None, file: Path | None = None) -> None:
+        """Check that a task is the one that the home was made for, or appends labels to it.
+
+        Args:
+            task: None: that of evergreen.toml.
+            file: which names the task; None: evergreen.toml.
 
         Raises:
             PermanentError: it is another one.
         """
+        wanted = task or self.settings.task
+        given = file or self.settings.config or "no evergreen.toml in the working folder or the home"
+        for where, found in self._tasks().items():
+            if found is not None and (misfit := wanted.misfit(found)):
+                raise PermanentError(f"{given} does not fit the home {self.home.root} ({where}): {misfit}")
+
+    def home_task(self) -> TaskSpec | None:
+        """Return the newest task of the home; None where it has neither data nor a ledger."""
+        return next((task for task in reversed(self._tasks().values()) if task is not None), None)
+
+    def _tasks(self) -> dict[str, TaskSpec | None]:
         from absa.data.snapshot import latest_manifest
 
         newest = latest_manifest(self.lake)
-        found = {
+        return {
             "its ledger's first record": self.ledger.task(),
             "its newest snapshot": newest.task if newest else None,
         }
-        file = self.settings.config or "no evergreen.toml in the working folder or the home"
-        for where, task in found.items():
-            if task is not None and (misfit := self.settings.task.misfit(task)):
-                raise PermanentError(f"{file} does not fit the home {self.home.root} ({where}): {misfit}")
 
     def copy_packages(self, *, active: bool = False) -> list[str]:
         """Copy into the lake the packages that an earlier release left in MLflow alone.

@@ -98,6 +98,16 @@ def read_layout(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MAPPI
     Raises:
         InvalidDataError: the header is not UTF-8.
     """
+    layouts = header_layouts(file, name, mapping)
+    return max(layouts, key=lambda layout: sum(folded(column) in mapping.known for column in layout.header))
+
+
+def header_layouts(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MAPPING) -> list[Layout]:
+    """Return the layout of a file for each delimiter.
+
+    Raises:
+        InvalidDataError: the header is not UTF-8.
+    """
     file.seek(0)
     start = file.read(_HEADER_BYTES)
     at = len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0
@@ -128,7 +138,7 @@ def read_layout(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MAPPI
                 mapping=mapping,
             )
         )
-    return max(layouts, key=lambda layout: sum(folded(column) in mapping.known for column in layout.header))
+    return layouts
 
 
 def not_utf8(file: IO[bytes], name: str) -> InvalidDataError:

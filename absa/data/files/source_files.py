@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 from absa.errors import InvalidDataError, UnavailableError
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_WORKBOOKS: Final = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
 
@@ -43,8 +44,14 @@ class SourceFile:
 
 
 def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
-    """Return the format that a name's ending stands for; what has another ending is read as CSV."""
+    """Return the format that a name's ending stands for; what has another ending is read as CSV.
+
+    Raises:
+        InvalidDataError: it is that of a workbook.
+    """
     name = uri.lower()
+    if name.endswith(_WORKBOOKS):
+        raise InvalidDataError(f"{uri} is a workbook; expected CSV, JSONL or Parquet: save its sheet as CSV in UTF-8")
     if name.endswith(".parquet"):
         return "parquet"
     return "jsonl" if name.endswith(_JSON_ENDINGS) else "csv"
@@ -72,6 +79,7 @@ def find_sources(path: str) -> list[SourceFile]:
     if not found:
         raise InvalidDataError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
     for source in found:
+        kind_of(source.uri)  # refuses workbooks
         if source.size_bytes == 0:
             raise InvalidDataError(f"{source.uri} is empty; expected a header and rows")
     return found
