@@ -174,6 +174,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
         layers=settings.layers,
         hidden=settings.hidden,
         dropout=settings.dropout,
+        max_tokens=settings.max_tokens,
         seed=settings.seed,
     )
     emit("phase", name="tokenize")

@@ -14,7 +14,7 @@ _ROWS: Final = 300
 _WORDS: Final = 500
 _SIZES: Final = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96,
-    "max_position_embeddings": 80,
+    "max_position_embeddings": 160,
 }  # fmt: skip
 _OWN: Final[dict[str, dict[str, Any]]] = {
     "roberta": {"type_vocab_size": 1},

@@ -41,7 +41,7 @@ _TASK: Final = "evergreen_task"  # in config.json beside the weights, whose head
 
 def load_base(
     folder: Path, *, task: TaskSpec = ABSA, layers: int | None = None, hidden: int | None = None, dropout: float = 0.1,
-    seed: int = 0,
+    max_tokens: int = 0, seed: int = 0,
 ) -> tuple[Classifier, bool]:  # fmt: skip
     """Make a classifier from a base model's folder.
 
@@ -52,6 +52,7 @@ def load_base(
         hidden: width of the model; below the base's width the words keep their principal components and the layers
             start untrained (see `narrow`).
         dropout: share of units dropped in training.
+        max_tokens: of the longest row, for which the model has to have positions.
         seed: of a new head's weights.
 
     Returns:
@@ -66,6 +67,7 @@ def load_base(
         torch.manual_seed(seed)
         if ENCODER_MARK in config:
             model, weights = load_encoder(folder, layers=layers if hidden is None else None, dropout=dropout, task=task)
+            _check_positions(model, max_tokens)
             has_head = model.read_head(weights, head_of)
             if hidden is None or hidden == model.architecture.hidden:
                 return model, has_head
@@ -75,12 +77,18 @@ def load_base(
         if not 1 <= wanted <= deep.layers:
             raise ValueError(f"layers must be 1 to {deep.layers}, got {wanted}")
         bert = PairClassifier(deep, dropout=dropout, task=task)
+        _check_positions(bert, max_tokens)
         has_head = from_huggingface_weights(bert, load_file(folder / WEIGHTS), head_of)
         if hidden is not None and hidden != deep.hidden:
             return narrow(bert, layers=wanted, hidden=hidden, dropout=dropout), False
     except (ValueError, KeyError, OSError) as error:
         raise PermanentError(f"the base model in {folder.name} cannot be used: {error}") from error
     return keep_layers(bert, wanted), has_head
+
+
+def _check_positions(model: Classifier, max_tokens: int) -> None:
+    if model.architecture.positions < max_tokens:
+        raise ValueError(f"it takes rows of {model.architecture.positions} tokens, and max_tokens is {max_tokens}")
 
 
 def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:

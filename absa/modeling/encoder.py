@@ -36,7 +36,7 @@ class TransformersClassifier(Classifier):
     def __init__(self, encoder: Any, separator: int, *, dropout: float = 0.1, task: TaskSpec = ABSA) -> None:
         super().__init__()
         self.task, self.dropout = task, dropout
-        self.architecture = _sizes(encoder.config, separator)
+        self.architecture = _sizes(encoder, separator)
         accepted = inspect.signature(encoder.forward).parameters
         if "inputs_embeds" not in accepted:
             raise ValueError(f"a {encoder.config.model_type} takes no inputs_embeds, by which an aspect is marked")
@@ -162,7 +162,8 @@ def _picked(config: Any, state: dict[str, Tensor], layers: int, prefix: str) -> 
     return kept
 
 
-def _sizes(config: Any, separator: int) -> Architecture:
+def _sizes(encoder: Any, separator: int) -> Architecture:
+    config = encoder.config
     inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or 4 * config.hidden_size
     return Architecture(
         layers=config.num_hidden_layers,
@@ -170,9 +171,17 @@ def _sizes(config: Any, separator: int) -> Architecture:
         heads=config.num_attention_heads,
         intermediate=inner,
         vocabulary=config.vocab_size,
-        positions=config.max_position_embeddings,
+        positions=config.max_position_embeddings - _first_place(encoder),
         separator=separator,
     )
+
+
+def _first_place(encoder: Any) -> int:
+    """Return the place of a row's first token: RoBERTa and its relatives count from behind that of padding."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
 
 
 def _layers_of(encoder: Any) -> str:

@@ -84,8 +84,9 @@ def pretrain(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = PairTokenizer.from_file(start / TOKENIZER, settings.max_tokens)
     model, has_head = load_base(
-        start, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout, seed=settings.seed
-    )
+        start, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout,
+        max_tokens=settings.max_tokens, seed=settings.seed,
+    )  # fmt: skip
     ordered = sorted(rows, key=lambda row: (row.text, row.aspect, row.label))
     trainer = Trainer(
         model,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from absa.errors import PermanentError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
@@ -114,3 +115,10 @@ def test_narrow_student_of_any_encoder_is_a_bert(family: Family, tmp_path: Path)
     given = inputs(family.base)
     with torch.no_grad():
         assert torch.equal(student.eval()(*given), again.eval()(*given))
+
+
+def test_rows_longer_than_positions_are_refused(family: Family) -> None:
+    model, _ = load_base(family.base, max_tokens=160 - 2 * (family.name in ("roberta", "xlm-roberta", "mpnet")))
+    problem = f"it takes rows of {model.architecture.positions} tokens, and max_tokens is 161"
+    with pytest.raises(PermanentError, match=problem):
+        load_base(family.base, max_tokens=161)
