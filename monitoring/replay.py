@@ -14,6 +14,7 @@ from absa.records.schema import Window
 from absa.records.verdict import Verdict
 from absa.records.windows import WindowData, load_window
 from monitoring.drift.sequential import RightAnswers
+from monitoring.labels.habits import with_late_labels
 from monitoring.monitor import (
     WatchedVersion,
     WatchSettings,
@@ -45,6 +46,57 @@ class ReplayedSpan:
             at += length
 
 
+class ReplayedMonitor:
+    """Judges windows of one version, one after another, as the monitor would have. Keeps what it needs in memory.
+
+    Args:
+        lake: where the log lies; it is only read.
+        version: what is judged.
+        settings: policy and sizes.
+        retrained_at: start of the last retraining, for the cooldown.
+    """
+
+    def __init__(
+        self, lake: Lake, version: WatchedVersion, settings: WatchSettings, *, retrained_at: datetime | None = None
+    ) -> None:
+        self._lake, self._version, self._settings = lake, version, settings
+        self._retrained_at = retrained_at
+        self._reference: pl.DataFrame | None = None
+        self._recent: pl.DataFrame | None = None
+        self._earlier: list[RightAnswers] = []
+        self._new_labels = 0
+
+    def judge(self, data: WindowData, now: datetime) -> Verdict:
+        """Return the verdict on a window with the feedback known at a time. `retrain` starts the cooldown."""
+        version, settings = self._version, self._settings
+        self._new_labels += int(data.rows["feedback_label"].is_not_null().sum())
+        reference, recent = with_late_labels(
+            self._lake, [self._reference, self._recent], until=now, sources=settings.measuring_sources
+        )
+        seen = evidence_of(
+            data,
+            reference,
+            champion=version,
+            settings=settings,
+            now=now,
+            new_labels=self._new_labels,
+            earlier=self._earlier,
+            recent=recent,
+        )
+        since_s = None if self._retrained_at is None else (now - self._retrained_at).total_seconds()
+        evidence = replace(seen.evidence, since_retraining_s=since_s)
+        verdict = to_verdict(seen, judge_staleness(evidence, settings.policy), at=now)
+        changed = extended_reference(seen, champion=version, settings=settings, verdict=verdict)
+        self._reference = reference if changed is None else changed
+        self._recent = recent_rows(recent, seen, version, settings)
+        answers = RightAnswers.recorded(verdict.by_version.get(version.version))
+        if answers is not None:
+            self._earlier.append(answers)
+        if verdict.action == "retrain":
+            self._retrained_at = now
+        return verdict
+
+
 def replay(
     lake: Lake,
     span: ReplayedSpan,
@@ -71,11 +123,7 @@ def replay(
     Raises:
         PermanentError: a scorer is given and the log's texts are redacted.
     """
-    reference: pl.DataFrame | None = None
-    retrained_at: datetime | None = None
-    new_labels = 0
-    earlier: list[RightAnswers] = []
-    recent: pl.DataFrame | None = None
+    monitor = ReplayedMonitor(lake, version, settings)
     for window in span.windows():
         now = window.end + timedelta(seconds=feedback_delay_s)
         data = load_window(
@@ -86,43 +134,24 @@ def replay(
             max_rows=settings.max_rows,
         )
         if scorer is not None:
-            data = _rescored(data, version.version, scorer)
-        new_labels += int(data.rows["feedback_label"].is_not_null().sum())
-        seen = evidence_of(
-            data,
-            reference,
-            champion=version,
-            settings=settings,
-            now=now,
-            new_labels=new_labels,
-            earlier=earlier,
-            recent=recent,
-        )
-        since_s = None if retrained_at is None else (now - retrained_at).total_seconds()
-        evidence = replace(seen.evidence, since_retraining_s=since_s)
-        verdict = to_verdict(seen, judge_staleness(evidence, settings.policy), at=now)
-        grown = extended_reference(seen, champion=version, settings=settings, verdict=verdict)
-        reference = reference if grown is None else grown
-        recent = recent_rows(recent, seen, version, settings)
-        figures = verdict.by_version.get(version.version)
-        answers = RightAnswers.recorded(figures)
-        if answers is not None:
-            earlier.append(answers)
-        if verdict.action == "retrain":
-            retrained_at = now
-        yield verdict
+            data = rescored(data, version.version, scorer)
+        yield monitor.judge(data, now)
 
 
-def _rescored(data: WindowData, version: str, scorer: PairScorer) -> WindowData:
-    """Return the window as if this version had answered all of it."""
+def rescored(data: WindowData, version: str, scorer: PairScorer) -> WindowData:
+    """Return the window as if this version had answered all of it.
+
+    Raises:
+        PermanentError: the log's texts are redacted.
+    """
     rows = data.rows
     if rows.height == 0:
         return replace(data, by_version={})
-    if rows["text"].null_count() or rows["aspect"].null_count():
+    if rows["text"].null_count():
         raise PermanentError(
             "the log's texts are redacted: only the logged answers can be replayed, not other versions"
         )
-    scores = scorer(list(zip(rows["text"].to_list(), rows["aspect"].to_list(), strict=True)))
+    scores = scorer(list(zip(rows["text"].to_list(), rows["aspect"].fill_null("").to_list(), strict=True)))
     rows = rows.with_columns(
         pl.Series("label", scores.argmax(axis=1).astype(np.int8)),
         pl.Series("scores", scores.astype(np.float32).tolist(), dtype=rows.schema["scores"]),

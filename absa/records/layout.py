@@ -3,6 +3,7 @@
 Folders end with `/`. Keys of a batch job are relative to its output, which may be outside the lake.
 """
 
+import re
 from datetime import datetime
 from typing import Final
 
@@ -27,6 +28,8 @@ FOLDERS: Final = frozenset(value for name, value in globals().copy().items() if 
 
 COST_CURRENT: Final = f"{COST_FOLDER}current.json"
 INSIGHTS_CURRENT: Final = f"{INSIGHTS_FOLDER}current.json"
+
+_HOUR: Final = re.compile(rf"{PREDICTIONS_FOLDER}date=(\d{{4}}-\d\d-\d\d)/hour=(\d\d)/.+\.parquet")
 
 JOB: Final = "job.json"
 JOB_MANIFEST: Final = "manifest.json"
@@ -120,6 +123,12 @@ def flow_run_key(run_id: str) -> str:
 def prediction_prefix(at: datetime) -> str:
     """Folder of the predictions of an hour, by the request's time."""
     return f"{PREDICTIONS_FOLDER}date={at:%Y-%m-%d}/hour={at:%H}/"
+
+
+def prediction_hour(key: str) -> datetime | None:
+    """Return the hour of the predictions under a key; None for another key."""
+    found = _HOUR.match(key)
+    return None if found is None else datetime.strptime(f"{found[1]} {found[2]} +0000", "%Y-%m-%d %H %z")
 
 
 def feedback_prefix(at: datetime) -> str:

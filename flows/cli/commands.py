@@ -13,6 +13,7 @@ from absa.errors import EvergreenError
 from absa.proxies import keep_local_direct
 from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
+from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.version_commands import version_app
 from flows.platform import arguments
@@ -120,11 +121,7 @@ app.add_typer(traffic_commands.labels, name="labels")
 app.command("insights", epilog="Example: evergreen insights --window 7d --csv insights.csv")(
     traffic_commands.insights_command
 )
-app.command(
-    "replay", epilog="Example: evergreen replay --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --version 3"
-)(
-    traffic_commands.replay_command
-)  # fmt: skip
+app.add_typer(lab, name="lab")
 cost_commands.add_cost_commands(app)
 
 

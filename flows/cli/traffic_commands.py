@@ -1,4 +1,4 @@
-"""Commands over the logged traffic: labels out and in, insights, replay."""
+"""Commands over the logged traffic: labels out and in, insights."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from absa.config_file import read_table
-from absa.configuration import read_section
-from absa.errors import NotFoundError, PermanentError, UnavailableError
-from absa.policies import StalenessPolicy
-from absa.records.schema import Window, iso, parse_iso, utc_now
+from absa.errors import PermanentError, UnavailableError
+from absa.records.schema import Window, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
 from flows.cli.ledger_commands import labels_saved
 from flows.platform import arguments
@@ -196,95 +193,3 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
         PrefectReporter().page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
     except (httpx.HTTPError, RuntimeError) as error:
         raise UnavailableError(f"Prefect is unavailable: {error}") from error
-
-
-def replay_command(
-    start: Annotated[str, typer.Option("--from", help="ISO 8601 time with a zone.")],
-    end: Annotated[str, typer.Option("--to", help="ISO 8601 time with a zone.")],
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            callback=arguments.existing_file,
-            help=r"TOML with section \[staleness], or its keys alone; unset: the active one.",
-        ),
-    ] = None,
-    version: Annotated[str | None, typer.Option(help="Registry version; unset: the champion.")] = None,
-    window_s: Annotated[
-        float | None, typer.Option(callback=arguments.SECONDS, help="Window length; unset: the monitor's.")
-    ] = None,
-    delay_s: Annotated[
-        float,
-        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Labels count as known so long after a window's end."),
-    ] = 0.0,
-    logged: Annotated[
-        bool, typer.Option("--logged/--rescore", help="Keep the log's answers, or let the version answer.")
-    ] = True,
-) -> None:
-    """Judge logged traffic again with any version and policy, and print what would have been decided when."""
-    begins, ends = _time("--from", start), _time("--to", end)
-    if ends <= begins:
-        raise PermanentError(f"--to: expected a time after --from ({start}), got {end!r}")
-    services = open_home()
-    from flows.monitoring.watched import staleness_policy, watched_version
-    from monitoring.monitor import WatchSettings
-    from monitoring.replay import PairScorer, ReplayedSpan
-    from monitoring.replay import replay as replayed
-
-    head = services.head()
-    chosen = version or head.state.champion
-    if chosen is None:
-        raise PermanentError("there is no champion: name a --version")
-    length_s = services.settings.window_s if window_s is None else window_s
-    span = ReplayedSpan(start=begins, end=ends, window_s=length_s)
-    scorer: PairScorer | None = None
-    if not logged:
-        from absa.inference.engine import Engine
-
-        scorer = Engine.load(services.packages.get(chosen, _digest(services, chosen))).score
-    rules = staleness_policy(services) if policy is None else read_policy(policy)
-    watch_settings = WatchSettings(
-        policy=rules,
-        measuring_sources=services.settings.measuring_sources,
-        training_sources=services.settings.training_sources,
-    )
-    counted = 0
-    for verdict in replayed(
-        services.lake,
-        span,
-        version=watched_version(services, chosen),
-        settings=watch_settings,
-        scorer=scorer,
-        feedback_delay_s=delay_s,
-    ):
-        counted += 1
-        reason = verdict.reasons[0].sentence if verdict.reasons else ""
-        say(f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}")
-    say(f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded")
-
-
-def _time(name: str, text: str) -> datetime:
-    try:
-        return parse_iso(text)
-    except ValueError:
-        raise PermanentError(f"{name} reads an ISO 8601 time with a zone, got {text!r}") from None
-
-
-def _digest(services: Services, version: str) -> str:
-    for record in reversed(services.ledger.follow()):
-        if version in record.versions:
-            return record.versions[version]
-    digest = services.registry.tags(version).get("digest")
-    if digest is None:
-        raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
-    return digest
-
-
-def read_policy(file: Path) -> StalenessPolicy:
-    """Return the policy of a TOML file: its section [staleness], or its keys alone.
-
-    Raises:
-        PermanentError: see `read_table` and `read_section`.
-    """
-    table = read_table(file)
-    policy: StalenessPolicy = read_section("staleness", table.get("staleness", table), where=str(file))
-    return policy

@@ -47,6 +47,7 @@ def number(low: float, high: float, *, above: bool = False, unit: str = "") -> _
 
 SECONDS: Final = number(0, LONGEST_S, above=True, unit="seconds")
 SECONDS_OR_NONE: Final = number(0, LONGEST_S, unit="seconds")
+MINUTES: Final = number(0, LONGEST_S / 60.0, above=True, unit="minutes")
 DAYS: Final = number(0, LONGEST_S / _DAY_S, above=True, unit="days")
 MILLISECONDS: Final = number(0, 1e9, above=True, unit="milliseconds")
 MILLISECONDS_OR_NONE: Final = number(0, 1e9, unit="milliseconds")

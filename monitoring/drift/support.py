@@ -15,7 +15,7 @@ import numpy as np
 from monitoring.drift.sample import Floats, Ints, Sample
 
 MIN_EMBEDDED: Final = 100
-_TRUSTED: Final = 0.8
+_TRUSTED: Final = 0.9
 _UNLIKE: Final = 0.05  # share of the reference that scores as high
 _RIDGE: Final = 1.0
 _FOLDS: Final = 5

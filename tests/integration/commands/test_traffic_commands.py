@@ -1,4 +1,4 @@
-"""Commands over logged traffic: labels out and in, insights, replay, each from the lake of a home folder."""
+"""Commands over logged traffic: labels, insights and the lab, each from the lake of a home folder."""
 
 import csv
 import sys
@@ -18,11 +18,13 @@ from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso
 from absa.records.windows import load_window
 from absa.sinks import csv_text
-from flows.cli.traffic_commands import parse_window, read_policy
+from flows.cli.lab_commands import read_policy
+from flows.cli.traffic_commands import parse_window
 from monitoring.verdicts import VerdictStore
 from tests.command_line import evergreen
 from tests.unit.monitoring.conftest import START, Traffic
 from tests.unit.monitoring.experiments.test_shadow import PLAN, write
+from tests.unit.monitoring.lab.test_contest import write_log
 
 NOW = datetime.now(UTC)
 WINDOW = Window(start=NOW - timedelta(minutes=20), end=NOW - timedelta(minutes=10))
@@ -137,7 +139,7 @@ def test_insights_of_nothing_say_so(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no aspect" in capsys.readouterr().out
 
 
-def test_replay_prints_decisions_and_records_nothing(
+def test_lab_policy_prints_a_versions_verdicts(
     lake: FolderLake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Ledger(lake).append(
@@ -150,12 +152,26 @@ def test_replay_prints_decisions_and_records_nothing(
         traffic.send(window, 200, accuracy=0.5 if k == 2 else 0.9, confidence=0.9, source="customer")
     strict = tmp_path / "strict.toml"
     strict.write_text("false_alarm_rate = 0.05\ncooldown_s = 0\nmin_new_labels = 10\n")
-    words = ("replay", "--from", iso(start), "--to", iso(start + timedelta(minutes=3)), "--window-s", "60")
+    words = ("lab", "policy", "--from", iso(start), "--to", iso(start + timedelta(minutes=3)), "--window-s", "60")
     assert evergreen(*words, "--policy", str(strict), "--version", "1", "--delay-s", "60") == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[1] for line in lines[1:3]] == ["FRESH", "STALE"]
     assert lines[2].split()[2] == "retrain"
     assert VerdictStore(lake).history() == []
+
+
+def test_lab_policy_recommends_a_rhythm(lake: FolderLake, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(lake, [0] * 13)
+    words = ("lab", "policy", "--window-s", "3600", "--every", "0.25", "--delay-s", "10")
+    assert evergreen(*words) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].startswith("10 windows of 3600 s")
+    assert "stand-in" in lines[1]
+    assert [line[:18].strip() for line in lines[3:6]] == ["never", "every 6 hours", "on verdicts"]
+    assert lines[-1].startswith("Recommended: never")
+    assert VerdictStore(lake).history() == []
+    assert evergreen(*words, "--minutes", "1e-9") == 1
+    assert "expected 10 windows and 500 labels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "d", "-3d", "7w", "0h", "yesterday"])

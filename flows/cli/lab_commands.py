@@ -1,0 +1,201 @@
+"""Commands that try policies out on the log. Nothing is recorded."""
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from absa.config_file import read_table
+from absa.configuration import read_section
+from absa.errors import NotFoundError, PermanentError
+from absa.policies import StalenessPolicy
+from absa.records.schema import iso, parse_iso
+from flows.platform import arguments
+from flows.platform.services import Services, open_home
+from flows.platform.terminal import say
+
+if TYPE_CHECKING:
+    from monitoring.lab.contest import Contest
+    from monitoring.monitor import WatchSettings
+    from monitoring.replay import ReplayedSpan
+
+lab = typer.Typer(help="Try policies out on the log; nothing is recorded.", no_args_is_help=True)
+_PROGRESS_S: Final = 5.0
+
+
+@lab.command("policy", epilog="Example: evergreen lab policy --every 7")
+def policy_command(
+    start: Annotated[
+        str | None, typer.Option("--from", help="ISO 8601 time with a zone; unset: the start of the log.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="ISO 8601 time with a zone; unset: its end.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            callback=arguments.existing_file,
+            help=r"TOML with section \[staleness], or its keys alone; unset: the active one.",
+        ),
+    ] = None,
+    every: Annotated[
+        list[float] | None,
+        typer.Option(callback=arguments.DAYS, help="Days between trainings; several times; unset: what fits the log."),
+    ] = None,
+    window_s: Annotated[
+        float | None,
+        typer.Option(callback=arguments.SECONDS, help="Window length; unset: the monitor's, or longer for 60 windows."),
+    ] = None,
+    delay_s: Annotated[
+        float,
+        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Windows are judged so long after their end."),
+    ] = 0.0,
+    minutes: Annotated[
+        float, typer.Option(callback=arguments.MINUTES, help="Stop after so many minutes, with the windows so far.")
+    ] = 10.0,
+    version: Annotated[
+        str | None, typer.Option(help="Print the verdicts on this version's logged answers instead of comparing.")
+    ] = None,
+    logged: Annotated[
+        bool, typer.Option("--logged/--rescore", help="With --version: keep its answers, or let it answer all.")
+    ] = True,
+) -> None:
+    """Compare retraining never, every n days and on verdicts on the home's own log, and recommend one.
+
+    A stand-in (TF-IDF with logistic regression) is trained in place of the versions, and nothing is recorded.
+    """
+    services = open_home()
+    from flows.monitoring.watched import staleness_policy
+    from monitoring.monitor import WatchSettings
+
+    settings = WatchSettings(
+        policy=staleness_policy(services) if policy is None else read_policy(policy),
+        measuring_sources=services.settings.measuring_sources,
+        training_sources=services.settings.training_sources,
+    )
+    span = _span(services, start, end, window_s)
+    if version is not None:
+        for line in _verdict_lines(services, span, settings, version, delay_s=delay_s, logged=logged):
+            say(line)
+        return
+    for line in _comparison(services, span, settings, every or (), delay_s=delay_s, limit_s=minutes * 60.0):
+        say(line)
+
+
+def _span(services: Services, start: str | None, end: str | None, window_s: float | None) -> "ReplayedSpan":
+    from dataclasses import replace
+
+    from monitoring.lab.contest import fitting_span, logged_span
+
+    if start is not None and end is not None:
+        begins, ends = _time("--from", start), _time("--to", end)
+    else:
+        whole = logged_span(services.lake, services.settings.window_s)
+        begins = whole.start if start is None else _time("--from", start)
+        ends = whole.end if end is None else _time("--to", end)
+    if ends <= begins:
+        raise PermanentError(f"--to: expected a time after --from ({iso(begins)}), got {iso(ends)!r}")
+    fitting = fitting_span(begins, ends, services.settings.window_s)
+    return fitting if window_s is None else replace(fitting, window_s=window_s)
+
+
+def _comparison(
+    services: Services,
+    span: "ReplayedSpan",
+    settings: "WatchSettings",
+    every: Sequence[float],
+    *,
+    delay_s: float,
+    limit_s: float,
+) -> Iterator[str]:
+    from monitoring.lab.contest import compare_rhythms
+    from monitoring.lab.rhythms import NO_RETRAINING, ON_VERDICTS, fixed_rhythms, recommend
+
+    length_s = (span.end - span.start).total_seconds()
+    rhythms = [NO_RETRAINING, *fixed_rhythms(length_s, span.window_s, every), ON_VERDICTS]
+    started = shown = time.monotonic()
+
+    def on_window(done: int, of: int) -> bool:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= _PROGRESS_S:
+            shown = now
+            say(f"window {done} of {of}, {now - started:.0f} s", err=True)
+        return now - started < limit_s
+
+    found = compare_rhythms(services.lake, span, rhythms, settings, feedback_delay_s=delay_s, on_window=on_window)
+    yield from contest_lines(found, span, training_s=services.settings.budget_s)
+    yield recommend(found.results).sentence
+
+
+def contest_lines(found: "Contest", span: "ReplayedSpan", *, training_s: float) -> Iterator[str]:
+    """Lines of a comparison: on what it rests, and a row for each rhythm. `training_s` is the time of one training."""
+    yield (
+        f"{found.windows} windows of {span.window_s:g} s from {iso(span.start)[:16]} to {iso(span.end)[:16]}, "
+        f"{found.labels:,} labels{'; stopped by --minutes' if found.cut else ''}"
+    )
+    yield (
+        "A stand-in (TF-IDF with logistic regression) was trained in place of the versions; a training counts with its "
+        f"budget of {training_s / 60.0:g} minutes. Nothing was recorded."
+    )
+    yield f"{'policy':<18}{'F1':>7}{'trainings':>11}{'minutes':>9}{'incidents':>11}"
+    for each in found.results:
+        minutes = each.trainings * training_s / 60.0
+        yield f"{each.rhythm.name:<18}{each.f1:>7.3f}{each.trainings:>11}{minutes:>9.0f}{each.incidents:>11}"
+
+
+def _verdict_lines(
+    services: Services,
+    span: "ReplayedSpan",
+    settings: "WatchSettings",
+    version: str,
+    *,
+    delay_s: float,
+    logged: bool,
+) -> Iterator[str]:
+    from flows.monitoring.watched import watched_version
+    from monitoring.replay import PairScorer, replay
+
+    scorer: PairScorer | None = None
+    if not logged:
+        from absa.inference.engine import Engine
+
+        scorer = Engine.load(services.packages.get(version, _digest(services, version))).score
+    watched = watched_version(services, version)
+    counted = 0
+    for verdict in replay(
+        services.lake, span, version=watched, settings=settings, scorer=scorer, feedback_delay_s=delay_s
+    ):
+        counted += 1
+        reason = verdict.reasons[0].sentence if verdict.reasons else ""
+        yield f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}"
+    yield f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded"
+
+
+def _time(name: str, text: str) -> datetime:
+    try:
+        return parse_iso(text)
+    except ValueError:
+        raise PermanentError(f"{name} reads an ISO 8601 time with a zone, got {text!r}") from None
+
+
+def _digest(services: Services, version: str) -> str:
+    for record in reversed(services.ledger.follow()):
+        if version in record.versions:
+            return record.versions[version]
+    digest = services.registry.tags(version).get("digest")
+    if digest is None:
+        raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
+    return digest
+
+
+def read_policy(file: Path) -> StalenessPolicy:
+    """Return the policy of a TOML file: its section [staleness], or its keys alone.
+
+    Raises:
+        PermanentError: see `read_table` and `read_section`.
+    """
+    table = read_table(file)
+    policy: StalenessPolicy = read_section("staleness", table.get("staleness", table), where=str(file))
+    return policy

@@ -1,0 +1,1 @@
+"""Lab: what-if questions to the log. Nothing is recorded."""
