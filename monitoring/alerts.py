@@ -18,6 +18,7 @@ from absa.sinks import chat_text
 from monitoring.verdicts import VerdictStore
 
 _TIMEOUT_S: Final = 5.0
+_UNJUDGED: Final = frozenset({"too_few_rows", "no_history", "reference_too_small"})
 
 
 def alert(
@@ -116,8 +117,13 @@ def _first_of_incident(store: VerdictStore, verdict: Verdict) -> Verdict:
     for earlier in store.newest_first():
         if earlier.window.start >= verdict.window.start:
             continue
-        if earlier.version != verdict.version or earlier.verdict == "FRESH":
+        if earlier.version != verdict.version or (earlier.verdict == "FRESH" and not _is_unjudged(earlier)):
             break
         if earlier.verdict == "STALE":
             first = earlier
     return first
+
+
+def _is_unjudged(verdict: Verdict) -> bool:
+    """Return True for a window whose drift could not be judged: it does not end an incident."""
+    return any(reason.kind in _UNJUDGED for reason in verdict.reasons)

@@ -217,6 +217,7 @@ def evidence_of(
         slow_drift=slow,
         matching=found.matching,
         comparing_from=found.comparing_from,
+        usual_rows=found.usual_rows,
         notes=found.notes,
         new_labels=new_labels,
         rows_per_day=rows * _DAY_S / (window.end - window.start).total_seconds(),

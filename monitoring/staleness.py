@@ -22,6 +22,7 @@ class StalenessEvidence:
     counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its traffic,
     `age_s` the time since it was trained, `since_retraining_s` that since any retraining began. `comparing_from` is set
     where the reference has no rows of `matching` hours yet: drift then makes no alarm. `notes` never make one.
+    `usual_rows` is the median number of rows of the windows that the reference has of these hours, at most.
     """
 
     version: str
@@ -37,6 +38,7 @@ class StalenessEvidence:
     slow_drift: DriftReport | None = None
     matching: str = ""
     comparing_from: datetime | None = None
+    usual_rows: float | None = None
     notes: tuple[Reason, ...] = ()
     rows_per_day: float = 0.0
     age_s: float | None = None
@@ -60,26 +62,20 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
     """Say FRESH, WATCH or STALE, and whether to retrain. Pure: equal evidence, equal decision.
 
     STALE needs a loss that labels or a trusted estimate show, a strong change of the traffic that no labels refute, or
-    an age over the limit. A window or reference that is too small gives WATCH at most.
+    an age over the limit. WATCH needs a test that alarms at the requested rate, or fewer rows than usual: what cannot
+    be judged yet is a reason, and makes no alarm.
     """
     if evidence.rows < policy.min_rows:
-        sentence = f"The window has {evidence.rows} predictions, a verdict needs {policy.min_rows}: too few to tell."
-        reason = Reason(
-            kind="too_few_rows", sentence=sentence, statistic=float(evidence.rows), threshold=float(policy.min_rows)
-        )
-        return StalenessDecision(
-            verdict="WATCH", reasons=(reason, *evidence.notes), action="none", action_reason="Too few rows."
-        )
+        return _too_few_rows(evidence, policy)
     stale, watch, notes = _losses(evidence, policy)
     if evidence.slow_loss is not None and evidence.slow_loss.alarm:
         stale.append(_slow_reason(evidence.slow_loss, policy))
-    notes += evidence.notes
-    if evidence.comparing_from is None:
-        drift_stale, drift_watch = _drifts(evidence, policy, lost=bool(stale))
+    unjudged = _not_comparable(evidence, policy)
+    notes += [*evidence.notes, *unjudged]
+    if not unjudged and evidence.drift is not None:
+        drift_stale, drift_watch = _drifts(evidence, evidence.drift, policy, lost=bool(stale))
         stale += drift_stale
         watch += drift_watch
-    else:
-        notes += _without_history(evidence, evidence.comparing_from)
     if policy.max_age_s is not None and evidence.age_s is not None and evidence.age_s > policy.max_age_s:
         sentence = (
             f"Version {evidence.version} is {evidence.age_s / _DAY_S:.1f} days old, "
@@ -89,10 +85,9 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
     found = [*sorted(stale, key=_cost), *sorted(watch, key=_cost), *notes]
     reasons = tuple(_priced(reason, evidence) for reason in found)
     if not stale:
-        only_young = all(reason.kind == "reference_too_small" for reason in watch) and _unharmed(evidence, policy)
         return StalenessDecision(
-            verdict="FRESH" if only_young or not watch else "WATCH",
-            reasons=(_fresh(evidence), *reasons) if only_young or not watch else reasons,
+            verdict="WATCH" if watch else "FRESH",
+            reasons=reasons if watch else (_fresh(evidence), *reasons),
             action="none",
             action_reason="Nothing shows that the model has lost.",
         )
@@ -189,21 +184,50 @@ def _loss_reason(loss: Loss, how: str, kind: str) -> Reason:
     )
 
 
-def _drifts(evidence: StalenessEvidence, policy: StalenessPolicy, *, lost: bool) -> tuple[list[Reason], list[Reason]]:
+def _not_comparable(evidence: StalenessEvidence, policy: StalenessPolicy) -> list[Reason]:
+    """Return why no drift can be judged; nothing where it can."""
+    if evidence.comparing_from is not None:
+        return _without_history(evidence, evidence.comparing_from)
     drift = evidence.drift
-    if evidence.reference_rows < policy.min_reference_rows or drift is None or drift.too_small is not None:
-        small = (
-            f"The reference has {evidence.reference_rows} early live rows, {policy.min_reference_rows} are needed: "
-            "drift is not judged yet."
-        )
-        sentence = small if drift is None or drift.too_small is None else drift.too_small
-        reason = Reason(
+    if evidence.reference_rows >= policy.min_reference_rows and drift is not None and drift.too_small is None:
+        return []
+    small = (
+        f"The reference has {evidence.reference_rows} early live rows, {policy.min_reference_rows} are needed: "
+        "drift is not judged yet."
+    )
+    return [
+        Reason(
             kind="reference_too_small",
-            sentence=sentence,
+            sentence=small if drift is None or drift.too_small is None else drift.too_small,
             statistic=float(evidence.reference_rows),
             threshold=float(policy.min_reference_rows),
         )
-        return [], [reason]
+    ]
+
+
+def _too_few_rows(evidence: StalenessEvidence, policy: StalenessPolicy) -> StalenessDecision:
+    """Return WATCH for a window with too few rows, FRESH where as few are usual at its hour."""
+    usual = evidence.usual_rows is not None and evidence.rows >= evidence.usual_rows / 2.0
+    reason = Reason(
+        kind="too_few_rows",
+        sentence=(
+            f"The window has {evidence.rows} predictions, a verdict needs {policy.min_rows}: "
+            f"{'as few as usual at this time' if usual else 'too few to tell'}."
+        ),
+        statistic=float(evidence.rows),
+        threshold=float(policy.min_rows),
+    )
+    return StalenessDecision(
+        verdict="FRESH" if usual else "WATCH",
+        reasons=(reason, *evidence.notes),
+        action="none",
+        action_reason="Too few rows.",
+    )
+
+
+def _drifts(
+    evidence: StalenessEvidence, drift: DriftReport, policy: StalenessPolicy, *, lost: bool
+) -> tuple[list[Reason], list[Reason]]:
     measured = evidence.measured
     unharmed = _unharmed(evidence, policy)
     loss = None if measured is None else max(measured.loss, 0.0)

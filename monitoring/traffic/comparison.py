@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from absa.policies import StalenessPolicy
@@ -38,6 +39,13 @@ class WindowComparison:
     slow: tuple[pl.DataFrame, pl.DataFrame] | None
     held: int
     notes: tuple[Reason, ...]
+
+    @property
+    def usual_rows(self) -> float | None:
+        """Median rows per window of the matching reference, None where no rows match."""
+        if self.reference is None or self.reference.is_empty() or self.comparing_from is not None:
+            return None
+        return float(np.median(self.reference[WINDOW_START].value_counts()["count"]))
 
     def use(self, *, joined: bool) -> ReferenceUse | None:
         """Return the account of the reference for the verdict; `joined`: whether this window's rows are in it now."""

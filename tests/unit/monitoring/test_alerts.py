@@ -50,6 +50,13 @@ def test_one_message_per_incident_and_new_after_fresh(lake: Lake, window: Window
     assert hook.told[0]["version"] == "7"
 
 
+def test_quiet_window_does_not_end_an_incident(lake: Lake, window: Windows, hook: Hook) -> None:
+    run(lake, window, ["STALE"], hook.url)
+    quiet = Reason(kind="too_few_rows", sentence="The window has 60 predictions.")
+    VerdictStore(lake).record(replace(verdict(window(1), "FRESH"), reasons=(quiet,)))
+    assert not alert(lake, VerdictStore(lake).record(verdict(window(2), "STALE")), hook.url)
+
+
 def test_new_stale_version_is_new_incident(lake: Lake, window: Windows, hook: Hook) -> None:
     run(lake, window, ["STALE"], hook.url)
     newer = VerdictStore(lake).record(replace(verdict(window(1), "STALE"), version="8"))

@@ -70,6 +70,8 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
     [
         ("calm", CALM, "FRESH", "none"),
         ("no traffic", replace(CALM, rows=0, labelled=0), "WATCH", "none"),
+        ("as few rows as on other nights", replace(CALM, rows=60, usual_rows=80.0), "FRESH", "none"),
+        ("far fewer rows than on other nights", replace(CALM, rows=30, usual_rows=80.0), "WATCH", "none"),
         ("a tiny window with a disaster in it", replace(STALE, rows=40), "WATCH", "none"),
         ("labels show a loss", STALE, "STALE", "retrain"),
         ("a large loss on a handful of labels", replace(CALM, measured=lost(15, 0.0001, rows=20)), "FRESH", "none"),
@@ -100,7 +102,7 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
             "none",
         ),
         ("weak drift", replace(CALM, drift=drift(0.05)), "WATCH", "none"),
-        ("no reference and no labels", replace(CALM, reference_rows=0, drift=None, measured=None), "WATCH", "none"),
+        ("no reference and no labels", replace(CALM, reference_rows=0, drift=None, measured=None), "FRESH", "none"),
         (
             "no reference, labels fine",
             replace(CALM, reference_rows=0, drift=None, measured=lost(-2, 0.9)),
@@ -111,7 +113,7 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
         (
             "small reference, strong drift",
             replace(CALM, measured=None, reference_rows=60, drift=drift(0.5)),
-            "WATCH",
+            "FRESH",
             "none",
         ),
         (
@@ -170,6 +172,12 @@ def test_hours_without_history_say_when_comparing_starts() -> None:
     assert [reason.kind for reason in reasons] == ["fresh", "no_history", "no_history:segment_mix"]
     assert "no rows of Saturdays at 10:00 UTC yet" in reasons[1].sentence
     assert "comparing starts on 2026-12-06 at 10:00 UTC" in reasons[1].sentence
+
+
+def test_first_window_says_that_it_cannot_compare() -> None:
+    reasons = judge_staleness(replace(CALM, reference_rows=0, drift=None, measured=None), POLICY).reasons
+    assert [reason.kind for reason in reasons] == ["fresh", "reference_too_small"]
+    assert "100 are needed" in reasons[1].sentence
 
 
 def test_notes_come_after_what_alarms() -> None:

@@ -87,7 +87,7 @@ def test_chain_finds_new_area_after_reference():
     for hour in range(8, 12):
         rows = source.first(400, hour, Change(new_share=0.0 if hour < 11 else 0.4))
         judged.append(chain.judge(window_of(hour, hour + 1), rows))
-    assert judged[0].kinds == ["reference_too_small"]
+    assert judged[0].kinds == ["fresh", "reference_too_small"]
     assert not judged[2].alarms
     assert any(kind.startswith("drift:") for kind in judged[3].kinds)
     assert chain.reference is not None
