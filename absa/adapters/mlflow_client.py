@@ -26,7 +26,7 @@ from absa.ledger.record import LedgerRecord
 from absa.proxies import is_local, require_route
 from absa.task import ABSA, TaskSpec
 
-MODEL: Final = "absa"
+MODEL: Final = ABSA.name
 EXPERIMENT: Final = "continuous-training"
 HEAD_NUMBER: Final = "ledger_number"  # tags of the registered model: the ledger's head when aliases were last set
 HEAD_HASH: Final = "ledger_hash"
@@ -231,8 +231,8 @@ class MlflowRegistry:
 class MlflowRun:
     """An MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run_id: str, model: str = MODEL) -> None:
+        self.run_id, self._model = run_id, model
         self.history: list[dict[str, Any]] = []
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -301,8 +301,8 @@ class MlflowRun:
         from mlflow.tracking import MlflowClient
 
         with _translated(_ANY):
-            known: Any = MlflowClient().search_model_versions(f"name='{MODEL}' and run_id='{self.run_id}'")
-        return str(known[0].version) if known else log_package(package, registered_model_name=MODEL).version
+            known: Any = MlflowClient().search_model_versions(f"name='{self._model}' and run_id='{self.run_id}'")
+        return str(known[0].version) if known else log_package(package, registered_model_name=self._model).version
 
 
 class MlflowRuns:
@@ -310,10 +310,11 @@ class MlflowRuns:
 
     Args:
         tracking_uri: address of the server.
+        model: name of the registered model, which is the task's.
     """
 
-    def __init__(self, tracking_uri: str) -> None:
-        self._tracking_uri = tracking_uri
+    def __init__(self, tracking_uri: str, model: str = MODEL) -> None:
+        self._tracking_uri, self._model = tracking_uri, model
 
     @contextmanager
     def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
@@ -330,13 +331,14 @@ class MlflowRuns:
         mlflow.set_system_metrics_sampling_interval(5)
         try:
             mlflow.set_experiment(EXPERIMENT)
-            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags={"registered_model": MODEL, **tags})
+            named = {"registered_model": self._model, **tags}
+            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags=named)
         except (MlflowException, RequestException) as error:
             raise UnavailableError(
                 f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"
             ) from error
         try:
-            yield MlflowRun(run.info.run_id)
+            yield MlflowRun(run.info.run_id, self._model)
         except BaseException:
             with suppress(MlflowException, RequestException):  # an outage must not hide why the body failed
                 mlflow.end_run("FAILED")

@@ -15,6 +15,7 @@ from absa.errors import InvalidDataError
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import CONFIG, TOKENIZER, WEIGHTS, find_base, load_base, save_weights
 from absa.records.files import write_whole
+from absa.task import ABSA, TaskSpec
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Deadline
 from absa.training.progress import Watcher
@@ -31,9 +32,13 @@ _NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision",
 
 
 def base_digest(
-    rows: Iterable[LabelledPair], settings: TrainingSettings, start: Path, budget_s: float | None = None
+    rows: Iterable[LabelledPair],
+    settings: TrainingSettings,
+    start: Path,
+    budget_s: float | None = None,
+    task: TaskSpec = ABSA,
 ) -> str:
-    """Return the key of a base: equal rows in any order, settings, budget and first weights give an equal digest."""
+    """Return the key of a base: equal rows in any order, settings, budget, task and first weights give an equal one."""
     total = 0
     for row in rows:
         whole = json.dumps([row.text, row.aspect, row.label]).encode()
@@ -42,7 +47,8 @@ def base_digest(
     learned["base_model"] = None  # its weights count, not its name
     with (start / WEIGHTS).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    told = json.dumps([_FORMAT, f"{total:064x}", learned, weights, budget_s], sort_keys=True)
+    facts: list[Any] = [_FORMAT, f"{total:064x}", learned, weights, budget_s]
+    told = json.dumps(facts if task.is_default else [*facts, task.to_json()], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -51,6 +57,7 @@ def pretrain(
     settings: TrainingSettings,
     bases: Path,
     *,
+    task: TaskSpec = ABSA,
     budget_s: float | None = None,
     watch: Watcher | None = None,
     found: Callable[[Path], None] = lambda _: None,
@@ -63,6 +70,7 @@ def pretrain(
         rows: labelled pairs; their order does not matter.
         settings: of the training. `max_epochs` is how long it takes.
         bases: folder of all bases, one a digest.
+        task: of the rows.
         budget_s: end after as many seconds, whatever `max_epochs` is.
         watch: told about progress.
         found: told the folder where it was there already.
@@ -76,18 +84,18 @@ def pretrain(
     if not rows:
         raise InvalidDataError("a base needs labelled rows, and there are none")
     start = find_base(settings.base_model)
-    digest = base_digest(rows, settings, start, budget_s)
+    digest = base_digest(rows, settings, start, budget_s, task)
     folder = bases / digest[:16]
     if (folder / FACTS_FILE).is_file():
         found(folder)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = PairTokenizer.from_file(start / TOKENIZER, settings.max_tokens)
+    tokenizer = PairTokenizer.from_file(start / TOKENIZER, settings.max_tokens, task=task)
     model, has_head = load_base(
-        start, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout,
+        start, task=task, layers=settings.layers, hidden=settings.hidden, dropout=settings.dropout,
         max_tokens=settings.max_tokens, seed=settings.seed,
     )  # fmt: skip
-    ordered = sorted(rows, key=lambda row: (row.text, row.aspect, row.label))
+    ordered = sorted(rows, key=lambda row: (row.text, row.aspect or "", row.label))
     trainer = Trainer(
         model,
         tokenize(ordered, tokenizer),
@@ -95,7 +103,7 @@ def pretrain(
         settings,
         Deadline.after(_NO_DEADLINE_S if budget_s is None else budget_s),
         new_head=not has_head,
-        compose=Composer.of(tokenizer, settings),
+        compose=Composer.of(tokenizer, settings, task),
         checkpoints=Checkpoints(folder / _CHECKPOINTS_FOLDER),
         watch=watch,
     )

@@ -1,6 +1,7 @@
 """`evergreen pretrain` and what `--encoder` names: bases in HOME/bases, each under the digest of what it is made of."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -41,8 +42,9 @@ def make_base(
     found_examples = (read_examples(source.uri, mapping=mapping)[0] for source in find_sources(path))
     examples = pl.concat([each.select("text", "aspect", "label") for each in found_examples]).unique()
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
-    counts = [sum(row.label == label for row in rows) for label in range(3)]
-    yield f"{len(rows):,} rows: {counts[0]:,} negative, {counts[1]:,} neutral, {counts[2]:,} positive"
+    counts = Counter(row.label for row in rows)
+    named = (f"{counts[number]:,} {label}" for number, label in enumerate(mapping.task.labels))
+    yield f"{len(rows):,} rows: {', '.join(named)}"
     recipe = services.settings.training
     wanted = {
         "base_model": pin_base(recipe.base_model),
@@ -64,6 +66,7 @@ def make_base(
         rows,
         TrainingSettings.from_json({name: value for name, value in wanted.items() if value is not None}),
         services.home.folder(_BASES),
+        task=mapping.task,
         budget_s=budget_s,
         watch=watch,
         found=found.append,

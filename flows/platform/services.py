@@ -8,7 +8,7 @@ from typing import Any
 
 from absa.adapters.kept_packages import KeptPackages
 from absa.adapters.lake_stores import open_lake
-from absa.adapters.mlflow_client import MODEL, MlflowRegistry, MlflowRuns
+from absa.adapters.mlflow_client import MlflowRegistry, MlflowRuns
 from absa.adapters.package_store import PackageStore
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
@@ -154,7 +154,7 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
     lake = overrides.get("lake") or open_lake(chosen.lake_uri)
     clock = overrides.get("clock") or utc_now
     mlflow_uri = environment.get("MLFLOW_TRACKING_URI") or home.url("mlflow")
-    registry = overrides.get("registry") or MlflowRegistry(mlflow_uri, MODEL, environment=environment)
+    registry = overrides.get("registry") or MlflowRegistry(mlflow_uri, chosen.task.name, environment=environment)
     ports: dict[str, Any] = {
         "settings": chosen,
         "environment": environment,
@@ -162,7 +162,7 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
         "lake": lake,
         "ledger": Ledger(lake, clock=clock, task=chosen.task),
         "registry": registry,
-        "runs": MlflowRuns(mlflow_uri),
+        "runs": MlflowRuns(mlflow_uri, chosen.task.name),
         "packages": KeptPackages(PackageStore(lake), home.root / "models", registry=registry),
         "deployments": PrefectDeployments(),
         "steps": run_step,

@@ -10,6 +10,7 @@ import torch
 from absa.errors import InvalidDataError
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
+from absa.task import TaskSpec
 from absa.training.pretrain import bases_in, is_base, pretrain
 from absa.training.rows.tokens import LabelledPair
 from absa.training.training_settings import TrainingSettings
@@ -44,6 +45,15 @@ def test_any_other_input_makes_another_base(settings: TrainingSettings, tmp_path
     changed = replace(settings, learning_rate=5e-5) if other == "another setting" else settings
     rows = ROWS[:-1] if other == "a row less" else ROWS
     assert pretrain(rows, changed, tmp_path / "bases", budget_s=60 if other == "a budget" else None) != made
+
+
+def test_base_of_another_task_has_its_labels(settings: TrainingSettings, tmp_path: Path) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
+    rows = [replace(row, aspect=None) for row in ROWS]
+    made = pretrain(rows, settings, tmp_path / "bases", task=task)
+    model, has_head = load_base(made, task=task)
+    assert (has_head, model.classifier.out_features) == (True, 4)
+    assert pretrain(rows, settings, tmp_path / "bases", task=replace(task, name="other")) != made
 
 
 def test_training_starts_from_base_with_head(settings: TrainingSettings, tmp_path: Path) -> None:

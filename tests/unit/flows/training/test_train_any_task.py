@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from absa.adapters.mlflow_client import MlflowRegistry
 from absa.data.mapping import DataMapping
 from absa.errors import InvalidDataError, PermanentError
 from absa.inference.engine import Engine
@@ -122,6 +123,11 @@ def written(file: Path, task: TaskSpec, numbers: range) -> Path:
                 asked = chance.choice((name, chance.choice(names)))
                 write((text, asked, "yes" if asked == name else "no"))
     return file
+
+
+def test_registered_model_has_the_name_of_the_task(tmp_path: Path) -> None:
+    services = build_services(Settings(home=tmp_path, data=DataMapping(task=TICKETS)), environment={})
+    assert cast(MlflowRegistry, services.registry).model == "tickets"
 
 
 def test_plain_text_task_becomes_a_registered_package(world: World, tmp_path: Path) -> None:
