@@ -96,7 +96,7 @@ def cost(
         float, typer.Option(callback=arguments.MILLISECONDS, help="p99 that the set-up must hold at the planned load.")
     ] = 100.0,
     min_f1: Annotated[
-        float, typer.Option(callback=arguments.SHARE, help="pos/neg F1 that the model must have; 0 asks for none.")
+        float, typer.Option(callback=arguments.SHARE, help="F1 that the model must have; 0 asks for none.")
     ] = 0.0,
     f1: Annotated[list[str] | None, typer.Option(help="Declare a model's F1: 'MiniLM-L6 int8=0.80'.")] = None,
     speed: Annotated[
@@ -139,7 +139,7 @@ def cost(
         _say(basis(figures, table), ladder(setups(figures, table, hit_share=hits, speeds=speeds)))
         _say(training(table, quantities))
         try:
-            chosen = cheapest(planned, Floors(p99_ms=p99_ms, pos_neg_f1=min_f1, spot=spot), table, quantities, day)
+            chosen = cheapest(planned, Floors(p99_ms=p99_ms, f1=min_f1, spot=spot), table, quantities, day)
         except NoSetupError:
             _say(["\nan idle month without a choice, on the template's machines, US$"])
             _say(bill(month(unmeasured(table), table, quantities)))

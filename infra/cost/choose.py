@@ -20,10 +20,10 @@ class NoSetupError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """Requirements on a set-up. `p99_ms` at the planned load, `pos_neg_f1` 0 to 1, spot for live serving or not."""
+    """Requirements on a set-up. `p99_ms` at the planned load, `f1` 0 to 1, spot for live serving or not."""
 
     p99_ms: float = 100.0
-    pos_neg_f1: float = 0.0
+    f1: float = 0.0
     spot: bool = False
 
 
@@ -40,15 +40,13 @@ def cheapest(
     offered = [each for each in candidates if each.model.trained and (floors.spot or not each.host.spot)]
     if not offered:
         raise NoSetupError("no set-up will do: every model measured is untrained")
-    good_enough = [
-        each for each in offered if floors.pos_neg_f1 <= 0 or (each.model.pos_neg_f1 or 0) >= floors.pos_neg_f1
-    ]
+    good_enough = [each for each in offered if floors.f1 <= 0 or (each.model.f1 or 0) >= floors.f1]
     if not good_enough:
         known = sorted(
-            f"{each.model.name} {'not measured' if each.model.pos_neg_f1 is None else f'{each.model.pos_neg_f1:.3f}'}"
+            f"{each.model.name} {'not measured' if each.model.f1 is None else f'{each.model.f1:.3f}'}"
             for each in {each.model.name: each for each in offered}.values()
         )
-        raise NoSetupError(f"no model has a pos/neg F1 of {floors.pos_neg_f1:g} or more: {', '.join(known)}")
+        raise NoSetupError(f"no model has a F1 of {floors.f1:g} or more: {', '.join(known)}")
     fast_enough = [each for each in good_enough if each.p99_ms <= floors.p99_ms]
     if not fast_enough:
         best = min(good_enough, key=lambda each: each.p99_ms)

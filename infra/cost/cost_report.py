@@ -40,7 +40,7 @@ def ladder(found: Sequence[Setup]) -> Iterator[str]:
     for name in names:
         mine = [each for each in found if each.model.name == name]
         model = mine[0].model
-        quality = "pos/neg F1 not measured" if model.pos_neg_f1 is None else f"pos/neg F1 {model.pos_neg_f1:.3f}"
+        quality = "F1 not measured" if model.f1 is None else f"F1 {model.f1:.3f}"
         yield f"{name} ({quality})"
         for each in mine:
             batch = batch_usd_per_million(model, each.host)
@@ -74,7 +74,7 @@ def record(
     return {
         "setup": {
             "model": setup.model.name, "host": setup.host.name, "spot": setup.host.spot, "load": setup.load,
-            "hit_share": setup.hit_share, "p99_ms": round(setup.p99_ms, 3), "pos_neg_f1": setup.model.pos_neg_f1,
+            "hit_share": setup.hit_share, "p99_ms": round(setup.p99_ms, 3), "f1": setup.model.f1,
         },
         "usd_per_million_live": setup.usd_per_million,
         "usd_per_million_batch": batch_usd_per_million(setup.model, setup.host),

@@ -12,6 +12,7 @@ BenchmarkResults = Mapping[str, Mapping[str, Any]]
 SERVING: Final = "make benchmark-serving"
 BATCH: Final = "make benchmark-batch"
 CACHE_CASE: Final = "cache hit"
+_F1: Final = ("f1", "pos_neg_f1")  # names of the quality in results; the second is that of the default task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class ModelFigures:
         name: as the benchmark's rows carry it.
         cpu_s: CPU-seconds of the router's processes a live prediction, at saturation.
         p99_ms: at half of saturation.
-        pos_neg_f1: 0 to 1.
+        f1: primary metric of its task, 0 to 1.
         batch_rows_per_core_s: rows per second and core in batch.
     """
 
@@ -30,7 +31,7 @@ class ModelFigures:
     cpu_s: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
-    pos_neg_f1: float | None = None
+    f1: float | None = None
     batch_rows_per_core_s: float | None = None
 
     @property
@@ -57,13 +58,14 @@ def read_results(folder: Path) -> dict[str, Any]:
 def figures_of(results: BenchmarkResults, *, declared_f1: Mapping[str, float] | None = None) -> Figures:
     """Find the figures by case and metric; peers' rows are left out.
 
-    Quality is a row `pos_neg_f1` whose case is the model's name, in any result; `declared_f1` overrides it.
+    Quality is a row `f1`, or `pos_neg_f1` of the default task, whose case is the model's name, in any result;
+    `declared_f1` overrides it.
     """
     serving, batch = own_figures(results.get("serving")), own_figures(results.get("batch"))
     cores = {name: int(results[name]["machine"]["cores"]) for name in ("serving", "batch") if name in results}
     quality = {
         case: value for result in results.values() for (case, metric), value in own_figures(result).items()
-        if metric == "pos_neg_f1"
+        if metric in _F1
     }  # fmt: skip
     quality |= declared_f1 or {}
     suffix = ", saturation"
@@ -79,7 +81,7 @@ def figures_of(results: BenchmarkResults, *, declared_f1: Mapping[str, float] | 
                 cpu_s=serving[name + suffix, "worker_cpu_per_request"] / 1e6,
                 p50_ms=serving.get((f"{name}, {LATENCY_CASE}", "p50")),
                 p99_ms=serving.get((f"{name}, {LATENCY_CASE}", "p99")),
-                pos_neg_f1=quality.get(name),
+                f1=quality.get(name),
                 batch_rows_per_core_s=None if rate is None else rate / cores["batch"],
             )
         )
@@ -111,6 +113,6 @@ def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping
             said.append(f"{model.name}: no p99 at half load, a simulated one stands in.")
         if not model.trained:
             said.append(f"{model.name}: measured for its speed alone, it cannot be chosen.")
-        elif model.pos_neg_f1 is None:
-            said.append(f"{model.name}: no pos/neg F1, so it cannot meet a quality floor (--f1 declares one).")
+        elif model.f1 is None:
+            said.append(f"{model.name}: no F1, so it cannot meet a quality floor (--f1 declares one).")
     return said

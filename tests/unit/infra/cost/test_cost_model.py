@@ -35,7 +35,7 @@ BIG = (
 )
 SMALL = (row("small int8, saturation", "worker_cpu_per_request", 200.0),)
 CACHE = row("cache hit", "requests_per_s", 20_000.0)
-QUALITY = (row("big int8", "pos_neg_f1", 0.80), row("small int8", "pos_neg_f1", 0.74))
+QUALITY = (row("big int8", "pos_neg_f1", 0.80), row("small int8", "f1", 0.74))
 
 
 def both() -> Figures:
@@ -53,7 +53,7 @@ def test_figures_are_found_by_case_without_peers() -> None:
     )  # fmt: skip
     (big,) = figures.models
     assert big.cpu_s == pytest.approx(0.002)
-    assert (big.p50_ms, big.p99_ms, big.pos_neg_f1) == (4.0, 18.0, 0.80)
+    assert (big.p50_ms, big.p99_ms, big.f1) == (4.0, 18.0, 0.80)
     assert big.batch_rows_per_core_s == 1_000
     assert figures.hit_cpu_s == pytest.approx(1e-4)
     assert figures.missing == ()
@@ -101,7 +101,7 @@ def choose(**floors: Any) -> Setup:
 
 def test_the_cheapest_that_is_good_enough_is_chosen() -> None:
     assert choose().model.name == "small int8"
-    chosen = choose(pos_neg_f1=0.78)
+    chosen = choose(f1=0.78)
     assert chosen.model.name == "big int8"
     costs = [
         month(e, PRICES, Quantities(), DAY).usd for e in planned() if e.model.name == "big int8" and not e.host.spot
@@ -112,8 +112,7 @@ def test_the_cheapest_that_is_good_enough_is_chosen() -> None:
 def test_spot_is_for_those_who_ask_for_it() -> None:
     large = DAY.scaled(load=20)
     asked = [
-        cheapest(planned(), Floors(spot=spot, pos_neg_f1=0.78), PRICES, Quantities(), large).host.spot
-        for spot in (False, True)
+        cheapest(planned(), Floors(spot=spot, f1=0.78), PRICES, Quantities(), large).host.spot for spot in (False, True)
     ]
     assert asked == [False, True]
 
@@ -121,8 +120,8 @@ def test_spot_is_for_those_who_ask_for_it() -> None:
 @pytest.mark.parametrize(
     ("floors", "reason"),
     [
-        ({"pos_neg_f1": 0.9}, "0.9 or more: big int8 0.800, small int8 0.740"),
-        ({"pos_neg_f1": 0.78, "p99_ms": 5}, "within 5 ms .* takes 18.0 ms"),
+        ({"f1": 0.9}, "0.9 or more: big int8 0.800, small int8 0.740"),
+        ({"f1": 0.78, "p99_ms": 5}, "within 5 ms .* takes 18.0 ms"),
     ],
 )
 def test_no_sufficient_set_up_is_refused_with_reason(floors: dict[str, float], reason: str) -> None:
@@ -143,7 +142,7 @@ def test_p99_at_load_grows_from_measured() -> None:
         found = setups(figures_of(results(*SMALL)), PRICES, load=load)
         return next(e for e in found if e.host.label == "c7g.xlarge").p99_ms
 
-    assert choose(pos_neg_f1=0.78).p99_ms >= 18.0
+    assert choose(f1=0.78).p99_ms >= 18.0
     assert p99(0.9) > 2 * p99(0.3)
 
 
@@ -198,7 +197,7 @@ def test_saving_equals_reduction_of_month() -> None:
 
 
 def test_record_holds_choice_and_figures() -> None:
-    setup, quantities = choose(pos_neg_f1=0.78), Quantities()
+    setup, quantities = choose(f1=0.78), Quantities()
     busy, idle = month(setup, PRICES, quantities, DAY), month(setup, PRICES, quantities)
     found = record(setup, both(), PRICES, busy, idle, quantities, profile="daily")
     read = json.loads(json.dumps(Cost(at="2026-11-24T00:00:00.000000Z", **found).to_json()))
