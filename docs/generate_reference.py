@@ -89,7 +89,7 @@ _SECTIONS = """
 ## evergreen.toml
 
 Flows and router read the file that `EVERGREEN_CONFIG` names, or `evergreen.toml` in the working folder or in `HOME`.
-`[data.labels]` maps codes in files to labels (docs/how_to.md).
+`evergreen init FILE` writes sections `[task]` and `[data]`.
 
 ```toml
 profile = "small"
@@ -98,6 +98,33 @@ profile = "small"
 ramp = [0.05, 0.25]      # shares of the challenger
 step_s = 3600
 ```
+
+### [task]
+
+Task of the home. Without this section: aspect-based sentiment.
+
+| key | default | what |
+|---|---|---|
+| `name` | required | Name of the registered model: lower-case letters, digits, - and _. |
+| `input` | required | Input of the model: `text`, `text+aspect` (a phrase of the text) or `text+topic` (any phrase). |
+| `labels` | required | 2 to 127 names in the order of the scores; a home can append more. |
+| `evaluated` | all labels | Labels in the primary metric, the mean of their F1. |
+
+### [data]
+
+Form of data files. Each key but the last two names a column, in any case.
+
+| key | default | what |
+|---|---|---|
+| `text` | `text` | Text to classify. |
+| `aspect`, `topic` | `aspect`, `topic` | Phrase that the label is about, for tasks that have one. |
+| `label` | `label` | Label: a name or number of `[task]`, or a value of `[data.labels]`. |
+| `observed_at` | `observed_at` | Time; `{column = "Date", format = "%d/%m/%Y"}` for another form than ISO 8601. |
+| `segment` | `segment` | Short name that measures are split by. |
+| `source` | `source` | Source of the label. |
+| `unit` | unset | Account or user. |
+| `file` | unset | Data file that a first training reads. |
+| `[data.labels]` | names and numbers | Label of each value of the file. |
 """
 _PROFILES = """
 ## Profiles

@@ -25,7 +25,7 @@ CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
 """Columns that are read from files, by their names in records."""
 _TOPIC: Final = "topic"  # in files another name of the column aspect
-_DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels")
+_DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels", "file")
 _TASK_KEYS: Final = ("name", "input", "labels", "evaluated")
 _REQUIRED: Final = ("name", "input", "labels")
 
@@ -40,6 +40,7 @@ class DataMapping:
         codes: label of each value that files may write, in the form of `normal_code`; empty: the names and
             numbers of the task's labels.
         time_format: form of observed_at, in the codes of `strptime`; None: ISO 8601.
+        file: data of a first training, where nothing was ingested; None: there is none.
         where: the configuration file, for messages.
     """
 
@@ -47,6 +48,7 @@ class DataMapping:
     columns: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, int] = field(default_factory=dict)
     time_format: str | None = None
+    file: str | None = None
     where: str = CONFIGURATION_FILE
 
     def __post_init__(self) -> None:
@@ -157,7 +159,10 @@ def data_mapping(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_
     columns, time_format = _columns(data, task, name)
     labels = data.get("labels")
     codes = {} if labels is None else codes_of_section(labels, task, name=name)
-    return DataMapping(task=task, columns=columns, codes=codes, time_format=time_format, where=name)
+    file = data.get("file")
+    if file is not None and (not isinstance(file, str) or not file.strip()):
+        raise PermanentError(f"file in section [data] of {name}: expected the path of a data file, got {file!r}")
+    return DataMapping(task=task, columns=columns, codes=codes, time_format=time_format, file=file, where=name)
 
 
 def _section(configuration: Mapping[str, Any], section: str, name: str) -> Mapping[str, Any]:
@@ -193,7 +198,7 @@ def _columns(data: Mapping[str, Any], task: TaskSpec, name: str) -> tuple[dict[s
     keys: dict[str, str] = {}
     time_format = None
     for key, value in data.items():
-        if key == "labels":
+        if key in ("labels", "file"):
             continue
         written = value
         if key == "observed_at" and isinstance(value, Mapping):

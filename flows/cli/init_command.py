@@ -53,10 +53,10 @@ def init_home(settings: Settings, file: Path, *, name: str | None, force: bool) 
     for line in recognition.preview(sample.rows):
         yield f"    {line}"
     old = place.read_text(encoding="utf-8-sig") if place.exists() else ""
-    text = with_sections(old, recognition.sections(), name=str(place))
+    text = with_sections(old, recognition.sections(str(file.absolute())), name=str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     write_whole(place, text)
-    yield f"wrote {place}; look through it, then: evergreen train {file}"
+    yield f"wrote {place}; look through it, then: evergreen train"
 
 
 def configuration_place(settings: Settings) -> Path:

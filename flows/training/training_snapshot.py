@@ -24,6 +24,8 @@ _FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows t
 def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     """Take a snapshot of the newest snapshot, the named files, and feedback since a snapshot last took it.
 
+    A first training without files takes the one that evergreen.toml names.
+
     Raises:
         PermanentError: there are no data, or they are of another task.
         InvalidDataError: a source cannot be read.
@@ -34,18 +36,16 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
     services.check_task()
     newest = latest_manifest(services.lake)
-    if newest is not None and (misfit := services.settings.task.misfit(newest.task)):
-        raise PermanentError(
-            f"the task of this home and of its newest snapshot {newest.digest[:12]} differ: {misfit}. Put the task "
-            "back, or use another home"
-        )
+    data = services.settings.data
+    if newest is None and not sources and data.file:
+        sources = [data.file]
     if sources:
         parent = newest.digest if newest else None
-        manifest = ingest(services.lake, sources, parent=parent, mapping=services.settings.data)
+        manifest = ingest(services.lake, sources, parent=parent, mapping=data)
     elif newest is not None:
         manifest = newest
     else:
-        raise PermanentError("a first training needs data: name a file, or run `evergreen ingest FILE` first")
+        raise PermanentError("a first training needs data: name a file, or run `evergreen init FILE` first")
     if newest is not None:
         since = feedback_taken_at(services.lake, newest) - timedelta(seconds=services.settings.training.label_lag_s)
         labelled = labelled_examples(

@@ -62,8 +62,11 @@ class Recognition:
         """Mapping that ingest reads from the sections."""
         return data_mapping(tomllib.loads(self.sections()))
 
-    def sections(self) -> str:
-        """Return sections [task] and [data] of evergreen.toml; the default task needs no section."""
+    def sections(self, path: str | None = None) -> str:
+        """Return sections [task] and [data] of evergreen.toml; the default task needs no section.
+
+        `path` names the file for a first training.
+        """
         lines = [f"# `evergreen init` recognised this in {self.file}; labels may be appended, in this order they stay."]
         if not self.task.is_default:
             lines += ["[task]", f"name = {_quoted(self.task.name)}", f"input = {_quoted(self.task.input)}"]
@@ -72,6 +75,8 @@ class Recognition:
                 lines.append(f"evaluated = {_quoted(self.task.evaluated)}")
             lines.append("")
         lines.append("[data]")
+        if path is not None:
+            lines.append(f"file = {_quoted(path)}")
         for key, column in self.columns.items():
             value = _quoted(column)
             if key == "observed_at" and self.time_format is not None:

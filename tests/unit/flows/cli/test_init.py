@@ -9,6 +9,7 @@ from absa.errors import InvalidDataError, PermanentError
 from flows.cli.init_command import configuration_place, init_home, with_sections
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
+from flows.training.training_snapshot import take_snapshot
 from tests.unit.data.recognition.files import delimited, intents, texts
 
 SECTIONS = '# `evergreen init` recognised this in x.csv; more\n[task]\nname = "x"\n\n[data]\ntext = "T"\n'
@@ -28,15 +29,14 @@ def tickets(folder: Path, name: str = "tickets.csv", count: int = 60) -> Path:
     return file
 
 
-def test_file_is_written_and_ingested(folder: Path) -> None:
+def test_first_training_takes_the_recognised_file(folder: Path) -> None:
     lines = list(init_home(Settings.load(), tickets(folder), name=None, force=False))
-    assert lines[-1].startswith(f"wrote {folder / 'evergreen.toml'}; look through it, then: evergreen train ")
+    assert lines[-1].startswith(f"wrote {folder / 'evergreen.toml'}; look through it, then: evergreen train")
     assert "60 of 60 rows can be used" in lines
     settings = Settings.load()
     assert (settings.task.name, settings.task.labels) == ("tickets", ("billing", "bug", "praise"))
-    services = build_services(settings, environment={}, keep=False)
-    manifest = ingest(services.lake, [folder / "tickets.csv"], mapping=settings.data)
-    assert manifest.task == settings.task
+    manifest = take_snapshot(build_services(settings, environment={}), [])
+    assert (manifest.task, manifest.side_rows("train") > 20) == (settings.task, True)
 
 
 def test_rows_that_cannot_be_used_are_counted(folder: Path) -> None:
