@@ -332,7 +332,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--chain-hours", type=int, default=CHAIN_H, help="hourly windows a chain")
     parser.add_argument("--quarter-hours", type=int, default=QUARTER_H, help="hourly windows of the longest chain")
     parser.add_argument("--grown-chains", type=int, default=20, help="chains in which a new area grows")
-    parser.add_argument("--peer", help="only the cells of this library: evidently, nannyml or alibi_detect")
+    parser.add_argument("--peer", help="only the cells of this library: nannyml or alibi_detect")
     parser.add_argument("--known", type=Path, default=SAMPLE / "feedback.csv")
     parser.add_argument("--new", type=Path, default=SAMPLE / "new_area.csv")
     parser.add_argument("--cells", nargs="*", help="only those whose name begins so; writes no result")
@@ -343,14 +343,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def all_cells(options: argparse.Namespace) -> dict[str, Cell]:
-    """Return our cells by name, and Evidently's on live traffic."""
+    """Return our cells by name."""
     return {
         **live_cells(
             options.runs, options.chains, options.grown_chains, hours=options.chain_hours,
             quarter_h=options.quarter_hours,
         ),
         **independent_cells(options.runs, options.slow_runs),
-        **peer_cells("evidently", options.runs),
     }  # fmt: skip
 
 

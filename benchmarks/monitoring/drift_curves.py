@@ -1,6 +1,7 @@
-"""Tables and picture of docs/design/monitoring_measured.md from committed results: `python -m benchmarks drift_curves`.
+"""Tables and picture of the monitoring pages from committed results: `python -m benchmarks drift_curves`.
 
-The picture stands in monitoring.md too.
+Every table and the picture are in docs/design/monitoring_measured.md; the picture and the table of live traffic are in
+monitoring.md too, the latter with the cells so far where the run is not complete.
 """
 
 import json
@@ -11,12 +12,30 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.monitoring.live_cells import CHAIN_H, LATE_LABELS, QUARTER_H
+from benchmarks.monitoring.live_traffic import HABITS
 from benchmarks.table import table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "design" / "monitoring_measured.md"
+SUMMARY = PAGE.with_name("monitoring.md")
 PICTURE = PAGE.with_name("monitoring_curves.svg")
+TESTS = {
+    "window of 500": "windows of 500, reference 2,000",
+    "of 2,000": "windows of 2,000, reference 2,000",
+    "8 windows, slow": "slow test: 8 windows of 500, reference 1,000",
+    f"chains of {CHAIN_H} windows": f"chain over {CHAIN_H:,} hourly windows",
+    "a quarter": f"chain over a quarter of {QUARTER_H:,} hourly windows",
+}
+"""Columns of the table of live traffic: their heads, and the cases."""
+RATES = ("false_alarms_at_1.0%", "false_alarms_at_0.2%", "windows_with_watch_or_stale")
+FOUND = {
+    "10 % from a new area, windows of 1,000, reference 2,000": "found_at_1%",
+    "negative share about 25 to 30 %, windows of 2,000, reference 10,000": "found_at_1%",
+    "negative share about 25 to 35 %, windows of 2,000, reference 10,000": "found_at_1%",
+    "new area grows by 1 % an hourly window, chain": "changed_share_when_found_median",
+}
 
 Rows = list[dict[str, Any]]
 Points = list[tuple[float, float, float, float]]
@@ -83,8 +102,55 @@ def picture(rows: Rows) -> None:
     figure.savefig(PICTURE, metadata={"Date": None})
 
 
+def traffic_table(rows: Rows) -> str:
+    """Return the false alarms of each traffic without drift, by test, the peers' on its windows of 500 last."""
+    peers = sorted({row["peer"] for row in rows if row.get("peer") and " traffic, " in row["case"]})
+    heads = ["traffic without drift", *TESTS, *(peer.split(",")[0] for peer in peers)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name in (*HABITS, LATE_LABELS):
+        cases = [f"{name} traffic, {case}" for case in TESTS.values()]
+        mine = [_cell(rows, case, RATES) for case in cases]
+        others = [_cell(rows, cases[0], ("false_alarms",), peer=peer) for peer in peers]
+        lines.append(f"| {' | '.join([name, *mine, *others])} |")
+    return "\n".join(lines)
+
+
+def found_table(rows: Rows) -> str:
+    """Return the detections under combined traffic beside those under independent traffic."""
+    lines = ["| drift | independent traffic | all together |", "|---|---|---|"]
+    for case, metric in FOUND.items():
+        found = [_cell(rows, f"{name} traffic, {case}", (metric,)) for name in ("independent", "together")]
+        lines.append(f"| {case} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def _cell(rows: Rows, case: str, metrics: tuple[str, ...], peer: str | None = None) -> str:
+    """Return a share with its number of runs, **bold** where it misses its target; a dash where it is not measured."""
+    for row in rows:
+        if row["case"] == case and row["metric"] in metrics and row.get("peer") == peer:
+            text = f"{row['value']:.1%}" + ("" if peer else f" of {row['runs']:,}")
+            return f"**{text}**" if row["met"] is False else text
+    return "-"
+
+
+def between(page: str, name: str, shown: str) -> str:
+    """Return the page with the text between the marks of a name replaced."""
+    return re.sub(
+        rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda marks: f"{marks[1]}\n{shown}\n{marks[2]}", page,
+        flags=re.DOTALL,
+    )  # fmt: skip
+
+
+def drift_rows() -> Rows:
+    """Return the rows of the finished run, or of the cells so far where a later run is not complete."""
+    cells = RESULTS / "cells" / "drift.json"
+    if cells.exists():
+        return [row for found in json.loads(cells.read_text()).values() for row in found]
+    return list(json.loads((RESULTS / "drift.json").read_text())["rows"])
+
+
 def main() -> None:
-    """Draw the picture and put the tables between the page's marks."""
+    """Draw the picture and put the tables between the pages' marks."""
     page = PAGE.read_text(encoding="utf-8")
     for name in ("drift", "drift_public", "monitor_window"):
         path = RESULTS / f"{name}.json"
@@ -98,13 +164,11 @@ def main() -> None:
         shown = table(result)
         if name == "drift":
             shown = f"![false alarms and detection]({PICTURE.name})\n\n{shown}"
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-            lambda marks, shown=shown: f"{marks[1]}\n{shown}\n{marks[2]}",  # type: ignore[misc]
-            page,
-            flags=re.DOTALL,
-        )
+        page = between(page, name, shown)
     PAGE.write_text(page, encoding="utf-8")
+    rows = drift_rows()
+    summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{traffic_table(rows)}\n\n{found_table(rows)}\n")
+    SUMMARY.write_text(summary, encoding="utf-8")
 
 
 if __name__ == "__main__":

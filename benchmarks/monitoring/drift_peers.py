@@ -14,6 +14,7 @@ import numpy as np
 from monitoring.drift.sample import Sample
 
 CATEGORICAL: Final = ("predicted",)
+EVIDENTLY: Final = "evidently"
 PEER: Final = "evidently 0.7.23, default drift tests"
 _CHUNK: Final = 500
 
@@ -60,7 +61,7 @@ def alibi_alarms(reference: Sample, current: Sample) -> bool:
 
 Peer = Callable[[Sample, Sample], bool]
 _PEERS: Final[dict[str, tuple[Peer, str, str]]] = {
-    "evidently": (evidently_alarms, "evidently", "default drift tests"),
+    EVIDENTLY: (evidently_alarms, "evidently", "default drift tests"),
     "nannyml": (nannyml_alarms, "nannyml", "univariate drift, defaults, chunks of 500"),
     "alibi_detect": (alibi_alarms, "alibi-detect", "TabularDrift, defaults"),
 }

@@ -12,6 +12,7 @@ from absa.data.traffic.population import Flood
 from absa.policies import StalenessPolicy
 from benchmarks.monitoring.chain import Chain
 from benchmarks.monitoring.drift import run_cells
+from benchmarks.monitoring.drift_curves import between, found_table, traffic_table
 from benchmarks.monitoring.drift_traffic import SAMPLE, load
 from benchmarks.monitoring.live_cells import (
     LiveSource,
@@ -123,8 +124,8 @@ def test_window_and_reference_are_of_like_hours():
 
 def test_rates_are_held_against_binomial_bound():
     assert bound(0.01, 500) == pytest.approx(0.0215, abs=0.0002)
-    (good,) = rate_rows("case", 0.01, None, {"alarm": [0.0] * 490 + [1.0] * 10})
-    (bad,) = rate_rows("case", 0.01, None, {"alarm": [0.0] * 489 + [1.0] * 11})
+    (good,) = rate_rows("case", 0.01, {"alarm": [0.0] * 490 + [1.0] * 10})
+    (bad,) = rate_rows("case", 0.01, {"alarm": [0.0] * 489 + [1.0] * 11})
     assert (good.met, bad.met) == (True, False)
     rows = chain_rows("case", {"alarms": [9.0, 1.0], "stale": [0, 0], "compared": [200, 200], "windows": [224, 224]})
     assert [row.value for row in rows] == [10 / 400, 0.5, 400 / 448, 0.0]
@@ -133,7 +134,7 @@ def test_rates_are_held_against_binomial_bound():
 
 def test_cells_that_are_done_are_not_repeated(capsys):
     saved: list[dict] = []
-    cell = (lambda source, seed: {"alarm": 0.0}, 3, partial(rate_rows, "new", 0.01, None))
+    cell = (lambda source, seed: {"alarm": 0.0}, 3, partial(rate_rows, "new", 0.01))
     ran: list[str] = []
 
     def repeat(name: str, _: object) -> list[dict[str, float]]:
@@ -144,3 +145,19 @@ def test_cells_that_are_done_are_not_repeated(capsys):
     assert ran == ["new"]
     assert [row["runs"] for row in saved[-1]["new"]] == [3]
     assert "false_alarms_at_1.0%" in capsys.readouterr().out
+
+
+def test_tables_show_rates_peers_and_misses():
+    found = {"low": 0.0, "high": 1.0, "runs": 500, "unit": "share"}
+    case = "returning traffic, windows of 500, reference 2,000"
+    rows = [
+        {"case": case, "metric": "false_alarms_at_1.0%", "value": 0.04, "met": False, "target": "<= 0.02", **found},
+        {"case": case, "metric": "false_alarms", "value": 0.5, "met": None, "peer": "evidently 0.7.23, tests", **found},
+        {"case": "together traffic, new area grows by 1 % an hourly window, chain", "value": 0.05, "met": True,
+         "metric": "changed_share_when_found_median", "target": "< 0.12", **found},
+    ]  # fmt: skip
+    table = traffic_table(rows).splitlines()
+    assert table[0].endswith("| a quarter | evidently 0.7.23 |")
+    assert "| returning | **4.0% of 500** | - | - | - | - | 50.0% |" in table
+    assert found_table(rows).splitlines()[-1].endswith("| - | 5.0% of 500 |")
+    assert between("a\n<!-- x -->\nold\n<!-- /x -->\n", "x", "new") == "a\n<!-- x -->\n\nnew\n<!-- /x -->\n"
