@@ -119,12 +119,26 @@ def pretrain_command(
 @version_app.command("export", epilog="Example: evergreen export --into absa/models/champion")
 def export_command(
     version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
-    into: Annotated[Path, typer.Option(help="Folder that is made or replaced.")] = Path("absa/models/champion"),
+    into: Annotated[
+        Path | None, typer.Option(help="Folder that is made or replaced; unset: absa/models/champion, or TASK-FORMAT.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="package: as registered. huggingface: a folder for transformers.")
+    ] = "package",
 ) -> None:
-    """Put a version's package into a folder, where `absa/src/evaluation.py` finds it."""
-    from flows.cli.version_export import export_version
+    """Put a version into a folder: its package, or what AutoModelForSequenceClassification of transformers loads."""
+    from flows.cli.version_export import export_for_transformers, export_version
 
-    say(f"version {export_version(open_home(), version, into)} is in {into}")
+    if form not in ("package", "huggingface"):
+        raise PermanentError(f"--format: expected package or huggingface, got {form!r}")
+    services = open_home()
+    if form == "package":
+        folder = into or Path("absa/models/champion")
+        chosen = export_version(services, version, folder)
+    else:
+        folder = into or Path(f"{services.settings.task.name}-{form}")
+        chosen = export_for_transformers(services, version, folder)
+    say(f"version {chosen} is in {folder}")
 
 
 @version_app.command(epilog="Example: evergreen retrain --reason new-labels")

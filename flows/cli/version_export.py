@@ -1,10 +1,13 @@
-"""`evergreen export`: a version's package as a plain folder, for use without servers."""
+"""`evergreen export`: a version as a plain folder, for use without servers: its package, or a form for transformers."""
 
+import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from absa.errors import NotFoundError, PermanentError
+from absa.inference.package import ModelPackage
 from flows.platform.services import Services
 
 
@@ -12,6 +15,7 @@ def export_version(services: Services, version: str | None, into: Path) -> str:
     """Put a version's package into a folder, checked against the ledger's digest; gives the version.
 
     Args:
+        services: ledger and packages.
         version: unset is the champion.
         into: is replaced where it holds a package, or is made.
 
@@ -19,18 +23,72 @@ def export_version(services: Services, version: str | None, into: Path) -> str:
         NotFoundError: the ledger's head names no such version.
         PermanentError: the folder holds something else.
     """
+    chosen, package = _chosen(services, version)
+    if into.exists() and not (into / "model.onnx").is_file():
+        raise PermanentError(f"{into} is there and holds no package: name another folder by --into")
+    _replace(into, lambda making: shutil.copytree(package.folder, making))
+    return chosen
+
+
+def export_for_transformers(services: Services, version: str | None, into: Path) -> str:
+    """Put a version into a folder that `transformers.AutoModelForSequenceClassification` loads; gives the version.
+
+    Args:
+        services: ledger, packages, and the lake with the weights.
+        version: unset is the champion.
+        into: is replaced where it holds such a folder, or is made.
+
+    Raises:
+        NotFoundError: the ledger's head names no such version, or its fp32 weights were not kept.
+        PermanentError: transformers has no form for the model, see `write_transformers_folder`, or the folder holds
+            something else.
+    """
+    from absa.modeling.bases import load_base
+    from absa.packaging.transformers_form import write_transformers_folder
+    from flows.training.candidate import kept_weights
+
+    chosen, package = _chosen(services, version)
+    if into.exists() and not _is_for_transformers(into):
+        raise PermanentError(f"{into} is there and holds no export: name another folder by --into")
+    weights = kept_weights(services, chosen, package)
+    if weights is None:
+        raise NotFoundError(f"the fp32 weights of version {chosen} are not in the lake; expected those of its training")
+    model, _ = load_base(weights, task=package.config.task, dropout=0.0)
+    tokenizer = package.tokenizer_path.read_text(encoding="utf-8")
+    _replace(
+        into,
+        lambda making: write_transformers_folder(
+            model, tokenizer, making, max_tokens=package.config.max_tokens, temperature=package.temperature
+        ),
+    )
+    return chosen
+
+
+def _chosen(services: Services, version: str | None) -> tuple[str, ModelPackage]:
     head = services.head()
     chosen = version or head.state.champion
     if chosen is None:
         raise PermanentError("there is no champion: name a version")
     if chosen not in head.versions:
         raise NotFoundError(f"the ledger's head names no version {chosen}; it names {', '.join(sorted(head.versions))}")
-    if into.exists() and not (into / "model.onnx").is_file():
-        raise PermanentError(f"{into} is there and holds no package: name another folder by --into")
-    package = services.packages.get(chosen, head.versions[chosen])
+    return chosen, services.packages.get(chosen, head.versions[chosen])
+
+
+def _is_for_transformers(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "architectures" in config
+
+
+def _replace(into: Path, make: Callable[[Path], object]) -> None:
+    """Replace a folder by one that is made beside it."""
     making = into.with_name(f".{into.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
-    shutil.copytree(package.folder, making)
-    shutil.rmtree(into, ignore_errors=True)
-    making.replace(into)
-    return chosen
+    try:
+        make(making)
+        shutil.rmtree(into, ignore_errors=True)
+        making.replace(into)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from absa.inference.package import ModelPackage
 from absa.job import JOB_FILE
 from absa.ledger.record import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base, pin_base
@@ -223,7 +224,13 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> tuple[Pat
     package = champion_package(services, head)
     if package is None or head is None:
         return None
-    run_id = package.config.run or services.registry.tags(str(head.state.champion)).get("run")  # of earlier releases
+    folder = kept_weights(services, str(head.state.champion), package)
+    return None if folder is None else (folder, package.config.base_model)
+
+
+def kept_weights(services: Services, version: str, package: ModelPackage) -> Path | None:
+    """Return a version's fp32 weights on local disk, or None where they were never kept."""
+    run_id = package.config.run or services.registry.tags(version).get("run")  # of earlier releases
     if run_id is None:
         return None
     folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER
@@ -233,4 +240,4 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> tuple[Pat
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(services.lake.read(key))
-    return (folder, package.config.base_model) if (folder / "config.json").is_file() else None
+    return folder if (folder / "config.json").is_file() else None
