@@ -69,7 +69,8 @@ class GatePolicy:
         float, Field(ge=0, le=1, description="Smallest share of a label in training; less with over three labels.")
     ] = 0.02
     tests: Annotated[
-        str | None, Field(min_length=1, description="CSV file of your own tests: text, label, name; unset: none.")
+        str | None,
+        Field(min_length=1, description="CSV file in the home with your own tests: text, label, name; unset: none."),
     ] = None
     min_own_tests_passed: Annotated[float, Field(ge=0, le=1, description="Share of your own tests that must pass.")] = (
         0.9

@@ -214,10 +214,10 @@ def _new_labels(evidence: GateEvidence) -> str:
 def _confusion(evidence: GateEvidence) -> str:
     labels = evidence.task.labels
     rows = [
-        (f"truly {label}", *(f"{count:,}" for count in counts))
-        for label, counts in zip(labels, evidence.candidate.confusion, strict=True)
+        (f"truly {label}", *(f"{count:,}" for count in counts), f"{f1:.3f}")
+        for label, counts, f1 in zip(labels, evidence.candidate.confusion, evidence.candidate.f1_by_label, strict=True)
     ]
-    return _table(("", *(f"called {label}" for label in labels)), rows)
+    return _table(("", *(f"called {label}" for label in labels), "F1"), rows)
 
 
 def _section(title: str, body: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 from absa.evaluation.behaviour import Behaviour, Case, sentiment_suite
 from absa.inference.aspect_span import find_aspect, has_aspect
 from absa.inference.tokenization import ModelInput
-from absa.task import TaskSpec
+from absa.task import ABSA, TaskSpec
 
 _NAMES: Final = ("Anna", "Kenji", "Fatima", "José", "Olu", "Mei", "Piotr", "Aylin")
 _HANDLES: Final = ("@mira_k", "@team42", "@jonas.dev", "@quietowl")
@@ -28,12 +28,12 @@ def behaviours_of(task: TaskSpec, pairs: Sequence[ModelInput], *, cases: int, se
     """Return the behaviours that a model of the task is tried on.
 
     Args:
-        task: the default one has the suite of sentiment.
+        task: the default one has the suite of sentiment, with labels that were appended to it too.
         pairs: test rows that cases are made of. A behaviour that applies to none of them is left out.
         cases: of each behaviour, at most.
         seed: equal seeds and rows give equal cases.
     """
-    if task.is_default:
+    if task.extends(ABSA):
         return sentiment_suite(cases=cases, seed=seed)
     made = ((name, title, _cases(name, change, task, pairs, cases, seed)) for name, (title, change) in _CHANGES.items())
     return tuple(Behaviour(name=name, title=title, cases=drawn) for name, title, drawn in made if drawn)

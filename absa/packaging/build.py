@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.errors import PermanentError
-from absa.evaluation.counts import task_f1
+from absa.evaluation.counts import confusion_counts, f1_of, task_f1
 from absa.inference.engine import Engine
 from absa.inference.package import (
     CALIBRATION_FILE,
@@ -102,12 +102,16 @@ def warmup_inputs(task: TaskSpec) -> tuple[ModelInput, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PackageParity:
-    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares, 0 to 1; F1 is the task's."""
+    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares, 0 to 1.
+
+    F1 is the task's; `f1_by_label` is int8's, in label order.
+    """
 
     rows: int
     labels_equal: float
     f1_fp32: float
     f1_int8: float
+    f1_by_label: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,11 +274,13 @@ def _scored(
 def _compare(
     fp32: npt.NDArray[Any], int8: npt.NDArray[Any], labels: npt.NDArray[np.int64], task: TaskSpec
 ) -> PackageParity:
+    by_label = f1_of(confusion_counts(labels, int8.argmax(1), n_labels=task.n_labels))
     return PackageParity(
         rows=len(labels),
         labels_equal=float((fp32.argmax(1) == int8.argmax(1)).mean()),
         f1_fp32=task_f1(labels, fp32.argmax(1), task),
         f1_int8=task_f1(labels, int8.argmax(1), task),
+        f1_by_label=tuple(round(float(f1), 4) for f1 in by_label),
     )
 
 

@@ -1,5 +1,6 @@
 """The model card: what a version is, what it was trained on, how good it is, and where it should not be used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,7 @@ def render_card(facts: CardFacts) -> str:
         "## How good it is",
         f"- {task.metric_name} {parity.get('f1_int8', 0.0):.3f} on {parity.get('rows', 0)} validation rows "
         f"({markdown(task.metric)})",
+        *([f"- F1 by label: {_by_label(task, parity['f1_by_label'])}"] if parity.get("f1_by_label") else ()),
         f"- int8 beside fp32 on the same rows: labels equal {parity.get('labels_equal', 0.0):.1%}, "
         f"fp32 F1 {parity.get('f1_fp32', 0.0):.3f}",
         f"- Calibration: temperature {calibration.get('temperature', 1.0):.3f}, expected calibration error "
@@ -87,6 +89,10 @@ def _limits(task: TaskSpec) -> list[str]:
     if task.phrase == "topic":
         limits.append("- Topics that are unlike all of the training data's")
     return limits
+
+
+def _by_label(task: TaskSpec, f1: Sequence[float]) -> str:
+    return ", ".join(f"{markdown(label)} {value:.3f}" for label, value in zip(task.labels, f1, strict=True))
 
 
 def _names(task: TaskSpec) -> str:

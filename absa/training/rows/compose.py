@@ -41,7 +41,7 @@ class Connectors:
             return tokenizer.split(tokenizer.encode([(text, "x")])[0])[0]
 
         first = len(ids("a"))  # many tokenizers give the start of a text a token of its own kind
-        words = _CONNECTORS if task.is_default else _CONNECTORS_OF_ANY_LANGUAGE
+        words = _CONNECTORS if task.extends(ABSA) else _CONNECTORS_OF_ANY_LANGUAGE
         between = tuple(ids(f"a{text}")[first:] for text in words)
         return cls(between, frozenset(int(ids(f"a{mark}")[-1]) for mark in _ENDINGS))
 

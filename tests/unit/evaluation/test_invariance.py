@@ -35,7 +35,9 @@ def test_other_tasks_have_six_behaviours_of_their_rows() -> None:
 
 
 def test_default_task_keeps_its_own_suite() -> None:
-    assert [each.name for each in behaviours_of(ABSA, ROWS, cases=2)] == list(BEHAVIOURS)
+    mixed = replace(ABSA, labels=(*ABSA.labels, "mixed"), evaluated=())
+    for task in (ABSA, mixed):
+        assert [each.name for each in behaviours_of(task, ROWS, cases=2)] == list(BEHAVIOURS)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,14 @@ def test_the_card_names_data_quality_and_limits() -> None:
 
 def test_card_of_another_task_names_its_labels() -> None:
     task = TaskSpec(name="tickets", input="text", labels=("billing", "Bug [UI]", "praise"), evaluated=("billing",))
-    card = render_card(replace(FACTS, task=task))
-    for said in ("# tickets", "billing, Bug \\[UI\\], praise", "F1 0.799", "(macro F1 of billing over all rows)"):
+    card = render_card(replace(FACTS, task=task, parity=FACTS.parity | {"f1_by_label": (0.7, 0.8, 0.9)}))
+    for said in (
+        "# tickets",
+        "billing, Bug \\[UI\\], praise",
+        "F1 0.799",
+        "(macro F1 of billing over all rows)",
+        "praise 0.900",
+    ):
         assert said in card
     assert "aspect" not in card.casefold()
     assert "sentiment" not in card.casefold()
