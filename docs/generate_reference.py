@@ -122,7 +122,7 @@ Form of data files. Each key but the last two names a column, in any case.
 | `observed_at` | `observed_at` | Time; `{column = "Date", format = "%d/%m/%Y"}` for another form than ISO 8601. |
 | `segment` | `segment` | Short name that measures are split by. |
 | `source` | `source` | Source of the label. |
-| `unit` | unset | Account or user. |
+| `unit` | `unit` | Account or user; its hash is kept, so that `evergreen forget --unit` finds its rows. |
 | `file` | unset | Data file that a first training reads. |
 | `[data.labels]` | names and numbers | Label of each value of the file. |
 """

@@ -58,5 +58,6 @@ def labelled_examples(
         label=pl.col("feedback_label"),
         observed_at=pl.col("at"),
         source=pl.col("feedback_source"),
+        unit_hash=pl.when(pl.col("unit_given")).then(pl.col("unit_hash")),
     )
     return with_example_id(examples).sort("observed_at", "example_id").select(list(EXAMPLE_COLUMNS))

@@ -65,13 +65,13 @@ class Forgotten:
 
 
 def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
-    """Forget everything that a unit asked about.
+    """Forget everything that a unit asked about, and the rows of files that name it.
 
     Args:
         lake: is rewritten.
         unit_hash: as prediction records have it.
     """
-    return _forget(lake, pl.col("unit_given") & (pl.col("unit_hash") == unit_hash))
+    return _forget(lake, pl.col("unit_given") & (pl.col("unit_hash") == unit_hash), unit_hash)
 
 
 def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
@@ -84,16 +84,17 @@ def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
 
 @dataclass
 class _Gone:
-    """Rows to forget, by request and by text (hashes of the normalised texts)."""
+    """Rows to forget, by request, by text (hashes of the normalised texts) and by the hash of a unit."""
 
     requests: pl.Series
     texts: pl.Series
+    unit: str | None
 
 
-def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
-    gone = _find(lake, chosen)
+def _forget(lake: Lake, chosen: pl.Expr, unit: str | None = None) -> Forgotten:
+    gone = _find(lake, chosen, unit)
     found = Forgotten()
-    if gone.requests.is_empty():
+    if gone.requests.is_empty() and unit is None:
         return found
     for key in _parquet(lake, FEEDBACK_FOLDER):
         found.feedback += _rewrite(lake, key, gone)
@@ -106,7 +107,7 @@ def _forget(lake: Lake, chosen: pl.Expr) -> Forgotten:
     return found
 
 
-def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
+def _find(lake: Lake, chosen: pl.Expr, unit: str | None) -> _Gone:
     requests = [pl.Series(dtype=pl.String)]
     gone, kept = [pl.Series(dtype=pl.UInt64)], [pl.Series(dtype=pl.UInt64)]
     for key in _parquet(lake, PREDICTIONS_FOLDER):
@@ -116,7 +117,7 @@ def _find(lake: Lake, chosen: pl.Expr) -> _Gone:
         gone.append(_digests(goes["text"].drop_nulls()).unique())
         kept.append(_digests(frame.filter(~chosen)["text"].drop_nulls()).unique())
     texts = pl.concat(gone).unique()
-    return _Gone(pl.concat(requests), texts.filter(~texts.is_in(pl.concat(kept).unique().implode())))
+    return _Gone(pl.concat(requests), texts.filter(~texts.is_in(pl.concat(kept).unique().implode())), unit)
 
 
 def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], int]:
@@ -189,6 +190,8 @@ def _hits(frame: pl.DataFrame, gone: _Gone) -> pl.Series:
     for name in frame.columns:
         if name == "request_id":
             hits |= frame[name].is_in(gone.requests.implode()).fill_null(value=False)
+        elif name == "unit_hash" and gone.unit is not None and frame[name].dtype == pl.String:
+            hits |= (frame[name] == gone.unit).fill_null(value=False)
         elif name.strip().lower() == "text" and frame[name].dtype == pl.String:
             hits |= _digests(frame[name].fill_null("")).is_in(gone.texts.implode())
     return hits

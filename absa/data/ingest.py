@@ -70,6 +70,7 @@ def ingest(
     on_progress: Callable[[int], None] | None = None,
     mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
+    unit_secret: bytes | None = None,
 ) -> Manifest:
     """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
 
@@ -84,6 +85,7 @@ def ingest(
         on_progress: called with the bytes of input read so far.
         mapping: task, and the form of the files.
         on_account: called with where every row went.
+        unit_secret: key of the hashes of units, so that `forget` finds their rows; None leaves units out.
 
     Raises:
         InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
@@ -94,7 +96,17 @@ def ingest(
     """
     sources = [found for path in paths for found in find_sources(str(path))]
     return _build(
-        lake, sources, [], parent, max_bad_share, source, processes, on_progress, mapping=mapping, on_account=on_account
+        lake,
+        sources,
+        [],
+        parent,
+        max_bad_share,
+        source,
+        processes,
+        on_progress,
+        mapping=mapping,
+        on_account=on_account,
+        unit_secret=unit_secret,
     )
 
 
@@ -176,6 +188,7 @@ def _build(
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
+    unit_secret: bytes | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
     if ancestor is not None and (misfit := mapping.task.misfit(ancestor.task)):
@@ -190,7 +203,9 @@ def _build(
         folder = Path(scratch)
         pool = _pool(workers)
         try:
-            intake = _Intake(lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, mapping)
+            intake = _Intake(
+                lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, mapping, unit_secret
+            )
             if ancestor:
                 intake.inherit(ancestor.digest, keep)
             for uri, frame in frames:
@@ -235,12 +250,13 @@ class _Intake:
         max_bad_share: float,
         on_progress: Callable[[int], None] | None,
         mapping: DataMapping,
+        unit_secret: bytes | None,
     ) -> None:
         self._lake, self._pool, self._workers = lake, pool, workers
         self._partitions, self._folder = partitions, folder
         self._given_source, self._max_bad_share = given_source, max_bad_share
         self._on_progress = on_progress
-        self._mapping = mapping
+        self._mapping, self._unit_secret = mapping, unit_secret
         self.notices: list[str] = []
         self.observed_at = utc_now()
         self._rows = self._bytes = 0
@@ -272,6 +288,8 @@ class _Intake:
     def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
         """Take examples at hand, those of them that have a label."""
         labelled = frame.drop_nulls("label")
+        if "unit_hash" not in labelled.columns:
+            labelled = labelled.with_columns(unit_hash=pl.lit(None, pl.String))
         self._spill(labelled, inherited=False)
         self.records.append({"uri": uri, "rows": labelled.height, "bytes": frame.estimated_size()})
 
@@ -338,6 +356,7 @@ class _Intake:
                     "partitions": self._partitions,
                     "path": path,
                     "mapping": self._mapping,
+                    "unit_secret": self._unit_secret,
                 },
             )
             self._rows += raw.height

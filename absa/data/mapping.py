@@ -22,7 +22,7 @@ from absa.task import ABSA, TaskSpec
 
 CONFIGURATION_FILE: Final = "evergreen.toml"
 CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
-FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source")
+FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source", "unit")
 """Columns that are read from files, by their names in records."""
 _TOPIC: Final = "topic"  # in files another name of the column aspect
 _DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels", "file")

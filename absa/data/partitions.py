@@ -42,6 +42,7 @@ _SPILLED: Final = (
     "observed_at",
     "source",
     "segment",
+    "unit_hash",
     "order",
     "inherited",
     "word0",  # the first half of the near-duplicate key's SHA-256
@@ -96,12 +97,15 @@ def take_block(
     partitions: int,
     path: Path,
     mapping: DataMapping,
+    unit_secret: bytes | None,
 ) -> BlockCounts:
     """Validate one block of raw rows, handed over as they are or in an Arrow file, and spill the valid ones."""
     if isinstance(raw, Path):
         handed_over, raw = raw, pl.read_ipc(raw)
         handed_over.unlink()
-    valid, bad = validate(raw, uri=uri, source=source, observed_at=observed_at, mapping=mapping)
+    valid, bad = validate(
+        raw, uri=uri, source=source, observed_at=observed_at, mapping=mapping, unit_secret=unit_secret
+    )
     if valid.height:
         spill(valid, order=order, inherited=False, partitions=partitions, path=path)
     reasons = dict(bad.group_by("reason").len().iter_rows())

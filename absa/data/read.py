@@ -37,6 +37,7 @@ from absa.data.normalise import Words, hex_column, sha256_column
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
 from absa.records import tables
+from absa.records.identifiers import unit_hash
 from absa.records.schema import SCHEMA_VERSION, utc_now
 from absa.task import ABSA, listed
 
@@ -60,6 +61,7 @@ QUARANTINED: Final = {
     "segment": pl.String,
     "source": pl.String,
     "uri": pl.String,
+    "unit_hash": pl.String,
 }
 _NOT_A_SENTIMENT: Final = "label_outside_0_2"
 _NOT_A_LABEL: Final = "label_unknown"
@@ -194,8 +196,12 @@ def validate(
     observed_at: datetime,
     require_label: bool = True,
     mapping: DataMapping = DEFAULT_MAPPING,
+    unit_secret: bytes | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows (columns of `RAW` or `SCANNED`) into examples, still without example_id, and bad rows. Pure."""
+    """Split raw rows (columns of `RAW` or `SCANNED`) into examples, still without example_id, and bad rows. Pure.
+
+    Units are hashed with `unit_secret`, and left out without one.
+    """
     codes = code_column(raw["label"])
     given = raw.with_columns(
         unreadable=pl.col("reason") if "reason" in raw.columns else pl.lit(None, pl.String),
@@ -206,6 +212,7 @@ def validate(
         written=pl.col("label"),
         label=codes.replace_strict(dict(mapping.codes), default=None, return_dtype=pl.Int8),
         unlabelled=codes.fill_null("") == "",
+        unit_hash=_unit_hashes(raw["unit"], unit_secret),
         dated=pl.col("observed_at").str.strip_chars().fill_null(""),
     ).with_columns(
         observed_at=pl.when(pl.col("dated") == "")
@@ -242,6 +249,16 @@ def validate(
     valid = judged.filter(pl.col("reason").is_null()).select("row", *(c for c in EXAMPLE_COLUMNS if c != "example_id"))
     bad = judged.filter(pl.col("reason").is_not_null()).with_columns(label=pl.col("written")).select(list(QUARANTINED))
     return valid, bad
+
+
+def _unit_hashes(units: pl.Series, secret: bytes | None) -> pl.Series:
+    """Return the hash of each unit; null for empty ones, and for all without a secret."""
+    given = units.str.strip_chars().replace("", None)
+    different = given.drop_nulls().unique()
+    if secret is None or different.is_empty():
+        return pl.Series([None], dtype=pl.String).new_from_index(0, len(units))
+    hashes = {unit: unit_hash(unit, secret) for unit in different}
+    return given.replace_strict(hashes, default=None, return_dtype=pl.String)
 
 
 def _found(given: pl.DataFrame) -> pl.Series:

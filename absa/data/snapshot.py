@@ -205,6 +205,10 @@ def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
 
 
 def read_parts(lake: Lake, keys: Sequence[str], schema: Any) -> pl.DataFrame:
-    """Return the rows of some Parquet parts, in the schema's columns and types."""
-    frames = [pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key)))) for key in keys]
-    return pl.concat([pl.DataFrame(schema=schema), *(frame.select(list(schema)).cast(schema) for frame in frames)])
+    """Return the rows of some Parquet parts, in the schema's columns and types; columns of later releases are null."""
+    frames = [pl.DataFrame(schema=schema)]
+    for key in keys:
+        frame = pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key))))
+        columns = [pl.col(name) if name in frame.columns else pl.lit(None).alias(name) for name in schema]
+        frames.append(frame.select(columns).cast(schema))
+    return pl.concat(frames)

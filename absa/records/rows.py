@@ -72,7 +72,7 @@ class Example:
     """One text, with an aspect of it (found case-insensitively) or a topic (any phrase) where the task has one.
 
     `aspect` holds either; it is None for plain text. `label` is None where there is none yet, `example_id` where it was
-    not computed.
+    not computed, `unit_hash` where the row names no account or user.
     """
 
     example_id: str | None = None
@@ -82,3 +82,4 @@ class Example:
     observed_at: Annotated[datetime, "timestamp"]
     source: str
     segment: str | None = None
+    unit_hash: str | None = None

@@ -40,6 +40,7 @@ def ingest_command(
         parent=parent.digest if parent else None,
         max_bad_share=max_bad_share,
         mapping=services.settings.data,
+        unit_secret=services.home.unit_secret().encode(),
         on_account=accounts.append,
     )
     say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")

@@ -85,7 +85,7 @@ class OwnStream:
     def write_ingest(self, file: Path) -> Path:
         """Return the rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
         names = pl.col("label").replace_strict(dict(enumerate(self._mapping.task.labels)), return_dtype=pl.String)
-        self._ingest.select("text", "aspect", names, "segment").write_csv(file)
+        self._ingest.select(*self._mapping.inputs, names, "segment").write_csv(file)
         return file
 
     def customers(self, services: Services) -> PoolTraffic:

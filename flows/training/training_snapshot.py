@@ -41,7 +41,8 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
         sources = [data.file]
     if sources:
         parent = newest.digest if newest else None
-        manifest = ingest(services.lake, sources, parent=parent, mapping=data)
+        secret = services.home.unit_secret().encode()
+        manifest = ingest(services.lake, sources, parent=parent, mapping=data, unit_secret=secret)
     elif newest is not None:
         manifest = newest
     else:

@@ -16,6 +16,7 @@ from absa.data.forget import forget_before, forget_unit
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.snapshot import REPLACED_BY, latest_manifest, load_manifest, load_quarantine, load_side, manifests
 from absa.errors import InvalidDataError, UnavailableError
+from absa.records.identifiers import unit_hash
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import SIDES
 from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
@@ -269,3 +270,25 @@ def test_bad_rows_of_refused_files_are_forgotten(lake: FolderLake, tmp_path: Pat
     [key] = [key for key in places_of(lake, CANARY) if key.startswith("quarantine/")]
     forget_unit(lake, "gone")
     assert pl.read_parquet(lake.read(key))["text"].to_list() == ["somebody else's app"]
+
+
+def test_rows_of_files_are_forgotten_by_unit(tmp_path: Path) -> None:
+    lake, secret = FolderLake(tmp_path / "lake"), b"secret"
+    file = tmp_path / "rows.csv"
+    rows = [f"{word} app,app,1,acct-{n % 2}" for n, word in enumerate(WORDS)]
+    file.write_text("\n".join(["text,aspect,label,unit", *rows, ",app,1,acct-1"]) + "\n", encoding="utf-8")
+    manifest = ingest(lake, [file], unit_secret=secret)
+    found = forget_unit(lake, unit_hash("acct-1", secret))
+    left = latest_manifest(lake)
+    assert left is not None
+    assert (found.examples, left.total_rows, left.digest == manifest.digest) == (6, 6, False)
+    texts = pl.concat([load_side(lake, left.digest, side) for side in SIDES])["text"].to_list()
+    assert sorted(texts) == [f"{word} app" for word in WORDS[::2]]
+    assert load_quarantine(lake, left.digest).is_empty()
+
+
+def test_units_without_a_secret_are_left_out(tmp_path: Path) -> None:
+    lake, file = FolderLake(tmp_path / "lake"), tmp_path / "rows.csv"
+    file.write_text("text,aspect,label,unit\nthe app,app,1,acct-1\n", encoding="utf-8")
+    manifest = ingest(lake, [file])
+    assert pl.concat([load_side(lake, manifest.digest, side) for side in SIDES])["unit_hash"].to_list() == [None]
