@@ -27,8 +27,8 @@ $(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
 
 install: $(VENV)/.installed  ## Make .venv with the pinned requirements
 
-demo: $(VENV)/.installed  ## Run the whole loop (DATA=, DRIFT=, KEEP=0, SCALE=tiny, RESET=1)
-	@$(BIN)/evergreen demo --scale $(SCALE) $(if $(DATA),--data "$(DATA)") $(if $(DRIFT),--drift "$(DRIFT)") $(if $(filter 0,$(KEEP)),--no-keep) $(if $(filter 1,$(RESET)),--reset)
+demo: $(VENV)/.installed  ## Run the whole loop (TASK=tickets, DATA=, DRIFT=, KEEP=0, SCALE=tiny, RESET=1)
+	@$(BIN)/evergreen demo --scale $(SCALE) $(if $(TASK),--task $(TASK)) $(if $(DATA),--data "$(DATA)") $(if $(DRIFT),--drift "$(DRIFT)") $(if $(filter 0,$(KEEP)),--no-keep) $(if $(filter 1,$(RESET)),--reset)
 
 check: $(VENV)/.installed-dev  ## Check the code: ruff, mypy strict, import-linter, docstrings and words
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python docs/checks/prose.py && $(BIN)/mypy && $(BIN)/lint-imports

@@ -100,7 +100,13 @@ def status() -> None:
 @app.command(epilog="Example: evergreen demo --scale tiny --no-keep")
 def demo(
     scale: Annotated[str, typer.Option(help="full or tiny.")] = "full",
-    data: Annotated[Path | None, typer.Option(help="Own CSV with text, aspect, label and perhaps segment.")] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="Bundled rows to use: absa (aspect-based sentiment) or tickets (plain text, six intents)."),
+    ] = "absa",
+    data: Annotated[
+        Path | None, typer.Option(help="Own labelled CSV of the task of evergreen.toml, in place of bundled rows.")
+    ] = None,
     drift: Annotated[str | None, typer.Option(help="A CSV that the traffic drifts to, or none.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = True,
     reset: Annotated[
@@ -111,7 +117,7 @@ def demo(
     from flows.demo.loop import run_demo
     from flows.demo.pace import DemoOptions
 
-    raise typer.Exit(run_demo(DemoOptions(scale=scale, data=data, drift=drift, keep=keep, reset=reset)))
+    raise typer.Exit(run_demo(DemoOptions(scale=scale, task=task, data=data, drift=drift, keep=keep, reset=reset)))
 
 
 app.add_typer(version_app)

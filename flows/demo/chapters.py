@@ -1,6 +1,5 @@
 """Seven chapters of the demo: each shows one part of the loop, and a finished one is skipped."""
 
-import csv
 import json
 import subprocess
 import threading
@@ -13,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from absa.data.bundled import ASSIGNMENT_CSV
+from absa.data.bundled import BUNDLED
 from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.records.files import write_whole
 from absa.records.schema import Window, utc_now
-from absa.task import Label, sentiment
+from absa.task import ABSA, TaskSpec
 from flows.demo.customer_stream import BundledStream, OwnStream, Stream
 from flows.demo.customers import TrafficReport, send_traffic
 from flows.demo.first_training import show_training, train_in_process
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from absa.records.verdict import Verdict
 
 STATE: Final = "demo.json"
+_TASK: Final = "TASK="
 _SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
 _LOOK_S: Final = 5.0  # between two looks at what may have died
 _HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
@@ -88,11 +88,12 @@ class Demo:
         self.services = services
         self.state_file = self.services.home.folder() / STATE
         self.state = _Progress.load(self.state_file)
-        self._must_have_begun_with(str(options.data.absolute()) if options.data else "")
+        self._must_have_begun_with(_rows_of(options))
+        self.sample = BUNDLED[options.task]
         self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = (
-            OwnStream(options.data, drift_file, services.settings.data) if options.data else BundledStream()
+            OwnStream(options.data, drift_file, services.settings.data) if options.data else BundledStream(self.sample)
         )
         self._customers: PoolTraffic | None = None
         self._judging: Background | None = None
@@ -103,6 +104,7 @@ class Demo:
             self.state.data = data
         if self.state.data not in {None, data}:
             begun = f"DATA={self.state.data}" if self.state.data else "the bundled rows, without DATA"
+            begun = self.state.data if self.state.data and self.state.data.startswith(_TASK) else begun
             raise PermanentError(f"this demo began with {begun}: go on with that, or start again with RESET=1")
 
     # the story
@@ -195,26 +197,40 @@ class Demo:
             raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
         tags = self.services.registry.tags(self.state.first)
         self.story.fact(
-            f"version {self.state.first}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on the test side, "
+            f"version {self.state.first}: {self._task.metric_name} {float(tags['f1']):.3f} on the test side, "
             f"{float(tags['size_mb']):.0f} MB, {float(tags['latency_ms_p50']):.1f} ms a row; gate: {tags['gate']}"
         )
-        self.story.link("the model", f"{self.services.home.url('mlflow')}/#/models/absa/versions/{self.state.first}")
+        self.story.link(
+            "the model", f"{self.services.home.url('mlflow')}/#/models/{self._task.name}/versions/{self.state.first}"
+        )
 
     def _first_answers(self) -> None:
         bring_up(self.services.settings, self.services.environment, ["router"])
         self._wait_for_version(str(self.state.first))
-        self._ask_five()
+        self._ask_shown()
         if self.state.first_answer_s is None:
             self.state.first_answer_s = self.story.elapsed_s()
         self.story.fact(f"first answer {self.state.first_answer_s:.0f} s after the start")
         bring_up(self.services.settings, self.services.environment, wait=False)
         self.story.link("the console", f"{self.services.router_url}/")
 
-    def _ask_five(self) -> None:
-        for text, aspect, label in assignment():
+    @property
+    def _task(self) -> TaskSpec:
+        return self.services.settings.task
+
+    def _ask_shown(self) -> None:
+        if not self._shown:
+            self.story.fact("(a file of your own: no sentences to show)")
+        wide = max(map(len, self._task.labels))
+        for text, aspect, label in self._shown:
             answer = self.router.predict(text, aspect)
-            mark = "right" if answer["label"] == label else f"WRONG, it is {sentiment(label)}"
-            self.story.fact(f"{answer['sentiment']:<9} {mark:<22} {text} | {aspect}")
+            mark = "right" if answer["label"] == label else f"WRONG, it is {self._task.labels[label]}"
+            self.story.fact(f"{answer['name']:<{wide}} {mark:<{wide + 14}} {_line(text, aspect)}")
+
+    @property
+    def _shown(self) -> tuple[tuple[str, str | None, int], ...]:
+        """Rows with a known answer; none for another task than the bundled sample's."""
+        return self.sample.shown if self._task == self.sample.task else ()
 
     def _healthy(self) -> None:
         """Watch healthy windows: the first makes the reference; the last verdict comes a chapter later."""
@@ -305,7 +321,7 @@ class Demo:
             if self.state.second is not None:
                 tags = self.services.registry.tags(self.state.second)
                 self.story.fact(
-                    f"version {self.state.second}: pos/neg F1 {float(tags['pos_neg_f1']):.3f} on its test side; "
+                    f"version {self.state.second}: {self._task.metric_name} {float(tags['f1']):.3f} on its test side; "
                     f"gate: {tags['gate']}"
                 )
                 self.story.link("the run", f"{self.services.home.url('prefect')}/runs")
@@ -454,25 +470,27 @@ class Demo:
     def _wait_for_version(self, version: str, *, timeout_s: float = _SWAP_LIMIT_S) -> None:
         """Wait until the router serves a version alone."""
         ends = time.monotonic() + timeout_s
-        text, aspect, _ = assignment()[0]
+        phrase = None if self._task.phrase is None else "app"
         while time.monotonic() < ends:
-            if self.router.is_ready() and self.router.predict(text, aspect)["model_version"] == version:
+            if self.router.is_ready() and self.router.predict("the app is fine", phrase)["model_version"] == version:
                 return
             time.sleep(0.2)
         raise UnavailableError(f"the router does not serve version {version} after {timeout_s:.0f} s")
 
     def _end(self) -> None:
         self.story.line()
-        self.story.line(f"The end, after {self.story.elapsed_s():.0f} s. The assignment's five sentences now:")
-        self._ask_five()
+        self.story.line(f"The end, after {self.story.elapsed_s():.0f} s. The sentences of the start now:")
+        self._ask_shown()
         if self.state.second is not None:
             self._side_by_side()
         url = self.services.router_url
         self.story.line()
         self.story.line("Four commands that work as they stand, in this folder:")
-        body = '{"text": "i love notion, but the mobile app is slow", "aspect": "mobile app"}'
+        phrase = {} if self._task.phrase is None else {self._task.phrase: "mobile app"}
+        body = json.dumps({"text": "i love notion, but the mobile app is slow"} | phrase)
         self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")
-        self.story.line("  .venv/bin/evergreen simulate --drift vocabulary --seconds 20")
+        if any(sample.task == self._task for sample in BUNDLED.values()):
+            self.story.line("  .venv/bin/evergreen simulate --drift vocabulary --seconds 20")
         self.story.line("  .venv/bin/evergreen status")
         self.story.line("  .venv/bin/evergreen rollback")
 
@@ -488,17 +506,25 @@ class Demo:
         shown: list[SimulatedRequest] = []
         while len(shown) < 8:
             request = next(customers)
-            if request.drifted and request.true_label != Label.NEUTRAL and len(request.text) <= 90:
+            if request.drifted and request.true_label in self._task.evaluated_numbers and len(request.text) <= 90:
                 shown.append(request)
         pairs = [(request.text, request.aspect) for request in shown]
         guesses = [engine.score(pairs).argmax(axis=1) for engine in engines]
-        self.story.line(f"  {'truth':<9} {'v' + versions[0]:<9} {'v' + versions[1]:<9} text | aspect")
+        wide = max(map(len, self._task.labels))
+        heads = ("truth", f"v{versions[0]}", f"v{versions[1]}")
+        self.story.line("  " + " ".join(f"{head:<{wide}}" for head in (*heads, _line("text", self._task.phrase))))
         for request, old, new in zip(shown, *guesses, strict=True):
-            words = f"{sentiment(request.true_label):<9} {sentiment(int(old)):<9} {sentiment(int(new)):<9}"
-            self.story.line(f"  {words} {request.text} | {request.aspect}")
+            named = [self._task.labels[int(label)] for label in (request.true_label, old, new)]
+            words = " ".join(f"{name:<{wide}}" for name in named)
+            self.story.line(f"  {words} {_line(request.text, request.aspect)}")
 
 
-def assignment() -> list[tuple[str, str, int]]:
-    """Return the five sentences of the assignment: text, aspect, label."""
-    with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
-        return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)]
+def _line(text: str, phrase: str | None) -> str:
+    return text if phrase is None else f"{text} | {phrase}"
+
+
+def _rows_of(options: DemoOptions) -> str:
+    """Return what names the rows of a demo in its state; empty for the default ones."""
+    if options.data:
+        return str(options.data.absolute())
+    return "" if options.task == ABSA.name else f"{_TASK}{options.task}"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import polars as pl
 
-from absa.data.bundled import FEEDBACK_CSV, bundled_traffic, file_traffic, split_file
+from absa.data.bundled import BUNDLED, BundledSample, bundled_traffic, file_traffic, split_file
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.data.read import read_examples
 from absa.data.snapshot import latest_manifest, load_side
@@ -38,18 +38,20 @@ class Stream(Protocol):
 
 
 class BundledStream:
-    """The bundled sample; it drifts to a new product area with a vocabulary of its own."""
+    """A bundled sample; it drifts to a new product area with a vocabulary of its own."""
 
-    drift_sentence = f"{DEMO_DRIFT_SHARE:.0%} of it comes from a new product area with words of its own."
+    def __init__(self, sample: BundledSample) -> None:
+        self._sample = sample
+        self.drift_sentence = f"{DEMO_DRIFT_SHARE:.0%} of it comes from {sample.new_area_in_words}."
 
     def write_ingest(self, file: Path) -> Path:
-        """Return the bundled feedback, where it lies."""
+        """Return the bundled file."""
         del file
-        return FEEDBACK_CSV
+        return self._sample.ingested
 
     def customers(self, services: Services) -> PoolTraffic:
         """Return customers over the bundled pool."""
-        return bundled_traffic(seed=_seed(services), feedback=DEMO_FEEDBACK, avoid=ingested(services))
+        return bundled_traffic(self._sample, seed=_seed(services), feedback=DEMO_FEEDBACK, avoid=ingested(services))
 
     def drift(self) -> Drift:
         """Return the new area."""
@@ -79,7 +81,7 @@ class OwnStream:
         self.drift_sentence = (
             f"{DEMO_DRIFT_SHARE:.0%} of it comes from {drift_file.name}."
             if drift_file is not None
-            else "new words everywhere, and a third of the aspects change their sentiment."
+            else f"new words everywhere, and a third of the {mapping.task.phrase or 'label'}s change their meaning."
         )
 
     def write_ingest(self, file: Path) -> Path:
@@ -124,11 +126,18 @@ def named_customers(services: Services, *, drift: str, strength: float, seed: in
     """Return customers over the bundled pool with a drift by its name, for the command line.
 
     Raises:
-        PermanentError: an unknown drift, or a strength outside 0 to 1.
+        PermanentError: an unknown drift, a strength outside 0 to 1, or a task without bundled rows.
     """
+    task = services.settings.task
+    sample = next((each for each in BUNDLED.values() if each.task == task), None)
+    if sample is None:
+        raise PermanentError(
+            f"simulated customers write bundled texts of the tasks {', '.join(BUNDLED)}; this home's task is "
+            f"{task.describe()}: send requests of your own"
+        )
     try:
-        chosen = drift_of(drift, strength)
+        chosen = drift_of(drift, strength, n_labels=task.n_labels)
     except ValueError as error:
         raise PermanentError(str(error)) from None
     chosen_seed = seed if seed is not None else _seed(services)
-    return bundled_traffic(seed=chosen_seed, drift=chosen, feedback=FeedbackHabits(), avoid=ingested(services))
+    return bundled_traffic(sample, seed=chosen_seed, drift=chosen, feedback=FeedbackHabits(), avoid=ingested(services))

@@ -83,9 +83,8 @@ async def _send(
         in_flight = 0
 
         async def one(request: SimulatedRequest) -> None:
-            body = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
-            if request.segment:
-                body["segment"] = request.segment
+            given = {"text": request.text, "aspect": request.aspect, "unit_id": request.unit_id}
+            body = {name: value for name, value in (given | {"segment": request.segment}).items() if value}
             nonlocal in_flight
             try:
                 response = await connections.post("/v1/predict", body, predict_key)

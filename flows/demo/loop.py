@@ -1,5 +1,6 @@
 """The demo: the whole loop in seven chapters, on real servers, with windows and ramp shortened by a profile."""
 
+import json
 import os
 import shutil
 import time
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from absa.adapters.lake_stores import open_lake
+from absa.data.bundled import BUNDLED
+from absa.data.mapping import CONFIGURATION_FILE
 from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.store import Ledger
 from absa.records.files import write_whole
+from absa.task import ABSA, TaskSpec
 from flows.demo.chapters import STATE, ChapterError, Demo
 from flows.demo.machine_load import slowdown
 from flows.demo.pace import PACES, DemoOptions, Pace
@@ -26,15 +30,19 @@ def run_demo(options: DemoOptions) -> int:
     """Tell the story; gives the exit code.
 
     Raises:
-        PermanentError: an unknown scale, a home whose data are not a demo's, another DATA than the demo began with, or
-            a machine that the doctor turns down.
+        PermanentError: an unknown scale or task, a home whose data are not a demo's, other rows than the demo began
+            with, or a machine that the doctor turns down.
         InvalidDataError: DATA or DRIFT cannot be read.
     """
     if options.scale not in PACES:
         raise PermanentError(f"SCALE must be one of {', '.join(PACES)}, got {options.scale!r}")
+    if options.task not in BUNDLED:
+        raise PermanentError(f"TASK must be one of {', '.join(BUNDLED)}, got {options.task!r}")
+    if options.task != ABSA.name and options.data is not None:
+        raise PermanentError(f"TASK={options.task} and DATA={options.data} name two sets of rows: give one of them")
     for path in (options.data, Path(options.drift) if options.drift not in {None, "none"} else None):
         if path is not None and not path.is_file():
-            raise InvalidDataError(f"{path} does not exist: name a CSV file with text, aspect and label")
+            raise InvalidDataError(f"{path} does not exist: name a CSV file with labelled texts")
     _must_be_a_demos(Settings.load())
     if options.reset:
         _forget(Settings.load())
@@ -86,6 +94,10 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
     home = Settings.load().root
     home.mkdir(parents=True, exist_ok=True)
     write_whole(home / SETTINGS_FILE, f"{DEMO_MARK} ({options.scale})\n{pace.settings()}")
+    if options.task != ABSA.name:
+        write_whole(home / CONFIGURATION_FILE, f"{DEMO_MARK}\n[task]\n{_toml(BUNDLED[options.task].task)}")
+    else:
+        _drop_configuration(home)
     return build_services(Settings.load())
 
 
@@ -112,6 +124,18 @@ def _forget(settings: Settings) -> None:
         shutil.rmtree(settings.root / name, ignore_errors=True)
     for name in (STATE, SETTINGS_FILE, "ports.json"):
         (settings.root / name).unlink(missing_ok=True)
+    _drop_configuration(settings.root)
+
+
+def _toml(task: TaskSpec) -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in task.to_json().items())
+
+
+def _drop_configuration(home: Path) -> None:
+    """Remove the task that an earlier demo wrote; the user's own file stays."""
+    file = home / CONFIGURATION_FILE
+    if file.is_file() and file.read_text(encoding="utf-8").startswith(DEMO_MARK):
+        file.unlink()
 
 
 def _stay(story: Story) -> None:
@@ -126,6 +150,7 @@ def _stay(story: Story) -> None:
 
 def _again(options: DemoOptions) -> str:
     words = [f"SCALE={options.scale}"] if options.scale != "full" else []
+    words += [f"TASK={options.task}"] if options.task != ABSA.name else []
     words += [f"DATA={options.data}"] if options.data else []
     words += [f"DRIFT={options.drift}"] if options.drift else []
     words += [] if options.keep else ["KEEP=0"]

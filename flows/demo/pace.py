@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from absa.profiles import differences
+from absa.task import ABSA
 
 BUSY: Final = 1.3  # slowdown above which a machine counts as busy
 
@@ -14,6 +15,7 @@ class DemoOptions:
     """Options that the user gave."""
 
     scale: str = "full"
+    task: str = ABSA.name
     data: Path | None = None
     drift: str | None = None
     keep: bool = True

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-_N_LABELS: Final = 3
+from absa.task import N_LABELS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ class FeedbackHabits:
         """Share of wrong answers that get feedback."""
         return self.answer_rate_right if self.answer_rate_wrong is None else self.answer_rate_wrong
 
-    def say(self, truth: int, random_: random.Random) -> CustomerSaid:
+    def say(self, truth: int, random_: random.Random, *, n_labels: int = N_LABELS) -> CustomerSaid:
         """Return one customer's feedback, before the answer is known; `truth` is the true label."""
         chances = [random_.random() for _ in range(4)]
         delay_s = 0.0
@@ -87,7 +87,7 @@ class FeedbackHabits:
             delay_s = random_.expovariate(1 / self.delay_mean_s)
         elif self.delay_mean_s:
             delay_s = random_.lognormvariate(self._log_median, self.delay_spread)
-        label = truth if chances[1] >= self.error_rate else (truth + (1 if chances[3] < 0.5 else 2)) % _N_LABELS
+        label = truth if chances[1] >= self.error_rate else (truth + 1 + int(chances[3] * (n_labels - 1))) % n_labels
         return CustomerSaid(
             label=label if chances[0] < self.rate_wrong else None,
             only_if_wrong=chances[0] >= self.answer_rate_right,
@@ -96,13 +96,18 @@ class FeedbackHabits:
         )
 
     def tell(
-        self, truth: npt.NDArray[np.int64], answers: npt.NDArray[np.int64], rng: np.random.Generator
+        self,
+        truth: npt.NDArray[np.int64],
+        answers: npt.NDArray[np.int64],
+        rng: np.random.Generator,
+        *,
+        n_labels: int = N_LABELS,
     ) -> ToldLabels:
         """Return the labels that come back on answers (n,) whose true labels (n,) are known."""
         n = len(truth)
         rate = np.where(answers == truth, self.answer_rate_right, self.rate_wrong)
         wrong = rng.random(n) < self.error_rate
-        said = np.where(wrong, (truth + rng.integers(1, _N_LABELS, n)) % _N_LABELS, truth)
+        said = np.where(wrong, (truth + rng.integers(1, n_labels, n)) % n_labels, truth)
         delay_s = np.zeros(n)
         if self.delay_mean_s and not self.delay_spread:
             delay_s = rng.exponential(self.delay_mean_s, n)

@@ -44,8 +44,9 @@ class Drift:
     Args:
         new_area_share: share of the requests that come from the new area's rows.
         vocabulary_share: share of the requests in which the swaps of `vocabulary` are made, outside the aspect.
-        class_shares: the mix of negative, neutral and positive that true labels move to (before a concept change).
-        concept_share: share of the aspects whose negative and positive swap places, chosen by hash, the same for ever.
+        class_shares: the mix of labels, in their order, that true labels move to (before a concept change).
+        concept_share: share of the aspects whose first and last label swap places, chosen by hash, the same for ever;
+            in plain text the share of the labels whose texts are renamed to the next label.
         concept_aspects: these aspects as well, whatever the share.
         noise_share: share of the requests that are typed carelessly: four typos a hundred characters, case lost.
         starts_at: the request number that the drift begins at.
@@ -55,7 +56,7 @@ class Drift:
     new_area_share: float = 0.0
     vocabulary_share: float = 0.0
     vocabulary: Swaps = NEW_VOCABULARY
-    class_shares: tuple[float, float, float] | None = None
+    class_shares: tuple[float, ...] | None = None
     concept_share: float = 0.0
     concept_aspects: tuple[str, ...] = ()
     noise_share: float = 0.0
@@ -67,7 +68,7 @@ class Drift:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
         if self.class_shares is not None and (min(self.class_shares) < 0 or abs(sum(self.class_shares) - 1) > 1e-9):
-            raise ValueError(f"class_shares are three shares that sum to 1, got {self.class_shares}")
+            raise ValueError(f"class_shares: expected shares that sum to 1, got {self.class_shares}")
         if self.starts_at < 0 or self.ramp < 0:
             raise ValueError("starts_at and ramp count requests from 0")
 
@@ -78,7 +79,7 @@ class Drift:
         return 1.0 if self.ramp == 0 else min(1.0, (number - self.starts_at) / self.ramp)
 
     def flips(self, aspect: str) -> bool:
-        """Return True if the active concept change swaps negative and positive for an aspect."""
+        """Return True if the active concept change changes the labels of an aspect, or a label of plain text."""
         known = normalise(aspect)
         if known in {normalise(named) for named in self.concept_aspects}:
             return True
@@ -88,7 +89,7 @@ class Drift:
 KINDS: Final = ("new-area", "vocabulary", "class-shift", "concept", "noise")
 
 
-def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int = 0) -> Drift | None:
+def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int = 0, n_labels: int = 3) -> Drift | None:
     """Return a drift by its name: one of `KINDS`, several joined by "+", or "none".
 
     Raises:
@@ -104,8 +105,8 @@ def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int 
             case "vocabulary":
                 drift = replace(drift, vocabulary_share=strength)
             case "class-shift":
-                rest = (1 - strength) / 3
-                drift = replace(drift, class_shares=(rest + strength, rest, 1 - 2 * rest - strength))
+                rest = (1 - strength) / n_labels
+                drift = replace(drift, class_shares=(rest + strength, *[rest] * (n_labels - 1)))
             case "concept":
                 drift = replace(drift, concept_share=strength)
             case "noise":

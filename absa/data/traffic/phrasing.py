@@ -45,7 +45,7 @@ def joined_text(text: str, aspect: str, others: Sequence[LabelledRow], random_: 
     return text
 
 
-def varied_text(text: str, aspect: str, random_: random.Random) -> str:
+def varied_text(text: str, aspect: str | None, random_: random.Random) -> str:
     """Return the text with one mild change that leaves the aspect and what is said of it alone."""
     pick = random_.random()
     if pick < 0.4:
@@ -59,15 +59,17 @@ def varied_text(text: str, aspect: str, random_: random.Random) -> str:
     return _typo(text.lower(), aspect, random_)
 
 
-def _outside(text: str, aspect: str) -> tuple[str, str, str]:
+def _outside(text: str, aspect: str | None) -> tuple[str, str, str]:
     """Return the text before the aspect, the aspect as the text has it, and the text after it."""
+    if aspect is None:
+        return text, "", ""
     span = find_aspect(text, aspect)
     if span is None:
         return "", text, ""  # nothing tells the aspect from the rest: leave the whole alone
     return text[: span.start], text[span.start : span.end], text[span.end :]
 
 
-def _typo(text: str, aspect: str, random_: random.Random) -> str:
+def _typo(text: str, aspect: str | None, random_: random.Random) -> str:
     """Return the text with one slip of the fingers in a word of five letters or more outside the aspect."""
     before, kept, after = _outside(text, aspect)
     part = before if random_.random() < len(before) / max(1, len(before) + len(after)) else after
@@ -92,14 +94,14 @@ def _typo(text: str, aspect: str, random_: random.Random) -> str:
     return changed + kept + after if part is before else before + kept + changed
 
 
-def noisy_text(text: str, aspect: str, random_: random.Random) -> str:
+def noisy_text(text: str, aspect: str | None, random_: random.Random) -> str:
     """Return the text typed carelessly: four typos a hundred characters, and case lost in every other text."""
     for _ in range(max(1, round(len(text) * 0.04))):
         text = _typo(text, aspect, random_)
     return text.lower() if random_.random() < 0.5 else text
 
 
-def swapped_text(text: str, aspect: str, swaps: Swaps) -> str:
+def swapped_text(text: str, aspect: str | None, swaps: Swaps) -> str:
     """Return the text with every swap made, in whole words outside the aspect."""
     if not swaps:
         return text

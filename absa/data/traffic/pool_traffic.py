@@ -22,6 +22,7 @@ from absa.data.traffic.phrasing import joined_text, noisy_text, swapped_text, va
 from absa.data.traffic.population import Flood, Population, Sessions, Users
 from absa.data.traffic.row_pool import LabelledRow, RowPool
 from absa.inference.aspect_span import has_aspect
+from absa.task import ABSA, TaskSpec
 
 RETURNING: Final = Population(users=Users(count=300), sessions=Sessions())
 _ATTEMPTS_A_LEVEL: Final = 25
@@ -40,7 +41,7 @@ class SimulatedRequest:
 
     number: int
     text: str
-    aspect: str
+    aspect: str | None
     true_label: int
     unit_id: str
     segment: str | None
@@ -63,10 +64,11 @@ class PoolTraffic:
         feedback: how customers tell what was right.
         avoid: side keys of texts that must not be served.
         population: accounts and their habits; by default 300 return, with sessions. A topic is a segment of the pool.
-        composed_share: share of the requests that join two rows.
+        composed_share: share of the requests that join two rows; none do where the label is not about an aspect.
+        task: what the rows are labelled for.
 
     Raises:
-        ValueError: the pool is empty, or drift asks for a new area where there is none.
+        ValueError: the pool is empty, or drift asks for a new area where there is none, or for other labels.
     """
 
     def __init__(
@@ -80,15 +82,17 @@ class PoolTraffic:
         avoid: Collection[int] = frozenset(),
         population: Population = RETURNING,
         composed_share: float = 0.3,
+        task: TaskSpec = ABSA,
     ) -> None:
         if not pool:
             raise ValueError("the pool of a traffic source holds no rows")
-        self._pool, self._new_area = RowPool(pool), RowPool(new_area)
+        self._pool, self._new_area = RowPool(pool, task.n_labels), RowPool(new_area, task.n_labels)
         self._drift: Drift | None = None
         self._drift_from = 0
         self._feedback = feedback or FeedbackHabits()
         self._avoid = avoid
-        self._composed_share = composed_share
+        self._task, self._spans = task, task.phrase == "aspect"
+        self._composed_share = composed_share if self._spans else 0.0
         self._served: set[int] = set()
         self._number = 0
         # separate generators: how customers tell leaves what they ask as it was
@@ -114,6 +118,8 @@ class PoolTraffic:
         """
         if drift is not None and drift.new_area_share > 0 and not self._new_area.rows:
             raise ValueError("the drift asks for a new area, and this source has no rows of one")
+        if drift is not None and drift.class_shares is not None and len(drift.class_shares) != self._task.n_labels:
+            raise ValueError(f"class_shares: expected {self._task.n_labels} shares, got {len(drift.class_shares)}")
         self._drift, self._drift_from = drift, self._number
 
     def __next__(self) -> SimulatedRequest:
@@ -132,22 +138,22 @@ class PoolTraffic:
             goal = drift.class_shares
             shares = [(1 - strength) * a + strength * b for a, b in zip(shares, goal, strict=True)]
             happened.append("class_shares")
-        shift = min(max(visit.negative_shift, -shares[0]), shares[2])
-        row = pool.draw(self._rows, segment, (shares[0] + shift, shares[1], shares[2] - shift))
+        shift = min(max(visit.negative_shift, -shares[0]), shares[-1])
+        row = pool.draw(self._rows, segment, (shares[0] + shift, *shares[1:-1], shares[-1] - shift))
         joined = self._typing.random() < self._composed_share
         if visit.flood is not None:
             row, joined = self._flooded.setdefault(visit.flood, row), False
         swaps = drift.vocabulary if dice[1] < drift.vocabulary_share * strength else ()
         noisy = dice[2] < drift.noise_share * strength
         text, swapped = self._fresh_text(pool, row, joined, swaps, noisy)
-        label = row.label
         # a concept change ramps by aspect: the share of the aspects that have changed grows
-        if strength and replace(drift, concept_share=drift.concept_share * strength).flips(row.aspect) and label != 1:
-            label = 2 - label
+        concept = replace(drift, concept_share=drift.concept_share * strength)
+        label = self._changed(row, concept) if strength else row.label
+        if label != row.label:
             happened.append("concept")
         happened += ["vocabulary"] * swapped + ["noise"] * noisy
         self._number += 1
-        said = self._feedback.say(label, self._told)
+        said = self._feedback.say(label, self._told, n_labels=self._task.n_labels)
         return SimulatedRequest(
             number=number,
             text=text,
@@ -163,14 +169,21 @@ class PoolTraffic:
             at_s=visit.at_s,
         )
 
+    def _changed(self, row: LabelledRow, drift: Drift) -> int:
+        """Return a row's label after a concept change."""
+        if row.aspect is None:
+            renamed = drift.flips(self._task.labels[row.label])
+            return (row.label + 1) % self._task.n_labels if renamed else row.label
+        return self._task.n_labels - 1 - row.label if drift.flips(row.aspect) else row.label
+
     def _fresh_text(self, pool: RowPool, row: LabelledRow, joined: bool, swaps: Swaps, noisy: bool) -> tuple[str, bool]:
         """Return an unseen text about a row's aspect, and True if a swap was made."""
         attempt = 0
         while True:
             level = attempt // _ATTEMPTS_A_LEVEL  # the more was served already, the more is joined and varied
             text = row.text
-            for _ in range(int(joined) + level):
-                text = joined_text(text, row.aspect, pool.by_segment[row.segment], self._typing)
+            for _ in range(int(joined) + level if self._spans else 0):
+                text = joined_text(text, str(row.aspect), pool.by_segment[row.segment], self._typing)
             if attempt or (row in pool.served and not joined):
                 for _ in range(1 + level):
                     text = varied_text(text, row.aspect, self._typing)
@@ -180,11 +193,14 @@ class PoolTraffic:
             if noisy:
                 text = noisy_text(text, row.aspect, self._drifting)
             key = side_key(text)
-            if key not in self._served and key not in self._avoid and has_aspect(text, row.aspect):
+            if key not in self._served and key not in self._avoid and self._keeps_aspect(text, row):
                 self._served.add(key)
                 pool.served.add(row)
                 return text, swapped
             attempt += 1
+
+    def _keeps_aspect(self, text: str, row: LabelledRow) -> bool:
+        return not self._spans or row.aspect is None or has_aspect(text, row.aspect)
 
 
 @dataclass(frozen=True, slots=True)

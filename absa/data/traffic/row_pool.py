@@ -14,7 +14,7 @@ class LabelledRow:
     """A labelled row of a pool."""
 
     text: str
-    aspect: str
+    aspect: str | None
     label: int
     segment: str | None = None
 
@@ -44,6 +44,7 @@ class RowPool:
     """Rows to draw from: each as written once, in shuffled order, before any varied one repeats it."""
 
     rows: Sequence[LabelledRow]
+    n_labels: int
     by_segment: dict[str | None, list[LabelledRow]] = field(default_factory=dict)
     served: set[LabelledRow] = field(default_factory=set)
     _by_label: dict[tuple[str | None, int], list[LabelledRow]] = field(default_factory=dict)
@@ -54,18 +55,17 @@ class RowPool:
             self.by_segment.setdefault(row.segment, []).append(row)
             self._by_label.setdefault((row.segment, row.label), []).append(row)
 
-    def label_shares(self, segment: str | None) -> tuple[float, float, float]:
+    def label_shares(self, segment: str | None) -> tuple[float, ...]:
         """Return the natural mix of labels in a segment."""
-        negative, neutral, positive = (len(self._by_label.get((segment, label), ())) for label in range(3))
-        count = negative + neutral + positive
-        return negative / count, neutral / count, positive / count
+        counts = [len(self._by_label.get((segment, label), ())) for label in range(self.n_labels)]
+        return tuple(count / sum(counts) for count in counts)
 
     def draw(self, random_: random.Random, segment: str | None, shares: Sequence[float]) -> LabelledRow:
         """Return a row of a segment and of a label drawn by the shares, each such row before any comes again."""
         weights = [share if (segment, label) in self._by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
             weights = list(self.label_shares(segment))
-        kind = segment, random_.choices(range(3), weights)[0]
+        kind = segment, random_.choices(range(self.n_labels), weights)[0]
         waiting = self._fresh.get(kind)
         if not waiting:
             waiting = self._fresh[kind] = random_.sample(self._by_label[kind], len(self._by_label[kind]))
