@@ -65,6 +65,9 @@ def policy_command(
 
     A stand-in (TF-IDF with logistic regression) is trained in place of the versions, and nothing is recorded.
     """
+    begins, ends = _time("--from", start), _time("--to", end)
+    if begins is not None and ends is not None and ends <= begins:
+        raise PermanentError(f"--to: expected a time after --from ({start}), got {end!r}")
     services = open_home()
     from flows.monitoring.watched import staleness_policy
     from monitoring.monitor import WatchSettings
@@ -74,7 +77,7 @@ def policy_command(
         measuring_sources=services.settings.measuring_sources,
         training_sources=services.settings.training_sources,
     )
-    span = _span(services, start, end, window_s)
+    span = _span(services, begins, ends, window_s)
     if version is not None:
         for line in _verdict_lines(services, span, settings, version, delay_s=delay_s, logged=logged):
             say(line)
@@ -83,21 +86,19 @@ def policy_command(
         say(line)
 
 
-def _span(services: Services, start: str | None, end: str | None, window_s: float | None) -> "ReplayedSpan":
-    from dataclasses import replace
-
+def _span(services: Services, start: datetime | None, end: datetime | None, window_s: float | None) -> "ReplayedSpan":
     from monitoring.lab.contest import fitting_span, logged_span
+    from monitoring.replay import ReplayedSpan
 
-    if start is not None and end is not None:
-        begins, ends = _time("--from", start), _time("--to", end)
-    else:
-        whole = logged_span(services.lake, services.settings.window_s)
-        begins = whole.start if start is None else _time("--from", start)
-        ends = whole.end if end is None else _time("--to", end)
-    if ends <= begins:
-        raise PermanentError(f"--to: expected a time after --from ({iso(begins)}), got {iso(ends)!r}")
-    fitting = fitting_span(begins, ends, services.settings.window_s)
-    return fitting if window_s is None else replace(fitting, window_s=window_s)
+    length_s = services.settings.window_s if window_s is None else window_s
+    if start is None or end is None:
+        whole = logged_span(services.lake, length_s)
+        start, end = start or whole.start, end or whole.end
+    return (
+        fitting_span(start, end, length_s)
+        if window_s is None
+        else ReplayedSpan(start=start, end=end, window_s=length_s)
+    )
 
 
 def _comparison(
@@ -173,7 +174,9 @@ def _verdict_lines(
     yield f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded"
 
 
-def _time(name: str, text: str) -> datetime:
+def _time(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         return parse_iso(text)
     except ValueError:

@@ -16,7 +16,7 @@ from tests.toy_package import build_toy_package
 TIMES = ("--from", "2026-11-01T00:00:00Z", "--to", "2026-11-01T03:00:00Z")
 NEEDS_A_HOME = [
     ("status",), ("ledger",), ("ledger", "verify"), ("ledger", "project"), ("shadow",), ("insights",),
-    ("replay", *TIMES), ("labels", "export", "queue.csv"), ("labels", "import", "given.csv"), ("export",),
+    ("lab", "policy"), ("labels", "export", "queue.csv"), ("labels", "import", "given.csv"), ("export",),
     ("forget", "--days", "3"), ("rollback",), ("promote",), ("promote", "--now"), ("retrain",), ("monitor",),
     ("predict", "the app is fine", "app"), ("simulate", "--seconds", "1"), ("batch", "--input", "a", "--output", "b"),
     ("cost", "--refresh"),
@@ -96,7 +96,8 @@ def home(folder: Path) -> Path:
     ("words", "code"),
     [
         (("status",), 0), (("ledger",), 0), (("ledger", "verify"), 0), (("shadow",), 1), (("insights",), 0),
-        (("replay", *TIMES), 0), (("replay", *TIMES, "--rescore"), 0), (("labels", "export", "../queue.csv"), 0),
+        (("lab", "policy"), 1), (("lab", "policy", *TIMES, "--version", "1"), 0),
+        (("lab", "policy", *TIMES, "--version", "1", "--rescore"), 0), (("labels", "export", "../queue.csv"), 0),
         (("predict", "the app is fine", "app"), 0), (("export", "--into", "../package"), 0), (("monitor",), 1),
         (("retrain",), 1), (("promote",), 1), (("promote", "--now"), 1), (("down",), 0),
         (("batch", "--input", "none", "--output", "../scored"), 1),
