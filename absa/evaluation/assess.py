@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.evaluation.behaviour import BehaviourResult, compare_behaviours, run_behaviours
-from absa.evaluation.counts import Scores, mean_f1_of
+from absa.evaluation.counts import Scores, f1_of, mean_f1_of
 from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence, NewLabel, Parity, SliceComparison
 from absa.evaluation.invariance import behaviours_of
 from absa.evaluation.metrics import Metrics, evaluate
 from absa.evaluation.own_tests import OwnTest, run_own_tests
-from absa.evaluation.significance import RESAMPLES, paired_bootstrap
+from absa.evaluation.significance import RESAMPLES, paired_bootstrap, paired_bootstraps
 from absa.inference.tokenization import ModelInput
 from absa.records.rows import Example
 from absa.task import ABSA, TaskSpec
@@ -223,7 +223,7 @@ class _Comparer:
         seed: int,
     ) -> None:  # fmt: skip
         self._rows, self._candidate, self._champion, self._task, self._known = rows, candidate, champion, task, known
-        self._gain = partial(paired_bootstrap, n_labels=task.n_labels, resamples=resamples, seed=seed)
+        self._options = {"n_labels": task.n_labels, "resamples": resamples, "seed": seed}
 
     def on(self, part: Mask) -> Comparison:
         labels = self._rows.labels[part]
@@ -233,12 +233,13 @@ class _Comparer:
             texts=len(set(clusters)),
             candidate=evaluate(labels, self._candidate[part], self._task),
             champion=evaluate(labels, self._champion[part], self._task),
-            gain=self._gain(
+            gain=paired_bootstrap(
                 labels,
                 self._candidate[part].argmax(axis=1),
                 self._champion[part].argmax(axis=1),
                 clusters=clusters,
                 metric=partial(mean_f1_of, labels=self._task.evaluated_numbers),
+                **self._options,
             ),
         )
 
@@ -268,22 +269,18 @@ class _Comparer:
         )
 
     def _labels(self) -> list[SliceComparison]:
-        everything = np.ones(len(self._rows), dtype=np.bool_)
+        labels, everything = self._rows.labels, np.ones(len(self._rows), dtype=np.bool_)
         guesses = self._candidate.argmax(axis=1), self._champion.argmax(axis=1)
-        overall = [evaluate(self._rows.labels, scores, self._task) for scores in (self._candidate, self._champion)]
+        gains = paired_bootstraps(labels, *guesses, clusters=self._clusters(everything), metrics=f1_of, **self._options)
+        candidate, champion = (evaluate(labels, each, self._task) for each in (self._candidate, self._champion))
         return [
             SliceComparison(
                 name=f"label: {name}",
                 metric="F1",
-                rows=int((self._rows.labels == label).sum()),
-                candidate=overall[0].f1_by_label[label],
-                champion=overall[1].f1_by_label[label],
-                gain=self._gain(
-                    self._rows.labels,
-                    *guesses,
-                    clusters=self._clusters(everything),
-                    metric=partial(mean_f1_of, labels=(label,)),
-                ),
+                rows=int((labels == label).sum()),
+                candidate=candidate.f1_by_label[label],
+                champion=champion.f1_by_label[label],
+                gain=gains[label],
             )
             for label, name in enumerate(self._task.labels[: self._known])
         ]

@@ -67,6 +67,28 @@ def paired_bootstrap(
     Raises:
         ValueError: no rows.
     """
+
+    def one(counts: Counts) -> Counts:
+        return metric(counts)[..., None]
+
+    (gain,) = paired_bootstraps(
+        labels, candidate, champion, clusters=clusters, metrics=one, n_labels=n_labels, resamples=resamples, seed=seed
+    )
+    return gain
+
+
+def paired_bootstraps(
+    labels: Labels,
+    candidate: Labels,
+    champion: Labels,
+    *,
+    clusters: Sequence[Hashable],
+    metrics: Callable[[Counts], Counts],
+    n_labels: int = N_LABELS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Gain]:
+    """As `paired_bootstrap` in several metrics on the same draws: `metrics` gives (..., k), one gain for each."""
     true, first, second = (np.asarray(each, dtype=np.int64) for each in (labels, candidate, champion))
     if not len(true):
         raise ValueError("a bootstrap needs at least one row")
@@ -92,18 +114,15 @@ def paired_bootstrap(
         counts = np.zeros((size, 2 * n_cells))
         counts[:, occurring] = drawn.astype(np.float64) @ table
         summed = counts.reshape(size, 2, n_labels, n_labels)
-        gains.append(metric(summed[:, 0]) - metric(summed[:, 1]))
-    drawn_gains = np.concatenate(gains)
-    low, high = np.quantile(drawn_gains, (0.025, 0.975))
-    return Gain(
-        value=float(
-            metric(confusion_counts(true, first, n_labels=n_labels))
-            - metric(confusion_counts(true, second, n_labels=n_labels))
-        ),
-        low=float(low),
-        high=float(high),
-        se=float(drawn_gains.std()),
-    )
+        gains.append(metrics(summed[:, 0]) - metrics(summed[:, 1]))
+    whole = [metrics(confusion_counts(true, each, n_labels=n_labels)) for each in (first, second)]
+    drawn_gains = np.ascontiguousarray(np.concatenate(gains).T)  # (metrics, resamples)
+    return [_gain(float(value), drawn) for value, drawn in zip(whole[0] - whole[1], drawn_gains, strict=True)]
+
+
+def _gain(value: float, drawn: Counts) -> Gain:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Gain(value=value, low=float(low), high=float(high), se=float(drawn.std()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

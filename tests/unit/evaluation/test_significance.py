@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from absa.evaluation.counts import mean_f1_of, pos_neg_f1
-from absa.evaluation.significance import binomial_tail, holm, paired_bootstrap, sign_test
+from absa.evaluation.counts import f1_of, mean_f1_of, pos_neg_f1
+from absa.evaluation.significance import binomial_tail, holm, paired_bootstrap, paired_bootstraps, sign_test
 
 
 def noisy(rng: np.random.Generator, labels: np.ndarray, accuracy: float) -> np.ndarray:
@@ -37,6 +37,18 @@ def test_gain_of_many_labels_is_difference_of_scores() -> None:
     f1 = [f1_score(labels, each, labels=range(60), average="macro", zero_division=0) for each in (better, worse)]
     assert gain.value == pytest.approx(f1[0] - f1[1])
     assert 0 < gain.low < gain.value < gain.high
+
+
+def test_several_metrics_have_the_gains_of_each() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    first, second = noisy(rng, labels, 0.8), noisy(rng, labels, 0.7)
+    together = paired_bootstraps(labels, first, second, clusters=range(300), metrics=f1_of)
+    alone = [
+        paired_bootstrap(labels, first, second, clusters=range(300), metric=partial(mean_f1_of, labels=[label]))
+        for label in range(3)
+    ]
+    assert together == alone
 
 
 def test_equal_seeds_give_equal_intervals() -> None:
