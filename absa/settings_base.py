@@ -10,7 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from absa.config_file import find_configuration
 from absa.configuration import read_configuration
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.errors import PermanentError
+from absa.task import TaskSpec
 from absa.variables import PREFIX, check_variables, given_values, named_field, refused_value
 
 
@@ -41,6 +43,7 @@ class SettingsBase(BaseSettings):
         default=None, description="API key required by POST /v1/predict; commands that call the router send it."
     )
     redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
+    data: DataMapping = DEFAULT_MAPPING
     metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")
 
     @field_validator("secret", "predict_key", mode="before")
@@ -58,6 +61,11 @@ class SettingsBase(BaseSettings):
     def root(self) -> Path:
         """The home folder, absolute."""
         return self.home.absolute()
+
+    @property
+    def task(self) -> TaskSpec:
+        """Task of section [task] of evergreen.toml."""
+        return self.data.task
 
     @property
     def lake_uri(self) -> str:

@@ -213,7 +213,7 @@ def api_page() -> str:
     limits = RouterTuning()
     bodies = BodiesByTask(max_text_chars=limits.max_text_chars, max_instances=limits.max_instances)
     worker = WorkerPorts(
-        task=unused, bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused,
+        task=unused, home_task=ABSA, bodies=bodies, spool=unused, keys=unused, state=unused, statuses=unused,
         set_plan=unused, ready=unused, body_limit_bytes=0,
     )  # fmt: skip
     routes = build_api(worker)

@@ -65,10 +65,16 @@ def _lines_of_file(file: InputFile) -> int:
 
 
 def _check_lines(
-    partition: Partition, source: BatchInput, scored: pa.Table, aside: pa.Table | None, names: list[str]
+    partition: Partition,
+    source: BatchInput,
+    scored: pa.Table,
+    aside: pa.Table | None,
+    names: list[str],
+    task: TaskSpec,
 ) -> tuple[list[str], int]:
     """Lines that the output's rows stand for, and what is wrong with them. `names` are the columns of `scored`."""
     wrong, lines, first = [], 0, partition.first_row
+    aspect = source.aspect if task.phrase_in_text else None
     width = len(source.columns)
     kept = None if aside is None else aside.column_names[-1 - width : -1]  # the last is the reason
     for span in partition.spans:
@@ -85,7 +91,7 @@ def _check_lines(
             lines += lines_of_rows(cells)
             if table is scored:
                 cells = cells.select(list(file.layout.header))
-                swallowed = rows_that_hold_rows(cells, file.layout.delimiter, source.text, source.aspect)
+                swallowed = rows_that_hold_rows(cells, file.layout.delimiter, source.text, aspect)
                 wrong += [
                     f"row {rows.column(ROW_ID)[index]} holds lines that look like other rows" for index in swallowed
                 ]
@@ -107,7 +113,8 @@ def _check(
     aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
     answers = scored.column_names[1 + rows.table.num_columns :]  # an earlier release may have written others
     names = output_names(rows.table.column_names, answers)
-    wrong, lines = _check_lines(partition, source, scored, aside, names)
+    task = TaskSpec.from_json(manifest.get("task"))
+    wrong, lines = _check_lines(partition, source, scored, aside, names, task)
     if sorted(numbers + aside_numbers) != rows.row_ids.to_pylist():
         return [*wrong, "its rows are not those of the input, each once"], lines
     if numbers != sorted(numbers):
@@ -117,8 +124,7 @@ def _check(
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
             wrong.append(f"column {name} is not the input's")
-    n_labels = TaskSpec.from_json(manifest.get("task")).n_labels
-    scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, n_labels)
+    scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, task.n_labels)
     if (scores.argmax(axis=1) != np.array(scored.column("label").to_pylist(), dtype=np.int64)).any():
         wrong.append("a label is not the one with the highest score")
     if len(scores) and np.abs(scores.sum(axis=1) - 1).max() > 1e-3:

@@ -13,14 +13,13 @@ from typing import Any, Final, Literal
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from absa.data.mapping import CONFIGURATION_FILE, DEFAULT_MAPPING, DataMapping
+from absa.data.mapping import CONFIGURATION_FILE
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
 from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe
 from absa.proxies import keep_local_direct
 from absa.records.files import write_whole
 from absa.settings_base import SettingsBase
-from absa.task import TaskSpec
 from absa.variables import MOVED, PREFIX, check_variables, given_values
 
 SETTINGS_FILE: Final = "settings.env"
@@ -37,7 +36,6 @@ class Settings(SettingsBase):
     staleness: StalenessPolicy = StalenessPolicy()
     experiment: ExperimentPolicy = ExperimentPolicy()
     training: TrainingRecipe = TrainingRecipe()
-    data: DataMapping = DEFAULT_MAPPING
     budget_s: float = Field(
         default=900.0, gt=0, le=LONGEST_S, description="Wall-clock budget of a whole training run, in seconds."
     )
@@ -120,11 +118,6 @@ class Settings(SettingsBase):
         kept = read_settings_file(Path(os.environ.get("EVERGREEN_HOME", ".evergreen")))
         given = given_values({**kept, **os.environ})
         return cls.model_construct(home=Path(given.get("HOME", ".evergreen")), lake=given.get("LAKE"))
-
-    @property
-    def task(self) -> TaskSpec:
-        """Task of section [task] of evergreen.toml."""
-        return self.data.task
 
     @property
     def fixed_ports(self) -> dict[str, int]:

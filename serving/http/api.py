@@ -15,7 +15,7 @@ from absa.ledger.routing import TrafficPlan
 from absa.records.identifiers import is_request_id
 from absa.records.log_lines import json_line
 from absa.records.rows import Feedback
-from absa.task import ABSA, TaskSpec
+from absa.task import TaskSpec
 from serving.http.api_keys import Keys
 from serving.http.bodies import (
     Accepted,
@@ -43,10 +43,12 @@ class WorkerPorts:
     """Ports of the worker that the routes run in.
 
     `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
-    predictions are answered, and the reason; `task` gives that of the active versions, None before there is one.
+    predictions are answered, and the reason; `task` gives that of the active versions, None before there is one;
+    until then the documentation shows `home_task`.
     """
 
     task: Callable[[], TaskSpec | None]
+    home_task: TaskSpec
     bodies: BodiesByTask
     spool: SpoolWriter
     keys: Keys
@@ -74,7 +76,7 @@ def build_api(worker: WorkerPorts) -> FastAPI:
     _add_feedback(app, worker)
     _add_traffic(app, worker)
     _add_state(app, worker)
-    add_docs(app, lambda: worker.bodies.of(worker.task() or ABSA))
+    add_docs(app, lambda: worker.bodies.of(worker.task() or worker.home_task))
     return app
 
 

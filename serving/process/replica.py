@@ -166,6 +166,8 @@ class Replica:
             str(self._folder),
             "--tuning",
             json.dumps(asdict(self._settings.router)),  # a file that is edited meanwhile changes no later worker
+            "--task",
+            json.dumps(self._settings.task.to_json()),
         ]
         command += ["--lifeline", str(self._lifeline), "--sockets", *map(str, handles)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -22,6 +22,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from absa.data.mapping import DataMapping
 from absa.errors import ConflictError, PermanentError
 from absa.ledger.routing import TrafficPlan
 from absa.policies import RouterTuning
@@ -114,6 +115,7 @@ class WorkerProcess:
         app = build_api(
             WorkerPorts(
                 task=self._task,
+                home_task=settings.task,
                 bodies=self._bodies,
                 spool=self._spool,
                 keys=keys,
@@ -342,12 +344,14 @@ def main() -> None:
     parser.add_argument("--index", type=int, required=True, help="number of the worker, from 0")
     parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
     parser.add_argument("--tuning", required=True, help="section [router] as JSON")
+    parser.add_argument("--task", required=True, help="task of the home as JSON")
     parser.add_argument("--lifeline", type=int, required=True, help="a pipe that closes when the parent ends")
     parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
     arguments = parser.parse_args()
     log_to_stderr(str(arguments.index))
     sys.setswitchinterval(_SWITCH_S)
-    settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)))
+    data = DataMapping(task=TaskSpec.from_json(json.loads(arguments.task)))
+    settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)), data=data)
     replica_name(settings)  # fails here, not at the first request, where the home cannot be written
     uvloop.run(_main(settings, arguments))
 

@@ -45,8 +45,8 @@ def router(cors: Cors | None = None, admin_port: int | None = None, task: TaskSp
     broken: Any = BrokenPredictor()
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
     worker = WorkerPorts(
-        task=lambda: task, bodies=BodiesByTask(max_text_chars=50, max_instances=3), spool=unused, keys=keys,
-        state=lambda: None,
+        task=lambda: task, home_task=ABSA, bodies=BodiesByTask(max_text_chars=50, max_instances=3), spool=unused,
+        keys=keys, state=lambda: None,
         statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
     app = build_api(worker)

@@ -63,7 +63,8 @@ class TaskRouter:
             redact_text=False,
         )  # fmt: skip
         ports = WorkerPorts(
-            task=lambda: self.pool.in_force.task if self.pool.in_force else None, bodies=bodies, spool=self.spool,
+            task=lambda: self.pool.in_force.task if self.pool.in_force else None, home_task=TICKETS, bodies=bodies,
+            spool=self.spool,
             keys=keys, state=lambda: None, statuses=self._statuses, set_plan=unused, ready=unused,
             body_limit_bytes=9_000,
         )  # fmt: skip
@@ -233,6 +234,7 @@ def test_feedback_before_first_model_is_503(tmp_path: Path) -> None:
         router.pool.in_force = None
         answer = await router.ask("POST", "/v1/feedback", json={"request_id": "x", "label": 0}, headers=KEY)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "aspect" not in (await router.ask("GET", "/openapi.json")).text
 
     run(tmp_path, {"1": TICKETS}, single("1"), scenario)
 
