@@ -1,8 +1,9 @@
 """Watch one window: load it, compare it with the reference, measure, judge, report and record. What the flow calls."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 import polars as pl
@@ -22,6 +23,7 @@ from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
 from monitoring.reference_rows import load_recent, load_reference, save_recent, save_reference
 from monitoring.staleness import StalenessDecision, StalenessEvidence, judge_staleness
+from monitoring.traffic.attribution import drift_by_mix
 from monitoring.traffic.comparison import WindowComparison, compare_window
 from monitoring.traffic.cycles import MOST_KEPT_ROWS
 from monitoring.traffic.kept_rows import changed_recent, changed_reference, inside
@@ -197,7 +199,7 @@ def evidence_of(
     current = sample_of(found.rows)
     compared = None if found.reference is None else sample_of(found.reference)
     first_labels = None if found.first_labels is None else sample_of(found.first_labels)
-    drift, slow = _drifts(current, compared, found, settings, embedder)
+    drift, slow, by_mix = _drifts(current, compared, found, settings, embedder)
     frozen = champion.frozen_test
     kept = None if reference is None else smallest(reference, MOST_KEPT_ROWS)
     habits = habits_of([kept, recent, found.rows], now)
@@ -215,6 +217,7 @@ def evidence_of(
         back_test=back_test(current, seed=seed),
         slow_loss=slow_loss(current, frozen, first_labels, policy, earlier, habits),
         slow_drift=slow,
+        by_mix=by_mix,
         matching=found.matching,
         comparing_from=found.comparing_from,
         usual_rows=found.usual_rows,
@@ -265,22 +268,38 @@ def _drifts(
     found: WindowComparison,
     settings: WatchSettings,
     embedder: Embedder | None,
-) -> tuple[DriftReport | None, DriftReport | None]:
-    """Return the window against the reference, and the last windows as one against it."""
+) -> tuple[DriftReport | None, DriftReport | None, frozenset[str]]:
+    """Return the window against the reference, the last windows as one against it, and what the mix explains."""
     if compared is None or compared.rows == 0:
-        return None, None
+        return None, None, frozenset()
     rate, seed = settings.policy.false_alarm_rate, settings.seed
     own_rate = rate if found.slow is None else rate * (1.0 - SLOW_SHARE)
     before, now = (
         embed_sample(s, embedder, max_rows=settings.policy.embed_rows, seed=seed) for s in (compared, current)
     )
-    drift = detect_drift(before, now, false_alarm_rate=own_rate, seed=seed)
+    test = partial(detect_drift, false_alarm_rate=own_rate, seed=seed)
+    drift = test(before, now)
+    by_mix = _by_mix(drift, found, now, test, seed)
     if found.slow is None:
-        return drift, None
+        return drift, None, by_mix
     last, alike = (sample_of(rows) for rows in found.slow)
     if drift.drifted:  # found already: what is slow need not be looked for
-        return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows)
-    return drift, detect_drift(alike, last, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
+        return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows), by_mix
+    test = partial(detect_drift, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
+    slow = test(alike, last)
+    return drift, slow, _by_mix(slow, found, last, test, seed)
+
+
+def _by_mix(
+    drift: DriftReport,
+    found: WindowComparison,
+    current: Sample,
+    test: Callable[[Sample, Sample], DriftReport],
+    seed: int,
+) -> frozenset[str]:
+    if not drift.drifted or found.held is None:
+        return frozenset()
+    return drift_by_mix(drift, sample_of(smallest(found.held, MOST_KEPT_ROWS)), current, test, seed=seed)
 
 
 def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:

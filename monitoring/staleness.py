@@ -18,11 +18,12 @@ class StalenessEvidence:
     """Evidence on one version in one window.
 
     `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
-    `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one. `new_labels`
-    counts labels of sources trusted to train that came since the version's snapshot, `rows_per_day` its traffic,
-    `age_s` the time since it was trained, `since_retraining_s` that since any retraining began. `comparing_from` is set
-    where the reference has no rows of `matching` hours yet: drift then makes no alarm. `notes` never make one.
-    `usual_rows` is the median number of rows of the windows that the reference has of these hours, at most.
+    `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one, `by_mix` has the
+    columns of drift that the mix of units explains. `comparing_from` is set where the reference has no rows of
+    `matching` hours yet: drift then makes no alarm. `usual_rows` is the median size of the reference's windows of these
+    hours, at most. `notes` make no alarm. `new_labels` counts labels of sources trusted to train that came since the
+    version's snapshot, `rows_per_day` its traffic, `age_s` the time since it was trained, `since_retraining_s` that
+    since any retraining began.
     """
 
     version: str
@@ -36,6 +37,7 @@ class StalenessEvidence:
     new_labels: int
     slow_loss: SlowLoss | None = None
     slow_drift: DriftReport | None = None
+    by_mix: frozenset[str] = frozenset()
     matching: str = ""
     comparing_from: datetime | None = None
     usual_rows: float | None = None
@@ -74,8 +76,8 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
     notes += [*evidence.notes, *unjudged]
     if not unjudged and evidence.drift is not None:
         drift_stale, drift_watch = _drifts(evidence, evidence.drift, policy, lost=bool(stale))
-        stale += drift_stale
-        watch += drift_watch
+        stale += _unless_mixed(drift_stale, evidence.by_mix, notes)
+        watch += _unless_mixed(drift_watch, evidence.by_mix, notes)
     if policy.max_age_s is not None and evidence.age_s is not None and evidence.age_s > policy.max_age_s:
         sentence = (
             f"Version {evidence.version} is {evidence.age_s / _DAY_S:.1f} days old, "
@@ -279,6 +281,19 @@ def _without_history(evidence: StalenessEvidence, comparing_from: datetime) -> l
             for finding in drifted
         ),
     ]
+
+
+def _unless_mixed(drifted: list[Reason], by_mix: frozenset[str], notes: list[Reason]) -> list[Reason]:
+    """Return the reasons that the mix of units does not explain; the others become notes."""
+    left = []
+    for reason in drifted:
+        kind = reason.kind.partition(":")[2]
+        if kind not in by_mix:
+            left.append(reason)
+            continue
+        sentence = f"{reason.sentence} This is the mix of units: with each weighted as before, the change is gone."
+        notes.append(replace(reason, kind=f"mix:{kind}", sentence=sentence, estimated_f1_loss=None))
+    return left
 
 
 def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[VerdictAction, str]:

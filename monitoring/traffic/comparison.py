@@ -28,7 +28,7 @@ class WindowComparison:
     `rows` are the window's without floods, `reference` the rows of matching hours, or all of them where none match:
     `comparing_from` is then the start of the first window that can be compared. `first_labels` are the reference's
     first labelled rows, of all hours. `slow` are the last windows together and the reference rows that match them.
-    `held` counts the whole reference's rows.
+    `held` is the whole reference.
     """
 
     rows: pl.DataFrame
@@ -37,7 +37,7 @@ class WindowComparison:
     comparing_from: datetime | None
     first_labels: pl.DataFrame | None
     slow: tuple[pl.DataFrame, pl.DataFrame] | None
-    held: int
+    held: pl.DataFrame | None
     notes: tuple[Reason, ...]
 
     @property
@@ -55,7 +55,7 @@ class WindowComparison:
         span = None if starts.is_empty() else starts.sort()
         return ReferenceUse(
             rows=self.reference.height,
-            held=self.held,
+            held=0 if self.held is None else self.held.height,
             windows=starts.n_unique(),
             first=None if span is None else iso(span[0]),
             last=None if span is None else iso(span[-1]),
@@ -111,7 +111,7 @@ def compare_window(
         comparing_from=comparing_from,
         first_labels=None if held is None else first_labels(held, window, policy),
         slow=slow,
-        held=0 if held is None else held.height,
+        held=held,
         notes=notes,
     )
 

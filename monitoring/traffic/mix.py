@@ -52,11 +52,8 @@ def mix_of(
     mine, before = rows.filter(_GIVEN), known.filter(_GIVEN)
     if mine.height == 0 or before.height == 0:
         return None
-    windows = before.group_by("unit_hash").agg(
-        pl.col("window_start").n_unique().alias("windows"), pl.len().alias("rows")
-    )
-    expected = float(windows.filter(pl.col("windows") == 1)["rows"].sum()) / before.height
-    new = mine.join(windows, on="unit_hash", how="anti")
+    expected = _seen_in_one_window(_by_unit(before)) / before.height
+    new = mine.join(before, on="unit_hash", how="anti")
     sizes = (
         new.group_by("unit_hash")
         .agg(pl.len().alias("rows"), pl.col("segment").mode().sort().first())
@@ -76,14 +73,21 @@ def _left(reference: pl.DataFrame | None, last: pl.DataFrame | None) -> float:
         return 0.0
     of_all, looks = reference["window_start"].n_unique(), last["window_start"].n_unique()
     absent = (
-        reference.filter(_GIVEN)
-        .group_by("unit_hash")
-        .agg(pl.col("window_start").n_unique().alias("windows"), pl.len().alias("rows"))
+        _by_unit(reference.filter(_GIVEN))
         .filter(pl.col("rows") >= _LARGE * reference.height)
         .join(last, on="unit_hash", how="anti")
         .filter((1.0 - pl.col("windows") / (of_all + 1.0)).pow(looks) <= _CHANCE)
     )
     return float(absent["rows"].sum()) / reference.height
+
+
+def _by_unit(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.group_by("unit_hash").agg(pl.col("window_start").n_unique().alias("windows"), pl.len().alias("rows"))
+
+
+def _seen_in_one_window(by_unit: pl.DataFrame) -> int:
+    """Return the number of rows from units that were in a single window."""
+    return int(by_unit.filter(pl.col("windows") == 1)["rows"].sum())
 
 
 def mix_reasons(mix: Mix | None) -> tuple[Reason, ...]:

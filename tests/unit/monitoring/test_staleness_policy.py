@@ -60,6 +60,7 @@ CALM = StalenessEvidence(
 )
 SLOW = SlowLoss(evidence=500.0, alarm=True)
 JOINED = Reason(kind="mix:joined", sentence="33% of the predictions are for units that joined.")
+MIXED, OTHER = frozenset({"segment_mix"}), frozenset({"aspect_mix"})
 NO_HISTORY = replace(CALM, matching="Saturdays at 10:00 UTC", comparing_from=datetime(2026, 12, 6, 10, tzinfo=UTC))
 STALE = replace(CALM, measured=lost(15, 0.0001))
 NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contradicted by 300 labels.")
@@ -125,6 +126,13 @@ NOT_TRUSTED = BackTest(trusted=False, gap=0.2, sentence="The estimate is contrad
         ("measured loss without matching hours", replace(NO_HISTORY, measured=lost(15, 0.0001)), "STALE", "retrain"),
         ("slow loss without matching hours", replace(NO_HISTORY, slow_loss=SLOW), "STALE", "retrain"),
         ("a large customer joined", replace(CALM, notes=(JOINED,)), "FRESH", "none"),
+        ("strong drift by the mix", replace(CALM, measured=None, drift=drift(0.5), by_mix=MIXED), "FRESH", "none"),
+        (
+            "strong drift beside the mix",
+            replace(CALM, measured=None, drift=drift(0.5), by_mix=OTHER),
+            "STALE",
+            "retrain",
+        ),
         ("a loss beside a large customer", replace(STALE, notes=(JOINED,)), "STALE", "retrain"),
         ("a loss that adds up over windows", replace(CALM, slow_loss=SLOW), "STALE", "retrain"),
         ("stale, too few new labels", replace(STALE, new_labels=30), "STALE", "ask_labels"),
@@ -178,6 +186,12 @@ def test_first_window_says_that_it_cannot_compare() -> None:
     reasons = judge_staleness(replace(CALM, reference_rows=0, drift=None, measured=None), POLICY).reasons
     assert [reason.kind for reason in reasons] == ["fresh", "reference_too_small"]
     assert "100 are needed" in reasons[1].sentence
+
+
+def test_drift_by_the_mix_is_a_note() -> None:
+    reasons = judge_staleness(replace(CALM, drift=drift(0.5), by_mix=MIXED), POLICY).reasons
+    assert [reason.kind for reason in reasons] == ["fresh", "mix:segment_mix"]
+    assert reasons[1].sentence.endswith("This is the mix of units: with each weighted as before, the change is gone.")
 
 
 def test_notes_come_after_what_alarms() -> None:
