@@ -17,7 +17,7 @@ version_app = typer.Typer()
 
 @version_app.command("ingest", epilog="Example: evergreen ingest feedback.csv")
 def ingest_command(
-    files: Annotated[list[str], typer.Argument(help="CSV, JSONL or Parquet with text, aspect, label.")],
+    files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSONL or Parquet with labelled texts.")],
     max_bad_share: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
     ] = 0.1,

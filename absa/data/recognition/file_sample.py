@@ -11,9 +11,14 @@ from absa.data.files import json_lines
 from absa.data.files.delimited import Layout, header_layouts, scan_blocks
 from absa.data.files.delimited_rows import read_rows
 from absa.data.files.source_files import kind_of
+from absa.data.mapping import folded
+from absa.data.recognition.column_names import Role, name_score
 from absa.errors import InvalidDataError
 
 SAMPLE_ROWS: Final = 50_000
+_ROLES: Final[tuple[Role, ...]] = ("text", "label", "aspect")
+_ALIKE: Final = 0.7
+_COPY: Final = "\0"  # ends the name of a second column of one name; headers hold none
 _BLOCK_BYTES: Final = 4 << 20
 
 
@@ -28,7 +33,8 @@ def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
     """Return the first rows of a CSV, TSV, JSONL or Parquet file that can be read. Columns of one name are left out.
 
     Raises:
-        InvalidDataError: the file is missing, empty, a workbook, not UTF-8, or not of the format of its ending.
+        InvalidDataError: the file is missing, empty, a workbook, not UTF-8, or not of the format of its ending; or two
+            columns have one name that texts, labels or aspects have.
     """
     kind = kind_of(str(path))
     try:
@@ -39,9 +45,20 @@ def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
         if not file.read(1):
             raise InvalidDataError(f"{path} is empty; expected a header and rows")
         found = {"csv": _delimited, "jsonl": _json, "parquet": _parquet}[kind](file, str(path), rows + 1)
+    found = found.select(_single(found.columns, str(path)))
     if found.is_empty():
         raise InvalidDataError(f"{path} has a header but no rows")
     return FileSample(found.head(rows), found.height > rows)
+
+
+def _single(columns: Sequence[str], name: str) -> list[str]:
+    """Return the columns whose names are theirs alone, in any case."""
+    names = [folded(column.rstrip(_COPY)) for column in columns]
+    doubled = [each for each in dict.fromkeys(names) if names.count(each) > 1]
+    for each in doubled:
+        if max(name_score(each, role) for role in _ROLES) >= _ALIKE:
+            raise InvalidDataError(f"{name} has two columns named {each}; keep one")
+    return [column for column, each in zip(columns, names, strict=True) if each not in doubled]
 
 
 def _delimited(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
@@ -52,8 +69,8 @@ def _delimited(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
 
 
 def _records(file: IO[bytes], layout: Layout, rows: int) -> pl.DataFrame:
-    columns = [n for n, column in enumerate(layout.header) if layout.header.count(column) == 1 and column.strip()]
-    names = [layout.header[n] for n in columns]
+    columns = [n for n, column in enumerate(layout.header) if column.strip()]
+    names = [f"{layout.header[n]}{_COPY * layout.header[:n].count(layout.header[n])}" for n in columns]
     frames, held = [pl.DataFrame(schema=dict.fromkeys(names, pl.String))], 0
     if not columns:
         return frames[0]
@@ -84,10 +101,14 @@ def _json(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
 
 
 def _parquet(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
-    from absa.data.files.parquet_rows import open_parquet, scan_rows
+    from absa.data.files.parquet_rows import open_parquet, scan_rows, text_type_error
 
     source = open_parquet(file, name)
     plain = [each for each in source.schema.names if _is_flat(source.schema.field(each).type)]
+    for each in set(source.schema.names) - set(plain):
+        error = text_type_error(name, each, source.schema.field(each).type, text=True)
+        if error is not None and name_score(each, "text") == 1:
+            raise error
     frames: list[pl.DataFrame] = []
     for batch in scan_rows(source, name, plain):
         frames.append(_texts(pl.DataFrame(batch), plain))

@@ -243,9 +243,9 @@ def _segment(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
 
 def _codes_of_ours(labels: LabelValues) -> LabelValues:
     """Read 0, 1 and 2 beside aspects as the default task's own codes."""
-    if labels.labels != _DEFAULT_CODES:
+    if not {"2"} <= set(labels.labels) <= set(_DEFAULT_CODES):
         return labels
-    rows = dict(zip(ABSA.labels, labels.rows.values(), strict=True))
+    rows = {label: labels.rows.get(code, 0) for label, code in zip(ABSA.labels, _DEFAULT_CODES, strict=True)}
     return LabelValues(labels=ABSA.labels, values={}, rows=rows, rare=labels.rare)
 
 

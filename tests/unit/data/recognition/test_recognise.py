@@ -252,5 +252,48 @@ def test_unreadable_file_gets_one_sentence(content: bytes, name: str, sentence: 
 
 def test_columns_of_one_name_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    file.write_text("text,Note,Note,,label\na b,x,y,,bug\nc d,x,y,,praise\n", encoding="utf-8")
+    file.write_text("text,Note id,note ID,,label\na b,x,y,,bug\nc d,x,y,,praise\n", encoding="utf-8")
     assert read_sample(file).rows.columns == ["text", "label"]
+
+
+@pytest.mark.parametrize("header", ["text,label,Label", "text,text,label", "Aspect,aspect,text"])
+def test_doubled_column_of_a_role_is_refused(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(f"{header}\na,b,c\n", encoding="utf-8")
+    with pytest.raises(InvalidDataError, match=r"has two columns named (label|text|aspect); keep one"):
+        read_sample(file)
+
+
+def test_list_of_texts_is_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"text": [["a"]], "label": ["b"]}).write_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(InvalidDataError, match=r"column text of .* is .*list.*; expected text"):
+        read_sample(tmp_path / "rows.parquet")
+
+
+def test_spreadsheet_export_is_recognised_and_read(tmp_path: Path) -> None:
+    """BOM, CRLF, cells of several lines, empty cells, topics in any case and beside the text, days before months."""
+    feedback = [*texts(N - 2), "Way too expensive\nAnother thing: we are on the Team plan.", ""]
+    columns = {
+        "Feedback ID": numbered("FB-1{:03}"),
+        "Date": DATES,
+        "Account ID": numbered("ACC-{:04}", 4),
+        "Feedback": feedback,
+        "Topic": [*SPANS[: N - 8], *cycle("Pricing", "pricing", "Customer Support", "")[:8]],
+        "Sentiment": [*cycle("Negative", "Neutral", "Positive")[: N - 1], ""],
+        "Plan": cycle("Free", "", "Team"),
+    }
+    file = tmp_path / "feedback.csv"
+    file.write_text("\ufeff" + delimited(columns, end="\r\n"), encoding="utf-8", newline="")
+    found = recognise(read_sample(file).rows, file.name, name=file.stem)
+    assert found.task == TaskSpec(
+        name="feedback", input="text+topic", labels=ABSA.labels, evaluated=("negative", "positive")
+    )
+    assert found.columns == {
+        "text": "Feedback", "topic": "Topic", "label": "Sentiment", "observed_at": "Date", "unit": "Account ID",
+        "segment": "Plan",
+    }  # fmt: skip
+    assert (found.unused, found.time_format) == (("Feedback ID",), "%d/%m/%Y")
+    examples, quarantine = read_examples(file, mapping=found.mapping)
+    assert (examples.height, quarantine.reasons) == (N - 2, {"aspect_empty": 1, "text_empty": 1})
+    assert examples["label"].to_list()[:3] == [0, 1, 2]
+    assert examples["segment"].null_count() == 19
