@@ -141,13 +141,13 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
             stale.append(reason)
         elif measured.low > 0.0 and measured.loss > measured.tolerated:
             notes.append(replace(reason, kind="possible_loss"))
+    support = None if evidence.drift is None else evidence.drift.support
+    if support is not None and not support.trusted:
+        share = f"trusted for {support.share:.0%} of the rows; the others are unlike the reference"
+        sentence = f"The estimate without labels is {share}."
+        notes.append(Reason(kind="estimate_not_trusted", sentence=sentence, statistic=support.share))
     if estimated is not None:
-        support = None if evidence.drift is None else evidence.drift.support
-        how = f"estimated without labels on {estimated.now.rows} answers"
-        how += (
-            "" if support is None else f", trusted for {support.share:.0%} of them; the others are unlike the reference"
-        )
-        reason = _loss_reason(estimated, how, "estimated_loss")
+        reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
         lost = estimated.p_value <= policy.false_alarm_rate
         trusted = all(each is None or each.trusted for each in (evidence.back_test, support))
         refuted = measured is not None and enough and measured.high < estimated.loss

@@ -78,4 +78,6 @@ def test_estimate_of_strange_rows_makes_nothing_stale(make: Make) -> None:
         )
         found = judge_staleness(evidence, StalenessPolicy())
         assert found.verdict == verdict
-        assert f"trusted for {share:.0%} of them" in found.reasons[0].sentence
+        told = {reason.kind: reason.sentence for reason in found.reasons}
+        assert "estimated_loss" in told
+        assert ("trusted for 50% of the rows" in told.get("estimate_not_trusted", "")) == (verdict == "WATCH")
