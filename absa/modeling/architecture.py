@@ -46,6 +46,8 @@ class Architecture:
         same_layers = family == "bert" or (family == "electra" and config["embedding_size"] == config["hidden_size"])
         if not same_layers or config.get("hidden_act", "gelu") != "gelu":
             raise ValueError(f"the base model must be a BERT with GELU, got model_type {family!r}")
+        if (places := config.get("position_embedding_type", "absolute")) != "absolute":
+            raise ValueError(f"the base model must be a BERT with absolute positions, got {places!r}")
         return cls(
             layers=config["num_hidden_layers"],
             hidden=config["hidden_size"],

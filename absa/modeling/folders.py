@@ -75,13 +75,22 @@ def pin_base(name: str, *, download: Download | None = None) -> str:
 
 
 def _is_plain(folder: Path) -> bool:
-    """Return True if `load_base` reads the folder, or is to say what is wrong with its config."""
-    if not all((folder / file).is_file() for file in _FILES):
-        return False
+    """Return True if `load_base` reads the folder, or is to say what is wrong with its config.
+
+    Raises:
+        PermanentError: the model is code of the folder.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if "AutoModel" in (config.get("auto_map") or ()):
+            raise PermanentError(
+                f"the base model in {folder.name} cannot be used: it is code of its own (auto_map in {CONFIG}), which "
+                "is not run; expected an encoder of transformers"
+            )
+        if not all((folder / file).is_file() for file in _FILES):
+            return False
         return ENCODER_MARK in config or (config["model_type"] == "bert" and config.get("hidden_act", "gelu") == "gelu")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return True
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import save_file
@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from absa.modeling.architecture import Architecture
 from absa.modeling.encoder import TransformersClassifier, quiet_transformers
 from absa.modeling.plain_form import CONFIG, TOKENIZER, WEIGHTS
+
+_MOST_WEIGHTS: Final = 530_000_000  # a graph of more in float32 is over the 2 GB of an ONNX file
 
 
 def rewrite(folder: Path, into: Path) -> None:
@@ -22,26 +24,61 @@ def rewrite(folder: Path, into: Path) -> None:
         into: is made, with config.json, model.safetensors and tokenizer.json.
 
     Raises:
-        ValueError: weights are missing or pickled, or the model is not an encoder.
+        ValueError: weights are missing, pickled or too many, the files do not fit each other, or the model is not an
+            encoder.
     """
     transformers = quiet_transformers()
     given = {"local_files_only": True, "trust_remote_code": False}
+    _check_family(folder, transformers)
     config = transformers.AutoConfig.from_pretrained(folder, **given)
     if config.is_encoder_decoder:
         raise ValueError(f"expected an encoder, got a {config.model_type}, which has a decoder")
     if not list(folder.glob("*.safetensors")):
         raise ValueError("expected weights in *.safetensors; pickled weights (*.bin) are not read")
-    content, separator = plain_tokenizer(transformers.AutoTokenizer.from_pretrained(folder, **given))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **given)
+    if (words := _highest_id(tokenizer) + 1) > config.vocab_size:
+        raise ValueError(f"its tokenizer has {words:,} words, and {CONFIG} a vocab_size of {config.vocab_size:,}")
+    content, separator = plain_tokenizer(tokenizer)
     encoder, found = transformers.AutoModel.from_pretrained(
-        folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **given
-    )
+        folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+        ignore_mismatched_sizes=True, **given,
+    )  # fmt: skip
     if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
         raise ValueError(f"its weights lack {missing[0]}")
+    if misshapen := sorted(str(each[0]) for each in found["mismatched_keys"]):
+        raise ValueError(f"its weight {misshapen[0]} has another shape than its config.json says")
+    check_size(encoder)
     weights, written = _written(encoder.eval(), separator)
     into.mkdir()
     save_file({name: value.contiguous() for name, value in weights.items()}, into / WEIGHTS, metadata={"format": "pt"})
     (into / CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     (into / TOKENIZER).write_text(content, encoding="utf-8")
+
+
+def _check_family(folder: Path, transformers: Any) -> None:
+    kind = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        raise ValueError(
+            f"transformers {transformers.__version__} has no model_type {kind!r}; expected one such as roberta, "
+            "xlm-roberta, distilbert, mpnet, electra, deberta-v2 or modernbert"
+        )
+
+
+def check_size(encoder: Any) -> None:
+    """Check that an encoder of transformers can be packaged.
+
+    Raises:
+        ValueError: it has too many weights.
+    """
+    if (weights := encoder.num_parameters()) > _MOST_WEIGHTS:
+        raise ValueError(f"it has {weights:,} weights, at most {_MOST_WEIGHTS:,} fit into a package")
+
+
+def _highest_id(tokenizer: Any) -> int:
+    words = tokenizer.get_vocab()
+    if len(words) <= len(tokenizer.all_special_tokens):
+        raise ValueError(f"its tokenizer has no words: expected {TOKENIZER}, or the files of its family")
+    return int(max(words.values()))
 
 
 def _written(encoder: Any, separator: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The encoder equals transformers' BERT, and its folders are read both ways."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, keep_layers, load_base, narrow, save_weights
 from absa.modeling.folders import pin_base
+from absa.modeling.rewriting import check_size
 from absa.task import ABSA, InputForm, TaskSpec
 from tests.tiny_encoders import save_family
 
@@ -206,7 +208,9 @@ def test_other_form_is_rewritten_once(kind: str, tmp_path: Path, monkeypatch: py
     [
         ('{"model_type": "t5"}', "expected an encoder, got a t5, which has a decoder"),
         ('{"model_type": "mpnet"}', r"pickled weights \(\*.bin\) are not read"),
-        ('{"model_type": "unheard-of"}', "unheard-of"),
+        ('{"model_type": "unheard-of"}', "has no model_type 'unheard-of'; expected one such as roberta, xlm-roberta"),
+        ('{"model_type": "new", "auto_map": {"AutoModel": "m.M"}}', r"code of its own \(auto_map in config.json\)"),
+        ('{"model_type": "bert", "auto_map": {"AutoModel": "m.M"}}', r"code of its own \(auto_map in config.json\)"),
     ],
 )
 def test_unusable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, problem: str) -> None:
@@ -216,14 +220,53 @@ def test_unusable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "other" / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(PermanentError, match=problem):
         find_base(str(tmp_path / "other"))
-    assert list((tmp_path / "cache" / "evergreen").iterdir()) == []
+    assert list(tmp_path.glob("cache/evergreen/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"vocab_size": 100}, r"tokenizer has \d+ words, and config.json a vocab_size of 100"),
+        ({"intermediate_size": 32}, "its weight .*dense.* has another shape than its config.json says"),
+        ({"num_hidden_layers": 3}, "its weights lack encoder.layer.2"),
+        (None, "its tokenizer has no words: expected tokenizer.json, or the files of its family"),
+    ],
+    ids=["words", "shape", "layers", "no tokenizer"],
+)
+def test_files_that_do_not_fit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any] | None, problem: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    save_family("roberta", tmp_path / "other")
+    config = tmp_path / "other" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | (change or {})))
+    if change is None:
+        (tmp_path / "other" / "tokenizer.json").unlink()
+    with pytest.raises(PermanentError, match=problem):
+        find_base(str(tmp_path / "other"))
+
+
+def test_encoder_too_large_for_package_is_refused() -> None:
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    with torch.device("meta"):
+        large = XLMRobertaModel(XLMRobertaConfig(vocab_size=12_000_000, hidden_size=48, num_hidden_layers=1))
+    with pytest.raises(ValueError, match="at most 530,000,000 fit into a package"):
+        check_size(large)
+
+
+def test_bert_with_relative_places_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"position_embedding_type": "relative_key"}))
+    with pytest.raises(PermanentError, match="must be a BERT with absolute positions, got 'relative_key'"):
+        load_base(folder)
 
 
 def test_model_that_reads_left_to_right_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import BertTokenizer, GPT2Config, GPT2Model
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "vocab_size": len(WORDS), "n_positions": 32}
+    sizes = {"n_embd": 24, "n_layer": 2, "n_head": 3, "vocab_size": len(WORDS) + 2, "n_positions": 32}
     GPT2Model(GPT2Config(**sizes, bos_token_id=2, eos_token_id=3)).save_pretrained(tmp_path / "other")
     BertTokenizer(vocab={word: index for index, word in enumerate((*WORDS, "a", "b"))}).save_pretrained(
         tmp_path / "other"

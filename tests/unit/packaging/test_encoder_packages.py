@@ -1,6 +1,8 @@
-"""An encoder of any family as a package: its graph gives what the model gives, int8 and engine included."""
+"""An encoder of any family, trained and packaged: graph, int8 and engine give what the model gives."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -14,8 +16,9 @@ from absa.modeling.bases import TOKENIZER, find_base, load_base
 from absa.modeling.head import Classifier
 from absa.packaging.build import QUICK, build_package
 from absa.packaging.export import INPUTS, Float32
-from absa.packaging.graphs import graph_of
+from absa.packaging.graphs import WriteGraph, graph_of
 from absa.packaging.quantize import Int8Products, observe_products
+from absa.task import ABSA, TaskSpec
 from absa.training.deadline import Deadline
 from absa.training.rows.distill import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
@@ -24,61 +27,115 @@ from absa.training.training_settings import TrainingSettings
 from tests.tiny_encoders import FAMILIES, rows, save_family
 
 PAIRS = [LabelledPair(*row) for row in rows()[:60]]
-SCORES_WITHIN = 0.03  # int8 scores beside fp32 scores of an untrained encoder
+SCORES_WITHIN = 0.03  # int8 scores beside fp32 scores
+TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "refund"))
+TOPICS = replace(TICKETS, name="topics", input="text+topic")
+
+
+class Trained(NamedTuple):
+    """An encoder after a few steps: the folder of its base, its model, its graph, and parameters that stood still."""
+
+    base: Path
+    model: Classifier
+    write: WriteGraph
+    unmoved: set[str]
+
+
+def opinionated(base: Path, task: TaskSpec) -> Classifier:
+    """Return a classifier whose head and mark are far from their first values, so that scores differ by row."""
+    model, _ = load_base(base, task=task, dropout=0.0)
+    if model.mark is not None:
+        torch.nn.init.normal_(model.mark, std=0.05)  # words have 0.02
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
+    return model
+
+
+def base_of(family: str, folder: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(folder / "cache"))
+        save_family(family, folder / family)
+        return find_base(str(folder / family))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path]:
-    """A classifier with an untrained head that has an opinion, and the folder of its base."""
-    folder = tmp_path_factory.mktemp("families")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HOME", str(folder / "cache"))
-        save_family(request.param, folder / request.param)
-        base = find_base(str(folder / request.param))
-    model, _ = load_base(base, dropout=0.0)
-    assert model.mark is not None
-    torch.nn.init.normal_(model.mark, std=0.05)  # words have 0.02
-    torch.nn.init.normal_(model.classifier.weight, std=0.1)
-    return model.eval(), base
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    base = base_of(request.param, tmp_path_factory.mktemp("families"))
+    model = opinionated(base, ABSA)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    settings = TrainingSettings(
+        base_model=str(base), max_tokens=64, max_epochs=1, threads=1, precision="bf16", train_words=True
+    )
+    tokens = tokenize(PAIRS, PairTokenizer.from_file(base / TOKENIZER, 64))
+    trainer = Trainer(model, tokens, None, settings, Deadline.after(60.0))
+    assert trainer.run().steps > 1
+    learned = trainer.averaged().float().eval()
+    after = dict(learned.named_parameters())
+    assert all(torch.isfinite(value).all() for value in after.values())
+    unmoved = {name for name, value in before.items() if torch.equal(after[name], value)}
+    return Trained(base, learned, graph_of(learned), unmoved)
 
 
-def test_traced_graph_equals_model_for_each_shape(made: tuple[Classifier, Path]) -> None:
-    model, _ = made
-    graph = graph_of(model)(Float32()).SerializeToString()
+def test_every_parameter_of_encoder_learns(trained: Trained) -> None:
+    assert trained.unmoved == set()
+
+
+def test_traced_graph_equals_model_for_each_shape(trained: Trained) -> None:
+    graph = trained.write(Float32()).SerializeToString()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     assert {each.name for each in session.get_inputs()} == set(INPUTS)
     for count, tokens in ((1, 6), (1, 64), (5, 17), (20, 9)):
-        ids = torch.randint(model.architecture.vocabulary, (count, tokens))
+        ids = torch.randint(trained.model.architecture.vocabulary, (count, tokens))
         types, mask = torch.zeros_like(ids), torch.ones_like(ids)
         types[:, -3:] = 1
         mask[1:, -1] = 0
         with torch.no_grad():
-            expected = model(ids, types, mask.bool()).numpy()
+            expected = trained.model(ids, types, mask.bool()).numpy()
         given = dict(zip(INPUTS, (ids.numpy(), mask.numpy(), types.numpy()), strict=True))
         assert np.abs(session.run(None, given)[0] - expected).max() < 1e-4
 
 
-def test_packaged_encoder_scores_as_model(made: tuple[Classifier, Path], tmp_path: Path) -> None:
-    model, base = made
-    content = (base / TOKENIZER).read_text()
+def test_packaged_encoder_scores_as_model(trained: Trained, tmp_path: Path) -> None:
+    check_package(trained.model, trained.base, PAIRS, tmp_path / "package")
+
+
+def check_package(model: Classifier, base: Path, pairs: list[LabelledPair], folder: Path) -> None:
+    """Package a model, and compare the engine's scores with the model's, together and row by row."""
     settings = TrainingSettings(base_model=str(base), max_tokens=64)
-    build_package(model, content, settings, PAIRS, tmp_path / "package", effort=QUICK)
-    engine = Engine.load(tmp_path / "package")
+    report = build_package(model, (base / TOKENIZER).read_text(), settings, pairs, folder, effort=QUICK)
+    assert report.parity.labels_equal >= 0.9
+    engine = Engine.load(folder)
     assert engine.warm_up() > 0
-    expected = score_as_teacher(model, tokenize(PAIRS, PairTokenizer.from_file(base / TOKENIZER, 64)))
-    scores = engine.score([(pair.text, pair.aspect) for pair in PAIRS])
+    tokenizer = PairTokenizer.from_file(base / TOKENIZER, 64, task=model.task)
+    expected = score_as_teacher(model, tokenize(pairs, tokenizer))
+    scores = engine.score([(pair.text, pair.aspect) for pair in pairs])
     uncalibrated = softmax(np.log(scores) * np.float32(engine.package.temperature))
     assert np.abs(uncalibrated - expected).max() < SCORES_WITHIN
-    alone = np.concatenate([engine.score([(pair.text, pair.aspect)]) for pair in PAIRS[:8]])
+    alone = np.concatenate([engine.score([(pair.text, pair.aspect)]) for pair in pairs[:8]])
     assert np.abs(alone - scores[:8]).max() < 1e-5
 
 
-def test_every_weight_matrix_of_layers_is_int8(made: tuple[Classifier, Path]) -> None:
-    model, base = made
-    write = graph_of(model)
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [("xlm-roberta", TICKETS), ("electra", TICKETS), ("distilbert", TOPICS), ("modernbert", TOPICS)],
+    ids=lambda value: getattr(value, "input", value),
+)
+def test_other_inputs_are_packaged(family: str, task: TaskSpec, tmp_path: Path) -> None:
+    base = base_of(family, tmp_path)
+    model = opinionated(base, task).eval()
+    topics = [None] if task.phrase is None else ["support", "price"]
+    pairs = [replace(pair, aspect=topics[at % len(topics)], label=at % 4) for at, pair in enumerate(PAIRS)]
+    check_package(model, base, pairs, tmp_path / "package")
+    if task.phrase is not None:
+        engine = Engine.load(tmp_path / "package")
+        first, second = engine.score([(PAIRS[0].text, topic) for topic in topics])
+        assert np.abs(first - second).max() > 0.01  # the head reads the phrase
+
+
+def test_every_weight_matrix_of_layers_is_int8(trained: Trained) -> None:
+    model, base = trained.model, trained.base
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 64)
-    seen = observe_products(write, tokenizer.encode([(pair.text, pair.aspect) for pair in PAIRS[:8]]))
-    graph = write(Int8Products(seen, strengths=(0.5,))).graph
+    seen = observe_products(trained.write, tokenizer.encode([(pair.text, pair.aspect) for pair in PAIRS[:8]]))
+    graph = trained.write(Int8Products(seen, strengths=(0.5,))).graph
     matrices = sum(
         parameter.ndim == 2 and model.layer_of(name) is not None and "bias" not in name.rsplit(".", 2)[-2]
         for name, parameter in model.named_parameters()
@@ -87,19 +144,3 @@ def test_every_weight_matrix_of_layers_is_int8(made: tuple[Classifier, Path]) ->
     assert len(written) >= matrices
     kept = [list(each.dims) for each in graph.initializer if each.data_type == TensorProto.FLOAT]
     assert list(model.word_table.weight.shape) not in kept
-
-
-def test_every_parameter_of_encoder_learns(made: tuple[Classifier, Path]) -> None:
-    _, base = made
-    model, _ = load_base(base, dropout=0.0)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    settings = TrainingSettings(
-        base_model=str(base), max_tokens=64, max_epochs=1, threads=1, precision="bf16", train_words=True
-    )
-    tokenizer = PairTokenizer.from_file(base / TOKENIZER, 64)
-    trainer = Trainer(model, tokenize(PAIRS, tokenizer), None, settings, Deadline.after(60.0))
-    assert trainer.run().steps > 1
-    learned = trainer.averaged().state_dict()
-    assert all(torch.isfinite(value).all() for value in learned.values())
-    unmoved = {name for name, _ in model.named_parameters() if torch.equal(learned[name], before[name])}
-    assert unmoved == set()
