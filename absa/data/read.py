@@ -9,7 +9,7 @@ customer's text.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -371,13 +371,6 @@ def scan_stream(
         yield raw
     if nothing:
         yield pl.DataFrame(schema=SCANNED)
-
-
-def choose_columns(
-    header: Iterable[str], name: str, wanted: Sequence[str], mapping: DataMapping = DEFAULT_MAPPING
-) -> dict[str, str]:
-    """Return which of the file's own column names holds which of `FILE_COLUMNS`, see `DataMapping.choose`."""
-    return mapping.choose(header, name, wanted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from absa.ledger.store import Ledger
 from absa.records.schema import SIDES
 from absa.records.tables import FEEDBACK, OUTCOMES, PREDICTIONS, read_parquet
 from absa.records.windows import join_feedback
+from absa.task import ABSA
 from monitoring.verdicts import VerdictStore
 
 ROOT = Path(__file__).parents[2] / "lakes" / "v1"
@@ -39,6 +40,7 @@ def test_released_ledger_holds_and_reports_state(lake: FolderLake) -> None:
     before = record_at(ledger.follow(), START)
     assert before is not None
     assert before.state.champion == "1"
+    assert ledger.task() == ABSA
 
 
 def test_its_predictions_feedback_and_outcomes_are_read(lake: FolderLake) -> None:
@@ -48,6 +50,7 @@ def test_its_predictions_feedback_and_outcomes_are_read(lake: FolderLake) -> Non
     assert predictions["text"].null_count == 1
     assert predictions["truncated"].null_count == 13  # that release did not know
     assert predictions["schema_version"].unique().to_pylist() == [1]
+    assert {len(scores) for scores in predictions["scores"].to_pylist()} == {3}  # of a fixed length then
     feedback = read_parquet(lake, lake.list("feedback/"), FEEDBACK)
     joined = join_feedback(pl.DataFrame(predictions), pl.DataFrame(feedback))
     assert joined["feedback_label"].drop_nulls().to_list().count(2) == 4
@@ -61,6 +64,7 @@ def test_released_snapshot_is_read_and_extended(lake: FolderLake) -> None:
     assert manifest is not None
     held = sum(load_side(lake, manifest.digest, side).height for side in SIDES)
     assert held == manifest.total_rows == 18
+    assert manifest.task == ABSA
     assert manifest.parent is not None
     assert load_quarantine(lake, manifest.parent)["reason"].to_list() == ["aspect_not_in_text"]
     learnt = labelled_examples(lake, START, START + timedelta(hours=2), ["survey"])
