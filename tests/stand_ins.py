@@ -105,6 +105,7 @@ class FakeRun:
         self.marks: dict[str, str] = {}
         self.artifacts: list[str] = []
         self.sides: list[str] = []
+        self.columns: list[str] = []
         self.version: str | None = None
         self.status = "RUNNING"
 
@@ -126,6 +127,7 @@ class FakeRun:
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
         self.sides.append(side)
+        self.columns = [] if rows is None else list(rows.columns)
 
     def files(self, folder: Path, *, into: str) -> None:
         self.artifacts += sorted(f"{into}/{file.name}" for file in folder.iterdir())

@@ -89,12 +89,14 @@ def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest")
     """Name the snapshot's sides as the run's datasets; of a large one only its name and digest."""
     from absa.data.snapshot import load_side
 
-    run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent})
+    run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent, "task": manifest.task.name})
+    phrase = manifest.task.phrase
+    names = {"text": "text", **({"aspect": phrase} if phrase else {}), "label": "label"}
     for side in SIDES:
         source = services.lake.url(snapshot_folder(manifest.digest).rstrip("/"))
         rows = None
         if manifest.side_rows(side) <= _DESCRIBED_ROWS:
-            rows = load_side(services.lake, manifest.digest, side).select("text", "aspect", "label").to_pandas()
+            rows = load_side(services.lake, manifest.digest, side).select(*names).rename(names).to_pandas()
         run.dataset(rows, digest=manifest.digest, side=side, source=source)
 
 

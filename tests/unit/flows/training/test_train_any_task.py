@@ -133,6 +133,7 @@ def test_registered_model_has_the_name_of_the_task(tmp_path: Path) -> None:
 def test_plain_text_task_becomes_a_registered_package(world: World, tmp_path: Path) -> None:
     outcome = world.train(written(tmp_path / "tickets.csv", TICKETS, range(400)))
     assert (outcome.version, outcome.action, outcome.task) == ("1", "crowned", TICKETS)
+    assert world.runs.kept[0].columns == ["text", "label"]
     tags = world.registry.tags("1")
     assert tags["f1"] == f"{outcome.f1:.4f}"
     assert tags["metric"] == "macro F1 of billing, bug, praise and login over all rows"
@@ -154,6 +155,7 @@ def test_topic_task_becomes_a_registered_package(world: World, tmp_path: Path) -
     world.task = TOPICS
     outcome = world.train(written(tmp_path / "topics.csv", TOPICS, range(600)))
     assert (outcome.version, outcome.task) == ("1", TOPICS)
+    assert world.runs.kept[0].columns == ["text", "topic", "label"]
     config = load_package(world.package("1")).config
     assert config.task == TOPICS
     assert world.registry.tags("1")["metric"] == "macro F1 of yes over all rows"

@@ -269,7 +269,7 @@ def test_first_version_on_hold_serves_with_warning(world: World, tmp_path: Path)
 
 def test_training_without_data_reports_the_first_command(world: World, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "lake")
-    with pytest.raises(PermanentError, match="run `evergreen ingest FILE` first"):
+    with pytest.raises(PermanentError, match="run `evergreen init FILE` first"):
         world.train()
     assert world.runs.kept[0].status == "FAILED"
 
