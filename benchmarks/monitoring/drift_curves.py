@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.monitoring.live_cells import CHAIN_H, LATE_LABELS, QUARTER_H
+from benchmarks.monitoring.live_cells import CHAIN_H, EXTREMES, LATE_LABELS, QUARTER_H
 from benchmarks.monitoring.live_traffic import HABITS
 from benchmarks.table import table
 
@@ -32,6 +32,7 @@ TESTS = {
 RATES = ("false_alarms_at_1.0%", "false_alarms_at_0.2%", "windows_with_watch_or_stale")
 FOUND = {
     "10 % from a new area, windows of 1,000, reference 2,000": "found_at_1%",
+    "10 % from a new area of its own segment, windows of 1,000, reference 2,000": "found_at_1%",
     "negative share about 25 to 30 %, windows of 2,000, reference 10,000": "found_at_1%",
     "negative share about 25 to 35 %, windows of 2,000, reference 10,000": "found_at_1%",
     "new area grows by 1 % an hourly window, chain": "changed_share_when_found_median",
@@ -115,6 +116,15 @@ def traffic_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def range_table(rows: Rows) -> str:
+    """Return the false alarms at the ends of the range of windows and units."""
+    lines = ["| traffic without drift | window's own test |", "|---|---|"]
+    for name, size in EXTREMES:
+        case = f"{name} traffic, windows of {size:,}, reference 2,000"
+        lines.append(f"| {name}, windows of {size:,} | {_cell(rows, case, RATES)} |")
+    return "\n".join(lines)
+
+
 def found_table(rows: Rows) -> str:
     """Return the detections under combined traffic beside those under independent traffic."""
     lines = ["| drift | independent traffic | all together |", "|---|---|---|"]
@@ -167,7 +177,8 @@ def main() -> None:
         page = between(page, name, shown)
     PAGE.write_text(page, encoding="utf-8")
     rows = drift_rows()
-    summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{traffic_table(rows)}\n\n{found_table(rows)}\n")
+    tables = "\n\n".join(each(rows) for each in (traffic_table, range_table, found_table))
+    summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
     SUMMARY.write_text(summary, encoding="utf-8")
 
 

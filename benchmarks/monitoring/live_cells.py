@@ -17,7 +17,7 @@ from absa.data.traffic.feedback_habits import LATE_AND_BIASED, FeedbackHabits
 from benchmarks.figures import Row, share
 from benchmarks.monitoring.chain import Chain, JudgedWindow
 from benchmarks.monitoring.drift_peers import EVIDENTLY, Peer, peer_name
-from benchmarks.monitoring.live_traffic import HABITS, MONDAY, NO_CHANGE, Change, LiveTraffic, window_of
+from benchmarks.monitoring.live_traffic import HABITS, LARGE_UNIT, MONDAY, NO_CHANGE, Change, LiveTraffic, window_of
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
@@ -26,6 +26,9 @@ from monitoring.performance import FrozenTest
 
 RATE: Final = 0.01
 LATE_LABELS: Final = "late labels"
+ONE_UNIT: Final = "one large unit"
+EXTREMES: Final = ((ONE_UNIT, 500), (ONE_UNIT, 2_000), ("together", 100), ("together", 10_000))
+"""Windows at the ends of the range: a third of the traffic from one unit, few rows and many."""
 DAYS_BEFORE: Final = (4, 7, 8, 9, 10)  # Friday and Monday to Thursday, before Friday of the second week
 WINDOW_DAY: Final = 11
 SLOW_WINDOWS: Final = 8
@@ -50,8 +53,9 @@ class LiveSource:
 
     def traffic(self, name: str, seed: int) -> LiveTraffic:
         """Return the traffic of a population by its name; "late labels" is all together with late and biased ones."""
+        populations = {**HABITS, LATE_LABELS: HABITS["together"], ONE_UNIT: LARGE_UNIT}
         feedback = LATE_AND_BIASED if name == LATE_LABELS else None
-        return LiveTraffic(self.known, self.new, HABITS.get(name, HABITS["together"]), feedback=feedback, seed=seed)
+        return LiveTraffic(self.known, self.new, populations[name], feedback=feedback, seed=seed)
 
     def frozen_test(self) -> FrozenTest:
         """Return a version's test result on 2,000 independent rows."""
@@ -91,7 +95,7 @@ def window_pair(
     traffic: LiveTraffic, sizes: tuple[int, int], changes: tuple[Change, Change], seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return a reference and a window of so many rows; the window starts at an hour that the seed chooses."""
-    hour = seed % 20
+    hour = seed % (20 - min(sizes[1] // 800, 14))  # early enough to end on the same day
     window = traffic.first(sizes[1], 24 * WINDOW_DAY + hour, changes[1])
     lasts = ceil((window["at"].max() - MONDAY).total_seconds() / 3_600.0) - 24 * WINDOW_DAY - hour
     return reference_rows(traffic, sizes[0], (hour, hour + lasts), changes[0], seed), window
@@ -245,11 +249,21 @@ def live_cells(
         for size in WINDOW_ROWS:
             case = f"{name} traffic, windows of {size:,}, reference 2,000"
             table[case] = (partial(calm_window, name, size), runs, partial(rate_rows, case, RATE))
+    for name, size in EXTREMES:
+        case = f"{name} traffic, windows of {size:,}, reference 2,000"
+        table[case] = (partial(calm_window, name, size), runs, partial(rate_rows, case, RATE))
     for name in (*HABITS, LATE_LABELS):
         case = f"{name} traffic, chain over {hours:,} hourly windows"
         table[case] = (partial(calm_chain, name, hours), chains, partial(chain_rows, case))
     shifts: tuple[tuple[str, tuple[int, int], tuple[Change, Change]], ...] = (
-        ("10 % from a new area, windows of 1,000, reference 2,000", (2_000, 1_000), (NO_CHANGE, Change(new_share=0.1))),
+        *(
+            (
+                f"10 % from a new area{of}, windows of 1,000, reference 2,000",
+                (2_000, 1_000),
+                (NO_CHANGE, Change(new_share=0.1, own_segment=bool(of))),
+            )
+            for of in ("", " of its own segment")
+        ),
         *(
             (
                 f"negative share about 25 to {25 + points} %, windows of 2,000, reference 10,000",

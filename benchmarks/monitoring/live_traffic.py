@@ -14,7 +14,7 @@ import polars as pl
 
 from absa.data.traffic.arrivals import Arrivals, Simulation
 from absa.data.traffic.feedback_habits import FeedbackHabits
-from absa.data.traffic.population import Cycles, Flood, Growth, Population, Sessions, Users
+from absa.data.traffic.population import Cycles, Flood, Growth, Onboarding, Population, Sessions, Users
 from absa.records.schema import Window
 
 MONDAY: Final = datetime(2026, 1, 5, tzinfo=UTC)
@@ -29,6 +29,8 @@ HABITS: Final = {
     "together": replace(_INDEPENDENT, users=Users(), sessions=Sessions(), cycles=Cycles(), growth=Growth()),
 }
 """Traffic without drift by its name."""
+LARGE_UNIT: Final = replace(HABITS["returning"], events=(Onboarding(starts_s=0.0, requests_an_hour=400.0, users=1),))
+"""A third of the traffic from one unit, about one topic."""
 _N_LABELS: Final = 3
 _COPY: Final = " No. "
 _TOLD: Final = {
@@ -43,11 +45,13 @@ _TOLD: Final = {
 class Change:
     """Drift of the rows of a period: shares are 0 to 1.
 
-    `new_share` of the sessions are about the new area; `negative_points` moves so much of the share of predicted
-    classes from positive to negative; `flipped` of the truths are another label.
+    `new_share` of the sessions are about the new area; their rows carry the segment of the user's topic or, with
+    `own_segment`, one of their own. `negative_points` moves so much of the share of predicted classes from positive to
+    negative. `flipped` of the truths are another label.
     """
 
     new_share: float = 0.0
+    own_segment: bool = False
     negative_points: float = 0.0
     flipped: float = 0.0
 
@@ -125,6 +129,9 @@ class LiveTraffic:
         copies = np.flatnonzero(self._of_floods(arrivals))
         if len(copies):
             text = text.scatter(copies, [f"{text[k]}{_COPY}{k}" for k in copies.tolist()])
+        segment = self._written["segment"].gather(rows)
+        if not change.own_segment:  # those of the new area are in the segment that the user asks about
+            segment = pl.Series(self.topics, dtype=pl.String).gather(arrivals.topic)
         told = self._feedback.tell(truth, predicted, rng)
         label = np.where(told.audited, truth, told.labels)
         at = _times(arrivals.at_s)
@@ -135,7 +142,7 @@ class LiveTraffic:
                 "at": at,
                 "unit_hash": [f"{unit:016x}" for unit in arrivals.unit.tolist()],
                 "unit_given": [True] * n,
-                "segment": self._written["segment"].gather(rows),
+                "segment": segment,
                 "text": text,
                 "aspect": self._written["aspect"].gather(rows),
                 "label": pl.Series(predicted, dtype=pl.Int8),

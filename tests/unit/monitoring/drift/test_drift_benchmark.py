@@ -12,7 +12,7 @@ from absa.data.traffic.population import Flood
 from absa.policies import StalenessPolicy
 from benchmarks.monitoring.chain import Chain
 from benchmarks.monitoring.drift import run_cells
-from benchmarks.monitoring.drift_curves import between, found_table, traffic_table
+from benchmarks.monitoring.drift_curves import between, found_table, range_table, traffic_table
 from benchmarks.monitoring.drift_traffic import SAMPLE, load
 from benchmarks.monitoring.live_cells import (
     LiveSource,
@@ -54,8 +54,14 @@ def test_equal_hours_are_equal_in_any_period():
 
 def test_changes_move_area_classes_and_truth():
     plain = traffic(seed=1).hours(8, 16)
-    changed = traffic(seed=1).hours(8, 16, Change(new_share=0.2, negative_points=0.1, flipped=0.3))
-    assert (changed["segment"] == "games").mean() == pytest.approx(0.2, abs=0.03)
+    change = Change(new_share=0.2, negative_points=0.1, flipped=0.3, own_segment=True)
+    changed = traffic(seed=1).hours(8, 16, change)
+    area = changed["text"].is_in(NEW["text"].implode())
+    assert area.mean() == pytest.approx(0.2, abs=0.03)
+    assert area.equals(changed["segment"] == "games")
+    known = traffic(seed=1).hours(8, 16, replace(change, own_segment=False))
+    assert known["text"].equals(changed["text"])
+    assert set(known["segment"]) == set(KNOWN["segment"])
     assert (changed["label"] == 0).mean() - (plain["label"] == 0).mean() == pytest.approx(0.1, abs=0.04)
     right = [(rows["label"] == rows["feedback_label"]).mean() for rows in (plain, changed)]
     assert right[0] - right[1] > 0.15
@@ -118,8 +124,9 @@ def test_window_and_reference_are_of_like_hours():
     assert hours[0] == hours[1] != set(range(24))
     assert window["at"].min() > reference["at"].max()
     assert set(reference["at"].dt.weekday()) == {1, 2, 3, 4, 5}
-    assert not (reference["segment"] == "games").any()
-    assert (window["segment"] == "games").mean() == pytest.approx(0.5, abs=0.1)
+    new = NEW["text"].implode()
+    assert not reference["text"].is_in(new).any()
+    assert window["text"].is_in(new).mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_rates_are_held_against_binomial_bound():
@@ -160,4 +167,5 @@ def test_tables_show_rates_peers_and_misses():
     assert table[0].endswith("| a quarter | evidently 0.7.23 |")
     assert "| returning | **4.0% of 500** | - | - | - | - | 50.0% |" in table
     assert found_table(rows).splitlines()[-1].endswith("| - | 5.0% of 500 |")
+    assert range_table(rows).splitlines()[-1] == "| together, windows of 10,000 | - |"
     assert between("a\n<!-- x -->\nold\n<!-- /x -->\n", "x", "new") == "a\n<!-- x -->\n\nnew\n<!-- /x -->\n"
