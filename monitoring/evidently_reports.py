@@ -16,7 +16,7 @@ import polars as pl
 from absa.errors import UnavailableError
 from absa.proxies import require_route
 from absa.records.schema import iso
-from absa.records.verdict import PartFigures, Verdict
+from absa.records.verdict import NO_MATCH, PartFigures, Verdict
 from absa.records.windows import WindowData
 from absa.sinks import markdown, plotly_label
 from absa.task import SENTIMENTS
@@ -124,11 +124,21 @@ def _new_project(workspace: Any, name: str) -> Any:
     return project
 
 
+def _compared_with(verdict: Verdict) -> list[str]:
+    used = verdict.reference
+    if used is None:
+        return []
+    if used.matching == NO_MATCH:
+        return [f"Compared with {used.rows} reference rows of other hours."]
+    return [f"Compared with {used.rows} reference rows of {used.windows} windows: {used.matching}."]
+
+
 def verdict_text(verdict: Verdict, data: WindowData) -> str:
     """Return the verdict as Markdown for the top of the report. It names segments, never a customer's text."""
     lines = [
         f"**{verdict.verdict}** for version {verdict.version}, {iso(verdict.window.start)} to "
         f"{iso(verdict.window.end)}. Read: {data.how}.",
+        *_compared_with(verdict),
         "",
         *(f"- {markdown(reason.sentence)}" for reason in verdict.reasons),
         "",

@@ -11,6 +11,7 @@ Level = Literal["FRESH", "WATCH", "STALE"]
 VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
 AttemptState = Literal["started", "completed", "failed"]
 MAX_ATTEMPTS: Final = 3  # retrainings that one window may start
+NO_MATCH: Final = "none"  # `matching` of a reference that has no rows of the window's hours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import polars as pl
 
 from absa.policies import StalenessPolicy
 from absa.records.schema import Window, iso
-from absa.records.verdict import Reason, ReferenceUse
+from absa.records.verdict import NO_MATCH, Reason, ReferenceUse
 from monitoring.traffic.cycles import (
     WINDOW_START,
     match_together,
@@ -59,7 +59,7 @@ class WindowComparison:
             windows=starts.n_unique(),
             first=None if span is None else iso(span[0]),
             last=None if span is None else iso(span[-1]),
-            matching=self.matching if self.comparing_from is None else "none",
+            matching=self.matching if self.comparing_from is None else NO_MATCH,
             joined=joined,
         )
 

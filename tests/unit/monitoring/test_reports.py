@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
 from absa.records.schema import Window
-from absa.records.verdict import Verdict
+from absa.records.verdict import ReferenceUse, Verdict
 from absa.records.windows import load_window
 from monitoring.evidently_reports import DESCRIPTORS, EvidentlyReporter, verdict_text
 from monitoring.monitor import WatchedVersion, WatchSettings, report, watch
@@ -80,6 +81,11 @@ def test_verdict_text_reports_rows_read(lake: Lake, traffic: Traffic, window: Wi
     traffic.send(window(0), 200)
     verdict = watch(lake, window(0), champion=CHAMPION, settings=WatchSettings(), now=window(0).end).verdict
     text = verdict_text(verdict, load_window(lake, window(0), max_rows=50))
+    used = ReferenceUse(
+        rows=900, held=5_000, windows=3, first=None, last=None, matching="Mondays at 10:00 UTC", joined=True
+    )
+    with_reference = verdict_text(replace(verdict, reference=used), load_window(lake, window(0), max_rows=50))
+    assert "Compared with 900 reference rows of 3 windows: Mondays at 10:00 UTC." in with_reference
     assert "50 of 200 predictions" in text
     assert f"**{verdict.verdict}** for version 1" in text
 
