@@ -30,9 +30,12 @@ def predict(
 ) -> None:
     """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""
     given = [each for each in (phrase, aspect, topic) if each is not None]
-    if len(given) > 1:
-        raise PermanentError("name one aspect or topic, after the text or as an option")
     services = _with_router()
+    task = services.settings.task
+    if given and task.phrase is None:
+        raise PermanentError(f"task {task.name} labels the text alone; expected nothing beside it")
+    if len(given) > 1:
+        raise PermanentError(f"expected one {task.phrase}, after the text or as an option, got {len(given)}")
     asked = given[0] if given else None
     if services.settings.router_url is None and not _router_runs(services):
         from flows.batch.predict_text import predict_text
@@ -42,7 +45,6 @@ def predict(
         return
     from flows.demo.router_client import RouterClient
 
-    task = services.settings.task
     name = "topic" if topic is not None else "aspect" if aspect is not None else task.phrase or "aspect"
     router = RouterClient(services.router_url, predict_key=services.settings.predict_key)
     said = router.predict(text, **({} if asked is None else {name: asked}))
