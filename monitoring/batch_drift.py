@@ -24,6 +24,7 @@ from absa.records.schema import Window, iso, parse_iso, utc_now
 from absa.records.tables import PREDICTIONS
 from absa.records.verdict import Reason, Verdict, VersionFigures
 from absa.records.windows import WindowData, empty_frame
+from absa.task import TaskSpec
 from monitoring.drift.detect import DriftReport, detect_drift
 from monitoring.drift.sample import sample_of
 
@@ -65,7 +66,8 @@ def report_batch_drift(
     now = utc_now()
     reference = _scored(load_side(lake, snapshot, "test"), engine, now)
     current = _sampled(output, manifest, now)
-    found = detect_drift(sample_of(reference), sample_of(current), false_alarm_rate=false_alarm_rate)
+    task = engine.package.config.task
+    found = detect_drift(sample_of(reference, task), sample_of(current, task), false_alarm_rate=false_alarm_rate)
     record = {
         "schema_version": 1,
         "at": iso(now),
@@ -76,7 +78,7 @@ def report_batch_drift(
         "findings": [asdict(each) for each in found.findings],
     }
     output.write(JOB_DRIFT_FINDINGS, json.dumps(record, indent=1).encode())
-    output.write(JOB_DRIFT_REPORT, _page(current, reference, found, manifest))
+    output.write(JOB_DRIFT_REPORT, _page(current, reference, found, manifest, task))
     return found
 
 
@@ -96,13 +98,14 @@ def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFr
     for key in keys:
         file = pq.ParquetFile(io.BytesIO(output.read(key)))
         named = {name.strip().lower(): name for name in file.schema_arrow.names}
-        wanted = [manifest["text_column"], manifest["aspect_column"], "label", "scores"]
+        phrase = manifest["aspect_column"]
+        wanted = [name for name in (manifest["text_column"], phrase, "label", "scores") if name]
         segment = named.get("segment")
         frame = pl.from_arrow(file.read(columns=[*wanted, *([segment] if segment else [])]))
         assert isinstance(frame, pl.DataFrame)
         frame = frame.select(
             text=pl.col(manifest["text_column"]).cast(pl.String),
-            aspect=pl.col(manifest["aspect_column"]).cast(pl.String),
+            aspect=pl.col(phrase).cast(pl.String) if phrase else pl.lit(None, pl.String),
             segment=pl.col(segment).cast(pl.String) if segment else pl.lit(None, pl.String),
             label=pl.col("label"),
             scores=pl.col("scores"),
@@ -116,7 +119,7 @@ def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: d
     """Rows in the shape of a monitoring window's, without feedback."""
     columns = {"text": text, "aspect": aspect, "segment": segment, "label": label}
     rows = pl.DataFrame(columns).with_columns(
-        pl.Series("scores", scores, dtype=pl.Array(pl.Float32, 3)),
+        pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
         label=pl.col("label").cast(pl.Int8),
         request_id=pl.int_range(pl.len()).cast(pl.String),
         at=pl.lit(now.astimezone(UTC)),
@@ -128,7 +131,9 @@ def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: d
     )
 
 
-def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, manifest: dict[str, Any]) -> bytes:
+def _page(
+    current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, manifest: dict[str, Any], task: TaskSpec
+) -> bytes:
     from monitoring.evidently_reports import build_report
 
     version = manifest["model_version"]
@@ -146,7 +151,9 @@ def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, ma
         verdict="WATCH" if reasons else "FRESH",
         version=version,
         by_version={
-            version: VersionFigures(rows=manifest["rows"], labelled=0, pos_neg_f1=None, estimated_pos_neg_f1=None)
+            version: VersionFigures(
+                rows=manifest["rows"], labelled=0, f1=None, estimated_f1=None, default_task=task.is_default
+            )
         },
         reasons=reasons,
         action="none",
@@ -157,5 +164,5 @@ def _page(current: pl.DataFrame, reference: pl.DataFrame, found: DriftReport, ma
     data = WindowData(window=window, rows=current, total=manifest["rows"], by_version={version: manifest["rows"]})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
-        build_report(data, reference, verdict).save_html(str(path))
+        build_report(data, reference, verdict, task).save_html(str(path))
         return path.read_bytes()

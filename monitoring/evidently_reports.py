@@ -19,16 +19,12 @@ from absa.records.schema import iso
 from absa.records.verdict import NO_MATCH, PartFigures, Verdict
 from absa.records.windows import WindowData
 from absa.sinks import markdown, plotly_label
-from absa.task import SENTIMENTS
+from absa.task import ABSA, TaskSpec
 
-PROJECT: Final = "absa"
 MAX_REPORT_ROWS: Final = 20_000
 DESCRIPTORS: Final = ("words", "characters", "share of signs and digits")
 """What is drawn of the texts: how they are, never what they say."""
-_FIGURES: Final = {
-    "measured pos/neg F1": "pos_neg_f1",
-    "estimated pos/neg F1": "estimated_pos_neg_f1",
-}
+_FIGURES: Final = {"measured": "f1", "estimated": "estimated_f1"}
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
 _MIN_DRAWN: Final = 2
 
@@ -38,13 +34,13 @@ class EvidentlyReporter:
 
     Args:
         workspace: the folder (made if absent) or address.
-        project: the project's name; it is made with its panels when it does not exist.
+        task: what is classified; the project has its name, and is made with its panels when it does not exist.
         ui_url: where people see the workspace; `report` then returns an address in it.
     """
 
-    def __init__(self, workspace: str | Path, *, project: str = PROJECT, ui_url: str | None = None) -> None:
+    def __init__(self, workspace: str | Path, *, task: TaskSpec = ABSA, ui_url: str | None = None) -> None:
         self._address = str(workspace)
-        self._project_name = project
+        self._task = task
         self._remote = self._address.startswith(("http://", "https://"))
         self._ui_url = (ui_url or (self._address if self._remote else None) or "").rstrip("/")
         self._workspace: Any = None
@@ -64,7 +60,7 @@ class EvidentlyReporter:
         os.environ.setdefault("DO_NOT_TRACK", "1")
         try:
             self._open()
-            snapshot = build_report(data, reference, verdict)
+            snapshot = build_report(data, reference, verdict, self._task)
             if replaces is not None and not self._remote:
                 self._delete(replaces.rstrip("/").rpartition("/")[2].removesuffix(".json"))
             written = self._workspace.add_run(self._project.id, snapshot, include_data=False, name=snapshot.get_name())
@@ -82,15 +78,15 @@ class EvidentlyReporter:
         if self._remote:
             require_route(self._address, os.environ)
         self._workspace = RemoteWorkspace(self._address) if self._remote else Workspace.create(self._address)
-        known = self._workspace.search_project(self._project_name)
-        self._project = known[0] if known else _new_project(self._workspace, self._project_name)
+        known = self._workspace.search_project(self._task.name)
+        self._project = known[0] if known else _new_project(self._workspace, self._task)
 
     def _delete(self, run: str) -> None:
         if run in {str(known) for known in self._workspace.list_runs(self._project.id)}:
             self._workspace.delete_run(self._project.id, run)
 
 
-def _new_project(workspace: Any, name: str) -> Any:
+def _new_project(workspace: Any, task: TaskSpec) -> Any:
     """Return a project with panels over time: quality, traffic and verdicts."""
     from evidently.sdk.models import PanelMetric
     from evidently.sdk.panels import bar_plot_panel, line_plot_panel
@@ -98,18 +94,18 @@ def _new_project(workspace: Any, name: str) -> Any:
     def mean_of(column: str) -> Any:
         return PanelMetric(legend=column, metric="MeanValue", metric_labels={"column": column})
 
-    project = workspace.create_project(name, description="The served traffic, one report a window.")
+    project = workspace.create_project(task.name, description="The served traffic, one report a window.")
     project.dashboard.add_panel(
         line_plot_panel(
-            title="pos/neg F1 a window",
+            title=f"{task.metric_name} per window",
             description="measured where labels came back, estimated from calibrated scores where not",
-            values=[mean_of(column) for column in _FIGURES],
+            values=[mean_of(f"{kind} {task.metric_name}") for kind in _FIGURES],
         )
     )
     project.dashboard.add_panel(
         line_plot_panel(
             title="Predicted classes and confidence",
-            values=[mean_of(f"{name} share") for name in SENTIMENTS] + [mean_of("confidence")],
+            values=[mean_of(f"{name} share") for name in task.labels] + [mean_of("confidence")],
             size="half",
         )
     )
@@ -133,7 +129,7 @@ def _compared_with(verdict: Verdict) -> list[str]:
     return [f"Compared with {used.rows} reference rows of {used.windows} windows: {used.matching}."]
 
 
-def verdict_text(verdict: Verdict, data: WindowData) -> str:
+def verdict_text(verdict: Verdict, data: WindowData, task: TaskSpec = ABSA) -> str:
     """Return the verdict as Markdown for the top of the report. It names segments, never a customer's text."""
     lines = [
         f"**{verdict.verdict}** for version {verdict.version}, {iso(verdict.window.start)} to "
@@ -146,8 +142,8 @@ def verdict_text(verdict: Verdict, data: WindowData) -> str:
         "",
     ]
     for version, figures in verdict.by_version.items():
-        measured = "no labels yet" if figures.pos_neg_f1 is None else f"measured pos/neg F1 {figures.pos_neg_f1:.3f}"
-        promised = figures.estimated_pos_neg_f1
+        measured = "no labels yet" if figures.f1 is None else f"measured {task.metric_name} {figures.f1:.3f}"
+        promised = figures.estimated_f1
         estimated = "" if promised is None else f", estimated without labels {promised:.3f}"
         lines.append(
             f"- version {version}: {figures.rows} predictions, {figures.labelled} labelled, {measured}{estimated}"
@@ -165,7 +161,7 @@ def _part_text(part: PartFigures) -> str:
     return said + ("; labels contradict the estimate: do not trust it" if part.trusted is False else "")
 
 
-def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict) -> Any:
+def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, task: TaskSpec = ABSA) -> Any:
     """Evidently's snapshot of a window. Never fails on what the window holds: parts that cannot be drawn are left out.
 
     Columns that are all null, and quality where only one class is labelled, crash Evidently's own metrics, so they are
@@ -175,14 +171,14 @@ def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verd
     from evidently.legacy.renderers.html_widgets import text_widget
 
     rows = data.rows if verdict.version is None else data.rows.filter(pl.col("model_version") == verdict.version)
-    current = _drawn(rows)
-    before = None if reference is None else _drawn(reference)
-    figures = _run_figures(data, verdict, current)
+    current = _drawn(rows, task)
+    before = None if reference is None else _drawn(reference, task)
+    figures = _run_figures(data, verdict, current, task)
     parts = [part for part in (_run_drift(current, before), _run_quality(current, before)) if part is not None]
     notes = [] if parts else ["The window has too few predictions of this version to draw."]
     model = figures.to_snapshot_model()
     model.widgets = [
-        text_widget(title="Verdict", text="\n\n".join([verdict_text(verdict, data), *notes])),
+        text_widget(title="Verdict", text="\n\n".join([verdict_text(verdict, data, task), *notes])),
         *(widget for part in parts for widget in part.to_snapshot_model().widgets),
     ]
     for part in parts:
@@ -192,10 +188,10 @@ def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verd
     return Snapshot.load_model(model)
 
 
-def _drawn(rows: pl.DataFrame) -> pl.DataFrame:
+def _drawn(rows: pl.DataFrame, task: TaskSpec) -> pl.DataFrame:
     """Return the columns that Evidently draws, without texts: reports hold no customer's words."""
     rows = rows if rows.height <= MAX_REPORT_ROWS else rows.sample(MAX_REPORT_ROWS, seed=0)
-    names = dict(enumerate(SENTIMENTS))
+    names = dict(enumerate(task.labels))
     characters = pl.col("text").str.len_chars()
     return rows.select(
         pl.col("label").replace_strict(names, default=None, return_dtype=pl.String).alias("predicted"),
@@ -209,7 +205,7 @@ def _drawn(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame) -> Any:
+def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame, task: TaskSpec) -> Any:
     """One row of figures for the panels over time; a figure that is not known is left out."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import MeanValue
@@ -220,10 +216,10 @@ def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame) -> A
         "predictions": float(data.total if mine is None else mine.rows),
         "labels": float(0 if mine is None else mine.labelled),
     }
-    for column, name in _FIGURES.items():
-        figures[column] = None if mine is None else getattr(mine, name)
+    for kind, name in _FIGURES.items():
+        figures[f"{kind} {task.metric_name}"] = None if mine is None else getattr(mine, name)
     if current.height:
-        for name in SENTIMENTS:
+        for name in task.labels:
             figures[f"{name} share"] = float((current["predicted"] == name).fill_null(value=False).mean() or 0.0)  # type: ignore[arg-type]
         for column in ("confidence", "words"):
             if current[column].null_count() < current.height:

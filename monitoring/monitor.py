@@ -13,6 +13,7 @@ from absa.records.lake import Lake
 from absa.records.schema import Window, utc_now
 from absa.records.verdict import Verdict, VersionFigures
 from absa.records.windows import WindowData, load_window, read_feedback, smallest
+from absa.task import ABSA, TaskSpec
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detect_drift
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
@@ -60,6 +61,7 @@ class WatchSettings:
     training_sources: Collection[str] | None = None
     max_rows: int = 100_000
     seed: int = 0
+    task: TaskSpec = ABSA
 
 
 class WindowReporter(Protocol):
@@ -196,9 +198,10 @@ def evidence_of(
     mine = data.version(champion.version)
     found = compare_window(mine.rows, window, reference, recent, policy, total=mine.total)
     rows = round(mine.total * found.rows.height / max(mine.rows.height, 1))
-    current = sample_of(found.rows)
-    compared = None if found.reference is None else sample_of(found.reference)
-    first_labels = None if found.first_labels is None else sample_of(found.first_labels)
+    task = settings.task
+    current = sample_of(found.rows, task)
+    compared = None if found.reference is None else sample_of(found.reference, task)
+    first_labels = None if found.first_labels is None else sample_of(found.first_labels, task)
     drift, slow, by_mix = _drifts(current, compared, found, settings, embedder)
     frozen = champion.frozen_test
     kept = None if reference is None else smallest(reference, MOST_KEPT_ROWS)
@@ -228,7 +231,7 @@ def evidence_of(
     )
     figures = {
         version: _figures(
-            current if version == champion.version else sample_of(data.version(version).rows), count, seed
+            current if version == champion.version else sample_of(data.version(version).rows, task), count, seed
         )
         for version, count in sorted(data.by_version.items())
     }
@@ -282,7 +285,7 @@ def _drifts(
     by_mix = _by_mix(drift, found, now, test, seed)
     if found.slow is None:
         return drift, None, by_mix
-    last, alike = (sample_of(rows) for rows in found.slow)
+    last, alike = (sample_of(rows, settings.task) for rows in found.slow)
     if drift.drifted:  # found already: what is slow need not be looked for
         return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows), by_mix
     test = partial(detect_drift, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
@@ -308,11 +311,12 @@ def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:
     return VersionFigures(
         rows=rows,
         labelled=sample.labelled,
-        pos_neg_f1=None if measured is None else measured.pos_neg_f1,
-        estimated_pos_neg_f1=None if estimated is None else estimated.pos_neg_f1,
+        f1=None if measured is None else measured.pos_neg_f1,
+        estimated_f1=None if estimated is None else estimated.pos_neg_f1,
         right=unasked.right,
         unasked=unasked.labelled,
         flip_rate=flip_rate(sample),
+        default_task=sample.task.is_default,
     )
 
 

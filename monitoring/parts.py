@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 
 from absa.records.verdict import PartFigures
-from absa.task import EVALUATED, SENTIMENTS
 from monitoring.drift.sample import Sample
 from monitoring.performance import back_test, estimate, measure
 
@@ -15,14 +14,15 @@ _MAX_SEGMENTS: Final = 20
 
 
 def parts_of(sample: Sample, *, seed: int = 0) -> dict[str, PartFigures]:
-    """Figures by part: `class:negative`, `class:positive`, and `segment:<name>` where there are 100 rows or more."""
+    """Figures by part: `class:<label>` of evaluated labels, and `segment:<name>` where there are 100 rows or more."""
     if sample.rows == 0:
         return {}
-    found = {f"class:{SENTIMENTS[label]}": _figures(sample, (label,), seed) for label in EVALUATED}
+    evaluated = sample.task.evaluated_numbers
+    found = {f"class:{sample.task.labels[label]}": _figures(sample, (label,), seed) for label in evaluated}
     for name, rows in Counter(sample.segments).most_common(_MAX_SEGMENTS):
         if name and rows >= MIN_ROWS:
             mine = np.flatnonzero(np.array(sample.segments, dtype=object) == name)
-            found[f"segment:{name}"] = _figures(sample.take(mine), EVALUATED, seed)
+            found[f"segment:{name}"] = _figures(sample.take(mine), evaluated, seed)
     return found
 
 

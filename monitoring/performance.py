@@ -1,6 +1,6 @@
 """Quality of the model in a window: measured where labels came back, estimated from calibrated scores where not.
 
-The figure is `pos_neg_f1`: macro F1 of the negative and the positive class over all rows, the neutral ones included.
+The figure is the task's primary metric: macro F1 of the evaluated labels over all rows, those of other labels included.
 The estimate is confidence-based performance estimation (CBPE; Garg et al. 2022, and NannyML's form of it): the expected
 confusion matrix under the scores. It sees a loss that shows in confidence, and is blind to a change of concept: where
 labels contradict it, it is marked as not to be trusted.
@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from absa.evaluation.counts import pos_neg_f1_of
-from absa.task import EVALUATED, N_LABELS
+from absa.evaluation.counts import mean_f1_of
+from absa.task import ABSA, TaskSpec
 from monitoring.drift.sample import Floats, Ints, Sample
 from monitoring.labels.habits import (
     AS_ANSWERED,
@@ -35,7 +35,7 @@ MIN_LABELS: Final = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A pos/neg F1 with its 95 % interval and standard error, all shares, and the rows behind it."""
+    """An F1 with its 95 % interval and standard error, all shares, and the rows behind it."""
 
     pos_neg_f1: float
     low: float
@@ -46,16 +46,19 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenTest:
-    """Test result of a version when it was trained: counts of (true, predicted), 3 by 3."""
+    """Test result of a version when it was trained: counts of (true, predicted), labels by labels."""
 
     confusion: tuple[tuple[float, ...], ...]
+    evaluated: tuple[int, ...] = ABSA.evaluated_numbers
 
     @classmethod
-    def from_f1(cls, pos_neg_f1: float, rows: int) -> "FrozenTest":
+    def from_f1(cls, f1: float, rows: int, task: TaskSpec = ABSA) -> "FrozenTest":
         """Return the test of a version of which only F1 and the number of rows are known: a balanced stand-in."""
-        share = np.full((N_LABELS, N_LABELS), (1.0 - pos_neg_f1) / 2.0)
-        np.fill_diagonal(share, pos_neg_f1)
-        return cls(confusion=tuple(tuple(float(x) for x in row) for row in share * rows / N_LABELS))
+        k = task.n_labels
+        share = np.full((k, k), (1.0 - f1) / (k - 1))
+        np.fill_diagonal(share, f1)
+        counts = share * rows / k
+        return cls(confusion=tuple(map(tuple, counts.tolist())), evaluated=task.evaluated_numbers)
 
     @property
     def rows(self) -> float:
@@ -68,14 +71,15 @@ class FrozenTest:
         return round(float(np.trace(self.confusion)))
 
     def estimate(self, *, seed: int = 0) -> Estimate:
-        """Return the test's own pos/neg F1 with the uncertainty of its size."""
+        """Return the test's own F1 with the uncertainty of its size."""
         counts = np.array(self.confusion, dtype=np.float64)
-        return _multinomial(counts, rows=round(counts.sum()), rng=np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        return _multinomial(counts, rows=round(counts.sum()), rng=rng, labels=self.evaluated)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Loss of pos/neg F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`.
+    """Loss of F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`.
 
     `how` names in words the labels behind the figure, and the reason; empty for an estimate.
     """
@@ -101,15 +105,15 @@ def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
     )
 
 
-def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator, labels: Sequence[int] = EVALUATED) -> Estimate:
-    smoothed = counts.ravel() + 1.0 / N_LABELS**2  # a perfect score on few rows is still uncertain
+def _multinomial(counts: Floats, *, rows: int, rng: np.random.Generator, labels: Sequence[int]) -> Estimate:
+    smoothed = counts.ravel() + 1.0 / counts.size  # a perfect score on few rows is still uncertain
     draws = rng.multinomial(max(rows, 1), smoothed / smoothed.sum(), size=_DRAWS * 5)
-    drawn = draws.reshape(-1, N_LABELS, N_LABELS).astype(np.float64)
-    return _estimate(float(pos_neg_f1_of(counts, labels)), pos_neg_f1_of(drawn, labels), rows)
+    drawn = draws.reshape(-1, *counts.shape).astype(np.float64)
+    return _estimate(float(mean_f1_of(counts, labels)), mean_f1_of(drawn, labels), rows)
 
 
 def measure(
-    sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED, habits: AnswerHabits = AS_ANSWERED
+    sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = None, habits: AnswerHabits = AS_ANSWERED
 ) -> Estimate | None:
     """Return the F1 that the labels show; None without labels.
 
@@ -120,7 +124,7 @@ def measure(
     Args:
         sample: rows of which some are labelled.
         seed: of the bootstrap.
-        labels: the classes that count: both, or one for that class's F1.
+        labels: numbers of the labels that count; None: those that the task evaluates.
         habits: of customers, where they are known.
     """
     asked = np.flatnonzero(requested(sample))
@@ -130,14 +134,14 @@ def measure(
     strata = [_Stratum.of(sample, asked, sample.weights[asked], total=float(sample.rows - len(known)))]
     if len(known):
         strata.append(_Stratum.of(sample, known, np.ones(len(known)), total=float(len(known))))
-    return _measured(strata, seed, labels)
+    return _measured(strata, seed, _counted(sample, labels))
 
 
 def measure_answered(
     sample: Sample,
     *,
     seed: int = 0,
-    labels: Sequence[int] = EVALUATED,
+    labels: Sequence[int] | None = None,
     habits: AnswerHabits = AS_ANSWERED,
     ratio: float | None = None,
 ) -> Estimate | None:
@@ -149,7 +153,7 @@ def measure_answered(
     Args:
         sample: rows of which some are labelled.
         seed: of the bootstrap.
-        labels: the classes that count.
+        labels: numbers of the labels that count; None: those that the task evaluates.
         habits: of customers.
         ratio: taken as exact; None is the habits' own ratio with its error, 1 where they know none.
     """
@@ -161,12 +165,14 @@ def measure_answered(
     error = sqrt((habits.log_error if ratio is None else 0.0) ** 2 + habits.arrival_error(judged) ** 2)
     weights = judged.weights / habits.arrived(judged)
     weights = np.where(is_right(judged), weights * (ratio or habits.ratio or 1.0), weights)
-    return _measured([_Stratum.of(sample, known, weights, total=float(len(known)), log_error=error)], seed, labels)
+    return _measured(
+        [_Stratum.of(sample, known, weights, total=float(len(known)), log_error=error)], seed, _counted(sample, labels)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Stratum:
-    """Weighted counts (units, 9) of (true, predicted), and the number of rows that they stand for.
+    """Weighted counts (units, labels²) of (true, predicted), and the number of rows that they stand for.
 
     `informative` is the number of equally weighted rows that tell as much, `log_error` the uncertainty of the weight of
     right answers.
@@ -183,8 +189,9 @@ class _Stratum:
     def of(cls, sample: Sample, index: Ints, weights: Floats, *, total: float, log_error: float = 0.0) -> "_Stratum":
         units, member = np.unique(sample.groups[index], return_inverse=True)
         blocks = np.arange(len(units)) % _MAX_BLOCKS  # units are independent, and so are blocks of them
-        cells = np.zeros((min(len(units), _MAX_BLOCKS), N_LABELS**2))
-        np.add.at(cells, (blocks[member], sample.truth[index] * N_LABELS + sample.labels[index]), weights)
+        k = sample.task.n_labels
+        cells = np.zeros((min(len(units), _MAX_BLOCKS), k * k))
+        np.add.at(cells, (blocks[member], sample.truth[index] * k + sample.labels[index]), weights)
         return cls(
             members=units,
             cells=cells,
@@ -194,18 +201,23 @@ class _Stratum:
             log_error=log_error,
         )
 
+    @property
+    def n_labels(self) -> int:
+        """Number of labels."""
+        return round(sqrt(self.cells.shape[1]))
+
     def drawn(self, rng: np.random.Generator, *, by_unit: bool) -> Floats:
-        """Return bootstrap draws (B, 3, 3) of all rows that the labels stand for."""
+        """Return bootstrap draws (B, labels, labels) of all rows that the labels stand for."""
         if by_unit:
             blocks = len(self.cells)
             draws = rng.multinomial(blocks, np.full(blocks, 1.0 / blocks), size=_DRAWS) @ self.cells
         else:  # a perfect score on few rows is still uncertain
             size = max(round(self.informative), 1)
-            shares = self.cells.sum(axis=0) / self.cells.sum() * size + 1.0 / N_LABELS**2
+            shares = self.cells.sum(axis=0) / self.cells.sum() * size + 1.0 / self.cells.shape[1]
             draws = rng.multinomial(size, shares / shares.sum(), size=_DRAWS * 5).astype(np.float64)
-        draws = draws.reshape(-1, N_LABELS, N_LABELS)
+        draws = draws.reshape(-1, self.n_labels, self.n_labels)
         if self.log_error:
-            right = np.eye(N_LABELS, dtype=bool)
+            right = np.eye(self.n_labels, dtype=bool)
             draws[:, right] *= np.exp(self.log_error * rng.standard_normal((len(draws), 1)))
         return np.asarray(draws * (self.total / draws.sum(axis=(1, 2), keepdims=True)))
 
@@ -214,12 +226,12 @@ def _measured(strata: Sequence[_Stratum], seed: int, labels: Sequence[int]) -> E
     """Return the F1 of all strata with the interval of a bootstrap over units, at least as wide as over rows."""
     rng = np.random.default_rng(seed)
     shares = [stratum.cells.sum(axis=0) / stratum.cells.sum() * stratum.total for stratum in strata]
-    value = float(pos_neg_f1_of(np.sum(shares, axis=0).reshape(N_LABELS, N_LABELS), labels))
+    value = float(mean_f1_of(np.sum(shares, axis=0).reshape(strata[0].n_labels, -1), labels))
     rows = sum(stratum.labelled for stratum in strata)
 
     def interval(*, by_unit: bool) -> Estimate:
         draws = sum((stratum.drawn(rng, by_unit=by_unit) for stratum in strata), start=np.zeros(()))
-        return _estimate(value, pos_neg_f1_of(draws, labels), rows)
+        return _estimate(value, mean_f1_of(draws, labels), rows)
 
     smooth = interval(by_unit=False)
     if all(len(stratum.members) == stratum.labelled for stratum in strata):
@@ -228,20 +240,25 @@ def _measured(strata: Sequence[_Stratum], seed: int, labels: Sequence[int]) -> E
     return found if found.standard_error >= smooth.standard_error else smooth
 
 
-def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> Estimate | None:
+def _counted(sample: Sample, labels: Sequence[int] | None) -> Sequence[int]:
+    return sample.task.evaluated_numbers if labels is None else labels
+
+
+def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = None) -> Estimate | None:
     """Return the F1 that the scores promise for these rows (CBPE); None for an empty sample.
 
     The interval spans what the labels of just these rows may turn out to be, if the scores are calibrated.
     """
     if sample.rows == 0:
         return None
+    labels = _counted(sample, labels)
     rng = np.random.default_rng(seed)
-    expected = np.zeros((N_LABELS, N_LABELS))
+    expected = np.zeros((sample.task.n_labels, sample.task.n_labels))
     np.add.at(expected.T, sample.labels, sample.scores)  # expected[true, predicted]
     kept = sample if sample.rows <= _MAX_ROWS else sample.take(rng.choice(sample.rows, _MAX_ROWS, replace=False))
     draws = _drawn_confusions(kept.labels, kept.scores, rng)
-    value = float(pos_neg_f1_of(expected, labels))
-    found = _estimate(value, pos_neg_f1_of(draws, labels), sample.rows)
+    value = float(mean_f1_of(expected, labels))
+    found = _estimate(value, mean_f1_of(draws, labels), sample.rows)
     if kept.rows == sample.rows:
         return found
     shrink = sqrt(kept.rows / sample.rows)
@@ -255,17 +272,17 @@ def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED
 
 
 def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator) -> Floats:
-    """Confusion matrices (B, 3, 3) with every row's label drawn from its scores."""
+    """Confusion matrices (B, labels, labels) with every row's label drawn from its scores."""
     bounds = np.cumsum(scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12), axis=1)
-    confusions = np.zeros((_DRAWS, N_LABELS, N_LABELS))
-    for column in range(N_LABELS):
+    k = scores.shape[1]
+    confusions = np.zeros((_DRAWS, k, k))
+    for column in range(k):
         below = bounds[predicted == column]
         if len(below) == 0:
             continue
         drawn = rng.random((_DRAWS, len(below)), dtype=np.float32)
-        first = (drawn < below[:, 0]).sum(axis=1)
-        second = (drawn < below[:, 1]).sum(axis=1)
-        confusions[:, :, column] = np.stack([first, second - first, len(below) - second], axis=1)
+        up_to = [(drawn < below[:, label]).sum(axis=1) for label in range(k - 1)]
+        confusions[:, :, column] = np.diff(np.stack([*up_to, np.full(_DRAWS, len(below))], axis=1), axis=1, prepend=0)
     return confusions
 
 
@@ -299,7 +316,7 @@ class BackTest:
     sentence: str
 
 
-def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATED) -> BackTest | None:
+def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = None) -> BackTest | None:
     """Hold the estimate against the labels of the same rows; None under `MIN_LABELS` labels.
 
     Not trusted where the measured F1 lies outside the estimate's 95 % interval for the labelled rows by more than the
@@ -328,25 +345,31 @@ def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] = EVALUATE
 
 
 def flip_rate(sample: Sample) -> float | None:
-    """Share of rows whose truth is positive or negative and that were answered with the other of the two."""
-    decided = np.isin(sample.truth, EVALUATED)
+    """Share of rows with an evaluated true label that were answered with another evaluated label; None without such."""
+    evaluated = sample.task.evaluated_numbers
+    decided = np.isin(sample.truth, evaluated)
     if not decided.any():
         return None
-    flipped = decided & (sample.labels == EVALUATED[0] + EVALUATED[1] - sample.truth)
+    flipped = decided & np.isin(sample.labels, evaluated) & (sample.labels != sample.truth)
     return float(flipped.sum() / decided.sum())
 
 
-def frozen_test(data: Mapping[str, Any]) -> FrozenTest:
+def frozen_test(data: Mapping[str, Any], task: TaskSpec = ABSA) -> FrozenTest:
     """Return a version's frozen test result from what the gate or the registry kept: a confusion, or F1 and rows.
 
+    A version that knows fewer labels than the task has no rows of the others.
+
     Raises:
-        ValueError: neither is there, or the confusion is not 3 by 3.
+        ValueError: neither is there, or the confusion is not square or larger than the task's.
     """
     if "confusion" in data:
         counts: npt.NDArray[np.float64] = np.asarray(data["confusion"], dtype=np.float64)
-        if counts.shape != (N_LABELS, N_LABELS):
-            raise ValueError(f"a confusion matrix is 3 by 3, got {counts.shape}")
-        return FrozenTest(confusion=tuple(tuple(float(x) for x in row) for row in counts))
-    if "pos_neg_f1" in data:
-        return FrozenTest.from_f1(float(data["pos_neg_f1"]), int(data.get("rows", 500)))
-    raise ValueError("a frozen test result needs confusion, or pos_neg_f1 with rows")
+        k = task.n_labels
+        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or len(counts) > k:
+            raise ValueError(f"confusion: expected a matrix of at most {k} by {k} labels, got {counts.shape}")
+        counts = np.pad(counts, (0, k - len(counts)))
+        return FrozenTest(confusion=tuple(map(tuple, counts.tolist())), evaluated=task.evaluated_numbers)
+    f1 = data.get("f1", data.get("pos_neg_f1"))
+    if f1 is not None:
+        return FrozenTest.from_f1(float(f1), int(data.get("rows", 500)), task)
+    raise ValueError("a frozen test result needs confusion, or f1 with rows")

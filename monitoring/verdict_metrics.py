@@ -12,9 +12,11 @@ _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
 _BY_VERSION: Final = (
     ("evergreen_window_predictions", "Predictions in the window", "rows"),
     ("evergreen_window_labels", "Labelled predictions in the window", "labelled"),
-    ("evergreen_pos_neg_f1", "Measured pos/neg F1", "pos_neg_f1"),
+    ("evergreen_f1", "Measured mean F1 of the evaluated labels", "f1"),
+    ("evergreen_f1_estimated", "Mean F1 of the evaluated labels estimated without labels", "estimated_f1"),
+    ("evergreen_pos_neg_f1", "Measured pos/neg F1, of the default task", "pos_neg_f1"),
     ("evergreen_pos_neg_f1_estimated", "pos/neg F1 estimated without labels", "estimated_pos_neg_f1"),
-    ("evergreen_flip_rate", "Positive answered as negative or the reverse", "flip_rate"),
+    ("evergreen_flip_rate", "An evaluated label answered as another evaluated one", "flip_rate"),
 )
 _BY_PART: Final = (
     ("evergreen_part_f1", "Measured F1 of a class or segment", "f1"),

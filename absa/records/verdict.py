@@ -10,6 +10,7 @@ from absa.records.schema import SCHEMA_VERSION, Window, iso, parse_iso
 Level = Literal["FRESH", "WATCH", "STALE"]
 VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
 AttemptState = Literal["started", "completed", "failed"]
+_F1: Final = {"f1": "", "estimated_f1": "estimated_"}
 MAX_ATTEMPTS: Final = 3  # retrainings that one window may start
 NO_MATCH: Final = "none"  # `matching` of a reference that has no rows of the window's hours
 
@@ -34,7 +35,8 @@ class Reason:
 class PartFigures:
     """Figures of one class or segment of one version in one window.
 
-    F1 is the class's own, or pos/neg F1 of the segment; each with its 95 % interval, None where nothing is known.
+    F1 is the class's own, or the segment's mean F1 of the evaluated labels; each with its 95 % interval, None where
+    nothing is known.
     `trusted` is True where the estimate agrees with the labels, None where they are too few.
     """
 
@@ -53,18 +55,37 @@ class PartFigures:
 class VersionFigures:
     """One version in one window.
 
-    F1 is pos/neg F1; None without labels or rows. `right` counts the right answers among the `unasked` labels that slow
+    F1 is the mean of the task's evaluated labels; None without labels or rows. `default_task`: it is pos/neg F1, and
+    the record names it so as well. `right` counts the right answers among the `unasked` labels that slow
     loss adds up (among all labels in records without it), `parts` are the same figures per class and per segment.
     """
 
     rows: int
     labelled: int
-    pos_neg_f1: float | None
-    estimated_pos_neg_f1: float | None
+    f1: float | None
+    estimated_f1: float | None
     flip_rate: float | None = None
     right: int | None = None
     unasked: int | None = None
     parts: dict[str, PartFigures] = field(default_factory=dict)
+    default_task: bool = True
+
+    @property
+    def pos_neg_f1(self) -> float | None:
+        """Measured pos/neg F1 of the default task; None for others."""
+        return self.f1 if self.default_task else None
+
+    @property
+    def estimated_pos_neg_f1(self) -> float | None:
+        """Estimated pos/neg F1 of the default task; None for others."""
+        return self.estimated_f1 if self.default_task else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of a record."""
+        values = asdict(self)
+        if values.pop("default_task"):
+            values |= {"pos_neg_f1": self.f1, "estimated_pos_neg_f1": self.estimated_f1}
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +160,7 @@ class Verdict:
             "window_end": iso(self.window.end),
             "verdict": self.verdict,
             "version": self.version,
-            "by_version": {version: asdict(figures) for version, figures in self.by_version.items()},
+            "by_version": {version: figures.to_json() for version, figures in self.by_version.items()},
             "reasons": [asdict(reason) for reason in self.reasons],
             "action": self.action,
             "action_reason": self.action_reason,
@@ -177,7 +198,9 @@ class Verdict:
 
 def _figures(data: dict[str, Any]) -> VersionFigures:
     parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
-    return VersionFigures(**{**_known(VersionFigures, data), "parts": parts})
+    known = _known(VersionFigures, data)  # earlier releases named the two figures of the default task alone
+    found = {name: data[name] if name in data else data.get(f"{prefix}pos_neg_f1") for name, prefix in _F1.items()}
+    return VersionFigures(**{**known, **found, "parts": parts, "default_task": "pos_neg_f1" in data})
 
 
 def _reference(data: dict[str, Any] | None) -> ReferenceUse | None:

@@ -122,6 +122,7 @@ def judge_window(services: Services, store: VerdictStore, window: Window) -> Jud
             policy=policy,
             measuring_sources=services.settings.measuring_sources,
             training_sources=services.settings.training_sources,
+            task=services.settings.task,
         ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in others),
@@ -222,7 +223,9 @@ def _report(services: Services, store: VerdictStore, judged: Judged, reporter: W
 
         evidently = services.settings.evidently_url
         reporter = EvidentlyReporter(
-            evidently or services.home.folder("evidently"), ui_url=evidently or services.home.url("evidently")
+            evidently or services.home.folder("evidently"),
+            task=services.settings.task,
+            ui_url=evidently or services.home.url("evidently"),
         )
     return write_report(services.lake, judged, reporter, verdicts=store)
 

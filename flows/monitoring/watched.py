@@ -17,7 +17,7 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
     """Return a version as the monitor needs it: its frozen test, if MLflow answers, and the age of its snapshot."""
     from absa.data.snapshot import load_manifest
     from monitoring.monitor import WatchedVersion
-    from monitoring.performance import FrozenTest
+    from monitoring.performance import frozen_test
 
     try:
         tags = services.registry.tags(version)
@@ -27,7 +27,7 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
     snapshot = tags.get("snapshot")
     return WatchedVersion(
         version=version,
-        frozen_test=FrozenTest(confusion=tuple(tuple(row) for row in json.loads(confusion))) if confusion else None,
+        frozen_test=frozen_test({"confusion": json.loads(confusion)}, services.settings.task) if confusion else None,
         snapshot_at=parse_iso(load_manifest(services.lake, snapshot).created_at) if snapshot else None,
     )
 

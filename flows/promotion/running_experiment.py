@@ -85,6 +85,7 @@ def shadow_report(services: Services, run: RunningExperiment, version: str) -> "
         version,
         since=run.records[0].at,
         trusted_sources=services.settings.measuring_sources,
+        task=services.settings.task,
     )
 
 
@@ -108,6 +109,7 @@ def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "
                 since=run.ab[0].at,
                 trusted_sources=services.settings.measuring_sources,
                 challenger=arm.name,
+                task=services.settings.task,
             ),
             policy,
         )

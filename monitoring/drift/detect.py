@@ -15,7 +15,6 @@ from typing import Any, Final
 import numpy as np
 
 from absa.evaluation.significance import holm
-from absa.task import SENTIMENTS
 from monitoring.drift.bootstrap import TestResult, bootstrap_tests
 from monitoring.drift.columns import CATEGORIES, column_tests, large_segments, words_of
 from monitoring.drift.sample import Floats, Ints, Sample, concat_samples
@@ -155,9 +154,8 @@ def _move(before: float, after: float) -> str:
 def _class_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
     before, after = _shares(reference.labels.tolist()), _shares(current.labels.tolist())
     effect, label = _largest_move(before, after)
-    return effect, (
-        f"The share of answers that are {SENTIMENTS[label]} {_move(before.get(label, 0), after.get(label, 0))}."
-    )
+    said = _move(before.get(label, 0), after.get(label, 0))
+    return effect, (f"The share of answers that are {reference.task.labels[label]} {said}.")
 
 
 def _confidence_effect(result: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
@@ -179,7 +177,7 @@ def _segment_classes_effect(_: TestResult, reference: Sample, current: Sample) -
     effect, name, before, after = moved
     k = int(np.abs(after - before).argmax())
     said = _move(float(before[k]), float(after[k]))
-    return effect, f"In segment '{name}' the share of answers that are {SENTIMENTS[k]} {said}."
+    return effect, f"In segment '{name}' the share of answers that are {reference.task.labels[k]} {said}."
 
 
 def _segment_confidence_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
@@ -203,7 +201,9 @@ def _segment_move(
         mine = [values[names == name] for names, values in sides]
         if min(map(len, mine)) == 0:
             continue
-        before, after = (np.bincount(values, minlength=3) / len(values) for values in mine)
+        before, after = (
+            np.bincount(values, minlength=max(3, reference.task.n_labels)) / len(values) for values in mine
+        )
         effect = float(np.abs(after - before).sum() / 2.0)
         if effect * len(mine[1]) ** 0.5 > most:
             most, best = effect * len(mine[1]) ** 0.5, (effect, name, before, after)

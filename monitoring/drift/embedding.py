@@ -14,8 +14,8 @@ from absa.inference.tokenization import Encoded, PairTokenizer
 from monitoring.drift.sample import Sample
 
 Embeddings = npt.NDArray[np.float32]
-Embedder = Callable[[Sequence[tuple[str, str]]], Embeddings]
-"""(text, aspect) pairs to embeddings (n, d)."""
+Embedder = Callable[[Sequence[tuple[str, str | None]]], Embeddings]
+"""(text, aspect, topic or None) pairs to embeddings (n, d)."""
 
 _LOGITS: Final = "logits"
 
@@ -43,7 +43,7 @@ class ModelEmbedder:
         """From a package's files."""
         return cls(model.read_bytes(), PairTokenizer.from_file(tokenizer, max_tokens))
 
-    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Embeddings:
+    def __call__(self, pairs: Sequence[tuple[str, str | None]]) -> Embeddings:
         """Embeddings (n, d) in the order of the pairs."""
         rows = self._tokenizer.encode(pairs)
         found: list[Any] = [None] * len(rows)
@@ -63,7 +63,8 @@ def embed_sample(sample: Sample, embedder: Embedder | None, *, max_rows: int, se
     chosen = np.arange(sample.rows)
     if sample.rows > max_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(sample.rows, max_rows, replace=False))
-    found = embedder([(sample.texts[i], sample.aspects[i]) for i in chosen])
+    paired = sample.task.phrase is not None
+    found = embedder([(sample.texts[i], sample.aspects[i] if paired else None) for i in chosen])
     embeddings = np.full((sample.rows, found.shape[1]), np.nan, dtype=np.float32)
     embeddings[chosen] = found
     return replace(sample, embeddings=embeddings)

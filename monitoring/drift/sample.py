@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from absa.task import N_LABELS
+from absa.task import ABSA, TaskSpec
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -18,8 +18,9 @@ Floats = npt.NDArray[np.float64]
 class Sample:
     """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
 
-    `labels` (n,) are predicted, `scores` (n, 3) calibrated, `truth` (n,) the last feedback or -1, `weights` (n,) the
-    inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the feedback was requested.
+    `labels` (n,) are predicted, `scores` (n, labels of `task`) calibrated, `truth` (n,) the last feedback or -1,
+    `weights` (n,) the inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the
+    feedback was requested.
     `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN where
     unknown.
     Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests count them as one piece of
@@ -40,6 +41,7 @@ class Sample:
     times: Floats
     delays: Floats
     embeddings: npt.NDArray[np.float32] | None = None
+    task: TaskSpec = ABSA
 
     @property
     def rows(self) -> int:
@@ -57,7 +59,9 @@ class Sample:
 
 
 def _picked(column: Any, index: Ints) -> Any:
-    return tuple(column[i] for i in index) if isinstance(column, tuple) else None if column is None else column[index]
+    if isinstance(column, tuple):
+        return tuple(column[i] for i in index)
+    return column[index] if isinstance(column, np.ndarray) else column
 
 
 def make_sample(
@@ -74,13 +78,14 @@ def make_sample(
     times: npt.ArrayLike | None = None,
     delays: npt.ArrayLike | None = None,
     embeddings: npt.NDArray[np.float32] | None = None,
+    task: TaskSpec = ABSA,
 ) -> Sample:
     """Return a sample from what is there; by default nothing is labelled and every row is a group of its own."""
     predicted = np.asarray(labels, dtype=np.int64)
     n = len(predicted)
     return Sample(
         labels=predicted,
-        scores=np.asarray(scores, dtype=np.float64).reshape(n, N_LABELS),
+        scores=np.asarray(scores, dtype=np.float64).reshape(n, task.n_labels),
         truth=np.full(n, -1, dtype=np.int64) if truth is None else np.asarray(truth, dtype=np.int64),
         weights=np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64),
         asked=np.zeros(n, dtype=bool) if asked is None else np.asarray(asked, dtype=bool),
@@ -91,11 +96,16 @@ def make_sample(
         times=np.full(n, np.nan) if times is None else np.asarray(times, dtype=np.float64),
         delays=np.full(n, np.nan) if delays is None else np.asarray(delays, dtype=np.float64),
         embeddings=embeddings,
+        task=task,
     )
 
 
-def sample_of(rows: pl.DataFrame) -> Sample:
-    """Return the sample of a window's frame (see `windows.load_window`); a frame without rows gives an empty sample."""
+def sample_of(rows: pl.DataFrame, task: TaskSpec = ABSA) -> Sample:
+    """Return the sample of a window's frame (see `windows.load_window`); a frame without rows gives an empty sample.
+
+    Rows without an answer are left out. A version that knows fewer labels than the task gives the others no score.
+    """
+    rows = rows.filter(pl.col("label").is_not_null() & pl.col("scores").is_not_null())
     n = rows.height
     redacted = n > 0 and rows["text"].null_count() == n
     texts = None if redacted else tuple(rows["text"].fill_null("").to_list())
@@ -106,11 +116,10 @@ def sample_of(rows: pl.DataFrame) -> Sample:
         .otherwise(pl.lit("t:") + pl.col("text").fill_null(pl.col("request_id")))
         .hash(seed=0)
     ).to_series()
-    scores = np.array(rows["scores"].to_list(), dtype=np.float64).reshape(n, N_LABELS)
     probability = rows["sampling_probability"].fill_null(1.0).to_numpy().astype(np.float64)
     return make_sample(
-        rows["label"].fill_null(1).to_numpy(),
-        np.nan_to_num(scores, nan=1.0 / N_LABELS),
+        rows["label"].to_numpy(),
+        np.nan_to_num(scores_of(rows["scores"], task.n_labels), nan=1.0 / task.n_labels),
         truth=rows["feedback_label"].fill_null(-1).to_numpy(),
         weights=1.0 / np.clip(probability, 1e-6, 1.0),
         asked=rows["sampling_probability"].is_not_null().to_numpy(),
@@ -120,7 +129,15 @@ def sample_of(rows: pl.DataFrame) -> Sample:
         segments=tuple(rows["segment"].fill_null("").to_list()),
         times=_seconds(rows["at"]),
         delays=_seconds(rows["feedback_at"]) - _seconds(rows["at"]),
+        task=task,
     )
+
+
+def scores_of(scores: pl.Series, n_labels: int) -> Floats:
+    """Return lists of scores as (n, n_labels); labels beyond a list's length have the score 0."""
+    known = [scores.list.get(k, null_on_oob=True).cast(pl.Float64) for k in range(n_labels)]
+    columns = [column.fill_null(0.0).to_numpy() for column in known]
+    return np.stack(columns, axis=1) if len(scores) else np.zeros((0, n_labels))
 
 
 def _seconds(times: pl.Series) -> Floats:
@@ -137,4 +154,6 @@ def concat_samples(first: Sample, second: Sample) -> Sample:
 def _joined(first: Any, second: Any) -> Any:
     if first is None or second is None:
         return None
+    if isinstance(first, TaskSpec):
+        return first
     return first + second if isinstance(first, tuple) else np.concatenate([first, second])

@@ -1,6 +1,6 @@
 """Gather an experiment's evidence from the lake: predictions by arm and plan revision, joined with trusted feedback."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import sqrt
@@ -16,7 +16,7 @@ from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.records.schema import Window, utc_now
 from absa.records.tables import OUTCOMES, hours
 from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_keys
-from absa.task import EVALUATED, N_LABELS
+from absa.task import ABSA, TaskSpec
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
 
 MAX_SERVED_ROWS: Final = 2_000_000
@@ -31,6 +31,7 @@ def collect_experiment(
     until: datetime | None = None,
     trusted_sources: Collection[str] | None = None,
     challenger: str | None = None,
+    task: TaskSpec = ABSA,
 ) -> ExperimentEvidence:
     """Return the evidence on one challenger so far.
 
@@ -42,6 +43,7 @@ def collect_experiment(
         until: the time of asking; by default now.
         trusted_sources: feedback sources that may measure; None takes every source.
         challenger: the arm's name; by default the plans' only challenger.
+        task: whose evaluated labels count.
 
     Raises:
         ValueError: no plan names the experiment, or the challenger is not in its plans.
@@ -74,7 +76,7 @@ def collect_experiment(
         experiment=experiment,
         champion=newest.champion.version,
         challenger=arm.version,
-        outcomes=_outcomes(rows),
+        outcomes=_outcomes(rows, task.evaluated_numbers),
         allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
         champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
         challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
@@ -91,12 +93,12 @@ def _challenger(plan: TrafficPlan, name: str | None) -> Arm:
     return known[name]
 
 
-def _outcomes(rows: pl.DataFrame) -> Outcomes:
-    """Return answers whose true label is positive or negative and came unasked.
+def _outcomes(rows: pl.DataFrame, evaluated: Sequence[int]) -> Outcomes:
+    """Return answers whose true label is evaluated and came unasked.
 
     Requested labels are left out: each arm's hard rows, by its own scores, are requested more often.
     """
-    known = rows.filter(pl.col("feedback_label").is_in(list(EVALUATED)) & pl.col("sampling_probability").is_null())
+    known = rows.filter(pl.col("feedback_label").is_in(list(evaluated)) & pl.col("sampling_probability").is_null())
     if known.height == 0:
         return NO_OUTCOMES
     return Outcomes(
@@ -156,7 +158,7 @@ def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
     confidence = top = None
     if rows.height:
         confidence = float(np.array(rows["scores"].to_list(), dtype=np.float64).max(axis=1).mean())
-        top = float(np.bincount(rows["label"].to_numpy(), minlength=N_LABELS).max() / rows.height)
+        top = float(np.bincount(rows["label"].to_numpy()).max() / rows.height)
     return ArmHealth(requests=rows.height + failed, errors=failed, mean_confidence=confidence, top_class=top)
 
 

@@ -25,7 +25,7 @@ from absa.records.lake import Lake
 from absa.records.schema import Window, utc_now
 from absa.records.tables import PREDICTIONS
 from absa.records.windows import MAX_ROWS, UNIT, empty_frame, load_window, read_predictions
-from absa.task import EVALUATED, Label
+from absa.task import ABSA, TaskSpec
 from monitoring.experiments.ab_statistics import (
     UNKNOWN_DIFFERENCE,
     ArmHealth,
@@ -44,7 +44,7 @@ class ShadowReport:
     """Result of the pairs. Shares are 0 to 1.
 
     `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
-    negative to positive or back. `labelled` pairs have a trusted label that is positive or negative; of them
+    one evaluated label to another. `labelled` pairs have a trusted label that is evaluated; of them
     `only_champion` and `only_challenger` were right alone, `gain` is the difference of the shares of right answers with
     an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. Latencies are medians in
     milliseconds: a shadow waits for the time that live requests leave, so the two are not held against each other.
@@ -82,6 +82,7 @@ def compare_shadow(
     until: datetime | None = None,
     trusted_sources: Collection[str] | None = None,
     max_rows: int = MAX_ROWS,
+    task: TaskSpec = ABSA,
 ) -> ShadowReport:
     """Compare a challenger of a shadow plan with the champion.
 
@@ -93,6 +94,7 @@ def compare_shadow(
         until: the time of asking; by default now.
         trusted_sources: feedback sources that may measure; None takes every source.
         max_rows: above this the pairs are sampled.
+        task: whose evaluated labels count.
 
     Raises:
         ValueError: the plan does not try this version.
@@ -122,8 +124,10 @@ def compare_shadow(
     )
     counts = outcome_counts(lake, window)
     old, new = pairs["label"].to_numpy(), pairs["theirs"].to_numpy()
-    confusion = confusion_counts(old, new)
-    known = pairs.filter(pl.col("feedback_label").is_in(list(EVALUATED)))
+    confusion = confusion_counts(old, new, n_labels=task.n_labels)
+    evaluated = list(task.evaluated_numbers)
+    among = confusion[np.ix_(evaluated, evaluated)]
+    known = pairs.filter(pl.col("feedback_label").is_in(evaluated))
     right = [(known[side] == known["feedback_label"]).to_numpy() for side in ("label", "theirs")]
     alone = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     named = pairs.select("request_id", label="theirs", scores="their_scores", latency_ms="their_ms")
@@ -133,7 +137,7 @@ def compare_shadow(
         challenger=challenger,
         pairs=pairs.height,
         agreement=float((old == new).mean()) if pairs.height else 1.0,
-        flips=int(confusion[Label.NEGATIVE, Label.POSITIVE] + confusion[Label.POSITIVE, Label.NEGATIVE]),
+        flips=int(among.sum() - np.trace(among)),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         labelled=known.height,
         only_champion=alone[0],

@@ -18,7 +18,7 @@ from absa.records.lake import Lake
 from absa.records.schema import Window
 from absa.records.windows import load_window, read_predictions
 from absa.sinks import write_csv
-from absa.task import N_LABELS
+from monitoring.drift.sample import scores_of
 
 QUEUE_COLUMNS: Final = (
     "request_id",
@@ -69,10 +69,10 @@ def ask_labels(
         rows = rows.filter(pl.col("model_version") == version)
     if rows.height and rows["text"].null_count() == rows.height:
         raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
-    rows = rows.filter(pl.col("text").is_not_null())
+    rows = rows.filter(pl.col("text").is_not_null() & pl.col("scores").is_not_null())
     if rows.height == 0:
         return pl.DataFrame(schema=dict.fromkeys(QUEUE_COLUMNS, pl.String))
-    scores = np.sort(np.array(rows["scores"].to_list(), dtype=np.float64).reshape(-1, N_LABELS), axis=1)
+    scores = np.sort(scores_of(rows["scores"], int(rows["scores"].list.len().to_numpy().max())), axis=1)
     hardness = 1.0 - (scores[:, -1] - scores[:, -2])
     both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")
     differing = both.filter(pl.col("label") != pl.col("shadow_label"))["request_id"]

@@ -54,9 +54,7 @@ def hostile(test: Callable[..., None]) -> Callable[..., None]:
 def verdict(text: str) -> Verdict:
     """A verdict whose sentences name a customer's segment."""
     part = PartFigures(rows=200, labelled=0)
-    figures = VersionFigures(
-        rows=200, labelled=0, pos_neg_f1=None, estimated_pos_neg_f1=0.5, parts={f"segment:{text}": part}
-    )
+    figures = VersionFigures(rows=200, labelled=0, f1=None, estimated_f1=0.5, parts={f"segment:{text}": part})
     return Verdict(
         window=WINDOW,
         verdict="STALE",

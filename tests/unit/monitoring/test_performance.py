@@ -125,7 +125,7 @@ def test_frozen_test_comes_from_confusion_or_f1() -> None:
     stand_in = frozen_test({"pos_neg_f1": 0.8, "rows": 300})
     assert stand_in.estimate().pos_neg_f1 == pytest.approx(0.8)
     assert stand_in == FrozenTest.from_f1(0.8, 300)
-    with pytest.raises(ValueError, match="3 by 3"):
-        frozen_test({"confusion": [[1]]})
-    with pytest.raises(ValueError, match="pos_neg_f1"):
+    with pytest.raises(ValueError, match="at most 3 by 3"):
+        frozen_test({"confusion": np.ones((4, 4)).tolist()})
+    with pytest.raises(ValueError, match="confusion, or f1"):
         frozen_test({})

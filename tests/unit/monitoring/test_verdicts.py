@@ -21,7 +21,7 @@ def stale(window: Window) -> Verdict:
         window=window,
         verdict="STALE",
         version="7",
-        by_version={"7": VersionFigures(rows=500, labelled=300, pos_neg_f1=0.6, estimated_pos_neg_f1=0.8)},
+        by_version={"7": VersionFigures(rows=500, labelled=300, f1=0.6, estimated_f1=0.8)},
         reasons=(Reason(kind="measured_loss", sentence="F1 fell.", statistic=0.2, threshold=0.03, p_value=0.001),),
         action="retrain",
         action_reason="300 new labels.",
@@ -189,7 +189,7 @@ def test_fields_of_later_versions_are_ignored(lake: Lake, window: Windows) -> No
 
 
 def test_record_without_unasked_count_counts_all_labels() -> None:
-    known = {"rows": 9, "labelled": 6, "pos_neg_f1": None, "estimated_pos_neg_f1": None}
+    known = {"rows": 9, "labelled": 6, "f1": None, "estimated_f1": None}
     assert RightAnswers.recorded(VersionFigures(**known)) is None
     assert RightAnswers.recorded(VersionFigures(**known, right=4)) == RightAnswers(right=4, labelled=6)
     assert RightAnswers.recorded(VersionFigures(**known, right=4, unasked=5)) == RightAnswers(right=4, labelled=5)
