@@ -205,7 +205,7 @@ def evidence_of(
     drift, slow, by_mix = _drifts(current, compared, found, settings, embedder)
     frozen = champion.frozen_test
     kept = None if reference is None else smallest(reference, MOST_KEPT_ROWS)
-    habits = habits_of([kept, recent, found.rows], now)
+    habits = habits_of([kept, recent, found.rows], now, task)
     measured = measured_loss(current, frozen, compared, policy, seed, habits)
     estimated = estimated_loss(current, frozen, compared, policy, seed)
     drift, slow, measured, estimated = one_family(drift, slow, measured, estimated, policy.false_alarm_rate)
@@ -221,6 +221,7 @@ def evidence_of(
         slow_loss=slow_loss(current, frozen, first_labels, policy, earlier, habits),
         slow_drift=slow,
         by_mix=by_mix,
+        task=task,
         matching=found.matching,
         comparing_from=found.comparing_from,
         usual_rows=found.usual_rows,

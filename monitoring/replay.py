@@ -25,7 +25,7 @@ from monitoring.monitor import (
 )
 from monitoring.staleness import judge_staleness
 
-PairScorer = Callable[[Sequence[tuple[str, str]]], npt.NDArray[np.float32]]
+PairScorer = Callable[[Sequence[tuple[str, str | None]]], npt.NDArray[np.float32]]
 """(text, aspect) pairs to calibrated scores (n, 3)."""
 
 
@@ -151,7 +151,7 @@ def rescored(data: WindowData, version: str, scorer: PairScorer) -> WindowData:
         raise PermanentError(
             "the log's texts are redacted: only the logged answers can be replayed, not other versions"
         )
-    scores = scorer(list(zip(rows["text"].to_list(), rows["aspect"].fill_null("").to_list(), strict=True)))
+    scores = scorer(list(zip(rows["text"].to_list(), rows["aspect"].to_list(), strict=True)))
     rows = rows.with_columns(
         pl.Series("label", scores.argmax(axis=1).astype(np.int8)),
         pl.Series("scores", scores.astype(np.float32).tolist(), dtype=rows.schema["scores"]),

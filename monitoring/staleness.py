@@ -6,6 +6,7 @@ from typing import Final
 
 from absa.policies import StalenessPolicy
 from absa.records.verdict import MAX_ATTEMPTS, Level, Reason, VerdictAction
+from absa.task import ABSA, TaskSpec
 from monitoring.drift.detect import DriftReport
 from monitoring.drift.sequential import SlowLoss
 from monitoring.performance import BackTest, Loss
@@ -38,6 +39,7 @@ class StalenessEvidence:
     slow_loss: SlowLoss | None = None
     slow_drift: DriftReport | None = None
     by_mix: frozenset[str] = frozenset()
+    task: TaskSpec = ABSA
     matching: str = ""
     comparing_from: datetime | None = None
     usual_rows: float | None = None
@@ -119,7 +121,7 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
     if evidence.measured is not None:
         now = evidence.measured.now
         how = f" ({evidence.measured.how})" if evidence.measured.how else ""
-        known = f", and {now.rows} labels put pos/neg F1 at {now.pos_neg_f1:.2f}{how}"
+        known = f", and {now.rows} labels put {evidence.task.metric_name} at {now.pos_neg_f1:.2f}{how}"
     seen = "look like the reference"
     if evidence.comparing_from is not None:
         seen = "are the first ones seen of this version at this time"
@@ -130,13 +132,16 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
 
 def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason], list[Reason]]:
     """Reasons from labels and from the estimate: those for STALE, those for WATCH, those that chance may make."""
+    metric = evidence.task.metric_name
     stale: list[Reason] = []
     watch: list[Reason] = []
     notes: list[Reason] = []
     measured, estimated = evidence.measured, evidence.estimated
     enough = measured is not None and measured.now.rows >= policy.min_labels
     if measured is not None and enough:
-        reason = _loss_reason(measured, measured.how or f"measured on {measured.now.rows} labels", "measured_loss")
+        reason = _loss_reason(
+            measured, measured.how or f"measured on {measured.now.rows} labels", "measured_loss", metric
+        )
         if measured.p_value <= policy.false_alarm_rate:
             stale.append(reason)
         elif measured.low > 0.0 and measured.loss > measured.tolerated:
@@ -147,7 +152,9 @@ def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[
         sentence = f"The estimate without labels is {share}."
         notes.append(Reason(kind="estimate_not_trusted", sentence=sentence, statistic=support.share))
     if estimated is not None:
-        reason = _loss_reason(estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss")
+        reason = _loss_reason(
+            estimated, f"estimated without labels on {estimated.now.rows} answers", "estimated_loss", metric
+        )
         lost = estimated.p_value <= policy.false_alarm_rate
         trusted = all(each is None or each.trusted for each in (evidence.back_test, support))
         refuted = measured is not None and enough and measured.high < estimated.loss
@@ -171,9 +178,9 @@ def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
     )
 
 
-def _loss_reason(loss: Loss, how: str, kind: str) -> Reason:
+def _loss_reason(loss: Loss, how: str, kind: str, metric: str) -> Reason:
     sentence = (
-        f"pos/neg F1 fell by {100 * loss.loss:.1f} points to {loss.now.pos_neg_f1:.2f} "
+        f"{metric} fell by {100 * loss.loss:.1f} points to {loss.now.pos_neg_f1:.2f} "
         f"(95 % interval of the fall {100 * loss.low:.1f} to {100 * loss.high:.1f}), {how}."
     )
     return Reason(

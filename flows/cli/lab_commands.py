@@ -76,6 +76,7 @@ def policy_command(
         policy=staleness_policy(services) if policy is None else read_policy(policy),
         measuring_sources=services.settings.measuring_sources,
         training_sources=services.settings.training_sources,
+        task=services.settings.task,
     )
     span = _span(services, begins, ends, window_s)
     if version is not None:

@@ -66,7 +66,7 @@ def column_tests(
         if wanted("text_length"):
             lengths = np.fromiter(map(len, words), dtype=np.float64, count=len(words))
             tests["text_length"] = distribution_test(lengths, weights)
-        if wanted("aspect_mix"):
+        if wanted("aspect_mix") and both.task.phrase is not None:
             aspects = _common_values(tuple(aspect.casefold() for aspect in both.aspects))
             tests["aspect_mix"] = category_test(aspects, weights)
         presence, shares, vocabulary = _presence(words)

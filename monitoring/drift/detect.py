@@ -223,7 +223,7 @@ def _aspect_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[f
         for s in (reference, current)
     )
     effect, _aspect = _largest_move(before, after)
-    return effect, f"{effect:.0%} of the requests ask about other aspects than the reference did."
+    return effect, f"{effect:.0%} of the requests ask about other {reference.task.phrase}s than the reference did."
 
 
 def _unknown_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """A/B statistics that may be looked at any time, guardrails, and the decision about a challenger. Pure.
 
-The outcome is whether an answer was right, on requests whose true label (feedback of a trusted source) is positive or
-negative. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp changes
+The outcome is whether an answer was right, on requests whose true label (feedback of a trusted source) is
+evaluated. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp changes
 the mix over time, and its variance is taken over units, because a unit's answers hang together. Its interval is an
 asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with Robbins' normal mixture):
 it covers at all times at once, so peeking is allowed. The sample-ratio test is Lindon and Malek's (2022) e-value.
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from absa.policies import ExperimentPolicy
+from absa.task import ABSA, listed
 
 ExperimentAction = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
 _DAY_S: Final = 86_400.0
@@ -77,7 +78,7 @@ class ArmHealth:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentEvidence:
-    """All that is known about one challenger against the champion so far."""
+    """All that is known about one challenger against the champion so far; `counted` names the evaluated labels."""
 
     experiment: str
     champion: str
@@ -87,6 +88,7 @@ class ExperimentEvidence:
     champion_health: ArmHealth = field(default_factory=ArmHealth)
     challenger_health: ArmHealth = field(default_factory=ArmHealth)
     elapsed_s: float = 0.0
+    counted: str = listed(ABSA.evaluated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
         guard, why = broken
         return decide("ROLL_BACK", f"Version {evidence.challenger} is rolled back: {why}", guard)
     points = (
-        f"{100 * gain.estimate:+.1f} points of right answers on positive and negative "
+        f"{100 * gain.estimate:+.1f} points of right answers on {evidence.counted} "
         f"(always-valid {100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; "
         f"{exposure[0]} and {exposure[1]} outcomes)"
     )

@@ -16,10 +16,11 @@ from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.records.schema import Window, utc_now
 from absa.records.tables import OUTCOMES, hours
 from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_keys
-from absa.task import ABSA, TaskSpec
+from absa.task import ABSA, TaskSpec, listed
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
 
 MAX_SERVED_ROWS: Final = 2_000_000
+_NAMED_LABELS: Final = 3
 
 
 def collect_experiment(
@@ -81,6 +82,7 @@ def collect_experiment(
         champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
         challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
         elapsed_s=(until - since).total_seconds(),
+        counted=listed(task.evaluated) if len(task.evaluated) <= _NAMED_LABELS else f"{len(task.evaluated)} labels",
     )
 
 

@@ -23,6 +23,7 @@ from absa.records.layout import PREDICTIONS_FOLDER, prediction_hour
 from absa.records.schema import parse_iso
 from absa.records.verdict import Verdict
 from absa.records.windows import WindowData, load_window
+from absa.task import TaskSpec
 from monitoring.drift.sample import Floats, sample_of
 from monitoring.lab.rhythms import Rhythm, RhythmResult
 from monitoring.monitor import WatchedVersion, WatchSettings
@@ -121,14 +122,17 @@ def compare_rhythms(
         known = pl.concat([learned, _known_by(labelled, now, settings)])
         if contestants and data.rows.height:
             answers: dict[int, WindowData] = {}
-            train = cache(partial(_StandIn.trained, known))  # what several rhythms train now is trained once
+            train = cache(
+                partial(_StandIn.trained, known, settings.task)
+            )  # what several rhythms train now is trained once
             for each in contestants:
                 each.learn(train, each.answer(data, answers), now)
             played += 1
             labels += labelled[-1].height
         elif not contestants and known.height >= _FIRST_LABELS:
-            first = _StandIn.trained(known)
-            contestants = [] if first is None else [_Contestant(each, first, now, make_judge) for each in rhythms]
+            first = _StandIn.trained(known, settings.task)
+            if first is not None:
+                contestants = [_Contestant(each, first, now, make_judge, settings.task) for each in rhythms]
         seen += 1
         if on_window is not None and not on_window(seen, len(windows)):
             break
@@ -171,26 +175,30 @@ class _StandIn:
     frozen: FrozenTest
 
     @classmethod
-    def trained(cls, rows: pl.DataFrame) -> "_StandIn | None":
+    def trained(cls, rows: pl.DataFrame, task: TaskSpec) -> "_StandIn | None":
         """Train on the newest rows; a tenth of the texts, chosen by hash, is the test. None where there is no word."""
         rows = rows.tail(_MOST_TRAINED)
         tested = pl.Series([hold_back_point(text) < _TESTED_SHARE for text in rows["text"]], dtype=pl.Boolean)
-        model, test = train_baseline(rows.filter(~tested)), rows.filter(tested)
+        model, test = train_baseline(rows.filter(~tested), task), rows.filter(tested)
         if model is None or test.height == 0:
             return None
         predicted = model.score(list(test.select("text", "aspect").iter_rows())).argmax(axis=1)
-        return cls(model, _frozen(confusion_counts(test["label"].to_numpy(), predicted)))
+        counts = confusion_counts(test["label"].to_numpy(), predicted, n_labels=task.n_labels)
+        return cls(model, _frozen(counts, task))
 
 
-def _frozen(counts: Floats) -> FrozenTest:
-    return FrozenTest(confusion=tuple(tuple(float(x) for x in row) for row in counts))
+def _frozen(counts: Floats, task: TaskSpec) -> FrozenTest:
+    return FrozenTest(confusion=tuple(map(tuple, counts.tolist())), evaluated=task.evaluated_numbers)
 
 
 class _Contestant:
     """A rhythm with the version that it has, its answers' counts and its trainings."""
 
-    def __init__(self, rhythm: Rhythm, version: _StandIn, since: datetime, make_judge: JudgeMaker) -> None:
+    def __init__(
+        self, rhythm: Rhythm, version: _StandIn, since: datetime, make_judge: JudgeMaker, task: TaskSpec
+    ) -> None:
         self._rhythm, self._version, self._since, self._make_judge = rhythm, version, since, make_judge
+        self._task = task
         self._number = 1
         self._counts: list[Floats] = []
         self._figures: list[Estimate | None] = []
@@ -201,9 +209,13 @@ class _Contestant:
         key = id(self._version)
         if key not in answers:
             answers[key] = rescored(data, str(self._number), self._version.model.score)
-        sample = sample_of(answers[key].rows)
+        sample = sample_of(answers[key].rows, self._task)
         known = np.flatnonzero(sample.truth >= 0)
-        self._counts.append(confusion_counts(sample.truth[known], sample.labels[known], sample.weights[known]))
+        self._counts.append(
+            confusion_counts(
+                sample.truth[known], sample.labels[known], sample.weights[known], n_labels=self._task.n_labels
+            )
+        )
         self._figures.append(measure(sample))
         return answers[key]
 
@@ -232,7 +244,7 @@ class _Contestant:
         """Return the F1 of the first windows, as many as have 200 labels."""
         counts = np.cumsum(self._counts, axis=0)
         enough = int(np.argmax(counts.sum(axis=(1, 2)) >= _FIRST_LABELS))
-        return _frozen(counts[enough]).estimate()
+        return _frozen(counts[enough], self._task).estimate()
 
     def result(self, start: Estimate, tolerated: float) -> RhythmResult:
         """Return the counts, and the windows that are surely worse than the start by more than is tolerated."""
@@ -241,6 +253,7 @@ class _Contestant:
             rhythm=self._rhythm,
             counts=np.array(self._counts),
             trainings=self._number - 1,
+            evaluated=self._task.evaluated_numbers,
             incidents=sum(loss.p_value <= _INCIDENT_P for loss in losses),
         )
 

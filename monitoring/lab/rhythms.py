@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from absa.evaluation.counts import pos_neg_f1_of
+from absa.evaluation.counts import mean_f1_of
+from absa.task import ABSA
 from monitoring.drift.sample import Floats
 
 _DAY_S: Final = 86_400.0
@@ -49,17 +50,18 @@ def fixed_rhythms(span_s: float, window_s: float, days: Sequence[float] = ()) ->
 
 @dataclass(frozen=True, kw_only=True)
 class RhythmResult:
-    """Result of a rhythm: counts (windows, 3, 3) of (true, predicted), trainings, and windows with a loss."""
+    """Result of a rhythm: counts (windows, labels, labels) of (true, predicted), trainings, and windows with a loss."""
 
     rhythm: Rhythm
     counts: Floats
     trainings: int
     incidents: int
+    evaluated: tuple[int, ...] = ABSA.evaluated_numbers
 
     @property
     def f1(self) -> float:
         """F1 of all labelled answers of the log."""
-        return float(pos_neg_f1_of(self.counts.sum(axis=0)))
+        return float(mean_f1_of(self.counts.sum(axis=0), self.evaluated))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,8 @@ def _behind(best: RhythmResult, other: RhythmResult, seed: int) -> float:
     windows = len(best.counts)
     drawn = np.random.default_rng(seed).multinomial(windows, np.full(windows, 1.0 / windows), size=_DRAWS)
     first, second = (
-        pos_neg_f1_of(np.tensordot(drawn.astype(np.float64), each.counts, axes=1)) for each in (best, other)
+        mean_f1_of(np.tensordot(drawn.astype(np.float64), each.counts, axes=1), each.evaluated)
+        for each in (best, other)
     )
     return best.f1 - other.f1 if np.quantile(first - second, 0.025) > 0.0 else 0.0
 

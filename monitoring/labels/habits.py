@@ -17,6 +17,7 @@ import polars as pl
 from absa.records.lake import Lake
 from absa.records.tables import FEEDBACK
 from absa.records.windows import empty_frame, join_feedback, read_feedback, select_feedback
+from absa.task import ABSA, TaskSpec
 from monitoring.drift.sample import Bools, Floats, Sample, sample_of
 from monitoring.labels.label_delays import MIN_DELAYS, LabelDelays, fit_label_delays
 
@@ -95,13 +96,13 @@ def effective_rows(weights: Floats) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
 
 
-def habits_of(kept: Sequence[pl.DataFrame | None], now: datetime) -> AnswerHabits:
+def habits_of(kept: Sequence[pl.DataFrame | None], now: datetime, task: TaskSpec = ABSA) -> AnswerHabits:
     """Return the habits that rows of one version show, each row of the frames once."""
     frames = [rows for rows in kept if rows is not None and rows.height]
     if not frames:
         return AS_ANSWERED
     once = pl.concat(frames, how="diagonal_relaxed").unique("request_id", keep="last", maintain_order=True)
-    return habits_seen(sample_of(once), now.timestamp())
+    return habits_seen(sample_of(once, task), now.timestamp())
 
 
 def habits_seen(sample: Sample, now_s: float) -> AnswerHabits:
