@@ -72,12 +72,12 @@ class VersionFigures:
 
     @property
     def pos_neg_f1(self) -> float | None:
-        """Measured pos/neg F1 of the default task; None for others."""
+        """Measured pos/neg F1; None unless the task is the default one."""
         return self.f1 if self.default_task else None
 
     @property
     def estimated_pos_neg_f1(self) -> float | None:
-        """Estimated pos/neg F1 of the default task; None for others."""
+        """Estimated pos/neg F1; None unless the task is the default one."""
         return self.estimated_f1 if self.default_task else None
 
     def to_json(self) -> dict[str, Any]:
