@@ -125,12 +125,12 @@ def assess(
         )
     known = opponent.shape[1]
     new_labels, whole = _new_labels(rows, candidate, task, known)
-    common = rows.labels < known
-    if new_labels and not common.any():
-        raise ValueError("the champion knows no label of any test row, so nothing can be compared")
     if new_labels:
-        rows, candidate, recent_rows = rows.take(common), candidate[common], recent_rows[common]
-        opponent = np.pad(opponent[common], ((0, 0), (0, task.n_labels - known)))
+        opponent = np.pad(opponent, ((0, 0), (0, task.n_labels - known)))
+        common = rows.labels < known
+        if common.any():  # otherwise both are wrong about every row, and the gate finds no gain
+            rows, candidate, recent_rows = rows.take(common), candidate[common], recent_rows[common]
+            opponent = opponent[common]
     of_known = _of_known(task, known)
     compare = _Comparer(rows, candidate, opponent, of_known, known, resamples, seed)
     everything = np.ones(len(rows), dtype=np.bool_)

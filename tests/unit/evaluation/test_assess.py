@@ -153,6 +153,19 @@ def test_new_label_is_measured_apart_from_common_ones() -> None:
     assert "label: login" not in {each.name for each in found.slices}
 
 
+def test_rows_of_new_labels_alone_show_no_gain() -> None:
+    labels = np.full(40, 3)
+    found = assess(
+        candidate=one_hot(labels, 4),
+        champion=one_hot(labels % 3, 3),
+        examples=tickets(labels),
+        recent=[True] * 40,
+        task=TICKETS,
+        resamples=1000,
+    )
+    assert (found.overall.rows, found.overall.gain.value, found.new_labels[0].f1) == (40, 0.0, 1.0)
+
+
 def test_lengths_that_differ_and_missing_labels_are_refused(scores: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="lengths differ"):
         assess(candidate=scores[0], champion=scores[1][:5], examples=rows(240), recent=[True] * 240)
