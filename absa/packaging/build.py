@@ -189,7 +189,7 @@ def build_package(
             making,
             CardFacts(
                 task=model.task,
-                base_model=settings.base_model,
+                base_model=_base_name(settings),
                 layers=model.architecture.layers,
                 snapshot=snapshot,
                 training=training or {},
@@ -225,10 +225,9 @@ def _write_model(
 
 
 def _config(model: Classifier, settings: TrainingSettings, snapshot: str | None, run: str | None) -> dict[str, Any]:
-    base = settings.base_model
     return {
         "schema_version": 1,
-        "base_model": Path(base).name if Path(base).is_dir() else base,
+        "base_model": _base_name(settings),
         "layers": model.architecture.layers,
         "hidden": model.architecture.hidden,
         "max_tokens": settings.max_tokens,
@@ -240,6 +239,11 @@ def _config(model: Classifier, settings: TrainingSettings, snapshot: str | None,
         "run": run,
         "training": settings.to_json(),
     }
+
+
+def _base_name(settings: TrainingSettings) -> str:
+    base = settings.base_model
+    return Path(base).name if Path(base).is_dir() else base
 
 
 def _sample(rows: Sequence[LabelledPair], most: int, seed: int) -> list[LabelledPair]:

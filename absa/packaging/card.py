@@ -34,7 +34,8 @@ def render_card(facts: CardFacts) -> str:
         *_opening(task),
         "",
         "## What it is",
-        f"- Base model {facts.base_model}, {facts.layers} layers, served as int8 ONNX on CPU",
+        f"- Base model {facts.base_model}, {facts.layers} layers, served as int8 ONNX on CPU; "
+        "its licence applies to these weights",
         f"- Input: {row}, {limit} tokens; a longer text is {where}",
         f"- Output: calibrated scores in the order {_names(task)}",
         "",

@@ -1,17 +1,20 @@
 """A classifier of plain text as a folder of `transformers.AutoModelForSequenceClassification`, without code of ours.
 
 Our head reads two views of the last layer, the first token x and the mean m over all tokens: its logits are
-W x + V m + b. The head of transformers' BERT reads the first token alone. A layer above the last makes up for it:
+W x + V m + b. The heads of transformers' BERT and its relatives read the first token alone. A layer above the last
+makes up for it:
 
 - its attention has queries and keys of 0, so it weighs all tokens alike; with values A m its output is x + A m + d;
 - A and d solve W' A = V and W' d = b', where W' is W with the part taken out that the layer norm would remove;
 - the layer norm subtracts the mean, which W' does not see, and divides by a standard deviation.
 
 So labels are equal by construction. d also holds a large constant that W' does not see, which makes the deviation all
-but equal for every row: probabilities agree to about 1e-3. The pooler's tanh is used where it is all but linear.
+but equal for every row: probabilities agree to about 1e-3. The head's tanh, ReLU or GELU is used where it is all but
+linear.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +24,13 @@ from torch import Tensor
 
 from absa.errors import PermanentError
 from absa.inference.tokenization import PairTokenizer
-from absa.modeling.architecture import PairClassifier, to_huggingface_weights
 from absa.modeling.encoder import quiet_transformers
-from absa.modeling.head import Classifier
-from absa.modeling.plain_form import CONFIG, TOKENIZER, WEIGHTS
+from absa.modeling.head import CLASSIFIER_PREFIX, Classifier
+from absa.modeling.plain_form import CONFIG, ENCODER_MARK, TOKENIZER, WEIGHTS
 
 _SPREAD: Final = 256.0  # of the constant over that of the last layer: more costs digits of float32
-_LINEAR: Final = 1e-3  # scale at which tanh is all but linear
+_SMALL: Final = 1e-3  # scale at which tanh is all but linear
+_ABOVE: Final = (0.125, 32.0)  # scale and shift of logits by which ReLU and GELU are linear, to logits of 200
 _PROBES: Final = (
     "the app is great",
     "i was charged twice this month and nobody answers",
@@ -36,8 +39,64 @@ _PROBES: Final = (
     "one two three four five six seven eight nine ten " * 40,
 )
 _SPECIAL: Final = {
-    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    "pad_token": ("[PAD]", "<pad>"), "unk_token": ("[UNK]", "<unk>"), "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"), "mask_token": ("[MASK]", "<mask>"),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """Names of a family in transformers, without the weights' `.weight` and `.bias`.
+
+    Attributes:
+        encoder: prefix of the encoder.
+        attention: query, key, value and output of a layer's attention, and the norm behind it.
+        inner: both products of a layer's inner part, and the norm behind them.
+        head: both products of the head.
+        bounded: whether the head's activation is a tanh; else it is a ReLU or a GELU.
+        takes_types: whether the model takes token types.
+        layers: prefix of the layers.
+        depth: name of the number of layers in config.json.
+    """
+
+    encoder: str
+    head: tuple[str, str]
+    bounded: bool
+    takes_types: bool = False
+    layers: str = "encoder.layer"
+    attention: tuple[str, str, str, str, str] = (
+        "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+        "attention.output.LayerNorm",
+    )  # fmt: skip
+    inner: tuple[str, str, str] = ("intermediate.dense", "output.dense", "output.LayerNorm")
+    depth: str = "num_hidden_layers"
+
+
+_ROBERTA: Final = _Family(encoder="roberta", head=("classifier.dense", "classifier.out_proj"), bounded=True)
+_FAMILIES: Final = {
+    "bert": _Family(encoder="bert", head=("bert.pooler.dense", "classifier"), bounded=True, takes_types=True),
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "electra": _Family(
+        encoder="electra", head=("classifier.dense", "classifier.out_proj"), bounded=False, takes_types=True
+    ),
+    "distilbert": _Family(
+        encoder="distilbert", head=("pre_classifier", "classifier"), bounded=False, layers="transformer.layer",
+        attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm"),
+        inner=("ffn.lin1", "ffn.lin2", "output_layer_norm"), depth="n_layers",
+    ),
+    "deberta-v2": _Family(
+        encoder="deberta", head=("pooler.dense", "classifier"), bounded=False,
+        attention=(
+            "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj",
+            "attention.output.dense", "attention.output.LayerNorm",
+        ),
+    ),
+}  # fmt: skip
+_NO_MEAN: Final = {
+    "mpnet": "its attention always depends on places",
+    "modernbert": "its layers norm their inputs, not their results",
+}
 
 
 def obstacle(model: Classifier) -> str | None:
@@ -47,8 +106,10 @@ def obstacle(model: Classifier) -> str | None:
         return (
             f"task {task.name} reads a text with its {task.phrase}, which a sequence classification of one text lacks"
         )
-    if not isinstance(model, PairClassifier):
-        return "its encoder is no BERT, and the heads of other families of transformers read the text in another way"
+    kind = model.stored()[1]["model_type"]
+    if kind not in _FAMILIES:
+        why = _NO_MEAN.get(kind, f"only {', '.join(_FAMILIES)} are known to do so")
+        return f"no layer of a {kind} can compute the mean over a text, which the head reads: {why}"
     if task.n_labels + 1 >= model.architecture.hidden:
         return f"its encoder is {model.architecture.hidden} wide, too narrow for {task.n_labels} labels"
     return None
@@ -71,38 +132,50 @@ def write_transformers_folder(
     """
     if (why := obstacle(model)) is not None:
         raise PermanentError(f"no export to transformers: {why}")
-    assert isinstance(model, PairClassifier)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = _weights(model, temperature)
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    stored, config = model.stored()
+    family = _FAMILIES[config["model_type"]]
+    save_file(_weights(model, stored, family, temperature), folder / WEIGHTS, metadata={"format": "pt"})
     labels = model.task.labels
-    config: dict[str, Any] = {
-        **model.architecture.to_huggingface(),
-        "architectures": ["BertForSequenceClassification"],
-        "num_hidden_layers": model.architecture.layers + 1,
+    config.pop(ENCODER_MARK, None)
+    config |= {
+        "architectures": [f"{config['architectures'][0].removesuffix('Model')}ForSequenceClassification"],
+        family.depth: model.architecture.layers + 1,
         "problem_type": "single_label_classification",
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
-    known = json.loads(tokenizer_json)["model"]["vocab"]
-    described = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_tokens,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **{name: token for name, token in _SPECIAL.items() if token in known},
-    }
+    described = _described(tokenizer_json, max_tokens, family)
     (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     _compare(model, folder, max_tokens)
 
 
-def _weights(model: PairClassifier, temperature: float) -> dict[str, Tensor]:
-    """Return the weights of the deeper BERT, by their names in transformers."""
-    encoder = {name: value for name, value in to_huggingface_weights(model).items() if "." in name}
-    weights = {f"bert.{name}": value for name, value in encoder.items() if not name.startswith("classifier.")}
+def _described(tokenizer_json: str, max_tokens: int, family: _Family) -> dict[str, Any]:
+    """Return the content of tokenizer_config.json."""
+    from tokenizers import Tokenizer
+
+    known = Tokenizer.from_str(tokenizer_json)
+    special = {
+        role: next((token for token in tokens if known.token_to_id(token) is not None), None)
+        for role, tokens in _SPECIAL.items()
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_tokens,
+        "model_input_names": ["input_ids", *(["token_type_ids"] if family.takes_types else []), "attention_mask"],
+        **{role: token for role, token in special.items() if token is not None},
+    }
+
+
+def _weights(model: Classifier, stored: dict[str, Tensor], family: _Family, temperature: float) -> dict[str, Tensor]:
+    """Return the weights of the deeper encoder with its head, by their names in transformers."""
+    kept = {name: value for name, value in stored.items() if not name.startswith(CLASSIFIER_PREFIX)}
+    weights = {f"{family.encoder}.{name}": value.contiguous() for name, value in kept.items()}
     width, labels, new = model.architecture.hidden, model.task.n_labels, model.architecture.layers
-    last = f"bert.encoder.layer.{new - 1}.output.LayerNorm"
+    layers = f"{family.encoder}.{family.layers}"
+    last = f"{layers}.{new - 1}.{family.inner[-1]}"
     gain, shift = weights[f"{last}.weight"].double(), weights[f"{last}.bias"].double()
     head = model.classifier.weight.detach().double()  # (labels, 2 H)
     first, mean = head[:, :width], head[:, width:]
@@ -115,25 +188,27 @@ def _weights(model: PairClassifier, temperature: float) -> dict[str, Tensor]:
     constant, deviation = _constant(first, _SPREAD * float((gain.square().mean() + shift.square().mean()).sqrt()))
 
     def linear(name: str, weight: Tensor, offset: Tensor | None = None) -> None:
-        weights[f"bert.{name}.weight"] = weight.float().contiguous()
-        weights[f"bert.{name}.bias"] = torch.zeros(len(weight)) if offset is None else offset.float()
+        weights[f"{name}.weight"] = weight.float().contiguous()
+        weights[f"{name}.bias"] = torch.zeros(len(weight)) if offset is None else offset.float()
 
-    layer = f"encoder.layer.{new}"
     inner, identity = model.architecture.intermediate, torch.eye(width, dtype=torch.float64)
-    for part in ("query", "key"):
-        linear(f"{layer}.attention.self.{part}", torch.zeros(width, width))
-    linear(f"{layer}.attention.self.value", solved @ mean)
-    linear(f"{layer}.attention.output.dense", identity, solved @ bias + constant)
-    linear(f"{layer}.intermediate.dense", torch.zeros(inner, width))
-    linear(f"{layer}.output.dense", torch.zeros(width, inner))
-    for part in ("attention.output", "output"):
-        weights[f"bert.{layer}.{part}.LayerNorm.weight"] = torch.ones(width)
-        weights[f"bert.{layer}.{part}.LayerNorm.bias"] = torch.zeros(width)
-    pooled = torch.zeros(width, width, dtype=torch.float64)
-    pooled[:labels] = _LINEAR * deviation * first
-    linear("pooler.dense", pooled)
-    weights["classifier.weight"] = (identity[:labels] / (_LINEAR * temperature)).float()
-    weights["classifier.bias"] = torch.zeros(labels)
+    query, key, value, output, attention_norm = (f"{layers}.{new}.{name}" for name in family.attention)
+    widen, narrow, norm = (f"{layers}.{new}.{name}" for name in family.inner)
+    for part in (query, key):
+        linear(part, torch.zeros(width, width))
+    linear(value, solved @ mean)
+    linear(output, identity, solved @ bias + constant)
+    linear(widen, torch.zeros(inner, width))
+    linear(narrow, torch.zeros(width, inner))
+    for part in (attention_norm, norm):
+        weights[f"{part}.weight"], weights[f"{part}.bias"] = torch.ones(width), torch.zeros(width)
+    scale, above = (_SMALL, 0.0) if family.bounded else _ABOVE
+    to_logits = torch.zeros(width, width, dtype=torch.float64)
+    to_logits[:labels] = scale * deviation * first
+    linear(family.head[0], to_logits, torch.full((width,), above))
+    linear(
+        family.head[1], identity[:labels] / (scale * temperature), torch.full((labels,), -above / (scale * temperature))
+    )
     return weights
 
 
@@ -146,7 +221,7 @@ def _constant(head: Tensor, deviation: float) -> tuple[Tensor, float]:
     return constant * (deviation / constant.square().mean().sqrt()), deviation
 
 
-def _compare(model: PairClassifier, folder: Path, max_tokens: int) -> None:
+def _compare(model: Classifier, folder: Path, max_tokens: int) -> None:
     """Compare the folder with the classifier.
 
     Raises:
