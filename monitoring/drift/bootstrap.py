@@ -2,10 +2,11 @@
 
 The unit is the independent piece of evidence, not the row: its rows may repeat a topic, come in sessions, and be in the
 reference, in the window, or in both. A unit's part in the gap is the sum of its rows' parts, so whatever it does alike
-on both sides cancels. A draw counts each unit 0, 1, 2, ... times at random with mean one (a Poisson bootstrap; Hanley
-and MacGibbon 2006, 'Creating non-parametric bootstrap samples using Poisson frequencies'), which gives the gap that
-chance alone makes. All draws of a batch are one matrix product. p-values are those of Besag and Clifford (1991,
-Biometrika 78, 301): drawing stops early once `ENOUGH` draws are as extreme as what was seen.
+on both sides cancels. A draw multiplies each unit's part by a random number of mean 0, variance 1 and skewness 1 (wild
+cluster bootstrap with two-point weights: Mammen 1993, 'Bootstrap and wild bootstrap for high dimensional linear
+models'; Cameron, Gelbach and Miller 2008), which gives the gap that chance alone makes. All draws of a batch are one
+matrix product. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once `ENOUGH`
+draws are as extreme as what was seen.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ ENOUGH: Final = 20
 _BATCH_CELLS: Final = 4_000_000
 _BATCH: Final = 256
 _FIRST_BATCH: Final = 64
+_ROOT: Final = 5.0**0.5
+_LOW: Final = np.float32((1.0 - _ROOT) / 2.0)
+_HIGH: Final = np.float32((1.0 + _ROOT) / 2.0)
+_OFTEN: Final = np.float32((_ROOT + 1.0) / (2.0 * _ROOT))  # chance of the low one, which makes the mean 0
 
 Statistic = Callable[[Floats], Floats]
 """Gaps between the means of window and reference (k, B) -> (B,); larger values mean more drift."""
@@ -30,8 +35,9 @@ Statistic = Callable[[Floats], Floats]
 class Test:
     """One column: each row's part in the gap between the means of window and reference, and the statistic of gaps.
 
-    `parts` is (n, k), dense or sparse; their sum over rows is the observed gap. Where centring would make a sparse
-    matrix dense, `parts` are not centred: `means` (k,) are then the means over both sides, `weights` (n,) the rows'.
+    `parts` is (n, k), dense or sparse; their sum over rows is the observed gap unless `gap` (k,) gives another. Where
+    centring would make a sparse matrix dense, `parts` are not centred: `means` (k,) are then the means over both sides,
+    `weights` (n,) the rows'.
     """
 
     __test__ = False  # not a test case
@@ -39,6 +45,7 @@ class Test:
     statistic: Statistic
     means: Floats | None = None
     weights: Floats | None = None
+    gap: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,35 +75,21 @@ def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, see
     largest = int(np.clip(_BATCH_CELLS // n_units, 16, _BATCH))
     batch = min(_FIRST_BATCH, largest)  # most columns without drift have seen enough after so few
     summed = {name: _of_units(test, unit, n_units) for name, test in tests.items()}
-    once = np.ones((n_units, 1), dtype=np.float32)
-    seen = {name: float(test.statistic(_gaps(test, once))[0]) for name, test in summed.items()}
+    seen = {name: float(test.statistic(_observed(test))[0]) for name, test in summed.items()}
     drawn: dict[str, list[Floats]] = {name: [] for name in tests}
     extreme = dict.fromkeys(tests, 0)
     done = 0
     while done < limit and any(count < ENOUGH for count in extreme.values()):
         size = min(batch, limit - done)
-        times = _TIMES[rng.integers(len(_TIMES), size=(n_units, size), dtype=np.uint16)]
+        factors = np.where(rng.random((n_units, size), dtype=np.float32) < _OFTEN, _LOW, _HIGH)
         for name, test in summed.items():
             if extreme[name] < ENOUGH:
-                values = test.statistic(_gaps(test, times))
+                values = test.statistic(_gaps(test, factors))
                 extreme[name] += int(_reaches(values, seen[name]).sum())
                 drawn[name].append(values)
         done += size
         batch = min(2 * batch, largest)
     return {name: _result(seen[name], np.concatenate(drawn[name]), rate / max(len(tests), 1), limit) for name in tests}
-
-
-def _poisson_less_one() -> npt.NDArray[np.float32]:
-    """Return 2^16 equally likely values that are distributed like a Poisson count with mean one, less one."""
-    from math import exp, factorial
-
-    total = 2**16
-    counts = [round(total * exp(-1.0) / factorial(k)) for k in range(1, 9)]
-    counts = [total - sum(counts), *counts]
-    return np.repeat(np.arange(9.0), counts).astype(np.float32) - 1.0
-
-
-_TIMES: Final = _poisson_less_one()
 
 
 def _units(groups: Ints) -> Ints:
@@ -116,15 +109,24 @@ def _of_units(test: Test, unit: Ints, n_units: int) -> Test:
     rows = len(unit)
     membership = sparse.csr_array((np.ones(rows, dtype=np.float32), (unit, np.arange(rows))), shape=(n_units, rows))
     weights = None if test.weights is None else membership @ test.weights
-    return Test(parts=membership @ test.parts, statistic=test.statistic, means=test.means, weights=weights)
+    return Test(
+        parts=membership @ test.parts, statistic=test.statistic, means=test.means, weights=weights, gap=test.gap
+    )
 
 
-def _gaps(test: Test, times: npt.NDArray[np.float32]) -> Floats:
-    """Return the gap (k, B) that counts of units (U, B) give."""
-    gaps = np.asarray(test.parts.T @ times, dtype=np.float64)
+def _observed(test: Test) -> Floats:
+    """Return the gap (k, 1) between window and reference."""
+    if test.gap is not None:
+        return test.gap[:, None]
+    return _gaps(test, np.ones((test.parts.shape[0], 1), dtype=np.float32))
+
+
+def _gaps(test: Test, factors: npt.NDArray[np.float32]) -> Floats:
+    """Return the gaps (k, B) that factors of units (U, B) give."""
+    gaps = np.asarray(test.parts.T @ factors, dtype=np.float64)
     if test.means is None or test.weights is None:
         return gaps
-    return gaps - np.outer(test.means, test.weights @ times)
+    return gaps - np.outer(test.means, test.weights @ factors)
 
 
 def _reaches(values: Floats, seen: float) -> Bools:

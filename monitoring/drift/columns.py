@@ -27,7 +27,7 @@ _FOURIER: Final = 128
 _MAX_SEGMENTS: Final = 20
 _MIN_EMBEDDED: Final = 50
 _CACHED_TEXTS: Final = 30_000
-_RISE: Final = 2.5
+_RISE: Final = 1.0
 _TINY: Final = 1e-12
 
 
@@ -72,7 +72,7 @@ def column_tests(
         presence, shares, vocabulary = _presence(words)
         if wanted("unknown_words"):
             tests["unknown_words"] = unseen_test(shares, both.groups, is_current)
-        common = _common_words_test(presence, weights)
+        common = _common_words_test(presence, weights) if wanted("word_use") else None
         if common is not None:
             tests["word_use"] = common
         if wanted("word_embedding"):
@@ -167,40 +167,48 @@ def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Any, list[str]]:
 
 
 def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
-    """Return the share of the window's words that no reference row of another unit has, against the reference's.
+    """Return the share of the window's words that no reference row of another unit has, held against the reference's.
 
     Leaving a unit's own rows out makes both sides alike: without it a reference row has no unseen word by definition.
-    A unit's part holds its own rows' unseen words and, less them, those that would be unseen without it: the influence
-    that the jackknife gives (Efron and Stein 1981), which is never too small in the mean.
+    A unit's part holds the unseen words of its own rows, and half of the words that would be unseen without it: that
+    influence counts each pair of units from both of its ends (Efron and Stein 1981, 'The jackknife estimate of
+    variance'). The window's spread is set to the reference's, so that what is new is not its own yardstick.
 
     Args:
         shares: (n, words) each word's share of the row's words, sparse.
         groups: (n,) unit of each row.
         is_current: (n,) whether a row is of the current window.
     """
+    entries = shares.tocoo()
+    (row, word), share, n_words = entries.coords, entries.data, shares.shape[1]
     _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
-    row, word = shares.tocoo().coords
-    share, rows, n_units, n_words = shares.tocoo().data, len(unit), len(first), shares.shape[1]
     weights = gap_weights(is_current)
     used = unit[row] * n_words + word
-    held = np.unique(used[~is_current[row]])  # of unit and word in the reference
+    held = np.unique(used[~is_current[row]])  # pairs of unit and word in the reference
     holder, held_word = np.divmod(held, n_words)
     own = np.isin(used, held)
     others = np.bincount(held_word, minlength=n_words)[word] - own
-    unseen = np.bincount(row, weights=share * (others == 0), minlength=rows)
-    parts = weights * (unseen - unseen.mean())
-    sole = others == 1
+    unseen = np.bincount(row, weights=share * (others == 0), minlength=len(unit))
+    now, before = unseen[is_current], unseen[~is_current]
+    alike = before.std() / max(float(now.std()), _TINY)
+    parts = weights * np.where(is_current, (unseen - now.mean()) * alike, unseen - before.mean())
+    rests_on_one = others == 1
     holder_sum = np.bincount(held_word, weights=holder, minlength=n_words)
-    sole_holder = (holder_sum[word] - own * unit[row])[sole].astype(np.int64)
-    rise = np.bincount(sole_holder, weights=(weights[row] * share)[sole], minlength=n_units)  # of the gap without it
-    reference_rows = np.bincount(unit[~is_current], minlength=n_units)
-    parts[first] -= rise - rise.sum() * reference_rows / reference_rows.sum()
-    base = float(unseen[~is_current].mean())
-    return Test(parts=parts[:, None].astype(np.float32), statistic=lambda gaps: base + gaps[0])
+    only = (holder_sum[word] - own * unit[row])[rests_on_one].astype(np.int64)
+    rise = np.bincount(
+        only, weights=(weights[row] * share)[rests_on_one], minlength=len(first)
+    )  # of the gap without it
+    reference_rows = np.bincount(unit[~is_current], minlength=len(first))
+    parts[first] -= 0.5 * (rise - rise.sum() * reference_rows / reference_rows.sum())
+    return Test(
+        parts=parts[:, None].astype(np.float32),
+        statistic=lambda gaps: before.mean() + gaps[0],
+        gap=np.array([now.mean() - before.mean()]),
+    )
 
 
 def _common_words_test(presence: Any, weights: Floats) -> Test | None:
-    """Return the sum of squared z-values of words that rose by over 2.5 standard errors: strong where few rose."""
+    """Return the sum of squared z-values of words: strong where many move a little, or few move much."""
     from scipy import sparse
 
     in_rows = np.asarray(presence.sum(axis=0)).ravel()
@@ -209,14 +217,14 @@ def _common_words_test(presence: Any, weights: Floats) -> Test | None:
     if len(chosen) == 0:
         return None
     means = in_rows[chosen] / len(weights)
-    error = np.sqrt(np.maximum(means * (1.0 - means), _TINY) * np.ptp(weights))[:, None]
-
-    def risen(gaps: Floats) -> Floats:
-        z = gaps / error
-        return np.asarray((np.where(z > _RISE, z, 0.0) ** 2).sum(axis=0))
-
+    scale = np.maximum(means * (1.0 - means) * np.ptp(weights), _TINY)[:, None]
     parts = (sparse.diags_array(weights.astype(np.float32)) @ presence[:, chosen]).tocsr()
-    return Test(parts=parts, statistic=risen, means=means, weights=weights.astype(np.float32))
+    return Test(
+        parts=parts,
+        statistic=lambda gaps: np.asarray((gaps**2 / scale).sum(axis=0)),
+        means=means,
+        weights=weights.astype(np.float32),
+    )
 
 
 def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:

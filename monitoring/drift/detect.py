@@ -244,7 +244,7 @@ def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tupl
     spread = np.sqrt(counts.sum(axis=0) / sizes.sum() * (1.0 / sizes).sum())
     chance = float(np.sqrt(2.0 / np.pi) * spread.sum() / 2.0)
     times = result.statistic / max(result.threshold, 1e-9)
-    sentence = f"Words rose that the reference used less: {times:.1f} times what chance allows."
+    sentence = f"Words are used more or less than in the reference: {times:.1f} times what chance allows."
     return max(0.0, moved - chance), sentence
 
 
