@@ -9,8 +9,10 @@ F1 that the labels of just these rows show.
 """
 
 import argparse
+import os
 import sys
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +82,8 @@ def main() -> int:
     """Run every cell and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="folder of a version trained on the bundled rows")
-    parser.add_argument("--runs", type=int, default=300, help="windows a cell")
+    parser.add_argument("--runs", type=int, default=100, help="windows a cell")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     engine = Engine.load(options.package)
@@ -94,12 +97,11 @@ def main() -> int:
     for path in files:
         name = "enterpret" if path.stem == "train" else path.stem
         cells.append((f"all rows from {name}", answered(load(path), engine, embedder), 1.0))
-    rows: list[Row] = []
-    for case, other, changed in cells:
-        found = cell_rows(case, known, other, changed, options.runs)
-        rows += found
-        for row in found:
-            print(f"{row.case}: {row.metric} {row.value:.3f} {row.target or ''}", flush=True)
+    tasks = [(case, known, other, changed, options.runs) for case, other, changed in cells]
+    with get_context("spawn").Pool(options.processes) as pool:
+        rows = [row for found in pool.starmap(cell_rows, tasks, chunksize=1) for row in found]
+    for row in rows:
+        print(f"{row.case}: {row.metric} {row.value:.3f} {row.target or ''}", flush=True)
     write_result(
         options.out,
         name="estimate_trust",
