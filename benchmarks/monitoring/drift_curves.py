@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.monitoring.live_cells import CHAIN_H, EXTREMES, LATE_LABELS, QUARTER_H
 from benchmarks.monitoring.live_traffic import HABITS
-from benchmarks.table import table
+from benchmarks.table import pivot, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -37,6 +37,18 @@ FOUND = {
     "negative share about 25 to 35 %, windows of 2,000, reference 10,000": "found_at_1%",
     "new area grows by 1 % an hourly window, chain": "changed_share_when_found_median",
 }
+
+SIDE_BY_SIDE = {
+    "labels": [
+        "interval_covers_f1_of_all_answers", "width_of_interval", "bias_of_figure", "plain_interval_covers",
+        "bias_of_plain_counting",
+    ],
+    "estimate_trust": [
+        "support_distrusts_it", "back_test_distrusts_it", "rows_trusted", "estimate_less_true_f1",
+        "estimate_is_off",
+    ],
+}  # fmt: skip
+"""Measures that docs/design/monitoring.md shows, by result."""
 
 Rows = list[dict[str, Any]]
 Points = list[tuple[float, float, float, float]]
@@ -179,6 +191,10 @@ def main() -> None:
     rows = drift_rows()
     tables = "\n\n".join(each(rows) for each in (traffic_table, range_table, found_table))
     summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
+    for name, measures in SIDE_BY_SIDE.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            summary = between(summary, name, pivot(json.loads(path.read_text()), measures))
     SUMMARY.write_text(summary, encoding="utf-8")
 
 

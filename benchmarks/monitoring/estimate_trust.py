@@ -65,11 +65,11 @@ def cell_rows(case: str, known: Sample, other: Sample, changed: float, runs: int
         shares.append(support.share)
         gaps.append(said.pos_neg_f1 - seen.pos_neg_f1)
     target = "<= 0.01" if calm else ">= 0.90" if changed == 1.0 else None
-    told = share(case, "support_says_not_to_trust_it", unsupported, runs, target=target)
+    told = share(case, "support_distrusts_it", unsupported, runs, target=target)
     met = None if target is None else told.value <= 0.01 if calm else told.value >= 0.9
     rows = [
         Row(**{**vars(told), "met": met}),
-        share(case, "back_test_says_not_to_trust_it", blamed, runs),
+        share(case, "back_test_distrusts_it", blamed, runs),
         share(case, "estimate_is_off", off, runs),
     ]
     for metric, values, unit in (("rows_trusted", shares, "share"), ("estimate_less_true_f1", gaps, "F1")):
