@@ -23,6 +23,7 @@ from serving.http.api_keys import Keys
 from serving.http.bodies import BodiesByTask
 from serving.http.predict_route import Predictor
 from serving.http.router import Router
+from serving.log.log_records import prediction_parts
 from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.observe.replica_metrics import Status
@@ -218,6 +219,8 @@ def test_versions_answer_with_their_own_labels(tmp_path: Path) -> None:
         assert (old["name"], len(old["scores"]), new["name"], len(new["scores"])) == ("bug", 3, "bug", 4)
         feedback = {"request_id": old["request_id"], "label": "refund"}
         assert (await router.ask("POST", "/v1/feedback", json=feedback, headers=KEY)).status_code == 202
+        (part,) = prediction_parts(router.logged("predictions", Prediction), "r-1", "r")
+        assert [len(scores) for scores in part.table["scores"].to_pylist()] == [3, 4]
         models = (await router.ask("GET", "/v1/models")).json()["workers"][0]["models"]
         assert [(each["task"], each["input"], each["labels"]) for each in models] == [
             ("tickets", "text", list(SIX[:3])),
