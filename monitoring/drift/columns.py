@@ -4,6 +4,7 @@ A column that holds for some of the rows alone (a segment's, those with an embed
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -20,6 +21,11 @@ CATEGORIES: Final = 30
 MIN_SEGMENT_ROWS: Final = 100
 _CUTS: Final = 64
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+_FIRST_MARK: Final = "\u0300"  # scripts below it have spaces between words, and no combining marks
+_UNSPACED: Final = (  # Thai and Lao, Burmese, Khmer, kana, Han and its extensions, kana of half width
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d"
+    "\U00020000-\U0003ffff"
+)
 _MIN_WORD_ROWS: Final = 5
 _FEW: Final = 5.0
 _MAX_WORDS: Final = 2_000
@@ -105,8 +111,27 @@ def large_segments(segments: Sequence[str], current_share: float) -> dict[str, n
 
 @lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts come back with every window
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text, without case."""
-    return tuple(_WORD.findall(text.casefold()))
+    """Return the words of a text, without case.
+
+    A letter keeps its combining marks. Scripts without spaces between words give a word per letter, because a whole
+    sentence as one word would be new in every text.
+    """
+    folded = text.casefold()
+    if max(folded, default="") < _FIRST_MARK:
+        return tuple(_WORD.findall(folded))
+    special, words = _words_of_any_script()
+    return tuple((words if special.search(folded) else _WORD).findall(folded))
+
+
+@cache
+def _words_of_any_script() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return patterns of what `_WORD` takes apart or leaves together wrongly, and of words with it."""
+    codes = range(ord(_FIRST_MARK), 0x10000)  # further marks are rare, and would slow each look
+    marks = "".join(character for character in map(chr, codes) if unicodedata.category(character)[0] == "M")
+    letter = rf"[^\W_{_UNSPACED}]"
+    spaced = rf"{letter}+(?:[{marks}]+{letter}*)*"
+    alone = rf"(?=[^\W_])[{_UNSPACED}][{marks}]*"
+    return re.compile(f"[{_UNSPACED}{marks}]"), re.compile(rf"{spaced}(?:'{spaced})?|{alone}")
 
 
 def category_test(codes: Ints, *weights: Floats) -> Test:

@@ -27,6 +27,25 @@ def test_new_topic_in_tenth_of_traffic_is_found(make: Make) -> None:
     assert {"unknown_words", "word_use", "segment_mix"} <= kinds(make(3, 1000), mixed)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It's a naïve Café_bar, 2 of 3!", ["it's", "a", "naïve", "café", "bar", "2", "of", "3"]),
+        ("Straße — Ёлка; don't 😀", ["strasse", "ёлка", "don't"]),
+        ("cafe\u0301 हिन्दी भाषा।", ["cafe\u0301", "हिन्दी", "भाषा"]),
+        ("この app は遅い。", ["こ", "の", "app", "は", "遅", "い"]),
+        ("账单错了abc", ["账", "单", "错", "了", "abc"]),
+        ("ที่นี่", ["ที่", "นี่"]),
+        ("שָׁלוֹם עולם", ["שָׁלוֹם", "עולם"]),
+        ("한국어 앱", ["한국어", "앱"]),
+        ("", []),
+    ],
+    ids=["latin", "cyrillic", "marks", "japanese", "chinese", "thai", "hebrew", "korean", "empty"],
+)
+def test_words_follow_the_script_of_a_text(text: str, words: list[str]) -> None:
+    assert list(words_of(text)) == words
+
+
 def test_unknown_word_share_equals_count(make: Make) -> None:
     reference, current = make(3, 400), concat_samples(make(1, 180), make(2, 20, topic="garden"))
     known = {word for text in reference.texts or () for word in words_of(text)}
