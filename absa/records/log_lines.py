@@ -67,13 +67,21 @@ def read_log(data: bytes, kind: type[Row]) -> Lines:
         elif first is not None and (names := by_count.get(len(values))) is not None:
             row = kind(**dict(zip(names, values, strict=True)))
         newer = max(newer, last)
-        if row is None or any(_lacks_value(row[at]) for at in never_none):
+        if row is None or any(_lacks_value(row[at]) for at in never_none) or not _has_its_score(row):
             unreadable += 1
         else:
             rows.append(row)
     if newer and (last or not rows):
         return Lines(rows, unreadable, newer)
     return Lines(rows, unreadable, 0)
+
+
+def _has_its_score(row: Prediction | Feedback | OutcomeCount) -> bool:
+    """Tell whether a prediction has a score for its label and for another one at least; a damaged line may not."""
+    if not isinstance(row, Prediction):
+        return True
+    scored = isinstance(row.scores, list) and len(row.scores) > 1
+    return scored and isinstance(row.label, int) and 0 <= row.label < len(row.scores)
 
 
 def _lacks_value(value: object) -> bool:
