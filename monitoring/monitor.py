@@ -283,7 +283,7 @@ def _drifts(
     )
     test = partial(detect_drift, false_alarm_rate=own_rate, seed=seed)
     drift = test(before, now)
-    by_mix = _by_mix(drift, found, now, test, seed)
+    by_mix = _by_mix(drift, found.alike_hours(), now, test, settings)
     if found.slow is None:
         return drift, None, by_mix
     last, alike = (sample_of(rows, settings.task) for rows in found.slow)
@@ -291,19 +291,20 @@ def _drifts(
         return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows), by_mix
     test = partial(detect_drift, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
     slow = test(alike, last)
-    return drift, slow, _by_mix(slow, found, last, test, seed)
+    return drift, slow, _by_mix(slow, found.alike_hours(together=True), last, test, settings)
 
 
 def _by_mix(
     drift: DriftReport,
-    found: WindowComparison,
+    reference: pl.DataFrame | None,
     current: Sample,
     test: Callable[[Sample, Sample], DriftReport],
-    seed: int,
+    settings: WatchSettings,
 ) -> frozenset[str]:
-    if not drift.drifted or found.held is None:
+    if not drift.drifted or reference is None:
         return frozenset()
-    return drift_by_mix(drift, sample_of(smallest(found.held, MOST_KEPT_ROWS)), current, test, seed=seed)
+    before = sample_of(smallest(reference, MOST_KEPT_ROWS), settings.task)
+    return drift_by_mix(drift, before, current, test, seed=settings.seed)
 
 
 def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:

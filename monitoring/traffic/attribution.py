@@ -32,7 +32,7 @@ def drift_by_mix(
 
     Args:
         found: drift between the samples.
-        reference: of all hours, so that it has most units.
+        reference: rows of hours near the window's, so that it has most units.
         current: rows of the window, or of the last ones together.
         test: the test that found it.
         seed: of the draw of the reference's rows.

@@ -13,6 +13,7 @@ from monitoring.traffic.cycles import (
     WINDOW_START,
     match_together,
     match_window,
+    near_hours,
     next_comparison,
     with_window_start,
 )
@@ -31,6 +32,8 @@ class WindowComparison:
     `held` is the whole reference.
     """
 
+    window: Window
+    policy: StalenessPolicy
     rows: pl.DataFrame
     reference: pl.DataFrame | None
     matching: str
@@ -46,6 +49,17 @@ class WindowComparison:
         if self.reference is None or self.reference.is_empty() or self.comparing_from is not None:
             return None
         return float(np.median(self.reference[WINDOW_START].value_counts()["count"]))
+
+    def alike_hours(self, *, together: bool = False) -> pl.DataFrame | None:
+        """Return reference rows some hours around the window's, or around those of the last windows together."""
+        if self.held is None:
+            return None
+        length = self.window.end - self.window.start
+        if together and self.slow is not None:
+            held, starts = outside(self.held, span_of_last(self.window)), self.slow[0][WINDOW_START].unique()
+        else:
+            held, starts = self.held, pl.Series([self.window.start])
+        return near_hours(held, starts, length, self.policy)
 
     def use(self, *, joined: bool) -> ReferenceUse | None:
         """Return the account of the reference for the verdict; `joined`: whether this window's rows are in it now."""
@@ -105,6 +119,8 @@ def compare_window(
         last, alike = (None, None) if slow is None else slow
         notes += mix_reasons(mix_of(kept, seen, alike, last))
     return WindowComparison(
+        window=window,
+        policy=policy,
         rows=kept,
         reference=matched,
         matching=matching,

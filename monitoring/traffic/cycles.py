@@ -26,6 +26,7 @@ _DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Sa
 _WORKING: Final = (0, 1, 2, 3, 4)
 _WEEKEND: Final = (5, 6)
 _ENOUGH_TIMES: Final = 2
+_NEAR_HOURS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,31 @@ def match_together(
             alike = [smallest(before, int(times * now.height)) for now, before in pairs]
             return pl.concat([now for now, _ in pairs]).sort("at"), pl.concat(alike)
     return None
+
+
+def near_hours(reference: pl.DataFrame, starts: pl.Series, length: timedelta, policy: StalenessPolicy) -> pl.DataFrame:
+    """Return the reference's rows of the same kind of day, up to three hours from any of some windows.
+
+    Args:
+        reference: rows with the start of their window.
+        starts: of the windows.
+        length: of a window.
+        policy: its cycle.
+    """
+    cycle = Cycle.of(policy, length)
+    if not cycle.known:
+        return reference
+    chosen = {
+        (slot + step) % _SLOTS
+        for start in starts
+        for slot in _slots(
+            Window(start=start, end=start + length),
+            cycle,
+            days=list(_days_of(Window(start=start, end=start + length), cycle))[-1][1],
+        )
+        for step in (range(-_NEAR_HOURS, _NEAR_HOURS + 1) if cycle.hours else (0,))
+    }
+    return reference.filter(_slot().is_in(sorted(chosen)))
 
 
 def next_comparison(window: Window, policy: StalenessPolicy) -> datetime:

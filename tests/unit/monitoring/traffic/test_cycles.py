@@ -8,7 +8,15 @@ import polars as pl
 import pytest
 
 from absa.policies import StalenessPolicy
-from monitoring.traffic.cycles import Cycle, match_together, match_window, next_comparison, slot_of, with_window_start
+from monitoring.traffic.cycles import (
+    Cycle,
+    match_together,
+    match_window,
+    near_hours,
+    next_comparison,
+    slot_of,
+    with_window_start,
+)
 from tests.unit.monitoring.traffic.frames import MONDAY, hours, traffic
 
 POLICY = StalenessPolicy(min_rows=100, min_reference_rows=100, reference_rows=300)
@@ -115,6 +123,14 @@ def test_together_leaves_out_hours_without_history() -> None:
     assert found is not None
     assert set(starts(found[0])) == {4 * DAY + 23}
     assert match_together(past, traffic(saturday), timedelta(hours=1), POLICY) is None
+
+
+def test_near_hours_are_three_around_of_like_days() -> None:
+    past = history(*range(6 * DAY), count=2)
+    found = near_hours(past, pl.Series([hours(7 * DAY + 10).start]), timedelta(hours=1), POLICY)
+    assert set(starts(found)) == {day * DAY + hour for day in range(5) for hour in range(7, 14)}
+    without = StalenessPolicy(reference_rows=300, cycle="none")
+    assert near_hours(past, pl.Series([hours(10).start]), timedelta(hours=1), without).height == past.height
 
 
 def test_rows_of_earlier_releases_get_their_hour() -> None:
