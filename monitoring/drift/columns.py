@@ -199,7 +199,7 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
     A unit's part holds the unseen words of its own rows, and half of the words that would be unseen without it: that
     influence counts each pair of units from both of its ends (Efron and Stein 1981, 'The jackknife estimate of
     variance'). The window's spread is set to the reference's, so that what is new is not its own yardstick, unless so
-    few units have unseen words that the reference cannot tell how far chance spreads them.
+    few units have most of it that the reference cannot tell how far chance spreads them.
 
     Args:
         shares: (n, words) each word's share of the row's words, sparse.
@@ -217,8 +217,9 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
     others = np.bincount(held_word, minlength=n_words)[word] - own
     unseen = np.bincount(row, weights=share * (others == 0), minlength=len(unit))
     now, before = unseen[is_current], unseen[~is_current]
-    units_with_unseen = len(np.unique(unit[is_current & (unseen > 0.0)]))
-    alike = max(before.std() / max(float(now.std()), _TINY), min(1.0, (_FEW / max(units_with_unseen, 1)) ** 0.5))
+    of_unit = np.bincount(unit[is_current], weights=now)
+    like_units = of_unit.sum() ** 2 / max(float((of_unit**2).sum()), _TINY)  # as many alike would be as uneven
+    alike = max(before.std() / max(float(now.std()), _TINY), min(1.0, (_FEW / max(like_units, _TINY)) ** 0.5))
     parts = weights * np.where(is_current, (unseen - now.mean()) * alike, unseen - before.mean())
     rests_on_one = others == 1
     holder_sum = np.bincount(held_word, weights=holder, minlength=n_words)
