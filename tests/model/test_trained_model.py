@@ -113,7 +113,7 @@ def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
 
 def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
     settings = SMALL | {"max_epochs": 1e6}
-    folder = write_job(tmp_path / "job", budget_s=18, reserve_s=5, settings=settings, rows=labelled_rows(200))
+    folder = write_job(tmp_path / "job", budget_s=25, reserve_s=5, settings=settings, rows=labelled_rows(200))
     (folder / "after.json").write_text(json.dumps({"after_s": -30.0}))  # training would end after the guard
     code, events = run_job(folder)
     assert code == 0
