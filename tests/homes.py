@@ -30,9 +30,11 @@ def outer_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
 
 
-def tell(environment: dict[str, str], *, timeout_s: float) -> str:
+def tell(environment: dict[str, str], *words: str, timeout_s: float) -> str:
     """Run the demo to its end, and give its story."""
-    ended = subprocess.run(DEMO, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    ended = subprocess.run(
+        [*DEMO, *words], env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
     return ended.stdout
 
