@@ -19,7 +19,7 @@ from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
 from monitoring.drift.sequential import RightAnswers
 from monitoring.labels.habits import habits_of, with_late_labels
-from monitoring.losses import estimated_loss, measured_loss, one_family, slow_loss
+from monitoring.losses import estimated_loss, measured_figure, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
 from monitoring.reference_rows import load_recent, load_reference, save_recent, save_reference
@@ -237,7 +237,11 @@ def evidence_of(
         for version, count in sorted(data.by_version.items())
     }
     if champion.version in figures:
-        figures[champion.version] = replace(figures[champion.version], parts=parts_of(current, seed=seed))
+        mine_now = replace(figures[champion.version], parts=parts_of(current, seed=seed))
+        figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
+        if figure is not None and figure.best is None:  # audits correct it; the record shows it as the reason does
+            mine_now = replace(mine_now, f1=figure.now.pos_neg_f1)
+        figures[champion.version] = mine_now
     return Observation(data=data, evidence=evidence, reference=reference, comparison=found, figures=figures)
 
 

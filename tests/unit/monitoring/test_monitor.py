@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -11,7 +12,7 @@ from absa.policies import StalenessPolicy
 from absa.records.lake import Lake
 from absa.records.schema import Window, iso
 from absa.records.verdict import ReferenceUse, Verdict
-from absa.records.windows import WindowData
+from absa.records.windows import WindowData, load_window
 from monitoring.drift.detect import SLOW_SHARE, DriftFinding, DriftReport
 from monitoring.labels.label_import import import_labels
 from monitoring.labels.label_queue import ask_labels, write_queue
@@ -302,3 +303,29 @@ def test_slow_and_window_test_share_rate() -> None:
     assert beside.findings[0].p_adjusted == pytest.approx(0.004 / (1 - SLOW_SHARE))
     assert slow.findings[0].p_adjusted == pytest.approx(0.004 / SLOW_SHARE)
     assert not slow.findings[0].drifted
+
+
+def test_audit_of_an_earlier_window_corrects_the_record(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    """Wrong answers, one in five, are reported six times as often; the first window has an audit."""
+    rng = np.random.default_rng(7)
+    told = []
+    for k in range(2):
+        traffic.send(window(k), 600, labelled=0.0)
+        rows = load_window(lake, window(k)).rows
+        for request, answer in zip(rows["request_id"], rows["label"], strict=True):
+            right = rng.random() > 0.2
+            unsolicited = rng.random() < (0.1 if right else 0.6)
+            if unsolicited or (k == 0 and rng.random() < 0.3):
+                told.append(
+                    {
+                        "schema_version": 1, "request_id": request, "label": answer if right else (answer + 1) % 3,
+                        "at": window(k).end, "source": "survey", "sampling_probability": None if unsolicited else 0.3,
+                    }
+                )  # fmt: skip
+    traffic.tell(told)
+    for seen in (watched(lake, window(0)), watched(lake, window(1))):
+        shown = seen.figures["1"].f1
+        assert shown is not None
+        assert shown == pytest.approx(0.8, abs=0.1)  # as customers answered it is 0.4
+        assert seen.evidence.measured is not None
+        assert "requested" in seen.evidence.measured.how
