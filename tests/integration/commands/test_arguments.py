@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from typer.core import TyperGroup
@@ -39,7 +39,10 @@ def options(kind: type) -> list[tuple[str, str]]:
     found = []
     for words, command in commands(cast(TyperGroup, get_command(app))):
         for option in command.params:
-            if option.opts[0].startswith("--") and option.type_descriptor.annotation is kind:
+            if option.opts[0].startswith("--") and kind in (
+                option.type_descriptor.annotation,
+                *get_args(option.type_descriptor.annotation),
+            ):
                 found.append((" ".join(words), max(option.opts, key=len)))
     return found
 
@@ -129,7 +132,7 @@ def test_number_without_meaning_is_refused(
         (("pretrain", "none"), "none is missing"),
         (("pretrain", "home"), "holds no file"),
         (("train", "--reason", " "), "--reason: expected a text"),
-        (("train", "--base", ""), "--base: expected a text"),
+        (("train", "--encoder", ""), "--encoder: expected a text"),
         (("retrain", "--reason", ""), "--reason: expected a text"),
         (("promote", "--now", "1", "2"), "name one"),
         (("forget",), "takes --unit ID or --days N"),
