@@ -1,4 +1,4 @@
-"""Sentiment of customers: per aspect and segment the volume, the share of negative answers, its change and interval."""
+"""Answers by aspect or topic and segment: the volume, the share of one label, its change and interval."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ from absa.records.layout import INSIGHTS_CURRENT
 from absa.records.schema import SCHEMA_VERSION, Window, iso
 from absa.records.windows import MAX_ROWS, UNIT, WindowData, load_window
 from absa.sinks import matplotlib_label
-from absa.task import Label
+from absa.task import ABSA, TaskSpec
 
 _Z: Final = 1.96
 _KEYS: Final = ("segment", "aspect")
@@ -20,7 +20,9 @@ _KEPT: Final = 30
 _FEWEST_KEPT: Final = 10
 
 
-def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS) -> pl.DataFrame:
+def insights(
+    lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS, task: TaskSpec = ABSA
+) -> pl.DataFrame:
     """Return the aspects and segments of a window beside the window of equal length before it.
 
     Args:
@@ -28,24 +30,26 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = 
         window: which event time.
         min_rows: aspects with fewer predictions are left out.
         max_rows: of a window with more, a sample is read, and the numbers of rows are scaled to the whole.
+        task: whose first evaluated label is counted: negative by default.
 
     Returns:
-        segment, aspect, rows, negative_share with low and high (95 %, over units: one loud customer counts once as
+        segment, aspect, rows, share with low and high (95 %, over units: one loud customer counts once as
         loud as they are), rows_before, change with change_low and change_high (null where nothing was before), the
         most frequent first. Aspects are compared without case.
     """
     length = window.end - window.start
     earlier = Window(start=window.start - length, end=window.start)
-    now, before = (_shares(load_window(lake, each, max_rows=max_rows)) for each in (window, earlier))
+    label = task.evaluated_numbers[0]
+    now, before = (_shares(load_window(lake, each, max_rows=max_rows), label) for each in (window, earlier))
     both = now.filter(pl.col("rows") >= min_rows).join(before, on=_KEYS, how="left", suffix="_before", nulls_equal=True)
     error = (pl.col("error") ** 2 + pl.col("error_before") ** 2).sqrt()
-    change = pl.col("negative_share") - pl.col("negative_share_before")
+    change = pl.col("share") - pl.col("share_before")
     return both.select(
         *_KEYS,
         "rows",
-        "negative_share",
-        (pl.col("negative_share") - _Z * pl.col("error")).clip(0.0, 1.0).alias("low"),
-        (pl.col("negative_share") + _Z * pl.col("error")).clip(0.0, 1.0).alias("high"),
+        "share",
+        (pl.col("share") - _Z * pl.col("error")).clip(0.0, 1.0).alias("low"),
+        (pl.col("share") + _Z * pl.col("error")).clip(0.0, 1.0).alias("high"),
         pl.col("rows_before").fill_null(0),
         change.alias("change"),
         (change - _Z * error).alias("change_low"),
@@ -53,23 +57,26 @@ def insights(lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = 
     ).sort("rows", "segment", "aspect", descending=[True, False, False], nulls_last=True)
 
 
-def keep_insights(lake: Lake, window: Window) -> None:
+def keep_insights(lake: Lake, window: Window, task: TaskSpec = ABSA) -> None:
     """Put a window's most frequent aspects under insights/current.json, where the console finds them.
 
-    A redacted log has none.
+    A redacted log and plain text have none.
     """
-    found = insights(lake, window, min_rows=_FEWEST_KEPT).filter(pl.col("aspect").is_not_null()).head(_KEPT)
+    if task.phrase is None:
+        return
+    found = insights(lake, window, min_rows=_FEWEST_KEPT, task=task).filter(pl.col("aspect").is_not_null()).head(_KEPT)
     told = {
         "schema_version": SCHEMA_VERSION,
         "window_start": iso(window.start),
         "window_end": iso(window.end),
+        "label": task.evaluated[0],
         "rows": found.to_dicts(),
     }
     lake.write(INSIGHTS_CURRENT, json.dumps(told).encode())
 
 
-def _shares(data: WindowData) -> pl.DataFrame:
-    """Rows and negative share a (segment, aspect), its standard error over units.
+def _shares(data: WindowData, label: int) -> pl.DataFrame:
+    """Return rows and the label's share per (segment, aspect), its standard error over units.
 
     The error is never below that of independent units with one more of each kind.
     """
@@ -77,10 +84,10 @@ def _shares(data: WindowData) -> pl.DataFrame:
     named = data.rows.filter(pl.col("aspect").is_not_null()).with_columns(
         pl.col("aspect").str.to_lowercase(),
         UNIT.alias("unit"),
-        (pl.col("label") == int(Label.NEGATIVE)).alias("negative"),
+        (pl.col("label") == label).alias("counted"),
     )
     by_unit = named.group_by(*_KEYS, "unit").agg(
-        pl.len().cast(pl.Float64).alias("n"), pl.col("negative").sum().cast(pl.Float64).alias("k")
+        pl.len().cast(pl.Float64).alias("n"), pl.col("counted").sum().cast(pl.Float64).alias("k")
     )
     total = by_unit.with_columns(
         (pl.col("k").sum() / pl.col("n").sum()).over(_KEYS, mapping_strategy="group_to_rows").alias("share")
@@ -89,12 +96,12 @@ def _shares(data: WindowData) -> pl.DataFrame:
     pulled = (pl.col("share").first() * pl.len() + 1.0) / (pl.len() + 2.0)
     return total.group_by(*_KEYS).agg(
         (pl.col("n").sum() * scale).round().cast(pl.Int64).alias("rows"),
-        pl.col("share").first().alias("negative_share"),
+        pl.col("share").first().alias("share"),
         pl.max_horizontal(clustered, pulled * (1.0 - pulled) / pl.len()).sqrt().alias("error"),
     )
 
 
-def insights_plot(found: pl.DataFrame, *, title: str = "Negative share by aspect") -> bytes:
+def insights_plot(found: pl.DataFrame, task: TaskSpec = ABSA) -> bytes:
     """Return a PNG of the most frequent aspects with their intervals; a sign that the font lacks is a box."""
     from io import BytesIO
 
@@ -109,14 +116,14 @@ def insights_plot(found: pl.DataFrame, *, title: str = "Negative share by aspect
     figure = Figure(figsize=(8, 0.8 + 0.35 * max(shown.height, 1)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    share, low, high = (shown[column].to_numpy() for column in ("negative_share", "low", "high"))
+    share, low, high = (shown[column].to_numpy() for column in ("share", "low", "high"))
     places = list(range(shown.height))
     axes.errorbar(share, places, xerr=[share - low, high - share], fmt="o", color="tab:red", ecolor="lightgray")
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share of answers that are negative, 95 % interval over units")
-    axes.set_title(title)
+    axes.set_xlabel(f"share of answers that are {matplotlib_label(task.evaluated[0])}, 95 % interval over units")
+    axes.set_title(f"Share of {matplotlib_label(task.evaluated[0])} by {task.phrase}")
     buffer = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # customers write in every script

@@ -11,6 +11,7 @@ import typer
 from absa.errors import PermanentError, UnavailableError
 from absa.records.schema import Window, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
+from absa.task import ABSA, TaskSpec
 from flows.cli.ledger_commands import labels_saved
 from flows.platform import arguments
 from flows.platform.services import Services, open_home
@@ -130,47 +131,53 @@ def insights_command(
         Path | None, typer.Option(callback=arguments.new_file, help="Write the picture to this PNG.")
     ] = None,
     min_rows: Annotated[
-        int, typer.Option(callback=arguments.ROWS, help="Leave aspects with fewer predictions out.")
+        int, typer.Option(callback=arguments.ROWS, help="Leave aspects or topics with fewer predictions out.")
     ] = 20,
 ) -> None:
-    """Show what customers feel: per aspect and segment the volume, negative share, its change and 95 % interval."""
+    """Show answers by aspect or topic and segment: volume, share of the first evaluated label, its change."""
     from monitoring.insights import insights as found_in
     from monitoring.insights import insights_plot
 
     chosen = parse_window(window, utc_now())
     services = open_home()
-    found = found_in(services.lake, chosen, min_rows=min_rows)
-    for line in _insight_lines(found):
+    task = services.settings.task
+    if task.phrase is None:
+        raise PermanentError(f"insights are by aspect or topic, and task {task.name} has plain text: see the reports")
+    found = found_in(services.lake, chosen, min_rows=min_rows, task=task)
+    for line in _insight_lines(found, task):
         say(line)
     if file is not None:
         write_csv(file, found.columns, found.iter_rows())
         say(f"{found.height} rows in {file}")
-    draw = cache(lambda: insights_plot(found))
+    draw = cache(lambda: insights_plot(found, task))
     if plot is not None:
         plot.write_bytes(draw())
     try:
-        _insights_artifact(services, found, chosen, draw)
+        _insights_artifact(services, found, chosen, draw, task)
         say("the same table and picture are in Prefect as artifact 'insights'")
     except UnavailableError as error:
         say(f"no artifact: {error}")
 
 
-def _insight_lines(found: "pl.DataFrame") -> Iterator[str]:
-    yield f"{'aspect':<28}{'segment':<14}{'volume':>8}{'negative':>10}{'95 %':>14}{'change':>9}"
+def _insight_lines(found: "pl.DataFrame", task: TaskSpec = ABSA) -> Iterator[str]:
+    label = log_line(task.evaluated[0])[:9]
+    yield f"{task.phrase:<28}{'segment':<14}{'volume':>8}{label:>10}{'95 %':>14}{'change':>9}"
     for row in found.head(_SHOWN).iter_rows(named=True):
         change = "new" if row["change"] is None else f"{100 * row['change']:+.0f} pts"
         interval = f"{row['low']:.0%} to {row['high']:.0%}"
         yield (
             f"{log_line(row['aspect'])[:26]:<28}{log_line(row['segment'] or '')[:12]:<14}{row['rows']:>8,}"
-            f"{row['negative_share']:>10.0%}{interval:>14}{change:>9}"
+            f"{row['share']:>10.0%}{interval:>14}{change:>9}"
         )
     if found.height > _SHOWN:
         yield f"... and {found.height - _SHOWN} more (--csv writes all)"
     if found.height == 0:
-        yield "no aspect has enough predictions in this window"
+        yield f"no {task.phrase} has enough predictions in this window"
 
 
-def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window, draw: Callable[[], bytes]) -> None:
+def _insights_artifact(
+    services: Services, found: "pl.DataFrame", window: Window, draw: Callable[[], bytes], task: TaskSpec
+) -> None:
     """Put the table and the plot, which is drawn only here and now, into one Markdown artifact.
 
     Raises:
@@ -187,8 +194,8 @@ def _insights_artifact(services: Services, found: "pl.DataFrame", window: Window
         raise UnavailableError(f"Prefect is unavailable at {address}")
     from flows.platform.artifacts import PrefectReporter  # its import makes Prefect's folder
 
-    table = markdown_code(_insight_lines(found))
-    image = f"![negative share by aspect](data:image/png;base64,{base64.b64encode(draw()).decode()})"
+    table = markdown_code(_insight_lines(found, task))
+    image = f"![share by {task.phrase}](data:image/png;base64,{base64.b64encode(draw()).decode()})"
     try:
         PrefectReporter().page(f"## {window.key}\n\n{table}\n\n{image}\n", key="insights", description=window.key)
     except (httpx.HTTPError, RuntimeError) as error:

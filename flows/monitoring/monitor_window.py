@@ -217,7 +217,7 @@ def settle(services: Services, store: VerdictStore, *, grace_s: float = GRACE_S)
 
 def _report(services: Services, store: VerdictStore, judged: Judged, reporter: WindowReporter | None) -> Verdict:
     """Write insights for the console and the window's report, and record the report's address."""
-    keep_insights(services.lake, judged.verdict.window)
+    keep_insights(services.lake, judged.verdict.window, services.settings.task)
     if reporter is None:
         from monitoring.evidently_reports import EvidentlyReporter  # its import takes seconds
 

@@ -73,7 +73,7 @@ def verdict(text: str) -> Verdict:
 def found_insights(text: str) -> pl.DataFrame:
     """Insights in which a text is aspect and segment."""
     row = {
-        "segment": text, "aspect": text, "rows": 40, "negative_share": 0.5, "low": 0.4, "high": 0.6, "rows_before": 20,
+        "segment": text, "aspect": text, "rows": 40, "share": 0.5, "low": 0.4, "high": 0.6, "rows_before": 20,
         "change": -0.1, "change_low": -0.2, "change_high": 0.0,
     }  # fmt: skip
     return pl.DataFrame([row, {**row, "segment": None}])

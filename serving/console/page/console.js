@@ -205,12 +205,13 @@ function showInsights(insights) {
     put($("insights-sentence"), empty(task ? `No ${task.phrase} was asked about often enough in the last window.` : "No model answers yet."));
     return clear("insights-chart");
   }
-  put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are negative, with 95 % intervals.`);
+  put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are ${insights.label || "negative"}, with 95 % intervals.`);
+  const share = (row) => row.share ?? row.negative_share; // earlier releases wrote the second
   const names = rows.map((row) => chartLabel(cut(row.segment ? `${row.segment}: ${row.aspect}` : row.aspect, 40)));
   const places = rows.map((_, at) => at); // names as categories would be read as numbers or dates where they look like some
   return plot("insights-chart", [{
-    type: "bar", orientation: "h", y: places, x: rows.map((row) => row.negative_share), marker: { color: style("--accent") },
-    error_x: { type: "data", symmetric: false, array: rows.map((row) => row.high - row.negative_share), arrayminus: rows.map((row) => row.negative_share - row.low), color: style("--ink") },
+    type: "bar", orientation: "h", y: places, x: rows.map(share), marker: { color: style("--accent") },
+    error_x: { type: "data", symmetric: false, array: rows.map((row) => row.high - share(row)), arrayminus: rows.map((row) => share(row) - row.low), color: style("--ink") },
     text: rows.map((row) => `${row.rows} answers`), textposition: "none", hoverinfo: "text+x",
   }], { xaxis: { range: [0, 1], tickformat: ".0%" }, yaxis: { autorange: "reversed", tickvals: places, ticktext: names, showgrid: false, zeroline: false } });
 }

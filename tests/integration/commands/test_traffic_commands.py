@@ -107,7 +107,7 @@ def test_insights_are_shown_and_written_without_prefect(
     assert "no artifact" in said, "Prefect is away, and that is said"
     with table.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
-    assert {"segment", "aspect", "rows", "negative_share", "low", "high", "change"} <= set(rows[0])
+    assert {"segment", "aspect", "rows", "share", "low", "high", "change"} <= set(rows[0])
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 

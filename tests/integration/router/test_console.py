@@ -63,7 +63,7 @@ def write_history(router: RunningReplica) -> None:
         router.lake.write(f"verdicts/{start:%Y%m%dT%H%M%SZ}_{end:%Y%m%dT%H%M%SZ}.r1.json", json.dumps(record).encode())
     looks = [{"at": iso(now - timedelta(minutes=9 - k)), "arms": {"2": decision(k)}} for k in range(3)]
     router.lake.write("experiments/e/3.json", json.dumps({"mode": "ab", **looks[-1], "looks": looks}).encode())
-    row = {"segment": None, "aspect": "mobile app", "rows": 40, "negative_share": 0.4, "low": 0.3, "high": 0.5}
+    row = {"segment": None, "aspect": "mobile app", "rows": 40, "share": 0.4, "low": 0.3, "high": 0.5}
     rows = [row, *({**row, "aspect": aspect, "rows": 30} for aspect in HOSTILE)]
     insights = {"window_start": iso(now), "window_end": iso(now), "rows": rows}
     router.lake.write("insights/current.json", json.dumps(insights).encode())

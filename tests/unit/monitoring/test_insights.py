@@ -32,7 +32,7 @@ def test_volume_share_and_change_match_log(lake: Lake, traffic: Traffic, window:
     negative(lake, number, 0.5)
     (row,) = insights(lake, window(1)).to_dicts()
     assert (row["segment"], row["aspect"], row["rows"], row["rows_before"]) == ("eu", "desk", 200, 100)
-    assert abs(row["negative_share"] - 0.5) < 1e-9
+    assert abs(row["share"] - 0.5) < 1e-9
     assert abs(row["change"] - 0.3) < 1e-9
     assert row["change_low"] > 0.1
     assert row["low"] < 0.5 < row["high"]
