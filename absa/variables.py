@@ -62,7 +62,7 @@ REMOVED: Final = {
 INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
 """Set by one process of the product for another."""
 TESTS: Final = frozenset(
-    {"CHAOS", "PROVE_KILLS", "PROVE_SOAK_S", "TEST_CLOUD", "TEST_IMAGES", "TEST_KILLS", "TEST_TEMPLATE"}
+    {"CHAOS", "PROVE_KILLS", "PROVE_SOAK_S", "TEST_CLOUD", "TEST_ENCODER", "TEST_IMAGES", "TEST_KILLS", "TEST_TEMPLATE"}
 )
 """Read by tests and `make` alone."""
 _WORDING: Final = {

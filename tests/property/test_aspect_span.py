@@ -116,7 +116,7 @@ def test_ingest_keeps_the_rows_with_a_span(texts: list[str], aspects: list[str])
     aspects = [aspect.strip() or "x" for aspect in aspects]
     raw = pl.DataFrame(
         {"row": range(4), "text": texts, "aspect": aspects, "label": "0"}
-        | dict.fromkeys(("segment", "observed_at", "source")),
+        | dict.fromkeys(("segment", "observed_at", "source", "unit")),
         schema=RAW,
     )
     valid, bad = validate(raw, uri="rows.csv", source="rows.csv", observed_at=datetime(2026, 11, 30, tzinfo=UTC))

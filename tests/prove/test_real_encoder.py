@@ -1,6 +1,6 @@
 """A real MPNet of 110 million weights: trained for a few steps, packaged as int8, and scored by the engine.
 
-`make prove-encoder` downloads it and names its folder in EVERGREEN_MPNET; elsewhere the test is skipped.
+`make prove-encoder` downloads it and names its folder in EVERGREEN_TEST_ENCODER; elsewhere the test is skipped.
 """
 
 import csv
@@ -22,11 +22,11 @@ from absa.training.rows.distill import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from tests.conftest import run_job, write_job
 
-MPNET = os.environ.get("EVERGREEN_MPNET")
+MPNET = os.environ.get("EVERGREEN_TEST_ENCODER")
 ROWS = 400
 BUDGET_S = 540.0
 pytestmark = [
-    pytest.mark.skipif(MPNET is None, reason="EVERGREEN_MPNET names no folder; `make prove-encoder` sets it"),
+    pytest.mark.skipif(MPNET is None, reason="EVERGREEN_TEST_ENCODER names no folder; `make prove-encoder` sets it"),
     pytest.mark.timeout(BUDGET_S + 300),
 ]
 
