@@ -274,7 +274,7 @@ def independent_cells(runs: int, stretches: int) -> dict[str, Cell]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sources:
-    """What the cells of a process draw from."""
+    """Traffic that the cells of a process draw from."""
 
     independent: Traffic
     live: LiveSource

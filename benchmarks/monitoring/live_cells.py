@@ -44,7 +44,7 @@ _Z: Final = 2.576  # of a 99 % interval
 
 @dataclass(frozen=True, kw_only=True)
 class LiveSource:
-    """What live traffic is made of: bundled rows with text, aspect, label and segment, and their embeddings."""
+    """Rows that live traffic is made of: bundled ones with text, aspect, label and segment, and their embeddings."""
 
     known: pl.DataFrame
     new: pl.DataFrame

@@ -1,4 +1,4 @@
-"""What a window is judged on and compared with."""
+"""Rows that a window is judged on and compared with."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Which reference rows match a window's hour and weekday."""
+"""Match of reference rows with hour and weekday of a window."""
 
 from collections import Counter
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which rows join the reference, and which leave it."""
+"""Rows that join the reference, and rows that leave it."""
 
 from absa.policies import StalenessPolicy
 from monitoring.traffic.kept_rows import changed_recent, changed_reference, last_windows
