@@ -37,13 +37,19 @@ def rows() -> list[tuple[str, str, int]]:
         return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)][:_ROWS]
 
 
-def save_family(family: str, folder: Path) -> Any:
-    """Save a tiny encoder with the tokenizer of its family; return the encoder of transformers."""
+def save_family(family: str, folder: Path, *, unused: int = 0) -> Any:
+    """Save a tiny encoder with the tokenizer of its family; return the encoder of transformers.
+
+    Args:
+        family: one of `FAMILIES`.
+        folder: is made.
+        unused: pieces in front of the others in the vocabulary of an XLM-R, that no text has.
+    """
     import torch
     from transformers import AutoConfig, AutoModel
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(family)
+    tokenizer = _tokenizer(family, unused)
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
     sizes = {name: value for name, value in _SIZES.items() if family != "distilbert" or name.startswith("max")}
     config = AutoConfig.for_model(family, **sizes, **_OWN[family], vocab_size=len(tokenizer), **ids)
@@ -53,7 +59,7 @@ def save_family(family: str, folder: Path) -> Any:
     return encoder.eval()
 
 
-def _tokenizer(family: str) -> Any:
+def _tokenizer(family: str, unused: int) -> Any:
     import transformers
 
     if family in ("distilbert", "electra"):
@@ -66,7 +72,11 @@ def _tokenizer(family: str) -> Any:
         vocab, merges = _pieces("BPE", ("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
         return transformers.RobertaTokenizer(vocab=vocab, merges=merges)
     if family == "xlm-roberta":
-        return transformers.XLMRobertaTokenizer(vocab=_pieces("Unigram", ("<s>", "<pad>", "</s>", "<unk>")))
+        special = ("<s>", "<pad>", "</s>", "<unk>")
+        pieces = _pieces("Unigram", special)
+        further = [(f"\u2581unused{number}", -100.0) for number in range(unused)]
+        at = len(special)
+        return transformers.XLMRobertaTokenizer(vocab=[*pieces[:at], *further, *pieces[at:]])
     if family == "deberta-v2":
         return transformers.DebertaV2Tokenizer(vocab=_pieces("Unigram", ("[PAD]", "[CLS]", "[SEP]", "[UNK]")), unk_id=3)
     return _byte_level(("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"))

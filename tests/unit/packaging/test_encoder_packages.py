@@ -21,6 +21,7 @@ from absa.packaging.quantize import Int8Products, observe_products
 from absa.task import ABSA, TaskSpec
 from absa.training.deadline import Deadline
 from absa.training.rows.distill import score_as_teacher
+from absa.training.rows.shards import open_shards, write_shard
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
@@ -50,10 +51,10 @@ def opinionated(base: Path, task: TaskSpec) -> Classifier:
     return model
 
 
-def base_of(family: str, folder: Path) -> Path:
+def base_of(family: str, folder: Path, *, unused: int = 0) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(folder / "cache"))
-        save_family(family, folder / family)
+        save_family(family, folder / family, unused=unused)
         return find_base(str(folder / family))
 
 
@@ -129,6 +130,24 @@ def test_other_inputs_are_packaged(family: str, task: TaskSpec, tmp_path: Path) 
         engine = Engine.load(tmp_path / "package")
         first, second = engine.score([(PAIRS[0].text, topic) for topic in topics])
         assert np.abs(first - second).max() > 0.01  # the head reads the phrase
+
+
+def test_ids_of_four_bytes_are_learned_and_served(tmp_path: Path) -> None:
+    base = base_of("xlm-roberta", tmp_path, unused=70_000)
+    tokenizer = base / TOKENIZER
+    write_shard(tmp_path / "tokens", tokenize(PAIRS, PairTokenizer.from_file(tokenizer, 64)), tokenizer, 64)
+    corpus = open_shards(tmp_path / "tokens", tokenizer, 64, left_s=lambda: 60.0)
+    learned = corpus.take(np.arange(len(PAIRS))).texts
+    assert (learned.itemsize, int(learned.min()) > np.iinfo(np.uint16).max) == (4, True)
+    model, before = opinionated(base, ABSA), load_base(base)[0].word_table.weight.detach()
+    settings = TrainingSettings(base_model=str(base), max_tokens=64, max_epochs=1, threads=1, train_words=True)
+    trainer = Trainer(model, corpus, None, settings, Deadline.after(60.0))
+    trainer.run()
+    trained = trainer.averaged().float().eval()
+    moved = (trained.word_table.weight.detach() - before).abs().amax(1)
+    words = np.unique(learned).astype(np.int64)
+    assert moved[words].median() > 50 * moved[words - 2**16].max()  # ids cut to two bytes would move these
+    check_package(trained, base, PAIRS, tmp_path / "package")
 
 
 def test_every_weight_matrix_of_layers_is_int8(trained: Trained) -> None:
