@@ -199,12 +199,6 @@ N_LABELS: Final = ABSA.n_labels
 EVALUATED: Final = ABSA.evaluated_numbers
 
 
-def label_number(written: object) -> object:
-    """Return the number of a sentiment's name, in any case; anything else as it is."""
-    name = written.strip().lower() if isinstance(written, str) else None
-    return SENTIMENTS.index(name) if name in SENTIMENTS else written
-
-
 def sentiment(label: int) -> str:
     """Name of a sentiment.
 
