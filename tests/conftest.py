@@ -15,8 +15,11 @@ from hypothesis import settings
 
 from absa.proxies import keep_local_direct
 
-settings.register_profile("busy machine", deadline=None)  # an example may wait for a processor; tests look at results
-settings.load_profile("busy machine")
+# No deadline: an example may wait for a processor. The same examples every time, so that a new failure comes from a
+# change; `--hypothesis-profile=explore` (`make prove`) draws new ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeatable")
 keep_local_direct(os.environ)  # clients of tests call servers of tests, whatever proxy this machine has
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve what runs beside them
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from infra.capacity.router_task import StartUp, TaskModel
@@ -20,10 +20,11 @@ def steady(rate: float, seconds: float) -> Trace:
 
 
 def stepped(arrivals: list[float], services: list[float], free_s: float, queue_s: float) -> tuple[list[float], float]:
-    """The queue one request at a time."""
+    """The queue one request at a time; rejects examples in which rounding decides whether a request may wait."""
     served = []
     for at, service in zip(arrivals, services, strict=True):
         start = max(at, free_s)
+        assume(start == at or not math.isclose(start - at, queue_s, rel_tol=1e-9, abs_tol=1e-9))
         if start - at <= queue_s:
             free_s = start + service
             served.append(free_s - at)
@@ -43,12 +44,8 @@ def test_queue_in_one_pass_equals_single_requests(
     services = [service for _, service in requests]
     expected, expected_free = stepped(arrivals, services, free_s, queue_s)
     found, found_free = queue(np.array(arrivals), np.array(services), free_s, queue_s)
-    if len(found) == len(expected):  # a wait that equals the bound to the last bit may fall on either side
-        assert found == pytest.approx(expected)
-        assert found_free == pytest.approx(expected_free)
-    else:
-        waits = [sojourn - service for sojourn, service in zip(expected, services, strict=False)]
-        assert any(math.isclose(wait, queue_s, rel_tol=1e-9, abs_tol=1e-9) for wait in waits)
+    assert found == pytest.approx(expected)
+    assert found_free == pytest.approx(expected_free)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
