@@ -23,6 +23,11 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "router": RouterTuning,
 }
 _COUNTED: Final = frozenset({"comparisons"})  # by the flow: no key of a section
+_RETIRED: Final = {
+    ("training", name): "a recipe owns it now: remove it, or choose recipe = fast, best or distilled"
+    for name in ("max_epochs", "warm_epochs")
+}
+"""Keys of earlier releases, each with what to do instead."""
 _OTHERS: Final = ("profile", "task", "data")
 FROM_FILE: Final = frozenset({"data", *SECTIONS})
 """Fields of the settings that the file alone sets."""
@@ -97,6 +102,7 @@ def read_section(name: str, table: Any, *, where: str, below: Mapping[str, Any] 
         if key not in keys:
             close = get_close_matches(key, keys, n=1, cutoff=0.6)
             advice = f"did you mean {close[0]}?" if close else f"expected {', '.join(keys)}"
+            advice = _RETIRED.get((name, key), advice)
             raise PermanentError(f"[{name}] of {where} has the unknown key {printable(key)!r}: {advice}")
     try:
         return kind(**{**(below or {}), **table})

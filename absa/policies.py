@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
+RecipeName = Literal["fast", "best", "distilled"]
+"""Names of `absa.training.recipes.RECIPES`."""
 LONGEST_S: Final = 10 * 365 * 86400.0  # of any duration: dates that are further away cannot be written
 _DAY_S: Final = 86_400.0
 _STRICT: Final = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -184,8 +186,12 @@ class ExperimentPolicy:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingRecipe:
-    """Data and hyperparameters of the platform's trainings; unset values are the trainer's own."""
+    """Data, recipe and size of the platform's trainings; unset values are the trainer's own."""
 
+    recipe: Annotated[
+        RecipeName,
+        Field(description="fast; best: R-Drop and dropout, twice the time a pass; distilled: learns from teachers."),
+    ] = "fast"
     base_model: Annotated[
         str, Field(min_length=1, description="Base model: minilm-l6, a folder, or a hub's NAME or NAME@REVISION.")
     ] = "minilm-l6"
@@ -197,8 +203,6 @@ class TrainingRecipe:
         Field(ge=_HEAD_WIDTH, description="Width of a small student, a multiple of 32; unset: the base model's."),
         AfterValidator(_whole_heads),
     ] = None
-    max_epochs: Annotated[float, Field(gt=0, description="Passes over the data at most.")] = 4.0
-    warm_epochs: Annotated[float, Field(gt=0, description="Passes at most when starting from the champion.")] = 2.0
     warm_layers: Annotated[
         int | None, Field(ge=0, description="Layers that a retraining learns, from the top; unset: all.")
     ] = None

@@ -28,7 +28,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         # the whole loop in minutes: `make demo`
         "demo": {
             SETTINGS: {"schedule_monitor": False},
-            "training": {"replay": 0.25, "max_epochs": 4.0, "warm_layers": 3},
+            "training": {"replay": 0.25, "warm_layers": 3},
             "gate": {"behaviour_cases": 30, "behaviour_margin": 1.0, "max_int8_f1_loss": 0.03},
             "staleness": {"embed_rows": 200, "cooldown_s": 0.0, "reference_rows": 300, "cycle": "none"},
             "experiment": {
@@ -49,8 +49,6 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
                 "learning_rate": 3e-3,
                 "batch_tokens": 512,
                 "replay": 1.0,
-                "max_epochs": 3.0,
-                "warm_epochs": 2.0,
             },
             "gate": {
                 "min_recent_rows": 60,

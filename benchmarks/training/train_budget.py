@@ -88,15 +88,23 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
     os.environ.pop("PREFECT_API_URL", None)
     os.environ["EVERGREEN_HOME"] = str(home)
     from absa.adapters.mlflow_client import EXPERIMENT
-    from absa.policies import TrainingRecipe
+    from absa.job import JOB_FILE
     from flows.platform.services import build_services
     from flows.platform.settings import Settings, apply_environment
+    from flows.training.job_process import run_job
     from flows.training.train_version import TrainingRequest, train_version
 
-    settings = Settings(home=home, training=TrainingRecipe(max_epochs=MOST_PASSES))
+    settings = Settings(home=home)
     environment = apply_environment(settings) | {"MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
     seen: dict[str, float] = {}
     done: dict[str, Any] = {}
+
+    def until_the_deadline(folder: Path, **others: Any) -> Any:
+        file = folder / JOB_FILE
+        described = json.loads(file.read_text())
+        described["settings"]["max_epochs"] = MOST_PASSES
+        file.write_text(json.dumps(described))
+        return run_job(folder, **others)
 
     def note(event: Any) -> None:
         name = event.get("name") if event["event"] == "phase" else event["event"]
@@ -114,6 +122,7 @@ def one_run(budget_s: float, source: Path, home: Path) -> dict[str, Any]:
             build_services(settings, environment=environment),
             TrainingRequest(budget_s=budget_s, sources=(str(source),), reason="benchmark"),
             on_event=note,
+            job=until_the_deadline,
         )
     except DeadlineMissedError as error:
         return {"held": False, "event": str(error), "phases": {name: at - started for name, at in seen.items()}}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from absa.errors import PermanentError
+from absa.policies import RecipeName
 from flows.cli.required_servers import require_servers
 from flows.platform import arguments
 from flows.platform.services import build_services, open_home
@@ -59,6 +60,9 @@ def train_command(
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
+    recipe: Annotated[
+        RecipeName | None, typer.Option(help="Way of training; unset: the one of evergreen.toml, or fast.")
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +92,7 @@ def train_command(
             budget_s=services.settings.budget_s if budget is None else budget,
             reason=reason,
             base=start,
+            recipe=recipe,
         )
     metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
     say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")

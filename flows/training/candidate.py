@@ -15,9 +15,10 @@ from absa.job import JOB_FILE
 from absa.ledger.record import LedgerRecord
 from absa.modeling.folders import TOKENIZER, find_base, pin_base
 from absa.packaging.numbered import WEIGHTS_FOLDER, NumberedPackages
-from absa.policies import TrainingRecipe
+from absa.policies import RecipeName, TrainingRecipe
 from absa.records.layout import weights_folder
 from absa.training.anytime import QUICK_FACTOR
+from absa.training.recipes import RECIPES, Recipe
 from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
 from flows.training.job_process import JobResult, OnEvent, RunJob, run_job, write_after
@@ -44,13 +45,15 @@ def train_candidate(
     reserve: Reserve,
     judging: Judging,
     base: str | None = None,
+    recipe: RecipeName | None = None,
     on_event: OnEvent,
     job: RunJob = run_job,
 ) -> JobResult:
     """Train and package in a child process that ends before the run's deadline.
 
-    Training starts from the champion's weights, unless a base model is named. The job's first package is judged beside
-    the training, to measure what judging costs; the job learns the new reserve.
+    Training starts from the champion's weights, unless a base model is named. A named recipe wins over the settings'.
+    The job's first package is judged beside the training, to measure what judging costs; the job learns the new
+    reserve.
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
@@ -58,19 +61,23 @@ def train_candidate(
     """
     from absa.data.snapshot import sample_side
 
-    recipe, since = services.settings.training, judging.since
+    policy, since = services.settings.training, judging.since
     folder = services.home.folder("jobs", run.run_id)
     rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
     rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
-    chosen = _training_settings(recipe, base, champion_weights(services, head) if base is None else None)
+    named = recipe or policy.recipe
+    chosen = _training_settings(
+        policy, RECIPES[named], base, champion_weights(services, head) if base is None else None
+    )
     kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
     adopted = kept.adopt()
     run.params(
         {
             **chosen,
+            "recipe": named,
             "train_rows": manifest.side_rows("train"),
             "recent_since": since.isoformat() if since else None,
-            "replay": recipe.replay if since else None,
+            "replay": policy.replay if since else None,
             "resumed_from_run": adopted,
             "budget_ends_at": datetime.fromtimestamp(run_time.ends_at, UTC).isoformat(),
         }
@@ -101,7 +108,7 @@ def train_candidate(
             "tokens": str(shards.folder),
             "checkpoints": str(kept.folder),
             "since": since.timestamp() if since else None,
-            "replay": recipe.replay,
+            "replay": policy.replay,
         }
         (folder / JOB_FILE).write_text(json.dumps(description, indent=1))
         started = False
@@ -143,22 +150,20 @@ def train_candidate(
     return result
 
 
-def _training_settings(recipe: TrainingRecipe, base: str | None, champion: tuple[Path, str] | None) -> dict[str, Any]:
+def _training_settings(
+    policy: TrainingRecipe, recipe: Recipe, base: str | None, champion: tuple[Path, str] | None
+) -> dict[str, Any]:
     """Return the settings of the job: from the champion's weights where they are given, else from a base model."""
     wanted = {
-        "base_model": pin_base(base or recipe.base_model) if champion is None else champion[1],
-        "layers": recipe.layers,
-        "hidden": recipe.hidden,
-        "max_epochs": recipe.max_epochs,
-        "learning_rate": recipe.learning_rate,
-        "batch_tokens": recipe.batch_tokens,
+        "base_model": pin_base(base or policy.base_model) if champion is None else champion[1],
+        "layers": policy.layers,
+        "hidden": policy.hidden,
+        "learning_rate": policy.learning_rate,
+        "batch_tokens": policy.batch_tokens,
+        **recipe.settings(warm=champion is not None),
     }
     if champion is not None:
-        wanted |= {
-            "warm_start": str(champion[0]),
-            "max_epochs": recipe.warm_epochs,
-            "train_layers": recipe.warm_layers,
-        }
+        wanted |= {"warm_start": str(champion[0]), "train_layers": policy.warm_layers}
     return {name: value for name, value in wanted.items() if value is not None}
 
 

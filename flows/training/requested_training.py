@@ -85,6 +85,8 @@ def train_on_machine(
         raise PermanentError(
             "a training machine has no bases of this one: set base_model in its image's evergreen.toml"
         )
+    if request.recipe is not None:
+        raise PermanentError("a training machine has its own settings: set recipe in its image's evergreen.toml")
     if request.sources:
         raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
     if batch is None:

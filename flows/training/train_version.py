@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from absa.errors import DeadlineMissedError, UnavailableError
+from absa.policies import RecipeName
 from absa.task import ABSA, TaskSpec
 from flows.platform.services import Services
 from flows.training.candidate import train_candidate
@@ -28,6 +29,7 @@ class TrainingRequest:
         reason: who asks.
         window: key of the window whose verdict asked; None: no window did.
         base: base model to start from; None: the champion's weights, or the base of the settings.
+        recipe: recipe of the training; None: the settings' own.
         start_promotion: whether the caller starts the promotion of a new challenger.
     """
 
@@ -36,6 +38,7 @@ class TrainingRequest:
     reason: str = "manual"
     window: str | None = None
     base: str | None = None
+    recipe: RecipeName | None = None
     start_promotion: bool = False
 
 
@@ -120,7 +123,8 @@ def train_version(
                 "train",
                 lambda: train_candidate(
                     services, run, manifest, head,
-                    run_time=run_time, reserve=reserve, judging=judge, base=request.base, on_event=tell, job=job,
+                    run_time=run_time, reserve=reserve, judging=judge, base=request.base, recipe=request.recipe,
+                    on_event=tell, job=job,
                 ),
             )  # fmt: skip
         except DeadlineMissedError as error:

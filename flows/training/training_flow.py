@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from absa.policies import RecipeName
 from flows.platform.artifacts import flow_services
 from flows.platform.liveness import leave_signs
 from flows.training.requested_training import train_as_requested, train_on_machine
@@ -24,6 +25,9 @@ def continuous_training(
     sources: Annotated[list[str] | None, Field(description="Files to ingest beside the feedback in the lake.")] = None,
     reason: Annotated[str, Field(description="Who asks: schedule, drift, labels, or a person's name.")] = "manual",
     start_promotion: Annotated[bool, Field(description="Start the promote deployment for a new challenger.")] = True,
+    recipe: Annotated[
+        RecipeName | None, Field(description="fast, best or distilled; empty: as the settings say.")
+    ] = None,
     base: Annotated[str | None, Field(description="Folder of a base model to start from, not the champion.")] = None,
 ) -> dict[str, Any]:
     """Train on the newest snapshot inside a budget, judge against the champion, register."""
@@ -34,6 +38,7 @@ def continuous_training(
         reason=reason,
         window=window,
         base=base,
+        recipe=recipe,
         start_promotion=start_promotion,
     )
     if services.settings.training_queue_names:

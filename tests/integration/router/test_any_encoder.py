@@ -60,7 +60,7 @@ class World:
     @property
     def services(self) -> Any:
         """Services of the home."""
-        recipe = TrainingRecipe(base_model=str(self.folder / "tiny-xlm-r"), max_epochs=2.0, learning_rate=2e-3)
+        recipe = TrainingRecipe(base_model=str(self.folder / "tiny-xlm-r"), learning_rate=2e-3)
         gate = GatePolicy(min_recent_rows=20, min_rows=20, behaviour_cases=6, max_ece=1.0)
         settings = Settings(home=self.folder / "home", training=recipe, gate=gate)
         return build_services(settings, environment={}, registry=self.registry, runs=self._runs)

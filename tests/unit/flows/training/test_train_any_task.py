@@ -87,7 +87,7 @@ class World:
 
     @property
     def services(self) -> Services:
-        recipe = TrainingRecipe(base_model=str(self.base), max_epochs=6.0, warm_epochs=4.0, learning_rate=3e-3)
+        recipe = TrainingRecipe(base_model=str(self.base), learning_rate=3e-3)
         settings = Settings(home=self.folder, gate=self.gate, training=recipe, data=DataMapping(task=self.task))
         return build_services(settings, environment={}, registry=self.registry, runs=self.runs)
 

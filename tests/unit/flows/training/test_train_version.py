@@ -454,3 +454,10 @@ class KilledLedger(Ledger):
             if self.tries == 1:
                 raise UnavailableError("the lake is unavailable")
         return super().append(action=action, **record)
+
+
+def test_named_recipe_reaches_the_training_process(world: World) -> None:
+    world.train(recipe="best")
+    (described,) = world.services.home.root.glob("jobs/*/job.json")
+    settings = json.loads(described.read_text())["settings"]
+    assert (settings["r_drop"], settings["dropout"], settings["max_epochs"]) == (1.0, 0.1, 4.0)
