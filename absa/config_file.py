@@ -1,11 +1,19 @@
-"""File of the configuration, evergreen.toml: which one counts, and its content."""
+"""File of the configuration, evergreen.toml: which one counts, its content, and settings.env of earlier releases."""
 
 import tomllib
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from dotenv import dotenv_values
 
 from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
+from absa.variables import MOVED, PREFIX
+
+SETTINGS_FILE: Final = "settings.env"  # of homes up to release 1.0
+DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
+DEMO_STATE: Final = "demo.json"
 
 
 def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
@@ -53,3 +61,35 @@ def read_mapping(named: str | Path | None = None, home: Path | None = None) -> D
     """
     file = find_configuration(named, home)
     return data_mapping(read_table(file), name=str(file or CONFIGURATION_FILE))
+
+
+def is_marked(file: Path) -> bool:
+    """Return True if the demo wrote the file, and may replace it."""
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(DEMO_MARK)
+
+
+def is_demo_home(home: Path) -> bool:
+    """Return True if a demo was started in the home folder."""
+    files = (home / SETTINGS_FILE, home / CONFIGURATION_FILE)
+    return (home / DEMO_STATE).is_file() or any(is_marked(file) for file in files)
+
+
+def read_settings_file(home: Path) -> dict[str, str]:
+    """Return what HOME/settings.env of an earlier release sets; nothing where there is no such file.
+
+    Raises:
+        PermanentError: it is a folder, or not UTF-8 text.
+    """
+    file = home / SETTINGS_FILE
+    if file.is_dir():
+        raise PermanentError(f"{file} is a folder: expected a text file with lines such as EVERGREEN_WORKERS=2")
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+    except UnicodeDecodeError:
+        raise PermanentError(f"{file} is not UTF-8 text: save it as UTF-8") from None
+    found = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+    if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # by a release without profiles
+        profile = "test" if text.startswith(f"{DEMO_MARK} (tiny)") else "demo"
+        found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in MOVED}
+        found["EVERGREEN_PROFILE"] = profile
+    return found

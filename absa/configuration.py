@@ -1,6 +1,6 @@
 """Configuration file: evergreen.toml and the profile below it, checked section by section."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,8 +12,8 @@ from absa.config_file import read_table
 from absa.data.mapping import CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
 from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, StalenessPolicy, TrainingRecipe
-from absa.profiles import PROFILES, SETTINGS
-from absa.variables import expectation, printable
+from absa.profiles import PROFILES
+from absa.variables import PLACES, expectation, printable
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "gate": GatePolicy,
@@ -39,13 +39,15 @@ class Configuration:
 
     Attributes:
         file: where it was read; None without a file.
+        table: content of the file.
         profile: name of the profile.
-        settings: values that the profile gives to settings, by field name.
+        settings: values that the file gives to settings, by variable without the prefix.
         data: the task, and the form of the data files.
         sections: the policy of each section.
     """
 
     file: Path | None
+    table: Mapping[str, Any]
     profile: str
     settings: Mapping[str, Any]
     data: DataMapping
@@ -67,19 +69,48 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
     if not isinstance(chosen, str) or chosen not in PROFILES:
         source = "EVERGREEN_PROFILE" if profile else f"profile of {where}"
         raise PermanentError(f"{source} cannot be used: expected {', '.join(PROFILES)}, got {printable(str(chosen))!r}")
-    known = (*_OTHERS, *SECTIONS)
-    if unknown := [name for name in table if name not in known]:
-        raise PermanentError(f"{where} has the unknown section [{printable(unknown[0])}]; expected {', '.join(known)}")
+    known = (*_OTHERS, *SECTIONS, *(name for name in PLACES if name not in SECTIONS))
+    for name in table:
+        if name not in known:
+            raise PermanentError(f"{where} has the unknown section [{printable(name)}]; {_advice(name, known)}")
     below = PROFILES[chosen]
+    settings: dict[str, Any] = {}
+    for section, places in PLACES.items():
+        given = _checked_table(section, table.get(section, {}), where=where)
+        settings |= {places[key]: value for key, value in given.items() if key in places}
     return Configuration(
         file=file,
+        table=table,
         profile=chosen,
-        settings=below.get(SETTINGS, {}),
+        settings=settings,
         data=data_mapping(table, name=where),
         sections={
             name: read_section(name, table.get(name, {}), where=where, below=below.get(name, {})) for name in SECTIONS
         },
     )
+
+
+def section_keys(name: str) -> list[str]:
+    """Return the keys of a section: those of its policy, then those of settings."""
+    kind = SECTIONS.get(name)
+    policy = [] if kind is None else [each.name for each in fields(kind) if each.name not in _COUNTED]
+    return [*policy, *PLACES.get(name, ())]
+
+
+def _checked_table(name: str, table: Any, *, where: str) -> Mapping[str, Any]:
+    if not isinstance(table, Mapping):
+        raise PermanentError(f"{name} of {where} is a single value; expected a section [{name}]")
+    keys = section_keys(name)
+    for key in table:
+        if key not in keys:
+            advice = _RETIRED.get((name, key), _advice(key, keys))
+            raise PermanentError(f"[{name}] of {where} has the unknown key {printable(key)!r}: {advice}")
+    return table
+
+
+def _advice(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"expected {', '.join(known)}"
 
 
 def read_section(name: str, table: Any, *, where: str, below: Mapping[str, Any] | None = None) -> Any:
@@ -94,18 +125,11 @@ def read_section(name: str, table: Any, *, where: str, below: Mapping[str, Any] 
     Raises:
         PermanentError: a key is unknown, or a value is out of range or does not fit another.
     """
-    if not isinstance(table, Mapping):
-        raise PermanentError(f"{name} of {where} is a single value; expected a section [{name}]")
+    places = PLACES.get(name, {})
+    given = {key: value for key, value in _checked_table(name, table, where=where).items() if key not in places}
     kind = SECTIONS[name]
-    keys = [each.name for each in fields(kind) if each.name not in _COUNTED]
-    for key in table:
-        if key not in keys:
-            close = get_close_matches(key, keys, n=1, cutoff=0.6)
-            advice = f"did you mean {close[0]}?" if close else f"expected {', '.join(keys)}"
-            advice = _RETIRED.get((name, key), advice)
-            raise PermanentError(f"[{name}] of {where} has the unknown key {printable(key)!r}: {advice}")
     try:
-        return kind(**{**(below or {}), **table})
+        return kind(**{**(below or {}), **given})
     except ValidationError as error:
         said = []
         for each in error.errors():

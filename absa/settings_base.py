@@ -1,29 +1,59 @@
 """Base of the settings of flows and router: the variables that both read, and the one way to read them all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from absa.config_file import find_configuration
-from absa.configuration import read_configuration
+from absa.config_file import SETTINGS_FILE, find_configuration, read_settings_file
+from absa.configuration import Configuration, read_configuration
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.errors import PermanentError
+from absa.profiles import PROFILES, SETTINGS
 from absa.task import TaskSpec
-from absa.variables import PREFIX, check_variables, given_values, named_field, refused_value
+from absa.variables import KEYS, PREFIX, check_variables, given_values, named_field, refused_value, variable_text
+
+OF_FILE: Final = "file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Values that each source sets, by variable without the prefix: the environment, settings.env, evergreen.toml."""
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
+    earlier: Mapping[str, str] = field(default_factory=dict, repr=False)
+    configuration: Configuration = field(default_factory=lambda: read_configuration(None), repr=False)
+
+    def origin(self, name: str) -> str:
+        """Return `environment`, `settings.env`, `file`, `profile NAME` or `default`."""
+        if name in self.environment:
+            return "environment"
+        if name in self.earlier:
+            return SETTINGS_FILE
+        if name in self.configuration.settings:
+            return OF_FILE
+        profile = self.configuration.profile
+        return f"profile {profile}" if name.lower() in PROFILES[profile].get(SETTINGS, {}) else "default"
+
+    def variables(self) -> dict[str, str]:
+        """Return what files set as variables with the prefix, for a process that does not read these files."""
+        kept = {**{name: variable_text(value) for name, value in self.configuration.settings.items()}, **self.earlier}
+        return {f"{PREFIX}{name}": value for name, value in kept.items()}
 
 
 class SettingsBase(BaseSettings):
     """Settings that flows and router share.
 
-    Every field is the variable `EVERGREEN_<NAME>`, but for those named as a section of evergreen.toml: these hold
-    the content of the section. Secrets are SecretStr, so no message, log or repr shows them. A value outside its range
-    raises pydantic's ValidationError, values that do not fit each other PermanentError.
+    Every field is the variable `EVERGREEN_<NAME>` and a key of evergreen.toml (`variables.PLACES`), but for those named
+    as a section: these hold its content. Secrets are SecretStr, so no message, log or repr shows them. A value outside
+    its range raises pydantic's ValidationError, values that do not fit each other PermanentError.
     """
 
+    _sources: Sources = PrivateAttr(default_factory=Sources)
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, allow_inf_nan=False)
 
     home: Path = Field(default=Path(".evergreen"), description="Folder for everything that an installation keeps.")
@@ -72,36 +102,52 @@ class SettingsBase(BaseSettings):
         """Address of the lake."""
         return self.lake or str(self.root / "lake")
 
-    @classmethod
-    def read(cls, kept: Mapping[str, str] | None = None, *, where: str = "") -> Self:
-        """Read the environment, then a settings file, then evergreen.toml, then its profile, then defaults.
+    @property
+    def sources(self) -> Sources:
+        """Values of each source; none for settings that were not read."""
+        return self._sources
 
-        Args:
-            kept: variables of the settings file.
-            where: the settings file, for messages.
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment, then evergreen.toml, then its profile, then defaults.
+
+        HOME/settings.env of an earlier release comes after the environment.
 
         Raises:
             PermanentError: a variable, section or key is unknown or has a value that cannot be used; the message names
                 it.
         """
         check_variables(os.environ)
-        check_variables(kept or {}, where=where)
-        given = given_values({**(kept or {}), **os.environ})
+        given = given_values(os.environ)
         home = Path(given.get("HOME", ".evergreen"))
-        file = find_configuration(given.get("CONFIG"), home)
-        found = read_configuration(file, profile=given.get("PROFILE"))
-        values = {name: value for name, value in found.settings.items() if name.upper() not in given}
+        earlier = home / SETTINGS_FILE
+        lines = read_settings_file(home)
+        check_variables(lines, where=str(earlier))
+        kept = given_values(lines)
+        file = find_configuration(given.get("CONFIG") or kept.get("CONFIG"), home)
+        found = read_configuration(file, profile=given.get("PROFILE") or kept.get("PROFILE"))
+        sources = Sources(environment=given, earlier=kept, configuration=found)
+        profile = {name.upper(): value for name, value in PROFILES[found.profile].get(SETTINGS, {}).items()}
+        below = {name: value for name, value in {**profile, **found.settings}.items() if name not in {**kept, **given}}
+        values = {name.lower(): value for name, value in below.items()}
         values |= {**found.sections, "data": found.data, "config": file, "profile": found.profile}
         try:
             known = {name: value for name, value in values.items() if name in cls.model_fields}
-            return cls(_env_file=where or None, **known)
+            settings = cls(_env_file=str(earlier) if kept else None, **known)
         except ValidationError as error:
-            refused = [refused_value(_variable(each["loc"]), each["msg"], each["input"]) for each in error.errors()]
-            raise PermanentError("; ".join(refused)) from None
+            raise PermanentError("; ".join(_refusals(error, sources))) from None
         except SettingsError as error:
             raise PermanentError(f"{named_field(error, cls.model_fields)} cannot be used: expected JSON") from None
+        settings._sources = sources
+        return settings
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    """Return the short name of the variable at the start of a location."""
-    return str(location[0]).removeprefix(PREFIX)
+def _refusals(error: ValidationError, sources: Sources) -> Iterator[str]:
+    """Yield a sentence for each refused value, which names its place in evergreen.toml or its variable."""
+    for each in error.errors():
+        name = str(each["loc"][0]).removeprefix(PREFIX).upper()
+        said = refused_value(name, each["msg"], each["input"])
+        if sources.origin(name) == OF_FILE:
+            section, key = KEYS[name]
+            said = said.replace(f"{PREFIX}{name}", f"{key} in section [{section}] of {sources.configuration.file}", 1)
+        yield said

@@ -1,9 +1,9 @@
-"""Names of every environment variable with the product's prefix, and the check that refuses any other.
+"""Names of every environment variable with the product's prefix, its place in evergreen.toml, and the check of names.
 
-Flows and the router read the same environment and may not import each other, so the names of both are here; tests hold
-the two lists against the two settings classes. Names stand without the prefix.
+A test compares the names with the fields of both settings classes. Names stand without the prefix.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Final
@@ -13,18 +13,29 @@ from absa.errors import PermanentError
 PREFIX: Final = "EVERGREEN_"
 
 # fmt: off
-FLOWS: Final = frozenset((
-    "ALERT_URL", "APPROVAL", "BUDGET_S", "CONFIG", "EVIDENTLY_PORT", "EVIDENTLY_URL", "HOME", "HOST", "LAKE",
-    "MACHINE_WAIT_S", "METRICS", "MLFLOW_PORT", "PREDICT_KEY", "PREFECT_PORT", "PROFILE", "REDACT_TEXT",
-    "RETENTION_DAYS", "ROUTER_PORT", "ROUTER_URL", "SCHEDULE_MONITOR", "SECRET", "TRAINING_DEFINITION",
-    "TRAINING_QUEUES", "TRUST", "TRUST_TO_MEASURE", "WINDOW_S", "WORKERS", "WORK_POOL", "WORK_POOL_TYPE",
-    "WORK_POOL_VARIABLES",
-))
-ROUTER: Final = frozenset((
-    "ADMIN_PORT", "ADMIN_TOKEN", "CONFIG", "CORS_ORIGINS", "FEEDBACK_KEYS", "HOME", "LAKE", "LINKS", "METRICS",
-    "METRICS_INTERVAL_S", "PREDICT_KEY", "PROFILE", "QUEUE_MS", "REDACT_TEXT", "REPLICA", "ROUTER_HOST",
-    "ROUTER_PORT", "SECRET", "WORKERS",
-))
+PLACES: Final[Mapping[str, Mapping[str, str]]] = {
+    "servers": {each: each.upper() for each in (
+        "lake", "host", "prefect_port", "mlflow_port", "evidently_port", "router_port", "router_url", "evidently_url",
+        "router_host", "admin_port", "links",
+    )},
+    "router": {each: each.upper() for each in (
+        "workers", "queue_ms", "cors_origins", "redact_text", "replica", "metrics", "metrics_interval_s",
+    )},
+    "training": {
+        "budget_s": "BUDGET_S", "queues": "TRAINING_QUEUES", "definition": "TRAINING_DEFINITION",
+        "machine_wait_s": "MACHINE_WAIT_S",
+    },
+    "experiment": {"approval": "APPROVAL"},
+    "schedules": {"monitor": "SCHEDULE_MONITOR", "window_s": "WINDOW_S", "retention_days": "RETENTION_DAYS"},
+    "trust": {"train": "TRUST", "measure": "TRUST_TO_MEASURE"},
+    "alerts": {"url": "ALERT_URL"},
+    "work_pool": {"name": "WORK_POOL", "type": "WORK_POOL_TYPE", "variables": "WORK_POOL_VARIABLES"},
+    "secrets": {
+        "units": "SECRET", "predict_key": "PREDICT_KEY", "admin_token": "ADMIN_TOKEN", "feedback_keys": "FEEDBACK_KEYS",
+    },
+}
+"""Section and key in evergreen.toml of each setting, by the name of its variable without the prefix."""
+KEYS: Final = {name: (section, key) for section, table in PLACES.items() for key, name in table.items()}
 _SECTIONS: Final = {
     "gate": (
         "MIN_RECENT_ROWS", "MIN_SLICE_ROWS", "ESTABLISHED_MARGIN", "BEHAVIOUR_MARGIN", "BEHAVIOUR_CASES",
@@ -72,7 +83,7 @@ _WORDING: Final = {
     "String should have ": "expected a text with ",
     "Invalid JSON": "expected JSON",
 }
-KNOWN: Final = FLOWS | ROUTER | INTERNAL | TESTS
+KNOWN: Final = frozenset({"CONFIG", "HOME", "PROFILE", *KEYS}) | INTERNAL | TESTS
 SECRET: Final = ("ADMIN_TOKEN", "ALERT_URL", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
 """Their values are in no message."""
 # an empty one would mean a default that the user did not name
@@ -107,6 +118,13 @@ def given_values(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with the prefix that are not empty, by upper-case name without the prefix."""
     names = {name: name.upper() for name, value in variables.items() if value}
     return {upper.removeprefix(PREFIX): variables[name] for name, upper in names.items() if upper.startswith(PREFIX)}
+
+
+def variable_text(value: object) -> str:
+    """Return a value of evergreen.toml as the text that its variable would have."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def refused_value(name: str, message: str, value: object) -> str:

@@ -21,7 +21,9 @@ from typer.cli import get_docs_for_click
 from absa.configuration import FROM_FILE, SECTIONS
 from absa.policies import LONGEST_S, RouterTuning
 from absa.profiles import PROFILES, differences
+from absa.router_settings import RouterSettings
 from absa.task import ABSA
+from absa.variables import KEYS
 from flows.cli.commands import app
 from flows.platform.processes import parts
 from flows.platform.settings import Settings
@@ -29,7 +31,6 @@ from serving.console.console_routes import add_console
 from serving.http.api import WorkerPorts, build_api
 from serving.http.bodies import BodiesByTask
 from serving.http.docs_page import document
-from serving.router_settings import RouterSettings
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- made by docs/generate_reference.py -->\n\n"
@@ -77,8 +78,10 @@ _UP = {
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _SETTINGS = """# Settings
 
-Three places, the first wins: environment variables (flows read `HOME/settings.env` after them), the sections of
-`evergreen.toml`, the profile. `HOME` is `EVERGREEN_HOME`.
+Three places, the first wins: environment variables, the sections of `evergreen.toml`, the profile. `HOME` is
+`EVERGREEN_HOME`. Every variable but `EVERGREEN_HOME` and `EVERGREEN_CONFIG` has a key in `evergreen.toml`.
+`evergreen config` prints every effective value and its origin. A `HOME/settings.env` of an earlier release is read
+after the environment; `evergreen up` and `evergreen config --migrate` move it into `evergreen.toml`.
 
 Every command but `down` checks all of them when it starts, and the router its own. These are errors: a value outside
 its range, values that do not fit each other, an unknown section or key, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or
@@ -97,7 +100,15 @@ profile = "small"
 [experiment]
 ramp = [0.05, 0.25]      # shares of the challenger
 step_s = 3600
+
+[trust]
+train = ["customer", "labels"]
+
+[alerts]
+url = "https://hooks.example/evergreen"
 ```
+
+The tables above name the section and key of each setting. Where the file is shared, keep secrets in the environment.
 
 ### [task]
 
@@ -140,7 +151,7 @@ def settings_page() -> str:
     """Every variable, section and profile, what else is read, and what `evergreen up` gives its router."""
     page = _SETTINGS
     for title, kind in (("Flows and command line", Settings), ("Router", RouterSettings)):
-        page += f"\n## {title}\n\n| variable | default | what |\n|---|---|---|\n"
+        page += f"\n## {title}\n\n| variable | key of evergreen.toml | default | what |\n|---|---|---|---|\n"
         page += "".join(_setting(kind, name) for name in kind.model_fields if name not in FROM_FILE)
     page += _SECTIONS
     for section, policy in SECTIONS.items():
@@ -152,7 +163,7 @@ def settings_page() -> str:
     page += "\n## Read beside these\n\n| variable | default | what |\n|---|---|---|\n"
     page += "".join(f"| `{name}` | {default} | {what} |\n" for name, default, what in _OTHERS)
     page += (
-        "\n## Settings that `evergreen up` passes to its router\n\nValues of the environment or of `HOME/settings.env` "
+        "\n## Settings that `evergreen up` passes to its router\n\nValues of the environment or of `evergreen.toml` "
         "win, except for the port.\n\n| variable | value |\n|---|---|\n"
     )
     page += "".join(f"| `{name}` | {_UP[name]} |\n" for name in _told_to_the_router())
@@ -185,7 +196,9 @@ def _setting(kind: type[BaseSettings], name: str) -> str:
     default = field.get_default(call_default_factory=True)
     shown = "unset" if default is None else "empty" if default in ("", ()) else f"`{default}`"
     alias = f"EVERGREEN_{name.upper()}"
-    return f"| `{alias}` | {shown} | {field.description} |\n"
+    section, key = KEYS.get(name.upper(), ("", "profile" if name == "profile" else ""))
+    place = f"`[{section}] {key}`" if section else f"`{key}`" if key else ""
+    return f"| `{alias}` | {place} | {shown} | {field.description} |\n"
 
 
 _API = """# The router's API

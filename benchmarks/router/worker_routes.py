@@ -24,6 +24,7 @@ from absa.inference.package import load_package
 from absa.inference.tokenization import PairTokenizer
 from absa.ledger.routing import single
 from absa.policies import RouterTuning
+from absa.router_settings import RouterSettings
 from serving.engine.batcher import Batcher
 from serving.http import predict_route
 from serving.http.exchange import Exchange
@@ -34,7 +35,6 @@ from serving.log.spool import SpoolWriter
 from serving.problems import PROBLEM_TYPE, Problem
 from serving.process.worker import WorkerProcess
 from serving.replica_state import RouterState, write_state
-from serving.router_settings import RouterSettings
 
 ROUTES: Final = ("hot route", "ASGI", "FastAPI")
 _SWITCH_S: Final = 0.001  # as serving/process/worker.py has it

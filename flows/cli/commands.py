@@ -11,6 +11,7 @@ import typer
 
 from absa.errors import EvergreenError
 from absa.proxies import keep_local_direct
+from absa.router_settings import RouterSettings
 from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
 from flows.cli.lab_commands import lab
@@ -56,17 +57,48 @@ def init_command(
     ] = False,
 ) -> None:
     """Recognise columns, labels and dates of a data file, and write them to evergreen.toml."""
-    from flows.cli.init_command import init_home
+    from flows.cli.home.init_command import init_home
 
     for line in init_home(Settings.load(), file, name=name, force=force):
         say(line)
 
 
+@app.command("config", epilog="Example: evergreen config --changed")
+def config_command(
+    changed: Annotated[bool, typer.Option("--changed", help="Leave out what has its default.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per key.")] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Move HOME/settings.env of an earlier release into evergreen.toml first.")
+    ] = False,
+) -> None:
+    """Print every effective value and its origin: environment, file, profile or default. Secrets are masked."""
+    from flows.cli.home.config_command import config_json, config_lines, effective_values, origin_counts
+    from flows.cli.home.settings_migration import migrate_settings_file
+
+    settings, router = Settings.load(), RouterSettings.read()
+    if migrate:
+        for line in migrate_settings_file(settings, router):
+            say(line, err=as_json)
+        settings, router = Settings.load(), RouterSettings.read()
+    values = list(effective_values(settings, router))
+    if as_json:
+        say(config_json(values))
+        return
+    for line in config_lines(values, changed=changed):
+        say(line)
+    say()
+    say(origin_counts(values, settings.sources))
+    say("To change one: write its key into evergreen.toml, or set its variable, which takes precedence")
+
+
 @app.command(epilog="Example: evergreen up")
 def up() -> None:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
+    from flows.cli.home.settings_migration import migrate_settings_file
     from flows.platform.processes import bring_up, replace_taken_ports
 
+    for line in migrate_settings_file(Settings.load(), RouterSettings.read()):
+        say(line)
     for sentence in replace_taken_ports(Settings.load()):
         say(sentence)
     services = build_services()

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from absa.config_file import DEMO_STATE
 from absa.data.bundled import BUNDLED
 from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
 from absa.errors import EvergreenError, PermanentError, UnavailableError
@@ -40,7 +41,6 @@ from flows.platform.services import Services
 if TYPE_CHECKING:
     from absa.records.verdict import Verdict
 
-STATE: Final = "demo.json"
 _TASK: Final = "TASK="
 _SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
 _LOOK_S: Final = 5.0  # between two looks at what may have died
@@ -86,7 +86,7 @@ class Demo:
         self.options, self.pace, self.slowdown = options, pace, slowdown
         self.story = Story()
         self.services = services
-        self.state_file = self.services.home.folder() / STATE
+        self.state_file = self.services.home.folder() / DEMO_STATE
         self.state = _Progress.load(self.state_file)
         self._must_have_begun_with(_rows_of(options))
         self.sample = BUNDLED[options.task]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from absa.adapters.lake_stores import open_lake
+from absa.config_file import DEMO_MARK, DEMO_STATE, SETTINGS_FILE, is_demo_home, is_marked
 from absa.data.bundled import BUNDLED
 from absa.data.mapping import CONFIGURATION_FILE
 from absa.data.snapshot import latest_manifest
@@ -15,13 +16,13 @@ from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.store import Ledger
 from absa.records.files import write_whole
 from absa.task import ABSA, TaskSpec
-from flows.demo.chapters import STATE, ChapterError, Demo
+from flows.demo.chapters import ChapterError, Demo
 from flows.demo.machine_load import slowdown
 from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
 from flows.platform.services import Services, build_services
-from flows.platform.settings import DEMO_MARK, SETTINGS_FILE, Settings
+from flows.platform.settings import Settings
 
 _STARTS: Final = 3  # with other ports, where another program takes one between choice and start
 
@@ -90,24 +91,26 @@ def _run_once(options: DemoOptions, slower: float) -> int | None:
 
 
 def _shortened(options: DemoOptions, pace: Pace) -> Services:
-    """Write the demo's settings into the home folder, where every process of the platform reads them."""
-    home = Settings.load().root
+    """Write the demo's configuration into the home; beside a user's own file, set the environment instead."""
+    settings = Settings.load()
+    home = settings.root
     home.mkdir(parents=True, exist_ok=True)
-    write_whole(home / SETTINGS_FILE, f"{DEMO_MARK} ({options.scale})\n{pace.settings()}")
-    if options.task != ABSA.name:
-        write_whole(home / CONFIGURATION_FILE, f"{DEMO_MARK}\n[task]\n{_toml(BUNDLED[options.task].task)}")
+    if is_marked(home / SETTINGS_FILE):
+        (home / SETTINGS_FILE).unlink()
+    if settings.config is None or is_marked(settings.config):
+        task = f"\n[task]\n{_toml(BUNDLED[options.task].task)}" if options.task != ABSA.name else ""
+        write_whole(home / CONFIGURATION_FILE, f"{DEMO_MARK} ({options.scale})\n{pace.configuration()}{task}")
     else:
-        _drop_configuration(home)
+        os.environ.update(pace.variables())
     return build_services(Settings.load())
 
 
 def _must_be_a_demos(settings: Settings) -> None:
     """Refuse a home with a user's data: a demo changes its settings and champion, and RESET=1 deletes it."""
     file = settings.root / SETTINGS_FILE
-    lake = open_lake(settings.lake_uri)
-    if file.exists():
-        theirs = not file.read_text().startswith(DEMO_MARK)
-    else:
+    theirs = file.exists() and not is_marked(file)
+    if not theirs and not is_demo_home(settings.root):
+        lake = open_lake(settings.lake_uri)
         theirs = Ledger(lake).head() is not None or latest_manifest(lake) is not None
     if theirs:
         raise PermanentError(
@@ -122,20 +125,12 @@ def _forget(settings: Settings) -> None:
     ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "run", "logs", "demo")
     for name in ours:
         shutil.rmtree(settings.root / name, ignore_errors=True)
-    for name in (STATE, SETTINGS_FILE, "ports.json"):
+    for name in (DEMO_STATE, "ports.json"):
         (settings.root / name).unlink(missing_ok=True)
-    _drop_configuration(settings.root)
 
 
 def _toml(task: TaskSpec) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in task.to_json().items())
-
-
-def _drop_configuration(home: Path) -> None:
-    """Remove the task that an earlier demo wrote; the user's own file stays."""
-    file = home / CONFIGURATION_FILE
-    if file.is_file() and file.read_text(encoding="utf-8").startswith(DEMO_MARK):
-        file.unlink()
 
 
 def _stay(story: Story) -> None:

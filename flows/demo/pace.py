@@ -55,9 +55,13 @@ class Pace:
         budget_s, first_budget_s = round(self.budget_s * slowdown), round(self.first_budget_s * slowdown)
         return replace(self, budget_s=budget_s, first_budget_s=first_budget_s)
 
-    def settings(self) -> str:
-        """Return the settings file of this pace."""
-        return f"EVERGREEN_PROFILE={self.profile}\nEVERGREEN_BUDGET_S={self.budget_s:g}\n"
+    def configuration(self) -> str:
+        """Return this pace as the start of an evergreen.toml."""
+        return f'profile = "{self.profile}"\n\n[training]\nbudget_s = {self.budget_s:g}\n'
+
+    def variables(self) -> dict[str, str]:
+        """Return this pace as variables."""
+        return {"EVERGREEN_PROFILE": self.profile, "EVERGREEN_BUDGET_S": f"{self.budget_s:g}"}
 
     def changes(self) -> str:
         """Return what this pace changes, in one line."""

@@ -1,7 +1,6 @@
 """Checks of a machine that is to run the platform: Python, packages, memory, disk and ports, a sentence each."""
 
 import importlib.util
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
     findings.append(
         Finding(True, f"home {home.root}" if there else f"home {home.root} does not exist yet: `evergreen up` makes it")
     )
-    complaint = router_complaint(settings, os.environ)
+    complaint = router_complaint()
     findings.append(Finding(complaint is None, complaint or "the settings of flows and router can be used"))
     for part, port in home.ports().items() if ports else ():
         if supervisor.running(part):

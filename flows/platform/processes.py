@@ -18,11 +18,11 @@ import psutil
 
 from absa.errors import PermanentError, UnavailableError
 from absa.records.files import write_whole
+from absa.router_settings import RouterSettings
 from flows.platform.settings import Home, Settings, port_is_free
 from flows.platform.terminal import say
 
 STOP_GRACE_S: Final = 10.0
-_CHECK_TIMEOUT_S: Final = 30.0
 _START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
 _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
 _ENTRY_POINTS: Final = 2  # raise it when a flow of the deployments moves: the old worker cannot load it any more
@@ -67,7 +67,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
     scripts = Path(python).parent
     host = settings.host
     mlflow = home.folder("mlflow")
-    given = {name: value for name, value in {**home.settings_file(), **environment}.items() if value}
+    given = {name: value for name, value in {**settings.sources.variables(), **environment}.items() if value}
     router_environment = {
         "EVERGREEN_ROUTER_HOST": host,
         "EVERGREEN_WORKERS": str(settings.workers),
@@ -130,21 +130,13 @@ def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, 
     return (everything["prefect"],) if part.name == "deployments" else ()
 
 
-def router_complaint(settings: Settings, environment: Mapping[str, str]) -> str | None:
-    """Return the router's own sentence about settings that it cannot use, None where it can start with them."""
-    given = {**Home(settings).settings_file(), **environment}
+def router_complaint() -> str | None:
+    """Return the sentence about settings that the router cannot use, None where it can start with them."""
     try:
-        checked = subprocess.run(
-            [sys.executable, "-m", "serving", "--check"],
-            env={name: value for name, value in given.items() if value},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_CHECK_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        return None  # a machine that is this busy: the start itself reports what is wrong
-    return (checked.stderr.strip() or "the router's settings cannot be read") if checked.returncode else None
+        RouterSettings.read()
+    except PermanentError as error:
+        return f"router: {error}"
+    return None
 
 
 class Supervisor:
@@ -358,7 +350,7 @@ def bring_up(
         PermanentError: a port is taken, or the router cannot use its settings.
         UnavailableError: a part did not come up.
     """
-    complaint = router_complaint(settings, environment) if names is None or "router" in names else None
+    complaint = router_complaint() if names is None or "router" in names else None
     if complaint is not None:
         raise PermanentError(complaint)
     Home(settings).keep_ports()

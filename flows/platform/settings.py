@@ -6,24 +6,22 @@ import random
 import secrets
 import socket
 from collections.abc import Collection, Iterator
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from absa.config_file import read_settings_file
 from absa.data.mapping import CONFIGURATION_FILE
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
 from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe
 from absa.proxies import keep_local_direct
 from absa.records.files import write_whole
+from absa.router_settings import RouterSettings
 from absa.settings_base import SettingsBase
-from absa.variables import MOVED, PREFIX, check_variables, given_values
+from absa.variables import PREFIX, check_variables, given_values, variable_text
 
-SETTINGS_FILE: Final = "settings.env"
-DEMO_MARK: Final = "# written by the demo"  # starts a settings file that the demo may replace
 _PORTS_FILE: Final = "ports.json"
 PARTS: Final = ("prefect", "mlflow", "evidently", "router")
 PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "router": 8080}
@@ -90,6 +88,11 @@ class Settings(SettingsBase):
         default=240.0, ge=0, le=LONGEST_S, description="Wait for a machine of a queue but the last, in seconds."
     )
 
+    @field_validator("trust", "trust_to_measure", "training_queues", mode="before")
+    @classmethod
+    def _join_names(cls, value: object) -> object:
+        return variable_text(value) if isinstance(value, list) else value
+
     @field_validator("alert_url", "evidently_url", "router_url", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
@@ -103,9 +106,8 @@ class Settings(SettingsBase):
 
     @classmethod
     def load(cls) -> "Settings":
-        """Read the settings; HOME/settings.env comes after the environment. See `SettingsBase.read`."""
-        home = Path(os.environ.get("EVERGREEN_HOME", ".evergreen"))
-        return cls.read(read_settings_file(home), where=str(home / SETTINGS_FILE))
+        """Read the settings. See `SettingsBase.read`."""
+        return cls.read()
 
     @classmethod
     def of_home(cls) -> "Settings":
@@ -187,27 +189,6 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def read_settings_file(home: Path) -> dict[str, str]:
-    """Return what HOME/settings.env sets; nothing where there is no such file.
-
-    Raises:
-        PermanentError: it is a folder, or not UTF-8 text.
-    """
-    file = home / SETTINGS_FILE
-    if file.is_dir():
-        raise PermanentError(f"{file} is a folder: expected a text file with lines such as EVERGREEN_WORKERS=2")
-    try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-    except UnicodeDecodeError:
-        raise PermanentError(f"{file} is not UTF-8 text: save it as UTF-8") from None
-    found = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
-    if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # by a release without profiles
-        profile = "test" if text.startswith(f"{DEMO_MARK} (tiny)") else "demo"
-        found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in MOVED}
-        found["EVERGREEN_PROFILE"] = profile
-    return found
-
-
 class Home:
     """The home folder: ports and secrets that are chosen once and kept, folders by name. Reading makes nothing."""
 
@@ -269,20 +250,15 @@ class Home:
         Of several keys it is a customer's, or the first.
 
         Raises:
-            PermanentError: they are not a JSON object.
+            PermanentError: the router's settings cannot be used.
         """
-        given = os.environ.get("EVERGREEN_FEEDBACK_KEYS") or self.settings_file().get("EVERGREEN_FEEDBACK_KEYS")
-        if not given:
+        router = RouterSettings.read()
+        if router.sources.origin("FEEDBACK_KEYS") == "default":
             return self.secrets()["feedback_key"]
-        try:
-            sources: dict[str, str] = {key: source["source"] for key, source in json.loads(given).items()}
-            return min(sources, key=lambda key: sources[key] != "customer")
-        except (ValueError, AttributeError, TypeError, KeyError):
-            raise PermanentError('EVERGREEN_FEEDBACK_KEYS is not JSON like {"KEY": {"source": "NAME"}}') from None
-
-    def settings_file(self) -> dict[str, str]:
-        """Return what HOME/settings.env sets, for processes that do not read it themselves."""
-        return read_settings_file(self.root)
+        sources = {key.get_secret_value(): source.source for key, source in router.feedback_keys.items()}
+        if not sources:
+            raise PermanentError("EVERGREEN_FEEDBACK_KEYS names no key: name one, or unset it")
+        return min(sources, key=lambda key: sources[key] != "customer")
 
     def url(self, part: str) -> str:
         """Return the address of a local server."""

@@ -3,8 +3,8 @@
 import hmac
 from collections.abc import Iterable, Mapping
 
+from absa.router_settings import FeedbackSource, RouterSettings
 from serving.problems import Problem
-from serving.router_settings import FeedbackSource, RouterSettings
 
 _BEARER = b"bearer "
 

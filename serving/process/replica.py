@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 from absa.errors import EvergreenError, PermanentError
 from absa.proxies import keep_local_direct
+from absa.router_settings import RouterSettings
 from absa.sinks import log_line
 from serving.log.spool import ReplicaLock
 from serving.observe.json_logs import log_to_stderr
 from serving.observe.replica_metrics import PARENT, Status, StatusBoard
-from serving.router_settings import RouterSettings, replica_name
+from serving.replica_identity import replica_name
 
 if TYPE_CHECKING:
     from serving.console.chronicle import Chronicle
@@ -170,7 +171,8 @@ class Replica:
             json.dumps(self._settings.task.to_json()),
         ]
         command += ["--lifeline", str(self._lifeline), "--sockets", *map(str, handles)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        kept = self._settings.sources.variables()
+        environment = {**kept, **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         child.process = subprocess.Popen(command, pass_fds=[self._lifeline, *handles], env=environment)  # noqa: S603
         child.started = time.monotonic()
 

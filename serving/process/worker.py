@@ -26,6 +26,7 @@ from absa.data.mapping import DataMapping
 from absa.errors import ConflictError, PermanentError
 from absa.ledger.routing import TrafficPlan
 from absa.policies import RouterTuning
+from absa.router_settings import RouterSettings
 from absa.task import TaskSpec
 from serving.console.compare_versions import Comparer
 from serving.console.console_routes import add_console
@@ -45,8 +46,8 @@ from serving.observe.json_logs import log_to_stderr
 from serving.observe.outcomes import OutcomeCounts
 from serving.observe.replica_metrics import Status, StatusBoard
 from serving.observe.traces import open_traces
+from serving.replica_identity import replica_name, unit_secret
 from serving.replica_state import RouterState, read_state
-from serving.router_settings import RouterSettings, replica_name, unit_secret
 
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1

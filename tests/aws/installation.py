@@ -69,7 +69,7 @@ class Installation:
     account: Account
     folder: Path
     database: Mapping[str, str]
-    settings_file: str = ""
+    configuration: str = ""
     shortened: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     address: str = field(default_factory=loopback_address)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -128,8 +128,8 @@ class Installation:
         count = len(list(self.folder.glob(f"{name}-*.log")))
         home, log = self.folder / f"{name}-{count}", self.folder / f"{name}-{count}.log"
         home.mkdir()
-        if self.settings_file:
-            (home / "settings.env").write_text(self.settings_file)
+        if self.configuration:
+            (home / "evergreen.toml").write_text(self.configuration)
         dockerfile = (ROOT / "infra" / "images" / f"{image}.Dockerfile").read_text()
         words = {
             **image_environment(dockerfile),

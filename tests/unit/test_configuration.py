@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from absa.config_file import find_configuration
+from absa.config_file import DEMO_MARK, SETTINGS_FILE, find_configuration
 from absa.configuration import SECTIONS, read_configuration
 from absa.errors import PermanentError
 from absa.policies import GatePolicy
 from absa.profiles import PROFILES, SETTINGS, differences
+from absa.router_settings import RouterSettings
 from flows.cli.status import status_lines
 from flows.platform.processes import parts
 from flows.platform.services import build_services
-from flows.platform.settings import DEMO_MARK, SETTINGS_FILE, Settings
-from serving.router_settings import RouterSettings
+from flows.platform.settings import Settings
 from tests.homes import configure
 from tests.stand_ins import FakeRegistry
 
@@ -144,7 +144,7 @@ def test_router_process_reads_the_file_of_flows(home: Path, tmp_path: Path, monk
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     part = parts(settings, dict(os.environ))["router"]
-    program = "from serving.router_settings import RouterSettings as R; print(R.read().config)"
+    program = "from absa.router_settings import RouterSettings as R; print(R.read().config)"
     ended = subprocess.run(
         [sys.executable, "-c", program], env={**part.environment, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=True,

@@ -150,7 +150,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             "account": owned,
             "folder": tmp_path_factory.mktemp("tasks"),
             "database": database,
-            "settings_file": pace.settings(),
+            "configuration": pace.configuration(),
             "shortened": {
                 "router": {"EVERGREEN_PROFILE": pace.profile},
                 "worker": {"EVERGREEN_BUDGET_S": f"{pace.budget_s:g}"},

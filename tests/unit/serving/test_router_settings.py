@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from absa.errors import PermanentError
-from serving.router_settings import RouterSettings
+from absa.router_settings import RouterSettings
 
 NUMBERS = [name for name, field in RouterSettings.model_fields.items() if "int" in str(field.annotation) or
            "float" in str(field.annotation)]  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from absa.data.ingest import ingest
 from absa.errors import InvalidDataError, PermanentError
-from flows.cli.init_command import configuration_place, init_home, with_sections
+from flows.cli.home.init_command import configuration_place, init_home, with_sections
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
 from flows.training.training_snapshot import take_snapshot

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from absa.config_file import SETTINGS_FILE
 from absa.errors import PermanentError
-from flows.platform.settings import SETTINGS_FILE, Home, Settings, apply_environment, base_size
+from flows.platform.settings import Home, Settings, apply_environment, base_size
 from tests.homes import configure
 
 NUMBERS = [name for name, field in Settings.model_fields.items() if "int" in str(field.annotation) or

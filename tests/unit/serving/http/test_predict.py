@@ -14,6 +14,7 @@ from absa.inference.engine import Engine
 from absa.ledger.routing import Arm, TrafficPlan, assign
 from absa.records.log_lines import read_log
 from absa.records.rows import Prediction
+from absa.router_settings import RouterSettings
 from serving.engine.answer_cache import AnswerCache, CachedAnswer
 from serving.engine.batcher import Batcher
 from serving.engine.pool import InForce, LoadedModel, ModelPool
@@ -23,7 +24,6 @@ from serving.http.predict_route import Predictor
 from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.problems import Problem
-from serving.router_settings import RouterSettings
 from tests.toy_package import build_toy_package
 
 

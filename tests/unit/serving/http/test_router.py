@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from absa.router_settings import FeedbackSource, RouterSettings
 from absa.task import ABSA, TaskSpec
 from serving.console.console_routes import add_console
 from serving.http.api import WorkerPorts, build_api
@@ -18,7 +19,6 @@ from serving.http.bodies import BodiesByTask
 from serving.http.cors import Cors
 from serving.http.router import Router
 from serving.problems import Problem
-from serving.router_settings import FeedbackSource, RouterSettings
 
 ORIGIN = "https://a.example"
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}

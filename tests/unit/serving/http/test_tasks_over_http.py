@@ -12,6 +12,7 @@ from absa.inference.package import package_digest
 from absa.ledger.routing import Arm, TrafficPlan, assign, single
 from absa.records.log_lines import read_log
 from absa.records.rows import Feedback, Prediction
+from absa.router_settings import FeedbackSource, RouterSettings
 from absa.task import ABSA, TaskSpec
 from serving.console.compare_versions import Comparer
 from serving.console.console_routes import add_console
@@ -28,7 +29,6 @@ from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.observe.replica_metrics import Status
 from serving.replica_state import RouterState
-from serving.router_settings import FeedbackSource, RouterSettings
 from tests.toy_package import build_toy_package
 
 SIX = ("billing", "bug", "praise", "refund", "delivery", "account")

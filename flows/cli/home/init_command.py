@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from absa.config_file import DEMO_MARK
 from absa.data.mapping import CONFIGURATION_FILE, FILE_COLUMNS
 from absa.errors import PermanentError
 from absa.records.files import write_whole
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = re.compile(r"(?m)^(?=[ \t]*\[)")
 _OURS: Final = re.compile(r"""^[ \t]*\[\s*["']?(?:task|data)["']?\s*[.\]]""")
-_NOTE: Final = re.compile(r"(?m)^# `evergreen init` .*\n")
+_NOTE: Final = re.compile(rf"(?m)^(?:# `evergreen init` |{DEMO_MARK}).*\n")
 
 
 def init_home(settings: Settings, file: Path, *, name: str | None, force: bool) -> Iterator[str]:

@@ -1,8 +1,6 @@
 """Settings of a router from its environment, read once when a process starts."""
 
 import re
-import secrets
-import socket
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -18,12 +16,10 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from absa.errors import PermanentError
 from absa.policies import RouterTuning
-from absa.records.files import write_whole
 from absa.settings_base import SettingsBase
+from absa.variables import variable_text
 
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
-_NAME_CHARS: Final = 60
 
 
 class FeedbackSource(BaseModel):
@@ -76,6 +72,7 @@ class RouterSettings(SettingsBase):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: Any) -> Any:
+        value = variable_text(value) if isinstance(value, list) else value
         return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
 
     @field_validator("cors_origins")
@@ -103,31 +100,3 @@ class RouterSettings(SettingsBase):
     def models_folder(self) -> Path:
         """Model files by digest."""
         return self.folder / "models"
-
-
-def replica_name(settings: RouterSettings) -> str:
-    """Return the replica's name: as set, or made once and kept in the home. Safe as part of a file name."""
-    if settings.replica:
-        return _UNSAFE.sub("-", settings.replica)[:_NAME_CHARS]
-    made = f"{_UNSAFE.sub('-', socket.gethostname())[: _NAME_CHARS - 7]}-{secrets.token_hex(3)}"
-    return _kept(settings.folder / "replica", made)
-
-
-def unit_secret(settings: RouterSettings) -> bytes:
-    """Return the secret that unit ids are hashed with: as set, or made once and kept in the home.
-
-    Replicas on several machines need EVERGREEN_SECRET, or the same unit has a different hash on each.
-    """
-    if settings.secret is not None:
-        return settings.secret.get_secret_value().encode()
-    return _kept(settings.folder / "secret", secrets.token_hex(32)).encode()
-
-
-def _kept(path: Path, value: str) -> str:
-    """Return the content of the file, which is made from `value` where it is missing, for the owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_whole(path, value + "\n", mode=0o600, create=True)
-    except FileExistsError:
-        return path.read_text(encoding="utf-8").strip() or value
-    return value
