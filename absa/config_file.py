@@ -9,7 +9,7 @@ from dotenv import dotenv_values
 
 from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
-from absa.variables import MOVED, PREFIX
+from absa.variables import PREFIX, REMOVED
 
 SETTINGS_FILE: Final = "settings.env"  # of homes up to release 1.0
 DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
@@ -90,6 +90,6 @@ def read_settings_file(home: Path) -> dict[str, str]:
     found = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
     if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # by a release without profiles
         profile = "test" if text.startswith(f"{DEMO_MARK} (tiny)") else "demo"
-        found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in MOVED}
+        found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in REMOVED}
         found["EVERGREEN_PROFILE"] = profile
     return found

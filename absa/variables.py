@@ -47,7 +47,7 @@ _SECTIONS: Final = {
     ),
     "experiment": ("RAMP", "STEP_S", "SHADOW_S", "APPROVAL_S", "MIN_EXPOSURE", "WORTHWHILE_GAIN"),
     "training": (
-        "BASE_MODEL", "LAYERS", "HIDDEN", "MAX_EPOCHS", "WARM_EPOCHS", "WARM_LAYERS", "REPLAY", "LEARNING_RATE",
+        "BASE_MODEL", "LAYERS", "HIDDEN", "WARM_LAYERS", "REPLAY", "LEARNING_RATE",
         "BATCH_TOKENS", "LABEL_LAG_S", "MAX_ROWS_A_UNIT", "MAX_ROWS_A_SOURCE",
     ),
     "router": (
@@ -62,10 +62,13 @@ MOVED: Final = {name: (section, name.lower()) for section, names in _SECTIONS.it
     "MAX_EXPERIMENT_S": ("experiment", "max_duration_s"),
 }
 """Section and key in evergreen.toml of what releases up to 1.0 read from a variable."""
+_OF_RECIPE: Final = "set recipe = fast, best or distilled in section [training] of evergreen.toml"
 _FROM_LAKE: Final = "routers load packages from the lake, so unset it"
 REMOVED: Final = {
     **{name: f"set {key} in section [{section}] of evergreen.toml" for name, (section, key) in MOVED.items()},
     "MIN_WINDOW_ROWS": "set min_rows and min_reference_rows in section [staleness] of evergreen.toml",
+    "MAX_EPOCHS": _OF_RECIPE,
+    "WARM_EPOCHS": _OF_RECIPE,
     "MLFLOW_TRACKING_URI": _FROM_LAKE,
     "MODEL_SOURCE": _FROM_LAKE,
 }

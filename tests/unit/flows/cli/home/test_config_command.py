@@ -109,7 +109,7 @@ def test_feedback_key_comes_from_file(home: Path) -> None:
 
 def test_settings_file_is_moved_without_a_change(home: Path) -> None:
     home.mkdir()
-    (home / "evergreen.toml").write_text("# mine\n[gate]\nmin_rows = 7\n[training]  # ours\nmax_epochs = 3.0\n")
+    (home / "evergreen.toml").write_text("# mine\n[gate]\nmin_rows = 7\n[training]  # ours\nlayers = 2\n")
     lines = (
         "PROFILE=small", "BUDGET_S=60", "TRUST=survey", "REDACT_TEXT=true", "PREDICT_KEY=sesame",
         'FEEDBACK_KEYS={"k": {"source": "survey"}}',
