@@ -31,7 +31,9 @@ from absa.task import ABSA, TaskSpec
 from absa.training.anytime import PackagePlan
 
 if TYPE_CHECKING:
+    from absa.inference.tokenization import PairTokenizer
     from absa.modeling.head import Classifier
+    from absa.training.rows.distill import TaughtCorpus
     from absa.training.rows.tokens import LabelledPair
     from absa.training.trainer import Trainer
 
@@ -45,6 +47,7 @@ AFTER_FILE: Final = "after.json"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 JOB_TOKENS: Final = "tokens"
 VALIDATION_FILE: Final = "validation.jsonl"
+_OPTIONAL: Final = ("snapshot", "run", "tokens", "checkpoints", "since", "replay", "lesson")
 _LEAST_RESERVE_S: Final = 1.0
 _AFTER_EVERY_S: Final = 0.5  # between two looks at after.json
 
@@ -66,6 +69,8 @@ class TrainingJob:
         checkpoints: folder that checkpoints are kept in; None: the job's own.
         since: of token shards, rows observed later are recent (seconds since the epoch).
         replay: established rows for every recent one at most; None: all.
+        lesson: folder with answers of teachers and the pairs without labels that they are about; None: no teachers.
+        teacher_weight: share of the teachers in a labelled row's target.
         task: what is classified; the default task where job.json names none.
     """
 
@@ -81,6 +86,8 @@ class TrainingJob:
     checkpoints: str | None = None
     since: float | None = None
     replay: float | None = None
+    lesson: str | None = None
+    teacher_weight: float = 0.5
 
     @classmethod
     def read(cls, folder: Path) -> "TrainingJob":
@@ -99,7 +106,8 @@ class TrainingJob:
                 overrun_s=float(values.get("overrun_s", cls.overrun_s)),
                 reserve_s=max(_LEAST_RESERVE_S, float(values.get("reserve_s", cls.reserve_s))),
                 after_s=float(values.get("after_s", cls.after_s)),
-                **{name: values.get(name) for name in ("snapshot", "run", "tokens", "checkpoints", "since", "replay")},
+                teacher_weight=float(values.get("teacher_weight", cls.teacher_weight)),
+                **{name: values.get(name) for name in _OPTIONAL},
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDataError(f"{path} cannot be used: {type(error).__name__} {error}") from error
@@ -190,6 +198,8 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
         plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
     tokens = Path(job.tokens) if job.tokens else folder / JOB_TOKENS
     rows = open_shards(tokens, base / TOKENIZER, settings.max_tokens, left_s=plan.rows_wait_s)
+    if job.lesson is not None:
+        rows = _taught(Path(job.lesson), job, tokens, tokenizer, plan)
     validation = read_pairs(folder / VALIDATION_FILE, job.task)
     kept = Path(job.checkpoints) if job.checkpoints else folder / CHECKPOINTS_FOLDER
     trainer = Trainer(
@@ -225,6 +235,19 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
     _finish(packages)
     shutil.rmtree(kept, ignore_errors=True)
     return 0
+
+
+def _taught(
+    lesson: Path, job: TrainingJob, tokens: Path, tokenizer: "PairTokenizer", plan: PackagePlan
+) -> "TaughtCorpus":
+    """Return the train side with the teachers' answers as targets, and the pairs without labels behind it."""
+    from absa.training.rows.distill import ANSWERS_FILE, PAIRS_FILE, Answers, TaughtCorpus
+    from absa.training.rows.tokens import read_pairs, tokenize
+
+    file = lesson / PAIRS_FILE
+    pairs = tokenize(read_pairs(file, job.task), tokenizer) if file.stat().st_size else None
+    answers = Answers.read(lesson / ANSWERS_FILE)
+    return TaughtCorpus(tokens, pairs, answers, job.teacher_weight, left_s=plan.rows_wait_s)
 
 
 class _Builder:

@@ -192,6 +192,21 @@ class TrainingRecipe:
         RecipeName,
         Field(description="fast; best: R-Drop and dropout, twice the time a pass; distilled: learns from teachers."),
     ] = "fast"
+    teachers: Annotated[
+        tuple[str, ...],
+        Strict(False),
+        Field(description="Encoders that teach: folders or hub names; twice: two seeds. Unset: base_model twice."),
+    ] = ()
+    teacher_budget_s: Annotated[
+        float, Field(gt=0, le=LONGEST_S, description="Time of each teacher, before the budget of the run, in seconds.")
+    ] = 900.0
+    unlabelled: Annotated[
+        str | None,
+        Field(min_length=1, description="File without labels that teachers answer on; unset: none."),
+    ] = None
+    learn_from_predictions: Annotated[
+        bool, Field(description="Let teachers answer on inputs of the prediction log of the last 30 days.")
+    ] = False
     base_model: Annotated[
         str, Field(min_length=1, description="Base model: minilm-l6, a folder, or a hub's NAME or NAME@REVISION.")
     ] = "minilm-l6"

@@ -32,7 +32,7 @@ from absa.packaging.export import INPUTS, Linear
 from absa.packaging.graphs import graph_of
 from absa.packaging.quantize import STRENGTHS, Int8Products, observe_products
 from absa.task import TaskSpec
-from absa.training.rows.distill import score_as_teacher
+from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
 

@@ -12,6 +12,7 @@ EVIDENCE_FOLDER: Final = "evidence/"
 PACKAGES_FOLDER: Final = "packages/"
 SNAPSHOTS_FOLDER: Final = "snapshots/"
 TOKENS_FOLDER: Final = "tokens/"
+TEACHERS_FOLDER: Final = "teachers/"
 RUNS_FOLDER: Final = "runs/"
 FLOW_RUNS_FOLDER: Final = "flow_runs/"
 PREDICTIONS_FOLDER: Final = "predictions/"
@@ -93,6 +94,21 @@ def token_folders(snapshot: str) -> str:
 def shards_prefix(snapshot: str, tokenizer: str) -> str:
     """Folder of a snapshot's token shards for one tokenizer, both given by digest."""
     return f"{token_folders(snapshot)}{tokenizer[:16]}/"
+
+
+def teachers_prefix(kind: str) -> str:
+    """Folder of the teachers of one kind: equal encoder, settings, task and budget, given by digest."""
+    return f"{TEACHERS_FOLDER}{kind[:16]}/"
+
+
+def teacher_folder(kind: str, snapshot: str) -> str:
+    """Folder of the teacher of a kind that learned from a snapshot: facts, weights and answers."""
+    return f"{teachers_prefix(kind)}{snapshot[:16]}/"
+
+
+def answers_key(teacher: str, rows: str) -> str:
+    """Key of a teacher's answers on rows, given by the teacher's folder and the rows' digest."""
+    return f"{teacher}answers/{rows[:16]}.npz"
 
 
 def quarantine_key(digest: str) -> str:

@@ -28,7 +28,8 @@ from absa.packaging.calibrate import calibrate
 from absa.training.deadline import Deadline
 from absa.training.pretrain import pretrain
 from absa.training.rows.compose import Composer
-from absa.training.rows.distill import score_as_teacher, taught
+from absa.training.rows.distill import taught
+from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings

@@ -25,6 +25,7 @@ from flows.training.job_process import JobResult, OnEvent, RunJob, run_job, writ
 from flows.training.judging import Judging
 from flows.training.kept_checkpoints import KeptCheckpoints
 from flows.training.reserve import Reserve, RunTime
+from flows.training.teaching.lesson import Lesson
 from flows.training.token_process import shards_of
 from flows.training.training_snapshot import champion_package
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 _VALIDATION_ROWS: Final = 2_000
-_MAX_TOKENS: Final = 128
+MAX_TOKENS: Final = 128
 
 
 def train_candidate(
@@ -46,6 +47,7 @@ def train_candidate(
     judging: Judging,
     base: str | None = None,
     recipe: RecipeName | None = None,
+    lesson: Lesson | None = None,
     on_event: OnEvent,
     job: RunJob = run_job,
 ) -> JobResult:
@@ -69,12 +71,14 @@ def train_candidate(
     chosen = _training_settings(
         policy, RECIPES[named], base, champion_weights(services, head) if base is None else None
     )
-    kept = KeptCheckpoints(services.lake, run.run_id, {"snapshot": manifest.digest, **chosen}, folder / "checkpoints")
+    what = {"snapshot": manifest.digest, **chosen} | ({"lesson": lesson.facts["lesson"]} if lesson else {})
+    kept = KeptCheckpoints(services.lake, run.run_id, what, folder / "checkpoints")
     adopted = kept.adopt()
     run.params(
         {
             **chosen,
             "recipe": named,
+            **(lesson.facts if lesson else {}),
             "train_rows": manifest.side_rows("train"),
             "recent_since": since.isoformat() if since else None,
             "replay": policy.replay if since else None,
@@ -89,7 +93,7 @@ def train_candidate(
             services.lake,
             manifest.digest,
             tokenizer,
-            _MAX_TOKENS,
+            MAX_TOKENS,
             cache=services.home.root,
             environment=services.environment,
         ) as shards,
@@ -109,6 +113,8 @@ def train_candidate(
             "checkpoints": str(kept.folder),
             "since": since.timestamp() if since else None,
             "replay": policy.replay,
+            "lesson": None if lesson is None else str(lesson.write(folder)),
+            "teacher_weight": RECIPES[named].teacher_weight,
         }
         (folder / JOB_FILE).write_text(json.dumps(description, indent=1))
         started = False

@@ -85,8 +85,10 @@ def train_on_machine(
         raise PermanentError(
             "a training machine has no bases of this one: set base_model in its image's evergreen.toml"
         )
-    if request.recipe is not None:
-        raise PermanentError("a training machine has its own settings: set recipe in its image's evergreen.toml")
+    if request.recipe is not None or request.teachers or request.teacher_budget_s or request.unlabelled:
+        raise PermanentError(
+            "a training machine has its own settings: set recipe and teachers in its image's evergreen.toml"
+        )
     if request.sources:
         raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
     if batch is None:

@@ -16,6 +16,8 @@ LATEST_FILE: Final = "latest.json"  # in HOME/jobs
 
 _PHASES: Final = {
     "begin": "preparing",
+    "teach": "asking a teacher",
+    "answer": "asking a teacher",
     "snapshot": "reading tokens",
     "load": "loading the model",
     "tokenize": "loading the model",

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from absa.errors import DeadlineMissedError, UnavailableError
+from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
 from absa.policies import RecipeName
 from absa.task import ABSA, TaskSpec
+from absa.training.recipes import RECIPES
 from flows.platform.services import Services
-from flows.training.candidate import train_candidate
+from flows.training.candidate import MAX_TOKENS, train_candidate
 from flows.training.job_process import OnEvent, RunJob, run_job
 from flows.training.judging import Judging
 from flows.training.registration import put_in_force, register_version
 from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
+from flows.training.teaching.lesson import Lesson, make_lesson
+from flows.training.teaching.teachers import RunTeacher, run_teacher
 from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
+
+if TYPE_CHECKING:
+    from absa.data.snapshot import Manifest
 
 _T = TypeVar("_T")
 
@@ -30,6 +36,9 @@ class TrainingRequest:
         window: key of the window whose verdict asked; None: no window did.
         base: base model to start from; None: the champion's weights, or the base of the settings.
         recipe: recipe of the training; None: the settings' own.
+        teachers: folders or hub names of encoders that teach; none: those of the settings.
+        teacher_budget_s: seconds of each teacher, before the budget of the run; None: as the settings say.
+        unlabelled: files of inputs without labels that teachers answer on.
         start_promotion: whether the caller starts the promotion of a new challenger.
     """
 
@@ -39,6 +48,9 @@ class TrainingRequest:
     window: str | None = None
     base: str | None = None
     recipe: RecipeName | None = None
+    teachers: tuple[str, ...] = ()
+    teacher_budget_s: float | None = None
+    unlabelled: tuple[str, ...] = ()
     start_promotion: bool = False
 
 
@@ -71,8 +83,9 @@ def train_version(
     on_event: OnEvent = lambda _: None,
     job: RunJob = run_job,
     judging: Callable[..., Judging] = Judging,
+    teacher: RunTeacher = run_teacher,
 ) -> TrainedVersion:
-    """Make one version inside a budget that starts now.
+    """Make one version inside a budget that starts now, or when the teachers of the recipe have answered.
 
     The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
     and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
@@ -86,6 +99,7 @@ def train_version(
         on_event: receives the run's events.
         job: trains and packages; by default in a process of its own.
         judging: makes the judge of the run's packages.
+        teacher: runs a teacher's process.
 
     Raises:
         DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
@@ -95,6 +109,7 @@ def train_version(
     head = services.ledger.head()
     budget_s = request.budget_s
     first = champion_of(head) is None
+    lesson = _lesson(services, request, on_event, teacher)
     run_time = RunTime.start(services.clock, budget_s, overrun_s=OVERRUN_SHARE * budget_s if first else 0.0)
     jobs = services.home.folder("jobs")
     reserve = Reserve(jobs / TIMES_FILE, budget_s=budget_s)
@@ -114,7 +129,7 @@ def train_version(
     tags = {"reason": request.reason, **({"window": request.window} if request.window else {})}
     after_ledger = _AfterLedger(tell)
     with after_ledger, services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
-        manifest = services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
+        manifest = lesson.manifest if lesson else _snapshot(services, request)
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
         judge = judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
@@ -124,7 +139,7 @@ def train_version(
                 lambda: train_candidate(
                     services, run, manifest, head,
                     run_time=run_time, reserve=reserve, judging=judge, base=request.base, recipe=request.recipe,
-                    on_event=tell, job=job,
+                    lesson=lesson, on_event=tell, job=job,
                 ),
             )  # fmt: skip
         except DeadlineMissedError as error:
@@ -180,6 +195,36 @@ def train_version(
         used_s=used_s,
         action=action,
     )
+
+
+def _snapshot(services: Services, request: TrainingRequest) -> "Manifest":
+    return services.steps("snapshot", lambda: take_snapshot(services, request.sources), again=True)
+
+
+def _lesson(services: Services, request: TrainingRequest, on_event: OnEvent, run: RunTeacher) -> Lesson | None:
+    """Return what the teachers of the recipe answer, in time of their own; None for a recipe without teachers."""
+    recipe = RECIPES[request.recipe or services.settings.training.recipe]
+    if not recipe.teacher_weight:
+        if request.teachers or request.unlabelled:
+            raise PermanentError("teachers and inputs without labels need the recipe distilled: `evergreen distill`")
+        return None
+    manifest, started = _snapshot(services, request), services.clock().timestamp()
+    policy = services.settings.training
+    names = request.teachers or policy.teachers or (policy.base_model, policy.base_model)
+    budget_s = policy.teacher_budget_s if request.teacher_budget_s is None else request.teacher_budget_s
+    write = writer(services.home.folder("jobs"), started=started, ends_at=started + len(names) * budget_s)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        write(event)
+        on_event(event)
+
+    return services.steps(
+        "teach",
+        lambda: make_lesson(
+            services, manifest, teachers=names, budget_s=budget_s, files=request.unlabelled,
+            max_tokens=MAX_TOKENS, on_event=tell, run=run,
+        ),
+    )  # fmt: skip
 
 
 def _timed(action: Callable[[], _T], now: Callable[[], float]) -> tuple[_T, float]:

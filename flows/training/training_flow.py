@@ -28,6 +28,13 @@ def continuous_training(
     recipe: Annotated[
         RecipeName | None, Field(description="fast, best or distilled; empty: as the settings say.")
     ] = None,
+    teachers: Annotated[
+        list[str] | None, Field(description="Encoders that teach, folders or hub names; empty: as the settings say.")
+    ] = None,
+    teacher_budget_s: Annotated[
+        float | None, Field(description="Seconds of each teacher, before the budget; empty: as the settings say.")
+    ] = None,
+    unlabelled: Annotated[list[str] | None, Field(description="Files without labels for teachers.")] = None,
     base: Annotated[str | None, Field(description="Folder of a base model to start from, not the champion.")] = None,
 ) -> dict[str, Any]:
     """Train on the newest snapshot inside a budget, judge against the champion, register."""
@@ -39,6 +46,9 @@ def continuous_training(
         window=window,
         base=base,
         recipe=recipe,
+        teachers=tuple(teachers or ()),
+        teacher_budget_s=teacher_budget_s,
+        unlabelled=tuple(unlabelled or ()),
         start_promotion=start_promotion,
     )
     if services.settings.training_queue_names:

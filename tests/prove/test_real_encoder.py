@@ -18,7 +18,7 @@ from absa.inference.engine import Engine, softmax
 from absa.inference.tokenization import PairTokenizer
 from absa.modeling.bases import TOKENIZER, find_base, load_base
 from absa.packaging.validate import validate_package
-from absa.training.rows.distill import score_as_teacher
+from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from tests.conftest import run_job, write_job
 

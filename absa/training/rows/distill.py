@@ -3,39 +3,66 @@
 Hinton et al. 2015, arXiv:1503.02531. Teachers are averaged, so an ensemble becomes one student of any size.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
 
 import numpy as np
-import torch
-from torch.nn.attention import sdpa_kernel
 
-from absa.modeling.head import Classifier
-from absa.training.device import ATTENTION
-from absa.training.rows.batches import for_scoring
+from absa.errors import InvalidDataError
+from absa.records.files import whole_file
+from absa.training.rows.shards import ShardCorpus
 from absa.training.rows.tokens import Targets, TokenRows, stack
 
+TEACHER_FILE: Final = "teacher.json"
+PAIRS_FILE: Final = "pairs.jsonl"
+ANSWERS_FILE: Final = "answers.npz"
 
-def score_as_teacher(model: Classifier, rows: TokenRows) -> Targets:
-    """Scores (n, labels) of a model in fp32 on the device that it is on, uncalibrated."""
-    scores = np.zeros((len(rows), model.task.n_labels), np.float32)
-    model.eval()
-    device = model.classifier.weight.device
-    with torch.inference_mode(), sdpa_kernel(ATTENTION):
-        for index, batch in for_scoring(rows):
-            mask = None if batch.mask is None else torch.from_numpy(batch.mask).to(device)
-            inputs = (torch.from_numpy(each).to(device) for each in (batch.input_ids, batch.token_types))
-            scores[index] = model(*inputs, mask).softmax(1).cpu().numpy()
-    return scores
+
+@dataclass(frozen=True)
+class Answers:
+    """Scores of teachers. A row that no teacher reached in its time is NaN.
+
+    Attributes:
+        labelled: of the train side's rows, in the order of its token shards (n, labels).
+        pairs: of pairs without labels (m, labels).
+    """
+
+    labelled: Targets
+    pairs: Targets
+
+    @classmethod
+    def mean(cls, teachers: Sequence["Answers"]) -> "Answers":
+        """Return the mean of several teachers, of each row over those that reached it."""
+        return cls(*(_mean([getattr(each, name) for each in teachers]) for name in ("labelled", "pairs")))
+
+    def write(self, file: Path) -> None:
+        """Write a file whole or not at all."""
+        with whole_file(file) as out:
+            np.savez(out, labelled=self.labelled, pairs=self.pairs)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            InvalidDataError: the file is missing or of another form.
+        """
+        try:
+            with np.load(file) as found:
+                return cls(found["labelled"], found["pairs"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise InvalidDataError(f"{file} holds no answers of teachers: {type(error).__name__}") from error
 
 
 def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence[Targets], weight: float) -> TokenRows:
-    """Rows for a student.
+    """Return rows for a student.
 
     Args:
-        labelled: rows whose label counts too.
-        unlabelled: rows whose label is what the teachers say; their own is passed over.
-        teachers: scores (n, labels) of each on the labelled rows followed by the unlabelled ones.
+        labelled: rows whose label counts too; without an answer of a teacher it counts alone.
+        unlabelled: rows whose target is the teachers' answer; those without one are left out.
+        teachers: scores (n, labels) of each on the labelled rows followed by the unlabelled ones; NaN: no answer.
         weight: share of the teachers in a labelled row's target; the label has the rest.
 
     Raises:
@@ -43,11 +70,66 @@ def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence
     """
     if not teachers:
         raise ValueError("a student needs a teacher")
-    said: Targets = np.asarray(np.mean(teachers, axis=0, dtype=np.float64), dtype=np.float32)
+    said = _mean(teachers)
     rows = labelled if unlabelled is None else stack([labelled, unlabelled])
     if said.ndim != 2 or len(said) != len(rows):
         raise ValueError(f"expected scores of {len(rows)} rows, got {said.shape}")
-    targets = said.copy()
+    targets, first = said.copy(), len(labelled)
     known = np.eye(said.shape[1], dtype=np.float32)[labelled.labels.astype(np.int64)]
-    targets[: len(labelled)] = weight * said[: len(labelled)] + (1 - weight) * known
-    return replace(rows, targets=targets, labels=targets.argmax(1).astype(np.int8))
+    mixed = weight * said[:first] + (1 - weight) * known
+    targets[:first] = np.where(np.isnan(mixed), known, mixed)
+    answered = np.flatnonzero(~np.isnan(targets).any(axis=1))
+    found = replace(rows, targets=targets)
+    if len(answered) < len(rows):
+        found = found.take(answered)
+    assert found.targets is not None
+    return replace(found, labels=found.targets.argmax(1).astype(np.int8))
+
+
+class TaughtCorpus(ShardCorpus):
+    """Token shards whose rows get the teachers' answers as targets, with pairs without labels as the last shard.
+
+    Args:
+        folder: with the plan and the shards of the train side.
+        pairs: the pairs without labels that `answers` is about; None: there are none.
+        answers: of the teachers.
+        weight: share of the teachers in a labelled row's target.
+        left_s: see `ShardCorpus`.
+
+    Raises:
+        InvalidDataError: the answers are about another number of rows.
+    """
+
+    def __init__(
+        self, folder: Path, pairs: TokenRows | None, answers: Answers, weight: float, *, left_s: Callable[[], float]
+    ) -> None:
+        super().__init__(folder, left_s=left_s)
+        counts = (len(answers.labelled), len(answers.pairs))
+        if counts != (expected := (len(self), 0 if pairs is None else len(pairs))):
+            raise InvalidDataError(f"expected teachers' answers of {expected} rows, got {counts}")
+        self._answers, self._weight, self._unlabelled = answers, weight, None
+        if pairs is not None and len(pairs):
+            nothing = pairs.take(np.zeros(0, np.int64))
+            self._unlabelled = taught(nothing, pairs, [answers.pairs], weight)
+            self.plan = replace(self.plan, rows=(*self.plan.rows, len(self._unlabelled)))
+            self.bounds = np.append(self.bounds, self.bounds[-1] + len(self._unlabelled))
+
+    def _shard(self, number: int) -> TokenRows:
+        if self._unlabelled is not None and number == len(self.plan.rows) - 1:
+            if self._unlabelled.observed is None and (seen := self._shard(0).observed) is not None:
+                newest = np.full(len(self._unlabelled), seen.max(initial=0.0))  # as new as the newest labelled rows
+                self._unlabelled = replace(self._unlabelled, observed=newest)
+            return self._unlabelled
+        rows = super()._shard(number)
+        if rows.targets is None:
+            here = slice(self.bounds[number], self.bounds[number + 1])
+            rows = self._open[number] = taught(rows, None, [self._answers.labelled[here]], self._weight)
+        return rows
+
+
+def _mean(scores: Sequence[Targets]) -> Targets:
+    """Return the mean over the first axis, NaN counting nowhere."""
+    each = np.asarray(scores, np.float64)
+    known = ~np.isnan(each)
+    total, count = np.where(known, each, 0.0).sum(axis=0), known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)

@@ -144,6 +144,7 @@ def stack(parts: Sequence[TokenRows]) -> TokenRows:
     if len(parts) == 1:
         return parts[0]
     known = [part.observed for part in parts if part.observed is not None]
+    targets = [part.targets for part in parts if part.targets is not None]
     return TokenRows(
         texts=np.concatenate([part.texts for part in parts]),
         text_ends=_end_to_end([part.text_ends for part in parts]),
@@ -152,6 +153,7 @@ def stack(parts: Sequence[TokenRows]) -> TokenRows:
         labels=np.concatenate([part.labels for part in parts]),
         special=parts[0].special,
         observed=np.concatenate(known) if len(known) == len(parts) else None,
+        targets=np.concatenate(targets) if len(targets) == len(parts) else None,
     )
 
 

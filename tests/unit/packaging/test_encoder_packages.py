@@ -20,7 +20,7 @@ from absa.packaging.graphs import WriteGraph, graph_of
 from absa.packaging.quantize import Int8Products, observe_products
 from absa.task import ABSA, TaskSpec
 from absa.training.deadline import Deadline
-from absa.training.rows.distill import score_as_teacher
+from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.shards import open_shards, write_shard
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.trainer import Trainer

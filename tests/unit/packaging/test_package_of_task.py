@@ -15,7 +15,7 @@ from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base
 from absa.packaging.build import WARMUP_PAIRS, Effort, build_package, warmup_inputs
 from absa.task import ABSA, InputForm, TaskSpec
-from absa.training.rows.distill import score_as_teacher
+from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
 

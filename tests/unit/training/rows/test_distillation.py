@@ -1,13 +1,18 @@
 """What teachers say becomes what a student learns from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from absa.errors import InvalidDataError
 from absa.inference.tokenization import Template
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.training.rows.compose import Composer, Connectors
-from absa.training.rows.distill import score_as_teacher, taught
+from absa.training.rows.distill import Answers, TaughtCorpus, taught
+from absa.training.rows.scoring import score_as_teacher
+from absa.training.rows.shards import write_shard
 from absa.training.rows.tokens import TokenRows, join
 
 TINY = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=40, positions=64)
@@ -54,3 +59,44 @@ def test_student_without_matching_teacher_is_refused() -> None:
         taught(rows([0]), None, [], weight=0.5)
     with pytest.raises(ValueError, match="2 rows"):
         taught(rows([0, 1]), None, [np.eye(3, dtype=np.float32)], weight=0.5)
+
+
+NONE = np.full(3, np.nan, np.float32)
+
+
+def test_row_without_answer_keeps_label_or_goes() -> None:
+    said = np.stack([NONE, np.eye(3, dtype=np.float32)[1], NONE, np.eye(3, dtype=np.float32)[2]])
+    found = taught(rows([0, 0]), rows([1, 1]), [said], weight=0.5)
+    assert found.targets is not None
+    assert found.targets.tolist() == [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 1]]
+
+
+def test_mean_counts_teachers_that_answered() -> None:
+    first = Answers(np.stack([NONE, NONE]), np.zeros((0, 3), np.float32))
+    second = Answers(np.stack([np.array([0.2, 0.3, 0.5], np.float32), NONE]), np.zeros((0, 3), np.float32))
+    mean = Answers.mean([first, second]).labelled
+    assert np.allclose(mean[0], [0.2, 0.3, 0.5])
+    assert np.isnan(mean[1]).all()
+
+
+def test_taught_corpus_adds_pairs_as_last_shard(tmp_path: Path) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text("{}")
+    write_shard(tmp_path, rows([0, 1, 2]), tokenizer, 64)
+    answers = Answers(np.eye(3, dtype=np.float32)[[1, 1, 1]], np.eye(3, dtype=np.float32)[[2, 0]])
+    corpus = TaughtCorpus(tmp_path, rows([1, 1]), answers, 0.25, left_s=lambda: 1.0)
+    assert len(corpus) == 5
+    found = corpus.take(np.array([4, 0, 3]))
+    assert found.targets is not None
+    assert found.targets.tolist() == [[1, 0, 0], [0.75, 0.25, 0], [0, 0, 1]]
+    assert corpus.observed(corpus.block(0, 0, 0, 5)) is not None
+    with pytest.raises(InvalidDataError, match=r"answers of \(3, 0\) rows, got \(3, 2\)"):
+        TaughtCorpus(tmp_path, None, answers, 0.25, left_s=lambda: 1.0)
+
+
+def test_answers_survive_the_file(tmp_path: Path) -> None:
+    answers = Answers(np.eye(3, dtype=np.float32), np.stack([NONE]))
+    answers.write(tmp_path / "answers.npz")
+    assert np.array_equal(Answers.read(tmp_path / "answers.npz").pairs, answers.pairs, equal_nan=True)
+    with pytest.raises(InvalidDataError, match="no answers"):
+        Answers.read(tmp_path / "nothing.npz")

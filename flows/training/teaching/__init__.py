@@ -1,0 +1,1 @@
+"""Teaching: what a student learns from teachers beside the labels."""
