@@ -94,6 +94,54 @@ def train_command(
             base=start,
             recipe=recipe,
         )
+    _show(outcome)
+
+
+@version_app.command("distill", epilog="Example: evergreen distill feedback.csv --teacher microsoft/deberta-v3-base")
+def distill_command(
+    files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Encoder that teaches: a folder, NAME or NAME@REVISION; repeat it for several, or two seeds."
+        ),
+    ] = None,
+    teacher_budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Seconds of each teacher, before --budget.")
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None, typer.Option(help="File without labels that the teachers answer on; repeat it for several.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the student's run in seconds.")
+    ] = None,
+    reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
+) -> None:
+    """Train a version that learns from larger encoders; they are fine-tuned once and kept until they are stale."""
+    for file in (*(files or ()), *(unlabelled or ())):
+        if not file.is_file():
+            raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
+    require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
+    services = build_services()
+    from flows.training.run_progress import shown
+
+    with shown(services.home.folder("jobs"), sys.stderr):
+        from flows.training.training_flow import continuous_training
+
+        outcome = continuous_training(
+            sources=[str(file.absolute()) for file in files or []],
+            budget_s=services.settings.budget_s if budget is None else budget,
+            reason=reason,
+            recipe="distilled",
+            teachers=[str(Path(name).absolute()) if Path(name).is_dir() else name for name in teacher or []],
+            teacher_budget_s=teacher_budget,
+            unlabelled=[str(file.absolute()) for file in unlabelled or []],
+        )
+    _show(outcome)
+
+
+def _show(outcome: dict[str, Any]) -> None:
+    """Print the result of a training."""
     metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
     say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")
     say(f"  {metric} is {outcome['metric']}")
