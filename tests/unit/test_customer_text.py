@@ -37,6 +37,7 @@ PLACES = {
             "absa/src/submission.py": "runs alone; passes lines through the sink",
             "absa/data/token_shards.py": "error of a step, for the process that started it",
             "absa/job.py": "JSON events for the process that started it",
+            "absa/training/teacher.py": "JSON events for the process that started it",
             "absa/packaging/validate.py": "JSON for the process that started it",
             "absa/adapters/cloudwatch.py": "JSON for CloudWatch: counts alone",
             "serving/process/replica.py": "passes errors of a start-up step through the sink",

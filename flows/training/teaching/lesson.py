@@ -24,7 +24,7 @@ _MOST_PAIRS: Final = 20_000  # from each place that pairs come from
 _MOST_ROWS: Final = 50_000  # of the train side, whose texts are asked about other aspects
 _LOG_AGE: Final = timedelta(days=30)
 
-Pair = tuple[str, str | None]
+Unlabelled = tuple[str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def make_lesson(
     return Lesson(manifest=manifest, answers=together, pairs=lines, facts=facts)
 
 
-def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[str]) -> list[Pair]:
+def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[str]) -> list[Unlabelled]:
     """Return pairs without labels: of files, of the prediction log if the settings allow it, and unasked ones.
 
     A text of the validation or test side is left out, whatever it comes from. What a labelled row asks is left out too.
@@ -123,7 +123,7 @@ def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[s
     policy, task = services.settings.training, manifest.task
     train = sample_side(services.lake, manifest.digest, "train", _MOST_ROWS).select("text", "aspect")
     asked = set(train.iter_rows())
-    given: dict[Pair, None] = {}
+    given: dict[Unlabelled, None] = {}
     for file in (*files, *([policy.unlabelled] if policy.unlabelled else [])):
         examples, _ = read_examples(file, require_label=False, mapping=services.settings.data)
         given |= dict.fromkeys(examples.select("text", "aspect").head(_MOST_PAIRS).iter_rows())
@@ -137,7 +137,7 @@ def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[s
     return pairs
 
 
-def _logged(services: Services, *, phrase: bool) -> list[Pair]:
+def _logged(services: Services, *, phrase: bool) -> list[Unlabelled]:
     """Return inputs of the prediction log; those that were redacted are left out."""
     import polars as pl
 
