@@ -38,6 +38,9 @@ class GatePolicy:
     `behaviour_hold_p`, is corrected too). A behaviour that the champion fails in over
     `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
     why the minimum numbers of rows stand beside it.
+
+    A candidate that is not better promotes too if a loss above `non_inferiority_margin` is ruled out and it saves
+    `min_saving` of the champion's price per prediction.
     """
 
     min_recent_rows: Annotated[int, Field(ge=0, description="Recent test rows below which the gate HOLDs.")] = 100
@@ -46,6 +49,12 @@ class GatePolicy:
     min_gain: Annotated[float, Field(ge=-1, le=1, description="Gain of F1 on recent rows that a promotion needs.")] = (
         0.0
     )
+    non_inferiority_margin: Annotated[
+        float, Field(gt=0, le=1, description="Loss of F1 that must be ruled out before a lower price promotes.")
+    ] = 0.01
+    min_saving: Annotated[
+        float, Field(gt=0, lt=1, description="Saving per prediction with which a version that is not worse promotes.")
+    ] = 0.2
     established_margin: Annotated[float, Field(ge=0, le=1, description="Loss of F1 on older rows that is allowed.")] = (
         0.02
     )
@@ -143,7 +152,8 @@ class ExperimentPolicy:
 
     `alpha` holds for false promotions and roll-backs together over the whole experiment and all `comparisons`
     (challengers, counted by the flow). `worthwhile_gain`: stop once the gain is surely smaller. `effect_scale` is the
-    size of difference that the interval is tightest for.
+    size of difference that the interval is tightest for. A challenger that saves `min_saving` of the champion's price
+    per prediction need only be not worse by `non_inferiority_margin`.
     """
 
     ramp: Annotated[
@@ -174,6 +184,12 @@ class ExperimentPolicy:
     worthwhile_gain: Annotated[
         float, Field(ge=-1, le=1, description="Stop an experiment once the gain is surely smaller.")
     ] = 0.0
+    non_inferiority_margin: Annotated[
+        float, Field(gt=0, le=1, description="Loss of right answers to rule out before a lower price promotes.")
+    ] = 0.01
+    min_saving: Annotated[
+        float, Field(gt=0, lt=1, description="Saving per prediction with which a version that is not worse promotes.")
+    ] = 0.2
     effect_scale: Annotated[float, Field(gt=0, le=1, description="Difference that is found soonest.")] = 0.03
     srm_alpha: Annotated[float, Field(gt=0, lt=1, description="p below which the split of traffic is wrong.")] = 0.001
     max_error_increase: Annotated[float, Field(ge=0, le=1, description="Guardrail: more errors.")] = 0.01

@@ -17,6 +17,7 @@ from absa.evaluation.invariance import behaviours_of
 from absa.evaluation.metrics import Metrics, evaluate
 from absa.evaluation.own_tests import OwnTest, run_own_tests
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap, paired_bootstraps
+from absa.evaluation.speed import Speed
 from absa.inference.tokenization import ModelInput
 from absa.records.rows import Example
 from absa.task import ABSA, TaskSpec
@@ -82,6 +83,7 @@ def assess(
     champion_own_tests: Sequence[BehaviourResult] | None = None,
     parity: Parity | None = None,
     footprint: Footprint | None = None,
+    speed: Speed | None = None,
     data: DataChecks | None = None,
     task: TaskSpec = ABSA,
     resamples: int = RESAMPLES,
@@ -105,6 +107,7 @@ def assess(
         champion_own_tests: the same for the champion.
         parity: int8 against fp32, as the training job measured it.
         footprint: size, latency and memory of the candidate.
+        speed: rows per second of both.
         data: what is known of the snapshot.
         task: of the candidate.
         resamples: of each bootstrap.
@@ -151,6 +154,7 @@ def assess(
         own_tests=compare_behaviours(own_tests, champion_own_tests),
         parity=parity,
         footprint=footprint,
+        speed=speed,
         data=data,
     )
 
@@ -167,6 +171,7 @@ def assess_engines(
     own_tests: Sequence[OwnTest] = (),
     behaviour_cases: int = 60,
     memory_mb: float | None = None,
+    speed: Speed | None = None,
     seed: int = 0,
 ) -> GateEvidence:
     """As `assess`, with both engines: scores rows and behaviours, and measures the candidate's footprint.
@@ -182,6 +187,7 @@ def assess_engines(
         own_tests: the user's own.
         behaviour_cases: cases of each behaviour.
         memory_mb: what a fresh process that serves the candidate took, where that was measured.
+        speed: see `assess`.
         seed: of the bootstraps and of the behavioural cases.
     """
     pairs, task = LabelledRows(examples).pairs, candidate.package.config.task
@@ -198,6 +204,7 @@ def assess_engines(
         champion_own_tests=None if champion is None else run_own_tests(champion.score, own_tests),
         parity=parity,
         footprint=replace(measure_footprint(candidate, pairs), memory_mb=memory_mb),
+        speed=speed,
         data=data,
         task=task,
         seed=seed,

@@ -1,15 +1,18 @@
 """The gate: from evidence to PROMOTE, HOLD or REJECT, with a reason for each. Pure: equal evidence, equal verdict.
 
-PROMOTE: better on recent rows and not worse on established ones; it may become challenger. HOLD: not decided yet, or
-the two are equal; an operator may still put it in shadow or A/B. REJECT: worse somewhere that matters; never served.
+PROMOTE: better on recent rows and not worse on established ones, or not worse anywhere and cheaper; it may become
+challenger. HOLD: not decided yet, or the two are equal; an operator may still put it in shadow or A/B. REJECT: worse
+somewhere that matters; never served.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from absa.evaluation.metrics import Metrics
-from absa.evaluation.significance import Gain, binomial_tail, holm, sign_test
+from absa.evaluation.significance import Gain, binomial_tail, holm, may_lose, rules_out, sign_test
+from absa.evaluation.speed import Speed
 from absa.policies import GatePolicy
+from absa.records.experiment import Grounds
 from absa.task import ABSA, TaskSpec
 
 Decision = Literal["PROMOTE", "HOLD", "REJECT"]
@@ -125,6 +128,7 @@ class GateEvidence:
     own_tests: tuple[BehaviourComparison, ...] = ()
     parity: Parity | None = None
     footprint: Footprint | None = None
+    speed: Speed | None = None
     data: DataChecks | None = None
 
     @property
@@ -144,11 +148,12 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class GateDecision:
-    """The verdict with its reasons (sentences, the decisive ones first) and every check."""
+    """The verdict with its reasons (sentences, the decisive ones first) and every check; the grounds of a PROMOTE."""
 
     verdict: Decision
     reasons: tuple[str, ...]
     checks: tuple[Check, ...] = field(default=())
+    grounds: Grounds | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists and dictionaries."""
@@ -158,8 +163,11 @@ class GateDecision:
 def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecision:
     """Say PROMOTE, HOLD or REJECT."""
     policy = policy or GatePolicy()
+    gain, cheaper = _check_gain(evidence, policy), _check_cheaper(evidence, policy)
+    by_price = gain.status == "hold" and any(check.status == "pass" for check in cheaper)
     checks = [
-        _check_gain(evidence, policy),
+        *(cheaper if by_price else ()),
+        replace(gain, status="info") if by_price else gain,
         *_check_tf_idf(evidence),
         *_check_established(evidence, policy),
         *_check_slices(evidence, policy),
@@ -170,6 +178,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
         _check_calibration(evidence, policy),
         *_check_parity(evidence, policy),
         *_check_footprint(evidence, policy),
+        *(() if by_price else cheaper),
         *_check_data(evidence, policy),
     ]
     for status, verdict in (("fail", "REJECT"), ("hold", "HOLD")):
@@ -177,7 +186,8 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
             return GateDecision(verdict=verdict, reasons=reasons, checks=tuple(checks))  # type: ignore[arg-type]
     decisive = checks[: 1 if evidence.tf_idf is None else 2]
     reasons = tuple(check.sentence for check in decisive)
-    return GateDecision(verdict="PROMOTE", reasons=reasons, checks=tuple(checks))
+    grounds: Grounds = "not worse and cheaper" if by_price else "better"
+    return GateDecision(verdict="PROMOTE", reasons=reasons, checks=tuple(checks), grounds=grounds)
 
 
 def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
@@ -198,6 +208,46 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
     if gain.high < 0:
         return Check(name=name, status="fail", sentence=f"Worse: {found}.")
     return Check(name=name, status="hold", sentence=f"No clear gain: {found}.")
+
+
+def _check_cheaper(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+    """Return the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
+
+    What is missing is no reason against a version, so it is noted alone.
+    """
+    if evidence.baseline or evidence.speed is None:
+        return []
+    speed, margin, gain = evidence.speed, policy.non_inferiority_margin, evidence.overall.gain
+    price = (
+        f"{speed.candidate_rows_per_s:,.0f} rows/s against the champion's {speed.champion_rows_per_s:,.0f}: "
+        f"{abs(speed.saving):.0%} {'cheaper' if speed.saving >= 0 else 'dearer'} per prediction"
+    )
+    slices = [(each.name, each.rows, each.gain) for each in evidence.slices]
+    if evidence.recent is not None:
+        slices.append(("recent rows", evidence.recent.rows, evidence.recent.gain))
+    lost = [
+        name
+        for name, rows, each in slices
+        if rows >= policy.min_slice_rows and may_lose(margin, value=each.value, low=each.low, high=each.high)
+    ]
+    missing = None
+    if speed.saving < policy.min_saving:
+        missing = f"at least {policy.min_saving:.0%} cheaper is required"
+    elif evidence.overall.rows < policy.min_rows or not rules_out(margin, gain.low):
+        missing = f"a loss above {margin * 100:g} points is not ruled out"
+    elif lost:
+        missing = f"a loss above {margin * 100:g} points is not ruled out in {lost[0]}"
+    found = (
+        f"{evidence.task.metric_name} changes by {_points(gain.value)} on {evidence.overall.rows:,} rows (95 % "
+        f"interval {gain.low * 100:+.1f} to {gain.high * 100:+.1f}), and it scores {price}"
+    )
+    return [
+        Check(
+            name="not worse and cheaper",
+            status="pass" if missing is None else "info",
+            sentence=f"Not worse and cheaper: {found}." if missing is None else f"{found}; {missing}.",
+        )
+    ]
 
 
 def _check_tf_idf(evidence: GateEvidence) -> list[Check]:

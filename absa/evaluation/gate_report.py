@@ -82,6 +82,8 @@ def render_page(
     """
     other = "baseline" if evidence.baseline else champion_name
     meaning = (_FIRST_MEANING if evidence.baseline else _MEANING)[decision.verdict]
+    if decision.grounds == "not worse and cheaper":
+        meaning = "It may become challenger: it is not worse than the champion, and cheaper."
     sections = [
         _section("Why", f"<ul>{''.join(f'<li>{html_text(reason)}</li>' for reason in decision.reasons)}</ul>"),
         _section("How good it is", _comparisons(evidence, candidate_name, other)),

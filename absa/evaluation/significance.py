@@ -125,6 +125,20 @@ def _gain(value: float, drawn: Counts) -> Gain:
     return Gain(value=value, low=float(low), high=float(high), se=float(drawn.std()))
 
 
+def rules_out(loss: float, low: float) -> bool:
+    """Return True if an interval's lower bound rules a loss out (a share: 0.01 is one point)."""
+    return low > -loss
+
+
+def may_lose(loss: float, *, value: float, low: float, high: float) -> bool:
+    """Return True if a slice has enough rows to tell, and does not rule out a loss.
+
+    Its rows are enough where the interval is narrower than the loss on its lower side, so that equal versions would
+    rule it out; a slice with fewer rows counts where its loss is larger for certain.
+    """
+    return high < -loss or (value - low <= loss and not rules_out(loss, low))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return adjusted p-values that hold for all tests together (Holm 1979), in the order given."""
     adjusted = [0.0] * len(p_values)

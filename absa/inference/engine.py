@@ -126,14 +126,7 @@ class Engine:
             IntegrityError: there are no warm-up rows, or a score differs by more than `tolerance`.
         """
         path = self.package.warmup_path
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            pairs = [(str(row["text"]), None if self.task.phrase is None else str(row["aspect"])) for row in rows]
-            expected = np.array([row["scores"] for row in rows], dtype=np.float32).reshape(-1, self.task.n_labels)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{path} holds no warm-up rows: {type(error).__name__}") from error
-        if not pairs:
-            raise IntegrityError(f"{path} holds no warm-up rows")
+        pairs, expected = self._warmup()
         for number, encoded in enumerate(self.tokenizer.encode(pairs), start=1):
             difference = float(np.abs(self.score_group([encoded])[0] - expected[number - 1]).max())
             if not difference <= tolerance:
@@ -142,6 +135,26 @@ class Engine:
                     f"at most {tolerance} is allowed"
                 )
         return len(pairs)
+
+    def warmup_pairs(self) -> list[ModelInput]:
+        """Return the package's warm-up rows, which are synthetic.
+
+        Raises:
+            IntegrityError: there are none.
+        """
+        return self._warmup()[0]
+
+    def _warmup(self) -> tuple[list[ModelInput], _Scores]:
+        path = self.package.warmup_path
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            pairs = [(str(row["text"]), None if self.task.phrase is None else str(row["aspect"])) for row in rows]
+            expected = np.array([row["scores"] for row in rows], dtype=np.float32).reshape(-1, self.task.n_labels)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{path} holds no warm-up rows: {type(error).__name__}") from error
+        if not pairs:
+            raise IntegrityError(f"{path} holds no warm-up rows")
+        return pairs, expected
 
 
 def softmax(logits: _Scores) -> _Scores:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from absa.records.schema import SCHEMA_VERSION, iso, parse_iso
+
+Grounds = Literal["better", "not worse and cheaper"]
+"""Reason for which a version promotes."""
 
 
 @dataclass(frozen=True, kw_only=True)

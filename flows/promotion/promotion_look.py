@@ -4,7 +4,7 @@ A run that is killed between any two appends is continued by another one. Prefec
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -18,7 +18,7 @@ from flows.platform.services import Services
 from flows.promotion.promotion_request import PromotionRequest, answer
 from flows.promotion.running_experiment import RunningExperiment, judge_challengers, keep, running
 from flows.promotion.take_over import ACTOR, sign_of_life
-from flows.promotion.version_checks import must_serve, refuse_rejected
+from flows.promotion.version_checks import measured_speeds, must_serve, refuse_rejected
 
 if TYPE_CHECKING:
     from monitoring.experiments.ab_statistics import ExperimentDecision
@@ -50,6 +50,7 @@ class Trial:
         approval: required before a promotion; None promotes at once.
         judge: returns the judgement on each live challenger from the evidence in the lake.
         check: loads a version, given its digest, in a fresh process and returns what it measured.
+        measure: returns what each version's predictions cost beside the champion's.
     """
 
     services: Services
@@ -58,6 +59,7 @@ class Trial:
     approval: Approval | None = None
     judge: Callable[[Services, RunningExperiment], Mapping[str, "ExperimentDecision"]] = judge_challengers
     check: Callable[[Services, str, str], dict[str, Any]] = must_serve
+    measure: Callable[[Services, tuple[str, str], Sequence[tuple[str, str]]], dict[str, Any]] = measured_speeds
 
 
 def next_step(head: LedgerRecord, now: datetime, policy: ExperimentPolicy) -> tuple[Step, float | None]:
@@ -130,7 +132,10 @@ def look(trial: Trial) -> LedgerRecord | None:
     now = services.clock()
     step, share = next_step(head, now, services.settings.experiment)
     if step == "shadow" or run is None:
-        begun = _append(trial, head, "traffic", "the challenger scores unseen", shadowed(state, versions[1:]))
+        after = shadowed(state, versions[1:])
+        tried = [(arm.version, head.versions[arm.version]) for arm in live_arms(after.plan)]
+        speed = trial.measure(services, (str(state.champion), head.versions[str(state.champion)]), tried)
+        begun = _append(trial, head, "traffic", "the challenger scores unseen", after, evidence={"speed": speed})
         if begun.state.plan is not None:  # names this run to a follower before its first look
             sign_of_life(services, str(begun.state.plan.experiment), trial.run_id)
         return None

@@ -11,7 +11,9 @@ from absa.ledger.lifecycle import live_arms
 from absa.ledger.record import LedgerRecord
 from absa.records.experiment import ExperimentRecord, Look
 from absa.records.layout import experiment_key
+from absa.records.schema import utc_now
 from flows.platform.services import Services
+from flows.promotion.version_checks import saving_of
 
 if TYPE_CHECKING:
     from absa.policies import ExperimentPolicy
@@ -74,47 +76,59 @@ def policy_of(services: Services, run: RunningExperiment) -> "ExperimentPolicy":
 
 
 def shadow_report(services: Services, run: RunningExperiment, version: str) -> "ShadowReport":
-    """Return the comparison of a challenger in shadow with the champion."""
+    """Return the comparison of a challenger in shadow with the champion, with the labels that came since."""
     from monitoring.experiments.shadow import compare_shadow
 
-    plan = run.head.state.plan
+    plan = run.records[0].state.plan
     assert plan is not None
     return compare_shadow(
         services.lake,
         plan,
         version,
         since=run.records[0].at,
+        until=run.ab[0].at if run.head in run.ab else None,
+        labels_until=utc_now(),
         trusted_sources=services.settings.measuring_sources,
         task=services.settings.task,
     )
 
 
 def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
-    """Judge every challenger that is still tried by the evidence in the lake."""
-    from monitoring.experiments.ab_statistics import judge_experiment
+    """Judge every challenger that is still tried by the evidence in the lake.
+
+    A cheaper one that the A/B test does not decide is judged by the labels of its shadow time too, which come late. The
+    chance of a wrong promotion is that of both together: each interval's lower bound has half of alpha.
+    """
+    from monitoring.experiments.ab_statistics import is_cheaper, judge_experiment
     from monitoring.experiments.collect import collect_experiment
     from monitoring.experiments.shadow import judge_shadow
 
     plan = run.head.state.plan
     assert plan is not None
     policy = policy_of(services, run)
-    if plan.mode == "shadow":
-        return {arm.version: judge_shadow(shadow_report(services, run, arm.version), policy) for arm in live_arms(plan)}
-    return {
-        arm.version: judge_experiment(
-            collect_experiment(
+    begun = services.ledger.evidence(run.records[0])
+    found = {}
+    for arm in live_arms(plan):
+        saving = saving_of(begun, arm.version)
+        if plan.mode == "ab":
+            evidence = collect_experiment(
                 services.lake,
                 str(plan.experiment),
                 plans={record.number: record.state.plan for record in run.ab if record.state.plan is not None},
                 since=run.ab[0].at,
                 trusted_sources=services.settings.measuring_sources,
                 challenger=arm.name,
+                saving=saving,
                 task=services.settings.task,
-            ),
-            policy,
-        )
-        for arm in live_arms(plan)
-    }
+            )
+            found[arm.version] = judge_experiment(evidence, policy)
+            undecided = found[arm.version].decision == "CONTINUE" and is_cheaper(saving, policy)
+            if not undecided or run.records[0] in run.ab:
+                continue
+        by_shadow = judge_shadow(shadow_report(services, run, arm.version), policy, saving=saving)
+        if plan.mode == "shadow" or by_shadow.decision == "PROMOTE":
+            found[arm.version] = by_shadow
+    return found
 
 
 def keep(services: Services, run: RunningExperiment, found: Mapping[str, "ExperimentDecision"], at: datetime) -> None:

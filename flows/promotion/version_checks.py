@@ -1,5 +1,6 @@
 """Checks that a version passes before it may be tried or become champion."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,3 +32,37 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
     from absa.packaging.validate import validate_package  # imports onnxruntime
 
     return asdict(validate_package(services.packages.get(version, digest).folder, expected_digest=digest))
+
+
+def measured_speeds(services: Services, champion: tuple[str, str], others: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Measure the rows per second of versions against the champion here, on their warm-up rows.
+
+    Args:
+        services: holds the packages.
+        champion: version and digest.
+        others: versions and digests.
+
+    Returns:
+        Evidence for the ledger, by version: rows, candidate_rows_per_s, champion_rows_per_s.
+
+    Raises:
+        IntegrityError: a package does not load.
+        UnavailableError: the lake is unavailable.
+    """
+    from absa.evaluation.speed import compare_speed
+    from absa.inference.engine import Engine  # imports onnxruntime
+
+    active = Engine.load(services.packages.get(*champion))
+    found = {}
+    for version, digest in others:
+        tried = Engine.load(services.packages.get(version, digest))
+        found[version] = asdict(compare_speed(tried.score, active.score, tried.warmup_pairs()))
+    return found
+
+
+def saving_of(evidence: Mapping[str, Any], version: str) -> float | None:
+    """Return what a version saves per prediction, from `measured_speeds` in a record's evidence; None without it."""
+    from absa.evaluation.speed import Speed
+
+    found = evidence.get("speed", {}).get(version)
+    return None if found is None else Speed(**found).saving

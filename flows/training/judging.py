@@ -93,6 +93,11 @@ class RememberedScores:
         return np.stack([self._known[pair] for pair in pairs])
 
     @property
+    def engine(self) -> "Engine":
+        """Engine whose scores are remembered."""
+        return self._engine
+
+    @property
     def task(self) -> TaskSpec:
         """Task of the engine's package."""
         return self._engine.package.config.task
@@ -235,7 +240,13 @@ class Judging:
         from absa.evaluation.assess import assess_engines
         from absa.evaluation.gate import Parity, judge
         from absa.evaluation.gate_report import write_report
+        from absa.evaluation.speed import compare_speed
 
+        speed = None
+        if self._champion is not None:
+            speed = compare_speed(
+                engine.score, self._champion.engine.score, list(test.select("text", "aspect").iter_rows())
+            )
         with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
             serves = beside.submit(self._validate, engine.package)
             recent = [self._champion is None or self.since is None or at > self.since for at in test["observed_at"]]
@@ -257,6 +268,7 @@ class Judging:
                 ),
                 own_tests=self._own_tests,
                 behaviour_cases=cases,
+                speed=speed,
             )
         footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
         evidence = replace(evidence, footprint=footprint)

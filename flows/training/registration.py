@@ -16,6 +16,7 @@ from flows.training.judging import Candidate
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
+    from absa.evaluation.speed import Speed
 
 
 def register_version(
@@ -58,6 +59,7 @@ def register_version(
                 "metric": candidate.evidence.task.metric,
                 "test_confusion": json.dumps(metrics.confusion),
                 "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
+                **({} if (speed := candidate.evidence.speed) is None else _speed_tags(speed)),
                 "size_mb": f"{candidate.package.size_mb:.1f}",
                 "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
             },
@@ -160,6 +162,13 @@ def _record_interrupted(services: Services, *, before: int, actor: str) -> Ledge
 def _is_recorded(services: Services, evidence: Mapping[str, Any]) -> bool:
     digest = evidence_digest(evidence)
     return any(record.evidence_digest == digest for record in services.ledger.follow())
+
+
+def _speed_tags(speed: "Speed") -> dict[str, str]:
+    return {
+        "rows_per_s": f"{speed.candidate_rows_per_s:.0f}",
+        "champion_rows_per_s": f"{speed.champion_rows_per_s:.0f}",
+    }
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:

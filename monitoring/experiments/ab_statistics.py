@@ -7,7 +7,7 @@ asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 
 it covers at all times at once, so peeking is allowed. The sample-ratio test is Lindon and Malek's (2022) e-value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, log, log1p, sqrt
 from typing import Final, Literal
@@ -15,7 +15,9 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from absa.evaluation.significance import may_lose, rules_out
 from absa.policies import ExperimentPolicy
+from absa.records.experiment import Grounds
 from absa.task import ABSA, listed
 
 ExperimentAction = Literal["PROMOTE", "ROLL_BACK", "CONTINUE", "STOP_FOR_FUTILITY"]
@@ -78,12 +80,18 @@ class ArmHealth:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentEvidence:
-    """All that is known about one challenger against the champion so far; `counted` names the evaluated labels."""
+    """All that is known about one challenger against the champion so far; `counted` names the evaluated labels.
+
+    `slices` has the outcomes of each segment and of each evaluated label by name. `saving` is the share of the
+    champion's price per prediction that the challenger saves, None where it was not measured.
+    """
 
     experiment: str
     champion: str
     challenger: str
     outcomes: Outcomes = NO_OUTCOMES
+    slices: Mapping[str, Outcomes] = field(default_factory=dict)
+    saving: float | None = None
     allocation: Sequence[Allocation] = ()
     champion_health: ArmHealth = field(default_factory=ArmHealth)
     challenger_health: ArmHealth = field(default_factory=ArmHealth)
@@ -108,7 +116,8 @@ UNKNOWN_DIFFERENCE: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standar
 class ExperimentDecision:
     """Decision about the challenger, in one sentence, with its figures.
 
-    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None.
+    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None; `grounds`
+    is the reason of a PROMOTE, `saving` that of the evidence.
     """
 
     decision: ExperimentAction
@@ -120,6 +129,8 @@ class ExperimentDecision:
     exposure_challenger: int
     srm_p_value: float
     guard: str | None = None
+    grounds: Grounds | None = None
+    saving: float | None = None
 
 
 def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> ExperimentDecision:
@@ -128,7 +139,9 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
     gain = difference(evidence.outcomes, alpha=policy.alpha / policy.comparisons, effect_scale=policy.effect_scale)
     srm = sample_ratio_p_value(evidence.allocation)
 
-    def decide(decision: ExperimentAction, sentence: str, guard: str | None = None) -> ExperimentDecision:
+    def decide(
+        decision: ExperimentAction, sentence: str, guard: str | None = None, grounds: Grounds | None = None
+    ) -> ExperimentDecision:
         return ExperimentDecision(
             decision=decision,
             sentence=sentence,
@@ -139,6 +152,8 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
             exposure_challenger=exposure[1],
             srm_p_value=srm,
             guard=guard,
+            grounds=grounds,
+            saving=evidence.saving,
         )
 
     broken = _guardrail(evidence, policy, srm)
@@ -150,30 +165,57 @@ def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> 
         f"(always-valid {100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; "
         f"{exposure[0]} and {exposure[1]} outcomes)"
     )
-    decision, why = _from_labels(evidence, policy, gain)
-    return decide(decision, f"{why}: {points}.", "labels" if decision == "ROLL_BACK" else None)
+    decision, why, grounds = _from_labels(evidence, policy, gain)
+    return decide(decision, f"{why}: {points}.", "labels" if decision == "ROLL_BACK" else None, grounds)
 
 
 def _from_labels(
     evidence: ExperimentEvidence, policy: ExperimentPolicy, gain: Difference
-) -> tuple[ExperimentAction, str]:
-    """Return the action that the labels support so far, with the reason."""
+) -> tuple[ExperimentAction, str, Grounds | None]:
+    """Return the action that the labels support so far, with the reason, and the grounds of a promotion."""
     least = min(evidence.outcomes.exposure)
     enough_units = len(np.unique(evidence.outcomes.unit)) >= policy.min_units
-    if least >= policy.min_exposure_to_stop and enough_units and gain.high < 0.0:
-        return "ROLL_BACK", f"Version {evidence.challenger} is worse than {evidence.champion}"
-    if least >= policy.min_exposure and enough_units and gain.low > 0.0:
-        return "PROMOTE", f"Version {evidence.challenger} is better than {evidence.champion}"
-    if least >= policy.min_exposure and enough_units and gain.high < policy.worthwhile_gain:
-        wanted = f"{100 * policy.worthwhile_gain:.1f} points"
-        return "STOP_FOR_FUTILITY", f"Version {evidence.challenger} cannot gain {wanted} any more"
+    cheap, margin = is_cheaper(evidence.saving, policy), policy.non_inferiority_margin
+    named = f"Version {evidence.challenger}"
+    if least >= policy.min_exposure_to_stop and enough_units and gain.high < (-margin if cheap else 0.0):
+        return "ROLL_BACK", f"{named} is worse than {evidence.champion}", None
+    if least >= policy.min_exposure and enough_units:
+        if gain.low > 0.0:
+            return "PROMOTE", f"{named} is better than {evidence.champion}", "better"
+        if cheap and rules_out(margin, gain.low) and not _losing_slices(evidence, policy):
+            return "PROMOTE", _cheaper_sentence(evidence, margin), "not worse and cheaper"
+        if not cheap and gain.high < policy.worthwhile_gain:
+            wanted = f"{100 * policy.worthwhile_gain:.1f} points"
+            return "STOP_FOR_FUTILITY", f"{named} cannot gain {wanted} any more", None
     if evidence.elapsed_s >= policy.max_duration_s:
-        return "STOP_FOR_FUTILITY", (
-            f"No difference was shown within {policy.max_duration_s / 3600:.1f} h, the longest this experiment may run"
-        )
-    if least < policy.min_exposure:
-        return "CONTINUE", f"{policy.min_exposure - least} more outcomes are needed before a decision"
-    return "CONTINUE", "No difference is shown yet"
+        longest = f"{policy.max_duration_s / 3600:.1f} h, the longest this experiment may run"
+        return "STOP_FOR_FUTILITY", f"No difference was shown within {longest}", None
+    missing = policy.min_exposure - least
+    why = f"{missing} more outcomes are needed before a decision" if missing > 0 else "No difference is shown yet"
+    return "CONTINUE", why, None
+
+
+def is_cheaper(saving: float | None, policy: ExperimentPolicy) -> bool:
+    """Return True if a challenger saves enough to promote where it is not worse."""
+    return saving is not None and saving >= policy.min_saving
+
+
+def _cheaper_sentence(evidence: ExperimentEvidence, margin: float) -> str:
+    return (
+        f"Version {evidence.challenger} is not worse than {evidence.champion} by {100 * margin:g} points or more, and "
+        f"{evidence.saving:.0%} cheaper per prediction"
+    )
+
+
+def _losing_slices(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> list[str]:
+    """Return the slices in which a loss above the margin is not ruled out."""
+    alpha, scale = policy.alpha / policy.comparisons, policy.effect_scale
+    found = {name: difference(each, alpha=alpha, effect_scale=scale) for name, each in evidence.slices.items()}
+    return [
+        name
+        for name, each in found.items()
+        if may_lose(policy.non_inferiority_margin, value=each.estimate, low=each.low, high=each.high)
+    ]
 
 
 def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float = 0.03) -> Difference:

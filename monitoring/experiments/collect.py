@@ -32,6 +32,7 @@ def collect_experiment(
     until: datetime | None = None,
     trusted_sources: Collection[str] | None = None,
     challenger: str | None = None,
+    saving: float | None = None,
     task: TaskSpec = ABSA,
 ) -> ExperimentEvidence:
     """Return the evidence on one challenger so far.
@@ -44,6 +45,7 @@ def collect_experiment(
         until: the time of asking; by default now.
         trusted_sources: feedback sources that may measure; None takes every source.
         challenger: the arm's name; by default the plans' only challenger.
+        saving: share of the champion's price per prediction that the challenger saves, where it was measured.
         task: whose evaluated labels count.
 
     Raises:
@@ -78,6 +80,8 @@ def collect_experiment(
         champion=newest.champion.version,
         challenger=arm.version,
         outcomes=_outcomes(rows, task.evaluated_numbers),
+        slices={} if saving is None else _slices(rows, task),
+        saving=saving,
         allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
         champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
         challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
@@ -109,6 +113,16 @@ def _outcomes(rows: pl.DataFrame, evaluated: Sequence[int]) -> Outcomes:
         unit=known["unit"].rank("dense").cast(pl.Int64).to_numpy(),
         right=(known["label"] == known["feedback_label"]).cast(pl.Float64).to_numpy(),
     )
+
+
+def _slices(rows: pl.DataFrame, task: TaskSpec) -> dict[str, Outcomes]:
+    """Return the outcomes of each segment and of each evaluated label, by name."""
+    segments = sorted(rows["segment"].drop_nulls().unique())
+    named = {
+        f"segment {name}": _outcomes(rows.filter(pl.col("segment") == name), task.evaluated_numbers)
+        for name in segments
+    }
+    return named | {f"label {task.labels[label]}": _outcomes(rows, (label,)) for label in task.evaluated_numbers}
 
 
 def _first_seen(rows: pl.DataFrame) -> pl.DataFrame:

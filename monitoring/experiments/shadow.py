@@ -3,11 +3,12 @@
 A shadow answers what the champion has answered already, so the two are compared on pairs. Only pairs on which they
 disagree show which is better, and only a label shows which was right: labels are requested for disagreements, not for
 the traffic. Requested labels count, because every disagreement is drawn with one chance whichever of the two is sure:
-the sign of the difference stays, only its size is larger than in the traffic.
+the sign of the difference stays, only its size is larger than in the traffic. Requested labels of disagreements alone,
+times the share of disagreements, give its size in the traffic: that shows that a cheaper version is not worse.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import ceil, sqrt
 from statistics import NormalDist
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from absa.evaluation.counts import confusion_counts
-from absa.evaluation.significance import binomial_tail
+from absa.evaluation.significance import binomial_tail, may_lose, rules_out
 from absa.ledger.routing import TrafficPlan
 from absa.policies import ExperimentPolicy
 from absa.records.lake import Lake
@@ -32,6 +33,7 @@ from monitoring.experiments.ab_statistics import (
     Difference,
     ExperimentDecision,
     broken_guardrail,
+    is_cheaper,
     with_interval,
 )
 from monitoring.experiments.collect import failures, health_of, outcome_counts
@@ -46,7 +48,8 @@ class ShadowReport:
     `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
     one evaluated label to another. `labelled` pairs have a trusted label that is evaluated; of them
     `only_champion` and `only_challenger` were right alone, `gain` is the difference of the shares of right answers with
-    an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. Latencies are medians in
+    an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. `asked` has the requested
+    labels of disagreements: what they say of the traffic, and of each segment. Latencies are medians in
     milliseconds: a shadow waits for the time that live requests leave, so the two are not held against each other.
     """
 
@@ -62,6 +65,7 @@ class ShadowReport:
     only_challenger: int
     gain: Difference
     p_value: float
+    asked: "AskedDisagreements"
     champion_health: ArmHealth
     challenger_health: ArmHealth
     champion_ms: float | None
@@ -73,6 +77,38 @@ class ShadowReport:
         return self.pairs - round(self.agreement * self.pairs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedDisagreements:
+    """Requested labels of disagreements, as gains: 1 where the challenger alone was right, -1 the champion alone.
+
+    An answer is right or wrong where its true label is evaluated; another label counts 0. `disagreeing` of `pairs`
+    pairs differ, and a share `evaluated` of all requests has an evaluated label, as far as the two answers say.
+    """
+
+    gains: npt.NDArray[np.float64]
+    units: npt.NDArray[np.int64]
+    disagreeing: int
+    pairs: int
+    evaluated: float
+    segments: Mapping[str, "AskedDisagreements"] = field(default_factory=dict)
+
+    def in_traffic(self, *, alpha: float, effect_scale: float) -> Difference:
+        """Return the difference of the shares of right answers on evaluated labels, with its confidence sequence.
+
+        It is the share of disagreements times their mean gain, over the share of evaluated labels; its variance adds
+        up that of both factors (delta method).
+        """
+        if not len(self.gains) or not self.evaluated:
+            return UNKNOWN_DIFFERENCE
+        mean, variance = _paired(self.gains, self.units)
+        share = self.disagreeing / self.pairs
+        smooth = (self.disagreeing + 1.0) / (self.pairs + 2.0)
+        both = smooth**2 * variance + mean**2 * smooth * (1.0 - smooth) / self.pairs
+        return with_interval(
+            share * mean / self.evaluated, both / self.evaluated**2, alpha=alpha, effect_scale=effect_scale
+        )
+
+
 def compare_shadow(
     lake: Lake,
     plan: TrafficPlan,
@@ -80,6 +116,7 @@ def compare_shadow(
     *,
     since: datetime,
     until: datetime | None = None,
+    labels_until: datetime | None = None,
     trusted_sources: Collection[str] | None = None,
     max_rows: int = MAX_ROWS,
     task: TaskSpec = ABSA,
@@ -91,7 +128,8 @@ def compare_shadow(
         plan: the active plan.
         challenger: its version.
         since: when the plan came into force.
-        until: the time of asking; by default now.
+        until: the end of its shadow time; by default now.
+        labels_until: the time of asking; by default `until`. Labels come late.
         trusted_sources: feedback sources that may measure; None takes every source.
         max_rows: above this the pairs are sampled.
         task: whose evaluated labels count.
@@ -109,7 +147,7 @@ def compare_shadow(
         window,
         keep=mine & ~pl.col("shadow") & (pl.col("model_version") == plan.champion.version),
         trusted_sources=trusted_sources,
-        feedback_until=window.end,
+        feedback_until=labels_until or window.end,
         max_rows=max_rows,
     )
     shadow_of = mine & pl.col("shadow") & (pl.col("model_version") == challenger)
@@ -144,6 +182,7 @@ def compare_shadow(
         only_challenger=alone[1],
         gain=paired_difference(right[1].astype(np.float64) - right[0].astype(np.float64), _units(known)),
         p_value=mcnemar(*alone),
+        asked=_asked(pairs, task, by_segment=True),
         champion_health=_health(pairs, served.total, failures(counts, plan.champion)),
         challenger_health=_health(named, shadow.height, failures(counts, arm)),
         champion_ms=_median(pairs["latency_ms"]),
@@ -154,6 +193,28 @@ def compare_shadow(
 def _health(pairs: pl.DataFrame, answered: int, failed: int) -> ArmHealth:
     """Confidence and classes from the pairs, failures out of all requests: pairs may be a sample."""
     return replace(health_of(pairs, failed), requests=answered + failed)
+
+
+def _asked(pairs: pl.DataFrame, task: TaskSpec, *, by_segment: bool = False) -> AskedDisagreements:
+    """Return the requested labels of the disagreements among some pairs.
+
+    Unasked labels are left out: customers saw the champion's answer, and report those that are wrong.
+    """
+    evaluated = list(task.evaluated_numbers)
+    differing = pairs.filter(pl.col("label") != pl.col("theirs"))
+    asked = differing.filter(pl.col("feedback_label").is_not_null() & pl.col("sampling_probability").is_not_null())
+    right = [(asked[side] == asked["feedback_label"]).to_numpy().astype(np.float64) for side in ("label", "theirs")]
+    counts = asked["feedback_label"].is_in(evaluated).to_numpy()
+    shares = [float(pairs[side].is_in(evaluated).mean() or 0.0) for side in ("label", "theirs")]  # type: ignore[arg-type]
+    segments = sorted(pairs["segment"].drop_nulls().unique()) if by_segment else []
+    return AskedDisagreements(
+        gains=np.where(counts, right[1] - right[0], 0.0),
+        units=_units(asked),
+        disagreeing=differing.height,
+        pairs=pairs.height,
+        evaluated=min(shares),
+        segments={name: _asked(pairs.filter(pl.col("segment") == name), task) for name in segments},
+    )
 
 
 def _units(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
@@ -173,16 +234,21 @@ def paired_difference(
     As `experiment.difference` for pairs: the variance is that of units, and never below that of independent pairs with
     one more of each kind.
     """
-    n = len(gains)
-    if n == 0:
+    if not len(gains):
         return UNKNOWN_DIFFERENCE
+    return with_interval(*_paired(gains, units), alpha=alpha, effect_scale=0.03)
+
+
+def _paired(gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean gain of pairs and its variance over units."""
+    n = len(gains)
     estimate = float(gains.mean())
     _, unit = np.unique(units, return_inverse=True)
     influence = np.bincount(unit, weights=gains - estimate) / n
     clustered = float((influence**2).sum()) * len(influence) / max(len(influence) - 1, 1)
     up, down = (((gains == sign).sum() + 1.0) / (n + 2.0) for sign in (1.0, -1.0))
     floor = float(up + down - (up - down) ** 2) / n
-    return with_interval(estimate, max(clustered, floor), alpha=alpha, effect_scale=0.03)
+    return estimate, max(clustered, floor)
 
 
 def mcnemar(only_champion: int, only_challenger: int) -> float:
@@ -222,13 +288,24 @@ def labels_to_decide(
     return ceil(pairs * apart), 2 * ceil(arm)
 
 
-def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDecision:
-    """ROLL_BACK where the shadow fails, collapses or is surely worse on its labels; else CONTINUE. Pure."""
+def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: float | None = None) -> ExperimentDecision:
+    """ROLL_BACK where the shadow fails, collapses or is surely worse; PROMOTE a cheaper one that is not worse. Pure.
+
+    Args:
+        report: what is known of the pairs.
+        policy: its limits.
+        saving: share of the champion's price per prediction that the challenger saves, where it was measured.
+    """
     old, new = report.champion_health, report.challenger_health
     if report.pairs < policy.min_guard_requests:
         new = replace(new, mean_confidence=None, top_class=None)
     broken = broken_guardrail(old, new, policy)
-    if broken is None and report.labelled >= policy.min_exposure_to_stop and report.gain.high < 0.0:
+    cheap, margin = is_cheaper(saving, policy), policy.non_inferiority_margin
+    limits = {"alpha": policy.alpha / policy.comparisons, "effect_scale": policy.effect_scale}
+    gain = report.asked.in_traffic(**limits) if cheap else report.gain
+    labels = len(report.asked.gains) if cheap else report.labelled
+    lost = labels >= policy.min_exposure_to_stop and gain.high < (-margin if cheap else 0.0)
+    if broken is None and lost:
         broken = (
             "labels",
             f"of {report.only_champion + report.only_challenger} labelled answers that one alone got right, the "
@@ -236,16 +313,37 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy) -> ExperimentDe
         )
     said = f"{report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite"
     sentence = f"In shadow: {said}."
+    not_worse = (
+        cheap
+        and broken is None
+        and report.pairs >= policy.min_exposure
+        and labels >= policy.min_exposure_to_stop
+        and len(np.unique(report.asked.units)) >= policy.min_units
+        and rules_out(margin, gain.low)
+        and not any(
+            may_lose(margin, value=each.estimate, low=each.low, high=each.high)
+            for each in (part.in_traffic(**limits) for part in report.asked.segments.values())
+        )
+    )
     if broken is not None:
         sentence = f"Version {report.challenger} is rolled back from shadow: {broken[1]}"
+    elif not_worse:
+        sentence = (
+            f"Version {report.challenger} is not worse than {report.champion} by {100 * margin:g} points or more, and "
+            f"{saving:.0%} cheaper per prediction: {100 * gain.estimate:+.1f} points of right answers (always-valid "
+            f"{100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; {labels} "
+            f"labels of {report.disagreements} disagreements in {report.pairs} requests)."
+        )
     return ExperimentDecision(
-        decision="ROLL_BACK" if broken is not None else "CONTINUE",
+        decision="ROLL_BACK" if broken is not None else "PROMOTE" if not_worse else "CONTINUE",
         sentence=sentence,
-        estimate=report.gain.estimate,
-        low=report.gain.low,
-        high=report.gain.high,
+        estimate=gain.estimate,
+        low=gain.low,
+        high=gain.high,
         exposure_champion=report.labelled,
         exposure_challenger=report.labelled,
         srm_p_value=1.0,
         guard=None if broken is None else broken[0],
+        grounds="not worse and cheaper" if not_worse else None,
+        saving=saving,
     )

@@ -19,6 +19,7 @@ from absa.evaluation.gate import (
 )
 from absa.evaluation.metrics import one_hot
 from absa.evaluation.significance import Gain
+from absa.evaluation.speed import Speed, compare_speed
 from absa.policies import GatePolicy
 from absa.records.rows import Example
 from absa.records.schema import utc_now
@@ -352,3 +353,52 @@ def test_behaviour_champion_never_learned_cannot_be_lost(good: GateEvidence) -> 
     decision = judge(replace(good, behaviours=(unlearned,)))
     assert decision.verdict == "PROMOTE"
     assert any("has not learned it either" in check.sentence for check in decision.checks)
+
+
+CHEAP = Speed(rows=64, candidate_rows_per_s=180.0, champion_rows_per_s=100.0)
+ALIKE = Gain(value=-0.001, low=-0.008, high=0.006, se=0.0035)
+
+
+def student(**changes: object) -> GateEvidence:
+    """A student of the champion's own snapshot: no recent rows, hardly another answer, and faster."""
+    equal = evidence(recent_gain=0.0)
+    whole = replace(equal.overall, gain=ALIKE)
+    return replace(equal, overall=whole, established=whole, recent=None, **{"speed": CHEAP, "slices": (), **changes})
+
+
+def test_cheaper_student_that_is_not_worse_promotes() -> None:
+    decision = judge(student())
+    assert (decision.verdict, decision.grounds) == ("PROMOTE", "not worse and cheaper")
+    assert decision.reasons[0].startswith("Not worse and cheaper")
+    assert "180 rows/s against the champion's 100: 44% cheaper per prediction" in decision.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"speed": None},
+        {"speed": Speed(rows=64, candidate_rows_per_s=110.0, champion_rows_per_s=100.0)},
+        {"speed": Speed(rows=64, candidate_rows_per_s=50.0, champion_rows_per_s=100.0)},
+        {"slices": (SliceComparison(
+            name="segment: web", metric="F1", rows=5_000, candidate=0.78, champion=0.785,
+            gain=Gain(value=-0.005, low=-0.012, high=0.002, se=0.0035),
+        ),)},
+    ],
+)  # fmt: skip
+def test_student_dearer_or_worse_in_a_slice_is_held(changes: dict[str, object]) -> None:
+    decision = judge(student(**changes))
+    assert (decision.verdict, decision.grounds) == ("HOLD", None)
+
+
+def test_student_that_may_lose_the_margin_is_held() -> None:
+    found = student()
+    wide = replace(found, overall=replace(found.overall, gain=Gain(value=0.0, low=-0.02, high=0.02, se=0.01)))
+    assert judge(wide).verdict == "HOLD"
+    assert judge(wide, GatePolicy(non_inferiority_margin=0.03)).grounds == "not worse and cheaper"
+
+
+def test_speed_is_that_of_the_fastest_rounds() -> None:
+    """Two engines take turns; the machine is busy in the first round."""
+    seconds = iter([0.0, 4.0, 0.0, 8.0, 0.0, 1.0, 0.0, 2.0])
+    found = compare_speed(len, len, [("text", None)], rounds=2, clock=lambda: next(seconds))
+    assert (found.rows, found.candidate_rows_per_s, found.champion_rows_per_s, found.saving) == (64, 64.0, 32.0, 0.5)

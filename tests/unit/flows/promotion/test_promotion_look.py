@@ -1,6 +1,6 @@
 """Promotion look as a plain function: fakes for registry, evidence and checks, and a ledger in memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,6 +97,11 @@ def serves(_: Services, version: str, digest: str) -> dict[str, Any]:
     return {"rows": 3}
 
 
+def costs(_: Services, champion: tuple[str, str], others: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    assert all(digest == VERSIONS[version] for version, digest in (champion, *others))
+    return {version: {"rows": 64, "candidate_rows_per_s": 180.0, "champion_rows_per_s": 100.0} for version, _ in others}
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -121,7 +126,8 @@ def tell(services: Services, *states: State) -> None:
 
 def trial(services: Services, *versions: str, **more: Any) -> Trial:
     request = PromotionRequest(versions=versions or ("2",), revision=None)
-    return Trial(**{"services": services, "request": request, "judge": Evidence(), "check": serves, **more})
+    fakes = {"judge": Evidence(), "check": serves, "measure": costs}
+    return Trial(**{"services": services, "request": request, **fakes, **more})
 
 
 def run(services: Services, clock: Clock, *versions: str, **more: Any) -> LedgerRecord:

@@ -1,0 +1,63 @@
+"""Price of a prediction: rows per second of two versions, measured in one run on the same rows."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from absa.inference.tokenization import ModelInput
+
+Score = Callable[[Sequence[ModelInput]], Any]
+
+_ROWS: Final = 64
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Rows per second of candidate and champion, each on one thread, on the same `rows` rows."""
+
+    rows: int
+    candidate_rows_per_s: float
+    champion_rows_per_s: float
+
+    @property
+    def saving(self) -> float:
+        """Share of the champion's price per prediction that the candidate saves; negative where it is slower."""
+        return 1.0 - self.champion_rows_per_s / self.candidate_rows_per_s
+
+
+def compare_speed(
+    candidate: Score,
+    champion: Score,
+    pairs: Sequence[ModelInput],
+    *,
+    rounds: int = _ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Speed:
+    """Measure both versions by turns, and take the fastest round of each: other work of the machine only slows.
+
+    Args:
+        candidate: scores with the version under test.
+        champion: scores with the active one.
+        pairs: rows to score, repeated or cut to 64.
+        rounds: of each.
+        clock: monotonic time in seconds.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not pairs:
+        raise ValueError("the speed of two versions needs at least one row")
+    rows = [pairs[index % len(pairs)] for index in range(_ROWS)]
+    fastest_s = [float("inf"), float("inf")]
+    for _ in range(rounds):
+        for at, score in enumerate((candidate, champion)):
+            started = clock()
+            score(rows)
+            fastest_s[at] = min(fastest_s[at], max(clock() - started, 1e-6))
+    return Speed(
+        rows=_ROWS,
+        candidate_rows_per_s=round(_ROWS / fastest_s[0], 1),
+        champion_rows_per_s=round(_ROWS / fastest_s[1], 1),
+    )
