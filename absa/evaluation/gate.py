@@ -213,7 +213,7 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
 def _check_cheaper(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
     """Return the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
 
-    What is missing is no reason against a version, so it is noted alone.
+    A missing part does not speak against a version: it is noted alone.
     """
     if evidence.baseline or evidence.speed is None:
         return []

@@ -34,13 +34,13 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
     return asdict(validate_package(services.packages.get(version, digest).folder, expected_digest=digest))
 
 
-def measured_speeds(services: Services, champion: tuple[str, str], others: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Measure the rows per second of versions against the champion here, on their warm-up rows.
+def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Measure the rows per second of tried versions against the champion here, on their warm-up rows.
 
     Args:
         services: holds the packages.
         champion: version and digest.
-        others: versions and digests.
+        tried: versions and digests.
 
     Returns:
         Evidence for the ledger, by version: rows, candidate_rows_per_s, champion_rows_per_s.
@@ -54,9 +54,9 @@ def measured_speeds(services: Services, champion: tuple[str, str], others: Seque
 
     active = Engine.load(services.packages.get(*champion))
     found = {}
-    for version, digest in others:
-        tried = Engine.load(services.packages.get(version, digest))
-        found[version] = asdict(compare_speed(tried.score, active.score, tried.warmup_pairs()))
+    for version, digest in tried:
+        candidate = Engine.load(services.packages.get(version, digest))
+        found[version] = asdict(compare_speed(candidate.score, active.score, candidate.warmup_pairs()))
     return found
 
 

@@ -385,7 +385,7 @@ def test_cheaper_student_that_is_not_worse_promotes() -> None:
         ),)},
     ],
 )  # fmt: skip
-def test_student_dearer_or_worse_in_a_slice_is_held(changes: dict[str, object]) -> None:
+def test_student_dearer_or_worse_somewhere_is_held(changes: dict[str, object]) -> None:
     decision = judge(student(**changes))
     assert (decision.verdict, decision.grounds) == ("HOLD", None)
 
@@ -397,7 +397,7 @@ def test_student_that_may_lose_the_margin_is_held() -> None:
     assert judge(wide, GatePolicy(non_inferiority_margin=0.03)).grounds == "not worse and cheaper"
 
 
-def test_speed_is_that_of_the_fastest_rounds() -> None:
+def test_speed_is_of_the_fastest_rounds() -> None:
     """Two engines take turns; the machine is busy in the first round."""
     seconds = iter([0.0, 4.0, 0.0, 8.0, 0.0, 1.0, 0.0, 2.0])
     found = compare_speed(len, len, [("text", None)], rounds=2, clock=lambda: next(seconds))

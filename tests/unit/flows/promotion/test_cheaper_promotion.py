@@ -103,7 +103,7 @@ def test_student_without_a_measured_price_goes_on(tmp_path: Path) -> None:
     assert look(in_shadow(tmp_path, (80, 80), measure=lambda *_: {})) is None
 
 
-def test_late_labels_of_the_shadow_decide_the_ab_test(tmp_path: Path) -> None:
+def test_late_labels_of_shadow_decide_ab_test(tmp_path: Path) -> None:
     trial = in_shadow(tmp_path, (80, 80))
     services = trial.services
     key = next(key for key in services.lake.list("feedback/"))
