@@ -16,8 +16,8 @@ from absa.evaluation.gate import Comparison, DataChecks, Footprint, GateEvidence
 from absa.evaluation.invariance import behaviours_of
 from absa.evaluation.metrics import Metrics, evaluate
 from absa.evaluation.own_tests import OwnTest, run_own_tests
+from absa.evaluation.prediction_price import Speed
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap, paired_bootstraps
-from absa.evaluation.speed import Speed
 from absa.inference.tokenization import ModelInput
 from absa.records.rows import Example
 from absa.task import ABSA, TaskSpec

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from absa.evaluation.metrics import Metrics
+from absa.evaluation.prediction_price import Speed
 from absa.evaluation.significance import Gain, binomial_tail, holm, may_lose, rules_out, sign_test
-from absa.evaluation.speed import Speed
 from absa.policies import GatePolicy
 from absa.records.experiment import Grounds
 from absa.task import ABSA, TaskSpec

@@ -49,7 +49,7 @@ def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequen
         IntegrityError: a package does not load.
         UnavailableError: the lake is unavailable.
     """
-    from absa.evaluation.speed import compare_speed
+    from absa.evaluation.prediction_price import compare_speed
     from absa.inference.engine import Engine  # imports onnxruntime
 
     active = Engine.load(services.packages.get(*champion))
@@ -62,7 +62,7 @@ def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequen
 
 def saving_of(evidence: Mapping[str, Any], version: str) -> float | None:
     """Return what a version saves per prediction, from `measured_speeds` in a record's evidence; None without it."""
-    from absa.evaluation.speed import Speed
+    from absa.evaluation.prediction_price import Speed
 
     found = evidence.get("speed", {}).get(version)
     return None if found is None else Speed(**found).saving

@@ -240,7 +240,7 @@ class Judging:
         from absa.evaluation.assess import assess_engines
         from absa.evaluation.gate import Parity, judge
         from absa.evaluation.gate_report import write_report
-        from absa.evaluation.speed import compare_speed
+        from absa.evaluation.prediction_price import compare_speed
 
         speed = None
         if self._champion is not None:

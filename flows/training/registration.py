@@ -16,7 +16,7 @@ from flows.training.judging import Candidate
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
-    from absa.evaluation.speed import Speed
+    from absa.evaluation.prediction_price import Speed
 
 
 def register_version(

@@ -18,8 +18,8 @@ from absa.evaluation.gate import (
     judge,
 )
 from absa.evaluation.metrics import one_hot
+from absa.evaluation.prediction_price import Speed, compare_speed
 from absa.evaluation.significance import Gain
-from absa.evaluation.speed import Speed, compare_speed
 from absa.policies import GatePolicy
 from absa.records.rows import Example
 from absa.records.schema import utc_now

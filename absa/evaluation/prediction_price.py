@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from absa.inference.tokenization import ModelInput
 
-Score = Callable[[Sequence[ModelInput]], Any]
+_Score = Callable[[Sequence[ModelInput]], Any]
 
 _ROWS: Final = 64
 _ROUNDS: Final = 3
@@ -28,8 +28,8 @@ class Speed:
 
 
 def compare_speed(
-    candidate: Score,
-    champion: Score,
+    candidate: _Score,
+    champion: _Score,
     pairs: Sequence[ModelInput],
     *,
     rounds: int = _ROUNDS,
