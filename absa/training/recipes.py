@@ -16,6 +16,7 @@ class Recipe:
         r_drop: weight of R-Drop, which costs a second pass through the model.
         dropout: share of units dropped in training.
         teacher_weight: share of the teachers in a labelled row's target, 0 to 1; 0: labels alone, no teachers.
+        contrast_share: rows of contrast sets for each row, where the labels are sentiments.
     """
 
     max_epochs: float = 4.0
@@ -23,6 +24,7 @@ class Recipe:
     r_drop: float = 0.0
     dropout: float = 0.0
     teacher_weight: float = 0.0
+    contrast_share: float = 0.0
 
     def settings(self, *, warm: bool) -> dict[str, Any]:
         """Return the training settings of the recipe, by name.
@@ -34,14 +36,15 @@ class Recipe:
             "max_epochs": self.warm_epochs if warm else self.max_epochs,
             "r_drop": self.r_drop,
             "dropout": self.dropout,
+            "contrast_share": self.contrast_share,
         }
 
 
 RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
     {
         "fast": Recipe(),
-        "best": Recipe(r_drop=1.0, dropout=0.1),
-        "distilled": Recipe(teacher_weight=0.5),
+        "best": Recipe(r_drop=1.0, dropout=0.1, contrast_share=0.05),
+        "distilled": Recipe(teacher_weight=0.5, contrast_share=0.05),
     }
 )
 """Recipes by name: the cheapest, the best student without teachers, and the student of teachers."""

@@ -32,6 +32,7 @@ class TrainingSettings:
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
             unused where the task has no aspects.
+        contrast_share: rows of contrast sets (contrast.py) for each row; unused where the labels are no sentiments.
         warm_start: folder of weights to start from instead of the base model.
         precision: auto (measured), fp32 or bf16.
         compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
@@ -57,6 +58,7 @@ class TrainingSettings:
     train_layers: int | None = None
     train_words: bool = False
     compose_share: float = 0.3
+    contrast_share: float = 0.0
     warm_start: str | None = None
     precision: str = "auto"
     compiled: str = "auto"
@@ -78,7 +80,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise PermanentError(f"{name} must be above 0, got {value}")
-        for name in ("label_smoothing", "dropout", "compose_share"):
+        for name in ("label_smoothing", "dropout", "compose_share", "contrast_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
         if self.train_layers is not None and self.train_layers < 0:

@@ -25,6 +25,7 @@ from absa.inference.tokenization import PairTokenizer
 from absa.modeling.architecture import PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
 from absa.packaging.calibrate import calibrate
+from absa.task import ABSA
 from absa.training.deadline import Deadline
 from absa.training.pretrain import pretrain
 from absa.training.rows.compose import Composer
@@ -38,6 +39,7 @@ from benchmarks.training import quality_data as data
 from benchmarks.training.quality_recipes import (
     BASE,
     BUNDLED,
+    CELL,
     COMMON,
     FINAL,
     RECIPES,
@@ -47,7 +49,8 @@ from benchmarks.training.quality_recipes import (
     alone,
     wanted,
 )
-from benchmarks.training.quality_teacher import mpnet, tf_idf
+from benchmarks.training.quality_teacher import mpnet, mpnet_folder, tf_idf
+from flows.training.teaching.teachers import named_teachers
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "quality.json"
@@ -82,6 +85,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         figures = figures_of(
             test, np.mean([kept(replace(cell, recipe=name), SCORES)["served"] for name in recipe.teachers], axis=0)
         )
+    elif recipe.kind == "teacher":
+        figures = run_teacher(cell, recipe, train, validation, test)
     elif recipe.kind != "student":
         scores_of = (mpnet if recipe.kind == "mpnet" else tf_idf)(train, cell.seed)
         found = scores_of(test)
@@ -92,6 +97,20 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     else:
         figures = run_student(cell, recipe, train, validation, test)
     return {**figures, "device": gpu_name() or "cpu", "wall_s": round(time.time() - started, 1)}
+
+
+def run_teacher(
+    cell: Cell, recipe: Recipe, train: list[LabelledPair], validation: list[LabelledPair], test: list[LabelledPair]
+) -> dict[str, Any]:
+    """Fine-tune and measure an encoder as `evergreen distill` does, but by passes."""
+    (teacher,) = named_teachers([str(mpnet_folder())], task=ABSA.to_json(), budget_s=0.0)
+    seed = cell.seed + recipe.settings.get("seed", 0)
+    settings = TrainingSettings.from_json({**CELL, **teacher.settings, "seed": seed})
+    model, tokenizer, rows, result = train_student(cell, recipe, settings, train, validation)
+    tell(cell, {kind: score_as_teacher(model, tokenize(pairs_of(kind, train), tokenizer)) for kind in TOLD})
+    scores = score_as_teacher(model, tokenize(test, tokenizer))
+    np.savez(cell.folder / SCORES, served=scores)
+    return {**figures_of(test, scores), "train_rows": len(rows), "train_s": round(result.train_s, 1)}
 
 
 def run_student(

@@ -2,14 +2,13 @@
 
 import csv
 import hashlib
-import re
 from pathlib import Path
 
+from absa.data.unasked import unasked_pairs
 from absa.training.rows.tokens import LabelledPair
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FOLDS = 5
-SHORTEST_ASPECT = 3  # letters; shorter ones stand in too many texts
 VALIDATION_SHARE = 0.08  # of the texts of the other folds: calibration and the scales of int8
 
 
@@ -43,17 +42,9 @@ def unlabelled() -> list[LabelledPair]:
 
 def unasked(train: list[LabelledPair]) -> list[LabelledPair]:
     """Aspects of the train side that a text of it, or of the unlabelled pairs, names without being asked about them."""
-    rows = [*train, *unlabelled()]
-    asked = {(row.text, row.aspect.casefold()) for row in rows}
-    aspects = sorted({row.aspect.casefold() for row in train if len(row.aspect) >= SHORTEST_ASPECT})
-    found = []
-    for text in dict.fromkeys(row.text for row in rows):
-        low = text.casefold()
-        for aspect in aspects:
-            named = aspect in low and re.search(rf"(?<!\w){re.escape(aspect)}(?!\w)", low)
-            if named and (text, aspect) not in asked:
-                found.append(LabelledPair(text, aspect, 1))
-    return found
+    asked = [(row.text, row.aspect) for row in (*train, *unlabelled())]
+    pairs = unasked_pairs((text for text, _ in asked), (row.aspect for row in train), asked)
+    return [LabelledPair(text, aspect, 1) for text, aspect in pairs]
 
 
 def public() -> list[LabelledPair]:

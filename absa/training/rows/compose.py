@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from absa.inference.tokenization import PairTokenizer
 from absa.task import ABSA, TaskSpec
-from absa.training.rows.tokens import Ids, Index, TokenRows, gather
+from absa.training.rows.contrast import contrast_pairs
+from absa.training.rows.tokens import Ids, Index, TokenRows, gather, stack, tokenize
 from absa.training.training_settings import TrainingSettings
 
 _CONNECTORS: Final = (
@@ -24,6 +25,7 @@ _CONNECTORS_OF_ANY_LANGUAGE: Final = (", ", ". ", ". ", "; ", " - ", "! ")
 _ENDINGS: Final = ".!?,;"
 _DROPS_ENDING: Final = 0.7  # how often the first text loses the mark at its end
 _TRIES: Final = 3
+_CONTRAST_ROWS: Final = 4_000  # different ones; each chunk draws among them
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Connectors:
 
 @dataclass(frozen=True)
 class Composer:
-    """Random joins of a share of the rows with rows of another label.
+    """Random joins of a share of the rows with rows of another label, and rows of contrast sets beside them.
 
     Two rows are joined only where both fit into the longest pair and neither text holds the first token of the other's
     aspect. No loop over rows: a GPU learns from a hundred thousand of them in a second.
@@ -58,16 +60,32 @@ class Composer:
     share: float
     max_tokens: int
     labels: int = ABSA.n_labels
+    contrast: TokenRows | None = None
+    contrast_share: float = 0.0
 
     @classmethod
     def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings, task: TaskSpec = ABSA) -> "Composer | None":
         """Return the one that settings ask for; None where no row is to be joined, or texts have no aspects."""
-        if not settings.compose_share or not task.phrase_in_text:
+        contrast = None
+        if settings.contrast_share and task.extends(ABSA):
+            contrast = tokenize(contrast_pairs(_CONTRAST_ROWS, settings.seed), tokenizer)
+        if contrast is None and (not settings.compose_share or not task.phrase_in_text):
             return None
-        return cls(Connectors.of(tokenizer, task), settings.compose_share, settings.max_tokens, task.n_labels)
+        return cls(
+            Connectors.of(tokenizer, task),
+            settings.compose_share,
+            settings.max_tokens,
+            task.n_labels,
+            contrast,
+            settings.contrast_share,
+        )
 
     def __call__(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
-        """Return the rows, in their order, a share of their texts joined with another's; aspects and labels stay."""
+        """Return the rows, in their order, then rows of contrast sets.
+
+        A share of the texts is joined with another's; aspects and labels stay.
+        """
+        rows = self._with_contrasts(rows, chance)
         if not len(rows.texts) or not len(rows.aspects):
             return rows
         mine, theirs, words = self._pairs(rows, chance)
@@ -84,6 +102,15 @@ class Composer:
         piece_lengths[mine] = np.stack([lengths[first] - cut, word_lengths[words], lengths[second]], axis=1)
         texts = gather(np.concatenate([rows.texts, between]), piece_starts.reshape(-1), piece_lengths.reshape(-1))
         return replace(rows, texts=texts, text_ends=np.cumsum(piece_lengths.sum(axis=1), dtype=np.int64))
+
+    def _with_contrasts(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
+        count = round(self.contrast_share * len(rows))
+        if self.contrast is None or not count:
+            return rows
+        drawn = self.contrast.take(chance.integers(0, len(self.contrast), count))
+        if rows.targets is not None:
+            drawn = replace(drawn, targets=np.eye(rows.targets.shape[1], dtype=np.float32)[drawn.labels])
+        return stack([rows, drawn])
 
     def _pairs(self, rows: TokenRows, chance: np.random.Generator) -> tuple[Index, Index, Index]:
         """Plan of the joins: rows, their partners and connectors."""

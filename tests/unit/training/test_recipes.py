@@ -21,4 +21,5 @@ def test_recipe_gives_settings_of_trainer(name: str) -> None:
     warm = TrainingSettings.from_json(recipe.settings(warm=True))
     assert (cold.max_epochs, warm.max_epochs) == (recipe.max_epochs, recipe.warm_epochs)
     assert cold.r_drop == warm.r_drop
+    assert cold.contrast_share == recipe.contrast_share
     assert bool(recipe.teacher_weight) == (name == "distilled")
