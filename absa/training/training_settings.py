@@ -32,7 +32,7 @@ class TrainingSettings:
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
             unused where the task has no aspects.
-        contrast_share: rows of contrast sets (contrast.py) for each row; unused where the labels are no sentiments.
+        contrast_share: rows of contrast sets (contrast.py) for each row; for sentiment labels alone.
         warm_start: folder of weights to start from instead of the base model.
         precision: auto (measured), fp32 or bf16.
         compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
