@@ -214,8 +214,9 @@ Web pages may call the router from the origins in `EVERGREEN_CORS_ORIGINS`. The 
 
 
 def command_page() -> str:
-    """Every command with its options."""
-    command = typer.main.get_command(app)
+    """Return every command with its options, those of a group in their group alone."""
+    command = cast(Any, typer.main.get_command(app))
+    command.commands = {name: each for name, each in command.commands.items() if not each.hidden}
     page = get_docs_for_click(obj=command, ctx=typer.Context(command), name="evergreen")
     return _MADE + page.replace(f"{REFERENCE.parents[1]}/", "").rstrip() + "\n"
 

@@ -4,16 +4,18 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from absa.errors import EvergreenError
+from absa.errors import EvergreenError, TransientError
 from absa.proxies import keep_local_direct
 from absa.router_settings import RouterSettings
 from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
+from flows.cli.command_places import DayGroup
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.version_commands import version_app
@@ -22,14 +24,37 @@ from flows.platform.services import absence, build_services, is_there, open_home
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
+_TRY_AGAIN = 3
 app = typer.Typer(
     name="evergreen",
+    cls=DayGroup,
     help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
+    epilog="Exit codes: 0 done; 1 refused or a check failed, the message says what to change; 2 wrong arguments; "
+    "3 a server or the lake is unavailable, try again later; 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_args_is_help=True)
+admin = typer.Typer(help="Configuration, checks, ledger, retraining now, export.", no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"evergreen {metadata.version('evergreen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Keep a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain."""
 
 
 @app.command(epilog="Example: evergreen doctor")
@@ -159,7 +184,9 @@ app.add_typer(traffic_commands.labels, name="labels")
 app.command("insights", epilog="Example: evergreen insights --window 7d --csv insights.csv")(
     traffic_commands.insights_command
 )
+app.add_typer(data, name="data")
 app.add_typer(lab, name="lab")
+app.add_typer(admin, name="admin")
 cost_commands.add_cost_commands(app)
 
 
@@ -169,7 +196,7 @@ def run_command(command: Callable[[], None]) -> int:
         command()
     except EvergreenError as error:
         say(f"evergreen: {error}", err=True)
-        return 1
+        return _TRY_AGAIN if isinstance(error, TransientError) else 1
     except OSError as error:
         say(f"evergreen: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
         return 1

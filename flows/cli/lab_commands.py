@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from monitoring.monitor import WatchSettings
     from monitoring.replay import ReplayedSpan
 
-lab = typer.Typer(help="Try policies out on the log; nothing is recorded.", no_args_is_help=True)
+lab = typer.Typer(help="Demo, simulated customers, policies on the log, capacity and cost.", no_args_is_help=True)
 _PROGRESS_S: Final = 5.0
 
 

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 
 import click
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from flows.cli.commands import app
+from absa.errors import PermanentError, UnavailableError
+from flows.cli.command_places import FRONT, GROUPS
+from flows.cli.commands import app, run_command
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -18,7 +21,8 @@ def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tu
         yield from commands(child, (*words, name))
 
 
-COMMANDS = dict(commands(typer.main.get_command(app)))
+ALL = dict(commands(typer.main.get_command(app)))
+COMMANDS = {words: command for words, command in ALL.items() if not command.hidden}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -34,3 +38,35 @@ def test_help_keeps_words_in_brackets(words: tuple[str, ...]) -> None:
 def test_some_help_names_a_section() -> None:
     texts = " ".join(getattr(parameter, "help", None) or "" for each in COMMANDS.values() for parameter in each.params)
     assert "[staleness]" in texts
+
+
+def test_front_page_names_the_commands_of_a_day() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+    front = [name for names in FRONT.values() for name in names]
+    found = [line.split()[1] for line in shown.splitlines() if line.startswith("│ ") and not line.startswith("│  ")]
+    named = [each for each in found if not each.startswith("-")]
+    assert named == [name for name in front if (name,) in COMMANDS]
+    assert "Exit codes: 0 done; 1 refused" in shown
+
+
+def test_every_command_is_in_front_or_in_a_group() -> None:
+    placed = {name for table in (FRONT, GROUPS) for names in table.values() for name in names}
+    assert {words[0] for words in ALL if words} <= placed
+    for group, names in GROUPS.items():
+        assert {(group, name) for name in names} <= ALL.keys()
+
+
+def test_version_is_printed() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"evergreen {metadata.version('evergreen')}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(PermanentError("no"), 1), (UnavailableError("later"), 3), (KeyboardInterrupt(), 130), (None, 0)],
+)
+def test_exit_code_tells_what_to_do(error: BaseException | None, code: int) -> None:
+    def command() -> None:
+        if error is not None:
+            raise error
+
+    assert run_command(command) == code

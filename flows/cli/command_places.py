@@ -1,0 +1,44 @@
+"""Places of the commands: twelve in front in the order of a day, the others in groups."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+FRONT: Final[Mapping[str, tuple[str, ...]]] = {
+    "Start": ("init", "train"),
+    "Use": ("serve", "predict", "batch"),
+    "Watch": ("status", "monitor", "labels"),
+    "Decide": ("promote", "rollback"),
+    "Servers": ("up", "down"),
+    "Groups of further commands": ("data", "lab", "admin"),
+}
+"""Commands of the first page by heading, in the order of a day."""
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "data": ("ingest", "forget"),
+    "lab": ("demo", "simulate", "shadow", "insights", "pretrain", "capacity", "cost"),
+    "admin": ("config", "doctor", "ledger", "retrain", "export"),
+}
+"""Commands that are in a group; each also works without the group's name, as in earlier releases."""
+
+
+class DayGroup(TyperGroup):
+    """Group of all commands, which shows the front ones under their headings and hides the others."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for group, names in GROUPS.items():
+            members = self.commands[group]
+            assert isinstance(members, TyperGroup)
+            members.commands.update({name: copy.copy(self.commands[name]) for name in names if name in self.commands})
+        headings = {name: heading for heading, names in FRONT.items() for name in names}
+        for name, command in self.commands.items():
+            command.hidden = name not in headings
+            command.rich_help_panel = headings.get(name)  # type: ignore[attr-defined]  # of Typer's own classes
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+        """Return the names of the front page in its order, then the others."""
+        first = [name for names in FRONT.values() for name in names if name in self.commands]
+        return [*first, *(name for name in self.commands if name not in first)]
