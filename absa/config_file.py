@@ -14,6 +14,7 @@ from absa.variables import PREFIX, REMOVED
 SETTINGS_FILE: Final = "settings.env"  # of homes up to release 1.0
 DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
 DEMO_STATE: Final = "demo.json"
+REFUSED_ROWS: Final = "refused.csv"  # in the home, of the last ingest
 
 
 def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:

@@ -124,7 +124,7 @@ def _bytes(file: InputFile, start: int, end: int) -> bytes:
     """Bytes [start, end), without the read-ahead that reading a whole file profits from."""
     found = bytearray()
     with file.open() as stream:
-        raw = stream.raw
+        raw = getattr(stream, "raw", stream)  # lines of a JSON array are in memory
         raw.seek(start)
         while len(found) < end - start:
             more = raw.read(end - start - len(found))

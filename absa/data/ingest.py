@@ -70,6 +70,7 @@ def ingest(
     on_progress: Callable[[int], None] | None = None,
     mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
+    on_refused: Callable[[pl.DataFrame], None] = lambda _: None,
     unit_secret: bytes | None = None,
 ) -> Manifest:
     """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
@@ -85,6 +86,7 @@ def ingest(
         on_progress: called with the bytes of input read so far.
         mapping: task, and the form of the files.
         on_account: called with where every row went.
+        on_refused: called with the quarantined rows of each file (columns of `read.QUARANTINED`), the first ones.
         unit_secret: key of the hashes of units, so that `forget` finds their rows; None leaves units out.
 
     Raises:
@@ -106,6 +108,7 @@ def ingest(
         on_progress,
         mapping=mapping,
         on_account=on_account,
+        on_refused=on_refused,
         unit_secret=unit_secret,
     )
 
@@ -188,6 +191,7 @@ def _build(
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     mapping: DataMapping = DEFAULT_MAPPING,
     on_account: Callable[[Account], None] | None = None,
+    on_refused: Callable[[pl.DataFrame], None] = lambda _: None,
     unit_secret: bytes | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
@@ -204,8 +208,9 @@ def _build(
         pool = _pool(workers)
         try:
             intake = _Intake(
-                lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, mapping, unit_secret
-            )
+                lake, pool, workers, partitions, folder, given_source, max_bad_share, on_progress, mapping, unit_secret,
+                on_refused,
+            )  # fmt: skip
             if ancestor:
                 intake.inherit(ancestor.digest, keep)
             for uri, frame in frames:
@@ -251,12 +256,14 @@ class _Intake:
         on_progress: Callable[[int], None] | None,
         mapping: DataMapping,
         unit_secret: bytes | None,
+        on_refused: Callable[[pl.DataFrame], None],
     ) -> None:
         self._lake, self._pool, self._workers = lake, pool, workers
         self._partitions, self._folder = partitions, folder
         self._given_source, self._max_bad_share = given_source, max_bad_share
         self._on_progress = on_progress
         self._mapping, self._unit_secret = mapping, unit_secret
+        self._on_refused = on_refused
         self.notices: list[str] = []
         self.observed_at = utc_now()
         self._rows = self._bytes = 0
@@ -309,6 +316,8 @@ class _Intake:
                 if found.quarantined.height:
                     quarantined = within(pl.concat([quarantined, found.quarantined]), QUARANTINE_ROWS, QUARANTINE_BYTES)
         check_coding(source.uri, self._mapping.codes, codes)
+        if quarantined.height:
+            self._on_refused(quarantined)
         kept = ""
         if too_many_bad(valid, reasons.total(), self._max_bad_share):
             kept = keep_bad_rows(self._lake, quarantined)

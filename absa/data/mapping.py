@@ -10,7 +10,7 @@ observed_at = {column = "Created", format = "%d/%m/%Y"}
 ```
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -18,7 +18,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from absa.errors import InvalidDataError, PermanentError
-from absa.task import ABSA, TaskSpec
+from absa.sinks import log_line
+from absa.task import ABSA, TaskSpec, listed
 
 CONFIGURATION_FILE: Final = "evergreen.toml"
 CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
@@ -28,6 +29,8 @@ _TOPIC: Final = "topic"  # in files another name of the column aspect
 _DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels", "file")
 _TASK_KEYS: Final = ("name", "input", "labels", "evaluated")
 _REQUIRED: Final = ("name", "input", "labels")
+_NAMED: Final = 12
+_NAME_CHARACTERS: Final = 40  # a longer one may be a text of a file without a header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,7 @@ class DataMapping:
         Raises:
             InvalidDataError: two columns have one of these names, or a wanted one is missing.
         """
+        header = list(header)
         by_name: dict[str, list[str]] = {}
         for written in header:
             by_name.setdefault(folded(written), []).append(written)
@@ -122,7 +126,8 @@ class DataMapping:
             absent = " and no column ".join(self._described(column) for column in missing)
             raise InvalidDataError(
                 f"{file} has no column {absent}; expected a header with {', '.join(map(self.shown, wanted))} (in any "
-                f"case); `evergreen init {file}` writes a {CONFIGURATION_FILE} that names its columns"
+                f"case), got {_named(header)}; `evergreen init {file}` writes a {CONFIGURATION_FILE} that names its "
+                "columns"
             )
         return found
 
@@ -136,6 +141,12 @@ class DataMapping:
     def _described(self, column: str) -> str:
         named = f" ({column} in [data] of {self.where})" if column in self.columns else ""
         return f"{self.shown(column)}{named}"
+
+
+def _named(header: Sequence[str]) -> str:
+    shown = [log_line(each) if len(each) <= _NAME_CHARACTERS else f"one of {len(each)} characters" for each in header]
+    more = [f"{len(shown) - _NAMED} more"] if len(shown) > _NAMED else []
+    return listed([*shown[:_NAMED], *more], "and")
 
 
 def folded(name: str) -> str:

@@ -30,7 +30,7 @@ from absa.data.files.delimited import (
 from absa.data.files.delimited_rows import read_rows
 from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
 from absa.data.files.quoting import INVALID_UTF8
-from absa.data.files.source_files import kind_of
+from absa.data.files.source_files import kind_of, readable
 from absa.data.files.times import TIME, other_times, times
 from absa.data.mapping import DEFAULT_MAPPING, FILE_COLUMNS, DataMapping, check_coding
 from absa.data.normalise import Words, hex_column, sha256_column
@@ -348,7 +348,7 @@ def scan_file(
     except OSError as error:
         raise InvalidDataError(f"{path} cannot be read: {error.strerror}") from None
     with opened as file:
-        yield from scan_stream(file, str(path), require_label=require_label, mapping=mapping)
+        yield from scan_stream(readable(file, str(path)), str(path), require_label=require_label, mapping=mapping)
 
 
 def scan_stream(
@@ -385,7 +385,13 @@ class _Choice:
     def __call__(self, header: Sequence[str]) -> dict[str, str]:
         if notice := self.mapping.unread(header, self.name):
             self.on_notice(notice)
-        return self.mapping.choose(header, self.name, self.mapping.required(label=self.require_label))
+        chosen = self.mapping.choose(header, self.name, self.mapping.required(label=self.require_label))
+        if self.require_label and "observed_at" not in chosen:
+            self.on_notice(
+                f"{self.name}: no column {self.mapping.shown('observed_at')}: every row counts as observed now, so the "
+                "gate cannot tell recent rows from older ones; name the column of times as observed_at in [data]"
+            )
+        return chosen
 
 
 def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:

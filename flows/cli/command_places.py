@@ -24,6 +24,13 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 """Commands that are in a group; each also works without the group's name, as in earlier releases."""
 
 
+def _member(group: str, name: str, command: Any) -> Any:
+    """Return a copy of a command whose example calls it in the group."""
+    member = copy.copy(command)
+    member.epilog = str(command.epilog).replace(f"evergreen {name}", f"evergreen {group} {name}")
+    return member
+
+
 class DayGroup(TyperGroup):
     """Group of all commands, which shows the front ones under their headings and hides the others."""
 
@@ -32,7 +39,7 @@ class DayGroup(TyperGroup):
         for group, names in GROUPS.items():
             members = self.commands[group]
             assert isinstance(members, TyperGroup)
-            members.commands.update({name: copy.copy(self.commands[name]) for name in names if name in self.commands})
+            members.commands.update({name: _member(group, name, self.commands[name]) for name in names})
         headings = {name: heading for heading, names in FRONT.items() for name in names}
         for name, command in self.commands.items():
             command.hidden = name not in headings

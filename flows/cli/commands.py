@@ -16,6 +16,7 @@ from absa.router_settings import RouterSettings
 from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
 from flows.cli.command_places import DayGroup
+from flows.cli.data import data_commands
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.version_commands import version_app
@@ -38,7 +39,6 @@ app = typer.Typer(
 )
 
 
-data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_args_is_help=True)
 admin = typer.Typer(help="Configuration, checks, ledger, retraining now, export.", no_args_is_help=True)
 
 
@@ -184,7 +184,8 @@ app.add_typer(traffic_commands.labels, name="labels")
 app.command("insights", epilog="Example: evergreen insights --window 7d --csv insights.csv")(
     traffic_commands.insights_command
 )
-app.add_typer(data, name="data")
+app.command("ingest", epilog="Example: evergreen ingest feedback.csv")(data_commands.ingest_command)
+app.add_typer(data_commands.data, name="data")
 app.add_typer(lab, name="lab")
 app.add_typer(admin, name="admin")
 cost_commands.add_cost_commands(app)

@@ -1,4 +1,4 @@
-"""Commands of versions: ingest, train, export, retrain, promote, roll back, forget, and the ledger."""
+"""Commands of versions: train, export, retrain, promote, roll back, forget, and the ledger."""
 
 import sys
 from pathlib import Path
@@ -14,43 +14,6 @@ from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
 
 version_app = typer.Typer()
-
-
-@version_app.command("ingest", epilog="Example: evergreen ingest feedback.csv")
-def ingest_command(
-    files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSONL or Parquet with labelled texts.")],
-    max_bad_share: Annotated[
-        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
-    ] = 0.1,
-) -> None:
-    """Validate, deduplicate and split labelled rows into a snapshot in the lake."""
-    from absa.data.account import Account
-    from absa.data.files.source_files import find_sources
-    from absa.data.ingest import ingest as ingest_files
-    from absa.data.snapshot import latest_manifest
-
-    for file in files:
-        find_sources(file)  # before a home is made
-    services = build_services()
-    services.check_task()
-    parent = latest_manifest(services.lake)
-    accounts: list[Account] = []
-    manifest = ingest_files(
-        services.lake,
-        files,
-        parent=parent.digest if parent else None,
-        max_bad_share=max_bad_share,
-        mapping=services.settings.data,
-        unit_secret=services.home.unit_secret().encode(),
-        on_account=accounts.append,
-    )
-    say(f"snapshot {manifest.digest[:12]}: {manifest.total_rows} rows")
-    for side in ("train", "validation", "test"):
-        counts = (f"{manifest.rows[side].get(str(n), 0)} {name}" for n, name in enumerate(manifest.task.labels))
-        say(f"  {side:<11} {', '.join(counts)}")
-    for account in accounts:
-        for sentence in account.sentences:
-            say(f"  {sentence}")
 
 
 @version_app.command("train", epilog="Example: evergreen train feedback.csv --budget 300")

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from typing import Final
 
+from absa.config_file import REFUSED_ROWS
 from absa.data.forget import forget_before, forget_unit
 from absa.data.snapshot import replaced_digests
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
@@ -48,6 +49,7 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
         if days <= 0:
             raise PermanentError(f"--days is above 0, got {days:g}")
         found = forget_before(services.lake, utc_now() - timedelta(days=days))
+    (services.home.root / REFUSED_ROWS).unlink(missing_ok=True)
     replaced = replaced_digests(services.lake)
     _remove_rows_of_jobs(services, replaced)
     said = [

@@ -1,9 +1,10 @@
-"""Rows of JSON lines: one object per line, and the reason why a line is not usable.
+"""Rows of JSON lines: one object per line, and the reason why a line is not usable; arrays are turned into lines.
 
 A line ends with LF, CRLF or CR, which JSON allows only between values. Blank lines are not rows. NaN and
 Infinity, which JSON does not have and some writers write, are missing values.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from absa.errors import InvalidDataError
 
 NOT_AN_OBJECT: Final = "not_an_object"
 NOT_TEXT: Final = "not_text"
+MAX_ARRAY_BYTES: Final = 64 << 20  # a whole array is in memory, and parsed for each part of a batch
 
 _DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
 _LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which makes the search fast
@@ -21,27 +23,42 @@ _LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which make
 )
 
 
-def start_of_lines(file: IO[bytes], name: str) -> int:
-    """Return the byte after a byte order mark.
+def lines_of_array(file: IO[bytes], name: str) -> IO[bytes]:
+    """Return the file, or where it holds a JSON array its elements as JSON lines; element 1 becomes line 1.
 
     Raises:
-        InvalidDataError: the file is a JSON array.
+        InvalidDataError: the array cannot be parsed, or is larger than 64 MB.
     """
     file.seek(0)
-    start = file.read(1 << 16)
-    at = len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0
-    if start[at:].lstrip().startswith(b"["):
-        raise InvalidDataError(f"{name} is a JSON array; expected one object per line (jq -c '.[]' turns one into it)")
-    return at
+    start = file.read(1 << 16).removeprefix(BYTE_ORDER_MARK).lstrip()
+    file.seek(0)
+    if not start.startswith(b"["):
+        return file
+    data = file.read(MAX_ARRAY_BYTES + 1)
+    if len(data) > MAX_ARRAY_BYTES:
+        raise InvalidDataError(
+            f"{name} is a JSON array of over {MAX_ARRAY_BYTES >> 20} MB; expected one object per line "
+            "(jq -c '.[]' turns one into it)"
+        )
+    try:
+        elements = json.loads(data.decode("utf-8-sig"), parse_constant=lambda _: None)
+    except UnicodeDecodeError:
+        raise InvalidDataError(f"{name} is not UTF-8; save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        where = f": line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidDataError(f"{name} starts as a JSON array and cannot be read as one{where}") from None
+    return io.BytesIO(b"".join(json.dumps(each).encode() + b"\n" for each in elements))
 
 
 def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield whole lines in blocks: the byte and the line at which a block begins, and the block.
 
     Raises:
-        InvalidDataError: the file is a JSON array, or a line is longer than 64 MB.
+        InvalidDataError: a line is longer than 64 MB.
     """
-    base, line, rest = start_of_lines(file, name), 1, b""
+    file.seek(0)
+    base = len(BYTE_ORDER_MARK) if file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK else 0
+    line, rest = 1, b""
     file.seek(base)
     while True:
         more = file.read(block_bytes)

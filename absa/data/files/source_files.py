@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal
 from urllib.parse import urlparse
 
+from absa.data.files.json_lines import lines_of_array
 from absa.errors import InvalidDataError, UnavailableError
 
-ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of a folder, where .json may be anything
 _WORKBOOKS: Final = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
@@ -33,14 +34,23 @@ class SourceFile:
         """Open the file's bytes as a seekable stream that is read on demand."""
         if self.uri.startswith("s3://"):
             with io.BufferedReader(_S3File(self), READ_AHEAD_BYTES) as stream:
-                yield stream
+                yield readable(stream, self.uri)
         else:
             try:
                 file = Path(self.uri).open("rb")  # noqa: SIM115  closed below; what the body raises is not ours to name
             except OSError as error:
                 raise InvalidDataError(f"{self.uri} cannot be read: {error.strerror}") from None
             with file:
-                yield file
+                yield readable(file, self.uri)
+
+
+def readable(file: IO[bytes], uri: str) -> IO[bytes]:
+    """Return a file's stream; the elements of a JSON array become lines.
+
+    Raises:
+        InvalidDataError: see `kind_of` and `lines_of_array`.
+    """
+    return lines_of_array(file, uri) if kind_of(uri) == "jsonl" else file
 
 
 def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:

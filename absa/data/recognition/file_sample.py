@@ -10,7 +10,7 @@ import polars as pl
 from absa.data.files import json_lines
 from absa.data.files.delimited import Layout, header_layouts, scan_blocks
 from absa.data.files.delimited_rows import read_rows
-from absa.data.files.source_files import kind_of
+from absa.data.files.source_files import kind_of, readable
 from absa.data.mapping import folded
 from absa.data.recognition.column_names import Role, name_score
 from absa.errors import InvalidDataError
@@ -44,7 +44,9 @@ def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
     with file:
         if not file.read(1):
             raise InvalidDataError(f"{path} is empty; expected a header and rows")
-        found = {"csv": _delimited, "jsonl": _json, "parquet": _parquet}[kind](file, str(path), rows + 1)
+        found = {"csv": _delimited, "jsonl": _json, "parquet": _parquet}[kind](
+            readable(file, str(path)), str(path), rows + 1
+        )
     found = found.select(_single(found.columns, str(path)))
     if found.is_empty():
         raise InvalidDataError(f"{path} has a header but no rows")

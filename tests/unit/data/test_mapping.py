@@ -63,7 +63,10 @@ def test_name_that_is_mapped_is_no_other_column() -> None:
 
 
 def test_missing_column_has_the_users_name() -> None:
-    with pytest.raises(InvalidDataError, match=r"f has no column text; expected a header with text, label \(in any"):
+    with pytest.raises(
+        InvalidDataError,
+        match=r"no column text; .* with text, label \(in any case\), got Feedback and label;",
+    ):
         mapping("").choose(["Feedback", "label"], "f", ("text", "label"))
     with pytest.raises(InvalidDataError, match=r"no column topic; .* with text, topic .*`evergreen init f` writes"):
         DataMapping(task=TOPICS).choose(["text"], "f", ("text", "aspect"))

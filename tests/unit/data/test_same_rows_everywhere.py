@@ -98,14 +98,22 @@ def test_stray_quote_is_read_as_written(write, read, delimiter, name):
         ("text,aspect,label,label\nthe app,app,0,1\n", "rows.csv", "two columns named label; keep one"),
         ("text,aspect,label,Text \nthe app,app,0,the site\n", "rows.csv", "two columns named text; keep one"),
         ('{"text":"the app","Text":"b","aspect":"app","label":0}\n', "rows.jsonl", "two columns named text; keep one"),
-        ("[" + ",".join(lines(*TEXTS)) + "]", "rows.jsonl", "is a JSON array; expected one object per line"),
-        (json.dumps([{"text": "the app"}], indent=1), "rows.json", "is a JSON array; expected one object per line"),
+        (
+            "[" + ",".join(lines(*TEXTS)) + ",\n",
+            "rows.json",
+            "starts as a JSON array and cannot be read as one: line 2",
+        ),
         ("", "rows.csv", "is empty"),
     ],
 )
 def test_unusable_file_gets_the_same_sentence(write, read, content, name, sentence):
     with pytest.raises(InvalidDataError, match=sentence):
         read(write(content, name))
+
+
+@READERS
+def test_elements_of_json_array_are_rows(write, read):
+    assert read(write("[" + ",\n".join(line.strip() for line in lines(*TEXTS)) + "]", "rows.json")) == TEXTS
 
 
 @READERS

@@ -167,7 +167,9 @@ def test_unused_column_is_named_in_the_account(lake: FolderLake, tmp_path: Path)
     path.write_text("text,aspect,label\nit crashes,it,bug\n", encoding="utf-8")
     accounts: list[Account] = []
     ingest(lake, [path], mapping=TEXT, on_account=accounts.append)
-    assert accounts[0].sentences[-1].endswith("the column aspect is not used: task tickets classifies the text alone")
+    unused, undated = accounts[0].notices
+    assert unused.endswith("the column aspect is not used: task tickets classifies the text alone")
+    assert "no column observed_at: every row counts as observed now" in undated
 
 
 def test_scores_of_earlier_releases_are_lists(tmp_path: Path) -> None:

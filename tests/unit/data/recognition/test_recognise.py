@@ -238,7 +238,7 @@ def test_parquet_with_its_own_types_is_recognised(tmp_path: Path) -> None:
         (b"text,label\n", "rows.csv", "has a header but no rows"),
         (b"t\xe9xt,label\nx,y\n", "rows.csv", "is not UTF-8 at line 1, byte 2"),
         (b"PK\x03\x04\x00\x00,a\n1,2\n", "rows.csv", "its header holds zero bytes"),
-        (b'[{"text": "a"}]', "rows.json", "is a JSON array; expected one object per line"),
+        (b'[{"text": "a"}', "rows.json", "starts as a JSON array and cannot be read as one"),
         (b"1\n2\n", "rows.jsonl", "no line is a JSON object"),
         (b"PAR1", "rows.parquet", "is not a Parquet file that can be read"),
     ],

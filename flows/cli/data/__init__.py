@@ -1,0 +1,1 @@
+"""Commands of the rows in the lake."""

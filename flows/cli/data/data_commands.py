@@ -1,0 +1,88 @@
+"""Commands of data: ingest, and the list of snapshots that it extends and `drop` shortens."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from absa.errors import InvalidDataError
+from flows.cli.home.demo_warning import demo_warning
+from flows.platform import arguments
+from flows.platform.services import build_services, open_home
+from flows.platform.terminal import say
+
+data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_args_is_help=True)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+
+
+def ingest_command(
+    files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSON, JSONL or Parquet with labelled texts.")],
+    max_bad_share: Annotated[
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
+    ] = 0.1,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate, deduplicate and split labelled rows into a snapshot in the lake.
+
+    Prints where every row went. Refused rows are in a CSV in the home, each with its reason.
+    """
+    from absa.data.account import Account
+    from absa.data.files.source_files import find_sources
+    from absa.data.ingest import ingest as ingest_files
+    from absa.data.snapshot import latest_manifest
+    from flows.cli.data.refused_rows import RefusedRows
+    from flows.cli.data.snapshot_lines import ingest_facts, ingest_lines
+
+    for file in files:
+        find_sources(file)  # before a home is made
+    services = build_services()
+    services.check_task()
+    if warning := demo_warning(services.settings):
+        say(warning, err=True)
+    parent = latest_manifest(services.lake)
+    accounts: list[Account] = []
+    refused = RefusedRows(services.home.folder())
+    try:
+        manifest = ingest_files(
+            services.lake,
+            files,
+            parent=parent.digest if parent else None,
+            max_bad_share=max_bad_share,
+            mapping=services.settings.data,
+            unit_secret=services.home.unit_secret().encode(),
+            on_account=accounts.append,
+            on_refused=refused.add,
+        )
+    except InvalidDataError as error:
+        place = refused.write()
+        raise InvalidDataError(f"{error}{f'; as CSV: {place}' if place else ''}") from None
+    place = refused.write()
+    if as_json:
+        say(json.dumps(ingest_facts(manifest, accounts[0], place)))
+        return
+    for line in ingest_lines(manifest, accounts[0], place, parent):
+        say(line)
+
+
+@data.command("list", epilog="Example: evergreen data list")
+def list_command(as_json: JsonOption = False) -> None:
+    """List the snapshots, the newest first: rows, what each added, its files and the versions that learned from it."""
+    from flows.cli.data.snapshot_lines import snapshot_facts, snapshot_lines
+
+    facts = snapshot_facts(open_home())
+    if as_json:
+        say(json.dumps(facts))
+        return
+    for line in snapshot_lines(facts):
+        say(line)
+
+
+@data.command("drop", epilog="Example: evergreen data drop 3f9a1c0b2d4e")
+def drop_command(
+    snapshot: Annotated[str, typer.Argument(help="Digest, or its start, of the newest snapshot.")],
+) -> None:
+    """Revert the newest ingest: trainings use the snapshot before it. Ingesting the files again brings it back."""
+    from flows.cli.data.snapshot_lines import drop_snapshot
+
+    for line in drop_snapshot(open_home(), snapshot):
+        say(line)

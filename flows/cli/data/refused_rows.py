@@ -1,0 +1,31 @@
+"""Refused rows of the last ingest as a CSV file in the home."""
+
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from absa.config_file import REFUSED_ROWS
+from absa.sinks import write_csv
+
+_COLUMNS: Final = ("uri", "row", "reason", "text", "aspect", "label", "segment", "source")
+
+
+class RefusedRows:
+    """Collector of refused rows. `write` replaces the file of the ingest before."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = home / REFUSED_ROWS
+        self._frames: list[pl.DataFrame] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Take the rows of one file."""
+        self._frames.append(rows.select(_COLUMNS))
+
+    def write(self) -> Path | None:
+        """Write the file and return its path; without a refused row remove it and return None."""
+        if not self._frames:
+            self._file.unlink(missing_ok=True)
+            return None
+        write_csv(self._file, _COLUMNS, (row for frame in self._frames for row in frame.iter_rows()))
+        return self._file
