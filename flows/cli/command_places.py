@@ -18,7 +18,7 @@ FRONT: Final[Mapping[str, tuple[str, ...]]] = {
 """Commands of the first page by heading, in the order of a day."""
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "data": ("ingest", "forget"),
-    "lab": ("demo", "simulate", "shadow", "insights", "pretrain", "capacity", "cost"),
+    "lab": ("demo", "simulate", "shadow", "insights", "pretrain", "distill", "capacity", "cost"),
     "admin": ("config", "doctor", "ledger", "retrain", "export"),
 }
 """Commands that are in a group; each also works without the group's name, as in earlier releases."""
