@@ -1,6 +1,7 @@
 """The `evergreen` command line: translates words into calls, and errors into one sentence and an exit code."""
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -58,14 +59,19 @@ def options(
 
 
 @app.command(epilog="Example: evergreen doctor")
-def doctor() -> None:
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check Python, packages, memory, disk and ports."""
     from flows.platform.doctor import examine
 
     findings = examine(Settings.load())
-    for finding in findings:
-        say(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}")
-    if not all(finding.ok for finding in findings):
+    wrong = [finding for finding in findings if not finding.ok]
+    if as_json:
+        say(json.dumps([vars(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            say(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}")
+        say(f"{len(wrong)} to fix: the lines with NO" if wrong else "Evergreen can run here. Next: evergreen up")
+    if wrong:
         raise typer.Exit(1)
 
 
@@ -146,11 +152,12 @@ def down() -> None:
 
 
 @app.command(epilog="Example: evergreen status")
-def status() -> None:
-    """Say what is champion since when, how traffic is split, the last verdicts, and where each page is."""
-    from flows.cli.status import status_lines
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False) -> None:
+    """Show champion, traffic, running trainings and promotions, recent attempts, verdicts, and the pages."""
+    from flows.cli.status import screen, status_facts
 
-    for line in status_lines(open_home(announced=False)):
+    facts = status_facts(open_home(announced=False))
+    for line in [json.dumps(facts)] if as_json else screen(facts):
         say(line)
 
 

@@ -1,49 +1,181 @@
-"""Status on one screen: champion, traffic, verdicts, and the address of each page."""
+"""Status of a home: champion, traffic, trainings, promotions, verdicts and pages, as facts and on one screen."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from absa.ledger.history import champion_since
-from absa.records.schema import utc_now
+from absa.records.schema import iso, utc_now
+from flows.cli.home.gate_advice import holding_checks
 from flows.monitoring.monitor_silence import last_monitor_run, span
 from flows.platform.processes import Supervisor, pages
 from flows.platform.services import Services
 from flows.promotion.consistency import inconsistencies
+from flows.promotion.promotion_plan import running_step
+from flows.promotion.running_experiment import running
+from flows.training.run_progress import LATEST_FILE, read_progress
+
+_ATTEMPTS: Final = 3
+_VERDICTS: Final = 5
+_SILENT_S: Final = 120.0  # a training writes its progress more often
+_INDENT: Final = " " * 12
 
 
-def status_lines(services: Services) -> Iterator[str]:
-    """Yield the screen, line by line. Reads the ledger and the verdicts; aliases are checked where MLflow answers."""
+def status_facts(services: Services) -> dict[str, Any]:
+    """Return the status as JSON has it. Reads lake, ledger and home; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
     settings = services.settings
-    yield f"home        {settings.root}"
-    yield f"settings    profile {settings.profile}, {settings.config or 'no evergreen.toml'}"
     records = services.ledger.follow()
     head = records[-1] if records else None
     since = champion_since(records)
-    if head is None or since is None:
+    plan = head.state.plan if head is not None else None
+    ran = last_monitor_run(services)
+    supervisor = Supervisor(settings)
+    return {
+        "home": str(settings.root),
+        "profile": settings.profile,
+        "config": None if settings.config is None else str(settings.config),
+        "champion": None
+        if head is None or since is None
+        else {
+            "version": head.state.champion,
+            "since": iso(since.at),
+            "age": span((utc_now() - since.at).total_seconds()),
+            "reason": since.reason,
+        },
+        "challenger": None if head is None else head.state.challenger,
+        "traffic": None
+        if head is None or plan is None
+        else {
+            "mode": plan.mode,
+            "record": head.number,
+            "arms": [{"name": arm.name, "version": arm.version, "share": arm.share} for arm in plan.arms],
+        },
+        "promotion": _promotion(services),
+        "training": _training(services),
+        "attempts": _attempts(services),
+        "ledger": {"records": len(records), "problems": inconsistencies(services)},
+        "verdicts": [
+            {
+                "start": iso(each.window.start),
+                "end": iso(each.window.end),
+                "verdict": each.verdict,
+                "reason": each.reasons[0].sentence if each.reasons else each.action_reason,
+            }
+            for each in VerdictStore(services.lake).history(limit=_VERDICTS)
+        ],
+        "monitor": None if ran is None else ran.sentence(utc_now(), settings.window_s),
+        "servers": [
+            {"name": name, "running": supervisor.running(name) is not None, "page": page}
+            for name, page in pages(services.home).items()
+        ],
+    }
+
+
+def _promotion(services: Services) -> dict[str, Any] | None:
+    run = running(services.ledger.follow())
+    step = None if run is None else running_step(run.head, run.records[0].at, services.settings.experiment)
+    if run is None or step is None:
+        return None
+    return {
+        "experiment": run.name,
+        "step": step.step,
+        "next": step.following,
+        "next_at": None if step.next_at is None else iso(step.next_at),
+        "ends_at": iso(step.ends_at),
+    }
+
+
+def _training(services: Services) -> dict[str, Any] | None:
+    """Return the training that runs in this home: its file is fresh and names no end."""
+    folder = services.settings.root / "jobs"
+    found = read_progress(folder, since=0.0)
+    if found is None or found.phase == "finishing":
+        return None
+    now = time.time()
+    if now - (folder / LATEST_FILE).stat().st_mtime > _SILENT_S:
+        return None
+    return {"phase": found.phase, "detail": found.detail, "left_s": round(found.ends_at - now), "line": found.line(now)}
+
+
+def _attempts(services: Services) -> list[dict[str, Any]]:
+    """Return the last trainings, the newest first: version, decision of the gate, and what a HOLD lacks."""
+    registered = [each for each in services.ledger.follow() if each.action == "register"][-_ATTEMPTS:]
+    found = []
+    for record in reversed(registered):
+        evidence = services.ledger.evidence(record)
+        version = str(evidence.get("training", {}).get("version", "")) or list(record.versions)[-1]
+        found.append(
+            {
+                "version": version,
+                "at": iso(record.at),
+                "decision": evidence.get("verdict"),
+                "reason": record.reason,
+                "holds": holding_checks(evidence),
+            }
+        )
+    return found
+
+
+def status_lines(services: Services) -> Iterator[str]:
+    """Yield the screen, line by line."""
+    yield from screen(status_facts(services))
+
+
+def screen(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the facts as lines, and what to do next. Pure."""
+    yield f"home        {facts['home']}"
+    yield f"settings    profile {facts['profile']}, {facts['config'] or 'no evergreen.toml'}"
+    champion, traffic = facts["champion"], facts["traffic"]
+    if champion is None:
         yield "champion    none yet: `evergreen train FILE` makes the first version"
     else:
-        age_s = (utc_now() - since.at).total_seconds()
-        yield f"champion    version {head.state.champion} since {since.at:%Y-%m-%d %H:%M:%S} UTC ({span(age_s)} ago)"
-        yield f"            because: {since.reason}"
-    if head is not None and head.state.plan is not None:
-        arms = ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in head.state.plan.arms)
-        yield f"traffic     {head.state.plan.mode}: {arms} (ledger record {head.number})"
-    if head is not None and head.state.challenger is not None:
-        yield f"challenger  version {head.state.challenger}"
-    problems = inconsistencies(services)
+        yield f"champion    version {champion['version']} since {_time(champion['since'])} UTC ({champion['age']} ago)"
+        yield f"{_INDENT}because: {champion['reason']}"
+    if traffic is not None:
+        arms = ", ".join(f"{arm['name']} v{arm['version']} {arm['share']:.0%}" for arm in traffic["arms"])
+        yield f"traffic     {traffic['mode']}: {arms} (ledger record {traffic['record']})"
+    if facts["challenger"] is not None:
+        yield f"challenger  version {facts['challenger']}"
+    if (promotion := facts["promotion"]) is not None:
+        when = f"from {_time(promotion['next_at'])} UTC" if promotion["next_at"] else "as soon as labels suffice"
+        yield f"promotion   {promotion['experiment']}: {promotion['step']}; next {promotion['next']}, {when}"
+        yield f"{_INDENT}ends by {_time(promotion['ends_at'])} UTC at the latest"
+    training = facts["training"]
+    yield f"training    {'none runs' if training is None else 'runs: ' + training['line']}"
+    for position, attempt in enumerate(facts["attempts"]):
+        yield f"{'attempts    ' if position == 0 else _INDENT}{_time(attempt['at'])} {attempt['reason']}"
+    problems = facts["ledger"]["problems"]
     said = "verified" if not problems else "INCONSISTENT: " + "; ".join(problems)
-    yield f"ledger      {len(records)} records, {said}"
-    verdicts = VerdictStore(services.lake).history(limit=5)
-    for position, verdict in enumerate(verdicts):
-        reason = verdict.reasons[0].sentence if verdict.reasons else verdict.action_reason
-        name = "verdicts    " if position == 0 else " " * 12
-        yield f"{name}{verdict.window.start:%H:%M:%S}-{verdict.window.end:%H:%M:%S} {verdict.verdict:<6}{reason}"
-    if not verdicts:
+    yield f"ledger      {facts['ledger']['records']} records, {said}"
+    for position, verdict in enumerate(facts["verdicts"]):
+        times = f"{verdict['start'][11:19]}-{verdict['end'][11:19]}"
+        yield f"{'verdicts    ' if position == 0 else _INDENT}{times} {verdict['verdict']:<6}{verdict['reason']}"
+    if not facts["verdicts"]:
         yield "verdicts    none yet"
-    if (ran := last_monitor_run(services)) is not None:
-        yield f"monitor     {ran.sentence(utc_now(), services.settings.window_s)}"
-    supervisor = Supervisor(services.settings)
-    for name, page in pages(services.home).items():
-        running = "up  " if supervisor.running(name) else "down"
-        yield f"{name:<12}{running} {page or ''}".rstrip()
+    if facts["monitor"] is not None:
+        yield f"monitor     {facts['monitor']}"
+    for server in facts["servers"]:
+        yield f"{server['name']:<12}{'up  ' if server['running'] else 'down'} {server['page'] or ''}".rstrip()
+    yield from _next(facts)
+
+
+def _next(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what would turn the newest HOLD into a PROMOTE, and the next step."""
+    newest = facts["attempts"][0] if facts["attempts"] else None
+    serving = facts["champion"] and newest and newest["version"] == facts["champion"]["version"]
+    if newest is not None and newest["decision"] == "HOLD":
+        yield f"version {newest['version']} is on HOLD. For a PROMOTE:"
+        for check in newest["holds"]:
+            yield f"  - {check['sentence']} To do: {check['advice']}"
+        if not serving:
+            yield f"  or decide yourself: evergreen promote {newest['version']} --now --reason '...'"
+    elif facts["champion"] is None:
+        yield "Next: evergreen init FILE, then evergreen train"
+    elif facts["challenger"] is not None and facts["promotion"] is None:
+        yield f"Next: evergreen promote (tries version {facts['challenger']})"
+
+
+def _time(text: str) -> str:
+    return text[:19].replace("T", " ")

@@ -190,6 +190,7 @@ def promote_command(
     """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
     from flows.platform.prefect_runs import PROMOTION
     from flows.promotion.decisions import ended_by, promote_now, requested_promotion
+    from flows.promotion.promotion_plan import plan_lines
 
     named = versions or []
     if now and len(named) > 1:
@@ -202,9 +203,15 @@ def promote_command(
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         return
     parameters = requested_promotion(services, named, again=again)
+    tried = [parameters["version"], *parameters["others"]]
+    settings = services.settings
+    say(f"promotion of version {', '.join(tried)} against champion {services.head().state.champion}:")
+    for line in plan_lines(settings.experiment, challengers=len(tried), approval=settings.approval):
+        say(line)
     require_servers(services, "prefect")
     run_id = services.deployments.start(PROMOTION, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+    say("Next: evergreen status shows the step and its date; evergreen promote VERSION --now skips the experiment")
 
 
 @version_app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")

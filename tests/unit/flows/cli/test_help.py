@@ -49,7 +49,7 @@ def test_front_page_names_the_commands_of_a_day() -> None:
     assert "Exit codes: 0 done; 1 refused" in shown
 
 
-def test_every_command_is_in_front_or_in_a_group() -> None:
+def test_every_command_is_placed() -> None:
     placed = {name for table in (FRONT, GROUPS) for names in table.values() for name in names}
     assert {words[0] for words in ALL if words} <= placed
     for group, names in GROUPS.items():
@@ -64,7 +64,7 @@ def test_version_is_printed() -> None:
     ("error", "code"),
     [(PermanentError("no"), 1), (UnavailableError("later"), 3), (KeyboardInterrupt(), 130), (None, 0)],
 )
-def test_exit_code_tells_what_to_do(error: BaseException | None, code: int) -> None:
+def test_exit_code_of_each_error(error: BaseException | None, code: int) -> None:
     def command() -> None:
         if error is not None:
             raise error

@@ -1,0 +1,94 @@
+"""Plan of a promotion: its steps with their times, and the step of a running one. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from absa.ledger.record import LedgerRecord
+from absa.policies import ExperimentPolicy
+
+_UNITS_S: Final = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningStep:
+    """Step of a running promotion.
+
+    Attributes:
+        step: `shadow`, or `A/B at SHARE`.
+        following: step that comes next.
+        next_at: earliest time of that step; None where the evidence decides when.
+        ends_at: latest end of the experiment.
+    """
+
+    step: str
+    following: str
+    next_at: datetime | None
+    ends_at: datetime
+
+
+def plan_lines(policy: ExperimentPolicy, *, challengers: int, approval: bool) -> Iterator[str]:
+    """Yield the steps of a promotion that starts now, and how long it takes.
+
+    Args:
+        policy: of the experiment.
+        challengers: number of versions that are tried.
+        approval: whether an operator approves at the end.
+    """
+    shares = _shares(policy, challengers)
+    yield f"  1. shadow: scores the champion's traffic unseen, {duration(policy.shadow_s)}"
+    for number, share in enumerate(shares, start=2):
+        last = number == len(shares) + 1
+        until = "until the labels decide" if last else f"at least {duration(policy.step_s)}"
+        yield f"  {number}. A/B: answers {share:g} % of the units, {until}"
+    if approval:
+        yield f"  {len(shares) + 2}. approval in Prefect, within {duration(policy.approval_s)}"
+    least_s = policy.shadow_s + policy.step_s * max(0, len(shares) - 1)
+    yield (
+        f"  takes {duration(least_s)} to the last step, at most {duration(policy.max_duration_s)}; a decision needs "
+        f"{policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it at once"
+    )
+
+
+def running_step(head: LedgerRecord, begun: datetime, policy: ExperimentPolicy) -> RunningStep | None:
+    """Return the step of the experiment at the ledger's head; None where none runs.
+
+    Args:
+        head: of the ledger.
+        begun: start of the experiment.
+        policy: of the experiment.
+    """
+    plan = head.state.plan
+    if plan is None or plan.mode == "single":
+        return None
+    ends_at = begun + timedelta(seconds=policy.max_duration_s)
+    shares = _shares(policy, len(plan.challengers))
+    if plan.mode == "shadow":
+        return RunningStep(
+            step="shadow", following=f"A/B at {shares[0]:g} %", next_at=head.at + timedelta(seconds=policy.shadow_s),
+            ends_at=ends_at,
+        )  # fmt: skip
+    now = 100.0 * max(arm.share for arm in plan.challengers)
+    higher = [share for share in shares if share > now + 1e-6]
+    return RunningStep(
+        step=f"A/B at {now:g} %",
+        following=f"A/B at {higher[0]:g} %" if higher else "a decision by the labels",
+        next_at=head.at + timedelta(seconds=policy.step_s) if higher else None,
+        ends_at=ends_at,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its largest fitting unit: `30 minutes`, `2.5 hours`, `14 days`."""
+    for name, unit_s in _UNITS_S:
+        if seconds >= unit_s or name == "second":
+            count = round(seconds / unit_s, 1)
+            return f"{count:g} {name}{'' if count == 1 else 's'}"
+    raise AssertionError
+
+
+def _shares(policy: ExperimentPolicy, challengers: int) -> list[float]:
+    """Shares of the ramp in percent; several challengers and the champion have equal ones at most."""
+    most = 1.0 / (challengers + 1)
+    return list(dict.fromkeys(round(100.0 * min(share, most), 2) for share in policy.ramp))

@@ -1,0 +1,92 @@
+"""Status: what runs, what the gate said, what a HOLD lacks, and the next step."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from absa.adapters.lake_stores import FolderLake
+from absa.ledger.lifecycle import challenged, crowned, shadowed
+from absa.ledger.store import Ledger
+from flows.cli.home.gate_advice import advice_for, holding_checks
+from flows.cli.status import screen, status_facts
+from flows.platform.services import Services, build_services
+from flows.platform.settings import Settings
+from flows.training.run_progress import LATEST_FILE
+from tests.stand_ins import FakeRegistry
+
+HOLD = {
+    "verdict": "HOLD",
+    "checks": [
+        {"name": "better on recent rows", "status": "hold", "sentence": "There are 40 recent test rows, 100 needed."},
+        {"name": "slice billing", "status": "pass", "sentence": "fine"},
+    ],
+    "training": {"version": "2"},
+}
+
+
+@pytest.fixture
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+    for name in [name for name in os.environ if name.startswith("EVERGREEN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=tmp_path / "home")
+    return build_services(settings, environment={}, registry=FakeRegistry())
+
+
+def append(services: Services, action: Any, state: Any, *, evidence: dict[str, Any] | None = None) -> None:
+    ledger = Ledger(FolderLake(services.settings.root / "lake"))
+    head = ledger.head()
+    ledger.append(
+        expected=head.number if head else 0, actor="a", action=action, reason="version 2: the gate says HOLD.",
+        state=state, versions={"1": "a", "2": "b"}, evidence=evidence,
+    )  # fmt: skip
+
+
+def test_hold_names_way_to_promotion(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    append(services, "register", crowned("1"), evidence=HOLD)
+    facts = status_facts(services)
+    json.dumps(facts)
+    (attempt,) = facts["attempts"]
+    assert (attempt["version"], attempt["decision"]) == ("2", "HOLD")
+    lines = "\n".join(screen(facts))
+    assert "version 2 is on HOLD. For a PROMOTE:\n  - There are 40 recent test rows, 100 needed. To do: label" in lines
+    assert "evergreen promote 2 --now" in lines
+
+
+def test_running_promotion_has_step_and_date(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    append(services, "traffic", shadowed(challenged(crowned("1"), "2"), ()))
+    promotion = status_facts(services)["promotion"]
+    assert (promotion["step"], promotion["next"]) == ("shadow", "A/B at 1 %")
+    assert promotion["next_at"] < promotion["ends_at"]
+    assert any(line.startswith("promotion   ") and "; next A/B at 1 %, from 20" in line for line in screen(
+        status_facts(services)))  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase", "age_s", "runs"), [("training", 1, True), ("training", 600, False),
+                                                      ("finishing", 1, False)])  # fmt: skip
+def test_running_training_has_time_left(services: Services, phase: str, age_s: float, runs: bool) -> None:
+    now = time.time()
+    state = {"started": now - 60, "ends_at": now + 90, "phase": phase, "detail": "", "notes": []}
+    file = services.home.folder("jobs") / LATEST_FILE
+    file.write_text(json.dumps(state))
+    os.utime(file, (now - age_s, now - age_s))
+    training = status_facts(services)["training"]
+    assert (training is not None) == runs
+    if training is not None:
+        assert training["left_s"] == pytest.approx(90, abs=5)
+
+
+def test_empty_home_names_first_command(services: Services) -> None:
+    assert list(screen(status_facts(services)))[-1] == "Next: evergreen init FILE, then evergreen train"
+
+
+def test_advice_follows_name_of_check() -> None:
+    assert advice_for("slice billing") == "ingest more labelled rows of this slice"
+    assert "gate's report" in advice_for("another")
+    assert holding_checks({}) == []
