@@ -31,7 +31,7 @@ app = typer.Typer(
     name="evergreen",
     cls=DayGroup,
     help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
-    epilog="Exit codes: 0 done; 1 refused or a check failed, the message says what to change; 2 wrong arguments; "
+    epilog="Exit codes: 0 done; 1 refused or a check failed, the message names the change; 2 wrong arguments; "
     "3 a server or the lake is unavailable, try again later; 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
