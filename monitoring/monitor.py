@@ -240,7 +240,7 @@ def evidence_of(
         mine_now = replace(figures[champion.version], parts=parts_of(current, seed=seed))
         figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
         if figure is not None and figure.best is None:  # audits correct it; the record shows it as the reason does
-            mine_now = replace(mine_now, f1=figure.now.pos_neg_f1)
+            mine_now = replace(mine_now, f1=figure.now.f1)
         figures[champion.version] = mine_now
     return Observation(data=data, evidence=evidence, reference=reference, comparison=found, figures=figures)
 
@@ -317,8 +317,8 @@ def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:
     return VersionFigures(
         rows=rows,
         labelled=sample.labelled,
-        f1=None if measured is None else measured.pos_neg_f1,
-        estimated_f1=None if estimated is None else estimated.pos_neg_f1,
+        f1=None if measured is None else measured.f1,
+        estimated_f1=None if estimated is None else estimated.f1,
         right=unasked.right,
         unasked=unasked.labelled,
         flip_rate=flip_rate(sample),

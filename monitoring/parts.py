@@ -33,10 +33,10 @@ def _figures(sample: Sample, labels: tuple[int, ...], seed: int) -> PartFigures:
     return PartFigures(
         rows=sample.rows,
         labelled=sample.labelled,
-        estimated_f1=None if promised is None else promised.pos_neg_f1,
+        estimated_f1=None if promised is None else promised.f1,
         estimated_low=None if promised is None else promised.low,
         estimated_high=None if promised is None else promised.high,
-        f1=None if measured is None else measured.pos_neg_f1,
+        f1=None if measured is None else measured.f1,
         low=None if measured is None else measured.low,
         high=None if measured is None else measured.high,
         trusted=None if tested is None else tested.trusted,

@@ -37,7 +37,7 @@ MIN_LABELS: Final = 50
 class Estimate:
     """An F1 with its 95 % interval and standard error, all shares, and the rows behind it."""
 
-    pos_neg_f1: float
+    f1: float
     low: float
     high: float
     standard_error: float
@@ -97,7 +97,7 @@ class Loss:
 def _estimate(value: float, draws: Floats, rows: int) -> Estimate:
     low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(
-        pos_neg_f1=value,
+        f1=value,
         low=min(float(low), value),
         high=max(float(high), value),
         standard_error=float(draws.std()),
@@ -263,7 +263,7 @@ def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = No
         return found
     shrink = sqrt(kept.rows / sample.rows)
     return Estimate(
-        pos_neg_f1=value,
+        f1=value,
         low=value - (value - found.low) * shrink,
         high=value + (found.high - value) * shrink,
         standard_error=found.standard_error * shrink,
@@ -292,7 +292,7 @@ def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0, b
     `best` is the most favourable figure that an unknown bias allows, `now` the least favourable: the interval spans
     both, and the p-value is that of `best`.
     """
-    least, most = (baseline.pos_neg_f1 - each.pos_neg_f1 for each in (best or now, now))
+    least, most = (baseline.f1 - each.f1 for each in (best or now, now))
     least_error, most_error = (
         max(sqrt(baseline.standard_error**2 + each.standard_error**2), 1e-9) for each in (best or now, now)
     )
@@ -330,17 +330,14 @@ def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = N
     promised, found = estimate(labelled, seed=seed, labels=labels), measure(labelled, seed=seed, labels=labels)
     assert promised is not None
     assert found is not None
-    gap = promised.pos_neg_f1 - found.pos_neg_f1
+    gap = promised.f1 - found.f1
     error = max(promised.standard_error, found.standard_error, 1e-9)
     trusted = abs(gap) <= 3.0 * error
     verb = "agrees with" if trusted else "is contradicted by"
     return BackTest(
         trusted=trusted,
         gap=gap,
-        sentence=(
-            f"The estimate without labels ({promised.pos_neg_f1:.2f}) {verb} {len(known)} labels "
-            f"({found.pos_neg_f1:.2f})."
-        ),
+        sentence=(f"The estimate without labels ({promised.f1:.2f}) {verb} {len(known)} labels ({found.f1:.2f})."),
     )
 
 

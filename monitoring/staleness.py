@@ -121,7 +121,7 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
     if evidence.measured is not None:
         now = evidence.measured.now
         how = f" ({evidence.measured.how})" if evidence.measured.how else ""
-        known = f", and {now.rows} labels put {evidence.task.metric_name} at {now.pos_neg_f1:.2f}{how}"
+        known = f", and {now.rows} labels put {evidence.task.metric_name} at {now.f1:.2f}{how}"
     seen = "look like the reference"
     if evidence.comparing_from is not None:
         seen = "are the first ones seen of this version at this time"
@@ -180,7 +180,7 @@ def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
 
 def _loss_reason(loss: Loss, how: str, kind: str, metric: str) -> Reason:
     sentence = (
-        f"{metric} fell by {100 * loss.loss:.1f} points to {loss.now.pos_neg_f1:.2f} "
+        f"{metric} fell by {100 * loss.loss:.1f} points to {loss.now.f1:.2f} "
         f"(95 % interval of the fall {100 * loss.low:.1f} to {100 * loss.high:.1f}), {how}."
     )
     return Reason(

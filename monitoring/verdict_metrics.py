@@ -77,8 +77,10 @@ def _count(
 def _add(
     registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Labelled]
 ) -> None:
-    """Add a gauge with every value that is known."""
+    """Add a gauge with every value that is known; without any, not even its help, which may be of another task."""
+    known = [(values, value) for values, value in series if value is not None]
+    if not known:
+        return
     gauge = Gauge(name, help_text, labels, registry=registry)
-    for values, value in series:
-        if value is not None:
-            (gauge.labels(*map(metric_label, values)) if labels else gauge).set(value)
+    for values, value in known:
+        (gauge.labels(*map(metric_label, values)) if labels else gauge).set(value)

@@ -123,7 +123,7 @@ def promised(traffic: Traffic, seed: int) -> dict[str, float]:
         and part.f1 is not None and part.estimated_low is not None and part.estimated_high is not None
     }  # fmt: skip
     return covers | {
-        "covers": said.low <= found.pos_neg_f1 <= said.high,
+        "covers": said.low <= found.f1 <= said.high,
         "width": said.high - said.low,
         "labelled_width": found.high - found.low,
         "blamed": held is not None and not held.trusted,

@@ -73,10 +73,10 @@ def domain_rows(name: str, known: Sample, domain: Sample, runs: int) -> list[Row
         assert said is not None
         assert seen is not None
         assert tested is not None
-        covered += said.low <= seen.pos_neg_f1 <= said.high
+        covered += said.low <= seen.f1 <= said.high
         caught += not tested.trusted
-        promised.append(said.pos_neg_f1)
-        measured.append(seen.pos_neg_f1)
+        promised.append(said.f1)
+        measured.append(seen.f1)
     case, whole_case = f"10 % of traffic from {name}, windows of 1,000", f"all traffic from {name}, windows of 500"
     rows = [
         share(case, "found_at_1%", found, runs),

@@ -59,11 +59,11 @@ def cell_rows(case: str, known: Sample, other: Sample, changed: float, runs: int
         assert seen is not None
         assert tested is not None
         assert support is not None
-        off += not said.low <= seen.pos_neg_f1 <= said.high
+        off += not said.low <= seen.f1 <= said.high
         blamed += not tested.trusted
         unsupported += not support.trusted
         shares.append(support.share)
-        gaps.append(said.pos_neg_f1 - seen.pos_neg_f1)
+        gaps.append(said.f1 - seen.f1)
     target = "<= 0.01" if calm else ">= 0.90" if changed == 1.0 else None
     told = share(case, "support_distrusts_it", unsupported, runs, target=target)
     met = None if target is None else told.value <= 0.01 if calm else told.value >= 0.9

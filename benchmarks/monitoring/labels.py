@@ -124,10 +124,10 @@ def judged_window(ratio: float, audit: float, audited_before: float, seed: int) 
     assert used is not None
     assert plain is not None
     assert every is not None
-    truth = every.pos_neg_f1
+    truth = every.f1
     return {
-        "bias": used.now.pos_neg_f1 - truth,
-        "plain_bias": plain.pos_neg_f1 - truth,
+        "bias": used.now.f1 - truth,
+        "plain_bias": plain.f1 - truth,
         "covers": used.low <= truth <= used.high,
         "plain_covers": plain.low <= truth <= plain.high,
         "width": used.high - used.low,

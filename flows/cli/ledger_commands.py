@@ -98,8 +98,10 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
             lines.append(f"  {_labels_needed(report, gain)}")
     if export is not None:
         window = Window(start=run.records[0].at, end=utc_now())
-        trusted = services.settings.measuring_sources
-        rows = ask_labels(services.lake, window, count=count, trusted_sources=trusted)
+        settings = services.settings
+        rows = ask_labels(
+            services.lake, window, count=count, trusted_sources=settings.measuring_sources, task=settings.task
+        )
         write_queue(rows, export)
         disagreements = rows["why"].to_list().count("disagreement")
         lines.append(f"{rows.height} rows to label, {disagreements} of them disagreements, are in {export}")

@@ -76,6 +76,7 @@ def export_labels(
         audit_share=audit,
         version=version,
         trusted_sources=services.settings.measuring_sources,
+        task=services.settings.task,
     )
     write_queue(chosen, file)
     why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
@@ -142,7 +143,10 @@ def insights_command(
     services = open_home()
     task = services.settings.task
     if task.phrase is None:
-        raise PermanentError(f"insights are by aspect or topic, and task {task.name} has plain text: see the reports")
+        raise PermanentError(
+            f"insights count answers by a phrase beside the text, and task {task.name} has the text alone: see the "
+            "reports"
+        )
     found = found_in(services.lake, chosen, min_rows=min_rows, task=task)
     for line in _insight_lines(found, task):
         say(line)

@@ -18,18 +18,17 @@ from absa.records.lake import Lake
 from absa.records.schema import Window
 from absa.records.windows import load_window, read_predictions
 from absa.sinks import write_csv
+from absa.task import ABSA, TaskSpec
 from monitoring.drift.sample import scores_of
 
-QUEUE_COLUMNS: Final = (
-    "request_id",
-    "text",
-    "aspect",
-    "why",
-    "predicted",
-    "confidence",
-    "sampling_probability",
-    "label",
-)
+_COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confidence", "sampling_probability", "label")
+
+
+def queue_columns(task: TaskSpec = ABSA) -> tuple[str, ...]:
+    """Return the columns of a task's queue: an aspect or topic, or neither in plain text."""
+    return tuple(
+        task.phrase or name if name == "aspect" else name for name in _COLUMNS if name != "aspect" or task.phrase
+    )
 
 
 def ask_labels(
@@ -41,6 +40,7 @@ def ask_labels(
     seed: int = 0,
     version: str | None = None,
     trusted_sources: Collection[str] | None = None,
+    task: TaskSpec = ABSA,
 ) -> pl.DataFrame:
     """Return about `count` rows of a window that are worth a label.
 
@@ -56,9 +56,10 @@ def ask_labels(
         seed: of the draw; equal seed, equal rows.
         version: only this version's answers.
         trusted_sources: feedback sources that may measure; rows labelled by other sources are drawn. None: all.
+        task: of the lake; decides whether rows have an aspect or a topic.
 
     Returns:
-        The columns of `QUEUE_COLUMNS`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
+        The columns of `queue_columns`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
 
     Raises:
         PermanentError: the log's texts are redacted.
@@ -71,7 +72,7 @@ def ask_labels(
         raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
     rows = rows.filter(pl.col("text").is_not_null() & pl.col("scores").is_not_null())
     if rows.height == 0:
-        return pl.DataFrame(schema=dict.fromkeys(QUEUE_COLUMNS, pl.String))
+        return pl.DataFrame(schema=dict.fromkeys(queue_columns(task), pl.String))
     scores = np.sort(scores_of(rows["scores"], int(rows["scores"].list.len().to_numpy().max())), axis=1)
     hardness = 1.0 - (scores[:, -1] - scores[:, -2])
     both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")
@@ -86,7 +87,7 @@ def ask_labels(
         rows.select(
             "request_id",
             "text",
-            "aspect",
+            *([] if task.phrase is None else [pl.col("aspect").alias(task.phrase)]),
             pl.Series("why", why.tolist()),
             pl.col("label").alias("predicted"),
             pl.Series("confidence", scores[:, -1]),

@@ -12,6 +12,7 @@ from absa.ledger.store import Ledger
 from absa.task import TaskSpec
 from monitoring.verdicts import VerdictStore
 from tests.homes import end_family, outer_environment, tell
+from tests.plain_text import words_of_default_task
 
 LIMIT_S = 1_200  # of a hang
 TOPICS = TaskSpec(name="ticket-topics", input="text+topic", labels=("no", "yes"))
@@ -53,8 +54,11 @@ def write_topics(source: Path, target: Path, seed: int) -> Path:
 def test_loop_of_plain_text_mentions_no_aspect(tmp_path: Path) -> None:
     story = loop(tmp_path / "home", "--task", "tickets")
     assert_promoted(tmp_path / "home", TICKETS)
-    assert "aspect" not in story
-    assert "pos/neg" not in story
+    assert words_of_default_task(story) == []
+    written = [file for kind in ("*.prom", "*.md", "*.html") for file in (tmp_path / "home").rglob(kind)]
+    assert written
+    for file in written:
+        assert (file.name, words_of_default_task(file.read_text(encoding="utf-8"))) == (file.name, [])
 
 
 def test_loop_of_topics_promotes_version_2(tmp_path: Path) -> None:

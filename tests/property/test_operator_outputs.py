@@ -35,7 +35,7 @@ from monitoring.alerts import message
 from monitoring.evidently_reports import build_report, verdict_text
 from monitoring.insights import insights, insights_plot
 from monitoring.labels.label_import import read_label_file
-from monitoring.labels.label_queue import QUEUE_COLUMNS, write_queue
+from monitoring.labels.label_queue import queue_columns, write_queue
 from serving.observe.json_logs import JsonLines
 from tests.customer_text import HOSTILE, parsed, rendered, texts
 from tests.unit.monitoring.conftest import START, Traffic
@@ -119,7 +119,7 @@ def test_insights_csv_gives_back_every_aspect(tmp_path: Path, text: str) -> None
 @given(text=texts)
 def test_labels_export_any_text_keeps_every_row(tmp_path: Path, text: str) -> None:
     ids = ["01a228a4-4e35-766b-8e7a-e3488bbc22f0", "01a228a4-52f5-76ae-adca-da81fb5c59fc"]
-    rows = [dict(zip(QUEUE_COLUMNS, (each, text, text, "audit", 0, 0.7, 1.0, 2), strict=True)) for each in ids]
+    rows = [dict(zip(queue_columns(), (each, text, text, "audit", 0, 0.7, 1.0, 2), strict=True)) for each in ids]
     write_queue(pl.DataFrame(rows), tmp_path / "queue.csv")
     read = read_label_file((tmp_path / "queue.csv").read_bytes(), name="queue.csv")
     assert [(row.request_id, row.label) for row in read.labels] == [(each, 2) for each in ids]

@@ -15,10 +15,13 @@ from absa.records.windows import WindowData
 from absa.task import TaskSpec
 from monitoring.drift.detect import detect_drift
 from monitoring.drift.sample import Sample, make_sample, sample_of
+from monitoring.evidently_reports import verdict_text
 from monitoring.monitor import WatchedVersion, WatchSettings, evidence_of, to_verdict
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, estimate, frozen_test, measure
 from monitoring.staleness import judge_staleness
+from monitoring.verdict_metrics import exposition
+from tests.plain_text import words_of_default_task
 
 TASK = TaskSpec(
     name="t", input="text", labels=("billing", "bug", "praise", "access", "other"), evaluated=("bug", "other")
@@ -52,8 +55,8 @@ def test_measured_f1_counts_evaluated_labels(rng: np.random.Generator, task: Tas
     assert found is not None
     assert promised is not None
     evaluated = list(task.evaluated_numbers)
-    assert found.pos_neg_f1 == pytest.approx(f1_score(sample.truth, sample.labels, labels=evaluated, average="macro"))
-    assert promised.low - 0.05 < found.pos_neg_f1 < promised.high + 0.05
+    assert found.f1 == pytest.approx(f1_score(sample.truth, sample.labels, labels=evaluated, average="macro"))
+    assert promised.low - 0.05 < found.f1 < promised.high + 0.05
 
 
 def test_parts_are_named_by_evaluated_labels(rng: np.random.Generator) -> None:
@@ -122,3 +125,5 @@ def test_verdict_of_task_writes_f1_alone(rng: np.random.Generator) -> None:
     said = next(reason.sentence for reason in verdict.reasons if reason.kind == "measured_loss")
     assert said.startswith("F1 fell by")
     assert Verdict.from_json(written).by_version == verdict.by_version
+    said = "\n".join((json.dumps(written), exposition([verdict]), verdict_text(verdict, data, TASK)))
+    assert words_of_default_task(said) == []

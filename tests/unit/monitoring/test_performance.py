@@ -32,7 +32,7 @@ def test_the_measured_interval_covers_the_long_run_f1(make: Make) -> None:
     for seed in range(1, 61):
         found = measure(make(seed, 300))
         assert found is not None
-        covered += found.low <= truth.pos_neg_f1 <= found.high
+        covered += found.low <= truth.f1 <= found.high
     assert covered >= 52
 
 
@@ -43,7 +43,7 @@ def test_the_estimate_covers_what_the_labels_later_show(make: Make) -> None:
         promised, found = estimate(window), measure(window)
         assert promised is not None
         assert found is not None
-        covered += promised.low <= found.pos_neg_f1 <= promised.high
+        covered += promised.low <= found.f1 <= promised.high
     assert covered >= 54
 
 
@@ -51,7 +51,7 @@ def test_perfect_score_on_few_labels_is_uncertain() -> None:
     few = make_sample([0, 2, 0, 2], np.tile([0.9, 0.05, 0.05], (4, 1)), truth=[0, 2, 0, 2])
     found = measure(few)
     assert found is not None
-    assert found.pos_neg_f1 == 1.0
+    assert found.f1 == 1.0
     assert found.low < 0.95
 
 
@@ -70,8 +70,8 @@ def test_chosen_hard_rows_do_not_bias_f1() -> None:
     plain = measure(make_sample(predicted, scores, truth=known))
     assert weighted is not None
     assert plain is not None
-    assert weighted.pos_neg_f1 == pytest.approx(0.75, abs=0.02)
-    assert plain.pos_neg_f1 < 0.6
+    assert weighted.f1 == pytest.approx(0.75, abs=0.02)
+    assert plain.f1 < 0.6
 
 
 def test_answers_of_few_units_are_less_certain(make: Make) -> None:
@@ -121,9 +121,9 @@ def test_flips_count_only_positive_and_negative() -> None:
 def test_frozen_test_comes_from_confusion_or_f1() -> None:
     exact = frozen_test({"confusion": [[8, 1, 1], [1, 8, 1], [1, 1, 8]]})
     assert exact.rows == 30
-    assert exact.estimate().pos_neg_f1 == pytest.approx(0.8)
+    assert exact.estimate().f1 == pytest.approx(0.8)
     stand_in = frozen_test({"pos_neg_f1": 0.8, "rows": 300})
-    assert stand_in.estimate().pos_neg_f1 == pytest.approx(0.8)
+    assert stand_in.estimate().f1 == pytest.approx(0.8)
     assert stand_in == FrozenTest.from_f1(0.8, 300)
     with pytest.raises(ValueError, match="at most 3 by 3"):
         frozen_test({"confusion": np.ones((4, 4)).tolist()})

@@ -16,7 +16,7 @@ POLICY = StalenessPolicy(cooldown_s=600.0, min_new_labels=100)
 
 
 def figure(f1: float, rows: int = 300) -> Estimate:
-    return Estimate(pos_neg_f1=f1, low=f1 - 0.04, high=f1 + 0.04, standard_error=0.02, rows=rows)
+    return Estimate(f1=f1, low=f1 - 0.04, high=f1 + 0.04, standard_error=0.02, rows=rows)
 
 
 def lost(points: float, p_value: float, *, rows: int = 300) -> Loss:

@@ -61,8 +61,7 @@ def test_few_embedded_rows_give_no_support(make: Make) -> None:
 def test_estimate_of_strange_rows_makes_nothing_stale(make: Make) -> None:
     drift = detect_drift(make(1, 300), make(2, 300))
     before, now = (
-        Estimate(pos_neg_f1=value, low=value - 0.02, high=value + 0.02, standard_error=0.01, rows=300)
-        for value in (0.85, 0.70)
+        Estimate(f1=value, low=value - 0.02, high=value + 0.02, standard_error=0.01, rows=300) for value in (0.85, 0.70)
     )
     for share, verdict in ((0.95, "STALE"), (0.5, "WATCH")):
         evidence = StalenessEvidence(

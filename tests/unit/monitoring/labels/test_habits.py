@@ -62,7 +62,7 @@ def answered(
 def true_f1(full: Sample) -> float:
     found = measure(full)
     assert found is not None
-    return found.pos_neg_f1
+    return found.f1
 
 
 def test_arrivals_recover_the_share_of_late_labels() -> None:
@@ -110,7 +110,7 @@ def test_audited_figure_covers_the_f1_of_all_answers(own: float, before: float) 
         assert figure.best is None
         assert "requested" in figure.how
         covered += figure.low <= true_f1(full) <= figure.high
-        gaps.append(figure.now.pos_neg_f1 - true_f1(full))
+        gaps.append(figure.now.f1 - true_f1(full))
     assert covered >= 17
     assert abs(np.mean(gaps)) < 0.04
 
@@ -120,7 +120,7 @@ def test_unaudited_figure_spans_the_stated_ratio() -> None:
     figure = measured_figure(current, habits_seen(answered(4)[0], NOW_S), max_report_ratio=4.0)
     assert figure is not None
     assert figure.best is not None
-    assert figure.now.pos_neg_f1 < true_f1(full) - 0.1
+    assert figure.now.f1 < true_f1(full) - 0.1
     assert figure.low < true_f1(full) < figure.high
     assert "1 to 4.0 times" in figure.how
     assert "have come" in figure.how

@@ -11,9 +11,10 @@ from absa.errors import PermanentError
 from absa.records.lake import Lake
 from absa.records.schema import Window
 from absa.records.windows import WindowData, load_window
+from absa.task import InputForm, TaskSpec
 from monitoring.drift.sample import sample_of
 from monitoring.labels.label_import import import_labels
-from monitoring.labels.label_queue import ask_labels, write_queue
+from monitoring.labels.label_queue import ask_labels, queue_columns, write_queue
 from monitoring.performance import measure
 from tests.unit.monitoring.conftest import Traffic
 
@@ -26,6 +27,17 @@ def test_about_as_many_rows_are_drawn_as_wanted(lake: Lake, traffic: Traffic, wi
     assert 70 < asked.height < 130
     assert set(asked["why"]) == {"audit", "uncertain"}
     assert asked["sampling_probability"].is_between(0, 1).all()
+
+
+@pytest.mark.parametrize(("form", "columns"), [("text", []), ("text+topic", ["topic"]), ("text+aspect", ["aspect"])])
+def test_queue_has_phrase_of_task(
+    lake: Lake, traffic: Traffic, window: Windows, form: InputForm, columns: list[str]
+) -> None:
+    task = TaskSpec(name="t", input=form, labels=("a", "b", "c"))
+    traffic.send(window(0), 50, labelled=0.0)
+    for k in (0, 3):  # a window with rows, and one without
+        found = ask_labels(lake, window(k), count=20, task=task).columns
+        assert found == ["request_id", "text", *columns, *queue_columns()[3:]]
 
 
 def test_uncertain_rows_are_likelier_to_be_asked_about(lake: Lake, traffic: Traffic, window: Windows) -> None:
@@ -110,7 +122,7 @@ def test_f1_from_queue_is_unbiased_by_choice(lake: Lake, traffic: Traffic, windo
     assert expected is not None
     assert found is not None
     assert found.rows == taken
-    assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error
+    assert abs(found.f1 - expected.f1) < 3.0 * found.standard_error
     plain = np.mean([row["predicted"] == row["label"] for row in filled.iter_rows(named=True)])
     right = full.rows.select((pl.col("label") == pl.col("feedback_label")).mean()).item()
     assert plain < right - 0.02  # the chosen rows are harder than the window
@@ -136,7 +148,7 @@ def test_second_export_keeps_measured_f1_unbiased(
     found = measure(sample_of(load_window(lake, window(0)).rows))
     assert expected is not None
     assert found is not None
-    assert abs(found.pos_neg_f1 - expected.pos_neg_f1) < 3.0 * found.standard_error
+    assert abs(found.f1 - expected.f1) < 3.0 * found.standard_error
 
 
 def test_two_exports_equal_one_larger_draw(lake: Lake, traffic: Traffic, window: Windows, tmp_path: Path) -> None:
