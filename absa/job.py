@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from absa.training.rows.distill import TaughtCorpus
     from absa.training.rows.tokens import LabelledPair
     from absa.training.trainer import Trainer
+    from absa.training.training_settings import TrainingSettings
 
 EXIT_FAILED: Final = 1
 EXIT_DEADLINE_MISSED: Final = 3
@@ -164,7 +165,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
     stopping = _on_sigterm()
     emit("phase", name="load")
     from absa.inference.tokenization import PairTokenizer
-    from absa.modeling.bases import TOKENIZER, find_base, load_base
+    from absa.modeling.bases import TOKENIZER, load_base
     from absa.training.checkpoints import Checkpoints
     from absa.training.rows.compose import Composer
     from absa.training.rows.shards import open_shards
@@ -175,7 +176,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
 
     ranks = Ranks.from_environment()
     settings = TrainingSettings.from_json(job.settings)
-    base = find_base(settings.warm_start or settings.base_model)
+    base = _base_of(settings)
     model, has_head = load_base(
         base,
         task=job.task,
@@ -248,6 +249,15 @@ def _taught(
     pairs = tokenize(read_pairs(file, job.task), tokenizer) if file.stat().st_size else None
     answers = Answers.read(lesson / ANSWERS_FILE)
     return TaughtCorpus(tokens, pairs, answers, job.teacher_weight, left_s=plan.rows_wait_s)
+
+
+def _base_of(settings: "TrainingSettings") -> Path:
+    from absa.modeling.folders import WEIGHTS, find_base
+    from absa.training.memory import check_memory
+
+    base = find_base(settings.warm_start or settings.base_model)
+    check_memory(base / WEIGHTS)
+    return base
 
 
 class _Builder:

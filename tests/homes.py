@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import psutil
 
 from absa.configuration import CONFIGURATION_FILE
 
+_OF_DEFAULT_TASK = re.compile(r"\w*(?:aspect|sentiment|opinion|neutral|pos.?neg)\w*", re.IGNORECASE)
 DEMO = (sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep")
 
 
@@ -57,3 +59,8 @@ def end_family(home: Path) -> None:
         for process in living:
             process.kill()
         psutil.wait_procs(living, timeout=1)
+
+
+def words_of_default_task(said: str) -> list[str]:
+    """Return the words that speak of aspects or sentiments, which no message of a plain-text home may have."""
+    return _OF_DEFAULT_TASK.findall(said)

@@ -1,7 +1,8 @@
 """Baseline of a first version: TF-IDF with logistic regression, by scikit-learn. It is reported and never served.
 
 A text is seen as its words and pairs of words, an aspect as its words and as the words around it in the text, a topic
-as its words and as the text's words, each marked with the topic.
+as its words and as the text's words, each marked with the topic. In scripts without spaces between words a text is seen
+as pairs and triples of letters.
 
 On the default task its pos/neg F1 is 0.679 on 2,991 feedback rows (5 folds), and 0.751 on 4,000 of 30,479 rows of
 reviews; the words around the aspect are worth 0.05 there, where many texts have several aspects.
@@ -15,6 +16,7 @@ import numpy as np
 
 from absa.evaluation.counts import Scores
 from absa.inference.aspect_span import find_aspect
+from absa.inference.scripts import UNSPACED
 from absa.inference.tokenization import ModelInput
 from absa.task import ABSA, TaskSpec
 
@@ -26,8 +28,10 @@ MOST_ROWS: Final = 50_000  # about ten seconds of one core
 MOST_CHARACTERS: Final = 10_000_000
 _AROUND_WORDS: Final = 5
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]+")
+_RUN: Final = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+|[^\w\s{UNSPACED}]+")
+_UNSPACED_LETTER: Final = re.compile(f"[{UNSPACED}]")
 _MIN_ROWS: Final = 2  # with a word, for the word to count
-_NOTHING_SHARED: Final = ("no terms remain", "empty vocabulary")  # as in Chinese, whose words have no spaces between
+_NOTHING_SHARED: Final = ("no terms remain", "empty vocabulary")  # as where every row is a word of its own
 
 
 class Baseline:
@@ -59,7 +63,7 @@ def train_baseline(rows: "pl.DataFrame", task: TaskSpec = ABSA) -> Baseline | No
         return None
     by_space = str.split
     words = {"ngram_range": (1, 2), "sublinear_tf": True}
-    columns = [("text", TfidfVectorizer(**words, tokenizer=_TOKEN.findall, token_pattern=None, min_df=_MIN_ROWS), 0)]
+    columns = [("text", TfidfVectorizer(**words, tokenizer=_tokens, token_pattern=None, min_df=_MIN_ROWS), 0)]
     if task.phrase is not None:
         columns += [
             ("around", TfidfVectorizer(**words, tokenizer=by_space, token_pattern=None), 1),
@@ -85,7 +89,22 @@ def _columns(pairs: Sequence[ModelInput], task: TaskSpec) -> Any:
 def _of_topic(text: str, topic: str) -> str:
     """Return the words of the text, each marked with the topic: a word speaks for one topic and against another."""
     mark = "_".join(topic.casefold().split())
-    return " ".join(["-", *(f"{mark}:{word}" for word in dict.fromkeys(_TOKEN.findall(text.casefold())))])
+    return " ".join(["-", *(f"{mark}:{word}" for word in dict.fromkeys(_tokens(text.casefold())))])
+
+
+def _tokens(text: str) -> list[str]:
+    """Return words and marks; of letters without spaces between words the pairs, which neighbours join to triples."""
+    if not _UNSPACED_LETTER.search(text):
+        return _TOKEN.findall(text)
+    found: list[str] = []
+    for run in _RUN.findall(text):
+        paired = len(run) > 1 and _UNSPACED_LETTER.match(run)
+        found += [run[k : k + 2] for k in range(len(run) - 1)] if paired else [run]
+    return found
+
+
+def _spaced(text: str) -> list[str]:
+    return _tokens(text) if _UNSPACED_LETTER.search(text) else text.split()
 
 
 def _around(text: str, aspect: str) -> str:
@@ -93,5 +112,5 @@ def _around(text: str, aspect: str) -> str:
     span = find_aspect(text, aspect)
     if span is None:
         return "-"
-    before, after = text[: span.start].split()[-_AROUND_WORDS:], text[span.end :].split()[:_AROUND_WORDS]
+    before, after = _spaced(text[: span.start])[-_AROUND_WORDS:], _spaced(text[span.end :])[:_AROUND_WORDS]
     return " ".join(["-", *(f"{word}<" for word in before), *(f">{word}" for word in after)])

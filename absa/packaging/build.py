@@ -193,7 +193,7 @@ def build_package(
                 layers=model.architecture.layers,
                 snapshot=snapshot,
                 training=training or {},
-                settings=settings.to_json(),
+                settings=_shown(settings),
                 calibration=calibration.to_json(),
                 parity=asdict(parity),
             ),
@@ -237,13 +237,22 @@ def _config(model: Classifier, settings: TrainingSettings, snapshot: str | None,
         "input_form": input_form_of(model.task),
         "snapshot": snapshot,
         "run": run,
-        "training": settings.to_json(),
+        "training": _shown(settings),
     }
 
 
 def _base_name(settings: TrainingSettings) -> str:
-    base = settings.base_model
-    return Path(base).name if Path(base).is_dir() else base
+    return _name(settings.base_model)
+
+
+def _name(base: str) -> str:
+    """Return a hub's name as it is, and a folder's last part: a package must not name paths of the machine."""
+    return Path(base).name if Path(base).expanduser().is_dir() or Path(base).is_absolute() else base
+
+
+def _shown(settings: TrainingSettings) -> dict[str, Any]:
+    warm_start = settings.warm_start and _name(settings.warm_start)
+    return settings.to_json() | {"base_model": _base_name(settings), "warm_start": warm_start}
 
 
 def _sample(rows: Sequence[LabelledPair], most: int, seed: int) -> list[LabelledPair]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from absa.inference.scripts import UNSPACED
 from monitoring.drift.bootstrap import Test
 from monitoring.drift.sample import Bools, Floats, Ints, Sample
 
@@ -22,10 +23,6 @@ MIN_SEGMENT_ROWS: Final = 100
 _CUTS: Final = 64
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _FIRST_MARK: Final = "\u0300"  # scripts below it have spaces between words, and no combining marks
-_UNSPACED: Final = (  # Thai and Lao, Burmese, Khmer, kana, Han and its extensions, kana of half width
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d"
-    "\U00020000-\U0003ffff"
-)
 _MIN_WORD_ROWS: Final = 5
 _FEW: Final = 5.0
 _MAX_WORDS: Final = 2_000
@@ -128,10 +125,10 @@ def _words_of_any_script() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return patterns of what `_WORD` takes apart or leaves together wrongly, and of words with it."""
     codes = range(ord(_FIRST_MARK), 0x10000)  # further marks are rare, and would slow each look
     marks = "".join(character for character in map(chr, codes) if unicodedata.category(character)[0] == "M")
-    letter = rf"[^\W_{_UNSPACED}]"
+    letter = rf"[^\W_{UNSPACED}]"
     spaced = rf"{letter}+(?:[{marks}]+{letter}*)*"
-    alone = rf"(?=[^\W_])[{_UNSPACED}][{marks}]*"
-    return re.compile(f"[{_UNSPACED}{marks}]"), re.compile(rf"{spaced}(?:'{spaced})?|{alone}")
+    alone = rf"(?=[^\W_])[{UNSPACED}][{marks}]*"
+    return re.compile(f"[{UNSPACED}{marks}]"), re.compile(rf"{spaced}(?:'{spaced})?|{alone}")
 
 
 def category_test(codes: Ints, *weights: Floats) -> Test:

@@ -11,8 +11,7 @@ from absa.data.bundled import BUNDLED, TICKETS
 from absa.ledger.store import Ledger
 from absa.task import TaskSpec
 from monitoring.verdicts import VerdictStore
-from tests.homes import end_family, outer_environment, tell
-from tests.plain_text import words_of_default_task
+from tests.homes import end_family, outer_environment, tell, words_of_default_task
 
 LIMIT_S = 1_200  # of a hang
 TOPICS = TaskSpec(name="ticket-topics", input="text+topic", labels=("no", "yes"))

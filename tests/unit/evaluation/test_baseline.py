@@ -52,6 +52,26 @@ def test_baseline_of_plain_text_learns_its_labels() -> None:
     assert np.mean(scores.argmax(axis=1) == frame["label"].to_numpy()) > 0.9
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("请给我退款发票", "软件又崩溃了"),
+        ("ขอใบเสร็จคืนเงินด้วย", "แอปล่มอีกแล้ว"),
+        ("返金をお願いします", "アプリが落ちました"),
+    ],
+)
+def test_baseline_of_unspaced_script_learns_letters(words: tuple[str, str]) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug"))
+    chance = np.random.default_rng(0)
+    texts = ["".join(chance.permutation([chr(0x6000 + k), words[k % 2], chr(0x7000 + k)])) for k in range(80)]
+    labels = [k % 2 for k in range(80)]
+    columns = {"text": texts, "aspect": [None] * 80, "label": labels}
+    frame = pl.DataFrame(columns, schema={"text": pl.String, "aspect": pl.String, "label": pl.Int8})
+    trained = train_baseline(frame.head(60), task)
+    assert trained is not None
+    assert trained.score(pairs(frame.tail(20))).argmax(axis=1).tolist() == labels[60:]
+
+
 def test_baseline_of_topics_learns_which_words_belong_together() -> None:
     task = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"))
     words = {"shipping": "parcel", "billing": "invoice"}

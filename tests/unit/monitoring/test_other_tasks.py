@@ -21,7 +21,7 @@ from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, estimate, frozen_test, measure
 from monitoring.staleness import judge_staleness
 from monitoring.verdict_metrics import exposition
-from tests.plain_text import words_of_default_task
+from tests.homes import words_of_default_task
 
 TASK = TaskSpec(
     name="t", input="text", labels=("billing", "bug", "praise", "access", "other"), evaluated=("bug", "other")

@@ -42,13 +42,18 @@ def test_package_answers_in_the_form_of_its_task(form: InputForm, tmp_path: Path
     torch.manual_seed(0)
     model = PairClassifier(SIZES, dropout=0.0, task=task).eval()
     torch.nn.init.normal_(model.classifier.weight, std=2.0)
-    settings = TrainingSettings(max_tokens=32)
+    base = tmp_path / "our-base"
+    base.mkdir()
+    settings = TrainingSettings(max_tokens=32, base_model=str(base), warm_start=str(base))
     aspect = None if form == "text" else "app"
     rows = [LabelledPair(f"the app is number {k} of many", aspect, k % 4) for k in range(24)]
     tokenizer_json = (find_base("minilm-l6") / TOKENIZER).read_text(encoding="utf-8")
     report = build_package(model, tokenizer_json, settings, rows, tmp_path / "package", effort=EFFORT)
     package = load_package(tmp_path / "package", expected_digest=report.digest)
     assert package.config.task == task
+    assert package.config.base_model == "our-base"
+    for name in ("config.json", "model_card.md"):
+        assert str(tmp_path) not in (package.folder / name).read_text(encoding="utf-8")
     engine = Engine.load(package)
     assert engine.warm_up() == len(warmup_inputs(task))
     scores = engine.score([(row.text, row.aspect) for row in rows])

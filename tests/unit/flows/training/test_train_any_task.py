@@ -29,7 +29,7 @@ from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, RunJob
 from flows.training.judging import Judging
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
-from tests.plain_text import words_of_default_task
+from tests.homes import words_of_default_task
 from tests.stand_ins import FakeRegistry, FakeRuns
 from tests.toy_package import build_toy_package
 
