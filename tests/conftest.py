@@ -94,7 +94,7 @@ def finish(*children: "subprocess.Popen[str]", timeout_s: float) -> list[tuple[s
             child.kill()
 
 
-def run_job(folder: Path, *, timeout_s: float = 250.0) -> tuple[int, list[dict[str, Any]]]:
+def run_job(folder: Path, *, timeout_s: float = 500.0) -> tuple[int, list[dict[str, Any]]]:
     """Run a job to its end; gives its exit code and its events."""
     child = start_job(folder)
     ((out, err),) = finish(child, timeout_s=timeout_s)
@@ -130,7 +130,7 @@ def environment_is_put_back() -> Iterator[None]:
 def trained_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Folder and events of a job that trained two layers for a few seconds."""
     folder = tmp_path_factory.mktemp("job")
-    write_job(folder, budget_s=100, reserve_s=15, settings={"layers": 2, "max_epochs": 4}, rows=labelled_rows(400))
+    write_job(folder, budget_s=400, reserve_s=15, settings={"layers": 2, "max_epochs": 4}, rows=labelled_rows(400))
     code, events = run_job(folder)
     assert code == 0, events[-1:]
     return folder, events

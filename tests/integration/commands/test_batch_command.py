@@ -72,7 +72,7 @@ def test_deployment_flow_scores_and_leaves_artifacts(package: Path, tmp_path: Pa
     from flows.batch.batch_flow import batch
 
     given = write_rows(tmp_path / "rows.csv", 40, bad=2)
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+    with prefect_test_harness(server_startup_timeout=300), get_client(sync_client=True) as client:
         found = batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)
         assert (found["rows"], found["quarantined"], found["already_done"]) == (38, {"aspect_not_in_text": 2}, False)
         assert batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)["already_done"]

@@ -36,7 +36,9 @@ def page(mlflow_url: str) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_page()
+        page = browser.new_page()
+        page.set_default_timeout(120_000)  # the default of 30 s is too short when other processes hold every core
+        yield page
         browser.close()
 
 

@@ -81,6 +81,13 @@ def decision(look: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def open_page(browser: Any, **options: Any) -> Any:
+    """Return a new page that waits longer than the default 30 s, because other processes may hold every core."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(120_000)
+    return page
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -94,7 +101,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def said(browser: Any) -> Iterator[tuple[Any, list[str]]]:
     """A page of its own, and what its console said."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = open_page(browser, viewport={"width": 1280, "height": 900})
     words: list[str] = []
     page.on("console", lambda message: words.append(message.text) if message.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: words.append(str(error)))
@@ -218,7 +225,7 @@ def test_console_of_plain_text_names_no_aspect(router: RunningReplica, said: tup
 def test_console_works_without_eyes_or_mouse(router: RunningReplica, browser: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page = open_page(browser, viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.goto(router.url)
     shows(page, "document.querySelector('#ledger-table tbody tr')")
     found = Axe().run(page)
@@ -248,7 +255,7 @@ def test_empty_console_names_missing_parts(tmp_path: Path, said: tuple[Any, list
 
 @in_a_browser
 def test_figures_change_without_charts(router: RunningReplica, browser: Any) -> None:
-    page = browser.new_page()
+    page = open_page(browser)
     page.route("**/plotly-basic.min.js", lambda route: route.abort())
     asked = "parseFloat(document.querySelector('#live-figures dd')?.textContent)"
     with Customers(router.url):
@@ -264,7 +271,7 @@ def test_figures_change_without_charts(router: RunningReplica, browser: Any) -> 
 
 @in_a_browser
 def test_undrawable_answer_is_noticed_once(router: RunningReplica, browser: Any) -> None:
-    page = browser.new_page()
+    page = open_page(browser)
     page.route("**/v1/console", lambda route: route.fulfill(json={"chronicle": {}, "links": {}, "live": None}))
     page.goto(router.url)
     shows(page, "document.querySelector('#notice').textContent.includes('could not be drawn')")
@@ -276,7 +283,7 @@ def test_undrawable_answer_is_noticed_once(router: RunningReplica, browser: Any)
 
 @in_a_browser
 def test_tables_and_charts_show_utc_everywhere(router: RunningReplica, browser: Any) -> None:
-    page = browser.new_page(timezone_id="Asia/Tokyo", locale="en-GB")
+    page = open_page(browser, timezone_id="Asia/Tokyo", locale="en-GB")
     page.goto(router.url)
     shows(page, "document.querySelector('#ledger-table tbody tr')")
     shows(page, "document.querySelector('#live-chart').data?.[0].x.length > 1")
