@@ -5,7 +5,6 @@ eight, its parameters map one to one onto the ONNX graph that packaging writes, 
 The parameter names on disk are those of `transformers.BertModel`, so folders are read and written both ways.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,20 +92,22 @@ class Layer(nn.Module):
         self.contract = nn.Linear(inner, width)
         self.output_norm = nn.LayerNorm(width, eps=architecture.layer_norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # x (B, T, H), mask (B, 1, 1, T)
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layer's output (B, T, H) in fp32 from `x` (B, T, H).
+
+        `mask` (B, 1, 1 or T, T) is True where a token sees another; None: everywhere.
+        """
         rows, length, width = x.shape
-        q, k, v = self.attend(x).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        projected = self.attend(x)
+        q, k, v = projected.view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)  # (B, heads, T, H / heads)
         mixed = self.project(mixed.transpose(1, 2).reshape(rows, length, width))
-        x = self.attention_norm(x + F.dropout(mixed, rate, self.training))
+        # autocast's norms return fp32; as wide as the products, the residual stream is half the traffic of a step
+        x = self.attention_norm(x.to(mixed.dtype) + F.dropout(mixed, rate, self.training)).to(mixed.dtype)
         inner = self.contract(F.gelu(self.expand(x)))
-        out: Tensor = self.output_norm(x + F.dropout(inner, rate, self.training))
-        return out
-
-
-Through = Callable[[Any, Tensor, Tensor | None], Tensor]
-"""A way to call a layer: as it is, or by kernels that were compiled for all of them."""
+        out: Tensor = self.output_norm((x + F.dropout(inner, rate, self.training)).float())
+        return out  # fp32, as the head reads it; the next layer narrows it
 
 
 class PairClassifier(Classifier):
@@ -124,29 +125,45 @@ class PairClassifier(Classifier):
         self.layers = nn.ModuleList(Layer(architecture, dropout) for _ in range(architecture.layers))
         self._add_head(width)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        token_types: Tensor,
-        mask: Tensor | None = None,
-        through: Through = Layer.__call__,
-    ) -> Tensor:
-        """Return logits (B, labels).
+    def forward(self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits (B, labels) of padded rows.
 
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the phrase (B, T).
             mask: True where there is a token (B, T); None when no row is padded.
-            through: how a layer is called.
         """
         mentions = None if self.mark is None else self.find_aspect(input_ids, token_types)
-        x = self.words(input_ids) + self.types(token_types) + self.places.weight[: input_ids.shape[1]]
-        x = self.embedding_norm(x if self.mark is None or mentions is None else x + mentions[..., None] * self.mark)
-        x = F.dropout(x, self.dropout, self.training)  # (B, T, H)
-        hidden_mask = None if mask is None else mask[:, None, None, :]
-        for layer in self.layers:
-            x = through(layer, x, hidden_mask)
+        x = self._embed(input_ids, token_types, self.places.weight[: input_ids.shape[1]], mentions)
+        x = self._encode(x, None if mask is None else mask[:, None, None, :])
         return self.classify(x, token_types, mentions, mask)
+
+    shares_lines = True
+
+    def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
+        """Return logits (B, R, labels) of rows in lines, from the arguments of `Classifier.forward_lines`."""
+        together = rows[:, :, None] == rows[:, None, :]  # (B, T, T)
+        mentions = None if self.mark is None else self.find_aspect(input_ids, token_types, together)
+        x = self._embed(input_ids, token_types, self.places(places.int()), mentions)
+        x = self._encode(x, together[:, None]).float()
+        numbers = torch.arange(most, device=rows.device, dtype=rows.dtype)
+        mine = (rows[:, None, :] == numbers[None, :, None]).to(x.dtype)  # (B, R, T)
+        with torch.autocast(x.device.type, enabled=False):
+            first = torch.bmm(mine * (places == 0)[:, None, :], x)
+            return self.classify_rows(x, first, mine, token_types, mentions)
+
+    def _embed(self, input_ids: Tensor, token_types: Tensor, places: Tensor, mentions: Tensor | None) -> Tensor:
+        """Embed tokens; a type is a difference, because a look-up of two rows sorts all tokens in its backward."""
+        text, phrase = self.types.weight[0], self.types.weight[1]
+        x = self.words(input_ids) + places + text + token_types[..., None] * (phrase - text)
+        if self.mark is not None and mentions is not None:
+            x = x + mentions[..., None] * self.mark
+        return F.dropout(self.embedding_norm(x), self.dropout, self.training)  # (B, T, H)
+
+    def _encode(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
 
     @property
     def word_table(self) -> nn.Embedding:

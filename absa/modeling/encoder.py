@@ -56,8 +56,16 @@ class TransformersClassifier(Classifier):
             x = x + mentions[..., None] * self.mark
         given = {"inputs_embeds": x, "attention_mask": None if mask is None else mask.long()}
         if self._takes_types:
-            given["token_type_ids"] = token_types
+            given["token_type_ids"] = token_types.long()
         return self.classify(self.encoder(**given)[0], token_types, mentions, mask)
+
+    def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
+        """Return logits (B, 1, labels) of a row per line: the encoders of transformers know no rows in a line."""
+        if most != 1:
+            raise ValueError(f"expected one row per line, got up to {most}")
+        del places  # an encoder counts them itself
+        logits: Tensor = self(input_ids, token_types, rows >= 0)
+        return logits[:, None]
 
     @property
     def word_table(self) -> nn.Embedding:

@@ -33,6 +33,20 @@ class Classifier(nn.Module):
     dropout: float
     mark: nn.Parameter | None
     classifier: nn.Linear
+    shares_lines = False
+    """True if several rows may share a line."""
+
+    def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
+        """Return logits (B, R, labels) of rows in lines; rows of a line see themselves alone.
+
+        Args:
+            input_ids: token ids (B, T).
+            token_types: 0 for the text, 1 for the phrase (B, T).
+            rows: number of each token's row in its line, -1 where there is no token (B, T).
+            places: place of each token in its row (B, T).
+            most: R, most rows of a line, 1 unless rows share lines. Logits of missing rows mean nothing.
+        """
+        raise NotImplementedError
 
     def _add_head(self, width: int) -> None:
         """Add a mark as wide as the words, and an untrained head. Called when the encoder is there."""
@@ -58,25 +72,46 @@ class Classifier(nn.Module):
         """Return True for a parameter that embeds words or places."""
         raise NotImplementedError
 
-    def find_aspect(self, input_ids: Tensor, token_types: Tensor) -> Tensor:
-        """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (B, T)."""
+    def find_aspect(self, input_ids: Tensor, token_types: Tensor, together: Tensor | None = None) -> Tensor:
+        """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (B, T).
+
+        Args:
+            input_ids: token ids (B, T).
+            token_types: 0 for the text, 1 for the phrase (B, T).
+            together: True where two tokens are of one row (B, T, T); None: a line is a row.
+        """
         asked = (token_types == 1) & (input_ids != self.architecture.separator)
         same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
+        if together is not None:
+            same = same & together
         return (same.any(dim=2) & (token_types == 0)).float()
 
     def classify(self, x: Tensor, token_types: Tensor, mentions: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Logits (B, labels) from the last layer (B, T, H)."""
+        """Return logits (B, labels) of padded rows from the last layer (B, T, H)."""
         x = x.float()
         present = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
-        views, parts = [x[:, 0]], [present]
+        return self.classify_rows(x, x[:, :1], present[:, None], token_types, mentions)[:, 0]
+
+    def classify_rows(
+        self, x: Tensor, first: Tensor, mine: Tensor, token_types: Tensor, mentions: Tensor | None
+    ) -> Tensor:
+        """Return logits (B, R, labels).
+
+        Args:
+            x: last layer (B, T, H), fp32.
+            first: its vector at each row's first token (B, R, H).
+            mine: 1.0 where a token is of the row, else 0.0 (B, R, T).
+            token_types: 0 for the text, 1 for the phrase (B, T).
+            mentions: 1.0 at the aspect's words in the text (B, T); None where aspects are not marked.
+        """
+        parts = [mine]
         if self.task.phrase is not None:
-            parts.append(token_types.to(x.dtype) * present)
+            parts.append(mine * token_types[:, None])
         if mentions is not None:
-            parts.append(mentions)
-        for which in parts:
-            total = torch.bmm(which[:, None, :], x)[:, 0]
-            views.append(total / which.sum(1, keepdim=True).clamp(min=1.0))
-        seen = torch.cat(views, dim=1)  # (B, views H)
+            parts.append(mine * mentions[:, None])
+        which = torch.cat(parts, dim=1)  # (B, parts R, T)
+        means = torch.bmm(which, x) / which.sum(2, keepdim=True).clamp(min=1.0)
+        seen = torch.cat([first, *means.chunk(len(parts), dim=1)], dim=2)  # (B, R, views H)
         logits: Tensor = self.classifier(F.dropout(seen, self.dropout, self.training))
         return logits
 

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,12 +18,12 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
-from absa.training.rows.batches import Batch, assemble, for_scoring, plan
+from absa.training.rows.batches import LINE_TOKENS, MOST_ROWS, NO_LABEL, BatchForm
 from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.shards import Corpus, ShardCorpus
-from absa.training.rows.stream import BatchStream, Compose, Position
+from absa.training.rows.stream import BatchStream, Compose, Position, made_ahead
 from absa.training.rows.tokens import TokenRows
-from absa.training.step.execution import Execution
+from absa.training.step.execution import Execution, Staged
 from absa.training.step.parameters import parameter_groups
 from absa.training.step.ranks import Ranks
 from absa.training.step.schedule import ema_decay, progress, rate_share
@@ -34,11 +35,22 @@ _WARMUP_SHARE: Final = 0.1  # of the training, in which the rate rises; then it 
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
-_BATCH_TOKENS: Final = {"cpu": 256, "cuda": 65_536}
-_NO_PADDING_FROM: Final = 16_384  # tokens of a batch: a chunk has enough rows of each length to fill them
-_LARGE_BATCH_RATE: Final = 4.0  # peak rates were found with small batches; not measured on a GPU
-_MEASURED_ROWS: Final = 8_192
-_MEASURED_BATCHES: Final = 4
+_VALIDATION_TOKENS: Final = {"cpu": 2_048, "cuda": 65_536}
+_BATCH_TOKENS: Final = 256
+_GPU_BATCH_TOKENS: Final = 65_536
+_FEWEST_GPU_TOKENS: Final = 2_048
+_TOKENS_A_ROW: Final = 40  # about, to size the batches of a GPU
+_STEPS_A_PASS: Final = 50  # at least, on a GPU
+_RATE_POWER: Final = 0.25  # of the batch size by `_BATCH_TOKENS`, for which rates were found; not measured on a GPU
+_COMPILED_FROM_S: Final = 120.0  # time left for which kernels are made: it takes up to 40 s
+_MEASURED_ROWS: Final = 2_048
+_MEASURED_BATCHES: Final = 10
+_WARM_BATCHES: Final = {"cpu": 1, "cuda": 2}
+_CORRECTED_FROM_S: Final = 5.0  # in the loop, before its speed corrects the choice
+
+
+Coming = tuple[Position, float, Staged]
+"""Next batch, with the position and the share of the pass behind it."""
 
 
 class InterruptedTrainingError(Exception):
@@ -94,22 +106,32 @@ class Trainer:
         self.dtype = pick_precision(settings.precision, self.device, model.architecture)
         self.model = model.to(self.device)
         self._groups = parameter_groups(model, settings, new_head=new_head)
-        if settings.batch_tokens is None and self.device.type == "cuda":
+        gpu = self.device.type == "cuda"
+        batch_tokens = settings.batch_tokens or (_gpu_batch_tokens(len(train)) if gpu else _BATCH_TOKENS)
+        if settings.batch_tokens is None:
             for group in self._groups:
-                group["peak"] *= _LARGE_BATCH_RATE
+                group["peak"] *= (batch_tokens / _BATCH_TOKENS) ** _RATE_POWER
         self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self._learning = [parameter for group in self._groups for parameter in group["params"]]
         self._average = [parameter.detach().clone() for parameter in self._learning]
-        self._train, self._validation = train, _sample(validation, settings.seed)
+        self._train = train
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
-        self._batch_tokens = settings.batch_tokens or _BATCH_TOKENS[self.device.type]
-        self._padding = self._batch_tokens < _NO_PADDING_FROM
-        self._choice = Choice(chunk_rows=chunk_rows_of(self._batch_tokens), since=since, replay=replay)
+        wanted = settings.compiled == "on" or (
+            settings.compiled == "auto" and gpu and deadline.remaining_s() >= _COMPILED_FROM_S
+        )
+        compiled = wanted and model.shares_lines  # the batches of other encoders have many shapes
+        self._layout = BatchForm(
+            tokens=batch_tokens, width=max(LINE_TOKENS, settings.max_tokens), full=compiled,
+            most=MOST_ROWS if model.shares_lines else 1,
+        )  # fmt: skip
+        self._choice = Choice(chunk_rows=chunk_rows_of(batch_tokens), since=since, replay=replay)
         self._fits = 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
         self._execution = Execution(
-            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=self._batch_tokens
+            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=batch_tokens, compiled=compiled
         )
+        self._looked_at = [] if validation is None else self._staged(_sample(validation, settings.seed))
+        self._timed_from: tuple[float, int] | None = None  # seconds of training and rows, after the first step
         self.after_step: Callable[[], None] = lambda: None  # called by the leader
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
@@ -128,7 +150,7 @@ class Trainer:
     @property
     def epochs(self) -> float:
         """Passes over the data so far."""
-        return self._position.epoch + (self._share if self._position[1:] != (0, 0) else 0.0)
+        return self._position.epoch + (self._share if (self._position.row, self._position.batch) != (0, 0) else 0.0)
 
     def run(self) -> TrainingResult:
         """Train until the deadline, `max_epochs` or the last rows that come, whichever is first.
@@ -169,17 +191,24 @@ class Trainer:
         return self.model.float().cpu().eval()
 
     def _loop(self) -> None:
-        tally = Tally()
-        kept_at, kept_s, validated_at, validation_s = self._begun, 0.0, self._begun, 0.0
         stream = BatchStream(
             self._train,
-            batch_tokens=self._batch_tokens,
-            padding=self._padding,
+            layout=self._layout,
             seed=self.settings.seed,
             compose=self._compose,
             choice=self._choice,
+            correct=self._corrected,
         )
-        batches = stream.from_position(self._position)
+        coming = stream.from_position(self._position)
+        batches = made_ahead((at, share, self._execution.stage(batch)) for at, share, batch in coming)
+        try:
+            self._learn_from(batches)
+        finally:
+            batches.close()
+
+    def _learn_from(self, batches: Iterator[Coming]) -> None:
+        tally = Tally()
+        kept_at, kept_s, validated_at, validation_s = self._begun, 0.0, self._begun, 0.0
         step_s = 0.0
         while True:
             start = time.perf_counter()
@@ -205,7 +234,8 @@ class Trainer:
             self._position, self._share, _ = taken[-1]
             self._step += 1
             self._rate_from = self._rate_from or time.time()
-            self._rows += sum(len(batch.labels) for _, _, batch in taken)
+            self._rows += sum(batch.rows for _, _, batch in taken)
+            self._timed_from = self._timed_from or (self.train_s, self._rows)
             tokens = sum(batch.tokens for _, _, batch in taken)
             self._tokens += tokens
             now = time.perf_counter()
@@ -224,7 +254,7 @@ class Trainer:
             if tally.age_s() >= _TICK_S:
                 f1, looked = None, time.perf_counter()
                 due = looked - validated_at >= max(5.0, validation_s / _VALIDATION_SHARE)
-                if self._validation is not None and due and validation_s < 0.5 * self.deadline.remaining_s():
+                if self._looked_at and due and validation_s < 0.5 * self.deadline.remaining_s():
                     f1 = self._validate()
                     validated_at = time.perf_counter()
                     validation_s = validated_at - looked
@@ -238,7 +268,7 @@ class Trainer:
             return time.time() >= self.deadline.first_step_by
         return self.deadline.remaining_s() <= needed_s
 
-    def _take(self, batches: Iterator[tuple[Position, float, Batch]]) -> list[tuple[Position, float, Batch]]:
+    def _take(self, batches: Iterator[Coming]) -> list[Coming]:
         """Return the batches of the coming step; none where rows do not come."""
         try:
             return [next(batches) for _ in range(self._per_step)]
@@ -249,23 +279,40 @@ class Trainer:
     def _choose(self, corpus: ShardCorpus) -> None:
         """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
         chance = np.random.default_rng(self.settings.seed)
-        measured = max(_MEASURED_ROWS, 2 * self._batch_tokens)
+        measured = max(_MEASURED_ROWS, self._layout.tokens // 2)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         if self._compose is not None:
             rows = self._compose(rows, chance)
-        planned = plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)[:_MEASURED_BATCHES]
-        batches = (assemble(rows, index) for index in planned)
-        speed = learned_tokens_per_s(batches, self._execution.backward) * self._ranks.world
+        planned = self._layout.plan(rows.lengths, chance)[:_MEASURED_BATCHES]
+        batches = (self._execution.stage(self._layout.assemble(rows, each)) for each in planned)
+        warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
+        speed = learned_tokens_per_s(batches, self._execution.backward, warm=warm) * self._ranks.world
         self._optimizer.zero_grad(set_to_none=True)
         fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
 
-    def _learn(self, batches: Sequence[Batch], rate: float) -> Tensor:
+    def _corrected(self, choice: Choice, left: int, coming: int) -> Choice:
+        """Return the choice for the rest of a pass, by the speed of the loop; called in the thread of the batches.
+
+        Only where not all rows fit, and in one process: several would have to agree.
+        """
+        if choice.pool <= 1 or self._ranks.world > 1 or self._timed_from is None:
+            return choice
+        since_s, rows = self._timed_from
+        elapsed_s = self.train_s - since_s
+        if elapsed_s < _CORRECTED_FROM_S:
+            return choice
+        self._choice = choice.corrected(
+            rows=left, fits=(self._rows - rows) / elapsed_s * self.deadline.remaining_s() - coming
+        )
+        return self._choice
+
+    def _learn(self, batches: Sequence[Staged], rate: float) -> Tensor:
         """One step on this process's share of its batches; gives the loss over all of them."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        rows = sum(len(batch.labels) for batch in batches)
+        rows = sum(batch.rows for batch in batches)
         loss = torch.zeros((), device=self.device)
         for batch in batches[self._ranks.rank :: self._ranks.world]:
             loss += self._execution.backward(batch, rows)
@@ -292,20 +339,24 @@ class Trainer:
         return progress(elapsed_share=elapsed, epoch_share=epochs / self.settings.max_epochs)
 
     def _validate(self) -> float:
-        assert self._validation is not None
         own = [parameter.detach().clone() for parameter in self._learning]
         with torch.no_grad():
             torch._foreach_copy_(self._learning, self._average)
         self.model.eval()
-        predicted = np.zeros(len(self._validation), np.int64)
         with torch.inference_mode():
-            for index, batch in for_scoring(self._validation):
-                logits = self._execution.forward(batch, np.arange(len(batch.labels)))
-                predicted[index] = logits.argmax(1).cpu().numpy()
+            found = [self._execution.logits(batch).argmax(2).flatten() for batch in self._looked_at]
+            predicted = torch.cat(found).cpu().numpy()
         self.model.train()
         with torch.no_grad():
             torch._foreach_copy_(self._learning, own)
-        return task_f1(self._validation.labels, predicted, self.model.task)
+        labels = torch.cat([batch.targets.flatten() for batch in self._looked_at]).numpy()
+        return task_f1(labels[labels != NO_LABEL], predicted[labels != NO_LABEL], self.model.task)
+
+    def _staged(self, rows: TokenRows) -> list[Staged]:
+        layout = replace(self._layout, tokens=_VALIDATION_TOKENS[self.device.type], full=False)
+        rows = replace(rows, targets=None)
+        plans = layout.plan(rows.lengths, np.random.default_rng(0))
+        return [self._execution.stage(layout.assemble(rows, each)) for each in plans]
 
     def _report(self, tally: Tally, f1: float | None) -> None:
         if self._watch is None or not tally.steps:
@@ -384,16 +435,22 @@ class Trainer:
                 for value, other in zip(mine, kept, strict=True):
                     value.copy_(other)
         self._optimizer.load_state_dict(state["optimizer"])
-        self._position, self._share = Position(*state["position"]), float(state["share"])
+        self._share = float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
         same_run = state.get("ends_at") == self.deadline.run_ends_at  # another's downtime is not of this time
         self._rate_from = float(state["rate_from"]) if same_run else time.time() - self._before_s
         self._fits, self._choice = float(state["fits"]), Choice.from_json(state["choice"])
+        self._position = Position.restored(state["position"], self._choice)
         return True
 
 
-def _sample(rows: TokenRows | None, seed: int) -> TokenRows | None:
-    if rows is None or len(rows) <= _VALIDATION_ROWS:
+def _sample(rows: TokenRows, seed: int) -> TokenRows:
+    if len(rows) <= _VALIDATION_ROWS:
         return rows
     return rows.take(np.random.default_rng(seed).choice(len(rows), _VALIDATION_ROWS, replace=False))
+
+
+def _gpu_batch_tokens(rows: int) -> int:
+    """Return the tokens of a batch on a GPU: large, but not so large that a pass over few rows has few steps."""
+    return min(_GPU_BATCH_TOKENS, max(_FEWEST_GPU_TOKENS, rows * _TOKENS_A_ROW // _STEPS_A_PASS))

@@ -17,7 +17,8 @@ class TrainingSettings:
         layers: keep this many of the base's layers; None keeps all.
         hidden: width of a student with the base's words and untrained layers; None keeps the base's width.
         max_tokens: most tokens of a row, the special ones included.
-        batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and 65,536 on a GPU.
+        batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and up to
+            65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.
         head_learning_rate: peak of the head, when it is new. A head that came with a warm start learns as the last
@@ -35,7 +36,7 @@ class TrainingSettings:
         contrast_share: rows of contrast sets (contrast.py) for each row; for sentiment labels alone.
         warm_start: folder of weights to start from instead of the base model.
         precision: auto (measured), fp32 or bf16.
-        compiled: auto (on a GPU), on or off: whether torch.compile makes the step's kernels.
+        compiled: auto (on a GPU, from two minutes on), on or off: whether torch.compile makes the step's kernels.
         device: auto, cpu or cuda.
         threads: of one process; None takes every core that it may use.
         checkpoint_every_s: at least this long between two checkpoints, and never more than 4 % of the time in them.

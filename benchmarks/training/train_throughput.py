@@ -128,6 +128,7 @@ def tokenizing(rows: int) -> dict[str, float]:
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
+    from absa.training.rows.batches import BatchForm
     from absa.training.rows.choice import Choice
     from absa.training.rows.compose import Composer, Connectors
     from absa.training.rows.shards import ShardCorpus, pack_shard, write_shard
@@ -167,7 +168,11 @@ def tokenizing(rows: int) -> dict[str, float]:
         write_shard(folder, token_rows, path, 128)
         for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
             stream = BatchStream(
-                ShardCorpus(folder), batch_tokens=65_536, padding=False, seed=0, compose=compose, choice=Choice(pool=2)
+                ShardCorpus(folder),
+                layout=BatchForm(tokens=65_536, full=True),
+                seed=0,
+                compose=compose,
+                choice=Choice(pool=2.0),
             ).from_position(Position())
             began, seen = time.process_time(), 0
             while seen < 5_000_000:

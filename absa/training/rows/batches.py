@@ -1,38 +1,210 @@
-"""Batches of a step: rows of near-equal length up to a number of tokens, in random order."""
+"""Batches of a step: lines of tokens that hold whole rows end to end, in random order.
+
+Lines of one width give every batch the same shape, whatever the rows: kernels are made once, and nearly no token is
+padding. Encoders that cannot keep the rows of a line apart get one row per line, as wide as the longest of a batch.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from absa.training.rows.tokens import Index, TokenRows
 
-_POOL_BATCHES: Final = 24  # rows are sorted by length in pools of so many batches: little padding, much chance
+LINE_TOKENS: Final = 128
+NO_LABEL: Final = -100  # that of a missing row; torch's cross entropy passes it over
+MOST_ROWS: Final = 16  # of a line; rows of less than 8 tokens are rare
+_POOL_BATCHES: Final = 24  # single rows are sorted by length in pools of so many batches: little padding, much chance
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's rows, padded to the longest of them. `mask` is None where no row is padded."""
+    """Rows of one step in L lines of T tokens and at most R rows."""
 
-    input_ids: npt.NDArray[np.int64]  # (B, T)
-    token_types: npt.NDArray[np.int64]  # (B, T)
-    mask: npt.NDArray[np.bool_] | None  # (B, T)
-    labels: npt.NDArray[np.int64]  # (B,)
+    input_ids: npt.NDArray[np.int32]  # (L, T), 0 where there is no token
+    token_types: npt.NDArray[np.int8]  # (L, T), 1 at the phrase
+    rows: npt.NDArray[np.int8]  # (L, T), number of the token's row in its line, -1 where there is no token
+    places: npt.NDArray[np.int16]  # (L, T), of the token in its row
+    index: Index  # (L, R), number of the row among those that were laid out, -1 where there is none
+    labels: npt.NDArray[np.int64]  # (L, R), NO_LABEL where there is no row
     tokens: int  # real ones
-    targets: npt.NDArray[np.float32] | None = None  # (B, labels), where a teacher says more than the label does
+    targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), where a teacher says more than the label does
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_] | None:
+        """True where there is a token (L, T); None when no line is padded."""
+        present = self.rows >= 0
+        return None if present.all() else present
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return int((self.labels != NO_LABEL).sum())
 
 
-def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
+class Plan(NamedTuple):
+    """Rows of a batch and the line that each is in."""
+
+    rows: Index
+    line_of: Index
+    lines: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchForm:
+    """Form of batches.
+
+    Attributes:
+        tokens: of a batch, padding included.
+        width: tokens of a line, those of the longest row at least.
+        most: rows of a line at most; 1 lays single rows, and lines are as wide as the longest of a batch.
+        full: whether empty lines fill up each batch, so that all have one shape.
+    """
+
+    tokens: int
+    width: int = LINE_TOKENS
+    most: int = MOST_ROWS
+    full: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Lines of a batch of shared lines."""
+        return max(1, self.tokens // self.width)
+
+    def plan(self, lengths: Index, chance: np.random.Generator) -> list[Plan]:
+        """Cut rows into batches, in random order. Every row is in exactly one."""
+        if not len(lengths):
+            return []
+        return _plan_single(lengths, self.tokens, chance) if self.most == 1 else self._plan_lines(lengths, chance)
+
+    def assemble(self, rows: TokenRows, plan: Plan) -> Batch:
+        """Write the rows of a batch with their special tokens. No loop over rows."""
+        return assemble(rows, plan.rows) if self.most == 1 else lay(rows, plan, width=self.width, most=self.most)
+
+    def _plan_lines(self, lengths: Index, chance: np.random.Generator) -> list[Plan]:
+        line_of, made = pack(lengths, self.width, self.most)
+        line_of = chance.permutation(made)[line_of]
+        order = np.argsort(line_of, kind="stable")
+        batches = -(-made // self.lines)
+        bounds = np.arange(batches + 1) * made // batches  # nearly equal: no batch is a small remainder
+        cuts = np.searchsorted(line_of[order], bounds)
+        return [
+            Plan(
+                order[cuts[batch] : cuts[batch + 1]],
+                line_of[order[cuts[batch] : cuts[batch + 1]]] - bounds[batch],
+                self.lines if self.full else int(bounds[batch + 1] - bounds[batch]),
+            )
+            for batch in range(batches)
+        ]
+
+
+def pack(lengths: Index, width: int, most: int) -> tuple[Index, int]:
+    """Put rows into lines of `width` tokens, at most `most` in each; return the line of each and the number of lines.
+
+    Best fit, longest first, over rows of equal length together: no loop over rows.
+
+    Args:
+        lengths: 1 to `width` tokens of each row.
+        width: tokens of a line.
+        most: rows of a line at most.
+    """
+    line_of, held = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    room: dict[int, Index] = {}  # lines by the tokens that are free in them
+    made = 0
+    for equal in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        left, size = equal, int(lengths[equal[0]]) if len(equal) else 0
+        while len(left):
+            gap = min((free for free in room if free >= size), default=0)
+            if not gap:
+                opened = -(-len(left) // min(width // size, most))
+                gap, room[width] = width, np.arange(made, made + opened)
+                made += opened
+            lines = room.pop(gap)
+            used, rest = lines[: len(left)], lines[len(left) :]
+            line_of[left[: len(used)]] = used
+            left = left[len(used) :]
+            held[used] += 1
+            for free, which in ((gap, rest), (gap - size, used[held[used] < most])):
+                if free and len(which):
+                    room[free] = np.concatenate([room.get(free, which[:0]), which])
+    return line_of, made
+
+
+def lay(rows: TokenRows, plan: Plan, *, width: int, most: int) -> Batch:
+    """Write rows into their lines. No loop over rows."""
+    prefix, between, suffix = (np.array(each, np.int64) for each in rows.special)
+    picked, count = rows.take(plan.rows), len(plan.rows)
+    texts, aspects = np.diff(picked.text_ends, prepend=0), np.diff(picked.aspect_ends, prepend=0)
+    lengths = texts + aspects + rows.special.tokens
+    number, before = _within_lines(plan.line_of, lengths)
+    starts = plan.line_of * width + before
+    parted = len(prefix) + texts  # where texts end in their rows
+    asked = parted + len(between)  # where aspects begin
+    input_ids = np.zeros(plan.lines * width, np.int32)
+    for values, ends, sizes, offsets in (
+        (picked.texts, picked.text_ends, texts, starts + len(prefix)),
+        (picked.aspects, picked.aspect_ends, aspects, starts + asked),
+    ):
+        input_ids[np.arange(len(values)) + np.repeat(offsets - (ends - sizes), sizes)] = values
+    for tokens, offsets in ((prefix, starts), (between, starts + parted), (suffix, starts + asked + aspects)):
+        input_ids[offsets[:, None] + np.arange(len(tokens))] = tokens
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    at = np.repeat(starts, lengths) + place
+    of, token_types = np.full(plan.lines * width, -1, np.int8), np.zeros(plan.lines * width, np.int8)
+    places = np.zeros(plan.lines * width, np.int16)
+    of[at], places[at] = np.repeat(number, lengths), place
+    if len(between) + len(rows.aspects):  # plain text has no second sequence, whose separator the suffix would be
+        token_types[at] = place >= np.repeat(asked, lengths)
+    labels = np.full((plan.lines, most), NO_LABEL, np.int64)
+    index = np.full((plan.lines, most), -1, np.int64)
+    labels[plan.line_of, number], index[plan.line_of, number] = picked.labels, np.arange(count)
+    targets = None
+    if picked.targets is not None:
+        targets = np.zeros((plan.lines, most, picked.targets.shape[1]), np.float32)
+        targets[plan.line_of, number] = picked.targets
+    shape = (plan.lines, width)
+    return Batch(
+        input_ids.reshape(shape), token_types.reshape(shape), of.reshape(shape), places.reshape(shape), index, labels,
+        int(lengths.sum()), targets,
+    )  # fmt: skip
+
+
+def _within_lines(line_of: Index, lengths: Index) -> tuple[Index, Index]:
+    """Return each row's number in its line, and the tokens of its line before it."""
+    order = np.argsort(line_of, kind="stable")
+    sizes, lines = lengths[order], line_of[order]
+    first = np.flatnonzero(np.diff(lines, prepend=-1))
+    group = np.repeat(first, np.diff(np.append(first, len(order))))
+    ends = np.cumsum(sizes)
+    number, before = np.empty_like(order), np.empty_like(order)
+    number[order] = np.arange(len(order)) - group
+    before[order] = (ends - sizes) - (ends - sizes)[group]
+    return number, before
+
+
+def _plan_single(lengths: Index, batch_tokens: int, chance: np.random.Generator) -> list[Plan]:
+    order = chance.permutation(len(lengths))
+    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean())))
+    batches: list[Index] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens))
+    return [_single(batches[index]) for index in chance.permutation(len(batches))]
+
+
+def _single(rows: Index) -> Plan:
+    return Plan(rows, np.arange(len(rows)), len(rows))
+
+
+def cut(lengths: Index, batch_tokens: int) -> list[Index]:
     """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
 
-    A row that is longer is a batch of its own. Every row is in exactly one batch. Without padding a batch holds
-    rows of one length, so nothing is masked; that takes enough rows of each length to fill batches.
+    A row that is longer is a batch of its own. Every row is in exactly one batch.
     """
     order = np.argsort(lengths, kind="stable")
-    if not padding:
-        return _cut_equal(lengths[order], order, batch_tokens)
     batches: list[Index] = []
     begin = 0
     for end in range(1, len(order) + 1):
@@ -42,67 +214,12 @@ def cut(lengths: Index, batch_tokens: int, *, padding: bool) -> list[Index]:
     return batches
 
 
-def _cut_equal(lengths: Index, order: Index, batch_tokens: int) -> list[Index]:
-    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
-    batches: list[Index] = []
-    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
-        rows = max(1, batch_tokens // int(lengths[start]))
-        batches.extend(order[begin : min(begin + rows, stop)] for begin in range(start, stop, rows))
-    return batches
-
-
-def plan(lengths: Index, batch_tokens: int, chance: np.random.Generator, *, padding: bool) -> list[Index]:
-    """Cut rows into batches of like length, with padding or of one length, in random order and with random company."""
-    if not len(lengths):
-        return []
-    order = chance.permutation(len(lengths))
-    pool = max(1, int(_POOL_BATCHES * batch_tokens / float(lengths.mean()))) if padding else len(order)
-    batches: list[Index] = []
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        batches.extend(rows[each] for each in cut(lengths[rows], batch_tokens, padding=padding))
-    return [batches[index] for index in chance.permutation(len(batches))]
+def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[Index, Batch]]:
+    """All rows once, one per line, in batches of like length: (indices, batch)."""
+    for index in cut(rows.lengths, batch_tokens):
+        yield index, assemble(rows, index)
 
 
 def assemble(rows: TokenRows, index: Index) -> Batch:
-    """Write some rows with their special tokens, padded with 0. No loop over rows."""
-    prefix, between, suffix = (np.array(each, np.int64) for each in rows.special)
-    picked = rows.take(index)
-    count = len(picked)
-    texts, aspects = np.diff(picked.text_ends, prepend=0), np.diff(picked.aspect_ends, prepend=0)
-    lengths = texts + aspects + rows.special.tokens
-    width = int(lengths.max())
-    input_ids = np.zeros(count * width, np.int64)
-    row_starts = np.arange(count) * width
-    parted = len(prefix) + texts  # where texts end
-    asked = parted + len(between)  # where aspects begin
-    for values, ends, sizes, offsets in (
-        (picked.texts, picked.text_ends, texts, row_starts + len(prefix)),
-        (picked.aspects, picked.aspect_ends, aspects, row_starts + asked),
-    ):
-        input_ids[np.arange(len(values)) + np.repeat(offsets - (ends - sizes), sizes)] = values
-    for tokens, offsets in (
-        (prefix, row_starts),
-        (between, row_starts + parted),
-        (suffix, row_starts + asked + aspects),
-    ):
-        input_ids[offsets[:, None] + np.arange(len(tokens))] = tokens
-    places = np.arange(width)[None, :]
-    present = places < lengths[:, None]
-    token_types = ((places >= asked[:, None]) & present).astype(np.int64)
-    if not len(between) + len(rows.aspects):
-        token_types[:] = 0  # plain text has no second sequence, whose separator the suffix would be
-    return Batch(
-        input_ids.reshape(count, width),
-        token_types,
-        present if lengths.min() < width else None,
-        picked.labels.astype(np.int64),
-        int(lengths.sum()),
-        picked.targets,
-    )
-
-
-def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[Index, Batch]]:
-    """All rows once in batches of like length: (indices, batch)."""
-    for index in cut(rows.lengths, batch_tokens, padding=True):
-        yield index, assemble(rows, index)
+    """Write some rows, one per line, padded to the longest of them."""
+    return lay(rows, _single(index), width=int(rows.lengths[index].max()), most=1)

@@ -4,6 +4,7 @@ A pass reads the data chunk by chunk, `pool` candidates for every row that it le
 pass ends at about the deadline, whatever the size of the data, and reads no row twice.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -23,13 +24,13 @@ class Choice:
     """Rule by which rows are picked. Equal choice, seed and data give equal rows, so a run that starts again keeps it.
 
     Attributes:
-        pool: candidates for each row that is learned from; 1 takes all.
+        pool: candidates for each row that is learned from, 1 to 8; 1 takes all.
         chunk_rows: rows that are picked at a time.
         since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
         replay: established rows for every recent one at most; None: all.
     """
 
-    pool: int = 1
+    pool: float = 1.0
     chunk_rows: int = CHUNK_ROWS
     since: float | None = None
     replay: float | None = None
@@ -37,9 +38,17 @@ class Choice:
     def fitted(self, *, rows: int, fits: float) -> "Choice":
         """Return the choice among `rows` where time allows to learn from `fits` of them."""
         fits = max(fits, 1.0)
-        pool = int(np.clip(rows / fits, 1, MOST_CANDIDATES))
         chunk = int(np.clip(2.0 ** np.ceil(np.log2(fits)), _FEWEST_ROWS, self.chunk_rows))
-        return replace(self, pool=pool, chunk_rows=chunk)
+        return replace(self, chunk_rows=chunk).corrected(rows=rows, fits=fits)
+
+    def corrected(self, *, rows: int, fits: float) -> "Choice":
+        """Return the choice by which the pass ends when its time does: `rows` are left, and `fits` of them fit."""
+        return replace(self, pool=float(np.clip(rows / max(fits, 1.0), 1.0, MOST_CANDIDATES)))
+
+    @property
+    def candidates(self) -> int:
+        """Rows of a chunk before some of them are picked."""
+        return max(1, round(self.chunk_rows * self.pool))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a checkpoint keeps them."""
@@ -62,13 +71,13 @@ def choose(rows: int, observed: npt.NDArray[Any] | None, choice: Choice, chance:
     Established rows beyond their share are left out first. The weight of the others rises linearly from the oldest to
     the newest.
     """
-    wanted = -(-rows // choice.pool)
+    wanted = math.ceil(round(rows / choice.pool, 6))
     left = chance.permutation(rows)
     if choice.replay is not None and choice.since is not None:
         recent = np.zeros(rows, np.bool_) if observed is None else np.asarray(observed > choice.since)[left]
         allowed = round(choice.replay * int(recent.sum()))
         left = left[recent | (np.cumsum(~recent) <= allowed)]
-    if choice.pool == 1 or len(left) <= wanted:
+    if choice.pool <= 1 or len(left) <= wanted:
         return left
     best = np.argpartition(-_keys(_by_age(observed, left), chance), wanted - 1)[:wanted]
     return left[np.sort(best)]

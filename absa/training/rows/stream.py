@@ -1,26 +1,46 @@
 """Batches of a training, one after another: the next chunk is prepared while this one is learned from."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from absa.errors import InvalidDataError
-from absa.training.rows.batches import Batch, assemble, plan
+from absa.training.rows.batches import Batch, BatchForm, Plan
 from absa.training.rows.choice import Choice, choose
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
 
 Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
+Correct = Callable[[Choice, int, int], Choice]
+"""Next chunk's choice, from this one's, the candidates left from there on, and the rows that come before them."""
+
+_AHEAD: Final = 4  # batches laid out while one is learned from
+_T = TypeVar("_T")
 
 
 class Position(NamedTuple):
-    """The next batch of a training: pass over the data, chunk of the pass, batch of the chunk; all from 0."""
+    """Next batch of a training: pass over the data, first candidate of the chunk, batch of the chunk; all from 0.
+
+    `pool` is the number of candidates per row of the chunk; None: the training's choice.
+    """
 
     epoch: int = 0
-    chunk: int = 0
+    row: int = 0
     batch: int = 0
+    pool: float | None = None
+
+    @classmethod
+    def restored(cls, values: list[float], choice: Choice) -> Self:
+        """Read a checkpoint's position; an earlier release counted chunks, and cut them into other batches."""
+        if len(values) == 3:
+            epoch, chunk, _ = (int(value) for value in values)
+            return cls(epoch, chunk * choice.candidates)
+        epoch, row, batch = (int(value) for value in values[:3])
+        return cls(epoch, row, batch, values[3])
 
 
 class BatchStream:
@@ -31,16 +51,13 @@ class BatchStream:
     """
 
     def __init__(
-        self, rows: Corpus, *, batch_tokens: int, padding: bool = True, seed: int, compose: Compose | None = None,
-        choice: Choice | None = None,
+        self, rows: Corpus, *, layout: BatchForm, seed: int, compose: Compose | None = None, choice: Choice | None = None,
+        correct: Correct = lambda choice, _left, _coming: choice,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise ValueError("a training needs rows")
-        self._rows, self._seed, self._compose = rows, seed, compose
-        self._batch_tokens, self._padding = batch_tokens, padding
-        self._choice = choice or Choice()
-        self._chunk_rows = self._choice.chunk_rows * self._choice.pool
-        self._chunks = -(-len(rows) // self._chunk_rows)
+        self._rows, self._layout, self._seed, self._compose = rows, layout, seed, compose
+        self._choice, self._correct = choice or Choice(), correct
         self._order: tuple[int, Index] | None = None
 
     def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
@@ -49,35 +66,53 @@ class BatchStream:
         Raises:
             InvalidDataError: a whole pass has no row to learn from.
         """
-        empty = 0
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
-            at, first = (position.epoch, position.chunk), position.batch
-            coming = ahead.submit(self._prepare, *at)
+        empty, whole = 0, len(self._rows)
+        choice = self._choice if position.pool is None else replace(self._choice, pool=position.pool)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="chunks") as ahead:
+            (epoch, row), first = position[:2], position.batch
+            coming = ahead.submit(self._prepare, epoch, row, choice)
             while True:
                 rows, planned = coming.result()
-                epoch, chunk = at
-                at = (epoch, chunk + 1) if chunk + 1 < self._chunks else (epoch + 1, 0)
-                empty = 0 if planned else empty + 1
-                if empty > self._chunks:
+                stop = min(whole, row + choice.candidates)
+                empty = 0 if planned else empty + stop - row
+                if empty > whole:
                     raise InvalidDataError("no row was observed since the champion's data were taken: nothing to learn")
-                coming = ahead.submit(self._prepare, *at)
+                after = (epoch, stop) if stop < whole else (epoch + 1, 0)
+                later = self._correct(choice, whole - after[1], len(rows))
+                coming = ahead.submit(self._prepare, *after, later)
                 for step in range(first, len(planned)):
                     last = step + 1 == len(planned)
-                    after = Position(*at) if last else Position(epoch, chunk, step + 1)
-                    share = (chunk + (step + 1) / len(planned)) / self._chunks
-                    yield after, share, assemble(rows, planned[step])
-                first = 0
+                    at = Position(*after, 0, later.pool) if last else Position(epoch, row, step + 1, choice.pool)
+                    share = (row + (stop - row) * (step + 1) / len(planned)) / whole
+                    yield at, share, self._layout.assemble(rows, planned[step])
+                (epoch, row), first, choice = after, 0, later
 
-    def _prepare(self, epoch: int, chunk: int) -> tuple[TokenRows, list[Index]]:
-        start, stop = chunk * self._chunk_rows, (chunk + 1) * self._chunk_rows
-        chance = np.random.default_rng((self._seed, epoch, chunk))
+    def _prepare(self, epoch: int, row: int, choice: Choice) -> tuple[TokenRows, list[Plan]]:
+        start, stop = row, row + choice.candidates
+        chance = np.random.default_rng((self._seed, epoch, row))
         if isinstance(self._rows, ShardCorpus):
             block = self._rows.block(epoch, self._seed, start, stop)
-            rows = self._rows.take(block[choose(len(block), self._rows.observed(block), self._choice, chance)])
+            rows = self._rows.take(block[choose(len(block), self._rows.observed(block), choice, chance)])
         else:
             if self._order is None or self._order[0] != epoch:
                 self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(len(self._rows)))
             rows = self._rows.take(self._order[1][start:stop])
         if self._compose is not None and len(rows):
             rows = self._compose(rows, chance)
-        return rows, plan(rows.lengths, self._batch_tokens, chance, padding=self._padding)
+        return rows, self._layout.plan(rows.lengths, chance)
+
+
+def made_ahead(source: Iterator[_T]) -> Generator[_T, None, None]:
+    """Yield what a source yields, made in a thread some items ahead; an error comes in its place."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
+        coming = deque(thread.submit(next, source) for _ in range(_AHEAD))
+        try:
+            while True:
+                try:
+                    item = coming.popleft().result()
+                except StopIteration:
+                    return
+                coming.append(thread.submit(next, source))
+                yield item
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)

@@ -8,29 +8,37 @@ import torch
 from torch import Tensor
 
 from absa.modeling.architecture import Architecture
-from absa.training.rows.batches import Batch
+from absa.training.step.execution import Staged
 
 _PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
 }  # fmt: skip
 _SIDE: Final = 512  # of the matrices by which a CPU's most is measured
 _TRIES: Final = 5
+_MEASURED_S: Final = 1.0
 _OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
 
 
-def learned_tokens_per_s(batches: Iterable[Batch], backward: Callable[[Batch, int], Tensor]) -> float:
-    """Real tokens a second that steps would learn, by the fastest of some batches; their gradients are left behind.
+def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:
+    """Real tokens per second that steps would learn, from some batches; their gradients are left behind.
 
     Args:
-        batches: at least one; the first are slow, because memory is got and kernels are made.
+        batches: full ones, more than `warm`; each is run until a second has passed.
         backward: runs a batch that is the given number of rows of its step.
+        warm: first batches that are not timed, because memory is got and kernels are made.
     """
-    speeds = []
-    for batch in batches:
-        started = time.perf_counter()
-        float(backward(batch, len(batch.labels)))  # waits for the device
-        speeds.append(batch.tokens / (time.perf_counter() - started))
-    return _OF_A_STEP * max(speeds)
+    tokens, started = 0, time.perf_counter()
+    for number, batch in enumerate(batches):
+        loss = backward(batch, batch.rows)
+        if number < warm:
+            float(loss)  # waits for the device
+            started = time.perf_counter()
+            continue
+        tokens += batch.tokens
+        if time.perf_counter() - started > _MEASURED_S:
+            break
+    float(loss)
+    return _OF_A_STEP * tokens / (time.perf_counter() - started)
 
 
 def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:

@@ -53,7 +53,7 @@ def test_last_layer_equals_that_of_transformers(family: Family, monkeypatch: pyt
     assert (has_head, type(model)) == (False, TransformersClassifier)
     monkeypatch.setattr(model.eval(), "classify", lambda x, *_: x)
     ids, types, mask = inputs(family.base)
-    given = {"token_type_ids": types} if family.name == "electra" else {}
+    given = {"token_type_ids": types.long()} if family.name == "electra" else {}
     with torch.no_grad():
         ours = model(ids, types, mask)
         reference = family.theirs(input_ids=ids, attention_mask=mask.long(), **given)[0]

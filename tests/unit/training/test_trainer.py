@@ -190,14 +190,14 @@ def test_a_checkpoint_of_other_data_is_not_used(tmp_path: Path) -> None:
 
 def test_out_of_memory_halves_batch_and_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = train(TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 512, "max_epochs": 2}))
-    real = PairClassifier.forward
+    real = PairClassifier.forward_lines
 
     def small_memory(self: PairClassifier, input_ids: torch.Tensor, *rest: object) -> torch.Tensor:
         if input_ids.numel() > 300:
             raise torch.OutOfMemoryError("too large")
         return real(self, input_ids, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PairClassifier, "forward", small_memory)
+    monkeypatch.setattr(PairClassifier, "forward_lines", small_memory)
     result = trainer.run()
     assert result.rows == 2 * 240
     assert 128 <= result.batch_tokens <= 300

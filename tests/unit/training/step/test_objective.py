@@ -29,16 +29,28 @@ def test_certain_targets_cost_what_labels_cost(values: dict[str, float]) -> None
     assert loss(F.one_hot(LABELS, 3).float(), **values) == pytest.approx(loss(LABELS, **values))
 
 
+@pytest.mark.parametrize("values", [{}, {"label_smoothing": 0.1}, {"r_drop": 2.0, "dropout": 0.1}])
+@pytest.mark.parametrize("certain", [False, True])
+def test_missing_rows_cost_nothing(values: dict[str, float], certain: bool) -> None:
+    rows = torch.tensor([0, -100, 2])
+    targets = F.one_hot(rows.clamp(min=0), 3).float() * (rows >= 0)[:, None] if certain else rows
+    logits = torch.stack([LOGITS[0], torch.tensor([9.0, -9.0, 3.0]), LOGITS[1]])
+    passes = iter([logits, logits.flip(1)])
+    found = objective(lambda: next(passes), targets, settings(**values))
+    passes = iter([LOGITS, LOGITS.flip(1)])
+    assert found.item() == pytest.approx(objective(lambda: next(passes), LABELS, settings(**values)).item())
+
+
 def test_divergence_of_equal_passes_is_zero() -> None:
-    assert divergence(LOGITS, LOGITS) == pytest.approx(0.0, abs=1e-6)
-    assert divergence(LOGITS, LOGITS.flip(1)) > 0.1
+    assert divergence(LOGITS, LOGITS).tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert divergence(LOGITS, LOGITS.flip(1)).sum() > 0.1
 
 
 def test_r_drop_adds_the_divergence_of_two_passes() -> None:
     passes = iter([LOGITS, LOGITS.flip(1)])
     both = sum(F.cross_entropy(each, LABELS, reduction="sum") for each in (LOGITS, LOGITS.flip(1))) / 2
     found = objective(lambda: next(passes), LABELS, settings(r_drop=2.0, dropout=0.1))
-    assert found == pytest.approx((both + 2.0 * divergence(LOGITS, LOGITS.flip(1))).item())
+    assert found == pytest.approx((both + 2.0 * divergence(LOGITS, LOGITS.flip(1)).sum()).item())
 
 
 @pytest.mark.parametrize("values", [{"r_drop": 1.0}, {"r_drop": -1.0, "dropout": 0.1}])
