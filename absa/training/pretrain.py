@@ -27,7 +27,7 @@ from absa.training.training_settings import TrainingSettings
 FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"
 _NO_DEADLINE_S: Final = 30 * 86_400.0
-_FORMAT: Final = 1  # rises when equal rows and settings no longer give the same base
+_FORMAT: Final = 2  # rises when equal rows and settings no longer give the same base
 _NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision", "compiled")
 
 

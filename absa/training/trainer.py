@@ -18,7 +18,7 @@ from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
-from absa.training.rows.batches import LINE_TOKENS, MOST_ROWS, NO_LABEL, BatchForm
+from absa.training.rows.batches import LINE_TOKENS, NO_LABEL, ROWS_A_LINE, Form
 from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.stream import BatchStream, Compose, Position, made_ahead
@@ -120,9 +120,9 @@ class Trainer:
             settings.compiled == "auto" and gpu and deadline.remaining_s() >= _COMPILED_FROM_S
         )
         compiled = wanted and model.shares_lines  # the batches of other encoders have many shapes
-        self._layout = BatchForm(
+        self._layout = Form(
             tokens=batch_tokens, width=max(LINE_TOKENS, settings.max_tokens), full=compiled,
-            most=MOST_ROWS if model.shares_lines else 1,
+            most=ROWS_A_LINE if model.shares_lines else 1,
         )  # fmt: skip
         self._choice = Choice(chunk_rows=chunk_rows_of(batch_tokens), since=since, replay=replay)
         self._fits = 0.0

@@ -128,7 +128,7 @@ def tokenizing(rows: int) -> dict[str, float]:
 
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.folders import TOKENIZER, find_base
-    from absa.training.rows.batches import BatchForm
+    from absa.training.rows.batches import Form
     from absa.training.rows.choice import Choice
     from absa.training.rows.compose import Composer, Connectors
     from absa.training.rows.shards import ShardCorpus, pack_shard, write_shard
@@ -169,7 +169,7 @@ def tokenizing(rows: int) -> dict[str, float]:
         for name, compose in (("batches", None), ("composed_batches", Composer(Connectors.of(fast), 0.3, 128))):
             stream = BatchStream(
                 ShardCorpus(folder),
-                layout=BatchForm(tokens=65_536, full=True),
+                layout=Form(tokens=65_536, full=True),
                 seed=0,
                 compose=compose,
                 choice=Choice(pool=2.0),

@@ -15,7 +15,7 @@ from absa.training.rows.tokens import Index, TokenRows
 
 LINE_TOKENS: Final = 128
 NO_LABEL: Final = -100  # that of a missing row; torch's cross entropy passes it over
-MOST_ROWS: Final = 16  # of a line; rows of less than 8 tokens are rare
+ROWS_A_LINE: Final = 16  # of a line; rows of less than 8 tokens are rare
 _POOL_BATCHES: Final = 24  # single rows are sorted by length in pools of so many batches: little padding, much chance
 
 
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchForm:
+class Form:
     """Form of batches.
 
     Attributes:
@@ -65,7 +65,7 @@ class BatchForm:
 
     tokens: int
     width: int = LINE_TOKENS
-    most: int = MOST_ROWS
+    most: int = ROWS_A_LINE
     full: bool = False
 
     @property

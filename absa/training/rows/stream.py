@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self, TypeVar
 import numpy as np
 
 from absa.errors import InvalidDataError
-from absa.training.rows.batches import Batch, BatchForm, Plan
+from absa.training.rows.batches import Batch, Form, Plan
 from absa.training.rows.choice import Choice, choose
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
@@ -51,7 +51,7 @@ class BatchStream:
     """
 
     def __init__(
-        self, rows: Corpus, *, layout: BatchForm, seed: int, compose: Compose | None = None, choice: Choice | None = None,
+        self, rows: Corpus, *, layout: Form, seed: int, compose: Compose | None = None, choice: Choice | None = None,
         correct: Correct = lambda choice, _left, _coming: choice,
     ) -> None:  # fmt: skip
         if not len(rows):

@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> TrainingSettings:
     torch.manual_seed(0)
     sizes = Architecture(layers=1, hidden=32, heads=1, intermediate=64, vocabulary=30_522)
     save_weights(PairClassifier(sizes), (find_base("minilm-l6") / TOKENIZER).read_text(), tmp_path / "start")
-    return TrainingSettings(base_model=str(tmp_path / "start"), max_epochs=1, threads=1, precision="fp32")
+    return TrainingSettings(base_model=str(tmp_path / "start"), max_epochs=3, threads=1, precision="fp32")
 
 
 def test_equal_rows_in_any_order_find_base(settings: TrainingSettings, tmp_path: Path) -> None:

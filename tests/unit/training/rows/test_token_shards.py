@@ -14,7 +14,7 @@ from absa.errors import IntegrityError, InvalidDataError, TransientError
 from absa.inference.tokenization import Template
 from absa.records.files import write_whole
 from absa.task import ABSA, TaskSpec
-from absa.training.rows.batches import BatchForm
+from absa.training.rows.batches import Form
 from absa.training.rows.choice import Choice
 from absa.training.rows.shards import PLAN_FILE, ShardCorpus, TokenPlan, open_shard, pack_shard, shard_name
 from absa.training.rows.stream import BatchStream, Position
@@ -106,9 +106,9 @@ def test_first_pass_reads_growing_shards_once(tmp_path: Path) -> None:
 
 def test_training_starts_on_first_shard_and_waits(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [40, 40], made=1))
-    stream = BatchStream(
-        corpus, layout=BatchForm(tokens=40, most=1), seed=0, choice=Choice(chunk_rows=20)
-    ).from_position(Position())
+    stream = BatchStream(corpus, layout=Form(tokens=40, most=1), seed=0, choice=Choice(chunk_rows=20)).from_position(
+        Position()
+    )
     seen = 0
     while seen < 20:
         seen += next(stream)[2].count
@@ -149,6 +149,6 @@ def test_shards_without_rows_are_refused(tmp_path: Path) -> None:
 
 def test_a_pass_without_a_recent_row_is_said(tmp_path: Path) -> None:
     corpus = ShardCorpus(write(tmp_path, [8]))
-    stream = BatchStream(corpus, layout=BatchForm(tokens=40, most=1), seed=0, choice=Choice(since=1e9, replay=2.0))
+    stream = BatchStream(corpus, layout=Form(tokens=40, most=1), seed=0, choice=Choice(since=1e9, replay=2.0))
     with pytest.raises(InvalidDataError, match="no row was observed since"):
         next(stream.from_position(Position()))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from absa.inference.tokenization import Template
-from absa.training.rows.batches import BatchForm, assemble, cut, pack
+from absa.training.rows.batches import Form, assemble, cut, pack
 from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.shards import ShardCorpus, write_shard
 from absa.training.rows.stream import BatchStream, Position, made_ahead
@@ -30,7 +30,7 @@ lengths_of_rows = st.lists(st.integers(4, 128), min_size=1, max_size=300)
 
 @given(lengths=lengths_of_rows, budget=st.integers(64, 2_000), most=st.sampled_from([1, 3, 16]), full=st.booleans())
 def test_every_row_stands_in_exactly_one_batch(lengths: list[int], budget: int, most: int, full: bool) -> None:
-    layout = BatchForm(tokens=budget, most=most, full=full)
+    layout = Form(tokens=budget, most=most, full=full)
     batches = layout.plan(np.array(lengths), np.random.default_rng(0))
     assert sorted(np.concatenate([batch.rows for batch in batches]).tolist()) == list(range(len(lengths)))
     assert all(0 <= batch.line_of.min() <= batch.line_of.max() < batch.lines for batch in batches)
@@ -53,7 +53,7 @@ def test_padded_batch_stays_within_budget(lengths: list[int], budget: int) -> No
 
 @given(lengths=lengths_of_rows, lines=st.integers(1, 9))
 def test_full_batches_have_one_shape(lengths: list[int], lines: int) -> None:
-    layout, rows = BatchForm(tokens=128 * lines, full=True), rows_of([max(1, length - 4) for length in lengths])
+    layout, rows = Form(tokens=128 * lines, full=True), rows_of([max(1, length - 4) for length in lengths])
     batches = [layout.assemble(rows, each) for each in layout.plan(rows.lengths, np.random.default_rng(0))]
     assert {batch.input_ids.shape for batch in batches} == {(lines, 128)}
     assert {batch.labels.shape for batch in batches} == {(lines, 16)}
@@ -62,13 +62,13 @@ def test_full_batches_have_one_shape(lengths: list[int], lines: int) -> None:
 
 def test_batches_of_a_chunk_are_nearly_equal() -> None:
     lengths = np.random.default_rng(0).poisson(18, 4_000) + 4
-    sizes = [batch.lines for batch in BatchForm(tokens=512).plan(lengths, np.random.default_rng(0))]
+    sizes = [batch.lines for batch in Form(tokens=512).plan(lengths, np.random.default_rng(0))]
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_packed_row_is_written_as_padded_row() -> None:
     rows = rows_of([(7 * row) % 40 + 1 for row in range(60)])
-    layout, seen = BatchForm(tokens=512), []
+    layout, seen = Form(tokens=512), []
     for plan in layout.plan(rows.lengths, np.random.default_rng(0)):
         batch = layout.assemble(rows, plan)
         for line, number in zip(*np.nonzero(batch.index >= 0), strict=True):
@@ -96,14 +96,14 @@ def test_batch_has_special_tokens_of_its_template(between: tuple[int, ...]) -> N
 @pytest.mark.parametrize("most", [1, 16])
 def test_padding_is_few_percent_on_feedback_lengths(most: int) -> None:
     rows = rows_of((np.random.default_rng(0).poisson(18, 4_000) + 1).tolist())
-    layout = BatchForm(tokens=512, most=most)
+    layout = Form(tokens=512, most=most)
     batches = [layout.assemble(rows, each) for each in layout.plan(rows.lengths, np.random.default_rng(0))]
     assert sum(batch.input_ids.size for batch in batches) / rows.lengths.sum() < 1.06
 
 
 def test_a_chunk_is_large_enough_for_large_batches() -> None:
     lengths = np.random.default_rng(0).poisson(18, chunk_rows_of(65_536)) + 4
-    batches = BatchForm(tokens=65_536).plan(lengths, np.random.default_rng(0))
+    batches = Form(tokens=65_536).plan(lengths, np.random.default_rng(0))
     assert lengths.sum() / len(batches) > 0.95 * 65_536
 
 
@@ -121,7 +121,7 @@ def test_rows_of_equal_length_need_no_mask() -> None:
 
 
 def test_pass_shows_each_row_once_in_new_order() -> None:
-    stream = BatchStream(rows_of([5] * 90), layout=BatchForm(tokens=80, most=1), seed=3, choice=Choice(chunk_rows=40))
+    stream = BatchStream(rows_of([5] * 90), layout=Form(tokens=80, most=1), seed=3, choice=Choice(chunk_rows=40))
     passes: dict[int, list[int]] = {0: [], 1: []}
     before = Position()
     for after, _, batch in stream.from_position(Position()):
@@ -138,7 +138,7 @@ def test_stream_from_position_continues_sequence(taken: int) -> None:
     def stream() -> BatchStream:
         return BatchStream(
             rows_of([4 + row % 9 for row in range(100)]),
-            layout=BatchForm(tokens=64, most=1),
+            layout=Form(tokens=64, most=1),
             seed=1,
             choice=Choice(chunk_rows=30),
         )
@@ -161,7 +161,7 @@ def test_correction_changes_chunks_that_come_later(tmp_path: Path) -> None:
         return choice.corrected(rows=2, fits=1.0)
 
     stream = BatchStream(
-        ShardCorpus(tmp_path), layout=BatchForm(tokens=2_000), seed=0, choice=Choice(chunk_rows=20), correct=correct
+        ShardCorpus(tmp_path), layout=Form(tokens=2_000), seed=0, choice=Choice(chunk_rows=20), correct=correct
     )  # fmt: skip
     whole = list(islice(stream.from_position(Position()), 4))
     assert [batch.count for _, _, batch in whole] == [20, 20, 20, 20]
@@ -190,11 +190,9 @@ def test_items_made_ahead_keep_order_and_errors() -> None:
 
 def test_another_seed_gives_another_order() -> None:
     first, second = (
-        next(
-            iter(
-                BatchStream(rows_of([5] * 60), layout=BatchForm(tokens=80, most=1), seed=seed).from_position(Position())
-            )
-        )[2]
+        next(iter(BatchStream(rows_of([5] * 60), layout=Form(tokens=80, most=1), seed=seed).from_position(Position())))[
+            2
+        ]
         for seed in (0, 1)
     )
     assert first.input_ids.tolist() != second.input_ids.tolist()
@@ -202,4 +200,4 @@ def test_another_seed_gives_another_order() -> None:
 
 def test_a_training_without_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="needs rows"):
-        BatchStream(rows_of([]), layout=BatchForm(tokens=80, most=1), seed=0)
+        BatchStream(rows_of([]), layout=Form(tokens=80, most=1), seed=0)

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from absa.inference.tokenization import Template
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.task import ABSA, TaskSpec
-from absa.training.rows.batches import BatchForm, Plan, assemble
+from absa.training.rows.batches import Form, Plan, assemble
 from absa.training.rows.tokens import TokenRows, join
 from absa.training.step.execution import Execution, Staged
 from absa.training.training_settings import TrainingSettings
@@ -54,7 +54,7 @@ def learned(execution: Execution, batches: Sequence[Staged]) -> float:
 
 
 def packed(rows: TokenRows, tokens: int = 1_024) -> list[tuple[Plan, Staged, np.ndarray]]:
-    layout, execution = BatchForm(tokens=tokens, full=True), execution_of(model_of(ABSA))
+    layout, execution = Form(tokens=tokens, full=True), execution_of(model_of(ABSA))
     plans = layout.plan(rows.lengths, np.random.default_rng(0))
     batches = [layout.assemble(rows, plan) for plan in plans]
     return [
