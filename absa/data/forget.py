@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from absa.data.ingest import build_snapshot
-from absa.data.normalise import normalised_column
+from absa.data.key_columns import normalised_column
 from absa.data.read import UNREADABLE
 from absa.data.snapshot import (
     Manifest,

@@ -16,16 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from absa.data.key_columns import hex_column, key_digests, normalised_column, sha256_column
 from absa.data.mapping import DataMapping
-from absa.data.normalise import (
-    TRAIN_BELOW,
-    VALIDATION_BELOW,
-    Words,
-    hex_column,
-    key_column,
-    normalised_column,
-    sha256_column,
-)
+from absa.data.normalise import TRAIN_BELOW, VALIDATION_BELOW, Words
 from absa.data.read import EXAMPLE_COLUMNS, example_digests, telling_codes, validate
 from absa.records.schema import SCHEMA_VERSION, SIDES
 from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
@@ -68,7 +61,7 @@ class BlockCounts:
 
 def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: int, path: Path) -> None:
     """Write a block as an Arrow file of `partitions` batches, the n-th for partition n."""
-    words = sha256_column(key_column(examples["text"]))
+    words = key_digests(examples["text"])
     partition = (words[:, 1] % np.uint64(partitions)).astype(np.int32)
     keyed = examples.with_columns(
         word0=pl.Series(words[:, 0]),

@@ -32,8 +32,9 @@ from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
 from absa.data.files.quoting import INVALID_UTF8
 from absa.data.files.source_files import kind_of, readable
 from absa.data.files.times import TIME, other_times, times
+from absa.data.key_columns import hex_column, sha256_column
 from absa.data.mapping import DEFAULT_MAPPING, FILE_COLUMNS, DataMapping, check_coding
-from absa.data.normalise import Words, hex_column, sha256_column
+from absa.data.normalise import Words
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
 from absa.records import tables

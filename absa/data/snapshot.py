@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from absa.data.normalise import key_column
+from absa.data.key_columns import key_column
 from absa.data.read import EXAMPLE_COLUMNS, QUARANTINED
 from absa.records.lake import Lake
 from absa.records.layout import (

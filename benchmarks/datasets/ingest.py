@@ -11,12 +11,14 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import polars as pl
 import psutil
+import pyarrow.parquet as pq
 
 from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
@@ -29,39 +31,122 @@ TARGET_PEAK_MB = 2048.0
 BLOCK_ROWS = 200_000
 
 
-def generate(path: Path, megabytes: float, seed: int) -> int:
-    """Write a CSV of about so many megabytes; the number of its rows."""
-    rng = np.random.default_rng(seed)
-    letters = np.array(list("etaoinshrdlucmfwypvbgk"))
-    words = pl.Series(["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(40_000)])
-    aspects = pl.Series([f"{words[int(a)]} {words[int(b)]}" for a, b in rng.integers(0, 40_000, (3000, 2))])
-    written = 0
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """How the words of a language look, and what is between and after them.
+
+    Args:
+        letters: characters of words.
+        lengths: shortest and longest word, in characters.
+        space: between words; empty for languages that write none.
+        joiners: between the halves of a row; the last one is rare.
+        ends: of a row.
+    """
+
+    letters: str
+    lengths: tuple[int, int]
+    space: str
+    joiners: tuple[str, str, str, str]
+    ends: tuple[str, str, str, str]
+
+
+ENGLISH = Script(
+    letters="etaoinshrdlucmfwypvbgk",
+    lengths=(3, 8),
+    space=" ",
+    joiners=(", ", " ", "; ", " – "),
+    ends=(".", "!", "", "?"),
+)
+GERMAN = Script(
+    letters="etaoinshrdlucmfwypvbgkäöüßé",
+    lengths=(3, 8),
+    space=" ",
+    joiners=(", ", " „so“ ", "; ", " – "),
+    ends=(".", "! 🙂", "", "…"),
+)
+JAPANESE = Script(
+    letters="のにはをたがでてとしれさあるいもすなこよアイスルトンクシリコ日本人大年出会社使良悪画面電池店員",
+    lengths=(1, 4),
+    space="",
+    joiners=("、", "。", "　１２", "ｶﾞ"),
+    ends=("。", "！", "", "です。👍🏽"),
+)
+CASES: dict[str, tuple[tuple[Script, float], ...]] = {
+    "English": ((ENGLISH, 1.0),),
+    "mixed": ((ENGLISH, 0.5), (GERMAN, 0.25), (JAPANESE, 0.25)),
+    "Japanese": ((JAPANESE, 1.0),),
+}
+"""Scripts of each case, with their shares of the rows."""
+
+
+class Writer:
+    """Rows of some scripts, block by block."""
+
+    def __init__(self, case: str, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._scripts = [(script, share, *self._vocabulary(script)) for script, share in CASES[case]]
+
+    def _vocabulary(self, script: Script) -> tuple[pl.Series, pl.Series]:
+        rng, (shortest, longest) = self._rng, script.lengths
+        letters = np.array(list(script.letters))
+        words = pl.Series(["".join(rng.choice(letters, rng.integers(shortest, longest + 1))) for _ in range(40_000)])
+        pairs = rng.integers(0, 40_000, (3000, 2))
+        return words, pl.Series([f"{words[int(a)]}{script.space}{words[int(b)]}" for a, b in pairs])
+
+    def block(self, n: int) -> pl.DataFrame:
+        """Return so many rows, of which one in twenty is a near-duplicate."""
+        drawn = [self._rows(script, *of, round(n * share)) for script, share, *of in self._scripts]
+        rows = pl.concat(drawn)
+        if len(drawn) > 1:
+            rows = rows[self._rng.permutation(rows.height)]
+        again = rows[self._rng.integers(0, n, n // 20)].with_columns(text=pl.col("text").str.to_uppercase() + "!!")
+        return pl.concat([rows[: n - n // 20], again])
+
+    def _rows(self, script: Script, words: pl.Series, aspects: pl.Series, n: int) -> pl.DataFrame:
+        rng = self._rng
+        aspect = aspects.gather(rng.integers(0, len(aspects), n))
+        parts = [words.gather(rng.integers(0, len(words), n)) for _ in range(8)]
+        frame = pl.DataFrame({f"w{i}": part for i, part in enumerate(parts)}).with_columns(
+            aspect=aspect,
+            joiner=pl.Series(rng.choice(script.joiners, n, p=[0.4, 0.5, 0.067, 0.033])),
+            end=pl.Series(rng.choice(script.ends, n)),
+            label=pl.Series(rng.choice([0, 1, 2, 7], n, p=[0.4, 0.2, 0.39, 0.01])),
+            segment=pl.Series(rng.choice(["shop", "mobile", "billing", "support"], n)),
+        )
+        first, then = ["w0", "w1", "w2", "aspect", "w3"], ["w4", "w5", "w6", "w7"]
+        return frame.select(
+            text=pl.concat_str(
+                pl.concat_str(first, separator=script.space),
+                "joiner",
+                pl.concat_str(then, separator=script.space),
+                "end",
+            ),
+            aspect="aspect",
+            label="label",
+            segment="segment",
+        )
+
+
+def generate(path: Path, megabytes: float, seed: int, case: str = "English") -> int:
+    """Write a file of about so many megabytes, in the format of its ending; returns the number of its rows."""
+    writer, written = Writer(case, seed), 0
     with path.open("wb") as file:
-        file.write(b"text,aspect,label,segment\n")
+        if path.suffix == ".csv":
+            file.write(b"text,aspect,label,segment\n")
+        parquet = None
         while file.tell() < megabytes * 1e6:
-            n = BLOCK_ROWS
-            aspect = aspects.gather(rng.integers(0, len(aspects), n))
-            parts = [words.gather(rng.integers(0, len(words), n)) for _ in range(8)]
-            frame = pl.DataFrame({f"w{i}": part for i, part in enumerate(parts)}).with_columns(
-                aspect=aspect,
-                joiner=pl.Series(rng.choice([", ", " ", "; ", " – "], n, p=[0.4, 0.5, 0.067, 0.033])),
-                end=pl.Series(rng.choice([".", "!", "", "?"], n)),
-                label=pl.Series(rng.choice([0, 1, 2, 7], n, p=[0.4, 0.2, 0.39, 0.01])),
-                segment=pl.Series(rng.choice(["shop", "mobile", "billing", "support"], n)),
-            )
-            first, then = ["w0", "w1", "w2", "aspect", "w3"], ["w4", "w5", "w6", "w7"]
-            rows = frame.select(
-                text=pl.concat_str(
-                    pl.concat_str(first, separator=" "), "joiner", pl.concat_str(then, separator=" "), "end"
-                ),
-                aspect="aspect",
-                label="label",
-                segment="segment",
-            )
-            again = rows[rng.integers(0, n, n // 20)].with_columns(text=pl.col("text").str.to_uppercase() + "!!")
-            block = pl.concat([rows[: n - n // 20], again])
-            block.write_csv(file, include_header=False)
-            written += n
+            block = writer.block(BLOCK_ROWS)
+            if path.suffix == ".csv":
+                block.write_csv(file, include_header=False)
+            elif path.suffix == ".jsonl":
+                block.write_ndjson(file)
+            else:
+                table = block.to_arrow(compat_level=pl.CompatLevel.oldest())
+                parquet = parquet or pq.ParquetWriter(file, table.schema, compression="zstd")
+                parquet.write_table(table)
+            written += BLOCK_ROWS
+        if parquet is not None:
+            parquet.close()
     return written
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from absa.data.normalise import key_column
+from absa.data.key_columns import key_column
 from absa.records.verdict import Reason
 from absa.records.windows import UNIT, smallest
 from monitoring.drift.sample import Ints
