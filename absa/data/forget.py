@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from absa.data.files.reasons import UNREADABLE
 from absa.data.ingest import build_snapshot
 from absa.data.key_columns import normalised_column
-from absa.data.read import UNREADABLE
 from absa.data.snapshot import (
     Manifest,
     manifests,

@@ -23,6 +23,7 @@ import polars as pl
 
 from absa.data.account import Account, StrayQuotes
 from absa.data.files import MAX_BAD_SHARE
+from absa.data.files.raw_rows import scan_parts
 from absa.data.files.source_files import SourceFile, find_sources
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping, check_coding
 from absa.data.partitions import (
@@ -31,7 +32,6 @@ from absa.data.partitions import (
     BlockCounts,
     PartitionCounts,
     digest_of,
-    handed_over,
     settle_partition,
     spill,
     take_block,
@@ -42,7 +42,6 @@ from absa.data.read import (
     QUARANTINED,
     add_codes,
     check_bad_share,
-    scan_stream,
     too_many_bad,
 )
 from absa.data.snapshot import REPLACED_BY, Manifest, load_manifest, read_parts, remove_rows, side_keys, take_again
@@ -202,7 +201,7 @@ def _build(
     if ancestor:
         size += 100 * ancestor.total_rows  # bytes a row, roughly
     partitions = min(MAX_PARTITIONS, math.ceil(size / PARTITION_BYTES)) or 1
-    workers = min(processes or os.cpu_count() or 1, 8) if size >= POOL_FROM_BYTES else 1
+    workers = (processes or os.cpu_count() or 1) if size >= POOL_FROM_BYTES else 1
     with tempfile.TemporaryDirectory(prefix="evergreen-ingest-") as scratch:
         folder = Path(scratch)
         pool = _pool(workers)
@@ -352,12 +351,12 @@ class _Intake:
         return account
 
     def _blocks(self, source: SourceFile, file: IO[bytes]) -> Iterator[tuple[Callable[..., Any], dict[str, Any]]]:
-        for raw in scan_stream(file, source.uri, mapping=self._mapping, on_notice=self.notices.append):
+        for part in scan_parts(file, source.uri, mapping=self._mapping, on_notice=self.notices.append):
             path = self._next_spill()
             yield (
                 take_block,
                 {
-                    "raw": raw if self._workers == 1 else handed_over(raw, path.with_suffix(".raw")),
+                    "part": part if self._workers == 1 else part.handed_over(path.with_suffix(".raw")),
                     "uri": source.uri,
                     "source": self._given_source or source.name,
                     "observed_at": self.observed_at,
@@ -368,7 +367,7 @@ class _Intake:
                     "unit_secret": self._unit_secret,
                 },
             )
-            self._rows += raw.height
+            self._rows += part.lines  # or fewer: it only puts rows in order
             if self._on_progress:
                 self._on_progress(self._bytes + file.tell())
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from absa.data.files.raw_rows import FilePart
 from absa.data.key_columns import hex_column, key_digests, normalised_column, sha256_column
 from absa.data.mapping import DataMapping
 from absa.data.normalise import TRAIN_BELOW, VALIDATION_BELOW, Words
@@ -28,6 +30,7 @@ QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
 QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block
 _MASK: Final = (1 << 64) - 1
 
+_IDS: Final = ("id0", "id1", "id2", "id3")  # SHA-256 that example_id is the first half of
 _SPILLED: Final = (
     "text",
     "aspect",
@@ -40,6 +43,7 @@ _SPILLED: Final = (
     "inherited",
     "word0",  # the first half of the near-duplicate key's SHA-256
     "word1",
+    *_IDS,
 )
 
 
@@ -66,6 +70,7 @@ def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: in
     keyed = examples.with_columns(
         word0=pl.Series(words[:, 0]),
         word1=pl.Series(words[:, 1]),
+        **{name: pl.Series(word) for name, word in zip(_IDS, example_digests(examples).T, strict=True)},
         order=pl.int_range(order, order + pl.len(), dtype=pl.Int64),
         inherited=pl.lit(value=inherited),
     ).select(_SPILLED)
@@ -81,7 +86,7 @@ def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: in
 
 
 def take_block(
-    raw: pl.DataFrame | Path,
+    part: FilePart,
     *,
     uri: str,
     source: str,
@@ -92,10 +97,8 @@ def take_block(
     mapping: DataMapping,
     unit_secret: bytes | None,
 ) -> BlockCounts:
-    """Validate one block of raw rows, handed over as they are or in an Arrow file, and spill the valid ones."""
-    if isinstance(raw, Path):
-        handed_over, raw = raw, pl.read_ipc(raw)
-        handed_over.unlink()
+    """Parse and validate one block of a file, and spill the valid rows."""
+    raw = part.rows()
     valid, bad = validate(
         raw, uri=uri, source=source, observed_at=observed_at, mapping=mapping, unit_secret=unit_secret
     )
@@ -116,12 +119,6 @@ def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
     """Return the first rows, at most so many rows and about so many bytes of text."""
     sizes = pl.sum_horizontal(pl.col(pl.String).str.len_bytes().fill_null(0).cast(pl.Int64))
     return rows.head(most_rows).filter(sizes.cum_sum() <= most_bytes)
-
-
-def handed_over(raw: pl.DataFrame, path: Path) -> Path:
-    """Rows for a worker in a file of the page cache: a pipe costs several times as much."""
-    raw.write_ipc(path, compression="uncompressed")
-    return path
 
 
 @dataclass(frozen=True)
@@ -145,17 +142,12 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
     kept, so that a row that is seen again does not become recent again.
     """
-    shared = rows["word0"].is_duplicated()  # texts that stand in several rows, some with several aspects: all are few
-    if not shared.any():
-        return rows, 0, 0
-    candidates = rows.filter(shared)
-    candidates = candidates.with_columns(aspect_key=normalised_column(candidates["aspect"].fill_null("")))
+    rows = rows.with_columns(aspect_key=normalised_column(rows["aspect"].fill_null("")))
     pair = ["word0", "word1", "aspect_key"]
-    again = candidates.select(pl.struct(pair).is_duplicated().alias("again"))["again"]
-    repeated = candidates.filter(again)
+    again = rows.select(again=pl.struct(pair).is_duplicated())["again"]
+    single, repeated = rows.filter(~again), rows.filter(again)
     if repeated.height == 0:
-        return rows, 0, 0
-    single = pl.concat([rows.filter(~shared), candidates.filter(~again).drop("aspect_key")])
+        return single, 0, 0
     votes = (
         repeated.sort("observed_at", "order")
         .group_by(*pair, "inherited", "label")
@@ -174,9 +166,28 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     kept = (
         agreeing.sort(~pl.col("inherited"), "observed_at", "text", "source", "order")
         .unique(pair, keep="first", maintain_order=True)
-        .select(rows.columns)
+        .select(single.columns)
     )
     return pl.concat([single, kept]), agreeing.height - kept.height, repeated.height - agreeing.height
+
+
+def _kept(rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int, int]:
+    """Return the places of the rows that are kept, by hash, and how many go as duplicates and in conflicts.
+
+    By hash they are as good as shuffled, the same however they arrived, and each side is one slice.
+    """
+    words = rows["word0"].to_numpy()
+    by_word = np.argsort(words, kind="stable")
+    same = words[by_word][1:] == words[by_word][:-1]
+    shared = np.append(same, False) | np.append(False, same)
+    if not same.any():
+        return by_word, 0, 0
+    places = by_word[shared]
+    resolved, duplicates, conflicts = resolve(rows[places].with_columns(place=pl.Series(places)))
+    stays = np.ones(len(words), dtype=np.bool_)
+    stays[places] = False
+    stays[resolved["place"].to_numpy()] = True
+    return by_word[stays[by_word]], duplicates, conflicts
 
 
 def settle_partition(spills: Sequence[Path], number: int, folder: Path, labels: int) -> PartitionCounts:
@@ -185,24 +196,26 @@ def settle_partition(spills: Sequence[Path], number: int, folder: Path, labels: 
     for path in spills:
         with pa.memory_map(str(path)) as source:
             batches.append(pa.ipc.open_file(source).get_batch(number))
-    rows, duplicates, conflicts = resolve(pl.DataFrame(pa.Table.from_batches(batches)))
-    rows = rows.sort("word0")  # as good as shuffled, and the same however the rows arrived
-    digests = example_digests(rows)
+    rows = pl.DataFrame(pa.Table.from_batches(batches))
+    kept, duplicates, conflicts = _kept(rows)
+    points = rows["word0"].to_numpy()[kept].astype(np.float64) / 2.0**64
+    rows = rows.select(*(column for column in EXAMPLE_COLUMNS if column in rows.columns), *_IDS)[kept]
+    digests = rows.select(_IDS).to_numpy()
     examples = rows.with_columns(
         schema_version=pl.lit(SCHEMA_VERSION, pl.Int16), example_id=hex_column(digests)
     ).select(list(EXAMPLE_COLUMNS))
-    sides = np.digitize(rows["word0"].to_numpy().astype(np.float64) / 2.0**64, [TRAIN_BELOW, VALIDATION_BELOW])
+    table = examples.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
+    ends = [0, *np.searchsorted(points, [TRAIN_BELOW, VALIDATION_BELOW]).tolist(), len(points)]
+    numbers = examples["label"].to_numpy()
     counts: dict[str, dict[str, int]] = {}
     parts: dict[str, str] = {}
-    for n, side in enumerate(SIDES):
-        part = examples.filter(pl.Series(sides == n))
-        by_label = dict(part.group_by("label").len().iter_rows())
-        counts[side] = {str(label): by_label.get(label, 0) for label in range(labels)}
-        if part.height:
+    for side, start, stop in zip(SIDES, ends, ends[1:], strict=False):
+        by_label = np.bincount(numbers[start:stop], minlength=labels)
+        counts[side] = {str(label): int(by_label[label]) for label in range(labels)}
+        if stop > start:
             file = folder / f"{side}-{number:05d}.parquet"
-            table = part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
             pq.write_table(
-                table,
+                table.slice(start, stop - start),
                 file,
                 compression="zstd",
                 compression_level=1,

@@ -1,57 +1,33 @@
-"""Read labelled examples from a user's file in bounded memory, and set aside the rows that cannot be used.
+"""Labelled examples of a user's file, and the rows that cannot be used.
 
-CSV (or tab- or semicolon-separated), JSON lines and Parquet, with header names in any case: text, aspect (for tasks
-that have a phrase), label, and optionally segment, observed_at and source, or the names that section [data] of
-evergreen.toml gives them. The number of a row is its line in the file; of Parquet, which has no lines, that in a
-spreadsheet, where the header is row 1. A bad row is quarantined with its reason; when more than a share of
-the rows is bad, or the file as a whole cannot be read, an InvalidDataError states this in one sentence that quotes no
-customer's text.
+Header names, in any case: text, aspect (for tasks that have a phrase), label, and optionally segment, observed_at and
+source, or the names that section [data] of evergreen.toml gives them. A bad row is quarantined with its reason; when
+more than a share of the rows is bad, or the file as a whole cannot be read, an InvalidDataError states this in one
+sentence that quotes no customer's text.
 """
 
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import polars as pl
 
-from absa.data.files import MAX_BAD_SHARE, MAX_TEXT_CHARACTERS, json_lines
-from absa.data.files.delimited import (
-    AMBIGUOUS_QUOTE,
-    BLOCK_BYTES,
-    MALFORMED,
-    STRAY_QUOTE,
-    not_utf8,
-    read_layout,
-    scan_blocks,
-)
-from absa.data.files.delimited_rows import read_rows
-from absa.data.files.json_lines import NOT_AN_OBJECT, NOT_TEXT
-from absa.data.files.quoting import INVALID_UTF8
-from absa.data.files.source_files import kind_of, readable
+from absa.data.files import MAX_BAD_SHARE, MAX_TEXT_CHARACTERS
+from absa.data.files.raw_rows import scan_file
+from absa.data.files.reasons import NOT_A_LABEL, NOT_A_SENTIMENT, reason_sentence
 from absa.data.files.times import TIME, other_times, times
 from absa.data.key_columns import hex_column, sha256_column
-from absa.data.mapping import DEFAULT_MAPPING, FILE_COLUMNS, DataMapping, check_coding
+from absa.data.mapping import DEFAULT_MAPPING, DataMapping, check_coding
 from absa.data.normalise import Words
 from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
 from absa.records import tables
 from absa.records.identifiers import unit_hash
 from absa.records.schema import SCHEMA_VERSION, utc_now
-from absa.task import ABSA, listed
+from absa.task import ABSA
 
-_FRAME_ROWS: Final = 200_000
-_INPUTS: Final = FILE_COLUMNS[:2]  # text and aspect
-
-RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}
-SCANNED: Final = {
-    "row": pl.Int64,
-    "reason": pl.String,  # why the row cannot be read (null where it can); its text is then the line as written
-    "as_written": pl.Boolean,  # a double quote in it was not believed
-    **dict.fromkeys(FILE_COLUMNS, pl.String),
-}
 EXAMPLE_COLUMNS: Final = dict(pl.DataFrame(tables.EXAMPLES.empty_table()).schema)
 QUARANTINED: Final = {
     "row": pl.Int64,
@@ -63,29 +39,6 @@ QUARANTINED: Final = {
     "source": pl.String,
     "uri": pl.String,
     "unit_hash": pl.String,
-}
-_NOT_A_SENTIMENT: Final = "label_outside_0_2"
-_NOT_A_LABEL: Final = "label_unknown"
-_NAMED_LABELS: Final = 10
-_EXAMPLE_TIME: Final = datetime(2026, 11, 30, 12, tzinfo=UTC)
-UNREADABLE: Final = (MALFORMED, STRAY_QUOTE, AMBIGUOUS_QUOTE, NOT_AN_OBJECT, NOT_TEXT, INVALID_UTF8)
-"""Reasons of rows that are quarantined as the line that they are."""
-_SENTENCES: Final = {
-    "malformed_row": "it has more or fewer fields than the header; put texts that hold commas between double quotes",
-    "stray_quote": "a double quote opens a field on line {row} and does not close it; double it or remove it",
-    "ambiguous_quote": "a double quote around line {row} encloses what looks like other rows; double it or remove it",
-    "not_an_object": "line {row} is not a JSON object; expected {columns} in each",
-    "not_text": "its {inputs} is a list or an object; expected text",
-    "invalid_utf8": "it holds half of a character (a lone surrogate) or bytes that are not UTF-8; write it as UTF-8",
-    "text_empty": "its text is empty",
-    "aspect_empty": "its {phrase} is empty",
-    "text_too_long": f"its text is longer than {MAX_TEXT_CHARACTERS} characters",
-    "label_missing": "its label is empty; write {labels}",
-    _NOT_A_SENTIMENT: "its label is not 0 (negative), 1 (neutral) or 2 (positive)",
-    _NOT_A_LABEL: "its label is not {labels}; name the value in [data.labels] of evergreen.toml, or append "
-    "it to labels of [task]",
-    "aspect_not_in_text": "its aspect does not stand in its text",
-    "observed_at_invalid": "its {observed_at} is not a time such as {time}",
 }
 
 
@@ -240,7 +193,7 @@ def validate(
         .when(no_label)
         .then(pl.lit("label_missing"))
         .when(pl.col("label").is_null() & ~pl.col("unlabelled"))
-        .then(pl.lit(_NOT_A_SENTIMENT if mapping.task.labels == ABSA.labels else _NOT_A_LABEL))
+        .then(pl.lit(NOT_A_SENTIMENT if mapping.task.labels == ABSA.labels else NOT_A_LABEL))
         .when(~pl.col("found"))
         .then(pl.lit("aspect_not_in_text"))
         .when(pl.col("observed_at").is_null())
@@ -264,39 +217,18 @@ def _unit_hashes(units: pl.Series, secret: bytes | None) -> pl.Series:
 
 def _found(given: pl.DataFrame) -> pl.Series:
     """Return whether the aspect of each row is in its text."""
-    lower = pl.col("text").str.to_lowercase().str.contains(pl.col("aspect").str.to_lowercase(), literal=True)
-    found = given.select(found=lower)["found"]
+    text, aspect = pl.col("text"), pl.col("aspect")
+    found = given.select(found=text.str.contains(aspect, literal=True))["found"]
+    other = (~found & (given["aspect"] != "")).arg_true()
+    if len(other):  # in another case
+        lower = text.str.to_lowercase().str.contains(aspect.str.to_lowercase(), literal=True)
+        found = found.scatter(other, given[other].select(found=lower)["found"])
     unsure = (~found & (given["aspect"] != "")).arg_true()
     if not len(unsure):
         return found
     # lower case finds most; casefold, Unicode forms and white space are left to the exact rule
     pairs = given[unsure].select("text", "aspect").iter_rows()
     return found.scatter(unsure, pl.Series([has_aspect(text, aspect) for text, aspect in pairs], dtype=pl.Boolean))
-
-
-def reason_sentence(reason: str, row: int, mapping: DataMapping = DEFAULT_MAPPING) -> str:
-    """Return why a row cannot be used, for the user.
-
-    Args:
-        reason: in the quarantine.
-        row: its line in the file.
-        mapping: task, and the form of the file.
-    """
-    task = mapping.task
-    if task.labels == ABSA.labels:
-        labels = ", ".join(f"{number} for {name}" for number, name in enumerate(task.labels))
-    else:
-        more = [f"{task.n_labels - _NAMED_LABELS} more"] if task.n_labels > _NAMED_LABELS else []
-        labels = listed([*task.labels[:_NAMED_LABELS], *more], "or")
-    return _SENTENCES[reason].format(
-        row=row,
-        columns=listed([mapping.shown(column) for column in mapping.required(label=True)], "and"),
-        inputs=listed([mapping.shown(column) for column in mapping.inputs], "or"),
-        phrase=task.phrase,
-        labels=labels,
-        observed_at=mapping.shown("observed_at"),
-        time=_EXAMPLE_TIME.strftime(mapping.time_format or "%Y-%m-%dT%H:%M:%SZ"),
-    )
 
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
@@ -328,194 +260,3 @@ def add_codes(total: dict[str, int], more: Mapping[str, int]) -> None:
     """Add the counts of a block to those of its file."""
     for code, count in more.items():
         total[code] = total.get(code, 0) + count
-
-
-def scan_file(
-    path: Path, *, require_label: bool = True, mapping: DataMapping = DEFAULT_MAPPING
-) -> Iterator[pl.DataFrame]:
-    """Yield the raw rows of a file in blocks (columns of `SCANNED`), numbered by their lines.
-
-    Raises:
-        InvalidDataError: missing, empty, not UTF-8, a column is missing, or the format is broken.
-    """
-    if path.is_dir() or not path.exists():
-        raise InvalidDataError(
-            f"{path} is {'a folder' if path.is_dir() else 'missing'}; expected a CSV, JSONL or Parquet file"
-        )
-    if path.stat().st_size == 0:
-        raise InvalidDataError(f"{path} is empty; expected a header and rows")
-    try:
-        opened = path.open("rb")
-    except OSError as error:
-        raise InvalidDataError(f"{path} cannot be read: {error.strerror}") from None
-    with opened as file:
-        yield from scan_stream(readable(file, str(path)), str(path), require_label=require_label, mapping=mapping)
-
-
-def scan_stream(
-    file: IO[bytes],
-    name: str,
-    *,
-    require_label: bool = True,
-    mapping: DataMapping = DEFAULT_MAPPING,
-    on_notice: Callable[[str], None] = lambda _: None,
-) -> Iterator[pl.DataFrame]:
-    """Scan an open seekable stream like `scan_file`; the name's ending decides the format.
-
-    `on_notice` receives a sentence about a column that the task does not use.
-    """
-    scan = {"parquet": _scan_parquet, "jsonl": _scan_jsonl, "csv": _scan_csv}[kind_of(name)]
-    nothing = True
-    choose = _Choice(name=name, mapping=mapping, require_label=require_label, on_notice=on_notice)
-    for raw in scan(file, name, choose):
-        nothing = False
-        yield raw
-    if nothing:
-        yield pl.DataFrame(schema=SCANNED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """Choice of a file's columns by its header."""
-
-    name: str
-    mapping: DataMapping
-    require_label: bool
-    on_notice: Callable[[str], None]
-
-    def __call__(self, header: Sequence[str]) -> dict[str, str]:
-        if notice := self.mapping.unread(header, self.name):
-            self.on_notice(notice)
-        chosen = self.mapping.choose(header, self.name, self.mapping.required(label=self.require_label))
-        if self.require_label and "observed_at" not in chosen:
-            self.on_notice(
-                f"{self.name}: no column {self.mapping.shown('observed_at')}: every row counts as observed now, so the "
-                "gate cannot tell recent rows from older ones; name the column of times as observed_at in [data]"
-            )
-        return chosen
-
-
-def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:
-    """Name and type the columns of a frame all of whose rows could be read."""
-    columns = []
-    for name in FILE_COLUMNS:
-        column = pl.lit(None, pl.String)
-        if name in ours:
-            column, dtype = pl.col(ours[name]), frame.schema[ours[name]]
-            if dtype.is_float():
-                column = column.fill_nan(None)
-            if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-                column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        columns.append(column.cast(pl.String).alias(name))
-    return frame.select(
-        row=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64),
-        reason=pl.lit(None, pl.String),
-        as_written=pl.lit(value=False),
-    ).hstack(frame.select(columns))
-
-
-def _scan_csv(file: IO[bytes], name: str, choose: _Choice) -> Iterator[pl.DataFrame]:
-    layout = read_layout(file, name, choose.mapping)
-    ours = choose(layout.header)
-    wanted = [layout.header.index(column) for column in ours.values()]
-    for _, data, records in scan_blocks(file, layout, BLOCK_BYTES):
-        rows = read_rows(data, records, layout, wanted)
-        reasons = pl.Series("reason", rows.reasons, dtype=pl.String)
-        if (reasons == INVALID_UTF8).any():
-            raise not_utf8(file, name)
-        frame = pl.DataFrame(rows.table)
-        frame.columns = list(ours)
-        lines = pl.Series("row", rows.lines, dtype=pl.Int64)
-        as_written = lines.is_in(rows.as_written).alias("as_written")
-        missing = [pl.lit(None, pl.String).alias(column) for column in FILE_COLUMNS if column not in ours]
-        yield frame.with_columns(lines, reasons, as_written, *missing).select(list(SCANNED))
-
-
-def _scan_jsonl(file: IO[bytes], name: str, choose: _Choice) -> Iterator[pl.DataFrame]:
-    ours: dict[str, str] | None = None
-    for _, line, block in json_lines.scan_lines(file, name, BLOCK_BYTES):
-        if ours is None:
-            names = _json_names(block, line, name, choose.mapping)
-            if names is None:  # white space alone
-                continue
-            known = [column for column in FILE_COLUMNS if choose.mapping.names(column)]
-            ours = {column: choose.mapping.shown(column) for column in known} | choose(names)
-        yield _json_block(block, line, ours, file, name)
-
-
-def _json_names(block: bytes, line: int, name: str, mapping: DataMapping) -> list[str] | None:
-    """Return the names in the first block's objects: writers omit nulls, so line 1 may lack some."""
-    names: dict[str, None] = {}
-    first, objects = 0, 0
-    for start, end, number in json_lines.rows_of(block, line):
-        first = first or number
-        row = json_lines.parse_line(block[start:end])
-        if isinstance(row, dict):
-            names.update(dict.fromkeys(row))
-            objects += 1
-    if first and not objects:
-        raise InvalidDataError(f"{name}: {reason_sentence('not_an_object', first, mapping)}")
-    return list(names) if objects else None
-
-
-def _json_block(block: bytes, line: int, ours: Mapping[str, str], file: IO[bytes], name: str) -> pl.DataFrame:
-    try:
-        block.decode()
-        if not json_lines.may_hold_half_characters(block):
-            frame = pl.read_ndjson(io.BytesIO(block), schema=dict.fromkeys(ours.values(), pl.String))
-            lines = _json_lines(block, line, frame.height)
-            inputs = [ours[column] for column in _INPUTS if column in ours]
-            shown = frame.select(pl.col(inputs).str.contains(r"^[\[{]").any())  # lists, perhaps
-            if lines is not None and not any(shown.row(0)):
-                return _in_raw_form(frame, ours, line).with_columns(lines)
-    except UnicodeDecodeError:
-        raise not_utf8(file, name) from None
-    except pl.exceptions.PolarsError:
-        pass  # a line is not an object, or not what JSON allows: line by line it is found
-    records = [_json_record(block[start:end], number, ours) for start, end, number in json_lines.rows_of(block, line)]
-    return pl.DataFrame(records, schema=SCANNED, orient="row")
-
-
-def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
-    """Return the line of each row; None where there are other rows than lines."""
-    last = 0 if block.endswith(b"\n") else 1
-    if b"\r" not in block and block.count(b"\n") + last == rows:
-        return pl.Series("row", range(line, line + rows), dtype=pl.Int64)
-    numbers = [number for _, _, number in json_lines.rows_of(block, line)]
-    return pl.Series("row", numbers, dtype=pl.Int64) if len(numbers) == rows else None
-
-
-def _json_record(data: bytes, line: int, ours: Mapping[str, str]) -> tuple[Any, ...]:
-    row = json_lines.parse_line(data)
-    if isinstance(row, dict):
-        values = [row.get(ours[column]) if column in ours else None for column in FILE_COLUMNS]
-        if not any(isinstance(value, list | dict) for value in values[: len(_INPUTS)]):
-            return line, None, False, *map(json_lines.as_text, values)
-        row = NOT_TEXT
-    return line, row, False, data.decode(errors="replace"), *[None] * (len(FILE_COLUMNS) - 1)
-
-
-def _scan_parquet(file: IO[bytes], name: str, choose: _Choice) -> Iterator[pl.DataFrame]:
-    import pyarrow as pa
-
-    from absa.data.files.parquet_rows import open_parquet, scan_rows, text_type_error
-
-    source = open_parquet(file, name)
-    ours = choose(source.schema.names)
-    for ours_name, column in ours.items():
-        type_ = source.schema.field(column).type
-        if error := text_type_error(name, column, type_, text=ours_name in _INPUTS):
-            raise error
-    position, held, waiting = 2, 0, list[pa.RecordBatch]()
-
-    def frame() -> pl.DataFrame:
-        return _in_raw_form(pl.DataFrame(pa.Table.from_batches(waiting)), ours, position)
-
-    for batch in scan_rows(source, name, list(ours.values())):
-        waiting.append(batch)
-        held += batch.nbytes
-        if held >= BLOCK_BYTES * 2 or sum(each.num_rows for each in waiting) >= _FRAME_ROWS:
-            yield (raw := frame())
-            position, held, waiting = position + raw.height, 0, []
-    if waiting:
-        yield frame()

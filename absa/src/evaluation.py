@@ -62,7 +62,9 @@ def read_input(path: Path, mapping: DataMapping = DEFAULT_MAPPING) -> InputRows:
     """
     import polars as pl
 
-    from absa.data.read import add_codes, code_column, reason_sentence, scan_file, telling_codes
+    from absa.data.files.raw_rows import scan_file
+    from absa.data.files.reasons import reason_sentence
+    from absa.data.read import add_codes, code_column, telling_codes
 
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}; name a CSV file with the columns text and aspect")

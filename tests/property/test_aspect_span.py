@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from absa.data.read import RAW, validate
+from absa.data.files.raw_rows import RAW
+from absa.data.read import validate
 from absa.inference.aspect_span import aspect_key, continues, find_aspect, has_aspect
 
 # Characters whose casefold or NFKC form has another length, marks, jamo, half-width kana, white space, quotes.

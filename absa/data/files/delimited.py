@@ -124,7 +124,7 @@ def header_layouts(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MA
         try:
             header = tuple(cell.decode() for cell in cells)
         except UnicodeDecodeError:
-            raise not_utf8(file, name) from None
+            raise not_utf8(start, name, 1) from None
         if any("\0" in column for column in header):
             raise InvalidDataError(f"{name} is not a CSV file in UTF-8: its header holds zero bytes; save it as UTF-8")
         after = LINE_BREAK.match(start, end)
@@ -141,12 +141,11 @@ def header_layouts(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MA
     return layouts
 
 
-def not_utf8(file: IO[bytes], name: str) -> InvalidDataError:
-    """Name the first line and byte that are not UTF-8."""
-    file.seek(0)
-    for number, line in enumerate(file, 1):
+def not_utf8(data: bytes, name: str, line: int) -> InvalidDataError:
+    """Name the first line and byte that are not UTF-8 in data that begin with this line."""
+    for number, (start, end) in enumerate(lines_of(data, 0, len(data)), line):
         try:
-            line.decode()
+            data[start:end].decode()
         except UnicodeDecodeError as error:
             return InvalidDataError(f"{name} is not UTF-8 at line {number}, byte {error.start + 1}; save it as UTF-8")
     return InvalidDataError(f"{name} is not UTF-8; save it as UTF-8")

@@ -6,8 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from absa.data import read
-from absa.data.files import MAX_TEXT_CHARACTERS
+from absa.data.files import MAX_TEXT_CHARACTERS, raw_rows
 from absa.data.read import EXAMPLE_COLUMNS, read_examples
 from absa.errors import InvalidDataError
 
@@ -179,7 +178,7 @@ def test_names_missing_in_first_json_line_are_read(write):
 
 
 def test_json_name_after_first_block_is_read(write, monkeypatch):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(raw_rows, "BLOCK_BYTES", 1 << 12)
     line = '{"text":"the app","aspect":"app","label":1'
     examples, _ = read_examples(write(f"{line}}}\n" * 300 + f'{line},"segment":"a"}}\n', "rows.jsonl"))
     assert examples["segment"].to_list() == [None] * 300 + ["a"]
@@ -203,7 +202,7 @@ def test_row_may_bring_time_and_source(write):
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_file_longer_than_block_loses_no_row(tmp_path, monkeypatch, ending):
-    monkeypatch.setattr(read, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(raw_rows, "BLOCK_BYTES", 1 << 12)
     frame = pl.DataFrame({"text": [f"the app {n}" for n in range(2000)], "aspect": "app", "label": 1})
     path = tmp_path / f"rows.{ending}"
     {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[ending](path)

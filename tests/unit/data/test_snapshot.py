@@ -10,8 +10,9 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.data import ingest as ingesting
-from absa.data import partitions, read
+from absa.data import partitions
 from absa.data.account import Account
+from absa.data.files import raw_rows
 from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
 from absa.data.read import EXAMPLE_COLUMNS, with_example_id
@@ -256,7 +257,7 @@ def test_processes_and_blocks_give_same_snapshot(lake, tmp_path, monkeypatch):
     seen: list[int] = []
     monkeypatch.setattr(ingesting, "POOL_FROM_BYTES", 0)
     monkeypatch.setattr(ingesting, "PARTITION_BYTES", 10_000)
-    monkeypatch.setattr(read, "BLOCK_BYTES", 8_000)
+    monkeypatch.setattr(raw_rows, "BLOCK_BYTES", 8_000)
     pooled = ingest(lake, [file], processes=2, on_progress=seen.append)
     assert pooled.digest == alone.digest
     assert len(seen) > 3

@@ -1,11 +1,15 @@
 """Rows of delimited text: quotes that stray lose no line and merge none."""
 
 import io
+import random
 
+import polars as pl
 import pytest
 
 from absa.data.files.delimited import AMBIGUOUS_QUOTE, MALFORMED, STRAY_QUOTE, read_layout, scan_blocks
 from absa.data.files.delimited_rows import read_rows
+from absa.data.files.raw_rows import scan_stream
+from absa.errors import InvalidDataError
 
 ROW = "the app {} is fine,app,1"
 
@@ -125,3 +129,37 @@ def test_unreadable_rows_stay_in_their_place():
     assert lines == [2, 3, 4, 5, 6, 7]
     assert reasons == [None, MALFORMED, None, MALFORMED, "invalid_utf8", None]
     assert [row[0] for row in cells] == ["a", '"b, b"', "c", "d", "�,d,1", "e"]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_parts_parse_to_rows_of_whole_file(line_end):
+    """Parts are cut before their quotes are judged again, elsewhere."""
+    drawn = random.Random(3)
+    cells = [
+        "app",
+        'a"b',
+        '"app',
+        'app"',
+        '"the app"',
+        '"say ""app"""',
+        f'"two{line_end}apps"',
+        f'"app,app,1{line_end}x"',
+        "",
+    ]
+    lines = [",".join(drawn.choices(cells, k=drawn.choice((3, 3, 3, 3, 2)))) for _ in range(800)]
+    data = line_end.join(["text,aspect,label", *lines, ""]).encode()
+    whole = pl.concat(scan_stream(io.BytesIO(data), "rows.csv"))
+    small = pl.concat(scan_stream(io.BytesIO(data), "rows.csv", block_bytes=200))
+    assert small.equals(whole)
+    assert whole["reason"].n_unique() > 3
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("rows.csv", b"app,app,%d"), ("rows.jsonl", b'{"text":"app","aspect":"app","label":%d}')]
+)
+def test_bytes_that_are_not_utf8_are_named(name, line):
+    rows = [line % n for n in range(100)]
+    rows[70] = line.replace(b"app", b"ap\xff", 1) % 70
+    data = b"\r\n".join([b"text,aspect,label" if name.endswith("csv") else rows[0], *rows])
+    with pytest.raises(InvalidDataError, match=f"is not UTF-8 at line 72, byte {line.index(b'app') + 3};"):
+        list(scan_stream(io.BytesIO(data), name, block_bytes=300))
