@@ -1,7 +1,7 @@
 """MLflow as people see it: tracking runs, registered versions, aliases, and packages as MLflow models.
 
-No other module imports MLflow, but the model's own code (`absa/packaging/pyfunc_model.py`), MLflow's server and the
-handed-in script. It is imported on first use, which takes seconds.
+No other module imports MLflow, but `mlflow_files.py`, the model's own code (`absa/packaging/pyfunc_model.py`), MLflow's
+server and the handed-in script. It is imported on first use, which takes seconds.
 """
 
 import os
@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import absa
+from absa.adapters.mlflow_files import MlflowFiles
 from absa.errors import NotFoundError, UnavailableError
 from absa.inference.package import CONFIG_FILE, PACKAGE_FILES, ModelPackage, load_package
 from absa.ledger.projection import project_head
@@ -59,6 +60,7 @@ def _translated(server: str, *, missing: frozenset[str] = frozenset()) -> Iterat
     """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
@@ -66,15 +68,17 @@ def _translated(server: str, *, missing: frozenset[str] = frozenset()) -> Iterat
         if error.error_code in missing:
             raise NotFoundError(f"{server}: {error.message}") from error
         raise UnavailableError(f"{server} answered: {error.message}") from error
+    except SQLAlchemyError as error:  # of a database that this process opens itself
+        raise UnavailableError(f"{server} cannot be read or written: {type(error).__name__}") from error
     except RequestException as error:
         raise UnavailableError(f"{server} is unavailable: {type(error).__name__}") from error
 
 
 class MlflowRegistry:
-    """One registered model in an MLflow server.
+    """One registered model in an MLflow server, or in the files of one that does not run.
 
     Args:
-        tracking_uri: address of the server.
+        server: address of the server, or its files.
         model: name of the registered model.
         environment: names the proxies of this process; with MLFLOW_HTTP_REQUEST_TIMEOUT, MLflow's client alone limits
             a read.
@@ -83,15 +87,16 @@ class MlflowRegistry:
 
     def __init__(
         self,
-        tracking_uri: str,
+        server: str | MlflowFiles,
         model: str = MODEL,
         *,
         environment: Mapping[str, str] = os.environ,
         read_limit_s: float = _READ_LIMIT_S,
     ) -> None:
         self.model = model
-        self.tracking_uri = tracking_uri
-        self._server = f"MLflow at {tracking_uri}"
+        self._files = server if isinstance(server, MlflowFiles) else None
+        self.tracking_uri = server.database if isinstance(server, MlflowFiles) else server
+        self._server = f"MLflow at {self.tracking_uri}"
         self._environment = environment
         self._read_limit_s = read_limit_s
         self._made: Any = None
@@ -102,11 +107,18 @@ class MlflowRegistry:
             require_route(self.tracking_uri, self._environment)
             from mlflow.tracking import MlflowClient
 
+            if self._files is not None:
+                self._files.open()
             self._made = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
         return self._made
 
     def _require_server(self) -> None:
-        """Raise UnavailableError at once where nothing listens: MLflow's client would try for many seconds."""
+        """Raise UnavailableError at once where nothing listens: MLflow's client would try for many seconds.
+
+        So it is where the files were not made yet: a reader makes none.
+        """
+        if self._files is not None and self._files.is_missing:
+            raise UnavailableError(f"{self._server} holds nothing yet: `evergreen train` registers the first version")
         parts = urlsplit(self.tracking_uri)
         if not is_local(self.tracking_uri) or parts.hostname is None or parts.port is None:
             return
@@ -306,15 +318,16 @@ class MlflowRun:
 
 
 class MlflowRuns:
-    """Runs of one MLflow server. MLflow is imported on first use.
+    """Runs of one MLflow server, or in the files of one that does not run. MLflow is imported on first use.
 
     Args:
-        tracking_uri: address of the server.
+        server: address of the server, or its files.
         model: name of the registered model, which is the task's.
     """
 
-    def __init__(self, tracking_uri: str, model: str = MODEL) -> None:
-        self._tracking_uri, self._model = tracking_uri, model
+    def __init__(self, server: str | MlflowFiles, model: str = MODEL) -> None:
+        self._files = server if isinstance(server, MlflowFiles) else None
+        self._tracking_uri, self._model = server.database if isinstance(server, MlflowFiles) else server, model
 
     @contextmanager
     def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
@@ -326,21 +339,25 @@ class MlflowRuns:
         import mlflow
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
 
+        outages = (MlflowException, RequestException, SQLAlchemyError)
+        if self._files is not None:
+            self._files.open()
         mlflow.set_tracking_uri(self._tracking_uri)
         mlflow.set_system_metrics_sampling_interval(5)
         try:
             mlflow.set_experiment(EXPERIMENT)
             named = {"registered_model": self._model, **tags}
             run = mlflow.start_run(run_name=name, log_system_metrics=True, tags=named)
-        except (MlflowException, RequestException) as error:
+        except outages as error:
             raise UnavailableError(
                 f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"
             ) from error
         try:
             yield MlflowRun(run.info.run_id, self._model)
         except BaseException:
-            with suppress(MlflowException, RequestException):  # an outage must not hide why the body failed
+            with suppress(*outages):  # one must not hide why the body failed
                 mlflow.end_run("FAILED")
             raise
         with _translated(_ANY):

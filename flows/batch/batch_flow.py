@@ -14,8 +14,7 @@ from flows.batch.score_batch import (
     score_batch,
     usd_per_row,
 )
-from flows.platform.artifacts import flow_services
-from flows.platform.liveness import leave_signs
+from flows.platform.artifacts import flow_services, leave_signs
 from flows.platform.services import Services
 
 if TYPE_CHECKING:

@@ -1,22 +1,25 @@
 """Commands of live traffic: one prediction, simulated customers, and the monitor."""
 
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
 
-from absa.errors import PermanentError
+from absa.errors import PermanentError, UnavailableError
 from absa.records.schema import Window, utc_now
-from flows.cli.required_servers import require_servers
+from flows.cli.required_servers import served_by
 from flows.platform import arguments
-from flows.platform.services import Services, open_home
-from flows.platform.settings import Settings
+from flows.platform.services import Services, build_services, open_home
+from flows.platform.settings import Home, Settings
 from flows.platform.terminal import say
 
 live_app = typer.Typer()
 _SHOWN_LABELS: Final = 8
+_LOOK_EVERY_S: Final = 0.5
 
 
 @live_app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
@@ -102,20 +105,83 @@ def monitor_command(
     ] = None,
     retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
 ) -> None:
-    """Judge a window of live traffic now, write its report, and start a retraining if one is due."""
+    """Judge a window of live traffic now, write its report, and start a retraining if one is due.
+
+    Without Prefect's server the retraining runs here, before the command ends.
+    """
     if window is not None and last is not None:
         raise PermanentError("--window and --last name two windows: give one of them")
     chosen = None if window is None else arguments.window_of("--window", window)
-    require_servers(open_home(), "prefect", "mlflow")
+    served = served_by(open_home(), "prefect", "mlflow")
+    if last is not None:
+        end = utc_now()
+        chosen = Window(start=end - timedelta(seconds=last), end=end)
+    if "prefect" not in served:
+        _monitor_alone(build_services(embedded=True), chosen, retrain=retrain)
+        return
     from flows.monitoring.monitor_flow import (
         monitor as monitor_flow,  # Prefect reads its environment when it is imported
     )
 
-    if last is not None:
-        end = utc_now()
-        chosen = Window(start=end - timedelta(seconds=last), end=end)
     result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
     say(f"{result['verdict']}; action: {result['action']}")
+
+
+def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) -> None:
+    """Judge a window, the last whole one by default, and run the retraining that is due in this process."""
+    from flows.monitoring.monitor_window import MonitorRequest, last_window, monitor_window
+    from flows.training.requested_training import run_training
+    from flows.training.run_progress import shown
+    from flows.training.train_version import TrainingRequest
+
+    chosen = window or last_window(services.clock(), services.settings.window_s)
+    done = monitor_window(services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
+    say(f"{done.verdict.verdict}; action: {done.verdict.action}")
+    for run in services.requested_runs():
+        request = TrainingRequest(**run.parameters, start_promotion=True)
+        say(f"the retraining runs here, within {request.budget_s:.0f} s")
+        with shown(services.home.folder("jobs"), sys.stderr):
+            outcome = run_training(services, request, flow_run_id=run.run_id)
+        say(f"version {outcome['version']}: {outcome['verdict']}; it is now: {outcome['action']}")
+
+
+@live_app.command("serve", epilog="Example: evergreen serve --detach")
+def serve_command(
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once it answers; `evergreen down` stops it.")
+    ] = False,
+) -> None:
+    """Start the router with its console alone, until Ctrl-C; `evergreen up` adds Prefect, MLflow and Evidently."""
+    from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
+
+    settings = Settings.load()
+    supervisor = Supervisor(settings)
+    if supervisor.running("router") is not None:
+        say(f"the router runs already: {Home(settings).url('router')}/")
+        return
+    for sentence in replace_taken_ports(settings, ["router"]):
+        say(sentence)
+    services = build_services(embedded=True)
+    services.check_task()
+    began = time.monotonic()
+    links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
+    [part] = bring_up(settings, {**links, **settings.sources.variables(), **services.environment}, ["router"])
+    say(f"router and console: {part.page} (ready in {time.monotonic() - began:.1f} s)")
+    if services.ledger.head() is None:
+        say("there is no champion yet: `evergreen train FILE` makes one, and the router takes it up by itself")
+    if detach:
+        say("`evergreen down` stops it")
+        return
+    say("Ctrl-C stops it")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    try:
+        while supervisor.running("router") is not None:
+            time.sleep(_LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        supervisor.stop("router")
+        say("the router is stopped; what it logged stays")
+        return
+    raise UnavailableError(f"the router has ended, or `evergreen up` took it over; its log: {supervisor.log('router')}")
 
 
 def _scored(name: str, scores: Sequence[float], labels: Sequence[str]) -> str:

@@ -1,10 +1,22 @@
-"""Servers that a command needs: it waits for those of its home, and refuses without them."""
+"""Servers that a command uses: those of its home that run, and those that the user names."""
 
 from absa.errors import UnavailableError
 from absa.proxies import require_route
+from flows.platform.processes import SERVER_VARIABLES, Supervisor, answers_soon, is_served
 from flows.platform.services import Services
 
 _ANSWER_LIMIT_S = 60.0  # for a server of this home that runs, on a busy machine
+
+
+def served_by(services: Services, *names: str) -> list[str]:
+    """Return which of the named servers a command uses, once they are available; it works without the others.
+
+    Raises:
+        UnavailableError: one that the user names is unavailable, or needs a proxy that cannot be used.
+    """
+    used = [name for name in names if is_served(services.settings, services.environment, name)]
+    require_servers(services, *used)
+    return used
 
 
 def require_servers(services: Services, *names: str) -> None:
@@ -13,14 +25,15 @@ def require_servers(services: Services, *names: str) -> None:
     Raises:
         UnavailableError: a server is unavailable, or needs a proxy that cannot be used.
     """
-    from flows.platform.processes import Supervisor, answers_soon
-
     supervisor = Supervisor(services.settings)
-    urls = {
-        "mlflow": services.environment["MLFLOW_TRACKING_URI"].rstrip("/") + "/health",
-        "prefect": services.environment["PREFECT_API_URL"].rstrip("/") + "/health",
-    }
     for name in names:
-        require_route(urls[name], services.environment)
-        if not answers_soon(urls[name], limit_s=_ANSWER_LIMIT_S if supervisor.running(name) else 0.0):
-            raise UnavailableError(f"{name} is unavailable at {urls[name]}: run `evergreen up`")
+        variable, _ = SERVER_VARIABLES[name]
+        url = services.environment[variable].rstrip("/") + "/health"
+        require_route(url, services.environment)
+        running = supervisor.running(name) is not None
+        if answers_soon(url, limit_s=_ANSWER_LIMIT_S if running else 0.0):
+            continue
+        advice = "run `evergreen up`"
+        if not running and is_served(services.settings, services.environment, name):
+            advice = f"{variable} names it, so start it, or unset the variable"
+        raise UnavailableError(f"{name} is unavailable at {url}: {advice}")

@@ -8,7 +8,7 @@ import typer
 
 from absa.errors import PermanentError
 from absa.policies import RecipeName
-from flows.cli.required_servers import require_servers
+from flows.cli.required_servers import require_servers, served_by
 from flows.platform import arguments
 from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
@@ -36,28 +36,8 @@ def train_command(
         ),
     ] = None,
 ) -> None:
-    """Train a version inside a budget here and now, judge and register it."""
-    from flows.cli.base_commands import named_base
-
-    for file in files or []:
-        if not file.is_file():
-            raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
-    require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
-    services = build_services()
-    start = named_base(services, encoder) if encoder else None
-    from flows.training.run_progress import shown
-
-    with shown(services.home.folder("jobs"), sys.stderr):
-        from flows.training.training_flow import continuous_training
-
-        outcome = continuous_training(
-            sources=[str(file.absolute()) for file in files or []],
-            budget_s=services.settings.budget_s if budget is None else budget,
-            reason=reason,
-            base=start,
-            recipe=recipe,
-        )
-    _show(outcome)
+    """Train a version inside a budget here and now, judge and register it. Needs no server."""
+    _train(files, budget, encoder, reason=reason, recipe=recipe)
 
 
 @version_app.command("distill", epilog="Example: evergreen distill feedback.csv --teacher microsoft/deberta-v3-base")
@@ -81,30 +61,55 @@ def distill_command(
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
 ) -> None:
     """Train a version that learns from larger encoders; they are fine-tuned once and kept until they are stale."""
-    for file in (*(files or ()), *(unlabelled or ())):
+    for file in unlabelled or ():
         if not file.is_file():
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
-    require_servers(open_home(required=False, announced=False), "prefect", "mlflow")
-    services = build_services()
+    _train(
+        files,
+        budget,
+        None,
+        reason=reason,
+        recipe="distilled",
+        teachers=tuple(str(Path(name).absolute()) if Path(name).is_dir() else name for name in teacher or []),
+        teacher_budget_s=teacher_budget,
+        unlabelled=tuple(str(file.absolute()) for file in unlabelled or []),
+    )
+
+
+def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None, **options: Any) -> None:
+    """Train, as a run of Prefect where its server is used, and print the result.
+
+    Args:
+        files: to ingest first.
+        budget_s: of the whole run; None: that of the settings.
+        encoder: to start from; None: the champion, or that of the settings.
+        options: further fields of `TrainingRequest`.
+    """
+    from flows.cli.base_commands import named_base
+    from flows.training.requested_training import run_training
     from flows.training.run_progress import shown
+    from flows.training.train_version import TrainingRequest
 
+    for file in files or []:
+        if not file.is_file():
+            raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
+    served = served_by(open_home(required=False, announced=False), "prefect", "mlflow")
+    services = build_services(embedded=True)
+    request = TrainingRequest(
+        budget_s=services.settings.budget_s if budget_s is None else budget_s,
+        sources=tuple(str(file.absolute()) for file in files or []),
+        base=named_base(services, encoder) if encoder else None,
+        start_promotion=True,
+        **options,
+    )
     with shown(services.home.folder("jobs"), sys.stderr):
-        from flows.training.training_flow import continuous_training
+        if "prefect" in served:
+            from flows.training.training_flow import continuous_training  # Prefect's import takes seconds
 
-        outcome = continuous_training(
-            sources=[str(file.absolute()) for file in files or []],
-            budget_s=services.settings.budget_s if budget is None else budget,
-            reason=reason,
-            recipe="distilled",
-            teachers=[str(Path(name).absolute()) if Path(name).is_dir() else name for name in teacher or []],
-            teacher_budget_s=teacher_budget,
-            unlabelled=[str(file.absolute()) for file in unlabelled or []],
-        )
-    _show(outcome)
-
-
-def _show(outcome: dict[str, Any]) -> None:
-    """Print the result of a training."""
+            given = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(request).items()}
+            outcome = continuous_training(**given)
+        else:
+            outcome = run_training(services, request, flow_run_id=None)
     metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
     say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")
     say(f"  {metric} is {outcome['metric']}")
@@ -114,6 +119,8 @@ def _show(outcome: dict[str, Any]) -> None:
     overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
     say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
     say(f"  the version is now: {outcome['action']}")
+    if outcome["action"] == "challenged" and "prefect" not in served:
+        say(f"  `evergreen up` tries it in an experiment; `evergreen promote {outcome['version']} --now` does without")
 
 
 @version_app.command("pretrain", epilog="Example: evergreen pretrain other-labels/ --epochs 2")

@@ -8,8 +8,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from absa.records.schema import Window
-from flows.platform.artifacts import flow_services
-from flows.platform.liveness import leave_signs
+from flows.platform.artifacts import flow_services, leave_signs
 
 
 def _run_name() -> str:

@@ -15,6 +15,7 @@ from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.forgetting import retain
 from flows.monitoring.watched import staleness_policy, watched_version
+from flows.platform.liveness import process_state
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.services import Services
 from flows.promotion.take_over import take_over
@@ -38,11 +39,13 @@ class MonitorRequest:
         window: event time.
         retrain: whether the verdict may start a retraining.
         report: whether to write a report.
+        take_over: whether to start the promotion of a challenger, or of an experiment, that no run looks after.
     """
 
     window: Window
     retrain: bool = True
     report: bool = True
+    take_over: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,8 @@ def monitor_window(services: Services, request: MonitorRequest, *, reporter: Win
     store = VerdictStore(services.lake)
     by_hand = services.project()
     by_hand += settle(services, store)
-    by_hand += take_over(services, services.clock())
+    if request.take_over:
+        by_hand += take_over(services, services.clock())
     judged = services.steps("judge-window", lambda: judge_window(services, store, request.window), again=True)
     verdict, started = judged.verdict, None
     if request.retrain:
@@ -206,7 +210,7 @@ def settle(services: Services, store: VerdictStore, *, grace_s: float = GRACE_S)
         budget_s += WAIT_S  # its run waits for a machine, which no budget counts
     return settle_attempts(
         store,
-        services.deployments.state,
+        lambda run_id: services.deployments.state(run_id) or process_state(services.lake, run_id),  # or a command's run
         services.deployments.crash,
         partial(is_in_ledger, services.ledger),
         budget_s=budget_s,

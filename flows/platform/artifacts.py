@@ -1,9 +1,11 @@
-"""Ports of a flow run: its artifacts, its log, and a task run for each step.
+"""Ports of a flow run: its artifacts, its log, its sign of life, and a task run for each step.
 
 Prefect renders descriptions and texts in cells as Markdown.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 
 from absa.errors import TransientError
 from absa.sinks import log_line, markdown
+from flows.platform.liveness import keep_signing
 from flows.platform.ports import DELAYS_S
 from flows.platform.services import Services, build_services
 
@@ -44,6 +47,14 @@ def task_run(name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
 def _may_help(_task: Any, _run: Any, state: Any) -> bool:
     """Return True if the task failed with a TransientError: a server is unavailable, or a race is lost."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
+    """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
+    if flow_run.deployment_id is None:
+        return  # run by a command: Prefect holds no slot for it, and the command is its own witness
+    keep = partial(keep_signing, build_services().lake, str(flow_run.id), ended=threading.Event())
+    threading.Thread(target=keep, name="sign-of-life", daemon=True).start()
 
 
 class PrefectReporter:

@@ -14,7 +14,6 @@ import sys
 import threading
 import uuid
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +22,9 @@ import psutil
 from absa.errors import EvergreenError, NotFoundError
 from absa.records.lake import Lake
 from absa.records.layout import flow_run_key
-from absa.records.schema import SCHEMA_VERSION, iso, utc_now
+from absa.records.schema import SCHEMA_VERSION, iso, parse_iso, utc_now
 from absa.sinks import log_line
-from flows.platform.services import build_services
+from flows.platform.ports import RunState
 
 BEAT_S: Final = 60.0
 SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
@@ -143,12 +142,17 @@ def leave_sign(lake: Lake, run_id: str) -> None:
     lake.write(flow_run_key(run_id), json.dumps(body).encode())
 
 
-def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
-    """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
-    if flow_run.deployment_id is None:
-        return  # run by a command: Prefect holds no slot for it, and the command is its own witness
-    keep = partial(keep_signing, build_services().lake, str(flow_run.id), ended=threading.Event())
-    threading.Thread(target=keep, name="sign-of-life", daemon=True).start()
+def process_state(lake: Lake, run_id: str) -> RunState | None:
+    """Return the state of a run by its process's note; None where it has left none.
+
+    A run of another host counts as running: its process cannot be seen from here.
+    """
+    sign = sign_of(lake, run_id)
+    if sign is None:
+        return None
+    if sign.host == this_host() and not lives_here(sign):
+        return RunState(name=f"ended with its process {sign.pid}", end="failed", began_at=parse_iso(sign.at))
+    return RunState(name="running", end=None, began_at=parse_iso(sign.at))
 
 
 def keep_signing(lake: Lake, run_id: str, *, ended: threading.Event) -> None:

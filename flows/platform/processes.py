@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,16 +16,18 @@ from typing import Final
 import httpx
 import psutil
 
+from absa.adapters.mlflow_files import MlflowFiles
 from absa.errors import PermanentError, UnavailableError
 from absa.records.files import write_whole
 from absa.router_settings import RouterSettings
-from flows.platform.settings import Home, Settings, port_is_free
+from flows.platform.settings import PARTS, Home, Settings, port_is_free
 from flows.platform.terminal import say
 
 STOP_GRACE_S: Final = 10.0
 _START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
 _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
 _ENTRY_POINTS: Final = 2  # raise it when a flow of the deployments moves: the old worker cannot load it any more
+SERVER_VARIABLES: Final = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
 PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
 
 
@@ -46,9 +48,9 @@ class Part:
 
     @property
     def entry(self) -> str:
-        """Digest of the command and, for the deployments, of the number of their entry points."""
-        numbered = [*self.command, str(_ENTRY_POINTS)] if self.name == "deployments" else self.command
-        return hashlib.sha256("\0".join(numbered).encode()).hexdigest()
+        """Digest of the command and of what else asks for a restart: entry points of deployments, links of a router."""
+        added = {"deployments": str(_ENTRY_POINTS), "router": self.environment.get("EVERGREEN_LINKS", "")}
+        return hashlib.sha256("\0".join([*self.command, added.get(self.name, "")]).encode()).hexdigest()
 
 
 def pages(home: Home) -> dict[str, str | None]:
@@ -66,7 +68,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
     python = sys.executable
     scripts = Path(python).parent
     host = settings.host
-    mlflow = home.folder("mlflow")
+    mlflow = MlflowFiles.of_home(home.folder("mlflow"), environment)
     given = {name: value for name, value in {**settings.sources.variables(), **environment}.items() if value}
     router_environment = {
         "EVERGREEN_ROUTER_HOST": host,
@@ -84,8 +86,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
             name="mlflow",
             command=(
                 *(python, "-m", "flows.platform.mlflow_server", "--host", host, "--port", str(ports["mlflow"])),
-                *("--backend-store-uri", environment.get("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{mlflow}/mlflow.db")),
-                *("--artifacts-destination", environment.get("MLFLOW_ARTIFACTS_DESTINATION", f"{mlflow}/artifacts")),
+                *("--backend-store-uri", mlflow.database, "--artifacts-destination", mlflow.artifacts),
                 *("--workers", "1"),
             ),
             environment={},
@@ -296,7 +297,7 @@ def _is_gone(process: psutil.Process) -> bool:
         return True
 
 
-def replace_taken_ports(settings: Settings) -> list[str]:
+def replace_taken_ports(settings: Settings, names: Collection[str] = PARTS) -> list[str]:
     """Choose other ports for parts whose port another program holds; return a sentence for each.
 
     A port that EVERGREEN_<PART>_PORT fixes stays.
@@ -305,7 +306,10 @@ def replace_taken_ports(settings: Settings) -> list[str]:
     taken = [
         name
         for name, port in home.ports().items()
-        if not supervisor.running(name) and not port_is_free(settings.host, port) and not supervisor.orphans(name)
+        if name in names
+        and not supervisor.running(name)
+        and not port_is_free(settings.host, port)
+        and not supervisor.orphans(name)
     ]
     before, after = home.ports(), home.choose_ports_again(taken)
     return [
@@ -313,6 +317,13 @@ def replace_taken_ports(settings: Settings) -> list[str]:
         for name in taken
         if after[name] != before[name]
     ]
+
+
+def is_served(settings: Settings, environment: Mapping[str, str], name: str) -> bool:
+    """Return True if commands have to use a server, mlflow or prefect: it runs in this home, or the user names one."""
+    variable, path = SERVER_VARIABLES[name]
+    own = Home(settings).url(name) + path
+    return environment.get(variable, own) != own or Supervisor(settings).running(name) is not None
 
 
 def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from absa.adapters.kept_packages import KeptPackages
 from absa.adapters.lake_stores import open_lake
 from absa.adapters.mlflow_client import MlflowRegistry, MlflowRuns
+from absa.adapters.mlflow_files import MlflowFiles
 from absa.adapters.package_store import PackageStore
 from absa.errors import NotFoundError, PermanentError, UnavailableError
 from absa.ledger.record import LedgerRecord
@@ -16,8 +17,10 @@ from absa.ledger.store import Ledger
 from absa.records.lake import Lake
 from absa.records.schema import utc_now
 from absa.task import TaskSpec
+from flows.platform.embedded import EmbeddedDeployments, RequestedRun
 from flows.platform.ports import Deployments, Packages, Registry, Reporter, Runs, Steps, run_step
-from flows.platform.prefect_runs import PrefectDeployments
+from flows.platform.prefect_runs import TRAINING, PrefectDeployments
+from flows.platform.processes import is_served
 from flows.platform.settings import Home, Settings, apply_environment
 from flows.platform.terminal import TerminalReporter, say
 
@@ -69,6 +72,11 @@ class Services:
         if head is None:
             raise PermanentError("there is no champion yet: run `evergreen train` first")
         return head
+
+    def requested_runs(self) -> list[RequestedRun]:
+        """Return the trainings that a use case requested of this process; none where Prefect runs them."""
+        found = self.deployments.requested if isinstance(self.deployments, EmbeddedDeployments) else []
+        return [run for run in found if run.name == TRAINING]
 
     def check_task(self, task: TaskSpec | None = None, file: Path | None = None) -> None:
         """Check that a task is the one that the home was made for, or appends labels to it.
@@ -134,12 +142,15 @@ class Services:
             return [f"aliases lag behind the ledger: {error}"]
 
 
-def build_services(settings: Settings | None = None, *, keep: bool = True, **overrides: Any) -> Services:
+def build_services(
+    settings: Settings | None = None, *, keep: bool = True, embedded: bool = False, **overrides: Any
+) -> Services:
     """Bind every port: the only place that chooses adapters.
 
     Args:
         settings: of this installation; None: read from the environment.
         keep: make the home and keep its ports; without it nothing is made, for commands that only read.
+        embedded: do without MLflow's and Prefect's server where the home runs none, for commands.
         overrides: fields of `Services` that replace what would be bound. With `environment` the environment of this
             process is left as it is.
 
@@ -153,8 +164,11 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
     home = overrides.get("home") or Home(chosen)
     lake = overrides.get("lake") or open_lake(chosen.lake_uri)
     clock = overrides.get("clock") or utc_now
-    mlflow_uri = environment.get("MLFLOW_TRACKING_URI") or home.url("mlflow")
-    registry = overrides.get("registry") or MlflowRegistry(mlflow_uri, chosen.task.name, environment=environment)
+    mlflow: str | MlflowFiles = environment.get("MLFLOW_TRACKING_URI") or home.url("mlflow")
+    if embedded and not is_served(chosen, environment, "mlflow"):
+        mlflow = MlflowFiles.of_home(home.root / "mlflow", environment)
+    alone = embedded and not is_served(chosen, environment, "prefect")
+    registry = overrides.get("registry") or MlflowRegistry(mlflow, chosen.task.name, environment=environment)
     ports: dict[str, Any] = {
         "settings": chosen,
         "environment": environment,
@@ -162,9 +176,9 @@ def build_services(settings: Settings | None = None, *, keep: bool = True, **ove
         "lake": lake,
         "ledger": Ledger(lake, clock=clock, task=chosen.task),
         "registry": registry,
-        "runs": MlflowRuns(mlflow_uri, chosen.task.name),
+        "runs": MlflowRuns(mlflow, chosen.task.name),
         "packages": KeptPackages(PackageStore(lake), home.root / "models", registry=registry),
-        "deployments": PrefectDeployments(),
+        "deployments": EmbeddedDeployments(lake) if alone else PrefectDeployments(),
         "steps": run_step,
         "reporter": TerminalReporter(),
         "clock": clock,
@@ -189,7 +203,7 @@ def open_home(*, required: bool = True, announced: bool = True) -> Services:
         raise NotFoundError(absence(settings))
     if announced and settings.root.is_dir():
         say(f"home: {settings.root}", err=True)
-    return build_services(settings, keep=False)
+    return build_services(settings, keep=False, embedded=True)
 
 
 def is_there(settings: Settings) -> bool:

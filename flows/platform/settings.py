@@ -313,6 +313,7 @@ def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces each table, experiment and thread
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_API_URL": f"{home.url('prefect')}/api",

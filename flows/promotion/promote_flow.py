@@ -8,8 +8,7 @@ from pydantic import Field
 from absa.errors import UnavailableError
 from absa.ledger.history import steps_of
 from absa.ledger.record import LedgerRecord
-from flows.platform.artifacts import PrefectReporter
-from flows.platform.liveness import leave_signs
+from flows.platform.artifacts import PrefectReporter, leave_signs
 from flows.platform.prefect_runs import PrefectDeployments
 from flows.platform.services import build_services
 from flows.promotion.approval import OperatorApproval

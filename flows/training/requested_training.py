@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 _MOVE_EVERY_S: Final = 2.0
 
 
+def run_training(services: Services, request: TrainingRequest, *, flow_run_id: str | None) -> dict[str, Any]:
+    """Train here, or on the machine that the settings name; return the result as plain values.
+
+    Raises:
+        EvergreenError: see `train_as_requested` and `train_on_machine`.
+    """
+    if services.settings.training_queue_names:
+        return services.steps("train-on-machine", lambda: train_on_machine(services, request))
+    return train_as_requested(services, request, flow_run_id=flow_run_id).to_json()
+
+
 def train_as_requested(
     services: Services,
     request: TrainingRequest,

@@ -8,9 +8,8 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from absa.policies import RecipeName
-from flows.platform.artifacts import flow_services
-from flows.platform.liveness import leave_signs
-from flows.training.requested_training import train_as_requested, train_on_machine
+from flows.platform.artifacts import flow_services, leave_signs
+from flows.training.requested_training import run_training
 from flows.training.train_version import TrainingRequest
 
 
@@ -51,6 +50,4 @@ def continuous_training(
         unlabelled=tuple(unlabelled or ()),
         start_promotion=start_promotion,
     )
-    if services.settings.training_queue_names:
-        return services.steps("train-on-machine", lambda: train_on_machine(services, request))
-    return train_as_requested(services, request, flow_run_id=str(flow_run.id)).to_json()
+    return run_training(services, request, flow_run_id=str(flow_run.id))

@@ -14,6 +14,7 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.records.layout import flow_run_key
+from flows.platform.artifacts import leave_signs
 from flows.platform.liveness import (
     GONE_S,
     SILENT_S,
@@ -24,7 +25,6 @@ from flows.platform.liveness import (
     death_of,
     keep_signing,
     leave_sign,
-    leave_signs,
     lives_here,
     runs_with_a_process,
     sign_of,

@@ -1,0 +1,87 @@
+"""Deployments without Prefect: the command that requests a run also runs it, in its own process."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+from uuid import uuid4
+
+from absa.errors import UnavailableError
+from absa.records.lake import Lake
+from flows.platform.liveness import leave_sign, process_state
+from flows.platform.ports import ConcurrencyLimit, RunState, UnfinishedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestedRun:
+    """Run that was requested and is left to the command. `name` is flow/deployment."""
+
+    run_id: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+class EmbeddedDeployments:
+    """`Deployments` of a command that works without Prefect.
+
+    A requested run is kept in `requested` for the command, whose process is noted in the lake as the run's: other
+    processes see by the note whether it lives.
+
+    Args:
+        lake: where the notes are.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self.requested: list[RequestedRun] = []
+
+    def start(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        key: str | None = None,  # noqa: ARG002  of the protocol: the records of lake and ledger prevent a second run
+        tags: Sequence[str] = (),  # noqa: ARG002  Prefect's
+        at: datetime | None = None,  # noqa: ARG002  the command starts it
+    ) -> str:
+        """Keep a request for the command and return its id."""
+        run_id = str(uuid4())
+        leave_sign(self._lake, run_id)
+        self.requested.append(RequestedRun(run_id=run_id, name=name, parameters=dict(parameters)))
+        return run_id
+
+    def state(self, run_id: str) -> RunState | None:
+        """Return the state of a run by its process; None where it has left no note."""
+        return process_state(self._lake, run_id)
+
+    def crash(self, run_id: str, why: str) -> None:
+        """Change nothing: a run without Prefect holds no slot."""
+
+    def cancel(self, run_id: str, why: str) -> None:
+        """Change nothing: a run without Prefect holds no slot."""
+
+    def unfinished(self) -> list[UnfinishedRun]:
+        """Return no run: none holds a slot."""
+        return []
+
+    def limits(self) -> list[ConcurrencyLimit]:
+        """Return no limit."""
+        return []
+
+    def set_taken(self, limit: ConcurrencyLimit, taken: int) -> NoReturn:
+        """Refuse: there are no limits."""
+        raise self._missing(f"the limit of {limit.deployment} cannot be set to {taken}")
+
+    def pause(self, run_id: str, timeout_s: float) -> NoReturn:
+        """Refuse: no page would resume the run."""
+        raise self._missing(f"run {run_id} cannot be paused for {timeout_s:.0f} s")
+
+    def resume(self, run_id: str) -> NoReturn:
+        """Refuse: no run is paused."""
+        raise self._missing(f"run {run_id} cannot be resumed")
+
+    def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
+        """Send nothing: there is no receiver."""
+
+    def _missing(self, what: str) -> UnavailableError:
+        return UnavailableError(f"{what}: Prefect does not run here, `evergreen up` starts it")
