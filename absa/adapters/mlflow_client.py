@@ -329,6 +329,20 @@ class MlflowRuns:
         self._files = server if isinstance(server, MlflowFiles) else None
         self._tracking_uri, self._model = server.database if isinstance(server, MlflowFiles) else server, model
 
+    def prepare(self) -> None:
+        """Make the database of a server that does not run, once; MLflow takes seconds for its tables.
+
+        Raises:
+            UnavailableError: it cannot be made.
+        """
+        if self._files is None or not self._files.is_missing:
+            return
+        from mlflow.tracking import MlflowClient
+
+        self._files.open()
+        with _translated(f"MLflow at {self._tracking_uri}"):
+            MlflowClient(tracking_uri=self._tracking_uri).search_experiments(max_results=1)
+
     @contextmanager
     def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
         """Open a run with system metrics; it ends FAILED if the body raises.

@@ -162,7 +162,7 @@ def serve_command(
     for sentence in replace_taken_ports(settings, ["router"]):
         say(sentence)
     services = build_services(embedded=True)
-    services.check_task()
+    services.check_task(data=False)  # polars is no part of what a router needs
     began = time.monotonic()
     links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
     [part] = bring_up(settings, {**links, **settings.sources.variables(), **services.environment}, ["router"])

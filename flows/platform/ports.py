@@ -88,6 +88,13 @@ class TrackedRun(Protocol):
 class Runs(Protocol):
     """Tracking runs."""
 
+    def prepare(self) -> None:
+        """Make what a first run needs, seconds of work once, before the run's budget starts.
+
+        Raises:
+            UnavailableError: it cannot be made.
+        """
+
     def open(self, name: str, *, tags: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
         """Open a run; it ends FAILED if the body raises.
 

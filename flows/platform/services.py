@@ -78,19 +78,20 @@ class Services:
         found = self.deployments.requested if isinstance(self.deployments, EmbeddedDeployments) else []
         return [run for run in found if run.name == TRAINING]
 
-    def check_task(self, task: TaskSpec | None = None, file: Path | None = None) -> None:
+    def check_task(self, task: TaskSpec | None = None, file: Path | None = None, *, data: bool = True) -> None:
         """Check that a task is the one that the home was made for, or appends labels to it.
 
         Args:
             task: None: that of evergreen.toml.
             file: which names the task; None: evergreen.toml.
+            data: check the newest snapshot too, which imports polars.
 
         Raises:
             PermanentError: it is another one.
         """
         wanted = task or self.settings.task
         given = file or self.settings.config or "no evergreen.toml in the working folder or the home"
-        for where, found in self._tasks().items():
+        for where, found in self._tasks(data=data).items():
             if found is not None and (misfit := wanted.misfit(found)):
                 raise PermanentError(f"{given} does not fit the home {self.home.root} ({where}): {misfit}")
 
@@ -98,14 +99,14 @@ class Services:
         """Return the newest task of the home; None where it has neither data nor a ledger."""
         return next((task for task in reversed(self._tasks().values()) if task is not None), None)
 
-    def _tasks(self) -> dict[str, TaskSpec | None]:
+    def _tasks(self, *, data: bool = True) -> dict[str, TaskSpec | None]:
+        ledger = {"its ledger's first record": self.ledger.task()}
+        if not data:
+            return ledger
         from absa.data.snapshot import latest_manifest
 
         newest = latest_manifest(self.lake)
-        return {
-            "its ledger's first record": self.ledger.task(),
-            "its newest snapshot": newest.task if newest else None,
-        }
+        return {**ledger, "its newest snapshot": newest.task if newest else None}
 
     def copy_packages(self, *, active: bool = False) -> list[str]:
         """Copy into the lake the packages that an earlier release left in MLflow alone.

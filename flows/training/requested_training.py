@@ -61,6 +61,7 @@ def train_as_requested(
 
     attempt = _Attempt.of(services, request.window)
     try:
+        services.runs.prepare()
         outcome = train(services, request, on_event=on_event)
     except EvergreenError as error:
         attempt.fail(error)

@@ -135,11 +135,16 @@ def champion(home: Path, version: str) -> None:
     )  # fmt: skip
 
 
-def test_without_servers_training_says_how_to_start_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "good.csv"
-    file.write_text(GOOD)
-    assert evergreen("train", str(file)) == 3
-    assert "evergreen up" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [("train",), ("monitor",)])
+def test_unavailable_named_server_is_an_error(
+    words: tuple[str, ...], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that the user names is used; a home's own is not needed."""
+    home.mkdir()
+    assert evergreen(*words) == 3
+    error = capsys.readouterr().err
+    assert "prefect is unavailable at http://127.0.0.1:9/api/health" in error
+    assert "PREFECT_API_URL names it, so start it, or unset the variable" in error
 
 
 def test_status_of_empty_home_names_missing_parts(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

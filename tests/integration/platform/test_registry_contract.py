@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from absa.adapters.lake_stores import FolderLake
+from absa.adapters.mlflow_files import MlflowFiles
 from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned
 from absa.ledger.record import LedgerRecord
@@ -60,7 +61,8 @@ def mlflow(folder: Path) -> Backend:
 
     from absa.adapters.mlflow_client import HEAD_HASH, MODEL, MlflowRegistry, MlflowRuns
 
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    files = MlflowFiles.of_home(folder, {})
+    uri = files.database
     client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def move(alias: str, version: str | None) -> None:
@@ -70,8 +72,8 @@ def mlflow(folder: Path) -> Backend:
             client.set_registered_model_alias(MODEL, alias, version)
 
     return Backend(
-        MlflowRegistry(uri),
-        MlflowRuns(uri),
+        MlflowRegistry(files),
+        MlflowRuns(files),
         lambda run_id: str(client.get_run(run_id).info.status),
         move,
         lambda head: client.set_registered_model_tag(MODEL, HEAD_HASH, head.hash),
@@ -83,9 +85,9 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Backend with two versions of the toy package, made by one run each; the tests share it, as its start is slow."""
     folder = tmp_path_factory.mktemp("backend")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where MLflow puts artifacts
         patch.setenv("MLFLOW_TRACKING_URI", "")
         made: Backend = request.param(folder)
+        made.runs.prepare()
         assert (made.registry.versions(), made.registry.aliases(), made.registry.anchor()) == ([], {}, None)
         for seed in range(2):
             package = build_toy_package(folder / f"toy-{seed}", seed=seed)

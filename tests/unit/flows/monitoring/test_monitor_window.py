@@ -19,6 +19,7 @@ from absa.policies import StalenessPolicy
 from absa.records.schema import Window
 from absa.records.verdict import MAX_ATTEMPTS, Level, Verdict
 from absa.records.windows import WindowData
+from flows.monitoring.attempts import GRACE_S
 from flows.monitoring.monitor_window import (
     STALE_EVENT,
     Monitored,
@@ -28,9 +29,12 @@ from flows.monitoring.monitor_window import (
     monitor_window,
 )
 from flows.monitoring.watched import staleness_policy
+from flows.platform.embedded import EmbeddedDeployments
 from flows.platform.ports import RunState
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
+from flows.training.requested_training import train_as_requested
+from flows.training.train_version import TrainedVersion, TrainingRequest
 from monitoring.monitor import HISTORY_WINDOWS
 from monitoring.performance import FrozenTest
 from monitoring.verdicts import VerdictStore
@@ -165,6 +169,29 @@ def test_stale_window_starts_one_retraining(world: World) -> None:
     assert world.deployments.events == ["evergreen.verdict", STALE_EVENT]
     assert world.monitor().flow_run is None
     assert len(world.deployments.started) == 1
+
+
+def test_retraining_without_prefect_is_left_to_command(world: World) -> None:
+    alone = replace(world.services, deployments=EmbeddedDeployments(world.lake))
+    done = monitor_window(alone, MonitorRequest(window=LAST, take_over=False), reporter=Address())
+    [run] = alone.requested_runs()
+    assert run.parameters == {"window": LAST.key, "reason": "drift", "budget_s": alone.settings.budget_s}
+    assert done.flow_run == run.run_id
+    world.deployments.states[run.run_id] = None  # servers started meanwhile: Prefect does not know the command's run
+    late = replace(world.services, clock=lambda: NOW + timedelta(seconds=GRACE_S + 60))
+    monitor_window(late, MonitorRequest(window=LAST), reporter=Address())
+    assert world.deployments.started == []
+
+    def train(*_: object, **__: object) -> TrainedVersion:
+        return TrainedVersion(
+            version="2", verdict="HOLD", reasons=(), snapshot="s", f1=0.9, champion_f1=0.8, budget_s=1.0, used_s=1.0,
+            action="kept",
+        )  # fmt: skip
+
+    train_as_requested(alone, TrainingRequest(**run.parameters), flow_run_id=run.run_id, train=train)
+    kept = world.store.latest(LAST)
+    assert kept is not None
+    assert [(each.state, each.flow_run_id) for each in kept.attempts] == [("completed", run.run_id)]
 
 
 def test_dead_retraining_keeps_its_window_due(world: World) -> None:
