@@ -26,7 +26,7 @@ def note_running(home: Path, name: str) -> None:
     (home / "run" / f"{name}.json").write_text(json.dumps(note))
 
 
-def test_server_is_used_if_it_runs_or_is_named(tmp_path: Path) -> None:
+def test_server_is_used_if_running_or_named(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     own = {"MLFLOW_TRACKING_URI": Home(settings).url("mlflow")}
     assert not is_served(settings, own, "mlflow")
