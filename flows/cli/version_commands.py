@@ -106,8 +106,10 @@ def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None
         if "prefect" in served:
             from flows.training.training_flow import continuous_training  # Prefect's import takes seconds
 
-            given = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(request).items()}
-            outcome = continuous_training(**given)
+            given: Any = {
+                name: list(value) if isinstance(value, tuple) else value for name, value in vars(request).items()
+            }
+            outcome: dict[str, Any] = continuous_training(**given)
         else:
             outcome = run_training(services, request, flow_run_id=None)
     metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"

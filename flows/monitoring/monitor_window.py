@@ -15,7 +15,7 @@ from absa.sinks import markdown
 from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.forgetting import retain
 from flows.monitoring.watched import staleness_policy, watched_version
-from flows.platform.liveness import process_state
+from flows.platform.embedded import process_state
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.services import Services
 from flows.promotion.take_over import take_over

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from absa.errors import UnavailableError
 from absa.records.lake import Lake
-from flows.platform.liveness import leave_sign, process_state
+from absa.records.schema import parse_iso
+from flows.platform.liveness import leave_sign, lives_here, sign_of, this_host
 from flows.platform.ports import ConcurrencyLimit, RunState, UnfinishedRun
 
 
@@ -85,3 +86,16 @@ class EmbeddedDeployments:
 
     def _missing(self, what: str) -> UnavailableError:
         return UnavailableError(f"{what}: Prefect does not run here, `evergreen up` starts it")
+
+
+def process_state(lake: Lake, run_id: str) -> RunState | None:
+    """Return the state of a run by its process's note; None where it has left none.
+
+    A run of another host counts as running: its process cannot be seen from here.
+    """
+    sign = sign_of(lake, run_id)
+    if sign is None:
+        return None
+    if sign.host == this_host() and not lives_here(sign):
+        return RunState(name=f"ended with its process {sign.pid}", end="failed", began_at=parse_iso(sign.at))
+    return RunState(name="running", end=None, began_at=parse_iso(sign.at))

@@ -22,9 +22,8 @@ import psutil
 from absa.errors import EvergreenError, NotFoundError
 from absa.records.lake import Lake
 from absa.records.layout import flow_run_key
-from absa.records.schema import SCHEMA_VERSION, iso, parse_iso, utc_now
+from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.sinks import log_line
-from flows.platform.ports import RunState
 
 BEAT_S: Final = 60.0
 SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
@@ -140,19 +139,6 @@ def leave_sign(lake: Lake, run_id: str) -> None:
     sign = Sign(host=this_host(), pid=os.getpid(), created=psutil.Process().create_time(), at=iso(utc_now()))
     body = {"schema_version": SCHEMA_VERSION, **asdict(sign)}
     lake.write(flow_run_key(run_id), json.dumps(body).encode())
-
-
-def process_state(lake: Lake, run_id: str) -> RunState | None:
-    """Return the state of a run by its process's note; None where it has left none.
-
-    A run of another host counts as running: its process cannot be seen from here.
-    """
-    sign = sign_of(lake, run_id)
-    if sign is None:
-        return None
-    if sign.host == this_host() and not lives_here(sign):
-        return RunState(name=f"ended with its process {sign.pid}", end="failed", began_at=parse_iso(sign.at))
-    return RunState(name="running", end=None, began_at=parse_iso(sign.at))
 
 
 def keep_signing(lake: Lake, run_id: str, *, ended: threading.Event) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.records.layout import flow_run_key
-from flows.platform.embedded import EmbeddedDeployments
-from flows.platform.liveness import Sign, process_state, this_host
+from flows.platform.embedded import EmbeddedDeployments, process_state
+from flows.platform.liveness import Sign, this_host
 from flows.platform.prefect_runs import PROMOTION, TRAINING, PrefectDeployments
 from flows.platform.processes import is_served
 from flows.platform.services import build_services
