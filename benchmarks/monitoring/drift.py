@@ -28,6 +28,7 @@ from benchmarks.monitoring.drift_peers import PEER, evidently_alarms, peers
 from benchmarks.monitoring.drift_traffic import SAMPLE, Traffic, load
 from benchmarks.monitoring.live_cells import CHAIN_H, QUARTER_H, LiveSource, live_cells, peer_cells
 from benchmarks.monitoring.live_traffic import KnownEmbedder
+from benchmarks.monitoring.recurring_cells import recurring_cells
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
 from monitoring.drift.sample import Sample, concat_samples
 from monitoring.drift.sequential import RightAnswers, detect_slow_loss
@@ -349,6 +350,7 @@ def all_cells(options: argparse.Namespace) -> dict[str, Cell]:
             options.runs, options.chains, options.grown_chains, hours=options.chain_hours,
             quarter_h=options.quarter_hours,
         ),
+        **recurring_cells(options.runs, options.chains, options.chain_hours),
         **independent_cells(options.runs, options.slow_runs),
     }  # fmt: skip
 

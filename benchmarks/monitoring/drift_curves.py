@@ -14,6 +14,14 @@ from matplotlib.figure import Figure
 
 from benchmarks.monitoring.live_cells import CHAIN_H, EXTREMES, LATE_LABELS, QUARTER_H
 from benchmarks.monitoring.live_traffic import HABITS
+from benchmarks.monitoring.recurring_cells import (
+    SLOW_UNITS,
+    UNITS,
+    WINDOW_ROWS,
+    chain_case,
+    slow_case,
+    window_case,
+)
 from benchmarks.table import pivot, table
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +46,31 @@ FOUND = {
     "new area grows by 1 % an hourly window, chain": "changed_share_when_found_median",
 }
 
+MAIN = {
+    "no drift, windows of 100 to 5,000: false alarms at 1 %": (
+        r"no drift, windows of \d+, reference 2,000", "false_alarms_at_1%",
+    ),
+    "the same at 5 %": (r"no drift, windows of \d+, reference 2,000", "false_alarms_at_5%"),
+    "a tenth of the traffic from a new area, windows of 1,000": (
+        "10 % of traffic from a new area, windows of 1,000, reference 2,000", "found_at_1%",
+    ),
+    "negative share 25 to 30 %, windows of 2,000": (
+        "predicted negative share 25 to 30 %, windows of 2,000, reference 10,000", "found_at_1%",
+    ),
+    "labels of a tenth of the rows flipped, 300 labels per window: windows until found, median": (
+        "labels of 10 % of rows flipped, .*", "windows_until_found_median",
+    ),
+    "a new area that grows by 1 % a window: its share when found, median": (
+        r"new area grows by 1\.00% a window of 1,000, .*", "changed_share_when_found_median",
+    ),
+    "F1 without labels, windows of 500: interval covers": (
+        "estimate without labels, windows of 500", r"interval_covers_pos_neg_f1",
+    ),
+    "its width over the labelled one": ("estimate without labels, windows of 500", "width_over_labelled_width"),
+    "a million predictions judged and reported": ("a window of 1,000,000 predictions, .*", "seconds"),
+    "memory for it": ("a window of 1,000,000 predictions, .*", "peak_memory"),
+}  # fmt: skip
+"""Rows of the short table: their names, the cases as a pattern, and the measure."""
 SIDE_BY_SIDE = {
     "labels": [
         "interval_covers_f1_of_all_answers", "width_of_interval", "bias_of_figure", "plain_interval_covers",
@@ -146,6 +179,39 @@ def found_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def recurring_table(rows: Rows) -> str:
+    """Return the false alarms where only the unit ids recur."""
+    cases = [*map(slow_case, SLOW_UNITS), *map(window_case, WINDOW_ROWS)]
+    cases += [chain_case(units, CHAIN_H) for units in (UNITS, 0)]
+    lines = ["| without drift | alarms |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {case} | {_cell(rows, case, RATES)} |" for case in cases)])
+
+
+def summary_table(rows: Rows) -> str:
+    """Return the main figures with their targets; the peer's in brackets."""
+    lines = ["| case | runs | found | target |", "|---|---|---|---|"]
+    for name, (pattern, metric) in MAIN.items():
+        mine = [row for row in rows if row["metric"] == metric and re.fullmatch(pattern, row["case"])]
+        cases = {row["case"] for row in mine if not row.get("peer")}
+        peers = [row for row in rows if row.get("peer", "").startswith("evidently") and row["case"] in cases]
+        if not mine:
+            continue
+        peer = f" (Evidently {_span(peers)})" if peers and mine[0]["unit"] == "share" else ""
+        met = all(row["met"] is not False for row in mine)
+        target = f"{mine[0]['target']}: {'met' if met else '**missed**'}" if mine[0]["target"] else ""
+        lines.append(f"| {name} | {mine[0]['runs']:,} | {_span(mine)}{peer} | {target} |")
+    return "\n".join(lines)
+
+
+def _span(rows: Rows) -> str:
+    values = [row["value"] for row in rows]
+    low, high = min(values), max(values)
+    unit = rows[0]["unit"]
+    if unit == "share":
+        return f"{high:.1%}" if low == high else f"{low:.1%} to {high:.1%}"
+    return f"{high:.3g} {unit}" if low == high else f"{low:.3g} to {high:.3g} {unit}"
+
+
 def _cell(rows: Rows, case: str, metrics: tuple[str, ...], peer: str | None = None) -> str:
     """Return a share with its number of runs, **bold** where it misses its target; a dash where it is not measured."""
     for row in rows:
@@ -171,6 +237,16 @@ def drift_rows() -> Rows:
     return list(json.loads((RESULTS / "drift.json").read_text())["rows"])
 
 
+def newest_rows(rows: Rows) -> Rows:
+    """Return rows with those of finished results for the cases that they lack."""
+    known = {row["case"] for row in rows}
+    earlier = [
+        row for name in ("drift", "monitor_window") if (path := RESULTS / f"{name}.json").exists()
+        for row in json.loads(path.read_text())["rows"]
+    ]  # fmt: skip
+    return [*rows, *(row for row in earlier if row["case"] not in known)]
+
+
 def main() -> None:
     """Draw the picture and put the tables between the pages' marks."""
     page = PAGE.read_text(encoding="utf-8")
@@ -189,8 +265,9 @@ def main() -> None:
         page = between(page, name, shown)
     PAGE.write_text(page, encoding="utf-8")
     rows = drift_rows()
-    tables = "\n\n".join(each(rows) for each in (traffic_table, range_table, found_table))
+    tables = "\n\n".join(each(rows) for each in (traffic_table, recurring_table, range_table, found_table))
     summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
+    summary = between(summary, "main", f"{summary_table(newest_rows(rows))}\n")
     for name, measures in SIDE_BY_SIDE.items():
         path = RESULTS / f"{name}.json"
         if path.exists():

@@ -1,5 +1,6 @@
 """Rows and chain of the drift benchmark, at a small scale."""
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -12,9 +13,17 @@ from absa.data.traffic.population import Flood
 from absa.policies import StalenessPolicy
 from benchmarks.monitoring.chain import Chain
 from benchmarks.monitoring.drift import run_cells
-from benchmarks.monitoring.drift_curves import between, found_table, range_table, traffic_table
-from benchmarks.monitoring.drift_traffic import SAMPLE, load
+from benchmarks.monitoring.drift_curves import (
+    between,
+    found_table,
+    range_table,
+    recurring_table,
+    summary_table,
+    traffic_table,
+)
+from benchmarks.monitoring.drift_traffic import SAMPLE, Traffic, load
 from benchmarks.monitoring.live_cells import (
+    CHAIN_H,
     LiveSource,
     bound,
     calm_chain,
@@ -24,6 +33,7 @@ from benchmarks.monitoring.live_cells import (
     window_pair,
 )
 from benchmarks.monitoring.live_traffic import HABITS, MONDAY, NO_CHANGE, Change, LiveTraffic, known_at, window_of
+from benchmarks.monitoring.recurring_cells import chain_of, recurring_cells, slow_test
 from monitoring.monitor import WatchedVersion, WatchSettings
 
 KNOWN, NEW = load(SAMPLE / "feedback.csv"), load(SAMPLE / "new_area.csv")
@@ -169,3 +179,30 @@ def test_tables_show_rates_peers_and_misses():
     assert found_table(rows).splitlines()[-1].endswith("| - | 5.0% of 500 |")
     assert range_table(rows).splitlines()[-1] == "| together, windows of 10,000 | - |"
     assert between("a\n<!-- x -->\nold\n<!-- /x -->\n", "x", "new") == "a\n<!-- x -->\n\nnew\n<!-- /x -->\n"
+
+
+def test_every_cell_of_traffic_is_in_a_table():
+    cells = live_cells(1, 1, 1) | recurring_cells(1, 1, CHAIN_H)
+    found = defaultdict(lambda: [1.0])
+    rows = [row.to_json() for _, _, rows_of in cells.values() for row in rows_of(found)]
+    shown = "\n".join(table(rows) for table in (traffic_table, recurring_table, range_table, found_table))
+    assert shown.count("100.0% of 1") == len(cells)
+
+
+def test_summary_names_ranges_peers_and_targets():
+    def row(case: str, metric: str, value: float, **more: object) -> dict[str, object]:
+        return {"case": case, "metric": metric, "value": value, "runs": 9, "unit": "share", "target": None} | more
+
+    rows = [row(f"no drift, windows of {n}, reference 2,000", "false_alarms_at_1%", n / 1e5, target="<= 0.02", met=True)
+            for n in (100, 5000)]  # fmt: skip
+    rows.append(row("no drift, windows of 100, reference 2,000", "false_alarms", 0.9, peer="evidently 0.7.23"))
+    (line,) = summary_table(rows).splitlines()[2:]
+    assert line.endswith("| 9 | 0.1% to 5.0% (Evidently 90.0%) | <= 0.02: met |")
+    rows[1]["met"] = False
+    assert "**missed**" in summary_table(rows)
+
+
+def test_recurring_ids_alone_make_no_new_evidence():
+    plain = Traffic(KNOWN, NEW, embed=False)
+    assert slow_test(600, plain, 0) == {"alarm": False}
+    assert chain_of(800, 2, plain, 0) == {"windows": 2, "compared": 0, "alarms": 0, "stale": 0}
