@@ -250,6 +250,16 @@ class TrainingRecipe:
         if self.warm_layers is not None and self.layers is not None and self.warm_layers > self.layers:
             raise ValueError(f"warm_layers: expected 0 to {self.layers}, the layers, got {self.warm_layers}")
 
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """Names of the teachers; the base model twice where none is set."""
+        return self.teachers or (self.base_model, self.base_model)
+
+    @property
+    def teaching_s(self) -> float:
+        """Seconds that teachers may take before the budget of a run; 0 for a recipe without teachers."""
+        return len(self.teacher_names) * self.teacher_budget_s if self.recipe == "distilled" else 0.0
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RouterTuning:

@@ -17,9 +17,12 @@ _TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine we
 _JOB_NAME: Final = "evergreen-training"
 
 
-def job_limit_s(budget_s: float) -> int:
-    """Return the seconds after which AWS Batch ends a job: its budget, a first training's overrun, and two minutes."""
-    return math.ceil((1.0 + OVERRUN_SHARE) * budget_s) + _AFTER_RUN_S
+def job_limit_s(budget_s: float, teaching_s: float = 0.0) -> int:
+    """Return the seconds after which AWS Batch ends a job.
+
+    They are the teachers' time, the budget, a first training's overrun, and two minutes.
+    """
+    return math.ceil(teaching_s + (1.0 + OVERRUN_SHARE) * budget_s) + _AFTER_RUN_S
 
 
 class BatchClient(Protocol):
@@ -54,6 +57,7 @@ class TrainingMachine:
         queues: tried in order: spot first, then on demand. The last one is waited for as long as it takes.
         definition: job definition; it takes the parameters budget_s, reason and window.
         wait_s: how long a queue but the last may take to start the job, in seconds.
+        teaching_s: seconds that teachers may take before the budget.
         clock, sleep: of this process.
     """
 
@@ -64,13 +68,14 @@ class TrainingMachine:
         queues: Sequence[str],
         definition: str,
         wait_s: float,
+        teaching_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not queues or not definition:
             raise PermanentError("EVERGREEN_TRAINING_QUEUES and EVERGREEN_TRAINING_DEFINITION are needed together")
         self._batch, self._queues, self._definition = batch, tuple(queues), definition
-        self._wait_s, self._clock, self._sleep = wait_s, clock, sleep
+        self._wait_s, self._teaching_s, self._clock, self._sleep = wait_s, teaching_s, clock, sleep
 
     def train(self, *, budget_s: float, reason: str, window: str | None) -> MachineRun:
         """Run the job to its end. What a lost machine had used of the budget is gone; waiting is not counted.
@@ -101,7 +106,7 @@ class TrainingMachine:
             jobQueue=queue,
             jobDefinition=self._definition,
             parameters={"budget_s": f"{budget_s:.0f}", "reason": reason, "window": window or NO_WINDOW},
-            timeout={"attemptDurationSeconds": job_limit_s(budget_s)},
+            timeout={"attemptDurationSeconds": job_limit_s(budget_s, self._teaching_s)},
         )
         return str(answer["jobId"])
 

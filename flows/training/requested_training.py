@@ -113,6 +113,7 @@ def train_on_machine(
         queues=settings.training_queue_names,
         definition=settings.training_definition,
         wait_s=settings.machine_wait_s,
+        teaching_s=settings.training.teaching_s,
     )
     attempt = _Attempt.of(services, request.window)
     try:

@@ -210,7 +210,7 @@ def _lesson(services: Services, request: TrainingRequest, on_event: OnEvent, run
         return None
     manifest, started = _snapshot(services, request), services.clock().timestamp()
     policy = services.settings.training
-    names = request.teachers or policy.teachers or (policy.base_model, policy.base_model)
+    names = request.teachers or policy.teacher_names
     budget_s = policy.teacher_budget_s if request.teacher_budget_s is None else request.teacher_budget_s
     write = writer(services.home.folder("jobs"), started=started, ends_at=started + len(names) * budget_s)
 

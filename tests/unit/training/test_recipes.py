@@ -23,3 +23,10 @@ def test_recipe_gives_settings_of_trainer(name: str) -> None:
     assert cold.r_drop == warm.r_drop
     assert cold.contrast_share == recipe.contrast_share
     assert bool(recipe.teacher_weight) == (name == "distilled")
+
+
+def test_teachers_take_time_in_their_recipe_alone() -> None:
+    policy = TrainingRecipe(recipe="distilled", teachers=("a", "b", "a"), teacher_budget_s=100.0)
+    assert policy.teaching_s == 300.0
+    assert TrainingRecipe(recipe="distilled", base_model="a").teacher_names == ("a", "a")
+    assert TrainingRecipe(teachers=("a",)).teaching_s == 0.0

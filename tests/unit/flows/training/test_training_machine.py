@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
-from flows.training.aws_machine import TrainingMachine
+from flows.training.aws_machine import TrainingMachine, job_limit_s
 
 
 class World:
@@ -97,3 +97,7 @@ def test_failed_training_is_not_repeated() -> None:
 def test_last_lost_machine_asks_for_another_run() -> None:
     with pytest.raises(UnavailableError, match="taken away"):
         World(spot=(10, 10, TAKEN), owned=(10, 10, TAKEN)).train()
+
+
+def test_job_limit_leaves_time_for_teachers() -> None:
+    assert job_limit_s(100.0, 50.0) == job_limit_s(100.0) + 50
