@@ -26,7 +26,6 @@ Rule = Literal["labels", "same", "up", "down"]
 
 DIRECTION_TOLERANCE: Final = 0.05  # positive minus negative may move this far the wrong way
 
-_MASK: Final = "[MASK]"  # stands in no text
 _NEG, _NEU, _POS = Label
 _ONLY: Final = {label: frozenset({label}) for label in Label}
 _NOT_NEG: Final = frozenset({_NEU, _POS})
@@ -117,29 +116,6 @@ def run_behaviours(score: Score, suite: Sequence[Behaviour]) -> tuple[BehaviourR
             start += len(case.pairs)
         results.append(BehaviourResult(name=behaviour.name, title=behaviour.title, failed=tuple(failed)))
     return tuple(results)
-
-
-def masking_margin(score: Score, *, cases: int = 100, seed: int = 0) -> float:
-    """Return the influence of the aspect: the right label's mean score with it, minus that with a mask instead.
-
-    On sentences that praise one thing and blame another, so a model that does not look at the aspect has about 0.
-
-    Args:
-        score: see `run_suite`.
-        cases: sentences; each is asked about both of its aspects.
-        seed: equal seeds give equal sentences.
-    """
-    asked: list[ModelInput] = []
-    masked: list[ModelInput] = []
-    right: list[int] = []
-    for case in draw_cases("contrast", cases=cases, seed=seed):
-        for (text, aspect), (label,) in zip(case.pairs, case.expected, strict=True):
-            asked.append((text, aspect))
-            masked.append((text, _MASK))
-            right.append(int(label))
-    scores, index = score([*asked, *masked]), np.arange(len(asked))
-    margin = scores[index, right] - scores[index + len(asked), right]
-    return float(margin.mean())
 
 
 def compare_behaviours(

@@ -244,13 +244,37 @@ def calibration_error(labels: Any, scores: Any) -> float:
 
 def behaviours(engine: Any) -> dict[str, Any]:
     """Failures of each behaviour, and how much the aspect decides."""
-    from absa.evaluation.behaviour import masking_margin, run_suite
+    from absa.evaluation.behaviour import run_suite
 
     results = run_suite(engine.score, cases=BEHAVIOUR_CASES)
     return {
         "behaviours": {each.name: [each.failures, each.cases] for each in results},
         "masking_margin": round(masking_margin(engine.score, cases=BEHAVIOUR_CASES), 4),
     }
+
+
+def masking_margin(score: Any, *, cases: int) -> float:
+    """Return the influence of the aspect: the right label's mean score with it, minus that with a mask instead.
+
+    On sentences that praise one thing and blame another, so a model that does not look at the aspect has about 0.
+
+    Args:
+        score: scorer of (text, aspect) pairs.
+        cases: sentences; each is asked about both of its aspects.
+    """
+    from absa.evaluation.behaviour import draw_cases
+
+    asked: list[tuple[str, str]] = []
+    masked: list[tuple[str, str]] = []
+    right: list[int] = []
+    for case in draw_cases("contrast", cases=cases):
+        for (text, aspect), (label,) in zip(case.pairs, case.expected, strict=True):
+            asked.append((text, aspect))
+            masked.append((text, "[MASK]"))
+            right.append(int(label))
+    scores, index = score([*asked, *masked]), np.arange(len(asked))
+    margin = scores[index, right] - scores[index + len(asked), right]
+    return float(margin.mean())
 
 
 def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:

@@ -467,15 +467,15 @@ class Demo:
         if verdict.report_uri:
             self.story.link("report", verdict.report_uri)
 
-    def _wait_for_version(self, version: str, *, timeout_s: float = _SWAP_LIMIT_S) -> None:
+    def _wait_for_version(self, version: str) -> None:
         """Wait until the router serves a version alone."""
-        ends = time.monotonic() + timeout_s
+        ends = time.monotonic() + _SWAP_LIMIT_S
         phrase = None if self._task.phrase is None else "app"
         while time.monotonic() < ends:
             if self.router.is_ready() and self.router.predict("the app is fine", phrase)["model_version"] == version:
                 return
             time.sleep(0.2)
-        raise UnavailableError(f"the router does not serve version {version} after {timeout_s:.0f} s")
+        raise UnavailableError(f"the router does not serve version {version} after {_SWAP_LIMIT_S:.0f} s")
 
     def _end(self) -> None:
         self.story.line()

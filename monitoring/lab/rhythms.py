@@ -72,13 +72,13 @@ class Recommendation:
     sentence: str
 
 
-def recommend(results: Sequence[RhythmResult], *, seed: int = 0) -> Recommendation:
+def recommend(results: Sequence[RhythmResult]) -> Recommendation:
     """Return the cheapest rhythm that is as good as the best: within a point of F1, or not worse beyond chance.
 
     Chance is a paired bootstrap over the windows (95 %). Of two that train equally often the fixed one is simpler.
     """
     best = max(results, key=lambda each: each.f1)
-    as_good = [each for each in results if _behind(best, each, seed) <= AS_GOOD]
+    as_good = [each for each in results if _behind(best, each) <= AS_GOOD]
     chosen = min(as_good, key=lambda each: (each.trainings, each.rhythm.on_verdicts, -each.f1))
     never = next(each for each in results if each.rhythm == NO_RETRAINING)
     watched = next(each for each in results if each.rhythm == ON_VERDICTS)
@@ -105,12 +105,12 @@ def recommend(results: Sequence[RhythmResult], *, seed: int = 0) -> Recommendati
     return Recommendation(rhythm=chosen.rhythm, sentence=f"Recommended: {chosen.rhythm.name}; {why}.")
 
 
-def _behind(best: RhythmResult, other: RhythmResult, seed: int) -> float:
+def _behind(best: RhythmResult, other: RhythmResult) -> float:
     """Return the F1 that a rhythm is behind the best; 0 where chance explains it."""
     if other is best:
         return 0.0
     windows = len(best.counts)
-    drawn = np.random.default_rng(seed).multinomial(windows, np.full(windows, 1.0 / windows), size=_DRAWS)
+    drawn = np.random.default_rng(0).multinomial(windows, np.full(windows, 1.0 / windows), size=_DRAWS)
     first, second = (
         mean_f1_of(np.tensordot(drawn.astype(np.float64), each.counts, axes=1), each.evaluated)
         for each in (best, other)

@@ -63,11 +63,6 @@ def with_window_start(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(known.alias(WINDOW_START))
 
 
-def slot_of(start: datetime) -> int:
-    """Return the hour of the week of a time, 0 (Mondays at 00:00 UTC) to 167."""
-    return 24 * start.weekday() + start.hour
-
-
 def same_slot(rows: pl.DataFrame, window: Window, cycle: Cycle) -> pl.DataFrame:
     """Return the rows of the window's own slot: the place where its rows are kept in the reference."""
     levels = [_slots(window, cycle, days=(window.start.weekday(),))]

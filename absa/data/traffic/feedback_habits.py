@@ -15,13 +15,12 @@ class CustomerSaid:
     """Feedback of one customer on one answer.
 
     `label` is None where the customer is silent whatever the answer; `only_if_wrong`: a right answer gets no feedback.
-    `delay_s` counts from the answer; `copies` is how often the feedback is sent (2: a duplicate).
+    `delay_s` counts from the answer.
     """
 
     label: int | None
     only_if_wrong: bool
     delay_s: float
-    copies: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +47,6 @@ class FeedbackHabits:
         delay_spread: sigma of lognormal delays of that mean (2: a median of an eighth of the mean and a tail of many
             times it); 0 gives exponential delays.
         error_rate: share of the feedback whose label is not the true one.
-        duplicate_rate: share of the feedback that is sent twice.
         audit_share: share of all answers, drawn at random, that an audit labels.
     """
 
@@ -57,11 +55,10 @@ class FeedbackHabits:
     delay_mean_s: float = 5.0
     delay_spread: float = 0.0
     error_rate: float = 0.02
-    duplicate_rate: float = 0.03
     audit_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("answer_rate_right", "rate_wrong", "error_rate", "duplicate_rate", "audit_share"):
+        for name in ("answer_rate_right", "rate_wrong", "error_rate", "audit_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         if self.rate_wrong < self.answer_rate_right:
@@ -92,7 +89,6 @@ class FeedbackHabits:
             label=label if chances[0] < self.rate_wrong else None,
             only_if_wrong=chances[0] >= self.answer_rate_right,
             delay_s=delay_s,
-            copies=2 if chances[2] < self.duplicate_rate else 1,
         )
 
     def tell(

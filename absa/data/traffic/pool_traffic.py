@@ -33,10 +33,9 @@ class SimulatedRequest:
     """Request of one customer and the feedback on its answer.
 
     `feedback_label` is None where the customer gives no feedback, and may be wrong; `feedback_only_if_wrong`: the
-    customer gives none on a right answer; `feedback_delay_s` counts from the answer; `feedback_copies` is how often
-    it is sent (2 or more: duplicates). `number` counts from 0. `drifted` names
-    which parts of the drift took hold of this request. `at_s` is the simulated time, counted from a Monday, 00:00; the
-    sender is free to keep another pace.
+    customer gives none on a right answer; `feedback_delay_s` counts from the answer. `number` counts from 0.
+    `drifted` names which parts of the drift took hold of this request. `at_s` is the simulated time, counted from a
+    Monday, 00:00; the sender is free to keep another pace.
     """
 
     number: int
@@ -47,7 +46,6 @@ class SimulatedRequest:
     segment: str | None
     feedback_label: int | None
     feedback_delay_s: float
-    feedback_copies: int = 1
     feedback_only_if_wrong: bool = False
     drifted: tuple[str, ...] = ()
     at_s: float = 0.0
@@ -163,7 +161,6 @@ class PoolTraffic:
             segment=row.segment,
             feedback_label=said.label,
             feedback_delay_s=said.delay_s,
-            feedback_copies=said.copies,
             feedback_only_if_wrong=said.only_if_wrong,
             drifted=tuple(happened),
             at_s=visit.at_s,

@@ -21,14 +21,13 @@ def told(habits: FeedbackHabits, count: int = 40_000, *, right: bool):
 
 
 def test_feedback_has_requested_rate_delay_and_errors():
-    habits = FeedbackHabits(answer_rate_right=0.5, delay_mean_s=4.0, error_rate=0.1, duplicate_rate=0.2)
+    habits = FeedbackHabits(answer_rate_right=0.5, delay_mean_s=4.0, error_rate=0.1)
     answers = said(habits)
     given = [each for each in answers if each.label is not None]
     assert len(given) / 4000 == pytest.approx(0.5, abs=0.03)
     assert not any(each.only_if_wrong for each in given)
     assert sum(each.label != 2 for each in given) / len(given) == pytest.approx(0.1, abs=0.03)
     assert sum(each.delay_s for each in given) / len(given) == pytest.approx(4.0, rel=0.1)
-    assert sum(each.copies == 2 for each in given) / len(given) == pytest.approx(0.2, abs=0.03)
 
 
 def test_unhappy_customers_answer_more_often():

@@ -14,7 +14,6 @@ from monitoring.traffic.cycles import (
     match_window,
     near_hours,
     next_comparison,
-    slot_of,
     with_window_start,
 )
 from tests.unit.monitoring.traffic.frames import MONDAY, hours, traffic
@@ -136,4 +135,3 @@ def test_near_hours_are_three_around_of_like_days() -> None:
 def test_rows_of_earlier_releases_get_their_hour() -> None:
     old = traffic(hours(10)).drop("window_start")
     assert starts(with_window_start(old)) == {10: 100}
-    assert slot_of(hours(8 * DAY + 5).start) == DAY + 5
