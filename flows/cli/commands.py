@@ -138,6 +138,8 @@ def up() -> None:
         say(f"{part.name:<12} {part.page or 'runs'}")
     for sentence in (*services.copy_packages(), *services.project()):
         say(sentence)
+    first = services.ledger.head() is None
+    say(f"Next: {'evergreen train FILE' if first else 'evergreen status'}; `evergreen down` stops all of it")
 
 
 @app.command(epilog="Example: evergreen down")

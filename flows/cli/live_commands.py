@@ -67,12 +67,17 @@ def simulate(
     seed: Annotated[
         int | None, typer.Option(callback=arguments.SEED, help="Seed; unset: another stream each time.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send sample texts into a home with rows of your own, too.")
+    ] = False,
 ) -> None:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
-    from flows.demo.customer_stream import named_customers
+    from flows.demo.customer_stream import named_customers, refuse_real_data
     from flows.demo.customers import TrafficReport, send_traffic
 
     services = _with_router()
+    if not force:
+        refuse_real_data(services)
     customers = named_customers(services, drift=drift, strength=strength, seed=seed)
 
     def show(report: TrafficReport) -> None:

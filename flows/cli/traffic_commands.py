@@ -90,7 +90,7 @@ def import_(
     file: Annotated[
         Path, typer.Argument(callback=arguments.existing_file, help="The filled CSV; rows without a label are skipped.")
     ],
-    source: Annotated[str, typer.Option(help="Feedback source; EVERGREEN_TRUST names those that train.")] = "labels",
+    source: Annotated[str, typer.Option(help=r"Feedback source; \[trust] names those that train.")] = "labels",
 ) -> None:
     """Take labels into the lake as feedback, with the chance that each row was drawn with.
 
@@ -103,8 +103,11 @@ def import_(
     done = import_labels(services.lake, file, source=source, codes=settings.data.codes)
     for line in account_lines(done):
         say(line)
-    if source not in settings.measuring_sources:
-        say(f"source {source!r} is not trusted: name it in EVERGREEN_TRUST, or EVERGREEN_TRUST_TO_MEASURE")
+    if source in settings.measuring_sources:
+        what = "train and measure" if source in settings.training_sources else "measure"
+        say(f"labels of source {source!r} {what}. Next: evergreen monitor, or evergreen train")
+    else:
+        say(f"source {source!r} is not trusted: name it in train or measure of [trust] in evergreen.toml")
     if done.refused and not done.taken:
         raise typer.Exit(1)
 

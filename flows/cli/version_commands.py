@@ -1,5 +1,6 @@
 """Commands of versions: train, export, retrain, promote, roll back, forget, and the ledger."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from absa.errors import PermanentError
 from absa.policies import RecipeName
+from flows.cli.home.demo_warning import demo_warning
 from flows.cli.required_servers import require_servers, served_by
 from flows.platform import arguments
 from flows.platform.services import build_services, open_home
@@ -95,6 +97,8 @@ def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
     served = served_by(open_home(required=False, announced=False), "prefect", "mlflow")
     services = build_services(embedded=True)
+    if warning := demo_warning(services.settings):
+        say(warning, err=True)
     request = TrainingRequest(
         budget_s=services.settings.budget_s if budget_s is None else budget_s,
         sources=tuple(str(file.absolute()) for file in files or []),
@@ -183,6 +187,7 @@ def retrain(
     parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
     run_id = services.deployments.start(TRAINING, parameters)
     say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
+    say(f"It trains within {budget_s:.0f} s; the gate decides about its version. Next: evergreen status")
 
 
 @version_app.command("promote", epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
@@ -210,6 +215,7 @@ def promote_command(
         for line in ended_by(services.ledger.follow()):
             say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
+        say("Routers follow within seconds. Next: evergreen status; `evergreen rollback` reverts it")
         return
     parameters = requested_promotion(services, named, again=again)
     tried = [parameters["version"], *parameters["others"]]
@@ -263,6 +269,7 @@ def ledger(
     ] = "show",
     at: Annotated[str | None, typer.Option(help="Show the active state at this time (ISO 8601 with a zone).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all records as JSON, one per line.")] = False,
 ) -> None:
     """Print the ledger or what was champion at a time, verify it, or project it to MLflow's aliases.
 
@@ -271,7 +278,12 @@ def ledger(
     """
     from flows.cli.ledger_commands import show_ledger
 
-    for line in show_ledger(open_home(), "verify" if verify else action, at):
+    services = open_home()
+    if as_json:
+        for record in services.ledger.follow():
+            say(json.dumps(record.to_json()))
+        return
+    for line in show_ledger(services, "verify" if verify else action, at):
         say(line)
 
 

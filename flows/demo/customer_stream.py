@@ -6,10 +6,11 @@ from typing import Protocol
 
 import polars as pl
 
+from absa.config_file import is_demo_home
 from absa.data.bundled import BUNDLED, BundledSample, bundled_traffic, file_traffic, split_file
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.data.read import read_examples
-from absa.data.snapshot import latest_manifest, load_side
+from absa.data.snapshot import latest_manifest, load_side, manifests
 from absa.data.traffic.feedback_habits import FeedbackHabits
 from absa.data.traffic.known_drift import Drift, drift_of
 from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
@@ -120,6 +121,23 @@ def _seed(services: Services) -> int:
     """Another stream after each ledger record, the same one for the same history."""
     head = services.ledger.head()
     return head.number if head else 0
+
+
+def refuse_real_data(services: Services) -> None:
+    """Refuse sample texts for a home that holds a user's own rows: trusted feedback about them would train.
+
+    Raises:
+        PermanentError: the lake holds rows of a file that is not bundled, and no demo made the home.
+    """
+    if is_demo_home(services.settings.root):
+        return
+    bundled = {file.parts[-3:] for each in BUNDLED.values() for file in (each.ingested, each.traffic, each.new_area)}
+    files = (Path(str(source["uri"])) for manifest in manifests(services.lake) for source in manifest.sources)
+    if theirs := next((file for file in files if file.suffix and file.parts[-3:] not in bundled), None):
+        raise PermanentError(
+            f"{services.settings.root} holds rows of {theirs}: simulated customers would send sample texts whose "
+            "feedback trains your model; use a demo's home (EVERGREEN_HOME), or --force"
+        )
 
 
 def named_customers(services: Services, *, drift: str, strength: float, seed: int | None) -> Iterator[SimulatedRequest]:

@@ -98,8 +98,8 @@ def home(folder: Path) -> Path:
         (("status",), 0), (("ledger",), 0), (("ledger", "verify"), 0), (("shadow",), 1), (("insights",), 0),
         (("lab", "policy"), 1), (("lab", "policy", *TIMES, "--version", "1"), 0),
         (("lab", "policy", *TIMES, "--version", "1", "--rescore"), 0), (("labels", "export", "../queue.csv"), 0),
-        (("predict", "the app is fine", "app"), 0), (("export", "--into", "../package"), 0), (("monitor",), 1),
-        (("retrain",), 1), (("promote",), 1), (("promote", "--now"), 1), (("down",), 0),
+        (("predict", "the app is fine", "app"), 0), (("export", "--into", "../package"), 0), (("monitor",), 3),
+        (("retrain",), 3), (("promote",), 1), (("promote", "--now"), 1), (("down",), 0),
         (("batch", "--input", "none", "--output", "../scored"), 1),
     ],
     ids=str,
@@ -137,7 +137,7 @@ def test_predict_needs_no_home_beside_a_named_router(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EVERGREEN_ROUTER_URL", "http://127.0.0.1:9")
-    assert evergreen("predict", "the app is fine", "app") == 1
+    assert evergreen("predict", "the app is fine", "app") == 3
     assert "the router at http://127.0.0.1:9 is unavailable" in capsys.readouterr().err
     assert folders(folder) == set()
 
