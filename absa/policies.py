@@ -262,6 +262,16 @@ class TrainingRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ServingPolicy:
+    """Promise of the answers."""
+
+    promise: Annotated[
+        float | None,
+        Field(ge=0.7, le=0.99, description="Share of right answers among those called certain; unset: none is."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RouterTuning:
     """Limits and pace of a router."""
 

@@ -13,6 +13,7 @@ from absa.config_file import SETTINGS_FILE, find_configuration, read_settings_fi
 from absa.configuration import Configuration, read_configuration
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
 from absa.errors import PermanentError
+from absa.policies import ServingPolicy
 from absa.profiles import PROFILES, SETTINGS
 from absa.task import TaskSpec
 from absa.variables import KEYS, PREFIX, check_variables, given_values, named_field, refused_value, variable_text
@@ -74,6 +75,7 @@ class SettingsBase(BaseSettings):
     )
     redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
     data: DataMapping = DEFAULT_MAPPING
+    serving: ServingPolicy = ServingPolicy()
     metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")
 
     @field_validator("secret", "predict_key", mode="before")

@@ -18,6 +18,7 @@ from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, DriftReport, detec
 from monitoring.drift.embedding import Embedder, embed_sample
 from monitoring.drift.sample import Sample, sample_of
 from monitoring.drift.sequential import RightAnswers
+from monitoring.kept_promise import kept_promise, recorded_answers
 from monitoring.labels.habits import habits_of, with_late_labels
 from monitoring.losses import estimated_loss, measured_figure, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
@@ -54,11 +55,13 @@ class WatchSettings:
     """Settings of a deployment.
 
     `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
+    `promise` is the share of right answers among certain ones; None: nothing is promised.
     """
 
     policy: StalenessPolicy = field(default_factory=StalenessPolicy)
     measuring_sources: Collection[str] | None = None
     training_sources: Collection[str] | None = None
+    promise: float | None = None
     max_rows: int = 100_000
     seed: int = 0
     task: TaskSpec = ABSA
@@ -144,7 +147,8 @@ def watch(
         settings=settings,
         now=at,
         new_labels=count_new_labels(lake, champion, window, settings, at),
-        earlier=_earlier(store, champion, window),
+        earlier=_earlier(store, champion, window, RightAnswers.recorded),
+        earlier_certain=_earlier(store, champion, window, partial(recorded_answers, promise=settings.promise)),
         recent=recent,
         embedder=embedder,
     )
@@ -187,12 +191,13 @@ def evidence_of(
     now: datetime,
     new_labels: int,
     earlier: Sequence[RightAnswers] = (),
+    earlier_certain: Sequence[RightAnswers] = (),
     recent: pl.DataFrame | None = None,
     embedder: Embedder | None = None,
 ) -> Observation:
     """Compare a loaded window with a reference. Pure; what is known of retrainings is left for the caller to add.
 
-    `earlier` are the labelled answers of the windows before, `recent` some of their rows.
+    `earlier` are the labelled answers of the windows before, `earlier_certain` the certain ones, `recent` some rows.
     """
     window, policy, seed = data.window, settings.policy, settings.seed
     mine = data.version(champion.version)
@@ -209,6 +214,8 @@ def evidence_of(
     measured = measured_loss(current, frozen, compared, policy, seed, habits)
     estimated = estimated_loss(current, frozen, compared, policy, seed)
     drift, slow, measured, estimated = one_family(drift, slow, measured, estimated, policy.false_alarm_rate)
+    ratio = min(policy.max_report_ratio, habits.possible_ratio) if habits.ratio is None else max(1.0, habits.ratio)
+    kept_now = kept_promise(found.rows, settings.promise, policy, task, earlier=earlier_certain, report_ratio=ratio)
     evidence = StalenessEvidence(
         version=champion.version,
         rows=rows,
@@ -220,6 +227,7 @@ def evidence_of(
         back_test=back_test(current, seed=seed),
         slow_loss=slow_loss(current, frozen, first_labels, policy, earlier, habits),
         slow_drift=slow,
+        promise=kept_now,
         by_mix=by_mix,
         task=task,
         matching=found.matching,
@@ -241,6 +249,14 @@ def evidence_of(
         figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
         if figure is not None and figure.best is None:  # audits correct it; the record shows it as the reason does
             mine_now = replace(mine_now, f1=figure.now.f1)
+        if kept_now is not None:
+            mine_now = replace(
+                mine_now,
+                promise=kept_now.promise,
+                coverage=kept_now.coverage,
+                certain_right=kept_now.right,
+                certain_labelled=kept_now.labelled,
+            )
         figures[champion.version] = mine_now
     return Observation(data=data, evidence=evidence, reference=reference, comparison=found, figures=figures)
 
@@ -326,7 +342,12 @@ def _figures(sample: Sample, rows: int, seed: int) -> VersionFigures:
     )
 
 
-def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> list[RightAnswers]:
+def _earlier(
+    store: VerdictStore,
+    champion: WatchedVersion,
+    window: Window,
+    recorded: Callable[[VersionFigures | None], RightAnswers | None],
+) -> list[RightAnswers]:
     """Return the version's labelled answers in the windows judged before, since it took the traffic.
 
     Of windows that overlap the one that starts first counts, so that no label counts twice.
@@ -335,7 +356,7 @@ def _earlier(store: VerdictStore, champion: WatchedVersion, window: Window) -> l
     counted_to = champion.champion_since
     for verdict in store.history(limit=HISTORY_WINDOWS):
         figures = verdict.by_version.get(champion.version)
-        answers = RightAnswers.recorded(figures)
+        answers = recorded(figures)
         apart = counted_to is None or verdict.window.start >= counted_to
         if apart and verdict.window.end <= window.start and answers is not None:
             found.append(answers)

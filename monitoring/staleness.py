@@ -9,6 +9,7 @@ from absa.records.verdict import MAX_ATTEMPTS, Level, Reason, VerdictAction
 from absa.task import ABSA, TaskSpec
 from monitoring.drift.detect import DriftReport
 from monitoring.drift.sequential import SlowLoss
+from monitoring.kept_promise import KeptPromise
 from monitoring.performance import BackTest, Loss
 
 _DAY_S: Final = 86_400.0
@@ -20,8 +21,9 @@ class StalenessEvidence:
 
     `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
     `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one, `by_mix` has the
-    columns of drift that the mix of units explains. `comparing_from` is set where the reference has no rows of
-    `matching` hours yet: drift then makes no alarm. `usual_rows` is the median size of the reference's windows of these
+    columns of drift that the mix of units explains, `promise` how its certain answers kept the promise.
+    `comparing_from` is set where the reference has no rows of `matching` hours yet: drift then makes no alarm.
+    `usual_rows` is the median size of the reference's windows of these
     hours, at most. `notes` make no alarm. `new_labels` counts labels of sources trusted to train that came since the
     version's snapshot, `rows_per_day` its traffic, `age_s` the time since it was trained, `since_retraining_s` that
     since any retraining began.
@@ -38,6 +40,7 @@ class StalenessEvidence:
     new_labels: int
     slow_loss: SlowLoss | None = None
     slow_drift: DriftReport | None = None
+    promise: KeptPromise | None = None
     by_mix: frozenset[str] = frozenset()
     task: TaskSpec = ABSA
     matching: str = ""
@@ -74,6 +77,8 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
     stale, watch, notes = _losses(evidence, policy)
     if evidence.slow_loss is not None and evidence.slow_loss.alarm:
         stale.append(_slow_reason(evidence.slow_loss, policy))
+    if evidence.promise is not None and evidence.promise.test.alarm:
+        stale.append(_promise_reason(evidence.promise, policy))
     unjudged = _not_comparable(evidence, policy)
     notes += [*evidence.notes, *unjudged]
     if not unjudged and evidence.drift is not None:
@@ -175,6 +180,20 @@ def _slow_reason(slow: SlowLoss, policy: StalenessPolicy) -> Reason:
         statistic=slow.evidence,
         threshold=1.0 / policy.false_alarm_rate,
         estimated_f1_loss=policy.tolerated_f1_loss,
+    )
+
+
+def _promise_reason(kept: KeptPromise, policy: StalenessPolicy) -> Reason:
+    sentence = (
+        f"Certain answers are right less often than the {kept.promise:.0%} promised, as labels of this and earlier "
+        f"windows show: in this one {kept.right} of {kept.labelled} labelled ones ({kept.coverage:.0%} of the answers "
+        "are certain)."
+    )
+    return Reason(
+        kind="broken_promise",
+        sentence=sentence,
+        statistic=kept.test.evidence,
+        threshold=1.0 / policy.false_alarm_rate,
     )
 
 

@@ -16,6 +16,9 @@ _BY_VERSION: Final = (
     ("evergreen_f1_estimated", "Mean F1 of the evaluated labels estimated without labels", "estimated_f1"),
     ("evergreen_pos_neg_f1", "Measured pos/neg F1, of the default task", "pos_neg_f1"),
     ("evergreen_pos_neg_f1_estimated", "pos/neg F1 estimated without labels", "estimated_pos_neg_f1"),
+    ("evergreen_promise", "Promised share of right answers among certain ones", "promise"),
+    ("evergreen_coverage", "Share of answers that are certain under the promise", "coverage"),
+    ("evergreen_promise_kept", "Share of right answers among the labelled certain ones", "kept_share"),
     ("evergreen_flip_rate", "An evaluated label answered as another evaluated one", "flip_rate"),
 )
 _BY_PART: Final = (

@@ -17,6 +17,7 @@ from absa.evaluation.invariance import behaviours_of
 from absa.evaluation.metrics import Metrics, evaluate
 from absa.evaluation.own_tests import OwnTest, run_own_tests
 from absa.evaluation.prediction_price import Speed
+from absa.evaluation.risk_control import control_risk
 from absa.evaluation.significance import RESAMPLES, paired_bootstrap, paired_bootstraps
 from absa.inference.tokenization import ModelInput
 from absa.records.rows import Example
@@ -127,6 +128,7 @@ def assess(
             f"{len(recent_rows)} in recent"
         )
     known = opponent.shape[1]
+    promises = control_risk(candidate, rows.labels)
     new_labels, whole = _new_labels(rows, candidate, task, known)
     if new_labels:
         opponent = np.pad(opponent, ((0, 0), (0, task.n_labels - known)))
@@ -155,6 +157,7 @@ def assess(
         parity=parity,
         footprint=footprint,
         speed=speed,
+        promises=promises,
         data=data,
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from absa.evaluation.metrics import Metrics
 from absa.evaluation.prediction_price import Speed
+from absa.evaluation.risk_control import Promises
 from absa.evaluation.significance import Gain, binomial_tail, holm, may_lose, rules_out, sign_test
 from absa.policies import GatePolicy
 from absa.records.experiment import Grounds
@@ -129,6 +130,7 @@ class GateEvidence:
     parity: Parity | None = None
     footprint: Footprint | None = None
     speed: Speed | None = None
+    promises: Promises | None = None
     data: DataChecks | None = None
 
     @property

@@ -11,7 +11,7 @@ import orjson
 
 from absa.records.rows import Feedback, OutcomeCount, Prediction
 
-LOG_FORMAT: Final = 2
+LOG_FORMAT: Final = 3
 _FIRST_NUMBER: Final = 2
 _UNNUMBERED_BELOW: Final = 1_000  # a larger first number is a time, of a line without the format's number
 Row = TypeVar("Row", Prediction, Feedback, OutcomeCount)

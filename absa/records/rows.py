@@ -20,7 +20,8 @@ class Prediction(NamedTuple):
 
     `aspect` holds an aspect or a topic, None for plain text; `scores` has as many values as the version has labels.
     `unit_hash` is that of the request_id unless `unit_given`. Text and aspect are None where the log is redacted,
-    `truncated` where a release wrote the row that did not know it. The log leaves `replica` to its shipper.
+    `truncated` where a release wrote the row that did not know it, `certain` where nothing was promised. The log leaves
+    `replica` to its shipper.
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class Prediction(NamedTuple):
     truncated: bool | None = None
     latency_ms: Annotated[float | None, "float32"] = None
     replica: str = ""
+    certain: bool | None = None
 
 
 class Feedback(NamedTuple):

@@ -58,6 +58,8 @@ class VersionFigures:
     F1 is the mean of the task's evaluated labels; None without labels or rows. `default_task`: it is pos/neg F1, and
     the record names it so as well. `right` counts the right answers among the `unasked` labels that slow
     loss adds up (among all labels in records without it), `parts` are the same figures per class and per segment.
+    Under a `promise`, `coverage` is the share of certain answers; of the `certain_labelled` ones among them, which came
+    unasked, `certain_right` were right.
     """
 
     rows: int
@@ -69,6 +71,15 @@ class VersionFigures:
     unasked: int | None = None
     parts: dict[str, PartFigures] = field(default_factory=dict)
     default_task: bool = True
+    promise: float | None = None
+    coverage: float | None = None
+    certain_right: int | None = None
+    certain_labelled: int | None = None
+
+    @property
+    def kept_share(self) -> float | None:
+        """Share of right answers among the labelled certain ones; None without any."""
+        return (self.certain_right or 0) / self.certain_labelled if self.certain_labelled else None
 
     @property
     def pos_neg_f1(self) -> float | None:

@@ -126,6 +126,7 @@ def judge_window(services: Services, store: VerdictStore, window: Window) -> Jud
             policy=policy,
             measuring_sources=services.settings.measuring_sources,
             training_sources=services.settings.training_sources,
+            promise=services.settings.serving.promise,
             task=services.settings.task,
         ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,

@@ -1,8 +1,9 @@
 """Label queue: the rows that are worth a label, each with its sampling probability.
 
-One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, or answered
-otherwise by a shadow) have more. Because each row's chance is known and never zero, the measured F1 weighted by its
-inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen rows are.
+One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, answered
+otherwise by a shadow, or deferred: not certain under the promise) have more. Because each row's chance is known and
+never zero, the measured F1 weighted by its inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen
+rows are.
 """
 
 import hashlib
@@ -59,7 +60,8 @@ def ask_labels(
         task: of the lake; decides whether rows have an aspect or a topic.
 
     Returns:
-        The columns of `queue_columns`, `label` empty, the hardest first. `why` is audit, uncertain or disagreement.
+        The columns of `queue_columns`, `label` empty, the hardest first. `why` is audit, uncertain,
+        disagreement or deferred.
 
     Raises:
         PermanentError: the log's texts are redacted.
@@ -78,11 +80,12 @@ def ask_labels(
     both = rows.select("request_id", "label").join(_shadow_labels(lake, window), on="request_id")
     differing = both.filter(pl.col("label") != pl.col("shadow_label"))["request_id"]
     differs = rows["request_id"].is_in(differing.implode()).to_numpy()
-    hardness = np.where(differs, 1.0, hardness)
+    deferred = (rows["certain"] == False).fill_null(value=False).to_numpy()  # noqa: E712  a column, null without promise
+    hardness = np.where(differs | deferred, 1.0, hardness)
     luck = np.array([_luck(request, seed) for request in rows["request_id"]])
     asked = rows["feedback_label"].is_not_null().to_numpy()
     base, chance = _draw(hardness, luck, asked, count, audit_share)
-    why = np.where(luck < base, "audit", np.where(differs, "disagreement", "uncertain"))
+    why = np.where(luck < base, "audit", np.where(differs, "disagreement", np.where(deferred, "deferred", "uncertain")))
     return (
         rows.select(
             "request_id",

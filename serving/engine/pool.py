@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from absa.errors import EvergreenError, PermanentError
+from absa.inference.certainty import LeastScores, read_least_scores
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
 from absa.ledger.routing import CHAMPION, TrafficPlan, single
@@ -21,12 +22,13 @@ _log = logging.getLogger("evergreen.pool")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """One version, ready to score."""
+    """One version, ready to score. `least_scores` say which of its answers are certain; None: nothing is promised."""
 
     version: str
     digest: str
     engine: Engine
     loaded_at: str
+    least_scores: LeastScores | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +48,14 @@ class InForce:
 
 
 class ModelPool:
-    """Follows the parent's state. Used from the event loop; loading happens in a thread of its own."""
+    """Follows the parent's state. Used from the event loop; loading happens in a thread of its own.
 
-    def __init__(self) -> None:
+    Args:
+        promise: share of right answers among certain ones; None: nothing is promised.
+    """
+
+    def __init__(self, *, promise: float | None = None) -> None:
+        self._promise = promise
         self.in_force: InForce | None = None
         self._state: RouterState | None = None
         self._errors: dict[str, str] = {}
@@ -94,7 +101,7 @@ class ModelPool:
             if held.digest == digest:
                 if held.version == version:
                     return held
-                return LoadedModel(version=version, digest=digest, engine=held.engine, loaded_at=held.loaded_at)
+                return replace(held, version=version)
         folder = state.folders.get(digest)
         if folder is None:
             self._errors.setdefault(version, "its files are not here yet")
@@ -108,7 +115,10 @@ class ModelPool:
             self._errors[version] = str(error) if known else f"{type(error).__name__}: {error}"
             _log.error("version %s cannot be loaded: %s", version, self._errors[version])
             return None
-        return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()))
+        least = read_least_scores(Path(folder), self._promise)
+        if least is None and self._promise is not None:
+            _log.warning("version %s has no scores for the promise: its answers are not called certain", version)
+        return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()), least_scores=least)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the versions of the newest state as `GET /v1/models` shows them."""

@@ -14,6 +14,7 @@ _EXAMPLES: Final[Mapping[str, dict[str, str]]] = {
     "text+aspect": {"text": "i love notion, but the mobile app takes way too long to load", "aspect": "mobile app"},
     "text+topic": {"text": "i was charged twice this month", "topic": "billing"},
 }
+_CERTAIN: Final = "True if the answer is within the promise, false if it is not; null where nothing is promised"
 _CUT: Final[Mapping[str, str]] = {
     "text": "its end was left out",
     "text+aspect": "was cut around the aspect",
@@ -202,6 +203,7 @@ def _answers_of(task: TaskSpec) -> tuple[type[BaseModel], ...]:
     answer = made(
         PredictAnswer,
         **of_label,
+        certain=(Annotated[bool | None, Field(description=_CERTAIN)], ...),
         model_version=(str, ...),
         arm=(str, ...),
         experiment=(str | None, ...),

@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Final
 
+from absa.inference.certainty import is_certain
 from absa.ledger.routing import Arm, assign
 from absa.records.identifiers import RequestIds, unit_hash
 from absa.records.log_lines import json_line
@@ -73,6 +74,7 @@ class Predictor:
         self._ids = RequestIds()
         self._finished: list[Ticket] = []
         self.cache_hits = 0
+        self.certain: dict[bool | None, int] = {True: 0, False: 0, None: 0}
         self.refused: dict[int, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -227,6 +229,7 @@ class Predictor:
             rows += len(ticket.rows)
             for row in ticket.rows:
                 self._outcomes.add(ticket.at_us, row.model.version, row.arm.name, "ok", latency_ms)
+                self.certain[row.certain] += 1
                 if not self._spool.full:
                     lines.append(self._line(row, row, row.model, row.arm, ticket, latency_ms, shadow=False))
         if rows:
@@ -245,7 +248,7 @@ class Predictor:
     ) -> bytes:
         scores = scored.scores
         assert scores is not None
-        item = row.item
+        item, label = row.item, scores.index(max(scores))
         unit = item.unit_id
         return json_line(
             Prediction(
@@ -256,7 +259,7 @@ class Predictor:
                 item.segment,
                 None if self._redact_text else item.text,
                 None if self._redact_text else row.phrase,
-                scores.index(max(scores)),
+                label,
                 scores,
                 model.version,
                 arm.name,
@@ -266,6 +269,7 @@ class Predictor:
                 row.cached is not None and not shadow,
                 scored.truncated,
                 latency_ms,
+                certain=is_certain(scores, label, model.least_scores),
             )
         )
 

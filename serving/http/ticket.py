@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from absa.inference.certainty import is_certain
 from absa.ledger.routing import Arm
 from serving.engine.answer_cache import CachedAnswer
 from serving.engine.batcher import WaitingRow
@@ -82,6 +83,13 @@ class TicketRow(WaitingRow):
         return super().truncated if self.cached is None else self.cached.truncated
 
     @property
+    def certain(self) -> bool | None:
+        """True if the answer is within the promise; None where nothing is promised."""
+        scores = self.scores
+        assert scores is not None
+        return is_certain(scores, scores.index(max(scores)), self.model.least_scores)
+
+    @property
     def outcome(self) -> Outcome:
         """Outcome of the row once it is scored or given up."""
         if self.scores is not None:
@@ -97,6 +105,7 @@ class TicketRow(WaitingRow):
             "request_id": self.request_id,
             **named_label(self.model.engine.task, label),
             "scores": scores,
+            "certain": self.certain,
             "truncated": self.truncated,
             "model_version": self.model.version,
             "arm": self.arm.name,

@@ -15,6 +15,8 @@ from serving.observe.replica_metrics import Status, summed, summed_outcomes
 
 _HELP: Final = {
     "cache_hits": "Answers from the cache",
+    "answers_certain": "Answers within the promise",
+    "answers_deferred": "Answers that are not certain under the promise",
     "batches": "Forward passes",
     "batched_rows": "Rows in forward passes",
     "shadow_dropped": "Shadow scores that were not made, for want of time",

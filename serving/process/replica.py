@@ -170,6 +170,8 @@ class Replica:
             "--task",
             json.dumps(self._settings.task.to_json()),
         ]
+        if (promise := self._settings.serving.promise) is not None:
+            command += ["--promise", str(promise)]
         command += ["--lifeline", str(self._lifeline), "--sockets", *map(str, handles)]
         kept = self._settings.sources.variables()
         environment = {**kept, **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -25,7 +25,7 @@ import uvloop
 from absa.data.mapping import DataMapping
 from absa.errors import ConflictError, PermanentError
 from absa.ledger.routing import TrafficPlan
-from absa.policies import RouterTuning
+from absa.policies import RouterTuning, ServingPolicy
 from absa.router_settings import RouterSettings
 from absa.task import TaskSpec
 from serving.console.compare_versions import Comparer
@@ -91,7 +91,7 @@ class WorkerProcess:
         self._board = StatusBoard(folder / "status")
         self._spool = SpoolWriter(folder / "spool", self._incarnation, limit_bytes=tuning.spool_limit_mb * 1024 * 1024)
         self._outcomes = OutcomeCounts()
-        self._pool = ModelPool()
+        self._pool = ModelPool(promise=settings.serving.promise)
         self._bodies = BodiesByTask(max_text_chars=tuning.max_text_chars, max_instances=tuning.max_instances)
         self._cache = AnswerCache(tuning.cache_entries)
         self._draining = False
@@ -269,6 +269,8 @@ class WorkerProcess:
             models=self._pool.describe(),
             counters={
                 "cache_hits": self._predictor.cache_hits,
+                "answers_certain": self._predictor.certain[True],
+                "answers_deferred": self._predictor.certain[False],
                 "batches": self._batcher.batches,
                 "batched_rows": self._batcher.batched_rows,
                 "shadow_dropped": self._batcher.shadow_dropped,
@@ -346,13 +348,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
     parser.add_argument("--tuning", required=True, help="section [router] as JSON")
     parser.add_argument("--task", required=True, help="task of the home as JSON")
+    parser.add_argument("--promise", type=float, help="share of right answers among certain ones")
     parser.add_argument("--lifeline", type=int, required=True, help="a pipe that closes when the parent ends")
     parser.add_argument("--sockets", type=int, nargs="+", required=True, help="listening sockets: public, then admin")
     arguments = parser.parse_args()
     log_to_stderr(str(arguments.index))
     sys.setswitchinterval(_SWITCH_S)
     data = DataMapping(task=TaskSpec.from_json(json.loads(arguments.task)))
-    settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)), data=data)
+    serving = ServingPolicy(promise=arguments.promise)
+    settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)), data=data, serving=serving)
     replica_name(settings)  # fails here, not at the first request, where the home cannot be written
     uvloop.run(_main(settings, arguments))
 

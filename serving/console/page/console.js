@@ -184,10 +184,12 @@ function showDrift(verdicts, champions) {
       text: retrained.map((each) => chartLabel(`retraining ${each.retrainings.at(-1).state}`)), marker: { symbol: "triangle-up", size: 12, color: style("--accent") } },
   ], { shapes: lines, annotations: names, showlegend: true, legend: { orientation: "h", y: 1.2, yanchor: "bottom" }, margin: { l: 45, r: 10, t: 24, b: 40 },
     xaxis: UTC, yaxis: { range: [0, 1], title: { text: metric } } });
+  const promised = verdicts.some((each) => each.promise);
   put($("drift-table"), table("Windows",
-    [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ["Action"], ["Why"]],
+    [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ...(promised ? [["Certain", "number"], ["Promise kept", "number"]] : []), ["Action"], ["Why"]],
     verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,
-      number(each.rows), number(each.labelled), number(each.f1, 3), number(each.estimated_f1, 3), each.action, each.reason || each.action_reason])));
+      number(each.rows), number(each.labelled), number(each.f1, 3), number(each.estimated_f1, 3),
+      ...(promised ? [share(each.coverage), each.certain_labelled ? `${share(each.certain_right / each.certain_labelled)} of ${share(each.promise, 0)}` : "–"] : []), each.action, each.reason || each.action_reason])));
 }
 
 function showTrainings(trainings) {

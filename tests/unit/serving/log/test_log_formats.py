@@ -24,7 +24,7 @@ OF_16 = (
 OF_17 = OF_16.replace(b"true,12.345", b"true,false,12.345")
 FEEDBACK_OF_5 = b'["019a8f0e-0000-7000-8000-000000000001",2,1795470037401255,"survey",0.25]\n'
 OUTCOMES_OF_8 = b'[1795470000000000,"7","champion",8,1,2,3,[8,0,0,0,0,0,0,0,0,0,0,0]]\n'
-NEWER = b'[3,{"request_id":"019a8f0e-0000-7000-8000-000000000009"}]\n'
+NEWER = b'[4,{"request_id":"019a8f0e-0000-7000-8000-000000000009"}]\n'
 
 
 def shipped(root: Path, name: str, segment: bytes) -> tuple[Shipper, FolderLake]:

@@ -1,0 +1,74 @@
+"""Kept promise: how many answers are certain, and how many of those are right, window by window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from absa.policies import StalenessPolicy
+from absa.records.verdict import VersionFigures
+from absa.task import TaskSpec
+from monitoring.drift.sample import sample_of
+from monitoring.drift.sequential import RightAnswers, SlowLoss, detect_slow_loss
+
+_EXACT: Final = 10**9  # labels of a promise, which is no estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPromise:
+    """A promise in one window.
+
+    `answers` were given under it, `certain` of them were certain, and `right` of the `labelled` certain ones were right
+    (labels that came unasked, the first of each unit). `test` adds up the windows since the version took the traffic.
+    """
+
+    promise: float
+    answers: int
+    certain: int
+    right: int
+    labelled: int
+    test: SlowLoss
+
+    @property
+    def coverage(self) -> float:
+        """Share of answers that are certain."""
+        return self.certain / self.answers
+
+
+def kept_promise(
+    rows: pl.DataFrame,
+    promise: float | None,
+    policy: StalenessPolicy,
+    task: TaskSpec,
+    *,
+    earlier: Sequence[RightAnswers] = (),
+    report_ratio: float = 1.0,
+) -> KeptPromise | None:
+    """Return how a window's rows kept a promise; None where nothing was promised.
+
+    Args:
+        rows: the version's rows of the window.
+        promise: share of right answers among certain ones.
+        policy: gives the rate of false alarms.
+        task: of the home.
+        earlier: certain labelled answers of the windows before, under the same promise.
+        report_ratio: how many times as often as right answers wrong ones may be reported.
+    """
+    given = rows.filter(pl.col("certain").is_not_null())
+    if promise is None or not given.height:
+        return None
+    certain = given.filter(pl.col("certain"))
+    now = RightAnswers.of(sample_of(certain, task))
+    promised = RightAnswers(right=round(promise * _EXACT), labelled=_EXACT).reported(report_ratio)
+    test = detect_slow_loss(promised, [*earlier, now], rate=policy.false_alarm_rate)[-1]
+    return KeptPromise(
+        promise=promise, answers=given.height, certain=certain.height, right=now.right, labelled=now.labelled, test=test
+    )
+
+
+def recorded_answers(figures: VersionFigures | None, promise: float | None) -> RightAnswers | None:
+    """Read the certain labelled answers of a verdict record; None under another promise."""
+    if figures is None or promise is None or figures.promise != promise:
+        return None
+    return RightAnswers(right=figures.certain_right or 0, labelled=figures.certain_labelled or 0)
