@@ -70,7 +70,7 @@ def test_answer_has_contract_shape_and_record(shared: RunningReplica) -> None:
     answer = shared.client.post("/v1/predict", json={**ITEM, "unit_id": "acct-42", "segment": "mobile"}).json()
     assert set(answer) == {
         "request_id", "label", "name", "sentiment", "scores", "truncated", "model_version", "arm", "experiment",
-        "cached",
+        "cached", "certain",
     }  # fmt: skip
     assert (answer["label"], answer["sentiment"], answer["model_version"]) == (2, "positive", "1")
     assert answer["truncated"] is False

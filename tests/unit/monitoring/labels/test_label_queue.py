@@ -68,6 +68,19 @@ def test_disagreements_of_a_shadow_come_first(lake: Lake, traffic: Traffic, wind
     assert asked["sampling_probability"][0] == differing["sampling_probability"].max()
 
 
+def test_deferred_answers_come_first(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    requests = traffic.send(window(0), 500, labelled=0.0, confidence=0.9)
+    (key,) = lake.list("predictions/")
+    path = Path(lake.url(key))
+    frame = pl.read_parquet(path)
+    frame.with_columns(certain=~pl.col("request_id").is_in(requests[:25])).write_parquet(path)
+    asked = ask_labels(lake, window(0), count=60, audit_share=0.2)
+    deferred = asked.filter(pl.col("why") == "deferred")
+    assert 10 < deferred.height <= 25
+    assert set(deferred["request_id"]) <= set(requests[:25])
+    assert asked["sampling_probability"][0] == deferred["sampling_probability"].max()
+
+
 def test_shadow_disagreements_are_drawn_with_one_chance(lake: Lake, traffic: Traffic, window: Windows) -> None:
     requests = traffic.send(window(0), 500, labelled=0.0)
     (key,) = lake.list("predictions/")

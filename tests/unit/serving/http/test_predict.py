@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class House:
         self.batcher = Batcher(asyncio.get_running_loop(), token_budget=256, after_batch=self._flush)
         pool = ModelPool()
         engines: dict[str, Any] = {"1": engine, "2": BrokenEngine(engine)}
-        models = {
+        self.models = models = {
             version: LoadedModel(version=version, digest=f"d{version}", engine=each, loaded_at="")
             for version, each in engines.items()
         }
@@ -165,6 +166,28 @@ def test_answer_of_a_cut_text_says_truncated(tmp_path: Path, engine: Engine) -> 
     logged = read_log(segment.read_bytes(), Prediction)
     assert logged.unreadable == 0
     assert [row.truncated for row in logged.rows] == [True, True, False] * 2
+
+
+def test_answer_outside_the_promise_is_not_certain(tmp_path: Path, engine: Engine) -> None:
+    """In the answer, in the log and in the counts; before, nothing was promised."""
+
+    async def scenario(house: House) -> None:
+        for least in (None, (None, 0.0, 0.5)):
+            house.models["1"] = replace(house.models["1"], least_scores=least)
+            words = ("great", "terrible")
+            instances = [{"text": f"the app is {w}", "aspect": "app", "unit_id": unit_of("champion")} for w in words]
+            answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
+            house.ask({"instances": instances}, answered.set_result)
+            answer = await answered
+            assert isinstance(answer, bytes)
+            found = [each["certain"] for each in orjson.loads(answer)["predictions"]]
+            assert found == [None if least is None else True, None if least is None else False]
+        assert house.predictor.certain == {True: 1, False: 1, None: 2}
+        house.spool.rotate()
+
+    run(tmp_path, engine, scenario)
+    (segment,) = tmp_path.rglob("*.log")
+    assert [row.certain for row in read_log(segment.read_bytes(), Prediction).rows] == [None, None, True, False]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_segment_of_newer_release_is_kept(tmp_path: Path, caplog: pytest.LogCapt
     name = "predictions.w0_1_1-00000001.log"
     with caplog.at_level(logging.ERROR):
         shipper, lake = shipped(tmp_path, name, NEWER)
-    assert "format 3, expected at most 2" in caplog.text
+    assert "format 4, expected at most 3" in caplog.text
     assert (shipper.counts.kept_aside, shipper.counts.unreadable) == (1, 0)
     again = Shipper(lake, tmp_path / "spool", "r1")
     assert again.ship()
@@ -137,9 +137,9 @@ def test_flipped_format_number_costs_one_line(tmp_path: Path, number: bytes) -> 
 @pytest.mark.parametrize(
     ("segment", "newer"),
     [
-        (NEWER + b"rubbish\n", 3),  # no line is known
-        (OF_17 + NEWER, 3),
-        (OF_17 + NEWER + b"[2,", 3),  # the last line without its end says nothing
+        (NEWER + b"rubbish\n", 4),  # no line is known
+        (OF_17 + NEWER, 4),
+        (OF_17 + NEWER + b"[2,", 4),  # the last line without its end says nothing
         (NEWER + OF_17, 0),
         (b"rubbish\n", 0),
     ],
@@ -149,7 +149,7 @@ def test_last_whole_line_or_none_known_decides_release(segment: bytes, newer: in
 
 
 def test_line_without_later_fields_gets_their_defaults() -> None:
-    line = json_line(PREDICTION).replace(b',12.345,""]', b"]")
+    line = json_line(PREDICTION).replace(b',12.345,"",null]', b"]")
     assert read_log(line, Prediction).rows == [PREDICTION._replace(latency_ms=None)]
 
 
