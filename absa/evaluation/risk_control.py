@@ -55,7 +55,9 @@ def control_risk(
     )
 
 
-def _counts(top: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], ...]:
+def _counts(
+    top: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the answers at or above each level, the right ones among them, and those expected to be right."""
     order = np.argsort(-top, kind="stable")
     answers = np.searchsorted(-top[order], -_LEVELS, side="right")
