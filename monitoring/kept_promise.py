@@ -55,8 +55,10 @@ def kept_promise(
         earlier: certain labelled answers of the windows before, under the same promise.
         report_ratio: how many times as often as right answers wrong ones may be reported.
     """
+    if promise is None:
+        return None
     given = rows.filter(pl.col("certain").is_not_null())
-    if promise is None or not given.height:
+    if not given.height:
         return None
     certain = given.filter(pl.col("certain"))
     now = RightAnswers.of(sample_of(certain, task))
