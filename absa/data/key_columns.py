@@ -188,18 +188,20 @@ def _table(*, keyed: bool) -> _Table:
     """
     last = _last_table(keyed=keyed)
     table = np.full(sys.maxunicode + 1, _UNKNOWN, dtype=np.uint32)
-    seconds = {*_HANGUL_THAT_JOINS}
-    starts: list[int] = []
-    for code in range(_BEYOND_TABLE):
-        character = chr(code)
-        parts = unicodedata.decomposition(character)
-        form = unicodedata.normalize("NFKC", character).casefold()
-        starts.append(ord(unicodedata.normalize("NFKD", character)[0]) if parts else code)
-        if len(pair := parts.split()) == 2 and parts[0] != "<":
-            seconds.add(int(pair[1], 16))
-        becomes = [now for each in form if (now := int(last[ord(each)])) != _GONE]
-        if len(becomes) < 2:
-            table[code] = becomes[0] if becomes else _GONE
-    depends = [code for code, start in enumerate(starts) if start in seconds or unicodedata.combining(chr(start))]
+    table[:_BEYOND_TABLE] = last[:_BEYOND_TABLE]
+    characters = list(map(chr, range(1, _BEYOND_TABLE)))
+    apart = "\0".join(characters)
+    starts = [form[0] for form in unicodedata.normalize("NFKD", apart).split("\0")]
+    forms = unicodedata.normalize("NFKC", apart).casefold().split("\0")
+    seconds = set(map(chr, _HANGUL_THAT_JOINS))
+    for code, (character, start, form) in enumerate(zip(characters, starts, forms, strict=True), 1):
+        if form != character:
+            stays = [now for each in form if (now := int(last[ord(each)])) != _GONE]
+            table[code] = _UNKNOWN if len(stays) > 1 else stays[0] if stays else _GONE
+        if start != character:
+            parts = unicodedata.decomposition(character).split()
+            if len(parts) == 2 and parts[0][0] != "<":
+                seconds.add(chr(int(parts[1], 16)))
+    depends = [code for code, start in enumerate(starts, 1) if start in seconds or unicodedata.combining(start)]
     table[depends] = _UNKNOWN
     return table
