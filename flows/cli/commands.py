@@ -144,7 +144,7 @@ def up() -> None:
 
 @app.command(epilog="Example: evergreen down")
 def down() -> None:
-    """Stop what `up` started. Data, models and the ledger stay."""
+    """Stop what `up` and `serve` started. Data, models and the ledger stay."""
     from flows.platform.processes import take_down
 
     settings = Settings.of_home()
