@@ -70,7 +70,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     else:
         for finding in findings:
             say(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}")
-        say(f"{len(wrong)} to fix: the lines with NO" if wrong else "Evergreen can run here. Next: evergreen up")
+        say(f"{len(wrong)} to fix: the lines with NO" if wrong else "Evergreen can run here. Next: evergreen init FILE")
     if wrong:
         raise typer.Exit(1)
 

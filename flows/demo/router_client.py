@@ -33,7 +33,7 @@ class RouterClient:
             response = self._client.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise UnavailableError(
-                f"the router at {self._url} is unavailable ({type(error).__name__}): run `evergreen up`"
+                f"the router at {self._url} is unavailable ({type(error).__name__}): run `evergreen serve`"
             ) from None
         if response.status_code >= 400:
             try:

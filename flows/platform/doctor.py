@@ -44,7 +44,10 @@ def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
     findings.append(Finding(disk_gb >= _DISK_GB, f"{disk_gb:.1f} GB of disk free in {place} ({_DISK_GB:.0f} needed)"))
     there = home.root.is_dir()
     findings.append(
-        Finding(True, f"home {home.root}" if there else f"home {home.root} does not exist yet: `evergreen up` makes it")
+        Finding(
+            True,
+            f"home {home.root}" if there else f"home {home.root} does not exist yet: `evergreen init FILE` makes it",
+        )
     )
     complaint = router_complaint()
     findings.append(Finding(complaint is None, complaint or "the settings of flows and router can be used"))
