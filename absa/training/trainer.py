@@ -281,14 +281,16 @@ class Trainer:
         chance = np.random.default_rng(self.settings.seed)
         measured = max(_MEASURED_ROWS, self._layout.tokens // 2)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
-        if self._compose is not None:
-            rows = self._compose(rows, chance)
-        planned = self._layout.plan(rows.lengths, chance)[:_MEASURED_BATCHES]
-        batches = (self._execution.stage(self._layout.assemble(rows, each)) for each in planned)
+        composed = rows if self._compose is None else self._compose(rows, chance, False)
+        planned = self._layout.plan(composed.lengths, chance)[:_MEASURED_BATCHES]
+        batches = (self._execution.stage(self._layout.assemble(composed, each)) for each in planned)
         warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
         speed = learned_tokens_per_s(batches, self._execution.backward, warm=warm) * self._ranks.world
         self._optimizer.zero_grad(set_to_none=True)
-        fits = speed * max(0.0, self.deadline.remaining_s()) / float(rows.lengths.mean())
+        time_s = max(0.0, self.deadline.remaining_s())
+        if speed * time_s < len(corpus) * float(composed.lengths.mean()) and self._compose is not None:
+            composed = self._compose(rows, chance, True)
+        fits = speed * time_s / float(composed.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
 

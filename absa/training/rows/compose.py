@@ -25,6 +25,7 @@ _CONNECTORS_OF_ANY_LANGUAGE: Final = (", ", ". ", ". ", "; ", " - ", "! ")
 _ENDINGS: Final = ".!?,;"
 _DROPS_ENDING: Final = 0.7  # how often the first text loses the mark at its end
 _TRIES: Final = 3
+_SCARCE: Final = 1 / 3  # of the share, where not all rows fit: a joined text costs the time of another row
 _CONTRAST_ROWS: Final = 4_000  # different ones; each chunk draws among them
 
 
@@ -80,15 +81,16 @@ class Composer:
             settings.contrast_share,
         )
 
-    def __call__(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
+    def __call__(self, rows: TokenRows, chance: np.random.Generator, scarce: bool = False) -> TokenRows:
         """Return the rows, in their order, then rows of contrast sets.
 
-        A share of the texts is joined with another's; aspects and labels stay.
+        A share of the texts is joined with another's, a smaller one where time is too `scarce` for all rows; aspects
+        and labels stay.
         """
         rows = self._with_contrasts(rows, chance)
         if not len(rows.texts) or not len(rows.aspects):
             return rows
-        mine, theirs, words = self._pairs(rows, chance)
+        mine, theirs, words = self._pairs(rows, chance, self.share * (_SCARCE if scarce else 1.0))
         swapped = chance.random(len(mine)) < 0.5
         first, second = np.where(swapped, theirs, mine), np.where(swapped, mine, theirs)
         lengths = np.diff(rows.text_ends, prepend=0)
@@ -112,7 +114,7 @@ class Composer:
             drawn = replace(drawn, targets=np.eye(rows.targets.shape[1], dtype=np.float32)[drawn.labels])
         return stack([rows, drawn])
 
-    def _pairs(self, rows: TokenRows, chance: np.random.Generator) -> tuple[Index, Index, Index]:
+    def _pairs(self, rows: TokenRows, chance: np.random.Generator, share: float) -> tuple[Index, Index, Index]:
         """Plan of the joins: rows, their partners and connectors."""
         lengths = np.diff(rows.text_ends, prepend=0)
         asked = np.diff(rows.aspect_ends, prepend=0)
@@ -121,7 +123,7 @@ class Composer:
         spoken = _Spoken(rows, lengths)
         by_label = [np.flatnonzero(rows.labels == label) for label in range(self.labels)]
         _, _, word_lengths = self._words(0)
-        left = np.flatnonzero(chance.random(len(rows)) < self.share)
+        left = np.flatnonzero(chance.random(len(rows)) < share)
         found: list[tuple[Index, Index, Index]] = []
         for _ in range(_TRIES):
             wanted = (rows.labels[left] + chance.integers(1, self.labels, len(left))) % self.labels

@@ -14,7 +14,8 @@ from absa.training.rows.choice import Choice, choose
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
 
-Compose = Callable[[TokenRows, np.random.Generator], TokenRows]
+Compose = Callable[[TokenRows, np.random.Generator, bool], TokenRows]
+"""Joins rows by chance, fewer of them where the last argument says that not all rows fit."""
 Correct = Callable[[Choice, int, int], Choice]
 """Next chunk's choice, from this one's, the candidates left from there on, and the rows that come before them."""
 
@@ -98,7 +99,7 @@ class BatchStream:
                 self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(len(self._rows)))
             rows = self._rows.take(self._order[1][start:stop])
         if self._compose is not None and len(rows):
-            rows = self._compose(rows, chance)
+            rows = self._compose(rows, chance, choice.pool > 1)
         return rows, self._layout.plan(rows.lengths, chance)
 
 

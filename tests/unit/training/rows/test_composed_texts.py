@@ -81,3 +81,10 @@ def test_unjoined_rows_stay_unchanged() -> None:
     same = [row for row in range(60) if composed.text(row).tolist() == rows.text(row).tolist()]
     assert 25 < len(same) < 55
     assert all(contains(composed.text(row), rows.text(row)) for row in range(60))
+
+
+def test_fewer_texts_are_joined_when_time_is_scarce() -> None:
+    rows, composer = rows_of(300), Composer(CONNECTORS, 0.9, 64)
+    whole, scarce = (composer(rows, np.random.default_rng(0), scarce).lengths.sum() for scarce in (False, True))
+    alone = rows.lengths.sum()
+    assert 0 < scarce - alone < 0.6 * (whole - alone)
