@@ -1,5 +1,6 @@
 """Commands of live traffic: one prediction, simulated customers, and the monitor."""
 
+import json
 import signal
 import sys
 import time
@@ -18,6 +19,11 @@ from flows.platform.settings import Home, Settings
 from flows.platform.terminal import say
 
 live_app = typer.Typer()
+_MEANING: Final = {
+    "FRESH": "The champion still fits its traffic. Next: nothing to do",
+    "WATCH": "Something changed, or rows or labels are too few to tell. Next: evergreen labels export",
+    "STALE": "The champion no longer fits its traffic. Next: evergreen status shows the retraining",
+}
 _SHOWN_LABELS: Final = 8
 _LOOK_EVERY_S: Final = 0.5
 
@@ -30,6 +36,7 @@ def predict(
     ] = None,
     aspect: Annotated[str | None, typer.Option(help="Aspect, a phrase of the text.")] = None,
     topic: Annotated[str | None, typer.Option(help="Topic, any phrase.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print label, scores and version as JSON.")] = False,
 ) -> None:
     """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""
     given = [each for each in (phrase, aspect, topic) if each is not None]
@@ -44,6 +51,9 @@ def predict(
         from flows.batch.predict_text import predict_text
 
         answer = predict_text(services, text, asked)
+        if as_json:
+            say(json.dumps({"name": answer.name, "scores": dict(answer.scores), "model_version": answer.version}))
+            return
         say(f"{_scored(answer.name, list(answer.scores.values()), list(answer.scores))} by version {answer.version}")
         return
     from flows.demo.router_client import RouterClient
@@ -51,6 +61,9 @@ def predict(
     name = "topic" if topic is not None else "aspect" if aspect is not None else task.phrase or "aspect"
     router = RouterClient(services.router_url, predict_key=services.settings.predict_key)
     said = router.predict(text, **({} if asked is None else {name: asked}))
+    if as_json:
+        say(json.dumps(said))
+        return
     by = f"version {said['model_version']}, {said['arm']}"
     label = said.get("name") or said["sentiment"]  # a router of an earlier release
     say(f"{_scored(label, said['scores'], task.labels)} by {by}")
@@ -130,6 +143,7 @@ def monitor_command(
 
     result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
     say(f"{result['verdict']}; action: {result['action']}")
+    say(_MEANING[result["verdict"]])
 
 
 def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) -> None:
@@ -142,6 +156,7 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
     chosen = window or last_window(services.clock(), services.settings.window_s)
     done = monitor_window(services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
     say(f"{done.verdict.verdict}; action: {done.verdict.action}")
+    say(_MEANING[done.verdict.verdict])
     for run in services.requested_runs():
         request = TrainingRequest(**run.parameters, start_promotion=True)
         say(f"the retraining runs here, within {request.budget_s:.0f} s")

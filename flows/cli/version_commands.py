@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,12 @@ from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
 
 version_app = typer.Typer()
+_NEXT: Final = {
+    "crowned": "It answers from now on. Next: evergreen predict TEXT, or evergreen serve",
+    "challenged": "The champion answers until this version wins an experiment, which `evergreen up` runs. "
+    "Next: evergreen status; `evergreen promote {version} --now` does without an experiment",
+    "kept": "The champion stays. Next: evergreen status names what version {version} lacks",
+}
 
 
 @version_app.command("train", epilog="Example: evergreen train feedback.csv --budget 300")
@@ -37,9 +43,10 @@ def train_command(
             help="Start from a folder, a hub's NAME or NAME@REVISION, or what `evergreen pretrain` printed.",
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a version inside a budget here and now, judge and register it. Needs no server."""
-    _train(files, budget, encoder, reason=reason, recipe=recipe)
+    _train(files, budget, encoder, as_json=as_json, reason=reason, recipe=recipe)
 
 
 @version_app.command("distill", epilog="Example: evergreen distill feedback.csv --teacher microsoft/deberta-v3-base")
@@ -78,13 +85,16 @@ def distill_command(
     )
 
 
-def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None, **options: Any) -> None:
+def _train(
+    files: list[Path] | None, budget_s: float | None, encoder: str | None, *, as_json: bool = False, **options: Any
+) -> None:
     """Train, as a run of Prefect where its server is used, and print the result.
 
     Args:
         files: to ingest first.
         budget_s: of the whole run; None: that of the settings.
         encoder: to start from; None: the champion, or that of the settings.
+        as_json: print the result as JSON.
         options: further fields of `TrainingRequest`.
     """
     from flows.cli.base_commands import named_base
@@ -116,6 +126,9 @@ def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None
             outcome: dict[str, Any] = continuous_training(**given)
         else:
             outcome = run_training(services, request, flow_run_id=None)
+    if as_json:
+        say(json.dumps(outcome))
+        return
     metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
     say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")
     say(f"  {metric} is {outcome['metric']}")
@@ -125,8 +138,7 @@ def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None
     overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
     say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
     say(f"  the version is now: {outcome['action']}")
-    if outcome["action"] == "challenged" and "prefect" not in served:
-        say(f"  `evergreen up` tries it in an experiment; `evergreen promote {outcome['version']} --now` does without")
+    say(_NEXT[outcome["action"]].format(version=outcome["version"]))
 
 
 @version_app.command("pretrain", epilog="Example: evergreen pretrain other-labels/ --epochs 2")

@@ -1,5 +1,6 @@
 """`evergreen predict` in a home without a router, in the words of its task."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def test_predict_answers_in_task_form(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen("predict", "a bug in the app", *words) == 0
     assert capsys.readouterr().out == "bug (billing, bug: 0.23, 0.77) by version 7\n"
+    assert evergreen("predict", "a bug in the app", *words, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["name"], answer["model_version"]) == ("bug", "7")
+    assert answer["scores"] == pytest.approx({"billing": 0.23, "bug": 0.77}, abs=0.01)
 
 
 @pytest.mark.parametrize(
