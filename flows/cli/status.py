@@ -61,7 +61,7 @@ def status_facts(services: Services) -> dict[str, Any]:
                 "start": iso(each.window.start),
                 "end": iso(each.window.end),
                 "verdict": each.verdict,
-                "reason": each.reasons[0].sentence if each.reasons else each.action_reason,
+                "reasons": [reason.sentence for reason in each.reasons] or [each.action_reason],
             }
             for each in VerdictStore(services.lake).history(limit=_VERDICTS)
         ],
@@ -151,7 +151,9 @@ def screen(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"ledger      {facts['ledger']['records']} records, {said}"
     for position, verdict in enumerate(facts["verdicts"]):
         times = f"{verdict['start'][11:19]}-{verdict['end'][11:19]}"
-        yield f"{'verdicts    ' if position == 0 else _INDENT}{times} {verdict['verdict']:<6}{verdict['reason']}"
+        first, *others = verdict["reasons"]
+        yield f"{'verdicts    ' if position == 0 else _INDENT}{times} {verdict['verdict']:<6}{first}"
+        yield from (f"{_INDENT}{'':24}{reason}" for reason in others)
     if not facts["verdicts"]:
         yield "verdicts    none yet"
     if facts["monitor"] is not None:

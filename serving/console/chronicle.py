@@ -202,7 +202,7 @@ def _registered(records: Sequence[LedgerRecord]) -> list[tuple[LedgerRecord, str
 
 def _window(found: dict[str, Any]) -> dict[str, Any]:
     figures = found.get("by_version", {}).get(found.get("version") or "", {})
-    reasons = found.get("reasons") or [{}]
+    reasons = [reason.get("sentence") for reason in found.get("reasons") or ()]
     return {
         "start": found.get("window_start"),
         "end": found.get("window_end"),
@@ -218,7 +218,7 @@ def _window(found: dict[str, Any]) -> dict[str, Any]:
         "promise": figures.get("promise"),
         "certain_right": figures.get("certain_right"),
         "certain_labelled": figures.get("certain_labelled"),
-        "reason": reasons[0].get("sentence"),
+        "reasons": [sentence for sentence in reasons if sentence],
         "action": found.get("action"),
         "action_reason": found.get("action_reason"),
         "retrainings": [

@@ -162,11 +162,11 @@ function showDrift(verdicts, champions) {
   }
   const last = verdicts.at(-1);
   put($("drift-sentence"), "The last window is ", el("strong", { className: VERDICTS[last.verdict], textContent: last.verdict }),
-    `. ${last.reason || ""} ${last.action_reason || ""}`);
+    `. ${(last.reasons || []).join(" ")} ${last.action_reason || ""}`);
   const metric = task ? task.metric_name : "F1";
   const x = verdicts.map((each) => each.end);
   const y = verdicts.map((each) => each.f1 ?? each.estimated_f1);
-  const label = (each) => `${each.verdict}: ${each.reason || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1\n").split("\n").map(chartLabel).join("<br>");
+  const label = (each) => `${each.verdict}: ${(each.reasons || [])[0] || each.action_reason || ""}`.replace(/(.{60}\S*) /g, "$1\n").split("\n").map(chartLabel).join("<br>");
   const retrained = verdicts.filter((each) => each.retrainings.length);
   const places = x.filter(Boolean);
   const lines = (champions || []).filter((each) => each.at >= places[0]).map((each) => ({
@@ -189,7 +189,7 @@ function showDrift(verdicts, champions) {
     [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ...(promised ? [["Certain", "number"], ["Promise kept", "number"]] : []), ["Action"], ["Why"]],
     verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,
       number(each.rows), number(each.labelled), number(each.f1, 3), number(each.estimated_f1, 3),
-      ...(promised ? [share(each.coverage), each.certain_labelled ? `${share(each.certain_right / each.certain_labelled)} of ${share(each.promise, 0)}` : "–"] : []), each.action, each.reason || each.action_reason])));
+      ...(promised ? [share(each.coverage), each.certain_labelled ? `${share(each.certain_right / each.certain_labelled)} of ${share(each.promise, 0)}` : "–"] : []), each.action, (each.reasons || []).join(" ") || each.action_reason])));
 }
 
 function showTrainings(trainings) {

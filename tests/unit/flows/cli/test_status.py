@@ -90,3 +90,13 @@ def test_advice_follows_name_of_check() -> None:
     assert advice_for("slice billing") == "ingest more labelled rows of this slice"
     assert "gate's report" in advice_for("another")
     assert holding_checks({}) == []
+
+
+def test_verdict_shows_every_reason_in_order(services: Services) -> None:
+    hour = {"start": "2026-11-02T10:00:00Z", "end": "2026-11-02T11:00:00Z"}
+    verdict = {**hour, "verdict": "STALE", "reasons": ["F1 fell.", "Words changed."]}
+    lines = list(screen(status_facts(services) | {"verdicts": [verdict]}))
+    first = next(place for place, line in enumerate(lines) if line.startswith("verdicts"))
+    assert lines[first].endswith("STALE F1 fell.")
+    assert lines[first + 1].split(maxsplit=1) == ["Words", "changed."]
+    assert lines[first + 1].index("Words") == lines[first].index("F1 fell.")

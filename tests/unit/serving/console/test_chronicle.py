@@ -81,7 +81,8 @@ def tell(lake: FolderLake) -> None:
             record = {
                 "window_start": start, "window_end": start, "verdict": verdict, "version": "1", "action": "none",
                 "by_version": {"1": {"rows": 10, "labelled": 5, "pos_neg_f1": 0.7, "estimated_pos_neg_f1": 0.6}},
-                "reasons": [{"sentence": "F1 fell."}], "action_reason": "", "attempts": [], "report_uri": None,
+                "reasons": [{"sentence": "F1 fell."}, {"sentence": "Words changed."}], "action_reason": "",
+                "attempts": [], "report_uri": None,
             }  # fmt: skip
             lake.write(f"verdicts/{start}_{start}.r{revision}.json", json.dumps(record).encode())
     lake.write("cost/current.json", json.dumps({"usd_per_million_live": 0.02}).encode())
@@ -107,6 +108,7 @@ def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica
         }
     ]  # fmt: skip
     assert [each["verdict"] for each in told["verdicts"]] == ["FRESH", "STALE"]
+    assert told["verdicts"][1]["reasons"] == ["F1 fell.", "Words changed."]
     assert (told["experiment"]["name"], told["experiment"]["running"]) == ("v1-vs-v2", True)
     assert told["experiment"]["looks"][0]["arms"]["2"]["estimate"] == 0.1
     assert told["cost"] == {"usd_per_million_live": 0.02}
