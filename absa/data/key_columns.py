@@ -156,9 +156,12 @@ def _encoded(codes: npt.NDArray[np.uint32]) -> bytes:
 
 def _split(joined: bytes) -> list[bytes]:
     """Split texts at zero bytes and collapse their spaces, which is all white space they have."""
-    while b"  " in joined:
-        joined = joined.replace(b"  ", b" ")
-    return joined.replace(b" \0", b"\0").replace(b"\0 ", b"\0").strip(b" ").split(b"\0")
+    codes = np.frombuffer(joined, np.uint8)
+    after = codes[1:]
+    extra = (codes[:-1] == _SPACE) & ((after == _SPACE) | (after == 0))
+    if extra.any():
+        joined = codes[np.append(~extra, True)].tobytes()
+    return joined.replace(b"\0 ", b"\0").strip(b" ").split(b"\0")
 
 
 @cache
