@@ -402,7 +402,7 @@ class Trainer:
             choice={
                 "rows": len(self._train),
                 "rows_that_fit": round(self._fits),
-                "candidates": self._choice.pool,
+                "candidates": round(self._choice.pool, 2),
             },
             ended_early=self._ended_early,
         )
