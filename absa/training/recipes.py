@@ -43,8 +43,8 @@ class Recipe:
 RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
     {
         "fast": Recipe(),
-        "best": Recipe(r_drop=1.0, dropout=0.1, contrast_share=0.05),
-        "distilled": Recipe(teacher_weight=0.5, contrast_share=0.05),
+        "best": Recipe(r_drop=1.0, dropout=0.1, contrast_share=0.4),
+        "distilled": Recipe(teacher_weight=0.5, contrast_share=0.4),
     }
 )
 """Recipes by name: the cheapest, the best student without teachers, and the student of teachers."""

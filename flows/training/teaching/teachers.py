@@ -72,7 +72,7 @@ def named_teachers(names: Sequence[str], *, task: Mapping[str, Any], budget_s: f
         pinned = pin_base(name)
         folder = find_base(pinned)
         width = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("hidden_size") or 0
-        learned = {"max_epochs": 3.0, "dropout": 0.1, "contrast_share": 0.05, "seed": seeds[pinned]}
+        learned = {"max_epochs": 3.0, "dropout": 0.1, "contrast_share": 0.4, "seed": seeds[pinned]}
         if width >= _WIDE:
             learned["learning_rate"] = _WIDE_RATE
         seeds[pinned] += 1
