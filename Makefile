@@ -39,14 +39,19 @@ house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; drop old text and limits that are no longer needed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/prose.py --shrink; $(BIN)/python docs/checks/house.py --shrink
 
-# Files side by side on the cores that there are; then, with the machine to themselves, whole systems and what is timed.
-ALONE = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py tests/e2e \
-	tests/prove/test_http_abuse.py tests/prove/test_soak.py tests/prove/test_system_chaos.py \
-	tests/integration/router/test_capacity_validation.py \
-	tests/integration/router/test_serving.py tests/unit/training/test_trainer.py
+# Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
+# more than cores, as they wait a lot; then what is timed, alone.
+LONG = tests/model tests/integration tests/property
+SYSTEMS = tests/e2e/test_loop.py $(wildcard tests/e2e/test_loop_of_*.py) tests/e2e tests/prove/test_system_chaos.py
+TIMED = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py \
+	tests/prove/test_http_abuse.py tests/prove/test_soak.py \
+	tests/integration/router/test_capacity_validation.py tests/integration/router/test_serving.py \
+	tests/unit/training/test_trainer.py
+BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(addprefix --ignore ,$(ALONE)); \
-		beside=$$?; $(BIN)/python -m pytest $(ALONE) && exit $$beside
+	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) tests; \
+		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
+		second=$$?; $(BIN)/python -m pytest $(TIMED) && exit $$((first + second))
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-ray.txt

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -10,8 +11,14 @@ from pathlib import Path
 
 import psutil
 
+from absa.adapters.lake_stores import FolderLake
 from absa.configuration import CONFIGURATION_FILE
+from absa.ledger.store import Ledger
+from absa.task import TaskSpec
+from flows.platform.settings import PARTS, port_is_free
+from monitoring.verdicts import VerdictStore
 
+_PORTS = range(20_000, 32_000)  # below those that the kernel gives to clients
 _OF_DEFAULT_TASK = re.compile(r"\w*(?:aspect|sentiment|opinion|neutral|pos.?neg)\w*", re.IGNORECASE)
 DEMO = (sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep")
 
@@ -27,6 +34,14 @@ def _lines(table: Mapping[str, object]) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 
 
+def choose_ports(home: Path) -> None:
+    """Give a home ports of its own: systems that start side by side would choose the same ones."""
+    home.mkdir(parents=True, exist_ok=True)
+    drawn = random.SystemRandom().sample(_PORTS, 40)
+    free = [port for port in drawn if port_is_free("127.0.0.1", port)]
+    (home / "ports.json").write_text(json.dumps(dict(zip(PARTS, free, strict=False))), encoding="utf-8")
+
+
 def outer_environment() -> dict[str, str]:
     """The environment without what an installation sets, so that one of this machine's own is not touched."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
@@ -34,11 +49,29 @@ def outer_environment() -> dict[str, str]:
 
 def tell(environment: dict[str, str], *words: str, timeout_s: float) -> str:
     """Run the demo to its end, and give its story."""
+    choose_ports(Path(environment["EVERGREEN_HOME"]))
     ended = subprocess.run(
         [*DEMO, *words], env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-2000:]
     return ended.stdout
+
+
+def run_loop(home: Path, task: TaskSpec, *words: str, timeout_s: float) -> str:
+    """Run the demo of a task, assert that drift led to one retraining and its version's promotion, give the story."""
+    try:
+        story = tell(outer_environment() | {"EVERGREEN_HOME": str(home)}, *words, timeout_s=timeout_s)
+    finally:
+        end_family(home)
+    ledger = Ledger(FolderLake(home / "lake"))
+    assert ledger.verify() == []
+    assert ledger.task() == task
+    records = ledger.follow()
+    assert (records[-1].action, records[-1].state.champion) == ("promote", "2")
+    verdicts = VerdictStore(FolderLake(home / "lake")).history()
+    assert (verdicts[0].verdict == "STALE", verdicts[-1].verdict == "STALE") == (False, True)
+    assert [attempt.state for verdict in verdicts for attempt in verdict.attempts] == ["completed"]
+    return story
 
 
 def family(home: Path) -> list[psutil.Process]:

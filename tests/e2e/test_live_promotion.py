@@ -29,7 +29,7 @@ from flows.demo.customers import send_traffic
 from flows.platform.processes import Supervisor, bring_up, take_down
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from tests.homes import configure, end_family, outer_environment
+from tests.homes import choose_ports, configure, end_family, outer_environment
 from tests.toy_package import WORDS, build_toy_package
 
 GOOD = ("love", "great", "good", "fast", "easy")
@@ -152,6 +152,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     kept = dict(os.environ)
     home = tmp_path / "home"
     wanted = outer_environment() | SETTINGS | {"EVERGREEN_HOME": str(home)}
+    choose_ports(home)
     configure(home, experiment=EXPERIMENT, router={"ship_interval_s": 0.3})
     os.environ.clear()
     os.environ |= wanted

@@ -21,7 +21,7 @@ from flows.platform.prefect_runs import PROMOTION, TRAINING
 from flows.platform.processes import Supervisor, bring_up, take_down
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
-from tests.homes import end_family, outer_environment
+from tests.homes import choose_ports, end_family, outer_environment
 
 PARTS = ["prefect", "deployments"]
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -36,6 +36,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 def services(tmp_path: Path) -> Iterator[Services]:
     kept = dict(os.environ)
     home = tmp_path / "home"
+    choose_ports(home)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
         wanted = outer_environment() | {
             "EVERGREEN_HOME": str(home),

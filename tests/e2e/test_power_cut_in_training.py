@@ -17,7 +17,7 @@ import pytest
 from flows.demo.pace import PACES
 from flows.platform.settings import Home, Settings
 from tests.conftest import labelled_rows
-from tests.homes import end_family, family, outer_environment
+from tests.homes import choose_ports, end_family, family, outer_environment
 
 COMMAND_S = 300
 
@@ -66,6 +66,7 @@ def test_power_cut_during_training_blocks_nothing(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, ("text", "aspect", "label"))
         writer.writeheader()
         writer.writerows(labelled_rows(1_500))
+    choose_ports(home)
     try:
         evergreen(home, "up")
         evergreen(home, "train", str(rows), "--budget", "60")

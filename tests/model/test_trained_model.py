@@ -112,7 +112,7 @@ def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
 
 
 def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
-    settings, rows = SMALL | {"max_epochs": 1e6}, labelled_rows(200)
+    settings, rows = SMALL | {"max_epochs": 1e6, "threads": 1}, labelled_rows(200)
     code = 3
     for budget_s in (25, 100, 400):  # a busy machine builds no package in the shortest
         folder = write_job(tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=5, settings=settings, rows=rows)

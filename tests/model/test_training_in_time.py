@@ -14,7 +14,7 @@ from absa.inference.package import load_package
 from flows.training.job_process import run_job, write_after
 from tests.conftest import labelled_rows, write_job
 
-ENDLESS = {"layers": 1, "max_epochs": 1e6}
+ENDLESS = {"layers": 1, "max_epochs": 1e6, "threads": 1}
 
 
 class Events(list[Mapping[str, Any]]):

@@ -4,7 +4,6 @@
 again, as a person would, and goes on where it stopped.
 """
 
-import json
 import os
 import random
 import signal
@@ -19,9 +18,8 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.ledger.store import Ledger
-from flows.platform.settings import PARTS
 from monitoring.verdicts import VerdictStore
-from tests.homes import DEMO, end_family, family, outer_environment
+from tests.homes import DEMO, choose_ports, end_family, family, outer_environment
 
 KILLS = int(os.environ.get("EVERGREEN_PROVE_KILLS", "0"))
 DEMO_S = 600
@@ -70,9 +68,7 @@ def run_demo(home: Path, log: Path) -> int:
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_whatever_is_killed_the_story_ends_consistent(tmp_path: Path, seed: int) -> None:
     home, log = tmp_path / "home", tmp_path / "demo.log"
-    home.mkdir()
-    ports = {part: 21_000 + 20 * seed + number for number, part in enumerate(PARTS)}  # demos run side by side
-    (home / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
+    choose_ports(home)
     try:
         with Killer(home, seed) as killer:
             codes = [run_demo(home, log)]

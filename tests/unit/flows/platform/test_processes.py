@@ -112,7 +112,7 @@ def test_orphan_without_port_lives_until_stop(settings: Settings) -> None:
             until(
                 lambda wanted=wanted: len(supervisor.orphans("deployments")) == wanted
             )  # while it starts it has no environment
-        supervisor.start(part)
+        supervisor.start(replace(part, command=(sys.executable, "-c", "import time; time.sleep(60)")))
         until(lambda: len(supervisor.orphans("deployments")) == 2)
         left = supervisor.orphans("deployments")
         assert supervisor.stop("deployments")

@@ -202,6 +202,7 @@ def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, conte
             house.cache.put((version, "the app is great", "app"), CACHED)
         for turn in range(2):  # the first one fills what is made once
             gc.collect()
+            gc.freeze()  # what other tests made is not looked through
             gc.disable()
             answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
             house.predictor.ask([], body, answered.set_result, time.perf_counter())
@@ -211,6 +212,7 @@ def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, conte
             await asyncio.sleep(0)
             kept = gc.collect()
             gc.enable()
+            gc.unfreeze()
             assert turn == 0 or kept == 0
 
     run(tmp_path, engine, scenario)
@@ -239,6 +241,7 @@ def test_overload_leaves_no_reference_cycle(tmp_path: Path, engine: Engine) -> N
         house.predictor._queue_ms = -1.0
         for turn in range(2):
             gc.collect()
+            gc.freeze()  # what other tests made is not looked through
             gc.disable()
             answers: list[bytes | Problem] = []
             house.ask({"text": "the app is great", "aspect": "app"}, answers.append)
@@ -248,6 +251,7 @@ def test_overload_leaves_no_reference_cycle(tmp_path: Path, engine: Engine) -> N
             del problem, answers
             kept = gc.collect()
             gc.enable()
+            gc.unfreeze()
             assert turn == 0 or kept == 0
 
     run(tmp_path, engine, scenario)

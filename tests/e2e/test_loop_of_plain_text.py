@@ -1,0 +1,21 @@
+"""The whole loop for plain text with six labels: drift, retraining, A/B test, promotion."""
+
+from pathlib import Path
+
+import pytest
+
+from absa.data.bundled import TICKETS
+from tests.homes import run_loop, words_of_default_task
+
+LIMIT_S = 1_200  # of a hang
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_loop_of_plain_text_mentions_no_aspect(tmp_path: Path) -> None:
+    story = run_loop(tmp_path / "home", TICKETS, "--task", "tickets", timeout_s=LIMIT_S)
+    assert words_of_default_task(story) == []
+    written = [file for kind in ("*.prom", "*.md", "*.html") for file in (tmp_path / "home").rglob(kind)]
+    assert written
+    for file in written:
+        assert (file.name, words_of_default_task(file.read_text(encoding="utf-8"))) == (file.name, [])
