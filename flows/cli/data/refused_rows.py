@@ -27,5 +27,6 @@ class RefusedRows:
         if not self._frames:
             self._file.unlink(missing_ok=True)
             return None
+        self._file.touch(mode=0o600)  # customers' texts
         write_csv(self._file, _COLUMNS, (row for frame in self._frames for row in frame.iter_rows()))
         return self._file

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from absa.adapters.lake_stores import FolderLake
+from absa.config_file import REFUSED_ROWS
 from absa.data.ingest import ingest
 from absa.errors import ConflictError, PermanentError, UnavailableError
 from absa.records.identifiers import unit_hash
@@ -66,6 +67,7 @@ def services(tmp_path: Path) -> Any:
     job = home.folder("jobs", "run-1")
     (job / "job.json").write_text(json.dumps({"snapshot": manifest.digest}), encoding="utf-8")
     (job / "train.jsonl").write_text('{"text": "The canary sings well"}\n', encoding="utf-8")
+    (tmp_path / REFUSED_ROWS).write_text("reason,text\nlabel,the canary sings\n", encoding="utf-8")
     return SimpleNamespace(lake=lake, home=home, settings=settings, environment={}, registry=Registry(manifest.digest))
 
 

@@ -49,6 +49,7 @@ def test_ingest_keeps_refused_rows_as_csv(home: Path, capsys: pytest.CaptureFixt
         _ROWS + 2, _ROWS, {"aspect_not_in_text": 1, "label_outside_0_2": 1},
     )  # fmt: skip
     assert found["refused_rows"] == str(home / REFUSED_ROWS)
+    assert (home / REFUSED_ROWS).stat().st_mode & 0o077 == 0
     with (home / REFUSED_ROWS).open(encoding="utf-8-sig", newline="") as opened:
         refused = list(csv.DictReader(opened))
     assert [(each["row"], each["reason"]) for each in refused] == [
