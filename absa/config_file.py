@@ -1,15 +1,11 @@
-"""File of the configuration, evergreen.toml: which one counts, its content, and settings.env of earlier releases."""
+"""File of the configuration, evergreen.toml: which one counts, and its content."""
 
 import tomllib
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from dotenv import dotenv_values
-
 from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
-from absa.variables import PREFIX, REMOVED
 
 SETTINGS_FILE: Final = "settings.env"  # of homes up to release 1.0
 DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
@@ -73,24 +69,3 @@ def is_demo_home(home: Path) -> bool:
     """Return True if a demo was started in the home folder."""
     files = (home / SETTINGS_FILE, home / CONFIGURATION_FILE)
     return (home / DEMO_STATE).is_file() or any(is_marked(file) for file in files)
-
-
-def read_settings_file(home: Path) -> dict[str, str]:
-    """Return what HOME/settings.env of an earlier release sets; nothing where there is no such file.
-
-    Raises:
-        PermanentError: it is a folder, or not UTF-8 text.
-    """
-    file = home / SETTINGS_FILE
-    if file.is_dir():
-        raise PermanentError(f"{file} is a folder: expected a text file with lines such as EVERGREEN_WORKERS=2")
-    try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-    except UnicodeDecodeError:
-        raise PermanentError(f"{file} is not UTF-8 text: save it as UTF-8") from None
-    found = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
-    if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # by a release without profiles
-        profile = "test" if text.startswith(f"{DEMO_MARK} (tiny)") else "demo"
-        found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in REMOVED}
-        found["EVERGREEN_PROFILE"] = profile
-    return found

@@ -9,9 +9,10 @@ from typing import Final, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from absa.config_file import SETTINGS_FILE, find_configuration, read_settings_file
+from absa.config_file import SETTINGS_FILE, find_configuration
 from absa.configuration import Configuration, read_configuration
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
+from absa.earlier_settings import read_settings_file
 from absa.errors import PermanentError
 from absa.policies import ServingPolicy
 from absa.profiles import PROFILES, SETTINGS

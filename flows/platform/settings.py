@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from absa.config_file import read_settings_file
 from absa.data.mapping import CONFIGURATION_FILE
+from absa.earlier_settings import read_settings_file
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
 from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe

@@ -98,6 +98,6 @@ def test_refresh_without_an_account_keeps_the_old_table(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "nowhere")
-    assert evergreen("cost", "--refresh") == 1
+    assert evergreen("cost", "--refresh") == 3
     assert "old table stays" in capsys.readouterr().err
     assert not (home / "prices.csv").exists()

@@ -196,7 +196,7 @@ def test_command_needs_no_usable_proxy_for_local_servers(tmp_path: Path) -> None
     (tmp_path / "home").mkdir()
     environment = os.environ | {"ALL_PROXY": SOCKS, "EVERGREEN_HOME": str(tmp_path / "home")}
     environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    for words, code in (("status",), 0), (("predict", "the app is fine", "app"), 1), (("monitor",), 1):
+    for words, code in (("status",), 0), (("predict", "the app is fine", "app"), 1), (("monitor",), 3):
         command = [sys.executable, "-m", "flows.cli", *words]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
         assert (ended.returncode, "Traceback" in ended.stderr, "socks" in ended.stderr) == (code, False, False)
