@@ -21,8 +21,8 @@ PAPERS: Final = ("training_methodology", "deployment_pipeline")
 INFERENCE_CODE: Final = (
     "__init__.py", "config_file.py", "errors.py", "sinks.py", "task.py", "proxies.py", "records/__init__.py",
     "records/files.py", "records/identifiers.py", "records/lake.py", "records/rows.py", "records/schema.py",
-    "records/tables.py", "inference", "data/__init__.py", "data/files", "data/mapping.py", "data/key_columns.py", "data/normalise.py",
-    "data/read.py",
+    "records/tables.py", "inference", "data/__init__.py", "data/files", "data/mapping.py", "data/key_columns.py",
+    "data/normalise.py", "data/read.py",
 )  # fmt: skip
 INFERENCE_REQUIREMENTS: Final = ("numpy", "onnxruntime", "polars", "pyarrow", "scikit-learn", "tokenizers")
 _README: Final = """# Aspect-based sentiment
