@@ -36,7 +36,7 @@ BLOCK_ROWS = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """How the words of a language look, and what is between and after them.
+    """Form of a language: its words, and what is between and after them.
 
     Args:
         letters: characters of words.
