@@ -1,5 +1,11 @@
-"""A batch on a local Ray cluster of two cores: the rows that local processes give, S3 in and out, plain errors."""
+"""A batch on a local Ray cluster of two cores: the rows that local processes give, S3 in and out, plain errors.
 
+Each batch runs in a process of its own, as it does for a user: Ray started a second time in one process can crash it,
+when a thread of the first start still runs.
+"""
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,7 +14,7 @@ import pytest
 pytest.importorskip("ray", reason="needs requirements-ray.txt")
 
 from absa.adapters.lake_stores import FolderLake
-from absa.batch.batch_job import BatchJob, run_batch
+from absa.batch.batch_job import BatchJob, BatchResult, run_batch
 from absa.batch.local import LocalProcesses
 from absa.batch.ray_cluster import RayCluster
 from absa.batch.verify_batch import verify_batch
@@ -23,6 +29,11 @@ def write_rows(path: Path, count: int) -> Path:
     lines = [f"{k},the app is {'great' if k % 3 else 'slow'} {k % 7},app" for k in range(count)]
     path.write_text("\n".join(["id,text,aspect", *lines]) + "\n")
     return path
+
+
+def run_on_ray(job: BatchJob) -> BatchResult:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
+        return own.submit(run_batch, job, engines=TWO).result()
 
 
 @pytest.mark.slow
@@ -45,9 +56,9 @@ def test_ray_on_s3_answers_like_local_processes(tmp_path: Path) -> None:
             version="7",
             partition_rows=100,
         )
-        assert run_batch(job, engines=TWO).manifest["rows"] == 400
+        assert run_on_ray(job).manifest["rows"] == 400
         assert verify_batch("s3://ray-rows/out") == []
-        assert run_batch(job, engines=TWO).already_done
+        assert run_on_ray(job).already_done
         client.download_file("ray-rows", "out/part-000002.parquet", str(tmp_path / "part.parquet"))
     there = pq.read_table(tmp_path / "part.parquet").drop_columns(["scored_at"])
     here = pq.read_table(tmp_path / "here" / "part-000002.parquet").drop_columns(["scored_at"])
@@ -65,5 +76,5 @@ def test_worker_error_reads_like_local_one(tmp_path: Path) -> None:
         version="7",
     )
     with pytest.raises(IntegrityError, match="cannot be loaded"):
-        run_batch(job, engines=TWO)
+        run_on_ray(job)
     assert not FolderLake(tmp_path / "out").exists("manifest.json")
