@@ -27,6 +27,7 @@ class FolderLake:
         return path
 
     def read(self, key: str) -> bytes:
+        """Return the bytes of a key; NotFoundError if there is none."""
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -43,15 +44,19 @@ class FolderLake:
             raise UnavailableError(f"the lake at {self.uri} cannot be written: {error.strerror}") from error
 
     def write(self, key: str, data: bytes) -> None:
+        """Write a key, replacing what it held."""
         self._put(key, data, create=False)
 
     def create(self, key: str, data: bytes) -> None:
+        """Write a new key; AlreadyExistsError if it is taken."""
         self._put(key, data, create=True)
 
     def exists(self, key: str) -> bool:
+        """Return whether the key is there."""
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> list[str]:
+        """Return the keys that start with the prefix, sorted."""
         folder = self._path(prefix if prefix.endswith("/") else str(Path(prefix).parent))
         if not folder.is_dir():
             return []
@@ -62,9 +67,11 @@ class FolderLake:
         return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
+        """Delete a key; nothing happens if there is none."""
         self._path(key).unlink(missing_ok=True)
 
     def url(self, key: str) -> str:
+        """Return the address of a key for other libraries."""
         return str(self._path(key))
 
 
@@ -103,6 +110,7 @@ class S3Lake:
         return error
 
     def read(self, key: str) -> bytes:
+        """Return the bytes of a key; NotFoundError if there is none."""
         try:
             body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._name(key))["Body"].read()
         except Exception as error:
@@ -110,12 +118,14 @@ class S3Lake:
         return body
 
     def write(self, key: str, data: bytes) -> None:
+        """Write a key, replacing what it held."""
         try:
             self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
         except Exception as error:
             raise self._translate(error, key) from error
 
     def create(self, key: str, data: bytes) -> None:
+        """Write a new key; AlreadyExistsError if it is taken."""
         try:
             self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
         except Exception as error:
@@ -131,6 +141,7 @@ class S3Lake:
             return False
 
     def exists(self, key: str) -> bool:
+        """Return whether the key is there."""
         try:
             self._s3.head_object(Bucket=self._bucket, Key=self._name(key))
         except Exception as error:
@@ -141,6 +152,7 @@ class S3Lake:
         return True
 
     def list(self, prefix: str) -> list[str]:
+        """Return the keys that start with the prefix, sorted."""
         start = len(self._name(""))
         try:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._name(prefix))
@@ -149,12 +161,14 @@ class S3Lake:
             raise self._translate(error, prefix) from error
 
     def delete(self, key: str) -> None:
+        """Delete a key; nothing happens if there is none."""
         try:
             self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
         except Exception as error:
             raise self._translate(error, key) from error
 
     def url(self, key: str) -> str:
+        """Return the address of a key for other libraries."""
         return f"{self.uri}/{key}"
 
 
