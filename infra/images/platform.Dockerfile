@@ -14,6 +14,8 @@ COPY infra/__init__.py infra/__init__.py
 COPY infra/restore.py infra/restore.py
 COPY infra/capacity infra/capacity
 COPY infra/cost infra/cost
+# `evergreen cost` and `capacity` read them
+COPY benchmarks/results benchmarks/results
 # The pattern lets evergreen.toml be missing; a COPY needs one source that exists
 COPY requirements.txt evergreen.tom[l] ./
 RUN useradd --uid 10001 --home-dir /var/evergreen --create-home evergreen

@@ -85,6 +85,20 @@ def test_image_carries_evergreen_toml_if_written(name: str, written: bool, tmp_p
     assert goals == ([Path(CONFIGURATION_FILE)] if written else [])
 
 
+def test_platform_image_has_measured_figures(tmp_path: Path) -> None:
+    dockerfile = (ROOT / "infra" / "images" / "platform.Dockerfile").read_text()
+    for goal, source in {Path(goal): source for source, goal in image_copies(dockerfile, ROOT)}.items():
+        (tmp_path / goal).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / goal).symlink_to(source)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "EVERGREEN_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "flows.cli", "cost"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "MiniLM-L6 int8" in ended.stdout
+    allowed = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "!benchmarks/results" in allowed
+
+
 def test_serving_has_400_mb_and_no_torch(image: Path) -> None:
     packages = image / "packages"
     size_mb = sum(file.stat().st_size for file in packages.rglob("*") if file.is_file()) / 1e6
