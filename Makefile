@@ -108,8 +108,8 @@ $(VENV)/.installed-papers: docs/requirements.txt $(VENV)/.installed
 notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the rows, and error_analysis what benchmark-quality kept)
 	@$(BIN)/jupyter execute --inplace absa/notebooks/*.ipynb
 
-reference: $(VENV)/.installed  ## Make docs/reference from the code
-	@$(BIN)/python docs/generate_reference.py
+reference: $(VENV)/.installed  ## Make docs/reference from the code, and insert measured figures into the documents
+	@$(BIN)/python docs/generate_reference.py && $(BIN)/python docs/insert_figures.py
 
 docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, strict
 	@$(BIN)/zensical build --strict && echo "site/index.html"

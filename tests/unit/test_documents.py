@@ -57,6 +57,25 @@ def test_site_builds_and_links_resolve() -> None:
     assert (ROOT / "site" / "index.html").is_file()
 
 
+def test_documents_show_the_measured_figures() -> None:
+    checked = subprocess.run(
+        [sys.executable, "docs/insert_figures.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_stale_figure_is_replaced() -> None:
+    insert = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))
+    page = "F1 <!-- figure f1 -->0.5<!-- end --> of 1"
+    assert insert["with_figures"](page, {"f1": "0.7"}) == "F1 <!-- figure f1 -->0.7<!-- end --> of 1"
+
+
+def test_figure_without_a_row_is_refused() -> None:
+    figure = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))["figure"]
+    with pytest.raises(ValueError, match="expected one row"):
+        figure(ROOT, {"result": "tasks", "case": "no such case", "metric": "f1", "show": "{value}"})
+
+
 def test_release_needs_named_changes_and_missed_targets(tmp_path: Path) -> None:
     check = runpy.run_path(str(ROOT / "docs" / "release_check.py"))["problems"]
     for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
