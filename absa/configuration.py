@@ -11,7 +11,15 @@ from pydantic import ValidationError
 from absa.config_file import read_table
 from absa.data.mapping import CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
-from absa.policies import ExperimentPolicy, GatePolicy, RouterTuning, ServingPolicy, StalenessPolicy, TrainingRecipe
+from absa.policies import (
+    AlertPolicy,
+    ExperimentPolicy,
+    GatePolicy,
+    RouterTuning,
+    ServingPolicy,
+    StalenessPolicy,
+    TrainingRecipe,
+)
 from absa.profiles import PROFILES
 from absa.variables import PLACES, expectation, printable
 
@@ -22,6 +30,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "training": TrainingRecipe,
     "router": RouterTuning,
     "serving": ServingPolicy,
+    "alerts": AlertPolicy,
 }
 _COUNTED: Final = frozenset({"comparisons"})  # by the flow: no key of a section
 _RETIRED: Final = {

@@ -272,6 +272,19 @@ class ServingPolicy:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AlertPolicy:
+    """Messages of the webhook."""
+
+    events: Annotated[
+        Literal["incidents", "all"],
+        Field(description="incidents, or all: every ledger record and every finished training too."),
+    ] = "incidents"
+    format: Annotated[
+        Literal["json", "slack"], Field(description="json: the whole message; slack: its text alone.")
+    ] = "json"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RouterTuning:
     """Limits and pace of a router."""
 

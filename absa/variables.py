@@ -32,6 +32,7 @@ PLACES: Final[Mapping[str, Mapping[str, str]]] = {
     "work_pool": {"name": "WORK_POOL", "type": "WORK_POOL_TYPE", "variables": "WORK_POOL_VARIABLES"},
     "secrets": {
         "units": "SECRET", "predict_key": "PREDICT_KEY", "admin_token": "ADMIN_TOKEN", "feedback_keys": "FEEDBACK_KEYS",
+        "alerts": "ALERT_SECRET",
     },
 }
 """Section and key in evergreen.toml of each setting, by the name of its variable without the prefix."""
@@ -87,7 +88,7 @@ _WORDING: Final = {
     "Invalid JSON": "expected JSON",
 }
 KNOWN: Final = frozenset({"CONFIG", "HOME", "PROFILE", *KEYS}) | INTERNAL | TESTS
-SECRET: Final = ("ADMIN_TOKEN", "ALERT_URL", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
+SECRET: Final = ("ADMIN_TOKEN", "ALERT_SECRET", "ALERT_URL", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
 """Their values are in no message."""
 # an empty one would mean a default that the user did not name
 _NEVER_EMPTY: Final = {"CONFIG": "file", "HOME": "folder", "LAKE": "folder"}

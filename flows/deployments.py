@@ -21,6 +21,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from absa.errors import EvergreenError, PermanentError
 from flows.batch.batch_flow import batch
+from flows.monitoring.announcing import Announcer
 from flows.monitoring.dead_runs import DeadRuns, dead_runs
 from flows.monitoring.monitor_flow import monitor
 from flows.monitoring.monitor_silence import SilenceWatch
@@ -147,8 +148,8 @@ def work(settings: Settings) -> None:
     sys.exit(worker.wait())
 
 
-def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch) -> list[str]:
-    """Free what dead runs hold, continue experiments, report a silent monitor.
+def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch, announcer: Announcer) -> list[str]:
+    """Free what dead runs hold, continue experiments, report a silent monitor, announce records and trainings.
 
     Each look is independent: where one fails, the others are still taken.
     """
@@ -156,6 +157,7 @@ def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch) -> li
         ("dead runs", dead.look),
         ("experiments", lambda: take_over(services, datetime.now(UTC))),
         ("the monitor", lambda: silence.look(datetime.now(UTC))),
+        ("the webhook", lambda: announcer.look(datetime.now(UTC))),
     ]
     return [sentence for name, look in looks for sentence in _looked(name, look)]
 
@@ -170,11 +172,11 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
         return [f"{name} could not be looked at: {type(error).__name__}", *frames]
 
 
-def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch) -> None:
+def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch, announcer: Announcer) -> None:
     """Look around once a minute. Never returns."""
     while True:
         time.sleep(_WATCH_EVERY_S)
-        for sentence in look_around(services, dead, silence):
+        for sentence in look_around(services, dead, silence, announcer):
             say(sentence)
 
 
@@ -194,10 +196,10 @@ def keep_packages(services: Services) -> None:
 def main() -> None:
     """Run the deployments until the process is ended."""
     services = build_services()
-    dead, silence = dead_runs(services), SilenceWatch(services, every_s=_WATCH_EVERY_S)
-    for sentence in look_around(services, dead, silence):  # before this worker takes a run
+    watches = dead_runs(services), SilenceWatch(services, every_s=_WATCH_EVERY_S), Announcer(services)
+    for sentence in look_around(services, *watches):  # before this worker takes a run
         say(sentence)
-    threading.Thread(target=keep_watch, args=(services, dead, silence), daemon=True).start()
+    threading.Thread(target=keep_watch, args=(services, *watches), daemon=True).start()
     threading.Thread(target=keep_packages, args=(services,), daemon=True).start()
     if services.settings.work_pool:
         work(services.settings)

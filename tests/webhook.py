@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Hook:
-    """Address of a webhook, and its messages in order of arrival."""
+    """Address of a webhook, and its messages in order of arrival, each with its headers and bytes."""
 
     url: str
     told: list[dict[str, object]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
 
 @contextmanager
@@ -22,11 +24,16 @@ def webhook() -> Iterator[Hook]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/refuses":
                 self.send_response(501)
+            elif self.path == "/moved":
+                self.send_response(307)
+                self.send_header("Location", made.url)
             else:
-                made.told.append(content)
+                made.told.append(json.loads(body))
+                made.headers.append({name.lower(): value for name, value in self.headers.items()})
+                made.bodies.append(body)
                 self.send_response(204)
             self.end_headers()
 

@@ -19,6 +19,7 @@ PREDICTIONS_FOLDER: Final = "predictions/"
 FEEDBACK_FOLDER: Final = "feedback/"
 OUTCOMES_FOLDER: Final = "outcomes/"
 VERDICTS_FOLDER: Final = "verdicts/"
+TRAININGS_FOLDER: Final = "trainings/"
 EXPERIMENTS_FOLDER: Final = "experiments/"
 MONITORING_FOLDER: Final = "monitoring/"
 INSIGHTS_FOLDER: Final = "insights/"
@@ -206,6 +207,16 @@ def recent_key(version: str) -> str:
 def incident_key(name: str) -> str:
     """Key of the mark of an incident whose alert was sent."""
     return f"{MONITORING_FOLDER}incidents/{name}.json"
+
+
+def announced_key() -> str:
+    """Key of the names of messages about records that were sent lately."""
+    return f"{MONITORING_FOLDER}announced.json"
+
+
+def training_key(name: str) -> str:
+    """Key of the state of a training."""
+    return f"{TRAININGS_FOLDER}{name}.json"
 
 
 def job_part_key(number: int) -> str:

@@ -11,6 +11,7 @@ from absa.errors import PermanentError
 from absa.policies import RecipeName
 from flows.cli.home.demo_warning import demo_warning
 from flows.cli.required_servers import require_servers, served_by
+from flows.monitoring.announcing import announce_after_command
 from flows.platform import arguments
 from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
@@ -125,7 +126,10 @@ def _train(
             }
             outcome: dict[str, Any] = continuous_training(**given)
         else:
-            outcome = run_training(services, request, flow_run_id=None)
+            try:
+                outcome = run_training(services, request, flow_run_id=None)
+            finally:
+                announce_after_command(services)
     if as_json:
         say(json.dumps(outcome))
         return
@@ -228,6 +232,7 @@ def promote_command(
             say(line)
         say(f"version {record.state.champion} is champion (ledger record {record.number})")
         say("Routers follow within seconds. Next: evergreen status; `evergreen rollback` reverts it")
+        announce_after_command(services)
         return
     parameters = requested_promotion(services, named, again=again)
     tried = [parameters["version"], *parameters["others"]]
@@ -255,6 +260,7 @@ def rollback(
     record = roll_back(services, reason=reason)
     for line in rollback_report([each for each in services.ledger.follow() if each.number <= record.number]):
         say(line)
+    announce_after_command(services)
 
 
 @version_app.command("forget", epilog="Example: evergreen forget --unit acct-42")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from absa.ledger.history import champion_since
 from absa.records.schema import Window
+from flows.monitoring.announcing import webhook_of
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
@@ -97,21 +98,19 @@ class SilenceWatch:
         Raises:
             UnavailableError: the lake or the webhook is unavailable.
         """
-        from monitoring.alerts import alert_silence
+        from monitoring.alerts.incidents import alert_silence
 
         before, self._looked_at = self._looked_at, now
         if self._since is None or before is None or not 0 <= (now - before).total_seconds() <= self._most_s:
             self._since = now
-        url, window_s = self._services.settings.alert_url, self._services.settings.window_s
-        if url is None or (now - self._since).total_seconds() <= min(WINDOWS * window_s, LONGEST_GRACE_S):
+        webhook, window_s = webhook_of(self._services.settings), self._services.settings.window_s
+        if webhook is None or (now - self._since).total_seconds() <= min(WINDOWS * window_s, LONGEST_GRACE_S):
             return []
         ran = last_monitor_run(self._services)
         if ran is None or not ran.is_overdue(now, window_s):
             return []
         sentence = f"Evergreen's monitor {ran.sentence(now, window_s)}."
-        return (
-            [sentence] if alert_silence(self._services.lake, sentence, since=ran.at, url=url.get_secret_value()) else []
-        )
+        return [sentence] if alert_silence(self._services.lake, sentence, since=ran.at, webhook=webhook) else []
 
 
 def span(seconds: float) -> str:

@@ -12,6 +12,7 @@ from absa.records.files import write_whole
 from absa.records.schema import Window
 from absa.records.verdict import Verdict
 from absa.sinks import markdown
+from flows.monitoring.announcing import webhook_of
 from flows.monitoring.attempts import GRACE_S, WAIT_S, is_in_ledger, recent_verdicts, settle_attempts
 from flows.monitoring.forgetting import retain
 from flows.monitoring.watched import staleness_policy, watched_version
@@ -19,7 +20,7 @@ from flows.platform.embedded import process_state
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.services import Services
 from flows.promotion.take_over import take_over
-from monitoring.alerts import alert
+from monitoring.alerts.incidents import alert
 from monitoring.drift.embedding import Embedder, ModelEmbedder
 from monitoring.insights import keep_insights
 from monitoring.monitor import HISTORY_WINDOWS, Judged, WatchedVersion, WatchSettings, WindowReporter, watch
@@ -262,10 +263,10 @@ def window_summary(verdict: Verdict, by_hand: list[str]) -> str:
 def _tell(services: Services, store: VerdictStore, verdict: Verdict) -> None:
     """Write the verdict's metrics and notify the webhook, which cannot fail a verdict that is recorded."""
     write_whole(services.home.folder("metrics") / "monitor.prom", exposition(store.history(limit=HISTORY_WINDOWS)))
-    url = services.settings.alert_url
-    if url is None:
+    webhook = webhook_of(services.settings)
+    if webhook is None:
         return
     try:
-        alert(services.lake, verdict, url.get_secret_value(), verdicts=store)
+        alert(services.lake, verdict, webhook, verdicts=store)
     except UnavailableError as error:
         services.reporter.log(f"{error}; the next window of the incident tries again")

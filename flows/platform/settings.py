@@ -1,5 +1,6 @@
 """Everything that the environment can set for flows and the command line, with defaults that work on one machine."""
 
+import base64
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from absa.data.mapping import CONFIGURATION_FILE
 from absa.earlier_settings import read_settings_file
 from absa.errors import NotFoundError, PermanentError
 from absa.modeling.folders import CONFIG, PACKAGED, find_base
-from absa.policies import LONGEST_S, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe
+from absa.policies import LONGEST_S, AlertPolicy, ExperimentPolicy, GatePolicy, StalenessPolicy, TrainingRecipe
 from absa.proxies import keep_local_direct
 from absa.records.files import write_whole
 from absa.router_settings import RouterSettings
@@ -34,6 +35,7 @@ class Settings(SettingsBase):
     staleness: StalenessPolicy = StalenessPolicy()
     experiment: ExperimentPolicy = ExperimentPolicy()
     training: TrainingRecipe = TrainingRecipe()
+    alerts: AlertPolicy = AlertPolicy()
     budget_s: float = Field(
         default=900.0, gt=0, le=LONGEST_S, description="Wall-clock budget of a whole training run, in seconds."
     )
@@ -44,6 +46,9 @@ class Settings(SettingsBase):
     alert_url: SecretStr | None = Field(
         default=None,
         description="Webhook that gets one message per incident: a stale version, a silent monitor.",
+    )
+    alert_secret: SecretStr | None = Field(
+        default=None, description="Key that signs the webhook's messages: whsec_ and 24 to 64 bytes in base64."
     )
     retention_days: float | None = Field(
         default=None,
@@ -93,7 +98,7 @@ class Settings(SettingsBase):
     def _join_names(cls, value: object) -> object:
         return variable_text(value) if isinstance(value, list) else value
 
-    @field_validator("alert_url", "evidently_url", "router_url", mode="before")
+    @field_validator("alert_url", "alert_secret", "evidently_url", "router_url", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
@@ -158,8 +163,19 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if url is not None and not url.startswith(("http://", "https://")):
             shown = "" if url is not given else f", got {url!r}"
             yield f"EVERGREEN_{name.upper()}: expected http://... or https://...{shown}"
+    if settings.alert_secret is not None and not _is_signing_key(settings.alert_secret.get_secret_value()):
+        yield "EVERGREEN_ALERT_SECRET: expected whsec_ and 24 to 64 bytes in base64; openssl rand -base64 32 makes one"
     if settings.home.exists() and not settings.home.is_dir():
         yield f"EVERGREEN_HOME: expected a folder, got the file {settings.home}"
+
+
+def _is_signing_key(secret: str) -> bool:
+    """Return True for a key of Standard Webhooks."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def _misfits(recipe: TrainingRecipe, *, where: str) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from absa.adapters.cloudwatch import publish
-from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError
+from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
 from absa.records.schema import Window
+from absa.records.trainings import TrainingState, begin_training, write_training
 from absa.sinks import markdown
 from flows.platform.prefect_runs import PROMOTION, promotion_key
 from flows.platform.services import Services
@@ -61,8 +63,10 @@ def train_as_requested(
 
     attempt = _Attempt.of(services, request.window)
     try:
-        services.runs.prepare()
-        outcome = train(services, request, on_event=on_event)
+        with _recorded(services, request) as end:
+            services.runs.prepare()
+            outcome = train(services, request, on_event=on_event)
+            end(outcome)
     except EvergreenError as error:
         attempt.fail(error)
         if services.settings.metrics == "emf":
@@ -120,8 +124,56 @@ def train_on_machine(
         ran = machine.train(budget_s=request.budget_s, reason=request.reason, window=request.window)
     except EvergreenError as error:
         attempt.fail(error)
+        if isinstance(error, UnavailableError):  # no machine began a training, so none has recorded it
+            write_training(services.lake, _begun(services, request).failed(services.clock(), str(error)))
         raise
     return dataclasses.asdict(ran)
+
+
+@contextmanager
+def _recorded(services: Services, request: TrainingRequest) -> Iterator[Callable[[TrainedVersion], None]]:
+    """Record in the lake that a training runs, and its end; the body passes its result to what is yielded.
+
+    An end that cannot be recorded is logged: it changes no result.
+    """
+    state = _begun(services, request)
+    write_training(services.lake, state)
+    ended = state.failed(state.started_at, "stopped")
+
+    def complete(outcome: TrainedVersion) -> None:
+        nonlocal ended
+        ended = state.completed(
+            services.clock(), version=outcome.version, verdict=outcome.verdict, sentence=_result(outcome)
+        )
+
+    try:
+        yield complete
+    except BaseException as error:
+        said = str(error) if isinstance(error, EvergreenError) else f"{type(error).__name__}, see the log"
+        ended = state.failed(services.clock(), said)
+        raise
+    finally:
+        try:
+            write_training(services.lake, ended)
+        except (EvergreenError, OSError) as error:
+            services.reporter.log(f"the end of this training could not be recorded: {error}")
+
+
+def _begun(services: Services, request: TrainingRequest) -> TrainingState:
+    return begin_training(
+        services.clock(),
+        allowed_s=request.budget_s + services.settings.training.teaching_s,
+        budget_s=request.budget_s,
+        reason=request.reason,
+    )
+
+
+def _result(outcome: TrainedVersion) -> str:
+    first = f" {outcome.reasons[0]}" if outcome.reasons else ""
+    return (
+        f"version {outcome.version}, {outcome.verdict}, F1 {outcome.f1:.3f}, "
+        f"{outcome.used_s:.0f} of {outcome.budget_s:.0f} s used.{first}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

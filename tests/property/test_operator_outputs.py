@@ -31,7 +31,7 @@ from flows.demo.story import Story
 from flows.monitoring.monitor_window import window_summary
 from flows.platform.artifacts import PrefectReporter
 from flows.platform.terminal import say
-from monitoring.alerts import message
+from monitoring.alerts.incidents import message
 from monitoring.evidently_reports import build_report, verdict_text
 from monitoring.insights import insights, insights_plot
 from monitoring.labels.label_import import read_label_file

@@ -173,11 +173,12 @@ def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(deployments, "take_over", lambda *_: ["an experiment goes on"])
     services, _ = served(tmp_path)
-    said = deployments.look_around(services, Dead(), Dead())  # type: ignore[arg-type]
+    said = deployments.look_around(services, Dead(), Dead(), Dead())  # type: ignore[arg-type]
     assert said == [
         "dead runs could not be looked at: Prefect is unavailable",
         "an experiment goes on",
         "the monitor could not be looked at: Prefect is unavailable",
+        "the webhook could not be looked at: Prefect is unavailable",
     ]
 
 
@@ -187,11 +188,11 @@ def test_unexpected_error_of_look_is_logged(tmp_path: Path) -> None:
             raise KeyError("row")
 
     services, _ = served(tmp_path)
-    said = deployments.look_around(services, Broken(), Broken())  # type: ignore[arg-type]
+    said = deployments.look_around(services, Broken(), Broken(), Broken())  # type: ignore[arg-type]
     assert [line for line in said if "could not be looked at" in line] == [
-        f"{name} could not be looked at: KeyError" for name in ("dead runs", "the monitor")
+        f"{name} could not be looked at: KeyError" for name in ("dead runs", "the monitor", "the webhook")
     ]
-    assert sum('raise KeyError("row")' in line for line in said) == 2
+    assert sum('raise KeyError("row")' in line for line in said) == 3
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(7200, "2 hours"), (7199, "120 minutes"), (90, "90 seconds")])

@@ -1,29 +1,23 @@
-"""Messages to a webhook, one per incident: a version goes stale, or the monitor does not run."""
+"""Messages of incidents, one each: a version goes stale, or the monitor does not run."""
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-import httpx
-
-from absa.errors import AlreadyExistsError, PermanentError, UnavailableError
-from absa.proxies import require_route
+from absa.errors import AlreadyExistsError
 from absa.records.lake import Lake
 from absa.records.layout import incident_key
-from absa.records.schema import SCHEMA_VERSION, compact, iso
+from absa.records.schema import SCHEMA_VERSION, compact, iso, utc_now
 from absa.records.verdict import Verdict
 from absa.sinks import chat_text
+from monitoring.alerts.webhook import UndeliveredError, Webhook
 from monitoring.verdicts import VerdictStore
 
-_TIMEOUT_S: Final = 5.0
 _UNJUDGED: Final = frozenset({"too_few_rows", "no_history", "reference_too_small"})
 
 
-def alert(
-    lake: Lake, verdict: Verdict, url: str, *, verdicts: VerdictStore | None = None, timeout_s: float = _TIMEOUT_S
-) -> bool:
+def alert(lake: Lake, verdict: Verdict, webhook: Webhook, *, verdicts: VerdictStore | None = None) -> bool:
     """Notify a webhook of a STALE verdict, once per incident.
 
     An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked before the
@@ -35,64 +29,50 @@ def alert(
     Raises:
         UnavailableError: the webhook is unavailable, or needs a proxy that cannot be used. A refused message may be
             sent later; one that may have arrived counts as sent.
-        PermanentError: the address is not http(s).
+        PermanentError: see `Webhook.check`.
     """
-    _must_be_http(url)
     if verdict.verdict != "STALE":
         return False
-    key = incident_key(_first_of_incident(verdicts or VerdictStore(lake), verdict).window.key)
-    return _send_once(lake, key, message(verdict), url, timeout_s)
+    name = _first_of_incident(verdicts or VerdictStore(lake), verdict).window.key
+    return _send_once(lake, name, message(verdict), webhook)
 
 
-def alert_silence(lake: Lake, sentence: str, *, since: datetime, url: str) -> bool:
+def alert_silence(lake: Lake, sentence: str, *, since: datetime, webhook: Webhook) -> bool:
     """Notify a webhook that the monitor does not run, once per silence.
 
     Args:
         lake: keeps the incidents that were sent.
         sentence: the message.
         since: when the monitor ran last; names the incident.
-        url: the webhook.
+        webhook: receives it.
 
     Returns:
         Whether a message was sent.
 
     Raises:
         UnavailableError: the webhook is unavailable; see `alert`.
-        PermanentError: the address is not http(s).
+        PermanentError: see `Webhook.check`.
     """
-    _must_be_http(url)
     body: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
         "text": chat_text(sentence),
         "monitor_ran_at": iso(since),
     }
-    return _send_once(lake, incident_key(f"silent-{compact(since)}"), body, url, _TIMEOUT_S)
+    return _send_once(lake, f"silent-{compact(since)}", body, webhook)
 
 
-def _must_be_http(url: str) -> None:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise PermanentError("the webhook's address cannot be used: expected one such as https://HOST/PATH")
-
-
-def _send_once(lake: Lake, key: str, content: Mapping[str, object], url: str, timeout_s: float) -> bool:
-    require_route(url, os.environ)
+def _send_once(lake: Lake, name: str, content: Mapping[str, object], webhook: Webhook) -> bool:
+    webhook.check()
+    key = incident_key(name)
     try:
         lake.create(key, json.dumps(content).encode())
     except AlreadyExistsError:
         return False
     try:
-        httpx.post(url, json=content, timeout=timeout_s).raise_for_status()
-    except httpx.HTTPStatusError as error:  # its own sentence names the address, which is a secret
+        webhook.send(f"incident-{name}", content, at=utc_now())
+    except UndeliveredError:
         lake.delete(key)
-        raise UnavailableError(f"the webhook refused the message with status {error.response.status_code}") from None
-    except httpx.HTTPError as error:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):  # it cannot have arrived
-            lake.delete(key)
-        raise UnavailableError(f"the webhook is unavailable: {str(error) or type(error).__name__}") from error
+        raise
     return True
 
 

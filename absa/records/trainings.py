@@ -1,0 +1,113 @@
+"""Trainings in the lake, one small record each: requested, then completed or failed. Console and webhook show them.
+
+The ledger has versions, so a training that failed would leave nothing there. A training whose process was killed
+writes no end; `TrainingState.is_lost` shows it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from absa.errors import IntegrityError
+from absa.records.lake import Lake, read_concurrently
+from absa.records.layout import TRAININGS_FOLDER, training_key
+from absa.records.schema import SCHEMA_VERSION, compact, iso, parse_iso
+
+TrainingOutcome = Literal["running", "completed", "failed"]
+_GRACE_S: Final = 300.0
+_OVERRUN: Final = 1.25  # a first training may take a quarter longer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingState:
+    """State of a training.
+
+    Attributes:
+        name: start and a random part, so that names sort by time.
+        started_at: time of the request's start, before teachers and budget.
+        allowed_s: seconds that teachers, budget and waiting for a machine may take.
+        budget_s: of the run, in seconds.
+        reason: who asked.
+        outcome: running until it has ended.
+        ended_at: None while it runs.
+        version: registry version of a completed training.
+        verdict: of the gate, PROMOTE, HOLD or REJECT.
+        sentence: result, or why it failed; names no customer's text.
+    """
+
+    name: str
+    started_at: datetime
+    allowed_s: float
+    budget_s: float
+    reason: str
+    outcome: TrainingOutcome = "running"
+    ended_at: datetime | None = None
+    version: str | None = None
+    verdict: str | None = None
+    sentence: str = ""
+
+    def is_lost(self, now: datetime) -> bool:
+        """Return True if it should have ended long ago: its process was killed."""
+        latest = self.started_at + timedelta(seconds=_OVERRUN * self.allowed_s + _GRACE_S)
+        return self.ended_at is None and now > latest
+
+    def completed(self, at: datetime, *, version: str, verdict: str, sentence: str) -> "TrainingState":
+        """Return the state after a version was registered."""
+        return replace(self, outcome="completed", ended_at=at, version=version, verdict=verdict, sentence=sentence)
+
+    def failed(self, at: datetime, sentence: str) -> "TrainingState":
+        """Return the state after an error."""
+        return replace(self, outcome="failed", ended_at=at, sentence=sentence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that the lake holds."""
+        ended = None if self.ended_at is None else iso(self.ended_at)
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "started_at": iso(self.started_at), "ended_at": ended}
+
+
+def begin_training(at: datetime, *, allowed_s: float, budget_s: float, reason: str) -> TrainingState:
+    """Return the state of a training that starts now."""
+    name = f"{compact(at)}-{uuid4().hex[:8]}"
+    return TrainingState(name=name, started_at=at, allowed_s=allowed_s, budget_s=budget_s, reason=reason)
+
+
+def write_training(lake: Lake, state: TrainingState) -> None:
+    """Write a state over the earlier one of the same training.
+
+    Raises:
+        UnavailableError: the lake is unavailable.
+    """
+    lake.write(training_key(state.name), json.dumps(state.to_json()).encode())
+
+
+def read_trainings(lake: Lake, *, since: datetime | None = None, newest: int | None = None) -> list[TrainingState]:
+    """Return trainings, oldest first.
+
+    Args:
+        lake: holds them.
+        since: only those that started then or later.
+        newest: so many at most, the last ones.
+
+    Raises:
+        IntegrityError: a record cannot be read.
+        UnavailableError: the lake is unavailable.
+    """
+    keys = sorted(lake.list(TRAININGS_FOLDER))
+    first = training_key(compact(since)) if since is not None else ""
+    chosen = [key for key in keys if key >= first][-(newest or 0) :]
+    return list(_parsed(zip(chosen, read_concurrently(lake, chosen), strict=True)))
+
+
+def _parsed(stored: Iterable[tuple[str, bytes]]) -> Iterable[TrainingState]:
+    known = {each.name for each in fields(TrainingState)}
+    for key, data in stored:
+        try:
+            found = {name: value for name, value in json.loads(data).items() if name in known}
+            ended = found.pop("ended_at")
+            started_at = parse_iso(found.pop("started_at"))
+            yield TrainingState(**found, started_at=started_at, ended_at=None if ended is None else parse_iso(ended))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise IntegrityError(f"{key} is not the record of a training") from error

@@ -1,0 +1,1 @@
+"""Messages to the operator's webhook: incidents, ledger records and finished trainings."""
