@@ -72,7 +72,7 @@ def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Return the machine of the run."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -248,7 +248,7 @@ def api_page() -> str:
 
 
 def _fields(api: dict[str, Any], operation: dict[str, Any]) -> str:
-    """What the body and the answer hold, where the document says it, and an example."""
+    """Return the fields of body and answer, where the document says it, and an example."""
     page = ""
     if asked := _json_of(operation.get("requestBody", {})):
         kinds = _kinds(api, asked["schema"])

@@ -1,4 +1,4 @@
-"""What every test may share: one small model that the real job trained, once a session."""
+"""Shared fixtures: one small model that the real job trained, once a session."""
 
 import gc
 import json
@@ -87,7 +87,7 @@ def start_job(folder: Path) -> "subprocess.Popen[str]":
 
 
 def finish(*children: "subprocess.Popen[str]", timeout_s: float) -> list[tuple[str, str]]:
-    """What each process printed until its end, out and err. None outlives this, whatever comes."""
+    """Return the output of each process until its end, out and err. None outlives this, whatever comes."""
     try:
         return [child.communicate(timeout=timeout_s) for child in children]
     finally:

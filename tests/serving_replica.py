@@ -155,7 +155,7 @@ class RunningReplica:
         return self
 
     def models(self) -> list[dict[str, Any]]:
-        """What the workers hold."""
+        """Return the state of the workers."""
         workers: list[dict[str, Any]] = self.client.get("/v1/models").json()["workers"]
         return workers
 
@@ -178,5 +178,5 @@ class RunningReplica:
         return pa.concat_tables(tables).to_pylist() if tables else []
 
     def log(self) -> str:
-        """What parent and workers logged."""
+        """Return the log of parent and workers."""
         return (self.root / "router.log").read_text(encoding="utf-8")

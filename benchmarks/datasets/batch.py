@@ -213,7 +213,7 @@ def measure_ray(model: Model, package: Path, rows: Pairs, folder: Path, workers:
 
 
 class Cells:
-    """What was measured so far, a list of rows a cell: a run that is cut short goes on where it was."""
+    """Results so far, a list of rows a cell: a run that is cut short goes on where it was."""
 
     def __init__(self, path: Path, out: Path, wanted: Sequence[str]) -> None:
         self._path, self._out, self._wanted = path, out, wanted

@@ -54,7 +54,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """What one kill came to. `victim` is job or worker, `went_on` whether the job ended well by itself, `done` how many
+    """Outcome of one kill. `victim` is job or worker, `went_on` whether the job ended well by itself, `done` how many
     partitions were committed when the kill came, and `wrong` what verification found after the next run."""
 
     victim: str
@@ -128,7 +128,7 @@ def _committed(output: Path) -> int:
 
 
 def _kill(process: "subprocess.Popen[bytes]", victim: str) -> bool:
-    """Whether there was something to kill."""
+    """Return whether there was something to kill."""
     try:
         found = psutil.Process(process.pid)
         if victim == "worker":

@@ -12,13 +12,13 @@ _BUSY = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\
 
 
 class Replica:
-    """When the one server is free."""
+    """Return the time at which the one server is free."""
 
     def __init__(self, service_s: float, queue_s: float) -> None:
         self.service_s, self.queue_s, self.free_s = service_s, queue_s, 0.0
 
     def take(self, now_s: float) -> float | None:
-        """When a request that comes now is answered; None refuses it."""
+        """Return the time at which a request that comes now is answered; None refuses it."""
         start = max(now_s, self.free_s)
         if start - now_s > self.queue_s:
             return None

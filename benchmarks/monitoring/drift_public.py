@@ -33,7 +33,7 @@ MAX_ROWS = 1_000
 
 
 def answered(rows: pl.DataFrame, engine: Engine, embedder: ModelEmbedder) -> Sample:
-    """What the version says about rows with known labels."""
+    """Return the version's answers about rows with known labels."""
     kept = rows if rows.height <= MAX_ROWS else rows.sample(MAX_ROWS, seed=0)
     pairs = list(zip(kept["text"].to_list(), kept["aspect"].to_list(), strict=True))
     scores = engine.score(pairs)

@@ -96,7 +96,7 @@ def domains() -> tuple[dict[str, Pairs], str]:
 
 
 def weeks_of(pools: dict[str, Pairs], seed: int, per_day: int) -> tuple[Pairs, list[tuple[str, Pairs]]]:
-    """What the first version learns from (half a week's rows of the first domain) and the rows of each week.
+    """Rows of the first version (half a week's rows of the first domain) and the rows of each week.
 
     No row comes twice. After the last domain the largest come back, with rows that nobody saw.
     """
@@ -209,7 +209,7 @@ def serve(
 
 
 def is_due(policy: str, day: int, lake: FolderLake, window: Window, versions: Versions) -> bool:
-    """Whether the policy retrains after this window."""
+    """Return whether the policy retrains after this window."""
     if policy == "on staleness":
         verdict = watch(
             lake,

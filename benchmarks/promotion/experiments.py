@@ -91,7 +91,7 @@ def check_closed_form(rng: np.random.Generator) -> None:
 
 
 def peeked_z_test(n0: np.ndarray, k0: np.ndarray, n1: np.ndarray, k1: np.ndarray, least: int) -> bool:
-    """Whether a fixed-horizon z-test, looked at the same way, ever says that the arms differ."""
+    """Return whether a fixed-horizon z-test, looked at the same way, ever says that the arms differ."""
     p = (k0 + k1) / (n0 + n1)
     error = np.sqrt(np.maximum(p * (1 - p), 1e-12) * (1 / np.maximum(n0, 1) + 1 / np.maximum(n1, 1)))
     z = np.abs(k1 / np.maximum(n1, 1) - k0 / np.maximum(n0, 1)) / error

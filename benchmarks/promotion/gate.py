@@ -1,4 +1,4 @@
-"""What the gate stops: planted regressions, and equal candidates; writes results/gate.json.
+"""Regressions that the gate stops: planted regressions, and equal candidates; writes results/gate.json.
 
 Rows, labels and the two models' answers are drawn; everything from `assess` and `compare_behaviours` to the verdict is
 the platform's own. Both models are right on about 78 % of 1,500 rows, of which half are recent, and share most errors.
@@ -112,7 +112,7 @@ def verdict(rng: np.random.Generator, *, slice_loss: float, gain: float) -> tupl
 
 
 def is_promoted(evidence: GateEvidence) -> bool:
-    """Whether the gate says PROMOTE."""
+    """Return whether the gate says PROMOTE."""
     return judge(evidence).verdict == "PROMOTE"
 
 

@@ -46,7 +46,7 @@ def lied(rng: np.random.Generator, labels: np.ndarray, kind: str, by_liar: np.nd
 
 @dataclass(frozen=True)
 class Ended:
-    """How one window ended: the gate's verdict, the promotion, and the true gain in pos/neg F1."""
+    """End of one window: the gate's verdict, the promotion, and the true gain in pos/neg F1."""
 
     verdict: str
     promoted: bool
@@ -86,7 +86,7 @@ def one_window(rng: np.random.Generator, pool: Pairs, kind: str, n_old: int, n_w
 
 
 def experiment(rng: np.random.Generator, clean: Pairs, guesses: list[np.ndarray], kind: str) -> bool:
-    """Whether an A/B test on feedback with the same liar promotes the candidate."""
+    """Return whether an A/B test on feedback with the same liar promotes the candidate."""
     drawn = rng.integers(0, len(clean), 12_000)
     told = lied(rng, clean.labels[drawn], kind, rng.random(len(drawn)) < 0.2)
     counted = told != 1

@@ -50,7 +50,7 @@ def promoter(name: str, uri: str, rounds: int, barrier: Barrier, answer: Connect
 
 
 def race(uri: str, rounds: int) -> list[tuple[str, str]]:
-    """What both promoters say of each round."""
+    """Return the answers of both promoters in each round."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
     pipes = [context.Pipe(duplex=False) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""How soon a roll-back is in force, a person's and one by a guardrail; writes results/rollback.json.
+"""Time until a rollback is active, a person's and one by a guardrail; writes results/rollback.json.
 
 A person's: `evergreen rollback` is started, and the clock runs until every process of every router has the former
 champion in force. MLflow and Prefect are down meanwhile. By a guardrail: an experiment at 50 % has a lake full of
@@ -63,12 +63,12 @@ class Replica(RunningReplica):
         )
 
     def has(self, revision: int) -> bool:
-        """Whether every process has a ledger record in force."""
+        """Return whether every process has a ledger record in force."""
         return [each["revision"] for each in self.models() if each["ready"]] == [revision] * self.workers
 
 
 def seconds_until(condition: Callable[[], bool], began: float) -> float:
-    """How long something took to become true."""
+    """Return the seconds until a condition is true."""
     while not condition():
         if time.monotonic() - began > LIMIT_S:
             return LIMIT_S
@@ -77,7 +77,7 @@ def seconds_until(condition: Callable[[], bool], began: float) -> float:
 
 
 def everywhere(replicas: list[Replica], revision: int) -> bool:
-    """Whether every process of every router has a ledger record in force."""
+    """Return whether every process of every router has a ledger record in force."""
     return all(replica.has(revision) for replica in replicas)
 
 

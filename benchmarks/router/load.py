@@ -38,7 +38,7 @@ end
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedLoop:
-    """What wrk saw. `failed` counts answers outside 200 to 399, and socket errors."""
+    """Figures that wrk reports. `failed` counts answers outside 200 to 399, and socket errors."""
 
     requests: int
     seconds: float
@@ -192,7 +192,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be sent any more: a server may close after an answer."""
+        """Return whether nothing can be sent any more: a server may close after an answer."""
         return self.transport is None or self.transport.is_closing()
 
     def connection_lost(self, _error: Exception | None) -> None:

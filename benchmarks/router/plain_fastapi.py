@@ -14,7 +14,7 @@ from absa.task import SENTIMENTS
 
 
 class Question(BaseModel):
-    """What a customer asks."""
+    """Question of a customer."""
 
     text: str
     aspect: str
@@ -23,7 +23,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    """What the model says."""
+    """Answer of the model."""
 
     label: int
     sentiment: str

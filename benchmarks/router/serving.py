@@ -217,7 +217,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all cases share: rows of the file, workers of the router, runs a case, seconds a run."""
+    """Settings of all cases: rows of the file, workers of the router, runs a case, seconds a run."""
 
     rows: Pairs
     workers: int
@@ -424,7 +424,7 @@ def _wait_for_answer(row: tuple[str, str], seconds: float = 30.0) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the run ran on."""
+    """Return the machine of the run."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
@@ -434,7 +434,7 @@ def machine() -> dict[str, Any]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What every measurement of a router asks for."""
+    """Requests of every measurement of a router."""
     parser.add_argument("--rows", type=Path, nargs="*", default=list(SAMPLE), help="CSV files with text and aspect")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of one run")

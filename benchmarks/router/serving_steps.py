@@ -1,4 +1,4 @@
-"""Where the microseconds of a request go: each step alone, in one process, on the rows of the benchmark."""
+"""Microseconds of a request by step: each step alone, in one process, on the rows of the benchmark."""
 
 import asyncio
 import json

@@ -158,7 +158,7 @@ def public_base() -> str:
 
 
 def figures_of(test: list[LabelledPair], scores: Any) -> dict[str, Any]:
-    """What every cell is judged by."""
+    """Facts that judge every cell."""
     labels = np.array([row.label for row in test])
     return {"rows": len(test), "confusion": confusion(labels, scores), "ece": calibration_error(labels, scores)}
 
@@ -174,7 +174,7 @@ def tell(cell: Cell, scores: dict[str, Any]) -> None:
 
 
 def kept(cell: Cell, file: str) -> dict[str, Any]:
-    """What a cell that ran keeps in SAID or SCORES."""
+    """Return the results that a finished cell keeps in SAID or SCORES."""
     path = cell.folder / file
     if not path.is_file():
         raise EvergreenError(f"{cell.name} has not run here: name its recipe first")
@@ -292,7 +292,7 @@ def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
 
 
 def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[Row]:
-    """How right a recipe is."""
+    """Return the quality of a recipe."""
     from absa.evaluation.counts import f1_of, pos_neg_f1_of
 
     def accuracy(part: Sequence[dict[str, Any]]) -> float:
@@ -314,7 +314,7 @@ def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[
 
 
 def served_rows(case: str, cells: list[dict[str, Any]]) -> list[Row]:
-    """What serving a recipe as int8 costs."""
+    """Return the loss of a recipe by int8."""
     from absa.evaluation.counts import pos_neg_f1_of
 
     fp32, int8 = (pos_neg_f1_of(pooled(kind, cells)) for kind in ("confusion_fp32", "confusion"))

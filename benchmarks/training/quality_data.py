@@ -13,7 +13,7 @@ VALIDATION_SHARE = 0.08  # of the texts of the other folds: calibration and the 
 
 
 def key(text: str) -> str:
-    """What near-duplicates share: letters and single spaces."""
+    """Return the key that near-duplicates share: letters and single spaces."""
     from absa.data.normalise import near_duplicate_key
 
     return near_duplicate_key(text)
@@ -55,7 +55,7 @@ def public() -> list[LabelledPair]:
 
 
 def fold_of(text: str) -> int:
-    """Which fold's test side a text stands on."""
+    """Return the fold whose test side holds a text."""
     return int(point(text, "fold") * FOLDS)
 
 

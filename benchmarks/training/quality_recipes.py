@@ -106,7 +106,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where its weights, package and scores lie."""
+        """Return the folder of its weights, package and scores."""
         return KEPT / self.recipe.replace(", ", "-").replace(" ", "-") / f"{self.seed}-{self.fold}"
 
 

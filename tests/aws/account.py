@@ -21,7 +21,7 @@ _BATCH = {"submitjob": "SubmitJob", "describejobs": "DescribeJobs", "terminatejo
 
 
 class Account:
-    """Who asked for what, and what came of it.
+    """One call: caller, request and outcome.
 
     Attributes:
         calls: (role, action, resource) of every request that was let through.
@@ -45,7 +45,7 @@ class Account:
         self.url = ""
 
     def environment(self, role: str) -> dict[str, str]:
-        """What ECS gives a task of a role, and where the account is."""
+        """Return the variables that ECS gives a task of a role, and the account's address."""
         return {"AWS_ENDPOINT_URL": self.url, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/credentials/{role}"}
 
     def client(self, service: str, role: str = OPERATOR) -> Any:

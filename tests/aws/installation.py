@@ -45,7 +45,7 @@ class Task:
     environment: dict[str, str]
 
     def said(self) -> str:
-        """What it logged."""
+        """Return its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class Installation:
         return str(self.template.of("AWS::SecretsManager::Secret")[logical]["Name"])
 
     def secret(self, process: Process, variable: str) -> str:
-        """What ECS hands to a container as a secret, fetched with the execution role's permission."""
+        """Return the secrets that ECS hands to a container, fetched with the execution role's permission."""
         owner, key = process.secrets[variable]
         client = self.account.client("secretsmanager", str(process.execution_role))
         value = str(client.get_secret_value(SecretId=self._secret(owner))["SecretString"])
@@ -161,7 +161,7 @@ class Installation:
         assert task.child.wait(120) == 0, task.said()
 
     def is_healthy(self, task: Task) -> bool:
-        """Whether the container's own health check passes."""
+        """Return whether the container's own health check passes."""
         assert task.child.poll() is None, task.said()[-3000:]
         kind, *command = [word.replace(_ITSELF, self.address) for word in task.process.health]
         assert kind == "CMD"
@@ -184,7 +184,7 @@ class Installation:
         raise AssertionError(f"{what} did not come within {seconds:.0f} s; refused: {sorted(self.account.refused)}")
 
     def url(self, name: str, port: int = 0) -> str:
-        """Where a container's port is."""
+        """Return the address of a container's port."""
         ports = self.processes[name].ports
         return f"http://{self.address}:{ports[port]}"
 

@@ -1,4 +1,4 @@
-"""What is seen of each variable and secret of an installation that ran: one that is taken out is not seen any more."""
+"""Observed effects of each variable and secret of an installation that ran: one that is removed leaves no effect."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -41,11 +41,11 @@ class Look:
         return "".join(task.said() for task in tasks)
 
     def has(self, name: str, folder: str) -> bool:
-        """Whether a process keeps a folder on its volume."""
+        """Return whether a process keeps a folder on its volume."""
         return (self.here.jobs[0] if name == "training" else self.here.tasks[name]).home.joinpath(folder).is_dir()
 
     def regions(self, name: str) -> set[str]:
-        """Where a process's requests to AWS were signed for; nowhere if it made none."""
+        """Return the regions that a process's requests to AWS were signed for; nowhere if it made none."""
         return self.account.regions.get(str(self.here.processes[name].role), set())
 
     def rows(self, database: str, table: str, where: str = "true") -> int:
@@ -69,7 +69,7 @@ class Look:
         return {target.rpartition("/")[2] for _, action, target in self.account.calls if action == "batch:SubmitJob"}
 
     def metric(self, name: str, service: str) -> bool:
-        """Whether a process wrote a metric line."""
+        """Return whether a process wrote a metric line."""
         return any('"_aws"' in line and f'"Service": "{service}"' in line for line in self.said(name).splitlines())
 
     def intervals_s(self, name: str) -> list[float]:
@@ -79,7 +79,7 @@ class Look:
         return [later - before for before, later in pairwise(times)]
 
     def units_are_hashed_with(self, secret: str) -> bool:
-        """Whether the lake holds the units of those who asked, hashed with a secret."""
+        """Return whether the lake holds the units of those who asked, hashed with a secret."""
         from absa.records.identifiers import unit_hash
 
         keys = self.lake.list("predictions/")

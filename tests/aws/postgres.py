@@ -18,7 +18,7 @@ PASSWORD = "only-on-loopback"
 
 
 def binaries() -> Path:
-    """Where initdb, pg_dump and their like are; the test is skipped where PostgreSQL is not installed."""
+    """Return the folder of initdb, pg_dump and their like; the test is skipped where PostgreSQL is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "")]
     if not found[-1].is_file():
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")

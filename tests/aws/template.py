@@ -137,7 +137,7 @@ class Template:
         return [name for kind in kinds for name in self.of(kind)]
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """What a role may do, resolved."""
+        """Return the resolved rights of a role."""
         found = list(self.of("AWS::IAM::Role")[role].get("Policies", []))
         policies = [*self.of("AWS::IAM::Policy").values(), *self.of("AWS::IAM::ManagedPolicy").values()]
         found += [each for each in policies if {"Ref": role} in each.get("Roles", [])]

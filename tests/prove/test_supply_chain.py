@@ -1,4 +1,4 @@
-"""What is shipped: exact pins, licences that may be combined, no secret in any tracked file. Needs no network."""
+"""Shipped files: exact pins, licences that may be combined, no secret in any tracked file. Needs no network."""
 
 import re
 import subprocess
@@ -50,7 +50,7 @@ def test_installed_licences_allow_this_repository() -> None:
 
 
 def forbids(licence: str) -> bool:
-    """Whether what is combined with it must be under it too."""
+    """Return whether work that is combined with it must be under it too."""
     return bool(STRONG_COPYLEFT.search(licence)) and "Lesser" not in licence
 
 

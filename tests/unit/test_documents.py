@@ -1,4 +1,4 @@
-"""What documents say of the code is true: tests that they name exist, made pages are as the code makes them."""
+"""Documents agree with the code: tests that they name exist, made pages are as the code makes them."""
 
 import json
 import re

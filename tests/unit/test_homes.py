@@ -1,4 +1,4 @@
-"""What the whole-system tests rely on: a process that belongs to a home is found and ended, another is left alone."""
+"""Processes of homes in whole-system tests: a process of a home is found and ended, another is left alone."""
 
 import subprocess
 import sys

@@ -33,7 +33,7 @@ class Peer(litserve.LitAPI):  # type: ignore[misc]
         return output
 
     def encode_response(self, output: int) -> dict[str, Any]:
-        """What the customer gets."""
+        """Return the customer's answer."""
         return {"label": output}
 
 

@@ -47,7 +47,7 @@ pytestmark = [
 
 @dataclass
 class Loop:
-    """What an operator and customers do with an installation."""
+    """Act as operator and customers of an installation."""
 
     installation: Installation
     answered: list[dict[str, Any]] = field(default_factory=list)

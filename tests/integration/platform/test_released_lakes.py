@@ -1,4 +1,4 @@
-"""What earlier releases wrote is read by the code of today: tests/lakes/v1 is never rewritten."""
+"""Lakes of earlier releases are readable: tests/lakes/v1 is never rewritten."""
 
 import shutil
 from datetime import UTC, datetime, timedelta

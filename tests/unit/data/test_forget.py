@@ -1,4 +1,4 @@
-"""What a customer wants gone is gone: predictions, feedback, snapshots, tokens, samples; and nothing else is."""
+"""Forgotten rows are gone everywhere: predictions, feedback, snapshots, tokens, samples; and nothing else is."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What matters in the synthesised templates; cdk-nag has said yes when they are there at all."""
+"""Synthesised templates; cdk-nag has said yes when they are there at all."""
 
 import json
 import subprocess

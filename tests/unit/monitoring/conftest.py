@@ -189,7 +189,7 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def traffic(lake: Lake) -> Traffic:
-    """What writes served traffic into the lake."""
+    """Return a writer of served traffic into the lake."""
     return Traffic(lake)
 
 

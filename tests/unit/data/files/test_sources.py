@@ -1,4 +1,4 @@
-"""What an ingest finds behind a path: a file, a folder, an s3:// prefix."""
+"""Sources behind a path: a file, a folder, an s3:// prefix."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a demo remembers between two starts is read whatever version of it was written, and from nothing."""
+"""State of a demo between two starts is read whatever version of it was written, and from nothing."""
 
 import json
 from pathlib import Path

@@ -79,7 +79,7 @@ def retraining(services: Any, *, age_s: float) -> Verdict:
 
 
 def words_of(path: Path) -> str:
-    """What a file holds, whatever its form."""
+    """Return the rows of a file of any form."""
     if path.suffix == ".parquet":
         return str(pq.read_table(path, partitioning=None).to_pylist()).lower()
     return path.read_text(encoding="utf-8").lower()

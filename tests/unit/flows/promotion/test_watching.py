@@ -44,7 +44,7 @@ def append(services: Services, actor: str, state: Any) -> LedgerRecord:
 
 
 def look(services: Services, at: datetime, state: RunState | None = None) -> tuple[list[Any], list[str]]:
-    """What was started, and which runs were given up."""
+    """Started and abandoned runs."""
     prefect = FakeDeployments({"run-1": state})
     said = take_over(replace(services, deployments=prefect), at)
     assert len(said) == len(prefect.started)

@@ -1,4 +1,4 @@
-"""What a training learns from: no feedback is left out because a snapshot was made in between without it."""
+"""Rows of a training: no feedback is left out because a snapshot was made in between without it."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a source of feedback may do is configured once: one trains and measures, one measures, others do neither."""
+"""Trust in a source of feedback is configured once: one trains and measures, one measures, others do neither."""
 
 from datetime import timedelta
 from pathlib import Path

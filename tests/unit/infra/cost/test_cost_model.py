@@ -1,4 +1,4 @@
-"""What predictions, trainings and months cost, and which set-up is chosen."""
+"""Cost of predictions, trainings and months, and the chosen set-up."""
 
 import json
 from typing import Any

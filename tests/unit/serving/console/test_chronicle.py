@@ -1,4 +1,4 @@
-"""What the console is told of the lake."""
+"""Facts of the lake in the console."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What was answered reaches the lake exactly once, whatever dies in between."""
+"""Answered predictions reach the lake exactly once, whichever process dies."""
 
 import itertools
 import os
@@ -41,7 +41,7 @@ def writer(root: Path, *, limit_bytes: float = 1e9) -> SpoolWriter:
 
 
 def die(dead: SpoolWriter) -> None:
-    """What the system does for a process that ends: its files are closed, its lock is free."""
+    """Act as the system does for a process that ends: its files are closed, its lock is free."""
     os.close(dead._lock)
 
 

@@ -1,4 +1,4 @@
-"""What CloudWatch is told is what came since the last line."""
+"""CloudWatch gets the counts since the last line."""
 
 import json
 

@@ -14,7 +14,7 @@ CONNECTORS = Connectors((BUT,), frozenset({STOP}))
 
 
 def contains(text: np.ndarray, words: np.ndarray) -> bool:
-    """Whether the words stand side by side in the text."""
+    """Return whether the words are side by side in the text."""
     return any((text[at : at + len(words)] == words).all() for at in range(len(text) - len(words) + 1))
 
 

@@ -1,4 +1,4 @@
-"""What teachers say becomes what a student learns from."""
+"""Answers of teachers become targets of a student."""
 
 from pathlib import Path
 
