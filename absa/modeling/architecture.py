@@ -92,15 +92,15 @@ class Layer(nn.Module):
         self.contract = nn.Linear(inner, width)
         self.output_norm = nn.LayerNorm(width, eps=architecture.layer_norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, frozen: bool = False) -> Tensor:
         """Return the layer's output (B, T, H) in fp32 from `x` (B, T, H).
 
-        `mask` (B, 1, 1 or T, T) is True where a token sees another; None: everywhere.
+        `mask` (B, 1, 1 or T, T) is True where a token sees another; None: everywhere. A frozen layer drops nothing.
         """
         rows, length, width = x.shape
         projected = self.attend(x)
         q, k, v = projected.view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        rate = self.dropout if self.training else 0.0
+        rate = self.dropout if self.training and not frozen else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)  # (B, heads, T, H / heads)
         mixed = self.project(mixed.transpose(1, 2).reshape(rows, length, width))
         # autocast's norms return fp32; as wide as the products, the residual stream is half the traffic of a step
@@ -135,35 +135,61 @@ class PairClassifier(Classifier):
         """
         mentions = None if self.mark is None else self.find_aspect(input_ids, token_types)
         x = self._embed(input_ids, token_types, self.places.weight[: input_ids.shape[1]], mentions)
-        x = self._encode(x, None if mask is None else mask[:, None, None, :])
+        seen = None if mask is None else mask[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, seen)
         return self.classify(x, token_types, mentions, mask)
 
     shares_lines = True
 
     def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
         """Return logits (B, R, labels) of rows in lines, from the arguments of `Classifier.forward_lines`."""
-        together = rows[:, :, None] == rows[:, None, :]  # (B, T, T)
-        mentions = None if self.mark is None else self.find_aspect(input_ids, token_types, together)
+        together, mentions = self._relations(input_ids, token_types, rows)
         x = self._embed(input_ids, token_types, self.places(places.int()), mentions)
-        x = self._encode(x, together[:, None]).float()
+        return self._upper(x, token_types, rows, places, most, 0, together, mentions)
+
+    def lower_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, depth: int) -> Tensor:
+        """Return the output (B, T, H) of the lowest layers, as `Classifier.lower_lines` describes it."""
+        together, mentions = self._relations(input_ids, token_types, rows)
+        x = self._embed(input_ids, token_types, self.places(places.int()), mentions, frozen=True)
+        for layer in list(self.layers)[:depth]:
+            x = layer(x, together[:, None], frozen=True)
+        return x
+
+    def upper_lines(
+        self, x: Tensor, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int, depth: int
+    ) -> Tensor:
+        """Return logits (B, R, labels) from what `lower_lines` gave."""
+        together, mentions = self._relations(input_ids, token_types, rows)
+        return self._upper(x, token_types, rows, places, most, depth, together, mentions)
+
+    def _relations(self, input_ids: Tensor, token_types: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return True where two tokens are of one row (B, T, T), and 1.0 at the aspect's words in the text (B, T)."""
+        together = rows[:, :, None] == rows[:, None, :]
+        return together, None if self.mark is None else self.find_aspect(input_ids, token_types, together)
+
+    def _upper(
+        self, x: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int, depth: int, together: Tensor,
+        mentions: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        for layer in list(self.layers)[depth:]:
+            x = layer(x, together[:, None])
+        x = x.float()
         numbers = torch.arange(most, device=rows.device, dtype=rows.dtype)
         mine = (rows[:, None, :] == numbers[None, :, None]).to(x.dtype)  # (B, R, T)
         with torch.autocast(x.device.type, enabled=False):
             first = torch.bmm(mine * (places == 0)[:, None, :], x)
             return self.classify_rows(x, first, mine, token_types, mentions)
 
-    def _embed(self, input_ids: Tensor, token_types: Tensor, places: Tensor, mentions: Tensor | None) -> Tensor:
+    def _embed(
+        self, input_ids: Tensor, token_types: Tensor, places: Tensor, mentions: Tensor | None, frozen: bool = False
+    ) -> Tensor:
         """Embed tokens; a type is a difference, because a look-up of two rows sorts all tokens in its backward."""
         text, phrase = self.types.weight[0], self.types.weight[1]
         x = self.words(input_ids) + places + text + token_types[..., None] * (phrase - text)
         if self.mark is not None and mentions is not None:
             x = x + mentions[..., None] * self.mark
-        return F.dropout(self.embedding_norm(x), self.dropout, self.training)  # (B, T, H)
-
-    def _encode(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, mask)
-        return x
+        return F.dropout(self.embedding_norm(x), self.dropout, self.training and not frozen)  # (B, T, H)
 
     @property
     def word_table(self) -> nn.Embedding:

@@ -48,6 +48,24 @@ class Classifier(nn.Module):
         """
         raise NotImplementedError
 
+    def lower_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, depth: int) -> Tensor:
+        """Return the output (B, T, H) of the lowest layers, whose weights do not learn; they drop nothing.
+
+        Args:
+            input_ids: as `forward_lines` takes them, and the next three too.
+            token_types: see there.
+            rows: see there.
+            places: see there.
+            depth: number of layers.
+        """
+        raise NotImplementedError
+
+    def upper_lines(
+        self, x: Tensor, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int, depth: int
+    ) -> Tensor:
+        """Return logits (B, R, labels) from what `lower_lines` gave for the same `depth`."""
+        raise NotImplementedError
+
     def _add_head(self, width: int) -> None:
         """Add a mark as wide as the words, and an untrained head. Called when the encoder is there."""
         self.register_parameter(MARK, nn.Parameter(torch.zeros(width)) if self.task.phrase_in_text else None)

@@ -17,6 +17,7 @@ from absa.modeling.head import Classifier
 from absa.training.checkpoints import Checkpoints
 from absa.training.deadline import Limit
 from absa.training.device import ATTENTION, pick_device, pick_precision
+from absa.training.memory import available_bytes
 from absa.training.progress import Progress, Tally, TrainingResult, Watcher
 from absa.training.rows.batches import LINE_TOKENS, NO_LABEL, ROWS_A_LINE, Form
 from absa.training.rows.choice import Choice, chunk_rows_of
@@ -24,7 +25,8 @@ from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.stream import BatchStream, Compose, Position, made_ahead
 from absa.training.rows.tokens import TokenRows
 from absa.training.step.execution import Execution, Staged
-from absa.training.step.parameters import parameter_groups
+from absa.training.step.frozen import FrozenStates, capacity_tokens
+from absa.training.step.parameters import frozen_layers, parameter_groups
 from absa.training.step.ranks import Ranks
 from absa.training.step.schedule import ema_decay, progress, rate_share
 from absa.training.step.speed import flops_per_token, learned_tokens_per_s, peak_flops
@@ -120,6 +122,7 @@ class Trainer:
             settings.compiled == "auto" and gpu and deadline.remaining_s() >= _COMPILED_FROM_S
         )
         compiled = wanted and model.shares_lines  # the batches of other encoders have many shapes
+        self._frozen = frozen_layers(model, settings) if model.shares_lines else 0
         self._layout = Form(
             tokens=batch_tokens, width=max(LINE_TOKENS, settings.max_tokens), full=compiled,
             most=ROWS_A_LINE if model.shares_lines else 1,
@@ -128,8 +131,9 @@ class Trainer:
         self._fits = 0.0
         self._peak_flops = peak_flops(self.device, self.dtype)
         self._execution = Execution(
-            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=batch_tokens, compiled=compiled
-        )
+            self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=batch_tokens, compiled=compiled,
+            frozen=self._frozen,
+        )  # fmt: skip
         self._looked_at = [] if validation is None else self._staged(_sample(validation, settings.seed))
         self._timed_from: tuple[float, int] | None = None  # seconds of training and rows, after the first step
         self.after_step: Callable[[], None] = lambda: None  # called by the leader
@@ -165,6 +169,7 @@ class Trainer:
         with sdpa_kernel(ATTENTION):
             if isinstance(self._train, ShardCorpus) and not self.resumed:
                 self._choose(self._train)
+            self._keep_states()
             self._loop()
         if not self._step:
             if self._ended_early is not None:
@@ -294,6 +299,16 @@ class Trainer:
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
 
+    def _keep_states(self) -> None:
+        """Keep what frozen layers give, on a CPU and where rows come again; a GPU would have to wait for the copy."""
+        again = self._choice.pool <= 1 and self.settings.max_epochs > 1
+        if self._frozen and again and self.device.type == "cpu":
+            width, rows = self.model.architecture.hidden, len(self._train)
+            capacity = capacity_tokens(
+                width=width, rows=rows, max_tokens=self.settings.max_tokens, available_bytes=available_bytes()
+            )
+            self._execution.states = FrozenStates(rows=rows, width=width, capacity=capacity)
+
     def _corrected(self, choice: Choice, left: int, coming: int) -> Choice:
         """Return the choice for the rest of a pass, by the speed of the loop; called in the thread of the batches.
 
@@ -386,7 +401,10 @@ class Trainer:
         """Return the facts of the training so far."""
         train_s = self.train_s
         speed = self._tokens / max(train_s, 1e-9)
-        needed = flops_per_token(self.model.architecture, self._tokens / max(1, self._rows))
+        needed = flops_per_token(
+            self.model.architecture, self._tokens / max(1, self._rows), frozen=self._frozen,
+            lower_share=self._execution.lower_share,
+        )  # fmt: skip
         return TrainingResult(
             steps=self._step,
             epochs=self.epochs,

@@ -28,8 +28,8 @@ class TrainingSettings:
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
-        train_layers: how many layers learn, from the top; None is all. Those below stay as they came and cost a
-            third: what a budget of less than a pass is better spent on.
+        train_layers: how many layers learn, from the top; None is all. Those below stay as they came, drop nothing and
+            cost a third; on a CPU nothing for a row that a pass has seen.
         train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
             unused where the task has no aspects.

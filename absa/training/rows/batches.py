@@ -31,6 +31,7 @@ class Batch:
     labels: npt.NDArray[np.int64]  # (L, R), NO_LABEL where there is no row
     tokens: int  # real ones
     targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), where a teacher says more than the label does
+    numbers: Index | None = None  # (L, R), those of `TokenRows`, -1 where there is no row
 
     @property
     def mask(self) -> npt.NDArray[np.bool_] | None:
@@ -165,11 +166,42 @@ def lay(rows: TokenRows, plan: Plan, *, width: int, most: int) -> Batch:
     if picked.targets is not None:
         targets = np.zeros((plan.lines, most, picked.targets.shape[1]), np.float32)
         targets[plan.line_of, number] = picked.targets
+    numbers = None
+    if picked.numbers is not None:
+        numbers = np.full((plan.lines, most), -1, np.int64)
+        numbers[plan.line_of, number] = picked.numbers
     shape = (plan.lines, width)
     return Batch(
         input_ids.reshape(shape), token_types.reshape(shape), of.reshape(shape), places.reshape(shape), index, labels,
-        int(lengths.sum()), targets,
+        int(lengths.sum()), targets, numbers,
     )  # fmt: skip
+
+
+class Moved(NamedTuple):
+    """Tokens of some rows of a batch in fewer lines."""
+
+    before: Index  # place of each token among those of the batch's lines end to end
+    after: Index  # its place among those of the new lines end to end
+    rows: npt.NDArray[np.int8]  # number of its row in the new line
+    lines: int  # new lines, as wide as the old ones
+
+
+def move(rows: npt.NDArray[np.int8], wanted: npt.NDArray[np.bool_], most: int) -> Moved:
+    """Plan how to lay some rows of a batch into as few lines as they need. No loop over rows.
+
+    Args:
+        rows: number of each token's row in its line (L, T).
+        wanted: True at all tokens of the rows to move (L, T).
+        most: rows of a line at most.
+    """
+    width, before = rows.shape[1], np.flatnonzero(wanted)
+    keys = before // width * most + rows.reshape(-1)[before]
+    first = np.flatnonzero(np.diff(keys, prepend=-1))  # a row's tokens lie end to end
+    lengths = np.diff(np.append(first, len(keys)))
+    line_of, lines = pack(lengths, width, most)
+    number, held = _within_lines(line_of, lengths)
+    after = np.arange(len(keys)) + np.repeat(line_of * width + held - first, lengths)
+    return Moved(before, after, np.repeat(number, lengths).astype(np.int8), lines)
 
 
 def _within_lines(line_of: Index, lengths: Index) -> tuple[Index, Index]:

@@ -103,7 +103,12 @@ class Composer:
         piece_starts[mine] = np.stack([starts[first], word_starts[words], starts[second]], axis=1)
         piece_lengths[mine] = np.stack([lengths[first] - cut, word_lengths[words], lengths[second]], axis=1)
         texts = gather(np.concatenate([rows.texts, between]), piece_starts.reshape(-1), piece_lengths.reshape(-1))
-        return replace(rows, texts=texts, text_ends=np.cumsum(piece_lengths.sum(axis=1), dtype=np.int64))
+        numbers = rows.numbers
+        if numbers is not None:
+            numbers = numbers.copy()
+            numbers[mine] = -1
+        ends = np.cumsum(piece_lengths.sum(axis=1), dtype=np.int64)
+        return replace(rows, texts=texts, text_ends=ends, numbers=numbers)
 
     def _with_contrasts(self, rows: TokenRows, chance: np.random.Generator) -> TokenRows:
         count = round(self.contrast_share * len(rows))

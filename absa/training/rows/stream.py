@@ -93,11 +93,12 @@ class BatchStream:
         chance = np.random.default_rng((self._seed, epoch, row))
         if isinstance(self._rows, ShardCorpus):
             block = self._rows.block(epoch, self._seed, start, stop)
-            rows = self._rows.take(block[choose(len(block), self._rows.observed(block), choice, chance)])
+            picked = block[choose(len(block), self._rows.observed(block), choice, chance)]
         else:
             if self._order is None or self._order[0] != epoch:
                 self._order = (epoch, np.random.default_rng((self._seed, epoch)).permutation(len(self._rows)))
-            rows = self._rows.take(self._order[1][start:stop])
+            picked = self._order[1][start:stop]
+        rows = replace(self._rows.take(picked), numbers=picked)
         if self._compose is not None and len(rows):
             rows = self._compose(rows, chance, choice.pool > 1)
         return rows, self._layout.plan(rows.lengths, chance)

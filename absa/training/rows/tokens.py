@@ -67,6 +67,7 @@ class TokenRows:
     Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the special
     tokens of a pair. `observed` is the time of each row in seconds since the epoch; None where unknown.
     `targets` (n, 3) are a teacher's probabilities of the labels, where it knows more than `labels`.
+    `numbers` are those of the rows in the corpus, -1 for one that is made for a single pass; None where unknown.
     """
 
     texts: Ids
@@ -77,6 +78,7 @@ class TokenRows:
     special: Template
     observed: npt.NDArray[np.float64] | None = None
     targets: Targets | None = None
+    numbers: Index | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,8 +104,9 @@ class TokenRows:
         aspects, aspect_ends = pick(self.aspects, self.aspect_ends, index)
         observed = None if self.observed is None else self.observed[index]
         targets = None if self.targets is None else self.targets[index]
+        numbers = None if self.numbers is None else self.numbers[index]
         labels = self.labels[index]
-        return TokenRows(texts, text_ends, aspects, aspect_ends, labels, self.special, observed, targets)
+        return TokenRows(texts, text_ends, aspects, aspect_ends, labels, self.special, observed, targets, numbers)
 
 
 def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
@@ -140,9 +143,11 @@ def join(
 
 
 def stack(parts: Sequence[TokenRows]) -> TokenRows:
-    """Rows of several, one after the other."""
+    """Rows of several, one after the other; where some have numbers, rows of the others are made for a single pass."""
     if len(parts) == 1:
         return parts[0]
+    numbered = any(part.numbers is not None for part in parts)
+    numbers = [np.full(len(part), -1) if part.numbers is None else part.numbers for part in parts]
     known = [part.observed for part in parts if part.observed is not None]
     targets = [part.targets for part in parts if part.targets is not None]
     return TokenRows(
@@ -154,6 +159,7 @@ def stack(parts: Sequence[TokenRows]) -> TokenRows:
         special=parts[0].special,
         observed=np.concatenate(known) if len(known) == len(parts) else None,
         targets=np.concatenate(targets) if len(targets) == len(parts) else None,
+        numbers=np.concatenate(numbers) if numbered else None,
     )
 
 

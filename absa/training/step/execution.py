@@ -1,4 +1,7 @@
-"""A batch run forward and backward through the model: how precise, by which kernels, in how many parts."""
+"""A batch run forward and backward through the model: how precise, by which kernels, in how many parts.
+
+Frozen layers run once per step and drop nothing; what they give for a row may be kept for later passes.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,7 +11,8 @@ import torch
 from torch import Tensor
 
 from absa.modeling.head import Classifier
-from absa.training.rows.batches import Batch
+from absa.training.rows.batches import Batch, move
+from absa.training.step.frozen import FrozenStates
 from absa.training.step.objective import objective
 from absa.training.training_settings import TrainingSettings
 
@@ -26,6 +30,7 @@ class Staged:
     targets: Tensor  # labels (L, R), or the probability of each label (L, R, labels)
     rows: int
     tokens: int
+    numbers: Tensor | None = None  # of the rows in the corpus (L, R), on the CPU
 
 
 class Execution:
@@ -33,6 +38,7 @@ class Execution:
 
     Attributes:
         batch_tokens: most tokens that are run at once, padding included; falls where memory is too small for them.
+        states: what the frozen layers gave for rows that were seen before; None: nothing is kept.
     """
 
     def __init__(
@@ -44,9 +50,23 @@ class Execution:
         dtype: torch.dtype,
         batch_tokens: int,
         compiled: bool = False,
+        frozen: int = 0,
     ) -> None:
+        """Make ready to run batches.
+
+        Args:
+            model: on the device already.
+            settings: of the training.
+            device: of the model and the batches.
+            dtype: of the products.
+            batch_tokens: most tokens that are run at once.
+            compiled: whether kernels are made for the step.
+            frozen: lowest layers that do not learn; 0 for a model whose layers cannot be run apart.
+        """
         self._model, self._settings, self._device, self._dtype = model, settings, device, dtype
-        self.batch_tokens = batch_tokens
+        self.batch_tokens, self._frozen = batch_tokens, frozen
+        self.states: FrozenStates | None = None
+        self._tokens = self._lower_tokens = 0  # of batches for which states are kept
         # one graph and one shape: kernels are made once, and a step is a few dozen launches
         self._compiled = torch.compile(self.loss, dynamic=False, fullgraph=True) if compiled else None
 
@@ -55,7 +75,13 @@ class Execution:
         known = batch.labels if batch.targets is None else batch.targets
         arrays = (batch.input_ids, batch.token_types, batch.rows, batch.places)
         ids, types, rows, places = (self._hold(each) for each in arrays)
-        return Staged((ids, types, rows, places), self._hold(known), batch.count, batch.tokens)
+        numbers = None if batch.numbers is None else torch.from_numpy(batch.numbers)
+        return Staged((ids, types, rows, places), self._hold(known), batch.count, batch.tokens, numbers)
+
+    @property
+    def lower_share(self) -> float:
+        """Share of the tokens so far for which the frozen layers ran, 0 to 1."""
+        return self._lower_tokens / self._tokens if self._tokens else 1.0
 
     def backward(self, batch: Staged, rows_of_step: int) -> Tensor:
         """Add a batch's gradients; gives its share of the step's loss.
@@ -66,7 +92,9 @@ class Execution:
         while done < lines:
             some = slice(done, done + max(1, self.batch_tokens // batch.inputs[0].shape[1]))
             try:
-                loss = self._loss(*(self._move(each[some]) for each in (*batch.inputs, batch.targets))) / rows_of_step
+                ids, types, rows, places, targets = (self._move(each[some]) for each in (*batch.inputs, batch.targets))
+                lower = self._lower((ids, types, rows, places), batch.numbers, some)
+                loss = self._loss(ids, types, rows, places, targets, lower=lower) / rows_of_step
                 loss.backward()  # type: ignore[no-untyped-call]
             except torch.OutOfMemoryError:
                 if self.batch_tokens <= _MIN_BATCH_TOKENS:
@@ -84,26 +112,66 @@ class Execution:
         ids, types, rows, places = map(self._move, batch.inputs)
         return self._forward((ids, types, rows, places), batch.targets.shape[1])
 
-    def loss(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss summed over the rows of some lines."""
+    def loss(
+        self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, targets: Tensor, *,
+        lower: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return the loss summed over the rows of some lines, from the output (L, T, H) of frozen layers if given."""
         inputs, most = (input_ids, token_types, rows, places), targets.shape[1]
-        return objective(lambda: self._forward(inputs, most).flatten(0, 1), targets.flatten(0, 1), self._settings)
+        if self._frozen and lower is None:
+            lower = self._run_lower(inputs)
+        return objective(
+            lambda: self._forward(inputs, most, lower).flatten(0, 1), targets.flatten(0, 1), self._settings
+        )
 
-    def _loss(self, *tensors: Tensor) -> Tensor:
+    def _loss(self, *tensors: Tensor, lower: Tensor | None) -> Tensor:
         if self._compiled is not None:
             try:
-                made: Tensor = self._compiled(*tensors)
+                made: Tensor = self._compiled(*tensors, lower=lower)
                 return made
             except torch.OutOfMemoryError:
                 raise
             except Exception:  # the compiler has many of its own; a training goes on without it
                 self._compiled = None
-        return self.loss(*tensors)
+        return self.loss(*tensors, lower=lower)
 
-    def _forward(self, inputs: Inputs, most: int) -> Tensor:
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-            logits = self._model.forward_lines(*inputs, most)
+    def _lower(self, inputs: Inputs, numbers: Tensor | None, some: slice) -> Tensor | None:
+        """Return the output (L, T, H) of the frozen layers, and keep what is new; None where nothing is kept."""
+        if self.states is None or numbers is None:
+            return None
+        numbers, (ids, types, rows, places) = numbers[some], inputs
+        states, missing = self.states.read(numbers, rows, places)
+        self._tokens += int((rows >= 0).sum())
+        if missing.any():
+            moved = move(rows.numpy(), missing.numpy(), numbers.shape[1])
+            before, after = torch.from_numpy(moved.before), torch.from_numpy(moved.after)
+
+            def laid(values: Tensor, nothing: int = 0) -> Tensor:
+                lines = values.new_full((moved.lines, rows.shape[1]), nothing)
+                lines.view(-1)[after] = values
+                return lines
+
+            some_ids, some_types, some_places = (laid(each.flatten()[before]) for each in (ids, types, places))
+            made = self._run_lower((some_ids, some_types, laid(torch.from_numpy(moved.rows), -1), some_places))
+            states.flatten(0, 1)[before] = made.flatten(0, 1)[after].float()
+            self.states.write(numbers, rows, places, states)
+            self._lower_tokens += len(before)
+        return states
+
+    def _run_lower(self, inputs: Inputs) -> Tensor:
+        with torch.no_grad(), self._autocast():
+            return self._model.lower_lines(*inputs, self._frozen)
+
+    def _forward(self, inputs: Inputs, most: int, lower: Tensor | None = None) -> Tensor:
+        with self._autocast():
+            if lower is None:
+                logits = self._model.forward_lines(*inputs, most)
+            else:
+                logits = self._model.upper_lines(lower, *inputs, most, self._frozen)
         return logits.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16)
 
     def _hold(self, values: npt.NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(values)

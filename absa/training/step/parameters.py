@@ -26,11 +26,15 @@ def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head:
     ]
 
 
+def frozen_layers(model: Classifier, settings: TrainingSettings) -> int:
+    """Return the number of the lowest layers that do not learn; where there are any, embeddings do not either."""
+    return 0 if settings.train_layers is None else max(0, model.architecture.layers - settings.train_layers)
+
+
 def _is_frozen(model: Classifier, name: str, settings: TrainingSettings) -> bool:
     if not settings.train_words and model.is_table(name):
         return True
-    depth, layer = model.architecture.layers, model.layer_of(name)
-    frozen = 0 if settings.train_layers is None else max(0, depth - settings.train_layers)
+    layer, frozen = model.layer_of(name), frozen_layers(model, settings)
     if layer is not None:
         return layer < frozen
     return frozen > 0 and not name.startswith(CLASSIFIER_PREFIX)

@@ -41,13 +41,20 @@ def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, 
     return _OF_A_STEP * tokens / (time.perf_counter() - started)
 
 
-def flops_per_token(sizes: Architecture, tokens_per_row: float) -> float:
+def flops_per_token(sizes: Architecture, tokens_per_row: float, *, frozen: int = 0, lower_share: float = 1.0) -> float:
     """Operations that learning one real token takes: two for each weight forward, four backward, and attention.
 
     The count of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, with attention in both directions.
+
+    Args:
+        sizes: of the encoder.
+        tokens_per_row: on average.
+        frozen: lowest layers that do not learn.
+        lower_share: share of the tokens for which those ran, 0 to 1.
     """
-    weights = sizes.layers * (4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate)
-    return 6.0 * weights + 12.0 * sizes.layers * sizes.hidden * tokens_per_row
+    weights = 4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate
+    forward = 2.0 * weights + 4.0 * sizes.hidden * tokens_per_row  # of one layer
+    return forward * (3.0 * (sizes.layers - frozen) + lower_share * frozen)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
