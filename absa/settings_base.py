@@ -74,7 +74,7 @@ class SettingsBase(BaseSettings):
     predict_key: SecretStr | None = Field(
         default=None, description="API key required by POST /v1/predict; commands that call the router send it."
     )
-    redact_text: bool = Field(default=False, description="Log neither text nor aspect with predictions.")
+    redact_text: bool = Field(default=False, description="Log predictions without their texts and phrases.")
     data: DataMapping = DEFAULT_MAPPING
     serving: ServingPolicy = ServingPolicy()
     metrics: Literal["off", "emf"] = Field(default="off", description="emf: metric lines for CloudWatch in the log.")

@@ -1,7 +1,7 @@
 """Task: input form and labels of what is classified. No other module knows them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Literal, get_args
@@ -90,6 +90,11 @@ class TaskSpec:
     def phrase_in_text(self) -> bool:
         """Return True for an aspect: a span of the text, which the model marks there."""
         return self.input == "text+aspect"
+
+    def shown_columns(self, columns: Iterable[str]) -> dict[str, str]:
+        """Return columns of records with their names for users: `aspect` has the phrase's; plain text has none."""
+        named = {column: self.phrase if column == "aspect" else column for column in columns}
+        return {column: name for column, name in named.items() if name is not None}
 
     @property
     def is_default(self) -> bool:

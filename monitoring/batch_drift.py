@@ -98,7 +98,7 @@ def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFr
     for key in keys:
         file = pq.ParquetFile(io.BytesIO(output.read(key)))
         named = {name.strip().lower(): name for name in file.schema_arrow.names}
-        phrase = manifest["aspect_column"]
+        phrase = manifest.get("aspect_column")
         wanted = [name for name in (manifest["text_column"], phrase, "label", "scores") if name]
         segment = named.get("segment")
         frame = pl.from_arrow(file.read(columns=[*wanted, *([segment] if segment else [])]))

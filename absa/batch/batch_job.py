@@ -37,7 +37,7 @@ _SAME: Final = {
     "model_version": "version",
     "model_digest": "model package",
     "text_column": "text column",
-    "aspect_column": "aspect column",
+    "aspect_column": "phrase column",
     "partition_rows": "partition size",
     "logged_to": "prediction log",
 }
@@ -222,7 +222,7 @@ def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[
         "files": [{"uri": each.uri, "size": each.size, "digest": each.digest} for each in source.files],
         "task": package.config.task.to_json(),
         "text_column": source.text,
-        "aspect_column": source.aspect,
+        **({} if source.aspect is None else {"aspect_column": source.aspect}),
         "model_version": job.version,
         "model_digest": package.digest,
         "partition_rows": job.partition_rows,
@@ -236,7 +236,7 @@ def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
         output.create(JOB, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:
         there = json.loads(output.read(JOB))
-        if other := [said for name, said in _SAME.items() if there.get(name) != identity[name]]:
+        if other := [said for name, said in _SAME.items() if there.get(name) != identity.get(name)]:
             raise ConflictError(
                 f"{uri} holds the output of a job with another {' and another '.join(other)}; choose another output"
             ) from None

@@ -126,7 +126,7 @@ class DataMapping:
             absent = " and no column ".join(self._described(column) for column in missing)
             raise InvalidDataError(
                 f"{file} has no column {absent}; expected a header with {', '.join(map(self.shown, wanted))} (in any "
-                f"case), got {_named(header)}; `evergreen init {file}` writes a {CONFIGURATION_FILE} that names its "
+                f"case), got {_named(header)}; `evergreen init {file}` writes an {CONFIGURATION_FILE} that names its "
                 "columns"
             )
         return found

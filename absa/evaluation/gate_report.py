@@ -14,6 +14,7 @@ from absa.evaluation.gate import (
     GateEvidence,
     SliceComparison,
 )
+from absa.evaluation.metrics import OF_DEFAULT_TASK
 from absa.policies import GatePolicy
 from absa.records.schema import SCHEMA_VERSION
 from absa.sinks import html_text
@@ -39,9 +40,13 @@ def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePoli
     return {
         "schema_version": SCHEMA_VERSION,
         **decision.to_json(),
-        "evidence": asdict(evidence),
+        "evidence": asdict(evidence, dict_factory=_without_unmeasured),
         "policy": asdict(policy or GatePolicy()),
     }
+
+
+def _without_unmeasured(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value is not None or name not in OF_DEFAULT_TASK}
 
 
 def write_report(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ import numpy.typing as npt
 from absa.evaluation.counts import Labels, Scores
 from absa.evaluation.reliability import calibration_error_by_chance, expected_calibration_error
 from absa.task import ABSA, N_LABELS, Label, TaskSpec
+
+OF_DEFAULT_TASK: Final = ("pos_neg_f1", "flip_rate", "neutral_miss_rate")
+"""Fields of `Metrics` that other tasks lack."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class TransformersClassifier(Classifier):
         self.architecture = _sizes(encoder, separator)
         accepted = inspect.signature(encoder.forward).parameters
         if "inputs_embeds" not in accepted:
-            raise ValueError(f"a {encoder.config.model_type} takes no inputs_embeds, by which an aspect is marked")
+            raise ValueError(f"expected an encoder that takes inputs_embeds, got {encoder.config.model_type}")
         if hasattr(encoder, "pooler"):
             encoder.pooler = None  # the head has views of its own
         self.encoder = encoder

@@ -302,7 +302,8 @@ def _write_warmup(folder: Path, inputs: Sequence[ModelInput]) -> None:
     lines = []
     for text, aspect in inputs:
         scores = [round(float(score), 6) for score in engine.score([(text, aspect)])[0]]
-        lines.append(json.dumps({"text": text, "aspect": aspect, "scores": scores}, ensure_ascii=False))
+        beside = {} if aspect is None else {"aspect": aspect}
+        lines.append(json.dumps({"text": text, **beside, "scores": scores}, ensure_ascii=False))
     (folder / WARMUP_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -29,7 +29,10 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """Return the progress line's fields, rounded to what can be read."""
         digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
-        return {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
+        fields = {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
+        if self.validation_pos_neg_f1 is None:
+            del fields["validation_pos_neg_f1"]
+        return fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,7 @@ def demo(
     scale: Annotated[str, typer.Option(help="full or tiny.")] = "full",
     task: Annotated[
         str,
-        typer.Option(help="Bundled rows to use: absa (aspect-based sentiment) or tickets (plain text, six intents)."),
+        typer.Option(help="Bundled rows to use: absa (texts with a phrase) or tickets (texts alone, six intents)."),
     ] = "absa",
     data: Annotated[
         Path | None, typer.Option(help="Own labelled CSV of the task of evergreen.toml, in place of bundled rows.")

@@ -32,10 +32,10 @@ _LOOK_EVERY_S: Final = 0.5
 def predict(
     text: Annotated[str, typer.Argument(help="Text that the customer wrote.")],
     phrase: Annotated[
-        str | None, typer.Argument(help="Aspect, a phrase of the text, or topic, as the task takes one.")
+        str | None, typer.Argument(help="Phrase that the label is about, where the task takes one.")
     ] = None,
-    aspect: Annotated[str | None, typer.Option(help="Aspect, a phrase of the text.")] = None,
-    topic: Annotated[str | None, typer.Option(help="Topic, any phrase.")] = None,
+    aspect: Annotated[str | None, typer.Option(hidden=True)] = None,
+    topic: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print label, scores and version as JSON.")] = False,
 ) -> None:
     """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""

@@ -135,10 +135,10 @@ def insights_command(
         Path | None, typer.Option(callback=arguments.new_file, help="Write the picture to this PNG.")
     ] = None,
     min_rows: Annotated[
-        int, typer.Option(callback=arguments.ROWS, help="Leave aspects or topics with fewer predictions out.")
+        int, typer.Option(callback=arguments.ROWS, help="Leave phrases with fewer predictions out.")
     ] = 20,
 ) -> None:
-    """Show answers by aspect or topic and segment: volume, share of the first evaluated label, its change."""
+    """Show answers by phrase and segment: volume, share of the first evaluated label, its change."""
     from monitoring.insights import insights as found_in
     from monitoring.insights import insights_plot
 

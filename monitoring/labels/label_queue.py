@@ -27,9 +27,7 @@ _COLUMNS: Final = ("request_id", "text", "aspect", "why", "predicted", "confiden
 
 def queue_columns(task: TaskSpec = ABSA) -> tuple[str, ...]:
     """Return the columns of a task's queue: an aspect or topic, or neither in plain text."""
-    return tuple(
-        task.phrase or name if name == "aspect" else name for name in _COLUMNS if name != "aspect" or task.phrase
-    )
+    return tuple(task.shown_columns(_COLUMNS).values())
 
 
 def ask_labels(

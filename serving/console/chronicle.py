@@ -211,8 +211,6 @@ def _window(found: dict[str, Any]) -> dict[str, Any]:
         "rows": figures.get("rows"),
         "labelled": figures.get("labelled"),
         "f1": figures.get("f1", figures.get("pos_neg_f1")),
-        "pos_neg_f1": figures.get("pos_neg_f1"),
-        "estimated_pos_neg_f1": figures.get("estimated_pos_neg_f1"),
         "estimated_f1": figures.get("estimated_f1", figures.get("estimated_pos_neg_f1")),
         "coverage": figures.get("coverage"),
         "promise": figures.get("promise"),

@@ -12,7 +12,7 @@ from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.task import TaskSpec
 from serving.console.chronicle import ask_for_chronicle, read_chronicle
 from serving.console.compare_versions import Comparer
-from serving.http.bodies import Opinions, PredictItem, answered, request_body
+from serving.http.bodies import PredictItem, VersionAnswers, answered, request_body
 from serving.http.messages import COMPARE_PATH, json_response, read_body
 from serving.observe.outcomes import OUTCOME_NAMES
 from serving.observe.replica_metrics import Status, summed_outcomes
@@ -90,7 +90,8 @@ def add_console(
         COMPARE_PATH,
         summary="Answers of each active version to one text; not logged, not counted",
         response_class=Response,
-        responses=answered(Opinions, "The answers") | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
+        responses=answered(VersionAnswers, "The answers")
+        | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
         openapi_extra=request_body(PredictItem, {}),  # the document of a task has its example
     )
     async def compared(request: Request) -> Response:
@@ -117,8 +118,7 @@ def live(statuses: list[Status]) -> dict[str, Any]:
 def _shown(task: TaskSpec | None) -> dict[str, Any] | None:
     if task is None:
         return None
-    metric = "pos/neg F1" if task.is_default else "F1"
-    return {**task.to_json(), "phrase": task.phrase, "metric_name": metric, "metric": task.metric}
+    return {**task.to_json(), "phrase": task.phrase, "metric_name": task.metric_name, "metric": task.metric}
 
 
 def _file(name: str) -> Response:

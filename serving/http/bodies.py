@@ -90,14 +90,14 @@ class PredictAnswers(BaseModel):
     """Answers in the order of the questions."""
 
 
-class Opinion(BaseModel):
+class VersionAnswer(BaseModel):
     """Answer of one version."""
 
     arm: str
     version: str
 
 
-class Opinions(BaseModel):
+class VersionAnswers(BaseModel):
     """Answers of the active versions, the champion first."""
 
 
@@ -209,12 +209,12 @@ def _answers_of(task: TaskSpec) -> tuple[type[BaseModel], ...]:
         experiment=(str | None, ...),
         cached=(bool, ...),
     )
-    opinion = made(Opinion, **of_label)
+    by_version = made(VersionAnswer, **of_label)
     return (
         answer,
         made(PredictAnswers, predictions=(list[answer], ...)),  # type: ignore[valid-type]
-        opinion,
-        made(Opinions, versions=(list[opinion], ...)),  # type: ignore[valid-type]
+        by_version,
+        made(VersionAnswers, versions=(list[by_version], ...)),  # type: ignore[valid-type]
     )
 
 

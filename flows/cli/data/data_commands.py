@@ -41,7 +41,7 @@ def ingest_command(
         say(warning, err=True)
     parent = latest_manifest(services.lake)
     accounts: list[Account] = []
-    refused = RefusedRows(services.home.folder())
+    refused = RefusedRows(services.home.folder(), services.settings.task)
     try:
         manifest = ingest_files(
             services.lake,

@@ -62,5 +62,5 @@ def test_package_answers_in_the_form_of_its_task(form: InputForm, tmp_path: Path
     assert np.mean(scores.argmax(1) == fp32.argmax(1)) >= 0.9
     kept = [json.loads(line) for line in package.warmup_path.read_text(encoding="utf-8").splitlines()]
     assert {len(row["scores"]) for row in kept} == {4}
-    assert (kept[0]["aspect"] is None) == (form == "text")
+    assert ("aspect" in kept[0]) == (form != "text")
     assert f"# {task.name}" in (tmp_path / "package" / "model_card.md").read_text(encoding="utf-8")

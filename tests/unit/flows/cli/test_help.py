@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from absa.errors import PermanentError, UnavailableError
 from flows.cli.command_places import FRONT, GROUPS
 from flows.cli.commands import app, run_command
+from tests.homes import words_of_default_task
 
 
 def commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -33,6 +34,15 @@ def test_help_keeps_words_in_brackets(words: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
     assert shown.exit_code == 0
     assert {name for name in written if name not in shown.output} == set()
+
+
+def test_help_names_no_word_of_default_task() -> None:
+    """Help is the same in every home."""
+    for words, command in COMMANDS.items():
+        shown = [each for each in command.params if not getattr(each, "hidden", False)]
+        parameters = [f"{each.opts} {each.metavar} {getattr(each, 'help', '')}" for each in shown]
+        said = f"{command.help} {command.epilog} {' '.join(parameters)}"
+        assert (words, words_of_default_task(said)) == (words, [])
 
 
 def test_some_help_names_a_section() -> None:

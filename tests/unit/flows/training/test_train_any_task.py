@@ -37,6 +37,7 @@ SIZES = Architecture(layers=1, hidden=64, heads=2, intermediate=64, vocabulary=3
 TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
 TOPICS = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"), evaluated=("yes",))
 WORDS = {"billing": "invoice", "bug": "crash", "praise": "lovely", "login": "password"}
+NO_MESSAGES = {TOKENIZER, "validation.jsonl"}  # a vocabulary; records, whose columns are those of every task
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -131,7 +132,9 @@ def test_registered_model_has_the_name_of_the_task(tmp_path: Path) -> None:
     assert cast(MlflowRegistry, services.registry).model == "tickets"
 
 
-def test_plain_text_task_becomes_a_registered_package(world: World, tmp_path: Path) -> None:
+def test_plain_text_task_becomes_a_registered_package(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     outcome = world.train(written(tmp_path / "tickets.csv", TICKETS, range(400)))
     assert (outcome.version, outcome.action, outcome.task) == ("1", "crowned", TICKETS)
     assert world.runs.kept[0].columns == ["text", "label"]
@@ -146,9 +149,10 @@ def test_plain_text_task_becomes_a_registered_package(world: World, tmp_path: Pa
     assert engine.warm_up() == 15
     scores = engine.score([(f"one two seven my {word} of today", None) for word in WORDS.values()])
     assert scores.argmax(1).tolist() == [0, 1, 2, 3]
-    said = [path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".html", ".md")]
-    said.append(json.dumps(tags))
-    assert words_of_default_task("\n".join(said)) == []
+    texts = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".md", ".json", ".jsonl")]
+    said = {str(path): path.read_text(encoding="utf-8") for path in texts if path.name not in NO_MESSAGES}
+    said |= {"tags": json.dumps(tags), "events": "".join(capfd.readouterr())}
+    assert {name: found for name, each in said.items() if (found := words_of_default_task(each))} == {}
 
 
 def test_topic_task_becomes_a_registered_package(world: World, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica
     ]  # fmt: skip
     assert [each["verdict"] for each in told["verdicts"]] == ["FRESH", "STALE"]
     assert told["verdicts"][1]["reasons"] == ["F1 fell.", "Words changed."]
+    assert (told["verdicts"][1]["f1"], told["verdicts"][1]["estimated_f1"]) == (0.7, 0.6)  # of an earlier release
     assert (told["experiment"]["name"], told["experiment"]["running"]) == ("v1-vs-v2", True)
     assert told["experiment"]["looks"][0]["arms"]["2"]["estimate"] == 0.1
     assert told["cost"] == {"usd_per_million_live": 0.02}

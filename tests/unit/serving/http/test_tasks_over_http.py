@@ -29,6 +29,7 @@ from serving.log.spool import SpoolWriter
 from serving.observe.outcomes import OutcomeCounts
 from serving.observe.replica_metrics import Status
 from serving.replica_state import RouterState
+from tests.homes import words_of_default_task
 from tests.toy_package import build_toy_package
 
 SIX = ("billing", "bug", "praise", "refund", "delivery", "account")
@@ -237,7 +238,7 @@ def test_feedback_before_first_model_is_503(tmp_path: Path) -> None:
         router.pool.in_force = None
         answer = await router.ask("POST", "/v1/feedback", json={"request_id": "x", "label": 0}, headers=KEY)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert "aspect" not in (await router.ask("GET", "/openapi.json")).text
+        assert words_of_default_task((await router.ask("GET", "/openapi.json")).text) == []
 
     run(tmp_path, {"1": TICKETS}, single("1"), scenario)
 
@@ -255,9 +256,10 @@ def test_document_shows_what_is_answered(tmp_path: Path, task: TaskSpec) -> None
         assert phrases == ({task.phrase} if task.phrase else set())
         assert schemas["FeedbackBody"]["properties"]["label"]["enum"] == [*range(task.n_labels), *task.labels]
         example = api["paths"]["/v1/compare"]["post"]["requestBody"]["content"]["application/json"]["example"]
-        (opinion,) = (await router.ask("POST", "/v1/compare", json=example)).json()["versions"]
-        assert set(opinion) == set(schemas["Opinion"]["properties"])
+        (by_version,) = (await router.ask("POST", "/v1/compare", json=example)).json()["versions"]
+        assert set(by_version) == set(schemas["VersionAnswer"]["properties"])
+        pages = [(await router.ask("GET", path)).text for path in ("/", "/v1/console", "/docs", "/metrics")]
         if task.phrase is None:
-            assert "aspect" not in str(api)
+            assert words_of_default_task(f"{api} {pages}") == []
 
     run(tmp_path, {"1": task}, single("1"), scenario)
