@@ -56,10 +56,11 @@ def predict(
             return
         say(f"{_scored(answer.name, list(answer.scores.values()), list(answer.scores))} by version {answer.version}")
         return
-    from flows.demo.router_client import RouterClient
+    from absa.client import Client
 
     name = "topic" if topic is not None else "aspect" if aspect is not None else task.phrase or "aspect"
-    router = RouterClient(services.router_url, predict_key=services.settings.predict_key)
+    key = services.settings.predict_key
+    router = Client(services.router_url, predict_key=None if key is None else key.get_secret_value(), patience_s=0)
     said = router.predict(text, **({} if asked is None else {name: asked}))
     if as_json:
         say(json.dumps(said))

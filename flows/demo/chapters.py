@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from absa.client import Client
 from absa.config_file import DEMO_STATE
 from absa.data.bundled import BUNDLED
 from absa.data.traffic.pool_traffic import PoolTraffic, SimulatedRequest
@@ -32,7 +33,6 @@ from flows.demo.monitor_runs import (
     run_monitor,
 )
 from flows.demo.pace import BUSY, DemoOptions, Pace
-from flows.demo.router_client import RouterClient
 from flows.demo.story import Story
 from flows.platform.doctor import examine
 from flows.platform.processes import bring_up, parts
@@ -90,7 +90,10 @@ class Demo:
         self.state = _Progress.load(self.state_file)
         self._must_have_begun_with(_rows_of(options))
         self.sample = BUNDLED[options.task]
-        self.router = RouterClient(self.services.router_url, predict_key=self.services.settings.predict_key)
+        key = self.services.settings.predict_key
+        self.router = Client(
+            self.services.router_url, predict_key=None if key is None else key.get_secret_value(), patience_s=0
+        )
         drift_file = None if options.drift in {None, "none"} else Path(str(options.drift))
         self.stream: Stream = (
             OwnStream(options.data, drift_file, services.settings.data) if options.data else BundledStream(self.sample)

@@ -12,7 +12,6 @@ from starlette.routing import Match
 
 from absa.errors import ConflictError, PermanentError, TransientError
 from absa.ledger.routing import TrafficPlan
-from absa.records.identifiers import is_request_id
 from absa.records.log_lines import json_line
 from absa.records.rows import Feedback
 from absa.task import TaskSpec
@@ -20,6 +19,7 @@ from serving.http.api_keys import Keys
 from serving.http.bodies import (
     Accepted,
     BodiesByTask,
+    FeedbackBatch,
     FeedbackBody,
     Models,
     PlanSet,
@@ -31,7 +31,7 @@ from serving.http.bodies import (
 )
 from serving.http.docs_page import add_docs
 from serving.http.messages import json_response, read_body, response
-from serving.http.parsing import parse_body
+from serving.http.parsing import parse_body, parse_feedback
 from serving.log.spool import FEEDBACK_LOG, SpoolWriter
 from serving.observe.replica_metrics import Status
 from serving.problems import PROBLEM_TYPE, Problem, documented, internal_error, invalid, not_ready
@@ -128,10 +128,13 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
         "/v1/feedback",
         status_code=202,
         summary="Send the right label of a prediction",
-        description="Needs a feedback key, which names the source. The last feedback of a prediction counts.",
+        description="One label, or several as instances, which are all taken or none. Needs a feedback key, which "
+        "names the source. The last feedback of a prediction counts.",
         response_class=Response,
         responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
-        openapi_extra=request_body(FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}),
+        openapi_extra=request_body(
+            FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}, FeedbackBatch
+        ),
     )
     async def feedback(request: Request) -> Response:
         source = worker.keys.feedback_source(request.scope["headers"])
@@ -139,12 +142,13 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
         if task is None:  # its labels are not known yet
             raise not_ready("no model is in force yet; promote a version, then send the label again")
         content = await read_body(request.scope, request.receive, worker.body_limit_bytes)
-        body = parse_body(content, worker.bodies.of(task).feedback)
-        if not is_request_id(body.request_id):
-            raise invalid("request_id", "is not an id that a prediction was answered with")
+        labels = parse_feedback(content, worker.bodies.of(task))
         at_us = time.time_ns() // 1000
-        row = Feedback(body.request_id, body.label, at_us, source.source, body.sampling_probability)
-        if not worker.spool.append(FEEDBACK_LOG, json_line(row), 1):
+        rows = [
+            Feedback(each.request_id, each.label, at_us + place, source.source, each.sampling_probability)
+            for place, each in enumerate(labels)  # of two labels of one prediction the last counts
+        ]
+        if not worker.spool.append(FEEDBACK_LOG, b"".join(map(json_line, rows)), len(rows)):
             raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
         return json_response({"accepted": True}, 202)
 

@@ -112,6 +112,13 @@ class FeedbackBody(BaseModel):
     ] = None
 
 
+class FeedbackBatch(BaseModel):
+    """Right labels of several predictions: all are taken or none."""
+
+    model_config = _STRICT
+    instances: list[FeedbackBody]
+
+
 class TaskBodies:
     """Bodies and answers of one task, with the limits of a router.
 
@@ -124,6 +131,7 @@ class TaskBodies:
         item: one text with what the task takes beside it.
         batch: several of them.
         feedback: a label of the task, as its number or its name.
+        feedback_batch: several of them.
         answers: bodies of the answers, for the API's document.
         example: an item.
     """
@@ -141,6 +149,10 @@ class TaskBodies:
         self.read_item: Callable[[object], PredictItem] = self.item.__pydantic_validator__.validate_python
         self.read_batch: Callable[[object], PredictBatch] = self.batch.__pydantic_validator__.validate_python
         self.feedback = _feedback_of(task)
+        labels = Annotated[list[self.feedback], Field(min_length=1, max_length=max_instances)]  # type: ignore[name-defined]
+        self.feedback_batch = create_model(
+            "FeedbackBatch", __base__=FeedbackBatch, __doc__=FeedbackBatch.__doc__, instances=(labels, ...)
+        )
         self.answers = _answers_of(task)
         self.example = {**_EXAMPLES[task.input], "unit_id": "acct-42", "segment": "mobile"}
 
@@ -321,9 +333,10 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def request_body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """Return a route's body for the API's document."""
-    content = {"application/json": {"schema": ref(model), "example": example}}
+def request_body(model: type[BaseModel], example: dict[str, Any], *others: type[BaseModel]) -> dict[str, Any]:
+    """Return a route's body, one of the models, for the API's document."""
+    schema = {"oneOf": [ref(each) for each in (model, *others)]} if others else ref(model)
+    content = {"application/json": {"schema": schema, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -85,7 +85,14 @@ def document(app: FastAPI, bodies: TaskBodies) -> dict[str, Any]:
     given = f", given {_ARTICLES[task.phrase]} {task.phrase}" if task.phrase else ""
     api["info"]["description"] += f" Task {task.name}: label a text{given} as {', '.join(task.labels)}."
     schemas = api.setdefault("components", {}).setdefault("schemas", {})
-    models: tuple[type[BaseModel], ...] = (bodies.item, bodies.batch, bodies.feedback, *bodies.answers, *BODIES)
+    models: tuple[type[BaseModel], ...] = (
+        bodies.item,
+        bodies.batch,
+        bodies.feedback,
+        bodies.feedback_batch,
+        *bodies.answers,
+        *BODIES,
+    )
     for model in models:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))

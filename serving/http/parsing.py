@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from absa.inference.aspect_span import has_aspect
-from serving.http.bodies import PredictBatch, PredictItem, TaskBodies
+from absa.records.identifiers import is_request_id
+from serving.http.bodies import FeedbackBatch, FeedbackBody, PredictBatch, PredictItem, TaskBodies
 from serving.problems import FieldError, Problem, bad_json, invalid
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -56,6 +57,28 @@ def parse_predict(body: bytes, bodies: TaskBodies) -> tuple[list[PredictItem], b
     return items, True
 
 
+def parse_feedback(body: bytes, bodies: TaskBodies) -> list[FeedbackBody]:
+    """Read the body of a feedback request: one label, or several as `instances`.
+
+    Raises:
+        Problem: 400 where the body is not strict JSON, 422 where a field is to blame; no label is taken then.
+    """
+    content = parse_object(body)
+    several = "instances" in content
+    try:
+        if several:
+            found: list[FeedbackBody] = bodies.feedback_batch.model_validate(content).instances
+        else:
+            found = [bodies.feedback.model_validate(content)]
+    except ValidationError as error:
+        raise _refusal(error, bodies.feedback_batch if several else bodies.feedback) from None
+    for index, each in enumerate(found):
+        if not is_request_id(each.request_id):
+            where = f"instances[{index}].request_id" if several else "request_id"
+            raise invalid(where, "is not an id that a prediction was answered with")
+    return found
+
+
 def parse_body(body: bytes, model: type[Body]) -> Body:
     """Read a body of one model.
 
@@ -88,7 +111,7 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"must hold {limit} objects, got {len(given)}"
     if kind == "extra_forbidden":
         owner = _owner(model, error["loc"])
-        if issubclass(owner, PredictBatch):
+        if issubclass(owner, PredictBatch | FeedbackBatch):
             return "cannot be beside instances: put it into each of them"
         return f"is not known; expected {', '.join(sorted(owner.model_fields))}"
     return _SENTENCES.get(kind) or error["msg"].replace("Input should be", "must be")

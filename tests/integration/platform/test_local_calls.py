@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from absa.client import Client
 from absa.errors import UnavailableError
 from absa.proxies import keep_local_direct
-from flows.demo.router_client import RouterClient
 from flows.platform.processes import Part, Supervisor, answers, parts
 from flows.platform.services import build_services
 from flows.platform.settings import Settings, apply_environment
@@ -95,12 +95,12 @@ def by_traces(url: str) -> None:
     OTLPSpanExporter(endpoint=f"{url}/v1/traces", timeout=5).export([])
 
 
-def by_router_client(url: str) -> None:
-    RouterClient(url).is_ready()
+def by_client(url: str) -> None:
+    Client(url).is_ready()
 
 
 CLIENTS = (
-    by_urllib, by_httpx, by_requests, by_boto3, by_prefect, by_mlflow, by_evidently, by_traces, by_router_client,
+    by_urllib, by_httpx, by_requests, by_boto3, by_prefect, by_mlflow, by_evidently, by_traces, by_client,
     answers,
 )  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_remote_server_behind_an_unusable_proxy_is_named(proxy_url: str, monkeyp
     settings = Settings.load()
     services = build_services(settings)
     calls: tuple[Callable[[], object], ...] = (
-        lambda: RouterClient("http://router.example"),
+        lambda: Client("http://router.example"),
         services.registry.aliases,
     )
     for call in calls:
@@ -189,7 +189,7 @@ def test_remote_server_behind_an_unusable_proxy_is_named(proxy_url: str, monkeyp
         assert "hidden" not in str(refused.value)
         assert "NO_PROXY" in str(refused.value)
     monkeypatch.setenv("NO_PROXY", "router.example")
-    RouterClient("http://router.example")
+    Client("http://router.example")
 
 
 def test_command_needs_no_usable_proxy_for_local_servers(tmp_path: Path) -> None:

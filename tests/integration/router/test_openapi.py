@@ -67,7 +67,8 @@ def _fit(case: schemathesis.Case, served: RunningReplica) -> None:
         for item in body.get("instances", [body]):
             item["aspect"] = item["text"][:500]
     elif case.operation.label == "POST /v1/feedback":
-        body["request_id"] = served.client.post("/v1/predict", json=ITEM).json()["request_id"]
+        for label in body.get("instances", [body]):
+            label["request_id"] = served.client.post("/v1/predict", json=ITEM).json()["request_id"]
     elif case.operation.label == "PUT /v1/traffic":
         head = served.ledger.head()
         assert head is not None

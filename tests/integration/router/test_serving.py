@@ -21,13 +21,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from absa.client import Client
 from absa.data.traffic.pool_traffic import SimulatedRequest
 from absa.errors import PermanentError, UnavailableError
 from absa.ledger.routing import assign, single
 from absa.records.identifiers import unit_hash
 from absa.records.layout import prediction_prefix
 from flows.demo.customers import send_traffic
-from flows.demo.router_client import RouterClient
 from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until
 
 
@@ -105,6 +105,20 @@ def test_feedback_keeps_source_of_its_key(shared: RunningReplica) -> None:
     assert shared.client.post("/v1/feedback", json=body, headers=SURVEY).status_code == 202
     rows = until(lambda: [row for row in shared.rows("feedback") if row["request_id"] == request_id])
     assert [(row["label"], row["source"], row["sampling_probability"]) for row in rows] == [(0, "survey", 0.5)]
+
+
+def test_client_sends_labels_of_many_answers(shared: RunningReplica) -> None:
+    with Client(shared.url, feedback_key="survey-key") as client:
+        asked = [answer["request_id"] for answer in client.predict_many([ITEM] * 5)]
+        assert client.feedback_many([(asked[0], 1), *((each, "positive") for each in asked)], batch=4) == 6
+        assert client.labels() == ("negative", "neutral", "positive")
+    rows = until(
+        lambda: (
+            rows if len(rows := [each for each in shared.rows("feedback") if each["request_id"] in asked]) == 6 else []
+        )
+    )
+    last = {row["request_id"]: row["label"] for row in sorted(rows, key=lambda row: row["at"])}
+    assert last == dict.fromkeys(asked, 2)
 
 
 def test_plan_of_older_revision_is_409(shared: RunningReplica) -> None:
@@ -332,9 +346,9 @@ def test_admin_port_removes_admin_routes_from_public(replica: RunningReplica) ->
     assert replica.client.post("/v1/predict", json=ITEM).status_code == 401
     assert replica.client.post("/v1/predict", json=ITEM, headers={"X-API-Key": "predict-key"}).status_code == 200
     url = str(replica.client.base_url)
-    assert RouterClient(url, predict_key=SecretStr("predict-key")).predict(**ITEM)["model_version"] == "1"
+    assert Client(url, predict_key="predict-key").predict(**ITEM)["model_version"] == "1"
     with pytest.raises(PermanentError, match="401"):
-        RouterClient(url).predict(**ITEM)
+        Client(url).predict(**ITEM)
     customer = SimulatedRequest(
         number=0, **ITEM, true_label=0, unit_id="u", segment=None, feedback_label=None, feedback_delay_s=0.0
     )

@@ -1,0 +1,176 @@
+"""Blocking client of a router."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from absa.client.calls import (
+    FEEDBACK_ROUTE,
+    ITEMS_A_REQUEST,
+    PREDICT_ROUTE,
+    Again,
+    BodyFields,
+    GivenLabel,
+    Retries,
+    bodies_of,
+    champion_labels,
+    item_of,
+    label_of,
+)
+from absa.errors import EvergreenError
+from absa.proxies import is_local, require_route
+
+
+class Client:
+    """Client of one router; may be shared by threads. A context manager that closes its connections.
+
+    A request that the router refuses for now (429, 503), or that cannot reach it, is repeated after the seconds that
+    Retry-After names, until `patience_s` are over.
+
+    Args:
+        url: address of the router, or of the load balancer before it.
+        predict_key: API key of predictions, where the router requires one.
+        feedback_key: API key of labels, which names their source.
+        timeout_s: bound of connecting, sending and each read, in seconds.
+        patience_s: seconds that the pauses before retries may take together; 0: no retry.
+        transport: replaces the network, for tests.
+        sleep: waits so many seconds.
+
+    Raises:
+        UnavailableError: the address needs a proxy that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        predict_key: str | None = None,
+        feedback_key: str | None = None,
+        timeout_s: float = 10.0,
+        patience_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        require_route(url, os.environ)
+        self._url, self._patience_s, self._sleep = url, patience_s, sleep
+        self._keys = {PREDICT_ROUTE: predict_key, FEEDBACK_ROUTE: feedback_key}
+        self._http = httpx.Client(
+            base_url=url, timeout=timeout_s, transport=transport, trust_env=transport is None and not is_local(url)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(
+        self,
+        text: str,
+        aspect: str | None = None,
+        *,
+        topic: str | None = None,
+        unit_id: str | None = None,
+        segment: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer to one text, with an aspect or a topic where the router's task takes one.
+
+        Args:
+            text: to label.
+            aspect: phrase of the text.
+            topic: any phrase.
+            unit_id: user or account; equal ones get the same arm of an experiment.
+            segment: product, customer or market.
+
+        Returns:
+            `request_id`, `label`, `name`, `scores`, `certain`, `model_version` and what else the API documents.
+
+        Raises:
+            PermanentError: the request is not valid.
+            UnavailableError: the router is down, busy or not ready, for longer than the client waits.
+        """
+        answer: dict[str, Any] = self._call("POST", PREDICT_ROUTE, item_of(text, aspect, topic, unit_id, segment))
+        return answer
+
+    def predict_many(self, items: Iterable[BodyFields], *, batch: int = ITEMS_A_REQUEST) -> list[dict[str, Any]]:
+        """Return the answers to many texts in their order, `batch` of them per request.
+
+        Raises:
+            EvergreenError: see `predict`.
+        """
+        answers: list[dict[str, Any]] = []
+        for body in bodies_of(items, batch):
+            answers += self._call("POST", PREDICT_ROUTE, body)["predictions"]
+        return answers
+
+    def feedback(self, request_id: str, label: int | str, *, sampling_probability: float | None = None) -> None:
+        """Send the right label of a prediction, as its number or its name. The last one of a prediction counts.
+
+        Args:
+            request_id: of the answer.
+            label: the right one.
+            sampling_probability: chance, above 0 and at most 1, that this prediction was chosen for a label.
+
+        Raises:
+            PermanentError: the label, the id or the key is refused.
+            UnavailableError: see `predict`.
+        """
+        self._call("POST", FEEDBACK_ROUTE, label_of(request_id, label, sampling_probability))
+
+    def feedback_many(self, labels: Iterable[GivenLabel], *, batch: int = ITEMS_A_REQUEST) -> int:
+        """Send many labels, `batch` of them per request, each of which is taken whole or not at all.
+
+        Sending labels again changes nothing, so after an error the caller may send all of them again.
+
+        Returns:
+            The number of labels that were taken.
+
+        Raises:
+            EvergreenError: see `feedback`; the message names the number that was taken before.
+        """
+        taken = 0
+        for body in bodies_of((label_of(*each) for each in labels), batch):
+            try:
+                self._call("POST", FEEDBACK_ROUTE, body)
+            except EvergreenError as error:
+                raise type(error)(f"{error}; {taken} labels were taken before") from error
+            taken += len(body["instances"])
+        return taken
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of the champion's labels, in the order of the scores; of its admin port, if it has one.
+
+        Raises:
+            EvergreenError: see `predict`.
+        """
+        return champion_labels(self._call("GET", "/v1/models"))
+
+    def is_ready(self) -> bool:
+        """Return True if the router answers predictions now."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _call(self, method: str, path: str, body: BodyFields | None = None) -> Any:
+        key = self._keys.get(path)
+        headers = {} if key is None else {"X-API-Key": key}
+        retries = Retries(self._url, self._patience_s)
+        while True:
+            try:
+                found = retries.result(self._http.request(method, path, json=body, headers=headers))
+            except httpx.HTTPError as error:
+                found = retries.again(error)
+            if not isinstance(found, Again):
+                return found
+            self._sleep(retries.pause_s(found))
