@@ -150,7 +150,9 @@ def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], in
 
 def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dict[str, str | None]) -> str | None:
     try:
-        made = build_snapshot(lake, [], parent=manifest.digest, keep=lambda rows: rows.filter(~_hits(rows, gone)))
+        made = build_snapshot(
+            lake, [], parent=manifest.digest, keep=lambda rows: rows.filter(~_hits(rows, gone)), recent=manifest.recent
+        )
     except InvalidDataError:  # no row is left
         _let_stand(lake, None, manifest)
         return None
@@ -160,7 +162,8 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
     parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
     kept = replace(
-        manifest, digest=made.digest, rows=made.rows, segments=made.segments, parts=made.parts, parent=parent
+        manifest, digest=made.digest, rows=made.rows, segments=made.segments, parts=made.parts, parent=parent,
+        recent=made.recent,
     )  # fmt: skip
     replace_snapshot(lake, manifest, replace(kept, created_at=iso(later)))
     return made.digest

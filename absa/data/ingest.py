@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any, Final
@@ -31,6 +32,7 @@ from absa.data.partitions import (
     QUARANTINE_ROWS,
     BlockCounts,
     PartitionCounts,
+    count_recent_texts,
     digest_of,
     settle_partition,
     spill,
@@ -44,6 +46,7 @@ from absa.data.read import (
     check_bad_share,
     too_many_bad,
 )
+from absa.data.recent_split import COMMON_SHARE, RecentRows, RecentSplit
 from absa.data.snapshot import REPLACED_BY, Manifest, load_manifest, read_parts, remove_rows, side_keys, take_again
 from absa.errors import IntegrityError, InvalidDataError, PermanentError, UnavailableError
 from absa.records.lake import Lake
@@ -71,6 +74,7 @@ def ingest(
     on_account: Callable[[Account], None] | None = None,
     on_refused: Callable[[pl.DataFrame], None] = lambda _: None,
     unit_secret: bytes | None = None,
+    recent: RecentRows | None = None,
 ) -> Manifest:
     """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
 
@@ -87,6 +91,7 @@ def ingest(
         on_account: called with where every row went.
         on_refused: called with the quarantined rows of each file (columns of `read.QUARANTINED`), the first ones.
         unit_secret: key of the hashes of units, so that `forget` finds their rows; None leaves units out.
+        recent: texts of which more are tested, because a gate compares on them; None: a tenth of all texts is tested.
 
     Raises:
         InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
@@ -109,6 +114,7 @@ def ingest(
         on_account=on_account,
         on_refused=on_refused,
         unit_secret=unit_secret,
+        recent=recent,
     )
 
 
@@ -120,6 +126,7 @@ def build_snapshot(
     uri: str = "memory",
     keep: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     task: TaskSpec | None = None,
+    recent: RecentRows | RecentSplit | None = None,
 ) -> Manifest:
     """Make a snapshot of examples at hand (columns of `read.EXAMPLE_COLUMNS`, labelled), united with the parent's rows.
 
@@ -130,6 +137,7 @@ def build_snapshot(
         uri: what the manifest calls where the frames come from.
         keep: takes rows of the parent and gives those that are taken over; by default all are.
         task: what is classified; by default the parent's task, or the default one.
+        recent: texts of which more are tested, or the split of another snapshot; None: a tenth of all texts is tested.
 
     Raises:
         InvalidDataError: there is no row at all.
@@ -139,7 +147,7 @@ def build_snapshot(
     if task is None:
         task = load_manifest(lake, parent).task if parent else ABSA
     at_hand = [(uri, frame) for frame in frames]
-    return _build(lake, [], at_hand, parent, MAX_BAD_SHARE, None, 1, None, keep, DataMapping(task=task))
+    return _build(lake, [], at_hand, parent, MAX_BAD_SHARE, None, 1, None, keep, DataMapping(task=task), recent=recent)
 
 
 class _Inline:
@@ -192,6 +200,7 @@ def _build(
     on_account: Callable[[Account], None] | None = None,
     on_refused: Callable[[pl.DataFrame], None] = lambda _: None,
     unit_secret: bytes | None = None,
+    recent: RecentRows | RecentSplit | None = None,
 ) -> Manifest:
     ancestor = load_manifest(lake, parent) if parent else None
     if ancestor is not None and (misfit := mapping.task.misfit(ancestor.task)):
@@ -219,7 +228,8 @@ def _build(
             spills = [path for path in intake.spills if path.exists()]
             if not spills:
                 raise InvalidDataError("there are no labelled rows to make a snapshot of")
-            place = {"spills": spills, "folder": folder, "labels": mapping.task.n_labels}
+            split = _split(spills, partitions, recent)
+            place = {"spills": spills, "folder": folder, "labels": mapping.task.n_labels, "split": split}
             jobs = ((settle_partition, {**place, "number": n}) for n in range(partitions))
             settled: list[PartitionCounts] = list(_bounded(pool, jobs, workers))
         except BrokenProcessPool:
@@ -231,13 +241,20 @@ def _build(
             raise UnavailableError(f"{failed}; it needs twice the input's size there (TMPDIR moves it)") from error
         finally:
             pool.shutdown(cancel_futures=True)
-        manifest = _manifest(settled, intake, parent, mapping.task)
+        manifest = _manifest(settled, intake, parent, mapping.task, split)
         account = intake.account(manifest)
         if not _publish(lake, manifest, settled, intake.quarantine) and keep is None:
             take_again(lake, manifest.digest, manifest.created_at)
     if on_account is not None:
         on_account(account)
     return load_manifest(lake, manifest.digest)
+
+
+def _split(spills: Sequence[Path], partitions: int, recent: RecentRows | RecentSplit | None) -> RecentSplit | None:
+    if not isinstance(recent, RecentRows):
+        return recent
+    most = math.ceil(recent.wanted / COMMON_SHARE)  # of so many texts the common share is enough
+    return recent.split(count_recent_texts(spills, partitions, recent.since, most=most))
 
 
 class _Intake:
@@ -372,7 +389,9 @@ class _Intake:
                 self._on_progress(self._bytes + file.tell())
 
 
-def _manifest(settled: Sequence[PartitionCounts], intake: _Intake, parent: str | None, task: TaskSpec) -> Manifest:
+def _manifest(
+    settled: Sequence[PartitionCounts], intake: _Intake, parent: str | None, task: TaskSpec, split: RecentSplit | None
+) -> Manifest:
     labels = [str(label) for label in range(task.n_labels)]
     rows = {side: {label: sum(p.rows[side][label] for p in settled) for label in labels} for side in SIDES}
     segments: Counter[str] = Counter()
@@ -391,6 +410,8 @@ def _manifest(settled: Sequence[PartitionCounts], intake: _Intake, parent: str |
         segments=dict(sorted(segments.items())),
         parts={side: [sum(p.rows[side].values()) for p in settled if side in p.parts] for side in SIDES},
         task=task,
+        recent=split
+        and replace(split, rows=sum(p.recent for p in settled), test_rows=sum(p.recent_tested for p in settled)),
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from absa.data.key_columns import hex_column, key_digests, normalised_column, sh
 from absa.data.mapping import DataMapping
 from absa.data.normalise import TRAIN_BELOW, VALIDATION_BELOW, Words
 from absa.data.read import EXAMPLE_COLUMNS, example_digests, telling_codes, validate
+from absa.data.recent_split import RecentSplit
 from absa.records.schema import SCHEMA_VERSION, SIDES
 from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
 from absa.task import TaskSpec
@@ -29,6 +31,7 @@ from absa.task import TaskSpec
 QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
 QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block
 _MASK: Final = (1 << 64) - 1
+_TEST: Final = SIDES.index("test")
 
 _IDS: Final = ("id0", "id1", "id2", "id3")  # SHA-256 that example_id is the first half of
 _SPILLED: Final = (
@@ -123,14 +126,21 @@ def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class PartitionCounts:
-    """Counts of a settled partition and the place of its rows."""
+    """Counts of a settled partition and the place of its rows.
 
-    total: tuple[int, int, int, int]  # order-free sum of the rows' digests, 4 words
+    `total` is the order-free sum of the rows' digests in four words, `held_total` that of rows that `normalise.side`
+    puts on another side. `recent` counts rows of recent texts, `recent_tested` those on the test side.
+    """
+
+    total: tuple[int, int, int, int]
     rows: dict[str, dict[str, int]]
     segments: dict[str, int]
     duplicates: int
     conflicts: int
     parts: dict[str, str]  # side -> file
+    held_total: tuple[int, int, int, int] = (0, 0, 0, 0)
+    recent: int = 0
+    recent_tested: int = 0
 
 
 def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
@@ -190,22 +200,58 @@ def _kept(rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int, int]:
     return by_word[stays[by_word]], duplicates, conflicts
 
 
-def settle_partition(spills: Sequence[Path], number: int, folder: Path, labels: int) -> PartitionCounts:
-    """Deduplicate one partition, write its rows to the three sides, and count them by so many labels."""
+def _rows_of(spills: Sequence[Path], number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return the rows of a partition, in some or all of the columns."""
     batches = []
     for path in spills:
         with pa.memory_map(str(path)) as source:
-            batches.append(pa.ipc.open_file(source).get_batch(number))
-    rows = pl.DataFrame(pa.Table.from_batches(batches))
+            batch = pa.ipc.open_file(source).get_batch(number)
+            batches.append(batch if columns is None else batch.select(columns))
+    return pl.DataFrame(pa.Table.from_batches(batches))
+
+
+def count_recent_texts(spills: Sequence[Path], partitions: int, since: datetime, *, most: int) -> int:
+    """Return the number of texts that only rows later than `since` have, counted to about `most`."""
+    count = 0
+    for number in range(partitions):
+        if count >= most:
+            break
+        rows = _rows_of(spills, number, ["word0", "observed_at"])
+        count += rows.filter(_are_recent(rows, since))["word0"].n_unique()
+    return count
+
+
+def _are_recent(rows: pl.DataFrame, since: datetime) -> pl.Series:
+    """Return which rows have a text that no row up to `since` has."""
+    later = rows["observed_at"] > since
+    if not later.any():
+        return later
+    return later & ~rows["word0"].is_in(rows["word0"].filter(~later).unique().implode())
+
+
+def settle_partition(
+    spills: Sequence[Path], number: int, folder: Path, labels: int, split: RecentSplit | None = None
+) -> PartitionCounts:
+    """Deduplicate one partition, write its rows to the three sides, and count them by so many labels."""
+    rows = _rows_of(spills, number)
     kept, duplicates, conflicts = _kept(rows)
     points = rows["word0"].to_numpy()[kept].astype(np.float64) / 2.0**64
+    sides = np.searchsorted([TRAIN_BELOW, VALIDATION_BELOW], points, side="right")
+    recent = np.zeros(len(kept), dtype=np.bool_)
+    if split is not None:
+        recent = _are_recent(rows, split.since).to_numpy()[kept]
+    held = np.zeros(len(kept), dtype=np.bool_) if split is None else recent & split.holds_out(points)
+    if held.any():
+        sides[held] = _TEST
+        by_side = np.argsort(sides, kind="stable")
+        kept, sides, recent, held = kept[by_side], sides[by_side], recent[by_side], held[by_side]
     rows = rows.select(*(column for column in EXAMPLE_COLUMNS if column in rows.columns), *_IDS)[kept]
     digests = rows.select(_IDS).to_numpy()
     examples = rows.with_columns(
         schema_version=pl.lit(SCHEMA_VERSION, pl.Int16), example_id=hex_column(digests)
     ).select(list(EXAMPLE_COLUMNS))
     table = examples.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ARROW_EXAMPLES)
-    ends = [0, *np.searchsorted(points, [TRAIN_BELOW, VALIDATION_BELOW]).tolist(), len(points)]
+    ends = [0, *np.searchsorted(sides, [1, 2]).tolist(), len(sides)]
     numbers = examples["label"].to_numpy()
     counts: dict[str, dict[str, int]] = {}
     parts: dict[str, str] = {}
@@ -224,7 +270,17 @@ def settle_partition(spills: Sequence[Path], number: int, folder: Path, labels: 
             )
             parts[side] = str(file)
     segments = {str(s): n for s, n in examples.drop_nulls("segment").group_by("segment").len().iter_rows()}
-    return PartitionCounts(_sum_of_rows(examples, digests), counts, segments, duplicates, conflicts, parts)
+    return PartitionCounts(
+        total=_sum_of_rows(examples, digests),
+        rows=counts,
+        segments=segments,
+        duplicates=duplicates,
+        conflicts=conflicts,
+        parts=parts,
+        held_total=_sum_of_rows(examples.filter(pl.Series(held)), digests[held]),
+        recent=int(recent.sum()),
+        recent_tested=int((recent & (sides == _TEST)).sum()),
+    )
 
 
 def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int, int]:
@@ -251,10 +307,13 @@ def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int,
 def digest_of(settled: Sequence[PartitionCounts], task: TaskSpec) -> str:
     """Return the digest of a snapshot of these partitions, in whatever order: 64 hex digits.
 
-    Equal rows of another task are another snapshot; the default task is left out, as releases without tasks did.
+    Equal rows of another task are another snapshot, and so are equal rows of which other texts are tested. The default
+    task and the split without recent texts are left out, as releases without them did.
     """
     rows = sum(sum(labels.values()) for partition in settled for labels in partition.rows.values())
     words = [sum(partition.total[n] for partition in settled) & _MASK for n in range(4)]
+    held = [sum(partition.held_total[n] for partition in settled) & _MASK for n in range(4)]
     named = [] if task.is_default else [json.dumps(task.to_json())]
-    text = ":".join(map(str, [SCHEMA_VERSION, rows, *words, *named]))
+    moved = ["tested", *held] if any(held) else []
+    text = ":".join(map(str, [SCHEMA_VERSION, rows, *words, *named, *moved]))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from absa.data.key_columns import key_column
 from absa.data.read import EXAMPLE_COLUMNS, QUARANTINED
+from absa.data.recent_split import RecentSplit
 from absa.records.lake import Lake
 from absa.records.layout import (
     SNAPSHOTS_FOLDER,
@@ -35,7 +36,8 @@ class Manifest:
     """Content and origin of a snapshot. `rows` counts per side and label ("0", "1", ...).
 
     The rows of `sources`, the `inherited` ones of the parent and the `quarantined` ones add up to `rows`,
-    `duplicates_removed`, `conflicts_resolved` and `quarantined`.
+    `duplicates_removed`, `conflicts_resolved` and `quarantined`. `recent` is the split of recent texts; None where a
+    tenth of all texts is tested.
     """
 
     digest: str
@@ -52,6 +54,7 @@ class Manifest:
     taken_at: str | None = None  # when the same rows were taken again after other snapshots
     task: TaskSpec = ABSA
     schema_version: int = SCHEMA_VERSION
+    recent: RecentSplit | None = None
 
     @property
     def last_taken(self) -> str:
@@ -69,15 +72,18 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the JSON that the lake holds."""
-        return json.dumps(asdict(self) | {"task": self.task.to_json()}, indent=1, sort_keys=True)
+        recent = {} if self.recent is None else {"recent": self.recent.to_json()}
+        values = {name: value for name, value in asdict(self).items() if name != "recent"}
+        return json.dumps(values | {"task": self.task.to_json(), **recent}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read a manifest of this or an earlier release; fields added later are passed over."""
         record = json.loads(text)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        task = TaskSpec.from_json(record.get("task"))
-        return cls(**known | {"sources": tuple(record["sources"]), "task": task})
+        recent = record.get("recent")
+        typed = {"task": TaskSpec.from_json(record.get("task")), "recent": recent and RecentSplit.from_json(recent)}
+        return cls(**known | {"sources": tuple(record["sources"])} | typed)
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:
@@ -197,6 +203,11 @@ def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_
         if looked >= most:
             break
     return len(found)
+
+
+def tested_keys(lake: Lake, digest: str) -> pl.Series:
+    """Return the near-duplicate keys of the texts on the test side."""
+    return key_column(load_side(lake, digest, "test")["text"]).unique()
 
 
 def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:

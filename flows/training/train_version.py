@@ -17,7 +17,7 @@ from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
 from flows.training.run_progress import writer
 from flows.training.teaching.lesson import Lesson, make_lesson
 from flows.training.teaching.teachers import RunTeacher, run_teacher
-from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot
+from flows.training.training_snapshot import champion_of, describe_snapshot, take_snapshot, undecidable
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
@@ -133,6 +133,10 @@ def train_version(
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         describe_snapshot(services, run, manifest)
         judge = judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
+        if (lacks := undecidable(services, manifest, judge.since)) is not None:
+            if request.window is not None:
+                raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
+            tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
         try:
             done = services.steps(
                 "train",

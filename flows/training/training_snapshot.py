@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from absa.errors import NotFoundError, PermanentError
+from absa.errors import EvergreenError, NotFoundError, PermanentError
 from absa.ledger.record import LedgerRecord
 from absa.records.lake import Lake
 from absa.records.layout import snapshot_folder
@@ -14,6 +14,7 @@ from flows.platform.ports import TrackedRun
 from flows.platform.services import Services
 
 if TYPE_CHECKING:
+    from absa.data.recent_split import RecentRows
     from absa.data.snapshot import Manifest
     from absa.inference.package import ModelPackage
 
@@ -36,13 +37,14 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
     services.check_task()
     newest = latest_manifest(services.lake)
+    recent = tested_recent_rows(services)
     data = services.settings.data
     if newest is None and not sources and data.file:
         sources = [data.file]
     if sources:
         parent = newest.digest if newest else None
         secret = services.home.unit_secret().encode()
-        manifest = ingest(services.lake, sources, parent=parent, mapping=data, unit_secret=secret)
+        manifest = ingest(services.lake, sources, parent=parent, mapping=data, unit_secret=secret, recent=recent)
     elif newest is not None:
         manifest = newest
     else:
@@ -60,9 +62,63 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
         if labelled.height:
             uri = services.lake.url(_FEEDBACK)
             manifest = build_snapshot(
-                services.lake, [labelled], parent=manifest.digest, uri=uri, task=services.settings.task
+                services.lake, [labelled], parent=manifest.digest, uri=uri, task=services.settings.task, recent=recent
             )
     return manifest
+
+
+def tested_recent_rows(services: Services) -> "RecentRows | None":
+    """Return which texts a new snapshot tests more of, so that the gate can decide; None: none, see `recent_since`."""
+    from absa.data.recent_split import RecentRows, wanted_rows
+
+    since = recent_since(services)
+    return (
+        None if since is None else RecentRows(since=since, wanted=wanted_rows(services.settings.gate.min_recent_rows))
+    )
+
+
+def undecidable(services: Services, manifest: "Manifest", since: datetime | None) -> str | None:
+    """Return why the gate could only HOLD a version of this snapshot for want of recent test rows; None if it can tell.
+
+    Args:
+        services: lake and policy of the gate.
+        manifest: of the snapshot.
+        since: time of the champion's snapshot; None: there is no champion.
+    """
+    from absa.data.recent_split import labels_for_gate
+    from absa.data.snapshot import sample_side
+
+    needed = services.settings.gate.min_recent_rows
+    if since is None or not needed:
+        return None
+    test = sample_side(services.lake, manifest.digest, "test", 2 * needed, since=since)
+    found = int((test["observed_at"] > since).sum())
+    if found >= needed:
+        return None
+    return (
+        f"there are {found} recent test rows, the gate needs {needed}: label recent traffic (`evergreen labels "
+        f"export`), {labels_for_gate(needed)} labels since the champion's snapshot are enough"
+    )
+
+
+def labels_since_champion(services: Services) -> int | None:
+    """Return the labelled rows that a training now has beyond the champion's; None: unknown, see `recent_since`.
+
+    Counts recent rows of the newest snapshot and requests with feedback since it took feedback.
+    """
+    from absa.data.snapshot import latest_manifest
+    from monitoring.monitor import count_new_labels
+
+    since = recent_since(services)
+    newest = latest_manifest(services.lake)
+    if since is None or newest is None:
+        return None
+    settings, rows, given_since = services.settings, 0, since
+    if newest.recent is not None and newest.recent.since == since:
+        rows, given_since = newest.recent.rows, feedback_taken_at(services.lake, newest)
+    return rows + count_new_labels(
+        services.lake, since, settings.training_sources, services.clock(), given_since=given_since
+    )
 
 
 def feedback_taken_at(lake: Lake, newest: "Manifest") -> datetime:
@@ -109,6 +165,14 @@ def champion_package(services: Services, head: LedgerRecord | None) -> "ModelPac
     """Return the champion's package on local disk; None without a champion."""
     champion = champion_of(head)
     return None if champion is None or head is None else services.packages.get(champion, head.versions[champion])
+
+
+def recent_since(services: Services) -> datetime | None:
+    """Return the time after which rows are recent; None without a champion, or where its package cannot be read."""
+    try:
+        return champion_snapshot_at(services, services.ledger.head())
+    except EvergreenError:
+        return None
 
 
 def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:

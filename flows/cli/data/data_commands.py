@@ -32,6 +32,7 @@ def ingest_command(
     from absa.data.snapshot import latest_manifest
     from flows.cli.data.refused_rows import RefusedRows
     from flows.cli.data.snapshot_lines import ingest_facts, ingest_lines
+    from flows.training.training_snapshot import tested_recent_rows
 
     for file in files:
         find_sources(file)  # before a home is made
@@ -52,6 +53,7 @@ def ingest_command(
             unit_secret=services.home.unit_secret().encode(),
             on_account=accounts.append,
             on_refused=refused.add,
+            recent=tested_recent_rows(services),
         )
     except InvalidDataError as error:
         place = refused.write()

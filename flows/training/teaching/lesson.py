@@ -115,9 +115,9 @@ def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[s
 
     A text of the validation or test side is left out, whatever it comes from. What a labelled row asks is left out too.
     """
-    from absa.data.normalise import side
+    from absa.data.normalise import near_duplicate_key, side
     from absa.data.read import read_examples
-    from absa.data.snapshot import sample_side
+    from absa.data.snapshot import sample_side, tested_keys
     from absa.data.unasked import unasked_pairs
 
     policy, task = services.settings.training, manifest.task
@@ -129,7 +129,12 @@ def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[s
         given |= dict.fromkeys(examples.select("text", "aspect").head(_MOST_PAIRS).iter_rows())
     if policy.learn_from_predictions:
         given |= dict.fromkeys(_logged(services, phrase=task.phrase is not None))
-    pairs = [pair for pair in given if pair not in asked and side(pair[0]) == "train"]
+    tested = set() if manifest.recent is None else set(tested_keys(services.lake, manifest.digest))
+    pairs = [
+        pair
+        for pair in given
+        if pair not in asked and side(pair[0]) == "train" and near_duplicate_key(pair[0]) not in tested
+    ]
     if task.phrase_in_text:
         everything = [(text, aspect) for text, aspect in (*asked, *pairs) if aspect is not None]
         aspects = {aspect for _, aspect in asked if aspect is not None}

@@ -14,6 +14,7 @@ import pytest
 
 from absa.adapters.lake_stores import FolderLake
 from absa.data.ingest import ingest
+from absa.data.recent_split import labels_for_gate
 from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
 from absa.ledger.lifecycle import crowned
 from absa.ledger.record import LedgerRecord
@@ -29,6 +30,7 @@ from flows.training.judging import Judging
 from flows.training.requested_training import train_as_requested
 from flows.training.reserve import TIMES_FILE
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
+from flows.training.training_snapshot import labels_since_champion
 from monitoring.verdicts import VerdictStore
 from tests.stand_ins import FakeDeployments, FakeRegistry, FakeRuns, stale
 from tests.toy_package import WORDS, build_toy_package
@@ -337,6 +339,25 @@ def test_repeated_registration_makes_one_version(world: World, call: str) -> Non
     assert world.registry.fails == set()
     assert world.registry.versions() == ["1"]
     assert world.registry.tags("1")["gate"] == "PROMOTE"
+
+
+def test_retraining_that_can_only_hold_is_not_started(world: World) -> None:
+    world.serve(newest(world))
+    with pytest.raises(PermanentError, match=r"0 recent test rows, the gate needs 20: .*, 52 labels since"):
+        world.train(window=WINDOW.key)
+    assert [each["name"] for each in world.events if each["event"] == "phase"] == ["snapshot"]
+    world.train()  # by an operator: a version that is cheaper may be promoted all the same
+    assert any("the gate can only HOLD" in each.get("sentence", "") for each in world.events)
+
+
+def test_fewest_labels_give_gate_enough_test_rows(world: World, tmp_path: Path) -> None:
+    world.serve(newest(world))
+    labels = labels_for_gate(20)
+    assert (labels, labels_since_champion(world.services)) == (52, 0)
+    outcome = world.train(window=WINDOW.key, sources=(str(write_rows(tmp_path / "new.csv", range(600, 600 + labels))),))
+    assert labels_since_champion(world.services) == labels
+    evidence = world.evidence()
+    assert (outcome.version, "test rows, 20 are needed" in " ".join(evidence["reasons"])) == ("2", False)
 
 
 def test_reserve_counts_no_pause_between_attempts(world: World) -> None:
