@@ -43,7 +43,13 @@ class GatePolicy:
     `min_saving` of the champion's price per prediction.
     """
 
-    min_recent_rows: Annotated[int, Field(ge=0, description="Recent test rows below which the gate HOLDs.")] = 100
+    min_recent_rows: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Recent test rows below which the gate HOLDs; about twice as many labels start a retraining.",
+        ),
+    ] = 100
     min_rows: Annotated[int, Field(ge=1, description="Older test rows without which no loss on them is judged.")] = 50
     min_slice_rows: Annotated[int, Field(ge=1, description="Test rows that a slice needs to be judged.")] = 100
     min_gain: Annotated[float, Field(ge=-1, le=1, description="Gain of F1 on recent rows that a promotion needs.")] = (
@@ -123,7 +129,10 @@ class StalenessPolicy:
         Field(ge=1, description="Largest ratio of the rates at which wrong and right answers are reported, unaudited."),
     ] = 4.0
     strong_effect: Annotated[float, Field(ge=0, le=1, description="Size of a drift that makes a version stale.")] = 0.20
-    min_new_labels: Annotated[int, Field(ge=0, description="New labels that a retraining needs.")] = 200
+    min_new_labels: Annotated[
+        int,
+        Field(ge=0, description="New labels that a retraining needs; at least as many as its gate needs to decide."),
+    ] = 0
     cooldown_s: Annotated[
         float, Field(ge=0, le=LONGEST_S, description="Shortest time between two retrainings, in seconds.")
     ] = 6 * 3600.0

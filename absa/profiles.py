@@ -15,8 +15,14 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "small": {
             SETTINGS: {"workers": 1},
             "gate": {"min_recent_rows": 50, "min_slice_rows": 50},
-            "staleness": {"reference_rows": 300, "embed_rows": 200, "min_new_labels": 100},
-            "experiment": {"ramp": [0.1, 0.5], "min_exposure": 200},
+            "staleness": {"reference_rows": 300, "embed_rows": 200},
+            "experiment": {
+                "ramp": [0.1, 0.5],
+                "min_exposure": 200,
+                "shadow_s": 10 * _DAY_S,  # so that enough requests differ, whose requested labels decide
+                "step_s": _DAY_S,
+                "max_duration_s": 28 * _DAY_S,
+            },
             "router": {"cache_entries": 5_000},
         },
         # an operator approves, every step sees a whole day, alarms are rare

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from absa.policies import StalenessPolicy
+from absa.records.identifiers import uuid7
 from absa.records.lake import Lake
 from absa.records.schema import Window, utc_now
 from absa.records.verdict import Verdict, VersionFigures
@@ -107,6 +108,7 @@ def watch(
     settings: WatchSettings,
     since_retraining_s: float | None = None,
     retraining_runs: bool = False,
+    new_labels: int | None = None,
     now: datetime | None = None,
     embedder: Embedder | None = None,
     verdicts: VerdictStore | None = None,
@@ -120,6 +122,7 @@ def watch(
         settings: policy and sizes.
         since_retraining_s: how long ago any retraining began, None for never.
         retraining_runs: whether one is running.
+        new_labels: labels that a retraining has beyond the champion's; None counts feedback since its snapshot.
         now: the time of judging; feedback received later is not seen.
         embedder: the champion's view of texts; None leaves that column out.
         verdicts: of this lake, with the records that it has read; None reads them again.
@@ -131,6 +134,9 @@ def watch(
     at = now or utc_now()
     store = verdicts or VerdictStore(lake)
     before = store.latest(window)
+    if new_labels is None:
+        since = champion.snapshot_at or window.start
+        new_labels = count_new_labels(lake, since, settings.training_sources, at, given_since=since)
     kept = [load_reference(lake, champion.version), load_recent(lake, champion.version)]
     reference, recent = with_late_labels(lake, kept, until=at, sources=settings.measuring_sources)
     data = load_window(
@@ -146,7 +152,7 @@ def watch(
         champion=champion,
         settings=settings,
         now=at,
-        new_labels=count_new_labels(lake, champion, window, settings, at),
+        new_labels=new_labels,
         earlier=_earlier(store, champion, window, RightAnswers.recorded),
         earlier_certain=_earlier(store, champion, window, partial(recorded_answers, promise=settings.promise)),
         recent=recent,
@@ -262,13 +268,17 @@ def evidence_of(
 
 
 def count_new_labels(
-    lake: Lake, champion: WatchedVersion, window: Window, settings: WatchSettings, now: datetime
+    lake: Lake, asked_since: datetime, sources: Collection[str] | None, until: datetime, *, given_since: datetime
 ) -> int:
-    """Return the number of requests with a label trusted to train since the version's snapshot."""
-    start = min(champion.snapshot_at or window.start, window.start)
+    """Return the number of requests since a time that have a label of some sources, or of any, given since another.
+
+    A late label of an earlier request is left out: it trains, but its row is not recent to the gate.
+    """
+    first = uuid7(int(asked_since.timestamp() * 1000), bytes(10))  # ids are in the order of their times
+    new = (pl.col("at") >= given_since) & (pl.col("request_id") >= first)
     requests = [pl.Series(dtype=pl.UInt64)]  # eight bytes a label, however many there are
-    for part in read_feedback(lake, start, now, settings.training_sources):
-        requests.append(part.filter(pl.col("at") >= start)["request_id"].hash(seed=0).unique())
+    for part in read_feedback(lake, given_since, until, sources):
+        requests.append(part.filter(new)["request_id"].hash(seed=0).unique())
     return int(pl.concat(requests).n_unique())
 
 

@@ -73,7 +73,7 @@ def policy_command(
     from monitoring.monitor import WatchSettings
 
     settings = WatchSettings(
-        policy=staleness_policy(services) if policy is None else read_policy(policy),
+        policy=staleness_policy(services, None if policy is None else read_policy(policy)),
         measuring_sources=services.settings.measuring_sources,
         training_sources=services.settings.training_sources,
         task=services.settings.task,

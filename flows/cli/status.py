@@ -14,6 +14,7 @@ from flows.promotion.consistency import inconsistencies
 from flows.promotion.promotion_plan import running_step
 from flows.promotion.running_experiment import running
 from flows.training.run_progress import LATEST_FILE, read_progress
+from flows.training.training_snapshot import labels_since_champion
 
 _ATTEMPTS: Final = 3
 _VERDICTS: Final = 5
@@ -54,6 +55,7 @@ def status_facts(services: Services) -> dict[str, Any]:
         },
         "promotion": _promotion(services),
         "training": _training(services),
+        "retraining": _retraining(services),
         "attempts": _attempts(services),
         "ledger": {"records": len(records), "problems": inconsistencies(services)},
         "verdicts": [
@@ -97,6 +99,18 @@ def _training(services: Services) -> dict[str, Any] | None:
     if now - (folder / LATEST_FILE).stat().st_mtime > _SILENT_S:
         return None
     return {"phase": found.phase, "detail": found.detail, "left_s": round(found.ends_at - now), "line": found.line(now)}
+
+
+def _retraining(services: Services) -> dict[str, Any] | None:
+    """Return the labels that a retraining has and needs, and the gain that its gate sees; None without a champion."""
+    from absa.data.recent_split import expected_test_rows, labels_needed, smallest_gain
+
+    labels = labels_since_champion(services)
+    if labels is None:
+        return None
+    needed = labels_needed(services.settings.staleness, services.settings.gate)
+    tested = expected_test_rows(max(labels, needed), services.settings.gate.min_recent_rows)
+    return {"labels": labels, "needed": needed, "missing": max(0, needed - labels), "sees_gain": smallest_gain(tested)}
 
 
 def _attempts(services: Services) -> list[dict[str, Any]]:
@@ -144,6 +158,8 @@ def screen(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_INDENT}ends by {_time(promotion['ends_at'])} UTC at the latest"
     training = facts["training"]
     yield f"training    {'none runs' if training is None else 'runs: ' + training['line']}"
+    if (retraining := facts["retraining"]) is not None:
+        yield f"retraining  {_labels_line(retraining)}"
     for position, attempt in enumerate(facts["attempts"]):
         yield f"{'attempts    ' if position == 0 else _INDENT}{_time(attempt['at'])} {attempt['reason']}"
     problems = facts["ledger"]["problems"]
@@ -177,6 +193,17 @@ def _next(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "Next: evergreen init FILE, then evergreen train"
     elif facts["challenger"] is not None and facts["promotion"] is None:
         yield f"Next: evergreen promote (tries version {facts['challenger']})"
+
+
+def _labels_line(retraining: Mapping[str, Any]) -> str:
+    """Return what a retraining lacks, or the gain that its gate would see."""
+    sees = f"gain of {100 * retraining['sees_gain']:.1f} points or more"
+    if retraining["missing"]:
+        return (
+            f"{retraining['missing']} labels are missing: {retraining['labels']} of {retraining['needed']} came since "
+            f"the champion's snapshot (`evergreen labels export`); its gate then sees a {sees}"
+        )
+    return f"can start: {retraining['labels']} labels since the champion's snapshot, of which the gate sees a {sees}"
 
 
 def _time(text: str) -> str:

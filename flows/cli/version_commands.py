@@ -221,6 +221,7 @@ def promote_command(
     from flows.platform.prefect_runs import PROMOTION
     from flows.promotion.decisions import ended_by, promote_now, requested_promotion
     from flows.promotion.promotion_plan import plan_lines
+    from flows.promotion.running_experiment import labels_a_day
 
     named = versions or []
     if now and len(named) > 1:
@@ -238,7 +239,12 @@ def promote_command(
     tried = [parameters["version"], *parameters["others"]]
     settings = services.settings
     say(f"promotion of version {', '.join(tried)} against champion {services.head().state.champion}:")
-    for line in plan_lines(settings.experiment, challengers=len(tried), approval=settings.approval):
+    for line in plan_lines(
+        settings.experiment,
+        challengers=len(tried),
+        approval=settings.approval,
+        labels_a_day=labels_a_day(services, services.clock()),
+    ):
         say(line)
     require_servers(services, "prefect")
     run_id = services.deployments.start(PROMOTION, parameters)

@@ -20,6 +20,7 @@ from flows.platform.embedded import process_state
 from flows.platform.prefect_runs import TRAINING
 from flows.platform.services import Services
 from flows.promotion.take_over import take_over
+from flows.training.training_snapshot import labels_since_champion
 from monitoring.alerts.incidents import alert
 from monitoring.drift.embedding import Embedder, ModelEmbedder
 from monitoring.insights import keep_insights
@@ -132,6 +133,7 @@ def judge_window(services: Services, store: VerdictStore, window: Window) -> Jud
         ),
         since_retraining_s=(now - latest).total_seconds() if latest else None,
         retraining_runs=any(attempt.state == "started" for attempt in others),
+        new_labels=labels_since_champion(services),
         now=now,
         embedder=_embedder(services, champion.version) if policy.embed_rows else None,
         verdicts=store,

@@ -32,12 +32,20 @@ def watched_version(services: Services, version: str) -> "WatchedVersion":
     )
 
 
-def staleness_policy(services: Services) -> "StalenessPolicy":
-    """Return the active staleness policy, as settings have it."""
+def staleness_policy(services: Services, given: "StalenessPolicy | None" = None) -> "StalenessPolicy":
+    """Return the active staleness policy with the labels that the gate needs to decide.
+
+    Args:
+        services: their settings have the policy and the gate's.
+        given: policy instead of that of the settings; it keeps a rate and a number of labels of its own.
+    """
+    from absa.data.recent_split import labels_needed
     from monitoring.drift.bootstrap import rate_per_window
 
     settings = services.settings
-    policy = settings.staleness
+    if given is not None:
+        return given if given.min_new_labels else replace(given, min_new_labels=labels_needed(given, settings.gate))
+    policy = replace(settings.staleness, min_new_labels=labels_needed(settings.staleness, settings.gate))
     if policy.false_alarms_a_month is None:
         return policy
     rate = rate_per_window(alarms=policy.false_alarms_a_month, period_s=30 * 86_400.0, window_s=settings.window_s)

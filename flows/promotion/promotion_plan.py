@@ -7,6 +7,7 @@ from typing import Final
 
 from absa.ledger.record import LedgerRecord
 from absa.policies import ExperimentPolicy
+from monitoring.experiments.outlook import outlook
 
 _UNITS_S: Final = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 
@@ -28,13 +29,16 @@ class RunningStep:
     ends_at: datetime
 
 
-def plan_lines(policy: ExperimentPolicy, *, challengers: int, approval: bool) -> Iterator[str]:
-    """Yield the steps of a promotion that starts now, and how long it takes.
+def plan_lines(
+    policy: ExperimentPolicy, *, challengers: int, approval: bool, labels_a_day: float = 0.0
+) -> Iterator[str]:
+    """Yield the steps of a promotion that starts now, how long it takes, and what its labels can decide.
 
     Args:
         policy: of the experiment.
         challengers: number of versions that are tried.
         approval: whether an operator approves at the end.
+        labels_a_day: labels that customers give.
     """
     shares = _shares(policy, challengers)
     yield f"  1. shadow: scores the champion's traffic unseen, {duration(policy.shadow_s)}"
@@ -49,6 +53,17 @@ def plan_lines(policy: ExperimentPolicy, *, challengers: int, approval: bool) ->
         f"  takes {duration(least_s)} to the last step, at most {duration(policy.max_duration_s)}; a decision needs "
         f"{policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it at once"
     )
+    found = outlook(policy, labels_a_day, challengers=challengers)
+    rate = f"{labels_a_day:.1f} labels a day"
+    asked = (
+        f"about {found.asked_labels} requested labels of the shadow's disagreements show three points "
+        "(`evergreen labels export`)"
+    )
+    if found.in_time:
+        gain = f"a difference of {100 * found.sees_gain:.1f} points or more"
+        yield f"  with {rate} the A/B test can decide after {duration(found.decides_s)}, and sees {gain}; {asked}"
+    else:
+        yield f"  with {rate} the A/B test cannot decide in time; {asked}, or decide yourself: promote VERSION --now"
 
 
 def running_step(head: LedgerRecord, begun: datetime, policy: ExperimentPolicy) -> RunningStep | None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from absa.errors import NotFoundError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from monitoring.experiments.ab_statistics import ExperimentDecision
     from monitoring.experiments.shadow import ShadowReport
 
+_RATE_SPAN: Final = timedelta(days=28)
 _KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the outcomes of the last one that was
 
 
@@ -65,6 +66,17 @@ def running(records: Sequence[LedgerRecord]) -> RunningExperiment | None:
     return RunningExperiment(records=tuple(reversed(mine))) if mine else None
 
 
+def labels_a_day(services: Services, now: datetime) -> float:
+    """Return the labels that customers gave a day, of sources trusted to measure, over the last 28 days at most."""
+    from monitoring.monitor import count_new_labels
+
+    records = services.ledger.follow()
+    start = max(now - _RATE_SPAN, records[0].at if records else now - _RATE_SPAN)
+    days = max((now - start).total_seconds() / 86_400.0, 1.0)
+    sources = services.settings.measuring_sources
+    return count_new_labels(services.lake, start, sources, now, given_since=start) / days
+
+
 def policy_of(services: Services, run: RunningExperiment) -> "ExperimentPolicy":
     """Return the experiment policy of the settings."""
     policy = services.settings.experiment
@@ -96,10 +108,10 @@ def shadow_report(services: Services, run: RunningExperiment, version: str) -> "
 def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
     """Judge every challenger that is still tried by the evidence in the lake.
 
-    A cheaper one that the A/B test does not decide is judged by the labels of its shadow time too, which come late. The
-    chance of a wrong promotion is that of both together: each interval's lower bound has half of alpha.
+    One that the A/B test does not decide is judged by the labels of its shadow time too, which come late. The chance of
+    a wrong promotion is that of both together.
     """
-    from monitoring.experiments.ab_statistics import is_cheaper, judge_experiment
+    from monitoring.experiments.ab_statistics import judge_experiment
     from monitoring.experiments.collect import collect_experiment
     from monitoring.experiments.shadow import judge_shadow
 
@@ -122,8 +134,7 @@ def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "
                 task=services.settings.task,
             )
             found[arm.version] = judge_experiment(evidence, policy)
-            undecided = found[arm.version].decision == "CONTINUE" and is_cheaper(saving, policy)
-            if not undecided or run.records[0] in run.ab:
+            if found[arm.version].decision != "CONTINUE" or run.records[0] in run.ab:
                 continue
         by_shadow = judge_shadow(shadow_report(services, run, arm.version), policy, saving=saving)
         if plan.mode == "shadow" or by_shadow.decision == "PROMOTE":

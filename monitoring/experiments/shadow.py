@@ -38,7 +38,7 @@ from monitoring.experiments.ab_statistics import (
 )
 from monitoring.experiments.collect import failures, health_of, outcome_counts
 
-SHADOW_ALPHA: Final = 0.01  # of wrongly sending an equal challenger back on the labels of its shadow time
+SHADOW_ALPHA: Final = 0.01  # of a wrong decision about an equal challenger on the labels of its shadow time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +289,9 @@ def labels_to_decide(
 
 
 def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: float | None = None) -> ExperimentDecision:
-    """ROLL_BACK where the shadow fails, collapses or is surely worse; PROMOTE a cheaper one that is not worse. Pure.
+    """ROLL_BACK where the shadow fails, collapses or is surely worse; PROMOTE if better, or not worse and cheaper.
+
+    Pure. Better is what requested labels of disagreements show, which are few beside the outcomes of an A/B test.
 
     Args:
         report: what is known of the pairs.
@@ -311,14 +313,19 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
             f"of {report.only_champion + report.only_challenger} labelled answers that one alone got right, the "
             f"champion had {report.only_champion}.",
         )
+    enough = (
+        broken is None
+        and report.pairs >= policy.min_exposure
+        and len(report.asked.gains) >= policy.min_exposure_to_stop
+        and len(np.unique(report.asked.units)) >= policy.min_units
+    )
+    asked = report.asked.in_traffic(alpha=SHADOW_ALPHA / policy.comparisons, effect_scale=policy.effect_scale)
+    better = enough and asked.low > 0.0
     said = f"{report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite"
     sentence = f"In shadow: {said}."
     not_worse = (
         cheap
-        and broken is None
-        and report.pairs >= policy.min_exposure
-        and labels >= policy.min_exposure_to_stop
-        and len(np.unique(report.asked.units)) >= policy.min_units
+        and enough
         and rules_out(margin, gain.low)
         and not any(
             may_lose(margin, value=each.estimate, low=each.low, high=each.high)
@@ -327,6 +334,14 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
     )
     if broken is not None:
         sentence = f"Version {report.challenger} is rolled back from shadow: {broken[1]}"
+    elif better:
+        gain, labels = asked, len(report.asked.gains)
+        sentence = (
+            f"Version {report.challenger} is better than {report.champion}: {100 * gain.estimate:+.1f} points of right "
+            f"answers (always-valid {100 * (1 - SHADOW_ALPHA):.0f} % interval {100 * gain.low:+.1f} to "
+            f"{100 * gain.high:+.1f}; {labels} labels of {report.disagreements} disagreements in {report.pairs} "
+            "requests)."
+        )
     elif not_worse:
         sentence = (
             f"Version {report.challenger} is not worse than {report.champion} by {100 * margin:g} points or more, and "
@@ -335,7 +350,7 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
             f"labels of {report.disagreements} disagreements in {report.pairs} requests)."
         )
     return ExperimentDecision(
-        decision="ROLL_BACK" if broken is not None else "PROMOTE" if not_worse else "CONTINUE",
+        decision="ROLL_BACK" if broken is not None else "PROMOTE" if better or not_worse else "CONTINUE",
         sentence=sentence,
         estimate=gain.estimate,
         low=gain.low,
@@ -344,6 +359,6 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
         exposure_challenger=report.labelled,
         srm_p_value=1.0,
         guard=None if broken is None else broken[0],
-        grounds="not worse and cheaper" if not_worse else None,
+        grounds="better" if better else "not worse and cheaper" if not_worse else None,
         saving=saving,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ CHAMPION = WatchedVersion(
     snapshot_at=START - timedelta(hours=1),
     champion_since=START,
 )
-SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0, reference_rows=600))
+SETTINGS = WatchSettings(policy=StalenessPolicy(cooldown_s=60.0, reference_rows=600, min_new_labels=200))
 
 
 def judge(lake: Lake, window: Window, **options: object) -> Verdict:
@@ -262,11 +263,18 @@ def test_only_training_labels_since_snapshot_are_new(lake: Lake, traffic: Traffi
     traffic.send(window(0), 50, labelled=1.0)
     traffic.send(window(1), 30, labelled=1.0)
     traffic.send(window(1), 20, labelled=1.0, source="forum")
-    champion = WatchedVersion(version="1", snapshot_at=window(1).start)
-    settings = WatchSettings(training_sources=("survey",))
-    now = window(2).end
-    assert count_new_labels(lake, champion, window(2), settings, now) == 30
-    assert count_new_labels(lake, champion, window(0), WatchSettings(), now) == 100
+    count = partial(count_new_labels, lake, until=window(2).end)
+    since = window(1).start
+    assert count(since, ("survey",), given_since=since) == 30
+    assert count(since, None, given_since=since) == 50
+    assert count(window(0).start, None, given_since=window(0).start) == 100
+
+
+def test_late_labels_of_earlier_requests_are_not_new(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    since = window(1).start
+    traffic.send(window(0), 50, labelled=1.0, feedback_at=window(1).end)
+    traffic.send(window(1), 30, labelled=1.0)
+    assert count_new_labels(lake, since, None, window(2).end, given_since=since) == 30
 
 
 def test_slow_drift_is_found_over_several_windows(lake: Lake, traffic: Traffic, window: Windows) -> None:

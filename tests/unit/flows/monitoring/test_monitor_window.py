@@ -15,7 +15,7 @@ import pytest
 from absa.adapters.lake_stores import FolderLake
 from absa.errors import PermanentError, UnavailableError
 from absa.ledger.lifecycle import crowned
-from absa.policies import StalenessPolicy
+from absa.policies import GatePolicy, StalenessPolicy
 from absa.records.schema import Window
 from absa.records.verdict import MAX_ATTEMPTS, Level, Verdict
 from absa.records.windows import WindowData
@@ -99,12 +99,12 @@ class World:
     """Installation whose champion was right far more often on its frozen test than in the last hour, with labels."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        staleness = StalenessPolicy(embed_rows=0, min_new_labels=50)
+        policies = {"staleness": StalenessPolicy(embed_rows=0), "gate": GatePolicy(min_recent_rows=20)}
         self.lake = ReadKeys(home / "lake")
         self.deployments, self.shown = FakeDeployments(), Shown()
         confusion = json.dumps(FrozenTest.from_f1(0.9, 400).confusion)
         self.services = build_services(
-            Settings(home=home, staleness=staleness, trust="survey", **settings),
+            Settings(home=home, trust="survey", **{**policies, **settings}),
             environment={},
             lake=self.lake,
             registry=FakeRegistry({"1": {"test_confusion": confusion}}),
@@ -169,6 +169,15 @@ def test_stale_window_starts_one_retraining(world: World) -> None:
     assert world.deployments.events == ["evergreen.verdict", STALE_EVENT]
     assert world.monitor().flow_run is None
     assert len(world.deployments.started) == 1
+
+
+def test_labels_that_gate_lacks_are_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path, gate=GatePolicy())
+    world.crown()
+    world.serve()
+    verdict = world.monitor().verdict
+    assert (verdict.verdict, verdict.action, world.deployments.started) == ("STALE", "ask_labels", [])
+    assert verdict.action_reason.startswith("Label 25 more rows")
 
 
 def test_retraining_without_prefect_is_left_to_command(world: World) -> None:

@@ -24,7 +24,7 @@ def record(folder: Path, state: State) -> LedgerRecord:
 
 
 def test_plan_names_steps_shares_and_times() -> None:
-    first, *steps, total = plan_lines(ExperimentPolicy(), challengers=1, approval=True)
+    first, *steps, total, _ = plan_lines(ExperimentPolicy(), challengers=1, approval=True)
     assert first == "  1. shadow: scores the champion's traffic unseen, 30 minutes"
     assert steps == [
         "  2. A/B: answers 1 % of the units, at least 30 minutes",
@@ -36,9 +36,21 @@ def test_plan_names_steps_shares_and_times() -> None:
     assert total.startswith("  takes 2 hours to the last step, at most 14 days; a decision needs 400")
 
 
+@pytest.mark.parametrize(
+    ("labels_a_day", "said"),
+    [
+        (1_700.0, "with 1700.0 labels a day the A/B test can decide after 13.3 hours, and sees a difference of 2.1 "),
+        (17.0, "with 17.0 labels a day the A/B test cannot decide in time; about 295 requested labels"),
+    ],
+)
+def test_plan_says_what_labels_can_decide(labels_a_day: float, said: str) -> None:
+    *_, last = plan_lines(ExperimentPolicy(), challengers=1, approval=False, labels_a_day=labels_a_day)
+    assert last.strip().startswith(said)
+
+
 def test_shares_of_several_challengers_are_equal_at_most() -> None:
     lines = list(plan_lines(ExperimentPolicy(), challengers=3, approval=False))
-    assert [line.split(" % ")[0].rpartition(" ")[2] for line in lines[1:-1]] == ["1", "5", "25"]
+    assert [line.split(" % ")[0].rpartition(" ")[2] for line in lines[1:-2]] == ["1", "5", "25"]
 
 
 def test_running_step_has_next_date(tmp_path: Path) -> None:

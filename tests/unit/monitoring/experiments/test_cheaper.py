@@ -8,8 +8,14 @@ import pytest
 
 from absa.policies import ExperimentPolicy
 from benchmarks.promotion.experiments import cheaper, cheaper_in_shadow
-from monitoring.experiments.ab_statistics import ExperimentEvidence, Outcomes, judge_experiment
-from monitoring.experiments.shadow import AskedDisagreements
+from monitoring.experiments.ab_statistics import (
+    UNKNOWN_DIFFERENCE,
+    ArmHealth,
+    ExperimentEvidence,
+    Outcomes,
+    judge_experiment,
+)
+from monitoring.experiments.shadow import AskedDisagreements, ShadowReport, judge_shadow
 
 POLICY = ExperimentPolicy(non_inferiority_margin=0.05)
 
@@ -19,6 +25,19 @@ def outcomes(seed: int, count: int, *, loss: float = 0.0) -> Outcomes:
     mine = rng.random(count) < 0.5
     right = (rng.random(count) < np.where(mine, 0.8 - loss, 0.8)).astype(float)
     return Outcomes(challenger=mine, revision=np.ones(count, dtype=np.int64), unit=np.arange(count), right=right)
+
+
+def shadow(gains: np.ndarray) -> ShadowReport:
+    """Shadow of 10,000 pairs, 1,200 of which differ, with requested labels of some."""
+    health = ArmHealth(requests=10_000)
+    asked = AskedDisagreements(
+        gains=gains, units=np.arange(len(gains)), disagreeing=1_200, pairs=10_000, evaluated=1.0
+    )  # fmt: skip
+    return ShadowReport(
+        experiment="e", champion="1", challenger="2", pairs=10_000, agreement=0.88, flips=0, confusion=((1,),),
+        labelled=0, only_champion=0, only_challenger=0, gain=UNKNOWN_DIFFERENCE, p_value=1.0, asked=asked,
+        champion_health=health, challenger_health=health, champion_ms=None, challenger_ms=None,
+    )  # fmt: skip
 
 
 EQUAL = ExperimentEvidence(
@@ -64,6 +83,29 @@ def test_loss_of_the_margin_is_rarely_promoted(case: Callable[..., list]) -> Non
     worse, equal, _ = case(np.random.default_rng(0), 200)
     assert worse.value * 200 < 18
     assert equal.value > 0.8
+
+
+def test_better_challenger_is_promoted_by_requested_labels() -> None:
+    found = judge_shadow(shadow(np.repeat([1.0, -1.0], [190, 110])), ExperimentPolicy())
+    assert (found.decision, found.grounds) == ("PROMOTE", "better")
+    assert "Version 2 is better than 1: +3.2 points" in found.sentence
+
+
+@pytest.mark.parametrize("change", [{"pairs": 399}, {"asked": None}])
+def test_few_pairs_or_labels_promote_nothing(change: dict[str, object]) -> None:
+    few = {"asked": replace(shadow(np.ones(99)).asked)} if "asked" in change else change
+    assert judge_shadow(replace(shadow(np.ones(120)), **few), ExperimentPolicy()).decision == "CONTINUE"  # type: ignore[arg-type]
+
+
+def test_equal_shadow_is_rarely_promoted_as_better() -> None:
+    """Looked at every 25 of 600 labels. Of 200 experiments half of 1 % is one; four are beyond chance."""
+    rng = np.random.default_rng(0)
+    promoted = 0
+    for _ in range(200):
+        gains = rng.choice([-1.0, 1.0], 600)
+        looks = (judge_shadow(shadow(gains[:count]), ExperimentPolicy()) for count in range(100, 601, 25))
+        promoted += any(each.decision == "PROMOTE" for each in looks)
+    assert promoted < 4
 
 
 def test_labels_of_disagreements_speak_for_the_traffic() -> None:
