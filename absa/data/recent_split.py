@@ -20,7 +20,7 @@ from absa.policies import GatePolicy, StalenessPolicy
 from absa.records.schema import iso, parse_iso
 
 COMMON_SHARE: Final = 1.0 - VALIDATION_BELOW  # of texts that are tested: the side of every text
-MOST_SHARE: Final = 0.5  # a retraining still learns from most of the others
+_LARGEST_SHARE: Final = 0.5  # a retraining still learns from most of the others
 _SOUGHT_GAIN: Final = 0.03  # of the primary metric, that a gate with enough rows sees
 _APART: Final = 0.12  # share of rows that candidate and champion answer differently
 _POWER: Final = 0.8
@@ -46,7 +46,7 @@ ENOUGH_ROWS: Final = math.ceil(_APART * (_z_total() / _SOUGHT_GAIN) ** 2)  # tes
 
 def share_tested(texts: int, wanted: int) -> float:
     """Return the share of recent texts on the test side, of which so many are wanted: 0.1 to 0.5."""
-    return min(MOST_SHARE, max(COMMON_SHARE, wanted / texts)) if texts else COMMON_SHARE
+    return min(_LARGEST_SHARE, max(COMMON_SHARE, wanted / texts)) if texts else COMMON_SHARE
 
 
 def labels_for_gate(min_recent_rows: int) -> int:
@@ -54,8 +54,8 @@ def labels_for_gate(min_recent_rows: int) -> int:
 
     That is the smallest n with n share - z sqrt(n share (1 - share)) >= `min_recent_rows`, at the largest share.
     """
-    spread = NormalDist().inv_cdf(_SURE) * math.sqrt((1 - MOST_SHARE) / MOST_SHARE)
-    root = (spread + math.sqrt(spread**2 + 4 * min_recent_rows / MOST_SHARE)) / 2
+    spread = NormalDist().inv_cdf(_SURE) * math.sqrt((1 - _LARGEST_SHARE) / _LARGEST_SHARE)
+    root = (spread + math.sqrt(spread**2 + 4 * min_recent_rows / _LARGEST_SHARE)) / 2
     return math.ceil(root**2) if min_recent_rows else 0
 
 
