@@ -261,13 +261,14 @@ class Supervisor:
 
 
 def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) -> None:
-    """Send SIGTERM to the asked processes, and SIGKILL after a grace to all that still run."""
-    for process in told:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in _left_of([*told, *others]):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    """End processes, then the others that those did not end themselves: SIGTERM, and SIGKILL after a grace."""
+    for group in (told, others):
+        for process in group:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in _left_of(group):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     _left_of([*told, *others])
 
 

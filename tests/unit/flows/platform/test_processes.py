@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from absa.config_file import SETTINGS_FILE
 from absa.errors import PermanentError
 from absa.router_settings import RouterSettings
 from flows.platform.doctor import examine
-from flows.platform.processes import Part, Supervisor, parts, replace_taken_ports
+from flows.platform.processes import STOP_GRACE_S, Part, Supervisor, parts, replace_taken_ports
 from flows.platform.settings import Home, Settings, port_is_free
 from serving.replica_identity import unit_secret
 from tests.command_line import evergreen
@@ -78,6 +79,19 @@ def test_part_killed_alone_restarts_and_ends_whole(settings: Settings) -> None:
         assert port_is_free("127.0.0.1", port)
     finally:
         supervisor.stop("mlflow")
+
+
+def test_child_of_ended_part_gets_no_grace(settings: Settings) -> None:
+    part, supervisor = mlflow(settings, _SERVER), Supervisor(settings)
+    try:
+        supervisor.start(part)
+        supervisor.wait([part], timeout_s=60)
+    finally:
+        began = time.monotonic()
+        assert supervisor.stop("mlflow")
+    assert time.monotonic() - began < STOP_GRACE_S / 2
+    assert part.port is not None
+    assert port_is_free("127.0.0.1", part.port)
 
 
 def test_start_killed_before_note_does_not_block_next(settings: Settings) -> None:
