@@ -13,6 +13,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from absa.records.files import write_whole
+
 Z = 1.959964  # of a 95 % interval
 
 
@@ -112,5 +114,10 @@ def write_result(
         "versions": {"python": platform.python_version(), **versions},
         "rows": [row.to_json() for row in rows],
     }
+    write_json(path, result)
+
+
+def write_json(path: Path, content: object, *, indent: int | None = 1) -> None:
+    """Write a result, or the cells measured so far, whole or not at all: a run that was killed goes on from them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(path, json.dumps(content, indent=indent) + "\n")

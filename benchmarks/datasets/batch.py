@@ -28,7 +28,7 @@ import psutil
 from absa.batch.batch_job import PARTITION_ROWS
 from absa.inference.engine import Engine
 from benchmarks.datasets.batch_peers import BLOCKS_A_CORE
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, write_json, write_result
 from benchmarks.router.serving import MODELS, ROOT, SAMPLE, Model, Pairs, build, read_rows
 
 RESULT = ROOT / "benchmarks" / "results" / "batch.json"
@@ -232,8 +232,7 @@ class Cells:
             return
         self._rows[cell] = measure()
         plain = {name: [each.to_json() for each in rows] for name, rows in self._rows.items()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        write_json(self._path, plain)
         names = ("onnxruntime", "tokenizers", "nanotoken", "pyarrow", "transformers", "ray")
         write_result(
             self._out, name="batch", command="make benchmark-batch", seed=0,

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from absa.batch.verify_batch import verify_batch
-from benchmarks.figures import Row, share, write_result
+from benchmarks.figures import Row, share, write_json, write_result
 from tests.toy_package import WORDS, build_toy_package
 
 ROOT = Path(__file__).parents[2]
@@ -195,8 +195,7 @@ def main() -> int:
 
 def write(options: argparse.Namespace, cells: dict[str, list[dict[str, Any]]]) -> None:
     """The kills so far, and the result made of them."""
-    options.cells.parent.mkdir(parents=True, exist_ok=True)
-    options.cells.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
+    write_json(options.cells, cells)
     found = {
         engine: [Kill(**{**each, "wrong": tuple(each["wrong"])}) for each in cells.get(engine, ())]
         for engine in ENGINES

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from absa.policies import StalenessPolicy
-from benchmarks.figures import Row, share, write_result
+from benchmarks.figures import Row, share, write_json, write_result
 from benchmarks.monitoring.drift_peers import PEER, evidently_alarms, peers
 from benchmarks.monitoring.drift_traffic import SAMPLE, Traffic, load
 from benchmarks.monitoring.live_cells import CHAIN_H, QUARTER_H, LiveSource, live_cells, peer_cells
@@ -359,7 +359,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run every cell that is not done yet; write the result once all are."""
     options = parsed(arguments)
     partial_file = options.out.parent / "cells" / options.out.name
-    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: Results = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     cells = all_cells(options)
     mine = cells if options.peer is None else peer_cells(options.peer, options.runs)
@@ -396,7 +395,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _save(file: Path, done: Results) -> None:
     """Add cells to those of the file: a peer's environment may write too."""
     known: Results = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | done, indent=1))
+    write_json(file, known | done)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from absa.inference.engine import Engine
-from benchmarks.figures import Row, share, write_result
+from benchmarks.figures import Row, share, write_json, write_result
 from benchmarks.monitoring.drift_peers import PEER, evidently_alarms
 from benchmarks.monitoring.drift_traffic import SAMPLE, load
 from monitoring.drift.detect import SLOW_SHARE, detect_drift
@@ -104,7 +104,6 @@ def main() -> int:
     embedder = ModelEmbedder.load(package.model_path, package.tokenizer_path, package.config.max_tokens)
     known = answered(load(SAMPLE / "traffic.csv"), engine, embedder)
     partial_file = options.out.parent / "cells" / options.out.name
-    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[dict[str, Any]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     paths = [SAMPLE / "new_area.csv", *options.domains]
     for path in paths:
@@ -112,7 +111,7 @@ def main() -> int:
             continue
         found = domain_rows(path.stem, known, answered(load(path), engine, embedder), options.runs)
         done[path.stem] = [row.to_json() for row in found]
-        partial_file.write_text(json.dumps(done, indent=1))
+        write_json(partial_file, done)
         for row in found:
             print(f"{row.case}: {row.metric} {row.value:.3f}", flush=True)
     rows = [Row(**row) for path in paths for row in done[path.stem]]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from absa.evaluation.risk_control import control_risk
-from benchmarks.figures import Row, share, write_result
+from benchmarks.figures import Row, share, write_json, write_result
 
 RESULTS = Path(__file__).parents[1] / "results" / "promise.json"
 ANSWERED = 5_000
@@ -104,7 +104,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     partial_file = options.out.parent / "cells" / options.out.name
-    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[dict[str, object]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     rows: list[Row] = []
     for held_out in options.held_out:
@@ -112,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
             key = f"{name}, {held_out} rows, {options.runs} runs, seed {options.seed}"
             if key not in done:
                 done[key] = [vars(row) for row in case_rows(name, traffic, held_out, options.runs, options.seed)]
-                partial_file.write_text(json.dumps(done))
+                write_json(partial_file, done)
             found = [Row(**row) for row in done[key]]  # type: ignore[arg-type]
             rows += found
             for row in found:

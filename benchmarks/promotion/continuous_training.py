@@ -35,7 +35,7 @@ from absa.policies import StalenessPolicy
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import Window
 from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, write_json, write_result
 from monitoring.monitor import WatchedVersion, WatchSettings, watch
 from monitoring.performance import FrozenTest
 
@@ -358,8 +358,7 @@ def main() -> int:
             if key not in done:
                 started = time.monotonic()
                 done[key] = run_cell(policy, seed, pools, per_day)
-                CELLS.parent.mkdir(parents=True, exist_ok=True)
-                CELLS.write_text(json.dumps(done) + "\n")
+                write_json(CELLS, done, indent=None)
                 print(f"{key}: {len(done[key]['trained_after_day'])} trainings, {time.monotonic() - started:.0f} s")
             cells[policy].append(done[key])
     rows = rows_of(cells)

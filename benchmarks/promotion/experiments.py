@@ -17,8 +17,7 @@ import numpy as np
 
 from absa.evaluation.significance import rules_out
 from absa.policies import ExperimentPolicy
-from absa.records.files import write_whole
-from benchmarks.figures import Row, Z, share, write_result
+from benchmarks.figures import Row, Z, share, write_json, write_result
 from monitoring.experiments.ab_statistics import (
     Allocation,
     ExperimentEvidence,
@@ -334,7 +333,6 @@ def main() -> int:
     options = parser.parse_args()
     check_closed_form(np.random.default_rng(options.seed))
     partial_file = options.out.parent / "cells" / options.out.name
-    partial_file.parent.mkdir(parents=True, exist_ok=True)
     done: dict[str, list[dict[str, object]]] = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     rows: list[Row] = []
     cases: list[tuple[Callable[[np.random.Generator, int], list[Row]], int]] = [
@@ -353,7 +351,7 @@ def main() -> int:
         if key not in done:
             found = case(np.random.default_rng([options.seed, number]), runs)
             done[key] = [vars(row) for row in found]
-            write_whole(partial_file, json.dumps(done))
+            write_json(partial_file, done)
         found = [Row(**row) for row in done[key]]  # type: ignore[arg-type]
         rows += found
         for row in found:

@@ -31,7 +31,7 @@ from absa.ledger.routing import TrafficPlan, assign
 from absa.records.layout import feedback_prefix, prediction_prefix
 from absa.records.schema import utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS, write_parquet
-from benchmarks.figures import Row, share, write_result
+from benchmarks.figures import Row, share, write_json, write_result
 from flows.platform.processes import bring_up, take_down
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -219,8 +219,7 @@ def kill(numbers: list[int], done: dict[str, Any]) -> None:
                 found = trial(services, version, digests[version], number, chance, Path(folder) / "flow.log")
                 print(f"kill {number}: {found}", flush=True)
                 done[str(number)] = found
-                CELLS.parent.mkdir(parents=True, exist_ok=True)
-                CELLS.write_text(json.dumps(done, indent=1) + "\n")
+                write_json(CELLS, done)
         finally:
             writer.over.set()
             take_down(services.settings)

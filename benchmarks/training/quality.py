@@ -34,7 +34,7 @@ from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, TokenRows, tokenize
 from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
-from benchmarks.figures import Row, gpu_name, share, write_result
+from benchmarks.figures import Row, gpu_name, share, write_json, write_result
 from benchmarks.training import quality_data as data
 from benchmarks.training.quality_recipes import (
     BASE,
@@ -441,11 +441,8 @@ def kept_cells() -> dict[str, dict[str, Any]]:
 
 def keep(cell: Cell, figures: dict[str, Any]) -> None:
     """Add a cell's figures; several processes may run cells at once."""
-    CELLS.parent.mkdir(parents=True, exist_ok=True)
     with alone("cells"):
-        staged = CELLS.with_suffix(".part")
-        staged.write_text(json.dumps(kept_cells() | {cell.name: figures}, indent=1) + "\n")
-        staged.replace(CELLS)
+        write_json(CELLS, kept_cells() | {cell.name: figures})
 
 
 def write(cells: dict[str, dict[str, Any]]) -> None:

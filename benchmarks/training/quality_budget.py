@@ -28,7 +28,7 @@ from absa.modeling.folders import TOKENIZER, find_base
 from absa.training.pretrain import pretrain
 from absa.training.rows.shards import write_shard
 from absa.training.rows.tokens import tokenize
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, write_json, write_result
 from benchmarks.training import quality_data as data
 from benchmarks.training.quality import BASES, ROOT, confusion
 from benchmarks.training.quality_recipes import BASE, LADDER, Cell
@@ -146,8 +146,7 @@ def main() -> None:
             continue
         cells[stage] = make_base() if stage == "base" else rank_ladder() if stage == RANKING else run_job(stage)
         print(stage, json.dumps(cells[stage]), flush=True)
-        CELLS.parent.mkdir(parents=True, exist_ok=True)
-        CELLS.write_text(json.dumps(cells, indent=1) + "\n")
+        write_json(CELLS, cells)
         packages = {name: version(name) for name in ("torch", "onnxruntime", "tokenizers")}
         write_result(
             RESULT, name="quality_budget", command="make benchmark-quality_budget", seed=0, rows=rows_of(cells),

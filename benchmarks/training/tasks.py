@@ -34,7 +34,7 @@ from absa.data.bundled import BUNDLED, FEEDBACK_CSV, TICKETS
 from absa.data.normalise import near_duplicate_key, side
 from absa.task import ABSA, TaskSpec
 from absa.training.rows.tokens import LabelledPair
-from benchmarks.figures import Row, median_row, write_result
+from benchmarks.figures import Row, median_row, write_json, write_result
 
 ROOT: Final = Path(__file__).parents[2]
 RESULT: Final = ROOT / "benchmarks" / "results" / "tasks.json"
@@ -362,11 +362,10 @@ def main() -> None:
         return
     file = options.out.parent / "cells" / options.out.name
     cells: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    file.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(name: str, figures: dict[str, Any]) -> None:
         cells[name] = figures
-        file.write_text(json.dumps(cells, indent=1) + "\n")
+        write_json(file, cells)
         print(name, json.dumps(figures), flush=True)
 
     if "before" in options.recipes and BEFORE not in cells:

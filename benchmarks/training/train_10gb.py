@@ -32,7 +32,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.figures import Row, gpu_name, write_result
+from benchmarks.figures import Row, gpu_name, write_json, write_result
 
 ROOT: Final = Path(__file__).parents[2]
 RESULT: Final = ROOT / "benchmarks" / "results" / "train_10gb.json"
@@ -282,7 +282,7 @@ def main() -> None:
         for phase in PHASES if options.phase == "all" else (options.phase,):
             used = sum(done.get(before, {}).get("seconds", 0.0) for before in ("ingest", "tokens"))
             done[phase] = _step(phase, folder, options.base, scale, budget_s - used)()
-            kept.write_text(json.dumps(done, indent=1))
+            write_json(kept, done)
             print(phase, json.dumps(done[phase]), flush=True)
     found = {}
     for name in ("torch", "onnxruntime", "polars", "pyarrow", "tokenizers", "nanotoken"):

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from absa.errors import DeadlineMissedError
-from benchmarks.figures import Row, write_result
+from benchmarks.figures import Row, write_json, write_result
 from flows.training.reserve import OVERRUN_SHARE
 
 ROOT = Path(__file__).parents[2]
@@ -301,8 +301,7 @@ def measure_busy(arguments: argparse.Namespace) -> None:
         cells = {case: cell for case, cell in cells.items() if not case.startswith(tuple(named))}
 
     def save() -> None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(cells, indent=1) + "\n")
+        write_json(kept, cells)
         packages = {name: version(name) for name in ("torch", "onnxruntime", "tokenizers", "mlflow", "polars")}
         write_result(
             out, name="train_budget_busy", command="make benchmark-train_budget ARGS=--busy", seed=0,
@@ -344,8 +343,7 @@ def main() -> None:
                 continue
             cells[case] = run_cell(budget_s, size, parts) | {"shared_machine": arguments.shared_machine}
             print(case, json.dumps(cells[case]), flush=True)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(cells, indent=1) + "\n")
+            write_json(kept, cells)
             packages = {name: version(name) for name in ("torch", "onnxruntime", "tokenizers", "mlflow", "polars")}
             write_result(
                 arguments.out, name="train_budget", command="make benchmark-train_budget", seed=0,
