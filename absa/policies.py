@@ -23,6 +23,12 @@ def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
+def _falling(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if list(sizes) != sorted(set(sizes), reverse=True) or not all(size >= 1 for size in sizes):
+        raise ValueError("expected falling numbers of layers such as [6, 3, 2]")
+    return sizes
+
+
 def _whole_heads(width: int | None) -> int | None:
     if width is not None and width % _HEAD_WIDTH:
         raise ValueError(f"expected a multiple of {_HEAD_WIDTH}")
@@ -238,6 +244,12 @@ class TrainingRecipe:
     layers: Annotated[int | None, Field(ge=1, description="Keep this many layers of the base model; unset: all.")] = (
         None
     )
+    ladder: Annotated[
+        tuple[int, ...],
+        Strict(False),
+        AfterValidator(_falling),
+        Field(description="Layers of the students that one run makes within its budget, falling; unset: one student."),
+    ] = ()
     hidden: Annotated[
         int | None,
         Field(ge=_HEAD_WIDTH, description="Width of a small student, a multiple of 32; unset: the base model's."),
@@ -258,6 +270,13 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         if self.warm_layers is not None and self.layers is not None and self.warm_layers > self.layers:
             raise ValueError(f"warm_layers: expected 0 to {self.layers}, the layers, got {self.warm_layers}")
+        if self.ladder and self.layers is not None:
+            raise ValueError("layers and ladder: expected one of them, got both")
+
+    @property
+    def sizes(self) -> tuple[int | None, ...]:
+        """Layers of each student of a run, the largest first; None: all of the base model."""
+        return self.ladder or (self.layers,)
 
     @property
     def teacher_names(self) -> tuple[str, ...]:

@@ -23,11 +23,13 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WARMUP = (("the app is great", "app"), ("terrible service", "service"), ("it is a tool", "tool"))
 
 
-def build_toy_package(folder: Path, *, seed: int = 0, forgets: Collection[str] = (), task: TaskSpec = ABSA) -> Path:
+def build_toy_package(
+    folder: Path, *, seed: int = 0, forgets: Collection[str] = (), task: TaskSpec = ABSA, layers: int = 0
+) -> Path:
     """Write a whole package into a folder, made where it is missing. Equal seeds give equal digests.
 
-    Words that it `forgets` carry no label. A package of the default task has the config of earlier releases, which
-    knew no other.
+    Words that it `forgets` carry no label. It has no layers, but its config names `layers`. A package of the default
+    task has the config of earlier releases, which knew no other.
     """
     from absa.inference.engine import Engine
 
@@ -36,7 +38,7 @@ def build_toy_package(folder: Path, *, seed: int = 0, forgets: Collection[str] =
     _write_tokenizer(folder / "tokenizer.json", words)
     _write_model(folder / "model.onnx", seed, words, forgets, task.n_labels)
     config = {
-        "schema_version": 1, "base_model": "toy", "layers": 0, "hidden": 3, "max_tokens": 128,
+        "schema_version": 1, "base_model": "toy", "layers": layers, "hidden": 3, "max_tokens": 128,
         "inputs": ["input_ids", "attention_mask", "token_type_ids"], "labels": list(task.labels),
         "input_form": "single" if task.phrase is None else "pair", "snapshot": None, "training": {"seed": seed},
     }  # fmt: skip

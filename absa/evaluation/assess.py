@@ -164,7 +164,7 @@ def assess(
 
 def assess_engines(
     *,
-    candidate: "Engine",
+    candidate: "Scorer",
     champion: "Scorer | None",
     tf_idf: "Scorer | None" = None,
     examples: "pl.DataFrame | Sequence[Example]",
@@ -173,11 +173,12 @@ def assess_engines(
     data: DataChecks | None = None,
     own_tests: Sequence[OwnTest] = (),
     behaviour_cases: int = 60,
-    memory_mb: float | None = None,
+    footprint: Footprint | None = None,
     speed: Speed | None = None,
+    task: TaskSpec = ABSA,
     seed: int = 0,
 ) -> GateEvidence:
-    """As `assess`, with both engines: scores rows and behaviours, and measures the candidate's footprint.
+    """As `assess`, with both engines: scores rows and behaviours.
 
     Args:
         candidate: the packaged model.
@@ -189,11 +190,12 @@ def assess_engines(
         data: see `assess`.
         own_tests: the user's own.
         behaviour_cases: cases of each behaviour.
-        memory_mb: what a fresh process that serves the candidate took, where that was measured.
+        footprint: see `assess`.
         speed: see `assess`.
+        task: see `assess`.
         seed: of the bootstraps and of the behavioural cases.
     """
-    pairs, task = LabelledRows(examples).pairs, candidate.package.config.task
+    pairs = LabelledRows(examples).pairs
     suite = behaviours_of(task, pairs, cases=behaviour_cases, seed=seed)
     return assess(
         candidate=candidate.score(pairs),
@@ -206,7 +208,7 @@ def assess_engines(
         own_tests=run_own_tests(candidate.score, own_tests),
         champion_own_tests=None if champion is None else run_own_tests(champion.score, own_tests),
         parity=parity,
-        footprint=replace(measure_footprint(candidate, pairs), memory_mb=memory_mb),
+        footprint=footprint,
         speed=speed,
         data=data,
         task=task,

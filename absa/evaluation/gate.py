@@ -80,11 +80,15 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Cost of serving the candidate on this machine, one row at a time on one thread. None: not measured."""
+    """Cost of serving the candidate on this machine, on one thread. None: not measured.
+
+    Latencies are of one row at a time, `rows_per_s` of 64 together.
+    """
 
     size_mb: float
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
+    rows_per_s: float | None = None
     memory_mb: float | None = None
 
 
@@ -165,8 +169,9 @@ class GateDecision:
 def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecision:
     """Say PROMOTE, HOLD or REJECT."""
     policy = policy or GatePolicy()
-    gain, cheaper = _check_gain(evidence, policy), _check_cheaper(evidence, policy)
-    by_price = gain.status == "hold" and any(check.status == "pass" for check in cheaper)
+    gain, by_cost = _check_gain(evidence, policy), check_cheaper(evidence, policy)
+    cheaper = () if by_cost is None else (by_cost,)
+    by_price = gain.status == "hold" and by_cost is not None and by_cost.status == "pass"
     checks = [
         *(cheaper if by_price else ()),
         replace(gain, status="info") if by_price else gain,
@@ -212,16 +217,24 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
     return Check(name=name, status="hold", sentence=f"No clear gain: {found}.")
 
 
-def _check_cheaper(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
+def check_cheaper(evidence: GateEvidence, policy: GatePolicy, *, other: str = "the champion") -> Check | None:
     """Return the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
 
     A missing part does not speak against a version: it is noted alone.
+
+    Args:
+        evidence: of the candidate and the version that it is compared with.
+        policy: margin and saving.
+        other: name of that version in the sentence.
+
+    Returns:
+        The check, which passes or informs; None for a first version, or without measured speeds.
     """
     if evidence.baseline or evidence.speed is None:
-        return []
+        return None
     speed, margin, gain = evidence.speed, policy.non_inferiority_margin, evidence.overall.gain
     price = (
-        f"{speed.candidate_rows_per_s:,.0f} rows/s against the champion's {speed.champion_rows_per_s:,.0f}: "
+        f"{speed.candidate_rows_per_s:,.0f} rows/s against {other}'s {speed.champion_rows_per_s:,.0f}: "
         f"{abs(speed.saving):.0%} {'cheaper' if speed.saving >= 0 else 'dearer'} per prediction"
     )
     slices = [(each.name, each.rows, each.gain) for each in evidence.slices]
@@ -243,13 +256,11 @@ def _check_cheaper(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
         f"{evidence.task.metric_name} changes by {_points(gain.value)} on {evidence.overall.rows:,} rows (95 % "
         f"interval {gain.low * 100:+.1f} to {gain.high * 100:+.1f}), and it scores {price}"
     )
-    return [
-        Check(
-            name="not worse and cheaper",
-            status="pass" if missing is None else "info",
-            sentence=f"Not worse and cheaper: {found}." if missing is None else f"{found}; {missing}.",
-        )
-    ]
+    return Check(
+        name="not worse and cheaper",
+        status="pass" if missing is None else "info",
+        sentence=f"Not worse and cheaper: {found}." if missing is None else f"{found}; {missing}.",
+    )
 
 
 def _check_tf_idf(evidence: GateEvidence) -> list[Check]:

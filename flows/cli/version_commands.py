@@ -101,7 +101,7 @@ def _train(
     from flows.cli.base_commands import named_base
     from flows.training.requested_training import run_training
     from flows.training.run_progress import shown
-    from flows.training.train_version import TrainingRequest
+    from flows.training.train_version import TrainingRequest, size_line
 
     for file in files or []:
         if not file.is_file():
@@ -141,6 +141,8 @@ def _train(
     over_s = outcome["used_s"] - outcome["budget_s"]
     overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
     say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
+    for each in outcome["ladder"]:
+        say(f"  {size_line(each, metric)}")
     say(f"  the version is now: {outcome['action']}")
     say(_NEXT[outcome["action"]].format(version=outcome["version"]))
 

@@ -180,8 +180,9 @@ def _is_signing_key(secret: str) -> bool:
 
 def _misfits(recipe: TrainingRecipe, *, where: str) -> Iterator[str]:
     depth, width = base_size(recipe.base_model)
-    if recipe.layers is not None and depth is not None and recipe.layers > depth:
-        yield f"layers in {where}: expected 1 to {depth}, the layers of {recipe.base_model}, got {recipe.layers}"
+    for name, layers in (("layers", recipe.layers), ("ladder", max(recipe.ladder, default=None))):
+        if layers is not None and depth is not None and layers > depth:
+            yield f"{name} in {where}: expected 1 to {depth}, the layers of {recipe.base_model}, got {layers}"
     learning, kept = recipe.warm_layers, recipe.layers or depth
     if learning is not None and kept is not None and learning > kept:
         yield f"warm_layers in {where}: expected 0 to {kept}, the layers of the model, got {learning}"

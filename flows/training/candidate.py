@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,6 +37,21 @@ _VALIDATION_ROWS: Final = 2_000
 MAX_TOKENS: Final = 128
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights that a training starts from.
+
+    Attributes:
+        folder: with the fp32 weights.
+        base: name of the base model that they were trained from.
+        layers: of them.
+    """
+
+    folder: Path
+    base: str
+    layers: int
+
+
 def train_candidate(
     services: Services,
     run: TrackedRun,
@@ -47,6 +63,8 @@ def train_candidate(
     judging: Judging,
     base: str | None = None,
     recipe: RecipeName | None = None,
+    layers: int | None = None,
+    larger: Start | None = None,
     lesson: Lesson | None = None,
     on_event: OnEvent,
     job: RunJob = run_job,
@@ -54,6 +72,7 @@ def train_candidate(
     """Train and package in a child process that ends before the run's deadline.
 
     Training starts from the champion's weights, unless a base model is named. A named recipe wins over the settings'.
+    A size of a ladder has its `layers`, and `larger`, what a larger size of the run was trained to.
     The job's first package is judged beside the training, to measure what judging costs; the job learns the new
     reserve.
 
@@ -68,9 +87,8 @@ def train_candidate(
     rows = sample_side(services.lake, manifest.digest, "validation", _VALIDATION_ROWS)
     rows.select("text", "aspect", "label", "segment").write_ndjson(folder / "validation.jsonl")
     named = recipe or policy.recipe
-    chosen = _training_settings(
-        policy, RECIPES[named], base, champion_weights(services, head) if base is None else None
-    )
+    champion = champion_weights(services, head) if base is None else None
+    chosen = _training_settings(policy, RECIPES[named], base, layers, start_of(layers, champion, larger))
     what = {"snapshot": manifest.digest, **chosen} | ({"lesson": lesson.facts["lesson"]} if lesson else {})
     kept = KeptCheckpoints(services.lake, run.run_id, what, folder / "checkpoints")
     adopted = kept.adopt()
@@ -157,20 +175,36 @@ def train_candidate(
 
 
 def _training_settings(
-    policy: TrainingRecipe, recipe: Recipe, base: str | None, champion: tuple[Path, str] | None
+    policy: TrainingRecipe, recipe: Recipe, base: str | None, layers: int | None, start: Start | None
 ) -> dict[str, Any]:
-    """Return the settings of the job: from the champion's weights where they are given, else from a base model."""
+    """Return the settings of the job: from weights where they are given, else from a base model.
+
+    Layers that lost those between them learn again, all of them and in as many passes as a first training has.
+    """
+    whole = start is not None and layers in (None, start.layers)
     wanted = {
-        "base_model": pin_base(base or policy.base_model) if champion is None else champion[1],
-        "layers": policy.layers,
+        "base_model": pin_base(base or policy.base_model) if start is None else start.base,
+        "layers": layers,
         "hidden": policy.hidden,
         "learning_rate": policy.learning_rate,
         "batch_tokens": policy.batch_tokens,
-        **recipe.settings(warm=champion is not None),
+        **recipe.settings(warm=whole),
+        "warm_start": None if start is None else str(start.folder),
+        "train_layers": policy.warm_layers if whole else None,
     }
-    if champion is not None:
-        wanted |= {"warm_start": str(champion[0]), "train_layers": policy.warm_layers}
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def start_of(layers: int | None, champion: Start | None, larger: Start | None) -> Start | None:
+    """Return the weights that a student of so many layers starts from; None: those of the base model. Pure.
+
+    The champion of the same size, else the larger student of the same run, else a champion that is not smaller.
+    """
+    if champion is not None and layers in (None, champion.layers):
+        return champion
+    if larger is not None:
+        return larger
+    return champion if champion is not None and layers is not None and champion.layers > layers else None
 
 
 class _After:
@@ -230,13 +264,14 @@ class _After:
             write_after(self._folder, self.seconds())
 
 
-def champion_weights(services: Services, head: LedgerRecord | None) -> tuple[Path, str] | None:
-    """Return the champion's fp32 weights on local disk and the name of its base; None where weights were never kept."""
+def champion_weights(services: Services, head: LedgerRecord | None) -> Start | None:
+    """Return the champion's fp32 weights on local disk; None where they were never kept."""
     package = champion_package(services, head)
     if package is None or head is None:
         return None
     folder = kept_weights(services, str(head.state.champion), package)
-    return None if folder is None else (folder, package.config.base_model)
+    config = package.config
+    return None if folder is None else Start(folder=folder, base=config.base_model, layers=config.layers)
 
 
 def kept_weights(services: Services, version: str, package: ModelPackage) -> Path | None:

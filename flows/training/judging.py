@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from absa.evaluation.gate import DataChecks, GateDecision, GateEvidence
     from absa.evaluation.metrics import Metrics
     from absa.evaluation.own_tests import OwnTest
+    from absa.evaluation.prediction_price import Speed
     from absa.inference.engine import Engine
     from absa.inference.package import ModelPackage
     from absa.inference.tokenization import ModelInput
@@ -46,6 +47,8 @@ class Candidate:
     decision: "GateDecision"
     job: JobResult
     pictures: Path
+    test: "pl.DataFrame"
+    scores: "RememberedScores"
 
     @property
     def metrics(self) -> "Metrics":
@@ -58,9 +61,16 @@ class Candidate:
         footprint = self.evidence.footprint
         return footprint.latency_ms_p50 or 0.0 if footprint else 0.0
 
+    @property
+    def rows_per_s(self) -> float | None:
+        """Rows per second of one thread on this machine; None where they were not measured."""
+        return None if self.evidence.footprint is None else self.evidence.footprint.rows_per_s
+
 
 Validate = Callable[["ModelPackage"], float]
 """Check that a package serves, and return its memory in MB."""
+MeasureSpeeds = Callable[["Sequence[Callable[..., Any]]", "Sequence[ModelInput]"], list[float]]
+"""Measure the rows per second of several ways to score, on the same pairs."""
 Draw = Callable[["Metrics", Sequence[Mapping[str, Any]], Path, TaskSpec], None]
 """Draw the pictures of a run into a folder, from the candidate's figures and the progress events."""
 
@@ -120,6 +130,7 @@ class Judging:
         reserve: receives what judging costs.
         validate: checks that a package serves.
         draw: makes the pictures.
+        measure: measures rows per second.
     """
 
     def __init__(
@@ -132,9 +143,10 @@ class Judging:
         reserve: Reserve,
         validate: Validate = in_fresh_process,
         draw: "Draw | None" = None,
+        measure: "MeasureSpeeds | None" = None,
     ) -> None:
         self._services, self._manifest, self._head, self._reserve = services, manifest, head, reserve
-        self._validate, self._draw = validate, draw or draw_pictures
+        self._validate, self._draw, self._measure = validate, draw or draw_pictures, measure
         self._task = manifest.task
         if (champion := champion_package(services, head)) and (misfit := self._task.misfit(champion.config.task)):
             raise PermanentError(f"the data and the champion are of different tasks: {misfit}")
@@ -176,7 +188,7 @@ class Judging:
             return
         speed = rows_per_s(engine, test)
         with tempfile.TemporaryDirectory() as scratch:
-            self._judge_on(engine, test.head(rows), cases, parity, report_into=Path(scratch))
+            self._judge_on(RememberedScores(engine), test.head(rows), cases, parity, report_into=Path(scratch))
         self._reserve.record("judge", time.perf_counter() - started)
         self._reserve.record_speed(speed)
         self._score_ahead(test)
@@ -205,12 +217,42 @@ class Judging:
         )
         if test.height > fits:
             test = sample_side(self._services.lake, self._manifest.digest, "test", fits, since=self.since)
-        evidence, decision = self._judge_on(engine, test, cases, job.done["parity"], report_into=job.package)
+        scores = RememberedScores(engine)
+        evidence, decision = self._judge_on(scores, test, cases, job.done["parity"], report_into=job.package)
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
         self._draw(evidence.candidate, run.history, pictures, evidence.task)
         run.params({"test_rows": test.height, "behaviour_cases": cases})  # last: MLflow lets no repetition change them
-        return Candidate(package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures)
+        return Candidate(
+            package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures, test=test,
+            scores=scores,
+        )  # fmt: skip
+
+    def stays_behind(self, candidate: Candidate, leader: Candidate, *, name: str) -> str | None:
+        """Return why a candidate leaves its place to a larger one of its run, by the gate's second reason.
+
+        Args:
+            candidate: the smaller one, on whose test rows they are compared.
+            leader: the larger one.
+            name: of the leader, in the sentence.
+
+        Returns:
+            A sentence; None if the candidate is not worse and cheaper.
+        """
+        from absa.evaluation.assess import assess
+        from absa.evaluation.gate import check_cheaper
+
+        pairs = list(candidate.test.select("text", "aspect").iter_rows())
+        evidence = assess(
+            candidate=candidate.scores.score(pairs),
+            champion=leader.scores.score(pairs),
+            examples=candidate.test,
+            recent=[True] * len(pairs),
+            speed=self._speed(candidate.scores.engine, leader.scores.engine, pairs)[1],
+            task=candidate.evidence.task,
+        )
+        check = check_cheaper(evidence, self._services.settings.gate, other=name)
+        return None if check is None or check.status == "pass" else f"It leaves its place to {name}. {check.sentence}"
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
         """Share of the test rows that the champion has not scored yet; 0 without a champion."""
@@ -234,24 +276,21 @@ class Judging:
         return Engine.load(load_package(package)), self._test_rows()
 
     def _judge_on(
-        self, engine: "Engine", test: "pl.DataFrame", cases: int, parity: Mapping[str, Any], *, report_into: Path
-    ) -> tuple["GateEvidence", "GateDecision"]:
+        self, scores: RememberedScores, test: "pl.DataFrame", cases: int, parity: Mapping[str, Any], *,
+        report_into: Path,
+    ) -> tuple["GateEvidence", "GateDecision"]:  # fmt: skip
         from absa.data.snapshot import leaked_texts
-        from absa.evaluation.assess import assess_engines
+        from absa.evaluation.assess import assess_engines, measure_footprint
         from absa.evaluation.gate import Parity, judge
         from absa.evaluation.gate_report import write_report
-        from absa.evaluation.prediction_price import compare_speed
 
-        speed = None
-        if self._champion is not None:
-            speed = compare_speed(
-                engine.score, self._champion.engine.score, list(test.select("text", "aspect").iter_rows())
-            )
+        engine, pairs = scores.engine, list(test.select("text", "aspect").iter_rows())
+        rate, speed = self._speed(engine, self._champion and self._champion.engine, pairs)
         with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
             serves = beside.submit(self._validate, engine.package)
             recent = [self._champion is None or self.since is None or at > self.since for at in test["observed_at"]]
             evidence = assess_engines(
-                candidate=engine,
+                candidate=scores,
                 champion=self._champion,
                 tf_idf=self._baseline(),
                 examples=test,
@@ -268,7 +307,9 @@ class Judging:
                 ),
                 own_tests=self._own_tests,
                 behaviour_cases=cases,
+                footprint=replace(measure_footprint(engine, pairs), rows_per_s=rate),
                 speed=speed,
+                task=engine.package.config.task,
             )
         footprint = evidence.footprint and replace(evidence.footprint, memory_mb=serves.result())
         evidence = replace(evidence, footprint=footprint)
@@ -283,6 +324,18 @@ class Judging:
             champion_name="the champion" if champion is None else f"version {champion}",
         )
         return evidence, decision
+
+    def _speed(
+        self, engine: "Engine", other: "Engine | None", pairs: "Sequence[ModelInput]"
+    ) -> "tuple[float, Speed | None]":
+        """Return an engine's rows per second, and beside those of another one."""
+        from absa.evaluation.prediction_price import TIMED_ROWS, Speed, measure_speeds
+
+        measure = self._measure or measure_speeds
+        rate, *others = measure([each.score for each in (engine, other) if each is not None], pairs)
+        if not others:
+            return rate, None
+        return rate, Speed(rows=TIMED_ROWS, candidate_rows_per_s=rate, champion_rows_per_s=others[0])
 
     def _baseline(self) -> "Baseline | None":
         """Return the baseline of a first version, trained on few rows if no time was left beside the training."""

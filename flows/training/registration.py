@@ -16,13 +16,17 @@ from flows.training.judging import Candidate
 
 if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
-    from absa.evaluation.prediction_price import Speed
 
 
 def register_version(
-    services: Services, run: TrackedRun, manifest: "Manifest", candidate: Candidate, budget_s: float
+    services: Services,
+    run: TrackedRun,
+    manifest: "Manifest",
+    candidate: Candidate,
+    budget_s: float,
+    tags: Mapping[str, str],
 ) -> str:
-    """Put the package into the lake, log it as the run's model and register it; a rejected one too.
+    """Put the package into the lake, log it as the run's model and register it, with tags; a rejected one too.
 
     Returns:
         The version. A repeated call returns the same one.
@@ -30,7 +34,7 @@ def register_version(
     Raises:
         UnavailableError: MLflow or the lake is unavailable; the ledger does not know the version yet.
     """
-    metrics = candidate.metrics
+    metrics, usd_per_million = candidate.metrics, price_of(services, candidate.rows_per_s)
     try:
         services.packages.put(candidate.job.package)
         run.files(candidate.pictures, into="pictures")
@@ -42,6 +46,10 @@ def register_version(
                 "test_macro_f1": metrics.macro_f1,
                 "test_ece": metrics.ece,
                 "test_flip_rate": metrics.flip_rate,
+                "size_mb": candidate.package.size_mb,
+                "latency_ms_p50": candidate.latency_ms_p50,
+                "rows_per_s": candidate.rows_per_s,
+                "usd_per_million": usd_per_million,
             }
         )
         run.tags({"gate": candidate.decision.verdict})
@@ -59,9 +67,10 @@ def register_version(
                 "metric": candidate.evidence.task.metric,
                 "test_confusion": json.dumps(metrics.confusion),
                 "latency_ms_p50": f"{candidate.latency_ms_p50:.3f}",
-                **({} if (speed := candidate.evidence.speed) is None else _speed_tags(speed)),
+                **_price_tags(candidate, usd_per_million),
                 "size_mb": f"{candidate.package.size_mb:.1f}",
                 "student": f"L{candidate.package.config.layers}-{candidate.package.config.hidden}",
+                **tags,
             },
         )
         for file in sorted(candidate.job.weights.iterdir()):
@@ -76,7 +85,13 @@ def register_version(
 
 
 def put_in_force(
-    services: Services, version: str, candidate: Candidate, training: dict[str, Any], *, actor: str
+    services: Services,
+    version: str,
+    candidate: Candidate,
+    training: dict[str, Any],
+    *,
+    actor: str,
+    behind: str | None = None,
 ) -> str:
     """Record a version in the ledger: a first one becomes champion unless the gate rejects it, a better one challenger.
 
@@ -90,6 +105,7 @@ def put_in_force(
         candidate: what was judged.
         training: cost of the training and who requested it, for the evidence.
         actor: of the records.
+        behind: why another version of the same run stays challenger instead; None: none does.
 
     Returns:
         crowned, challenged or kept.
@@ -98,6 +114,7 @@ def put_in_force(
         ConflictError: another writer moved the ledger meanwhile; a repeated call looks again.
     """
     decision = candidate.decision
+    said = decision.reasons[:3] if behind is None else (behind,)
     evidence = {**decision.to_json(), "training": {**training, "version": version}}
     head = _record_interrupted(services, before=int(version), actor=actor)
     if head is not None and version in head.versions and _is_recorded(services, evidence):  # by an earlier call
@@ -107,7 +124,7 @@ def put_in_force(
             expected=head.number if head else 0,
             actor=actor,
             action="register",
-            reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *decision.reasons[:3])),
+            reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *said)),
             state=head.state if head else State(),
             versions={version: candidate.package.digest},
             evidence=evidence,
@@ -116,7 +133,7 @@ def put_in_force(
     serves = version in {state.champion, state.challenger}
     wanted = decision.verdict == "PROMOTE" or (decision.verdict == "HOLD" and first)
     tested = not first and state.plan is not None and state.plan.mode != "single"  # another experiment runs
-    if not serves and wanted and not tested:
+    if not serves and wanted and not tested and behind is None:
         record = services.ledger.append(
             expected=record.number,
             actor=actor,
@@ -164,10 +181,28 @@ def _is_recorded(services: Services, evidence: Mapping[str, Any]) -> bool:
     return any(record.evidence_digest == digest for record in services.ledger.follow())
 
 
-def _speed_tags(speed: "Speed") -> dict[str, str]:
+def price_of(services: Services, rows_per_s: float | None) -> float | None:
+    """Return US dollars per million predictions at so many rows per second, by the home's price table or the shipped.
+
+    None where the speed was not measured, or the table lacks the machine or cannot be read.
+    """
+    from infra.cost.prices import core_usd_per_million, read_prices
+
+    if rows_per_s is None:
+        return None
+    kept = services.settings.root / "prices.csv"
+    try:
+        return core_usd_per_million(read_prices(kept if kept.exists() else None), rows_per_s=rows_per_s)
+    except (ValueError, OSError):
+        return None  # a price is shown beside a version, and must not cost it: `evergreen cost` says what is wrong
+
+
+def _price_tags(candidate: Candidate, usd_per_million: float | None) -> dict[str, str]:
+    speed, rows_per_s = candidate.evidence.speed, candidate.rows_per_s
     return {
-        "rows_per_s": f"{speed.candidate_rows_per_s:.0f}",
-        "champion_rows_per_s": f"{speed.champion_rows_per_s:.0f}",
+        **({} if rows_per_s is None else {"rows_per_s": f"{rows_per_s:.0f}"}),
+        **({} if speed is None else {"champion_rows_per_s": f"{speed.champion_rows_per_s:.0f}"}),
+        **({} if usd_per_million is None else {"usd_per_million": f"{usd_per_million:.4f}"}),
     }
 
 

@@ -14,7 +14,7 @@ from absa.sinks import markdown
 from flows.platform.prefect_runs import PROMOTION, promotion_key
 from flows.platform.services import Services
 from flows.training.aws_machine import BatchClient, TrainingMachine
-from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
+from flows.training.train_version import TrainedVersion, TrainingRequest, size_line, train_version
 
 if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
@@ -210,8 +210,10 @@ def _summary(outcome: TrainedVersion) -> str:
     champion = f"{outcome.champion_f1:.3f}" if outcome.champion_f1 is not None else "none yet"
     metric = outcome.task.metric_name if outcome.task.is_default else f"F1 ({markdown(outcome.task.metric)})"
     reasons = "\n".join(f"- {markdown(reason)}" for reason in outcome.reasons)
+    sizes = "".join(f"- {size_line(each.to_json(), metric)}\n" for each in outcome.ladder)
     return (
         f"## Version {outcome.version}: {outcome.verdict}\n\n"
         f"| {metric} | champion on the same rows | budget used |\n|---|---|---|\n"
         f"| {outcome.f1:.3f} | {champion} | {outcome.used_s:.0f} of {outcome.budget_s:.0f} s |\n\n{reasons}\n"
+        + (f"\n### Sizes of this run\n\n{sizes}" if sizes else "")
     )

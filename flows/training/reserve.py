@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ _FEWEST_CASES: Final = 10
 _TIMED_ROWS: Final = 64
 _ROWS_PER_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
 _TRAINING_S: Final = 5.0  # of training that a suggested budget leaves room for
+_LAYERS_A_PACKAGE: Final = 1  # layers that learn in the time that packages and judging of a size take, about
 _ROUND_TO_S: Final = 10
 OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
 TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
@@ -126,9 +127,12 @@ class Reserve:
         Args:
             used_s: seconds that this run has used so far.
         """
-        phases_s = sum(self.estimate_s(phase) for phase in _NOMINAL_S)
-        needed_s = max(_MARGIN * (phases_s + _TRAINING_S), used_s + self.least_after_s(), 1.25 * self._budget_s)
+        needed_s = max(self.least_run_s(), used_s + self.least_after_s(), 1.25 * self._budget_s)
         return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
+
+    def least_run_s(self) -> float:
+        """Seconds of a run with a few seconds of training and one package."""
+        return _MARGIN * (sum(self.estimate_s(phase) for phase in _NOMINAL_S) + _TRAINING_S)
 
     def _slowdown(self) -> float:
         """Ratio of what this run measured to earlier measurements on this machine; 1 until something is measured.
@@ -172,6 +176,20 @@ def judged_in_time(speed: float, *, left_s: float, cases: int) -> tuple[int, int
     case_s = _ROWS_PER_CASE / speed
     tried = max(_FEWEST_CASES, min(cases, int(0.5 * max(0.0, left_s) / case_s)))
     return max(_FEWEST_TEST_ROWS, int((left_s - tried * case_s) * speed)), tried
+
+
+def ladder_share(sizes: Sequence[int]) -> float:
+    """Return the share of the time left that the first of these sizes (layers) gets, its packages included."""
+    costs = [size + _LAYERS_A_PACKAGE for size in sizes]
+    return costs[0] / sum(costs)
+
+
+def fitting_ladder(sizes: Sequence[int], *, budget_s: float, least_s: float) -> list[int]:
+    """Return the largest sizes of a ladder whose shares of a budget last `least_s` seconds each; one at least."""
+    fitting = list(sizes)
+    while len(fitting) > 1 and budget_s * ladder_share([fitting[-1], *fitting[:-1]]) < least_s:
+        fitting.pop()
+    return fitting
 
 
 def fewest_judged() -> tuple[int, int]:

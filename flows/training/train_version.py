@@ -1,19 +1,22 @@
-"""Use case: make one version inside a budget. Snapshot, train, judge, register, record in the ledger."""
+"""Use case: make one version, or one per size of a ladder, inside a budget.
+
+Snapshot, train, judge, register, record in the ledger; the sizes of a ladder one after another, the largest first.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
+from absa.errors import DeadlineMissedError, EvergreenError, PermanentError, UnavailableError
 from absa.policies import RecipeName
 from absa.task import ABSA, TaskSpec
 from absa.training.recipes import RECIPES
 from flows.platform.services import Services
-from flows.training.candidate import MAX_TOKENS, train_candidate
+from flows.training.candidate import MAX_TOKENS, Start, train_candidate
 from flows.training.job_process import OnEvent, RunJob, run_job
-from flows.training.judging import Judging
-from flows.training.registration import put_in_force, register_version
-from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime
+from flows.training.judging import Candidate, Judging
+from flows.training.registration import price_of, put_in_force, register_version
+from flows.training.reserve import OVERRUN_SHARE, TIMES_FILE, Reserve, RunTime, fitting_ladder, ladder_share
 from flows.training.run_progress import writer
 from flows.training.teaching.lesson import Lesson, make_lesson
 from flows.training.teaching.teachers import RunTeacher, run_teacher
@@ -56,7 +59,15 @@ class TrainingRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVersion:
-    """Result of a training. `action` is crowned, challenged or kept; `f1` is the task's primary metric."""
+    """Result of a training. `action` is crowned, challenged or kept; `f1` is the task's primary metric.
+
+    Attributes:
+        layers: of the version.
+        size_mb: of its package.
+        rows_per_s: of one thread on this machine.
+        usd_per_million: US dollars per million predictions at that speed; None: not measured, or not priced.
+        ladder: every version of a run with a ladder, this one among them.
+    """
 
     version: str
     verdict: str
@@ -68,12 +79,31 @@ class TrainedVersion:
     budget_s: float
     used_s: float
     action: str
+    layers: int | None = None
+    size_mb: float | None = None
+    rows_per_s: float | None = None
+    usd_per_million: float | None = None
+    ladder: tuple["TrainedVersion", ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a flow run's result shows them."""
         task = self.task
-        values = vars(self) | {"reasons": list(self.reasons), "task": task.name, "metric": task.metric}
+        values = vars(self) | {
+            "reasons": list(self.reasons), "task": task.name, "metric": task.metric,
+            "ladder": [each.to_json() for each in self.ladder],
+        }  # fmt: skip
         return values | ({"pos_neg_f1": self.f1} if task.is_default else {})
+
+
+def size_line(version: Mapping[str, Any], metric: str) -> str:
+    """Return the line of one size of a ladder, from the plain values of its version."""
+    price, rows_per_s = version["usd_per_million"], version["rows_per_s"]
+    return (
+        f"{version['layers']} layers: version {version['version']}, {version['verdict']}, {version['action']}; "
+        f"{metric} {version['f1']:.3f}, {version['size_mb']:.0f} MB"
+        + ("" if rows_per_s is None else f", {rows_per_s:,.0f} rows/s")
+        + ("" if price is None else f", US$ {price:.4f} per million predictions")
+    )
 
 
 def train_version(
@@ -93,6 +123,10 @@ def train_version(
     so that another process can finish what a kill prevents. What fails after the ledger has the version is announced by
     an event, and the training has succeeded.
 
+    With a ladder the budget is divided among the sizes that it holds here. They share snapshot and teachers, and each
+    is a version of its own. A smaller one replaces the challenger of its run only if it is not worse and cheaper. What
+    prevents a smaller one is announced by an event; the larger ones stay.
+
     Args:
         services: ports.
         request: what to train.
@@ -101,104 +135,182 @@ def train_version(
         judging: makes the judge of the run's packages.
         teacher: runs a teacher's process.
 
+    Returns:
+        The version; of a ladder the new challenger, else the new champion, else the largest.
+
     Raises:
         DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
         InvalidDataError: a source cannot be read.
         UnavailableError: MLflow or the lake is unavailable.
     """
-    head = services.ledger.head()
-    budget_s = request.budget_s
-    first = champion_of(head) is None
     lesson = _lesson(services, request, on_event, teacher)
-    run_time = RunTime.start(services.clock, budget_s, overrun_s=OVERRUN_SHARE * budget_s if first else 0.0)
-    jobs = services.home.folder("jobs")
-    reserve = Reserve(jobs / TIMES_FILE, budget_s=budget_s)
-    after_training = AfterTraining(run_time.now)
-    listeners = (after_training, writer(jobs, started=run_time.started, ends_at=run_time.ends_at), on_event)
+    jobs, now = services.home.folder("jobs"), lambda: services.clock().timestamp()
+    started, budget_s = now(), request.budget_s
+    write = writer(jobs, started=started, ends_at=started + budget_s)
 
     def tell(event: Mapping[str, Any]) -> None:
-        for listener in listeners:
-            listener(event)
+        write(event)
+        on_event(event)
 
-    if first:
-        sentence = (
-            "there is no champion yet: on a busy machine this first training may take up to "
-            f"{run_time.overrun_s:.0f} s longer than its budget of {budget_s:.0f} s"
-        )
-        tell({"event": "note", "sentence": sentence})
-    tags = {"reason": request.reason, **({"window": request.window} if request.window else {})}
-    after_ledger = _AfterLedger(tell)
-    with after_ledger, services.runs.open(f"{request.reason}-{services.clock():%H%M%S}", tags=tags) as run:
-        manifest = lesson.manifest if lesson else _snapshot(services, request)
-        tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
-        describe_snapshot(services, run, manifest)
-        judge = judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
-        if (lacks := undecidable(services, manifest, judge.since)) is not None:
-            if request.window is not None:
-                raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
-            tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
+    maker = _Maker(services, request, tell, job, judging, lesson)
+    policy = services.settings.training
+    if not policy.ladder:
+        return maker.make(policy.layers, budget_s)
+    maker.tags["ladder"] = f"{services.clock():%Y%m%d-%H%M%S}"
+    least_s = Reserve(jobs / TIMES_FILE, budget_s=budget_s).least_run_s()
+    sizes = fitting_ladder(policy.ladder, budget_s=budget_s, least_s=least_s)
+    if left_out := ", ".join(str(size) for size in policy.ladder[len(sizes) :]):
+        tell({"event": "note", "sentence": f"a budget of {budget_s:.0f} s is too short here for {left_out} layers too"})
+    for at, layers in enumerate(sizes):
+        left_s = started + budget_s - now()
         try:
-            done = services.steps(
-                "train",
-                lambda: train_candidate(
-                    services, run, manifest, head,
-                    run_time=run_time, reserve=reserve, judging=judge, base=request.base, recipe=request.recipe,
-                    lesson=lesson, on_event=tell, job=job,
-                ),
-            )  # fmt: skip
-        except DeadlineMissedError as error:
-            enough_s = reserve.sufficient_budget_s(run_time.used_s)
-            raise DeadlineMissedError(
-                f"a budget of {budget_s:.0f} s is too short here for one training step and one package, so nothing was "
-                f"registered; --budget {enough_s:.0f} would be enough"
-            ) from error
-        tell({"event": "phase", "name": "judge"})
-        candidate = services.steps("judge", lambda: judge.judge(run, done, run_time=run_time), again=True)
-        tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
-        version, registering_s = services.steps(
-            "register",
-            lambda: _timed(lambda: register_version(services, run, manifest, candidate, budget_s), run_time.now),
-            again=True,
-        )
-        training = {
-            "budget_s": budget_s,
-            "used_s": round(run_time.used_s, 1),
-            "rows_seen": done.done["rows"],
-            "window": request.window,
-            "start_promotion": request.start_promotion,
-        }
-        action, recording_s = services.steps(
-            "put-in-force",
-            lambda: _timed(
-                lambda: put_in_force(services, version, candidate, training, actor=request.reason), run_time.now
-            ),
-            again=True,
-        )
-        after_ledger.recorded = version
-        used_s = run_time.used_s
-        with after_ledger:  # here too, so that the run ends FINISHED
-            reserve.record("register", registering_s + recording_s)
-            run.metrics(
-                {
-                    "used_s": used_s,
-                    "budget_used_share": used_s / budget_s,
-                    "overrun_s": max(0.0, used_s - budget_s),
-                    "after_training_s": after_training.seconds,
-                }
+            maker.make(layers, left_s * ladder_share(sizes[at:]))
+        except EvergreenError as error:
+            if not maker.made:
+                raise
+            tell({"event": "note", "sentence": f"there is no version of {layers} layers: {error}"})
+    return replace(maker.chosen(), budget_s=budget_s, used_s=now() - started, ladder=tuple(maker.made))
+
+
+@dataclass
+class _Maker:
+    """Maker of a run's versions. `challenger` is the newest challenger of this run, with its version."""
+
+    services: Services
+    request: TrainingRequest
+    tell: OnEvent
+    job: RunJob
+    judging: Callable[..., Judging]
+    lesson: Lesson | None
+    manifest: "Manifest | None" = None
+    larger: Start | None = None
+    challenger: tuple[str, Candidate] | None = None
+    made: list[TrainedVersion] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def chosen(self) -> TrainedVersion:
+        """Return the run's challenger, else its champion, else its largest version."""
+        for action in ("challenged", "crowned"):
+            if found := [each for each in self.made if each.action == action]:
+                return found[-1]
+        return self.made[0]
+
+    def make(self, layers: int | None, budget_s: float) -> TrainedVersion:
+        """Make the version of a size in its part of the run's budget, in seconds. See `train_version`."""
+        services, request = self.services, self.request
+        head = services.ledger.head()
+        first = champion_of(head) is None
+        run_time = RunTime.start(services.clock, budget_s, overrun_s=OVERRUN_SHARE * budget_s if first else 0.0)
+        reserve = Reserve(services.home.folder("jobs") / TIMES_FILE, budget_s=budget_s)
+        after_training = AfterTraining(run_time.now)
+
+        def tell(event: Mapping[str, Any]) -> None:
+            after_training(event)
+            self.tell(event)
+
+        if first:
+            sentence = (
+                "there is no champion yet: on a busy machine this first training may take up to "
+                f"{run_time.overrun_s:.0f} s longer than its budget of {budget_s:.0f} s"
             )
-    evidence = candidate.evidence
-    return TrainedVersion(
-        version=version,
-        verdict=candidate.decision.verdict,
-        reasons=candidate.decision.reasons,
-        snapshot=manifest.digest,
-        f1=candidate.metrics.f1,
-        champion_f1=None if evidence.baseline else evidence.overall.champion.f1,
-        task=evidence.task,
-        budget_s=budget_s,
-        used_s=used_s,
-        action=action,
-    )
+            tell({"event": "note", "sentence": sentence})
+        tags = {"reason": request.reason, **({"window": request.window} if request.window else {}), **self.tags}
+        name = f"{request.reason}-{services.clock():%H%M%S}" + (f"-{layers}-layers" if self.tags else "")
+        after_ledger = _AfterLedger(tell)
+        with after_ledger, services.runs.open(name, tags=tags) as run:
+            manifest = self._snapshot()
+            tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
+            describe_snapshot(services, run, manifest)
+            judge = self.judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
+            if not self.made and (lacks := undecidable(services, manifest, judge.since)) is not None:
+                if request.window is not None:
+                    raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
+                tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
+            try:
+                done = services.steps(
+                    "train",
+                    lambda: train_candidate(
+                        services, run, manifest, head,
+                        run_time=run_time, reserve=reserve, judging=judge, base=request.base, recipe=request.recipe,
+                        layers=layers, larger=self.larger, lesson=self.lesson, on_event=tell, job=self.job,
+                    ),
+                )  # fmt: skip
+            except DeadlineMissedError as error:
+                enough_s = reserve.sufficient_budget_s(run_time.used_s) * request.budget_s / budget_s
+                raise DeadlineMissedError(
+                    f"a budget of {budget_s:.0f} s is too short here for one training step and one package, so nothing "
+                    f"was registered; --budget {enough_s:.0f} would be enough"
+                ) from error
+            tell({"event": "phase", "name": "judge"})
+            candidate = services.steps("judge", lambda: judge.judge(run, done, run_time=run_time), again=True)
+            tell({"event": "phase", "name": "gate", "verdict": candidate.decision.verdict})
+            version, registering_s = services.steps(
+                "register",
+                lambda: _timed(
+                    lambda: register_version(services, run, manifest, candidate, budget_s, self.tags), run_time.now
+                ),
+                again=True,
+            )
+            training = {
+                "budget_s": budget_s,
+                "used_s": round(run_time.used_s, 1),
+                "rows_seen": done.done["rows"],
+                "window": request.window,
+                "start_promotion": request.start_promotion,
+            }
+            behind = None
+            if self.challenger is not None and candidate.decision.verdict == "PROMOTE":
+                leader, judged = self.challenger
+                behind = judge.stays_behind(candidate, judged, name=f"version {leader}")
+            action, recording_s = services.steps(
+                "put-in-force",
+                lambda: _timed(
+                    lambda: put_in_force(services, version, candidate, training, actor=request.reason, behind=behind),
+                    run_time.now,
+                ),
+                again=True,
+            )
+            after_ledger.recorded = version
+            used_s = run_time.used_s
+            with after_ledger:  # here too, so that the run ends FINISHED
+                reserve.record("register", registering_s + recording_s)
+                run.metrics(
+                    {
+                        "used_s": used_s,
+                        "budget_used_share": used_s / budget_s,
+                        "overrun_s": max(0.0, used_s - budget_s),
+                        "after_training_s": after_training.seconds,
+                    }
+                )
+        evidence, config = candidate.evidence, candidate.package.config
+        trained = TrainedVersion(
+            version=version,
+            verdict=candidate.decision.verdict,
+            reasons=((behind,) if behind else ()) + candidate.decision.reasons,
+            snapshot=manifest.digest,
+            f1=candidate.metrics.f1,
+            champion_f1=None if evidence.baseline else evidence.overall.champion.f1,
+            task=evidence.task,
+            budget_s=budget_s,
+            used_s=used_s,
+            action=action,
+            layers=config.layers,
+            size_mb=candidate.package.size_mb,
+            rows_per_s=candidate.rows_per_s,
+            usd_per_million=price_of(services, candidate.rows_per_s),
+        )
+        if action == "challenged":
+            self.challenger = version, candidate
+            self.made = [replace(each, action="kept") if each.action == action else each for each in self.made]
+        self.made.append(trained)
+        self.larger = Start(folder=candidate.job.weights, base=config.base_model, layers=config.layers)
+        return trained
+
+    def _snapshot(self) -> "Manifest":
+        """Return the snapshot of the run: that of its lesson, else one that is taken once."""
+        if self.manifest is None:
+            self.manifest = self.lesson.manifest if self.lesson else _snapshot(self.services, self.request)
+        return self.manifest
 
 
 def _snapshot(services: Services, request: TrainingRequest) -> "Manifest":

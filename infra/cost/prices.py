@@ -99,6 +99,15 @@ def write_prices(prices: Iterable[Price], path: Path) -> None:
             writer.writerow(plain | {"spot_usd": "" if price.spot_usd is None else repr(price.spot_usd)})
 
 
+def core_usd_per_million(prices: Prices, *, rows_per_s: float) -> float:
+    """US dollars per million predictions of a busy ARM vCPU of Fargate with 2 GB that scores so many rows per second.
+
+    Raises:
+        MissingPriceError: the table lacks its prices.
+    """
+    return task_hour(prices, vcpus=1, memory_gb=2, arch="arm64") / 3600 / rows_per_s * 1e6
+
+
 def task_hour(prices: Prices, *, vcpus: float, memory_gb: float, arch: str) -> float:
     """US dollars an hour of a Fargate task. `arch` is arm64 or x86_64.
 

@@ -67,6 +67,12 @@ def test_sections_reach_flows_and_router(home: Path) -> None:
         ("[training]\nrecipe = 'slow'", "recipe in section [training] of FILE cannot be used: expected 'fast', 'best'"),
         ("[training]\nlayers = 50", "layers in [training] of FILE: expected 1 to 6, the layers of minilm-l6, got 50"),
         ("[training]\nlayers = 2\nwarm_layers = 3", "[training] of FILE: warm_layers: expected 0 to 2"),
+        ("[training]\nladder = [2, 6]", "expected falling numbers of layers such as [6, 3, 2]"),
+        (
+            "[training]\nladder = [9, 3]",
+            "ladder in [training] of FILE: expected 1 to 6, the layers of minilm-l6, got 9",
+        ),
+        ("[training]\nladder = [3]\nlayers = 3", "[training] of FILE: layers and ladder: expected one of them"),
         ("[training]\nbase_model = ''", "base_model in section [training] of FILE cannot be used"),
         ("[router]\nqueue = 1", "[router] of FILE has the unknown key 'queue'"),
         ("[limits]\na = 1", "FILE has the unknown section [limits]; expected profile, task, data, gate"),

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import f1_score
 
-from absa.evaluation.assess import assess, assess_engines
+from absa.evaluation.assess import assess, assess_engines, measure_footprint
 from absa.evaluation.metrics import one_hot
 from absa.inference.engine import Engine
 from absa.records.rows import Example
@@ -179,12 +179,14 @@ def test_lengths_that_differ_and_missing_labels_are_refused(scores: tuple[np.nda
 def test_two_engines_are_assessed_from_their_packages(tmp_path: Path) -> None:
     candidate = Engine.load(build_toy_package(tmp_path / "candidate"))
     champion = Engine.load(build_toy_package(tmp_path / "champion", seed=40))
+    footprint = measure_footprint(candidate, [("the app is great", "app")])
     found = assess_engines(
-        candidate=candidate, champion=champion, examples=rows(60), recent=np.arange(60) > 30, behaviour_cases=10
-    )
-    assert found.footprint is not None
-    assert 0 < found.footprint.size_mb < 1
-    assert found.footprint.latency_ms_p50 is not None
-    assert 0 < found.footprint.latency_ms_p50 < 1000
+        candidate=candidate, champion=champion, examples=rows(60), recent=np.arange(60) > 30, behaviour_cases=10,
+        footprint=footprint,
+    )  # fmt: skip
+    assert found.footprint == footprint
+    assert 0 < footprint.size_mb < 1
+    assert footprint.latency_ms_p50 is not None
+    assert 0 < footprint.latency_ms_p50 < 1000
     assert all(each.champion_failures is not None for each in found.behaviours)
     assert len(found.behaviours) > 10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.training.reserve import Reserve, judged_in_time, most_test_rows
+from flows.training.reserve import Reserve, fitting_ladder, judged_in_time, ladder_share, most_test_rows
 
 
 def test_enough_time_judges_every_case() -> None:
@@ -83,6 +83,24 @@ def test_sufficient_budget_exceeds_the_one_that_failed(tmp_path: Path) -> None:
     assert reserve.sufficient_budget_s(used_s=60.0) >= 75.0
     reserve.record("package", 60.0)
     assert reserve.sufficient_budget_s(used_s=60.0) >= 150.0
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "least_s", "fitting"),
+    [(900.0, 26.0, [6, 3, 2]), (100.0, 26.0, [6, 3]), (30.0, 26.0, [6]), (30.0, 60.0, [6])],
+)
+def test_budget_holds_the_largest_sizes(budget_s: float, least_s: float, fitting: list[int]) -> None:
+    assert fitting_ladder((6, 3, 2), budget_s=budget_s, least_s=least_s) == fitting
+
+
+def test_shares_of_a_ladder_use_all_time() -> None:
+    left_s, sizes = 900.0, [6, 3, 2]
+    parts = []
+    for at in range(len(sizes)):
+        parts.append(left_s * ladder_share(sizes[at:]))
+        left_s -= parts[-1]
+    assert left_s == pytest.approx(0.0)
+    assert parts == pytest.approx([450.0, 900.0 * 4 / 14, 900.0 * 3 / 14])
 
 
 def test_champion_halves_the_most_test_rows() -> None:

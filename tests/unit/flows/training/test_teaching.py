@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -143,18 +144,22 @@ def test_pairs_leave_out_other_sides_and_asked_ones(world: World) -> None:
     assert all(side(text) == "train" and str(aspect) in text.casefold() for text, aspect in pairs)
 
 
-def test_distilled_training_gives_job_its_lesson(world: World) -> None:
+@pytest.mark.parametrize("ladder", [(), (6, 3)])
+def test_distilled_training_gives_job_its_lesson(world: World, ladder: tuple[int, ...]) -> None:
+    """The sizes of a ladder share one lesson."""
     lessons: list[tuple[TrainingJob, Answers]] = []
+    world.policy = replace(world.policy, ladder=ladder)
 
     def job(folder: Path, **_: Any) -> JobResult:
         described = TrainingJob.read(folder)
         lessons.append((described, Answers.read(Path(str(described.lesson)) / ANSWERS_FILE)))
         build_toy_package(folder / "package")
-        (folder / "weights").mkdir()
+        shutil.copytree(world.encoder, folder / "weights")
         parity = {"rows": 50, "labels_equal": 1.0, "f1_fp32": 0.8, "f1_int8": 0.8}
         return JobResult(folder=folder, done={"rows": 400, "parity": parity}, starts=1)
 
     def no_teacher(folder: Path, *, on_event: Any, **_: Mapping[str, Any]) -> None:
+        world.runs.append(False)
         rows = json.loads(next((world.folder / "home").rglob("plan.json")).read_text())["rows"]
         pairs = len((folder / PAIRS_FILE).read_bytes().splitlines())
         Answers(np.full((sum(rows), 3), 1 / 3, np.float32), np.zeros((pairs, 3), np.float32)).write(
@@ -164,12 +169,16 @@ def test_distilled_training_gives_job_its_lesson(world: World) -> None:
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             (folder / "weights" / name).write_text("{}")
 
-    judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None)
-    request = TrainingRequest(budget_s=60.0, sources=(str(world.rows),), teachers=(world.encoder,))
+    judging = partial(
+        Judging, validate=lambda _: 100.0, draw=lambda *_: None, measure=lambda scorers, _: [100.0] * len(scorers)
+    )
+    request = TrainingRequest(budget_s=300.0, sources=(str(world.rows),), teachers=(world.encoder,))
     assert train_version(world.services, request, job=job, judging=judging, teacher=no_teacher).version == "1"
-    ((described, answers),) = lessons
-    assert described.teacher_weight == 0.5
-    assert len(answers.labelled) > 100
+    assert [described.settings.get("layers") for described, _ in lessons] == list(ladder or (None,))
+    assert world.runs == [False]
+    for described, answers in lessons:
+        assert described.teacher_weight == 0.5
+        assert len(answers.labelled) > 100
 
 
 def test_teachers_without_their_recipe_are_refused(world: World) -> None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,11 +20,12 @@ from absa.ledger.lifecycle import crowned
 from absa.ledger.record import LedgerRecord
 from absa.ledger.store import Ledger
 from absa.packaging.numbered import NumberedPackages
-from absa.policies import GatePolicy
+from absa.policies import GatePolicy, TrainingRecipe
 from absa.records.schema import Window
 from flows.platform.ports import run_step
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
+from flows.training.candidate import Start, start_of
 from flows.training.job_process import JobResult, OnEvent, RunJob
 from flows.training.judging import Judging
 from flows.training.requested_training import train_as_requested
@@ -59,12 +60,18 @@ class Clock:
 
 @dataclass
 class Job:
-    """Training process that takes its time, then packages a toy. `forgets` names words without a sentiment."""
+    """Training process that takes its time, then packages a toy. `forgets` names words without a sentiment.
+
+    `forgets_small` has the words of students with so many layers, `fails` what their process raises.
+    """
 
     clock: Clock
     toys: Callable[..., Path]
     takes_s: float = 20.0
     forgets: Collection[str] = ()
+    forgets_small: dict[int, Collection[str]] = field(default_factory=dict)
+    fails: dict[int, Exception] = field(default_factory=dict)
+    settings: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -82,12 +89,21 @@ class Job:
         self.clock.advance(max(0.0, min(self.takes_s, left_s)))
         if left_s < self.takes_s:
             raise DeadlineMissedError("the time ended before a first package was complete")
+        described = json.loads((folder / "job.json").read_text())
+        self.settings.append(described["settings"])
+        layers = self.settings[-1].get("layers", 0)
+        if layers in self.fails:
+            raise self.fails[layers]
         packages = NumberedPackages(folder)
         with packages.next() as (made, facts):
-            shutil.copytree(self.toys(self.forgets), made / "package")
+            shutil.copytree(self.toys(self.forgets_small.get(layers, self.forgets), layers), made / "package")
+            config = json.loads((made / "package" / "config.json").read_text())
+            config |= {"snapshot": described["snapshot"], "run": described["run"]}
+            (made / "package" / "config.json").write_text(json.dumps(config))
             (made / "weights").mkdir()
-            for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            for name in ("config.json", "model.safetensors"):
                 (made / "weights" / name).write_text("{}")
+            shutil.copy(made / "package" / "tokenizer.json", made / "weights")
             facts |= {"rows": 480, "parity": PARITY}
         on_event({"event": "phase", "name": "export"})
         done = packages.settle()
@@ -124,12 +140,13 @@ class World:
     job: Job
     events: list[Mapping[str, Any]] = field(default_factory=list)
     run_job: RunJob | None = None
+    budget_s: float = BUDGET_S
 
     def train(self, **request: Any) -> TrainedVersion:
-        judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None)
+        judging = partial(Judging, validate=lambda _: 100.0, draw=lambda *_: None, measure=rates)
         return train_version(
             self.services,
-            TrainingRequest(**{"budget_s": BUDGET_S, **request}),
+            TrainingRequest(**{"budget_s": self.budget_s, **request}),
             on_event=self.events.append,
             job=self.run_job or self.job,
             judging=judging,
@@ -158,6 +175,11 @@ class World:
         )
 
 
+def rates(scorers: Sequence[Any], pairs: Sequence[Any]) -> list[float]:
+    """Rows per second by layers."""
+    return [1200.0 / (1 + score.__self__.package.config.layers) for score in scorers]
+
+
 def write_rows(file: Path, numbers: range) -> Path:
     with file.open("w", newline="", encoding="utf-8") as out:
         write = csv.writer(out).writerow
@@ -170,17 +192,18 @@ def write_rows(file: Path, numbers: range) -> Path:
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    made: dict[bool, Path] = {}
+    made: dict[tuple[frozenset[str], int], Path] = {}
 
-    def toy(forgets: Collection[str]) -> Path:
-        if bool(forgets) not in made:
-            folder = build_toy_package(tmp_path_factory.mktemp("toy"), forgets=forgets)
+    def toy(forgets: Collection[str], layers: int = 0) -> Path:
+        key = frozenset(forgets), layers
+        if key not in made:
+            folder = build_toy_package(tmp_path_factory.mktemp("toy"), forgets=forgets, layers=layers)
             calibration = json.loads((folder / "calibration.json").read_text())
             (folder / "calibration.json").write_text(
                 json.dumps({**calibration, "temperature": 0.1})
             )  # as sure as right
-            made[bool(forgets)] = folder
-        return made[bool(forgets)]
+            made[key] = folder
+        return made[key]
 
     return toy
 
@@ -201,6 +224,15 @@ def world(tmp_path: Path, ingested: Path, toys: Callable[..., Path]) -> World:
     settings = Settings(home=tmp_path, gate=GatePolicy(min_recent_rows=20, behaviour_cases=12))
     services = build_services(settings, environment={}, registry=registry, runs=runs, clock=clock, steps=steps)
     return World(services, registry, runs, clock, steps, Job(clock, toys))
+
+
+@pytest.fixture
+def ladder(world: World) -> World:
+    """The same home, whose runs make students of six and of three layers."""
+    settings = world.services.settings.model_copy(update={"training": TrainingRecipe(ladder=(6, 3))})
+    world.services = replace(world.services, settings=settings)
+    world.budget_s = 110.0
+    return world
 
 
 def newest(world: World) -> str:
@@ -482,3 +514,84 @@ def test_named_recipe_reaches_the_training_process(world: World) -> None:
     (described,) = world.services.home.root.glob("jobs/*/job.json")
     settings = json.loads(described.read_text())["settings"]
     assert (settings["r_drop"], settings["dropout"], settings["max_epochs"]) == (1.0, 0.1, 4.0)
+
+
+def test_ladder_challenges_with_the_cheaper_size(ladder: World) -> None:
+    """The six layers become the first champion, and three of them are as right in less time."""
+    outcome = ladder.train()
+    assert (outcome.version, outcome.verdict, outcome.action) == ("2", "PROMOTE", "challenged")
+    assert outcome.reasons[0].startswith("Not worse and cheaper")
+    assert (outcome.budget_s, outcome.used_s) == (110.0, 40.0)
+    assert [(each.version, each.layers, each.action) for each in outcome.ladder] == [
+        ("1", 6, "crowned"), ("2", 3, "challenged"),
+    ]  # fmt: skip
+    six, three = ladder.job.settings
+    assert (six["layers"], six["max_epochs"], "warm_start" in six) == (6, 4.0, False)
+    assert (three["layers"], three["max_epochs"]) == (3, 4.0)
+    assert Path(three["warm_start"]) == ladder.services.home.folder("jobs", "run-1") / "weights"
+
+
+def test_ladder_shows_its_versions_side_by_side(ladder: World) -> None:
+    outcome = ladder.train()
+    tags = [ladder.registry.tags(version) for version in ("1", "2")]
+    assert len({each["ladder"] for each in tags} | {run.marks["ladder"] for run in ladder.runs.kept}) == 1
+    assert [each["student"] for each in tags] == ["L6-3", "L3-3"]
+    assert [float(each["budget_s"]) for each in tags] == [70.0, 90.0]
+    assert float(tags[0]["usd_per_million"]) > float(tags[1]["usd_per_million"]) > 0
+    for run, each in zip(ladder.runs.kept, outcome.ladder, strict=True):
+        assert run.figures["usd_per_million"] == each.usd_per_million
+        assert run.figures["rows_per_s"] == each.rows_per_s
+        assert run.figures["size_mb"] == each.size_mb
+
+
+@pytest.mark.parametrize(("forgets", "challenger"), [((), "3"), (("great",), "2")])
+def test_smaller_size_replaces_an_equal_challenger(
+    ladder: World, tmp_path: Path, forgets: Collection[str], challenger: str
+) -> None:
+    """Both sizes are better than the champion; three layers that are worse than six leave them the place."""
+    ladder.serve(newest(ladder), forgets=WORDS)
+    ladder.job.forgets_small[3] = forgets
+    outcome = ladder.train(sources=(str(write_rows(tmp_path / "new.csv", range(600, 1200))),))
+    assert (outcome.version, outcome.action) == (challenger, "challenged")
+    assert [each.verdict for each in outcome.ladder] == ["PROMOTE", "PROMOTE"]
+    assert [each.action for each in outcome.ladder].count("challenged") == 1
+    assert ladder.services.head().state.challenger == challenger
+    if forgets:
+        assert outcome.ladder[1].reasons[0].startswith("It leaves its place to version 2. pos/neg F1 changes by -")
+        assert "It leaves its place to version 2." in ladder.records[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("layers", "champion", "larger", "expected"),
+    [
+        (None, None, None, None),
+        (None, 3, None, 3),
+        (6, 3, None, None),
+        (6, 6, None, 6),
+        (3, 6, None, 6),
+        (3, 3, 6, 3),
+        (3, 2, 6, 6),
+    ],
+)
+def test_student_starts_from_the_nearest_weights(
+    layers: int | None, champion: int | None, larger: int | None, expected: int | None
+) -> None:
+    def weights(number: int | None) -> Start | None:
+        return None if number is None else Start(folder=Path(f"{number}"), base="base", layers=number)
+
+    found = start_of(layers, weights(champion), weights(larger))
+    assert (found and found.layers) == expected
+
+
+def test_smaller_size_that_fails_leaves_the_larger(ladder: World) -> None:
+    ladder.job.fails[3] = DeadlineMissedError("the time ended before a first package was complete")
+    outcome = ladder.train()
+    assert (outcome.version, outcome.action, len(outcome.ladder)) == ("1", "crowned", 1)
+    assert [run.status for run in ladder.runs.kept] == ["FINISHED", "FAILED"]
+    assert ladder.events[-1]["sentence"].startswith("there is no version of 3 layers: a budget of 90 s is too short")
+
+
+def test_short_budget_leaves_out_small_sizes(ladder: World) -> None:
+    outcome = ladder.train(budget_s=60.0)
+    assert [each.layers for each in outcome.ladder] == [6]
+    assert ladder.events[0]["sentence"] == "a budget of 60 s is too short here for 3 layers too"
