@@ -285,7 +285,7 @@ class Judging:
         from absa.evaluation.gate_report import write_report
 
         engine, pairs = scores.engine, list(test.select("text", "aspect").iter_rows())
-        rate, speed = self._speed(engine, self._champion and self._champion.engine, pairs)
+        rate, speed = self._speed(engine, None if self._champion is None else self._champion.engine, pairs)
         with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
             serves = beside.submit(self._validate, engine.package)
             recent = [self._champion is None or self.since is None or at > self.since for at in test["observed_at"]]

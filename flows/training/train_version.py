@@ -144,8 +144,7 @@ def train_version(
         UnavailableError: MLflow or the lake is unavailable.
     """
     lesson = _lesson(services, request, on_event, teacher)
-    jobs, now = services.home.folder("jobs"), lambda: services.clock().timestamp()
-    started, budget_s = now(), request.budget_s
+    jobs, started, budget_s = services.home.folder("jobs"), services.clock().timestamp(), request.budget_s
     write = writer(jobs, started=started, ends_at=started + budget_s)
 
     def tell(event: Mapping[str, Any]) -> None:
@@ -162,14 +161,15 @@ def train_version(
     if left_out := ", ".join(str(size) for size in policy.ladder[len(sizes) :]):
         tell({"event": "note", "sentence": f"a budget of {budget_s:.0f} s is too short here for {left_out} layers too"})
     for at, layers in enumerate(sizes):
-        left_s = started + budget_s - now()
+        left_s = started + budget_s - services.clock().timestamp()
         try:
             maker.make(layers, left_s * ladder_share(sizes[at:]))
         except EvergreenError as error:
             if not maker.made:
                 raise
             tell({"event": "note", "sentence": f"there is no version of {layers} layers: {error}"})
-    return replace(maker.chosen(), budget_s=budget_s, used_s=now() - started, ladder=tuple(maker.made))
+    used_s = services.clock().timestamp() - started
+    return replace(maker.chosen(), budget_s=budget_s, used_s=used_s, ladder=tuple(maker.made))
 
 
 @dataclass
