@@ -222,10 +222,7 @@ class _Maker:
             tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
             describe_snapshot(services, run, manifest)
             judge = self.judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
-            if not self.made and (lacks := undecidable(services, manifest, judge.since)) is not None:
-                if request.window is not None:
-                    raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
-                tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
+            self._require_rows(manifest, judge)
             try:
                 done = services.steps(
                     "train",
@@ -305,6 +302,14 @@ class _Maker:
         self.made.append(trained)
         self.larger = Start(folder=candidate.job.weights, base=config.base_model, layers=config.layers)
         return trained
+
+    def _require_rows(self, manifest: "Manifest", judge: Judging) -> None:
+        """Announce that the gate has too few rows to decide; refuse a training that a window asked for."""
+        lacks = None if self.made else undecidable(self.services, manifest, judge.since)
+        if lacks is not None and self.request.window is not None:
+            raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
+        if lacks is not None:
+            self.tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
 
     def _snapshot(self) -> "Manifest":
         """Return the snapshot of the run: that of its lesson, else one that is taken once."""
