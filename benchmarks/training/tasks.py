@@ -150,13 +150,13 @@ def f1(sides: Sides, scores: Any) -> float:
 # What a cell does: (sides, seed, seconds) -> figures.
 
 
-def evergreen(sides: Sides, seed: int, seconds: float) -> dict[str, Any]:
-    """Run a training job that ends after `seconds`, and score its package."""
+def evergreen(sides: Sides, seed: int, seconds: float, **settings: Any) -> dict[str, Any]:
+    """Run a training job that ends after `seconds`, with further settings, and score its package."""
     from absa.inference.engine import Engine
 
     with tempfile.TemporaryDirectory() as scratch:
         folder, started = Path(scratch), time.time()
-        write_job(folder, sides, {"base_model": BASE, "seed": seed}, ends_at=started + seconds)
+        write_job(folder, sides, {"base_model": BASE, "seed": seed, **settings}, ends_at=started + seconds)
         done = _last_line([sys.executable, "-m", "absa.job", str(folder)], ROOT)
         wall_s = time.time() - started
         scores = Engine.load(folder / "package").score([(row.text, row.aspect) for row in sides.test])

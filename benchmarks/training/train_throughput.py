@@ -2,6 +2,7 @@
 
 Both train MiniLM-L6 on the same rows of the bundled data, in turns, on all cores: ours as `evergreen train` does but
 for the composed texts, the peer with dynamic padding as its documentation shows. Tokens are real ones, without padding.
+Where the top layers alone learn, the first pass and later ones, which find the lower layers' output, are timed apart.
 Where there is a GPU both train on generated rows there, in bf16, and ours is timed once its kernels are made.
 Beside it, on one thread: tokens a second from texts to token shards, with ids compared to the reference tokenizer's on
 every row, and from shards to batches, which is what a fast device waits for. Both by processor time.
@@ -28,16 +29,24 @@ ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "train_throughput.json"
 GPU_RESULT = RESULT.with_name("train_throughput_gpu.json")
 SAMPLE = ROOT / "absa" / "data" / "sample" / "feedback.csv"
-TARGET_TIMES = {"all": 2.7, "top": 4.0}  # of the peer's speed, by the layers that learn
+TARGET_TIMES = {"all": 2.7, "top": 4.0, "later": 5.0}  # of the peer's speed, by the layers that learn
 TARGET_TOKENS = 5e6
 TARGET_ON_GPU = 3.5e6
 GPU_MB = 80.0  # of generated rows
 GPU_PEER_ROWS = 100_000
 GPU_PEER_BATCH = 256
+FIRST = 16  # times the rows, for a first pass that does not end
+LATER_ROWS = 500  # for a first pass that is soon over
 
 
-def ours(seconds: float, **more: Any) -> dict[str, float]:
-    """Real tokens/s of our trainer with some settings, and the share of the device's operations that they took."""
+def ours(seconds: float, passes: str = "all", **more: Any) -> dict[str, float]:
+    """Real tokens/s of our trainer with some settings, and the share of the device's operations that they took.
+
+    Args:
+        seconds: of the run.
+        passes: on a CPU first: one at most; later: those behind the first alone, without the share; else all.
+        more: settings of the training.
+    """
     from absa.inference.tokenization import PairTokenizer
     from absa.modeling.bases import TOKENIZER, find_base, load_base
     from absa.training.deadline import Deadline
@@ -50,13 +59,18 @@ def ours(seconds: float, **more: Any) -> dict[str, float]:
     base = find_base("minilm-l6")
     tokenizer = PairTokenizer.from_file(base / TOKENIZER, 128)
     pairs = made_rows(None) if gpu_name() else sample()
+    if not gpu_name() and passes != "all":
+        pairs = FIRST * pairs if passes == "first" else pairs[:LATER_ROWS]
     rows = tokenize([LabelledPair(text, aspect, label) for text, aspect, label in pairs], tokenizer)
-    settings = TrainingSettings(max_epochs=1e9, compose_share=0.3 if gpu_name() else 0.0, **more)
+    epochs = 1.0 if passes == "first" and not gpu_name() else 1e9
+    settings = TrainingSettings(max_epochs=epochs, compose_share=0.3 if gpu_name() else 0.0, **more)
     compose = Composer.of(tokenizer, settings)
     model, _ = load_base(base, dropout=settings.dropout)
     seen: list[Progress] = []
     trainer = Trainer(model, rows, None, settings, Deadline.after(seconds), compose=compose, watch=seen.append)
     result = trainer.run()
+    if passes == "later":
+        return {"tokens_per_s": statistics.median(each.tokens_per_s for each in seen if each.epoch > 1.5)}
     if not gpu_name():
         return {"tokens_per_s": result.tokens / result.train_s, "mfu": result.mfu}
     steady = statistics.median(each.tokens_per_s for each in seen if each.elapsed_s > seconds / 2)
@@ -192,13 +206,15 @@ def sample() -> list[tuple[str, str, int]]:
 
 
 PEER = "transformers"
-ALL, TOP = "all layers", "top 3 layers"
+ALL, TOP, LATER = "all layers", "top 3 layers", ", later passes"
 CASES: dict[str, Callable[[float], dict[str, float]]] = {
     ALL: ours,
     f"{ALL}, 512 tokens": partial(ours, batch_tokens=512),
     f"{ALL}, 1024 tokens": partial(ours, batch_tokens=1_024),
-    TOP: partial(ours, train_layers=3),
-    f"{TOP}, 1024 tokens": partial(ours, batch_tokens=1_024, train_layers=3),
+    TOP: partial(ours, passes="first", train_layers=3),
+    f"{TOP}, 1024 tokens": partial(ours, passes="first", batch_tokens=1_024, train_layers=3),
+    f"{TOP}{LATER}": partial(ours, passes="later", train_layers=3),
+    f"{TOP}{LATER}, 1024 tokens": partial(ours, passes="later", batch_tokens=1_024, train_layers=3),
     PEER: transformers_trainer,
 }
 _ON_GPU = (ALL, TOP, PEER)
@@ -268,9 +284,10 @@ def training_rows(seconds: float, runs: int) -> list[Row]:
         if gpu_name() and case == ALL:
             aim = {"target": f">= {TARGET_ON_GPU:.0f}", "met": statistics.median(speeds[case]) >= TARGET_ON_GPU}
         rows.append(_row(f"{where}, {case}", "tokens_per_s", speeds[case], "tokens/s", **aim))
-        rows.append(_row(f"{where}, {case}", "mfu", [each["mfu"] for each in values], "share"))
+        if "mfu" in values[0]:
+            rows.append(_row(f"{where}, {case}", "mfu", [each["mfu"] for each in values], "share"))
         times = [mine / theirs for mine, theirs in zip(speeds[case], speeds[PEER], strict=True)]
-        target = TARGET_TIMES["all" if case.startswith(ALL) else "top"]
+        target = TARGET_TIMES["all" if case.startswith(ALL) else "later" if LATER in case else "top"]
         aim = {"target": f">= {target:g}", "met": statistics.median(times) >= target}
         rows.append(_row(f"{case}, beside the peer, pairs of runs", "times", times, "times", **aim))
     return rows
