@@ -26,7 +26,10 @@ PLACES: Final[Mapping[str, Mapping[str, str]]] = {
         "machine_wait_s": "MACHINE_WAIT_S",
     },
     "experiment": {"approval": "APPROVAL"},
-    "schedules": {"monitor": "SCHEDULE_MONITOR", "window_s": "WINDOW_S", "retention_days": "RETENTION_DAYS"},
+    "schedules": {
+        "monitor": "SCHEDULE_MONITOR", "training": "SCHEDULE_TRAINING", "window_s": "WINDOW_S",
+        "retention_days": "RETENTION_DAYS",
+    },
     "trust": {"train": "TRUST", "measure": "TRUST_TO_MEASURE"},
     "alerts": {"url": "ALERT_URL"},
     "work_pool": {"name": "WORK_POOL", "type": "WORK_POOL_TYPE", "variables": "WORK_POOL_VARIABLES"},

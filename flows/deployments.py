@@ -6,17 +6,22 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, Final
+from uuid import uuid4
 
 from prefect import deploy, serve
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Schedule
 from prefect.types.entrypoint import EntrypointType
 
 from absa.errors import EvergreenError, PermanentError
@@ -25,7 +30,7 @@ from flows.monitoring.announcing import Announcer
 from flows.monitoring.dead_runs import DeadRuns, dead_runs
 from flows.monitoring.monitor_flow import monitor
 from flows.monitoring.monitor_silence import SilenceWatch
-from flows.platform.prefect_runs import TAG
+from flows.platform.prefect_runs import MONITOR, PROMOTION, SCHEDULED, SCORING, TAG, TRAINING
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
@@ -33,16 +38,64 @@ from flows.promotion.promote_flow import promote
 from flows.promotion.take_over import take_over
 from flows.training.training_flow import continuous_training
 
+_OWN_SLUG: Final = "evergreen-"  # starts the name of a schedule that the settings make
+_TRAINING_TIMES: Final = {"nightly": "0 2 * * *", "weekly": "0 2 * * 0"}  # cron, UTC
 _PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # whose worker it is
 _WATCH_EVERY_S: Final = 60.0
 
 
-def deployments(settings: Settings) -> list[Any]:
+def own_schedules(settings: Settings) -> dict[str, list[Schedule]]:
+    """Return the schedules that the settings make, by deployment: the monitor's and the training's."""
+    found: dict[str, list[Schedule]] = {}
+    if settings.schedule_monitor:
+        window = timedelta(seconds=settings.window_s)
+        found[MONITOR] = [Schedule(interval=window, slug=f"{_OWN_SLUG}monitor")]
+    if (cron := _TRAINING_TIMES.get(settings.schedule_training)) is not None:
+        parameters = {"reason": SCHEDULED}
+        found[TRAINING] = [Schedule(cron=cron, timezone="UTC", slug=f"{_OWN_SLUG}training", parameters=parameters)]
+    return found
+
+
+def users_schedules() -> dict[str, list[DeploymentScheduleCreate]]:
+    """Return the schedules that users made in Prefect, by deployment: serving the deployments replaces all schedules.
+
+    Of the monitor, intervals without a name are those of an earlier release.
+    """
+    found = {}
+    with get_client(sync_client=True) as client:
+        for name in (TRAINING, MONITOR, PROMOTION, SCORING):
+            with suppress(ObjectNotFound):  # at the first start
+                found[name] = [
+                    DeploymentScheduleCreate.model_validate(
+                        each.model_dump(include={"schedule", "active", "max_scheduled_runs", "parameters", "slug"})
+                    )
+                    for each in client.read_deployment_by_name(name).schedules
+                    if not (each.slug or "").startswith(_OWN_SLUG)
+                    and not (name == MONITOR and each.slug is None and isinstance(each.schedule, IntervalSchedule))
+                ]
+    return found
+
+
+def deployments(
+    settings: Settings, users: Mapping[str, Sequence[DeploymentScheduleCreate]] = MappingProxyType({})
+) -> list[Any]:
     """Every deployment of the platform.
 
     One training and one promotion run at a time; the monitor runs once a window. The verdict record, not an event,
     decides about a retraining.
+
+    Args:
+        settings: budget, schedules and work pool.
+        users: schedules of users, by deployment, which are kept beside those of the settings.
     """
+    own = own_schedules(settings)
+
+    def schedules(name: str) -> list[Any]:
+        made = [DeploymentScheduleCreate.from_schedule(each) for each in own.get(name, ())]
+        kept = users.get(name, ())
+        named = [each if each.slug else each.model_copy(update={"slug": str(uuid4())}) for each in kept]
+        return [*made, *named]  # Prefect refuses named schedules beside unnamed ones
+
     by_module = (
         EntrypointType.MODULE_PATH if settings.work_pool else EntrypointType.FILE_PATH
     )  # code is installed there
@@ -52,6 +105,7 @@ def deployments(settings: Settings) -> list[Any]:
             "continuous-training",
             entrypoint_type=by_module,
             parameters={"budget_s": settings.budget_s},
+            schedules=schedules(TRAINING),
             concurrency_limit=one_waits,
             description="Train on the newest snapshot inside a budget, judge, register.",
             tags=[TAG],
@@ -59,7 +113,7 @@ def deployments(settings: Settings) -> list[Any]:
         monitor.to_deployment(
             "monitor",
             entrypoint_type=by_module,
-            interval=settings.window_s if settings.schedule_monitor else None,
+            schedules=schedules(MONITOR),
             concurrency_limit=one_waits,
             description="Judge the last window of live traffic; start a retraining when it is stale and it pays.",
             tags=[TAG],
@@ -67,6 +121,7 @@ def deployments(settings: Settings) -> list[Any]:
         promote.to_deployment(
             "promote",
             entrypoint_type=by_module,
+            schedules=schedules(PROMOTION),
             concurrency_limit=one_waits,
             description="Take a challenger through shadow and A/B to champion, or roll it back.",
             tags=[TAG],
@@ -74,6 +129,7 @@ def deployments(settings: Settings) -> list[Any]:
         batch.to_deployment(
             "batch",
             entrypoint_type=by_module,
+            schedules=schedules(SCORING),
             description="Score a file, a folder or a prefix with a registered version.",
             tags=[TAG],
         ),
@@ -129,7 +185,7 @@ def work(settings: Settings) -> None:
     """Put the deployments into the work pool and be its worker until it ends, where this Python can be one."""
     ensure_pool(settings)
     deploy(
-        *deployments(settings),
+        *deployments(settings, users_schedules()),
         work_pool_name=settings.work_pool,
         build=False,
         push=False,
@@ -204,7 +260,7 @@ def main() -> None:
     if services.settings.work_pool:
         work(services.settings)
     else:
-        serve(*deployments(services.settings), pause_on_shutdown=False)
+        serve(*deployments(services.settings, users_schedules()), pause_on_shutdown=False)
 
 
 if __name__ == "__main__":

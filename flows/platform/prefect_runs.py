@@ -12,7 +12,9 @@ from flows.platform.ports import ConcurrencyLimit, HeldState, RunEnd, RunState, 
 TRAINING: Final = "continuous-training/continuous-training"
 PROMOTION: Final = "promote/promote"
 MONITOR: Final = "monitor/monitor"
+SCORING: Final = "batch/batch"
 TAG: Final = "evergreen"  # of every deployment of the platform
+SCHEDULED: Final = "schedule"  # reason of a training that its schedule starts
 _PAGE: Final = 200
 
 

@@ -43,6 +43,10 @@ class Settings(SettingsBase):
         default=3600.0, gt=0, le=LONGEST_S, description="Length of a monitoring window, in seconds."
     )
     schedule_monitor: bool = Field(default=True, description="Run the monitor once per window.")
+    schedule_training: Literal["never", "nightly", "weekly"] = Field(
+        default="never",
+        description="Train at 02:00 UTC every night or on Sundays, where enough labels came: nightly or weekly.",
+    )
     alert_url: SecretStr | None = Field(
         default=None,
         description="Webhook that gets one message per incident: a stale version, a silent monitor.",

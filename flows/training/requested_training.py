@@ -11,10 +11,11 @@ from absa.errors import ConflictError, DeadlineMissedError, EvergreenError, Perm
 from absa.records.schema import Window
 from absa.records.trainings import TrainingState, begin_training, write_training
 from absa.sinks import markdown
-from flows.platform.prefect_runs import PROMOTION, promotion_key
+from flows.platform.prefect_runs import PROMOTION, SCHEDULED, promotion_key
 from flows.platform.services import Services
 from flows.training.aws_machine import BatchClient, TrainingMachine
 from flows.training.train_version import TrainedVersion, TrainingRequest, size_line, train_version
+from flows.training.training_snapshot import missing_labels
 
 if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
@@ -25,9 +26,15 @@ _MOVE_EVERY_S: Final = 2.0
 def run_training(services: Services, request: TrainingRequest, *, flow_run_id: str | None) -> dict[str, Any]:
     """Train here, or on the machine that the settings name; return the result as plain values.
 
+    A scheduled training with too few new labels for its gate trains nothing, and completes with the number.
+
     Raises:
         EvergreenError: see `train_as_requested` and `train_on_machine`.
     """
+    if request.reason == SCHEDULED and (lacks := missing_labels(services)) is not None:
+        page = f"## Nothing was trained\n\n{markdown(lacks)}"
+        services.reporter.page(page, key="training-result", description="How the last training ended")
+        return {"action": "skipped", "reason": lacks}
     if services.settings.training_queue_names:
         return services.steps("train-on-machine", lambda: train_on_machine(services, request))
     return train_as_requested(services, request, flow_run_id=flow_run_id).to_json()

@@ -121,6 +121,19 @@ def labels_since_champion(services: Services) -> int | None:
     )
 
 
+def missing_labels(services: Services) -> str | None:
+    """Return why a training that its schedule starts is not worth its time; None where it is due, or the first one."""
+    from absa.data.recent_split import labels_needed
+
+    labels, needed = labels_since_champion(services), labels_needed(services.settings.staleness, services.settings.gate)
+    if labels is None or labels >= needed:
+        return None
+    return (
+        f"{needed - labels} labels are missing: {labels} of {needed} came since the champion's snapshot "
+        "(`evergreen labels export`)"
+    )
+
+
 def feedback_taken_at(lake: Lake, newest: "Manifest") -> datetime:
     """Return when the newest snapshot or an ancestor last took feedback; where none did, when the oldest was made."""
     from absa.data.snapshot import load_manifest

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Completed, Pending, Running
 from prefect.testing.utilities import prefect_test_harness
@@ -17,13 +18,13 @@ from absa.adapters.lake_stores import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
 from absa.records.verdict import Verdict
-from flows.deployments import deployments, ensure_pool, work
+from flows.deployments import deployments, ensure_pool, users_schedules, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import DeadRuns
 from flows.platform.artifacts import task_run
 from flows.platform.liveness import START_GRACE_S, leave_sign, this_host
 from flows.platform.ports import DELAYS_S
-from flows.platform.prefect_runs import TAG, PrefectDeployments
+from flows.platform.prefect_runs import MONITOR, SCHEDULED, TAG, TRAINING, PrefectDeployments
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
 from monitoring.verdicts import VerdictStore
@@ -183,6 +184,23 @@ def test_run_that_waits_for_approval_is_paused(client: SyncPrefectClient) -> Non
 
 def test_deployments_without_pool_run_in_their_process() -> None:
     assert {each.work_pool_name for each in deployments(Settings())} == {None}
+
+
+def test_users_schedule_survives_next_start(client: SyncPrefectClient) -> None:
+    def start(training: str) -> set[tuple[str, bool]]:
+        for each in deployments(Settings(schedule_training=training), users_schedules()):
+            each.apply()
+        found = client.read_deployment_by_name(TRAINING).schedules
+        return {(each.schedule.cron, each.parameters.get("reason") == SCHEDULED) for each in found}
+
+    assert start("nightly") == {("0 2 * * *", True)}
+    training = client.read_deployment_by_name(TRAINING)
+    client.create_deployment_schedules(training.id, [(CronSchedule(cron="30 5 * * *"), True)])
+    for _ in range(2):
+        assert start("weekly") == {("0 2 * * 0", True), ("30 5 * * *", False)}
+    assert start("never") == {("30 5 * * *", False)}
+    (monitor,) = client.read_deployment_by_name(MONITOR).schedules
+    assert monitor.schedule.interval == timedelta(hours=1)
 
 
 @pytest.fixture

@@ -23,12 +23,13 @@ from absa.packaging.numbered import NumberedPackages
 from absa.policies import GatePolicy, TrainingRecipe
 from absa.records.schema import Window
 from flows.platform.ports import run_step
+from flows.platform.prefect_runs import SCHEDULED
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.candidate import Start, start_of
 from flows.training.job_process import JobResult, OnEvent, RunJob
 from flows.training.judging import Judging
-from flows.training.requested_training import train_as_requested
+from flows.training.requested_training import run_training, train_as_requested
 from flows.training.reserve import TIMES_FILE
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
 from flows.training.training_snapshot import labels_since_champion
@@ -380,6 +381,14 @@ def test_retraining_that_can_only_hold_is_not_started(world: World) -> None:
     assert [each["name"] for each in world.events if each["event"] == "phase"] == ["snapshot"]
     world.train()  # by an operator: a version that is cheaper may be promoted all the same
     assert any("the gate can only HOLD" in each.get("sentence", "") for each in world.events)
+
+
+def test_scheduled_training_waits_for_labels(world: World) -> None:
+    world.serve(newest(world))
+    done = run_training(world.services, TrainingRequest(budget_s=BUDGET_S, reason=SCHEDULED), flow_run_id=None)
+    assert done["action"] == "skipped"
+    assert done["reason"].startswith("52 labels are missing: 0 of 52 came since the champion's snapshot")
+    assert (world.events, world.runs.kept) == ([], [])
 
 
 def test_fewest_labels_give_gate_enough_test_rows(world: World, tmp_path: Path) -> None:
