@@ -18,6 +18,7 @@ from flows.cli import cost_commands, traffic_commands
 from flows.cli.batch_commands import batch_app
 from flows.cli.command_places import DayGroup
 from flows.cli.data import data_commands
+from flows.cli.home import host_commands
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.version_commands import version_app
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 
 
-admin = typer.Typer(help="Configuration, checks, ledger, retraining now, export.", no_args_is_help=True)
+admin = typer.Typer(help="Configuration, checks, ledger, retraining, export, backup, restore.", no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -197,6 +198,7 @@ app.command("ingest", epilog="Example: evergreen ingest feedback.csv")(data_comm
 app.add_typer(data_commands.data, name="data")
 app.add_typer(lab, name="lab")
 app.add_typer(admin, name="admin")
+host_commands.add_host_commands(admin)
 cost_commands.add_cost_commands(app)
 
 
