@@ -151,7 +151,7 @@ def test_plain_text_task_becomes_a_registered_package(
     assert scores.argmax(1).tolist() == [0, 1, 2, 3]
     texts = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".md", ".json", ".jsonl")]
     said = {str(path): path.read_text(encoding="utf-8") for path in texts if path.name not in NO_MESSAGES}
-    said |= {"tags": json.dumps(tags), "events": "".join(capfd.readouterr())}
+    said |= {"tags": json.dumps(tags), "run": str(vars(world.runs.kept[0])), "events": "".join(capfd.readouterr())}
     assert {name: found for name, each in said.items() if (found := words_of_default_task(each))} == {}
 
 
