@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from structure_picture import structure_svg
 from typer.cli import get_docs_for_click
+from typer.main import get_command
 
 from absa.configuration import FROM_FILE, SECTIONS
 from absa.policies import LONGEST_S, RouterTuning
@@ -25,6 +26,7 @@ from absa.router_settings import RouterSettings
 from absa.task import ABSA
 from absa.variables import KEYS
 from flows.cli.commands import app
+from flows.cli.output.command_result import facts_of
 from flows.platform.processes import parts
 from flows.platform.settings import Settings
 from serving.console.console_routes import add_console
@@ -330,11 +332,48 @@ def _licence(name: str) -> str:
     return said.strip().splitlines()[0][:60].replace("|", "/")
 
 
+_JSON = """# JSON of commands
+
+Each command but `demo` takes `--json`: it prints one JSON value to standard output instead of its lines; progress and
+errors go to standard error, and exit codes stay. Keys stay too: a release adds keys, and removes or renames none
+without a line in the changelog. Times are ISO 8601 in UTC.
+
+"""
+
+
+def json_page() -> str:
+    """Return the keys of every command's JSON, from the types of its facts."""
+    page = _JSON
+    for words, command in _commands(get_command(app), ()):
+        facts = facts_of(command.callback)
+        if facts is None:
+            continue
+        listed = get_origin(facts) is list
+        row = get_args(facts)[0] if listed else facts
+        said = (row.__doc__ or "").splitlines()[0]
+        page += f"## `evergreen {' '.join(words)}`\n\n{'List of objects: ' if listed else ''}{said}\n\n"
+        page += "| key | what |\n|---|---|\n"
+        for key, kind in get_type_hints(row, include_extras=True).items():
+            page += f"| `{key}` | {kind.__metadata__[0]} |\n"
+        page += "\n"
+    return _MADE + page.rstrip() + "\n"
+
+
+def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each visible command once, with the words that call it."""
+    if words:
+        yield words, command
+    for name, each in getattr(command, "commands", {}).items():
+        if not each.hidden:
+            yield from _commands(each, (*words, name))
+
+
 def pages() -> dict[str, str]:
     """Return the pages, and the picture of the rooms, by file name."""
     return {
         "settings.md": settings_page(),
         "commands.md": command_page(),
+        "json.md": json_page(),
         "api.md": api_page(),
         "licences.md": licence_page(),
         "structure.svg": structure_svg(REFERENCE.parents[1]),

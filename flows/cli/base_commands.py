@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +21,11 @@ def make_base(
     epochs: float,
     budget_s: float | None,
     on_progress: Callable[[str], None] = lambda _: None,
-) -> Iterator[str]:
-    """Make a base from labelled files, or find the one that they gave before; yields lines for the user.
+) -> tuple[Path, bool]:
+    """Make a base from labelled files, or find the one that they gave before.
+
+    Returns:
+        Its folder, named by its digest, and whether it was made now.
 
     Raises:
         InvalidDataError: a file cannot be used.
@@ -44,7 +47,7 @@ def make_base(
     rows = [LabelledPair(text, aspect, label) for text, aspect, label in examples.iter_rows()]
     counts = Counter(row.label for row in rows)
     named = (f"{counts[number]:,} {label}" for number, label in enumerate(mapping.task.labels))
-    yield f"{len(rows):,} rows: {', '.join(named)}"
+    on_progress(f"{len(rows):,} rows: {', '.join(named)}")
     recipe = services.settings.training
     wanted = {
         "base_model": pin_base(recipe.base_model),
@@ -54,12 +57,14 @@ def make_base(
         "batch_tokens": recipe.batch_tokens,
         "max_epochs": epochs,
     }
-    told = [time.monotonic()]
+    began = time.monotonic()
+    told = [began]
 
     def watch(progress: Progress) -> None:
         if time.monotonic() - told[0] > _TELL_EVERY_S:
             told[0] = time.monotonic()
-            on_progress(f"  pass {progress.epoch:.2f} of {epochs:g}, loss {progress.loss:.3f}")
+            left = f", {budget_s - (told[0] - began):.0f} s left" if budget_s is not None else ""
+            on_progress(f"  pass {progress.epoch:.2f} of {epochs:g}, loss {progress.loss:.3f}{left}")
 
     found: list[Path] = []
     folder = pretrain(
@@ -71,8 +76,7 @@ def make_base(
         watch=watch,
         found=found.append,
     )
-    yield f"base {folder.name} {'was there already' if found else 'is made'}: {folder}"
-    yield f"start from it by `evergreen train FILE --encoder {folder.name}`"
+    return folder, not found
 
 
 def named_base(services: Services, name: str) -> str:

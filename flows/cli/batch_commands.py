@@ -1,7 +1,6 @@
 """`evergreen batch` and `evergreen batch verify`."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
@@ -9,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import BatchFacts, ProblemFacts
 from flows.platform import arguments
 from flows.platform.settings import Settings
-from flows.platform.terminal import say
+from flows.platform.terminal import ProgressLine
 
 if TYPE_CHECKING:
     from absa.batch.batch_job import BatchProgress
 
 batch_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-_LINE_EVERY_S: Final = 10.0
+_NO_DRIFT: Final = "No column drifted."
 
 
 @batch_app.callback(
@@ -55,13 +56,13 @@ def batch_command(
     drift_report: Annotated[
         bool, typer.Option("--drift-report", help="Compare the rows with the version's test rows: drift/report.html.")
     ] = False,
-) -> None:
+) -> CommandResult[BatchFacts] | None:
     """Score a whole dataset. A killed run goes on where it was; a finished one is not run again."""
     if context.invoked_subcommand is not None:
-        return
+        return None
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
-    from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, score_batch, usd_per_row
+    from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, labels_of, score_batch, usd_per_row
     from flows.platform.services import open_home
 
     services = open_home(required=log or model is None or model.startswith(REGISTRY))
@@ -71,51 +72,57 @@ def batch_command(
     )  # fmt: skip
     with _shown(usd_per_row(services)) as show:
         outcome = score_batch(services, request, on_progress=show)
-    if outcome.result.already_done:
-        say(f"nothing to do: {output_uri} holds this input, scored by this version")
-    for row in batch_summary(outcome.result.manifest):
-        say(f"{row['what']:<34} {row['value']}")
-    if outcome.drift is not None:
-        say(f"drift report: {output_uri.rstrip('/')}/drift/report.html")
-        for sentence in outcome.drift or ("No column drifted.",):
-            say(f"  {sentence}")
+    manifest, drift = outcome.result.manifest, outcome.drift
+    report = None if drift is None else f"{output_uri.rstrip('/')}/drift/report.html"
+    drifted = () if drift is None else (f"drift report: {report}", *(f"  {each}" for each in drift or (_NO_DRIFT,)))
+    bad = sum(manifest["quarantined"].values())
+    return CommandResult(
+        facts={
+            "output": output_uri,
+            "version": str(manifest["model_version"]),
+            "rows": manifest["rows"],
+            "quarantined": dict(manifest["quarantined"]),
+            "labels": labels_of(manifest),
+            "already_done": outcome.result.already_done,
+            "elapsed_s": manifest["elapsed_s"],
+            "drift": None if drift is None else list(drift),
+            "drift_report": report,
+        },
+        lines=(*(f"{row['what']:<34} {row['value']}" for row in batch_summary(manifest)), *drifted),
+        meaning=f"{output_uri} held this input, scored by this version: nothing was done"
+        if outcome.result.already_done
+        else f"{output_uri} holds every row once, in order, as Parquet"
+        + (f"; {bad:,} rows that could not be read are apart, with their reasons" if bad else ""),
+        following=f"evergreen batch verify {output_uri}, or read it: polars.read_parquet('{output_uri}')",
+    )
 
 
 @batch_app.command(epilog="Example: evergreen batch verify scored/")
 def verify(
     output_uri: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of a finished batch.")],
     input_uri: Annotated[str | None, typer.Option("--input", help="Place of the input, if it was moved since.")] = None,
-) -> None:
+) -> CommandResult[ProblemFacts]:
     """Prove a batch's output against its input: every row once, in order, unchanged, with an answer that fits."""
     from absa.batch.verify_batch import verify_batch
 
     problems = verify_batch(output_uri, input_uri=input_uri, mapping=Settings.load().data)
-    for problem in problems:
-        say(problem)
-    if problems:
-        raise typer.Exit(1)
-    say("every row once, in order, unchanged, with an answer that fits")
+    return CommandResult(
+        facts={"problems": problems},
+        lines=tuple(problems or ["every row once, in order, unchanged, with an answer that fits"]),
+        meaning="The output is not what the input asks for" if problems else "The output can be used",
+        following="evergreen batch with another --output scores again" if problems else "nothing to do",
+        code=1 if problems else 0,
+    )
 
 
 @contextmanager
 def _shown(each_usd: float | None) -> Iterator[Callable[["BatchProgress"], None]]:
-    """Show a bar on a terminal, elsewhere a line every ten seconds."""
+    """Show share, rate and time left: one redrawn line on a terminal, elsewhere a line every ten seconds."""
     from flows.batch.score_batch import said
 
-    if sys.stdout.isatty():
-        from rich import progress
-
-        columns = (progress.BarColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn())
-        with progress.Progress(*columns) as bar:
-            task = bar.add_task("starting", total=1.0)
-            yield lambda now: bar.update(task, completed=now.share, description=said(now, each_usd))
-        return
-    last = time.monotonic()
-
-    def line(now: "BatchProgress") -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_EVERY_S:
-            last = time.monotonic()
-            say(said(now, each_usd))
-
-    yield line
+    line = ProgressLine(sys.stderr)
+    try:
+        line.update(0.0, "reading the input and loading the version")
+        yield lambda now: line.update(now.share, said(now, each_usd))
+    finally:
+        line.close()

@@ -7,6 +7,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from flows.cli.output.command_result import CommandResult, add_json_option, json_wanted, show
+
 FRONT: Final[Mapping[str, tuple[str, ...]]] = {
     "Start": ("init", "train"),
     "Use": ("serve", "predict", "batch"),
@@ -32,10 +34,11 @@ def _member(group: str, name: str, command: Any) -> Any:
 
 
 class DayGroup(TyperGroup):
-    """Group of all commands, which shows the front ones under their headings and hides the others."""
+    """Group of all commands: shows the front ones under their headings, hides the others, and prints their results."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        add_json_option(self)
         for group, names in GROUPS.items():
             members = self.commands[group]
             assert isinstance(members, TyperGroup)
@@ -44,6 +47,14 @@ class DayGroup(TyperGroup):
         for name, command in self.commands.items():
             command.hidden = name not in headings
             command.rich_help_panel = headings.get(name)  # type: ignore[attr-defined]  # of Typer's own classes
+
+    def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
+        """Run a command and print its result."""
+        result = super().invoke(ctx)
+        if isinstance(result, CommandResult):
+            show(result, as_json=json_wanted(ctx))
+            if result.code:
+                raise typer.Exit(result.code)
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
         """Return the names of the front page in its order, then the others."""

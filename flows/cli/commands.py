@@ -1,7 +1,6 @@
 """The `evergreen` command line: translates words into calls, and errors into one sentence and an exit code."""
 
 import io
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from flows.cli.data import data_commands
 from flows.cli.home import host_commands
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import ConfigFacts, DownFacts, FindingFacts, InitFacts, StatusFacts, UpFacts
 from flows.cli.version_commands import version_app
 from flows.platform import arguments
 from flows.platform.services import absence, build_services, is_there, open_home
@@ -60,20 +61,19 @@ def options(
 
 
 @app.command(epilog="Example: evergreen doctor")
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+def doctor() -> CommandResult[list[FindingFacts]]:
     """Check Python, packages, memory, disk and ports."""
     from flows.platform.doctor import examine
 
     findings = examine(Settings.load())
     wrong = [finding for finding in findings if not finding.ok]
-    if as_json:
-        say(json.dumps([vars(finding) for finding in findings]))
-    else:
-        for finding in findings:
-            say(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}")
-        say(f"{len(wrong)} to fix: the lines with NO" if wrong else "Evergreen can run here. Next: evergreen init FILE")
-    if wrong:
-        raise typer.Exit(1)
+    return CommandResult(
+        facts=[{"ok": finding.ok, "sentence": finding.sentence} for finding in findings],
+        lines=tuple(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}" for finding in findings),
+        meaning=f"{len(wrong)} to fix before a start: the lines with NO" if wrong else "Evergreen can run here",
+        following="evergreen doctor, after the fix" if wrong else "evergreen init FILE",
+        code=1 if wrong else 0,
+    )
 
 
 @app.command("init", epilog="Example: evergreen init tickets.csv")
@@ -87,81 +87,98 @@ def init_command(
     force: Annotated[
         bool, typer.Option("--force", help="Replace the sections task and data of an existing evergreen.toml.")
     ] = False,
-) -> None:
+) -> CommandResult[InitFacts]:
     """Recognise columns, labels and dates of a data file, and write them to evergreen.toml."""
-    from flows.cli.home.init_command import init_home
+    from flows.cli.home.init_command import configuration_place, init_home
 
-    for line in init_home(Settings.load(), file, name=name, force=force):
-        say(line)
+    settings = Settings.load()
+    lines = tuple(init_home(settings, file, name=name, force=force))
+    written = Settings.load()
+    return CommandResult(
+        facts={
+            "config": str(configuration_place(settings)),
+            "task": written.task.to_json(),
+            "columns": dict(written.data.columns),
+        },
+        lines=lines,
+        meaning="Every later command reads the file; change by hand what was recognised wrongly, before a training",
+        following="evergreen train",
+    )
 
 
 @app.command("config", epilog="Example: evergreen config --changed")
 def config_command(
     changed: Annotated[bool, typer.Option("--changed", help="Leave out what has its default.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per key.")] = False,
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Move HOME/settings.env of an earlier release into evergreen.toml first.")
     ] = False,
-) -> None:
+) -> CommandResult[list[ConfigFacts]]:
     """Print every effective value and its origin: environment, file, profile or default. Secrets are masked."""
-    from flows.cli.home.config_command import config_json, config_lines, effective_values, origin_counts
+    from flows.cli.home.config_command import config_lines, effective_values, origin_counts
     from flows.cli.home.settings_migration import migrate_settings_file
 
     settings, router = Settings.load(), RouterSettings.read()
     if migrate:
         for line in migrate_settings_file(settings, router):
-            say(line, err=as_json)
+            say(line, err=True)
         settings, router = Settings.load(), RouterSettings.read()
     values = list(effective_values(settings, router))
-    if as_json:
-        say(config_json(values))
-        return
-    for line in config_lines(values, changed=changed):
-        say(line)
-    say()
-    say(origin_counts(values, settings.sources))
-    say("To change one: write its key into evergreen.toml, or set its variable, which takes precedence")
+    return CommandResult(
+        facts=[
+            {"section": each.section, "key": each.key, "value": each.value, "origin": each.origin,
+             "variable": each.variable}
+            for each in values
+        ],
+        lines=(*config_lines(values, changed=changed), ""),
+        meaning=origin_counts(values, settings.sources),
+        following="to change a value, write its key into evergreen.toml or set its variable, which takes precedence",
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: evergreen up")
-def up() -> None:
+def up() -> CommandResult[UpFacts]:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
     from flows.cli.home.settings_migration import migrate_settings_file
     from flows.platform.processes import bring_up, replace_taken_ports
 
-    for line in migrate_settings_file(Settings.load(), RouterSettings.read()):
-        say(line)
-    for sentence in replace_taken_ports(Settings.load()):
-        say(sentence)
+    notices = [*migrate_settings_file(Settings.load(), RouterSettings.read()), *replace_taken_ports(Settings.load())]
     services = build_services()
     services.check_task()
-    for part in bring_up(services.settings, services.environment):
-        say(f"{part.name:<12} {part.page or 'runs'}")
-    for sentence in (*services.copy_packages(), *services.project()):
-        say(sentence)
+    parts = bring_up(services.settings, services.environment)
+    notices += [*services.copy_packages(), *services.project()]
     first = services.ledger.head() is None
-    say(f"Next: {'evergreen train FILE' if first else 'evergreen status'}; `evergreen down` stops all of it")
+    return CommandResult(
+        facts={"pages": {part.name: part.page for part in parts}, "notices": notices},
+        lines=(*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices),
+        meaning="The servers run until `evergreen down`, also when this terminal closes",
+        following="evergreen train FILE" if first else "evergreen status",
+    )
 
 
 @app.command(epilog="Example: evergreen down")
-def down() -> None:
+def down() -> CommandResult[DownFacts]:
     """Stop what `up` and `serve` started. Data, models and the ledger stay."""
     from flows.platform.processes import take_down
 
     settings = Settings.of_home()
     stopped = take_down(settings)
-    kept = f"everything in {settings.root} stays" if is_there(settings) else absence(settings)
-    say(f"stopped: {', '.join(stopped) or 'nothing ran'}; {kept}")
+    there = is_there(settings)
+    return CommandResult(
+        facts={"stopped": stopped, "home": str(settings.root)},
+        lines=(f"stopped: {', '.join(stopped) or 'nothing ran'}",),
+        meaning=f"everything in {settings.root} stays: data, models, the ledger" if there else absence(settings),
+        following="evergreen serve or evergreen up starts them again" if there else "evergreen init FILE",
+    )
 
 
 @app.command(epilog="Example: evergreen status")
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False) -> None:
+def status() -> CommandResult[StatusFacts]:
     """Show champion, traffic, running trainings and promotions, recent attempts, verdicts, and the pages."""
-    from flows.cli.status import screen, status_facts
+    from flows.cli.status import following_step, screen, status_facts
 
     facts = status_facts(open_home(announced=False))
-    for line in [json.dumps(facts)] if as_json else screen(facts):
-        say(line)
+    meaning, following = following_step(facts)
+    return CommandResult(facts=facts, lines=tuple(screen(facts)), meaning=meaning, following=following)
 
 
 @app.command(epilog="Example: evergreen demo --scale tiny --no-keep")

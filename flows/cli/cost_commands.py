@@ -2,7 +2,10 @@
 
 import json
 import math
+import sys
+import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,9 +14,11 @@ import typer
 from absa.errors import PermanentError, UnavailableError
 from absa.records.cost import Cost
 from absa.records.layout import COST_CURRENT
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import CapacityFacts, CostFacts
 from flows.platform import arguments
 from flows.platform.services import absence, is_there, open_home
-from flows.platform.terminal import say
+from flows.platform.terminal import ProgressLine, say
 
 if TYPE_CHECKING:
     from infra.capacity.trace import Trace
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 _RESULTS: Final = Path(__file__).parents[2] / "benchmarks" / "results"
 _MODEL: Final = "MiniLM-L6 int8"
 _LARGEST_DECLARED: Final = 100.0
+_QUIET_S: Final = 2.0
 Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results.", show_default="the shipped ones")]
 
 
@@ -51,9 +57,9 @@ def capacity(
         Path | None, typer.Option(callback=arguments.new_picture, help="Write a picture here (.svg or .png).")
     ] = None,
     results: Results = _RESULTS,
-) -> None:
+) -> CommandResult[CapacityFacts]:
     """Simulate a load trace under scaling policies: latency, share shed, tasks and cost of each."""
-    from infra.capacity.capacity_report import draw, table
+    from infra.capacity.capacity_report import draw, plan_facts, table
     from infra.capacity.compare_policies import compare, plans_for
     from infra.capacity.router_task import StartUp, TaskModel, measured_task
     from infra.cost.figures import read_results
@@ -70,20 +76,46 @@ def capacity(
             )  # fmt: skip
         usd = task_hour(read_prices(), vcpus=task.workers, memory_gb=2 * task.workers, arch="arm64")
         start_up = StartUp(provision_s=start_s)
+        plans = plans_for(load, task, floor=floor)
+        line = ProgressLine(sys.stderr)
         outcomes = compare(
-            load, task, plans_for(load, task, floor=floor), start_up=start_up, usd_per_task_hour=usd, seed=seed
-        )
-        lines = [*table(outcomes)]
+            load, task, plans, start_up=start_up, usd_per_task_hour=usd, seed=seed,
+            on_plan=partial(_show_plan, line, len(plans), time.monotonic()),
+        )  # fmt: skip
+        line.close()
         if plot is not None:
             draw(load, outcomes, plot)
     except (ValueError, ZeroDivisionError) as error:
         raise PermanentError(str(error)) from None
     basis = "measured" if task.measured else "declared, not measured"
-    say(
-        f"{load.name}: {load.requests:,.0f} requests, peak {load.peak:,.0f}/s; a task ({task.name}, {basis}) serves "
-        f"{task.capacity:,.0f}/s; a new one takes {start_up.total_s:g} s (assumed), US$ {usd:.4f} an hour (Fargate ARM)"
+    return CommandResult(
+        facts={
+            "trace": load.name,
+            "requests": load.requests,
+            "peak_per_s": load.peak,
+            "task_per_s": task.capacity,
+            "measured": task.measured,
+            "usd_per_task_hour": usd,
+            "policies": [plan_facts(each) for each in outcomes],
+            "plot": None if plot is None else str(plot),
+        },
+        lines=(
+            f"{load.name}: {load.requests:,.0f} requests, peak {load.peak:,.0f}/s; a task ({task.name}, {basis}) "
+            f"serves {task.capacity:,.0f}/s; a new one takes {start_up.total_s:g} s (assumed), US$ {usd:.4f} an hour "
+            "(Fargate ARM)",
+            *table(outcomes),
+            *([] if plot is None else [f"picture: {plot}"]),
+        ),
+        meaning="shed is the share of requests that are refused with 429; p99 is the latency of the slowest hundredth",
+        following="evergreen cost chooses the cheapest set-up for a latency and an F1",
     )
-    _say(lines, [] if plot is None else [f"picture: {plot}"])
+
+
+def _show_plan(line: ProgressLine, plans: int, began: float, done: int, name: str) -> None:
+    elapsed_s = time.monotonic() - began
+    if elapsed_s > _QUIET_S:
+        left = f", about {elapsed_s / done * (plans - done):.0f} s left" if done else ""
+        line.update(done / plans, f"plan {done + 1} of {plans}: {name}{left}")
 
 
 def cost(
@@ -115,7 +147,7 @@ def cost(
     ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask AWS for today's prices first.")] = False,
     results: Results = _RESULTS,
-) -> None:
+) -> CommandResult[CostFacts]:
     """Say what a million predictions, a training and a month cost, and choose the cheapest set-up that will do."""
     from absa.records.schema import iso, utc_now
     from infra.cost.choose import Floors, NoSetupError, cheapest, savings
@@ -136,28 +168,40 @@ def cost(
         day = day if peak is None else day.scaled(load=peak / day.peak)
         speeds, quantities = _numbers(speed or [], "--speed"), Quantities(trainings=trainings)
         planned = setups(figures, table, hit_share=hits, load=load, speeds=speeds)
-        _say(basis(figures, table), ladder(setups(figures, table, hit_share=hits, speeds=speeds)))
-        _say(training(table, quantities))
+        lines = [*basis(figures, table), *ladder(setups(figures, table, hit_share=hits, speeds=speeds))]
+        lines += training(table, quantities)
         try:
             chosen = cheapest(planned, Floors(p99_ms=p99_ms, f1=min_f1, spot=spot), table, quantities, day)
         except NoSetupError:
-            _say(["\nan idle month without a choice, on the template's machines, US$"])
-            _say(bill(month(unmeasured(table), table, quantities)))
+            idle_month = bill(month(unmeasured(table), table, quantities))
+            _say(lines, ["\nan idle month without a choice, on the template's machines, US$"], idle_month)
             raise
         base, found = savings(figures, planned, table, quantities, day)
         idle, busy = month(chosen, table, quantities), month(chosen, table, quantities, day)
     except ValueError as error:
         raise PermanentError(str(error)) from None
-    _say([f"\nchosen: {chosen.model.name} on {chosen.host.label}, p99 {chosen.p99_ms:.1f} ms at {load:.0%} load"])
-    _say([f"  {chosen.arithmetic}", "\nan idle month, US$"], bill(idle))
-    _say([f"\na month of {day.name}, peak {day.peak:,.0f}/s, {busy.requests:,.0f} requests, US$"], bill(busy), [""])
-    _say(worth(base, found))
+    lines += [
+        f"\nchosen: {chosen.model.name} on {chosen.host.label}, p99 {chosen.p99_ms:.1f} ms at {load:.0%} load",
+        f"  {chosen.arithmetic}",
+        "\nan idle month, US$",
+        *bill(idle),
+        f"\na month of {day.name}, peak {day.peak:,.0f}/s, {busy.requests:,.0f} requests, US$",
+        *bill(busy),
+        "",
+        *worth(base, found),
+    ]
     written = Cost(at=iso(utc_now()), **record(chosen, figures, table, busy, idle, quantities, profile=day.name))
-    if not is_there(services.settings):
-        _say([f"\nnot kept: {absence(services.settings)}"])
-        return
-    services.lake.write(COST_CURRENT, json.dumps(written.to_json(), indent=1).encode())
-    _say([f"\nwritten: {services.lake.url(COST_CURRENT)}"])
+    kept_at = services.lake.url(COST_CURRENT) if is_there(services.settings) else None
+    if kept_at is not None:
+        services.lake.write(COST_CURRENT, json.dumps(written.to_json(), indent=1).encode())
+    lines.append(f"\nwritten: {kept_at}" if kept_at else f"\nnot kept: {absence(services.settings)}")
+    return CommandResult(
+        facts={"cost": written.to_json(), "kept": kept_at},
+        lines=tuple(each for line in lines for each in line.split("\n")),
+        meaning="A projection from measured throughput and listed prices, not a bill"
+        + ("; console and batch show what a prediction costs by it" if kept_at else ""),
+        following="evergreen cost --refresh asks AWS for today's prices; evergreen capacity shows a burst",
+    )
 
 
 def _say(*parts: Iterable[str]) -> None:
@@ -196,7 +240,8 @@ def _refresh(path: Path) -> None:
         raise UnavailableError(f"the prices were not refreshed, the old table stays: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_prices(fresh, path)
-    _say(kept, [f"written: {path}"])
+    for line in (*kept, f"written: {path}"):
+        say(line, err=True)
 
 
 def _numbers(words: list[str], option: str) -> dict[str, float]:

@@ -13,6 +13,8 @@ from absa.configuration import read_section
 from absa.errors import NotFoundError, PermanentError
 from absa.policies import StalenessPolicy
 from absa.records.schema import iso, parse_iso
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import SentenceFacts
 from flows.platform import arguments
 from flows.platform.services import Services, open_home
 from flows.platform.terminal import say
@@ -60,7 +62,7 @@ def policy_command(
     logged: Annotated[
         bool, typer.Option("--logged/--rescore", help="With --version: keep its answers, or let it answer all.")
     ] = True,
-) -> None:
+) -> CommandResult[SentenceFacts]:
     """Compare retraining never, every n days and on verdicts on the home's own log, and recommend one.
 
     A stand-in (TF-IDF with logistic regression) is trained in place of the versions, and nothing is recorded.
@@ -80,11 +82,20 @@ def policy_command(
     )
     span = _span(services, begins, ends, window_s)
     if version is not None:
-        for line in _verdict_lines(services, span, settings, version, delay_s=delay_s, logged=logged):
-            say(line)
-        return
-    for line in _comparison(services, span, settings, every or (), delay_s=delay_s, limit_s=minutes * 60.0):
-        say(line)
+        verdicts = list(_verdict_lines(services, span, settings, version, delay_s=delay_s, logged=logged))
+        return CommandResult(
+            facts={"sentences": verdicts},
+            lines=tuple(verdicts),
+            meaning="These verdicts would have been given; nothing was recorded",
+            following="change [staleness] of evergreen.toml, or a copy by --policy, and compare",
+        )
+    *lines, recommendation = _comparison(services, span, settings, every or (), delay_s=delay_s, limit_s=minutes * 60.0)
+    return CommandResult(
+        facts={"sentences": [*lines, recommendation]},
+        lines=tuple(lines),
+        meaning=recommendation,
+        following="set schedule or [staleness] in evergreen.toml as recommended; nothing was changed",
+    )
 
 
 def _span(services: Services, start: datetime | None, end: datetime | None, window_s: float | None) -> "ReplayedSpan":
@@ -123,7 +134,8 @@ def _comparison(
         now = time.monotonic()
         if now - shown >= _PROGRESS_S:
             shown = now
-            say(f"window {done} of {of}, {now - started:.0f} s", err=True)
+            left_s = min(limit_s, (now - started) * of / max(1, done)) - (now - started)
+            say(f"window {done} of {of}, about {left_s:.0f} s left", err=True)
         return now - started < limit_s
 
     found = compare_rhythms(services.lake, span, rhythms, settings, feedback_delay_s=delay_s, on_window=on_window)

@@ -1,54 +1,73 @@
 """Commands of the active state: the ledger, its projection to aliases, and a running shadow."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from absa.errors import PermanentError
 from absa.ledger.history import champion_since, record_at
 from absa.ledger.record import LedgerRecord
 from absa.records.schema import Window, iso, parse_iso, utc_now
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import LedgerFacts
 from flows.platform.services import Services
-from flows.platform.terminal import say
 from flows.promotion.consistency import inconsistencies
 
 if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
-_ACTIONS = ("show", "verify", "project", "packages")
+_ACTIONS: Final = ("show", "verify", "project", "packages")
+_ALL_PACKAGES: Final = "the lake holds the package of every version"
 
 
-def show_ledger(services: Services, action: str, at: str | None) -> list[str]:
-    """Return the lines that `evergreen ledger` prints.
+def show_ledger(services: Services, action: str, at: str | None) -> CommandResult[LedgerFacts]:
+    """Return the result of `evergreen ledger`.
 
     Raises:
         PermanentError: an unknown action or an unreadable time.
-        typer.Exit: with code 1 after `verify` found something (its lines are printed first).
     """
     if action not in _ACTIONS:
         raise PermanentError(f"evergreen ledger takes {', '.join(_ACTIONS)}, got {action!r}")
     if action == "verify":
         problems = inconsistencies(services)
-        if not problems:
-            return ["every record, hash and link holds, and MLflow agrees where it answers"]
-        for problem in problems:
-            say(problem)
-        raise typer.Exit(1)
-    if action == "project":
-        return services.project() or ["MLflow's aliases stand as the ledger says"]
-    if action == "packages":
-        return services.copy_packages() or ["the lake holds the package of every version"]
+        lines = problems or ["every record, hash and link holds, and MLflow agrees where it answers"]
+        return CommandResult(
+            facts={"action": action, "sentences": lines, "problems": problems, "records": []},
+            lines=tuple(lines),
+            meaning="Routers follow the ledger alone, so what it says is what answers",
+            following="evergreen ledger project brings aliases in line; docs/runbook.md has the other repairs"
+            if problems
+            else "nothing to do",
+            code=1 if problems else 0,
+        )
+    if action in {"project", "packages"}:
+        done = services.project() if action == "project" else services.copy_packages()
+        well = "MLflow's aliases stand as the ledger says" if action == "project" else _ALL_PACKAGES
+        lines = done or [well]
+        return CommandResult(
+            facts={"action": action, "sentences": lines, "problems": [], "records": []},
+            lines=tuple(lines),
+            meaning="What answers does not change: routers follow the ledger alone",
+            following="evergreen ledger verify" if done else "nothing to do",
+        )
     records = services.ledger.follow()
-    if at is None:
-        return [line_of(record) for record in records]
+    lines = [line_of(record) for record in records] or ["no record yet"] if at is None else _state_at(records, at)
+    return CommandResult(
+        facts={"action": action, "sentences": lines, "problems": [], "records": [each.to_json() for each in records]},
+        lines=tuple(lines),
+        meaning="Records are only appended; the last one says what answers",
+        following="evergreen ledger verify checks every hash and link" if records else "evergreen train FILE",
+    )
+
+
+def _state_at(records: Sequence[LedgerRecord], at: str) -> list[str]:
     try:
         time = parse_iso(at)
     except ValueError:
         raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
     found = record_at(records, time)
     if found is None or found.state.champion is None:
-        return ["nothing was in force then"]
+        return ["nothing was active then"]
     made = champion_since(records[: records.index(found) + 1]) or found
     said = [f"champion {found.state.champion} since {iso(made.at)}, because: {made.reason}", line_of(found)]
     if found.state.challenger is not None:

@@ -1,18 +1,23 @@
 """Commands of live traffic: one prediction, simulated customers, and the monitor."""
 
-import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 
 from absa.errors import PermanentError, UnavailableError
-from absa.records.schema import Window, utc_now
+from absa.records.schema import Window, iso, utc_now
+from flows.cli.output.command_progress import CommandProgress
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import MonitorFacts, PredictFacts, ServeFacts, SimulateFacts, TrainFacts
+from flows.cli.output.training_result import trained_result
 from flows.cli.required_servers import served_by
+from flows.monitoring.announcing import announce_after_command
 from flows.platform import arguments
 from flows.platform.services import Services, build_services, open_home
 from flows.platform.settings import Home, Settings
@@ -20,10 +25,11 @@ from flows.platform.terminal import say
 
 live_app = typer.Typer()
 _MEANING: Final = {
-    "FRESH": "The champion still fits its traffic. Next: nothing to do",
-    "WATCH": "Something changed, or rows or labels are too few to tell. Next: evergreen labels export",
-    "STALE": "The champion no longer fits its traffic. Next: evergreen status shows the retraining",
+    "FRESH": ("The champion still fits its traffic", "nothing to do"),
+    "WATCH": ("Something changed, or rows or labels are too few to tell", "evergreen labels export QUEUE.csv"),
+    "STALE": ("The champion no longer fits its traffic", "evergreen retrain, unless one is due later by itself"),
 }
+_NO_CHAMPION: Final = "there is no champion yet"
 _SHOWN_LABELS: Final = 8
 _LOOK_EVERY_S: Final = 0.5
 
@@ -36,8 +42,7 @@ def predict(
     ] = None,
     aspect: Annotated[str | None, typer.Option(hidden=True)] = None,
     topic: Annotated[str | None, typer.Option(hidden=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print label, scores and version as JSON.")] = False,
-) -> None:
+) -> CommandResult[PredictFacts]:
     """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""
     given = [each for each in (phrase, aspect, topic) if each is not None]
     services = _with_router()
@@ -51,23 +56,35 @@ def predict(
         from flows.batch.predict_text import predict_text
 
         answer = predict_text(services, text, asked)
-        if as_json:
-            say(json.dumps({"name": answer.name, "scores": dict(answer.scores), "model_version": answer.version}))
-            return
-        say(f"{_scored(answer.name, list(answer.scores.values()), list(answer.scores))} by version {answer.version}")
-        return
+        return CommandResult(
+            facts={
+                "name": answer.name, "scores": answer.scores, "model_version": answer.version, "arm": None,
+                "request_id": None, "certain": None,
+            },
+            lines=(f"{_scored(answer.name, answer.scores)} by version {answer.version}",),
+            meaning="The most likely label, and the probability of each; nothing was logged",
+            following="evergreen serve answers over HTTP and logs; evergreen batch scores whole files",
+        )  # fmt: skip
     from absa.client import Client
 
     name = "topic" if topic is not None else "aspect" if aspect is not None else task.phrase or "aspect"
     key = services.settings.predict_key
     router = Client(services.router_url, predict_key=None if key is None else key.get_secret_value(), patience_s=0)
     said = router.predict(text, **({} if asked is None else {name: asked}))
-    if as_json:
-        say(json.dumps(said))
-        return
-    by = f"version {said['model_version']}, {said['arm']}"
     label = said.get("name") or said["sentiment"]  # a router of an earlier release
-    say(f"{_scored(label, said['scores'], task.labels)} by {by}")
+    known = [task.labels[number] if number < len(task.labels) else str(number) for number in range(len(said["scores"]))]
+    scores = dict(zip(known, said["scores"], strict=True))
+    certain = said.get("certain")
+    sure = "" if certain is None else ", with the promised precision" if certain else ", which should ask a person"
+    return CommandResult(
+        facts={
+            "name": label, "scores": scores, "model_version": said["model_version"], "arm": said["arm"],
+            "request_id": said.get("request_id"), "certain": certain,
+        },
+        lines=(f"{_scored(label, scores)} by version {said['model_version']}, {said['arm']}",),
+        meaning=f"The most likely label{sure}, and the probability of each; the router logged the answer",
+        following=f"tell the router the right label: POST /v1/feedback with request_id {said.get('request_id')}",
+    )  # fmt: skip
 
 
 @live_app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
@@ -84,7 +101,7 @@ def simulate(
     force: Annotated[
         bool, typer.Option("--force", help="Send sample texts into a home with rows of your own, too.")
     ] = False,
-) -> None:
+) -> CommandResult[SimulateFacts]:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
     from flows.demo.customer_stream import named_customers, refuse_real_data
     from flows.demo.customers import TrafficReport, send_traffic
@@ -109,11 +126,30 @@ def simulate(
         duration_s=seconds,
         on_tick=show,
     )
-    say()
-    for (arm, version), share in sorted(report.accuracy().items()):
-        say(f"{arm} v{version}: {report.served[arm, version]} answered, {share:.1%} right")
-    if report.failed:
-        say("failed: " + ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common()))
+    if sys.stdout.isatty():
+        typer.echo()
+    shares = sorted(report.accuracy().items())
+    failed = ", ".join(f"{reason} × {count}" for reason, count in report.failed.most_common())
+    return CommandResult(
+        facts={
+            "arms": [
+                {"arm": arm, "version": version, "answered": report.served[arm, version], "share_right": share}
+                for (arm, version), share in shares
+            ],
+            "failed": dict(report.failed),
+        },
+        lines=(
+            *(
+                f"{arm} v{version}: {report.served[arm, version]} answered, {share:.1%} right"
+                for (arm, version), share in shares
+            ),
+            *([f"failed: {failed}"] if failed else []),
+        ),
+        meaning="The log holds these requests and their feedback, as those of real customers"
+        if report.answered
+        else "No request was answered",
+        following="evergreen monitor judges the traffic" if report.answered else "evergreen status shows what runs",
+    )
 
 
 @live_app.command("monitor", epilog="Example: evergreen monitor --last 60")
@@ -123,7 +159,7 @@ def monitor_command(
         float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
     ] = None,
     retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
-) -> None:
+) -> CommandResult[MonitorFacts]:
     """Judge a window of live traffic now, write its report, and start a retraining if one is due.
 
     Without Prefect's server the retraining runs here, before the command ends.
@@ -136,18 +172,52 @@ def monitor_command(
         end = utc_now()
         chosen = Window(start=end - timedelta(seconds=last), end=end)
     if "prefect" not in served:
-        _monitor_alone(build_services(embedded=True), chosen, retrain=retrain)
-        return
+        return _monitor_alone(build_services(embedded=True), chosen, retrain=retrain)
     from flows.monitoring.monitor_flow import (
         monitor as monitor_flow,  # Prefect reads its environment when it is imported
     )
 
-    result = monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain)
-    say(f"{result['verdict']}; action: {result['action']}")
-    say(_MEANING[result["verdict"]])
+    return monitor_result(monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain))
 
 
-def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) -> None:
+def monitor_result(found: Mapping[str, Any], *, training: TrainFacts | None = None) -> CommandResult[MonitorFacts]:
+    """Return the result of a monitoring. Pure.
+
+    Args:
+        found: result of the monitor's flow.
+        training: result of the retraining that ran here; None where none did.
+    """
+    judged = Window.parse(found["window"])
+    meaning, following = _MEANING[found["verdict"]]
+    trained = [] if training is None else ["the retraining ran here:", *trained_result(training).lines]
+    if training is not None:
+        following = trained_result(training).following
+    elif found["flow_run"] is not None:
+        following = "evergreen status shows the retraining, which runs in Prefect"
+    return CommandResult(
+        facts={
+            "start": iso(judged.start),
+            "end": iso(judged.end),
+            "version": found["version"],
+            "verdict": found["verdict"],
+            "action": found["action"],
+            "reasons": found["reasons"],
+            "report": found["report"],
+            "flow_run": found["flow_run"],
+            "training": training,
+        },
+        lines=(
+            f"{found['verdict']}; action: {found['action']}",
+            *(f"  {reason}" for reason in found["reasons"]),
+            *([f"  report: {found['report']}"] if found["report"] else []),
+            *trained,
+        ),
+        meaning=meaning,
+        following=following,
+    )
+
+
+def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) -> CommandResult[MonitorFacts]:
     """Judge a window, the last whole one by default, and run the retraining that is due in this process."""
     from flows.monitoring.monitor_window import MonitorRequest, last_window, monitor_window
     from flows.training.requested_training import run_training
@@ -155,15 +225,17 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
     from flows.training.train_version import TrainingRequest
 
     chosen = window or last_window(services.clock(), services.settings.window_s)
-    done = monitor_window(services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
-    say(f"{done.verdict.verdict}; action: {done.verdict.action}")
-    say(_MEANING[done.verdict.verdict])
+    with CommandProgress(services.home.root, "monitor", sys.stderr) as progress:
+        shown_services = replace(services, steps=progress.steps(services.steps))
+        done = monitor_window(shown_services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
+    training: TrainFacts | None = None
     for run in services.requested_runs():
         request = TrainingRequest(**run.parameters, start_promotion=True)
-        say(f"the retraining runs here, within {request.budget_s:.0f} s")
+        say(f"{done.verdict.verdict}: the retraining runs here, within {request.budget_s:.0f} s", err=True)
         with shown(services.home.folder("jobs"), sys.stderr):
-            outcome = run_training(services, request, flow_run_id=run.run_id)
-        say(f"version {outcome['version']}: {outcome['verdict']}; it is now: {outcome['action']}")
+            training = cast(TrainFacts, run_training(services, request, flow_run_id=run.run_id))
+    announce_after_command(services)
+    return monitor_result(done.to_json(), training=training)
 
 
 @live_app.command("serve", epilog="Example: evergreen serve --detach")
@@ -171,46 +243,66 @@ def serve_command(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it answers; `evergreen down` stops it.")
     ] = False,
-) -> None:
+) -> CommandResult[ServeFacts]:
     """Start the router with its console alone, until Ctrl-C; `evergreen up` adds Prefect, MLflow and Evidently."""
     from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
 
     settings = Settings.load()
     supervisor = Supervisor(settings)
+    home = Home(settings)
     if supervisor.running("router") is not None:
-        say(f"the router runs already: {Home(settings).url('router')}/")
-        return
+        return _served(f"{home.url('router')}/", "the router runs already", champion=_champion(settings))
     for sentence in replace_taken_ports(settings, ["router"]):
-        say(sentence)
+        say(sentence, err=True)
     services = build_services(embedded=True)
     services.check_task(data=False)  # polars is no part of what a router needs
     began = time.monotonic()
     links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
     [part] = bring_up(settings, {**links, **settings.sources.variables(), **services.environment}, ["router"])
-    say(f"router and console: {part.page} (ready in {time.monotonic() - began:.1f} s)")
-    if services.ledger.head() is None:
-        say("there is no champion yet: `evergreen train FILE` makes one, and the router takes it up by itself")
+    ready, champion = f"ready in {time.monotonic() - began:.1f} s", _champion(settings)
+    page = str(part.page)
     if detach:
-        say("`evergreen down` stops it")
-        return
-    say("Ctrl-C stops it")
+        return _served(page, ready, champion=champion)
+    say(f"router and console: {page} ({ready})", err=True)
+    if champion is None:
+        say(f"{_NO_CHAMPION}: `evergreen train FILE` makes one, and the router takes it up by itself", err=True)
+    say("Ctrl-C stops it", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         while supervisor.running("router") is not None:
             time.sleep(_LOOK_EVERY_S)
     except KeyboardInterrupt:
         supervisor.stop("router")
-        say("the router is stopped; what it logged stays")
-        return
+        return CommandResult(
+            facts={"url": page, "running": False, "champion": champion},
+            lines=("the router is stopped",),
+            meaning="It answers no more; what it logged stays",
+            following="evergreen monitor judges its traffic; evergreen serve starts it again",
+        )
     raise UnavailableError(f"the router has ended, or `evergreen up` took it over; its log: {supervisor.log('router')}")
 
 
-def _scored(name: str, scores: Sequence[float], labels: Sequence[str]) -> str:
-    """Return a label with the scores of all, or with its own where there are many or their names are not known."""
-    known = labels[: len(scores)]
-    if len(known) < len(scores) or len(scores) > _SHOWN_LABELS:
-        return f"{name} ({max(scores):.2f})"
-    return f"{name} ({', '.join(known)}: {', '.join(f'{score:.2f}' for score in scores)})"
+def _served(page: str, ready: str, *, champion: str | None) -> CommandResult[ServeFacts]:
+    return CommandResult(
+        facts={"url": page, "running": True, "champion": champion},
+        lines=(f"router and console: {page} ({ready})",),
+        meaning=f"{_NO_CHAMPION}: the router takes the first one up by itself"
+        if champion is None
+        else f"Version {champion} answers POST /v1/predict, also when this terminal closes",
+        following="evergreen train FILE" if champion is None else "evergreen predict TEXT; `evergreen down` stops it",
+    )
+
+
+def _champion(settings: Settings) -> str | None:
+    head = build_services(settings, keep=False, embedded=True).ledger.head()
+    return None if head is None else head.state.champion
+
+
+def _scored(name: str, scores: Mapping[str, float]) -> str:
+    """Return a label with the scores of all, or with its own where there are many."""
+    if len(scores) > _SHOWN_LABELS:
+        return f"{name} ({max(scores.values()):.2f})"
+    return f"{name} ({', '.join(scores)}: {', '.join(f'{score:.2f}' for score in scores.values())})"
 
 
 def _router_runs(services: Services) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from absa.ledger.history import champion_since
 from absa.records.schema import iso, utc_now
 from flows.cli.home.gate_advice import holding_checks
+from flows.cli.output.facts import StatusFacts
 from flows.monitoring.monitor_silence import last_monitor_run, span
 from flows.platform.processes import Supervisor, pages
 from flows.platform.services import Services
@@ -22,7 +23,7 @@ _SILENT_S: Final = 120.0  # a training writes its progress more often
 _INDENT: Final = " " * 12
 
 
-def status_facts(services: Services) -> dict[str, Any]:
+def status_facts(services: Services) -> StatusFacts:
     """Return the status as JSON has it. Reads lake, ledger and home; aliases are checked where MLflow answers."""
     from monitoring.verdicts import VerdictStore
 
@@ -137,8 +138,8 @@ def status_lines(services: Services) -> Iterator[str]:
     yield from screen(status_facts(services))
 
 
-def screen(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the facts as lines, and what to do next. Pure."""
+def screen(facts: StatusFacts) -> Iterator[str]:
+    """Yield the facts as lines, and what would turn the newest HOLD into a PROMOTE. Pure."""
     yield f"home        {facts['home']}"
     yield f"settings    profile {facts['profile']}, {facts['config'] or 'no evergreen.toml'}"
     champion, traffic = facts["champion"], facts["traffic"]
@@ -176,23 +177,58 @@ def screen(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"monitor     {facts['monitor']}"
     for server in facts["servers"]:
         yield f"{server['name']:<12}{'up  ' if server['running'] else 'down'} {server['page'] or ''}".rstrip()
-    yield from _next(facts)
+    yield from _held(facts)
 
 
-def _next(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what would turn the newest HOLD into a PROMOTE, and the next step."""
+def _held(facts: StatusFacts) -> Iterator[str]:
     newest = facts["attempts"][0] if facts["attempts"] else None
-    serving = facts["champion"] and newest and newest["version"] == facts["champion"]["version"]
     if newest is not None and newest["decision"] == "HOLD":
         yield f"version {newest['version']} is on HOLD. For a PROMOTE:"
         for check in newest["holds"]:
             yield f"  - {check['sentence']} To do: {check['advice']}"
-        if not serving:
-            yield f"  or decide yourself: evergreen promote {newest['version']} --now --reason '...'"
-    elif facts["champion"] is None:
-        yield "Next: evergreen init FILE, then evergreen train"
-    elif facts["challenger"] is not None and facts["promotion"] is None:
-        yield f"Next: evergreen promote (tries version {facts['challenger']})"
+
+
+def following_step(facts: StatusFacts) -> tuple[str, str]:
+    """Return what the state means, and what to do next. Pure."""
+    champion, newest = facts["champion"], facts["attempts"][0] if facts["attempts"] else None
+    version = None if champion is None else champion["version"]
+    held = None if newest is None or newest["decision"] != "HOLD" or newest["version"] == version else newest["version"]
+    stale = bool(facts["verdicts"]) and facts["verdicts"][-1]["verdict"] == "STALE"
+    serves = any(server["running"] for server in facts["servers"])
+    cases = (
+        (facts["ledger"]["problems"], "The ledger and its projections disagree", "evergreen ledger verify"),
+        (
+            facts["training"] is not None,
+            "A training runs; what answers does not change before it ends",
+            "wait; Ctrl-C stops it where it was started",
+        ),
+        (champion is None, "Nothing answers yet: no version was trained", "evergreen init FILE, then evergreen train"),
+        (
+            facts["promotion"] is not None,
+            f"Version {version} answers; an experiment decides about its challenger",
+            "wait; `evergreen rollback` ends it",
+        ),
+        (
+            facts["challenger"] is not None,
+            f"Version {version} answers; version {facts['challenger']} waits for its experiment",
+            f"evergreen promote (tries version {facts['challenger']})",
+        ),
+        (
+            held is not None,
+            f"Version {version} answers; version {held} is not proven better",
+            f"do what it lacks; or decide yourself: evergreen promote {held} --now --reason '...'",
+        ),
+        (
+            stale,
+            f"Version {version} answers, but no longer fits its traffic",
+            "evergreen retrain, unless a training was started since",
+        ),
+        (not serves, f"Version {version} answers when asked: no server runs", "evergreen serve, or evergreen up"),
+    )
+    found = ((meaning, following) for holds, meaning, following in cases if holds)
+    return next(
+        found, (f"Version {version} answers, and nothing waits for you", "evergreen monitor judges its traffic")
+    )
 
 
 def _labels_line(retraining: Mapping[str, Any]) -> str:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from absa.errors import PermanentError, UnavailableError
-from absa.records.schema import Window, utc_now
+from absa.records.schema import Window, iso, utc_now
 from absa.sinks import log_line, markdown_code, write_csv
 from absa.task import ABSA, TaskSpec
 from flows.cli.ledger_commands import labels_saved
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import InsightsFacts, LabelsExportFacts, LabelsImportFacts
 from flows.platform import arguments
+from flows.platform.processes import is_served
 from flows.platform.services import Services, open_home
-from flows.platform.terminal import say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,7 +65,7 @@ def export_labels(
         float, typer.Option(callback=arguments.AUDIT, help="Share drawn at random whatever a row is like.")
     ] = 0.3,
     version: Annotated[str | None, typer.Option(help="Only this version's answers.")] = None,
-) -> None:
+) -> CommandResult[LabelsExportFacts]:
     """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
     from monitoring.labels.label_queue import ask_labels, write_queue
 
@@ -79,10 +81,17 @@ def export_labels(
         task=services.settings.task,
     )
     write_queue(chosen, file)
-    why = ", ".join(f"{n} {name}" for name, n in sorted(chosen["why"].value_counts().iter_rows()))
-    say(f"{chosen.height} rows in {file}{f' ({why})' if why else ''}; fill `label` with {_codes_of(services)}")
-    for sentence in labels_saved(services):
-        say(sentence)
+    why = dict(sorted(chosen["why"].value_counts().iter_rows()))
+    reasons = f" ({', '.join(f'{count} {name}' for name, count in why.items())})" if why else ""
+    codes = list(services.settings.data.codes)
+    return CommandResult(
+        facts={"file": str(file), "rows": chosen.height, "why": why, "labels": codes},
+        lines=(f"{chosen.height} rows in {file}{reasons}", *labels_saved(services)),
+        meaning=f"A label for each of these rows tells most; write {', '.join(codes[:-1])} or {codes[-1]} into `label`"
+        if chosen.height
+        else "No prediction of this window is worth a label: nothing was asked in it, or all have one",
+        following=f"evergreen labels import {file}" if chosen.height else "a longer --window, or more traffic",
+    )
 
 
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")
@@ -91,7 +100,7 @@ def import_(
         Path, typer.Argument(callback=arguments.existing_file, help="The filled CSV; rows without a label are skipped.")
     ],
     source: Annotated[str, typer.Option(help=r"Feedback source; \[trust] names those that train.")] = "labels",
-) -> None:
+) -> CommandResult[LabelsImportFacts]:
     """Take labels into the lake as feedback, with the chance that each row was drawn with.
 
     Prints the result of every row of the file.
@@ -101,20 +110,22 @@ def import_(
     services = open_home()
     settings = services.settings
     done = import_labels(services.lake, file, source=source, codes=settings.data.codes)
-    for line in account_lines(done):
-        say(line)
-    if source in settings.measuring_sources:
-        what = "train and measure" if source in settings.training_sources else "measure"
-        say(f"labels of source {source!r} {what}. Next: evergreen monitor, or evergreen train")
-    else:
-        say(f"source {source!r} is not trusted: name it in train or measure of [trust] in evergreen.toml")
-    if done.refused and not done.taken:
-        raise typer.Exit(1)
-
-
-def _codes_of(services: Services) -> str:
-    *codes, last = services.settings.data.codes
-    return f"{', '.join(codes)} or {last}"
+    measures, trains = source in settings.measuring_sources, source in settings.training_sources
+    meaning = f"Labels of source {source!r} {'train and measure' if trains else 'measure'}"
+    if not measures:
+        meaning = f"Source {source!r} is not trusted: its labels neither train nor measure"
+    return CommandResult(
+        facts={
+            "rows": done.rows, "taken": done.taken, "unlabelled": done.unlabelled, "refused": dict(done.refused),
+            "source": source, "measures": measures, "trains": trains,
+        },
+        lines=tuple(account_lines(done)),
+        meaning=meaning,
+        following="evergreen monitor, or evergreen train"
+        if measures
+        else "name it in train or measure of [trust] in evergreen.toml",
+        code=1 if done.refused and not done.taken else 0,
+    )  # fmt: skip
 
 
 def account_lines(done: "ImportedLabels") -> Iterator[str]:
@@ -137,7 +148,7 @@ def insights_command(
     min_rows: Annotated[
         int, typer.Option(callback=arguments.ROWS, help="Leave phrases with fewer predictions out.")
     ] = 20,
-) -> None:
+) -> CommandResult[InsightsFacts]:
     """Show answers by phrase and segment: volume, share of the first evaluated label, its change."""
     from monitoring.insights import insights as found_in
     from monitoring.insights import insights_plot
@@ -151,19 +162,38 @@ def insights_command(
             "reports"
         )
     found = found_in(services.lake, chosen, min_rows=min_rows, task=task)
-    for line in _insight_lines(found, task):
-        say(line)
+    lines = list(_insight_lines(found, task))
     if file is not None:
         write_csv(file, found.columns, found.iter_rows())
-        say(f"{found.height} rows in {file}")
+        lines.append(f"{found.height} rows in {file}")
     draw = cache(lambda: insights_plot(found, task))
     if plot is not None:
         plot.write_bytes(draw())
-    try:
-        _insights_artifact(services, found, chosen, draw, task)
-        say("the same table and picture are in Prefect as artifact 'insights'")
-    except UnavailableError as error:
-        say(f"no artifact: {error}")
+        lines.append(f"picture: {plot}")
+    artifact = is_served(services.settings, services.environment, "prefect")
+    if artifact:
+        try:
+            _insights_artifact(services, found, chosen, draw, task)
+            lines.append("the same table and picture are in Prefect as artifact 'insights'")
+        except UnavailableError as error:
+            artifact = False
+            lines.append(f"no artifact: {error}")
+    return CommandResult(
+        facts={
+            "start": iso(chosen.start),
+            "end": iso(chosen.end),
+            "label": task.evaluated[0],
+            "rows": found.to_dicts(),
+            "file": None if file is None else str(file),
+            "plot": None if plot is None else str(plot),
+            "artifact": artifact,
+        },
+        lines=tuple(lines),
+        meaning=f"The column {task.evaluated[0]} is its share of answers; change is against the window before",
+        following="evergreen labels export asks for labels where a share looks wrong"
+        if found.height
+        else "a longer --window, or a smaller --min-rows",
+    )
 
 
 def _insight_lines(found: "pl.DataFrame", task: TaskSpec = ABSA) -> Iterator[str]:

@@ -1,28 +1,34 @@
 """Commands of versions: train, export, retrain, promote, roll back, forget, and the ledger."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, cast
 
 import typer
 
 from absa.errors import PermanentError
 from absa.policies import RecipeName
 from flows.cli.home.demo_warning import demo_warning
-from flows.cli.required_servers import require_servers, served_by
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import (
+    BaseFacts,
+    ExportFacts,
+    LedgerFacts,
+    PromoteFacts,
+    RetrainFacts,
+    RollbackFacts,
+    SentenceFacts,
+    TrainFacts,
+)
+from flows.cli.output.training_result import trained_result
+from flows.cli.promotion.promotion_commands import promote_at_once, roll_back_now, start_promotion
+from flows.cli.required_servers import served_by
 from flows.monitoring.announcing import announce_after_command
 from flows.platform import arguments
-from flows.platform.services import build_services, open_home
+from flows.platform.services import Services, build_services, open_home
 from flows.platform.terminal import say
 
 version_app = typer.Typer()
-_NEXT: Final = {
-    "crowned": "It answers from now on. Next: evergreen predict TEXT, or evergreen serve",
-    "challenged": "The champion answers until this version wins an experiment, which `evergreen up` runs. "
-    "Next: evergreen status; `evergreen promote {version} --now` does without an experiment",
-    "kept": "The champion stays. Next: evergreen status names what version {version} lacks",
-}
 
 
 @version_app.command("train", epilog="Example: evergreen train feedback.csv --budget 300")
@@ -44,10 +50,9 @@ def train_command(
             help="Start from a folder, a hub's NAME or NAME@REVISION, or what `evergreen pretrain` printed.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
+) -> CommandResult[TrainFacts]:
     """Train a version inside a budget here and now, judge and register it. Needs no server."""
-    _train(files, budget, encoder, as_json=as_json, reason=reason, recipe=recipe)
+    return trained_result(_train(files, budget, encoder, reason=reason, recipe=recipe))
 
 
 @version_app.command("distill", epilog="Example: evergreen distill feedback.csv --teacher microsoft/deberta-v3-base")
@@ -69,12 +74,12 @@ def distill_command(
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the student's run in seconds.")
     ] = None,
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
-) -> None:
+) -> CommandResult[TrainFacts]:
     """Train a version that learns from larger encoders; they are fine-tuned once and kept until they are stale."""
     for file in unlabelled or ():
         if not file.is_file():
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
-    _train(
+    facts = _train(
         files,
         budget,
         None,
@@ -84,24 +89,22 @@ def distill_command(
         teacher_budget_s=teacher_budget,
         unlabelled=tuple(str(file.absolute()) for file in unlabelled or []),
     )
+    return trained_result(facts)
 
 
-def _train(
-    files: list[Path] | None, budget_s: float | None, encoder: str | None, *, as_json: bool = False, **options: Any
-) -> None:
-    """Train, as a run of Prefect where its server is used, and print the result.
+def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None, **options: Any) -> TrainFacts:
+    """Train, as a run of Prefect where its server is used, and return the result.
 
     Args:
         files: to ingest first.
         budget_s: of the whole run; None: that of the settings.
         encoder: to start from; None: the champion, or that of the settings.
-        as_json: print the result as JSON.
         options: further fields of `TrainingRequest`.
     """
     from flows.cli.base_commands import named_base
     from flows.training.requested_training import run_training
     from flows.training.run_progress import shown
-    from flows.training.train_version import TrainingRequest, size_line
+    from flows.training.train_version import TrainingRequest
 
     for file in files or []:
         if not file.is_file():
@@ -124,27 +127,11 @@ def _train(
             given: Any = {
                 name: list(value) if isinstance(value, tuple) else value for name, value in vars(request).items()
             }
-            outcome: dict[str, Any] = continuous_training(**given)
-        else:
-            try:
-                outcome = run_training(services, request, flow_run_id=None)
-            finally:
-                announce_after_command(services)
-    if as_json:
-        say(json.dumps(outcome))
-        return
-    metric = "pos/neg F1" if "pos_neg_f1" in outcome else "F1"
-    say(f"version {outcome['version']}: {outcome['verdict']}, {metric} {outcome['f1']:.3f} on the test side")
-    say(f"  {metric} is {outcome['metric']}")
-    for sentence in outcome["reasons"]:
-        say(f"  {sentence}")
-    over_s = outcome["used_s"] - outcome["budget_s"]
-    overrun = f", {over_s:.0f} s more than the budget" if over_s > 0 else ""
-    say(f"  {outcome['used_s']:.0f} of {outcome['budget_s']:.0f} s used{overrun}")
-    for each in outcome["ladder"]:
-        say(f"  {size_line(each, metric)}")
-    say(f"  the version is now: {outcome['action']}")
-    say(_NEXT[outcome["action"]].format(version=outcome["version"]))
+            return cast(TrainFacts, continuous_training(**given))
+        try:
+            return cast(TrainFacts, run_training(services, request, flow_run_id=None))
+        finally:
+            announce_after_command(services)
 
 
 @version_app.command("pretrain", epilog="Example: evergreen pretrain other-labels/ --epochs 2")
@@ -154,14 +141,21 @@ def pretrain_command(
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="End after so many seconds, whatever --epochs.")
     ] = None,
-) -> None:
+) -> CommandResult[BaseFacts]:
     """Make a base from labelled files, kept by what it is made of; `train --encoder` starts from it."""
     from absa.data.files.source_files import find_sources
     from flows.cli.base_commands import make_base
 
     find_sources(path)  # before a home is made
-    for line in make_base(build_services(), path, epochs=epochs, budget_s=budget, on_progress=say):
-        say(line)
+    folder, made = make_base(
+        build_services(), path, epochs=epochs, budget_s=budget, on_progress=lambda line: say(line, err=True)
+    )
+    return CommandResult(
+        facts={"base": folder.name, "folder": str(folder), "made": made},
+        lines=(f"base {folder.name} {'is made' if made else 'was there already'}: {folder}",),
+        meaning="Nothing that answers changes: a base is what a training can start from",
+        following=f"evergreen train FILE --encoder {folder.name}",
+    )
 
 
 @version_app.command("export", epilog="Example: evergreen export --into absa/models/champion")
@@ -173,7 +167,7 @@ def export_command(
     form: Annotated[
         str, typer.Option("--format", help="package: as registered. huggingface: a folder for transformers.")
     ] = "package",
-) -> None:
+) -> CommandResult[ExportFacts]:
     """Put a version into a folder: its package, or what AutoModelForSequenceClassification of transformers loads."""
     from flows.cli.version_export import export_for_transformers, export_version
 
@@ -186,7 +180,13 @@ def export_command(
     else:
         folder = into or Path(f"{services.settings.task.name}-{form}")
         chosen = export_for_transformers(services, version, folder)
-    say(f"version {chosen} is in {folder}")
+    loads = "transformers loads it by AutoModelForSequenceClassification.from_pretrained"
+    return CommandResult(
+        facts={"version": chosen, "folder": str(folder), "format": form},
+        lines=(f"version {chosen} is in {folder}",),
+        meaning=loads if form == "huggingface" else "It scores there without a home or a server",
+        following=f"copy the folder; `evergreen batch --model {folder}` scores with a package",
+    )
 
 
 @version_app.command(epilog="Example: evergreen retrain --reason new-labels")
@@ -195,17 +195,32 @@ def retrain(
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
-) -> None:
-    """Start the continuous-training deployment: the newest snapshot and all trusted feedback since."""
+) -> CommandResult[RetrainFacts]:
+    """Train on the newest snapshot and all trusted feedback since: in Prefect where it runs, else here and now."""
     from flows.platform.prefect_runs import TRAINING
 
     services = open_home()
-    require_servers(services, "prefect")
+    services.head()
+    if "prefect" not in served_by(services, "prefect"):
+        facts = _train(None, budget, None, reason=reason)
+        done = trained_result(facts)
+        return CommandResult(
+            facts={"reason": reason, "flow_run": None, "url": None, "training": facts},
+            lines=done.lines, meaning=done.meaning, following=done.following,
+        )  # fmt: skip
     budget_s = services.settings.budget_s if budget is None else budget
-    parameters: dict[str, Any] = {"reason": reason, "budget_s": budget_s}
-    run_id = services.deployments.start(TRAINING, parameters)
-    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
-    say(f"It trains within {budget_s:.0f} s; the gate decides about its version. Next: evergreen status")
+    run_id = services.deployments.start(TRAINING, {"reason": reason, "budget_s": budget_s})
+    url = _run_page(services, run_id)
+    return CommandResult(
+        facts={"reason": reason, "flow_run": run_id, "url": url, "training": None},
+        lines=(f"started: {url}",),
+        meaning=f"It trains within {budget_s:.0f} s in Prefect; the gate decides about its version",
+        following="evergreen status shows the training and the decision",
+    )
+
+
+def _run_page(services: Services, run_id: str) -> str:
+    return f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
 
 
 @version_app.command("promote", epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")
@@ -218,57 +233,31 @@ def promote_command(
         bool, typer.Option("--again", help="Try a version again that was rolled back or replaced.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "decided by the operator",
-) -> None:
-    """Take challengers through shadow and A/B (the promote deployment), or make one champion at once with --now."""
-    from flows.platform.prefect_runs import PROMOTION
-    from flows.promotion.decisions import ended_by, promote_now, requested_promotion
-    from flows.promotion.promotion_plan import plan_lines
-    from flows.promotion.running_experiment import labels_a_day
+) -> CommandResult[PromoteFacts]:
+    """Take challengers through shadow and A/B, or make one version champion at once with --now.
 
+    Prefect runs the experiment where it runs; else this command does, until it is decided or Ctrl-C.
+    """
     named = versions or []
     if now and len(named) > 1:
         raise PermanentError("--now makes one version champion: name one")
     services = open_home()
     if now:
-        record = promote_now(services, named[0] if named else None, reason=reason)
-        for line in ended_by(services.ledger.follow()):
-            say(line)
-        say(f"version {record.state.champion} is champion (ledger record {record.number})")
-        say("Routers follow within seconds. Next: evergreen status; `evergreen rollback` reverts it")
-        announce_after_command(services)
-        return
-    parameters = requested_promotion(services, named, again=again)
-    tried = [parameters["version"], *parameters["others"]]
-    settings = services.settings
-    say(f"promotion of version {', '.join(tried)} against champion {services.head().state.champion}:")
-    for line in plan_lines(
-        settings.experiment,
-        challengers=len(tried),
-        approval=settings.approval,
-        labels_a_day=labels_a_day(services, services.clock()),
-    ):
-        say(line)
-    require_servers(services, "prefect")
-    run_id = services.deployments.start(PROMOTION, parameters)
-    say(f"started: {services.home.url('prefect')}/runs/flow-run/{run_id}")
-    say("Next: evergreen status shows the step and its date; evergreen promote VERSION --now skips the experiment")
+        return promote_at_once(services, named[0] if named else None, reason=reason)
+    return start_promotion(
+        services, named, again=again, prefect_serves=lambda: "prefect" in served_by(services, "prefect")
+    )
 
 
 @version_app.command(epilog="Example: evergreen rollback --reason 'complaints about billing answers'")
 def rollback(
     reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "rolled back by the operator",
-) -> None:
+) -> CommandResult[RollbackFacts]:
     """End the running experiment, or where none runs put the former champion back, and say what that changed.
 
     Works with MLflow and Prefect down.
     """
-    from flows.promotion.decisions import roll_back, rollback_report
-
-    services = open_home()
-    record = roll_back(services, reason=reason)
-    for line in rollback_report([each for each in services.ledger.follow() if each.number <= record.number]):
-        say(line)
-    announce_after_command(services)
+    return roll_back_now(open_home(), reason=reason)
 
 
 @version_app.command("forget", epilog="Example: evergreen forget --unit acct-42")
@@ -280,12 +269,17 @@ def forget_command(
         float | None,
         typer.Option(callback=arguments.DAYS, help="Forget what was asked more than so many days ago."),
     ] = None,
-) -> None:
+) -> CommandResult[SentenceFacts]:
     """Rewrite predictions, feedback and snapshots without a unit's texts, or without old ones; tag the versions."""
     from flows.monitoring.forgetting import forget as forget_now
 
-    for line in forget_now(open_home(), unit=unit, days=days):
-        say(line)
+    lines = forget_now(open_home(), unit=unit, days=days)
+    return CommandResult(
+        facts={"sentences": lines},
+        lines=tuple(lines),
+        meaning="Versions that learned from forgotten texts answer until a newer one replaces them",
+        following="evergreen train makes a version without them",
+    )
 
 
 @version_app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
@@ -295,8 +289,7 @@ def ledger(
     ] = "show",
     at: Annotated[str | None, typer.Option(help="Show the active state at this time (ISO 8601 with a zone).")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all records as JSON, one per line.")] = False,
-) -> None:
+) -> CommandResult[LedgerFacts]:
     """Print the ledger or what was champion at a time, verify it, or project it to MLflow's aliases.
 
     `packages` copies the packages of versions that an earlier release registered from MLflow into the lake, from which
@@ -304,13 +297,7 @@ def ledger(
     """
     from flows.cli.ledger_commands import show_ledger
 
-    services = open_home()
-    if as_json:
-        for record in services.ledger.follow():
-            say(json.dumps(record.to_json()))
-        return
-    for line in show_ledger(services, "verify" if verify else action, at):
-        say(line)
+    return show_ledger(open_home(), "verify" if verify else action, at)
 
 
 @version_app.command(epilog="Example: evergreen shadow --export to-label.csv")
@@ -323,9 +310,15 @@ def shadow(
         typer.Option(callback=arguments.new_file, help="CSV file for rows that are worth a label."),
     ] = None,
     count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
-) -> None:
+) -> CommandResult[SentenceFacts]:
     """Compare the challenger in shadow with the champion, request by request, and say what labels would tell."""
     from flows.cli.ledger_commands import show_shadow
 
-    for line in show_shadow(open_home(), gain, export, count):
-        say(line)
+    lines = show_shadow(open_home(), gain, export, count)
+    filled = f"fill the column label of {export}, then evergreen labels import {export}"
+    return CommandResult(
+        facts={"sentences": lines},
+        lines=tuple(lines),
+        meaning="The challenger answers nobody yet: its answers are compared and not sent",
+        following="evergreen shadow --export FILE.csv chooses the rows to label" if export is None else filled,
+    )

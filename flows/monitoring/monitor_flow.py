@@ -29,11 +29,4 @@ def monitor(
     services = flow_services()
     due: datetime = flow_run.scheduled_start_time
     chosen = Window.parse(window) if window else due_window(due, services.clock(), services.settings.window_s)
-    done = monitor_window(services, MonitorRequest(window=chosen, retrain=retrain, report=report))
-    verdict = done.verdict
-    return {
-        "window": chosen.key,
-        "verdict": verdict.verdict,
-        "action": verdict.action,
-        "flow_run": done.flow_run,
-    }
+    return monitor_window(services, MonitorRequest(window=chosen, retrain=retrain, report=report)).to_json()

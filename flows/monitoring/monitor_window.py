@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from absa.adapters.cloudwatch import publish
 from absa.errors import ConflictError, NotFoundError, PermanentError, UnavailableError
@@ -56,6 +56,19 @@ class Monitored:
 
     verdict: Verdict
     flow_run: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as a flow run's result shows them."""
+        verdict = self.verdict
+        return {
+            "window": verdict.window.key,
+            "version": verdict.version,
+            "verdict": verdict.verdict,
+            "action": verdict.action,
+            "reasons": [reason.sentence for reason in verdict.reasons] or [verdict.action_reason],
+            "report": verdict.report_uri,
+            "flow_run": self.flow_run,
+        }
 
 
 def last_window(now: datetime, window_s: float) -> Window:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from infra.capacity.compare_policies import PlanResult
 from infra.capacity.trace import Trace
@@ -19,6 +20,16 @@ def table(outcomes: Sequence[PlanResult]) -> Iterator[str]:
             f"| {outcome.plan.name} | {run.latency_ms(0.5):.1f} | {run.latency_ms(0.99):.1f} | {run.shed_share:.2%} "
             f"| {run.peak_tasks} | {run.task_hours:.2f} | {usd} | {each} |"
         )
+
+
+def plan_facts(outcome: PlanResult) -> dict[str, Any]:
+    """Return the result of a plan as JSON has it."""
+    run = outcome.run
+    return {
+        "plan": outcome.plan.name, "p50_ms": run.latency_ms(0.5), "p99_ms": run.latency_ms(0.99),
+        "shed_share": run.shed_share, "peak_tasks": run.peak_tasks, "task_hours": run.task_hours,
+        "usd": outcome.usd, "usd_per_million": outcome.usd_per_million,
+    }  # fmt: skip
 
 
 def draw(trace: Trace, outcomes: Sequence[PlanResult], path: Path) -> None:

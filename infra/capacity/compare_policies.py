@@ -1,7 +1,7 @@
 """The policies worth comparing for a task and a trace, and what each comes to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,11 +104,15 @@ def _out_only(steps: StepScaling) -> StepScaling:
 
 def compare(
     trace: Trace, task: TaskModel, plans: Iterable[ScalingPlan], *, start_up: StartUp,
-    usd_per_task_hour: float | None = None, seed: int = 0,
+    usd_per_task_hour: float | None = None, seed: int = 0, on_plan: Callable[[int, str], None] = lambda *_: None,
 ) -> list[PlanResult]:  # fmt: skip
-    """Run a trace once for each plan, all with the same arrivals' seed."""
-    outcomes = []
+    """Run a trace once for each plan, all with the same arrivals' seed.
+
+    `on_plan` gets the number of plans that are done and the name of the next one.
+    """
+    outcomes: list[PlanResult] = []
     for plan in plans:
+        on_plan(len(outcomes), plan.name)
         run = simulate_trace(trace, task, plan, start_up=start_up, seed=seed)
         usd = None if usd_per_task_hour is None else run.task_hours * usd_per_task_hour
         outcomes.append(PlanResult(plan=plan, run=run, usd=usd))

@@ -1,18 +1,18 @@
 """Commands of data: ingest, and the list of snapshots that it extends and `drop` shortens."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from absa.errors import InvalidDataError
 from flows.cli.home.demo_warning import demo_warning
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import DropFacts, IngestFacts, SnapshotFacts
 from flows.platform import arguments
 from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
 
 data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
 def ingest_command(
@@ -20,8 +20,7 @@ def ingest_command(
     max_bad_share: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
     ] = 0.1,
-    as_json: JsonOption = False,
-) -> None:
+) -> CommandResult[IngestFacts]:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake.
 
     Prints where every row went. Refused rows are in a CSV in the home, each with its reason.
@@ -31,7 +30,7 @@ def ingest_command(
     from absa.data.ingest import ingest as ingest_files
     from absa.data.snapshot import latest_manifest
     from flows.cli.data.refused_rows import RefusedRows
-    from flows.cli.data.snapshot_lines import ingest_facts, ingest_lines
+    from flows.cli.data.snapshot_lines import ingest_result
     from flows.training.training_snapshot import tested_recent_rows
 
     for file in files:
@@ -59,32 +58,22 @@ def ingest_command(
         place = refused.write()
         raise InvalidDataError(f"{error}{f'; as CSV: {place}' if place else ''}") from None
     place = refused.write()
-    if as_json:
-        say(json.dumps(ingest_facts(manifest, accounts[0], place)))
-        return
-    for line in ingest_lines(manifest, accounts[0], place, parent):
-        say(line)
+    return ingest_result(manifest, accounts[0], place, parent)
 
 
 @data.command("list", epilog="Example: evergreen data list")
-def list_command(as_json: JsonOption = False) -> None:
+def list_command() -> CommandResult[list[SnapshotFacts]]:
     """List the snapshots, the newest first: rows, what each added, its files and the versions that learned from it."""
-    from flows.cli.data.snapshot_lines import snapshot_facts, snapshot_lines
+    from flows.cli.data.snapshot_lines import list_result, snapshot_facts
 
-    facts = snapshot_facts(open_home())
-    if as_json:
-        say(json.dumps(facts))
-        return
-    for line in snapshot_lines(facts):
-        say(line)
+    return list_result(snapshot_facts(open_home()))
 
 
 @data.command("drop", epilog="Example: evergreen data drop 3f9a1c0b2d4e")
 def drop_command(
     snapshot: Annotated[str, typer.Argument(help="Digest, or its start, of the newest snapshot.")],
-) -> None:
+) -> CommandResult[DropFacts]:
     """Revert the newest ingest: trainings use the snapshot before it. Ingesting the files again brings it back."""
     from flows.cli.data.snapshot_lines import drop_snapshot
 
-    for line in drop_snapshot(open_home(), snapshot):
-        say(line)
+    return drop_snapshot(open_home(), snapshot)

@@ -1,38 +1,50 @@
 """Facts and lines about snapshots, and the revert of the newest."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from absa.data.account import Account
 from absa.data.snapshot import Manifest, latest_manifest, manifests, remove_snapshot, take_again
 from absa.errors import PermanentError
 from absa.records.schema import SIDES, iso
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import DropFacts, IngestFacts, SnapshotFacts
 from flows.platform.services import Services
 
 _DIGITS: Final = 12
 _SHOWN_FILES: Final = 3
 
 
-def ingest_facts(manifest: Manifest, account: Account, refused: Path | None) -> dict[str, Any]:
-    """Return the result of an ingest as JSON has it."""
-    return {
-        "snapshot": manifest.digest,
-        "read": account.read,
-        "inherited": account.inherited,
-        "kept": account.kept,
-        "duplicates": account.duplicates,
-        "conflicts": account.conflicts,
-        "quarantined": dict(account.quarantined),
-        "refused_rows": None if refused is None else str(refused),
-        "rows": {side: _by_label(manifest, side) for side in SIDES},
-        "notices": list(account.notices),
-    }
+def ingest_result(
+    manifest: Manifest, account: Account, refused: Path | None, parent: Manifest | None
+) -> CommandResult[IngestFacts]:
+    """Return what was ingested, and where every row went. Pure."""
+    digest = manifest.digest[:_DIGITS]
+    same = parent is not None and parent.digest == manifest.digest
+    return CommandResult(
+        facts={
+            "snapshot": manifest.digest,
+            "read": account.read,
+            "inherited": account.inherited,
+            "kept": account.kept,
+            "duplicates": account.duplicates,
+            "conflicts": account.conflicts,
+            "quarantined": dict(account.quarantined),
+            "refused_rows": None if refused is None else str(refused),
+            "rows": {side: _by_label(manifest, side) for side in SIDES},
+            "notices": list(account.notices),
+        },
+        lines=tuple(_ingest_lines(manifest, account, refused)),
+        meaning="The snapshot before held all of these rows already: nothing changes"
+        if same
+        else "The next training learns from this snapshot; the versions that exist do not change",
+        following=f"evergreen train; `evergreen data drop {digest}` reverts the ingest",
+    )
 
 
-def ingest_lines(manifest: Manifest, account: Account, refused: Path | None, parent: Manifest | None) -> Iterator[str]:
-    """Yield what was ingested, where every row went, what it means, and what to do next."""
+def _ingest_lines(manifest: Manifest, account: Account, refused: Path | None) -> Iterator[str]:
     yield f"snapshot {manifest.digest[:_DIGITS]}: {manifest.total_rows} rows"
     for side in SIDES:
         counts = ", ".join(f"{count} {name}" for name, count in _by_label(manifest, side).items())
@@ -41,14 +53,9 @@ def ingest_lines(manifest: Manifest, account: Account, refused: Path | None, par
         yield f"  {sentence}"
     if refused is not None:
         yield f"  refused rows with their reasons: {refused}"
-    if parent is not None and parent.digest == manifest.digest:
-        yield "The snapshot before held all of these rows already: nothing changes"
-        return
-    yield "The next training learns from this snapshot; the versions that exist do not change"
-    yield f"Next: evergreen train; `evergreen data drop {manifest.digest[:_DIGITS]}` reverts the ingest"
 
 
-def snapshot_facts(services: Services) -> list[dict[str, Any]]:
+def snapshot_facts(services: Services) -> list[SnapshotFacts]:
     """Return one object per snapshot, the newest first."""
     found = sorted(manifests(services.lake), key=lambda each: (each.last_taken, each.created_at), reverse=True)
     totals = {each.digest: each.total_rows for each in found}
@@ -67,11 +74,23 @@ def snapshot_facts(services: Services) -> list[dict[str, Any]]:
     ]
 
 
-def snapshot_lines(facts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a table of the snapshots, and what can be done with the newest."""
+def list_result(facts: list[SnapshotFacts]) -> CommandResult[list[SnapshotFacts]]:
+    """Return a table of the snapshots, and what can be done with the newest. Pure."""
     if not facts:
-        yield "no snapshot yet: `evergreen data ingest FILE` makes the first"
-        return
+        return CommandResult(
+            facts=facts, lines=("no snapshot yet",), meaning="There is nothing to learn from",
+            following="evergreen data ingest FILE, or evergreen train FILE",
+        )  # fmt: skip
+    newest = facts[0]["snapshot"][:_DIGITS]
+    return CommandResult(
+        facts=facts,
+        lines=tuple(_table(facts)),
+        meaning=f"Trainings learn from {newest}, the newest",
+        following=f"evergreen train; `evergreen data drop {newest}` reverts to the one before it",
+    )
+
+
+def _table(facts: Sequence[SnapshotFacts]) -> Iterator[str]:
     yield f"{'snapshot':<14}{'taken at':<18}{'rows':>9}{'added':>9}{'refused':>9}  files"
     for each in facts:
         files = [Path(uri).name for uri in each["files"]]
@@ -80,11 +99,9 @@ def snapshot_lines(facts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{each['snapshot'][:_DIGITS]:<14}{each['taken_at'][:16]:<18}{sum(each['rows'].values()):>9,}"
             f"{each['added']:>+9,}{each['quarantined']:>9,}  {', '.join(files[:_SHOWN_FILES])}{more}"
         )
-    newest = facts[0]["snapshot"][:_DIGITS]
-    yield f"Trainings learn from {newest}, the newest; `evergreen data drop {newest}` reverts to the one before it"
 
 
-def drop_snapshot(services: Services, named: str) -> Iterator[str]:
+def drop_snapshot(services: Services, named: str) -> CommandResult[DropFacts]:
     """Make the snapshot before the newest the newest again, or remove the only one.
 
     Args:
@@ -106,10 +123,13 @@ def drop_snapshot(services: Services, named: str) -> Iterator[str]:
     before = earlier.get(newest.parent or "")
     if before is not None:
         take_again(services.lake, before.digest, iso(services.clock()))
-        yield f"dropped {newest.digest[:_DIGITS]}: the newest snapshot is {before.digest[:_DIGITS]} again"
-        yield f"The next training learns from its {before.total_rows:,} rows; the versions that exist do not change"
-        yield "Next: evergreen train; ingesting the same files again brings the dropped rows back"
-        return
+        return CommandResult(
+            facts={"dropped": newest.digest, "newest": before.digest},
+            lines=(f"dropped {newest.digest[:_DIGITS]}: the newest snapshot is {before.digest[:_DIGITS]} again",),
+            meaning=f"The next training learns from its {before.total_rows:,} rows; the versions that exist do not "
+            "change",
+            following="evergreen train; ingesting the same files again brings the dropped rows back",
+        )
     if services.ledger.head() is not None:
         raise PermanentError(
             f"snapshot {newest.digest[:_DIGITS]} has none before it, and a version learned from it: ingest corrected "
@@ -117,8 +137,12 @@ def drop_snapshot(services: Services, named: str) -> Iterator[str]:
         )
     for each in earlier.values():  # those that were dropped before it would be the newest again
         remove_snapshot(services.lake, each, None)
-    yield f"dropped {newest.digest[:_DIGITS]}, the first snapshot: the lake holds no rows to learn from"
-    yield "Next: evergreen data ingest FILE"
+    return CommandResult(
+        facts={"dropped": newest.digest, "newest": None},
+        lines=(f"dropped {newest.digest[:_DIGITS]}, the first snapshot",),
+        meaning="The lake holds no rows to learn from",
+        following="evergreen data ingest FILE",
+    )
 
 
 def _by_label(manifest: Manifest, side: str) -> dict[str, int]:

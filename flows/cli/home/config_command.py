@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -84,11 +84,6 @@ def config_lines(values: list[EffectiveValue], *, changed: bool) -> Iterator[str
         said = f"{each.key} = {'unset' if each.value is None else json.dumps(each.value, ensure_ascii=False)}"
         named = f" {each.variable}" if each.origin == "environment" else ""
         yield f"{said:<{_KEY_WIDTH}}  {each.origin}{named}"
-
-
-def config_json(values: list[EffectiveValue]) -> str:
-    """Return the values as a JSON array of objects."""
-    return json.dumps([asdict(each) for each in values], indent=1, ensure_ascii=False)
 
 
 def _from(table: Mapping[str, Any], section: str, key: str) -> str:

@@ -121,9 +121,11 @@ def test_rollback_says_what_it_changed(
     for version in "12":
         champion(home, version)
     assert evergreen("rollback") == 0
-    first, second = capsys.readouterr().out.splitlines()[-2:]
+    first, second, meaning, following = capsys.readouterr().out.splitlines()[-4:]
     assert first.startswith("version 1 is champion again, in place of version 2 (ledger record 3)")
     assert second == "a second rollback would change nothing: there is no champion before version 1"
+    assert meaning == "Version 1 answers all traffic; no data and no version is lost"
+    assert following.startswith("Next: evergreen status")
 
 
 def champion(home: Path, version: str) -> None:

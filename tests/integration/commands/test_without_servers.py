@@ -81,7 +81,7 @@ def test_csv_becomes_a_served_model_without_servers(environment: dict[str, str],
     assert family(home) == []
     asked = ("predict", "I was charged twice for the same invoice.")
     answered = evergreen(environment, tmp_path, *asked)
-    assert answered.stdout.endswith("by version 1\n")
+    assert "by version 1\n" in answered.stdout
     assert "verified" in evergreen(environment, tmp_path, "status").stdout
 
     profiled = environment | {"PYTHONPROFILEIMPORTTIME": "1"}

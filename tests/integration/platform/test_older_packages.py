@@ -51,12 +51,12 @@ def test_command_copies_packages_of_previous_release(services: Services, tmp_pat
     keeper.step()
     digest = services.head().versions["2"]
     assert f"holds no package {digest}: `evergreen ledger packages`" in keeper.state.errors["2"]
-    assert show_ledger(services, "packages", None) == [
+    assert show_ledger(services, "packages", None).facts["sentences"] == [
         f"the package of version {version} was copied from MLflow into the lake" for version in "12"
     ]
     keeper.step()
     assert (keeper.state.errors, list(keeper.state.folders)) == ({}, [digest])
-    assert show_ledger(services, "packages", None) == ["the lake holds the package of every version"]
+    assert show_ledger(services, "packages", None).lines == ("the lake holds the package of every version",)
 
 
 def test_batch_copies_the_package_it_scores_with(services: Services) -> None:

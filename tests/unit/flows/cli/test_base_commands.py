@@ -39,11 +39,12 @@ def write(folder: Path, *counts: int) -> Path:
 
 def test_folder_of_files_makes_one_base(services: Services, tmp_path: Path) -> None:
     folder = write(tmp_path / "labels", 30, 20)
-    made = list(make_base(services, str(folder), epochs=1, budget_s=None))
-    again = list(make_base(services, str(folder), epochs=1, budget_s=None))
-    assert "is made" in made[1]
-    assert "was there already" in again[1]
-    digest = made[1].split()[1]
+    said: list[str] = []
+    base, made = make_base(services, str(folder), epochs=1, budget_s=None, on_progress=said.append)
+    assert (base, False) == make_base(services, str(folder), epochs=1, budget_s=None)
+    assert made
+    assert said[0].startswith("48 rows: ")
+    digest = base.name
     for name in (digest, digest[:6], str(services.home.folder("bases") / digest)):
         assert Path(named_base(services, name)).name == digest
 
@@ -59,4 +60,4 @@ def test_unknown_base_is_named_beside_known_ones(services: Services, tmp_path: P
 
 def test_a_folder_without_labelled_files_says_so(services: Services, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="holds no file"):
-        list(make_base(services, str(write(tmp_path / "empty")), epochs=1, budget_s=None))
+        make_base(services, str(write(tmp_path / "empty")), epochs=1, budget_s=None)

@@ -12,7 +12,7 @@ from absa.adapters.lake_stores import FolderLake
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.store import Ledger
 from flows.cli.home.gate_advice import advice_for, holding_checks
-from flows.cli.status import screen, status_facts
+from flows.cli.status import following_step, screen, status_facts
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.run_progress import LATEST_FILE
@@ -55,7 +55,7 @@ def test_hold_names_way_to_promotion(services: Services) -> None:
     assert (attempt["version"], attempt["decision"]) == ("2", "HOLD")
     lines = "\n".join(screen(facts))
     assert "version 2 is on HOLD. For a PROMOTE:\n  - There are 40 recent test rows, 100 needed. To do: label" in lines
-    assert "evergreen promote 2 --now" in lines
+    assert "evergreen promote 2 --now" in following_step(facts | {"ledger": {"problems": []}})[1]
 
 
 def test_running_promotion_has_step_and_date(services: Services) -> None:
@@ -83,7 +83,29 @@ def test_running_training_has_time_left(services: Services, phase: str, age_s: f
 
 
 def test_empty_home_names_first_command(services: Services) -> None:
-    assert list(screen(status_facts(services)))[-1] == "Next: evergreen init FILE, then evergreen train"
+    assert following_step(status_facts(services)) == (
+        "Nothing answers yet: no version was trained", "evergreen init FILE, then evergreen train",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "meaning", "following"),
+    [
+        ({}, "Version 1 answers when asked: no server runs", "evergreen serve, or evergreen up"),
+        ({"servers": [{"running": True}]}, "Version 1 answers, and nothing waits for you", "evergreen monitor judges"),
+        ({"challenger": "2"}, "version 2 waits for its experiment", "evergreen promote (tries version 2)"),
+        ({"verdicts": [{"verdict": "FRESH"}, {"verdict": "STALE"}]}, "no longer fits its traffic", "evergreen retrain"),
+        ({"ledger": {"problems": ["x"]}}, "disagree", "evergreen ledger verify"),
+        ({"training": {"line": "x"}}, "A training runs", "wait"),
+        ({"promotion": {"step": "shadow"}}, "an experiment decides", "wait; `evergreen rollback` ends it"),
+    ],
+)
+def test_state_names_next_step(services: Services, change: dict[str, object], meaning: str, following: str) -> None:
+    append(services, "promote", crowned("1"))
+    facts = status_facts(services) | {"ledger": {"problems": []}} | change
+    found = following_step(facts)
+    assert meaning in found[0]
+    assert found[1].startswith(following)
 
 
 def test_advice_follows_name_of_check() -> None:
