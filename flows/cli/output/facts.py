@@ -103,7 +103,7 @@ class StatusFacts(TypedDict):
     training: Annotated[Mapping[str, Any] | None, "phase, detail, left_s and line of a running one."]
     retraining: Annotated[
         Mapping[str, Any] | None,
-        "labels since the champion's snapshot, needed and missing ones, and sees_gain (a share); null without champion.",
+        "labels since the champion's snapshot, needed, missing, and sees_gain (a share); null without a champion.",
     ]
     attempts: Annotated[list[Any], "Last trainings, newest first: version, at, decision, reason, and the holds."]
     ledger: Annotated[Mapping[str, Any], "records (count) and problems (sentences)."]
