@@ -1,6 +1,10 @@
-PYTHON ?= python3.11
+# uv installs if it is there (it is faster, and can bring Python itself); otherwise pip: UV= asks for pip.
+UV ?= $(shell command -v uv 2>/dev/null)
+PYTHON ?= $(or $(firstword $(foreach each,3.11 3.12 3.13,$(shell command -v python$(each) 2>/dev/null))),$(if $(UV),3.11))
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+export UV_TORCH_BACKEND ?= auto
 KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1
@@ -13,16 +17,16 @@ help:  ## List the targets
 	@echo "    $(BENCHMARKS)" | fold -s -w 100 | sed 's/^ */    /'
 
 $(VENV)/.installed: requirements.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "evergreen needs Python 3.11: $(PYTHON) was not found; set PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "Installing pinned requirements into $(VENV) (once; about 3 GB, 2 to 5 minutes)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-100
+	@test -n "$(PYTHON)" || { echo "evergreen needs Python 3.11, 3.12 or 3.13, or uv, which brings one: none was found; set PYTHON=/path/to/python"; exit 1; }
+	@echo "Installing pinned requirements into $(VENV) with $(if $(UV),uv,pip) (once; about 3 GB, 2 to 5 minutes)"
+	@test -x $(BIN)/python || $(if $(UV),$(UV) venv --quiet --seed --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	@$(INSTALL) -r requirements.txt $(if $(UV),,--progress-bar on | grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-100)
 	@$(BIN)/python -m pip check
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-build-isolation --no-deps -e .
+	@$(INSTALL) -q --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
-	@$(BIN)/python -m pip install --disable-pip-version-check -q -r tests/requirements.txt
+	@$(INSTALL) -q -r tests/requirements.txt
 	@touch $@
 
 install: $(VENV)/.installed  ## Make .venv with the pinned requirements
@@ -54,7 +58,7 @@ test: $(VENV)/.installed-dev  ## Run what CI runs
 		second=$$?; $(BIN)/python -m pytest $(TIMED) && exit $$((first + second))
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
-	@$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-ray.txt
+	@$(INSTALL) -q -r requirements-ray.txt
 	@touch $@
 
 ray: $(VENV)/.installed-ray  ## Add what `evergreen batch --engine ray` needs
@@ -88,21 +92,14 @@ test-chaos: $(VENV)/.installed-dev  ## Router under full chaos: 20 kills, 100 sw
 test-training-kills: $(VENV)/.installed-dev  ## Kill a training at 20 random seconds (5 minutes)
 	@EVERGREEN_TEST_KILLS=20 $(BIN)/python -m pytest -s tests/chaos/test_training_kills.py
 
-PINS = $(BIN)/pip-compile -q --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header
-pins: $(VENV)/.installed-dev  ## Regenerate every requirements.txt (PINS_FLAGS=--upgrade for newer ones)
-	$(PINS) $(PINS_FLAGS) -o requirements.txt requirements.in
-	$(PINS) $(PINS_FLAGS) -o serving/requirements.txt serving/requirements.in
-	$(PINS) $(PINS_FLAGS) -o infra/requirements.txt infra/requirements.in
-	$(PINS) $(PINS_FLAGS) -o infra/images/requirements.txt infra/images/requirements.in
-	$(PINS) $(PINS_FLAGS) -o tests/requirements.txt tests/requirements.in
-	$(PINS) $(PINS_FLAGS) -o requirements-ray.txt requirements-ray.in
-	$(PINS) $(PINS_FLAGS) -o docs/requirements.txt docs/requirements.in
+pins: $(VENV)/.installed-dev  ## Write uv.lock from pyproject.toml, and every requirements.txt from it (PINS_FLAGS=--upgrade for newer ones)
+	@$(BIN)/uv lock $(PINS_FLAGS) --default-index https://pypi.org/simple && $(BIN)/python docs/checks/pins.py
 
 synth: $(VENV)/.installed-dev  ## Synthesise the AWS templates of every environment into cdk.out (needs node)
 	@$(BIN)/python -c "from pathlib import Path; from infra.aws.app import build_cdk_app; build_cdk_app(into=Path('cdk.out')).synth()"
 
 $(VENV)/.installed-papers: docs/requirements.txt $(VENV)/.installed
-	@$(BIN)/python -m pip install --disable-pip-version-check -q -r docs/requirements.txt
+	@$(INSTALL) -q -r docs/requirements.txt
 	@touch $@
 
 notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the rows, and error_analysis what benchmark-quality kept)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import typer
+from packaging.requirements import Requirement
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 from structure_picture import structure_svg
@@ -316,9 +317,9 @@ def licence_page() -> str:
     page = "# Licences\n\nEvergreen is under Apache-2.0 (LICENSE). It installs:\n\n"
     page += "| package | version | licence |\n|---|---|---|\n"
     for line in (REFERENCE.parents[1] / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        name, separator, version = line.partition("==")
-        if separator and not line.startswith(("#", "-")):
-            page += f"| {name} | {version.split()[0]} | {_licence(name)} |\n"
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate():
+            page += f"| {pin.name} | {str(pin.specifier).removeprefix('==')} | {_licence(pin.name)} |\n"
     page += "\nInside the repository: plotly.js (MIT, serving/console), Mermaid (MIT, docs/javascripts).\n"
     return _MADE + page
 

@@ -2,7 +2,7 @@
 
 Scheduling, retries after a lost worker or machine, and growing the pool are Ray's. The model's package travels through
 Ray's object store, once a machine; input and output must be where every machine sees them (s3:// or a shared folder).
-Needs requirements-ray.txt.
+Needs the extra `ray`.
 """
 
 import logging
@@ -65,7 +65,9 @@ class RayCluster:
         try:
             import ray
         except ModuleNotFoundError:
-            raise PermanentError("--engine ray needs Ray: pip install -r requirements-ray.txt") from None
+            raise PermanentError(
+                "--engine ray needs Ray: run `make ray`, or install the extra evergreen[ray]"
+            ) from None
         import absa
 
         if self.address is None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ NOT_IN_SERVING: Final = frozenset(
     }
 )  # fmt: skip
 _FAILED: Final = 1
+_STATUS: Final = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +93,21 @@ def _check(folder: Path, expected_digest: str | None) -> Validation:
         digest=engine.digest,
         rows=rows,
         ready_s=round(time.perf_counter() - started, 3),
-        memory_mb=_peak_memory_mb(),
+        memory_mb=peak_memory_mb(),
     )
 
 
-def _peak_memory_mb() -> float:
-    """Most memory that this program has held; getrusage would count the process that it was forked from too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    held = next(line for line in status if line.startswith("VmHWM:"))
-    return round(int(held.split()[1]) * 1024 / 1e6, 1)
+def peak_memory_mb(status: Path = _STATUS) -> float:
+    """Return the most memory that this process has held.
+
+    Linux's getrusage counts the process that it was forked from too; macOS has no status file, and counts in bytes.
+    """
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        held = 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    except FileNotFoundError:
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return round(held / 1e6, 1)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -46,9 +46,17 @@ def available_bytes(memory: Path = _MEMORY, group: Path = _GROUP) -> float | Non
         kilobytes = {name: float(value.split()[0]) for name, value in lines}
         free = 1024.0 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0.0))
     except (OSError, ValueError, KeyError):  # another system than Linux
-        return None
+        return _available_elsewhere()
     try:
         limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
         return free if limit == "max" else min(free, float(limit) - float(used))
     except (OSError, ValueError):  # no container, or the first version of control groups
         return free
+
+
+def _available_elsewhere() -> float | None:
+    try:
+        import psutil  # a training on a bare GPU machine, which is Linux, does without
+    except ModuleNotFoundError:
+        return None
+    return float(psutil.virtual_memory().available + psutil.swap_memory().free)

@@ -11,7 +11,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
 import random
 import signal
 import statistics
@@ -36,7 +35,7 @@ from absa.inference.engine import Engine
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
-from benchmarks.figures import Row, median_row
+from benchmarks.figures import Row, machine, median_row
 from benchmarks.router.load import ClosedLoop, open_loop, saturate, write_bodies
 from benchmarks.router.serving_steps import measure_steps
 from tests.homes import configure
@@ -421,16 +420,6 @@ def _wait_for_answer(row: tuple[str, str], seconds: float = 30.0) -> None:
         except httpx.HTTPError:
             time.sleep(0.05)
     raise TimeoutError("the peer did not become ready")
-
-
-def machine() -> dict[str, Any]:
-    """Return the machine of the run."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    memory_gb = round(psutil.virtual_memory().total / 2**30)
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": memory_gb, "accelerator": None}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,8 @@ def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
     home = Home(settings)
     supervisor = Supervisor(settings)
     version = ".".join(str(part) for part in sys.version_info[:3])
-    findings = [Finding(sys.version_info[:2] == (3, 11), f"Python {version} (3.11 is what the pins were made for)")]
+    known = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    findings = [Finding(known, f"Python {version} (the pins are made for 3.11 to 3.13)")]
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     findings.append(
         Finding(

@@ -3,6 +3,8 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 WORKDIR /app
 ARG MORE=""
+# https://download.pytorch.org/whl/cpu: PyTorch without CUDA
+ARG PIP_EXTRA_INDEX_URL=""
 COPY requirements.txt requirements.txt
 COPY requirements-ray.txt requirements-ray.txt
 COPY infra/images/requirements.txt infra/images/requirements.txt

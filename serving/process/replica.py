@@ -38,6 +38,7 @@ _RESTART_LAST_S: Final = 10.0
 _SETTLED_S: Final = 10.0
 _PORT_WAIT_S: Final = 5.0
 _BACKLOG: Final = 2048
+_SPREADS: Final = sys.platform == "linux"  # macOS gives all connections to one of the sockets
 _DUTY_NICENESS: Final = 10
 _OPEN_FILES: Final = 65_536
 
@@ -54,13 +55,15 @@ class _Child:
     wait_s: float = 0.0
 
 
-def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
-    """Open listening sockets that share a port: the kernel spreads connections over them.
+def open_sockets(host: str, port: int, count: int, *, spread: bool = _SPREADS) -> list[socket.socket]:
+    """Open a listening socket per worker, all on one port: the kernel spreads connections over them.
 
     Args:
         host: address to listen on.
         port: 0 takes a free one.
         count: how many.
+        spread: whether the kernel spreads over sockets with SO_REUSEPORT. Where it does not, the workers take
+            connections from one queue, whose socket is duplicated.
 
     Raises:
         PermanentError: the address is not available; the message names it and the remedy.
@@ -71,8 +74,11 @@ def open_sockets(host: str, port: int, count: int) -> list[socket.socket]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             port = probe.getsockname()[1]
-        sockets = []
+        sockets: list[socket.socket] = []
         for _ in range(count):
+            if sockets and not spread:
+                sockets.append(sockets[0].dup())
+                continue
             each = socket.socket(family, socket.SOCK_STREAM)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

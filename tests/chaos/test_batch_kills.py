@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.datasets.batch_kills import kill_batches
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs requirements-ray.txt")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray: make ray")
 
 
 @pytest.mark.slow

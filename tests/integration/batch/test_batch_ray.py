@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("ray", reason="needs requirements-ray.txt")
+pytest.importorskip("ray", reason="needs the extra ray: make ray")
 
 from absa.adapters.lake_stores import FolderLake
 from absa.batch.batch_job import BatchJob, BatchResult, run_batch

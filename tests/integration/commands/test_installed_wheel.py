@@ -23,6 +23,7 @@ from tests.serving_replica import free_port
 ROOT = Path(__file__).parents[3]
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
 OF_CHECKOUT = ("absa/models/", "absa/notebooks/", "infra/images/")  # hand-in and images are built from a checkout
+EXPORTED = "absa/client/exported/"  # holds the import name `evergreen`
 ASKED = "I was charged twice for the same invoice."
 
 
@@ -76,11 +77,13 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_wheel_holds_every_data_file(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     data = {name for name in tracked(*ROOMS) if not name.startswith(OF_CHECKOUT) and Path(name).name != "README.md"}
-    data = {name for name in data if not Path(name).name.startswith("requirements.")}
+    data = {name.removeprefix(EXPORTED) for name in data if not Path(name).name.startswith("requirements.")}
     figures = {name for name in tracked("benchmarks/results") if Path(name).parent.name == "results"}
     assert len(figures) > 10
     assert (data | figures) - packed == set()
-    strangers = {name for name in packed if not name.startswith((*ROOMS, "benchmarks/results/", "evergreen-"))}
+    strangers = {
+        name for name in packed if not name.startswith((*ROOMS, "benchmarks/results/", "evergreen/", "evergreen-"))
+    }
     assert strangers == set()
 
 
