@@ -2,12 +2,13 @@
 
 Every window is judged at 1 % false alarms over all columns together, as the monitor does it: four fifths of that for
 the window itself and a fifth for the slow-drift test over the last eight. Independent rows are drawn here, live traffic
-in live_cells.py. Finished cells are kept in results/cells until all are there, so a run that was cut short goes on
-where it was. `--peer nannyml` or `--peer alibi_detect` adds that library's cells, from an environment that has it,
-polars, pydantic, scipy and pyarrow.
+in live_cells.py. Finished cells are kept in results/cells with the commit they measured until all are there, so a run
+that was cut short goes on where it was, and several processes can share the cells (`--cells`). `--peer nannyml` or
+`--peer alibi_detect` adds that library's cells, from an environment that has it, polars, pydantic, scipy and pyarrow.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import sys
@@ -23,10 +24,10 @@ import numpy as np
 import polars as pl
 
 from absa.policies import StalenessPolicy
-from benchmarks.figures import Row, share, write_json, write_result
+from benchmarks.figures import Row, commit, share, write_json, write_result
 from benchmarks.monitoring.drift_peers import PEER, evidently_alarms, peers
 from benchmarks.monitoring.drift_traffic import SAMPLE, Traffic, load
-from benchmarks.monitoring.live_cells import CHAIN_H, QUARTER_H, LiveSource, live_cells, peer_cells
+from benchmarks.monitoring.live_cells import CHAIN_H, QUARTER_WINDOWS, LiveSource, live_cells, peer_cells
 from benchmarks.monitoring.live_traffic import KnownEmbedder
 from benchmarks.monitoring.recurring_cells import recurring_cells
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
@@ -230,7 +231,7 @@ def growing_rows(case: str, target: float | None, found: Found) -> list[Row]:
     return rows if target is None else [judged(rows[0], rows[0].value < target), rows[1]]
 
 
-def independent_cells(runs: int, stretches: int) -> dict[str, Cell]:
+def independent_cells(runs: int, found_runs: int, stretches: int) -> dict[str, Cell]:
     """Return every cell of independent rows by name: what is repeated, how often, and how it is summed up."""
     table: dict[str, Cell] = {
         "concept": (concept, runs, concept_rows),
@@ -241,7 +242,7 @@ def independent_cells(runs: int, stretches: int) -> dict[str, Cell]:
         case: str, sizes: tuple[int, int], after: dict[str, Any], target: float | None, before: Any = None
     ) -> None:
         task = partial(shifted_window, sizes, before or {}, after, target is not None)
-        table[case] = (task, runs, partial(shifted_rows, case, target))
+        table[case] = (task, found_runs, partial(shifted_rows, case, target))
 
     def area(percent: float, size: int, target: float | None = None) -> None:
         case = f"{percent:g} % of traffic from a new area, windows of {size:,}, reference 2,000"
@@ -310,7 +311,7 @@ def run_cells(
     repeat: Callable[[str, Cell], list[dict[str, float]]],
     save: Callable[[Results], None],
 ) -> None:
-    """Run the cells that are not done yet; `save` gets all that is done after each."""
+    """Run the cells that are not done yet; `save` gets each one's rows."""
     for name, cell in wanted.items():
         if name in done:
             continue
@@ -318,7 +319,7 @@ def run_cells(
         figures = repeat(name, cell)
         rows = cell[2]({key: [one[key] for one in figures] for key in figures[0]})
         done[name] = [row.to_json() for row in rows]
-        save(done)
+        save({name: done[name]})
         for row in done[name]:
             print(f"{row['case']}: {row['metric']} {row['value']:.4g} ({row.get('peer') or row['target']})")
         print(f"  {time.monotonic() - started:.0f} s", flush=True)
@@ -327,16 +328,17 @@ def run_cells(
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=500, help="windows a cell")
+    parser.add_argument("--runs", type=int, default=500, help="windows per cell without drift")
+    parser.add_argument("--found-runs", type=int, default=200, help="windows per cell with a drift")
     parser.add_argument("--slow-runs", type=int, default=100, help="stretches of slow drift, several windows each")
-    parser.add_argument("--chains", type=int, default=5, help="chains a traffic")
+    parser.add_argument("--chains", type=int, default=3, help="chains per traffic")
     parser.add_argument("--chain-hours", type=int, default=CHAIN_H, help="hourly windows a chain")
-    parser.add_argument("--quarter-hours", type=int, default=QUARTER_H, help="hourly windows of the longest chain")
-    parser.add_argument("--grown-chains", type=int, default=20, help="chains in which a new area grows")
+    parser.add_argument("--quarter", type=int, default=QUARTER_WINDOWS, help="windows of six hours in a quarter")
+    parser.add_argument("--grown-chains", type=int, default=4, help="chains in which a new area grows, five times each")
     parser.add_argument("--peer", help="only the cells of this library: nannyml or alibi_detect")
     parser.add_argument("--known", type=Path, default=SAMPLE / "feedback.csv")
     parser.add_argument("--new", type=Path, default=SAMPLE / "new_area.csv")
-    parser.add_argument("--cells", nargs="*", help="only those whose name begins so; writes no result")
+    parser.add_argument("--cells", nargs="*", help="only those whose name has this, in this order")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -347,11 +349,11 @@ def all_cells(options: argparse.Namespace) -> dict[str, Cell]:
     """Return our cells by name."""
     return {
         **live_cells(
-            options.runs, options.chains, options.grown_chains, hours=options.chain_hours,
-            quarter_h=options.quarter_hours,
+            options.runs, options.chains, options.grown_chains, found_runs=options.found_runs,
+            hours=options.chain_hours, quarter=options.quarter,
         ),
         **recurring_cells(options.runs, options.chains, options.chain_hours),
-        **independent_cells(options.runs, options.slow_runs),
+        **independent_cells(options.runs, options.found_runs, options.slow_runs),
     }  # fmt: skip
 
 
@@ -362,11 +364,10 @@ def main(arguments: list[str] | None = None) -> int:
     done: Results = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     cells = all_cells(options)
     mine = cells if options.peer is None else peer_cells(options.peer, options.runs)
-    wanted = {
-        name: cell
-        for name, cell in mine.items()
-        if not options.cells or any(name.startswith(start) for start in options.cells)
-    }
+    wanted = {name: mine[name] for part in options.cells or [""] for name in mine if part in name}
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(threads, "1")  # of the processes below: each has a core
+    measured_commit = commit()  # before the first cell: the working tree may move on
     opened = (options.known, options.new, options.peer is None)
     with get_context("spawn").Pool(options.processes, _open, opened) as pool:
 
@@ -374,12 +375,18 @@ def main(arguments: list[str] | None = None) -> int:
             seeds = range(options.seed * cell[1], (options.seed + 1) * cell[1])
             return pool.map(partial(_repeat, name, cell[0]), seeds, chunksize=1 + len(seeds) // 100)
 
-        run_cells(wanted, done, repeat, lambda found: _save(partial_file, found))
+        def save(found: Results) -> None:
+            measured = {name: [row | {"commit": measured_commit} for row in rows] for name, rows in found.items()}
+            save_cells(partial_file, measured)
+
+        run_cells(wanted, done, repeat, save)
+    done = json.loads(partial_file.read_text()) if partial_file.exists() else {}
     missing = [name for name in cells if name not in done]
     if missing:
         print(f"{len(done)} cells are done, {len(missing)} are missing: no result is written yet")
         return 0
-    rows = [Row(**row) for name in (*cells, *(set(done) - set(cells))) for row in done[name]]
+    names = (*cells, *(set(done) - set(cells)))
+    rows = [Row(**{key: row[key] for key in row if key != "commit"}) for name in names for row in done[name]]
     write_result(
         options.out,
         name="drift",
@@ -392,10 +399,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(row.met is not False for row in rows) else 1
 
 
-def _save(file: Path, done: Results) -> None:
-    """Add cells to those of the file: a peer's environment may write too."""
-    known: Results = json.loads(file.read_text()) if file.exists() else {}
-    write_json(file, known | done)
+def save_cells(file: Path, done: Results) -> None:
+    """Add cells to those of the file: other processes, with other cells or a peer, may write too."""
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        known: Results = json.loads(file.read_text()) if file.exists() else {}
+        write_json(file, known | done)
+    finally:
+        os.close(folder)  # with its lock
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.monitoring.live_cells import CHAIN_H, EXTREMES, LATE_LABELS, QUARTER_H
+from benchmarks.monitoring.live_cells import CHAIN_H, DAILY_POINTS, EXTREMES, LATE_LABELS, QUARTER_WINDOWS, daily
 from benchmarks.monitoring.live_traffic import HABITS
 from benchmarks.monitoring.recurring_cells import (
     SLOW_UNITS,
@@ -34,7 +34,7 @@ TESTS = {
     "of 2,000": "windows of 2,000, reference 2,000",
     "8 windows, slow": "slow test: 8 windows of 500, reference 1,000",
     f"chains of {CHAIN_H} windows": f"chain over {CHAIN_H:,} hourly windows",
-    "a quarter": f"chain over a quarter of {QUARTER_H:,} hourly windows",
+    "a quarter": f"chain over a quarter of {QUARTER_WINDOWS:,} windows of six hours",
 }
 """Columns of the table of live traffic: their heads, and the cases."""
 RATES = ("false_alarms_at_1.0%", "false_alarms_at_0.2%", "windows_with_watch_or_stale")
@@ -162,11 +162,14 @@ def traffic_table(rows: Rows) -> str:
 
 
 def range_table(rows: Rows) -> str:
-    """Return the false alarms at the ends of the range of windows and units."""
-    lines = ["| traffic without drift | window's own test |", "|---|---|"]
+    """Return the false alarms at the ends of the range of windows and units, and under a daily cycle alone."""
+    lines = ["| traffic without drift | test | alarms |", "|---|---|---|"]
     for name, size in EXTREMES:
         case = f"{name} traffic, windows of {size:,}, reference 2,000"
-        lines.append(f"| {name}, windows of {size:,} | {_cell(rows, case, RATES)} |")
+        lines.append(f"| {name} | window of {size:,} | {_cell(rows, case, RATES)} |")
+    for points in DAILY_POINTS:
+        test = f"chain over {CHAIN_H:,} hourly windows"
+        lines.append(f"| {daily(points)} | {test} | {_cell(rows, f'{daily(points)} traffic, {test}', RATES)} |")
     return "\n".join(lines)
 
 

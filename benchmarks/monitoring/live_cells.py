@@ -2,10 +2,12 @@
 
 A reference of the window and slow tests is drawn from the same hours of the five working days before, as many rows a
 day: cycles are no drift. Each repetition has a population of its own; a chain has one population over all its windows.
+The quarter has windows of six hours, and a new area starts to grow at several hours of one chain: hourly windows and a
+chain for each start would cost hours.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil, sqrt
 from typing import Final
@@ -14,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from absa.data.traffic.feedback_habits import LATE_AND_BIASED, FeedbackHabits
+from absa.data.traffic.population import Cycles
 from benchmarks.figures import Row, share
 from benchmarks.monitoring.chain import Chain, JudgedWindow
 from benchmarks.monitoring.drift_peers import EVIDENTLY, Peer, peer_name
@@ -27,19 +30,43 @@ from monitoring.performance import FrozenTest
 RATE: Final = 0.01
 LATE_LABELS: Final = "late labels"
 ONE_UNIT: Final = "one large unit"
+DAILY_POINTS: Final = (2, 4, 8)
+"""Swings of the negative share over the day, in points, of traffic without any other habit."""
 EXTREMES: Final = ((ONE_UNIT, 500), (ONE_UNIT, 2_000), ("together", 100), ("together", 10_000))
 """Windows at the ends of the range: a third of the traffic from one unit, few rows and many."""
 DAYS_BEFORE: Final = (4, 7, 8, 9, 10)  # Friday and Monday to Thursday, before Friday of the second week
 WINDOW_DAY: Final = 11
 SLOW_WINDOWS: Final = 8
 WINDOW_ROWS: Final = (500, 2_000)
-QUARTER_H: Final = 13 * 7 * 24
+QUARTER_WINDOWS: Final = 13 * 7 * 4
+QUARTER_WINDOW_H: Final = 6
+_QUARTER_REQUESTS_AN_HOUR: Final = 200.0  # a window has as many rows as an hourly one of the other chains
 CHAIN_H: Final = 200
 CALMED_H: Final = 8 * 24
 """Hours of a chain without drift before a new area grows: a week of history and a day."""
+STARTS: Final = 5
+"""Hours at which a new area starts to grow in a chain, `START_STEP_H` apart."""
+START_STEP_H: Final = 6
 EMBED_ROWS: Final = 500
 """As many rows a side as a deployment embeds by default."""
 _Z: Final = 2.576  # of a 99 % interval
+
+
+def daily(points: int) -> str:
+    """Return the name of the traffic of which only the negative share follows the day."""
+    return f"negative share ± {points} points over the day"
+
+
+_DAILY: Final = {
+    daily(points): replace(
+        HABITS["independent"],
+        cycles=Cycles(
+            daily_volume=0.0, daily_negative=points / 100, daily_topics=0.0, daily_users=0.0, weekend_volume=1.0,
+            weekend_negative=0.0, weekend_topics=0.0,
+        ),
+    )
+    for points in DAILY_POINTS
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +78,14 @@ class LiveSource:
     embedder: Embedder | None = None
     peers: dict[str, Peer] = field(default_factory=dict)
 
-    def traffic(self, name: str, seed: int) -> LiveTraffic:
+    def traffic(self, name: str, seed: int, *, requests_an_hour: float | None = None) -> LiveTraffic:
         """Return the traffic of a population by its name; "late labels" is all together with late and biased ones."""
-        populations = {**HABITS, LATE_LABELS: HABITS["together"], ONE_UNIT: LARGE_UNIT}
+        populations = {**HABITS, **_DAILY, LATE_LABELS: HABITS["together"], ONE_UNIT: LARGE_UNIT}
+        population = populations[name]
+        if requests_an_hour is not None:
+            population = replace(population, requests_an_hour=requests_an_hour)
         feedback = LATE_AND_BIASED if name == LATE_LABELS else None
-        return LiveTraffic(self.known, self.new, populations[name], feedback=feedback, seed=seed)
+        return LiveTraffic(self.known, self.new, population, feedback=feedback, seed=seed)
 
     def frozen_test(self) -> FrozenTest:
         """Return a version's test result on 2,000 independent rows."""
@@ -141,7 +171,18 @@ def shifted_window(
 
 def calm_chain(name: str, hours: int, source: LiveSource, seed: int) -> Figures:
     """The monitor's whole chain over hourly windows without drift."""
-    judged = list(chained(new_chain(source), source.traffic(name, seed), range(hours)))
+    return _counted(chained(new_chain(source), source.traffic(name, seed), range(hours)))
+
+
+def calm_quarter(name: str, windows: int, source: LiveSource, seed: int) -> Figures:
+    """The whole chain over windows of six hours without drift, a quarter long."""
+    traffic = source.traffic(name, seed, requests_an_hour=_QUARTER_REQUESTS_AN_HOUR)
+    hours = range(0, windows * QUARTER_WINDOW_H, QUARTER_WINDOW_H)
+    return _counted(chained(new_chain(source), traffic, hours))
+
+
+def _counted(windows: Iterable[JudgedWindow]) -> Figures:
+    judged = list(windows)
     return {
         "windows": len(judged),
         "compared": sum(each.compared for each in judged),
@@ -153,19 +194,31 @@ def calm_chain(name: str, hours: int, source: LiveSource, seed: int) -> Figures:
 def grown_chain(name: str, step: float, source: LiveSource, seed: int) -> Figures:
     """The share of the traffic that a new area has when the chain finds it; it grows by `step` an hourly window.
 
-    A false alarm before is not counted; the area starts to grow after a week of history and a day.
+    A false alarm before is not counted; the area starts to grow after a week of history and a day, at several hours of
+    the same chain.
     """
-    traffic, chain = source.traffic(name, seed), new_chain(source)
-    for _ in chained(chain, traffic, range(CALMED_H)):
-        pass
-    hour, changed = CALMED_H, 0.0
+    traffic, chain, figures = source.traffic(name, seed), new_chain(source), {}
+    for start in range(STARTS):
+        first = CALMED_H + START_STEP_H * start
+        for _ in chained(chain, traffic, range(first - START_STEP_H if start else 0, first)):
+            pass
+        figures[_started(start)] = _found_at(replace(chain, earlier=list(chain.earlier)), traffic, first, step)
+    return figures
+
+
+def _started(start: int) -> str:
+    return f"changed {start}"
+
+
+def _found_at(chain: Chain, traffic: LiveTraffic, hour: int, step: float) -> float:
+    changed = 0.0
     while changed < 1.0:
         changed = min(changed + step, 1.0)
         (judged,) = chained(chain, traffic, range(hour, hour + 1), Change(new_share=changed))
         if judged.alarms:
             break
         hour += 1
-    return {"changed": changed}
+    return changed
 
 
 def new_chain(source: LiveSource) -> Chain:
@@ -175,10 +228,10 @@ def new_chain(source: LiveSource) -> Chain:
 
 
 def chained(chain: Chain, traffic: LiveTraffic, hours: range, change: Change = NO_CHANGE) -> Iterator[JudgedWindow]:
-    """Yield the verdict of each hour's window."""
+    """Yield the verdict of each window, as long as the step of `hours`."""
     for hour in hours:
-        window = window_of(hour, hour + 1)
-        yield chain.judge(window, traffic.hours(hour, hour + 1, change))
+        end = hour + hours.step
+        yield chain.judge(window_of(hour, end), traffic.hours(hour, end, change))
 
 
 # The rows that the figures of a cell make.
@@ -221,7 +274,7 @@ def shifted_rows(case: str, least: float, found: Found) -> list[Row]:
 
 def grown_rows(case: str, target: float, found: Found) -> list[Row]:
     """The changed share at the first verdict that is not FRESH: the median with the 5 % and 95 % quantiles."""
-    values = found["changed"]
+    values = [value for start in range(STARTS) for value in found[_started(start)]]
     low, middle, high = (float(q) for q in np.quantile(values, [0.05, 0.5, 0.95]))
     return [
         Row(
@@ -232,16 +285,17 @@ def grown_rows(case: str, target: float, found: Found) -> list[Row]:
 
 
 def live_cells(
-    runs: int, chains: int, stretches: int, *, hours: int = CHAIN_H, quarter_h: int = QUARTER_H
+    runs: int, chains: int, grown: int, *, found_runs: int, hours: int = CHAIN_H, quarter: int = QUARTER_WINDOWS
 ) -> dict[str, LiveCell]:
     """Return every cell by name: what is repeated, how often, and how it is summed up.
 
     Args:
-        runs: windows of a cell of single windows.
+        runs: windows of a cell without drift.
         chains: chains of `hours` windows a traffic.
-        stretches: chains in which a new area grows.
+        grown: chains in which a new area grows, `STARTS` times each.
+        found_runs: windows of a cell with a drift.
         hours: windows of a chain.
-        quarter_h: windows of the one chain over a quarter.
+        quarter: windows of six hours of the one chain over a quarter.
     """
     table: dict[str, LiveCell] = {}
     for name in HABITS:
@@ -253,7 +307,7 @@ def live_cells(
     for name, size in EXTREMES:
         case = f"{name} traffic, windows of {size:,}, reference 2,000"
         table[case] = (partial(calm_window, name, size), runs, partial(rate_rows, case, RATE))
-    for name in (*HABITS, LATE_LABELS):
+    for name in (*HABITS, LATE_LABELS, *_DAILY):
         case = f"{name} traffic, chain over {hours:,} hourly windows"
         table[case] = (partial(calm_chain, name, hours), chains, partial(chain_rows, case))
     shifts: tuple[tuple[str, float, tuple[int, int], tuple[Change, Change]], ...] = (
@@ -279,12 +333,16 @@ def live_cells(
     for name in ("independent", "together"):
         for what, least, sizes, changes in shifts:
             case = f"{name} traffic, {what}"
-            table[case] = (partial(shifted_window, name, sizes, changes), runs, partial(shifted_rows, case, least))
+            table[case] = (
+                partial(shifted_window, name, sizes, changes),
+                found_runs,
+                partial(shifted_rows, case, least),
+            )
         case = f"{name} traffic, new area grows by 1 % an hourly window, chain"
-        table[case] = (partial(grown_chain, name, 0.01), stretches, partial(grown_rows, case, 0.12))
+        table[case] = (partial(grown_chain, name, 0.01), grown, partial(grown_rows, case, 0.12))
     for name in HABITS:
-        case = f"{name} traffic, chain over a quarter of {quarter_h:,} hourly windows"
-        table[case] = (partial(calm_chain, name, quarter_h), 1, partial(chain_rows, case))
+        case = f"{name} traffic, chain over a quarter of {quarter:,} windows of six hours"
+        table[case] = (partial(calm_quarter, name, quarter), 1, partial(chain_rows, case))
     return table
 
 
