@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from monitoring.drift.sample import Floats, Ints, Sample
+from monitoring.drift.sample import Bools, Floats, Ints, Sample
 
 MIN_EMBEDDED: Final = 100
 _TRUSTED: Final = 0.9
@@ -40,7 +41,7 @@ def support_of(reference: Sample, current: Sample) -> Support | None:
     before, now = (np.flatnonzero(np.isfinite(each[:, 0])) for each in (reference.embeddings, current.embeddings))
     if min(len(before), len(now)) < MIN_EMBEDDED:
         return None
-    rows = np.vstack([reference.embeddings[before], current.embeddings[now]]).astype(np.float64)
+    rows = np.vstack([reference.embeddings[before], current.embeddings[now]])
     units = np.concatenate([reference.groups[before], current.groups[now]])
     scores = _scores_of_strangers(rows, np.arange(len(rows)) >= len(before), units)
     limit = np.quantile(scores[: len(before)], 1.0 - _UNLIKE)
@@ -48,11 +49,13 @@ def support_of(reference: Sample, current: Sample) -> Support | None:
     return Support(share=1.0 - max(0.0, (unlike - _UNLIKE) / (1.0 - _UNLIKE)))
 
 
-def _scores_of_strangers(rows: Floats, is_current: np.ndarray, units: Ints) -> Floats:
+def _scores_of_strangers(rows: npt.NDArray[np.float32], is_current: Bools, units: Ints) -> Floats:
     """Return each row's score (n,) by a ridge classifier that has seen no row of its unit."""
+    from scipy.linalg import cho_factor, cho_solve
+
     rows = rows - rows.mean(axis=0)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    alike = rows @ rows.T
+    alike = (rows @ rows.T).astype(np.float64)
     alike /= np.trace(alike) / len(rows)
     share = is_current.mean()
     target = np.where(is_current, 1.0 - share, -share) / (share * (1.0 - share))
@@ -60,6 +63,8 @@ def _scores_of_strangers(rows: Floats, is_current: np.ndarray, units: Ints) -> F
     scores = np.zeros(len(rows))
     for each in range(_FOLDS):
         held, seen = fold == each, fold != each
-        weights = np.linalg.solve(alike[np.ix_(seen, seen)] + _RIDGE * np.eye(int(seen.sum())), target[seen])
+        system = alike[np.ix_(seen, seen)]
+        np.fill_diagonal(system, system.diagonal() + _RIDGE)
+        weights = cho_solve(cho_factor(system, overwrite_a=True), target[seen])
         scores[held] = alike[np.ix_(held, seen)] @ weights
     return scores
