@@ -2,8 +2,9 @@
 
 The share of rows from units that were not seen before is never zero; chance alone gives about the share of rows from
 units seen in exactly one of the windows before (Good 1953, 'The population frequencies of species'; the jackknife over
-windows of Burnham and Overton 1978). A unit has left where it was in so many of the reference's windows that its
-absence from all of the last ones is not due to chance.
+windows of Burnham and Overton 1978). A unit has left where it was in one of the last windows, and in so many of the
+reference's windows of the hours since that its absence from all windows since is not due to chance. Leaving is reported
+while the last windows show it: a reference is not renewed, so more and more of its units have left long ago.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Mix:
 
     `joined` of the window are from units seen neither in the reference nor in the last windows, where chance gives
     `expected`; `largest` is the largest such unit's share and `segment` its segment. `left` of the reference's rows are
-    from units that left.
+    from units that left within the last windows.
     """
 
     joined: float
@@ -71,14 +72,26 @@ def mix_of(
 def _left(reference: pl.DataFrame | None, last: pl.DataFrame | None) -> float:
     if reference is None or last is None or reference.height == 0:
         return 0.0
-    of_all, looks = reference["window_start"].n_unique(), last["window_start"].n_unique()
-    absent = (
-        _by_unit(reference.filter(_GIVEN))
-        .filter(pl.col("rows") >= _LARGE * reference.height)
-        .join(last, on="unit_hash", how="anti")
-        .filter((1.0 - pl.col("windows") / (of_all + 1.0)).pow(looks) <= _CHANCE)
+    reference, last = (rows.with_columns(hour=pl.col("window_start").dt.hour()) for rows in (reference, last))
+    large = _by_unit(reference.filter(_GIVEN)).filter(pl.col("rows") >= _LARGE * reference.height)
+    seen_last = last.join(large, on="unit_hash").group_by("unit_hash").agg(pl.col("window_start").max().alias("seen"))
+    absences = seen_last.join(last.select("window_start", "hour").unique(), how="cross").filter(
+        pl.col("window_start") > pl.col("seen")
     )
-    return float(absent["rows"].sum()) / reference.height
+    of_all, of_unit = (
+        reference.group_by(by).agg(pl.col("window_start").n_unique().alias(name))
+        for by, name in (("hour", "of_all"), (["unit_hash", "hour"], "windows"))
+    )
+    left = (
+        absences.group_by("unit_hash", "hour")
+        .agg(pl.len().alias("looks"))
+        .join(of_all, on="hour", how="left")
+        .join(of_unit, on=["unit_hash", "hour"], how="left")
+        .group_by("unit_hash")
+        .agg(pl.col("looks", "of_all", "windows").sum())
+        .filter((1.0 - pl.col("windows") / (pl.col("of_all") + 1.0)).pow(pl.col("looks")) <= _CHANCE)
+    )
+    return float(large.join(left, on="unit_hash", how="semi")["rows"].sum()) / reference.height
 
 
 def _by_unit(rows: pl.DataFrame) -> pl.DataFrame:
@@ -114,7 +127,7 @@ def mix_reasons(mix: Mix | None) -> tuple[Reason, ...]:
             Reason(
                 kind="mix:left",
                 sentence=(
-                    f"Units that sent {mix.left:.0%} of the reference's predictions sent none in the last windows."
+                    f"Units that sent {mix.left:.0%} of the reference's predictions stopped within the last windows."
                 ),
                 statistic=mix.left,
                 threshold=NOTABLE_SHARE,

@@ -42,16 +42,44 @@ def test_many_small_joiners_are_notable_together() -> None:
     assert [reason.kind for reason in mix_reasons(mix)] == ["mix:joined"]
 
 
-def test_steady_unit_that_is_absent_has_left() -> None:
-    steady, rare = ["big"] * 10, ["rare"] * 10
-    reference = pl.concat([frame(hours(k), REGULAR + steady + (rare if k == 0 else [])) for k in range(8)])
-    last = pl.concat([frame(hours(24 + k), REGULAR) for k in range(8)])
-    mix = mix_of(frame(hours(31), REGULAR), reference, reference, last)
+def days(first: int, *, at: range = range(8, 16), big: range = range(24)) -> pl.DataFrame:
+    """Rows of two days' windows; a large unit sends only at the hours of `big`."""
+    windows = [(hour, hours(24 * day + hour)) for day in (first, first + 1) for hour in at]
+    return pl.concat([frame(window, REGULAR + (["big"] * 10 if hour in big else [])) for hour, window in windows])
+
+
+def last_day(*, big: range) -> pl.DataFrame:
+    return days(7, big=big).filter(pl.col("window_start") >= hours(24 * 8).start)
+
+
+def left_of(reference: pl.DataFrame, last: pl.DataFrame) -> float:
+    mix = mix_of(frame(hours(24 * 8 + 15), REGULAR), reference, reference, last)
     assert mix is not None
-    assert mix.left == 80 / reference.height
-    assert [reason.kind for reason in mix_reasons(mix)] == ["mix:left"]
-    still = pl.concat([last, frame(hours(31), ["big"])])
-    assert mix_reasons(mix_of(frame(hours(31), REGULAR), reference, reference, still)) == ()
+    return mix.left
+
+
+def test_steady_unit_that_stops_has_left() -> None:
+    reference = days(1)
+    mix = mix_of(frame(hours(24 * 8 + 15), REGULAR), reference, reference, last_day(big=range(8, 11)))
+    assert mix is not None
+    assert mix.left == 160 / reference.height
+    (reason,) = mix_reasons(mix)
+    assert (reason.kind, "20% of the reference's" in reason.sentence) == ("mix:left", True)
+    assert left_of(reference, last_day(big=range(8, 15))) == 0.0  # one window may be chance
+
+
+def test_unit_that_left_long_ago_is_no_news() -> None:
+    assert left_of(days(1), last_day(big=range(0))) == 0.0
+
+
+def test_unit_of_other_hours_has_not_left() -> None:
+    morning = range(8, 11)
+    assert left_of(days(1, big=morning), last_day(big=morning)) == 0.0
+
+
+def test_rare_unit_that_is_absent_has_not_left() -> None:
+    reference = pl.concat([days(1), days(3, big=range(0)), days(10, big=range(0))])
+    assert left_of(reference, last_day(big=range(8, 11))) == 0.0
 
 
 def test_traffic_without_units_has_no_mix() -> None:
