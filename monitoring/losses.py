@@ -9,7 +9,7 @@ import numpy as np
 from absa.evaluation.significance import holm
 from absa.policies import StalenessPolicy
 from monitoring.drift.detect import SLOW_SHARE, DriftReport
-from monitoring.drift.sample import Sample
+from monitoring.drift.sample import Ints, Sample
 from monitoring.drift.sequential import RightAnswers, SlowLoss, detect_slow_loss
 from monitoring.labels.habits import (
     AS_ANSWERED,
@@ -20,6 +20,7 @@ from monitoring.labels.habits import (
     requested,
     unsolicited,
 )
+from monitoring.labels.unit_spread import ALIKE, UnitSpread
 from monitoring.performance import Estimate, FrozenTest, Loss, estimate, loss_between, measure, measure_answered
 
 _ALL_BUT: Final = 0.95
@@ -157,25 +158,39 @@ def slow_loss(
     policy: StalenessPolicy,
     earlier: Sequence[RightAnswers],
     habits: AnswerHabits = AS_ANSWERED,
+    spread: UnitSpread = ALIKE,
 ) -> SlowLoss | None:
     """Return the detector after this window, against test and reference: the least certain comparison.
 
     The reference counts with all of its labels, and with those that came as fast as the window's can have come. Where
-    there is no reference yet, wrong answers may have been reported up to `max_report_ratio` times as often.
+    there is no reference yet, wrong answers may have been reported up to `max_report_ratio` times as often. `spread` is
+    that of the units which return in the windows.
     """
-    baselines = [] if frozen is None else [RightAnswers(right=frozen.right, labelled=round(frozen.rows))]
+    baselines: list[RightAnswers] = []
+    units: list[Ints] = []
+    if frozen is not None:
+        baselines.append(RightAnswers(right=frozen.right, labelled=round(frozen.rows)))
+        units.append(np.zeros(0, dtype=np.int64))
     if reference is not None and int(unsolicited(reference).sum()) >= policy.min_labels:
-        baselines.append(RightAnswers.of(reference))
         young_s = float(np.median(habits.now_s - current.times)) if current.rows else np.nan
         fast = reference.take(np.flatnonzero(reference.delays <= young_s))
-        if int(unsolicited(fast).sum()) >= policy.min_labels:
-            baselines.append(RightAnswers.of(fast))
+        for each in (reference, fast):
+            answered = unsolicited(each)
+            if int(answered.sum()) >= policy.min_labels:
+                baselines.append(RightAnswers.of(each))
+                units.append(np.unique(each.groups[answered]))
     elif baselines:
         baselines = [baselines[0].reported(min(policy.max_report_ratio, habits.possible_ratio))]
     windows = [*earlier, RightAnswers.of(current)]
     states = [
-        detect_slow_loss(baseline, windows, rate=policy.false_alarm_rate, tolerated_loss=policy.tolerated_f1_loss)[-1]
-        for baseline in baselines
+        detect_slow_loss(
+            baseline,
+            windows,
+            rate=policy.false_alarm_rate,
+            tolerated_loss=policy.tolerated_f1_loss,
+            unit_variance=spread.variance(members),
+        )[-1]
+        for baseline, members in zip(baselines, units, strict=True)
     ]
     return min(states, key=lambda state: state.evidence, default=None)
 

@@ -21,6 +21,7 @@ from monitoring.drift.sample import Sample, sample_of
 from monitoring.drift.sequential import RightAnswers
 from monitoring.kept_promise import kept_promise, recorded_answers
 from monitoring.labels.habits import habits_of, with_late_labels
+from monitoring.labels.unit_spread import unit_spread
 from monitoring.losses import estimated_loss, measured_figure, measured_loss, one_family, slow_loss
 from monitoring.parts import parts_of
 from monitoring.performance import FrozenTest, back_test, estimate, flip_rate, measure
@@ -231,7 +232,9 @@ def evidence_of(
         measured=measured,
         estimated=estimated,
         back_test=back_test(current, seed=seed),
-        slow_loss=slow_loss(current, frozen, first_labels, policy, earlier, habits),
+        slow_loss=slow_loss(
+            current, frozen, first_labels, policy, earlier, habits, unit_spread(found.first_labels, found.last, task)
+        ),
         slow_drift=slow,
         promise=kept_now,
         by_mix=by_mix,

@@ -2,7 +2,8 @@
 
 Each window gives an e-value against 'the version is right as often as on its test'. They are added up as
 Shiryaev and Roberts do, R = (R + 1) * e (Shin, Ramdas and Rinaldo 2022, 'E-detectors'): without loss an alarm comes
-at most once in 1 / rate windows in the mean, however long it runs and whatever the windows' sizes.
+at most once in 1 / rate windows in the mean, however long it runs and whatever the windows' sizes. That holds for the
+units that answer, whoever they are; how far these may differ from the baseline's is part of the baseline's error.
 """
 
 from collections.abc import Iterable
@@ -59,13 +60,14 @@ class SlowLoss:
     alarm: bool = False
 
 
-def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0) -> float:
+def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0, unit_variance: float = 0.0) -> float:
     """Return the share of right answers below which there is loss: the reference's, less the uncertainty of its size.
 
     A tolerated loss that is larger than that uncertainty covers it, so only the larger of the two is taken off.
+    `unit_variance` is what windows may differ by because they have units that the reference has not.
     """
     share = (reference.right + 1.0) / (reference.labelled + 2.0)
-    uncertain = _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1))
+    uncertain = _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1) + unit_variance)
     return share - max(uncertain, tolerated_loss)
 
 
@@ -80,7 +82,12 @@ def e_value(window: RightAnswers, tolerated: float) -> float:
 
 
 def detect_slow_loss(
-    reference: RightAnswers, windows: Iterable[RightAnswers], *, rate: float = 0.01, tolerated_loss: float = 0.0
+    reference: RightAnswers,
+    windows: Iterable[RightAnswers],
+    *,
+    rate: float = 0.01,
+    tolerated_loss: float = 0.0,
+    unit_variance: float = 0.0,
 ) -> list[SlowLoss]:
     """Return the detector after each window, in order of time; windows without labels leave it as it was.
 
@@ -89,8 +96,9 @@ def detect_slow_loss(
         windows: labelled answers a window since the reference, the oldest first.
         rate: false alarms a window in the long run (1 / rate windows between them in the mean).
         tolerated_loss: a loss in the share of right answers without an alarm.
+        unit_variance: of the gap between windows and reference, from which units they have (`UnitSpread.variance`).
     """
-    tolerated = tolerated_share(reference, tolerated_loss)
+    tolerated = tolerated_share(reference, tolerated_loss, unit_variance)
     evidence = 0.0
     found = []
     for window in windows:

@@ -28,8 +28,8 @@ class WindowComparison:
 
     `rows` are the window's without floods, `reference` the rows of matching hours, or all of them where none match:
     `comparing_from` is then the start of the first window that can be compared. `first_labels` are the reference's
-    first labelled rows, of all hours. `slow` are the last windows together and the reference rows that match them.
-    `held` is the whole reference.
+    first labelled rows, of all hours. `last` are rows of the last windows together, with this one's; `slow` are those
+    whose hours the reference has, and the reference rows that match them. `held` is the whole reference.
     """
 
     window: Window
@@ -39,6 +39,7 @@ class WindowComparison:
     matching: str
     comparing_from: datetime | None
     first_labels: pl.DataFrame | None
+    last: pl.DataFrame | None
     slow: tuple[pl.DataFrame, pl.DataFrame] | None
     held: pl.DataFrame | None
     notes: tuple[Reason, ...]
@@ -107,6 +108,7 @@ def compare_window(
         kept = rows
     notes = flood_reasons(floods, excluded=kept.height < rows.height, total=total, read=rows.height)
     matched, slow, comparing_from, matching = held, None, None, ""
+    last = last_windows(before, kept, window, policy)
     if held is not None and held.height >= policy.min_reference_rows:
         found = match_window(held, window, policy, rows=kept.height)
         matching = found.matching
@@ -114,10 +116,10 @@ def compare_window(
             comparing_from = next_comparison(window, policy)
         else:
             matched = found.rows
-            slow = _slow(held, before, kept, window, policy)
+            slow = _slow(held, last, window, policy)
     if seen is not None and kept.height >= policy.min_rows:
-        last, alike = (None, None) if slow is None else slow
-        notes += mix_reasons(mix_of(kept, seen, alike, last))
+        now, alike = (None, None) if slow is None else slow
+        notes += mix_reasons(mix_of(kept, seen, alike, now))
     return WindowComparison(
         window=window,
         policy=policy,
@@ -126,6 +128,7 @@ def compare_window(
         matching=matching,
         comparing_from=comparing_from,
         first_labels=None if held is None else first_labels(held, window, policy),
+        last=last,
         slow=slow,
         held=held,
         notes=notes,
@@ -133,9 +136,8 @@ def compare_window(
 
 
 def _slow(
-    held: pl.DataFrame, before: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
+    held: pl.DataFrame, last: pl.DataFrame | None, window: Window, policy: StalenessPolicy
 ) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    last = last_windows(before, rows, window, policy)
     if last is None:
         return None
     reference = outside(held, span_of_last(window))
