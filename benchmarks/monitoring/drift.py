@@ -330,7 +330,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500, help="windows per cell without drift")
     parser.add_argument("--found-runs", type=int, default=200, help="windows per cell with a drift")
-    parser.add_argument("--slow-runs", type=int, default=100, help="stretches of slow drift, several windows each")
+    parser.add_argument(
+        "--slow-runs", type=int, default=100, help="stretches of slow drift or loss, several windows each"
+    )
     parser.add_argument("--chains", type=int, default=3, help="chains per traffic")
     parser.add_argument("--chain-hours", type=int, default=CHAIN_H, help="hourly windows a chain")
     parser.add_argument("--quarter", type=int, default=QUARTER_WINDOWS, help="windows of six hours in a quarter")
@@ -352,7 +354,7 @@ def all_cells(options: argparse.Namespace) -> dict[str, Cell]:
             options.runs, options.chains, options.grown_chains, found_runs=options.found_runs,
             hours=options.chain_hours, quarter=options.quarter,
         ),
-        **recurring_cells(options.runs, options.chains, options.chain_hours),
+        **recurring_cells(options.runs, options.chains, options.chain_hours, options.slow_runs),
         **independent_cells(options.runs, options.found_runs, options.slow_runs),
     }  # fmt: skip
 

@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from benchmarks.monitoring.live_cells import CHAIN_H, DAILY_POINTS, EXTREMES, LATE_LABELS, QUARTER_WINDOWS, daily
 from benchmarks.monitoring.live_traffic import HABITS
 from benchmarks.monitoring.recurring_cells import (
+    LOSS,
     SLOW_UNITS,
     UNITS,
     WINDOW_ROWS,
     chain_case,
+    loss_case,
     slow_case,
     window_case,
 )
@@ -37,7 +39,7 @@ TESTS = {
     "a quarter": f"chain over a quarter of {QUARTER_WINDOWS:,} windows of six hours",
 }
 """Columns of the table of live traffic: their heads, and the cases."""
-RATES = ("false_alarms_at_1.0%", "false_alarms_at_0.2%", "windows_with_watch_or_stale")
+RATES = ("false_alarms_at_1.0%", "false_alarms_at_0.2%", "windows_with_watch_or_stale", "slow_loss_alarms_at_1.0%")
 FOUND = {
     "10 % from a new area, windows of 1,000, reference 2,000": "found_at_1%",
     "10 % from a new area of its own segment, windows of 1,000, reference 2,000": "found_at_1%",
@@ -186,8 +188,16 @@ def recurring_table(rows: Rows) -> str:
     """Return the false alarms where only the unit ids recur."""
     cases = [*map(slow_case, SLOW_UNITS), *map(window_case, WINDOW_ROWS)]
     cases += [chain_case(units, CHAIN_H) for units in (UNITS, 0)]
+    cases += [loss_case(known) for known in (False, True)]
     lines = ["| without drift | alarms |", "|---|---|"]
     return "\n".join([*lines, *(f"| {case} | {_cell(rows, case, RATES)} |" for case in cases)])
+
+
+def loss_line(rows: Rows) -> str:
+    """Return after how many windows a slow loss is found; nothing where it is not measured."""
+    case = loss_case(known=False, loss=LOSS)
+    found = [row for row in rows if row["case"] == case]
+    return "".join(f"Of {case}: found after {row['value']:g} windows (median of {row['runs']} runs)." for row in found)
 
 
 def summary_table(rows: Rows) -> str:
@@ -268,7 +278,7 @@ def main() -> None:
         page = between(page, name, shown)
     PAGE.write_text(page, encoding="utf-8")
     rows = drift_rows()
-    tables = "\n\n".join(each(rows) for each in (traffic_table, recurring_table, range_table, found_table))
+    tables = "\n\n".join(each(rows) for each in (traffic_table, recurring_table, loss_line, range_table, found_table))
     summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
     summary = between(summary, "main", f"{summary_table(newest_rows(rows))}\n")
     for name, measures in SIDE_BY_SIDE.items():

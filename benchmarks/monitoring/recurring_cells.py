@@ -1,7 +1,7 @@
-"""Cells of the drift benchmark on independent rows of which only the unit ids recur.
+"""Cells of the drift benchmark on independent rows of which only the unit ids recur, and of slow loss by unit.
 
-Nothing else depends on the unit, so every alarm is the test's own mistake: a test that takes rows of returning units
-for new evidence alarms in all of these windows.
+Where nothing else depends on the unit, every alarm is the test's own mistake: a test that takes rows of returning units
+for new evidence alarms in all of these windows. For slow loss the units differ in how often they are answered right.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,34 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from benchmarks.figures import Row
+from absa.policies import StalenessPolicy
+from benchmarks.figures import Row, share
 from benchmarks.monitoring.chain import Chain
 from benchmarks.monitoring.drift_traffic import Traffic
-from benchmarks.monitoring.live_cells import RATE, chain_rows, rate_rows
+from benchmarks.monitoring.live_cells import RATE, bound, chain_rows, rate_rows
 from benchmarks.monitoring.live_traffic import MONDAY, window_of
 from monitoring.drift.detect import SLOW_COLUMNS, SLOW_SHARE, detect_drift
-from monitoring.drift.sample import Ints, Sample
+from monitoring.drift.sample import Ints, Sample, sample_of
+from monitoring.drift.sequential import RightAnswers
+from monitoring.labels.unit_spread import unit_spread
+from monitoring.losses import slow_loss
 from monitoring.monitor import WatchedVersion, WatchSettings
+from monitoring.performance import FrozenTest
+from monitoring.traffic.kept_rows import RECENT_WINDOWS, of_window
 
 SLOW_UNITS: Final = (500, 600, 1_500, 0)  # 0: none recurs
 WINDOW_ROWS: Final = (2_000, 5_000)
 UNITS: Final = 800
 HOURLY_ROWS: Final = 500
+LOSS_UNITS: Final = 60
+LOSS_WINDOWS: Final = 50
+LOSS: Final = 0.12
+"""Points of right answers that a detectable loss takes."""
+_LOSS_LABELS: Final = 40
+_BASELINE_UNITS: Final = 800
+_BASELINE_WINDOWS: Final = 50
+_RIGHT: Final = 0.82
+_LIKENESS: Final = 3.0  # sum of the parameters of the units' beta distribution: their shares spread by 19 points
 
 Figures = dict[str, float]
 RecurringCell = tuple[Callable[[Traffic, int], Figures], int, Callable[[dict[str, list[float]]], list[Row]]]
@@ -44,6 +59,13 @@ def window_case(size: int) -> str:
 def chain_case(units: int, hours: int) -> str:
     """Return the name of a chain with so many units."""
     return f"{_named(units)}, chain over {hours:,} hourly windows of {HOURLY_ROWS}"
+
+
+def loss_case(known: bool, loss: float = 0.0) -> str:
+    """Return the name of a detector of slow loss on units that the reference knows or not."""
+    whose = "the reference's units" if known else "units that the reference does not have"
+    lost = f"a loss of {loss * 100:g} points" if loss else "no loss"
+    return f"{_LOSS_LABELS} labels per window of {LOSS_UNITS} of {whose}, {lost}, {LOSS_WINDOWS} windows"
 
 
 def _named(units: int) -> str:
@@ -94,6 +116,59 @@ def chain_of(units: int, hours: int, traffic: Traffic, seed: int) -> Figures:
     }
 
 
+def slow_loss_of(known: bool, loss: float, traffic: Traffic, seed: int) -> Figures:
+    """Run the detector of slow loss over windows of units that differ; it starts again after an alarm."""
+    rng = np.random.default_rng([11, seed])
+    count = _BASELINE_UNITS + LOSS_UNITS
+    accuracy, activity = rng.beta(_RIGHT * _LIKENESS, (1 - _RIGHT) * _LIKENESS, count), rng.lognormal(0.0, 1.2, count)
+
+    def window(hour: int, units: Ints, lost: float = 0.0) -> pl.DataFrame:
+        given = rng.choice(units, _LOSS_LABELS, p=activity[units] / activity[units].sum())
+        ids = hour * _LOSS_LABELS + np.arange(_LOSS_LABELS)
+        sample = traffic.draw(rng, _LOSS_LABELS)
+        right = rng.random(_LOSS_LABELS) < accuracy[given] - lost
+        truth = np.where(right, sample.labels, (sample.labels + 1) % 3)
+        labels = pl.Series(truth, dtype=pl.Int8)
+        rows = _frame(sample, hour, ids, given).with_columns(feedback_label=labels, feedback_at=pl.col("at"))
+        return of_window(rows, window_of(hour, hour + 1))
+
+    before = np.arange(LOSS_UNITS if known else _BASELINE_UNITS)
+    now = before if known else np.arange(_BASELINE_UNITS, count)
+    reference = pl.concat([window(hour, before) for hour in range(_BASELINE_WINDOWS)])
+    baseline, policy, frozen = sample_of(reference), StalenessPolicy(), FrozenTest.from_f1(_RIGHT, 2_000)
+    last: list[pl.DataFrame] = []
+    earlier: list[RightAnswers] = []
+    alarms, first = 0, LOSS_WINDOWS
+    for k in range(LOSS_WINDOWS):
+        rows = window(_BASELINE_WINDOWS + k, now, loss)
+        last = [*last, rows][-RECENT_WINDOWS:]
+        current, spread = sample_of(rows), unit_spread(reference, pl.concat(last))
+        found = slow_loss(current, frozen, baseline, policy, earlier, spread=spread)
+        earlier.append(RightAnswers.of(current))
+        if found is not None and found.alarm:
+            alarms, first, earlier = alarms + 1, min(first, k + 1), []
+    return {"alarms": alarms, "first": first}
+
+
+def loss_rows(case: str, found: dict[str, list[float]]) -> list[Row]:
+    """Alarms of slow loss per window, held against the rate."""
+    windows = LOSS_WINDOWS * len(found["alarms"])
+    alarms, most = int(sum(found["alarms"])), bound(RATE, windows)
+    target = f"<= {most:.4f} (99 % binomial bound)"
+    return [share(case, "slow_loss_alarms_at_1.0%", alarms, windows, target=target, met=alarms / windows <= most)]
+
+
+def found_loss_rows(case: str, found: dict[str, list[float]]) -> list[Row]:
+    """Windows until a loss is found: the median with the 5 % and 95 % quantiles."""
+    low, middle, high = (float(q) for q in np.quantile(found["first"], [0.05, 0.5, 0.95]))
+    return [
+        Row(
+            case=case, metric="windows_until_found_median", value=middle, low=low, high=high, runs=len(found["first"]),
+            unit="windows",
+        )
+    ]  # fmt: skip
+
+
 def _frame(sample: Sample, hour: int, ids: Ints, units: Ints) -> pl.DataFrame:
     """Return a window's rows without feedback, as `load_window` gives them."""
     n, start = sample.rows, MONDAY + timedelta(hours=hour)
@@ -120,13 +195,14 @@ def _frame(sample: Sample, hour: int, ids: Ints, units: Ints) -> pl.DataFrame:
     )
 
 
-def recurring_cells(runs: int, chains: int, hours: int) -> dict[str, RecurringCell]:
+def recurring_cells(runs: int, chains: int, hours: int, loss_runs: int) -> dict[str, RecurringCell]:
     """Return every cell by name: what is repeated, how often, and how it is summed up.
 
     Args:
         runs: windows of a cell of single windows.
         chains: chains of `hours` windows, with units that recur and without.
         hours: windows of a chain.
+        loss_runs: stretches of `LOSS_WINDOWS` windows for slow loss.
     """
     table: dict[str, RecurringCell] = {}
     for units in SLOW_UNITS:
@@ -138,4 +214,9 @@ def recurring_cells(runs: int, chains: int, hours: int) -> dict[str, RecurringCe
     for units in (UNITS, 0):
         case = chain_case(units, hours)
         table[case] = (partial(chain_of, units, hours), chains, partial(chain_rows, case))
+    for known in (False, True):
+        case = loss_case(known)
+        table[case] = (partial(slow_loss_of, known, 0.0), loss_runs, partial(loss_rows, case))
+    case = loss_case(known=False, loss=LOSS)
+    table[case] = (partial(slow_loss_of, False, LOSS), loss_runs, partial(found_loss_rows, case))
     return table

@@ -3,7 +3,7 @@
 Each window gives an e-value against 'the version is right as often as on its test'. They are added up as
 Shiryaev and Roberts do, R = (R + 1) * e (Shin, Ramdas and Rinaldo 2022, 'E-detectors'): without loss an alarm comes
 at most once in 1 / rate windows in the mean, however long it runs and whatever the windows' sizes. That holds for the
-units that answer, whoever they are; how far these may differ from the baseline's is part of the baseline's error.
+units that answer; how far these may differ from the baseline's units is part of the baseline's error.
 """
 
 from collections.abc import Iterable

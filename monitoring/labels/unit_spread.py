@@ -1,9 +1,9 @@
 """Spread of the share of right answers between units that return.
 
-A unit is answered right more or less often than others, in all of its windows. Windows that share units therefore share
-a part of their error, which no number of windows averages out. Its variance is that of a cluster-robust mean, less the
-part that independent labels have too: the covariance of two right answers of one unit in different windows, times the
-chance that two labels are of one unit.
+Units differ in how often they are answered right, and each takes its share into all of its windows. Windows that share
+units therefore share a part of their error, which no number of windows averages out. Its variance is that of a
+cluster-robust mean, less the part that independent labels have too: the covariance of two right answers of one unit in
+different windows, times the chance that two labels are of one unit.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class UnitSpread:
         """Return the variance that units add to the gap between a baseline's share of right answers and the windows'.
 
         Args:
-            baseline: its units, of which each counts once; none of a baseline whose units are others.
+            baseline: its units, of which each counts once; empty for a baseline of other units.
         """
         common = float(self.shares[np.isin(self.units, baseline)].sum()) / max(len(baseline), 1)
         return self.covariance * max(0.0, self.meeting - 2.0 * common)

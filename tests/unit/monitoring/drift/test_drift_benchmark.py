@@ -17,6 +17,7 @@ from benchmarks.monitoring.drift import run_cells, save_cells
 from benchmarks.monitoring.drift_curves import (
     between,
     found_table,
+    loss_line,
     range_table,
     recurring_table,
     summary_table,
@@ -190,11 +191,12 @@ def test_tables_show_rates_peers_and_misses():
 
 
 def test_every_cell_of_traffic_is_in_a_table():
-    cells = live_cells(1, 1, 1, found_runs=1) | recurring_cells(1, 1, CHAIN_H)
+    cells = live_cells(1, 1, 1, found_runs=1) | recurring_cells(1, 1, CHAIN_H, 1)
     found = defaultdict(lambda: [1.0])
     rows = [row.to_json() for _, _, rows_of in cells.values() for row in rows_of(found)]
-    shown = "\n".join(table(rows) for table in (traffic_table, recurring_table, range_table, found_table))
-    assert shown.count("100.0% of ") == len(cells)
+    shown = "\n".join(table(rows) for table in (traffic_table, recurring_table, loss_line, range_table, found_table))
+    assert shown.count("100.0% of ") + shown.count("found after 1 windows") == len(cells) - 2
+    assert shown.count("2.0% of 50") == 2
 
 
 def test_summary_names_ranges_peers_and_targets():
