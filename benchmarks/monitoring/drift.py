@@ -403,6 +403,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def save_cells(file: Path, done: Results) -> None:
     """Add cells to those of the file: other processes, with other cells or a peer, may write too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -167,7 +167,7 @@ def test_cells_that_are_done_are_not_repeated(capsys):
 
 
 def test_processes_add_cells_to_one_file(tmp_path):
-    file = tmp_path / "drift.json"
+    file = tmp_path / "cells" / "drift.json"
     for name in ("first", "second"):
         save_cells(file, {name: []})
     assert json.loads(file.read_text()) == {"first": [], "second": []}
