@@ -134,7 +134,7 @@ def account_lines(done: "ImportedLabels") -> Iterator[str]:
     yield f"{done.rows} rows read = {done.taken} labels taken + {done.unlabelled} without a label + {count} refused"
     for reason, lines in done.refused.items():
         named = ", ".join(map(str, lines[:_NAMED])) + (", ..." if len(lines) > _NAMED else "")
-        yield f"  {len(lines)} refused: the row {reason} ({'line' if len(lines) == 1 else 'lines'} {named})"
+        yield f"  {len(lines)} refused: the row {reason} ({done.place}{'' if len(lines) == 1 else 's'} {named})"
 
 
 def insights_command(

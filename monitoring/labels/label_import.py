@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,22 +54,30 @@ class LabelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFile:
-    """A filled queue as read. `refused` has the lines of the rows that cannot be taken, by reason."""
+    """A filled queue as read. `refused` has the lines of the rows that cannot be taken, by reason.
+
+    `place` names what `refused` counts: line, or task of a file that has no lines.
+    """
 
     rows: int
     unlabelled: int
     labels: tuple[LabelRow, ...]
     refused: Mapping[str, tuple[int, ...]]
+    place: str = "line"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedLabels:
-    """Account of an import: `rows` = `taken` + `unlabelled` + the lines of `refused`, which lists them by reason."""
+    """Account of an import: `rows` = `taken` + `unlabelled` + the lines of `refused`, which lists them by reason.
+
+    `place` is that of `LabelFile`.
+    """
 
     rows: int
     taken: int
     unlabelled: int
     refused: Mapping[str, tuple[int, ...]]
+    place: str = "line"
 
 
 def wrong_label(codes: Mapping[str, int]) -> str:
@@ -84,6 +92,7 @@ def import_labels(
     source: str = SOURCE,
     at: datetime | None = None,
     codes: Mapping[str, int] = DEFAULT_CODES,
+    reader_of: Callable[[bytes], Callable[..., LabelFile]] | None = None,
 ) -> ImportedLabels:
     """Write the labels of a filled queue to the lake as feedback, with their sampling probability.
 
@@ -95,6 +104,7 @@ def import_labels(
         source: feedback source of the labels.
         at: time of receipt; now by default.
         codes: label of each value that the file may write (`DataMapping.codes`).
+        reader_of: chooses the reader by the file's content; None: it is CSV.
 
     Raises:
         InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
@@ -102,9 +112,10 @@ def import_labels(
     """
     at = at or utc_now()
     try:
-        read = read_label_file(path.read_bytes(), name=str(path), codes=codes)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}: name the filled queue") from None
+    read = (reader_of(content) if reader_of else read_label_file)(content, name=str(path), codes=codes)
     labels, refused = settle_labels(read.labels, predicted_requests(lake, [row.request_id for row in read.labels]))
     if labels:
         at_us = microseconds(at)
@@ -112,7 +123,11 @@ def import_labels(
         digest = hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
         write_parquet(lake, f"{feedback_prefix(at)}{source}-{digest}.parquet", table_of(rows, FEEDBACK))
     return ImportedLabels(
-        rows=read.rows, taken=len(labels), unlabelled=read.unlabelled, refused={**read.refused, **refused}
+        rows=read.rows,
+        taken=len(labels),
+        unlabelled=read.unlabelled,
+        refused={**read.refused, **refused},
+        place=read.place,
     )
 
 
@@ -235,8 +250,8 @@ def _label_row(
     number = codes.get(_code(label))
     if number is None:
         return wrong_label(codes)
-    chance = _number(probability)
-    if chance is None or not 0.0 < chance <= 1.0:
+    chance = sampling_chance(probability)
+    if chance is None:
         return WRONG_CHANCE
     return LabelRow(line=line, request_id=request, label=number, sampling_probability=chance)
 
@@ -250,9 +265,10 @@ def _with_point(cell: str) -> str:
     return cell if "." in cell else cell.replace(",", ".")
 
 
-def _number(cell: str) -> float | None:
-    """Return a number with a point or a comma before its decimals; None where it is not one."""
+def sampling_chance(cell: str) -> float | None:
+    """Return a chance, with a point or a comma before its decimals; None where it is not above 0 and at most 1."""
     try:
-        return float(_with_point(cell))
+        chance = float(_with_point(cell))
     except ValueError:
         return None
+    return chance if 0.0 < chance <= 1.0 else None
