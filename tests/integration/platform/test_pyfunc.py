@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,18 @@ def test_version_has_tags_card_signature_and_requirements(logged: LoggedPackage,
     pinned = [line for line in Path(requirements).read_text().splitlines() if line.strip()]
     assert all("==" in line for line in pinned)
     assert not any(line.startswith(("torch", "transformers")) for line in pinned)
+
+
+def test_statement_of_the_lake_page_answers(
+    logged: LoggedPackage, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/integrations/reading_the_lake.md").read_text(encoding="utf-8")
+    (statement,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "pyfunc" in each]
+    assert statement.count("http://127.0.0.1:5000") == 1
+    exec(statement.replace("http://127.0.0.1:5000", store), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert "positive" in lines[1]
+    assert "negative" in lines[2]
 
 
 def test_answer_keeps_index_of_the_frame(logged: LoggedPackage) -> None:

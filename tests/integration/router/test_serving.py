@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import repeat
@@ -19,6 +21,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from absa.client import Client
@@ -27,8 +30,12 @@ from absa.errors import PermanentError, UnavailableError
 from absa.ledger.routing import assign, single
 from absa.records.identifiers import unit_hash
 from absa.records.layout import prediction_prefix
+from absa.records.schema import Window, parse_iso
+from absa.records.verdict import VersionFigures
 from flows.demo.customers import send_traffic
+from monitoring.verdict_metrics import exposition
 from tests.serving_replica import ADMIN, ITEM, ROOT, SURVEY, RunningReplica, ab, free_port, until
+from tests.stand_ins import stale
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +214,35 @@ def test_metrics_and_models_cover_all_workers(shared: RunningReplica) -> None:
     until(lambda: shared.metric('evergreen_requests_total{arm="champion",outcome="ok",version="1"}') == before + 30)
     assert len({each["pid"] for each in shared.models()}) == 2
     assert {model["state"] for each in shared.models() for model in each["models"]} == {"serving"}
+
+
+def test_dashboard_queries_metrics_that_exist(shared: RunningReplica) -> None:
+    """Every metric and label of infra/grafana is one of a router's /metrics or of the monitor's monitor.prom."""
+    shared.append(single("1", salt="s"))
+    shared.client.post("/v1/predict", json=ITEM)
+    shared.client.post("/v1/predict", json={})  # a refusal
+    until(lambda: shared.metric("evergreen_requests_total") and shared.metric("evergreen_refused_total"))
+    until(lambda: "evergreen_lake_age_seconds" in shared.client.get("/metrics").text)
+    figures = VersionFigures(
+        rows=9, labelled=9, f1=0.9, estimated_f1=0.9, promise=0.9, coverage=0.9, certain_labelled=9, certain_right=9
+    )
+    window = Window(start=parse_iso("2026-11-30T12:00:00Z"), end=parse_iso("2026-11-30T13:00:00Z"))
+    verdict = replace(stale(window), by_version={"1": figures})
+    labels: dict[str, set[str]] = {}
+    for text in (shared.client.get("/metrics").text, exposition([verdict])):
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels.setdefault(sample.name, set()).update(sample.labels)
+    panels = json.loads((ROOT / "infra/grafana/evergreen.json").read_text(encoding="utf-8"))["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(queries) > 20
+    for query in queries:
+        named = set(re.findall(r"evergreen_\w+", query))
+        assert named
+        assert named <= labels.keys(), query
+        used = {each for group in re.findall(r"by \(([^)]*)\)", query) for each in re.split(r", *", group)}
+        used |= set(re.findall(r"(\w+)=", query))
+        assert used <= set().union(*(labels[name] for name in named)), query
 
 
 def test_broken_version_leaves_old_one_serving(shared: RunningReplica) -> None:
