@@ -42,6 +42,11 @@ _READ_LIMIT_S: Final = 10.0
 _USERS_LIMIT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # MLflow's own variable
 _LIVE_METRICS: Final = ("loss", "lr", "tokens_per_s", "epoch", "remaining_s", "validation_f1", "validation_pos_neg_f1")
 _MISSING: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+_MODEL_NOTE: Final = (
+    "The alias champion shows the version that answers, challenger the one under test. Evergreen's ledger sets them, "
+    "also where they were moved by hand: promote with `evergreen promote VERSION`. The button *Promote model* copies a "
+    "version to another registered model; it changes nothing that answers."
+)
 _EXAMPLE_TEXT: Final = "the route planner is great, but the ticket machine never works"
 _EXAMPLE_PHRASES: Final = ("route planner", "ticket machine")
 
@@ -450,6 +455,8 @@ def _describe(model: str, version: str, package: ModelPackage) -> None:
     card = package.folder / "model_card.md"
     if card.is_file():
         client.update_model_version(model, version, description=card.read_text(encoding="utf-8"))
+    if not client.get_registered_model(model).description:  # what an operator wrote stays
+        client.update_registered_model(model, description=_MODEL_NOTE)
 
 
 def _signature(task: TaskSpec) -> Any:

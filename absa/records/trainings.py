@@ -5,7 +5,7 @@ writes no end; `TrainingState.is_lost` shows it.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -67,6 +67,19 @@ class TrainingState:
         ended = None if self.ended_at is None else iso(self.ended_at)
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "started_at": iso(self.started_at), "ended_at": ended}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TrainingState":
+        """Read a state and ignore unknown fields.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not one.
+        """
+        known = {each.name for each in fields(cls)}
+        found = {name: value for name, value in data.items() if name in known}
+        ended = found["ended_at"]
+        times = {"started_at": parse_iso(found["started_at"]), "ended_at": None if ended is None else parse_iso(ended)}
+        return cls(**{**found, **times})
+
 
 def begin_training(at: datetime, *, allowed_s: float, budget_s: float, reason: str) -> TrainingState:
     """Return the state of a training that starts now."""
@@ -83,13 +96,12 @@ def write_training(lake: Lake, state: TrainingState) -> None:
     lake.write(training_key(state.name), json.dumps(state.to_json()).encode())
 
 
-def read_trainings(lake: Lake, *, since: datetime | None = None, newest: int | None = None) -> list[TrainingState]:
+def read_trainings(lake: Lake, *, since: datetime | None = None) -> list[TrainingState]:
     """Return trainings, oldest first.
 
     Args:
         lake: holds them.
         since: only those that started then or later.
-        newest: so many at most, the last ones.
 
     Raises:
         IntegrityError: a record cannot be read.
@@ -97,17 +109,11 @@ def read_trainings(lake: Lake, *, since: datetime | None = None, newest: int | N
     """
     keys = sorted(lake.list(TRAININGS_FOLDER))
     first = training_key(compact(since)) if since is not None else ""
-    chosen = [key for key in keys if key >= first][-(newest or 0) :]
-    return list(_parsed(zip(chosen, read_concurrently(lake, chosen), strict=True)))
-
-
-def _parsed(stored: Iterable[tuple[str, bytes]]) -> Iterable[TrainingState]:
-    known = {each.name for each in fields(TrainingState)}
-    for key, data in stored:
+    chosen = [key for key in keys if key >= first]
+    found = []
+    for key, data in zip(chosen, read_concurrently(lake, chosen), strict=True):
         try:
-            found = {name: value for name, value in json.loads(data).items() if name in known}
-            ended = found.pop("ended_at")
-            started_at = parse_iso(found.pop("started_at"))
-            yield TrainingState(**found, started_at=started_at, ended_at=None if ended is None else parse_iso(ended))
+            found.append(TrainingState.from_json(json.loads(data)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise IntegrityError(f"{key} is not the record of a training") from error
+    return found

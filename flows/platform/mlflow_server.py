@@ -1,4 +1,4 @@
-"""MLflow's server with a correct start page: usage data are off, and no notice claims the opposite.
+"""MLflow's server with a start page of its own: usage data are off as the page says, and the registered model opens.
 
 MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
 MLFLOW_DISABLE_TELEMETRY is; only the browser's own storage changes both. So the page
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 APP: Final = "evergreen"
 _STORED: Final = {"mlflow.telemetry.info.alert.dismissed_v1": "true", "mlflow.settings.telemetry.enabled_v1": "false"}
+_OPEN_MODEL: Final = """
+if (["", "#/"].includes(location.hash))
+  fetch("ajax-api/2.0/mlflow/registered-models/search?max_results=2").then((answer) => answer.json()).then((found) => {
+    const models = found.registered_models || [];
+    const one = models.length === 1 ? "/" + encodeURIComponent(models[0].name) : "";
+    if (["", "#/"].includes(location.hash)) location.hash = "#/models" + one;
+  }, console.warn);
+"""
 _METADATA: Final = {
     "METADATA": f"Metadata-Version: 2.1\nName: {APP}-mlflow-app\nVersion: 0\n",
     "entry_points.txt": f"[mlflow.app]\n{APP} = flows.platform.mlflow_server:make_app\n",
@@ -24,9 +32,13 @@ _METADATA: Final = {
 
 
 def quiet_page(page: str) -> str:
-    """Return MLflow's page with a script that notes in the browser: telemetry is off, its notice was read. Pure."""
+    """Return MLflow's page with a script. Pure.
+
+    It notes in the browser that telemetry is off and its notice was read, and opens the registered model, or the list
+    of models where there is another number of them than one.
+    """
     stored = "".join(f"localStorage.setItem('{name}', '{value}');" for name, value in _STORED.items())
-    return page.replace("<head>", f"<head><script>{stored}</script>", 1)
+    return page.replace("<head>", f"<head><script>{stored}{_OPEN_MODEL}</script>", 1)
 
 
 def make_app() -> Any:

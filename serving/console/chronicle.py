@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from absa.records.lake import Lake
 from absa.records.layout import (
     COST_CURRENT,
     INSIGHTS_CURRENT,
+    TRAININGS_FOLDER,
     VERDICTS_FOLDER,
     evidence_key,
     experiment_folder,
@@ -27,6 +29,7 @@ from absa.records.layout import (
     verdict_of,
 )
 from absa.records.schema import iso, utc_now
+from absa.records.trainings import TrainingState
 
 FILE: Final = "console.json"
 ASKED: Final = "console.asked"
@@ -81,6 +84,7 @@ class Chronicle:
             "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
             "champions": champions,
             "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
+            "unfinished": self._unfinished(utc_now()),
             "experiment": self._experiment(records),
             "verdicts": self._verdicts(),
             "cost": self._json(COST_CURRENT),
@@ -99,6 +103,30 @@ class Chronicle:
             "sentence": (evidence.get("reasons") or [record.reason])[0],
             **evidence.get("training", {}),
         }
+
+    def _unfinished(self, now: datetime) -> list[dict[str, Any]]:
+        """Return those of the last trainings that brought no version: running, failed or lost, the newest first."""
+        shown = []
+        for key in sorted(self._lake.list(TRAININGS_FOLDER), reverse=True)[:_TRAININGS]:
+            found = self._kept.get(key) or self._json(key) or {}
+            try:
+                training = TrainingState.from_json(found)
+            except (ValueError, KeyError, TypeError):
+                continue  # of a release that this one cannot read
+            if training.ended_at is not None:
+                self._kept[key] = found
+                self._used.add(key)
+            if training.outcome != "completed":
+                shown.append(
+                    {
+                        "at": iso(training.started_at),
+                        "state": "lost" if training.is_lost(now) else training.outcome,
+                        "budget_s": training.budget_s,
+                        "sentence": training.sentence,
+                        "reason": training.reason,
+                    }
+                )
+        return shown
 
     def _experiment(self, records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
         """Return the running experiment or the last one, with its looks in order of time; None where none was."""

@@ -192,12 +192,18 @@ function showDrift(verdicts, champions) {
       ...(promised ? [share(each.coverage), each.certain_labelled ? `${share(each.certain_right / each.certain_labelled)} of ${share(each.promise, 0)}` : "–"] : []), each.action, (each.reasons || []).join(" ") || each.action_reason])));
 }
 
-function showTrainings(trainings) {
-  put($("trainings-table"), trainings && trainings.length
-    ? table("Trainings", [["When", "time"], ["Version"], ["Gate"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Why"]],
-      trainings.map((each) => [time(each.at), each.version,
-        el("span", { className: { PROMOTE: "good", HOLD: "watch", REJECT: "bad" }[each.gate] || "", textContent: each.gate || "–" }),
-        number(each.budget_s), number(each.used_s), share(each.budget_s ? each.used_s / each.budget_s : null, 0), number(each.rows_seen), each.sentence]))
+const STATES = { running: ["watch", "runs"], failed: ["bad", "failed"], lost: ["bad", "ended without a result"] };
+
+function showTrainings(trainings, unfinished) {
+  const state = (name, words) => el("span", { className: name, textContent: words });
+  const done = (trainings || []).map((each) => [each.at, [time(each.at), each.version,
+    state({ PROMOTE: "good", HOLD: "watch", REJECT: "bad" }[each.gate] || "", each.gate || "–"),
+    number(each.budget_s), number(each.used_s), share(each.budget_s ? each.used_s / each.budget_s : null, 0), number(each.rows_seen), each.sentence]]);
+  const others = (unfinished || []).map((each) => [each.at, [time(each.at), null, state(...STATES[each.state]),
+    number(each.budget_s), number(null), share(null, 0), number(null), each.sentence || `asked by ${each.reason}`]]);
+  const rows = [...done, ...others].sort(([one], [other]) => (one < other ? 1 : -1)).map(([, cells]) => cells);
+  put($("trainings-table"), rows.length
+    ? table("Trainings", [["When", "time"], ["Version"], ["Result"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Why"]], rows)
     : empty("Nothing has been trained yet."));
 }
 
@@ -219,7 +225,8 @@ function showInsights(insights) {
 }
 
 function showCost(cost) {
-  if (!cost) return put($("cost-body"), empty("Unknown yet: run evergreen cost."));
+  $("cost").hidden = !cost; // nobody asked for it: `evergreen cost` writes it
+  if (!cost) return null;
   const usd = (value, digits) => (value === null || value === undefined ? "–" : `US$ ${number(value, digits)}`);
   const figure = (name, value) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }));
   return put($("cost-body"),
@@ -282,7 +289,7 @@ function show(told) {
   if (revision === shownRevision) return;
   showExperiment(chronicle.experiment);
   showDrift(chronicle.verdicts, chronicle.champions);
-  showTrainings(chronicle.trainings);
+  showTrainings(chronicle.trainings, chronicle.unfinished);
   showInsights(chronicle.insights);
   showCost(chronicle.cost);
   showLedger(chronicle.ledger);

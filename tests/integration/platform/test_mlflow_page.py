@@ -1,7 +1,11 @@
 """MLflow's pages in a real Chromium, its server started as the product starts it."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +15,15 @@ from flows.platform.processes import bring_up, take_down
 from flows.platform.settings import Settings, apply_environment
 from tests.serving_replica import until
 
+REGISTER = """
+import sys
+from pathlib import Path
+import mlflow
+from absa.adapters.mlflow_client import log_package
+from tests.toy_package import build_toy_package
+with mlflow.start_run():
+    log_package(build_toy_package(Path(sys.argv[1])), registered_model_name="tickets")
+"""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
@@ -50,9 +63,21 @@ def body(page: Any, address: str, shown: str) -> str:
 
 
 def test_mlflow_start_page_claims_no_usage_data(mlflow_url: str, page: Any) -> None:
-    text = body(page, mlflow_url, "Recent Experiments").casefold()
+    text = body(page, f"{mlflow_url}/#/experiments", "Experiments").casefold()
     assert "usage data" not in text
     assert "telemetry" not in text
+
+
+def test_mlflow_opens_on_registered_model(mlflow_url: str, page: Any, tmp_path: Path) -> None:
+    """An empty registry opens the list; one registered model opens itself, with the note about its button Promote."""
+    page.goto(mlflow_url)
+    until(lambda: page.url.endswith("#/models"), what="the list of models")
+    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_url}
+    subprocess.run([sys.executable, "-c", REGISTER, str(tmp_path)], env=environment, check=True)
+    page.goto("about:blank")
+    text = body(page, mlflow_url, "changes nothing that answers")
+    assert page.url.endswith("#/models/tickets")
+    assert "evergreen promote VERSION" in text
 
 
 def test_mlflow_settings_page_shows_telemetry_off(mlflow_url: str, page: Any) -> None:

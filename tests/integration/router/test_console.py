@@ -14,6 +14,7 @@ import pytest
 from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.records.schema import iso, parse_iso
+from absa.records.trainings import begin_training, write_training
 from tests.homes import words_of_default_task
 from tests.serving_replica import ITEM, RunningReplica, ab, free_port, until
 
@@ -52,6 +53,10 @@ def write_history(router: RunningReplica) -> None:
             expected=number, actor="drift", action="register", state=State(),
             reason=f"version {version}: the gate says PROMOTE. {MARKUP}", versions={version: digest}, evidence=evidence,
         )  # fmt: skip
+    runs = begin_training(now, allowed_s=600.0, budget_s=600.0, reason="night")
+    failed = begin_training(now - timedelta(hours=9), allowed_s=60.0, budget_s=60.0, reason="drift")
+    for training_state in (runs, failed.failed(now, f"the lake is away {MARKUP}")):
+        write_training(router.lake, training_state)
     for hour, verdict in enumerate(("FRESH", "FRESH", "WATCH", "STALE")):
         start, end = now - timedelta(hours=5 - hour), now - timedelta(hours=4 - hour)
         figures = {"rows": 900, "labelled": 200, "pos_neg_f1": 0.8 - 0.1 * hour, "estimated_pos_neg_f1": 0.78}
@@ -150,6 +155,7 @@ def test_panels_show_state_of_lake_and_workers(router: RunningReplica, said: tup
     assert "Running: e." in text["experiment"] and "Not known yet." in text["experiment"]
     assert "STALE" in text["drift"] and "Window 3 says so." in text["drift"]
     assert "48" in text["trainings"] and "PROMOTE" in text["trainings"]
+    assert "asked by night" in text["trainings"] and "the lake is away" in text["trainings"]
     assert "mobile app" in page.locator("#insights-chart").text_content()
     assert "0.0536" in text["cost"] and "MiniLM-L6 int8" in text["cost"]
     assert "the gate says PROMOTE." in text["ledger"]
@@ -245,7 +251,8 @@ def test_empty_console_names_missing_parts(tmp_path: Path, said: tuple[Any, list
         page.goto(empty.url)
         shows(page, "document.querySelector('#ledger .empty')")
         assert page.locator("#summary").inner_text() == "No champion yet"
-        assert page.locator(".empty").count() >= len(PANELS) - 1
+        assert page.locator(".empty").count() >= len(PANELS) - 2
+        assert page.locator("#cost").is_hidden()  # no `evergreen cost` was run
         empty.stop()
         shows(page, "!document.querySelector('#notice').hidden")
         assert "does not answer" in page.locator("#notice").inner_text()

@@ -22,7 +22,6 @@ def test_states_are_read_as_written(tmp_path: Path) -> None:
     for state in (third, first, second, done):
         write_training(lake, state)
     assert read_trainings(lake) == [first, done, third]
-    assert read_trainings(lake, newest=2) == [done, third]
     assert read_trainings(lake, since=NOW + timedelta(minutes=90)) == [third]
 
 

@@ -17,6 +17,7 @@ def test_quiet_page_script_runs_before_mlflow() -> None:
     page = quiet_page("<!doctype html><html><head><script defer src=main.js></script></head></html>")
     assert page.index("mlflow.telemetry.info.alert.dismissed_v1") < page.index("main.js")
     assert page.count("<script>") == 1
+    assert page.index("registered-models/search") < page.index("main.js")
 
 
 def test_local_server_starts_with_quiet_page(tmp_path: Path) -> None:

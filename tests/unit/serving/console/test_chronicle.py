@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from absa.errors import UnavailableError
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.records.schema import utc_now
+from absa.records.trainings import begin_training, write_training
 from serving.console.chronicle import ASKED, Chronicle, ask_for_chronicle, read_chronicle
 from serving.console.console_routes import live
 from serving.observe.replica_metrics import Status
@@ -114,6 +117,32 @@ def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica
     assert told["experiment"]["looks"][0]["arms"]["2"]["estimate"] == 0.1
     assert told["cost"] == {"usd_per_million_live": 0.02}
     assert (told["insights"], told["error"]) == (None, None)
+
+
+def test_chronicle_shows_running_failed_and_lost_trainings(lake: LakeThatMayBeAway, replica: Path) -> None:
+    now, clock = utc_now(), Clock()
+    asked = {"allowed_s": 60.0, "budget_s": 60.0}
+    failed = begin_training(now - timedelta(hours=3), reason="drift", **asked).failed(now, "the lake is away")
+    killed = begin_training(now - timedelta(hours=2), reason="night", **asked)
+    done = begin_training(now - timedelta(hours=1), reason="night", **asked)
+    running = begin_training(now, reason="manual", **asked)
+    for each in (failed, killed, done.completed(now, version="7", verdict="HOLD", sentence=""), running):
+        write_training(lake, each)
+    lake.write("trainings/later.json", b'{"of": "a later release"}')
+    made = chronicle(lake, replica, clock)
+    made.step()
+    shown = read_chronicle(replica)["unfinished"]
+    assert [(each["state"], each["reason"]) for each in shown] == [
+        ("running", "manual"), ("lost", "night"), ("failed", "drift"),
+    ]  # fmt: skip
+    assert shown[2]["sentence"] == "the lake is away"
+    before = lake.reads
+    clock.now += 10
+    os.utime(replica / ASKED, (clock.now, clock.now))
+    write_training(lake, running.failed(now, "stopped"))
+    made.step()
+    assert [each["state"] for each in read_chronicle(replica)["unfinished"]] == ["failed", "lost", "failed"]
+    assert lake.reads - before < 8
 
 
 def test_chronicle_shows_trainings_with_their_versions(lake: LakeThatMayBeAway, replica: Path) -> None:
