@@ -21,7 +21,7 @@ FRONT: Final[Mapping[str, tuple[str, ...]]] = {
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "data": ("ingest", "forget"),
     "lab": ("demo", "simulate", "shadow", "insights", "pretrain", "distill", "capacity", "cost"),
-    "admin": ("config", "doctor", "ledger", "retrain", "export"),
+    "admin": ("config", "doctor", "ledger", "retrain", "export", "gate"),
 }
 """Commands that are in a group; each also works without the group's name, as in earlier releases."""
 

@@ -22,6 +22,7 @@ from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import ConfigFacts, DownFacts, FindingFacts, InitFacts, StatusFacts, UpFacts
+from flows.cli.promotion import gate_command
 from flows.cli.version_commands import version_app
 from flows.platform import arguments
 from flows.platform.services import absence, build_services, is_there, open_home
@@ -34,7 +35,7 @@ app = typer.Typer(
     cls=DayGroup,
     help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
     epilog="Exit codes: 0 done; 1 refused or a check failed, the message names the change; 2 wrong arguments; "
-    "3 a server or the lake is unavailable, try again later; 130 stopped by Ctrl-C.",
+    "3 a server or the lake is unavailable, try again later; 4 HOLD and 5 REJECT of `gate`; 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -213,6 +214,9 @@ app.command("insights", epilog="Example: evergreen insights --window 7d --csv in
 )
 app.command("ingest", epilog="Example: evergreen ingest feedback.csv")(data_commands.ingest_command)
 app.add_typer(data_commands.data, name="data")
+app.command("gate", epilog="Example: evergreen gate candidate/ champion/ --data test.csv --markdown")(
+    gate_command.gate_command
+)
 app.add_typer(lab, name="lab")
 app.add_typer(admin, name="admin")
 host_commands.add_host_commands(admin)

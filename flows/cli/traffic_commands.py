@@ -56,7 +56,8 @@ def export_labels(
     file: Annotated[
         Path,
         typer.Argument(
-            callback=arguments.new_file, help="CSV to write; fill its last column with a label's name or code."
+            callback=arguments.new_file,
+            help="CSV to write; fill its last column with a label's name or code. NAME.json: tasks of Label Studio.",
         ),
     ],
     window: WindowOption = "24h",
@@ -68,6 +69,7 @@ def export_labels(
 ) -> CommandResult[LabelsExportFacts]:
     """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
     from monitoring.labels.label_queue import ask_labels, write_queue
+    from monitoring.labels.label_studio import SUFFIX, write_tasks
 
     asked = parse_window(window, utc_now())
     services = open_home()
@@ -80,14 +82,22 @@ def export_labels(
         trusted_sources=services.settings.measuring_sources,
         task=services.settings.task,
     )
-    write_queue(chosen, file)
+    task = services.settings.task
+    interface = write_tasks(chosen, file, task) if file.suffix.lower() == SUFFIX else None
+    if interface is None:
+        write_queue(chosen, file)
     why = dict(sorted(chosen["why"].value_counts().iter_rows()))
     reasons = f" ({', '.join(f'{count} {name}' for name, count in why.items())})" if why else ""
     codes = list(services.settings.data.codes)
+    label_it = f"write {', '.join(codes[:-1])} or {codes[-1]} into `label`"
+    shown = [f"{chosen.height} rows in {file}{reasons}", *labels_saved(services)]
+    if interface is not None:
+        label_it = f"import the tasks into a project of Label Studio that has the interface {interface}"
+        shown.append(f"labelling interface in {interface}")
     return CommandResult(
         facts={"file": str(file), "rows": chosen.height, "why": why, "labels": codes},
-        lines=(f"{chosen.height} rows in {file}{reasons}", *labels_saved(services)),
-        meaning=f"A label for each of these rows tells most; write {', '.join(codes[:-1])} or {codes[-1]} into `label`"
+        lines=tuple(shown),
+        meaning=f"A label for each of these rows tells most; {label_it}"
         if chosen.height
         else "No prediction of this window is worth a label: nothing was asked in it, or all have one",
         following=f"evergreen labels import {file}" if chosen.height else "a longer --window, or more traffic",
@@ -97,7 +107,11 @@ def export_labels(
 @labels.command("import", epilog="Example: evergreen labels import queue.csv")
 def import_(
     file: Annotated[
-        Path, typer.Argument(callback=arguments.existing_file, help="The filled CSV; rows without a label are skipped.")
+        Path,
+        typer.Argument(
+            callback=arguments.existing_file,
+            help="The filled CSV, or a JSON export of Label Studio; rows without a label are skipped.",
+        ),
     ],
     source: Annotated[str, typer.Option(help=r"Feedback source; \[trust] names those that train.")] = "labels",
 ) -> CommandResult[LabelsImportFacts]:
@@ -106,10 +120,11 @@ def import_(
     Prints the result of every row of the file.
     """
     from monitoring.labels.label_import import import_labels
+    from monitoring.labels.label_studio import reader_of
 
     services = open_home()
     settings = services.settings
-    done = import_labels(services.lake, file, source=source, codes=settings.data.codes)
+    done = import_labels(services.lake, file, source=source, codes=settings.data.codes, reader_of=reader_of)
     measures, trains = source in settings.measuring_sources, source in settings.training_sources
     meaning = f"Labels of source {source!r} {'train and measure' if trains else 'measure'}"
     if not measures:

@@ -1,4 +1,4 @@
-"""MLflow's server with a start page of its own: usage data are off as the page says, and the registered model opens.
+"""MLflow's server with a start page of its own: telemetry is off, its notice too, and the registered model opens.
 
 MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
 MLFLOW_DISABLE_TELEMETRY is; only the browser's own storage changes both. So the page

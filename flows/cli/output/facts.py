@@ -304,6 +304,19 @@ class ExportFacts(TypedDict):
     format: Annotated[str, "package or huggingface."]
 
 
+class GateFacts(TypedDict):
+    """Verdict on a package against another."""
+
+    verdict: Annotated[str, "PROMOTE, HOLD or REJECT."]
+    reasons: Annotated[list[str], "Sentences, the decisive ones first."]
+    candidate: Annotated[str, "Name of the candidate."]
+    champion: Annotated[str, "Name of the other package."]
+    rows_from: Annotated[str, "Rows that they were judged on."]
+    grounds: Annotated[str | None, "better, or not worse and cheaper; null unless it is PROMOTE."]
+    checks: Annotated[list[Any], "Every check: name, status (pass, hold, fail, info), sentence."]
+    evidence: Annotated[Mapping[str, Any], "Figures that the verdict is made from, as in gate.json."]
+
+
 class LedgerFacts(TypedDict):
     """Ledger, or the result of an action on it."""
 
