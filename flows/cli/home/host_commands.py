@@ -1,5 +1,6 @@
-"""Commands of operation on one host: backup and restore of the home."""
+"""Commands of operation on one host: backup and restore of the home, units of systemd."""
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from absa.records.files import write_whole
 from flows.platform.services import open_home
 from flows.platform.settings import Settings
 from flows.platform.terminal import ProgressLine, say
 
 _MB = 1e6
+_IN_UNIT = frozenset({"EVERGREEN_HOME", "EVERGREEN_CONFIG"})
 
 
 def backup_command(
@@ -57,8 +60,52 @@ def restore_command(
     say("Nothing runs yet. Next: evergreen status, then evergreen up; stop the installation that was backed up first")
 
 
+def install_service_command(
+    router: Annotated[
+        bool, typer.Option("--router", help="The router alone, without Prefect, MLflow and worker.")
+    ] = False,
+    into: Annotated[
+        Path | None, typer.Option(help="Folder to write the unit to, such as /etc/systemd/system; unset: print it.")
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Account that runs it; unset: the owner of the home, or of the working folder.")
+    ] = None,
+    for_user: Annotated[bool, typer.Option("--user", help="A unit of your own service manager, without root.")] = False,
+) -> None:
+    """Print or write the systemd unit that runs this installation, starts it at boot and restarts what crashes."""
+    from flows.platform.host.service_units import PLATFORM_UNIT, ROUTER_UNIT, service_units
+
+    settings = Settings.load()
+    owned = settings.root if settings.root.is_dir() else Path.cwd()
+    units = service_units(
+        (sys.executable, "-m", "flows.cli"),
+        home=settings.root,
+        config=settings.config,
+        folder=Path.cwd(),
+        user=None if for_user else account or owned.owner(),
+    )
+    name = ROUTER_UNIT if router else PLATFORM_UNIT
+    if into is None:
+        for line in units[name].splitlines():
+            say(line)
+    else:
+        write_whole(into / name, units[name])
+        say(f"written: {into / name}")
+    given = sorted(key for key in os.environ if key.startswith("EVERGREEN_") and key not in _IN_UNIT)
+    if given:
+        say(f"not in the unit: {', '.join(given)}: set them in evergreen.toml (`evergreen config`)", err=True)
+    manager = f"systemctl{' --user' if for_user else ''}"
+    if into is None:
+        say(f"Next: evergreen admin install-service --into FOLDER writes it as {name}", err=True)
+    else:
+        say(f"Next: {manager} daemon-reload && {manager} enable --now {name}")
+
+
 def add_host_commands(admin: typer.Typer) -> None:
     """Add the commands to the group admin."""
+    admin.command("install-service", epilog="Example: sudo evergreen admin install-service --into /etc/systemd/system")(
+        install_service_command
+    )
     admin.command("backup", epilog="Example: evergreen admin backup /mnt/backups/evergreen.tar")(backup_command)
     admin.command("restore", epilog="Example: EVERGREEN_HOME=/srv/evergreen evergreen admin restore evergreen.tar")(
         restore_command
