@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from flows.cli.batch_commands import batch_app
 from flows.cli.command_places import DayGroup
 from flows.cli.data import data_commands
 from flows.cli.home import host_commands
+from flows.cli.home.foreground import stay, stopping
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.output.command_result import CommandResult
@@ -137,7 +139,11 @@ def config_command(
 
 
 @app.command(epilog="Example: evergreen up")
-def up() -> CommandResult[UpFacts]:
+def up(
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, start crashed parts again, and stop all at Ctrl-C or SIGTERM.")
+    ] = False,
+) -> CommandResult[UpFacts]:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
     from flows.cli.home.settings_migration import migrate_settings_file
     from flows.platform.processes import bring_up, replace_taken_ports
@@ -145,14 +151,19 @@ def up() -> CommandResult[UpFacts]:
     notices = [*migrate_settings_file(Settings.load(), RouterSettings.read()), *replace_taken_ports(Settings.load())]
     services = build_services()
     services.check_task()
-    parts = bring_up(services.settings, services.environment)
-    notices += [*services.copy_packages(), *services.project()]
+    with stopping(services.settings) if foreground else nullcontext():
+        parts = bring_up(services.settings, services.environment)
+        notices += [*services.copy_packages(), *services.project()]
+        lines = (*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices)
+        if foreground:
+            stay(services.settings, parts, (*lines, "Ctrl-C or SIGTERM stops all of it"))
     first = services.ledger.head() is None
+    stay_up = "The servers run until `evergreen down`, also when this terminal closes"
     return CommandResult(
         facts={"pages": {part.name: part.page for part in parts}, "notices": notices},
-        lines=(*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices),
-        meaning="The servers run until `evergreen down`, also when this terminal closes",
-        following="evergreen train FILE" if first else "evergreen status",
+        lines=() if foreground else lines,
+        meaning="All parts are stopped; data, models and the ledger stay" if foreground else stay_up,
+        following="evergreen up" if foreground else "evergreen train FILE" if first else "evergreen status",
     )
 
 

@@ -167,6 +167,10 @@ class Supervisor:
             return None
         return process if alive else None
 
+    def is_wanted(self, name: str) -> bool:
+        """Return True if a part was started and not stopped since, whether or not it still runs."""
+        return self._note(name).exists()
+
     def is_outdated(self, part: Part) -> bool:
         """Return True if the part runs with another command or with entry points of another release."""
         if self.running(part.name) is None:

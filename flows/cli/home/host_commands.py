@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from absa.records.files import write_whole
+from flows.cli.output.command_result import CommandResult
+from flows.cli.output.facts import BackupFacts, RestoreFacts, ServiceFacts
 from flows.platform.services import open_home
 from flows.platform.settings import Settings
-from flows.platform.terminal import ProgressLine, say
+from flows.platform.terminal import ProgressLine
 
 _MB = 1e6
 _IN_UNIT = frozenset({"EVERGREEN_HOME", "EVERGREEN_CONFIG"})
@@ -21,7 +23,7 @@ def backup_command(
     file: Annotated[
         Path | None, typer.Argument(help="File to make; unset: evergreen-TIME.tar in the working folder.")
     ] = None,
-) -> None:
+) -> CommandResult[BackupFacts]:
     """Back up the home into one file, also while servers and commands run. It holds secrets and customers' texts."""
     from flows.platform.host.home_backup import back_up, elsewhere
 
@@ -39,25 +41,43 @@ def backup_command(
         )
     finally:
         progress.close()
-    found = elsewhere(settings.lake, settings.config, settings.root, services.environment)
-    for sentence in (*report.notices, *found):
-        say(sentence)
-    say(f"{into.absolute()}: {report.files:,} files, {report.size / _MB:,.0f} MB, ledger up to {report.ledger_head}")
-    say(f"Keep it as you keep secrets. Next: evergreen admin restore {into.name} with another EVERGREEN_HOME tries it")
+    stores = elsewhere(settings.lake, settings.config, settings.root, services.environment)
+    notices = [*report.notices, *stores]
+    size = f"{report.files:,} files, {report.size / _MB:,.0f} MB"
+    written = f"{into.absolute()}: {size}, ledger up to record {report.ledger_head}"
+    return CommandResult(
+        facts={
+            "file": str(into.absolute()), "files": report.files, "bytes": report.size,
+            "ledger_head": report.ledger_head, "notices": notices,
+        },
+        lines=(*notices, written),
+        meaning="The file holds secrets and customers' texts: keep it as you keep secrets",
+        following=f"EVERGREEN_HOME=NEW_FOLDER evergreen admin restore {into.name} tries it",
+    )  # fmt: skip
 
 
 def restore_command(
     file: Annotated[Path, typer.Argument(help="File that `evergreen admin backup` made.")],
-) -> None:
+) -> CommandResult[RestoreFacts]:
     """Restore a backup into EVERGREEN_HOME, which must be empty or missing. Every file is checked first."""
     from flows.platform.host.home_restore import restore_home
 
     home = Settings.of_home().root
     found = restore_home(file, home)
-    ledger = "; ".join(found.ledger_problems) or "verified"
-    say(f"{home}: {found.files:,} files as of {found.at} (release {found.release})")
-    say(f"ledger: {found.ledger_records} records, {ledger}")
-    say("Nothing runs yet. Next: evergreen status, then evergreen up; stop the installation that was backed up first")
+    problems = list(found.ledger_problems)
+    return CommandResult(
+        facts={
+            "home": str(home), "at": found.at, "release": found.release, "files": found.files,
+            "records": found.ledger_records, "problems": problems,
+        },
+        lines=(
+            f"{home}: {found.files:,} files as of {found.at}, by release {found.release}",
+            f"ledger: {found.ledger_records} records, {'; '.join(problems) or 'verified'}",
+        ),
+        meaning="Nothing runs yet. Stop the installation that was backed up before this one starts",
+        following="evergreen status, then evergreen up",
+        code=1 if problems else 0,
+    )  # fmt: skip
 
 
 def install_service_command(
@@ -71,7 +91,7 @@ def install_service_command(
         str | None, typer.Option(help="Account that runs it; unset: the owner of the home, or of the working folder.")
     ] = None,
     for_user: Annotated[bool, typer.Option("--user", help="A unit of your own service manager, without root.")] = False,
-) -> None:
+) -> CommandResult[ServiceFacts]:
     """Print or write the systemd unit that runs this installation, starts it at boot and restarts what crashes."""
     from flows.platform.host.service_units import PLATFORM_UNIT, ROUTER_UNIT, service_units
 
@@ -85,20 +105,23 @@ def install_service_command(
         user=None if for_user else account or owned.owner(),
     )
     name = ROUTER_UNIT if router else PLATFORM_UNIT
-    if into is None:
-        for line in units[name].splitlines():
-            say(line)
-    else:
+    if into is not None:
         write_whole(into / name, units[name])
-        say(f"written: {into / name}")
-    given = sorted(key for key in os.environ if key.startswith("EVERGREEN_") and key not in _IN_UNIT)
-    if given:
-        say(f"not in the unit: {', '.join(given)}: set them in evergreen.toml (`evergreen config`)", err=True)
+    left_out = sorted(key for key in os.environ if key.startswith("EVERGREEN_") and key not in _IN_UNIT)
+    notices = [f"not in the unit, so set in evergreen.toml: {', '.join(left_out)}"] if left_out else []
     manager = f"systemctl{' --user' if for_user else ''}"
-    if into is None:
-        say(f"Next: evergreen admin install-service --into FOLDER writes it as {name}", err=True)
-    else:
-        say(f"Next: {manager} daemon-reload && {manager} enable --now {name}")
+    enable = f"{manager} daemon-reload && {manager} enable --now {name}"
+    return CommandResult(
+        facts={
+            "unit": name,
+            "text": units[name],
+            "file": None if into is None else str(into / name),
+            "notices": notices,
+        },
+        lines=(*(units[name].splitlines() if into is None else [f"written: {into / name}"]), *notices),
+        meaning="systemd starts it at boot, and starts again what crashes",
+        following=enable if into is not None else f"evergreen admin install-service --into FOLDER writes {name}",
+    )
 
 
 def add_host_commands(admin: typer.Typer) -> None:

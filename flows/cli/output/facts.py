@@ -296,6 +296,36 @@ class FindingFacts(TypedDict):
     sentence: Annotated[str, "Finding."]
 
 
+class BackupFacts(TypedDict):
+    """Backup of a home."""
+
+    file: Annotated[str, "Tar file that was made."]
+    files: Annotated[int, "Files in it."]
+    bytes: Annotated[int, "Their size."]
+    ledger_head: Annotated[int, "Number of the newest ledger record in it."]
+    notices: Annotated[list[str], "Sentences about stores that are not in the home, and about removed files."]
+
+
+class RestoreFacts(TypedDict):
+    """Restored home."""
+
+    home: Annotated[str, "Folder."]
+    at: Annotated[str, "Time of the backup."]
+    release: Annotated[str, "Release that made the backup."]
+    files: Annotated[int, "Files restored."]
+    records: Annotated[int, "Records of the ledger."]
+    problems: Annotated[list[str], "Problems of the ledger; empty where it is verified."]
+
+
+class ServiceFacts(TypedDict):
+    """Unit of systemd."""
+
+    unit: Annotated[str, "Name of the file."]
+    text: Annotated[str, "Its content."]
+    file: Annotated[str | None, "Place where it was written; null where it was printed."]
+    notices: Annotated[list[str], "Sentences about variables that it leaves out."]
+
+
 class ExportFacts(TypedDict):
     """Exported version."""
 

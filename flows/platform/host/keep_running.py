@@ -20,6 +20,9 @@ class Parts(Protocol):
     def running(self, name: str) -> object | None:
         """Return the process of a part, None where it has ended."""
 
+    def is_wanted(self, name: str) -> bool:
+        """Return True if a part was started and not stopped since, whether or not it still runs."""
+
     def start(self, part: Part) -> None:
         """Start a part if it does not run."""
 
@@ -45,7 +48,9 @@ def keep_running(
     clock: Callable[[], float] = time.monotonic,
     look_every_s: float = _LOOK_EVERY_S,
 ) -> None:
-    """Start each part again that ends, after a wait that grows with its ends, until `stop` is set. Ends nothing itself.
+    """Start each part again that ends, after a wait that grows with its ends. Ends nothing itself.
+
+    Returns when `stop` is set, or when another command has stopped every part.
 
     Args:
         parts: in the order of their start.
@@ -59,7 +64,10 @@ def keep_running(
     ends: dict[str, list[float]] = {part.name: [] for part in parts}
     due: dict[str, float] = {}
     while not stop.wait(look_every_s):
-        for part in parts:
+        wanted = [part for part in parts if supervisor.is_wanted(part.name)]
+        if not wanted:
+            return
+        for part in wanted:
             if supervisor.running(part.name) is not None:
                 continue
             now = clock()

@@ -50,7 +50,7 @@ def _unit(
         f"WorkingDirectory={_specifiers(str(folder))}",
         *(f"Environment={quoted(f'{name}={value}')}" for name, value in given.items()),
         f"ExecStart={' '.join(quoted(word).replace('$', '$$') for word in command)}",
-        "Restart=always",
+        "Restart=on-failure",
         "RestartSec=5",
         "KillMode=mixed",
         f"TimeoutStopSec={_STOP_S}",

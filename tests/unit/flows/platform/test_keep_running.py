@@ -19,11 +19,15 @@ class FakeParts:
 
     lives: dict[str, int]
     broken: frozenset[str] = frozenset()
+    stopped: set[str] = field(default_factory=set)
     started: list[str] = field(default_factory=list)
 
     def running(self, name: str) -> object | None:
         self.lives[name] -= 1
         return name if self.lives[name] >= 0 else None
+
+    def is_wanted(self, name: str) -> bool:
+        return name not in self.stopped
 
     def start(self, part: Part) -> None:
         if part.name in self.broken:
@@ -75,6 +79,18 @@ def test_part_that_cannot_start_stops_no_other() -> None:
     said = kept(parts, 4)
     assert parts.started == ["router"]
     assert "mlflow cannot start: port 1 is taken, so mlflow cannot start" in said
+
+
+def test_part_that_a_command_stopped_stays_down() -> None:
+    parts = FakeParts({"mlflow": 0, "router": 1_000}, stopped={"mlflow"})
+    assert (kept(parts, 5), parts.started) == ([], [])
+
+
+def test_keeper_ends_when_everything_is_stopped() -> None:
+    stop = Looks(1_000)
+    parts = FakeParts({"mlflow": 0, "router": 0}, stopped={"mlflow", "router"})
+    keep_running(PARTS, parts, stop, tell=print, logs=LOGS, clock=lambda: stop.now)
+    assert stop.left == 999
 
 
 def test_nothing_is_said_of_parts_that_run() -> None:

@@ -30,7 +30,7 @@ def test_unit_starts_command_of_its_part(tmp_path: Path, name: str, last: list[s
     unit = parsed(units(tmp_path)[name])
     service = unit["Service"]
     assert shlex.split(service["ExecStart"]) == [sys.executable, "-m", "flows.cli", *last]
-    assert (service["User"], service["Restart"], service["KillMode"]) == ("evergreen", "always", "mixed")
+    assert (service["User"], service["Restart"], service["KillMode"]) == ("evergreen", "on-failure", "mixed")
     assert unit["Install"]["WantedBy"] == "multi-user.target"
     assert unit["Unit"]["Conflicts"] == ({PLATFORM_UNIT, ROUTER_UNIT} - {name}).pop()
 
