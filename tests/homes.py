@@ -4,9 +4,11 @@ import json
 import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,9 @@ from monitoring.verdicts import VerdictStore
 
 _PORTS = range(20_000, 32_000)  # below those that the kernel gives to clients
 _OF_DEFAULT_TASK = re.compile(r"\w*(?:aspect|sentiment|opinion|neutral|pos.?neg)\w*", re.IGNORECASE)
+_MODULE = "inference/aspect_span.py"  # travels with a model; MLflow logs its requests by path
+_TEXTS = (".csv", ".html", ".json", ".jsonl", ".log", ".md", ".prom", ".toml")
+_NO_MESSAGES = ("tokenizer.json", "validation.jsonl")  # a vocabulary; records, whose columns are those of every task
 DEMO = (sys.executable, "-m", "flows.cli", "demo", "--scale", "tiny", "--no-keep")
 
 
@@ -94,6 +99,19 @@ def end_family(home: Path) -> None:
         psutil.wait_procs(living, timeout=1)
 
 
+def said_in(home: Path) -> Iterator[tuple[str, str]]:
+    """Yield each text file of a home, and each of its SQLite databases as text, with its path."""
+    for file in sorted(home.rglob("*")):
+        if file.name in _NO_MESSAGES or not file.is_file():
+            continue
+        place = str(file.relative_to(home))
+        if file.suffix in _TEXTS:
+            yield place, file.read_text(encoding="utf-8", errors="replace")
+        elif file.suffix == ".db":
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+                yield place, "\n".join(database.iterdump())
+
+
 def words_of_default_task(said: str) -> list[str]:
     """Return the words that speak of aspects or sentiments, which no message of a plain-text home may have."""
-    return _OF_DEFAULT_TASK.findall(said)
+    return _OF_DEFAULT_TASK.findall(said.replace(_MODULE, ""))

@@ -53,7 +53,9 @@ def build_toy_package(
     warmup = [(text, None if task.phrase is None else aspect) for text, aspect in _WARMUP]
     scores = Engine.load(folder).score(warmup)
     lines = [
-        json.dumps({"text": text, "aspect": aspect, "scores": [round(float(x), 6) for x in row]})
+        json.dumps(
+            {"text": text, **({"aspect": aspect} if aspect else {}), "scores": [round(float(x), 6) for x in row]}
+        )
         for (text, aspect), row in zip(warmup, scores, strict=True)
     ]
     (folder / "warmup.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

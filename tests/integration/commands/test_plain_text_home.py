@@ -7,7 +7,7 @@ import pytest
 from absa.ledger.lifecycle import crowned
 from flows.platform.services import build_services
 from tests.command_line import evergreen
-from tests.homes import words_of_default_task
+from tests.homes import said_in, words_of_default_task
 from tests.toy_package import build_toy_package
 
 ROWS = [f"the {word} {kind},{kind}" for word in "abcdefghijklmnopqrst" for kind in ("billing", "bug")]
@@ -47,7 +47,6 @@ def test_commands_of_plain_text_name_no_aspect(folder: Path, capfd: pytest.Captu
         assert (words, evergreen(*words)) == (words, code)
     said = "".join(capfd.readouterr())
     assert words_of_default_task(said) == []
-    written = [file for kind in ("csv", "json", "toml", "md", "html") for file in folder.rglob(f"*.{kind}")]
-    assert {"evergreen.toml", "refused.csv", "queue.csv", "manifest.json"} <= {file.name for file in written}
-    for file in written:
-        assert (file.name, words_of_default_task(file.read_text(encoding="utf-8-sig"))) == (file.name, [])
+    written = dict(said_in(folder))
+    assert {Path(place).name for place in written} >= {"evergreen.toml", "refused.csv", "queue.csv", "manifest.json"}
+    assert {place: found for place, each in written.items() if (found := words_of_default_task(each))} == {}

@@ -29,7 +29,7 @@ from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, RunJob
 from flows.training.judging import Judging
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
-from tests.homes import words_of_default_task
+from tests.homes import said_in, words_of_default_task
 from tests.stand_ins import FakeRegistry, FakeRuns
 from tests.toy_package import build_toy_package
 
@@ -37,7 +37,6 @@ SIZES = Architecture(layers=1, hidden=64, heads=2, intermediate=64, vocabulary=3
 TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "login"))
 TOPICS = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"), evaluated=("yes",))
 WORDS = {"billing": "invoice", "bug": "crash", "praise": "lovely", "login": "password"}
-NO_MESSAGES = {TOKENIZER, "validation.jsonl"}  # a vocabulary; records, whose columns are those of every task
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -149,9 +148,11 @@ def test_plain_text_task_becomes_a_registered_package(
     assert engine.warm_up() == 15
     scores = engine.score([(f"one two seven my {word} of today", None) for word in WORDS.values()])
     assert scores.argmax(1).tolist() == [0, 1, 2, 3]
-    texts = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".md", ".json", ".jsonl")]
-    said = {str(path): path.read_text(encoding="utf-8") for path in texts if path.name not in NO_MESSAGES}
-    said |= {"tags": json.dumps(tags), "run": str(vars(world.runs.kept[0])), "events": "".join(capfd.readouterr())}
+    said = dict(said_in(tmp_path)) | {
+        "tags": json.dumps(tags),
+        "run": str(vars(world.runs.kept[0])),
+        "events": "".join(capfd.readouterr()),
+    }
     assert {name: found for name, each in said.items() if (found := words_of_default_task(each))} == {}
 
 
