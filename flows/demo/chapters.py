@@ -32,6 +32,7 @@ from flows.demo.monitor_runs import (
     retraining_is_pending,
     run_monitor,
 )
+from flows.demo.own_command import own_command
 from flows.demo.pace import BUSY, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.doctor import examine
@@ -108,7 +109,9 @@ class Demo:
         if self.state.data not in {None, data}:
             begun = f"DATA={self.state.data}" if self.state.data else "the bundled rows, without DATA"
             begun = self.state.data if self.state.data and self.state.data.startswith(_TASK) else begun
-            raise PermanentError(f"this demo began with {begun}: go on with that, or start again with RESET=1")
+            raise PermanentError(
+                f"this demo began with {begun}: go on with that, or start again with --reset (make demo RESET=1)"
+            )
 
     # the story
 
@@ -136,9 +139,11 @@ class Demo:
     def _open(self) -> None:
         told = [number for number in self.state.done if number > 1]
         if len(told) == 6:
-            self.story.line("This demo ran to its end before. The servers come back; RESET=1 tells it from the start.")
+            self.story.line(
+                "This demo ran to its end before. Its servers start; --reset (make: RESET=1) tells it from the start."
+            )
         elif told:
-            self.story.line(f"Going on after chapter {max(told)}. RESET=1 tells it from the start.")
+            self.story.line(f"Going on after chapter {max(told)}. --reset (make: RESET=1) tells it from the start.")
         else:
             self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
         if self.slowdown > BUSY:
@@ -296,7 +301,9 @@ class Demo:
         self.story.fact("the healthy window, judged meanwhile:")
         self._say_verdict(healthy)
         if healthy.verdict == "STALE":
-            raise PermanentError("healthy traffic was called stale: a false alarm; start again with RESET=1")
+            raise PermanentError(
+                "healthy traffic was called stale: a false alarm; start again with --reset (make demo RESET=1)"
+            )
 
     def _retrain(self) -> None:
         if not self.options.drifts:
@@ -493,9 +500,9 @@ class Demo:
         body = json.dumps({"text": "i love notion, but the mobile app is slow"} | phrase)
         self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")
         if any(sample.task == self._task for sample in BUNDLED.values()):
-            self.story.line("  .venv/bin/evergreen simulate --drift vocabulary --seconds 20")
-        self.story.line("  .venv/bin/evergreen status")
-        self.story.line("  .venv/bin/evergreen rollback")
+            self.story.line(f"  {own_command('simulate', '--drift', 'vocabulary', '--seconds', '20')}")
+        self.story.line(f"  {own_command('status')}")
+        self.story.line(f"  {own_command('rollback')}")
 
     def _side_by_side(self) -> None:
         from absa.inference.engine import Engine

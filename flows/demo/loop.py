@@ -18,6 +18,7 @@ from absa.records.files import write_whole
 from absa.task import ABSA, TaskSpec
 from flows.demo.chapters import ChapterError, Demo
 from flows.demo.machine_load import slowdown
+from flows.demo.own_command import own_command
 from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.processes import PortTakenError, replace_taken_ports, take_down
@@ -75,7 +76,7 @@ def _run_once(options: DemoOptions, slower: float) -> int | None:
             demo.story.line(f"{error.__cause__}. The demo starts again with another port.")
             return None
         demo.story.line(f"Chapter {error.number} failed: {error.__cause__}")
-        demo.story.line(f"Log: {error.log}   Again: make demo{_again(options)}")
+        demo.story.line(f"Log: {error.log}   Again: {own_command('demo', *_words(options))}")
         code = 1
     except KeyboardInterrupt:
         demo.story.line()
@@ -85,7 +86,7 @@ def _run_once(options: DemoOptions, slower: float) -> int | None:
         demo.story.line()
         demo.story.line(
             f"Stopped {', '.join(stopped) or 'nothing'}. Models, lake and ledger stay in {_relative(demo)}; "
-            "`.venv/bin/evergreen up` brings everything back."
+            f"`{own_command('up')}` brings everything back."
         )
     return 0 if code == 130 and len(demo.state.done) == 7 else code
 
@@ -143,13 +144,12 @@ def _stay(story: Story) -> None:
         return
 
 
-def _again(options: DemoOptions) -> str:
-    words = [f"SCALE={options.scale}"] if options.scale != "full" else []
-    words += [f"TASK={options.task}"] if options.task != ABSA.name else []
-    words += [f"DATA={options.data}"] if options.data else []
-    words += [f"DRIFT={options.drift}"] if options.drift else []
-    words += [] if options.keep else ["KEEP=0"]
-    return "".join(f" {word}" for word in words)
+def _words(options: DemoOptions) -> list[str]:
+    words = ["--scale", options.scale] if options.scale != "full" else []
+    words += ["--task", options.task] if options.task != ABSA.name else []
+    words += ["--data", str(options.data)] if options.data else []
+    words += ["--drift", options.drift] if options.drift else []
+    return words if options.keep else [*words, "--no-keep"]
 
 
 def _relative(demo: Demo) -> str:

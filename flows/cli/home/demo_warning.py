@@ -10,5 +10,5 @@ def demo_warning(settings: Settings) -> str | None:
         return None
     return (
         f"warning: {settings.root} is a demo's home: it holds sample data, its policies are shortened, and "
-        "`make demo RESET=1` deletes it; `export EVERGREEN_HOME=$PWD/my-home` gives your data a home of their own"
+        "`evergreen demo --reset` deletes it; `export EVERGREEN_HOME=$PWD/my-home` gives your data a home of their own"
     )
