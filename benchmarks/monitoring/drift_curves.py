@@ -200,6 +200,23 @@ def loss_line(rows: Rows) -> str:
     return "".join(f"Of {case}: found after {row['value']:g} windows (median of {row['runs']} runs)." for row in found)
 
 
+def public_table(rows: Rows) -> str:
+    """Return for each other area how often a tenth of it is found, and how far the estimate without labels is off."""
+    lines = [
+        "| rows from | a tenth of them found | estimated F1 | true F1 | back-test distrusts the estimate |",
+        "|---|---|---|---|---|",
+    ]
+    found = {(row["case"], row["metric"]): row["value"] for row in rows if not row.get("peer")}
+    for (case, metric), value in found.items():
+        area = re.fullmatch(r"10 % of traffic from (.+), windows of 1,000", case)
+        if area and metric == "found_at_1%":
+            whole = f"all traffic from {area[1]}, windows of 500"
+            estimated, true = (found[whole, f"{which}_pos_neg_f1"] for which in ("estimated", "true"))
+            caught = found[whole, "back_test_says_not_to_trust_it"]
+            lines.append(f"| {area[1]} | {value:.1%} | {estimated:.2f} | {true:.2f} | {caught:.1%} |")
+    return "\n".join(lines)
+
+
 def summary_table(rows: Rows) -> str:
     """Return the main figures with their targets; the peer's in brackets."""
     lines = ["| case | runs | found | target |", "|---|---|---|---|"]
@@ -281,6 +298,8 @@ def main() -> None:
     tables = "\n\n".join(each(rows) for each in (traffic_table, recurring_table, loss_line, range_table, found_table))
     summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
     summary = between(summary, "main", f"{summary_table(newest_rows(rows))}\n")
+    public = json.loads((RESULTS / "drift_public.json").read_text())
+    summary = between(summary, "public", f"{public_table(public['rows'])}\n\nCommit {public['commit']}.\n")
     for name, measures in SIDE_BY_SIDE.items():
         path = RESULTS / f"{name}.json"
         if path.exists():

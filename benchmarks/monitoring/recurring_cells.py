@@ -63,9 +63,9 @@ def chain_case(units: int, hours: int) -> str:
 
 def loss_case(known: bool, loss: float = 0.0) -> str:
     """Return the name of a detector of slow loss on units that the reference knows or not."""
-    whose = "the reference's units" if known else "units that the reference does not have"
+    whose = f"the reference's {LOSS_UNITS} units" if known else f"{LOSS_UNITS} units that the reference does not have"
     lost = f"a loss of {loss * 100:g} points" if loss else "no loss"
-    return f"{_LOSS_LABELS} labels per window of {LOSS_UNITS} of {whose}, {lost}, {LOSS_WINDOWS} windows"
+    return f"{_LOSS_LABELS} labels per window of {whose}, {lost}, {LOSS_WINDOWS} windows"
 
 
 def _named(units: int) -> str:

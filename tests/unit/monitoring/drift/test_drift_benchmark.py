@@ -18,6 +18,7 @@ from benchmarks.monitoring.drift_curves import (
     between,
     found_table,
     loss_line,
+    public_table,
     range_table,
     recurring_table,
     summary_table,
@@ -210,6 +211,19 @@ def test_summary_names_ranges_peers_and_targets():
     assert line.endswith("| 9 | 0.1% to 5.0% (Evidently 90.0%) | <= 0.02: met |")
     rows[1]["met"] = False
     assert "**missed**" in summary_table(rows)
+
+
+def test_other_areas_have_estimate_beside_truth():
+    whole = "all traffic from games, windows of 500"
+    values = {
+        ("10 % of traffic from games, windows of 1,000", "found_at_1%"): 0.98,
+        (whole, "estimated_pos_neg_f1"): 0.6,
+        (whole, "true_pos_neg_f1"): 0.5,
+        (whole, "back_test_says_not_to_trust_it"): 0.25,
+    }
+    rows = [{"case": case, "metric": metric, "value": value} for (case, metric), value in values.items()]
+    peer = {"case": "10 % of traffic from games, windows of 1,000", "metric": "found", "value": 0.1, "peer": "other"}
+    assert public_table([*rows, peer]).splitlines()[2:] == ["| games | 98.0% | 0.60 | 0.50 | 25.0% |"]
 
 
 def test_recurring_ids_alone_make_no_new_evidence():
