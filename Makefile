@@ -10,7 +10,7 @@ SCALE ?= full
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down pins synth notebooks reference docs release-check prove prove-encoder submission clean
+.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down compose-host-up compose-host-down pins synth notebooks reference docs release-check prove prove-encoder submission clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
 	@echo "  make benchmark-NAME       Measure the figures in the documents again; NAME is one of"
@@ -84,6 +84,16 @@ compose-up:  ## Start the whole system in containers: two routers behind a load 
 
 compose-down:  ## Stop the containers; what they kept is gone
 	@$(COMPOSE) down --volumes
+
+COMPOSE_HOST = docker compose --env-file .evergreen/compose.env --file docker-compose.host.yml
+compose-host-up:  ## Start one host in containers that keep their data in a volume: router, MLflow, Prefect, worker (needs Docker)
+	@$(PYTHON) infra/images/compose_secrets.py .evergreen/compose.env
+	@mkdir -p backups
+	@$(COMPOSE_HOST) up --build --detach
+	@echo "API http://127.0.0.1:8080  Prefect http://127.0.0.1:4200  MLflow http://127.0.0.1:5000  Evidently http://127.0.0.1:8001"
+
+compose-host-down:  ## Stop these containers; the volume stays
+	@$(COMPOSE_HOST) down
 
 test-chaos: $(VENV)/.installed-dev  ## Router under full chaos: 20 kills, 100 swaps, 1,000 broken requests (minutes)
 	@EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/chaos/test_serving_chaos.py

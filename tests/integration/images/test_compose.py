@@ -1,4 +1,4 @@
-"""docker-compose.yml without an engine: its words, its order, its load balancer, and that Compose itself accepts it."""
+"""Compose files without an engine: their words, order, load balancer and volumes, and that Compose accepts them."""
 
 import shutil
 import subprocess
@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from absa.adapters.mlflow_files import MlflowFiles
 from absa.variables import KNOWN
 from tests.aws.synthesis import ROOT
 
 FILE = ROOT / "docker-compose.yml"
+HOST_FILE = ROOT / "docker-compose.host.yml"  # of one host that keeps its data
+FILES = pytest.mark.parametrize("file", [FILE, HOST_FILE], ids=["look", "host"])
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +25,23 @@ def secrets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+def services_of(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(file.read_text())["services"]
     return found
 
 
-def test_compose_accepts_file_with_made_secrets(secrets_file: Path) -> None:
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return services_of(FILE)
+
+
+@FILES
+def test_compose_accepts_file_with_made_secrets(secrets_file: Path, file: Path) -> None:
     commands = (["docker", "compose"], ["docker-compose"])
     for command in commands:
         known = shutil.which(command[0]) is not None
         if known and subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
-            arguments = [*command, "--env-file", str(secrets_file), "-f", str(FILE), "config", "-q"]
+            arguments = [*command, "--env-file", str(secrets_file), "-f", str(file), "config", "-q"]
             ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
             assert ended.returncode == 0, ended.stderr
             return
@@ -63,7 +71,9 @@ def test_routers_and_worker_share_unit_secret(services: dict[str, Any]) -> None:
     assert None not in told
 
 
-def test_part_waits_for_existing_waitable_part(services: dict[str, Any]) -> None:
+@FILES
+def test_part_waits_for_existing_waitable_part(file: Path) -> None:
+    services = services_of(file)
     for name, each in services.items():
         for other, how in each.get("depends_on", {}).items():
             if how["condition"] == "service_healthy":
@@ -72,10 +82,9 @@ def test_part_waits_for_existing_waitable_part(services: dict[str, Any]) -> None
                 assert how["condition"] == "service_completed_successfully"
 
 
-def test_containers_are_read_only_and_logged(
-    services: dict[str, Any],
-) -> None:
-    for name, each in services.items():
+@FILES
+def test_containers_are_read_only_and_logged(file: Path) -> None:
+    for name, each in services_of(file).items():
         if "build" not in each:
             continue
         assert each["read_only"] is True, name
@@ -84,6 +93,21 @@ def test_containers_are_read_only_and_logged(
         for variable in each["environment"]:
             if variable.startswith("EVERGREEN_"):
                 assert variable.removeprefix("EVERGREEN_") in KNOWN, variable
+
+
+def test_host_keeps_its_data_in_one_home() -> None:
+    content = yaml.safe_load(HOST_FILE.read_text())
+    assert content["volumes"] == {"home": None}
+    for name, each in content["services"].items():
+        assert "home:/var/evergreen" in each["volumes"], name
+        assert each["restart"] == ("no" if name == "folders" else "unless-stopped"), name
+        assert each["tmpfs"] == ["/tmp"], name
+    services = content["services"]
+    database = next(word for word in services["mlflow"]["command"] if word.startswith("--backend-store-uri="))
+    assert database == f"--backend-store-uri={MlflowFiles.of_home(Path('/var/evergreen/mlflow'), {}).database}"
+    assert services["prefect"]["environment"]["PREFECT_HOME"] == "/var/evergreen/prefect"
+    assert {services[name]["environment"]["EVERGREEN_HOME"] for name in ("worker", "router")} == {"/var/evergreen"}
+    assert "./backups:/backups" in services["worker"]["volumes"]
 
 
 def test_load_balancer_sends_to_both_routers() -> None:
