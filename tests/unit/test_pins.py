@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.tags import Tag
+from packaging.utils import parse_wheel_filename
 
 from docs.checks.pins import FILES, OF_TORCH, lines, packages
 
@@ -77,6 +79,33 @@ def test_router_part_has_no_training_packages(lock: dict[str, Any]) -> None:
     found = packages(lock, FILES["serving/requirements.txt"])
     assert found.isdisjoint({"torch", "transformers", "mlflow", "prefect", "evidently", "polars", "evergreen"})
     assert {"fastapi", "onnxruntime", "pydantic-core"} <= found  # the last is a dependency of one
+
+
+def fits(tag: Tag, minor: int, platform: str) -> bool:
+    """True if CPython 3.minor on a platform takes wheels of a tag; as pip does, newer ones take those of abi3."""
+    built = re.fullmatch(r"cp3(\d+)", tag.interpreter)
+    abi = int(built[1]) <= minor if built and tag.abi == "abi3" else tag.abi in (f"cp3{minor}", "none")
+    python = abi and (tag.interpreter in ("py3", f"py3{minor}", f"cp3{minor}") or tag.abi == "abi3")
+    return python and re.fullmatch(rf"any|{platform}", tag.platform) is not None
+
+
+@pytest.mark.parametrize("minor", [11, 12, 13])
+@pytest.mark.parametrize("platform", [r"manylinux.*x86_64", r"manylinux.*aarch64", r"macosx.*(arm64|universal2)"])
+def test_every_pin_has_wheel_for_machine(minor: int, platform: str, lock: dict[str, Any]) -> None:
+    names = packages(lock, FILES["requirements.txt"]) | packages(lock, FILES["requirements-ray.txt"])
+    without = []
+    for entry in (each for each in lock["package"] if each["name"] in names):
+        files = [wheel["url"].rpartition("/")[2] for wheel in entry.get("wheels", ())]
+        if not any(fits(tag, minor, platform) for file in files for tag in parse_wheel_filename(file)[3]):
+            without.append(entry["name"])
+    assert without == []
+
+
+def test_wheels_of_other_machines_do_not_fit() -> None:
+    (musl,) = parse_wheel_filename("a-1-cp312-cp312-musllinux_1_2_x86_64.whl")[3]
+    (stable,) = parse_wheel_filename("a-1-cp311-abi3-manylinux_2_28_x86_64.whl")[3]
+    assert not fits(musl, 12, "manylinux.*x86_64")
+    assert [fits(stable, minor, "manylinux.*x86_64") for minor in (10, 11, 13)] == [False, True, True]
 
 
 def test_libraries_of_torch_builds_are_unpinned(lock: dict[str, Any]) -> None:
