@@ -1,6 +1,5 @@
 """`evergreen batch` and `evergreen batch verify`."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
@@ -120,7 +119,7 @@ def _shown(each_usd: float | None) -> Iterator[Callable[["BatchProgress"], None]
     """Show share, rate and time left: one redrawn line on a terminal, elsewhere a line every ten seconds."""
     from flows.batch.score_batch import said
 
-    line = ProgressLine(sys.stderr)
+    line = ProgressLine()
     try:
         line.update(0.0, "reading the input and loading the version")
         yield lambda now: line.update(now.share, said(now, each_usd))

@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli.output.command_result import CommandResult, add_json_option, json_wanted, show
+from flows.cli.output.library_log import libraries_logged
+from flows.platform.settings import Settings
 
 FRONT: Final[Mapping[str, tuple[str, ...]]] = {
     "Start": ("init", "train"),
@@ -50,7 +52,8 @@ class DayGroup(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> None:  # type: ignore[override]
         """Run a command and print its result."""
-        result = super().invoke(ctx)
+        with libraries_logged(Settings.of_home().root):
+            result = super().invoke(ctx)
         if isinstance(result, CommandResult):
             show(result, as_json=json_wanted(ctx))
             if result.code:

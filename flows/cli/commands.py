@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
-from absa.errors import EvergreenError, TransientError
+from absa.errors import TransientError
 from absa.proxies import keep_local_direct
 from absa.router_settings import RouterSettings
 from flows.cli import cost_commands, traffic_commands
@@ -24,6 +25,7 @@ from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import ConfigFacts, DownFacts, FindingFacts, InitFacts, StatusFacts, UpFacts
+from flows.cli.output.library_log import error_line
 from flows.cli.promotion import gate_command
 from flows.cli.version_commands import version_app
 from flows.platform import arguments
@@ -235,15 +237,14 @@ cost_commands.add_cost_commands(app)
 
 
 def run_command(command: Callable[[], None]) -> int:
-    """Run a command; an error that is meant for the user becomes one sentence."""
+    """Run a command; an error becomes one sentence, and its traceback is in the log of the home."""
     try:
         command()
-    except EvergreenError as error:
-        say(f"evergreen: {error}", err=True)
+    except (TyperException, typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        say(f"evergreen: {error_line(error)}", err=True)
         return _TRY_AGAIN if isinstance(error, TransientError) else 1
-    except OSError as error:
-        say(f"evergreen: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
-        return 1
     except KeyboardInterrupt:
         say("evergreen: stopped", err=True)
         return 130

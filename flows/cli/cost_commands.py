@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -77,7 +76,7 @@ def capacity(
         usd = task_hour(read_prices(), vcpus=task.workers, memory_gb=2 * task.workers, arch="arm64")
         start_up = StartUp(provision_s=start_s)
         plans = plans_for(load, task, floor=floor)
-        line = ProgressLine(sys.stderr)
+        line = ProgressLine()
         outcomes = compare(
             load, task, plans, start_up=start_up, usd_per_task_hour=usd, seed=seed,
             on_plan=partial(_show_plan, line, len(plans), time.monotonic()),

@@ -225,14 +225,14 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
     from flows.training.train_version import TrainingRequest
 
     chosen = window or last_window(services.clock(), services.settings.window_s)
-    with CommandProgress(services.home.root, "monitor", sys.stderr) as progress:
+    with CommandProgress(services.home.root, "monitor") as progress:
         shown_services = replace(services, steps=progress.steps(services.steps))
         done = monitor_window(shown_services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
     training: TrainFacts | None = None
     for run in services.requested_runs():
         request = TrainingRequest(**run.parameters, start_promotion=True)
         say(f"{done.verdict.verdict}: the retraining runs here, within {request.budget_s:.0f} s", err=True)
-        with shown(services.home.folder("jobs"), sys.stderr):
+        with shown(services.home.folder("jobs")):
             training = cast(TrainFacts, run_training(services, request, flow_run_id=run.run_id))
     announce_after_command(services)
     return monitor_result(done.to_json(), training=training)

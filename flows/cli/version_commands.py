@@ -1,6 +1,5 @@
 """Commands of versions: train, export, retrain, promote, roll back, forget, and the ledger."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -120,7 +119,7 @@ def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None
         start_promotion=True,
         **options,
     )
-    with shown(services.home.folder("jobs"), sys.stderr):
+    with shown(services.home.folder("jobs")):
         if "prefect" in served:
             from flows.training.training_flow import continuous_training  # Prefect's import takes seconds
 

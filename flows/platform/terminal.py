@@ -1,8 +1,10 @@
 """Terminal: every line that a command prints to the operator."""
 
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -13,6 +15,27 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_OWN: list[TextIO] = []  # standard error as it was before libraries got another one
+
+
+def own_error_stream() -> TextIO:
+    """Return the stream of own lines that are no result: standard error, whatever libraries write to."""
+    return _OWN[-1] if _OWN else sys.stderr
+
+
+@contextmanager
+def taking_standard_error(stream: TextIO) -> Iterator[None]:
+    """Make a stream standard error for the body: what libraries write goes there, own lines do not."""
+    before = sys.stderr
+    _OWN.append(own_error_stream())
+    sys.stderr = stream
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        _OWN.pop()
+
+
 def say(line: str = "", *, err: bool = False) -> None:
     r"""Print one line; control characters in it are shown, not executed.
 
@@ -20,7 +43,7 @@ def say(line: str = "", *, err: bool = False) -> None:
         line: what to print; a line break in it becomes `\n`.
         err: print to standard error.
     """
-    typer.echo(log_line(line), err=err)
+    typer.echo(log_line(line), file=own_error_stream() if err else None)
 
 
 class ProgressLine:
@@ -29,14 +52,15 @@ class ProgressLine:
     Control characters in any line are shown, not executed, and words in brackets are not markup.
 
     Args:
-        out: where the lines go.
+        out: where the lines go; None: standard error.
         every_s: seconds between two states where `out` is not a terminal.
         indent: spaces before a state.
     """
 
-    def __init__(self, out: TextIO, *, every_s: float = 10.0, indent: int = 0) -> None:
+    def __init__(self, out: TextIO | None = None, *, every_s: float = 10.0, indent: int = 0) -> None:
         from rich.console import Console  # rich is slow, and few commands show progress
 
+        out = out or own_error_stream()
         self._console = Console(file=out, force_terminal=out.isatty(), highlight=False, soft_wrap=True)
         self._every_s, self._indent, self._printed_at = every_s, " " * indent, -math.inf
         self._bar: Progress | None = None

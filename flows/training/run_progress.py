@@ -102,12 +102,12 @@ def read_progress(folder: Path, *, since: float) -> TrainingProgress | None:
 
 
 @contextmanager
-def shown(folder: Path, out: TextIO) -> Iterator[None]:
+def shown(folder: Path, out: TextIO | None = None) -> Iterator[None]:
     """Show the training that starts in the body: one redrawn line on a terminal, else a line every ten seconds.
 
     Args:
         folder: HOME/jobs.
-        out: where the lines go.
+        out: where the lines go; None: standard error.
     """
     line, ended, since = ProgressLine(out), threading.Event(), time.time()
     told = 0

@@ -30,7 +30,7 @@ def backup_command(
     services = open_home()
     settings, now = services.settings, services.clock()
     into = file or Path(f"evergreen-{now:%Y%m%dT%H%M%SZ}.tar")
-    progress = ProgressLine(sys.stderr)
+    progress = ProgressLine()
     try:
         report = back_up(
             settings.root,

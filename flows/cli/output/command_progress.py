@@ -38,11 +38,11 @@ class CommandProgress:
     Args:
         home: folder of the home; the duration is kept there if it exists.
         name: of the command; commands with other work have other names.
-        out: where the lines go.
+        out: where the lines go; None: standard error.
         quiet_s: seconds before the first line.
     """
 
-    def __init__(self, home: Path, name: str, out: TextIO, *, quiet_s: float = _QUIET_S) -> None:
+    def __init__(self, home: Path, name: str, out: TextIO | None = None, *, quiet_s: float = _QUIET_S) -> None:
         self._file, self._name, self._quiet_s = home / DURATIONS_FILE, name, quiet_s
         self._line, self._ended = ProgressLine(out), threading.Event()
         self._text, self._began = "starting", time.monotonic()

@@ -1,6 +1,5 @@
 """`evergreen promote` and `evergreen rollback`: decisions of an operator, and experiments with or without Prefect."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -126,7 +125,7 @@ def roll_back_now(services: Services, *, reason: str) -> CommandResult[RollbackF
 
 def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> CommandResult[PromoteFacts]:
     """Take the steps of an experiment in this process until it is decided or stopped."""
-    line = ProgressLine(sys.stderr, every_s=60.0)
+    line = ProgressLine(every_s=60.0)
     begun, longest_s = services.clock(), services.settings.experiment.max_duration_s
 
     def show_and_sleep(seconds: float) -> None:
