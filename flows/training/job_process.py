@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,9 +75,15 @@ def run_job(
         PermanentError: the job failed; the message names its log.
     """
     log, packages = folder / "job.log", NumberedPackages(folder)
+    command, stops_at = [sys.executable, "-u", "-m", "absa.job", str(folder)], ends_at + overrun_s
+
+    def is_over() -> bool:
+        now = time.time()
+        return now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None)
+
     for start in range(1, _MAX_STARTS + 1):
-        returncode = _run_once(folder, log, ends_at + overrun_s, least_after_s, environment, on_event)
-        late = ends_at + overrun_s - time.time() < _RESTART_FLOOR_S + least_after_s()
+        returncode = relay_child(command, log=log, environment=environment, on_event=on_event, is_over=is_over)
+        late = stops_at - time.time() < _RESTART_FLOOR_S + least_after_s()
         killed = returncode < 0 or returncode == 128 + 15
         if returncode == 0 or not killed or late or start == _MAX_STARTS:
             facts = packages.settle()
@@ -102,31 +108,36 @@ def _why_early(returncode: int, late: bool, log: Path) -> str:
     return f"training was interrupted {_MAX_STARTS} times, see {log}: the newest complete package is used"
 
 
-def _run_once(
-    folder: Path,
+def relay_child(
+    command: Sequence[str],
+    *,
     log: Path,
-    stops_at: float,
-    least_after_s: Callable[[], float],
     environment: Mapping[str, str],
     on_event: OnEvent,
+    is_over: Callable[[], bool],
 ) -> int:
-    """Run the child once, relay its events and return its exit code."""
-    packages, ended = NumberedPackages(folder), threading.Event()
+    """Run a child that prints events as lines of JSON, relay them, and return its exit code.
+
+    What it prints beside events goes to its log. The child does not outlive the call.
+
+    Args:
+        command: of the child.
+        log: file for its standard error.
+        environment: the child's.
+        on_event: receives every event.
+        is_over: returns whether the child is to be killed now; called five times a second, in another thread.
+    """
+    ended = threading.Event()
     with (
         log.open("ab") as errors,
         subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-u", "-m", "absa.job", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=dict(environment),
-            text=True,
+            command, stdout=subprocess.PIPE, stderr=errors, env=dict(environment), text=True
         ) as child,
     ):
 
         def stop_in_time() -> None:
             while not ended.wait(_LOOK_EVERY_S):
-                now = time.time()
-                if now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None):
+                if is_over():
                     child.kill()
                     return
 

@@ -217,9 +217,9 @@ class _Maker:
         tags = {"reason": request.reason, **({"window": request.window} if request.window else {}), **self.tags}
         name = f"{request.reason}-{services.clock():%H%M%S}" + (f"-{layers}-layers" if self.tags else "")
         after_ledger = _AfterLedger(tell)
+        manifest = self._snapshot()  # without data no run is opened
+        tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         with after_ledger, services.runs.open(name, tags=tags) as run:
-            manifest = self._snapshot()
-            tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
             describe_snapshot(services, run, manifest)
             judge = self.judging(services, manifest, head, budget_s=budget_s, reserve=reserve)
             self._require_rows(manifest, judge)

@@ -24,6 +24,13 @@ def trained_result(facts: TrainFacts) -> CommandResult[TrainFacts]:
             meaning="Its version is registered; the gate has decided about it",
             following="evergreen status shows the decision",
         )
+    if facts["action"] == "skipped":
+        return CommandResult(
+            facts=facts,
+            lines=(f"nothing was trained: {facts['reason']}",),
+            meaning="The champion stays: with so few labels the gate could only HOLD",
+            following="evergreen labels export QUEUE.csv; evergreen train trains all the same",
+        )
     from flows.training.train_version import size_line  # slow: the trainer's modules
 
     metric = "pos/neg F1" if "pos_neg_f1" in facts else "F1"

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +19,7 @@ from absa.records.layout import answers_key, teacher_folder, teachers_prefix
 from absa.records.schema import iso, parse_iso
 from absa.training.rows.distill import ANSWERS_FILE, PAIRS_FILE, TEACHER_FILE, Answers
 from flows.platform.services import Services
-from flows.training.job_process import OnEvent
+from flows.training.job_process import OnEvent, relay_child
 from flows.training.token_process import shards_of
 
 if TYPE_CHECKING:
@@ -189,35 +187,19 @@ def run_teacher(folder: Path, *, ends_at: float, environment: Mapping[str, str],
         DeadlineMissedError: the time ended before a first answer.
         PermanentError: the process failed; the message names its log.
     """
-    log = folder / "teacher.log"
-    sentence = None
-    with (
-        log.open("ab") as errors,
-        subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-u", "-m", "absa.training.teacher", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=dict(environment),
-            text=True,
-        ) as child,
-    ):
-        left_s = ends_at - time.time()
-        late = threading.Timer((1.0 + _KILLED_AFTER_SHARE) * left_s, child.kill)
-        late.start()
-        try:
-            for line in child.stdout or ():
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    errors.write(line.encode())
-                    continue
-                sentence = event.get("sentence", sentence)
-                on_event(event)
-            code = child.wait()
-        finally:
-            late.cancel()
-            if child.poll() is None:
-                child.terminate()
+    log, now = folder / "teacher.log", time.time()
+    kills_at = now + (1.0 + _KILLED_AFTER_SHARE) * (ends_at - now)
+    sentence: str | None = None
+
+    def relay(event: Mapping[str, Any]) -> None:
+        nonlocal sentence
+        sentence = event.get("sentence", sentence)
+        on_event(event)
+
+    code = relay_child(
+        [sys.executable, "-u", "-m", "absa.training.teacher", str(folder)],
+        log=log, environment=environment, on_event=relay, is_over=lambda: time.time() >= kills_at,
+    )  # fmt: skip
     if code == 3 or code < 0:
         raise DeadlineMissedError(sentence or "the time ended before the teacher's first answer")
     if code != 0:

@@ -1,0 +1,48 @@
+"""Child process of a training or a teacher: its events, its log, its end."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.training.job_process import relay_child
+
+EVENTS = "print('{\"event\": \"one\"}'); print('not JSON'); import sys; print('why', file=sys.stderr); sys.exit(3)"
+ENDLESS = "print('{\"event\": \"pid\", \"pid\": ' + str(__import__('os').getpid()) + '}'); __import__('time').sleep(60)"
+
+
+def run(tmp_path: Path, script: str, events: list[Mapping[str, Any]], *, over: bool = False) -> int:
+    return relay_child(
+        [sys.executable, "-u", "-S", "-c", script],
+        log=tmp_path / "child.log", environment=os.environ, on_event=events.append, is_over=lambda: over,
+    )  # fmt: skip
+
+
+def test_events_are_relayed_and_rest_is_logged(tmp_path: Path) -> None:
+    events: list[Mapping[str, Any]] = []
+    assert run(tmp_path, EVENTS, events) == 3
+    assert events == [{"event": "one"}]
+    assert sorted((tmp_path / "child.log").read_text().split("\n")) == ["", "not JSON", "why"]
+
+
+def test_child_is_killed_when_time_is_over(tmp_path: Path) -> None:
+    assert run(tmp_path, ENDLESS, [], over=True) < 0
+
+
+def test_child_does_not_outlive_a_failing_listener(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        pids.append(event["pid"])
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        relay_child(
+            [sys.executable, "-u", "-S", "-c", ENDLESS],
+            log=tmp_path / "child.log", environment=os.environ, on_event=listen, is_over=lambda: False,
+        )  # fmt: skip
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
