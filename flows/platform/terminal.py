@@ -19,7 +19,7 @@ _OWN: list[TextIO] = []  # standard error as it was before libraries got another
 
 
 def own_error_stream() -> TextIO:
-    """Return the stream of own lines that are no result: standard error, whatever libraries write to."""
+    """Return the stream of own lines beside the result: standard error, whatever libraries write to."""
     return _OWN[-1] if _OWN else sys.stderr
 
 

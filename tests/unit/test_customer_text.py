@@ -47,7 +47,13 @@ PLACES = {
         r".*\.(set_[xy]ticks|set_[xy]ticklabels|annotate)",
         {"monitoring/insights.py": "passes names through sinks", "absa/evaluation/plots.py": "names of labels alone"},
     ),
-    "log": (r"(logging\.)?Formatter", {"serving/observe/json_logs.py": "the sink"}),
+    "log": (
+        r"(logging\.)?Formatter",
+        {
+            "serving/observe/json_logs.py": "the sink",
+            "flows/cli/output/library_log.py": "passes the lines of libraries through the sink",
+        },
+    ),
 }  # fmt: skip
 LOGGERS = {
     "absa/batch/ray_cluster.py": "sets the level of a library's logger",

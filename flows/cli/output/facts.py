@@ -21,7 +21,7 @@ class TrainFacts(TypedDict, total=False):
     version: Annotated[str, "Registry version."]
     verdict: Annotated[str, "Decision of the gate: PROMOTE, HOLD or REJECT."]
     action: Annotated[str, "crowned: it is champion; challenged: it is challenger; kept: the champion stays; skipped."]
-    reason: Annotated[str, "Sentence that says why nothing was trained, where it was skipped; missing otherwise."]
+    reason: Annotated[str, "Reason why nothing was trained, where it was skipped; missing otherwise."]
     reasons: Annotated[list[str], "Sentences of the gate."]
     snapshot: Annotated[str, "Digest of the rows that it learned from."]
     f1: Annotated[float, "Primary metric on the test split, 0 to 1."]

@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Final, TextIO, cast
 from absa.errors import EvergreenError, TransientError
 from absa.sinks import log_line
 from flows.platform.settings import Settings
-from flows.platform.terminal import own_error_stream, taking_standard_error
+from flows.platform.terminal import own_error_stream, say, taking_standard_error
 
 LOG_FILE: Final = "evergreen.log"
 _LARGEST_BYTES: Final = 2_000_000
@@ -129,6 +128,7 @@ def error_line(error: Exception) -> str:
         return f"{error}{'' if place is None else f'; details: {place}'}"
     place = log_error(error)
     if place is None:
-        traceback.print_exception(error, file=sys.stderr)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line, err=True)
         return f"an error of the program, {type(error).__name__}; please report it with the lines above"
     return f"an error of the program, {type(error).__name__}; please report it with its traceback, the end of {place}"
