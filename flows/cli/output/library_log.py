@@ -74,7 +74,7 @@ class LibraryLog(io.TextIOBase):
         if self._handler is None and self._open and self._home.is_dir():
             self._handler = _Handler(self._home)
         if self._handler is None or not self._open:
-            print(shown, file=own_error_stream())
+            say(shown, err=True)
             return
         self._handler.emit(logging.makeLogRecord({"msg": shown, "levelno": logging.INFO}))
 
