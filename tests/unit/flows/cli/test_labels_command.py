@@ -61,3 +61,15 @@ def test_labels_commands_use_codes_of_home(request_id: str, tmp_path: Path) -> N
         "file": str(tmp_path / "next.csv"), "rows": 0, "why": {},
         "labels": ["negative", "neutral", "positive", "-1", "0", "1"],
     }  # fmt: skip
+
+
+def test_labels_commands_exchange_with_label_studio(request_id: str, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.json"
+    asked = CliRunner().invoke(app, ["labels", "export", str(tasks), "--window", WINDOW.key])
+    assert f"labelling interface in {tmp_path / 'tasks.xml'}" in asked.stdout
+    (task,) = json.loads(tasks.read_text(encoding="utf-8"))
+    assert task["data"]["request_id"] == request_id
+    result = {"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["positive"]}}
+    tasks.write_text(json.dumps([task | {"annotations": [{"was_cancelled": False, "result": [result]}]}]))
+    taken = CliRunner().invoke(app, ["labels", "import", str(tasks)])
+    assert taken.stdout.startswith("1 rows read = 1 labels taken")
