@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -147,7 +148,8 @@ def picture(rows: Rows) -> None:
     draw(strengths, {**lines(rows, strength, name="new area, windows of 1,000"), **moved})  # type: ignore[dict-item]
     strengths.set_xlabel("strength: points of share that moved")
     strengths.set_title("drift: windows in which it is found at 1 %", fontsize=9)
-    figure.savefig(PICTURE, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "drift"}):  # equal figures, equal file
+        figure.savefig(PICTURE, metadata={"Date": None})
 
 
 def traffic_table(rows: Rows) -> str:
