@@ -63,7 +63,13 @@ class BackupReport:
 
 
 def back_up(
-    home: Path, into: Path, *, now: datetime, release: str, on_progress: Callable[[int, int], None] = lambda *_: None
+    home: Path,
+    into: Path,
+    *,
+    now: datetime,
+    release: str,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+    files: "Callable[[Path, Path], HomeFiles] | None" = None,
 ) -> BackupReport:
     """Write a home's backup to a new file, readable by its owner alone: it holds secrets and customers' texts.
 
@@ -73,6 +79,7 @@ def back_up(
         now: time of the backup.
         release: version of this release.
         on_progress: called with the bytes written so far and about how many there are.
+        files: lists the files of a home, given a folder for copies; None: `HomeFiles`.
 
     Raises:
         NotFoundError: there is no home.
@@ -88,12 +95,14 @@ def back_up(
             tempfile.TemporaryDirectory(prefix="evergreen-backup-") as scratch,
             whole_file(into, mode=0o600, sync=True, create=True) as file,
         ):
-            return _write(_Home(home, Path(scratch)), file, now=now, release=release, on_progress=on_progress)
+            return _write(
+                (files or HomeFiles)(home, Path(scratch)), file, now=now, release=release, on_progress=on_progress
+            )
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(f"the backup {into} cannot be written: {error}") from error
 
 
-class _Home:
+class HomeFiles:
     """Files of a home in the order of a backup."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
@@ -189,7 +198,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _write(
-    home: _Home, file: BinaryIO, *, now: datetime, release: str, on_progress: Callable[[int, int], None]
+    home: HomeFiles, file: BinaryIO, *, now: datetime, release: str, on_progress: Callable[[int, int], None]
 ) -> BackupReport:
     report, digests = BackupReport(), dict[str, str]()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:

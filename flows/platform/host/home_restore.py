@@ -1,6 +1,7 @@
 """Restore of a home from a backup: into an empty folder, checked file by file, whole or not at all."""
 
 import hashlib
+import os
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def _extract(backup: Path, into: Path) -> dict[str, Any]:
                     hashed.update(chunk)
                     target.write(chunk)
             path.chmod(member.mode)
+            os.utime(path, (member.mtime, member.mtime))  # a training's last sign of life is as old as it was
             digests[member.name] = hashed.hexdigest()
     if content is None:
         raise IntegrityError(f"{backup} is cut short, or not a backup: nothing was restored")

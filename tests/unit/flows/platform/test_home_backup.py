@@ -1,6 +1,7 @@
 """Backup of a home that is written meanwhile, and its restore: nothing is torn, and the version answers as before."""
 
 import json
+import os
 import shutil
 import sqlite3
 import tarfile
@@ -17,7 +18,7 @@ from absa.errors import IntegrityError, NotFoundError, PermanentError
 from absa.ledger.lifecycle import crowned
 from absa.ledger.store import Ledger
 from flows.batch.predict_text import predict_text
-from flows.platform.host.home_backup import MANIFEST, back_up, elsewhere
+from flows.platform.host.home_backup import MANIFEST, HomeFiles, back_up, elsewhere
 from flows.platform.host.home_restore import restore_home
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
@@ -43,6 +44,7 @@ def home(tmp_path: Path) -> Path:
         evidence={"n": 0},
     )  # fmt: skip
     (home / "secrets.json").touch(mode=0o600)
+    os.utime(home / "secrets.json", (AT.timestamp(), AT.timestamp()))
     for name, mode in (("mlflow/mlflow.db", "delete"), ("prefect/prefect.db", "wal")):
         (home / name).parent.mkdir()
         with closing(sqlite3.connect(home / name)) as database:
@@ -138,6 +140,64 @@ def test_backup_of_a_written_home_is_whole(home: Path, tmp_path: Path) -> None:
     assert len(waiting - shipped) <= 1
 
 
+class Shipping(HomeFiles):
+    """Home whose router ships a segment just after the log was listed, twice."""
+
+    left, after = 2, "serving/"
+
+    def names(self, folder: str = "") -> list[str]:
+        found = super().names(folder)
+        if folder.startswith(self.after) and self.left:
+            self.left -= 1
+            segment = next((self.root / SPOOL).rglob("*.log"))
+            FolderLake(self.root / "lake").write(f"predictions/{segment.stem}.parquet", segment.read_bytes())
+            segment.unlink()
+            (segment.parent / f"predictions.b-{self.left}.log").write_text("next")
+        return found
+
+
+class ShippingLater(Shipping):
+    """Home whose router ships just after the lake was listed."""
+
+    after = "lake/outcomes/"
+
+
+@pytest.mark.parametrize("files", [Shipping, ShippingLater])
+def test_segment_shipped_meanwhile_is_there_once(home: Path, tmp_path: Path, files: type[HomeFiles]) -> None:
+    back_up(home, tmp_path / "backup.tar", now=AT, release="1.0", files=files)
+    restore_home(tmp_path / "backup.tar", tmp_path / "restored")
+    shipped = {path.stem for path in (tmp_path / "restored/lake/predictions").iterdir()}
+    waiting = {path.stem for path in (tmp_path / "restored" / SPOOL).rglob("*.log")}
+    assert (shipped, waiting) == ({"predictions.a-1", "predictions.b-1"}, {"predictions.b-0"})
+
+
+class Appending(HomeFiles):
+    """Home whose ledger grows after each listing."""
+
+    def ledger(self) -> list[str]:
+        return self._then_appended(super().ledger())
+
+    def others(self) -> list[str]:
+        return self._then_appended(super().others())
+
+    def _then_appended(self, found: list[str]) -> list[str]:
+        ledger = Ledger(FolderLake(self.root / "lake"))
+        head = ledger.head()
+        assert head is not None
+        evidence = {"after": head.number}
+        ledger.append(
+            expected=head.number, actor="t", action="traffic", reason="r", state=head.state, evidence=evidence
+        )
+        return found
+
+
+def test_record_written_meanwhile_has_its_evidence(home: Path, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup.tar", now=AT, release="1.0", files=Appending)
+    assert restore_home(tmp_path / "backup.tar", tmp_path / "restored").ledger_records == 1
+    ledger = Ledger(FolderLake(tmp_path / "restored/lake"))
+    assert [bool(ledger.evidence(record)) for record in ledger.follow()] == [True]
+
+
 def test_restored_version_answers_as_before(home: Path, tmp_path: Path) -> None:
     before = predict_text(services_of(home), *TEXT)
     restore_home(saved(home, tmp_path / "backup.tar"), tmp_path / "restored")
@@ -154,6 +214,7 @@ def test_backup_leaves_out_what_is_made_again(home: Path, tmp_path: Path) -> Non
     }  # fmt: skip
     assert (restored / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert (restored / SPOOL / "ready" / "predictions.a-1.log").read_text() == "waits"
+    assert (restored / "secrets.json").stat().st_mtime == AT.timestamp()
     assert (tmp_path / "backup.tar").stat().st_mode & 0o077 == 0
 
 
