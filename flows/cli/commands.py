@@ -4,7 +4,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +19,10 @@ from flows.cli.batch_commands import batch_app
 from flows.cli.command_places import DayGroup
 from flows.cli.data import data_commands
 from flows.cli.home import host_commands
-from flows.cli.home.foreground import stay, stopping
+from flows.cli.home.foreground import stay, stopping, undone_on_interrupt, waiting_lines
 from flows.cli.lab_commands import lab
 from flows.cli.live_commands import live_app
+from flows.cli.output.command_progress import CommandProgress
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import ConfigFacts, DownFacts, FindingFacts, InitFacts, StatusFacts, UpFacts
 from flows.cli.output.library_log import error_line
@@ -148,13 +148,15 @@ def up(
 ) -> CommandResult[UpFacts]:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
     from flows.cli.home.settings_migration import migrate_settings_file
-    from flows.platform.processes import bring_up, replace_taken_ports
+    from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
 
     notices = [*migrate_settings_file(Settings.load(), RouterSettings.read()), *replace_taken_ports(Settings.load())]
     services = build_services()
     services.check_task()
-    with stopping(services.settings) if foreground else nullcontext():
-        parts = bring_up(services.settings, services.environment)
+    undone = undone_on_interrupt(Supervisor(services.settings))
+    with stopping(services.settings) if foreground else undone:
+        with CommandProgress(services.home.root, "up") as progress:
+            parts = bring_up(services.settings, services.environment, on_waiting=waiting_lines(progress))
         notices += [*services.copy_packages(), *services.project()]
         lines = (*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices)
         if foreground:

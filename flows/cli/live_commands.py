@@ -12,6 +12,7 @@ import typer
 
 from absa.errors import PermanentError, UnavailableError
 from absa.records.schema import Window, iso, utc_now
+from flows.cli.home.foreground import undone_on_interrupt, waiting_lines
 from flows.cli.output.command_progress import CommandProgress
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import MonitorFacts, PredictFacts, ServeFacts, SimulateFacts, TrainFacts
@@ -258,7 +259,9 @@ def serve_command(
     services.check_task(data=False)  # polars is no part of what a router needs
     began = time.monotonic()
     links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
-    [part] = bring_up(settings, {**links, **settings.sources.variables(), **services.environment}, ["router"])
+    environment = {**links, **settings.sources.variables(), **services.environment}
+    with undone_on_interrupt(supervisor), CommandProgress(home.root, "serve") as progress:
+        [part] = bring_up(settings, environment, ["router"], on_waiting=waiting_lines(progress))
     ready, champion = f"ready in {time.monotonic() - began:.1f} s", _champion(settings)
     page = str(part.page)
     if detach:

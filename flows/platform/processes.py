@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from flows.platform.settings import PARTS, Home, Settings, port_is_free
 from flows.platform.terminal import say
 
 STOP_GRACE_S: Final = 10.0
+STOP_ORDER: Final = ("router", "deployments", "evidently", "prefect", "mlflow")
 _START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
 _SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
 _ENTRY_POINTS: Final = 2  # raise it when a flow of the deployments moves: the old worker cannot load it any more
@@ -207,7 +208,7 @@ class Supervisor:
             PortTakenError: another program holds its port.
         """
         if self.is_outdated(part):
-            say(f"{part.name} runs with the code or command of an earlier start: it is restarted")
+            say(f"{part.name} runs with the code or command of an earlier start: it is restarted", err=True)
             self.stop(part.name)
         if self.running(part.name):
             return
@@ -235,20 +236,28 @@ class Supervisor:
         note = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "entry": part.entry}
         write_whole(self._note(part.name), json.dumps(note))
 
-    def wait(self, started: Sequence[Part], *, timeout_s: float = _START_LIMIT_S) -> None:
-        """Wait until every part answers.
+    def wait(
+        self,
+        started: Sequence[Part],
+        *,
+        timeout_s: float = _START_LIMIT_S,
+        on_waiting: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """Wait until every part answers; `on_waiting` gets the names of those that do not yet, when they change.
 
         Raises:
             UnavailableError: one ended, or was unavailable for too long; the message names its log.
         """
         ends = time.monotonic() + timeout_s
         waiting = [part for part in started if part.ready_url]
+        on_waiting([part.name for part in waiting])
         while waiting:
             for part in list(waiting):
                 if self.running(part.name) is None:  # whatever answers on its port is another home's
                     raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
                 if answers(str(part.ready_url)):
                     waiting.remove(part)
+                    on_waiting([each.name for each in waiting])
             if waiting and time.monotonic() > ends:
                 names = ", ".join(part.name for part in waiting)
                 raise UnavailableError(f"{names} did not answer within {timeout_s:.0f} s; see {self.log(names)}")
@@ -356,11 +365,16 @@ def _certificates() -> ssl.SSLContext:
 
 
 def bring_up(
-    settings: Settings, environment: Mapping[str, str], names: Sequence[str] | None = None, *, wait: bool = True
+    settings: Settings,
+    environment: Mapping[str, str],
+    names: Sequence[str] | None = None,
+    *,
+    wait: bool = True,
+    on_waiting: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> list[Part]:
     """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
 
-    Without `wait` what was started may not answer yet.
+    Without `wait` what was started may not answer yet. `on_waiting` gets the names of started parts that do not answer.
 
     Raises:
         PermanentError: a port is taken, or the router cannot use its settings.
@@ -374,15 +388,14 @@ def bring_up(
     supervisor = Supervisor(settings)
     chosen = [part for part in everything.values() if names is None or part.name in names]
     for part in chosen:
-        supervisor.wait(needed_for_start(part, everything))
+        supervisor.wait(needed_for_start(part, everything), on_waiting=on_waiting)
         supervisor.start(part)
     if wait:
-        supervisor.wait(chosen)
+        supervisor.wait(chosen, on_waiting=on_waiting)
     return chosen
 
 
 def take_down(settings: Settings) -> list[str]:
     """End every part that runs, routers first, and say which."""
     supervisor = Supervisor(settings)
-    names = ("router", "deployments", "evidently", "prefect", "mlflow")
-    return [name for name in names if supervisor.stop(name)]
+    return [name for name in STOP_ORDER if supervisor.stop(name)]

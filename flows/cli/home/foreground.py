@@ -1,12 +1,14 @@
-"""`evergreen up --foreground`: stays, starts parts again that end, and stops all of them when it ends."""
+"""Start of parts by a command: undone by Ctrl-C, and with `up --foreground` kept running until it ends."""
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
+from flows.cli.output.command_progress import CommandProgress
 from flows.platform.host.keep_running import keep_running
-from flows.platform.processes import Part, Supervisor, take_down
+from flows.platform.processes import STOP_ORDER, Part, Supervisor, take_down
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
 
@@ -20,6 +22,41 @@ def stopping(settings: Settings) -> Iterator[None]:
     finally:
         say(f"stopped: {', '.join(take_down(settings)) or 'nothing ran'}", err=True)
         signal.signal(signal.SIGTERM, before)
+
+
+class StartedParts(Protocol):
+    """Part of `Supervisor` that is used to undo a start."""
+
+    def running(self, name: str) -> object | None:
+        """Return the process of a part, None where it does not run."""
+
+    def stop(self, name: str) -> bool:
+        """End a part."""
+
+
+@contextmanager
+def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) -> Iterator[None]:
+    """Context that stops the parts that its body starts if Ctrl-C ends it; those that ran before go on."""
+    before = {name for name in names if parts.running(name) is not None}
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped = [name for name in names if name not in before and parts.stop(name)]
+        say(f"stopped again: {', '.join(stopped) or 'nothing was started yet'}", err=True)
+        raise
+
+
+def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:
+    """Return a listener of `bring_up` that shows which parts do not answer yet, and prints each that does."""
+    known: list[str] = []
+
+    def show(waiting: Sequence[str]) -> None:
+        for name in set(known) - set(waiting):
+            progress.print(f"{name} answers")
+        known[:] = waiting
+        progress.now(f"waiting for {', '.join(waiting)}" if waiting else "starting the next part")
+
+    return show
 
 
 def stay(settings: Settings, parts: Sequence[Part], lines: Sequence[str]) -> None:

@@ -1,0 +1,53 @@
+"""Start of parts by a command: Ctrl-C undoes it, and each part that answers is named."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from flows.cli.home.foreground import undone_on_interrupt, waiting_lines
+from flows.cli.output.command_progress import CommandProgress
+from flows.platform.processes import STOP_ORDER
+
+
+@dataclass
+class FakeParts:
+    """Parts by name; `stopped` in order."""
+
+    alive: set[str]
+    stopped: list[str] = field(default_factory=list)
+
+    def running(self, name: str) -> object | None:
+        return name if name in self.alive else None
+
+    def stop(self, name: str) -> bool:
+        self.stopped.append(name)
+        found = name in self.alive
+        self.alive.discard(name)
+        return found
+
+
+def test_ctrl_c_stops_what_the_start_started(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = FakeParts({"router"})
+    with pytest.raises(KeyboardInterrupt), undone_on_interrupt(parts):
+        parts.alive |= {"mlflow", "prefect"}
+        raise KeyboardInterrupt
+    assert parts.alive == {"router"}
+    assert parts.stopped == [name for name in STOP_ORDER if name != "router"]
+    assert capsys.readouterr().err == "stopped again: prefect, mlflow\n"
+
+
+def test_start_that_ends_well_stops_nothing() -> None:
+    parts = FakeParts(set())
+    with undone_on_interrupt(parts):
+        parts.alive.add("mlflow")
+    assert (parts.alive, parts.stopped) == ({"mlflow"}, [])
+
+
+def test_part_that_answers_is_printed(tmp_path: Path) -> None:
+    out = io.StringIO()
+    show = waiting_lines(CommandProgress(tmp_path, "up", out))
+    for waiting in (["mlflow", "prefect"], ["prefect"], []):
+        show(waiting)
+    assert out.getvalue().splitlines() == ["mlflow answers", "prefect answers"]
