@@ -9,10 +9,12 @@ from typing import IO, Any, Final, Literal
 from urllib.parse import urlparse
 
 from absa.data.files.json_lines import lines_of_array
+from absa.data.files.workbooks import sheet_as_csv
 from absa.errors import InvalidDataError, UnavailableError
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of a folder, where .json may be anything
-_WORKBOOKS: Final = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
+_WORKBOOKS: Final = (".xlsx", ".xlsm")
+_OTHER_WORKBOOKS: Final = (".xls", ".xlsb", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
 
@@ -45,11 +47,13 @@ class SourceFile:
 
 
 def readable(file: IO[bytes], uri: str) -> IO[bytes]:
-    """Return a file's stream; the elements of a JSON array become lines.
+    """Return a file's stream; the elements of a JSON array become lines, the sheet of an Excel workbook becomes CSV.
 
     Raises:
-        InvalidDataError: see `kind_of` and `lines_of_array`.
+        InvalidDataError: see `kind_of`, `lines_of_array` and `sheet_as_csv`.
     """
+    if uri.lower().endswith(_WORKBOOKS):
+        return sheet_as_csv(file, uri)
     return lines_of_array(file, uri) if kind_of(uri) == "jsonl" else file
 
 
@@ -57,11 +61,13 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
     """Return the format that a name's ending stands for; what has another ending is read as CSV.
 
     Raises:
-        InvalidDataError: it is that of a workbook.
+        InvalidDataError: it is that of a workbook which is not one of today's Excel.
     """
     name = uri.lower()
-    if name.endswith(_WORKBOOKS):
-        raise InvalidDataError(f"{uri} is a workbook; expected CSV, JSONL or Parquet: save its sheet as CSV in UTF-8")
+    if name.endswith(_OTHER_WORKBOOKS):
+        raise InvalidDataError(
+            f"{uri} is a workbook; expected CSV, JSONL, Parquet or .xlsx: save its sheet as CSV in UTF-8"
+        )
     if name.endswith(".parquet"):
         return "parquet"
     return "jsonl" if name.endswith(_JSON_ENDINGS) else "csv"
@@ -89,7 +95,7 @@ def find_sources(path: str) -> list[SourceFile]:
     if not found:
         raise InvalidDataError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
     for source in found:
-        kind_of(source.uri)  # refuses workbooks
+        kind_of(source.uri)  # refuses workbooks of other programs
         if source.size_bytes == 0:
             raise InvalidDataError(f"{source.uri} is empty; expected a header and rows")
     return found

@@ -233,7 +233,7 @@ def test_parquet_with_its_own_types_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "sentence"),
     [
-        (b"PK\x03\x04zz", "export.xlsx", "export.xlsx is a workbook; expected CSV, JSONL or Parquet: save its sheet"),
+        (b"PK\x03\x04zz", "export.ods", "export.ods is a workbook; expected CSV, JSONL, Parquet or .xlsx: save its"),
         (b"", "rows.csv", "is empty; expected a header and rows"),
         (b"text,label\n", "rows.csv", "has a header but no rows"),
         (b"t\xe9xt,label\nx,y\n", "rows.csv", "is not UTF-8 at line 1, byte 2"),

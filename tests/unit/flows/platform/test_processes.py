@@ -236,7 +236,7 @@ def test_down_stops_system_whose_settings_are_refused(
             Settings.load()
         assert evergreen("down") == 0
         said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["stopped: mlflow", f"everything in {settings.root} stays: data, models, the ledger"]
+        assert said[:2] == ["stopped: mlflow", f"everything in {settings.root} stays: data, models, the ledger"]
         assert supervisor.running("mlflow") is None
     finally:
         supervisor.stop("mlflow")
