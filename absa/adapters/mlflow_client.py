@@ -47,6 +47,10 @@ _MODEL_NOTE: Final = (
     "also where they were moved by hand: promote with `evergreen promote VERSION`. The button *Promote model* copies a "
     "version to another registered model; it changes nothing that answers."
 )
+_RUN_NOTE: Final = (
+    "Two splits have an F1. validation_f1 is of the validation split, which the training looks at: it is a little too "
+    "high. test_f1 is of the test split, which no training sees: the gate compares it, and you can expect it in use."
+)
 _EXAMPLE_TEXT: Final = "the route planner is great, but the ticket machine never works"
 _EXAMPLE_PHRASES: Final = ("route planner", "ticket machine")
 
@@ -368,7 +372,7 @@ class MlflowRuns:
         try:
             mlflow.set_experiment(EXPERIMENT)
             named = {"registered_model": self._model, **tags}
-            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags=named)
+            run = mlflow.start_run(run_name=name, log_system_metrics=True, tags=named, description=_RUN_NOTE)
         except outages as error:
             raise UnavailableError(
                 f"MLflow at {self._tracking_uri} is unavailable: nothing was trained; run it again"

@@ -49,7 +49,7 @@ def render_card(facts: CardFacts) -> str:
         "",
         "## How good it is",
         f"- {task.metric_name} {parity.get('f1_int8', 0.0):.3f} on {parity.get('rows', 0)} validation rows "
-        f"({markdown(task.metric)})",
+        f"({markdown(task.metric)}); the training looks at them, so expect the gate's figure, of the test split",
         *([f"- F1 by label: {_by_label(task, parity['f1_by_label'])}"] if parity.get("f1_by_label") else ()),
         f"- int8 beside fp32 on the same rows: labels equal {parity.get('labels_equal', 0.0):.1%}, "
         f"fp32 F1 {parity.get('f1_fp32', 0.0):.3f}",

@@ -1,20 +1,18 @@
 """`evergreen batch` and `evergreen batch verify`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from absa.errors import PermanentError
+from flows.cli.output.command_progress import CommandProgress
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import BatchFacts, ProblemFacts
 from flows.platform import arguments
 from flows.platform.settings import Settings
-from flows.platform.terminal import ProgressLine
 
 if TYPE_CHECKING:
-    from absa.batch.batch_job import BatchProgress
+    pass
 
 batch_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 _NO_DRIFT: Final = "No column drifted."
@@ -61,7 +59,7 @@ def batch_command(
         return None
     if not input_uri or not output_uri:
         raise PermanentError("name what to score with --input and where to put it with --output")
-    from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, labels_of, score_batch, usd_per_row
+    from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, labels_of, said, score_batch, usd_per_row
     from flows.platform.services import open_home
 
     services = open_home(required=log or model is None or model.startswith(REGISTRY))
@@ -69,8 +67,12 @@ def batch_command(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         partition_rows=partition_rows, max_bad_share=max_bad_share, log=log, drift_report=drift_report,
     )  # fmt: skip
-    with _shown(usd_per_row(services)) as show:
-        outcome = score_batch(services, request, on_progress=show)
+    each_usd = usd_per_row(services)
+    with CommandProgress(None, "batch") as progress:
+        progress.now("reading the input and loading the version")
+        outcome = score_batch(
+            services, request, on_progress=lambda done: progress.now(said(done, each_usd), done.share)
+        )
     manifest, drift = outcome.result.manifest, outcome.drift
     report = None if drift is None else f"{output_uri.rstrip('/')}/drift/report.html"
     drifted = () if drift is None else (f"drift report: {report}", *(f"  {each}" for each in drift or (_NO_DRIFT,)))
@@ -88,7 +90,7 @@ def batch_command(
             "drift_report": report,
         },
         lines=(*(f"{row['what']:<34} {row['value']}" for row in batch_summary(manifest)), *drifted),
-        meaning=f"{output_uri} held this input, scored by this version: nothing was done"
+        meaning=f"nothing to do: {output_uri} holds this input, scored by this version"
         if outcome.result.already_done
         else f"{output_uri} holds every row once, in order, as Parquet"
         + (f"; {bad:,} rows that could not be read are apart, with their reasons" if bad else ""),
@@ -112,16 +114,3 @@ def verify(
         following="evergreen batch with another --output scores again" if problems else "nothing to do",
         code=1 if problems else 0,
     )
-
-
-@contextmanager
-def _shown(each_usd: float | None) -> Iterator[Callable[["BatchProgress"], None]]:
-    """Show share, rate and time left: one redrawn line on a terminal, elsewhere a line every ten seconds."""
-    from flows.batch.score_batch import said
-
-    line = ProgressLine()
-    try:
-        line.update(0.0, "reading the input and loading the version")
-        yield lambda now: line.update(now.share, said(now, each_usd))
-    finally:
-        line.close()

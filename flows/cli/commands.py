@@ -84,7 +84,10 @@ def doctor() -> CommandResult[list[FindingFacts]]:
 @app.command("init", epilog="Example: evergreen init tickets.csv")
 def init_command(
     file: Annotated[
-        Path, typer.Argument(callback=arguments.existing_file, help="CSV, TSV, JSONL or Parquet with labelled texts.")
+        Path,
+        typer.Argument(
+            callback=arguments.existing_file, help="CSV, TSV, JSON, JSONL, Parquet or .xlsx with labelled texts."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(callback=arguments.given_text, help="Name of the task; unset: the file's name.")

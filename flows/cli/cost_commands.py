@@ -13,11 +13,12 @@ import typer
 from absa.errors import PermanentError, UnavailableError
 from absa.records.cost import Cost
 from absa.records.layout import COST_CURRENT
+from flows.cli.output.command_progress import CommandProgress
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import CapacityFacts, CostFacts
 from flows.platform import arguments
 from flows.platform.services import absence, is_there, open_home
-from flows.platform.terminal import ProgressLine, say
+from flows.platform.terminal import say
 
 if TYPE_CHECKING:
     from infra.capacity.trace import Trace
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _RESULTS: Final = Path(__file__).parents[2] / "benchmarks" / "results"
 _MODEL: Final = "MiniLM-L6 int8"
 _LARGEST_DECLARED: Final = 100.0
-_QUIET_S: Final = 2.0
 Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results.", show_default="the shipped ones")]
 
 
@@ -76,12 +76,11 @@ def capacity(
         usd = task_hour(read_prices(), vcpus=task.workers, memory_gb=2 * task.workers, arch="arm64")
         start_up = StartUp(provision_s=start_s)
         plans = plans_for(load, task, floor=floor)
-        line = ProgressLine()
-        outcomes = compare(
-            load, task, plans, start_up=start_up, usd_per_task_hour=usd, seed=seed,
-            on_plan=partial(_show_plan, line, len(plans), time.monotonic()),
-        )  # fmt: skip
-        line.close()
+        with CommandProgress(None, "capacity") as progress:
+            outcomes = compare(
+                load, task, plans, start_up=start_up, usd_per_task_hour=usd, seed=seed,
+                on_plan=partial(_show_plan, progress, len(plans), time.monotonic()),
+            )  # fmt: skip
         if plot is not None:
             draw(load, outcomes, plot)
     except (ValueError, ZeroDivisionError) as error:
@@ -110,11 +109,9 @@ def capacity(
     )
 
 
-def _show_plan(line: ProgressLine, plans: int, began: float, done: int, name: str) -> None:
-    elapsed_s = time.monotonic() - began
-    if elapsed_s > _QUIET_S:
-        left = f", about {elapsed_s / done * (plans - done):.0f} s left" if done else ""
-        line.update(done / plans, f"plan {done + 1} of {plans}: {name}{left}")
+def _show_plan(progress: CommandProgress, plans: int, began: float, done: int, name: str) -> None:
+    left = f", about {(time.monotonic() - began) / done * (plans - done):.0f} s left" if done else ""
+    progress.now(f"plan {done + 1} of {plans}: {name}{left}", done / plans)
 
 
 def cost(

@@ -72,7 +72,7 @@ def test_lock_and_pins_name_public_index_only(lock: dict[str, Any]) -> None:
 def test_plain_installation_has_every_part(project: dict[str, Any]) -> None:
     (own,) = (Requirement(text) for text in project["project"]["dependencies"])
     assert (own.name, own.extras) == ("evergreen", {"serve", "train", "platform"})
-    assert {"ray", "aws", "postgres"} | own.extras == set(project["project"]["optional-dependencies"])
+    assert {"ray", "aws", "postgres", "excel"} | own.extras == set(project["project"]["optional-dependencies"])
 
 
 def test_router_part_has_no_training_packages(lock: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_ar
 
 
 def ingest_command(
-    files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSON, JSONL or Parquet with labelled texts.")],
+    files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSON, JSONL, Parquet or .xlsx with labelled texts.")],
     max_bad_share: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
     ] = 0.1,

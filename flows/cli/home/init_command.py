@@ -57,7 +57,7 @@ def init_home(settings: Settings, file: Path, *, name: str | None, force: bool) 
     text = with_sections(old, recognition.sections(str(file.absolute())), name=str(place))
     place.parent.mkdir(parents=True, exist_ok=True)
     write_whole(place, text)
-    yield f"wrote {place}; look through it, then: evergreen train"
+    yield f"wrote {place}"
 
 
 def configuration_place(settings: Settings) -> Path:

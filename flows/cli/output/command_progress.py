@@ -24,10 +24,10 @@ def left_text(elapsed_s: float, usual_s: float | None) -> str:
 
     Args:
         elapsed_s: seconds since the start.
-        usual_s: seconds of the last run; None for a first one.
+        usual_s: seconds of the last run; None where it is not known.
     """
     if usual_s is None:
-        return f"{elapsed_s:.0f} s so far, a first run here"
+        return f"{elapsed_s:.0f} s so far"
     left_s = usual_s - elapsed_s
     return f"about {left_s:.0f} s left" if left_s >= 1.0 else f"{elapsed_s:.0f} s so far, {usual_s:.0f} s last time"
 
@@ -36,22 +36,23 @@ class CommandProgress:
     """Context of a command's work: one redrawn line on a terminal, else a line every ten seconds, after two seconds.
 
     Args:
-        home: folder of the home; the duration is kept there if it exists.
+        home: folder of the home; the duration is kept there if it exists. None for work that is another each time.
         name: of the command; commands with other work have other names.
         out: where the lines go; None: standard error.
         quiet_s: seconds before the first line.
     """
 
-    def __init__(self, home: Path, name: str, out: TextIO | None = None, *, quiet_s: float = _QUIET_S) -> None:
-        self._file, self._name, self._quiet_s = home / DURATIONS_FILE, name, quiet_s
+    def __init__(self, home: Path | None, name: str, out: TextIO | None = None, *, quiet_s: float = _QUIET_S) -> None:
+        self._file, self._name, self._quiet_s = home and home / DURATIONS_FILE, name, quiet_s
         self._line, self._ended = ProgressLine(out), threading.Event()
         self._text, self._began = "starting", time.monotonic()
-        self._usual_s = _durations(self._file).get(name)
+        self._usual_s = None if self._file is None else _durations(self._file).get(name)
+        self._share: float | None = None
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
-    def now(self, text: str) -> None:
-        """Set the step that is shown."""
-        self._text = text
+    def now(self, text: str, share: float | None = None) -> None:
+        """Set the step that is shown; with the share of the work that is done (0 to 1) the text has the time left."""
+        self._text, self._share = text, share
 
     def print(self, line: str) -> None:
         """Print a lasting line above the progress."""
@@ -77,7 +78,7 @@ class CommandProgress:
         self._ended.set()
         self._thread.join()
         self._line.close()
-        if kind is None and self._file.parent.is_dir():
+        if kind is None and self._file is not None and self._file.parent.is_dir():
             durations = _durations(self._file) | {self._name: round(time.monotonic() - self._began, 2)}
             write_whole(self._file, json.dumps(durations, indent=1))
 
@@ -86,8 +87,11 @@ class CommandProgress:
             return
         while True:
             elapsed_s = time.monotonic() - self._began
-            share = 0.0 if self._usual_s is None else elapsed_s / max(self._usual_s, elapsed_s, 1e-9)
-            self._line.update(share, f"{self._text}, {left_text(elapsed_s, self._usual_s)}")
+            share, text = self._share, self._text
+            if share is None:
+                share = 0.0 if self._usual_s is None else elapsed_s / max(self._usual_s, elapsed_s, 1e-9)
+                text = f"{text}, {left_text(elapsed_s, self._usual_s)}"
+            self._line.update(share, text)
             if self._ended.wait(_LOOK_EVERY_S):
                 return
 

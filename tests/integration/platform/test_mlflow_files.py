@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from absa.adapters.mlflow_client import MlflowRegistry, MlflowRuns
@@ -40,6 +41,8 @@ def test_versions_are_the_same_with_and_without_server(settings: Settings, tmp_p
     with alone.runs.open("embedded", tags={}) as run:
         run.files(first, into="pictures")
         assert run.register(first) == "1"
+        note = mlflow.get_run(run.run_id).data.tags["mlflow.note.content"]
+        assert "validation_f1 is of the validation split" in note
 
     bring_up(settings, environment, ["mlflow"])
     url = Home(settings).url("mlflow")

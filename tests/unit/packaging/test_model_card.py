@@ -18,7 +18,7 @@ FACTS = CardFacts(
 
 def test_the_card_names_data_quality_and_limits() -> None:
     card = render_card(FACTS)
-    for said in ("abc123", "0.799", "99.5%", "temperature 1.200", "Where not to"):
+    for said in ("abc123", "0.799", "99.5%", "temperature 1.200", "Where not to", "of the test split"):
         assert said in card
 
 

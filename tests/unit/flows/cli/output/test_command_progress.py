@@ -13,7 +13,7 @@ from flows.platform.ports import run_step
 @pytest.mark.parametrize(
     ("elapsed_s", "usual_s", "text"),
     [
-        (3.0, None, "3 s so far, a first run here"),
+        (3.0, None, "3 s so far"),
         (3.0, 12.2, "about 9 s left"),
         (13.0, 12.2, "13 s so far, 12 s last time"),
     ],
@@ -45,3 +45,12 @@ def test_short_or_failed_work_says_and_keeps_nothing(tmp_path: Path) -> None:
         raise ValueError("no")
     assert out.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_share_of_work_replaces_last_duration() -> None:
+    out = io.StringIO()
+    with CommandProgress(None, "batch", out, quiet_s=0.05) as progress:
+        progress.now("40 rows, 3 s left", 0.5)
+        while not out.getvalue():
+            pass
+    assert out.getvalue().splitlines()[0] == " 50%  40 rows, 3 s left"
