@@ -16,6 +16,7 @@ PLACES = {
         {
             "absa/sinks.py": "the sink",
             "absa/src/evaluation.py": "rows for programs: the texts of the input, unchanged",
+            "absa/data/files/workbooks.py": "bytes in memory that ingest reads",
             "flows/demo/customer_stream.py": "rows that the demo ingests again",
         },
     ),
