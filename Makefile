@@ -44,7 +44,7 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; drop old
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/prose.py --shrink; $(BIN)/python docs/checks/house.py --shrink
 
 # Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
-# more than cores, as they wait a lot; then what is timed, alone.
+# more than cores, as they wait a lot; then what is timed, two files at a time, as it waits more than it computes.
 LONG = tests/model tests/integration tests/property
 SYSTEMS = tests/e2e/test_loop.py $(wildcard tests/e2e/test_loop_of_*.py) tests/e2e tests/prove/test_system_chaos.py
 TIMED = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py \
@@ -55,7 +55,7 @@ BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numpro
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) tests; \
 		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
-		second=$$?; $(BIN)/python -m pytest $(TIMED) && exit $$((first + second))
+		second=$$?; $(BESIDE) 2 $(TIMED) && exit $$((first + second))
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(INSTALL) -q -r requirements-ray.txt
