@@ -374,7 +374,7 @@ def bring_up(
 ) -> list[Part]:
     """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
 
-    Without `wait` what was started may not answer yet. `on_waiting` gets the names of started parts that do not answer.
+    Without `wait`, started parts may still be starting. `on_waiting` gets the names of those.
 
     Raises:
         PermanentError: a port is taken, or the router cannot use its settings.

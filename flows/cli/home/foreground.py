@@ -47,7 +47,7 @@ def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) 
 
 
 def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:
-    """Return a listener of `bring_up` that shows which parts do not answer yet, and prints each that does."""
+    """Return a listener of `bring_up` that shows the parts that are still starting, and prints each that answers."""
     known: list[str] = []
 
     def show(waiting: Sequence[str]) -> None:
