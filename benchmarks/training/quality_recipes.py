@@ -77,6 +77,9 @@ RECIPES: dict[str, Recipe] = {
     "with its teacher": Recipe(title="the best student and MPNet averaged", kind="together", teachers=(MPNET, FINAL)),
     "recipe fast": Recipe(title="`--recipe fast`, rows alone", settings=_product("fast"), public=False),
     "recipe best": Recipe(title="`--recipe best`, rows alone", settings=_product("best"), public=False),
+    "best, no contrast": Recipe(
+        title="`--recipe best` without contrast sets", settings=_product("best") | {"contrast_share": 0.0}, public=False
+    ),
     "teacher": Recipe(title="MPNet as `distill` fine-tunes it: a teacher, not served", kind="teacher", public=False),
     "teacher 2": Recipe(
         title="the same with another seed", kind="teacher", settings={"seed": _OTHER_SEED}, public=False
