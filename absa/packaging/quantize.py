@@ -3,9 +3,10 @@
 Activations of a transformer have a few channels that are far larger than the rest, and one scale for all would round
 the rest away. So each channel is divided by a factor first and the weight multiplied by it (SmoothQuant, Xiao et al.
 2023, https://arxiv.org/abs/2211.10438); how strongly is searched for each matrix on its own (as AWQ does, Lin et al.
-2023, https://arxiv.org/abs/2306.00978), and what is off on average after that goes into the bias. The few products that
-are still too far off get a second one for what the first rounded away. As no scale depends on the rows that are scored,
-neither does a row's answer depend on who shares its batch.
+2023, https://arxiv.org/abs/2306.00978), and what is off on average after that goes into the bias. The few largest
+channels of each product stay in float32 (as in LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339):
+they would set the scale of all others. As no scale depends on the rows that are scored, neither does a row's answer
+depend on who shares its batch.
 
 Weights stay within -64..64. Processors without dot products of bytes (AVX2, and so most GPU machines) add two products
 in 16 bits, and 255 * 127 * 2 does not fit: they would answer otherwise than the machine that serves.
@@ -13,6 +14,7 @@ in 16 bits, and 255 * 127 * 2 does not fit: they would answer otherwise than the
 Only the matrix products and the word table of a graph change (graphs.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -30,8 +32,7 @@ _WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
 _LEVELS: Final = 255
 STRENGTHS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SAMPLED_TOKENS: Final = 256
-_TOO_FAR: Final = 0.025  # error of a product as a share of its spread, above which it is done in two terms
-_MIDDLE: Final = np.uint8(128)
+_OUTLIERS: Final = 1 / 48  # share of a product's channels that stay in float32
 _Floats = npt.NDArray[np.float32]
 
 
@@ -48,11 +49,12 @@ class Activations:
 class Quantised:
     """One matrix product in int8: `x` times `factors` (None: as it is) is rounded to `scale` and `zero`.
 
-    With `twice` what that rounds away is rounded again, at a scale 255 times as fine around 128, and multiplied too.
+    The `outliers` among its channels are multiplied in float32; their int8 weights are 0.
     """
 
+    outliers: npt.NDArray[np.int64]
+    outlier_weight: _Floats  # (N, outliers)
     factors: _Floats | None  # (K,)
-    twice: bool
     scale: np.float32
     zero: np.uint8
     weight: npt.NDArray[np.int8]  # (N, K)
@@ -74,22 +76,30 @@ class Int8Products:
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
         """`x @ weight.T + bias`, x quantised to uint8 at a fixed scale, the weight to int8 by column."""
         found = quantise(weight, bias, self._activations[name], strengths=self._strengths)
+        largest = graph.node(
+            "Gather", [x, graph.constant(f"{name}.outliers", found.outliers)], f"{name}.picked", axis=-1
+        )
         if found.factors is not None:
             x = graph.node("Mul", [x, graph.constant(f"{name}.factors", found.factors)], f"{name}.even")
-        shift = graph.constant(f"{name}.bias", found.bias)
-        parts = (
-            graph.constant(f"{name}.weight", found.weight.T),
-            graph.constant(f"{name}.scale", found.weight_scale),
-            graph.constant(f"{name}.zero", np.zeros(len(found.weight_scale), np.int8)),
+        x_scale = graph.constant(f"{name}.x_scale", np.array(found.scale))
+        x_zero = graph.constant(f"{name}.x_zero", np.array(found.zero))
+        rounded = graph.node("QuantizeLinear", [x, x_scale, x_zero], f"{name}.x")
+        integers = graph.node(
+            "MatMulIntegerToFloat",
+            [
+                rounded,
+                graph.constant(f"{name}.weight", found.weight.T),
+                x_scale,
+                graph.constant(f"{name}.scale", found.weight_scale),
+                x_zero,
+                graph.constant(f"{name}.zero", np.zeros(len(found.weight_scale), np.int8)),
+                graph.constant(f"{name}.bias", found.bias),
+            ],
+            f"{name}.integers",
+            domain="com.microsoft",
         )
-        if not found.twice:
-            return _term(graph, name, x, parts, shift, scale=found.scale, zero=found.zero)
-        coarse = _term(graph, f"{name}.coarse", x, parts, shift, scale=found.scale, zero=found.zero)
-        back = [f"{name}.coarse.{part}" for part in ("x", "x_scale", "x_zero")]
-        rest = graph.node("Sub", [x, graph.node("DequantizeLinear", back, f"{name}.back")], f"{name}.rest")
-        fine_scale = np.float32(found.scale / _LEVELS)
-        fine = _term(graph, f"{name}.fine", rest, parts, "", scale=fine_scale, zero=_MIDDLE)
-        return graph.node("Add", [coarse, fine], name)
+        weight = graph.constant(f"{name}.outlier_weight", found.outlier_weight.T)
+        return graph.node("Add", [integers, graph.node("MatMul", [largest, weight], f"{name}.floats")], name)
 
     def look_up(self, graph: GraphWriter, name: str, ids: str, table: Array) -> str:
         """`table[ids]` from int8 rows and their scales."""
@@ -102,20 +112,6 @@ class Int8Products:
         return graph.node("Mul", [wide, scales], name)
 
 
-def _term(
-    graph: GraphWriter, name: str, x: str, parts: Sequence[str], bias: str, *, scale: np.float32, zero: np.uint8
-) -> str:
-    """`x` rounded, times the weight whose int8 form, scales and zeros are `parts`."""
-    x_scale, x_zero = (
-        graph.constant(f"{name}.x_scale", np.array(scale)),
-        graph.constant(f"{name}.x_zero", np.array(zero)),
-    )
-    rounded = graph.node("QuantizeLinear", [x, x_scale, x_zero], f"{name}.x")
-    weight, weight_scale, weight_zero = parts
-    inputs = [rounded, weight, x_scale, weight_scale, x_zero, weight_zero, bias]
-    return graph.node("MatMulIntegerToFloat", inputs, name, domain="com.microsoft")
-
-
 def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float] = STRENGTHS) -> Quantised:
     """Return the int8 form of `x @ weight.T + bias` that is nearest to it on the sampled rows.
 
@@ -126,35 +122,30 @@ def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequen
         strengths: ways to balance channels, 0 to 1, of which the best is taken.
     """
     exact = seen.sample @ weight.T  # (n, N)
-    spread = float(exact.std()) + 1e-12
-    best, bias_error, error = _nearest(weight, bias, seen, exact, strengths, twice=False)
-    if error > _TOO_FAR * spread:
-        best, bias_error, _ = _nearest(weight, bias, seen, exact, strengths, twice=True)
+    tried = []
+    for strength in strengths:
+        found = _at_strength(weight, bias, seen, strength)
+        off = exact - _product(found, seen.sample)
+        mean: _Floats = off.mean(0)
+        tried.append((float(np.square(off - mean).mean()), mean, found))
+    _, bias_error, best = min(tried, key=lambda each: each[0])
     return replace(best, bias=(bias + bias_error).astype(np.float32))
 
 
-def _nearest(
-    weight: Array, bias: Array, seen: Activations, exact: _Floats, strengths: Sequence[float], *, twice: bool
-) -> tuple[Quantised, _Floats, float]:
-    """Return the best of the strengths, what it is off by on average, and its error besides (a root mean square)."""
-    tried = []
-    for strength in strengths:
-        found = _at_strength(weight, bias, seen, strength, twice=twice)
-        off = exact - _product(found, seen.sample)
-        mean: _Floats = off.mean(0)
-        tried.append((found, mean, float(np.sqrt(np.square(off - mean).mean()))))
-    return min(tried, key=lambda each: each[2])
-
-
-def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float, *, twice: bool) -> Quantised:
+def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float) -> Quantised:
     """Strength 0 leaves the channels as they are, 1 makes all of them equally large."""
     factors = None
-    low, high = seen.low, seen.high
+    reach = np.maximum(np.abs(seen.low), np.abs(seen.high)) * np.abs(weight).max(0)  # of each channel in a product
+    outliers = np.sort(np.argsort(-reach)[: math.ceil(_OUTLIERS * len(reach))])
+    outlier_weight, weight = weight[:, outliers].astype(np.float32), weight.copy()
+    low, high = seen.low.copy(), seen.high.copy()
+    weight[:, outliers] = low[outliers] = high[outliers] = 0.0
     if strength > 0:
         largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-6)
         heaviest = np.maximum(np.abs(weight).max(0), 1e-6)
         spread = np.log(largest) * strength - np.log(heaviest) * (1 - strength)
         factors = np.exp(spread.mean() - spread).astype(np.float32)
+        factors[outliers] = 1.0
         weight = weight / factors
         low, high = low * factors, high * factors
     bottom, top = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
@@ -162,25 +153,18 @@ def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float,
     zero = np.uint8(np.clip(np.rint(-bottom / scale), 0, _LEVELS))
     quantised, weight_scale = symmetric(weight, _WEIGHT_LIMIT)
     return Quantised(
-        factors=factors, twice=twice, scale=scale, zero=zero, weight=quantised, weight_scale=weight_scale,
-        bias=np.asarray(bias),
+        outliers=outliers, outlier_weight=outlier_weight, factors=factors, scale=scale, zero=zero, weight=quantised,
+        weight_scale=weight_scale, bias=np.asarray(bias),
     )  # fmt: skip
 
 
 def _product(found: Quantised, x: _Floats) -> _Floats:
     """Return the int8 product of x, without the bias."""
     even = x if found.factors is None else x * found.factors
-    rounded = _rounded(even, found.scale, found.zero)
-    if found.twice:
-        rounded += _rounded(even - rounded, found.scale / np.float32(_LEVELS), _MIDDLE)
-    product: _Floats = rounded @ (found.weight.T.astype(np.float32) * found.weight_scale)
-    return product
-
-
-def _rounded(x: _Floats, scale: np.float32, zero: np.uint8) -> _Floats:
-    middle = np.float32(zero)
-    levels: _Floats = np.clip(np.rint(x / scale) + middle, 0, _LEVELS) - middle
-    return levels * scale
+    middle = np.float32(found.zero)
+    levels = np.clip(np.rint(even / found.scale) + middle, 0, _LEVELS) - middle
+    product: _Floats = (levels * found.scale) @ (found.weight.T.astype(np.float32) * found.weight_scale)
+    return product + x[:, found.outliers] @ found.outlier_weight.T
 
 
 def symmetric(matrix: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[np.int8], _Floats]:
