@@ -28,11 +28,12 @@ from absa.packaging.export import Array, Float32, GraphWriter
 from absa.packaging.graphs import WriteGraph
 
 _TABLE_LIMIT: Final = 127
-_WEIGHT_LIMIT: Final = 64  # 255 * 64 * 2 fits into 16 bits
+SEVEN_BITS: Final = 64  # 255 * 64 * 2 fits into 16 bits
+EIGHT_BITS: Final = 127
 _LEVELS: Final = 255
 STRENGTHS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SAMPLED_TOKENS: Final = 256
-_OUTLIERS: Final = 1 / 48  # share of a product's channels that stay in float32
+OUTLIERS: Final = 1 / 48  # share of a product's channels that stay in float32
 _Floats = npt.NDArray[np.float32]
 
 
@@ -68,14 +69,26 @@ class Int8Products:
     Args:
         activations: by the names of the products, as `observe_products` gives them.
         strengths: ways to balance channels that are tried for each product.
+        outliers: share of a product's channels that stay in float32, 0 to 1.
+        limit: largest weight in int8; above `SEVEN_BITS` only for processors with dot products of bytes.
     """
 
-    def __init__(self, activations: Mapping[str, Activations], *, strengths: Sequence[float] = STRENGTHS) -> None:
+    def __init__(
+        self,
+        activations: Mapping[str, Activations],
+        *,
+        strengths: Sequence[float] = STRENGTHS,
+        outliers: float = OUTLIERS,
+        limit: int = SEVEN_BITS,
+    ) -> None:
         self._activations, self._strengths = activations, strengths
+        self._outliers, self._limit = outliers, limit
 
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
         """`x @ weight.T + bias`, x quantised to uint8 at a fixed scale, the weight to int8 by column."""
-        found = quantise(weight, bias, self._activations[name], strengths=self._strengths)
+        found = _quantise(
+            weight, bias, self._activations[name], strengths=self._strengths, outliers=self._outliers, limit=self._limit
+        )
         largest = graph.node(
             "Gather", [x, graph.constant(f"{name}.outliers", found.outliers)], f"{name}.picked", axis=-1
         )
@@ -98,8 +111,8 @@ class Int8Products:
             f"{name}.integers",
             domain="com.microsoft",
         )
-        weight = graph.constant(f"{name}.outlier_weight", found.outlier_weight.T)
-        return graph.node("Add", [integers, graph.node("MatMul", [largest, weight], f"{name}.floats")], name)
+        rest = graph.constant(f"{name}.outlier_weight", found.outlier_weight.T)
+        return graph.node("Add", [integers, graph.node("MatMul", [largest, rest], f"{name}.floats")], name)
 
     def look_up(self, graph: GraphWriter, name: str, ids: str, table: Array) -> str:
         """`table[ids]` from int8 rows and their scales."""
@@ -112,19 +125,16 @@ class Int8Products:
         return graph.node("Mul", [wide, scales], name)
 
 
-def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float] = STRENGTHS) -> Quantised:
-    """Return the int8 form of `x @ weight.T + bias` that is nearest to it on the sampled rows.
-
-    Args:
-        weight: (N, K).
-        bias: (N,).
-        seen: what goes in.
-        strengths: ways to balance channels, 0 to 1, of which the best is taken.
-    """
+def _quantise(
+    weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float], outliers: float, limit: int
+) -> Quantised:
+    """Return the int8 form of `x @ weight.T + bias`, a weight (N, K), that is nearest to it on the sampled rows."""
+    reach = np.maximum(np.abs(seen.low), np.abs(seen.high)) * np.abs(weight).max(0)  # of each channel in a product
+    largest = np.sort(np.argsort(-reach)[: math.ceil(outliers * len(reach))])
     exact = seen.sample @ weight.T  # (n, N)
     tried = []
     for strength in strengths:
-        found = _at_strength(weight, bias, seen, strength)
+        found = _at_strength(weight, bias, seen, strength, largest, limit)
         off = exact - _product(found, seen.sample)
         mean: _Floats = off.mean(0)
         tried.append((float(np.square(off - mean).mean()), mean, found))
@@ -132,11 +142,11 @@ def quantise(weight: Array, bias: Array, seen: Activations, *, strengths: Sequen
     return replace(best, bias=(bias + bias_error).astype(np.float32))
 
 
-def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float) -> Quantised:
+def _at_strength(
+    weight: Array, bias: Array, seen: Activations, strength: float, outliers: npt.NDArray[np.int64], limit: int
+) -> Quantised:
     """Strength 0 leaves the channels as they are, 1 makes all of them equally large."""
     factors = None
-    reach = np.maximum(np.abs(seen.low), np.abs(seen.high)) * np.abs(weight).max(0)  # of each channel in a product
-    outliers = np.sort(np.argsort(-reach)[: math.ceil(_OUTLIERS * len(reach))])
     outlier_weight, weight = weight[:, outliers].astype(np.float32), weight.copy()
     low, high = seen.low.copy(), seen.high.copy()
     weight[:, outliers] = low[outliers] = high[outliers] = 0.0
@@ -151,7 +161,7 @@ def _at_strength(weight: Array, bias: Array, seen: Activations, strength: float)
     bottom, top = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
     scale = np.float32(max(top - bottom, 1e-12) / _LEVELS)
     zero = np.uint8(np.clip(np.rint(-bottom / scale), 0, _LEVELS))
-    quantised, weight_scale = symmetric(weight, _WEIGHT_LIMIT)
+    quantised, weight_scale = symmetric(weight, limit)
     return Quantised(
         outliers=outliers, outlier_weight=outlier_weight, factors=factors, scale=scale, zero=zero, weight=quantised,
         weight_scale=weight_scale, bias=np.asarray(bias),
