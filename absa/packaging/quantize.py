@@ -5,8 +5,8 @@ the rest away. So each channel is divided by a factor first and the weight multi
 2023, https://arxiv.org/abs/2211.10438); how strongly is searched for each matrix on its own (as AWQ does, Lin et al.
 2023, https://arxiv.org/abs/2306.00978), and what is off on average after that goes into the bias. The few largest
 channels of each product stay in float32 (as in LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339):
-they would set the scale of all others. As no scale depends on the rows that are scored, neither does a row's answer
-depend on who shares its batch.
+they would set the scale of every other channel. As no scale depends on the rows that are scored, neither does a row's
+answer depend on who shares its batch.
 
 Weights stay within -64..64. Processors without dot products of bytes (AVX2, and so most GPU machines) add two products
 in 16 bits, and 255 * 127 * 2 does not fit: they would answer otherwise than the machine that serves.
