@@ -24,6 +24,7 @@ from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.stream import BatchStream, Compose, Position, made_ahead
 from absa.training.rows.tokens import TokenRows
+from absa.training.step.batch_size import CPU_SIZES, cpu_batch_tokens, gpu_batch_tokens, rate_factor
 from absa.training.step.execution import Execution, Staged
 from absa.training.step.frozen import FrozenStates, capacity_tokens
 from absa.training.step.parameters import frozen_layers, parameter_groups
@@ -38,12 +39,6 @@ _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
 _VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
 _VALIDATION_ROWS: Final = 512
 _VALIDATION_TOKENS: Final = {"cpu": 2_048, "cuda": 65_536}
-_BATCH_TOKENS: Final = 256
-_GPU_BATCH_TOKENS: Final = 65_536
-_FEWEST_GPU_TOKENS: Final = 2_048
-_TOKENS_A_ROW: Final = 40  # about, to size the batches of a GPU
-_STEPS_A_PASS: Final = 50  # at least, on a GPU
-_RATE_POWER: Final = 0.25  # of the batch size by `_BATCH_TOKENS`, for which rates were found; not measured on a GPU
 _COMPILED_FROM_S: Final = 120.0  # time left for which kernels are made: it takes up to 40 s
 _MEASURED_ROWS: Final = 2_048
 _MEASURED_BATCHES: Final = 10
@@ -109,10 +104,7 @@ class Trainer:
         self.model = model.to(self.device)
         self._groups = parameter_groups(model, settings, new_head=new_head)
         gpu = self.device.type == "cuda"
-        batch_tokens = settings.batch_tokens or (_gpu_batch_tokens(len(train)) if gpu else _BATCH_TOKENS)
-        if settings.batch_tokens is None:
-            for group in self._groups:
-                group["peak"] *= (batch_tokens / _BATCH_TOKENS) ** _RATE_POWER
+        batch_tokens = settings.batch_tokens or (gpu_batch_tokens(len(train)) if gpu else CPU_SIZES[0])
         self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self._learning = [parameter for group in self._groups for parameter in group["params"]]
         self._average = [parameter.detach().clone() for parameter in self._learning]
@@ -129,6 +121,8 @@ class Trainer:
         )  # fmt: skip
         self._choice = Choice(chunk_rows=chunk_rows_of(batch_tokens), since=since, replay=replay)
         self._fits = 0.0
+        sized = gpu or settings.batch_tokens or not model.shares_lines
+        self._sizes = (batch_tokens,) if sized else CPU_SIZES
         self._peak_flops = peak_flops(self.device, self.dtype)
         self._execution = Execution(
             self.model, settings, device=self.device, dtype=self.dtype, batch_tokens=batch_tokens, compiled=compiled,
@@ -137,6 +131,7 @@ class Trainer:
         self._looked_at = [] if validation is None else self._staged(_sample(validation, settings.seed))
         self._timed_from: tuple[float, int] | None = None  # seconds of training and rows, after the first step
         self.after_step: Callable[[], None] = lambda: None  # called by the leader
+        self._use_batches(batch_tokens)
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._ended_early: str | None = None
@@ -287,17 +282,38 @@ class Trainer:
         measured = max(_MEASURED_ROWS, self._layout.tokens // 2)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
         composed = rows if self._compose is None else self._compose(rows, chance, False)
-        planned = self._layout.plan(composed.lengths, chance)[:_MEASURED_BATCHES]
-        batches = (self._execution.stage(self._layout.assemble(composed, each)) for each in planned)
-        warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
-        speed = learned_tokens_per_s(batches, self._execution.backward, warm=warm) * self._ranks.world
-        self._optimizer.zero_grad(set_to_none=True)
-        time_s = max(0.0, self.deadline.remaining_s())
+        needed = self.settings.max_epochs * len(corpus) * float(composed.lengths.mean())
+        speeds: dict[int, float] = {}
+        for tokens in self._sizes:
+            self._use_batches(tokens)
+            speeds[tokens] = self._measured_speed(composed, chance)
+            time_s = max(0.0, self.deadline.remaining_s())
+            if speeds[tokens] * time_s >= needed:
+                break
+        tokens = cpu_batch_tokens(speeds, needed=needed, time_s=time_s)
+        self._use_batches(round(self._ranks.from_leader(tokens, self.device)))
+        speed = speeds[tokens]
         if speed * time_s < len(corpus) * float(composed.lengths.mean()) and self._compose is not None:
             composed = self._compose(rows, chance, True)
         fits = speed * time_s / float(composed.lengths.mean())
         self._fits = self._ranks.from_leader(max(1.0, fits), self.device)
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
+
+    def _measured_speed(self, rows: TokenRows, chance: np.random.Generator) -> float:
+        """Return the tokens per second that all processes learn in batches of the present size."""
+        planned = self._layout.plan(rows.lengths, chance)[:_MEASURED_BATCHES]
+        batches = (self._execution.stage(self._layout.assemble(rows, each)) for each in planned)
+        warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
+        speed = learned_tokens_per_s(batches, self._execution.backward, warm=warm) * self._ranks.world
+        self._optimizer.zero_grad(set_to_none=True)
+        return speed
+
+    def _use_batches(self, tokens: int) -> None:
+        """Lay batches of so many tokens from now on, and fit the rates to them unless the settings give the size."""
+        self._layout = replace(self._layout, tokens=tokens)
+        self._execution.batch_tokens = tokens
+        for group in self._optimizer.param_groups:
+            group["peak"] = group["rate"] * (1.0 if self.settings.batch_tokens else rate_factor(tokens))
 
     def _keep_states(self) -> None:
         """Keep what frozen layers give, on a CPU and where rows come again; a GPU would have to wait for the copy."""
@@ -440,6 +456,7 @@ class Trainer:
                 "train_s": self.train_s,
                 "rate_from": self._rate_from,
                 "ends_at": self.deadline.run_ends_at,
+                "batch_tokens": self._layout.tokens,
                 "rows": len(self._train),
                 "fits": self._fits,
                 "choice": self._choice.to_json(),
@@ -455,6 +472,8 @@ class Trainer:
                 for value, other in zip(mine, kept, strict=True):
                     value.copy_(other)
         self._optimizer.load_state_dict(state["optimizer"])
+        if "batch_tokens" in state:  # an earlier release kept none
+            self._use_batches(int(state["batch_tokens"]))
         self._share = float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
@@ -469,8 +488,3 @@ def _sample(rows: TokenRows, seed: int) -> TokenRows:
     if len(rows) <= _VALIDATION_ROWS:
         return rows
     return rows.take(np.random.default_rng(seed).choice(len(rows), _VALIDATION_ROWS, replace=False))
-
-
-def _gpu_batch_tokens(rows: int) -> int:
-    """Return the tokens of a batch on a GPU: large, but not so large that a pass over few rows has few steps."""
-    return min(_GPU_BATCH_TOKENS, max(_FEWEST_GPU_TOKENS, rows * _TOKENS_A_ROW // _STEPS_A_PASS))

@@ -11,7 +11,7 @@ _WEIGHT_DECAY: Final = 0.01
 
 
 def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
-    """Return parameters with their peak rates: a new head has its own, norms and biases do not decay."""
+    """Return parameters with their rates: a new head has its own, norms and biases do not decay."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not _is_frozen(model, name, settings))
@@ -21,7 +21,7 @@ def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head:
         rate = settings.head_learning_rate if fast else settings.learning_rate
         groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "peak": rate, "weight_decay": _WEIGHT_DECAY if matrix else 0.0}
+        {"params": parameters, "lr": rate, "rate": rate, "weight_decay": _WEIGHT_DECAY if matrix else 0.0}
         for (rate, matrix), parameters in groups.items()
     ]
 

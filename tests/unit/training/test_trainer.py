@@ -219,8 +219,8 @@ def test_cudnn_attention_is_off_inside_model_only(monkeypatch: pytest.MonkeyPatc
 def test_norms_do_not_decay_and_heads_learn_faster() -> None:
     settings = TrainingSettings(learning_rate=1.0, head_learning_rate=8.0)
     groups = parameter_groups(model(), settings, new_head=True)
-    assert {group["peak"] for group in groups} == {8.0, 1.0}
-    assert {group["peak"] for group in parameter_groups(model(), settings, new_head=False)} == {1.0}
+    assert {group["rate"] for group in groups} == {8.0, 1.0}
+    assert {group["rate"] for group in parameter_groups(model(), settings, new_head=False)} == {1.0}
     for group in groups:
         assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
 
@@ -286,6 +286,26 @@ def test_resumed_run_keeps_choice_of_rows(tmp_path: Path) -> None:
     resumed = Trainer(model(), corpus, None, SETTINGS, Deadline.after(0.5), checkpoints=kept)
     assert resumed._choice == first._choice
     assert resumed.run().choice["candidates"] == round(first._choice.pool, 2)
+
+
+def test_batches_grow_where_passes_do_not_fit(tmp_path: Path) -> None:
+    corpus, kept = shards(tmp_path, (4_000,)), Checkpoints(tmp_path / "kept")
+
+    def chosen(passes: float) -> Trainer:
+        settings = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": None, "max_epochs": passes})
+        trainer = Trainer(model(), corpus, None, settings, Deadline.after(1e5), checkpoints=kept)
+        trainer._choose(corpus)
+        return trainer
+
+    assert chosen(1.0)._layout.tokens == 256
+    short = chosen(1e12)
+    tokens = short._layout.tokens
+    assert tokens > 256
+    assert short._optimizer.param_groups[0]["peak"] == pytest.approx(5e-3 * (tokens / 256) ** 0.25)
+    short._keep()
+    again = Trainer(model(), corpus, None, short.settings, Deadline.after(1e5), checkpoints=kept)
+    assert again.resumed
+    assert again._layout.tokens == tokens
 
 
 LARGE_BATCHES = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": 4_096})
