@@ -17,7 +17,7 @@ class TrainingSettings:
         layers: keep this many of the base's layers; None keeps all.
         hidden: width of a student with the base's words and untrained layers; None keeps the base's width.
         max_tokens: most tokens of a row, the special ones included.
-        batch_tokens: tokens of a batch, padding included; None is 256 on a CPU and up to
+        batch_tokens: tokens of a batch, padding included; None is 256 to 1,024 on a CPU, by the time, and up to
             65,536 on a GPU.
         batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
         learning_rate: peak of the last layer.

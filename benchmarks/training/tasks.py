@@ -160,7 +160,7 @@ def evergreen(sides: Sides, seed: int, seconds: float, **settings: Any) -> dict[
         done = _last_line([sys.executable, "-m", "absa.job", str(folder)], ROOT)
         wall_s = time.time() - started
         scores = Engine.load(folder / "package").score([(row.text, row.aspect) for row in sides.test])
-    return {"f1": f1(sides, scores), "wall_s": wall_s, "epochs": done["epochs"]}
+    return {"f1": f1(sides, scores), "wall_s": wall_s} | {name: done[name] for name in ("epochs", "batch_tokens")}
 
 
 def write_job(folder: Path, sides: Sides, settings: dict[str, Any], *, ends_at: float) -> None:

@@ -38,7 +38,7 @@ CASES: Final[Mapping[str, Callable[[], list[LabelledPair]]]] = {
 }
 """Rows of each set; the latter two are beside the project."""
 FAST: Final = RECIPES["fast"].settings(warm=False)
-OURS, TOP, PEER = "evergreen", "evergreen, top 3 layers", "transformers' Trainer"
+OURS, TOP, PEER = "evergreen", "evergreen-top3", "trainer"
 WAYS: Final[Mapping[str, Callable[[Sides, int, float], dict[str, Any]]]] = {
     OURS: partial(evergreen, **FAST),
     TOP: partial(evergreen, **FAST, train_layers=3),
