@@ -1,4 +1,4 @@
-"""Settings of a training: frozen, saved with the model; equal settings and seed give equal batches."""
+"""Settings of a training: frozen, saved with the model; equal ones give equal batches where all passes fit."""
 
 import dataclasses
 import json
