@@ -2,13 +2,17 @@
 
 import hmac
 import json
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from absa.errors import PermanentError
+from absa.records.schema import utc_now
 from monitoring.alerts.webhook import RefusedMessageError, UndeliveredError, Webhook, signature
 from tests.webhook import Hook, webhook
 
@@ -72,3 +76,18 @@ def test_webhook_in_log_shows_no_secret() -> None:
     shown = repr(Webhook(url="https://hooks.example/secret-path", secret=SECRET))
     assert "secret-path" not in shown
     assert SECRET not in shown
+
+
+def test_receiver_of_document_accepts_genuine_messages_alone(hook: Hook) -> None:
+    page = (Path(__file__).parents[4] / "docs/integrations/webhook.md").read_text(encoding="utf-8")
+    (receiver,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(receiver, made)
+    is_genuine = made["is_genuine"]
+    for at in (utc_now(), utc_now() - timedelta(minutes=6)):
+        Webhook(url=hook.url, secret=SECRET).send("ledger-1", {"text": "x"}, at=at)
+    (now, late), body = hook.headers, hook.bodies[0]
+    assert is_genuine(now, body, SECRET)
+    assert not is_genuine(late, body, SECRET)
+    assert not is_genuine(now, body + b" ", SECRET)
+    assert not is_genuine({**now, "webhook-id": "ledger-2"}, body, SECRET)
