@@ -199,7 +199,6 @@ def retrain(
     from flows.platform.prefect_runs import TRAINING
 
     services = open_home()
-    services.head()
     if "prefect" not in served_by(services, "prefect"):
         facts = _train(None, budget, None, reason=reason)
         done = trained_result(facts)

@@ -15,7 +15,7 @@ from flows.platform.prefect_runs import PROMOTION, SCHEDULED, promotion_key
 from flows.platform.services import Services
 from flows.training.aws_machine import BatchClient, TrainingMachine
 from flows.training.train_version import TrainedVersion, TrainingRequest, size_line, train_version
-from flows.training.training_snapshot import missing_labels
+from flows.training.training_snapshot import missing_labels, require_data
 
 if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
@@ -29,7 +29,7 @@ def run_training(services: Services, request: TrainingRequest, *, flow_run_id: s
     A scheduled training with too few new labels for its gate trains nothing, and completes with the number.
 
     Raises:
-        EvergreenError: see `train_as_requested` and `train_on_machine`.
+        EvergreenError: see `require_data`, `train_as_requested` and `train_on_machine`.
     """
     if request.reason == SCHEDULED and (lacks := missing_labels(services)) is not None:
         page = f"## Nothing was trained\n\n{markdown(lacks)}"
@@ -37,6 +37,7 @@ def run_training(services: Services, request: TrainingRequest, *, flow_run_id: s
         return {"action": "skipped", "reason": lacks}
     if services.settings.training_queue_names:
         return services.steps("train-on-machine", lambda: train_on_machine(services, request))
+    require_data(services, request.sources)  # before MLflow's tables are made
     return train_as_requested(services, request, flow_run_id=flow_run_id).to_json()
 
 

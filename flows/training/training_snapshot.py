@@ -22,6 +22,18 @@ _DESCRIBED_ROWS: Final = 50_000
 _FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
 
 
+def require_data(services: Services, sources: Sequence[str]) -> None:
+    """Check that a training has rows to learn from: a snapshot, named files, or the file of evergreen.toml.
+
+    Raises:
+        PermanentError: it has none.
+    """
+    from absa.data.snapshot import latest_manifest
+
+    if not sources and not services.settings.data.file and latest_manifest(services.lake) is None:
+        raise PermanentError("a first training needs data: name a file, or run `evergreen init FILE` first")
+
+
 def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     """Take a snapshot of the newest snapshot, the named files, and feedback since a snapshot last took it.
 
@@ -36,6 +48,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
     from absa.data.snapshot import latest_manifest
 
     services.check_task()
+    require_data(services, sources)
     newest = latest_manifest(services.lake)
     recent = tested_recent_rows(services)
     data = services.settings.data
@@ -45,10 +58,9 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
         parent = newest.digest if newest else None
         secret = services.home.unit_secret().encode()
         manifest = ingest(services.lake, sources, parent=parent, mapping=data, unit_secret=secret, recent=recent)
-    elif newest is not None:
-        manifest = newest
     else:
-        raise PermanentError("a first training needs data: name a file, or run `evergreen init FILE` first")
+        assert newest is not None
+        manifest = newest
     if newest is not None:
         since = feedback_taken_at(services.lake, newest) - timedelta(seconds=services.settings.training.label_lag_s)
         labelled = labelled_examples(
