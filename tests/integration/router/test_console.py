@@ -203,6 +203,7 @@ def test_text_is_answered_by_both_versions(router: RunningReplica, said: tuple[A
 @in_a_browser
 def test_console_of_plain_text_names_no_aspect(router: RunningReplica, said: tuple[Any, list[str]]) -> None:
     page, words = said
+    until(lambda: router.client.get("/v1/console").json()["chronicle"].get("ledger"), what="the chronicle")
     answered = router.client.get("/v1/console").json()
     task = {**answered["task"], "labels": ["billing", "bug"], "phrase": None, "metric_name": "F1"}
     opinion = {"arm": "champion", "version": "1", "label": 1, "name": "bug", "scores": [0.2, 0.8], "truncated": True}
