@@ -7,7 +7,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
@@ -56,23 +55,28 @@ def own_schedules(settings: Settings) -> dict[str, list[Schedule]]:
     return found
 
 
-def users_schedules() -> dict[str, list[DeploymentScheduleCreate]]:
-    """Return the schedules that users made in Prefect, by deployment: serving the deployments replaces all schedules.
+def users_schedules(settings: Settings) -> dict[str, list[DeploymentScheduleCreate]]:
+    """Remove the schedules that the settings no longer make, and return those of users, by deployment.
 
-    Of the monitor, intervals without a name are those of an earlier release.
+    Serving the deployments replaces a user's schedules otherwise. Of the monitor, intervals without a name are those of
+    an earlier release.
     """
-    found = {}
+    own, found = own_schedules(settings), {}
     with get_client(sync_client=True) as client:
         for name in (TRAINING, MONITOR, PROMOTION, SCORING):
-            with suppress(ObjectNotFound):  # at the first start
-                found[name] = [
-                    DeploymentScheduleCreate.model_validate(
-                        each.model_dump(include={"schedule", "active", "max_scheduled_runs", "parameters", "slug"})
-                    )
-                    for each in client.read_deployment_by_name(name).schedules
-                    if not (each.slug or "").startswith(_OWN_SLUG)
-                    and not (name == MONITOR and each.slug is None and isinstance(each.schedule, IntervalSchedule))
-                ]
+            try:
+                deployment = client.read_deployment_by_name(name)
+            except ObjectNotFound:  # at the first start
+                continue
+            made = {each.slug for each in own.get(name, ())}
+            found[name] = []
+            for each in deployment.schedules:
+                if (each.slug or "").startswith(_OWN_SLUG):
+                    if each.slug not in made:
+                        client.delete_deployment_schedule(deployment.id, each.id)
+                elif not (name == MONITOR and each.slug is None and isinstance(each.schedule, IntervalSchedule)):
+                    kept = each.model_dump(include={"schedule", "active", "max_scheduled_runs", "parameters", "slug"})
+                    found[name].append(DeploymentScheduleCreate.model_validate(kept))
     return found
 
 
@@ -185,7 +189,7 @@ def work(settings: Settings) -> None:
     """Put the deployments into the work pool and be its worker until it ends, where this Python can be one."""
     ensure_pool(settings)
     deploy(
-        *deployments(settings, users_schedules()),
+        *deployments(settings, users_schedules(settings)),
         work_pool_name=settings.work_pool,
         build=False,
         push=False,
@@ -260,7 +264,7 @@ def main() -> None:
     if services.settings.work_pool:
         work(services.settings)
     else:
-        serve(*deployments(services.settings, users_schedules()), pause_on_shutdown=False)
+        serve(*deployments(services.settings, users_schedules(services.settings)), pause_on_shutdown=False)
 
 
 if __name__ == "__main__":

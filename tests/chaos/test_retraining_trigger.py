@@ -188,7 +188,8 @@ def test_deployments_without_pool_run_in_their_process() -> None:
 
 def test_users_schedule_survives_next_start(client: SyncPrefectClient) -> None:
     def start(training: str) -> set[tuple[str, bool]]:
-        for each in deployments(Settings(schedule_training=training), users_schedules()):
+        settings = Settings(schedule_training=training)
+        for each in deployments(settings, users_schedules(settings)):
             each.apply()
         found = client.read_deployment_by_name(TRAINING).schedules
         return {(each.schedule.cron, each.parameters.get("reason") == SCHEDULED) for each in found}
