@@ -181,14 +181,17 @@ def monitor_command(
     return monitor_result(monitor_flow(window=None if chosen is None else chosen.key, retrain=retrain))
 
 
-def monitor_result(found: Mapping[str, Any], *, training: TrainFacts | None = None) -> CommandResult[MonitorFacts]:
+def monitor_result(
+    found: Mapping[str, Any], *, served: bool = True, training: TrainFacts | None = None
+) -> CommandResult[MonitorFacts]:
     """Return the result of a monitoring. Pure.
 
     Args:
         found: result of the monitor's flow.
+        served: whether a server shows the report now.
         training: result of the retraining that ran here; None where none did.
     """
-    judged = Window.parse(found["window"])
+    judged, shown_later = Window.parse(found["window"]), ", which Evidently shows once `evergreen up` runs"
     meaning, following = _MEANING[found["verdict"]]
     trained = [] if training is None else ["the retraining ran here:", *trained_result(training).lines]
     if training is not None:
@@ -210,7 +213,7 @@ def monitor_result(found: Mapping[str, Any], *, training: TrainFacts | None = No
         lines=(
             f"{found['verdict']}; action: {found['action']}",
             *(f"  {reason}" for reason in found["reasons"]),
-            *([f"  report: {found['report']}"] if found["report"] else []),
+            *([f"  report: {found['report']}{'' if served else shown_later}"] if found["report"] else []),
             *trained,
         ),
         meaning=meaning,
@@ -226,6 +229,8 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
     from flows.training.train_version import TrainingRequest
 
     chosen = window or last_window(services.clock(), services.settings.window_s)
+    from flows.platform.processes import Supervisor
+
     with CommandProgress(services.home.root, "monitor") as progress:
         shown_services = replace(services, steps=progress.steps(services.steps))
         done = monitor_window(shown_services, MonitorRequest(window=chosen, retrain=retrain, take_over=False))
@@ -236,7 +241,9 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
         with shown(services.home.folder("jobs")):
             training = cast(TrainFacts, run_training(services, request, flow_run_id=run.run_id))
     announce_after_command(services)
-    return monitor_result(done.to_json(), training=training)
+    settings = services.settings
+    served = settings.evidently_url is not None or Supervisor(settings).running("evidently") is not None
+    return monitor_result(done.to_json(), served=served, training=training)
 
 
 @live_app.command("serve", epilog="Example: evergreen serve --detach")

@@ -152,11 +152,21 @@ def train_version(
         on_event(event)
 
     maker = _Maker(services, request, tell, job, judging, lesson)
+    try:
+        return _make_sizes(maker, started=started)
+    finally:
+        write({"event": "phase", "name": "done"})  # for `evergreen status`
+
+
+def _make_sizes(maker: "_Maker", *, started: float) -> TrainedVersion:
+    """Make the size of the settings, or those of the ladder that the budget holds, from `started` (epoch seconds)."""
+    services, budget_s, tell = maker.services, maker.request.budget_s, maker.tell
     policy = services.settings.training
     if not policy.ladder:
         return maker.make(policy.layers, budget_s)
     maker.tags["ladder"] = f"{services.clock():%Y%m%d-%H%M%S}"
-    least_s = Reserve(jobs / TIMES_FILE, budget_s=budget_s).least_run_s()
+    times = services.home.folder("jobs") / TIMES_FILE
+    least_s = Reserve(times, budget_s=budget_s).least_run_s()
     sizes = fitting_ladder(policy.ladder, budget_s=budget_s, least_s=least_s)
     if left_out := ", ".join(str(size) for size in policy.ladder[len(sizes) :]):
         tell({"event": "note", "sentence": f"a budget of {budget_s:.0f} s is too short here for {left_out} layers too"})

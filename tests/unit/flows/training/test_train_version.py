@@ -31,6 +31,7 @@ from flows.training.job_process import JobResult, OnEvent, RunJob
 from flows.training.judging import Judging
 from flows.training.requested_training import run_training, train_as_requested
 from flows.training.reserve import TIMES_FILE
+from flows.training.run_progress import read_progress
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
 from flows.training.training_snapshot import labels_since_champion
 from monitoring.verdicts import VerdictStore
@@ -263,6 +264,14 @@ def test_first_version_becomes_champion(world: World) -> None:
     assert (tags["run"], tags["snapshot"], tags["gate"]) == ("run-1", newest(world), "PROMOTE")
     assert "may take up to 15 s longer" in world.events[0]["sentence"]
     assert world.services.packages.get("1", tags["digest"]).digest == tags["digest"]
+    assert phase_now(world) == "finishing"
+
+
+def phase_now(world: World) -> str:
+    """Phase that `evergreen status` reads; `finishing` counts as ended."""
+    found = read_progress(world.services.home.folder("jobs"), since=0.0)
+    assert found is not None
+    return found.phase
 
 
 def test_better_version_becomes_challenger(world: World, tmp_path: Path) -> None:
@@ -318,7 +327,7 @@ def test_deadline_before_a_package_registers_nothing(world: World, phase: str) -
     with pytest.raises(DeadlineMissedError, match=r"a budget of 60 s is too short .* --budget \d+ would be enough"):
         world.train()
     assert (world.records, world.registry.versions()) == ([], [])
-    assert world.runs.kept[0].status == "FAILED"
+    assert (world.runs.kept[0].status, phase_now(world)) == ("FAILED", "finishing")
 
 
 @pytest.mark.parametrize("phase", ["judge", "register"])
