@@ -135,7 +135,7 @@ prove-encoder: $(VENV)/.installed-dev  ## Train, package and score a real MPNet 
 submission: $(VENV)/.installed-papers  ## Build the folder that the ABSA assignment asks for (MODEL=, TEST=, INTO=)
 	@$(BIN)/python -m absa.src.submission $(if $(MODEL),--model "$(MODEL)") $(if $(TEST),--test "$(TEST)") $(if $(INTO),--into "$(INTO)")
 
-BENCHMARKS = quality quality_budget tasks batch ingest train_budget train_minutes train_throughput train_10gb serving serving_peers releases hot_route drift drift_public labels promise estimate_trust monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
+BENCHMARKS = quality quality_budget int8_parity tasks batch ingest train_budget train_minutes train_throughput train_10gb serving serving_peers releases hot_route drift drift_public labels promise estimate_trust monitor_window experiments gate poisoning promoters promote_kills rollback continuous_training capacity capacity_policies cost
 $(BENCHMARKS:%=benchmark-%): benchmark-%: $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks $* $(ARGS)
 
