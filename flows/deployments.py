@@ -61,7 +61,7 @@ def users_schedules(settings: Settings) -> dict[str, list[DeploymentScheduleCrea
     Serving the deployments replaces a user's schedules otherwise. Of the monitor, intervals without a name are those of
     an earlier release.
     """
-    own, found = own_schedules(settings), {}
+    own, found = own_schedules(settings), dict[str, list[DeploymentScheduleCreate]]()
     with get_client(sync_client=True) as client:
         for name in (TRAINING, MONITOR, PROMOTION, SCORING):
             try:
