@@ -220,8 +220,8 @@ def public_table(rows: Rows) -> str:
 
 
 def summary_table(rows: Rows) -> str:
-    """Return the main figures with their targets; the peer's in brackets."""
-    lines = ["| case | runs | found | target |", "|---|---|---|---|"]
+    """Return the main figures with their targets and the commits that were measured; the peer's in brackets."""
+    lines = ["| case | runs | found | target | commit |", "|---|---|---|---|---|"]
     for name, (pattern, metric) in MAIN.items():
         mine = [row for row in rows if row["metric"] == metric and re.fullmatch(pattern, row["case"])]
         cases = {row["case"] for row in mine if not row.get("peer")}
@@ -231,7 +231,8 @@ def summary_table(rows: Rows) -> str:
         peer = f" (Evidently {_span(peers)})" if peers and mine[0]["unit"] == "share" else ""
         met = all(row["met"] is not False for row in mine)
         target = f"{mine[0]['target']}: {'met' if met else '**missed**'}" if mine[0]["target"] else ""
-        lines.append(f"| {name} | {mine[0]['runs']:,} | {_span(mine)}{peer} | {target} |")
+        commits = ", ".join(sorted({row.get("commit", "") for row in mine}))
+        lines.append(f"| {name} | {mine[0]['runs']:,} | {_span(mine)}{peer} | {target} | {commits} |")
     return "\n".join(lines)
 
 
@@ -272,10 +273,11 @@ def drift_rows() -> Rows:
 def newest_rows(rows: Rows) -> Rows:
     """Return rows with those of finished results for the cases that they lack."""
     known = {row["case"] for row in rows}
-    earlier = [
-        row for name in ("drift", "monitor_window") if (path := RESULTS / f"{name}.json").exists()
-        for row in json.loads(path.read_text())["rows"]
-    ]  # fmt: skip
+    earlier: Rows = []
+    for name in ("drift", "monitor_window"):
+        if (path := RESULTS / f"{name}.json").exists():
+            result = json.loads(path.read_text())
+            earlier += [row | {"commit": result["commit"]} for row in result["rows"]]
     return [*rows, *(row for row in earlier if row["case"] not in known)]
 
 

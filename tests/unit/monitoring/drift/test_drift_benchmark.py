@@ -202,13 +202,21 @@ def test_every_cell_of_traffic_is_in_a_table():
 
 def test_summary_names_ranges_peers_and_targets():
     def row(case: str, metric: str, value: float, **more: object) -> dict[str, object]:
-        return {"case": case, "metric": metric, "value": value, "runs": 9, "unit": "share", "target": None} | more
+        return {
+            "case": case,
+            "metric": metric,
+            "value": value,
+            "runs": 9,
+            "unit": "share",
+            "target": None,
+            "commit": "c0ffee1",
+        } | more
 
     rows = [row(f"no drift, windows of {n}, reference 2,000", "false_alarms_at_1%", n / 1e5, target="<= 0.02", met=True)
             for n in (100, 5000)]  # fmt: skip
     rows.append(row("no drift, windows of 100, reference 2,000", "false_alarms", 0.9, peer="evidently 0.7.23"))
     (line,) = summary_table(rows).splitlines()[2:]
-    assert line.endswith("| 9 | 0.1% to 5.0% (Evidently 90.0%) | <= 0.02: met |")
+    assert line.endswith("| 9 | 0.1% to 5.0% (Evidently 90.0%) | <= 0.02: met | c0ffee1 |")
     rows[1]["met"] = False
     assert "**missed**" in summary_table(rows)
 
