@@ -72,7 +72,7 @@ def run_job(
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
-        PermanentError: the job failed; the message names its log.
+        PermanentError: the job failed; the message has its reason, or names its log.
     """
     log, packages = folder / "job.log", NumberedPackages(folder)
     command, stops_at = [sys.executable, "-u", "-m", "absa.job", str(folder)], ends_at + overrun_s
@@ -81,8 +81,16 @@ def run_job(
         now = time.time()
         return now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None)
 
+    why: str | None = None
+
+    def relay(event: Mapping[str, Any]) -> None:
+        nonlocal why
+        if event.get("event") == "failed":
+            why = str(event["sentence"])
+        on_event(event)
+
     for start in range(1, _MAX_STARTS + 1):
-        returncode = relay_child(command, log=log, environment=environment, on_event=on_event, is_over=is_over)
+        returncode = relay_child(command, log=log, environment=environment, on_event=relay, is_over=is_over)
         late = stops_at - time.time() < _RESTART_FLOOR_S + least_after_s()
         killed = returncode < 0 or returncode == 128 + 15
         if returncode == 0 or not killed or late or start == _MAX_STARTS:
@@ -95,7 +103,7 @@ def run_job(
         if returncode == EXIT_DEADLINE_MISSED or (killed and late):
             raise DeadlineMissedError("the time ended before a first package was complete")
         if not killed:
-            raise PermanentError(f"training failed (exit {returncode}): see {log}")
+            raise PermanentError(f"training failed (exit {returncode}): {why or f'see {log}'}")
         on_event({"event": "restart", "sentence": f"the training process ended by signal; start {start + 1}"})
     raise PermanentError(f"training was interrupted {_MAX_STARTS} times: see {log}")
 

@@ -2,13 +2,15 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.training.job_process import relay_child
+from absa.errors import PermanentError
+from flows.training.job_process import relay_child, run_job
 
 EVENTS = "print('{\"event\": \"one\"}'); print('not JSON'); import sys; print('why', file=sys.stderr); sys.exit(3)"
 ENDLESS = "print('{\"event\": \"pid\", \"pid\": ' + str(__import__('os').getpid()) + '}'); __import__('time').sleep(60)"
@@ -46,3 +48,14 @@ def test_child_does_not_outlive_a_failing_listener(tmp_path: Path) -> None:
         )  # fmt: skip
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_failed_job_says_why(tmp_path: Path) -> None:
+    package = tmp_path / "path" / "absa"
+    package.mkdir(parents=True)
+    (package / "job.py").write_text(
+        'print(\'{"event": "failed", "sentence": "nothing to learn"}\'); raise SystemExit(1)'
+    )
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONSAFEPATH": "1"}
+    with pytest.raises(PermanentError, match=r"training failed \(exit 1\): nothing to learn"):
+        run_job(tmp_path, ends_at=time.time() + 60, environment=environment, on_event=lambda _: None)
