@@ -20,7 +20,6 @@ from flows.cli.output.facts import (
     TrainFacts,
 )
 from flows.cli.output.training_result import trained_result
-from flows.cli.promotion.promotion_commands import promote_at_once, roll_back_now, start_promotion
 from flows.cli.required_servers import served_by
 from flows.monitoring.announcing import announce_after_command
 from flows.platform import arguments
@@ -236,6 +235,8 @@ def promote_command(
 
     Prefect runs the experiment where it runs; else this command does, until it is decided or Ctrl-C.
     """
+    from flows.cli.promotion.promotion_commands import promote_at_once, start_promotion
+
     named = versions or []
     if now and len(named) > 1:
         raise PermanentError("--now makes one version champion: name one")
@@ -255,6 +256,8 @@ def rollback(
 
     Works with MLflow and Prefect down.
     """
+    from flows.cli.promotion.promotion_commands import roll_back_now
+
     return roll_back_now(open_home(), reason=reason)
 
 

@@ -190,7 +190,7 @@ def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> N
         ("rows.csv", b"", InvalidDataError, "is empty"),
         ("rows.csv", b"text,label\na,1\n", InvalidDataError, "no column aspect"),
         ("rows.parquet", b"nonsense", InvalidDataError, "not a Parquet file"),
-        ("rows.xlsx", b"PK", InvalidDataError, "is a workbook; expected CSV"),
+        ("rows.xls", b"PK", InvalidDataError, "is a workbook; expected CSV"),
         ("rows.pdf", b"%PDF", InvalidDataError, "is none of"),
     ],
 )
