@@ -4,6 +4,7 @@ Dependencies come from the environment of the tests (a .pth file); the project c
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("empty") / "environment"
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(pip, check=True, timeout=120)
+    install = ("-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel))
+    apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # a checkout's egg-info counts
+    subprocess.run([sys.executable, *install], cwd=environment, env=apart, check=True, timeout=120)
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python.parent
