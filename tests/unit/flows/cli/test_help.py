@@ -1,6 +1,8 @@
 """Help of every command: what is written reaches the reader."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -80,3 +82,10 @@ def test_exit_code_of_each_error(error: BaseException | None, code: int) -> None
             raise error
 
     assert run_command(command) == code
+
+
+def test_commands_load_no_large_package_at_start() -> None:
+    """`evergreen serve` and help start in a moment, and a router needs none of them."""
+    code = "import sys, flows.cli.commands; print(*{'polars', 'mlflow', 'prefect', 'torch'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "\n"
