@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from absa.data.bundled import SAMPLE
 from absa.ledger.lifecycle import crowned
 from flows.platform.liveness import sign_of
 from flows.platform.prefect_runs import PROMOTION, TRAINING
@@ -25,7 +26,7 @@ from tests.homes import choose_ports, end_family, outer_environment
 
 PARTS = ["prefect", "deployments"]
 REQUESTS: dict[str, dict[str, Any]] = {
-    TRAINING: {"budget_s": 600},
+    TRAINING: {"budget_s": 600, "sources": [str(SAMPLE / "feedback.csv")]},
     "monitor/monitor": {},
     PROMOTION: {"version": "2", "revision": 1},
     "batch/batch": {"input_uri": "rows.csv", "output_uri": "scored"},
