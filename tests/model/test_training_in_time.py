@@ -74,7 +74,7 @@ def test_job_without_a_package_is_a_missed_deadline(tmp_path: Path) -> None:
     assert time.time() < ends_at + 5.0
 
 
-def test_failed_job_without_a_package_names_its_log(tmp_path: Path) -> None:
+def test_failed_job_without_a_package_names_the_reason(tmp_path: Path) -> None:
     ends_at = start(tmp_path, budget_s=60, precision="half")
-    with pytest.raises(PermanentError, match=r"job\.log"):
+    with pytest.raises(PermanentError, match="precision must be one of auto, fp32, bf16, got 'half'"):
         run_job(tmp_path, ends_at=ends_at, environment=os.environ, on_event=Events())
