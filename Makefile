@@ -40,8 +40,8 @@ check: $(VENV)/.installed-dev  ## Check the code: ruff, mypy strict, import-lint
 house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules per folder, imports, names, settings
 	@$(BIN)/python docs/checks/house.py $(ARGS)
 
-fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; drop old text and limits that are no longer needed
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/prose.py --shrink; $(BIN)/python docs/checks/house.py --shrink
+fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower limits that are no longer needed
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/house.py --shrink
 
 # Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
 # more than cores, as they wait a lot; then what is timed, two files at a time, as it waits more than it computes.

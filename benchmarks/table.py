@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+WORDS = {" labels a window": " labels per window", "back test says not to trust it": "back test distrusts the estimate"}
+"""Names of earlier results, in the words of the documents."""
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -26,6 +28,8 @@ def table(result: dict[str, Any], *, judged: bool = False) -> str:
         measure = row["metric"].replace("_", " ") + (f"; *{row['peer']}*" if row.get("peer") else "")
         target = "" if row.get("target") is None else f"{row['target']}: {'met' if row['met'] else '**missed**'}"
         lines.append(f"| {row['case']} | {measure} | {row['runs']:,} | {shown(row)} | {target} |")
+    for old, new in WORDS.items():
+        lines = [line.replace(old, new) for line in lines]
     machine = result["machine"]
     ran = f"Ran on {machine['cpu']}, {machine['cores']} cores; seed {result['seed']}, {result['date']}"
     spread = "Spans are those of the runs" if judged else "Intervals are 95 %"

@@ -2,14 +2,9 @@
 
 The words are the vale rules in docs/checks/styles/Evergreen, so `vale .` and editors read the same list. Code blocks
 and code spans are left out. docs/reference/commands.md is the output of `--help`, and is checked as a document.
-
-docs/checks/old_text.txt lists the known findings by a digest of rule and text. Old text may move between files, and new
-text must not break a rule. `--shrink` drops entries whose text is gone; nothing adds entries.
 """
 
-import argparse
 import ast
-import hashlib
 import json
 import re
 import subprocess
@@ -30,18 +25,13 @@ MAX_WORDS, MAX_CHARACTERS = 8, 60  # of a test name
 
 @dataclass(frozen=True)
 class Finding:
-    """One break of a rule. The digest names it wherever its text is."""
+    """One break of a rule."""
 
     path: str
     line: int
     rule: str
     message: str
     text: str
-
-    @property
-    def digest(self) -> str:
-        """Return 10 hex digits of the rule and the text."""
-        return hashlib.sha256(f"{self.rule}\n{' '.join(self.text.split())}".encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)
@@ -162,29 +152,12 @@ def test_name_findings(root: Path) -> Iterator[Finding]:
 
 
 def main() -> None:
-    """Print the findings that are not in the list of old text; exit with 1 if there is one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shrink", action="store_true", help="Drop entries of the list whose text is gone.")
-    parser.add_argument("--old", metavar="PATH", help="Print the old text in files whose path starts so.")
-    options = parser.parse_args()
-    kept = ROOT / HERE / "old_text.txt"
-    known = set(kept.read_text(encoding="utf-8").splitlines())
+    """Print the findings; exit with 1 if there is one."""
     found = [*docstring_findings(ROOT), *word_findings(ROOT), *test_name_findings(ROOT)]
-    entries = {f"{each.rule} {each.digest}" for each in found}
-    if options.shrink:
-        kept.write_text("".join(f"{entry}\n" for entry in sorted(known & entries)), encoding="utf-8")
-        sys.stdout.write(f"{len(known & entries)} old texts remain, {len(known - entries)} dropped\n")
-        return
-    if options.old is not None:
-        shown = [each for each in found if each.path.startswith(options.old)]
-    else:
-        shown = [each for each in found if f"{each.rule} {each.digest}" not in known]
-    for each in shown:
+    for each in found:
         sys.stdout.write(f"{each.path}:{each.line}: {each.rule} {each.message}\n")
-    if options.old is None:
-        gone = len(known - entries)
-        sys.stdout.write(f"prose: {len(shown)} new findings, {len(known) - gone} old ones, {gone} gone (make fix)\n")
-        sys.exit(1 if shown else 0)
+    sys.stdout.write(f"prose: {len(found)} findings\n")
+    sys.exit(1 if found else 0)
 
 
 if __name__ == "__main__":

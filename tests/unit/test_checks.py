@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs.checks.house import LIMITS, House, excesses, measure, result_rows, shrunk
-from docs.checks.prose import Finding, Rule, prose_blocks, word_findings
+from docs.checks.prose import Rule, prose_blocks, word_findings
 
 ROOT = Path(__file__).parents[2]
 NO_LIMITS = {
@@ -83,12 +83,6 @@ def test_docstrings_and_help_must_not_open_with_questions(tmp_path: Path) -> Non
     assert ("docs/reference/commands.md", 3) in found
     assert ("absa/module.py", 5) in found
     assert not any(path == "docs/page.md" for path, _ in found)
-
-
-def test_old_text_is_known_in_another_file() -> None:
-    here, there = (Finding(path, line, "R", "m", "one  text") for path, line in (("a.py", 1), ("b.py", 9)))
-    assert here.digest == there.digest
-    assert here.digest != Finding("a.py", 1, "R", "m", "another text").digest
 
 
 def test_planted_cycles_levels_and_clashes_are_measured(tmp_path: Path) -> None:
