@@ -91,7 +91,7 @@ def test_place_is_home_where_there_is_one(folder: Path) -> None:
 
 
 def test_unreadable_file_writes_nothing(folder: Path) -> None:
-    file = folder / "export.xlsx"
+    file = folder / "export.xls"
     file.write_bytes(b"PK\x03\x04")
     with pytest.raises(InvalidDataError, match="is a workbook"):
         list(init_home(Settings.load(), file, name=None, force=False))
