@@ -22,7 +22,7 @@ REASONS: Final[dict[str, str]] = {
     "AwsSolutions-IAM5[Action::ecs:Submit*]": _AGENT,
     "AwsSolutions-IAM5[Resource::*]": f"{_AGENT}; batch:DescribeJobs and ecr:GetAuthorizationToken know none either",
     "AwsSolutions-RDS11": "the port is reachable from two security groups alone; another number hides nothing",
-    "AwsSolutions-SMG4": "a new value needs a restart of the tasks that hold the old one: see docs/runbook.md",
+    "AwsSolutions-SMG4": "a new value needs a restart of the tasks that hold the old one: see docs/operate/aws.md",
 }
 _DEV_REASONS: Final = {
     "AwsSolutions-RDS3": "dev may be away while its zone is",

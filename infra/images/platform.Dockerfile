@@ -20,7 +20,8 @@ COPY infra/cost infra/cost
 COPY benchmarks/results benchmarks/results
 # The pattern lets evergreen.toml be missing; a COPY needs one source that exists
 COPY requirements.txt evergreen.tom[l] ./
-RUN useradd --uid 10001 --home-dir /var/evergreen --create-home evergreen
+# Without the files of /etc/skel: a restore needs an empty volume
+RUN useradd --uid 10001 --home-dir /var/evergreen evergreen && install --directory --owner=10001 --group=10001 --mode=700 /var/evergreen
 VOLUME ["/var/evergreen", "/tmp"]
 USER 10001
 CMD ["python", "-m", "flows.deployments"]

@@ -157,7 +157,7 @@ def recognise(frame: pl.DataFrame, file: str, *, name: str, known: TaskSpec | No
     )
 
 
-_BY_HAND: Final = f"Name them in section [data] of {CONFIGURATION_FILE} (docs/how_to.md)"
+_BY_HAND: Final = f"Name them in section [data] of {CONFIGURATION_FILE} (docs/how_to_data.md)"
 
 
 def task_name(file: str) -> str:
