@@ -30,7 +30,7 @@ from absa.training.step.frozen import FrozenStates, capacity_tokens
 from absa.training.step.parameters import frozen_layers, parameter_groups
 from absa.training.step.ranks import Ranks
 from absa.training.step.schedule import ema_decay, progress, rate_share
-from absa.training.step.speed import flops_per_token, learned_tokens_per_s, peak_flops
+from absa.training.step.speed import MeasureSpeed, flops_per_token, learned_tokens_per_s, peak_flops
 from absa.training.training_settings import TrainingSettings
 
 _TICK_S: Final = 1.0
@@ -76,6 +76,7 @@ class Trainer:
         ranks: Ranks | None = None,
         since: float | None = None,
         replay: float | None = None,
+        measure: MeasureSpeed = learned_tokens_per_s,
     ) -> None:
         """Make ready to train.
 
@@ -93,6 +94,7 @@ class Trainer:
             ranks: this process among several that train together.
             since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
             replay: established rows for every recent one at most; None: all.
+            measure: returns the tokens per second of some batches.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
         self._per_step = settings.batches_per_step or self._ranks.world
@@ -110,6 +112,7 @@ class Trainer:
         self._average = [parameter.detach().clone() for parameter in self._learning]
         self._train = train
         self._compose, self._checkpoints, self._watch, self._stop = compose, checkpoints, watch, stop
+        self._measure = measure
         wanted = settings.compiled == "on" or (
             settings.compiled == "auto" and gpu and deadline.remaining_s() >= _COMPILED_FROM_S
         )
@@ -304,7 +307,7 @@ class Trainer:
         planned = self._layout.plan(rows.lengths, chance)[:_MEASURED_BATCHES]
         batches = (self._execution.stage(self._layout.assemble(rows, each)) for each in planned)
         warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
-        speed = learned_tokens_per_s(batches, self._execution.backward, warm=warm) * self._ranks.world
+        speed = self._measure(batches, self._execution.backward, warm=warm) * self._ranks.world
         self._optimizer.zero_grad(set_to_none=True)
         return speed
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ _SIDE: Final = 512  # of the matrices by which a CPU's most is measured
 _TRIES: Final = 5
 _MEASURED_S: Final = 1.0
 _OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
+
+
+class MeasureSpeed(Protocol):
+    """Measure of how many tokens per second are learned from."""
+
+    def __call__(self, batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:
+        """Return tokens per second of the batches after the first `warm`."""
 
 
 def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:

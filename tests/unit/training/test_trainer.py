@@ -293,14 +293,23 @@ def test_batches_grow_where_passes_do_not_fit(tmp_path: Path) -> None:
 
     def chosen(passes: float) -> Trainer:
         settings = TrainingSettings.from_json(SETTINGS.to_json() | {"batch_tokens": None, "max_epochs": passes})
-        trainer = Trainer(model(), corpus, None, settings, Deadline.after(1e5), checkpoints=kept)
+        speeds = iter((100.0, 150.0, 200.0))
+        trainer = Trainer(
+            model(),
+            corpus,
+            None,
+            settings,
+            Deadline.after(1e5),
+            checkpoints=kept,
+            measure=lambda *_, **__: next(speeds),
+        )
         trainer._choose(corpus)
         return trainer
 
     assert chosen(1.0)._layout.tokens == 256
     short = chosen(1e12)
     tokens = short._layout.tokens
-    assert tokens > 256
+    assert tokens == 1_024
     assert short._optimizer.param_groups[0]["peak"] == pytest.approx(5e-3 * (tokens / 256) ** 0.25)
     short._keep()
     again = Trainer(model(), corpus, None, short.settings, Deadline.after(1e5), checkpoints=kept)
