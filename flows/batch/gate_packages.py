@@ -125,6 +125,7 @@ def gate_packages(services: Services, candidate: str, champion: str, *, data: Pa
         own_tests=() if policy.tests is None else read_own_tests(services.settings.root / policy.tests, task),
         behaviour_cases=policy.behaviour_cases,
         speed=compare_speed(engine.score, reference.score, pairs),
+        task=task,
     )
     if since is None:
         evidence = replace(evidence, recent=evidence.overall, established=evidence.overall)

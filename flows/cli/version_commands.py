@@ -179,11 +179,14 @@ def export_command(
         folder = into or Path(f"{services.settings.task.name}-{form}")
         chosen = export_for_transformers(services, version, folder)
     loads = "transformers loads it by AutoModelForSequenceClassification.from_pretrained"
+    package = form == "package"
     return CommandResult(
         facts={"version": chosen, "folder": str(folder), "format": form},
         lines=(f"version {chosen} is in {folder}",),
-        meaning=loads if form == "huggingface" else "It scores there without a home or a server",
-        following=f"copy the folder; `evergreen batch --model {folder}` scores with a package",
+        meaning="It scores there without a home or a server" if package else loads,
+        following=f"copy the folder; `evergreen batch --model {folder}` scores with it"
+        if package
+        else "copy the folder; `evergreen admin export` makes the package, which Evergreen scores with",
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 import typer.main
 import yaml
 
+from absa.task import TaskSpec
 from flows.cli.commands import app
 from tests.command_line import evergreen
 from tests.homes import configure
@@ -52,6 +53,16 @@ def test_gate_needs_no_home_and_exits_by_verdict(toys: Path, no_home: Path, caps
     assert evergreen("gate", toys / "candidate", toys / "poor", *data, "--json") == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "PROMOTE"
     assert [path.name for path in no_home.iterdir()] == ["evergreen.toml"]
+
+
+def test_gate_of_plain_text_task_promotes(tmp_path: Path) -> None:
+    task = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "praise", "question"))
+    build_toy_package(tmp_path / "candidate", task=task)
+    build_toy_package(tmp_path / "poor", task=task, forgets=("billing", "bug", "praise", "question"))
+    lines = [f"this is {task.labels[number % 4]} {number},{task.labels[number % 4]}" for number in range(400)]
+    (tmp_path / "test.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    data = ["--data", tmp_path / "test.csv"]
+    assert evergreen("gate", tmp_path / "candidate", tmp_path / "poor", *data) == 0
 
 
 def test_gate_of_unusable_words_is_an_error(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:
