@@ -114,9 +114,10 @@ def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
 def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
     settings, rows = SMALL | {"max_epochs": 1e6, "threads": 1}, labelled_rows(200)
     code = 3
-    for budget_s in (25, 100, 400):  # a busy machine builds no package in the shortest
-        folder = write_job(tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=5, settings=settings, rows=rows)
-        (folder / "after.json").write_text(json.dumps({"after_s": -30.0}))  # training would end after the guard
+    for budget_s in (12, 50, 200, 400):  # a busy machine builds no package in the shortest
+        reserve_s = budget_s + 298.0  # two seconds of training are planned, so the first package comes at once
+        folder = write_job(tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=reserve_s, settings=settings, rows=rows)
+        (folder / "after.json").write_text(json.dumps({"after_s": -300.0}))  # training would end after the guard
         code, events = run_job(folder)
         if code == 0:
             break

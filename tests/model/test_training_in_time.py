@@ -27,13 +27,14 @@ class Events(list[Mapping[str, Any]]):
         return [event for event in self if event["event"] == name]
 
 
-def start(folder: Path, *, budget_s: float, **settings: Any) -> float:
-    write_job(folder, budget_s=budget_s, reserve_s=5, settings=ENDLESS | settings, rows=labelled_rows(200))
+def start(folder: Path, *, budget_s: float, reserve_s: float = 5.0, **settings: Any) -> float:
+    """Write a job and return its deadline. The first package comes after a fifth of what the reserve leaves."""
+    write_job(folder, budget_s=budget_s, reserve_s=reserve_s, settings=ENDLESS | settings, rows=labelled_rows(200))
     return float(json.loads((folder / "job.json").read_text())["ends_at"])
 
 
 def test_caller_takes_newest_package_in_time(tmp_path: Path) -> None:
-    ends_at, events = start(tmp_path, budget_s=60), Events()
+    ends_at, events = start(tmp_path, budget_s=60, reserve_s=80), Events()
     write_after(tmp_path, -30.0)  # the job believes that it may train on
 
     def needed() -> float:
@@ -48,14 +49,14 @@ def test_caller_takes_newest_package_in_time(tmp_path: Path) -> None:
 
 def test_job_learns_what_its_caller_needs(tmp_path: Path) -> None:
     ends_at, events = start(tmp_path, budget_s=60), Events()
-    write_after(tmp_path, 42.0)
+    write_after(tmp_path, 50.0)
     run_job(tmp_path, ends_at=ends_at, environment=os.environ, on_event=events)
     assert events.named("done")
-    assert ends_at - time.time() > 21.0  # half of the need: a job that did not learn it would leave 5 s
+    assert ends_at - time.time() > 20.0  # a job that did not learn it would leave 5 s
 
 
 def test_failed_job_gives_its_newest_package(tmp_path: Path) -> None:
-    ends_at, events = start(tmp_path, budget_s=60), Events()
+    ends_at, events = start(tmp_path, budget_s=120, reserve_s=110), Events()
 
     def spoil(event: Mapping[str, Any]) -> None:
         events(event)
