@@ -1,10 +1,13 @@
 """The wheel in an empty environment, outside the checkout: a CSV becomes a served model and a prediction.
 
-Dependencies come from the environment of the tests (a .pth file); the project comes from the wheel alone.
+Dependencies come from the environment of the tests (a .pth file); the project comes from the wheel alone. No server runs
+but the router, which loads nothing of MLOps.
 """
 
+import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +15,14 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.homes import end_family, outer_environment
-from tests.integration.commands.test_without_servers import odd_file
+from absa.data.bundled import SAMPLE
+from tests.homes import end_family, family, outer_environment
 from tests.serving_replica import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +32,8 @@ OF_CHECKOUT = (  # used from a checkout, by no code of the wheel
 )  # fmt: skip
 EXPORTED = "absa/client/exported/"  # holds the import name `evergreen`
 ASKED = "I was charged twice for the same invoice."
+IMPORTED = re.compile(r"import time:\s+\d+ \|\s+\d+ \|\s+(\w+)")
+MOST_MB = 400
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -91,27 +97,77 @@ def test_wheel_holds_every_data_file(wheel: Path) -> None:
     assert strangers == set()
 
 
+def odd_file(folder: Path) -> Path:
+    """Two columns of the bundled tickets under names that no program expects."""
+    path = folder / "export.csv"
+    with (SAMPLE / "tickets" / "tickets.csv").open(encoding="utf-8", newline="") as source:
+        rows = list(csv.DictReader(source))
+    with path.open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows(
+            [("Was der Kunde schrieb", "Kategorie?"), *((r["text"], r["label"]) for r in rows)]
+        )
+    return path
+
+
+def imported(log: str) -> set[str]:
+    """Top-level modules that Python's import profile names."""
+    return set(IMPORTED.findall(log))
+
+
+def megabytes(modules: set[str]) -> float:
+    """Size of the installed packages of some modules, in MB."""
+    known = packages_distributions()
+    files = (
+        file
+        for name in {n for module in modules for n in known.get(module, [])}
+        for file in distribution(name).files or []
+    )
+    return sum(path.stat().st_size for path in (Path(str(file.locate())) for file in files) if path.exists()) / 1e6
+
+
 @pytest.mark.slow
 def test_csv_becomes_served_model_from_wheel(installed: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    def run(*command: str) -> str:
+    home = tmp_path / "home"
+
+    def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in an empty folder; it has to succeed."""
         words = [str(installed / command[0]), *command[1:]]
         ended = subprocess.run(
-            words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+            words, env=environment | variables, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
+        return ended
 
     places = "import absa, flows, serving, monitoring, infra as i; print(absa.__file__, flows.__file__, i.__file__)"
-    assert all(place.startswith(str(installed.parent)) for place in run("python", "-c", places).split())
+    assert all(place.startswith(str(installed.parent)) for place in run("python", "-c", places).stdout.split())
     run("evergreen", "init", str(odd_file(tmp_path)))
-    assert "version 1" in run("evergreen", "train", "--budget", "20")
-    assert "by version 1\n" in run("evergreen", "predict", ASKED)
+    trained = run("evergreen", "train", "--budget", "30")
+    assert "version 1" in trained.stdout
+    assert "s left" in trained.stderr  # progress
+    assert family(home) == []
+    answered = run("evergreen", "predict", ASKED).stdout
+    assert "by version 1\n" in answered
+    assert "verified" in run("evergreen", "status").stdout
 
-    run("evergreen", "serve", "--detach")
+    served = run("evergreen", "serve", "--detach", PYTHONPROFILEIMPORTTIME="1")
+    assert "router and console" in served.stdout
     url = f"http://127.0.0.1:{environment['EVERGREEN_ROUTER_PORT']}"
-    assert httpx.post(f"{url}/v1/predict", json={"text": ASKED}, timeout=30).json()["model_version"] == "1"
-    assert "console" in httpx.get(f"{url}/", timeout=30).text  # a page of the package
-    assert "MiniLM-L6 int8" in run("evergreen", "cost")
-    assert "measured" in run("evergreen", "capacity", "--trace", "night")
-    assert json.loads((tmp_path / "home" / "lake" / "cost" / "current.json").read_text())["profile"] == "daily"
+    body = httpx.post(f"{url}/v1/predict", json={"text": ASKED}, timeout=30).raise_for_status().json()
+    assert (body["model_version"], body["arm"]) == ("1", "champion")
+    assert answered.startswith(body["name"])
+    assert "console" in httpx.get(f"{url}/", timeout=30).raise_for_status().text  # a page of the package
+    assert "by version 1, champion" in run("evergreen", "predict", ASKED).stdout
+    assert "WATCH" in run("evergreen", "monitor", "--last", "600").stdout
+
+    assert {process.environ().get("EVERGREEN_PART") for process in family(home)} == {"router"}
+    loaded = imported((home / "logs" / "router.log").read_text(errors="replace")) | imported(served.stderr)
+    assert {"onnxruntime", "fastapi"} <= loaded
+    assert loaded.isdisjoint({"prefect", "mlflow", "torch", "transformers", "evidently"})
+    optional = {"pandas", "pytz", "dateutil", "six"}  # PyArrow imports pandas where it is installed
+    assert megabytes(loaded - optional) < MOST_MB
+    assert "MiniLM-L6 int8" in run("evergreen", "cost").stdout
+    assert "measured" in run("evergreen", "capacity", "--trace", "night").stdout
+    assert json.loads((home / "lake" / "cost" / "current.json").read_text())["profile"] == "daily"
+    assert "router" in run("evergreen", "down").stdout
+    assert family(home) == []
+    assert {each.name for each in tmp_path.iterdir()} == {"home", "export.csv"}  # no mlruns beside it
