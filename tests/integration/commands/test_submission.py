@@ -2,11 +2,13 @@
 
 import csv
 import subprocess
-import sys
+import venv
 import zipfile
+from importlib.metadata import distribution, files, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from absa.errors import IntegrityError, NotFoundError, PermanentError
 from absa.src.papers import render
@@ -55,16 +57,28 @@ def test_its_papers_are_documents_with_their_words(submission: Path) -> None:
         assert pictures or "![" not in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8"), name
 
 
+def installed_by(requirements: Path) -> set[str]:
+    """Return the names of the packages that an installation of exact pins brings, each at the version of its pin."""
+    wanted, found = requirements.read_text(encoding="utf-8").split(), set[str]()
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            assert requirement.specifier.contains(version(requirement.name)), requirement
+            if requirement.name not in found:
+                found.add(requirement.name)
+                wanted += requires(requirement.name) or []
+    return found
+
+
 def test_script_runs_without_arguments_in_fresh_environment(submission: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
-    python, wanted = tmp_path / "venv" / "bin" / "python", submission / "requirements.txt"
-    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    installed = subprocess.run(
-        [*pip, "install", "-q", "--no-compile", "-r", wanted], capture_output=True, text=True, check=False
-    )
-    if installed.returncode and "connection broken" in installed.stderr:
-        pytest.skip("no package index answers")
-    assert installed.returncode == 0, installed.stderr[-500:]
+    """The environment has links to what pip would install, and nothing else of this one: no index has to answer."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    for name in installed_by(submission / "requirements.txt"):
+        for top in {file.parts[0] for file in files(name) or ()} - {"..", "__pycache__"}:
+            if not (packages / top).exists():  # several packages share one where it is a namespace
+                (packages / top).symlink_to(distribution(name).locate_file(top))
+    python = tmp_path / "venv" / "bin" / "python"
     result = submission / "absa" / "data" / "results" / "test.csv"
     first = result.read_bytes()
     result.unlink()
