@@ -1,4 +1,7 @@
-"""On a real Prefect server: a killed run keeps no other out, tasks are tried again by error class, pools are filled."""
+"""On a real Prefect server: a killed run keeps no other out, tasks are tried again by error class, pools are filled.
+
+Every flow that needs a server alone is tested here, because its start takes longer than the tests.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -6,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import pyarrow.parquet as pq
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -18,6 +22,7 @@ from absa.adapters.lake_stores import FolderLake
 from absa.errors import InvalidDataError, PermanentError, UnavailableError
 from absa.records.schema import Window
 from absa.records.verdict import Verdict
+from flows.batch.batch_flow import batch
 from flows.deployments import deployments, ensure_pool, users_schedules, work
 from flows.monitoring.attempts import GRACE_S, settle_attempts
 from flows.monitoring.dead_runs import DeadRuns
@@ -28,6 +33,7 @@ from flows.platform.prefect_runs import MONITOR, SCHEDULED, TAG, TRAINING, Prefe
 from flows.platform.settings import Settings
 from flows.promotion.approval import OperatorApproval
 from monitoring.verdicts import VerdictStore
+from tests.toy_package import build_toy_package
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 WINDOW = Window(start=START, end=START + timedelta(hours=1))
@@ -127,6 +133,26 @@ def test_step_is_repeated_after_transient_errors(
     with pytest.raises(type(error)):
         only_this()
     assert len(tried) == tries
+
+
+def test_deployment_flow_scores_and_leaves_artifacts(
+    client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EVERGREEN_LAKE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    given, package = tmp_path / "rows.csv", build_toy_package(tmp_path / "package")
+    rows = (f"the app is great {k},{'parcel' if k < 2 else 'app'}" for k in range(40))  # two name an aspect not in it
+    given.write_text("\n".join(["text,aspect", *rows]) + "\n")
+    found = batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)
+    assert (found["rows"], found["quarantined"], found["already_done"]) == (38, {"aspect_not_in_text": 2}, False)
+    assert batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)["already_done"]
+    artifacts = client.read_artifacts()
+    tables = [each for each in artifacts if each.key == "batch-result"]
+    assert len(tables) == 2
+    assert all("rows scored" in str(each.data) and "share positive" in str(each.data) for each in tables)
+    assert {each.data for each in artifacts if each.key == "batch-progress"} == {100.0}
+    assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 38
 
 
 def test_ecs_pool_gets_deployments_and_variables(client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]) -> None:

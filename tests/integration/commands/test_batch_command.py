@@ -1,12 +1,9 @@
-"""`evergreen batch` as its user meets it, and the flow of the deployment on a Prefect server of its own."""
+"""`evergreen batch` as its user meets it."""
 
 import csv
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from tests.command_line import evergreen
 from tests.toy_package import build_toy_package
@@ -65,20 +62,3 @@ def test_impossible_command_gets_sentence_and_exit_1(
     assert sentence in error
     assert error.startswith("evergreen: ")
     assert len(error.strip().splitlines()) == 1
-
-
-@pytest.mark.slow
-def test_deployment_flow_scores_and_leaves_artifacts(package: Path, tmp_path: Path) -> None:
-    from flows.batch.batch_flow import batch
-
-    given = write_rows(tmp_path / "rows.csv", 40, bad=2)
-    with prefect_test_harness(server_startup_timeout=300), get_client(sync_client=True) as client:
-        found = batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)
-        assert (found["rows"], found["quarantined"], found["already_done"]) == (38, {"aspect_not_in_text": 2}, False)
-        assert batch(str(given), str(tmp_path / "out"), model=str(package), workers=0)["already_done"]
-        artifacts = client.read_artifacts()
-    tables = [each for each in artifacts if each.key == "batch-result"]
-    assert len(tables) == 2
-    assert all("rows scored" in str(each.data) and "share positive" in str(each.data) for each in tables)
-    assert {each.data for each in artifacts if each.key == "batch-progress"} == {100.0}
-    assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 38
