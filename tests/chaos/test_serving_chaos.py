@@ -27,6 +27,17 @@ def replica(tmp_path: Path) -> Iterator[RunningReplica]:
     made.end()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
+    """A router that serves version 1, for tests that leave it so."""
+    made = RunningReplica(tmp_path_factory.mktemp("shared"))
+    try:
+        yield made.serve()
+        assert made.stop() == 0
+    finally:
+        made.end()
+
+
 class Load:
     """Clients that ask until told to stop. A request whose connection breaks is not answered; anything else counts."""
 
@@ -136,24 +147,45 @@ def test_version_changes_under_load_lose_no_request(replica: RunningReplica) -> 
     assert len({row["model_version"] for row in replica.rows()}) == 3
 
 
-@pytest.mark.parametrize("lost", ["config.json", "model.onnx", "warmup.jsonl"])
-def test_absent_or_damaged_package_does_not_touch_serving(replica: RunningReplica, lost: str) -> None:
-    replica.serve()
-    digest = replica.build("new", seed=1)
+def test_rubbish_on_the_wire_kills_no_worker(shared: RunningReplica) -> None:
+    before = shared.pids()
+    chosen = random.Random(7)
+    body = json.dumps(ITEM).encode()
+    good = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    for _ in range(1000 if FULL else 150):
+        data = bytearray(good)
+        for _ in range(chosen.randint(1, 12)):
+            data[chosen.randrange(len(data))] = chosen.randrange(256)
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=1) as connection:
+            connection.sendall(bytes(data) if chosen.random() < 0.8 else chosen.randbytes(200))
+            connection.settimeout(0.005)
+            try:
+                connection.recv(4096)
+            except (TimeoutError, ConnectionResetError):
+                continue
+    assert shared.client.post("/v1/predict", json=ITEM).status_code == 200
+    assert sorted(shared.pids()) == sorted(before)
+    assert "Traceback" not in shared.log()
+    assert "traceback" not in shared.log()
+
+
+@pytest.mark.parametrize(("lost", "seed"), [("config.json", 1), ("model.onnx", 2), ("warmup.jsonl", 3)])
+def test_absent_or_damaged_package_does_not_touch_serving(shared: RunningReplica, lost: str, seed: int) -> None:
+    failures, version = shared.metric("evergreen_follow_failures_total"), f"new{seed}"
+    digest = shared.build(version, seed=seed)
     if lost == "model.onnx":
-        replica.lake.write(f"packages/{digest}/{lost}", b"rot")
+        shared.lake.write(f"packages/{digest}/{lost}", b"rot")
     else:
-        replica.lake.delete(f"packages/{digest}/{lost}")
-    replica.append(ab("1", "new", 0.5), ready=False)
-    with Load(replica, clients=2) as load:
-        until(lambda: replica.metric("evergreen_follow_failures_total") > 0)
+        shared.lake.delete(f"packages/{digest}/{lost}")
+    shared.append(ab("1", version, 0.5), ready=False)
+    with Load(shared, clients=2) as load:
+        until(lambda: shared.metric("evergreen_follow_failures_total") > failures and digest in shared.log())
         already = len(load.answered)
         until(lambda: len(load.answered) > already + 20)
     assert set(load.statuses) == {200}
     assert load.broken == 0
-    assert digest in replica.log()
-    assert replica.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
-    assert replica.stop() == 0
+    assert shared.client.post("/v1/predict", json=ITEM).json()["model_version"] == "1"
+    shared.append(single("1", salt="s"))
 
 
 def test_predictions_survive_dead_lake_and_full_spool(
@@ -179,26 +211,3 @@ def test_predictions_survive_dead_lake_and_full_spool(
     assert len(logged) == len(set(logged))
     missing = set(load.answered) - set(logged)
     assert 0 < len(missing) <= dropped
-
-
-def test_rubbish_on_the_wire_kills_no_worker(replica: RunningReplica) -> None:
-    replica.serve()
-    before = replica.pids()
-    chosen = random.Random(7)
-    body = json.dumps(ITEM).encode()
-    good = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    for _ in range(1000 if FULL else 150):
-        data = bytearray(good)
-        for _ in range(chosen.randint(1, 12)):
-            data[chosen.randrange(len(data))] = chosen.randrange(256)
-        with socket.create_connection(("127.0.0.1", replica.port), timeout=1) as connection:
-            connection.sendall(bytes(data) if chosen.random() < 0.8 else chosen.randbytes(200))
-            connection.settimeout(0.005)
-            try:
-                connection.recv(4096)
-            except (TimeoutError, ConnectionResetError):
-                continue
-    assert replica.client.post("/v1/predict", json=ITEM).status_code == 200
-    assert sorted(replica.pids()) == sorted(before)
-    assert "Traceback" not in replica.log()
-    assert "traceback" not in replica.log()

@@ -30,7 +30,7 @@ AT_A_TIME = 4
 RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside the others; it ends early elsewhere
 BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 20.0)
 AFTER_S = 2.0  # that the caller needs after the job, as a flow does
-GOES_ON_S = 20.0  # of a run of few, from its first progress after the restart to its new deadline
+GOES_ON_S = 10.0  # of a run of few, from its first progress after the restart to its new deadline
 KEPT_S = 3.0  # of training, after which there is a checkpoint for certain
 SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
 
@@ -118,7 +118,8 @@ def test_killed_runs_end_in_time_with_one_package(tmp_path: Path) -> None:
             assert run.result.done["resumed"]
         assert load_package(run.result.package).digest == run.result.done["digest"]
         assert Engine.load(run.result.package).warm_up() >= 10
-        assert not (run.folder / "checkpoints").exists()
+        if not any(event["event"] == "ended_early" for event in run.events):  # its caller may end it at the deadline
+            assert not (run.folder / "checkpoints").exists()
         assert not list(run.folder.glob(".package*"))
     late = [round(run.ends_at - run.ended, 1) for run in runs]
     print(f"{KILLS} runs killed after {[round(run.after_s, 1) for run in runs]} s; spare seconds {late}")

@@ -21,8 +21,8 @@ from absa.data.traffic.known_drift import Drift
 from absa.ledger.routing import TrafficPlan, single
 from tests.serving_replica import SURVEY, RunningReplica, ab
 
-SOAK_S = float(os.environ.get("EVERGREEN_PROVE_SOAK_S", "12"))
-SWAP_S = max(2.0, SOAK_S / 60)
+SOAK_S = float(os.environ.get("EVERGREEN_PROVE_SOAK_S", "8"))
+SWAP_S = max(1.0, SOAK_S / 60)
 LOOK_S = max(0.5, SOAK_S / 240)
 WARM = 0.25  # of the time: caches fill, Parquet is loaded
 MAX_GROWTH_MB = 20.0
