@@ -201,8 +201,7 @@ def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, conte
         for version in ("d1", "d2"):
             house.cache.put((version, "the app is great", "app"), CACHED)
         for turn in range(2):  # the first one fills what is made once
-            gc.collect()
-            gc.freeze()  # what other tests made is not looked through
+            gc.freeze()  # what other tests made is not looked through, now or later: that takes a second
             gc.disable()
             answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
             house.predictor.ask([], body, answered.set_result, time.perf_counter())
@@ -212,7 +211,6 @@ def test_request_leaves_no_reference_cycle(tmp_path: Path, engine: Engine, conte
             await asyncio.sleep(0)
             kept = gc.collect()
             gc.enable()
-            gc.unfreeze()
             assert turn == 0 or kept == 0
 
     run(tmp_path, engine, scenario)
@@ -240,8 +238,7 @@ def test_overload_leaves_no_reference_cycle(tmp_path: Path, engine: Engine) -> N
     async def scenario(house: House) -> None:
         house.predictor._queue_ms = -1.0
         for turn in range(2):
-            gc.collect()
-            gc.freeze()  # what other tests made is not looked through
+            gc.freeze()  # what other tests made is not looked through, now or later: that takes a second
             gc.disable()
             answers: list[bytes | Problem] = []
             house.ask({"text": "the app is great", "aspect": "app"}, answers.append)
@@ -251,7 +248,6 @@ def test_overload_leaves_no_reference_cycle(tmp_path: Path, engine: Engine) -> N
             del problem, answers
             kept = gc.collect()
             gc.enable()
-            gc.unfreeze()
             assert turn == 0 or kept == 0
 
     run(tmp_path, engine, scenario)
