@@ -1,4 +1,4 @@
-"""Shared fixtures: one small model that the real job trained, once a session."""
+"""Settings of every test session, and jobs that train on rows that a small model can learn."""
 
 import gc
 import json
@@ -137,19 +137,3 @@ def environment_is_put_back() -> Iterator[None]:
     if os.environ != kept:
         os.environ.clear()
         os.environ.update(kept)
-
-
-@pytest.fixture(scope="session")
-def trained_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """Folder and events of a job that trained two layers for a few seconds."""
-    folder = tmp_path_factory.mktemp("job")
-    write_job(folder, budget_s=400, reserve_s=15, settings={"layers": 2, "max_epochs": 4}, rows=labelled_rows(400))
-    code, events = run_job(folder)
-    assert code == 0, events[-1:]
-    return folder, events
-
-
-@pytest.fixture(scope="session")
-def trained_package(trained_job: tuple[Path, list[dict[str, Any]]]) -> Path:
-    """Folder of a package that the real job trained; read it, do not change it."""
-    return trained_job[0] / "package"

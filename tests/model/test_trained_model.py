@@ -17,6 +17,22 @@ from tests.conftest import finish, labelled_rows, run_job, start_job, write_job
 SMALL = {"layers": 1, "max_epochs": 2}
 
 
+@pytest.fixture(scope="module")
+def trained_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Folder and events of a job that trained two layers for a few seconds."""
+    folder = tmp_path_factory.mktemp("job")
+    write_job(folder, budget_s=400, reserve_s=15, settings={"layers": 2, "max_epochs": 4}, rows=labelled_rows(400))
+    code, events = run_job(folder)
+    assert code == 0, events[-1:]
+    return folder, events
+
+
+@pytest.fixture(scope="module")
+def trained_package(trained_job: tuple[Path, list[dict[str, Any]]]) -> Path:
+    """Folder of a package that the real job trained; read it, do not change it."""
+    return trained_job[0] / "package"
+
+
 def test_it_has_learned_and_says_so(trained_job: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, events = trained_job
     engine = Engine.load(folder / "package")
@@ -116,7 +132,9 @@ def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
     code = 3
     for budget_s in (12, 50, 200, 400):  # a busy machine builds no package in the shortest
         reserve_s = budget_s + 298.0  # two seconds of training are planned, so the first package comes at once
-        folder = write_job(tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=reserve_s, settings=settings, rows=rows)
+        folder = write_job(
+            tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=reserve_s, settings=settings, rows=rows
+        )
         (folder / "after.json").write_text(json.dumps({"after_s": -300.0}))  # training would end after the guard
         code, events = run_job(folder)
         if code == 0:

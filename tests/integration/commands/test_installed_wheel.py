@@ -1,7 +1,7 @@
 """The wheel in an empty environment, outside the checkout: a CSV becomes a served model and a prediction.
 
-Dependencies come from the environment of the tests (a .pth file); the project comes from the wheel alone. No server runs
-but the router, which loads nothing of MLOps.
+Dependencies come from the environment of the tests (a .pth file); the project comes from the wheel alone. No server
+runs but the router, which loads nothing of MLOps.
 """
 
 import csv
