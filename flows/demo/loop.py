@@ -32,8 +32,8 @@ def run_demo(options: DemoOptions) -> int:
     """Tell the story; gives the exit code.
 
     Raises:
-        PermanentError: an unknown scale or task, a home whose data are not a demo's, other rows than the demo began
-            with, or a machine that the doctor turns down.
+        PermanentError: an unknown scale or task, a home whose data are not a demo's, an evergreen.toml of another
+            task, other rows than the demo began with, or a machine that the doctor turns down.
         InvalidDataError: DATA or DRIFT cannot be read.
     """
     if options.scale not in PACES:
@@ -46,6 +46,8 @@ def run_demo(options: DemoOptions) -> int:
         if path is not None and not path.is_file():
             raise InvalidDataError(f"{path} does not exist: name a CSV file with labelled texts")
     _must_be_a_demos(Settings.load())
+    if options.data is None:
+        _must_take_bundled_rows(Settings.load(), BUNDLED[options.task].task)
     if options.reset:
         _forget(Settings.load())
     slower, environment = slowdown(), dict(os.environ)
@@ -117,6 +119,15 @@ def _must_be_a_demos(settings: Settings) -> None:
         raise PermanentError(
             f"{settings.root} holds settings or data that are not a demo's: "
             "`export EVERGREEN_HOME=$HOME/evergreen-demo` gives the demo a home of its own"
+        )
+
+
+def _must_take_bundled_rows(settings: Settings, task: TaskSpec) -> None:
+    """Refuse a user's file that describes another task: bundled rows would be read as rows of that task."""
+    if settings.config is not None and not is_marked(settings.config) and settings.task != task:
+        raise PermanentError(
+            f"{settings.config} describes task {settings.task.name}, and the bundled rows are of task {task.name}: "
+            "DATA=FILE (--data FILE) takes your rows, or start the demo where this file is not read"
         )
 
 

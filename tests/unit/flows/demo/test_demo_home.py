@@ -58,6 +58,16 @@ def test_settings_that_a_user_wrote_are_not_replaced(home: Path) -> None:
     assert (home / "settings.env").read_text() == "EVERGREEN_WINDOW_S=60\n"
 
 
+def test_file_of_another_task_stops_demo(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = '[task]\nname = "mine"\ninput = "text"\nlabels = ["a", "b", "c"]\n'
+    (tmp_path / "evergreen.toml").write_text(task)
+    with pytest.raises(PermanentError, match="describes task mine"):
+        demo()
+    assert not home.exists()
+    assert demo(rows_in(tmp_path / "my.csv")) == 0
+
+
 def test_demo_continues_only_with_its_own_rows(home: Path, tmp_path: Path) -> None:
     mine = rows_in(tmp_path / "my.csv")
     assert demo() == 0
