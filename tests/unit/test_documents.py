@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from docs.checks.documented_commands import (
+    EXCEPTIONS,
+    calls,
+    documented_commands,
+    problem,
+    problems,
+    statements,
+)
 from flows.platform.settings import PARTS
 
 ROOT = Path(__file__).parents[2]
@@ -94,13 +102,59 @@ def test_release_needs_named_changes_and_missed_targets(tmp_path: Path) -> None:
     assert check(tmp_path) == ["the tag v1.2 is there already: raise the version in pyproject.toml"]
 
 
-def test_make_help_lists_targets_named_in_documents() -> None:
-    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    listed = set(re.findall(r"make ([\w-]+)", helped)) | {f"benchmark-{name}" for name in helped.split()}
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    named = {name for page in pages for name in re.findall(r"`make ([a-z][\w-]*)", page.read_text(encoding="utf-8"))}
-    assert len(named) > 20
-    assert named - listed - {"help", "benchmark-"} == set()
+def test_documented_commands_are_accepted_by_their_parsers() -> None:
+    found = [*documented_commands(ROOT)]
+    assert len(found) > 300
+    assert {program for each in found for program, _ in calls(each.text)} == {"evergreen", "make", "python"}
+    assert [*problems(ROOT, EXCEPTIONS)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        ("evergreen tran tickets.csv", "no command 'tran'"),
+        ("evergreen labels exprt queue.csv", "no command 'exprt'"),
+        ("evergreen train --buget 300", "No such option: --buget"),
+        ("evergreen train --budget soon", "valid number"),
+        ("evergreen train --budget -5", "above 0"),
+        ("evergreen status now", "unexpected words: now"),
+        ("evergreen batch verify", "output_uri is missing"),
+        ("EVERGREEN_HOME=h sudo .venv/bin/evergreen up && evergreen dwn", "no command 'dwn'"),
+        ("python -m flows.cli tran", "no command 'tran'"),
+        ("make al", "no target 'al'"),
+        ("make demo SCLAE=tiny", "no variable SCLAE"),
+        ('make benchmark-drift ARGS="--run 3"', "no option --run"),
+        ("python -m benchmarks drft", "no benchmark is named 'drft'"),
+        ("python -m benchmarks drift --run 3", "no option --run"),
+        ("python -m absa.jobb FOLDER", "absa/jobb.py does not exist"),
+        ("python docs/generate.py", "docs/generate.py does not exist"),
+    ],
+)
+def test_command_that_its_program_refuses_is_found(command: str, refusal: str) -> None:
+    said = [problem(ROOT, program, words, whole=True) for program, words in calls(command)]
+    assert refusal in str(said[-1])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evergreen COMMAND --help",
+        "evergreen train --budget S FILE  # seconds",
+        "evergreen batch --input in/ --output out/ [--log]",
+        "make benchmark-NAME",
+        "kubectl get pods",
+        "echo evergreen tran",
+    ],
+)
+def test_placeholders_and_other_programs_are_accepted(command: str) -> None:
+    assert [problem(ROOT, program, words, whole=True) for program, words in calls(command)] in ([], [None])
+
+
+def test_statements_of_a_script_are_separated() -> None:
+    script = "# first\nexport A=1\ncurl -s url \\\n  -d '{\"a\": 1}'\nf() {  # a function\n  true\n}\nevergreen up"
+    found = [*statements(script)]
+    assert [at for at, _ in found] == [1, 2, 4, 7]
+    assert [*calls(found[-1][1])] == [("evergreen", ["up"])]
 
 
 def test_settings_named_in_code_are_in_reference() -> None:
