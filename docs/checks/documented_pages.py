@@ -97,6 +97,7 @@ VALUES: Final = (
 PAGES: Final = (
     Page(
         path="README.md",
+        steps=(Step(match=r"^curl \S+ \S+/v1/predict", before="evergreen serve --detach"),),
         spans=("evergreen insights --window 7d", "evergreen ledger", "evergreen cost"),
     ),
     Page(
