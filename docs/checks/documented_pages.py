@@ -16,7 +16,7 @@ _DEADLINE_S: Final = 240.0
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How commands are run that a pattern is found in.
+    """Way to run the commands that a pattern is found in.
 
     Attributes:
         match: pattern.

@@ -50,7 +50,7 @@ def rows(page: Page, folder: Path, text: str) -> list[Row]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
 def test_plan_fits_the_page_that_it_runs(page: Page) -> None:
-    """Where this fails, the page has changed: change its steps and values in docs/checks/documented_pages.py."""
+    """A failure means that the page changed: adapt its steps and values in docs/checks/documented_pages.py."""
     text = (ROOT / page.path).read_text(encoding="utf-8")
     commands = planned(page, [*blocks(page.path, text)])
     assert commands
