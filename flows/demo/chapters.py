@@ -405,7 +405,7 @@ class Demo:
         for record in self.services.ledger.follow():
             if second in (record.state.challenger, record.state.champion):
                 self.story.fact(f"ledger {record.number}: {record.action:<9} {record.reason}")
-        self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/absa")
+        self.story.link("the aliases", f"{self.services.home.url('mlflow')}/#/models/{self._task.name}")
 
     # parts of chapters
 

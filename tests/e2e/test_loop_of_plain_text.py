@@ -15,6 +15,7 @@ LIMIT_S = 1_200  # of a hang
 def test_loop_of_plain_text_mentions_no_aspect(tmp_path: Path) -> None:
     story = run_loop(tmp_path / "home", TICKETS, "--task", "tickets", timeout_s=LIMIT_S)
     assert words_of_default_task(story) == []
+    assert story.count("/#/models/tickets") == 2
     said = list(said_in(tmp_path / "home"))
     kinds = {Path(place).suffix for place, _ in said}
     assert kinds >= {".prom", ".md", ".html", ".json", ".log", ".db"}
