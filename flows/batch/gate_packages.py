@@ -181,7 +181,7 @@ def _file_rows(services: Services, candidate: ModelPackage, data: Path) -> tuple
     if mapping.task != task:  # without evergreen.toml, as in CI
         mapping = replace(mapping, task=task, codes={})
     if not data.is_file():
-        raise InvalidDataError(f"expected a labelled file, got {data}, which is missing; name one by --data")
+        raise InvalidDataError(f"there is no file {data}; name a labelled file by --data")
     rows, _ = read_examples(data, mapping=mapping)
     return rows, f"on {rows.height:,} rows of {data.name}"
 

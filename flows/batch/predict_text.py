@@ -40,7 +40,7 @@ def predict_text(services: Services, text: str, phrase: str | None) -> TextAnswe
 
 
 def check_question(task: TaskSpec, text: str, phrase: str | None) -> None:
-    """Check that a text and a phrase fit a task.
+    """Check a text and a phrase against the input form of a task.
 
     Raises:
         PermanentError: the text is empty, or the phrase is missing, not allowed, or an aspect that is not in the text.

@@ -79,7 +79,7 @@ def add_docs(app: FastAPI, bodies: Callable[[], TaskBodies]) -> None:
 
 
 def document(app: FastAPI, bodies: TaskBodies) -> dict[str, Any]:
-    """Return the OpenAPI document of a task, with `POST /v1/predict`, which is no route of FastAPI."""
+    """Return the OpenAPI document of a task, with `POST /v1/predict`, which FastAPI does not serve."""
     api: dict[str, Any] = deepcopy(app.openapi())  # FastAPI caches its own
     task = bodies.task
     given = f", given {_ARTICLES[task.phrase]} {task.phrase}" if task.phrase else ""
