@@ -49,7 +49,7 @@ def check_question(task: TaskSpec, text: str, phrase: str | None) -> None:
         raise PermanentError("expected a text to label, got an empty one")
     if task.phrase is None:
         if phrase is not None:
-            raise PermanentError(f"task {task.name} labels the text alone; leave the phrase out")
+            raise PermanentError(f"task {task.name} labels the text alone; expected nothing beside it")
         return
     if phrase is None or not phrase.strip():
         raise PermanentError(f"task {task.name} labels a text by its {task.phrase}: name one by --{task.phrase}")
