@@ -50,9 +50,7 @@ class DeadRuns:
         self._deployments, self._lake, self._host, self._only_worker = deployments, lake, host, only_worker
         self._clock, self._now, self._with_a_process = clock, now, with_a_process
         self._seen: dict[str, tuple[object, float]] = {}  # state and note of a run, and since when
-        self._wrong: dict[
-            ConcurrencyLimit, int
-        ] = {}  # limits with a wrong number of slots, and their unfinished runs
+        self._wrong: dict[ConcurrencyLimit, int] = {}  # limits with a wrong number of slots, and their unfinished runs
         self._first_look = self._limits_are_due = True
 
     def look(self) -> list[str]:

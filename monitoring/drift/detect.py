@@ -229,8 +229,7 @@ def _aspect_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[f
 def _unknown_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
     effect = max(0.0, result.statistic - result.threshold)
     return effect, (
-        f"{result.statistic:.1%} of the words are new to the reference; "
-        f"chance gives at most {result.threshold:.1%}."
+        f"{result.statistic:.1%} of the words are new to the reference; chance gives at most {result.threshold:.1%}."
     )
 
 

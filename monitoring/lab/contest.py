@@ -122,9 +122,7 @@ def compare_rhythms(
         known = pl.concat([learned, _known_by(labelled, now, settings)])
         if contestants and data.rows.height:
             answers: dict[int, WindowData] = {}
-            train = cache(
-                partial(_StandIn.trained, known, settings.task)
-            )  # rhythms that train now share one training
+            train = cache(partial(_StandIn.trained, known, settings.task))  # rhythms that train now share one training
             for each in contestants:
                 each.learn(train, each.answer(data, answers), now)
             played += 1
