@@ -63,6 +63,19 @@ def test_site_builds_and_links_resolve() -> None:
     )  # fmt: skip
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     assert (ROOT / "site" / "index.html").is_file()
+    pages = {page.name: _unrendered(page.read_text(encoding="utf-8")) for page in (ROOT / "site").rglob("*.html")}
+    assert {name: found for name, found in pages.items() if found} == {}
+
+
+def _unrendered(page: str) -> list[str]:
+    """Return list items, table rows and fences that the site shows as they are written."""
+    article = page.partition("<article")[2].partition("</article")[0]
+    prose = re.sub(r"<(pre|code)\b.*?</\1>", "", article, flags=re.DOTALL)
+    return re.findall(r"\n(?:\d+\. |- |\| )|```", prose)
+
+
+def test_steps_that_run_together_are_found() -> None:
+    assert _unrendered("<article><p>Deploy:</p><pre>1\n2. x</pre>\n3. Train</p></article>") == ["\n3. "]
 
 
 def test_documents_show_the_measured_figures() -> None:
