@@ -85,6 +85,15 @@ def test_documents_show_the_measured_figures() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_figures_start_no_line() -> None:
+    """A comment at the start of a line ends the paragraph, on the site and on GitHub."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    found = {
+        page.name for page in pages if re.search(r"^ *<!-- figure", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == set()
+
+
 def test_stale_figure_is_replaced() -> None:
     insert = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))
     page = "F1 <!-- figure f1 -->0.5<!-- end --> of 1"
