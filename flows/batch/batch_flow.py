@@ -43,7 +43,9 @@ def score_step(services: Services, request: BatchRequest) -> BatchOutcome:
 
 @flow(name="batch", on_running=[leave_signs])
 def batch(
-    input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
+    input_uri: Annotated[
+        str, Field(description="CSV, JSONL, .xlsx or Parquet: a file, a folder or s3://bucket/prefix.")
+    ],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
     model: Annotated[
         str | None, Field(description="models:/NAME@challenger or models:/NAME/7; unset: the champion.")

@@ -13,7 +13,7 @@ from absa.data.files.workbooks import sheet_as_csv
 from absa.errors import InvalidDataError, UnavailableError
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of a folder, where .json may be anything
-_WORKBOOKS: Final = (".xlsx", ".xlsm")
+WORKBOOKS: Final = (".xlsx", ".xlsm")
 _OTHER_WORKBOOKS: Final = (".xls", ".xlsb", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
@@ -52,7 +52,7 @@ def readable(file: IO[bytes], uri: str) -> IO[bytes]:
     Raises:
         InvalidDataError: see `kind_of`, `lines_of_array` and `sheet_as_csv`.
     """
-    if uri.lower().endswith(_WORKBOOKS):
+    if uri.lower().endswith(WORKBOOKS):
         return sheet_as_csv(file, uri)
     return lines_of_array(file, uri) if kind_of(uri) == "jsonl" else file
 
