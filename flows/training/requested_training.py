@@ -157,8 +157,10 @@ def _recorded(services: Services, request: TrainingRequest) -> Iterator[Callable
     try:
         yield complete
     except BaseException as error:
-        said = str(error) if isinstance(error, EvergreenError) else f"{type(error).__name__}, see the log"
-        ended = state.failed(services.clock(), said)
+        stopped = (
+            "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}, see the log"
+        )
+        ended = state.failed(services.clock(), str(error) if isinstance(error, EvergreenError) else stopped)
         raise
     finally:
         try:
