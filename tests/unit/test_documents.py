@@ -106,6 +106,50 @@ def test_figure_without_a_row_is_refused() -> None:
         figure(ROOT, {"result": "tasks", "case": "no such case", "metric": "f1", "show": "{value}"})
 
 
+def table_of(tmp_path: Path, rows: list[dict[str, object]] | None) -> str:
+    """Return a table of two rows from a result, or without one."""
+    if rows is not None:
+        result = {
+            "command": "make benchmark-speed", "date": "2026-11-30", "commit": "abc", "rows": rows,
+            "machine": {"cpu": "EPYC", "cores": 2, "accelerator": None},
+        }  # fmt: skip
+        (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+        (tmp_path / "benchmarks" / "results" / "speed.json").write_text(json.dumps(result))
+    wanted = {
+        "result": "speed",
+        "what": "batch",
+        "columns": [
+            {"head": "rows/s", "case": "{case} rows", "metric": "rate", "show": "{value:.0f}"},
+            {"head": "target", "case": "{case} rows", "metric": "rate", "show": "{target}"},
+        ],
+        "rows": [{"what": "small", "case": "1"}, {"what": "large", "case": "20*"}],
+    }
+    made: str = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))["table"](tmp_path, wanted)
+    return made
+
+
+def test_table_marks_rows_not_measured_yet(tmp_path: Path) -> None:
+    row = {"case": "2000 rows", "metric": "rate", "value": 5.2, "target": ">= 6000", "met": False}
+    assert table_of(tmp_path, [row]).splitlines() == [
+        "| batch | rows/s | target |",
+        "|---|---|---|",
+        "| small | not measured yet |  |",
+        "| large | 5 | >= 6,000: **missed** |",
+        "",
+        "`make benchmark-speed` on EPYC, 2 cores; 2026-11-30, commit abc.",
+    ]
+
+
+def test_table_without_result_names_its_command(tmp_path: Path) -> None:
+    assert table_of(tmp_path, None) == "Not measured yet, command: `make benchmark-speed`."
+
+
+def test_table_is_replaced_between_its_marks() -> None:
+    insert = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))
+    page = "<!-- table t -->\n\nold\n\n<!-- end -->\n<!-- figure f -->1<!-- end -->"
+    assert insert["with_figures"](page, {"t": "\n\nnew\n\n", "f": "2"}) == page.replace("old", "new").replace("1", "2")
+
+
 def test_release_needs_named_changes_and_missed_targets(tmp_path: Path) -> None:
     check = runpy.run_path(str(ROOT / "docs" / "release_check.py"))["problems"]
     for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
