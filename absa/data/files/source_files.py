@@ -58,10 +58,10 @@ def readable(file: IO[bytes], uri: str) -> IO[bytes]:
 
 
 def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
-    """Return the format that a name's ending stands for; what has another ending is read as CSV.
+    """Return the format of a file by the ending of its name; an unknown ending is read as CSV.
 
     Raises:
-        InvalidDataError: it is that of a workbook which is not one of today's Excel.
+        InvalidDataError: the ending is that of a workbook, but not of Excel since 2007.
     """
     name = uri.lower()
     if name.endswith(_OTHER_WORKBOOKS):
@@ -102,7 +102,7 @@ def find_sources(path: str) -> list[SourceFile]:
 
 
 def hidden(parts: Iterable[str]) -> bool:
-    """Tell whether a part of a path is hidden, as editors name what is not data. Pure."""
+    """Return True if a part of a path starts with a dot, which marks files that are not data. Pure."""
     return any(part.startswith(".") for part in parts)
 
 
