@@ -86,7 +86,7 @@ def table(root: Path, wanted: Mapping[str, Any]) -> str:
         for column in columns:
             cell = {**shared, **row, **column}
             if "case" in column:
-                cell["case"] = column["case"].format(case=row["case"])
+                cell["case"] = column["case"].format(case=row.get("case", ""))
             name = cell["result"]
             results[name] = read_result(root, name) or {"command": cell.get("command", f"make benchmark-{name}")}
             cells.append(_cell(results[name], cell) or ("" if MISSING in cells else MISSING))
