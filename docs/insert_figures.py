@@ -1,8 +1,8 @@
-"""Insert measured figures and tables into the documents: `make reference`, or `python docs/insert_figures.py [--check]`.
+"""Insert measured figures and tables into the documents: `make reference`, or `docs/insert_figures.py [--check]`.
 
 docs/figures.toml names each figure and the row of benchmarks/results that holds it. A page shows the figure NAME
-between the comments `<!-- figure NAME -->` and `<!-- end -->`; this script writes what is between them. docs/tables.toml
-does the same for tables, between `<!-- table NAME -->` and `<!-- end -->`. A figure needs its row; a table shows
+between the comments `<!-- figure NAME -->` and `<!-- end -->`; this script writes what is between them. For tables,
+docs/tables.toml does the same between `<!-- table NAME -->` and `<!-- end -->`. A figure needs its row; a table shows
 "not measured yet" where a row or a whole result is missing. `--check` changes nothing and ends with 1 if a page is out
 of date.
 """
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MISSING = "not measured yet"
 _SHOWN = re.compile(r"(<!-- (?:figure|table) (\S+) -->)((?:(?!<!-- (?:figure|table) ).)*?)(<!-- end -->)", re.DOTALL)
 _LONG_NUMBER = re.compile(r"\d{4,}")
+_NO_SPREAD = re.compile(r" \((\S+) to \1\)")
 
 
 def read_result(root: Path, name: str) -> dict[str, Any] | None:
@@ -107,7 +108,7 @@ def _cell(result: Mapping[str, Any], cell: Mapping[str, Any]) -> str | None:
     if row.get("target") is not None:
         number = _LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", row["target"])
         target = f"{number}: {'met' if row['met'] else '**missed**'}"
-    return str(cell["show"]).format(**{**row, "target": target}) or " "
+    return _NO_SPREAD.sub("", str(cell["show"]).format(**{**row, "target": target})) or " "
 
 
 def _line(cells: Sequence[str]) -> str:
