@@ -70,7 +70,7 @@ class Drift:
         if self.class_shares is not None and (min(self.class_shares) < 0 or abs(sum(self.class_shares) - 1) > 1e-9):
             raise ValueError(f"class_shares: expected shares that sum to 1, got {self.class_shares}")
         if self.starts_at < 0 or self.ramp < 0:
-            raise ValueError(f"starts_at and ramp: expected 0 or more, got {self.starts_at} and {self.ramp}")
+            raise ValueError(f"starts_at and ramp: expected 0 requests or more, got {self.starts_at} and {self.ramp}")
 
     def strength(self, number: int) -> float:
         """Return the active share of the drift at a request, 0 to 1."""
