@@ -71,9 +71,10 @@ def train_candidate(
 ) -> JobResult:
     """Train and package in a child process that ends before the run's deadline.
 
-    Training starts from the champion's weights, unless a base model is named. A named recipe wins over that of the
-    settings. A size of a ladder has its `layers`, and `larger`, the weights of a larger size of the run. The first
-    package of the job is judged beside the training, to measure the time of judging; the job gets the new reserve.
+    Training starts from the champion's weights, unless a base model is named. A named recipe wins over the settings'.
+    A size of a ladder has its `layers`, and `larger`, what a larger size of the run was trained to.
+    The job's first package is judged beside the training, to measure what judging costs; the job learns the new
+    reserve.
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
@@ -140,7 +141,7 @@ def train_candidate(
             nonlocal started
             phase = event.get("name") if event.get("event") == "phase" else None
             if phase == "export":
-                shards.stop()  # the training is over: packaging and judging get the processor
+                shards.stop()  # nothing is learned any more: packaging and judging get the machine
             if phase == "train" and not started:
                 started = True
                 reserve.record("start", run_time.now() - began)
@@ -176,9 +177,9 @@ def train_candidate(
 def _training_settings(
     policy: TrainingRecipe, recipe: Recipe, base: str | None, layers: int | None, start: Start | None
 ) -> dict[str, Any]:
-    """Return the settings of the job, which starts from weights if there are any, else from a base model.
+    """Return the settings of the job: from weights where they are given, else from a base model.
 
-    A student that lost layers learns with all its layers, in as many passes as a first training.
+    Layers that lost those between them learn again, all of them and in as many passes as a first training has.
     """
     whole = start is not None and layers in (None, start.layers)
     wanted = {
@@ -207,7 +208,7 @@ def start_of(layers: int | None, champion: Start | None, larger: Start | None) -
 
 
 class _After:
-    """Time that the run needs after the job; the job gets every change.
+    """Time that the run needs after the job; the job learns of every change.
 
     Args:
         reserve: receives measurements.
@@ -228,7 +229,7 @@ class _After:
         return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
 
     def package_built(self, event: Mapping[str, Any]) -> None:
-        """Note the time of packaging, and judge the first package beside the training if there is time for it."""
+        """Note what packaging took, and judge the first package beside the training if there is time for it."""
         factor = QUICK_FACTOR if event.get("quick") else 1.0
         self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()

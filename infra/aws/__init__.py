@@ -1,1 +1,1 @@
-"""AWS app: `python -m infra.aws.app` synthesises every environment. One component per module."""
+"""The AWS app: `python -m infra.aws.app` synthesises every environment. One component per module."""

@@ -1,11 +1,11 @@
-"""Bounded cache of answers; the least recently used one is dropped first."""
+"""Answers that were given before: bounded, least recently used out first."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
 Key = tuple[str, str, str | None]  # model digest, text, aspect or topic
 
-_MAX_CHARS: Final = 2_000  # a longer text rarely repeats, and would fill the memory
+_MAX_CHARS: Final = 2_000  # a longer text is unlikely to come again, and would fill the memory
 
 
 class CachedAnswer(NamedTuple):
@@ -16,10 +16,11 @@ class CachedAnswer(NamedTuple):
 
 
 class AnswerCache:
-    """Answers by model, text and phrase. Not safe for several threads.
+    """Answers by model, text and phrase. Not for several threads.
 
     Args:
-        entries: answers kept, at most; 0: none. Memory stays below entries x 10 KB, as longer texts are not kept.
+        entries: most answers kept; 0 keeps none. With texts of at most 2,000 characters it stays below
+            entries x 10 KB.
     """
 
     def __init__(self, entries: int) -> None:
@@ -37,7 +38,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: Key, answer: CachedAnswer) -> None:
-        """Keep an answer, unless its text is too long."""
+        """Keep an answer."""
         if not self._entries or len(key[1]) + len(key[2] or "") > _MAX_CHARS:
             return
         self._kept[key] = answer
@@ -45,6 +46,6 @@ class AnswerCache:
             self._kept.popitem(last=False)
 
     def keep_only(self, digests: frozenset[str]) -> None:
-        """Drop the answers of other models."""
+        """Forget the answers of models that are gone."""
         for key in [key for key in self._kept if key[0] not in digests]:
             del self._kept[key]

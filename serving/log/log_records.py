@@ -1,4 +1,4 @@
-"""Parquet tables made from log segments."""
+"""Log segments as the Parquet tables that they become."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _DAY_US: Final = 24 * _HOUR_US
 
 
 class LogPart(NamedTuple):
-    """Rows of one file in the lake."""
+    """Rows that belong under one key of the lake."""
 
     key: str
     table: pa.Table
@@ -28,7 +28,7 @@ def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> lis
     Args:
         rows: from the log.
         name: of the files: `<replica>-<segment number>`.
-        replica: value of the column.
+        replica: the column's value.
     """
     return [
         LogPart(
