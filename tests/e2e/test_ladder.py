@@ -115,7 +115,7 @@ def test_three_layers_win_by_their_price(services: Services, tmp_path: Path) -> 
     traffic = threading.Thread(
         target=lambda: send_traffic(
             customers(1), url=services.home.url("router"), feedback_key=services.home.secrets()["feedback_key"],
-            rate=100, duration_s=LIMIT_S, stop=over.is_set,
+            rate=200, duration_s=LIMIT_S, stop=over.is_set,
         )
     )  # fmt: skip
     traffic.start()

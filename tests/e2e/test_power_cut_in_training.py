@@ -1,4 +1,4 @@
-"""Power cut in the middle of a real training, by commands alone: the next retraining and the monitor run.
+"""Power cut in the middle of a real training, by commands alone: the next training and the monitor run.
 
 `test_power_cut.py` has every kind of run and of death, with runs that hang.
 """
@@ -68,8 +68,8 @@ def test_power_cut_during_training_blocks_nothing(tmp_path: Path) -> None:
         writer.writerows(labelled_rows(1_500))
     choose_ports(home)
     try:
+        evergreen(home, "ingest", str(rows))
         evergreen(home, "up")
-        evergreen(home, "train", str(rows), "--budget", "60")
         evergreen(home, "retrain", "--budget", "100")
         until(lambda: job_runs(home), "the training's job runs", seconds=180)
         end_family(home)
