@@ -31,7 +31,6 @@ _FOURIER: Final = 128
 _MAX_SEGMENTS: Final = 20
 _MIN_EMBEDDED: Final = 50
 _CACHED_TEXTS: Final = 30_000
-_RISE: Final = 1.0
 _TINY: Final = 1e-12
 
 
