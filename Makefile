@@ -44,18 +44,17 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower li
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/house.py --shrink
 
 # Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
-# more than cores, as they wait a lot; then what is timed, two files at a time, as it waits more than it computes.
+# more than cores, as they wait a lot; then what is timed, three files at a time, as it waits more than it computes.
 LONG = tests/model tests/integration tests/property
 SYSTEMS = tests/e2e/test_loop.py $(wildcard tests/e2e/test_loop_of_*.py) tests/e2e tests/prove/test_system_chaos.py
-TIMED = tests/chaos/test_batch_kills.py tests/chaos/test_serving_chaos.py tests/chaos/test_training_kills.py \
-	tests/prove/test_http_abuse.py tests/prove/test_soak.py \
-	tests/integration/router/test_capacity_validation.py tests/integration/router/test_serving.py \
-	tests/unit/training/test_trainer.py
+TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.py tests/prove/test_http_abuse.py \
+	tests/chaos/test_batch_kills.py tests/chaos/test_training_kills.py tests/unit/training/test_trainer.py \
+	tests/integration/router/test_capacity_validation.py tests/prove/test_soak.py
 BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 test: $(VENV)/.installed-dev  ## Run what CI runs
 	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) tests; \
 		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
-		second=$$?; $(BESIDE) 2 $(TIMED) && exit $$((first + second))
+		second=$$?; $(BESIDE) 3 $(TIMED) && exit $$((first + second))
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(INSTALL) -q -r requirements-ray.txt
