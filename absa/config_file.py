@@ -7,7 +7,7 @@ from typing import Any, Final
 from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
 
-SETTINGS_FILE: Final = "settings.env"  # of homes up to release 1.0
+SETTINGS_FILE: Final = "settings.env"  # of homes of release 0.1
 DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
 DEMO_STATE: Final = "demo.json"
 REFUSED_ROWS: Final = "refused.csv"  # in the home, of the last ingest

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from absa.config_file import read_table
 from absa.data.mapping import CONFIGURATION_FILE, DataMapping, data_mapping
+from absa.earlier_settings import EarlierSettings
 from absa.errors import PermanentError
 from absa.policies import (
     AlertPolicy,
@@ -64,12 +65,15 @@ class Configuration:
     sections: Mapping[str, Any]
 
 
-def read_configuration(file: Path | None, *, profile: str | None = None) -> Configuration:
+def read_configuration(
+    file: Path | None, *, profile: str | None = None, earlier: EarlierSettings | None = None
+) -> Configuration:
     """Read a file and check all its sections.
 
     Args:
         file: see `config_file.find_configuration`.
         profile: wins over the file's own `profile`; None without one.
+        earlier: HOME/settings.env, whose policies win over those of the file.
 
     Raises:
         PermanentError: the file cannot be read, the profile or a section is unknown, or see `read_section`.
@@ -95,9 +99,19 @@ def read_configuration(file: Path | None, *, profile: str | None = None) -> Conf
         settings=settings,
         data=data_mapping(table, name=where),
         sections={
-            name: read_section(name, table.get(name, {}), where=where, below=below.get(name, {})) for name in SECTIONS
+            name: _policy(name, table.get(name, {}), where=where, below=below.get(name, {}), earlier=earlier)
+            for name in SECTIONS
         },
     )
+
+
+def _policy(name: str, table: Any, *, where: str, below: Mapping[str, Any], earlier: EarlierSettings | None) -> Any:
+    """Return the policy of a section; a value of settings.env that cannot be used is named with that file."""
+    if earlier is None or name not in earlier.sections:
+        return read_section(name, table, where=where, below=below)
+    above = earlier.sections[name]
+    read_section(name, above, where=str(earlier.file), below=below)
+    return read_section(name, {**_checked_table(name, table, where=where), **above}, where=where, below=below)
 
 
 def section_keys(name: str) -> list[str]:

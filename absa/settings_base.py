@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from absa.config_file import SETTINGS_FILE, find_configuration
 from absa.configuration import Configuration, read_configuration
 from absa.data.mapping import DEFAULT_MAPPING, DataMapping
-from absa.earlier_settings import read_settings_file
+from absa.earlier_settings import EarlierSettings, read_settings_file
 from absa.errors import PermanentError
 from absa.policies import ServingPolicy
 from absa.profiles import PROFILES, SETTINGS
@@ -27,23 +27,33 @@ class Sources:
     """Values that each source sets, by variable without the prefix: the environment, settings.env, evergreen.toml."""
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
-    earlier: Mapping[str, str] = field(default_factory=dict, repr=False)
+    earlier: EarlierSettings = field(default_factory=EarlierSettings, repr=False)
     configuration: Configuration = field(default_factory=lambda: read_configuration(None), repr=False)
 
     def origin(self, name: str) -> str:
         """Return `environment`, `settings.env`, `file`, `profile NAME` or `default`."""
         if name in self.environment:
             return "environment"
-        if name in self.earlier:
+        if name in self.earlier.values:
             return SETTINGS_FILE
         if name in self.configuration.settings:
             return OF_FILE
         profile = self.configuration.profile
         return f"profile {profile}" if name.lower() in PROFILES[profile].get(SETTINGS, {}) else "default"
 
+    def key_origin(self, section: str, key: str) -> str:
+        """Return the same for a key of evergreen.toml that no variable sets."""
+        if key in self.earlier.sections.get(section, {}):
+            return SETTINGS_FILE
+        if key in self.configuration.table.get(section, {}):
+            return OF_FILE
+        profile = self.configuration.profile
+        return f"profile {profile}" if key in PROFILES[profile].get(section, {}) else "default"
+
     def variables(self) -> dict[str, str]:
         """Return what files set as variables with the prefix, for a process that does not read these files."""
-        kept = {**{name: variable_text(value) for name, value in self.configuration.settings.items()}, **self.earlier}
+        of_file = {name: variable_text(value) for name, value in self.configuration.settings.items()}
+        kept = {**of_file, **self.earlier.values}
         return {f"{PREFIX}{name}": value for name, value in kept.items()}
 
 
@@ -123,20 +133,19 @@ class SettingsBase(BaseSettings):
         check_variables(os.environ)
         given = given_values(os.environ)
         home = Path(given.get("HOME", ".evergreen"))
-        earlier = home / SETTINGS_FILE
-        lines = read_settings_file(home)
-        check_variables(lines, where=str(earlier))
-        kept = given_values(lines)
+        earlier = read_settings_file(home)
+        check_variables(earlier.variables, where=str(earlier.file))
+        kept = earlier.values
         file = find_configuration(given.get("CONFIG") or kept.get("CONFIG"), home)
-        found = read_configuration(file, profile=given.get("PROFILE") or kept.get("PROFILE"))
-        sources = Sources(environment=given, earlier=kept, configuration=found)
+        found = read_configuration(file, profile=given.get("PROFILE") or kept.get("PROFILE"), earlier=earlier)
+        sources = Sources(environment=given, earlier=earlier, configuration=found)
         profile = {name.upper(): value for name, value in PROFILES[found.profile].get(SETTINGS, {}).items()}
         below = {name: value for name, value in {**profile, **found.settings}.items() if name not in {**kept, **given}}
         values = {name.lower(): value for name, value in below.items()}
         values |= {**found.sections, "data": found.data, "config": file, "profile": found.profile}
         try:
             known = {name: value for name, value in values.items() if name in cls.model_fields}
-            settings = cls(_env_file=str(earlier) if kept else None, **known)
+            settings = cls(_env_file=str(earlier.file) if kept else None, **known)
         except ValidationError as error:
             raise PermanentError("; ".join(_refusals(error, sources))) from None
         except SettingsError as error:

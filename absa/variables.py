@@ -65,7 +65,7 @@ MOVED: Final = {name: (section, name.lower()) for section, names in _SECTIONS.it
     "MIN_WINDOW_ROWS": ("staleness", "min_rows"),
     "MAX_EXPERIMENT_S": ("experiment", "max_duration_s"),
 }
-"""Section and key in evergreen.toml of what releases up to 1.0 read from a variable."""
+"""Section and key in evergreen.toml of what release 0.1 read from a variable."""
 _OF_RECIPE: Final = "set recipe = fast, best or distilled in section [training] of evergreen.toml"
 _FROM_LAKE: Final = "routers load packages from the lake, so unset it"
 REMOVED: Final = {

@@ -83,8 +83,8 @@ _SETTINGS = """# Settings
 
 Three places, the first wins: environment variables, the sections of `evergreen.toml`, the profile. `HOME` is
 `EVERGREEN_HOME`. Every variable but `EVERGREEN_HOME` and `EVERGREEN_CONFIG` has a key in `evergreen.toml`.
-`evergreen config` prints every effective value and its origin. A `HOME/settings.env` of an earlier release is read
-after the environment; `evergreen up` and `evergreen config --migrate` move it into `evergreen.toml`.
+`evergreen config` prints every effective value and its origin. A `HOME/settings.env` of release 0.1 is read after the
+environment; `evergreen up` and `evergreen config --migrate` [move it](../operate/upgrade.md) into `evergreen.toml`.
 
 Every command but `down` checks all of them when it starts, and the router its own. These are errors: a value outside
 its range, values that do not fit each other, an unknown section or key, an empty `EVERGREEN_HOME`, `EVERGREEN_LAKE` or

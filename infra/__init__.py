@@ -1,1 +1,1 @@
-"""AWS: the app, container files, the capacity and cost model. Nothing of ours is imported here."""
+"""AWS app, container files, capacity and cost models. Imports no other room."""

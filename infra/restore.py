@@ -1,7 +1,7 @@
-"""`python -m infra.restore s3://bucket/prefix --at TIME`: bring a versioned prefix back to what it was at a time.
+"""`python -m infra.restore s3://bucket/prefix --at TIME`: restore a versioned prefix to its state at a time.
 
-What was deleted or overwritten since comes back as a new version on top, and what was made since is hidden by a delete
-marker: nothing is lost, and a second restore undoes the first. `--keep-new` leaves what was made since.
+Objects that were deleted or overwritten since then get their old content as a new version. Objects that were made
+since then get a delete marker; `--keep-new` leaves them. Nothing is lost, and a second restore undoes the first.
 """
 
 import argparse
@@ -15,19 +15,19 @@ from urllib.parse import urlparse
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Action on a key: `version` is put on top; None deletes the key."""
+    """Change of a key: `version` becomes the newest one; None deletes the key."""
 
     key: str
     version: str | None
 
 
 def changes(entries: Sequence[dict[str, Any]], at: datetime, *, keep_new: bool = False) -> Iterator[Change]:
-    """Return the actions that restore keys. Pure.
+    """Return the changes that restore keys. Pure.
 
     Args:
         entries: versions and delete markers of S3, each key's newest first; `gone` marks the delete markers.
         at: the time whose state is to be restored.
-        keep_new: whether a key that did not exist then may stay.
+        keep_new: True to keep keys that did not exist then.
     """
     by_key: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
@@ -43,10 +43,10 @@ def changes(entries: Sequence[dict[str, Any]], at: datetime, *, keep_new: bool =
 
 
 def restore(s3: Any, uri: str, at: datetime, *, keep_new: bool = False, dry_run: bool = False) -> list[Change]:
-    """Carry the changes out, and give them."""
+    """Carry out the changes and return them; with `dry_run`, only return them."""
     parsed = urlparse(uri)
     if parsed.scheme != "s3" or not parsed.netloc:
-        raise ValueError(f"a restore needs s3://bucket/prefix, got {uri!r}")
+        raise ValueError(f"expected s3://bucket/prefix, got {uri!r}")
     bucket, prefix = parsed.netloc, parsed.path.lstrip("/")
     entries: list[dict[str, Any]] = []
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
@@ -64,15 +64,15 @@ def restore(s3: Any, uri: str, at: datetime, *, keep_new: bool = False, dry_run:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; gives the exit code."""
+    """Run the command and return its exit code."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
     parser = argparse.ArgumentParser(prog="python -m infra.restore", description=__doc__)
     parser.add_argument("uri", help="s3://bucket/prefix of a versioned bucket")
-    parser.add_argument("--at", required=True, help="ISO 8601 time, UTC where it names no zone")
-    parser.add_argument("--keep-new", action="store_true", help="leave keys that did not exist then")
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    parser.add_argument("--at", required=True, help="ISO 8601 time; UTC if it has no time zone")
+    parser.add_argument("--keep-new", action="store_true", help="keep objects that did not exist then")
+    parser.add_argument("--dry-run", action="store_true", help="print the changes and change nothing")
     chosen = parser.parse_args(arguments)
     try:
         at = datetime.fromisoformat(chosen.at)

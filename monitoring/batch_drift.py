@@ -1,7 +1,7 @@
-"""A batch job's rows beside held-out rows of its version's training data: drift findings and a report to read.
+"""Drift of a batch job's rows against held-out rows of its version's training data: findings and a report.
 
 The reference is a sample of the test side of the snapshot that the version was trained on, scored by the same package,
-so neither side was trained on. The report starts nothing: a batch may well be meant to differ from live traffic.
+so neither side was trained on. The report starts nothing: a batch may differ from live traffic on purpose.
 """
 
 import io
@@ -48,14 +48,14 @@ def report_batch_drift(
     """Compare a finished job's rows with the training reference; write drift/report.html and drift/findings.json.
 
     Args:
-        output: where the job's parts and manifest lie; the report goes there too.
+        output: holds the job's parts and manifest, and receives the report.
         manifest: of the job.
         lake: holds the version's snapshot.
         engine: of the version that scored the job.
         false_alarm_rate: share of jobs without drift in which any column may alarm.
 
     Raises:
-        PermanentError: the package does not say what it was trained on.
+        PermanentError: the package names no snapshot.
         NotFoundError: the lake has no such snapshot.
     """
     snapshot = engine.package.config.snapshot
@@ -83,14 +83,14 @@ def report_batch_drift(
 
 
 def _scored(rows: pl.DataFrame, engine: "Engine", now: datetime) -> pl.DataFrame:
-    """Return a sample of a snapshot's side, with the version's answers."""
+    """Return a sample of a snapshot's side with the version's answers."""
     rows = rows.sample(min(rows.height, REFERENCE_ROWS), seed=0)
     scores = engine.score(list(zip(rows["text"], rows["aspect"], strict=True)))
     return _frame(rows["text"], rows["aspect"], rows["segment"], scores.argmax(axis=1), scores, now)
 
 
 def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFrame:
-    """Rows of a job's output, spread over its partitions; the same ones on every call."""
+    """Return a sample of a job's output, spread over its parts; the same on every call."""
     keys = output.list(JOB_PARTS)
     keys = [keys[index] for index in sorted({int(k) for k in np.linspace(0, len(keys) - 1, min(_PARTS, len(keys)))})]
     each = -(-CURRENT_ROWS // len(keys))
@@ -116,7 +116,7 @@ def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFr
 
 
 def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: datetime) -> pl.DataFrame:
-    """Rows in the shape of a monitoring window's, without feedback."""
+    """Return rows in the shape of a window's, without feedback."""
     columns = {"text": text, "aspect": aspect, "segment": segment, "label": label}
     rows = pl.DataFrame(columns).with_columns(
         pl.Series("scores", scores, dtype=pl.List(pl.Float32)),
@@ -158,7 +158,7 @@ def _page(
         reasons=reasons,
         action="none",
         action_reason=found.too_small
-        or "This report compares a batch with what the version was tested on; it starts nothing.",
+        or "This report compares a batch with the version's test rows; it starts nothing.",
         at=window.end,
     )
     data = WindowData(window=window, rows=current, total=manifest["rows"], by_version={version: manifest["rows"]})

@@ -1,8 +1,8 @@
-"""Evidently's side of monitoring: one report per window in a workspace's project, the policy's verdict on top.
+"""Reports of windows in Evidently: one per window in a project, with the policy's verdict on top.
 
-Evidently draws and keeps; the verdict is ours, because its default drift tests alarm on small windows and go blind on
+Evidently draws and stores reports. It does not decide: its default drift tests alarm on small windows and miss drift in
 large ones. Importing Evidently takes seconds, so it happens on the first report. A window that is empty, tiny, of one
-class or all null gives a report with that statement.
+class or all null gets a report that states this.
 """
 
 import os
@@ -23,7 +23,7 @@ from absa.task import ABSA, TaskSpec
 
 MAX_REPORT_ROWS: Final = 20_000
 DESCRIPTORS: Final = ("words", "characters", "share of signs and digits")
-"""What is drawn of the texts: how they are, never what they say."""
+"""Properties of texts that are drawn; the texts themselves never are."""
 _FIGURES: Final = {"measured": "f1", "estimated": "estimated_f1"}
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
 _MIN_DRAWN: Final = 2
@@ -34,8 +34,8 @@ class EvidentlyReporter:
 
     Args:
         workspace: the folder (made if absent) or address.
-        task: what is classified; the project has its name, and is made with its panels when it does not exist.
-        ui_url: where people see the workspace; `report` then returns an address in it.
+        task: names the project, which is created with its panels if it does not exist.
+        ui_url: address of the workspace's UI; `report` then returns an address in it.
     """
 
     def __init__(self, workspace: str | Path, *, task: TaskSpec = ABSA, ui_url: str | None = None) -> None:
@@ -49,10 +49,10 @@ class EvidentlyReporter:
     def report(
         self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
     ) -> str | None:
-        """Write the window's report, in place of an earlier one whose address is `replaces`.
+        """Write the window's report; it replaces an earlier one with the address `replaces`.
 
         Returns:
-            The report's address in the UI, or the snapshot's path where no UI is known.
+            The report's address in the UI, or the snapshot's path without a UI.
 
         Raises:
             UnavailableError: the workspace cannot be written or is unavailable.
@@ -94,11 +94,11 @@ def _new_project(workspace: Any, task: TaskSpec) -> Any:
     def mean_of(column: str) -> Any:
         return PanelMetric(legend=column, metric="MeanValue", metric_labels={"column": column})
 
-    project = workspace.create_project(task.name, description="The served traffic, one report a window.")
+    project = workspace.create_project(task.name, description="Served traffic, one report per window.")
     project.dashboard.add_panel(
         line_plot_panel(
             title=f"{task.metric_name} per window",
-            description="measured where labels came back, estimated from calibrated scores where not",
+            description="measured on labels, and estimated from calibrated scores",
             values=[mean_of(f"{kind} {task.metric_name}") for kind in _FIGURES],
         )
     )
@@ -162,10 +162,10 @@ def _part_text(part: PartFigures) -> str:
 
 
 def build_report(data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, task: TaskSpec = ABSA) -> Any:
-    """Evidently's snapshot of a window. Never fails on what the window holds: parts that cannot be drawn are left out.
+    """Return Evidently's snapshot of a window. Parts that cannot be drawn are left out, so no window makes it fail.
 
-    Columns that are all null, and quality where only one class is labelled, crash Evidently's own metrics, so they are
-    kept from it.
+    Columns that are all null, and quality with only one labelled class, crash Evidently's own metrics, so they are not
+    passed to it.
     """
     from evidently.core.report import Snapshot
     from evidently.legacy.renderers.html_widgets import text_widget
@@ -206,7 +206,7 @@ def _drawn(rows: pl.DataFrame, task: TaskSpec) -> pl.DataFrame:
 
 
 def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame, task: TaskSpec) -> Any:
-    """One row of figures for the panels over time; a figure that is not known is left out."""
+    """Return one row of figures for the panels over time; unknown figures are left out."""
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import MeanValue
 
@@ -238,7 +238,7 @@ def _run_figures(data: WindowData, verdict: Verdict, current: pl.DataFrame, task
 
 
 def _run_drift(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
-    """Return the distributions of the window beside the reference's; None where there is too little to draw."""
+    """Return the distributions of window and reference; None if there is too little to draw."""
     from evidently import DataDefinition, Report
     from evidently.metrics import ValueDrift
     from evidently.presets import ValueStats
@@ -269,7 +269,7 @@ def _run_drift(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
 
 
 def _run_quality(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
-    """Classification quality over labelled rows; None where fewer than two classes are labelled."""
+    """Return the classification quality of labelled rows; None if fewer than two classes are labelled."""
     from evidently import DataDefinition, MulticlassClassification, Report
     from evidently.metrics import F1ByLabel
     from evidently.presets import ClassificationQuality

@@ -1,4 +1,4 @@
-"""Answers by aspect or topic and segment: the volume, the share of one label, its change and interval."""
+"""Insights: volume, share of one label and its change, per aspect or topic and segment."""
 
 import json
 import warnings
@@ -23,19 +23,19 @@ _FEWEST_KEPT: Final = 10
 def insights(
     lake: Lake, window: Window, *, min_rows: int = 20, max_rows: int = MAX_ROWS, task: TaskSpec = ABSA
 ) -> pl.DataFrame:
-    """Return the aspects and segments of a window beside the window of equal length before it.
+    """Return volume and label share per segment and aspect, compared with the window of equal length before.
 
     Args:
-        lake: where predictions lie.
-        window: which event time.
+        lake: holds the predictions.
+        window: event time.
         min_rows: aspects with fewer predictions are left out.
-        max_rows: of a window with more, a sample is read, and the numbers of rows are scaled to the whole.
-        task: whose first evaluated label is counted: negative by default.
+        max_rows: a window with more predictions is sampled, and the numbers of rows are scaled to the whole.
+        task: its first evaluated label is counted: negative by default.
 
     Returns:
-        segment, aspect, rows, share with low and high (95 %, over units: one loud customer counts once as
-        loud as they are), rows_before, change with change_low and change_high (null where nothing was before), the
-        most frequent first. Aspects are compared without case.
+        segment, aspect, rows, share with low and high (95 %, over units, so that one active customer makes no interval
+        narrow), rows_before, change with change_low and change_high (null without rows before), the most frequent
+        first. Case of aspects is ignored.
     """
     length = window.end - window.start
     earlier = Window(start=window.start - length, end=window.start)
@@ -58,7 +58,7 @@ def insights(
 
 
 def keep_insights(lake: Lake, window: Window, task: TaskSpec = ABSA) -> None:
-    """Put a window's most frequent aspects under insights/current.json, where the console finds them.
+    """Write a window's most frequent aspects to insights/current.json, which the console reads.
 
     A redacted log and plain text have none.
     """
@@ -102,7 +102,7 @@ def _shares(data: WindowData, label: int) -> pl.DataFrame:
 
 
 def insights_plot(found: pl.DataFrame, task: TaskSpec = ABSA) -> bytes:
-    """Return a PNG of the most frequent aspects with their intervals; a sign that the font lacks is a box."""
+    """Return a PNG of the most frequent aspects with their intervals; a character that the font lacks is a box."""
     from io import BytesIO
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg

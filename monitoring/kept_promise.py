@@ -1,4 +1,4 @@
-"""Kept promise: how many answers are certain, and how many of those are right, window by window."""
+"""Promise per window: the number of certain answers, and of right ones among them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from absa.task import TaskSpec
 from monitoring.drift.sample import sample_of
 from monitoring.drift.sequential import RightAnswers, SlowLoss, detect_slow_loss
 
-_EXACT: Final = 10**9  # labels of a promise, which is no estimate
+_EXACT: Final = 10**9  # labels of a promise: so many that it counts as exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptPromise:
-    """A promise in one window.
+    """Result of a promise in one window.
 
     `answers` were given under it, `certain` of them were certain, and `right` of the `labelled` certain ones were right
-    (labels that came unasked, the first of each unit). `test` adds up the windows since the version took the traffic.
+    (unsolicited labels, the first of each unit). `test` adds up the windows since the version became champion.
     """
 
     promise: float
@@ -45,7 +45,7 @@ def kept_promise(
     earlier: Sequence[RightAnswers] = (),
     report_ratio: float = 1.0,
 ) -> KeptPromise | None:
-    """Return how a window's rows kept a promise; None where nothing was promised.
+    """Return how a window's rows kept a promise; None if nothing was promised.
 
     Args:
         rows: the version's rows of the window.
@@ -53,7 +53,7 @@ def kept_promise(
         policy: gives the rate of false alarms.
         task: of the home.
         earlier: certain labelled answers of the windows before, under the same promise.
-        report_ratio: how many times as often as right answers wrong ones may be reported.
+        report_ratio: ratio of the rates at which wrong and right answers may be reported.
     """
     if promise is None:
         return None

@@ -1,4 +1,4 @@
-"""A window's losses against its version's baselines, and one family of tests over losses and columns."""
+"""Losses of a window against its version's baselines, and one correction for all tests of the window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ _ALL_BUT: Final = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFigure:
-    """F1 of all answers of a sample as labels show it, and in words which labels count and why.
+    """F1 of all answers of a sample, from labels. `how` names the labels that count, and the reason.
 
-    `best` is None where requested labels were used. Without any, unsolicited ones may be biased: the F1 is then between
-    `now`, as customers answered, and `best`, where wrong answers are reported most.
+    `best` is None if requested labels correct the figure. Otherwise unsolicited labels may be biased: the F1 is between
+    `now`, with labels as they came, and `best`, with the largest report ratio.
     """
 
     now: Estimate
@@ -54,8 +54,8 @@ def measured_figure(
 ) -> MeasuredFigure | None:
     """Return the most certain figure of all answers; None without labels.
 
-    A sample's own audit needs no assumption; the answer rates that all audits so far show need habits that last. With
-    neither, wrong answers may be reported up to `max_report_ratio` times as often as right ones.
+    An audit of the sample itself needs no assumption. Earlier audits give the report ratio, and assume that habits
+    last. Without audits, wrong answers may be reported up to `max_report_ratio` times as often as right ones.
     """
     found: list[MeasuredFigure] = []
     late = _still_to_come(sample, habits)
@@ -95,11 +95,11 @@ def measured_loss(
 ) -> Loss | None:
     """Return the measured loss, against the frozen test and the reference's labels: the less certain of the two.
 
-    Live traffic that is somewhat harder than the test from the first day on is not stale; a version that is far
-    below its test from the first day on never gets a reference, so it is held against the test alone.
+    Traffic that was harder than the test from the first day is not staleness. A version far below its test from the
+    first day never gets a reference, so it is compared with the test alone.
 
-    The test is a random sample, so it is held against the figure of all answers; unsolicited labels of window and
-    reference are held against each other, as the same customers answer in both.
+    The test is a random sample, so it is compared with the figure of all answers. Unsolicited labels of window and
+    reference are compared with each other, because the same customers answer in both.
     """
     figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
     if figure is None:
@@ -109,7 +109,7 @@ def measured_loss(
     early = None if reference is None else measure_answered(reference, seed=seed, habits=habits, ratio=1.0)
     pairs: list[tuple[Estimate | None, MeasuredFigure]] = []
     if answered is not None and early is not None and min(answered.rows, early.rows) >= policy.min_labels:
-        how = f"measured on {answered.rows} unsolicited labels, as customers answer now and in the reference alike"
+        how = f"measured on {answered.rows} unsolicited labels and those of the reference, from the same customers"
         alike = MeasuredFigure(now=answered, best=None, how=how + _still_to_come(current, habits))
         pairs = [(early, alike), (test, figure if figure.best is None else alike)]
     else:
@@ -128,20 +128,20 @@ def measured_loss(
 
 
 def _still_to_come(sample: Sample, habits: AnswerHabits) -> str:
-    """Return in words which share of the labels expected has come; nothing where nearly all have."""
+    """Return a clause with the share of expected labels that has come; empty if nearly all have."""
     share = late_share(sample, habits)
     if share is None or habits.horizon_s is None or share >= _ALL_BUT:
         return ""
     return (
-        f"; {share:.0%} of the labels expected within {habits.horizon_s / 3600.0:.1f} hours have come, and those that "
-        "came weigh as much as the late ones like them"
+        f"; {share:.0%} of the labels expected within {habits.horizon_s / 3600.0:.1f} hours have come, and each "
+        "stands for the late ones like it"
     )
 
 
 def estimated_loss(
     current: Sample, frozen: FrozenTest | None, reference: Sample | None, policy: StalenessPolicy, seed: int
 ) -> Loss | None:
-    """Return the loss that scores promise, against the promise for the reference, so that miscalibration cancels."""
+    """Return the estimated loss against the estimate for the reference, so that miscalibration cancels."""
     now = estimate(current, seed=seed)
     baseline = None if reference is None else estimate(reference, seed=seed)
     if baseline is None and frozen is not None:
@@ -162,9 +162,9 @@ def slow_loss(
 ) -> SlowLoss | None:
     """Return the detector after this window, against test and reference: the least certain comparison.
 
-    The reference counts with all of its labels, and with those that came as fast as the window's can have come. Where
-    there is no reference yet, wrong answers may have been reported up to `max_report_ratio` times as often. `spread` is
-    that of the units which return in the windows.
+    The reference counts twice: with all of its labels, and with those that came as fast as the window's. Without a
+    reference, the test is lowered by wrong answers that may be reported up to `max_report_ratio` times as often.
+    `spread` is the spread between units that return.
     """
     baselines: list[RightAnswers] = []
     units: list[Ints] = []

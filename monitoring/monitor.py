@@ -1,4 +1,4 @@
-"""Watch one window: load it, compare it with the reference, measure, judge, report and record. What the flow calls."""
+"""One window: load it, compare it with the reference, measure, judge, record the verdict and write the report."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ from monitoring.traffic.kept_rows import changed_recent, changed_reference, insi
 from monitoring.verdicts import VerdictStore
 
 _DAY_S: Final = 86_400.0
-HISTORY_WINDOWS: Final = 200  # verdicts that a look reads at most
+HISTORY_WINDOWS: Final = 200  # most verdicts that one run reads
 _DRIFTS: Final = ("drift:", "slow_drift:")
 
 
@@ -42,8 +42,8 @@ _DRIFTS: Final = ("drift:", "slow_drift:")
 class WatchedVersion:
     """The champion as the monitor needs it.
 
-    `snapshot_at` is when its training data were taken: labels given later are new. `champion_since` is when it took
-    the traffic: its reference are rows served from then on.
+    `snapshot_at` is the time of its training snapshot: later labels are new. `champion_since` is the time at which it
+    became champion: its reference holds rows served since then.
     """
 
     version: str
@@ -56,8 +56,8 @@ class WatchedVersion:
 class WatchSettings:
     """Settings of a deployment.
 
-    `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None is every one.
-    `promise` is the share of right answers among certain ones; None: nothing is promised.
+    `measuring_sources` and `training_sources` are feedback sources trusted to measure and to train; None: every source.
+    `promise` is the promised share of right answers among certain ones; None: nothing is promised.
     """
 
     policy: StalenessPolicy = field(default_factory=StalenessPolicy)
@@ -70,19 +70,19 @@ class WatchSettings:
 
 
 class WindowReporter(Protocol):
-    """Writes the window's report where people read it."""
+    """Writer of a window's report."""
 
     def report(
         self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
     ) -> str | None:
-        """Return the address of the written report, None where none was written; `replaces` is the one it replaces."""
+        """Write a report and return its address, None if none was written; `replaces`: address of the earlier one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Everything that was found about the watched version in a window, before it is judged.
+    """Findings about the watched version in a window, before the decision.
 
-    `reference` is all of the version's reference; `comparison` has the rows of it that match the window.
+    `reference` is the version's whole reference; `comparison` has the rows of it that match the window.
     """
 
     data: WindowData
@@ -94,7 +94,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A window's recorded verdict with what it was found from; `replaces` is the report of an earlier revision."""
+    """A window's recorded verdict and its findings; `replaces` is the address of an earlier revision's report."""
 
     verdict: Verdict
     seen: Observation
@@ -114,19 +114,19 @@ def watch(
     embedder: Embedder | None = None,
     verdicts: VerdictStore | None = None,
 ) -> Judged:
-    """Judge a window and record the verdict; a second call makes a later revision with the labels that came since.
+    """Judge a window and record the verdict; a later call adds a revision with the labels known then.
 
     Args:
-        lake: where predictions, feedback, references and verdicts lie.
-        window: which event time.
-        champion: the version that is judged; other versions' figures are in the record too.
+        lake: holds predictions, feedback, references and verdicts.
+        window: event time.
+        champion: the version that is judged; the record has figures of other versions too.
         settings: policy and sizes.
-        since_retraining_s: how long ago any retraining began, None for never.
-        retraining_runs: whether one is running.
-        new_labels: labels that a retraining has beyond the champion's; None counts feedback since its snapshot.
-        now: the time of judging; feedback received later is not seen.
-        embedder: the champion's view of texts; None leaves that column out.
-        verdicts: of this lake, with the records that it has read; None reads them again.
+        since_retraining_s: seconds since the last retraining started; None: there was none.
+        retraining_runs: whether a retraining is running.
+        new_labels: labels that a retraining would have beyond the champion's; None: feedback since its snapshot counts.
+        now: time of judging; feedback received later is ignored.
+        embedder: the champion's embedder; None: the column `embedding` is left out.
+        verdicts: store of this lake, with the records that it has read; None: they are read again.
 
     Raises:
         UnavailableError: the lake is unavailable.
@@ -178,10 +178,10 @@ def watch(
 
 
 def report(lake: Lake, judged: Judged, reporter: WindowReporter, *, verdicts: VerdictStore | None = None) -> Verdict:
-    """Write the report of a judged window, and record where it lies.
+    """Write the report of a judged window and record its address.
 
     Raises:
-        UnavailableError: the report cannot be written now; the verdict stands without it.
+        UnavailableError: the report cannot be written now; the verdict stays recorded.
         ConflictError: other writers kept recording this window concurrently.
     """
     seen = judged.seen
@@ -202,9 +202,10 @@ def evidence_of(
     recent: pl.DataFrame | None = None,
     embedder: Embedder | None = None,
 ) -> Observation:
-    """Compare a loaded window with a reference. Pure; what is known of retrainings is left for the caller to add.
+    """Compare a loaded window with a reference. Pure. The caller adds the facts about retrainings.
 
-    `earlier` are the labelled answers of the windows before, `earlier_certain` the certain ones, `recent` some rows.
+    `earlier` are the labelled answers of the windows before, `earlier_certain` the certain ones among them, `recent`
+    rows of these windows.
     """
     window, policy, seed = data.window, settings.policy, settings.seed
     mine = data.version(champion.version)
@@ -256,7 +257,7 @@ def evidence_of(
     if champion.version in figures:
         mine_now = replace(figures[champion.version], parts=parts_of(current, seed=seed))
         figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
-        if figure is not None and figure.best is None:  # audits correct it; the record shows it as the reason does
+        if figure is not None and figure.best is None:  # corrected by audits: record and reason show the same F1
             mine_now = replace(mine_now, f1=figure.now.f1)
         if kept_now is not None:
             mine_now = replace(
@@ -273,13 +274,14 @@ def evidence_of(
 def count_new_labels(
     lake: Lake, asked_since: datetime, sources: Collection[str] | None, until: datetime, *, given_since: datetime
 ) -> int:
-    """Return the number of requests since a time that have a label of some sources, or of any, given since another.
+    """Count the requests since `asked_since` with a label given since `given_since`.
 
-    A late label of an earlier request is left out: it trains, but its row is not recent to the gate.
+    Labels of `sources` count; None: of every source. A late label of an earlier request is left out: it trains, but
+    its row is not recent to the gate.
     """
-    first = uuid7(int(asked_since.timestamp() * 1000), bytes(10))  # ids are in the order of their times
+    first = uuid7(int(asked_since.timestamp() * 1000), bytes(10))  # ids are ordered by time
     new = (pl.col("at") >= given_since) & (pl.col("request_id") >= first)
-    requests = [pl.Series(dtype=pl.UInt64)]  # eight bytes a label, however many there are
+    requests = [pl.Series(dtype=pl.UInt64)]  # a hash of eight bytes per label bounds the memory
     for part in read_feedback(lake, given_since, until, sources):
         requests.append(part.filter(new)["request_id"].hash(seed=0).unique())
     return int(pl.concat(requests).n_unique())
@@ -306,7 +308,7 @@ def _drifts(
     settings: WatchSettings,
     embedder: Embedder | None,
 ) -> tuple[DriftReport | None, DriftReport | None, frozenset[str]]:
-    """Return the window against the reference, the last windows as one against it, and what the mix explains."""
+    """Return the window's drift, the slow drift of the last windows together, and the columns that the mix explains."""
     if compared is None or compared.rows == 0:
         return None, None, frozenset()
     rate, seed = settings.policy.false_alarm_rate, settings.seed
@@ -320,7 +322,7 @@ def _drifts(
     if found.slow is None:
         return drift, None, by_mix
     last, alike = (sample_of(rows, settings.task) for rows in found.slow)
-    if drift.drifted:  # found already: what is slow need not be looked for
+    if drift.drifted:  # slow drift matters only while the window's own columns are quiet
         return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows), by_mix
     test = partial(detect_drift, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
     slow = test(alike, last)
@@ -361,9 +363,9 @@ def _earlier(
     window: Window,
     recorded: Callable[[VersionFigures | None], RightAnswers | None],
 ) -> list[RightAnswers]:
-    """Return the version's labelled answers in the windows judged before, since it took the traffic.
+    """Return the version's labelled answers in earlier windows since it became champion.
 
-    Of windows that overlap the one that starts first counts, so that no label counts twice.
+    Of overlapping windows the one that starts first counts, so that no label counts twice.
     """
     found: list[RightAnswers] = []
     counted_to = champion.champion_since
@@ -380,7 +382,7 @@ def _earlier(
 def extended_reference(
     seen: Observation, *, champion: WatchedVersion, settings: WatchSettings, verdict: Verdict
 ) -> pl.DataFrame | None:
-    """Return the reference as the window's verdict changes it; None where it stays as it is."""
+    """Return the reference after this verdict; None if it does not change."""
     drifted = any(reason.kind.startswith(_DRIFTS) for reason in verdict.reasons)
     sound = not drifted and verdict.verdict != "STALE"
     rows = _since_champion(seen, champion)
@@ -395,7 +397,7 @@ def _in_reference(seen: Observation, changed: pl.DataFrame | None) -> bool:
 def recent_rows(
     before: pl.DataFrame | None, seen: Observation, champion: WatchedVersion, settings: WatchSettings
 ) -> pl.DataFrame:
-    """Return some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
+    """Return rows of each of the last windows, this one included, for the test of slow drift."""
     return changed_recent(before, _since_champion(seen, champion), seen.data.window, settings.policy)
 
 

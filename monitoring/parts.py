@@ -1,4 +1,4 @@
-"""Quality of the model in each class and segment: estimated, measured, and whether the estimate held there."""
+"""Quality of the model per class and segment: estimated, measured, and whether labels agree with the estimate."""
 
 from collections import Counter
 from typing import Final
@@ -14,7 +14,7 @@ _MAX_SEGMENTS: Final = 20
 
 
 def parts_of(sample: Sample, *, seed: int = 0) -> dict[str, PartFigures]:
-    """Figures by part: `class:<label>` of evaluated labels, and `segment:<name>` where there are 100 rows or more."""
+    """Return figures by part: `class:<label>` of evaluated labels, and `segment:<name>` with 100 rows or more."""
     if sample.rows == 0:
         return {}
     evaluated = sample.task.evaluated_numbers

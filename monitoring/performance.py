@@ -1,9 +1,9 @@
-"""Quality of the model in a window: measured where labels came back, estimated from calibrated scores where not.
+"""Quality of the model in a window: measured from labels, and estimated from calibrated scores.
 
 The figure is the task's primary metric: macro F1 of the evaluated labels over all rows, those of other labels included.
 The estimate is confidence-based performance estimation (CBPE; Garg et al. 2022, and NannyML's form of it): the expected
-confusion matrix under the scores. It sees a loss that shows in confidence, and is blind to a change of concept: where
-labels contradict it, it is marked as not to be trusted.
+confusion matrix under the scores. It sees a loss that shows in confidence, and misses a change of concept. Where labels
+contradict it, it is marked as not trusted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class FrozenTest:
 
     @classmethod
     def from_f1(cls, f1: float, rows: int, task: TaskSpec = ABSA) -> "FrozenTest":
-        """Return the test of a version of which only F1 and the number of rows are known: a balanced stand-in."""
+        """Return a balanced substitute for a test of which only F1 and the number of rows are known."""
         k = task.n_labels
         share = np.full((k, k), (1.0 - f1) / (k - 1))
         np.fill_diagonal(share, f1)
@@ -71,7 +71,7 @@ class FrozenTest:
         return round(float(np.trace(self.confusion)))
 
     def estimate(self, *, seed: int = 0) -> Estimate:
-        """Return the test's own F1 with the uncertainty of its size."""
+        """Return the test's own F1 with an interval for its number of rows."""
         counts = np.array(self.confusion, dtype=np.float64)
         rng = np.random.default_rng(seed)
         return _multinomial(counts, rows=round(counts.sum()), rng=rng, labels=self.evaluated)
@@ -81,7 +81,7 @@ class FrozenTest:
 class Loss:
     """Loss of F1 against a baseline. `p_value`: one-sided, that the loss is at most `tolerated`.
 
-    `how` names in words the labels behind the figure, and the reason; empty for an estimate.
+    `how` names the labels behind the figure, and the reason; empty for an estimate.
     """
 
     baseline: Estimate
@@ -117,9 +117,9 @@ def measure(
 ) -> Estimate | None:
     """Return the F1 that the labels show; None without labels.
 
-    With enough requested labels it is that of all answers: each unsolicited label stands for its own row, the requested
-    ones, weighted by inverse sampling probability, for all rows that no customer judged. Otherwise it is that of the
-    answers that customers judged (`measure_answered`).
+    With enough requested labels it is the F1 of all answers: each unsolicited label stands for its own row; requested
+    labels, weighted by inverse sampling probability, stand for all rows that no customer judged. Otherwise it is the F1
+    of the answers that customers judged (`measure_answered`).
 
     Args:
         sample: rows of which some are labelled.
@@ -145,17 +145,17 @@ def measure_answered(
     habits: AnswerHabits = AS_ANSWERED,
     ratio: float | None = None,
 ) -> Estimate | None:
-    """Return the F1 of answers that customers judged unsolicited; None where they judged none.
+    """Return the F1 of answers with unsolicited labels; None without any.
 
-    Labels that have come stand for the ones like them that are still to come, if `habits` know the delays. Where wrong
-    answers are reported `ratio` times as often as right ones, it is the F1 of all answers.
+    If `habits` know the delays, each label also stands for the late labels like it. If wrong answers are reported
+    `ratio` times as often as right ones, it is the F1 of all answers.
 
     Args:
         sample: rows of which some are labelled.
         seed: of the bootstrap.
         labels: numbers of the labels that count; None: those that the task evaluates.
         habits: of customers.
-        ratio: taken as exact; None is the habits' own ratio with its error, 1 where they know none.
+        ratio: exact; None: the habits' own ratio with its error, 1 if they have none.
     """
     known = np.flatnonzero(unsolicited(sample))
     if len(known) == 0:
@@ -174,8 +174,8 @@ def measure_answered(
 class _Stratum:
     """Weighted counts (units, labels²) of (true, predicted), and the number of rows that they stand for.
 
-    `informative` is the number of equally weighted rows that tell as much, `log_error` the uncertainty of the weight of
-    right answers.
+    `informative` is the number of equally weighted rows with as much information, `log_error` the standard error of the
+    logarithm of the weight of right answers.
     """
 
     members: Ints
@@ -245,9 +245,9 @@ def _counted(sample: Sample, labels: Sequence[int] | None) -> Sequence[int]:
 
 
 def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = None) -> Estimate | None:
-    """Return the F1 that the scores promise for these rows (CBPE); None for an empty sample.
+    """Return the F1 that the scores imply for these rows (CBPE); None for an empty sample.
 
-    The interval spans what the labels of just these rows may turn out to be, if the scores are calibrated.
+    If the scores are calibrated, the interval covers the F1 that the labels of these rows would show.
     """
     if sample.rows == 0:
         return None
@@ -272,7 +272,7 @@ def estimate(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = No
 
 
 def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator) -> Floats:
-    """Confusion matrices (B, labels, labels) with every row's label drawn from its scores."""
+    """Return confusion matrices (B, labels, labels) with every row's label drawn from its scores."""
     bounds = np.cumsum(scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-12), axis=1)
     k = scores.shape[1]
     confusions = np.zeros((_DRAWS, k, k))
@@ -309,7 +309,7 @@ def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0, b
 
 @dataclass(frozen=True, kw_only=True)
 class BackTest:
-    """Comparison of estimate and labels. `sentence` states it in words."""
+    """Comparison of estimate and labels; `gap` is estimated minus measured F1."""
 
     trusted: bool
     gap: float
@@ -317,15 +317,14 @@ class BackTest:
 
 
 def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = None) -> BackTest | None:
-    """Hold the estimate against the labels of the same rows; None under `MIN_LABELS` labels.
+    """Compare the estimate with the labels of the same rows; None under `MIN_LABELS` labels.
 
-    Not trusted where the measured F1 lies outside the estimate's 95 % interval for the labelled rows by more than the
-    tail of chance (z above 3): the scores are then not calibrated for this traffic.
+    Not trusted if both differ by more than three standard errors: the scores are then not calibrated for this traffic.
     """
     known = np.flatnonzero(sample.truth >= 0)
     if len(known) < MIN_LABELS:
         return None
-    # of just these rows, however they were chosen: sampling weights have no part in it
+    # both figures are of these rows alone, so sampling weights do not matter
     labelled = replace(sample.take(known), weights=np.ones(len(known)))
     promised, found = estimate(labelled, seed=seed, labels=labels), measure(labelled, seed=seed, labels=labels)
     assert promised is not None
@@ -342,7 +341,7 @@ def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = N
 
 
 def flip_rate(sample: Sample) -> float | None:
-    """Share of rows with an evaluated true label that were answered with another evaluated label; None without such."""
+    """Return the share of rows with an evaluated true label that got another evaluated one; None without such rows."""
     evaluated = sample.task.evaluated_numbers
     decided = np.isin(sample.truth, evaluated)
     if not decided.any():
@@ -352,12 +351,12 @@ def flip_rate(sample: Sample) -> float | None:
 
 
 def frozen_test(data: Mapping[str, Any], task: TaskSpec = ABSA) -> FrozenTest:
-    """Return a version's frozen test result from what the gate or the registry kept: a confusion, or F1 and rows.
+    """Return a version's frozen test from stored values: a confusion matrix, or F1 and rows.
 
     A version that knows fewer labels than the task has no rows of the others.
 
     Raises:
-        ValueError: neither is there, or the confusion is not square or larger than the task's.
+        ValueError: both are missing, or the confusion matrix is not square or larger than the task's.
     """
     if "confusion" in data:
         counts: npt.NDArray[np.float64] = np.asarray(data["confusion"], dtype=np.float64)
@@ -369,4 +368,4 @@ def frozen_test(data: Mapping[str, Any], task: TaskSpec = ABSA) -> FrozenTest:
     f1 = data.get("f1", data.get("pos_neg_f1"))
     if f1 is not None:
         return FrozenTest.from_f1(float(f1), int(data.get("rows", 500)), task)
-    raise ValueError("a frozen test result needs confusion, or f1 with rows")
+    raise ValueError(f"frozen test: expected confusion, or f1 and rows, got {', '.join(sorted(data)) or 'nothing'}")

@@ -11,22 +11,22 @@ from absa.records.tables import write_parquet
 
 
 def save_reference(lake: Lake, version: str, rows: pl.DataFrame) -> None:
-    """Mark rows as the version's reference, in place of the one before."""
+    """Write the version's reference; it replaces the one before."""
     write_parquet(lake, reference_key(version), rows.to_arrow())
 
 
 def load_reference(lake: Lake, version: str) -> pl.DataFrame | None:
-    """Return the version's reference rows, in the shape of `WindowData.rows`; None where there is none yet."""
+    """Return the version's reference rows, in the shape of `WindowData.rows`; None if there is none yet."""
     return _kept(lake, reference_key(version))
 
 
 def save_recent(lake: Lake, version: str, rows: pl.DataFrame) -> None:
-    """Keep rows of the version's last windows, in place of those kept before."""
+    """Write rows of the version's last windows; they replace those before."""
     write_parquet(lake, recent_key(version), rows.to_arrow())
 
 
 def load_recent(lake: Lake, version: str) -> pl.DataFrame | None:
-    """Rows of the version's last windows; None where there was none yet."""
+    """Return rows of the version's last windows; None if there was none yet."""
     return _kept(lake, recent_key(version))
 
 

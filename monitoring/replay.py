@@ -26,19 +26,19 @@ from monitoring.monitor import (
 from monitoring.staleness import judge_staleness
 
 PairScorer = Callable[[Sequence[tuple[str, str | None]]], npt.NDArray[np.float32]]
-"""(text, aspect) pairs to calibrated scores (n, 3)."""
+"""(text, aspect) pairs to calibrated scores (n, labels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayedSpan:
-    """From when to when, in windows of which length (s)."""
+    """Period to replay, in windows of `window_s` seconds."""
 
     start: datetime
     end: datetime
     window_s: float
 
     def windows(self) -> Iterator[Window]:
-        """Every whole window, the first one first."""
+        """Yield every whole window, the oldest first."""
         length = timedelta(seconds=self.window_s)
         at = self.start
         while at + length <= self.end:
@@ -47,11 +47,11 @@ class ReplayedSpan:
 
 
 class ReplayedMonitor:
-    """Judges windows of one version, one after another, as the monitor would have. Keeps what it needs in memory.
+    """Judge of one version's windows in order, as the monitor would judge them. Keeps its state in memory.
 
     Args:
-        lake: where the log lies; it is only read.
-        version: what is judged.
+        lake: holds the log; it is only read.
+        version: the version that is judged.
         settings: policy and sizes.
         retrained_at: start of the last retraining, for the cooldown.
     """
@@ -106,19 +106,19 @@ def replay(
     scorer: PairScorer | None = None,
     feedback_delay_s: float = 0.0,
 ) -> Iterator[Verdict]:
-    """Judge logged windows one after another as the monitor would have.
+    """Judge logged windows in order, as the monitor would have judged them.
 
-    Labels count as they were known `feedback_delay_s` after each window's end. A verdict that asks for retraining
-    starts the cooldown, so later verdicts say what they would have said.
+    Labels count as they were known `feedback_delay_s` after each window's end. A verdict with the action `retrain`
+    starts the cooldown, as it would have.
 
     Args:
-        lake: where the log lies; it is only read.
-        span: which windows.
-        version: what is judged.
+        lake: holds the log; it is only read.
+        span: windows to judge.
+        version: the version that is judged.
         settings: policy and sizes.
-        scorer: answers in place of the logged ones, so that a version that never served is judged on the same traffic;
-            None keeps the logged answers of `version`.
-        feedback_delay_s: see above.
+        scorer: gives answers in place of the logged ones, so that a version that never served can be judged; None: the
+            logged answers of `version` count.
+        feedback_delay_s: seconds from a window's end to its judgement.
 
     Raises:
         PermanentError: a scorer is given and the log's texts are redacted.

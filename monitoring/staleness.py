@@ -1,4 +1,4 @@
-"""The staleness policy: is a version FRESH, to WATCH or STALE, and does retraining pay? Pure."""
+"""Staleness policy: the verdict FRESH, WATCH or STALE, and whether a retraining pays. Pure."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,14 +19,23 @@ _DAY_S: Final = 86_400.0
 class StalenessEvidence:
     """Evidence on one version in one window.
 
-    `measured` and `estimated` are losses against its frozen test and its reference, each None where unknown;
-    `slow_loss` adds up the version's windows so far, `slow_drift` compares the last of them as one, `by_mix` has the
-    columns of drift that the mix of units explains, `promise` how its certain answers kept the promise.
-    `comparing_from` is set where the reference has no rows of `matching` hours yet: drift then makes no alarm.
-    `usual_rows` is the median size of the reference's windows of these
-    hours, at most. `notes` make no alarm. `new_labels` counts labels of sources trusted to train that came since the
-    version's snapshot, `rows_per_day` its traffic, `age_s` the time since it was trained, `since_retraining_s` that
-    since any retraining began.
+    Attributes:
+        measured: loss that labels show, against frozen test and reference; None: unknown.
+        estimated: loss that scores imply, against the same; None: unknown.
+        new_labels: labels of sources trusted to train since the version's snapshot.
+        slow_loss: detector over the version's windows so far.
+        slow_drift: drift of the last windows together.
+        promise: how the certain answers kept the promise.
+        by_mix: drifted columns that the mix of units explains.
+        matching: hours and days of the reference rows that were compared.
+        comparing_from: set while the reference has no such rows: drift then makes no alarm.
+        usual_rows: median rows of the reference's windows of these hours, as far as they are kept.
+        notes: findings that make no alarm.
+        rows_per_day: traffic of the version.
+        age_s: seconds since the version's snapshot.
+        since_retraining_s: seconds since the last retraining started.
+        attempts: failed attempts of this window.
+        completed: whether this window has led to a completed retraining.
     """
 
     version: str
@@ -57,7 +66,7 @@ class StalenessEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class StalenessDecision:
-    """The verdict, its reasons (the costliest first) and what is to be done about it."""
+    """Verdict, reasons (the costliest first) and action."""
 
     verdict: Level
     reasons: tuple[Reason, ...]
@@ -66,11 +75,11 @@ class StalenessDecision:
 
 
 def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> StalenessDecision:
-    """Say FRESH, WATCH or STALE, and whether to retrain. Pure: equal evidence, equal decision.
+    """Decide FRESH, WATCH or STALE, and whether to retrain. Pure.
 
-    STALE needs a loss that labels or a trusted estimate show, a strong change of the traffic that no labels refute, or
-    an age over the limit. WATCH needs a test that alarms at the requested rate, or fewer rows than usual: what cannot
-    be judged yet is a reason, and makes no alarm.
+    STALE requires a loss that labels or a trusted estimate show, a strong drift that labels do not refute, a slow loss,
+    a broken promise, or an age over the limit. WATCH requires a test that alarms at the requested rate, or fewer rows
+    than usual. What cannot be judged yet is a note and makes no alarm.
     """
     if evidence.rows < policy.min_rows:
         return _too_few_rows(evidence, policy)
@@ -98,7 +107,7 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
             verdict="WATCH" if watch else "FRESH",
             reasons=reasons if watch else (_fresh(evidence), *reasons),
             action="none",
-            action_reason="Nothing shows that the model has lost.",
+            action_reason="No test shows a loss of the model.",
         )
     action, why = _action(evidence, policy, stale)
     return StalenessDecision(verdict="STALE", reasons=reasons, action=action, action_reason=why)
@@ -129,14 +138,14 @@ def _fresh(evidence: StalenessEvidence) -> Reason:
         known = f", and {now.rows} labels put {evidence.task.metric_name} at {now.f1:.2f}{how}"
     seen = "look like the reference"
     if evidence.comparing_from is not None:
-        seen = "are the first ones seen of this version at this time"
+        seen = "are the first ones of this version at this time"
     elif not evidence.reference_rows:
-        seen = "are the first ones seen of this version"
+        seen = "are the first ones of this version"
     return Reason(kind="fresh", sentence=f"{evidence.rows} predictions {seen}{known}.")
 
 
 def _losses(evidence: StalenessEvidence, policy: StalenessPolicy) -> tuple[list[Reason], list[Reason], list[Reason]]:
-    """Reasons from labels and from the estimate: those for STALE, those for WATCH, those that chance may make."""
+    """Return the reasons from labels and estimate: for STALE, for WATCH, and notes that chance may explain."""
     metric = evidence.task.metric_name
     stale: list[Reason] = []
     watch: list[Reason] = []
@@ -213,15 +222,15 @@ def _loss_reason(loss: Loss, how: str, kind: str, metric: str) -> Reason:
 
 
 def _not_comparable(evidence: StalenessEvidence, policy: StalenessPolicy) -> list[Reason]:
-    """Return why no drift can be judged; nothing where it can."""
+    """Return the reasons why drift cannot be judged; empty if it can."""
     if evidence.comparing_from is not None:
         return _without_history(evidence, evidence.comparing_from)
     drift = evidence.drift
     if evidence.reference_rows >= policy.min_reference_rows and drift is not None and drift.too_small is None:
         return []
     small = (
-        f"The reference has {evidence.reference_rows} early live rows, {policy.min_reference_rows} are needed: "
-        "drift is not judged yet."
+        f"The reference has {evidence.reference_rows} live rows, drift needs {policy.min_reference_rows}: "
+        "it is not judged yet."
     )
     return [
         Reason(
@@ -240,7 +249,7 @@ def _too_few_rows(evidence: StalenessEvidence, policy: StalenessPolicy) -> Stale
         kind="too_few_rows",
         sentence=(
             f"The window has {evidence.rows} predictions, a verdict needs {policy.min_rows}: "
-            f"{'as few as usual at this time' if usual else 'too few to tell'}."
+            f"{'as few as usual at this time' if usual else 'too few to judge'}."
         ),
         statistic=float(evidence.rows),
         threshold=float(policy.min_rows),
@@ -266,7 +275,7 @@ def _drifts(
         refuted = strong and unharmed and not lost
         reason = Reason(
             kind=f"drift:{finding.kind}",
-            sentence=finding.sentence + (" Labels show that the model still holds." if refuted else ""),
+            sentence=finding.sentence + (" Labels show that the model is still right." if refuted else ""),
             statistic=finding.statistic,
             threshold=finding.threshold,
             p_value=finding.p_adjusted,
@@ -288,7 +297,7 @@ def _drifts(
 
 
 def _without_history(evidence: StalenessEvidence, comparing_from: datetime) -> list[Reason]:
-    """Return what is known where no reference row is of the window's hours: what differs may be the rhythm alone."""
+    """Return notes on a window whose hours the reference lacks: the daily rhythm may explain each difference."""
     sentence = (
         f"The reference has no rows of {evidence.matching} yet, so no drift is judged; comparing starts on "
         f"{comparing_from:%Y-%m-%d at %H:%M} UTC."
@@ -299,7 +308,7 @@ def _without_history(evidence: StalenessEvidence, comparing_from: datetime) -> l
         *(
             Reason(
                 kind=f"no_history:{finding.kind}",
-                sentence=f"Beside other hours: {finding.sentence}",
+                sentence=f"Compared with other hours: {finding.sentence}",
                 statistic=finding.statistic,
                 threshold=finding.threshold,
                 p_value=finding.p_adjusted,
@@ -317,7 +326,9 @@ def _unless_mixed(drifted: list[Reason], by_mix: frozenset[str], notes: list[Rea
         if kind not in by_mix:
             left.append(reason)
             continue
-        sentence = f"{reason.sentence} This is the mix of units: with each weighted as before, the change is gone."
+        sentence = (
+            f"{reason.sentence} The mix of units explains it: with each unit weighted as before, the change is gone."
+        )
         notes.append(replace(reason, kind=f"mix:{kind}", sentence=sentence, estimated_f1_loss=None))
     return left
 
@@ -333,7 +344,7 @@ def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Re
         (
             evidence.attempts >= MAX_ATTEMPTS,
             "skipped",
-            f"{evidence.attempts} attempts for this window have failed; a person has to look.",
+            f"{evidence.attempts} attempts for this window have failed; an operator has to look.",
         ),
         (
             evidence.new_labels < policy.min_new_labels,
@@ -350,11 +361,11 @@ def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Re
         (
             avoided < policy.answers_worth_a_training,
             "skipped",
-            f"It does not pay: about {avoided:.0f} wrong answers would be avoided, a training is worth "
+            f"A retraining does not pay: it would avoid about {avoided:.0f} wrong answers, it must avoid "
             f"{policy.answers_worth_a_training:.0f}.",
         ),
     )
     for hinders, action, why in hindrances:
         if hinders:
             return action, why
-    return "retrain", f"{evidence.new_labels} new labels are there to learn from."
+    return "retrain", f"The retraining learns from {evidence.new_labels} new labels."

@@ -19,7 +19,7 @@ _BY_VERSION: Final = (
     ("evergreen_promise", "Promised share of right answers among certain ones", "promise"),
     ("evergreen_coverage", "Share of answers that are certain under the promise", "coverage"),
     ("evergreen_promise_kept", "Share of right answers among the labelled certain ones", "kept_share"),
-    ("evergreen_flip_rate", "An evaluated label answered as another evaluated one", "flip_rate"),
+    ("evergreen_flip_rate", "Share of rows with an evaluated label that got another evaluated one", "flip_rate"),
 )
 _BY_PART: Final = (
     ("evergreen_part_f1", "Measured F1 of a class or segment", "f1"),
@@ -28,8 +28,8 @@ _BY_PART: Final = (
 )
 _BY_REASON: Final = (
     ("evergreen_reason_statistic", "Measured statistic of a reason of the verdict", "statistic"),
-    ("evergreen_reason_p_value", "Its p-value, corrected over all tests of the window", "p_value"),
-    ("evergreen_reason_wrong_answers_a_day", "Its cost", "wrong_answers_a_day"),
+    ("evergreen_reason_p_value", "p-value of a reason, corrected over all tests of the window", "p_value"),
+    ("evergreen_reason_wrong_answers_a_day", "Wrong answers per day that a reason costs", "wrong_answers_a_day"),
 )
 
 _ACTIONS: Final = ("none", "retrain", "ask_labels", "skipped")
@@ -46,15 +46,15 @@ def exposition(history: Sequence[Verdict]) -> str:
     actions = [verdict.action for verdict in history]
     attempts = [attempt.state for verdict in history for attempt in verdict.attempts]
     _count(registry, "evergreen_window_actions", "Windows by the action taken", "action", _ACTIONS, actions)
-    _count(registry, "evergreen_retraining_attempts", "Attempts by their state", "state", _STATES, attempts)
+    _count(registry, "evergreen_retraining_attempts", "Retraining attempts by state", "state", _STATES, attempts)
     return generate_latest(registry).decode()
 
 
 def _add_last(registry: CollectorRegistry, verdict: Verdict) -> None:
     level = [((verdict.version or "",), float(_LEVELS[verdict.verdict]))]
-    _add(registry, "evergreen_verdict_level", "0 FRESH, 1 WATCH, 2 STALE", ("version",), level)
+    _add(registry, "evergreen_verdict_level", "Last verdict: 0 FRESH, 1 WATCH, 2 STALE", ("version",), level)
     end = [((), verdict.window.end.timestamp())]
-    _add(registry, "evergreen_verdict_window_end_seconds", "End of its window", (), end)
+    _add(registry, "evergreen_verdict_window_end_seconds", "End of the last window, s since 1970", (), end)
     for name, help_text, field in _BY_VERSION:
         figures = (((version,), getattr(each, field)) for version, each in verdict.by_version.items())
         _add(registry, name, help_text, ("version",), figures)
@@ -80,7 +80,7 @@ def _count(
 def _add(
     registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Labelled]
 ) -> None:
-    """Add a gauge with every value that is known; without any, not even its help, which may be of another task."""
+    """Add a gauge with its known values; without any, leave it out: it may belong to another task."""
     known = [(values, value) for values, value in series if value is not None]
     if not known:
         return

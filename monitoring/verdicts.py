@@ -1,6 +1,6 @@
 """Store of verdict records: create-only revisions in the lake.
 
-The record is the durable trigger: only it holds whether a retraining is due, running, done or given up. Of two
+The record is the durable trigger: it alone holds whether a retraining is due, running, completed or given up. Of two
 concurrent writers one gets ConflictError.
 """
 
@@ -21,14 +21,14 @@ _TRIES: Final = 5
 
 
 class VerdictStore:
-    """Verdicts of a lake. Nothing is ever overwritten, so a record is read once for as long as the store is kept."""
+    """Verdicts of a lake. Records are never overwritten, so a store reads each one once."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._known: dict[str, Verdict] = {}
 
     def record(self, verdict: Verdict) -> Verdict:
-        """Keep a verdict as the window's next revision, its attempts joined with those already recorded.
+        """Record a verdict as the window's next revision, with the attempts recorded before.
 
         Raises:
             ConflictError: other writers kept recording this window concurrently.
@@ -42,16 +42,16 @@ class VerdictStore:
         return self._follow(verdict.window, joined)
 
     def latest(self, window: Window | None = None) -> Verdict | None:
-        """Return the last revision of a window, or of the newest window; None where there is no verdict."""
+        """Return the last revision of a window, by default of the newest one; None if there is no verdict."""
         keys = list(self._named(window))
         return self._read(keys[-1]) if keys else None
 
     def revisions(self, window: Window) -> list[Verdict]:
-        """Every revision of a window, the first one first."""
+        """Return every revision of a window, the oldest first."""
         return [self._read(key) for key in self._named(window)]
 
     def newest_first(self) -> Iterator[Verdict]:
-        """Yield the last revision of every window, back in time. A record is read when it is yielded."""
+        """Yield the last revision of every window, the newest first. A record is read when it is yielded."""
         return (self._read(key) for key in self._newest())
 
     def history(self, *, limit: int | None = None) -> list[Verdict]:
@@ -63,11 +63,11 @@ class VerdictStore:
         return [self._known[key] for key in keys]
 
     def windows(self) -> list[Window]:
-        """Return every window that has a verdict by time, the newest last. Reads no record."""
+        """Return every window that has a verdict, the newest last. Reads no record."""
         return [Window.parse(name) for name in dict.fromkeys(window for window, _ in self._named().values())]
 
     def begin_attempt(self, verdict: Verdict, *, flow_run_id: str | None = None, at: datetime | None = None) -> Verdict:
-        """Record that the next attempt starts. Do so before the run is created: a lost race starts nothing.
+        """Record the start of the next attempt. Call it before the run is created: a lost race then starts nothing.
 
         Raises:
             ConflictError: another revision came meanwhile, or no retraining is due.
@@ -89,7 +89,7 @@ class VerdictStore:
         detail: str = "",
         at: datetime | None = None,
     ) -> Verdict:
-        """Record the result of an attempt; `started` with a run's id is the same attempt, now with its run.
+        """Record the result of an attempt; the state `started` adds the id of its run only.
 
         Raises:
             ConflictError: the window has no such attempt, or other writers kept recording it concurrently.
@@ -109,7 +109,7 @@ class VerdictStore:
         return self._amend(window, changed)
 
     def attach_report(self, window: Window, report_uri: str | None) -> Verdict:
-        """Record where a window's report lies.
+        """Record the address of a window's report.
 
         Raises:
             ConflictError: the window has no verdict, or other writers kept recording it concurrently.
@@ -125,7 +125,7 @@ class VerdictStore:
         return self._follow(window, changed)
 
     def _follow(self, window: Window, follower: Callable[[Verdict | None], Verdict]) -> Verdict:
-        """Write the revision after the latest; follow again where another writer was first."""
+        """Write the revision after the latest; repeat if another writer was first."""
         tries = 0
         while True:
             before = self.latest(window)
@@ -147,13 +147,13 @@ class VerdictStore:
         return numbered
 
     def _named(self, window: Window | None = None) -> dict[str, tuple[str, int]]:
-        """Window and revision of every key, by time and revision."""
+        """Return window and revision of every key, by time and revision."""
         listed = self._lake.list(VERDICTS_FOLDER if window is None else verdict_revisions(window.key))
         named = {key: found for key in listed if (found := verdict_of(key)) is not None}
         return dict(sorted(named.items(), key=lambda item: item[1]))
 
     def _newest(self) -> Iterator[str]:
-        """Yield the key of the last revision of every window, back in time."""
+        """Yield the key of the last revision of every window, the newest first."""
         return reversed({window: key for key, (window, _) in self._named().items()}.values())
 
     def _read(self, key: str) -> Verdict:

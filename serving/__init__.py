@@ -1,1 +1,1 @@
-"""The router: live predictions over HTTP, A/B between versions, and a log that loses no answer. CPU only."""
+"""The router: live predictions over HTTP, A/B tests between versions, and a log that loses no answer. CPU only."""

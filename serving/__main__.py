@@ -1,4 +1,4 @@
-"""`python -m serving`: run one replica of the router; `--check` reads its settings and ends."""
+"""`python -m serving`: run one replica of the router; `--check` only checks its settings."""
 
 import sys
 

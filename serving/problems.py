@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: `application/problem+json` (RFC 9457) with a sentence that helps and no customer's text."""
+"""HTTP errors as `application/problem+json` (RFC 9457). Details name the remedy and hold no customer's text."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -10,20 +10,20 @@ PROBLEM_TYPE: Final = b"application/problem+json"
 
 
 class FieldError(NamedTuple):
-    """Fault of one field. `path` is like `instances[3].aspect`."""
+    """Error of one field. `path` has the form `instances[3].aspect`."""
 
     path: str
     message: str
 
 
-class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
-    """An answer with a status of 400 or above.
+class Problem(Exception):  # noqa: N818  the term of RFC 9457
+    """Answer with a status of 400 or above.
 
     Args:
         status: HTTP status.
         kind: short name of the problem, the end of its `type`.
         detail: one sentence that names the remedy.
-        errors: the fields to blame.
+        errors: the invalid fields.
         headers: extra response headers.
     """
 
@@ -39,9 +39,10 @@ class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
         self.status, self.kind, self.detail, self.errors, self.headers = status, kind, detail, errors, headers
 
     def without_traceback(self) -> "Problem":
-        """Return itself, without the frames that it came through.
+        """Return the problem without its traceback.
 
-        They hold the request's body, and hold it for ever where one of them also holds the problem: a reference cycle.
+        The frames of a traceback keep the request's body in memory. A frame that also holds the problem makes a
+        reference cycle, so the body would stay.
         """
         self.__context__ = None
         return self.with_traceback(None)
@@ -60,64 +61,64 @@ class Problem(Exception):  # noqa: N818  the name that RFC 9457 has for it
 
 
 def invalid(path: str, message: str) -> Problem:
-    """422 for one field."""
+    """Return 422 for one field."""
     return Problem(422, "invalid-field", f"{path} {message}", [FieldError(path, message)])
 
 
 def bad_json(detail: str) -> Problem:
-    """400: the body is not the JSON that is accepted."""
+    """Return 400 for a body that is not strict JSON."""
     return Problem(400, "bad-json", detail)
 
 
 def bad_request(detail: str) -> Problem:
-    """Return 400 for a request that is not HTTP, or not in a form that is accepted."""
+    """Return 400 for a malformed or unsupported HTTP request."""
     return Problem(400, "bad-request", detail)
 
 
 def too_large(limit_bytes: int) -> Problem:
     """Return 413 for a body beyond the limit."""
-    return Problem(413, "too-large", f"the body may have at most {limit_bytes} bytes")
+    return Problem(413, "too-large", f"expected a body of at most {limit_bytes} bytes; send a smaller one")
 
 
 def unsupported_encoding(header: str, expected: str) -> Problem:
-    """Return 415 for a body in an encoding that is not read. `expected` is the one that is."""
+    """Return 415 for an unsupported encoding of a body. `expected` is the supported one."""
     headers = [(b"accept-encoding", b"identity")] if header == "Content-Encoding" else []
     return Problem(415, "encoding", f"{header}: expected {expected}; send the body as plain JSON", headers=headers)
 
 
 def not_ready(detail: str) -> Problem:
-    """503: there is nothing to answer with yet."""
+    """Return 503: the worker cannot answer yet."""
     return Problem(503, "not-ready", detail, headers=[(b"retry-after", b"1")])
 
 
 def internal_error() -> Problem:
-    """Return 500 for a fault of the router's own."""
-    return Problem(500, "internal", "something went wrong here; the router's log says what")
+    """Return 500 for an internal error."""
+    return Problem(500, "internal", "the router failed to answer; its log has the reason")
 
 
 def bodies_full() -> Problem:
-    """Return 429: the bodies that are still on their way hold all the memory that they may."""
-    detail = "more bytes of unfinished requests wait than the router may hold; try again in 1 s"
+    """Return 429: unfinished bodies use all the memory reserved for them."""
+    detail = "unfinished requests use all the memory reserved for them; try again in 1 s"
     return Problem(429, "overload", detail, headers=[(b"retry-after", b"1")])
 
 
 def overload(retry_after_s: int) -> Problem:
-    """429: more waits than can be answered in time."""
+    """Return 429: the queue is full."""
     return Problem(
         429,
         "overload",
-        f"more requests wait than can be answered in time; try again in {retry_after_s} s",
+        f"the queue is full; try again in {retry_after_s} s",
         headers=[(b"retry-after", str(retry_after_s).encode())],
     )
 
 
 _SENTENCES: Final = {
     400: "Not HTTP/1.1, or the body is not strict JSON",
-    401: "A key is needed",
+    401: "A key is required",
     403: "The key is wrong, or the router has no key for this route",
-    409: "The plan has moved on since the revision that was named",
+    409: "The plan has changed since the named revision",
     413: "The body is too large",
-    415: "The body has a Content-Encoding; send it plain",
+    415: "The body has an unsupported encoding; send plain JSON",
     422: "A field is invalid; errors name it",
     429: "Overload: try again after the seconds in Retry-After",
     431: "More than 100 headers, or more than 16 kB of them",
@@ -128,6 +129,6 @@ _SENTENCES: Final = {
 
 
 def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Problems that a route may answer with, as its OpenAPI document names them."""
+    """Return the problems of a route for its OpenAPI document."""
     content = {PROBLEM_TYPE.decode(): {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
     return {code: {"description": _SENTENCES[code], "content": content} for code in codes}

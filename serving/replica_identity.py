@@ -1,4 +1,4 @@
-"""Identity of a replica: its name and the secret of its unit hashes, as set or made once and kept in the home."""
+"""Name of a replica and secret of its unit hashes: from the settings, or generated once and kept in the home."""
 
 import re
 import secrets
@@ -14,7 +14,7 @@ _NAME_CHARS: Final = 60
 
 
 def replica_name(settings: RouterSettings) -> str:
-    """Return the replica's name: as set, or made once and kept in the home. Safe as part of a file name."""
+    """Return the replica's name from the settings or the home. It is safe as part of a file name."""
     if settings.replica:
         return _UNSAFE.sub("-", settings.replica)[:_NAME_CHARS]
     made = f"{_UNSAFE.sub('-', socket.gethostname())[: _NAME_CHARS - 7]}-{secrets.token_hex(3)}"
@@ -22,9 +22,9 @@ def replica_name(settings: RouterSettings) -> str:
 
 
 def unit_secret(settings: RouterSettings) -> bytes:
-    """Return the secret that unit ids are hashed with: as set, or made once and kept in the home.
+    """Return the secret for hashing unit ids, from the settings or the home.
 
-    Replicas on several machines need EVERGREEN_SECRET, or the same unit has a different hash on each.
+    Replicas on several machines need the same EVERGREEN_SECRET. Otherwise a unit has a different hash on each.
     """
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
@@ -32,7 +32,7 @@ def unit_secret(settings: RouterSettings) -> bytes:
 
 
 def _kept(path: Path, value: str) -> str:
-    """Return the content of the file, which is made from `value` where it is missing, for the owner alone."""
+    """Return the content of a file. A missing one is created with `value`, readable by its owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_whole(path, value + "\n", mode=0o600, create=True)

@@ -1,6 +1,6 @@
-"""State that the parent writes for its workers: the active plan and the folders of its models, in one small file.
+"""State file that the parent writes for its workers: the active plan and the folders of its models.
 
-The file outlives both, so that a router that restarts without lake and registry serves what it served before.
+The file outlives the processes. A router that restarts without lake and registry serves what it served before.
 """
 
 import json
@@ -14,10 +14,10 @@ from absa.records.files import write_whole
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
-    """The ledger's head as far as a router needs it.
+    """Fields of the ledger's head that a router needs.
 
-    `folders` maps the digests that are on disk and whole to their folders; `errors` maps versions that cannot be had
-    to a sentence. `lake` distinguishes states of another lake.
+    `folders` maps digests to the folders of complete packages on disk; `errors` maps versions that cannot be fetched
+    to the reason. `lake` names the lake, so that the state of another lake is not used.
     """
 
     lake: str
@@ -44,7 +44,7 @@ class RouterState:
         """Read a state.
 
         Raises:
-            ValueError: it is none.
+            ValueError: `data` is not a state.
         """
         plan = data.get("plan")
         try:
@@ -55,12 +55,12 @@ class RouterState:
 
 
 def write_state(path: Path, state: RouterState) -> None:
-    """Replace the file, whole or not at all."""
+    """Replace the file atomically."""
     write_whole(path, json.dumps(state.to_json()).encode())
 
 
 def read_state(path: Path) -> RouterState | None:
-    """Return the state; None where no readable one exists."""
+    """Return the state; None if the file is missing or unreadable."""
     try:
         return RouterState.from_json(json.loads(path.read_bytes()))
     except (OSError, ValueError, AttributeError):

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -42,14 +42,32 @@ def _lines(table: Mapping[str, object]) -> str:
 def choose_ports(home: Path) -> None:
     """Give a home ports of its own: systems that start side by side would choose the same ones."""
     home.mkdir(parents=True, exist_ok=True)
+    (home / "ports.json").write_text(json.dumps(dict(zip(PARTS, _free_ports(), strict=False))), encoding="utf-8")
+
+
+def _free_ports() -> list[int]:
     drawn = random.SystemRandom().sample(_PORTS, 40)
-    free = [port for port in drawn if port_is_free("127.0.0.1", port)]
-    (home / "ports.json").write_text(json.dumps(dict(zip(PARTS, free, strict=False))), encoding="utf-8")
+    return [port for port in drawn if port_is_free("127.0.0.1", port)]
 
 
 def outer_environment() -> dict[str, str]:
     """The environment without what an installation sets, so that one of this machine's own is not touched."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN_", "PREFECT_", "MLFLOW_"))}
+
+
+@contextmanager
+def home_environment(home: Path) -> Iterator[dict[str, str]]:
+    """Environment of commands in a small home of its own with a free router port; its processes end with the body."""
+    try:
+        yield {
+            **outer_environment(),
+            "EVERGREEN_HOME": str(home),
+            "EVERGREEN_PROFILE": "test",
+            "EVERGREEN_ROUTER_PORT": str(_free_ports()[0]),
+            "EVERGREEN_WORKERS": "1",
+        }
+    finally:
+        end_family(home)
 
 
 def tell(environment: dict[str, str], *words: str, timeout_s: float) -> str:

@@ -1,12 +1,14 @@
 """Input of a batch job: files of one or many, cut into partitions that any process can read on its own.
 
-CSV (or tab- or semicolon-separated), JSON lines and Parquet: a file, a folder or an s3:// prefix. The same input always
-gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where it was.
+CSV (or tab- or semicolon-separated), JSON lines, Excel and Parquet: a file, a folder or an s3:// prefix. The same input
+always gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where
+it was.
 """
 
 import hashlib
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Final
 
 import pyarrow as pa
@@ -19,19 +21,21 @@ from absa.data.mapping import DEFAULT_MAPPING, DataMapping, folded
 from absa.errors import InvalidDataError
 from absa.task import TaskSpec, listed
 
-SUFFIXES: Final = (*sources.ENDINGS, ".json")
+SUFFIXES: Final = (*sources.ENDINGS, ".json", *sources.WORKBOOKS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """One file of the input: where it is, its size in bytes and the SHA-256 of its content.
+    """One file of the input: where it is, its size in bytes and the SHA-256 of what is read.
 
+    What is read of a workbook is its sheet as CSV, of a JSON array its elements as lines; `read_size` is its bytes.
     `layout` holds the column names and the separator of a CSV file; Parquet and JSON lines have none.
     """
 
     uri: str
     size: int
     digest: str
+    read_size: int
     layout: Layout | None = None
 
     @property
@@ -70,8 +74,8 @@ class BatchInput:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(each.size for each in self.files)
+        """Bytes of all files, as they are read."""
+        return sum(each.read_size for each in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +129,11 @@ def inspect(uri: str, mapping: DataMapping = DEFAULT_MAPPING) -> BatchInput:
             raise InvalidDataError(f"{each.uri} is none of {', '.join(SUFFIXES)}")
         with each.open() as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO
+            read_size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            file = InputFile(uri=each.uri, size=each.size_bytes, digest=digest)
+            file = InputFile(uri=each.uri, size=each.size_bytes, digest=digest, read_size=read_size)
             schema, layout = _columns(stream, file, mapping)
-        files.append(InputFile(uri=each.uri, size=each.size_bytes, digest=digest, layout=layout))
+        files.append(replace(file, layout=layout))
         named = mapping.choose(schema.names, each.uri, mapping.inputs)
         for name in mapping.inputs:
             if error := text_type_error(each.uri, named[name], schema.field(named[name]).type, text=True):

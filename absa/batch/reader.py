@@ -1,8 +1,9 @@
 """The rows of a partition: the input's columns, the number of each row, and why a row could not be read."""
 
+import io
 import json
 from contextlib import ExitStack
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -45,6 +46,7 @@ class PartitionReader:
         self._source = source
         self._schema = pa.schema([(name, pa.string()) for name in source.columns])
         self._parquet: _ParquetRows | None = None
+        self._converted: tuple[int, io.BytesIO] | None = None
 
     def read(self, partition: Partition) -> PartitionRows:
         """Return the rows of a partition. Columns of CSV and JSON lines are text; Parquet keeps its types.
@@ -74,8 +76,17 @@ class PartitionReader:
                 self._parquet = _ParquetRows(file, span.file, list(self._source.columns), span.start)
             table = self._parquet.take(span.start, span.end)
             return _SpanRows(table, pa.nulls(table.num_rows, pa.int64()), pa.nulls(table.num_rows, pa.string()))
-        data = _bytes(file, span.start, span.end)
+        data = self._bytes(file, span)
         return self._json_rows(data, span) if file.layout is None else self._csv_rows(data, file, span)
+
+    def _bytes(self, file: InputFile, span: RowSpan) -> bytes:
+        """Return the bytes of a span. A file that is converted whole, such as a workbook, is kept for the next one."""
+        if self._converted is not None and self._converted[0] == span.file:
+            return _bytes_of(self._converted[1], span)
+        with file.open() as stream:
+            if isinstance(stream, io.BytesIO):
+                self._converted = (span.file, stream)
+            return _bytes_of(stream, span)
 
     def _csv_rows(self, data: bytes, file: InputFile, span: RowSpan) -> _SpanRows:
         assert file.layout is not None
@@ -120,17 +131,16 @@ class PartitionReader:
         return [_as_text(row.get(name)) for name in self._source.columns]
 
 
-def _bytes(file: InputFile, start: int, end: int) -> bytes:
-    """Bytes [start, end), without the read-ahead that reading a whole file profits from."""
+def _bytes_of(stream: IO[bytes], span: RowSpan) -> bytes:
+    """Return the bytes of a span, without the read-ahead that reading a whole file profits from."""
     found = bytearray()
-    with file.open() as stream:
-        raw = getattr(stream, "raw", stream)  # lines of a JSON array are in memory
-        raw.seek(start)
-        while len(found) < end - start:
-            more = raw.read(end - start - len(found))
-            if not more:
-                break
-            found += more
+    raw = getattr(stream, "raw", stream)  # what was converted is in memory
+    raw.seek(span.start)
+    while len(found) < span.end - span.start:
+        more = raw.read(span.end - span.start - len(found))
+        if not more:
+            break
+        found += more
     return bytes(found)
 
 

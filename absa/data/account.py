@@ -1,4 +1,4 @@
-"""Account of an ingest: where every row went."""
+"""Account of an ingest: the outcome of every row."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ class StrayQuotes:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Rows in and where they went.
+    """Input rows and their outcomes.
 
-    `read` rows of files and `inherited` rows of the parent are kept, or left out as duplicates, as the losing label of
-    a conflict, or quarantined (rows per reason). `notices` are about columns that were not used.
+    `read` rows of files and `inherited` rows of the parent are kept, removed as duplicates, removed because their label
+    lost a conflict, or quarantined (rows per reason). `notices` are about columns that were not used.
     """
 
     read: int
@@ -43,7 +43,7 @@ class Account:
 
     @property
     def sentences(self) -> list[str]:
-        """The sum, the quarantined rows per reason, and quotes that were not believed, for the user."""
+        """Sentences for the user: the sum, quarantined rows per reason, and quotes that were read as written."""
         bad = Counter(self.quarantined).total()
         inherited = f" ({self.read:,} read, {self.inherited:,} of the snapshot before)" if self.inherited else ""
         lines = [
@@ -56,7 +56,7 @@ class Account:
 
 
 def stray_quotes_sentence(found: StrayQuotes) -> str:
-    """Name the line where a double quote opens that was not believed."""
+    """Return the sentence about double quotes that were read as written, with the line of the first."""
     others = f" (and {found.rows - 1:,} more like it)" if found.rows > 1 else ""
     return (
         f"{found.uri} line {found.line}{others}: a double quote opens a field and does not close it; "

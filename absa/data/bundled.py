@@ -1,4 +1,4 @@
-"""Bundled samples, a task each: rows written for this project, and the simulated customers made of them."""
+"""Bundled samples, one per task: rows written for this project, and the simulated customers made of them."""
 
 import csv
 from collections.abc import Collection, Mapping
@@ -31,10 +31,10 @@ TICKETS: Final = TaskSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class BundledSample:
-    """Rows of one task: to ingest, to make customers of, of a new product area, and some with a known answer.
+    """Files and rows of one task.
 
     Args:
-        task: what they are labelled for.
+        task: of the rows' labels.
         ingested: file that a first training learns from.
         traffic: file that is never ingested.
         new_area: file of the area that traffic can drift to.
@@ -96,8 +96,8 @@ def bundled_traffic(
         sample: whose rows customers write.
         seed: equal seeds give equal streams.
         drift: active from the first request.
-        feedback: how customers tell what was right.
-        avoid: side keys of texts that must not be served (`row_pool.known_texts` of what was ingested).
+        feedback: habits of the customers who give feedback.
+        avoid: side keys of texts that must not be served (`row_pool.known_texts` of the ingested rows).
     """
     pool, _ = read_examples(sample.traffic, mapping=sample.mapping)
     new_area, _ = read_examples(sample.new_area, mapping=sample.mapping)

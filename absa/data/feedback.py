@@ -26,7 +26,7 @@ def labelled_examples(
     max_a_unit: int = MAX_EXAMPLES_A_UNIT,
     max_a_source: int = MAX_EXAMPLES_A_SOURCE,
 ) -> pl.DataFrame:
-    """Return examples to learn from: predictions asked in [start, end) that a trusted source has labelled by now.
+    """Return examples to learn from: predictions of requests in [start, end) that a trusted source has labelled by now.
 
     The example's source is the feedback's, its observed_at the time of the request. Requests whose text was redacted
     are left out. Of one unit at most `max_a_unit` and of one source at most `max_a_source` are taken, chosen by the

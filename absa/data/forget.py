@@ -1,8 +1,8 @@
-"""Forgetting: the lake is rewritten without the texts of a unit, or without those that are older than allowed.
+"""Removal of a unit's texts, or of texts over an age, from the lake.
 
-A text is forgotten when every prediction that carried it is; a text that another unit sent too stays.
-Feedback is rewritten first, so that no ingest that starts later learns from it, and predictions last, because they say
-what is to be forgotten: a run that was killed can simply be repeated.
+A text is removed with the last prediction that has it; a text that another unit sent too stays. Feedback is rewritten
+first, so that no ingest that starts later learns from it. Predictions are rewritten last, because they name what has to
+be removed: a run that was killed can be repeated.
 """
 
 from collections.abc import Iterator
@@ -46,10 +46,10 @@ _REASON: Final = "reason"
 
 @dataclass(kw_only=True)
 class Forgotten:
-    """Account of a forgetting.
+    """Counts of removed rows.
 
     `snapshots` maps the digest of each rewritten snapshot to its new one, None without rows; `samples` counts rows of
-    drift references and batches.
+    drift references, batches and the quarantine.
     """
 
     predictions: int = 0
@@ -60,12 +60,12 @@ class Forgotten:
 
     @property
     def anything(self) -> bool:
-        """True if there was something to forget."""
+        """True if any row was removed."""
         return bool(self.predictions or self.feedback or self.examples or self.samples)
 
 
 def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
-    """Forget everything that a unit asked about, and the rows of files that name it.
+    """Remove everything that a unit sent, and the rows of files that name it.
 
     Args:
         lake: is rewritten.
@@ -75,7 +75,7 @@ def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
 
 
 def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
-    """Forget every prediction that was asked before a time, its feedback, and the examples made of it."""
+    """Remove every prediction of a request before a time, its feedback, and the examples made of it."""
     last = prediction_prefix(cutoff) + "~"  # of the hour that the time lies in
     if not any(key < last for key in lake.list(PREDICTIONS_FOLDER)):
         return Forgotten()
@@ -84,7 +84,7 @@ def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
 
 @dataclass
 class _Gone:
-    """Rows to forget, by request, by text (hashes of the normalised texts) and by the hash of a unit."""
+    """Rows to remove, by request, by text (hashes of the normalised texts) and by the hash of a unit."""
 
     requests: pl.Series
     texts: pl.Series
@@ -131,7 +131,7 @@ def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], in
     examples = 0
     while new := [manifest for manifest in manifests(lake) if manifest.digest not in seen]:
         for manifest in new:
-            if manifest.digest in replaced:  # it was published once more
+            if manifest.digest in replaced:  # an ingest published it again
                 _let_stand(lake, replaced[manifest.digest], manifest)
                 continue
             for key in side_keys(lake, manifest.digest, "quarantine"):
@@ -156,7 +156,7 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     except InvalidDataError:  # no row is left
         _let_stand(lake, None, manifest)
         return None
-    if made.parent != manifest.digest:  # these rows were a snapshot already, which keeps its manifest
+    if made.parent != manifest.digest:  # the rows that stay are an existing snapshot, which keeps its manifest
         _let_stand(lake, made.digest, manifest)
         return made.digest
     later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
@@ -170,16 +170,16 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
 
 
 def _let_stand(lake: Lake, digest: str | None, manifest: Manifest) -> None:
-    """Let a snapshot that keeps its manifest, or none, stand for another, in the other's place in the order."""
+    """Replace a snapshot by an existing one, or by none; the existing one takes its place in the order of snapshots."""
     if digest is not None:
         take_again(lake, digest, manifest.last_taken)
     remove_snapshot(lake, manifest, digest)
 
 
 def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:
-    """Take rows out by request and text. Returns how many.
+    """Remove rows by request, text and unit; return how many.
 
-    Of a quarantine, lines that could not be read go too: any text may be in them.
+    Unreadable lines of a quarantine are removed too, because they may hold any text.
     """
     frame = _read(lake, key)
     hits = _hits(frame, gone)

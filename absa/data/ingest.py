@@ -84,12 +84,12 @@ def ingest(
         parent: digest of a snapshot whose rows are taken over; a newer label for the same text and aspect wins.
         max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; no snapshot is written then, and
             the bad rows are kept under quarantine/ of the lake.
-        source: who gave the labels; by default each file's name.
-        processes: at most so many worker processes (default: one a core; small input needs none).
-        on_progress: called with the bytes of input read so far.
+        source: origin of the labels; by default each file's name.
+        processes: most worker processes (default: one per core; small input needs none).
+        on_progress: receives the bytes of input read so far.
         mapping: task, and the form of the files.
-        on_account: called with where every row went.
-        on_refused: called with the quarantined rows of each file (columns of `read.QUARANTINED`), the first ones.
+        on_account: receives the account of all rows.
+        on_refused: receives the first quarantined rows of each file (columns of `read.QUARANTINED`).
         unit_secret: key of the hashes of units, so that `forget` finds their rows; None leaves units out.
         recent: texts of which more are tested, because a gate compares on them; None: a tenth of all texts is tested.
 
@@ -134,8 +134,8 @@ def build_snapshot(
         lake: where the snapshot goes.
         frames: the examples.
         parent: digest of the parent.
-        uri: what the manifest calls where the frames come from.
-        keep: takes rows of the parent and gives those that are taken over; by default all are.
+        uri: name of the frames' origin in the manifest.
+        keep: returns the rows of the parent to inherit, out of some; by default all.
         task: what is classified; by default the parent's task, or the default one.
         recent: texts of which more are tested, or the split of another snapshot; None: a tenth of all texts is tested.
 
@@ -151,7 +151,7 @@ def build_snapshot(
 
 
 class _Inline:
-    """A pool of no processes: small input is done before a pool would have started."""
+    """Pool without processes: small input is done before a pool would have started."""
 
     def submit(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -238,7 +238,9 @@ def _build(
             ) from None
         except OSError as error:
             failed = f"the ingest cannot write to {scratch}: {error.strerror or error}"
-            raise UnavailableError(f"{failed}; it needs twice the input's size there (TMPDIR moves it)") from error
+            raise UnavailableError(
+                f"{failed}; free twice the input's size there, or set TMPDIR to another folder"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
         manifest = _manifest(settled, intake, parent, mapping.task, split)
@@ -258,7 +260,7 @@ def _split(spills: Sequence[Path], partitions: int, recent: RecentRows | RecentS
 
 
 class _Intake:
-    """Every row of an ingest, spilled; and what is known of it before deduplication."""
+    """Rows of an ingest, spilled, and their counts before deduplication."""
 
     def __init__(
         self,
@@ -301,7 +303,7 @@ class _Intake:
         self._rows += examples.height
 
     def inherit(self, parent: str, keep: Callable[[pl.DataFrame], pl.DataFrame] | None) -> None:
-        """Take the parent's rows over, or those that `keep` keeps of them."""
+        """Inherit the parent's rows, or those that `keep` returns of them."""
         for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
             rows = read_parts(self._lake, [key], EXAMPLE_COLUMNS)
             rows = keep(rows) if keep else rows
@@ -348,10 +350,10 @@ class _Intake:
         self._bytes += source.size_bytes
 
     def account(self, manifest: Manifest) -> Account:
-        """Return where every row went.
+        """Return the account of all rows.
 
         Raises:
-            IntegrityError: rows were lost or came to be, which is a fault of this program.
+            IntegrityError: rows were lost or made, which is a defect of this program.
         """
         account = Account(
             read=sum(record["rows"] for record in self.records) + self.bad.total(),
@@ -384,7 +386,7 @@ class _Intake:
                     "unit_secret": self._unit_secret,
                 },
             )
-            self._rows += part.lines  # or fewer: it only puts rows in order
+            self._rows += part.lines  # perhaps fewer rows: the number only gives their order
             if self._on_progress:
                 self._on_progress(self._bytes + file.tell())
 
@@ -416,7 +418,7 @@ def _manifest(
 
 
 def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
-    """Keep the bad rows of a file that was refused; returns where. Equal rows are kept once."""
+    """Keep the bad rows of a refused file, equal rows once; return the URL."""
     digest = hashlib.sha256(bad.write_ndjson().encode()).hexdigest()
     key = quarantine_key(digest)
     write_parquet(lake, key, bad.to_arrow(compat_level=pl.CompatLevel.oldest()))

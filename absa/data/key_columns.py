@@ -1,4 +1,4 @@
-"""Keys and hashes of whole columns of texts: what `normalise` makes of each, many texts at a time.
+"""Keys and hashes of whole columns of texts, many at a time; equal to those that `normalise` makes of each text.
 
 Texts are joined with zero bytes between them and keyed together by functions that run in C: ASCII by `bytes.translate`,
 other texts by a table with the form of each character. The table does not know characters that combine with
@@ -86,7 +86,7 @@ _Former = Callable[..., list[bytes]]
 
 
 def _apart(texts: pl.Series, chosen: pl.Series, of_chosen: _Former, of_others: _Former, *, keyed: bool) -> list[bytes]:
-    """Return the forms of a column whose chosen texts take another way than the others."""
+    """Return the forms of a column, made by one function for its chosen texts and by another for the rest."""
     if chosen.all():
         return of_chosen(texts, keyed=keyed) if len(texts) else []
     if not chosen.any():

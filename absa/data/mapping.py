@@ -1,4 +1,4 @@
-"""Mapping of data files to the task: which column holds what, and the label that each written value stands for.
+"""Mapping of data files to the task: the content of each column, and the label of each written value.
 
 ```toml
 [data]                                   # in evergreen.toml; names of columns in any case
@@ -99,7 +99,7 @@ class DataMapping:
         return self.task.phrase or column if column == "aspect" else column
 
     def choose(self, header: Iterable[str], file: str, wanted: Iterable[str]) -> dict[str, str]:
-        """Return which of a file's own column names holds which of `FILE_COLUMNS`.
+        """Return the file's own name of each of `FILE_COLUMNS` that it has.
 
         Args:
             header: names of the file's columns.
@@ -285,12 +285,12 @@ def normal_code(written: str) -> str:
 
 
 def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]) -> None:
-    """Refuse a file whose sentiments are coded -1, 0, 1, which read as 0, 1, 2 would be other labels.
+    """Refuse a file that codes sentiments as -1, 0, 1 without a mapping: 0 and 1 would be read as other labels.
 
     Args:
         name: of the file.
         codes: label of each value that files may write; codes of other labels than sentiments are left alone.
-        written: rows of each value of the file, at least of -1 and 2.
+        written: number of rows of each value of the file, at least of -1 and 2.
 
     Raises:
         InvalidDataError: a label is -1, none is 2, and -1 has no label.
@@ -298,8 +298,8 @@ def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]
     sentiments = _names(ABSA).items() <= codes.items()
     if sentiments and written.get("-1") and not written.get("2") and "-1" not in codes:
         raise InvalidDataError(
-            f"{name} codes its labels as -1, 0, 1; expected {_expected(ABSA)}. Say so in evergreen.toml (in the home, "
-            f"or the file that {CONFIG_VARIABLE} names): a section [data.labels] with "
+            f"{name} codes its labels as -1, 0, 1; expected {_expected(ABSA)}. Map them in evergreen.toml (in the "
+            f"home, or the file that {CONFIG_VARIABLE} names): a section [data.labels] with "
             '-1 = "negative", 0 = "neutral", 1 = "positive"'
         )
 
@@ -318,5 +318,5 @@ def _expected(task: TaskSpec) -> str:
 
 
 DEFAULT_MAPPING: Final = DataMapping()
-"""Files of the default task with columns of our own names."""
+"""Mapping of files of the default task whose columns have the names of records."""
 DEFAULT_CODES: Final[Mapping[str, int]] = default_codes(ABSA)

@@ -1,8 +1,8 @@
 """Keys of equal and near-duplicate texts, and the split that a text belongs to.
 
-Everything hangs on one key: the text after NFKC, casefold and white space collapsed, with digits and punctuation
-dropped too. Equal keys are near-duplicates. The first eight bytes of the key's SHA-256 decide the side, so no text
-is on two sides, and none ever changes side as the data grow. `key_columns` makes the same keys of whole columns.
+One key decides both: the text after NFKC and casefold, white space collapsed, without digits and punctuation. Texts
+of equal keys are near-duplicates. The first eight bytes of the key's SHA-256 decide the side, so no text is on two
+sides, and a text keeps its side while the data grow. `key_columns` makes the same keys for whole columns.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Side = Literal["train", "validation", "test"]
 TRAIN_BELOW: Final = 0.8
 VALIDATION_BELOW: Final = 0.9
 _SPAN: Final = 2.0**64
-_LAST_PLANE_OF_MARKS: Final = 0x20000  # no later plane has punctuation or digits; a test holds it
+_LAST_PLANE_OF_MARKS: Final = 0x20000  # no later plane has punctuation or digits; a test asserts it
 
 Words = npt.NDArray[np.uint64]
 """SHA-256 digests as (n, 4) unsigned integers, big-endian."""
@@ -50,7 +50,7 @@ def side_of_point(point: float) -> Side:
 
 
 def side(text: str) -> Side:
-    """Return the side that a text stands on in every snapshot."""
+    """Return the side of a text in every snapshot; of recent texts `recent_split` tests more."""
     return side_of_point(int.from_bytes(_digest(text)[:8], "big") / _SPAN)
 
 

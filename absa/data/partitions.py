@@ -54,8 +54,8 @@ _SPILLED: Final = (
 class BlockCounts:
     """Facts of a block, and its quarantined rows with their reasons.
 
-    `codes` counts the labels that tell how labels are coded; `as_written` are the lines of quotes that were not
-    believed.
+    `codes` counts the labels that show how the file codes them; `as_written` are the lines of quotes that were read as
+    written.
     """
 
     valid: int
@@ -144,9 +144,9 @@ class PartitionCounts:
 
 
 def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """One row for each near-duplicate text and aspect; how many rows went as duplicates, and how many in conflicts.
+    """Return one row for each near-duplicate text and aspect, and how many rows were duplicates or lost a conflict.
 
-    A row that goes because another label won is one of a conflict, whether or not it is a duplicate too.
+    A row whose label lost counts as one of a conflict, even if it is a duplicate too.
 
     Among this ingest's own rows the majority's label wins, and on a tie the newest row's (in one file the later row
     counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
@@ -166,7 +166,7 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     )
     elected = votes.group_by(*pair, "inherited").agg(label=pl.col("label").last(), at=pl.col("at").max())
     winners = (
-        elected.sort("at", ~pl.col("inherited"))  # of equally old ones the inherited one gives way
+        elected.sort("at", ~pl.col("inherited"))  # between equally old labels the new one wins
         .group_by(pair)
         .agg(
             winner=pl.col("label").last(),
@@ -182,9 +182,9 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
 
 
 def _kept(rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int, int]:
-    """Return the places of the rows that are kept, by hash, and how many go as duplicates and in conflicts.
+    """Return the places of the kept rows in the order of their hashes, and how many were duplicates or lost a conflict.
 
-    By hash they are as good as shuffled, the same however they arrived, and each side is one slice.
+    The order of hashes is random, does not depend on the order of arrival, and makes each side one slice.
     """
     words = rows["word0"].to_numpy()
     by_word = np.argsort(words, kind="stable")
@@ -211,7 +211,7 @@ def _rows_of(spills: Sequence[Path], number: int, columns: Sequence[str] | None 
 
 
 def count_recent_texts(spills: Sequence[Path], partitions: int, since: datetime, *, most: int) -> int:
-    """Return the number of texts that only rows later than `since` have, counted to about `most`."""
+    """Return the number of texts that only rows later than `since` have; counting stops at about `most`."""
     count = 0
     for number in range(partitions):
         if count >= most:
@@ -222,7 +222,7 @@ def count_recent_texts(spills: Sequence[Path], partitions: int, since: datetime,
 
 
 def _are_recent(rows: pl.DataFrame, since: datetime) -> pl.Series:
-    """Return which rows have a text that no row up to `since` has."""
+    """Mark the rows whose text no row up to `since` has."""
     later = rows["observed_at"] > since
     if not later.any():
         return later

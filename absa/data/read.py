@@ -67,7 +67,7 @@ def read_examples(
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .parquet file.
-        source: who gave the labels; a row's own source column wins; by default the file's name.
+        source: origin of the labels, unless a row names its own; by default the file's name.
         observed_at: the time of rows that have none of their own; by default now.
         require_label: False for files to predict on: the label column may be missing or empty.
         max_bad_share: more bad rows than this (0 to 1) are an error.
@@ -115,9 +115,9 @@ def check_bad_share(
 
     Args:
         name: of the file.
-        valid_rows: how many rows can be used.
-        reasons: how many cannot, per reason.
-        bad: the bad rows, or those of them that hold the first.
+        valid_rows: number of rows that can be used.
+        reasons: number of rows that cannot be used, per reason.
+        bad: the bad rows, or some of them with the first one.
         max_bad_share: largest share (0 to 1) that is accepted.
         kept: where the bad rows are kept, for the sentence.
         mapping: the form of the file, for the sentence.
@@ -138,7 +138,7 @@ def check_bad_share(
 
 
 def too_many_bad(valid_rows: int, bad_rows: int, max_bad_share: float) -> bool:
-    """Tell whether a file has bad rows alone, or more than a share (0 to 1) of them. Pure."""
+    """Return True if a file has bad rows only, or more than a share (0 to 1) of them. Pure."""
     return bad_rows > 0 and (valid_rows == 0 or bad_rows / (valid_rows + bad_rows) > max_bad_share)
 
 
@@ -226,7 +226,7 @@ def _found(given: pl.DataFrame) -> pl.Series:
     unsure = (~found & (given["aspect"] != "")).arg_true()
     if not len(unsure):
         return found
-    # lower case finds most; casefold, Unicode forms and white space are left to the exact rule
+    # lower case finds most aspects; the exact rule also knows casefold, Unicode forms and white space
     pairs = given[unsure].select("text", "aspect").iter_rows()
     return found.scatter(unsure, pl.Series([has_aspect(text, aspect) for text, aspect in pairs], dtype=pl.Boolean))
 
@@ -237,7 +237,7 @@ def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
 
 
 def example_digests(examples: pl.DataFrame) -> Words:
-    """SHA-256 over text, aspect (empty without one) and source of each row, (n, 4); example_id is how it begins."""
+    """SHA-256 over text, aspect (empty without one) and source of each row, (n, 4); its start is the example_id."""
     parts = ("text", pl.col("aspect").fill_null(""), "source")
     return sha256_column(examples.select(pl.concat_str(*parts, separator="\0"))["text"])
 
@@ -251,7 +251,7 @@ def code_column(written: pl.Series) -> pl.Series:
 
 
 def telling_codes(raw: pl.DataFrame) -> dict[str, int]:
-    """Count the labels of raw rows that tell codes -1, 0, 1 from 0, 1, 2."""
+    """Count the labels of raw rows that distinguish the codes -1, 0, 1 from 0, 1, 2."""
     codes = code_column(raw["label"])
     return {code: int((codes == code).sum()) for code in ("-1", "2")}
 

@@ -36,7 +36,7 @@ def _z_total() -> float:
 def smallest_gain(test_rows: int) -> float:
     """Return the gain (a share: 0.03 is three points) that the gate sees with 80 % power on so many recent test rows.
 
-    Takes the versions to differ in 12 % of the rows (Connor 1987, to first order). 1 without rows.
+    Assumes that the versions answer 12 % of the rows differently (Connor 1987, first order). Returns 1 without rows.
     """
     return min(1.0, _z_total() * math.sqrt(_APART / test_rows)) if test_rows else 1.0
 
@@ -45,12 +45,12 @@ ENOUGH_ROWS: Final = math.ceil(_APART * (_z_total() / _SOUGHT_GAIN) ** 2)  # tes
 
 
 def share_tested(texts: int, wanted: int) -> float:
-    """Return the share of recent texts on the test side, of which so many are wanted: 0.1 to 0.5."""
+    """Return the share of recent texts to test, 0.1 to 0.5, with which `wanted` of them are tested if possible."""
     return min(_LARGEST_SHARE, max(COMMON_SHARE, wanted / texts)) if texts else COMMON_SHARE
 
 
 def labels_for_gate(min_recent_rows: int) -> int:
-    """Return the new labels of which, with 95 % certainty, as many are test rows as the gate needs to decide.
+    """Return the number of new labels that gives the gate enough test rows to decide, with 95 % certainty.
 
     That is the smallest n with n share - z sqrt(n share (1 - share)) >= `min_recent_rows`, at the largest share.
     """
@@ -60,24 +60,24 @@ def labels_for_gate(min_recent_rows: int) -> int:
 
 
 def labels_needed(staleness: StalenessPolicy, gate: GatePolicy) -> int:
-    """Return the labels since the champion's snapshot that a retraining needs, at least as many as its gate does."""
+    """Return the number of labels since the champion's snapshot that a retraining and its gate need."""
     return max(staleness.min_new_labels, labels_for_gate(gate.min_recent_rows))
 
 
 def wanted_rows(min_recent_rows: int) -> int:
-    """Return the recent test rows that serve a gate: for the sought gain, and surely as many as it needs to decide."""
+    """Return the number of recent test rows to aim for: enough to see the sought gain, and for the gate to decide."""
     sure = min_recent_rows + NormalDist().inv_cdf(_SURE) * math.sqrt(min_recent_rows)
     return max(ENOUGH_ROWS, math.ceil(sure))
 
 
 def expected_test_rows(labels: int, min_recent_rows: int) -> int:
-    """Return how many of so many recent labels are test rows, on average."""
+    """Return the mean number of test rows among recent labels."""
     return round(labels * share_tested(labels, wanted_rows(min_recent_rows)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecentSplit:
-    """Split of the texts that a snapshot has only from after `since`, as its manifest keeps it.
+    """Split of the texts that a snapshot has only from times after `since`, as its manifest keeps it.
 
     Attributes:
         since: time at which the champion's snapshot was taken.
@@ -92,7 +92,7 @@ class RecentSplit:
     test_rows: int = 0
 
     def holds_out(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Return which points (n,) of recent texts are tested here and trained on elsewhere."""
+        """Mark the points (n,) of recent texts that are on the test side only because they are recent."""
         return (points >= VALIDATION_BELOW - self.share) & (points < TRAIN_BELOW)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class RecentSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class RecentRows:
-    """Request to test the texts seen only after `since`: `wanted` of them, if half of them are so many."""
+    """Request to test `wanted` of the texts that were seen only after `since`, at most half of them."""
 
     since: datetime
     wanted: int = ENOUGH_ROWS

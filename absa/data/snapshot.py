@@ -1,6 +1,6 @@
-"""Immutable, content-addressed datasets in the lake: what a version learns from and is judged on.
+"""Snapshots in the lake, immutable and content-addressed: search, read, replacement and removal.
 
-Here they are found, read, replaced and removed; `ingest` makes them.
+A version learns from a snapshot and is judged on it. `ingest` makes snapshots.
 """
 
 import json
@@ -28,7 +28,7 @@ from absa.records.layout import (
 from absa.records.schema import SCHEMA_VERSION
 from absa.task import ABSA, TaskSpec
 
-REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were forgotten
+REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were removed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Manifest:
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:
-    """Return the manifest of a snapshot, or of the one that took its place when rows of it were forgotten.
+    """Return the manifest of a snapshot, or of the one that replaced it when rows were removed.
 
     Raises:
         NotFoundError: there is no such snapshot.
@@ -98,7 +98,7 @@ def load_manifest(lake: Lake, digest: str) -> Manifest:
 
 
 def manifests(lake: Lake) -> list[Manifest]:
-    """Every snapshot's manifest, oldest first; those that were replaced are left out."""
+    """Return the manifests of all snapshots that were not replaced, oldest first."""
     found = [lake.read(key) for key in lake.list(SNAPSHOTS_FOLDER) if manifest_digest(key)]
     made = [Manifest.from_json(data) for data in found if REPLACED_BY not in json.loads(data)]
     return sorted(made, key=lambda manifest: (manifest.created_at, manifest.digest))
@@ -117,7 +117,7 @@ def take_again(lake: Lake, digest: str, at: str) -> None:
 
 
 def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
-    """Let another snapshot, whose rows are in the lake, stand for one whose rows are removed."""
+    """Replace a snapshot by another one, whose rows are in the lake already, and remove its rows."""
     for key in side_keys(lake, old.digest, "quarantine"):
         lake.write(side_folder(new.digest, "quarantine") + key.rsplit("/", 1)[1], lake.read(key))
     lake.write(manifest_key(new.digest), new.to_json().encode())
@@ -125,20 +125,20 @@ def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
 
 
 def remove_snapshot(lake: Lake, old: Manifest, replaced_by: str | None) -> None:
-    """Remove a snapshot's rows and let its manifest name the snapshot that stands for it, or none."""
+    """Remove a snapshot's rows and let its manifest name the snapshot that replaces it, or none."""
     record = json.loads(old.to_json()) | {REPLACED_BY: replaced_by}
     lake.write(manifest_key(old.digest), json.dumps(record, indent=1, sort_keys=True).encode())
     remove_rows(lake, old.digest)
 
 
 def replaced_digests(lake: Lake) -> set[str]:
-    """Return the digests of the snapshots that rows were forgotten of."""
+    """Return the digests of the snapshots that were replaced because rows were removed."""
     found = {key: digest for key in lake.list(SNAPSHOTS_FOLDER) if (digest := manifest_digest(key))}
     return {digest for key, digest in found.items() if REPLACED_BY in json.loads(lake.read(key))}
 
 
 def sweep_replaced(lake: Lake) -> None:
-    """Remove the rows of replaced snapshots that a kill in the middle of `remove_snapshot` left."""
+    """Remove rows of replaced snapshots that remain after a kill in the middle of `remove_snapshot`."""
     for digest in replaced_digests(lake):
         remove_rows(lake, digest)
 
@@ -165,10 +165,10 @@ def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
 
 
 def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetime | None = None) -> pl.DataFrame:
-    """At most so many rows of one side, whatever its size: the first parts, which the hash of texts has chosen.
+    """Return at most `most` rows of one side, from its first parts: the order of parts is random, by a hash of texts.
 
-    With `since`, rows that were observed later get half of the places, or more where the rest is small, and vice
-    versa.
+    With `since`, rows observed later and rows observed earlier get half of the places each; if there are too few of one
+    kind, the other kind gets the free places.
 
     Raises:
         NotFoundError: there is no such snapshot.

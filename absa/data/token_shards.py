@@ -1,7 +1,7 @@
-"""Makes the token shards of a snapshot in the lake, in parallel: `python -m absa.data.token_shards ...`.
+"""Token shards of a snapshot, made in parallel in the lake: `python -m absa.data.token_shards ...`.
 
-They are in tokens/<snapshot digest>-<tokenizer digest>/ and are made once: a shard that is there is not made again. The
-process runs at low priority, because a training on the first shard runs beside it.
+They are in tokens/<snapshot digest>-<tokenizer digest>/. A shard that exists is not made again. The process runs at low
+priority, because a training on the first shards runs beside it.
 """
 
 import argparse
@@ -29,19 +29,19 @@ from absa.task import ABSA, TaskSpec
 from absa.training.rows.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
 from absa.training.rows.tokens import TokenRows, stack, tokenize_columns
 
-SMALL_ROWS: Final = 50_000  # fewer are done before a pool of processes would have started
+SMALL_ROWS: Final = 50_000  # fewer are encoded before a pool of processes would have started
 _NICE: Final = 15
 
 
 def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, side: str = "train") -> TokenPlan:
-    """Say which shards a side has, and write that down beside them.
+    """Write the plan of a side's shards beside them, and return it.
 
     Raises:
         NotFoundError: there is no such snapshot.
     """
     manifest = load_manifest(lake, snapshot)
     snapshot, counts = manifest.digest, manifest.parts.get(side)
-    if counts is None:  # a snapshot of an earlier release: its files say it
+    if counts is None:  # a snapshot of an earlier release: only its files have the numbers
         counts = [_rows(lake, key) for key in side_keys(lake, snapshot, side)]
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
     plan = TokenPlan(
@@ -65,15 +65,15 @@ def make_shards(
     processes: int | None = None,
     on_shard: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Make the shards that are missing, the first ones first; gives how many were made.
+    """Make the missing shards in order; return how many were made.
 
     Args:
         lake: holds the snapshot and takes the shards.
         plan: from `plan_shards`.
         tokenizer: the tokenizer.json.
         into: a local folder that gets a copy of every shard; needed where the lake is not a folder.
-        processes: at most so many (default: one a core; few rows need none).
-        on_shard: told the number of each shard when it is there.
+        processes: most worker processes (default: one per core; few rows need none).
+        on_shard: receives the number of each complete shard.
     """
     workers = min(processes or os.cpu_count() or 1, len(plan.rows))
     jobs = iter(range(len(plan.rows)))
@@ -96,7 +96,7 @@ def make_shards(
 
 
 def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number: int) -> int:
-    """Make one shard where it is missing; gives how many were made."""
+    """Make one shard if it is missing; return how many were made."""
     lake = open_lake(uri)
     name = shard_name(plan.side, number)
     key = shards_prefix(plan.snapshot, plan.tokenizer) + name
@@ -143,7 +143,7 @@ def _block(batch: pa.RecordBatch, tokenizer: PairTokenizer, task: TaskSpec) -> T
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Plan and make the shards of a snapshot's train side; gives the exit code."""
+    """Plan and make the shards of a snapshot's train side; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m absa.data.token_shards", description=__doc__)
     parser.add_argument("--lake", required=True, help="folder or s3://bucket/prefix")
     parser.add_argument("--snapshot", required=True, help="digest of the snapshot")

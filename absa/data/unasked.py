@@ -1,6 +1,6 @@
-"""Pairs that no row asks about: aspects of other rows that a text names too.
+"""Pairs of a text and an aspect that it names, where no row has the pair. The aspects come from other rows.
 
-A teacher's answer on them teaches a student what an aspect is, at no label's cost.
+A teacher's scores on them teach a student what an aspect is, without further labels.
 """
 
 import re
@@ -16,12 +16,12 @@ _WORD: Final = re.compile(r"\w+")
 def unasked_pairs(
     texts: Iterable[str], aspects: Iterable[str], asked: Iterable[tuple[str, str]], *, most: int | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of a text and an aspect that it names as whole words, without those that are asked already.
+    """Return pairs of a text and an aspect that it names as whole words, except the pairs that rows have.
 
     Args:
         texts: to look into.
         aspects: to look for, in any case.
-        asked: pairs of text and aspect that rows ask about.
+        asked: pairs of text and aspect that rows have.
         most: pairs at most; texts are then taken in random order, equal for equal texts.
     """
     known = {(text, aspect.casefold()) for text, aspect in asked}

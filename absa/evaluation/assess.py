@@ -1,4 +1,4 @@
-"""From scores of candidate and champion on the same rows to the evidence that the gate judges."""
+"""Evidence for the gate, from scores of candidate and champion on the same rows."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -97,19 +97,19 @@ def assess(
 
     Args:
         candidate: scores (n, labels) in the order of the examples.
-        champion: the champion's, of all labels or of the first ones; None where there is none: then the most frequent
-            label is the opponent.
-        tf_idf: of the baseline that a first version is shown beside.
-        examples: rows with text, aspect, label (none of them None) and segment.
-        recent: which rows were observed since the champion's snapshot; the others are established.
-        behaviours: what `run_suite` gave for the candidate.
-        champion_behaviours: the same for the champion.
-        own_tests: what the user's own tests gave for the candidate.
-        champion_own_tests: the same for the champion.
+        champion: the champion's scores, of all labels or of the first ones; None: there is no champion, and the most
+            frequent label is the opponent.
+        tf_idf: scores of the baseline of a first version.
+        examples: rows with text, aspect, label (never None) and segment.
+        recent: True for rows observed since the champion's snapshot; the others are established.
+        behaviours: the candidate's results of the behavioural cases.
+        champion_behaviours: the champion's results of the same cases.
+        own_tests: the candidate's results of the user's own tests.
+        champion_own_tests: the champion's results of the same tests.
         parity: int8 against fp32, as the training job measured it.
         footprint: size, latency and memory of the candidate.
         speed: rows per second of both.
-        data: what is known of the snapshot.
+        data: facts about the snapshot.
         task: of the candidate.
         resamples: of each bootstrap.
         seed: of each bootstrap.
@@ -178,7 +178,7 @@ def assess_engines(
     task: TaskSpec = ABSA,
     seed: int = 0,
 ) -> GateEvidence:
-    """As `assess`, with both engines: scores rows and behaviours.
+    """Score rows and behavioural cases with both engines, and return the evidence as `assess` does.
 
     Args:
         candidate: the packaged model.
@@ -217,7 +217,7 @@ def assess_engines(
 
 
 def measure_footprint(engine: "Engine", pairs: Sequence[ModelInput]) -> Footprint:
-    """Size of the package, and latency of rows that are tokenised and scored one by one."""
+    """Measure the size of the package, and the latency of rows that are tokenised and scored one by one."""
     latencies_ms = []
     for pair in pairs[:_LATENCY_ROWS]:
         started = time.perf_counter()
@@ -344,6 +344,6 @@ def _slices(rows: LabelledRows, task: TaskSpec) -> list[tuple[str, Mask]]:
 
 
 def _majority(labels: npt.NDArray[np.int64], n_labels: int) -> Scores:
-    """Return the trivial baseline: the most frequent label for every row, as sure of it as it is frequent."""
+    """Return the scores of the trivial baseline: for every row the shares of the labels."""
     shares = np.bincount(labels, minlength=n_labels) / len(labels)
     return np.tile(shares.astype(np.float32), (len(labels), 1))

@@ -30,8 +30,8 @@ _AROUND_WORDS: Final = 5
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]+")
 _RUN: Final = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+|[^\w\s{UNSPACED}]+")
 _UNSPACED_LETTER: Final = re.compile(f"[{UNSPACED}]")
-_MIN_ROWS: Final = 2  # with a word, for the word to count
-_NOTHING_SHARED: Final = ("no terms remain", "empty vocabulary")  # as where every row is a word of its own
+_MIN_ROWS: Final = 2  # that a word must be in to be used
+_NOTHING_SHARED: Final = ("no terms remain", "empty vocabulary")  # such as rows without a common word
 
 
 class Baseline:
@@ -87,7 +87,7 @@ def _columns(pairs: Sequence[ModelInput], task: TaskSpec) -> Any:
 
 
 def _of_topic(text: str, topic: str) -> str:
-    """Return the words of the text, each marked with the topic: a word speaks for one topic and against another."""
+    """Return the words of the text, each marked with the topic, because a word may be good for one topic only."""
     mark = "_".join(topic.casefold().split())
     return " ".join(["-", *(f"{mark}:{word}" for word in dict.fromkeys(_tokens(text.casefold())))])
 

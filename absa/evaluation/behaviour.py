@@ -58,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """Name of a behaviour, what is tried in plain words, and its cases."""
+    """Name of a behaviour, its title in plain words, and its cases."""
 
     name: str
     title: str
@@ -358,7 +358,7 @@ def _change_punctuation(rng: random.Random, text: str, aspect: str) -> Pair:
 
 
 def _add_typo(rng: random.Random, text: str, aspect: str) -> Pair:
-    """Two letters swapped in a word that carries neither the aspect nor the opinion."""
+    """Swap two letters in a word that carries neither the aspect nor the opinion."""
     words = text.split()
     carriers = [
         index
@@ -429,4 +429,4 @@ BEHAVIOURS: Final[dict[str, tuple[str, Callable[[random.Random], Iterator[Case]]
     "added praise": ("Added praise does not lower the score", _added(_PRAISE, "up")),
     "added complaint": ("An added complaint does not raise the score", _added(_BLAME, "down")),
 }
-"""Behaviours by name: what is tried in plain words, and where cases come from."""
+"""Behaviours by name: title in plain words, and the generator of cases."""

@@ -94,7 +94,7 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class DataChecks:
-    """Facts about the candidate's snapshot. `leaked_texts` stand on both the train and the test side.
+    """Facts about the candidate's snapshot. `leaked_texts` are on both the train and the test side.
 
     `label_shares` are of the training rows, without labels that the champion does not know.
     """
@@ -109,10 +109,10 @@ class DataChecks:
 class GateEvidence:
     """Evidence that the gate judges.
 
-    `baseline` is true where there is no champion yet and the candidate was held against the most frequent label;
-    `tf_idf` then holds it against TF-IDF with logistic regression, unless that could not be trained.
-    `recent` and `established` are None where there are no such rows; `overall` has both. `without_source` compares on
-    the recent rows that are left when those of one source, which names it, are taken out.
+    `baseline` is true if there is no champion yet: then the candidate is compared with the most frequent label, and in
+    `tf_idf` with TF-IDF and logistic regression, unless that could not be trained.
+    `recent` and `established` are None if there are no such rows; `overall` has both. `without_source` compares on the
+    recent rows without those of one source, after which each comparison is named.
 
     Where the champion knows fewer labels than the candidate, comparisons have the rows of its labels alone and `metric`
     is that of common labels; `new_labels` has the others, and `whole` the candidate on all rows.
@@ -167,7 +167,7 @@ class GateDecision:
 
 
 def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecision:
-    """Say PROMOTE, HOLD or REJECT."""
+    """Return PROMOTE, HOLD or REJECT, with the reasons."""
     policy = policy or GatePolicy()
     gain, by_cost = _check_gain(evidence, policy), check_cheaper(evidence, policy)
     cheaper = () if by_cost is None else (by_cost,)
@@ -198,7 +198,7 @@ def judge(evidence: GateEvidence, policy: GatePolicy | None = None) -> GateDecis
 
 
 def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
-    """Is the candidate better where it counts: on recent rows, or than nothing at all for a first version?"""
+    """Check that the candidate is better on recent rows; a first version must be better than the trivial baseline."""
     compared = evidence.overall if evidence.baseline else evidence.recent
     kind, other = ("labelled", "the trivial baseline") if evidence.baseline else ("recent", "the champion")
     needed = policy.min_rows if evidence.baseline else policy.min_recent_rows
@@ -206,7 +206,7 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
     if compared is None or compared.rows < needed:
         rows = compared.rows if compared else 0
         return Check(
-            name=name, status="hold", sentence=f"There are {rows} {kind} test rows, {needed} are needed to tell."
+            name=name, status="hold", sentence=f"There are {rows} {kind} test rows, {needed} are needed to decide."
         )
     gain = compared.gain
     found = _against(evidence, compared, kind, other)
@@ -220,7 +220,7 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
 def check_cheaper(evidence: GateEvidence, policy: GatePolicy, *, other: str = "the champion") -> Check | None:
     """Return the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
 
-    A missing part does not speak against a version: it is noted alone.
+    A version that lacks a part of it is not held for that: the check only informs.
 
     Args:
         evidence: of the candidate and the version that it is compared with.
@@ -235,7 +235,7 @@ def check_cheaper(evidence: GateEvidence, policy: GatePolicy, *, other: str = "t
     speed, margin, gain = evidence.speed, policy.non_inferiority_margin, evidence.overall.gain
     price = (
         f"{speed.candidate_rows_per_s:,.0f} rows/s against {other}'s {speed.champion_rows_per_s:,.0f}: "
-        f"{abs(speed.saving):.0%} {'cheaper' if speed.saving >= 0 else 'dearer'} per prediction"
+        f"{abs(speed.saving):.0%} {'cheaper' if speed.saving >= 0 else 'more expensive'} per prediction"
     )
     slices = [(each.name, each.rows, each.gain) for each in evidence.slices]
     if evidence.recent is not None:
@@ -281,7 +281,7 @@ def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
 
 def _against(evidence: GateEvidence, compared: Comparison, kind: str, other: str) -> str:
     gain, metric = compared.gain, evidence.task.metric_name
-    if not evidence.task.is_default:  # whose metric's name says what it is
+    if not evidence.task.is_default:  # the name of the default task's metric is clear by itself
         metric += f" ({evidence.metric})"
     return (
         f"{metric} on {compared.rows:,} {kind} rows is {compared.candidate.f1:.3f}, {other} has "
@@ -291,7 +291,7 @@ def _against(evidence: GateEvidence, compared: Comparison, kind: str, other: str
 
 
 def _check_established(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
-    """Did the candidate forget what the champion knew?"""
+    """Check that the candidate is not worse than the champion on established rows."""
     name = "not worse on established rows"
     if evidence.baseline:
         return []
@@ -302,7 +302,7 @@ def _check_established(evidence: GateEvidence, policy: GatePolicy) -> list[Check
             Check(
                 name=name,
                 status="hold",
-                sentence=f"There are {rows} established test rows, {policy.min_rows} are needed to tell.",
+                sentence=f"There are {rows} established test rows, {policy.min_rows} are needed to decide.",
             )
         ]
     p = compared.gain.p_worse_than(policy.established_margin)
@@ -347,14 +347,14 @@ def _check_new_labels(evidence: GateEvidence) -> list[Check]:
 
 
 def _check_sources(evidence: GateEvidence) -> list[Check]:
-    """HOLD where the gain hangs on what one source said: that source may be wrong, or lie."""
+    """HOLD if the gain depends on the labels of one source, which may be wrong or lie."""
     return [
         Check(
             name=f"gain without source {each.name}",
             status="pass" if each.gain.value > 0 else "hold",
             sentence=f"On the {each.rows:,} recent rows that source {each.name} did not label, {each.metric} goes from "
             f"{each.champion:.3f} to {each.candidate:.3f}"
-            + ("." if each.gain.value > 0 else ": the gain hangs on that source alone."),
+            + ("." if each.gain.value > 0 else ": the gain depends on that source alone."),
         )
         for each in evidence.without_source
     ]
@@ -382,7 +382,7 @@ def _check_behaviours(evidence: GateEvidence, policy: GatePolicy) -> list[Check]
 
 
 def _check_own_tests(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
-    """HOLD where fewer of the user's own tests pass than the policy wants."""
+    """HOLD if fewer of the user's own tests pass than the policy requires."""
     tests = evidence.own_tests
     if not tests:
         return []
@@ -401,9 +401,9 @@ def _check_own_tests(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
 
 
 def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
-    """HOLD where scores say another thing than they should, and clearly more so than the champion's.
+    """HOLD if the calibration error is above the limit, and clearly above the champion's.
 
-    Few rows show an error by chance alone; only what goes beyond that is held against a model.
+    Few rows show an error by chance alone; only the error beyond that counts.
     """
     candidate, champion = evidence.overall.candidate, evidence.overall.champion
     limit = policy.max_ece
@@ -420,7 +420,7 @@ def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
 
 
 def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
-    """Parity is a share of few rows: it HOLDs only where chance alone does not explain it."""
+    """HOLD if int8 changes more labels than chance explains on so few rows, and costs too much F1."""
     parity = evidence.parity
     if parity is None or not parity.rows:
         return []
@@ -469,7 +469,7 @@ def _check_data(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
         Check(
             name="leakage",
             status="pass" if data.leaked_texts == 0 else "fail",
-            sentence=f"{data.leaked_texts} texts stand on both the train and the test side; none may.",
+            sentence=f"{data.leaked_texts} texts are on both the train and the test side; none may be.",
         ),
     ]
     if data.label_shares is not None:

@@ -24,7 +24,7 @@ HTML_FILE: Final = "gate.html"
 
 _MEANING: Final = {
     "PROMOTE": "It may become challenger: it is better on recent rows and not worse on established ones.",
-    "HOLD": "It cannot be told yet, or the two are equal. It is kept; a person may put it in shadow or A/B.",
+    "HOLD": "The test rows cannot decide, or the two are equal. It is kept; an operator may put it in shadow or A/B.",
     "REJECT": "It is worse somewhere that matters. It is kept with this report and never served.",
 }
 _FIRST_MEANING: Final = {
@@ -62,11 +62,11 @@ def write_report(
 
     Args:
         folder: where the files go; it exists.
-        evidence: what the gate looked at.
-        decision: what `judge` said.
-        policy: what it was asked by, when not the default.
-        candidate_name: how the page calls the candidate, such as "run 3f2a".
-        champion_name: how it calls the champion, such as "version 7".
+        evidence: that the gate judged.
+        decision: the result of `judge`.
+        policy: the gate's limits; None: the defaults.
+        candidate_name: name of the candidate on the page, such as "run 3f2a".
+        champion_name: name of the champion on the page, such as "version 7".
     """
     record = gate_record(evidence, decision, policy)
     (folder / JSON_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -97,11 +97,11 @@ def render_page(
     if evidence.slices:
         sections.append(_section("Parts of the data", _slices(evidence.slices, candidate_name, other)))
     if evidence.without_source:
-        title = "Recent rows without what one source said"
+        title = "Recent rows without those of one source"
         sections.append(_section(title, _slices(evidence.without_source, candidate_name, other)))
     if evidence.behaviours:
         source = "templates" if evidence.task.is_default else "test rows"
-        note = f"<p class=note>Cases are made from {source}, and stand in no training data.</p>"
+        note = f"<p class=note>Cases are made from {source}, and are in no training data.</p>"
         sections.append(_section("Behaviour", _behaviours(evidence.behaviours, candidate_name, other) + note))
     if evidence.own_tests:
         sections.append(_section("Your own tests", _behaviours(evidence.own_tests, candidate_name, other)))
@@ -161,7 +161,7 @@ def _comparisons(evidence: GateEvidence, candidate: str, other: str) -> str:
         )
     return table + (
         f"<p class=note>The two middle columns and the gain are {metric} (1 is perfect). The gain's bar is its 95 % "
-        "interval, by drawing texts again and again. Recent rows were observed since the champion's "
+        "interval, by repeated draws of the texts. Recent rows were observed since the champion's "
         f"snapshot.{mistakes}</p>"
     )
 
@@ -238,7 +238,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 class _Markup(str):
-    """Made by this module out of numbers, so it needs no escaping."""
+    """Markup that this module made of numbers, so it needs no escaping."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Behaviours of any task: changes of its own test rows that mean nothing must change no label.
+"""Behaviours of any task: changes of its test rows that do not change the meaning must change no label.
 
 The invariances of CheckList (Ribeiro et al. 2020, arXiv:2005.04118), on rows of the test split instead of templates, so
 they need no words of a language. The default task has its own suite, which has these changes on its templates.
@@ -21,11 +21,11 @@ _NUMBER: Final = re.compile(r"\d+")
 _MARKS: Final = ("{}.", "{} ...", "- {}", '"{}"', "{};")
 
 Rewording = Callable[[random.Random, str, "Sequence[tuple[int, int]]"], tuple[str, str] | None]
-"""From chance, a text and its spans that must stay, to two texts that mean the same; None where it does not apply."""
+"""Function of a random generator, a text and its spans that must stay; returns two texts of equal meaning, or None."""
 
 
 def behaviours_of(task: TaskSpec, pairs: Sequence[ModelInput], *, cases: int, seed: int = 0) -> tuple[Behaviour, ...]:
-    """Return the behaviours that a model of the task is tried on.
+    """Return the behaviours that a model of the task is tested on.
 
     Args:
         task: the default one has the suite of sentiment, with labels that were appended to it too.

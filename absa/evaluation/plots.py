@@ -21,7 +21,7 @@ _SECOND: Final = "#c2762d"
 
 
 def save_confusion_matrix(metrics: Metrics, path: Path, task: TaskSpec = ABSA) -> Path:
-    """Draw how often each label was taken for which, in rows and as shares of the true label."""
+    """Draw the confusion matrix, in rows and as shares of the true label."""
     counted = task.n_labels <= _MOST_COUNTED
     least_inches = (_LABEL_INCHES if counted else _LABEL_INCHES / 4) * task.n_labels
     figure, axes = _figure((max(_SIZE_INCHES[0], least_inches + 2.0), max(_SIZE_INCHES[1], least_inches + 1.0)))
@@ -45,8 +45,8 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path, task: 
     """Draw training loss and validation F1 over steps.
 
     Args:
-        history: progress events of a training in order, with step, loss and now and then validation_f1.
-        path: where the PNG goes.
+        history: progress events of a training in order, with step and loss, some of them with validation_f1.
+        path: of the PNG.
         task: names the metric.
     """
     losses = [(int(each["step"]), float(each["loss"])) for each in history if each.get("loss") is not None]

@@ -35,7 +35,7 @@ def compare_speed(
     rounds: int = _ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """Measure both versions by turns, and take the fastest round of each: other work of the machine only slows.
+    """Measure both versions by turns; the fastest round of each counts, because other work only slows a round.
 
     Args:
         candidate: scores with the version under test.

@@ -1,4 +1,4 @@
-"""Risk control: least scores above which answers are right as often as promised, with confidence, on held-out rows.
+"""Risk control: least scores above which answers are right as often as promised, with confidence on held-out rows.
 
 Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021, https://arxiv.org/abs/2110.01052) with fixed-sequence
 testing: for each label one threshold after the other is tested against 'fewer answers are right than promised', with
@@ -22,9 +22,9 @@ _LEVELS: Final = np.arange(999, 0, -2) / 1000.0  # scores that are tried, the hi
 
 @dataclass(frozen=True, kw_only=True)
 class Promises:
-    """Least scores by promise in percent, each a list by label; None: too few rows show it.
+    """Least scores by promise in percent, each a list by label; None: the rows are too few to show it.
 
-    Of so many held-out `rows`. With the `confidence` every label keeps its promise on rows like these.
+    `rows` is the number of held-out rows. With `confidence`, every label keeps its promise on rows like these.
     """
 
     rows: int

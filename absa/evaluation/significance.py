@@ -88,14 +88,14 @@ def paired_bootstraps(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Gain]:
-    """As `paired_bootstrap` in several metrics on the same draws: `metrics` gives (..., k), one gain for each."""
+    """Return what `paired_bootstrap` does for several metrics on the same draws: `metrics` gives (..., k)."""
     true, first, second = (np.asarray(each, dtype=np.int64) for each in (labels, candidate, champion))
     if not len(true):
         raise ValueError("a bootstrap needs at least one row")
     cluster = _numbered(clusters)
     n_clusters = int(cluster.max()) + 1
-    # Confusion counts add up, so one table a cluster is all that a resample needs: (clusters, 2 × labels²), without the
-    # columns of mistakes that neither model makes, which are most of them where labels are many.
+    # Confusion counts add up, so a resample needs one table per cluster only: (clusters, 2 × labels²), without the
+    # columns of mistakes that neither model makes, which are most columns of a task with many labels.
     n_cells = n_labels * n_labels
     cells = np.concatenate([true * n_labels + first, n_cells + true * n_labels + second])
     occurring, column = np.unique(cells, return_inverse=True)

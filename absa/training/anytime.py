@@ -1,7 +1,7 @@
-"""Plan of an anytime training: an early package, and a reserve that follows from what packaging takes here.
+"""Plan of an anytime training: an early package, and a reserve from the measured time of packaging.
 
-The first package is built early. It makes a later end of the run harmless, and it measures what packaging costs on this
-machine under its present load. Later packages replace it; the last one is built when only the reserve is left.
+The first package is built early. From then on a version exists, and the time of packaging on this machine under its
+present load is known. Later packages replace it; the last one is built when only the reserve is left.
 """
 
 import time

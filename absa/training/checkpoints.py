@@ -1,4 +1,4 @@
-"""States of a training on disk: written whole or not at all, the last two kept, a broken one passed over."""
+"""Checkpoints of a training on disk: written whole or not at all; the last two are kept, a broken one is skipped."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ class Checkpoints:
         self._folder = folder
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Keep a state as that step's; older ones but the newest before it are removed."""
+        """Keep the state of a step and the newest one before it; remove older ones."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{step:010d}{_SUFFIX}"
         with whole_file(path, sync=True) as file:
@@ -52,7 +52,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         if _sha256(path) != noted:
             return None
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever is wrong with it, the one before may be whole
+    except Exception:  # broken in any way: the one before may be whole
         return None
     return state
 

@@ -10,12 +10,11 @@ from absa.errors import PermanentError
 from absa.modeling.architecture import Architecture, Layer
 
 ATTENTION: Final = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-# for sdpa_kernel. Not cuDNN's: it plans for every new shape, and each batch has one; others saw that too
-# (github.com/modelscope/FunASR/issues/3704).
+# for sdpa_kernel, without cuDNN's: it plans again for every new shape (github.com/modelscope/FunASR/issues/3704)
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """Return the device of a training: CUDA where there is one, unless told otherwise; each local process has its own.
+    """Return the device of a training: CUDA if there is one, unless `wanted` is cpu; each local process has its own.
 
     Raises:
         PermanentError: cuda is requested and unavailable.
@@ -26,7 +25,7 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_precision(wanted: str, device: torch.device, sizes: Architecture) -> torch.dtype:
-    """bf16 or fp32: on a GPU bf16, on a CPU whichever learns a layer of the model's sizes faster, measured.
+    """Return bf16 or fp32: on a GPU bf16, on a CPU the one that learns a layer of the model's sizes faster, measured.
 
     bf16 multiplies twice as fast where the CPU has it, but its casts cost more than that in a narrow model.
     """

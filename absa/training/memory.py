@@ -1,4 +1,4 @@
-"""Memory that a training and its first package take, beside what the machine has."""
+"""Memory that a training and its first package need, compared with the available memory."""
 
 from pathlib import Path
 from typing import Final

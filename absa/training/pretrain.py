@@ -1,7 +1,7 @@
-"""A base for later trainings: the packaged encoder, trained on labelled rows of other places, kept under a digest.
+"""Base for later trainings: the packaged encoder, trained on labelled rows of other domains and kept under a digest.
 
-Rows of another domain teach what an aspect is and how opinions are worded; the rows that count then need to teach
-only what is special about them (intermediate training: Phang et al. 2018, arXiv:1811.01088).
+Such rows teach what an aspect is and how opinions are worded, so the user's rows need to teach only what is special
+about them (intermediate training: Phang et al. 2018, arXiv:1811.01088).
 """
 
 import hashlib
@@ -62,18 +62,18 @@ def pretrain(
     watch: Watcher | None = None,
     found: Callable[[Path], None] = lambda _: None,
 ) -> Path:
-    """Train a base, or find the one that these rows and settings gave before.
+    """Train a base, or find the one that was made of equal rows and settings.
 
-    A run that was stopped goes on from its checkpoint.
+    A run that was stopped resumes from its checkpoint.
 
     Args:
         rows: labelled pairs; their order does not matter.
-        settings: of the training. `max_epochs` is how long it takes.
-        bases: folder of all bases, one a digest.
+        settings: of the training; it ends after `max_epochs`.
+        bases: folder of all bases, one per digest.
         task: of the rows.
-        budget_s: end after as many seconds, whatever `max_epochs` is.
-        watch: told about progress.
-        found: told the folder where it was there already.
+        budget_s: seconds after which the training ends, whatever `max_epochs` is.
+        watch: receives the progress.
+        found: receives the folder of a base that exists already.
 
     Returns:
         A folder that `base_model` can name: config.json, model.safetensors, tokenizer.json, and base.json with facts.
@@ -82,7 +82,7 @@ def pretrain(
         InvalidDataError: there are no rows.
     """
     if not rows:
-        raise InvalidDataError("a base needs labelled rows, and there are none")
+        raise InvalidDataError("a base needs labelled rows: expected at least one, got none")
     start = find_base(settings.base_model)
     digest = base_digest(rows, settings, start, budget_s, task)
     folder = bases / digest[:16]

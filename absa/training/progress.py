@@ -37,12 +37,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """Summary of a training. `rows` and `tokens` count what was seen, repeats included; `train_s` is time in the loop.
+    """Summary of a training. `rows` and `tokens` count repeats too; `train_s` are the seconds in the loop.
 
-    Tokens are real ones. `mfu` is the share of the device's most floating-point operations that went into them.
-    `choice` describes the choice: rows there are, rows that fit by the first measurement (beside the scores that
-    they are chosen by), candidates for each.
-    `ended_early` is the reason for an end before its time and its passes; None where it did not.
+    Tokens are counted without padding. `mfu` is the share of the device's peak floating-point operations that the
+    training used. `choice` has the number of rows, of rows that fit by the first measurement, and of candidates for
+    each row. `ended_early` is the reason for an end before its time and its passes; None if there was none.
     """
 
     steps: int

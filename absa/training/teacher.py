@@ -51,7 +51,7 @@ class TeacherJob:
         begins_at: start of the teacher's time, seconds since the epoch.
         ends_at: end of the teacher's time, seconds since the epoch.
         task: what is classified.
-        weights: folder of weights that were fine-tuned before; None: fine-tune the encoder.
+        weights: folder with weights of an earlier fine-tuning; None: fine-tune the encoder.
     """
 
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The loop: trains until a deadline, whatever the data, and always has a valid averaged model to hand over."""
+"""Training loop: learns until a deadline, whatever the data, and has a valid averaged model at any time."""
 
 import copy
 import time
@@ -36,7 +36,7 @@ from absa.training.training_settings import TrainingSettings
 _TICK_S: Final = 1.0
 _WARMUP_SHARE: Final = 0.1  # of the training, in which the rate rises; then it falls to zero
 _CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
-_VALIDATION_SHARE: Final = 0.04  # most time that looks at the validation side may take
+_VALIDATION_SHARE: Final = 0.04  # most time that validation may take
 _VALIDATION_ROWS: Final = 512
 _VALIDATION_TOKENS: Final = {"cpu": 2_048, "cuda": 65_536}
 _COMPILED_FROM_S: Final = 120.0  # time left for which kernels are made: it takes up to 40 s
@@ -47,11 +47,11 @@ _CORRECTED_FROM_S: Final = 5.0  # in the loop, before its speed corrects the cho
 
 
 Coming = tuple[Position, float, Staged]
-"""Next batch, with the position and the share of the pass behind it."""
+"""Position and completed share of the pass after the next batch, and the batch."""
 
 
 class InterruptedTrainingError(Exception):
-    """Training was asked to stop (SIGTERM); its checkpoint is on disk and it can go on from there."""
+    """Training was stopped by SIGTERM; its checkpoint is on disk, and a new start resumes from it."""
 
 
 class Trainer:
@@ -78,19 +78,19 @@ class Trainer:
         replay: float | None = None,
         measure: MeasureSpeed = learned_tokens_per_s,
     ) -> None:
-        """Make ready to train.
+        """Prepare the training.
 
         Args:
             model: changed in place.
             train: rows to learn from.
-            validation: rows whose F1 is shown on the way; nothing is chosen by it.
+            validation: rows whose F1 is reported during the training; it decides nothing.
             settings: as they are saved with the model.
             deadline: end of the training alone; it may move while the training goes on.
-            new_head: whether the head has learned nothing yet.
+            new_head: True if the head has learned nothing yet.
             compose: joins rows again for every pass.
-            checkpoints: where states are kept and where a run that starts again finds them.
-            watch: told about progress.
-            stop: asked after every step whether to keep a checkpoint and leave.
+            checkpoints: keeps states, and gives the newest one to a run that starts again.
+            watch: receives the progress.
+            stop: called after every step; if it returns True, a checkpoint is kept and the training stops.
             ranks: this process among several that train together.
             since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
             replay: established rows for every recent one at most; None: all.
@@ -160,7 +160,7 @@ class Trainer:
         Raises:
             DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
             TransientError: not even the first rows came, or another process has ended.
-            InterruptedTrainingError: `stop` said so; the checkpoint is kept.
+            InterruptedTrainingError: `stop` returned True; the checkpoint is kept.
         """
         self._begun = time.perf_counter()
         self.model.train()
@@ -187,7 +187,7 @@ class Trainer:
         return copied.float().cpu().eval()
 
     def averaged(self) -> Classifier:
-        """Return the model with the averaged weights, in fp32 on the CPU. The trained model itself takes them over."""
+        """Return the trained model itself with the averaged weights, in fp32 on the CPU."""
         with torch.no_grad():
             for parameter, average in zip(self._learning, self._average, strict=True):
                 parameter.copy_(average)
@@ -230,7 +230,7 @@ class Trainer:
                 self._keep()
                 raise InterruptedTrainingError
             if missing and self._ended_early is None:
-                self._ended_early = "rows of another process of the training do not come"
+                self._ended_early = "another process of the training got no rows in time"
             if over or missing:
                 break
             loss = self._learn([batch for _, _, batch in taken], rate_share(at, _WARMUP_SHARE))
@@ -272,7 +272,7 @@ class Trainer:
         return self.deadline.remaining_s() <= needed_s
 
     def _take(self, batches: Iterator[Coming]) -> list[Coming]:
-        """Return the batches of the coming step; none where rows do not come."""
+        """Return the batches of the coming step; none if rows are not made in time."""
         try:
             return [next(batches) for _ in range(self._per_step)]
         except TransientError as error:
@@ -312,14 +312,14 @@ class Trainer:
         return speed
 
     def _use_batches(self, tokens: int) -> None:
-        """Lay batches of so many tokens from now on, and fit the rates to them unless the settings give the size."""
+        """Use batches of so many tokens from now on, and scale the learning rates unless the settings give the size."""
         self._layout = replace(self._layout, tokens=tokens)
         self._execution.batch_tokens = tokens
         for group in self._optimizer.param_groups:
             group["peak"] = group["rate"] * (1.0 if self.settings.batch_tokens else rate_factor(tokens))
 
     def _keep_states(self) -> None:
-        """Keep what frozen layers give, on a CPU and where rows come again; a GPU would have to wait for the copy."""
+        """Keep the output of frozen layers on a CPU if rows come again; a GPU would have to wait for the copy."""
         again = self._choice.pool <= 1 and self.settings.max_epochs > 1
         if self._frozen and again and self.device.type == "cpu":
             width, rows = self.model.architecture.hidden, len(self._train)
@@ -345,7 +345,7 @@ class Trainer:
         return self._choice
 
     def _learn(self, batches: Sequence[Staged], rate: float) -> Tensor:
-        """One step on this process's share of its batches; gives the loss over all of them."""
+        """Make one step on this process's share of its batches; return the loss over all of them."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         rows = sum(batch.rows for batch in batches)
@@ -480,7 +480,7 @@ class Trainer:
         self._share = float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]
         self._before_s = float(state["train_s"])
-        same_run = state.get("ends_at") == self.deadline.run_ends_at  # another's downtime is not of this time
+        same_run = state.get("ends_at") == self.deadline.run_ends_at  # the downtime of another run does not count
         self._rate_from = float(state["rate_from"]) if same_run else time.time() - self._before_s
         self._fits, self._choice = float(state["fits"]), Choice.from_json(state["choice"])
         self._position = Position.restored(state["position"], self._choice)

@@ -19,18 +19,17 @@ class TrainingSettings:
         max_tokens: most tokens of a row, the special ones included.
         batch_tokens: tokens of a batch, padding included; None is 256 to 1,024 on a CPU, by the time, and up to
             65,536 on a GPU.
-        batches_per_step: batches that a step learns from, shared among the processes; None is one a process.
+        batches_per_step: batches that a step learns from, shared among the processes; None is one per process.
         learning_rate: peak of the last layer.
-        head_learning_rate: peak of the head, when it is new. A head that came with a warm start learns as the last
-            layer does.
+        head_learning_rate: peak of a new head. A head of a warm start has the rate of the last layer.
         label_smoothing: share of a label's weight that is spread over all labels.
         r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
         dropout: in the encoder and before the head.
         max_epochs: stop early after as many passes, whatever time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
-        train_layers: how many layers learn, from the top; None is all. Those below stay as they came, drop nothing and
-            cost a third; on a CPU nothing for a row that a pass has seen.
-        train_words: whether the word embeddings learn too; frozen they cost nothing and forget nothing.
+        train_layers: number of layers that learn, from the top; None is all. The lower ones do not change, drop nothing
+            and cost a third; on a CPU they cost nothing for a row that came in an earlier pass.
+        train_words: True if the word embeddings learn too; frozen they cost nothing and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
             unused where the task has no aspects.
         contrast_share: rows of contrast sets (contrast.py) for each row; for sentiment labels alone.
@@ -76,22 +75,22 @@ class TrainingSettings:
         ):
             value = getattr(self, name)
             if value not in allowed:
-                raise PermanentError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+                raise PermanentError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         for name in ("learning_rate", "head_learning_rate", "max_epochs", "batch_tokens", "max_tokens"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise PermanentError(f"{name} must be above 0, got {value}")
+                raise PermanentError(f"{name}: expected a value above 0, got {value}")
         for name in ("label_smoothing", "dropout", "compose_share", "contrast_share"):
             if not 0 <= getattr(self, name) < 1:
-                raise PermanentError(f"{name} must be 0 or more and below 1, got {getattr(self, name)}")
+                raise PermanentError(f"{name}: expected 0 or more and below 1, got {getattr(self, name)}")
         if self.train_layers is not None and self.train_layers < 0:
-            raise PermanentError(f"train_layers must be 0 or more, got {self.train_layers}")
+            raise PermanentError(f"train_layers: expected 0 or more, got {self.train_layers}")
         if not self.r_drop >= 0:
-            raise PermanentError(f"r_drop must be 0 or more, got {self.r_drop}")
+            raise PermanentError(f"r_drop: expected 0 or more, got {self.r_drop}")
         if self.r_drop and not self.dropout:
-            raise PermanentError("r_drop compares two passes that drop different units: give dropout too")
+            raise PermanentError("r_drop compares two passes that drop different units: set dropout too")
         if not 8 <= self.max_tokens <= 512:
-            raise PermanentError(f"max_tokens must be 8 to 512, got {self.max_tokens}")
+            raise PermanentError(f"max_tokens: expected 8 to 512, got {self.max_tokens}")
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON values."""
@@ -108,7 +107,7 @@ class TrainingSettings:
         unknown = sorted(values.keys() - known)
         if unknown:
             raise PermanentError(
-                f"no training setting is named {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f"training settings: expected some of {', '.join(sorted(known))}, got {', '.join(unknown)}"
             )
         try:
             return cls(**values)

@@ -1,7 +1,7 @@
 """Tables and picture of the monitoring pages from committed results: `python -m benchmarks drift_curves`.
 
-Every table and the picture are in docs/design/monitoring_measured.md; the picture and the table of live traffic are in
-monitoring.md too, the latter with the cells so far where the run is not complete.
+A page shows a table between the marks `<!-- NAME -->` and `<!-- /NAME -->`. The table of live traffic has the cells
+so far where the run is not complete.
 """
 
 import json
@@ -29,9 +29,9 @@ from benchmarks.table import pivot, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "design" / "monitoring_measured.md"
-SUMMARY = PAGE.with_name("monitoring.md")
-PICTURE = PAGE.with_name("monitoring_curves.svg")
+DESIGN = ROOT / "docs" / "design"
+PAGES = [DESIGN / name for name in ("monitoring.md", "monitoring_labels.md", "monitoring_measured.md")]
+PICTURE = DESIGN / "monitoring_curves.svg"
 TESTS = {
     "window of 500": "windows of 500, reference 2,000",
     "of 2,000": "windows of 2,000, reference 2,000",
@@ -84,7 +84,7 @@ SIDE_BY_SIDE = {
         "estimate_is_off",
     ],
 }  # fmt: skip
-"""Measures that docs/design/monitoring.md shows, by result."""
+"""Measures of the tables that have a line per case, by result."""
 
 Rows = list[dict[str, Any]]
 Points = list[tuple[float, float, float, float]]
@@ -281,10 +281,10 @@ def newest_rows(rows: Rows) -> Rows:
     return [*rows, *(row for row in earlier if row["case"] not in known)]
 
 
-def main() -> None:
-    """Draw the picture and put the tables between the pages' marks."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name in ("drift", "drift_public", "monitor_window"):
+def page_tables() -> dict[str, str]:
+    """Draw the picture, and return the tables by the name of their marks."""
+    found = {}
+    for name in ("drift", "drift_public", "monitor_window", *SIDE_BY_SIDE):
         path = RESULTS / f"{name}.json"
         if not path.exists():
             continue
@@ -293,22 +293,27 @@ def main() -> None:
             picture(result["rows"])
             aimed = {row["case"] for row in result["rows"] if row["target"]}  # the others are the picture's
             result["rows"] = [row for row in result["rows"] if row["case"] in aimed]
-        shown = table(result)
-        if name == "drift":
-            shown = f"![false alarms and detection]({PICTURE.name})\n\n{shown}"
-        page = between(page, name, shown)
-    PAGE.write_text(page, encoding="utf-8")
+        found[name] = pivot(result, SIDE_BY_SIDE[name]) if name in SIDE_BY_SIDE else table(result)
+    found["drift"] = f"![false alarms and detection]({PICTURE.name})\n\n{found['drift']}"
     rows = drift_rows()
     tables = "\n\n".join(each(rows) for each in (traffic_table, recurring_table, loss_line, range_table, found_table))
-    summary = between(SUMMARY.read_text(encoding="utf-8"), "traffic", f"{tables}\n")
-    summary = between(summary, "main", f"{summary_table(newest_rows(rows))}\n")
     public = json.loads((RESULTS / "drift_public.json").read_text())
-    summary = between(summary, "public", f"{public_table(public['rows'])}\n\nCommit {public['commit']}.\n")
-    for name, measures in SIDE_BY_SIDE.items():
-        path = RESULTS / f"{name}.json"
-        if path.exists():
-            summary = between(summary, name, pivot(json.loads(path.read_text()), measures))
-    SUMMARY.write_text(summary, encoding="utf-8")
+    return {
+        **found,
+        "traffic": f"{tables}\n",
+        "main": f"{summary_table(newest_rows(rows))}\n",
+        "public": f"{public_table(public['rows'])}\n\nCommit {public['commit']}.\n",
+    }
+
+
+def main() -> None:
+    """Draw the picture and put the tables between the pages' marks."""
+    tables = page_tables()
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        for name, shown in tables.items():
+            page = between(page, name, shown)
+        path.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

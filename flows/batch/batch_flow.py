@@ -43,7 +43,9 @@ def score_step(services: Services, request: BatchRequest) -> BatchOutcome:
 
 @flow(name="batch", on_running=[leave_signs])
 def batch(
-    input_uri: Annotated[str, Field(description="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")],
+    input_uri: Annotated[
+        str, Field(description="CSV, JSONL, .xlsx or Parquet: a file, a folder or s3://bucket/prefix.")
+    ],
     output_uri: Annotated[str, Field(description="Folder or s3://bucket/prefix for the scored Parquet.")],
     model: Annotated[
         str | None, Field(description="models:/NAME@challenger or models:/NAME/7; unset: the champion.")
@@ -55,7 +57,7 @@ def batch(
     log: Annotated[bool, Field(description="Write the answers to the lake as predictions.")] = False,
     drift_report: Annotated[bool, Field(description="Compare the rows with the version's test rows.")] = False,
 ) -> dict[str, Any]:
-    """Score a whole dataset, every row once; a run that is repeated goes on, or does nothing."""
+    """Score a whole dataset, every row once. A repeated run continues a killed one, or does nothing."""
     request = BatchRequest(
         input_uri=input_uri, output_uri=output_uri, model=model, engine=engine, address=address, workers=workers,
         max_bad_share=max_bad_share, log=log, drift_report=drift_report,
@@ -63,7 +65,7 @@ def batch(
     services = flow_services()
     outcome = services.steps("score", lambda: score_step(services, request))
     manifest = outcome.result.manifest
-    done = "was done already" if outcome.result.already_done else "is done"
+    done = "was already complete" if outcome.result.already_done else "is complete"
     services.reporter.table(
         batch_summary(manifest), key="batch-result", description=f"{input_uri} {done}: {output_uri}"
     )

@@ -1,4 +1,4 @@
-"""Use case: judge one package against another by the gate, on a snapshot's test rows or on a file. Changes nothing."""
+"""Use case: judge one package against another by the gate, on test rows of a snapshot or a file. Changes nothing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -89,14 +89,14 @@ class GatedPair:
 
 
 def gate_packages(services: Services, candidate: str, champion: str, *, data: Path | None = None) -> GatedPair:
-    """Judge a package against another as a training does. Nothing is registered or recorded.
+    """Judge a package against another as after a training. Nothing is registered or recorded.
 
     Args:
-        services: ledger, packages and settings; folders and a file need no home.
+        services: ledger, packages and settings; with folders and a file, no home is needed.
         candidate: version number, or folder of a package.
         champion: version number, or folder of a package.
-        data: labelled file; None: the test split of the newest snapshot. Rows of a file, or of a champion whose
-            snapshot is unknown, count as recent and as established rows.
+        data: labelled file; None: the test split of the newest snapshot. Rows of a file count as recent and as
+            established rows, and so do all rows if the champion's snapshot is unknown.
 
     Raises:
         PermanentError: a version is unknown, the two are of different tasks, or there are no rows.
@@ -149,7 +149,7 @@ def _package(services: Services, named: str) -> tuple[ModelPackage, str]:
 
 
 def _snapshot_at(lake: Lake, champion: ModelPackage) -> datetime | None:
-    """Return when the snapshot of a package was made; None where it is not in this lake."""
+    """Return the time of a package's snapshot; None if this lake lacks it."""
     from absa.data.snapshot import load_manifest
 
     if champion.config.snapshot is None:
@@ -165,12 +165,12 @@ def _snapshot_rows(services: Services, candidate: ModelPackage, since: datetime 
 
     manifest = latest_manifest(services.lake)
     if manifest is None:
-        raise PermanentError("there is no snapshot here to judge on: name a labelled file by --data FILE")
+        raise PermanentError("this lake has no snapshot to judge on; name a labelled file by --data FILE")
     if misfit := candidate.config.task.misfit(manifest.task):
         raise PermanentError(f"candidate and snapshot are of different tasks: {misfit}")
     rows = sample_side(services.lake, manifest.digest, "test", _MOST_ROWS, since=since)
     if not rows.height:
-        raise PermanentError("the newest snapshot has no test rows: ingest more, or name a file by --data FILE")
+        raise PermanentError("the newest snapshot has no test rows; ingest more, or name a file by --data FILE")
     return rows, f"on {rows.height:,} test rows of snapshot {manifest.digest[:12]}"
 
 
@@ -181,7 +181,7 @@ def _file_rows(services: Services, candidate: ModelPackage, data: Path) -> tuple
     if mapping.task != task:  # without evergreen.toml, as in CI
         mapping = replace(mapping, task=task, codes={})
     if not data.is_file():
-        raise InvalidDataError(f"there is no file {data}: name a labelled file by --data")
+        raise InvalidDataError(f"there is no file {data}; name a labelled file by --data")
     rows, _ = read_examples(data, mapping=mapping)
     return rows, f"on {rows.height:,} rows of {data.name}"
 

@@ -12,7 +12,7 @@ from flows.platform.services import Services
 
 @dataclass(frozen=True, kw_only=True)
 class TextAnswer:
-    """Answer of a version: name of the label, and the score of each label of its task (0 to 1)."""
+    """Answer of a version: name of the label, and score of each label of its task (0 to 1)."""
 
     name: str
     scores: dict[str, float]
@@ -25,10 +25,10 @@ def predict_text(services: Services, text: str, phrase: str | None) -> TextAnswe
     Args:
         services: ledger and packages.
         text: to label.
-        phrase: aspect or topic; None where the task takes none.
+        phrase: aspect or topic; None if the task has none.
 
     Raises:
-        PermanentError: nothing was promoted yet, or text and phrase do not fit the task.
+        PermanentError: there is no champion yet, or text and phrase do not fit the task.
         IntegrityError: the package is broken.
     """
     package, version = find_version(services, None)
@@ -40,13 +40,13 @@ def predict_text(services: Services, text: str, phrase: str | None) -> TextAnswe
 
 
 def check_question(task: TaskSpec, text: str, phrase: str | None) -> None:
-    """Check that a text and a phrase are what a task takes.
+    """Check a text and a phrase against the input form of a task.
 
     Raises:
-        PermanentError: the text is empty, or the phrase is missing, not wanted, or not in the text where it must be.
+        PermanentError: the text is empty, or the phrase is missing, not allowed, or an aspect that is not in the text.
     """
     if not text.strip():
-        raise PermanentError("the text is empty; expected a text to label")
+        raise PermanentError("expected a text to label, got an empty one")
     if task.phrase is None:
         if phrase is not None:
             raise PermanentError(f"task {task.name} labels the text alone; expected nothing beside it")
@@ -55,5 +55,5 @@ def check_question(task: TaskSpec, text: str, phrase: str | None) -> None:
         raise PermanentError(f"task {task.name} labels a text by its {task.phrase}: name one by --{task.phrase}")
     if task.phrase == "aspect" and not has_aspect(text, phrase):
         raise PermanentError(
-            "the aspect is not in the text; expected a phrase of it (upper and lower case are the same)"
+            "expected a phrase of the text as aspect (upper and lower case are equal), got another one"
         )

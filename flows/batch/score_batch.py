@@ -20,7 +20,7 @@ _DIGEST: Final = 12
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """Request to score an input. `model` is None for the champion; the rest is in the command's help."""
+    """Request to score an input. `model` is None for the champion; the command's help describes the other fields."""
 
     input_uri: str
     output_uri: str
@@ -36,7 +36,7 @@ class BatchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOutcome:
-    """Result. `drift` has a sentence per column that drifted; None where no report was requested."""
+    """Result of a batch. `drift` has a sentence per drifted column; None if no report was requested."""
 
     result: BatchResult
     drift: tuple[str, ...] | None = None
@@ -49,16 +49,16 @@ def score_batch(
     engines: Engines | None = None,
     on_progress: Callable[[BatchProgress], None] = lambda _: None,
 ) -> BatchOutcome:
-    """Score every row that no earlier run scored, and write the drift report if it is requested.
+    """Score the rows that no earlier run scored, and write the drift report if it is requested.
 
     Args:
         services: lake, ledger and packages.
         request: input, output, version and engine.
-        engines: replaces the engine that the request names.
+        engines: replace the engine of the request.
         on_progress: called after every partition.
 
     Raises:
-        PermanentError: the request names no version, engine or number that can be used, or see `run_batch`.
+        PermanentError: version, engine or a number of the request is invalid, or see `run_batch`.
         TransientError: see `run_batch`.
     """
     chosen = engines or engines_of(request)
@@ -85,20 +85,19 @@ def score_batch(
 def find_version(services: Services, model: str | None) -> tuple[ModelPackage, str]:
     """Return the package of models:/NAME@champion, @challenger, models:/NAME/<version>, or of a folder.
 
-    NAME is that of the home's task; None is its champion.
-
-    The ledger resolves an alias, so it names the active version, whatever MLflow shows.
+    NAME is the home's task; a `model` of None is its champion. The ledger resolves an alias, so it always names the
+    active version, whatever MLflow shows.
 
     Raises:
-        PermanentError: no such alias or version is known here.
-        IntegrityError: the files are not those that were registered, or a folder holds no package.
+        PermanentError: alias or version is unknown.
+        IntegrityError: the files differ from the registered ones, or a folder holds no package.
     """
     prefix = f"{REGISTRY}{services.settings.task.name}"
     champion = f"{prefix}@champion"
     model = champion if model is None else model
     if not model.startswith("models:"):
         if not Path(model).is_dir():
-            raise PermanentError(f"{model} is neither {champion}, {prefix}/<version> nor the folder of a package")
+            raise PermanentError(f"expected {champion}, {prefix}/<version> or the folder of a package, got {model}")
         package = load_package(Path(model))
         return package, package.digest[:_DIGEST]
     name = model.removeprefix(prefix)
@@ -108,25 +107,25 @@ def find_version(services: Services, model: str | None) -> tuple[ModelPackage, s
     if version is None or version not in head.versions:
         known = ", ".join(f"{prefix}/{each}" for each in head.versions) or "none"
         raise PermanentError(
-            f"{model} names no version; there are {champion}, {prefix}@challenger in an experiment, {known}"
+            f"expected {champion}, {prefix}@challenger (during an experiment) or one of {known}; got {model}"
         )
     return services.packages.get(version, head.versions[version]), version
 
 
 def engines_of(request: BatchRequest) -> Engines:
-    """Return the engines that score.
+    """Return the engines of a request.
 
     Raises:
-        PermanentError: there is no such engine, or a number cannot be used.
+        PermanentError: the engine is unknown, or a number is out of range.
     """
     from absa.batch.local import LocalProcesses
 
     if request.engine not in ENGINES:
-        raise PermanentError(f"--engine is local or ray, got {request.engine!r}")
+        raise PermanentError(f"--engine: expected local or ray, got {request.engine!r}")
     if request.engine == "local" and request.address is not None:
-        raise PermanentError("--address is a Ray cluster's: use it with --engine ray")
+        raise PermanentError("--address names a Ray cluster; use it with --engine ray")
     if request.partition_rows < 1 or (request.workers or 0) < 0 or not 0 <= request.max_bad_share <= 1:
-        raise PermanentError("partition rows are 1 or more, workers 0 or more, a share lies between 0 and 1")
+        raise PermanentError("expected partition rows >= 1, workers >= 0 and a share of bad rows from 0 to 1")
     if request.engine == "ray":
         from absa.batch.ray_cluster import RayCluster
 
@@ -135,7 +134,7 @@ def engines_of(request: BatchRequest) -> Engines:
 
 
 def usd_per_row(services: Services) -> float | None:
-    """Return the price of a row by the last `evergreen cost`; None where it never ran."""
+    """Return the price of a row from the last `evergreen cost`; None if it never ran."""
     cost = read_cost(services.lake)
     return None if cost is None or cost.usd_per_million_batch is None else cost.usd_per_million_batch / 1e6
 
@@ -163,14 +162,14 @@ def batch_summary(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     table += [
         {"what": f"share {name}", "value": f"{count / max(1, rows):.1%}"} for name, count in labels_of(manifest).items()
     ]
-    if manifest.get("as_written"):  # earlier releases did not look
+    if manifest.get("as_written"):  # earlier releases did not count them
         table.append({"what": "stray double quotes", "value": _stray_quotes(manifest)})
     table.append({"what": "time of the last run", "value": _duration(manifest["elapsed_s"])})
     return table
 
 
 def labels_of(manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Return the rows of each label, in label order; earlier releases called them sentiments."""
+    """Return the number of rows per label, in label order. Manifests of earlier releases have `by_sentiment`."""
     found: dict[str, int] = manifest.get("by_label") or manifest["by_sentiment"]
     return found
 

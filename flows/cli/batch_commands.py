@@ -25,7 +25,8 @@ _NO_DRIFT: Final = "No column drifted."
 def batch_command(
     context: typer.Context,
     input_uri: Annotated[
-        str | None, typer.Option("--input", help="CSV, JSONL or Parquet: a file, a folder or s3://bucket/prefix.")
+        str | None,
+        typer.Option("--input", help="CSV, JSONL, .xlsx or Parquet: a file, a folder or s3://bucket/prefix."),
     ] = None,
     output_uri: Annotated[
         str | None, typer.Option("--output", help="Folder or s3://bucket/prefix for the scored Parquet.")

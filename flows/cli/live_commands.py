@@ -12,7 +12,7 @@ import typer
 
 from absa.errors import PermanentError, UnavailableError
 from absa.records.schema import Window, iso, utc_now
-from flows.cli.home.foreground import undone_on_interrupt, waiting_lines
+from flows.cli.home.foreground import stopped_by_command, undone_on_interrupt, waiting_lines
 from flows.cli.output.command_progress import CommandProgress
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import MonitorFacts, PredictFacts, ServeFacts, SimulateFacts, TrainFacts
@@ -32,7 +32,6 @@ _MEANING: Final = {
 }
 _NO_CHAMPION: Final = "there is no champion yet"
 _SHOWN_LABELS: Final = 8
-_LOOK_EVERY_S: Final = 0.5
 
 
 @live_app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
@@ -264,6 +263,8 @@ def serve_command(
         say(sentence, err=True)
     services = build_services(embedded=True)
     services.check_task(data=False)  # polars is no part of what a router needs
+    for sentence in services.copy_packages(active=True):
+        say(sentence, err=True)
     began = time.monotonic()
     links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
     environment = {**links, **settings.sources.variables(), **services.environment}
@@ -279,17 +280,16 @@ def serve_command(
     say("Ctrl-C stops it", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
-        while supervisor.running("router") is not None:
-            time.sleep(_LOOK_EVERY_S)
+        if not stopped_by_command(supervisor, "router"):
+            raise UnavailableError(f"the router has ended by itself; its log: {supervisor.log('router')}")
     except KeyboardInterrupt:
         supervisor.stop("router")
-        return CommandResult(
-            facts={"url": page, "running": False, "champion": champion},
-            lines=("the router is stopped",),
-            meaning="It answers no more; what it logged stays",
-            following="evergreen monitor judges its traffic; evergreen serve starts it again",
-        )
-    raise UnavailableError(f"the router has ended, or `evergreen up` took it over; its log: {supervisor.log('router')}")
+    return CommandResult(
+        facts={"url": page, "running": False, "champion": champion},
+        lines=("the router is stopped",),
+        meaning="It answers no more; what it logged stays",
+        following="evergreen monitor judges its traffic; evergreen serve starts it again",
+    )
 
 
 def _served(page: str, ready: str, *, champion: str | None) -> CommandResult[ServeFacts]:

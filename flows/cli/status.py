@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from absa.ledger.history import champion_since
 from absa.records.schema import iso, utc_now
+from absa.records.trainings import read_trainings
 from flows.cli.home.gate_advice import holding_checks
 from flows.cli.output.facts import StatusFacts
 from flows.monitoring.monitor_silence import last_monitor_run, span
@@ -17,7 +19,8 @@ from flows.promotion.running_experiment import running
 from flows.training.run_progress import LATEST_FILE, read_progress
 from flows.training.training_snapshot import labels_since_champion
 
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 5
+_FAILURES_SHOWN: Final = timedelta(days=7)
 _VERDICTS: Final = 5
 _SILENT_S: Final = 120.0  # a training writes its progress more often
 _INDENT: Final = " " * 12
@@ -115,10 +118,33 @@ def _retraining(services: Services) -> dict[str, Any] | None:
 
 
 def _attempts(services: Services) -> list[dict[str, Any]]:
-    """Return the last trainings, the newest first: version, decision of the gate, and what a HOLD lacks."""
-    registered = [each for each in services.ledger.follow() if each.action == "register"][-_ATTEMPTS:]
+    """Return the last trainings, the newest first: those with a version, and those of the last days without one."""
+    return sorted([*_registered(services), *_failed(services)], key=lambda each: str(each["at"]), reverse=True)[
+        :_ATTEMPTS
+    ]
+
+
+def _failed(services: Services) -> Iterator[dict[str, Any]]:
+    """Yield trainings that brought no version: failed, or lost with their process."""
+    now = utc_now()
+    for each in read_trainings(services.lake, since=now - _FAILURES_SHOWN):
+        lost = each.is_lost(now)
+        if lost or each.outcome == "failed":
+            reason = "its process was killed before it ended" if lost else each.sentence
+            yield {
+                "version": None,
+                "at": iso(each.ended_at or each.started_at),
+                "decision": None,
+                "outcome": "lost" if lost else "failed",
+                "reason": reason,
+                "holds": [],
+            }
+
+
+def _registered(services: Services) -> list[dict[str, Any]]:
+    """Return the last trainings with a version: decision of the gate, and what a HOLD lacks."""
     found = []
-    for record in reversed(registered):
+    for record in [each for each in services.ledger.follow() if each.action == "register"][-_ATTEMPTS:]:
         evidence = services.ledger.evidence(record)
         version = str(evidence.get("training", {}).get("version", "")) or list(record.versions)[-1]
         found.append(
@@ -126,6 +152,7 @@ def _attempts(services: Services) -> list[dict[str, Any]]:
                 "version": version,
                 "at": iso(record.at),
                 "decision": evidence.get("verdict"),
+                "outcome": "registered",
                 "reason": record.reason,
                 "holds": holding_checks(evidence),
             }
@@ -162,7 +189,8 @@ def screen(facts: StatusFacts) -> Iterator[str]:
     if (retraining := facts["retraining"]) is not None:
         yield f"retraining  {_labels_line(retraining)}"
     for position, attempt in enumerate(facts["attempts"]):
-        yield f"{'attempts    ' if position == 0 else _INDENT}{_time(attempt['at'])} {attempt['reason']}"
+        failed = "" if attempt["outcome"] == "registered" else f"training {attempt['outcome']}: "
+        yield f"{'attempts    ' if position == 0 else _INDENT}{_time(attempt['at'])} {failed}{attempt['reason']}"
     problems = facts["ledger"]["problems"]
     said = "verified" if not problems else "INCONSISTENT: " + "; ".join(problems)
     yield f"ledger      {facts['ledger']['records']} records, {said}"
@@ -180,8 +208,13 @@ def screen(facts: StatusFacts) -> Iterator[str]:
     yield from _held(facts)
 
 
+def _newest_version(facts: StatusFacts) -> Mapping[str, Any] | None:
+    """Return the newest training that brought a version."""
+    return next((each for each in facts["attempts"] if each["outcome"] == "registered"), None)
+
+
 def _held(facts: StatusFacts) -> Iterator[str]:
-    newest = facts["attempts"][0] if facts["attempts"] else None
+    newest = _newest_version(facts)
     if newest is not None and newest["decision"] == "HOLD":
         yield f"version {newest['version']} is on HOLD. For a PROMOTE:"
         for check in newest["holds"]:
@@ -190,7 +223,8 @@ def _held(facts: StatusFacts) -> Iterator[str]:
 
 def following_step(facts: StatusFacts) -> tuple[str, str]:
     """Return what the state means, and what to do next. Pure."""
-    champion, newest = facts["champion"], facts["attempts"][0] if facts["attempts"] else None
+    champion, newest = facts["champion"], _newest_version(facts)
+    failed = bool(facts["attempts"]) and facts["attempts"][0]["outcome"] != "registered"
     version = None if champion is None else champion["version"]
     held = None if newest is None or newest["decision"] != "HOLD" or newest["version"] == version else newest["version"]
     stale = bool(facts["verdicts"]) and facts["verdicts"][-1]["verdict"] == "STALE"
@@ -201,6 +235,11 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
             facts["training"] is not None,
             "A training runs; what answers does not change before it ends",
             "wait; Ctrl-C stops it where it was started",
+        ),
+        (
+            failed and facts["promotion"] is None and facts["challenger"] is None,
+            "The last training brought no version; what answers is unchanged",
+            "remove the cause that `attempts` names, then evergreen train",
         ),
         (champion is None, "Nothing answers yet: no version was trained", "evergreen init FILE, then evergreen train"),
         (

@@ -31,7 +31,7 @@ def webhook_of(settings: Settings) -> "Webhook | None":
 
 
 class Announcer:
-    """Sends what is due to the webhook; after a failure it pauses for a minute, then twice as long up to an hour."""
+    """Sender of due messages. After a failure it pauses for a minute, then twice as long each time, up to an hour."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -39,10 +39,10 @@ class Announcer:
         self._waits_until: datetime | None = None
 
     def look(self, now: datetime) -> list[str]:
-        """Send what is due.
+        """Send the messages that are due.
 
         Returns:
-            A sentence for each message that was not taken; none where nothing is to be announced.
+            A sentence for each message that was not accepted.
 
         Raises:
             UnavailableError: the lake is unavailable.
@@ -57,11 +57,11 @@ class Announcer:
         said = announce(self._services.lake, self._services.ledger.follow(), webhook, now=now)
         self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s or _FIRST_PAUSE_S) if said else 0.0
         self._waits_until = now + timedelta(seconds=self._pause_s)
-        return [f"{sentence}; it is tried again for a day" for sentence in said]
+        return [f"{sentence}; it is sent again for a day" for sentence in said]
 
 
 def announce_after_command(services: Services) -> None:
-    """Send what is due at the end of a command, where no worker does it. Never fails the command."""
+    """Send due messages at the end of a command, if no worker does it. Never fails the command."""
     if not isinstance(services.deployments, EmbeddedDeployments):
         return
     try:

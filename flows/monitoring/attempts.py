@@ -1,9 +1,9 @@
-"""Retraining attempts whose flow runs died are ended here, so that the next attempt can start.
+"""Attempts of retrainings: end those whose flow runs died, so that the next attempt can start.
 
 The record in the lake states that an attempt has started; Prefect has the state of its run. A run that ended without
-updating the record (cancelled, crashed, killed with its machine) ends its attempt. One that is still PENDING or RUNNING
-long after its budget is dead: it is set to Crashed, which frees its concurrency slot. While it waits for another
-training or for a worker, its budget has not begun.
+an update of the record (cancelled, crashed, killed with its machine) ends its attempt. A run that is still PENDING or
+RUNNING long after its budget is dead: it is set to Crashed, which frees its concurrency slot. The budget does not run
+while it waits for another training or for a worker.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
 
 GRACE_S: Final = 300.0
-WAIT_S: Final = 6 * 3600.0  # for its turn, for a worker or for a machine
+WAIT_S: Final = 6 * 3600.0  # for another training, a worker or a machine
 _FEWEST_VERDICTS: Final = 50
 
 
 def recent_verdicts(store: "VerdictStore", now: datetime, span_s: float) -> list["Verdict"]:
     """Return the last revision of every window that ended within `span_s` seconds before now, the newest last.
 
-    However short windows are, at least the fifty newest are returned.
+    At least the fifty newest are returned, however short the windows are.
     """
     found: list[Verdict] = []
     for verdict in store.newest_first():
@@ -38,7 +38,7 @@ def recent_verdicts(store: "VerdictStore", now: datetime, span_s: float) -> list
 
 
 def is_in_ledger(ledger: Ledger, window: Window, since: datetime) -> bool:
-    """Return True if a training for the window has, since a time, appended every record that its version needed."""
+    """Return True if a training for the window has appended every record of its version since a time."""
     for record in reversed(ledger.follow()):
         if record.at < since:
             break
@@ -68,8 +68,8 @@ def settle_attempts(
         store: the verdict records.
         state_of: returns the state of a flow run; None where Prefect does not know it.
         give_up: sets a run to Crashed, with a reason.
-        in_ledger: returns whether a training for a window has brought its version into the ledger since a time. Its run
-            has done its work then, however it ended.
+        in_ledger: returns whether a training for a window has recorded its version in the ledger since a time. Its run
+            has then done its work, however it ended.
         budget_s: seconds of a retraining, from its run's start; a run is dead `grace_s` after it should have ended.
             An attempt without a run (the monitor was killed between the record and Prefect) is dead after `grace_s`.
         now: current time.
@@ -80,7 +80,7 @@ def settle_attempts(
         A sentence for each attempt that was ended.
 
     Raises:
-        UnavailableError: Prefect is unavailable; the next look settles the rest.
+        UnavailableError: Prefect is unavailable; the next call settles the rest.
     """
     said = []
     for verdict in recent_verdicts(store, now, wait_s + budget_s + grace_s):
@@ -104,6 +104,6 @@ def settle_attempts(
             try:
                 store.end_attempt(verdict.window, attempt.number, end, detail=detail, at=now)
             except ConflictError:
-                continue  # someone else wrote meanwhile; the next look sees what is left
+                continue  # another writer was first; the next call settles the rest
             said.append(f"attempt {attempt.number} of window {verdict.window.key} {end}: {detail}")
     return said

@@ -24,7 +24,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class DeadRuns:
-    """Finds and ends dead runs, look by look.
+    """Finder of dead runs; each look ends those that it finds.
 
     Args:
         deployments: runs and limits of Prefect.
@@ -49,10 +49,8 @@ class DeadRuns:
     ) -> None:
         self._deployments, self._lake, self._host, self._only_worker = deployments, lake, host, only_worker
         self._clock, self._now, self._with_a_process = clock, now, with_a_process
-        self._seen: dict[str, tuple[object, float]] = {}  # what a run showed, and since when
-        self._wrong: dict[
-            ConcurrencyLimit, int
-        ] = {}  # limits whose slots differed from their unfinished runs, and those
+        self._seen: dict[str, tuple[object, float]] = {}  # state and note of a run, and since when
+        self._wrong: dict[ConcurrencyLimit, int] = {}  # limits with a wrong number of slots, and their unfinished runs
         self._first_look = self._limits_are_due = True
 
     def look(self) -> list[str]:
@@ -64,8 +62,8 @@ class DeadRuns:
         Raises:
             UnavailableError: Prefect or the lake is unavailable; the next look finds the rest.
         """
-        seen, self._seen = self._seen, {}  # a look that fails forgets: time in which nothing was seen is not silence
-        notes = self._lake.list(FLOW_RUNS_FOLDER)  # before the runs: whatever is listed here had started by then
+        seen, self._seen = self._seen, {}  # a failed look starts again: time without looking is not silence
+        notes = self._lake.list(FLOW_RUNS_FOLDER)  # before the runs: every run with a note has started by then
         unfinished = self._deployments.unfinished()
         processes = self._with_a_process() if unfinished else set()
         said = []
@@ -76,7 +74,7 @@ class DeadRuns:
             if run.deployment == PROMOTION and run.state != "CANCELLING":
                 follow(
                     self._deployments, run.run_id, run.parameters
-                )  # before its end: the next look would not see it any more
+                )  # first, because an ended run is not found by the next look
             self._limits_are_due = True
             end = self._deployments.cancel if run.state == "CANCELLING" else self._deployments.crash
             end(run.run_id, why)
@@ -109,8 +107,8 @@ class DeadRuns:
     def _correct_limits(self) -> list[str]:
         """Set each limit's taken slots to its unfinished runs.
 
-        Prefect frees a dead run's slot twice where its lease ran out before the run was set to Crashed, and never where
-        the lease was lost with the server and the run was deleted. After a look that ended no run, a difference must be
+        Prefect frees a dead run's slot twice if its lease ran out before the run was set to Crashed, and never if the
+        lease was lost with the server and the run was deleted. After a look that ended no run, a difference must be
         seen twice: it may be a run that is just taking its slot.
         """
         limits = self._deployments.limits()

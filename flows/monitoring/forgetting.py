@@ -1,4 +1,4 @@
-"""`evergreen forget`: takes a unit's texts, or old ones, out of lake and home and tags what learnt them."""
+"""`evergreen forget`: delete a unit's texts, or old ones, from lake and home, and tag versions that learnt them."""
 
 import json
 from datetime import timedelta
@@ -18,7 +18,7 @@ _ROW_FILES: Final = ("train.jsonl", "validation.jsonl")
 
 
 def retain(services: Services) -> list[str]:
-    """Forget what is older than EVERGREEN_RETENTION_DAYS; where a retraining runs, a later window does it."""
+    """Forget rows older than EVERGREEN_RETENTION_DAYS; while a retraining runs, leave it to a later window."""
     days = services.settings.retention_days
     if days is None:
         return []
@@ -29,25 +29,27 @@ def retain(services: Services) -> list[str]:
 
 
 def forget(services: Services, *, unit: str | None = None, days: float | None = None) -> list[str]:
-    """Forget a unit or what is older than some days. What the router has not shipped yet (seconds) is not reached.
+    """Forget a unit, or rows older than some days. Rows that routers have not shipped yet (seconds) stay.
 
     Returns:
-        Sentences that say what was taken out.
+        Sentences about the deleted rows and the tagged versions.
 
     Raises:
         PermanentError: not exactly one of both was given, or the days are not above 0.
-        ConflictError: a retraining runs: it reads what would be taken out, and its version would have learnt it.
+        ConflictError: a retraining runs: it reads the rows to delete, and its version would have learnt them.
     """
     if (unit is None) == (days is None):
-        raise PermanentError("evergreen forget takes --unit ID or --days N, one of them")
+        raise PermanentError(
+            f"evergreen forget: expected one of --unit ID and --days N, got {'neither' if unit is None else 'both'}"
+        )
     if _retraining_runs(services):
-        raise ConflictError("a retraining is running: nothing is forgotten before it has ended; forget again then")
+        raise ConflictError("a retraining is running, so nothing was forgotten: run evergreen forget again after it")
     if unit is not None:
         found = forget_unit(services.lake, unit_hash(unit, services.home.unit_secret().encode()))
     else:
         assert days is not None
         if days <= 0:
-            raise PermanentError(f"--days is above 0, got {days:g}")
+            raise PermanentError(f"--days: expected a number above 0, got {days:g}")
         found = forget_before(services.lake, utc_now() - timedelta(days=days))
     (services.home.root / REFUSED_ROWS).unlink(missing_ok=True)
     replaced = replaced_digests(services.lake)
@@ -70,7 +72,7 @@ def _retraining_runs(services: Services) -> bool:
 
 
 def _remove_rows_of_jobs(services: Services, replaced: set[str]) -> None:
-    """Trainings keep their rows in this home; those of a snapshot that is gone go too."""
+    """Delete the rows that trainings of a replaced snapshot left in this home."""
     for note in services.home.folder("jobs").glob("*/job.json"):
         if json.loads(note.read_text(encoding="utf-8")).get("snapshot") in replaced:
             for name in _ROW_FILES:
@@ -78,7 +80,7 @@ def _remove_rows_of_jobs(services: Services, replaced: set[str]) -> None:
 
 
 def _tag_versions(services: Services, replaced: set[str]) -> list[str]:
-    """Tag what learnt from replaced snapshots, versions too that were registered after an earlier forgetting."""
+    """Tag versions that learnt from replaced snapshots, also those registered after an earlier forgetting."""
     if not replaced:
         return []
     said = []
@@ -89,7 +91,7 @@ def _tag_versions(services: Services, replaced: set[str]) -> list[str]:
             if old in replaced and FORGOTTEN not in known:
                 tags = {FORGOTTEN: f"{iso(utc_now())}: learnt from rows of {old[:12]} that are forgotten"}
                 services.registry.set_tags(version, tags)
-                said.append(f"version {version} learnt from what is forgotten and is tagged; retrain to replace it")
+                said.append(f"version {version} learnt from forgotten rows and is tagged; retrain to replace it")
     except (UnavailableError, NotFoundError) as error:
-        said.append(f"not every version is tagged, because {error}; forgetting again tags what learnt from it")
+        said.append(f"not every version is tagged: {error}; run evergreen forget again to tag the rest")
     return said

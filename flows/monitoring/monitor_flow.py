@@ -18,10 +18,10 @@ def _run_name() -> str:
 @flow(name="monitor", flow_run_name=_run_name, on_running=[leave_signs])
 def monitor(
     window: Annotated[
-        str | None, Field(description="Key <start>_<end>; unset: the last one before the run was due.")
+        str | None, Field(description="Window as <start>_<end>; unset: the last one before the scheduled time.")
     ] = None,
-    retrain: Annotated[bool, Field(description="Whether a verdict may start a retraining.")] = True,
-    report: Annotated[bool, Field(description="Whether to write an Evidently report.")] = True,
+    retrain: Annotated[bool, Field(description="Start the retraining that is due.")] = True,
+    report: Annotated[bool, Field(description="Write an Evidently report.")] = True,
 ) -> dict[str, Any]:
     """Judge one window of live traffic. A retraining that is due starts before the report is written."""
     from flows.monitoring.monitor_window import MonitorRequest, due_window, monitor_window  # slow: polars and scipy

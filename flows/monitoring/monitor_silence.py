@@ -1,4 +1,4 @@
-"""Silence of the monitor: whether scheduled windows go unjudged, for `evergreen status` and the webhook."""
+"""Silence of the monitor: scheduled windows that are not judged, for `evergreen status` and the webhook."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,17 +21,17 @@ _UNITS: Final = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRun:
-    """The monitor's last scheduled run; without one `ever` is False, and `at` is the champion's first moment."""
+    """The monitor's last scheduled run; without one `ever` is False and `at` is the start of the champion."""
 
     at: datetime
     ever: bool
 
     def is_overdue(self, now: datetime, window_s: float) -> bool:
-        """Return True if two windows have passed since."""
+        """Return True if more than two windows have passed since."""
         return (now - self.at).total_seconds() > WINDOWS * window_s
 
     def sentence(self, now: datetime, window_s: float) -> str:
-        """Say when it ran, and where to look if it is overdue."""
+        """Return in words when it ran, and where to look if it is overdue."""
         age, window = span((now - self.at).total_seconds()), span(window_s)
         if not self.is_overdue(now, window_s):
             return f"ran {age} ago" if self.ever else f"has not run yet; its first window of {window} is not over"
@@ -40,7 +40,7 @@ class MonitorRun:
 
 
 def last_monitor_run(services: Services) -> MonitorRun | None:
-    """Return the monitor's last scheduled run; None where nothing is scheduled, or no champion is there to watch.
+    """Return the monitor's last scheduled run; None without a schedule or a champion.
 
     A run of an earlier schedule, with windows of another length, counts too: the schedule is newer than it.
     """
@@ -74,13 +74,13 @@ def is_scheduled(window: Window, window_s: float) -> bool:
 
 
 class SilenceWatch:
-    """Reports a monitor that is overdue to the webhook, once, from looks at a steady pace.
+    """Watch that notifies the webhook once if the monitor is overdue, from looks at a steady pace.
 
     A worker that has just started, or whose machine has just woken up, finds the monitor overdue because nothing ran
     here. Late runs start then, so a report needs looks without a break for two windows, at most `LONGEST_GRACE_S`.
 
     Args:
-        services: the world.
+        services: ports.
         every_s: seconds between two looks; a gap of several is a break.
     """
 
@@ -93,7 +93,7 @@ class SilenceWatch:
         """Look once.
 
         Returns:
-            The sentence that was sent; none where the monitor runs, no webhook is set, or it was notified before.
+            The sentence that was sent; none if the monitor runs, no webhook is set, or it was notified before.
 
         Raises:
             UnavailableError: the lake or the webhook is unavailable.
@@ -114,7 +114,7 @@ class SilenceWatch:
 
 
 def span(seconds: float) -> str:
-    """Write a duration in its largest unit of which there are at least two."""
+    """Return a duration in its largest unit of which there are at least two."""
     for unit, length in _UNITS:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Use case: monitor a window. Judge live traffic, record the verdict, start the retraining that it asks for."""
+"""Use case: monitor a window. Judge live traffic, record the verdict, start the retraining that is due."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ class MonitorRequest:
         window: event time.
         retrain: whether the verdict may start a retraining.
         report: whether to write a report.
-        take_over: whether to start the promotion of a challenger, or of an experiment, that no run looks after.
+        take_over: whether to start a promotion for a challenger or an experiment without a run.
     """
 
     window: Window
@@ -52,7 +52,7 @@ class MonitorRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitored:
-    """Result: the recorded verdict, and the flow run of the retraining that was started, if one was."""
+    """Recorded verdict, and the flow run of the retraining that was started; None: none was."""
 
     verdict: Verdict
     flow_run: str | None
@@ -72,7 +72,7 @@ class Monitored:
 
 
 def last_window(now: datetime, window_s: float) -> Window:
-    """Return the last whole window before a time, on a grid that every caller shares. Pure."""
+    """Return the last whole window before a time, on a grid that all callers share. Pure."""
     end = datetime.fromtimestamp(now.timestamp() // window_s * window_s, UTC)
     return Window(start=end - timedelta(seconds=window_s), end=end)
 
@@ -92,7 +92,7 @@ def monitor_window(services: Services, request: MonitorRequest, *, reporter: Win
 
     Raises:
         PermanentError: there is no champion to watch.
-        UnavailableError: the lake or Prefect is unavailable. A recorded verdict stays, and a later run goes on.
+        UnavailableError: the lake or Prefect is unavailable. A recorded verdict stays, and a later run continues.
     """
     store = VerdictStore(services.lake)
     by_hand = services.project()
@@ -115,7 +115,7 @@ def monitor_window(services: Services, request: MonitorRequest, *, reporter: Win
 
 
 def watched_champion(services: Services) -> WatchedVersion:
-    """Return the champion with the time since which it has been champion.
+    """Return the champion with the time at which it became champion.
 
     Raises:
         PermanentError: there is none.
@@ -154,7 +154,7 @@ def judge_window(services: Services, store: VerdictStore, window: Window) -> Jud
 
 
 def _embedder(services: Services, version: str) -> Embedder | None:
-    """Return the champion's own view of texts; None without its package, because other columns can still be judged."""
+    """Return the champion's embedder; None without its package, because other columns can still be judged."""
     try:
         package = services.packages.get(version, services.head().versions[version])
     except (UnavailableError, NotFoundError):
@@ -217,17 +217,17 @@ def try_again(services: Services, store: VerdictStore, verdict: Verdict) -> str 
 
 
 def settle(services: Services, store: VerdictStore, *, grace_s: float = GRACE_S) -> list[str]:
-    """End the attempts whose runs are dead, those later than `grace_s` seconds among them; return a sentence for each.
+    """End the attempts whose runs are dead or more than `grace_s` seconds late; return a sentence for each.
 
     Raises:
         UnavailableError: Prefect is unavailable.
     """
     budget_s = services.settings.budget_s
     if services.settings.training_queue_names:
-        budget_s += WAIT_S  # its run waits for a machine, which no budget counts
+        budget_s += WAIT_S  # a wait for a machine is not part of the budget
     return settle_attempts(
         store,
-        lambda run_id: services.deployments.state(run_id) or process_state(services.lake, run_id),  # or a command's run
+        lambda run_id: services.deployments.state(run_id) or process_state(services.lake, run_id),  # else a command's
         services.deployments.crash,
         partial(is_in_ledger, services.ledger),
         budget_s=budget_s,
@@ -266,7 +266,7 @@ def _show(services: Services, verdict: Verdict, by_hand: list[str]) -> None:
 
 
 def window_summary(verdict: Verdict, by_hand: list[str]) -> str:
-    """Return the Markdown page of a verdict, with sentences about what else was done."""
+    """Return the Markdown page of a verdict, with sentences about other actions of the run."""
     lines = [f"## {verdict.verdict}: {markdown(verdict.action_reason)}", ""]
     lines += [f"- {markdown(reason.sentence)}" for reason in verdict.reasons]
     lines += [f"- {markdown(sentence)}" for sentence in by_hand]
@@ -276,7 +276,7 @@ def window_summary(verdict: Verdict, by_hand: list[str]) -> str:
 
 
 def _tell(services: Services, store: VerdictStore, verdict: Verdict) -> None:
-    """Write the verdict's metrics and notify the webhook, which cannot fail a verdict that is recorded."""
+    """Write the verdict's metrics and notify the webhook; a failure there does not fail a recorded verdict."""
     write_whole(services.home.folder("metrics") / "monitor.prom", exposition(store.history(limit=HISTORY_WINDOWS)))
     webhook = webhook_of(services.settings)
     if webhook is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def watched_version(services: Services, version: str) -> "WatchedVersion":
-    """Return a version as the monitor needs it: its frozen test, if MLflow answers, and the age of its snapshot."""
+    """Return a version with its frozen test, if MLflow is available, and the time of its snapshot."""
     from absa.data.snapshot import load_manifest
     from monitoring.monitor import WatchedVersion
     from monitoring.performance import frozen_test
@@ -36,8 +36,8 @@ def staleness_policy(services: Services, given: "StalenessPolicy | None" = None)
     """Return the active staleness policy with the labels that the gate needs to decide.
 
     Args:
-        services: their settings have the policy and the gate's.
-        given: policy instead of that of the settings; it keeps a rate and a number of labels of its own.
+        services: settings of monitor and gate.
+        given: policy that replaces that of the settings; it keeps its own rate and number of labels.
     """
     from absa.data.recent_split import labels_needed
     from monitoring.drift.bootstrap import rate_per_window

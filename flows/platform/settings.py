@@ -127,7 +127,7 @@ class Settings(SettingsBase):
         """
         check_variables({name: value for name, value in os.environ.items() if name.upper() == f"{PREFIX}HOME"})
         kept = read_settings_file(Path(os.environ.get("EVERGREEN_HOME", ".evergreen")))
-        given = given_values({**kept, **os.environ})
+        given = given_values({**kept.variables, **os.environ})
         return cls.model_construct(home=Path(given.get("HOME", ".evergreen")), lake=given.get("LAKE"))
 
     @property

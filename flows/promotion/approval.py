@@ -29,7 +29,7 @@ class OperatorApproval:
         self._approved = False
 
     def given(self) -> bool:
-        """Return True once the run was resumed; the first call pauses it.
+        """Return True once the operator has resumed the run; the first call pauses it.
 
         Raises:
             PermanentError: the request expired. The experiment stays as it is; a new run requests approval again.
@@ -48,8 +48,8 @@ class OperatorApproval:
         if not self._approved and now - self._requested_at > self._timeout_s:
             self.withdraw()
             raise PermanentError(
-                f"no operator approved the promotion within {self._timeout_s / 3600:.1f} h; the experiment goes on: "
-                "start the promotion again to be asked again"
+                f"no operator approved the promotion within {self._timeout_s / 3600:.1f} h; the experiment continues: "
+                "start the promotion again to request approval again"
             )
         return self._approved
 

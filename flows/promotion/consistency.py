@@ -11,7 +11,7 @@ from flows.platform.services import Services
 def inconsistencies(services: Services) -> list[str]:
     """Return a sentence for each inconsistency; repairs nothing.
 
-    Without MLflow the ledger is checked without its anchor, so that a cut tail is not noticed.
+    Without MLflow the ledger's anchor is unknown, so a cut tail is not noticed.
     """
     records = services.ledger.follow()
     try:
@@ -22,7 +22,7 @@ def inconsistencies(services: Services) -> list[str]:
 
 
 def contradictions(records: Sequence[LedgerRecord], aliases: Mapping[str, str] | None) -> list[str]:
-    """Return contradictions within the head, and of the head with MLflow's aliases (None: unknown). Pure."""
+    """Return contradictions within the head, and between head and MLflow's aliases (None: unknown). Pure."""
     if not records:
         return []
     state, number = records[-1].state, records[-1].number
@@ -35,7 +35,7 @@ def contradictions(records: Sequence[LedgerRecord], aliases: Mapping[str, str] |
     for alias, wanted in ((CHAMPION, state.champion), (CHALLENGER, state.challenger)):
         if aliases is not None and aliases.get(alias) != wanted:
             found.append(
-                f"alias {alias} stands at {aliases.get(alias) or 'nothing'} in MLflow, the ledger says "
-                f"{wanted or 'nothing'}; `evergreen ledger project` puts it back"
+                f"alias {alias} in MLflow: expected {wanted or 'none'} as in the ledger, got "
+                f"{aliases.get(alias) or 'none'}; `evergreen ledger project` sets it"
             )
     return found

@@ -1,4 +1,4 @@
-"""Decisions of an operator: request a promotion, promote now, roll back; and reports of what each changed."""
+"""Decisions of an operator: request a promotion, promote now, roll back; and a report of each."""
 
 import getpass
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
 
 
 def roll_back(services: Services, *, reason: str) -> LedgerRecord:
-    """End the running experiment, or without one return to the former champion.
+    """End the running experiment; without one, return to the former champion.
 
     Nothing is validated: that version was active before, and routers keep its files.
 
@@ -101,7 +101,7 @@ def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
 
 
 def rollback_report(records: Sequence[LedgerRecord]) -> list[str]:
-    """Report what the roll-back in the last record changed, and what a second one would do. Pure."""
+    """Report the changes of the roll-back in the last record, and of a second one. Pure."""
     before, record = records[-2].state, records[-1]
     champion = record.state.champion
     if champion == before.champion:

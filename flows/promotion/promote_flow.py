@@ -18,7 +18,7 @@ from flows.promotion.take_over import follow
 
 
 def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
-    """Start another promotion after one whose process died. Hook of Prefect."""
+    """Request a promotion again after its process died. Hook of Prefect."""
     try:
         follow(PrefectDeployments(), str(flow_run.id), flow_run.parameters)
     except UnavailableError:
@@ -29,7 +29,7 @@ def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001
 def promote(
     version: Annotated[str, Field(description="The challenger's registry version.")],
     others: Annotated[list[str] | None, Field(description="Versions that are tried beside it, each in an arm.")] = None,
-    again: Annotated[bool, Field(description="Try a version again that was rolled back or replaced.")] = False,
+    again: Annotated[bool, Field(description="Try a version that was rolled back or replaced before.")] = False,
     revision: Annotated[
         int | None, Field(description="Ledger record at which it was requested; a later champion makes it outdated.")
     ] = None,
@@ -41,7 +41,7 @@ def promote(
     approval = None
     if services.settings.approval and run_id is not None:
         approval = OperatorApproval(services.deployments, run_id, timeout_s=services.settings.experiment.approval_s)
-    services.project()  # a run that was killed may have left the aliases behind the ledger
+    services.project()  # a killed run may have left aliases that lag behind the ledger
     request = PromotionRequest(versions=(version, *(others or [])), revision=revision, again=again)
     ended = promote_versions(Trial(services=services, request=request, run_id=run_id, approval=approval))
     services.project()

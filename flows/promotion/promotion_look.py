@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Step = Literal["shadow", "ramp", "decide"]
 _POLL_S: Final = 1.0
 _LONGEST_POLL_S: Final = 20.0  # evidence is acted on within a minute, however large the experiment
-_PATIENCE_S: Final = 1800.0  # how long a lake or registry may be unavailable before the run gives up
+_PATIENCE_S: Final = 1800.0  # a lake or registry that is unavailable for longer ends the run
 
 
 class Approval(Protocol):
@@ -36,7 +36,7 @@ class Approval(Protocol):
         """Return True once an operator has approved; the first call requests it."""
 
     def withdraw(self) -> None:
-        """Take the request back: it is no longer needed."""
+        """Withdraw the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +82,10 @@ def next_step(head: LedgerRecord, now: datetime, policy: ExperimentPolicy) -> tu
 
 
 def begin(trial: Trial) -> LedgerRecord | None:
-    """Name the challenger where it is not named yet.
+    """Name the challenger if it is not named yet.
 
     Returns:
-        The record that served the request before, which a run that was killed at its end has to report; else None.
+        The record that served the request, if an earlier run of it was killed at its end; else None.
 
     Raises:
         ConflictError: another writer moved the ledger; look again.

@@ -32,7 +32,7 @@ class RunningStep:
 def plan_lines(
     policy: ExperimentPolicy, *, challengers: int, approval: bool, labels_a_day: float = 0.0
 ) -> Iterator[str]:
-    """Yield the steps of a promotion that starts now, how long it takes, and what its labels can decide.
+    """Yield the steps of a promotion that starts now, its duration, and the decision that its labels allow.
 
     Args:
         policy: of the experiment.
@@ -67,7 +67,7 @@ def plan_lines(
 
 
 def running_step(head: LedgerRecord, begun: datetime, policy: ExperimentPolicy) -> RunningStep | None:
-    """Return the step of the experiment at the ledger's head; None where none runs.
+    """Return the step of the experiment at the ledger's head; None if none runs.
 
     Args:
         head: of the ledger.
@@ -104,6 +104,6 @@ def duration(seconds: float) -> str:
 
 
 def _shares(policy: ExperimentPolicy, challengers: int) -> list[float]:
-    """Shares of the ramp in percent; several challengers and the champion have equal ones at most."""
+    """Return the shares of the ramp in percent; a challenger never has more than the champion."""
     most = 1.0 / (challengers + 1)
     return list(dict.fromkeys(round(100.0 * min(share, most), 2) for share in policy.ramp))

@@ -1,4 +1,4 @@
-"""Requests for a promotion: which may run, which have been served, and which are refused. Pure.
+"""Requests for a promotion: may run, served already, or refused. Pure.
 
 A request carries the number of the ledger record at which it was made. The same decision is taken when it is made and
 again when its turn comes, which may be much later: promotions run one after another.
@@ -50,7 +50,7 @@ def answer(records: Sequence[LedgerRecord], request: PromotionRequest) -> Answer
 
 
 def _is_tried(head: LedgerRecord, request: PromotionRequest) -> bool:
-    """Return True if the request's own challenger is named, or its experiment runs: its run goes on with that."""
+    """Return True if the request's own challenger is named or its experiment runs, so that its run continues it."""
     tried = {arm.version for arm in live_arms(head.state.plan)}
     return request.versions[0] == head.state.challenger or bool(tried & set(request.versions))
 
@@ -82,7 +82,7 @@ def _refusal(records: Sequence[LedgerRecord], since: LedgerRecord, request: Prom
 
 
 def _served(records: Sequence[LedgerRecord], since: LedgerRecord, request: PromotionRequest) -> LedgerRecord | None:
-    """Return the record that ended the request's own promotion: what a run that was killed at its end has to report."""
+    """Return the record that ended the request's own promotion, if its run was killed at its end."""
     if records[-1].state.champion in request.versions:
         return since if request.revision is None or since.number > request.revision else None
     ended = trial_end(records, request.versions[0])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
 _RATE_SPAN: Final = timedelta(days=28)
-_KEPT_AGAIN: Final = 1.05  # a look is kept when there are so many times the outcomes of the last one that was
+_KEPT_AGAIN: Final = 1.05  # growth of the outcomes since the last kept look that keeps another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class RunningExperiment:
 
 
 def running(records: Sequence[LedgerRecord]) -> RunningExperiment | None:
-    """Return the experiment at the end of the ledger; an earlier one of the same name is another. None without one."""
+    """Return the experiment at the ledger's head, without an earlier one of the same name; None if none runs."""
     mine: list[LedgerRecord] = []
     for record in reversed(records):
         plan = record.state.plan
@@ -67,7 +67,7 @@ def running(records: Sequence[LedgerRecord]) -> RunningExperiment | None:
 
 
 def labels_a_day(services: Services, now: datetime) -> float:
-    """Return the labels that customers gave a day, of sources trusted to measure, over the last 28 days at most."""
+    """Return the labels per day from sources trusted to measure, over the last 28 days at most."""
     from monitoring.monitor import count_new_labels
 
     records = services.ledger.follow()
@@ -108,8 +108,8 @@ def shadow_report(services: Services, run: RunningExperiment, version: str) -> "
 def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
     """Judge every challenger that is still tried by the evidence in the lake.
 
-    One that the A/B test does not decide is judged by the labels of its shadow time too, which come late. The chance of
-    a wrong promotion is that of both together.
+    If the A/B test does not decide, late labels of the shadow time may. The chance of a wrong promotion is that of both
+    together.
     """
     from monitoring.experiments.ab_statistics import judge_experiment
     from monitoring.experiments.collect import collect_experiment

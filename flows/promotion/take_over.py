@@ -38,7 +38,7 @@ def take_over(services: Services, now: datetime) -> list[str]:
     Experiments that an operator planned by hand are left alone.
 
     Returns:
-        A sentence about the run that was started; none where none was.
+        A sentence about the run that was started; empty if none was.
 
     Raises:
         UnavailableError: Prefect or the lake is unavailable.
@@ -67,7 +67,7 @@ def take_over(services: Services, now: datetime) -> list[str]:
         started = deployments.start(PROMOTION, parameters, key=own_key)
     else:
         if not _has_ended(deployments, run_id, unknown=True):
-            deployments.crash(run_id, f"nothing was heard of it for {silent_s:.0f} s")
+            deployments.crash(run_id, f"it gave no sign of life for {silent_s:.0f} s")
         started = deployments.start(PROMOTION, parameters, key=_follower_key(run_id))
         if _has_ended(deployments, started, unknown=False):  # the follower ended, the experiment did not
             started = deployments.start(PROMOTION, parameters, key=own_key)
@@ -80,13 +80,13 @@ def follow(deployments: Deployments, run_id: str, parameters: Mapping[str, Any])
     Raises:
         UnavailableError: Prefect is unavailable.
     """
-    known = parameters.get("revision") is not None  # without it, a trial that ended meanwhile would start again
+    known = parameters.get("revision") is not None  # without it, a trial that has ended would start again
     again = bool(parameters.get("again")) and known
     deployments.start(PROMOTION, {**parameters, "again": again}, key=_follower_key(run_id), at=utc_now() + _AGAIN_IN)
 
 
 def _untried_challenger(services: Services, records: Sequence[LedgerRecord]) -> str | None:
-    """Return the challenger whose training was to start its promotion, as long as no experiment tries it."""
+    """Return the challenger of a training with `start_promotion`, while no experiment tries it."""
     state = records[-1].state if records else None
     if state is None or state.challenger is None or (state.plan is not None and state.plan.mode != "single"):
         return None
@@ -98,11 +98,11 @@ def _untried_challenger(services: Services, records: Sequence[LedgerRecord]) -> 
 
 
 def _try(version: str, revision: int, deployments: Deployments) -> list[str]:
-    """Start a challenger's promotion; where it was started before, the key returns that run."""
+    """Start a challenger's promotion; if it was started before, the key returns that run."""
     run_id = deployments.start(PROMOTION, {"version": version, "revision": revision}, key=promotion_key(version))
     if _has_ended(deployments, run_id, unknown=False):
         return []  # it ended by itself: an operator has to look
-    return [f"no run tried version {version}, the challenger: run {run_id} does"]
+    return [f"version {version}, the challenger, had no promotion run: run {run_id} tries it"]
 
 
 def _has_ended(deployments: Deployments, run_id: str, *, unknown: bool) -> bool:

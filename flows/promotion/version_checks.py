@@ -35,7 +35,7 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
 
 
 def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Measure the rows per second of tried versions against the champion here, on their warm-up rows.
+    """Measure the rows per second of tried versions and the champion here, on the versions' warm-up rows.
 
     Args:
         services: holds the packages.
@@ -61,7 +61,7 @@ def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequen
 
 
 def saving_of(evidence: Mapping[str, Any], version: str) -> float | None:
-    """Return what a version saves per prediction, from `measured_speeds` in a record's evidence; None without it."""
+    """Return a version's saving per prediction, from `measured_speeds` in a record's evidence; None without it."""
     from absa.evaluation.prediction_price import Speed
 
     found = evidence.get("speed", {}).get(version)

@@ -1,4 +1,4 @@
-"""A machine for one training, from AWS Batch: spot, or on demand where spot does not come or is taken away."""
+"""Machine for one training, from AWS Batch: spot first, then on demand if spot is unavailable or lost."""
 
 import math
 import time
@@ -12,8 +12,8 @@ from flows.training.reserve import OVERRUN_SHARE
 
 _AFTER_RUN_S: Final = 120  # the job keeps its own deadline; this ends what hangs
 _POLL_S: Final = 5.0
-_LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts anew cannot end well
-_TAKEN_AWAY: Final = "Host EC2"  # how Batch begins its reason when a machine went; see its page on job retries
+_LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts again has no time for a version
+_TAKEN_AWAY: Final = "Host EC2"  # start of Batch's reason for a lost machine; see its page on job retries
 _JOB_NAME: Final = "evergreen-training"
 
 
@@ -54,9 +54,9 @@ class TrainingMachine:
 
     Args:
         batch: client of AWS Batch.
-        queues: tried in order: spot first, then on demand. The last one is waited for as long as it takes.
+        queues: tried in order: spot first, then on demand. For the last one there is no limit of the waiting time.
         definition: job definition; it takes the parameters budget_s, reason and window.
-        wait_s: how long a queue but the last may take to start the job, in seconds.
+        wait_s: seconds in which a queue has to start the job, except the last one.
         teaching_s: seconds that teachers may take before the budget.
         clock, sleep: of this process.
     """
@@ -78,18 +78,20 @@ class TrainingMachine:
         self._wait_s, self._teaching_s, self._clock, self._sleep = wait_s, teaching_s, clock, sleep
 
     def train(self, *, budget_s: float, reason: str, window: str | None) -> MachineRun:
-        """Run the job to its end. What a lost machine had used of the budget is gone; waiting is not counted.
+        """Run the job to its end. Time that a lost machine used is taken off the budget; waiting is not.
 
         Raises:
             DeadlineMissedError: the budget was missed, or too little of it is left after a lost machine.
-            PermanentError: the training failed by itself.
+            PermanentError: the training failed on its machine.
             UnavailableError: AWS Batch is unavailable, or the last queue's machine was lost.
         """
         used_s = waited_s = 0.0
         for number, queue in enumerate(self._queues, start=1):
             left_s = budget_s - used_s
             if left_s < min(_LEAST_BUDGET_S, budget_s):
-                raise DeadlineMissedError("the machine was taken away and too little of the budget is left")
+                raise DeadlineMissedError(
+                    "the machine was taken away and too little of the budget is left; run the training again"
+                )
             submitted = self._clock()
             job = self._submit(queue, left_s, reason=reason, window=window)
             done, started, ended = self._follow(job, submitted, patient=number == len(self._queues))
@@ -111,7 +113,7 @@ class TrainingMachine:
         return str(answer["jobId"])
 
     def _follow(self, job: str, submitted: float, *, patient: bool) -> tuple[bool, float, float]:
-        """Return whether a job is done, when it started and when it ended: at once where it got no machine."""
+        """Return whether a job is complete, its start and its end; both are now if it got no machine."""
         started: float | None = None
         while True:
             found = self._call(self._batch.describe_jobs, jobs=[job])["jobs"]

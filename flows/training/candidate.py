@@ -71,10 +71,9 @@ def train_candidate(
 ) -> JobResult:
     """Train and package in a child process that ends before the run's deadline.
 
-    Training starts from the champion's weights, unless a base model is named. A named recipe wins over the settings'.
-    A size of a ladder has its `layers`, and `larger`, what a larger size of the run was trained to.
-    The job's first package is judged beside the training, to measure what judging costs; the job learns the new
-    reserve.
+    Training starts from the champion's weights, unless a base model is named. A named recipe wins over that of the
+    settings. A size of a ladder has its `layers`, and `larger`, the weights of a larger size of the run. The first
+    package of the job is judged beside the training, to measure the time of judging; the job gets the new reserve.
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
@@ -141,7 +140,7 @@ def train_candidate(
             nonlocal started
             phase = event.get("name") if event.get("event") == "phase" else None
             if phase == "export":
-                shards.stop()  # nothing is learned any more: packaging and judging get the machine
+                shards.stop()  # the training is over: packaging and judging get the processor
             if phase == "train" and not started:
                 started = True
                 reserve.record("start", run_time.now() - began)
@@ -177,9 +176,9 @@ def train_candidate(
 def _training_settings(
     policy: TrainingRecipe, recipe: Recipe, base: str | None, layers: int | None, start: Start | None
 ) -> dict[str, Any]:
-    """Return the settings of the job: from weights where they are given, else from a base model.
+    """Return the settings of the job, which starts from weights if there are any, else from a base model.
 
-    Layers that lost those between them learn again, all of them and in as many passes as a first training has.
+    A student that lost layers learns with all its layers, in as many passes as a first training.
     """
     whole = start is not None and layers in (None, start.layers)
     wanted = {
@@ -208,7 +207,7 @@ def start_of(layers: int | None, champion: Start | None, larger: Start | None) -
 
 
 class _After:
-    """Time that the run needs after the job; the job learns of every change.
+    """Time that the run needs after the job; the job gets every change.
 
     Args:
         reserve: receives measurements.
@@ -229,7 +228,7 @@ class _After:
         return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
 
     def package_built(self, event: Mapping[str, Any]) -> None:
-        """Note what packaging took, and judge the first package beside the training if there is time for it."""
+        """Note the time of packaging, and judge the first package beside the training if there is time for it."""
         factor = QUICK_FACTOR if event.get("quick") else 1.0
         self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()

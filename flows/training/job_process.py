@@ -68,7 +68,7 @@ def run_job(
         environment: the child's environment.
         on_event: receives every event that the child prints.
         overrun_s: seconds after the deadline in which the job may still complete a package.
-        least_after_s: seconds that the caller needs after the job, asked for repeatedly.
+        least_after_s: returns the seconds that the caller needs after the job; called repeatedly.
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
@@ -126,14 +126,14 @@ def relay_child(
 ) -> int:
     """Run a child that prints events as lines of JSON, relay them, and return its exit code.
 
-    What it prints beside events goes to its log. The child does not outlive the call.
+    Other output of the child goes to its log. The child does not outlive the call.
 
     Args:
         command: of the child.
         log: file for its standard error.
         environment: the child's.
         on_event: receives every event.
-        is_over: returns whether the child is to be killed now; called five times a second, in another thread.
+        is_over: returns True when the child has to be killed; called five times per second, in another thread.
     """
     ended = threading.Event()
     with (

@@ -79,7 +79,7 @@ def in_fresh_process(package: "ModelPackage") -> float:
     """Load a package in a fresh process with serving's requirements, and return the memory of it in MB.
 
     Raises:
-        IntegrityError: it does not load, or gives other answers than here.
+        IntegrityError: it does not load, or its answers differ from those of packaging.
     """
     from absa.packaging.validate import validate_package
 
@@ -87,7 +87,7 @@ def in_fresh_process(package: "ModelPackage") -> float:
 
 
 class RememberedScores:
-    """Scores of one engine, remembered by pair, so that a later request costs only what is new."""
+    """Scores of one engine, remembered by pair: a later request computes only new pairs."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -120,14 +120,14 @@ class RememberedScores:
 class Judging:
     """Judges packages of one run against the champion.
 
-    What does not depend on the candidate (test rows, the champion's scores) is prepared once, while the job trains.
+    Test rows and the champion's scores do not depend on the candidate, and are prepared once while the job trains.
 
     Args:
         services: lake, registry and settings.
         manifest: snapshot of the run; its test side is judged on.
         head: ledger record that names the champion; None: there is none.
         budget_s: budget of the run.
-        reserve: receives what judging costs.
+        reserve: receives the time of judging.
         validate: checks that a package serves.
         draw: makes the pictures.
         measure: measures rows per second.
@@ -170,14 +170,14 @@ class Judging:
         return self._services.settings.gate.behaviour_cases
 
     def prepare(self) -> None:
-        """Import what judging needs and read the test rows, while the job trains: a busy machine takes seconds."""
+        """Import slow modules and read the test rows while the job trains, because a busy machine needs seconds."""
         import sklearn.linear_model
         import sklearn.metrics  # noqa: F401
 
         self._test_rows()
 
     def measure(self, package: Path, parity: Mapping[str, Any]) -> None:
-        """Judge a package on the fewest rows, to measure what judging costs; then score ahead with the champion.
+        """Judge a package on the fewest rows, to measure the time of judging; then score ahead with the champion.
 
         Returns early after `stop`.
         """
@@ -194,7 +194,7 @@ class Judging:
         self._score_ahead(test)
 
     def stop(self) -> None:
-        """End `measure` soon. `judge` must not run before it has ended."""
+        """Make `measure` return soon. `judge` must not run before it has returned."""
         self._stop.set()
 
     def judge(self, run: TrackedRun, job: JobResult, *, run_time: RunTime) -> Candidate:
@@ -229,7 +229,7 @@ class Judging:
         )  # fmt: skip
 
     def stays_behind(self, candidate: Candidate, leader: Candidate, *, name: str) -> str | None:
-        """Return why a candidate leaves its place to a larger one of its run, by the gate's second reason.
+        """Return why a candidate does not replace a larger one of its run, by the gate's second reason.
 
         Args:
             candidate: the smaller one, on whose test rows they are compared.
@@ -252,7 +252,7 @@ class Judging:
             task=candidate.evidence.task,
         )
         check = check_cheaper(evidence, self._services.settings.gate, other=name)
-        return None if check is None or check.status == "pass" else f"It leaves its place to {name}. {check.sentence}"
+        return None if check is None or check.status == "pass" else f"It does not replace {name}. {check.sentence}"
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
         """Share of the test rows that the champion has not scored yet; 0 without a champion."""
@@ -328,7 +328,7 @@ class Judging:
     def _speed(
         self, engine: "Engine", other: "Engine | None", pairs: "Sequence[ModelInput]"
     ) -> "tuple[float, Speed | None]":
-        """Return an engine's rows per second, and beside those of another one."""
+        """Return an engine's rows per second, and its comparison with another engine if there is one."""
         from absa.evaluation.prediction_price import TIMED_ROWS, Speed, measure_speeds
 
         measure = self._measure or measure_speeds

@@ -1,7 +1,8 @@
-"""A run's checkpoints in the lake, so that another machine can go on where a lost one stopped.
+"""Checkpoints of a run in the lake, so that another machine can continue where a lost one stopped.
 
-A lake that is a folder holds them itself. To S3 the newest whole one is copied every so often while the job trains.
-runs/open/<what is trained>.json names the run that is not done yet; the next run of that training resumes it.
+The job writes them directly into a lake that is a folder. To S3 the newest complete one is copied every 20 s.
+runs/open/<digest of snapshot and settings>.json names the run that is not complete yet; the next run with that digest
+resumes it.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ class KeptCheckpoints:
     Args:
         lake: keeps them.
         run_id: of this run.
-        what: snapshot and settings: equal ones can go on from each other's checkpoints.
+        what: snapshot and settings; runs in which they are equal can continue from each other's checkpoints.
         local: folder for them where the lake is not a folder.
     """
 
@@ -37,7 +38,7 @@ class KeptCheckpoints:
         self.folder = Path(lake.url(self._prefix)) if isinstance(lake, FolderLake) else local
 
     def adopt(self) -> str | None:
-        """Take over the checkpoint of a run that trained the same and was not done; gives that run's id."""
+        """Take over the checkpoint of an incomplete run with the same snapshot and settings; return that run's id."""
         self.folder.mkdir(parents=True, exist_ok=True)
         adopted = None
         try:
@@ -88,11 +89,11 @@ class KeptCheckpoints:
             for key in self._lake.list(self._prefix):
                 if Path(key).stem < newest:
                     self._lake.delete(key)
-        except (OSError, EvergreenError):  # the job moved on, or the lake is away: the next one will do
+        except (OSError, EvergreenError):  # the job replaced it, or the lake is unavailable: the next copy follows
             return
 
     def clear(self) -> None:
-        """Forget them: the run is done."""
+        """Remove the checkpoints of a complete run."""
         self._delete(self._prefix)
         self._lake.delete(self._open)
 

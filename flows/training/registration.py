@@ -26,7 +26,7 @@ def register_version(
     budget_s: float,
     tags: Mapping[str, str],
 ) -> str:
-    """Put the package into the lake, log it as the run's model and register it, with tags; a rejected one too.
+    """Put the package into the lake, log it as the run's model and register it with tags, also if it was rejected.
 
     Returns:
         The version. A repeated call returns the same one.
@@ -77,7 +77,7 @@ def register_version(
             services.lake.write(weights_folder(run.run_id) + file.name, file.read_bytes())
     except UnavailableError as error:
         raise UnavailableError(
-            f"the version could not be registered, and nothing has changed for traffic: {error}. Start what is down "
+            f"the version could not be registered, and nothing has changed for traffic: {error}. Start the servers "
             f"(`evergreen up`) and train again; the trained package stays in {candidate.job.package}"
         ) from error
     shutil.rmtree(candidate.job.folder / "checkpoints", ignore_errors=True)
@@ -95,17 +95,17 @@ def put_in_force(
 ) -> str:
     """Record a version in the ledger: a first one becomes champion unless the gate rejects it, a better one challenger.
 
-    While nothing serves, a version on HOLD is worth more than none; the ledger's reason is then a warning. A repeated
-    call goes on from the records of the first. A version that another training recorded, without evidence, is recorded
-    again with its own.
+    While nothing serves, a version on HOLD is better than none; the ledger's reason is then a warning. A repeated call
+    continues from the records of the first. A version that another training recorded without evidence is recorded again
+    with its evidence.
 
     Args:
         services: ports.
         version: registered.
-        candidate: what was judged.
-        training: cost of the training and who requested it, for the evidence.
+        candidate: that was judged.
+        training: cost and origin of the training, for the evidence.
         actor: of the records.
-        behind: why another version of the same run stays challenger instead; None: none does.
+        behind: reason why another version of the same run stays challenger instead; None: none does.
 
     Returns:
         crowned, challenged or kept.
@@ -124,7 +124,7 @@ def put_in_force(
             expected=head.number if head else 0,
             actor=actor,
             action="register",
-            reason=" ".join((f"version {version}: the gate says {decision.verdict}.", *said)),
+            reason=" ".join((f"version {version}: the gate's verdict is {decision.verdict}.", *said)),
             state=head.state if head else State(),
             versions={version: candidate.package.digest},
             evidence=evidence,
@@ -167,7 +167,7 @@ def _record_interrupted(services: Services, *, before: int, actor: str) -> Ledge
                     expected=head.number if head else 0,
                     actor=actor,
                     action="register",
-                    reason=f"version {version}: the gate says {tags['gate']}. Its own training had not recorded it.",
+                    reason=f"version {version}: the gate's verdict is {tags['gate']}. Its training did not record it.",
                     state=head.state if head else State(),
                     versions={version: tags["digest"]},
                 )
@@ -194,7 +194,7 @@ def price_of(services: Services, rows_per_s: float | None) -> float | None:
     try:
         return core_usd_per_million(read_prices(kept if kept.exists() else None), rows_per_s=rows_per_s)
     except (ValueError, OSError):
-        return None  # a price is shown beside a version, and must not cost it: `evergreen cost` says what is wrong
+        return None  # a version must not fail for its price: `evergreen lab cost` shows the error
 
 
 def _price_tags(candidate: Candidate, usd_per_million: float | None) -> dict[str, str]:
@@ -207,7 +207,7 @@ def _price_tags(candidate: Candidate, usd_per_million: float | None) -> dict[str
 
 
 def _why(verdict: str, reasons: Sequence[str]) -> str:
-    said = " ".join(reasons[:2]) if reasons else f"the gate says {verdict}"
+    said = " ".join(reasons[:2]) if reasons else f"the gate's verdict is {verdict}"
     if verdict == "PROMOTE":
         return said
-    return f"Warning: the gate says {verdict} ({said}), but nothing else serves yet."
+    return f"Warning: the gate's verdict is {verdict} ({said}), but nothing else serves yet."

@@ -26,7 +26,7 @@ _MOVE_EVERY_S: Final = 2.0
 def run_training(services: Services, request: TrainingRequest, *, flow_run_id: str | None) -> dict[str, Any]:
     """Train here, or on the machine that the settings name; return the result as plain values.
 
-    A scheduled training with too few new labels for its gate trains nothing, and completes with the number.
+    A scheduled training with too few new labels for its gate trains nothing; its result has the missing number.
 
     Raises:
         EvergreenError: see `require_data`, `train_as_requested` and `train_on_machine`.
@@ -107,14 +107,14 @@ def train_on_machine(
     """
     if request.base is not None:
         raise PermanentError(
-            "a training machine has no bases of this one: set base_model in its image's evergreen.toml"
+            "a training machine has no bases of this machine: set base_model in its image's evergreen.toml"
         )
     if request.recipe is not None or request.teachers or request.teacher_budget_s or request.unlabelled:
         raise PermanentError(
             "a training machine has its own settings: set recipe and teachers in its image's evergreen.toml"
         )
     if request.sources:
-        raise PermanentError("a training machine reads the lake alone: `evergreen ingest FILE` first, then train")
+        raise PermanentError("a training machine reads the lake only: run `evergreen data ingest FILE` first")
     if batch is None:
         import boto3
 
@@ -157,8 +157,10 @@ def _recorded(services: Services, request: TrainingRequest) -> Iterator[Callable
     try:
         yield complete
     except BaseException as error:
-        said = str(error) if isinstance(error, EvergreenError) else f"{type(error).__name__}, see the log"
-        ended = state.failed(services.clock(), said)
+        stopped = (
+            "stopped by Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}, see the log"
+        )
+        ended = state.failed(services.clock(), str(error) if isinstance(error, EvergreenError) else stopped)
         raise
     finally:
         try:
@@ -186,7 +188,7 @@ def _result(outcome: TrainedVersion) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    """Attempt that this run is; without a window that asked for it, nothing is recorded."""
+    """Attempt of the window that requested this run; without a window nothing is recorded."""
 
     store: "VerdictStore"
     window: Window | None

@@ -1,4 +1,4 @@
-"""Reserve of a run: seconds kept for the phases after training, from what they take on this machine under its load."""
+"""Reserve of a run: seconds kept for the phases after training, measured on this machine under its present load."""
 
 import json
 import math
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Phase = Literal["start", "package", "judge", "register"]
 
 _NOMINAL_S: Final[dict[Phase, float]] = {"start": 5.0, "package": 4.0, "judge": 3.0, "register": 3.0}
-"""Idle two cores, six layers; used until a run on this machine has measured a phase, scaled by what it measured."""
+"""Six layers on two idle cores; used until a run on this machine has measured a phase, scaled by this run's load."""
 _MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the phase itself
 _LEAST_SLOWDOWN: Final = 0.5
 _MOST_SLOWDOWN: Final = 20.0
@@ -33,8 +33,8 @@ _FEWEST_TEST_ROWS: Final = 200
 _FEWEST_CASES: Final = 10
 _TIMED_ROWS: Final = 64
 _ROWS_PER_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
-_TRAINING_S: Final = 5.0  # of training that a suggested budget leaves room for
-_LAYERS_A_PACKAGE: Final = 1  # layers that learn in the time that packages and judging of a size take, about
+_TRAINING_S: Final = 5.0  # of training that a suggested budget allows for
+_LAYERS_A_PACKAGE: Final = 1  # packages and judging of a size take about as long as the training of so many layers
 _ROUND_TO_S: Final = 10
 OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
 TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
@@ -90,14 +90,14 @@ class Reserve:
         self._lock = threading.Lock()
 
     def record(self, phase: Phase, seconds: float) -> None:
-        """Store what a phase took."""
+        """Store the measured seconds of a phase."""
         with self._lock:
             self._measured[phase] = seconds
             content = {**self._earlier, **self._measured}
             write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
 
     def record_speed(self, rows_per_s: float) -> None:
-        """Note how fast this machine scores test rows now."""
+        """Note the test rows per second that this machine scores now."""
         self._rows_per_s = rows_per_s
 
     def estimate_s(self, phase: Phase) -> float:
@@ -122,7 +122,7 @@ class Reserve:
         return self.least_after_s() + min(scoring_s, _SCORING_SHARE * self._budget_s)
 
     def sufficient_budget_s(self, used_s: float) -> float:
-        """Budget, in seconds, that holds a step and a package here.
+        """Return a budget, in seconds, that is enough for a step and a package here.
 
         Args:
             used_s: seconds that this run has used so far.
@@ -135,7 +135,7 @@ class Reserve:
         return _MARGIN * (sum(self.estimate_s(phase) for phase in _NOMINAL_S) + _TRAINING_S)
 
     def _slowdown(self) -> float:
-        """Ratio of what this run measured to earlier measurements on this machine; 1 until something is measured.
+        """Return the ratio of this run's measurements to earlier ones on this machine; 1 without a measurement.
 
         Judging is like registration (one thread, other processes, files), so it counts where it is measured. Packaging
         keeps every core busy and suffers more from other work.
@@ -158,7 +158,7 @@ def _read(file: Path) -> dict[Phase, float]:
 
 
 def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
-    """Measure how many rows like these this machine scores per second now, on the first 64 of them."""
+    """Measure the rows per second that this machine scores now, on the first 64 test rows."""
     pairs = list(test.head(_TIMED_ROWS).select("text", "aspect").iter_rows())
     started = time.perf_counter()
     engine.score(pairs)

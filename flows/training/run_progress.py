@@ -40,7 +40,7 @@ class TrainingProgress:
     Attributes:
         started: start of the run.
         ends_at: its deadline.
-        phase: what it does, in words.
+        phase: its present work, in words.
         detail: passes, loss and rate while it trains; empty otherwise.
         notes: sentences for the user so far.
     """

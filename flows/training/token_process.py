@@ -1,4 +1,4 @@
-"""Token shards of a snapshot: there already, made at once where rows are few, or by a process beside the training."""
+"""Token shards of a snapshot: existing ones, made at once if rows are few, or by a process beside the training."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ from absa.training.rows.shards import PLAN_FILE, TokenPlan, shard_name
 
 @dataclass(frozen=True)
 class Shards:
-    """A folder of token shards, and the process that still makes some of them."""
+    """Folder of token shards, and the process that still makes some of them."""
 
     folder: Path
     maker: "subprocess.Popen[bytes] | None" = None
 
     def stop(self) -> None:
-        """Make no more: what is there stays, the next training goes on."""
+        """Stop the process; complete shards stay, and the next training makes the rest."""
         if self.maker is not None and self.maker.poll() is None:
             self.maker.terminate()
             self.maker.wait()

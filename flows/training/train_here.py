@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, *, run: Callable[..., object] =
     parser = argparse.ArgumentParser(prog="python -m flows.training.train_here", description=__doc__)
     parser.add_argument("--budget-s", type=float, required=True, help="Wall-clock budget of the run, in seconds.")
     parser.add_argument("--reason", default="manual", help="Origin of the request.")
-    parser.add_argument("--window", default=NO_WINDOW, help="Key of the window whose verdict asked for it, or none.")
+    parser.add_argument("--window", default=NO_WINDOW, help="Key of the window whose verdict requested it, or none.")
     chosen = parser.parse_args(arguments)
     window = None if chosen.window == NO_WINDOW else chosen.window
     try:

@@ -35,8 +35,8 @@ class TrainingRequest:
     Attributes:
         budget_s: wall-clock budget of the whole run, in seconds.
         sources: files to ingest beside the feedback in the lake.
-        reason: who asks.
-        window: key of the window whose verdict asked; None: no window did.
+        reason: origin of the request.
+        window: key of the window whose verdict requested it; None: no window did.
         base: base model to start from; None: the champion's weights, or the base of the settings.
         recipe: recipe of the training; None: the settings' own.
         teachers: folders or hub names of encoders that teach; none: those of the settings.
@@ -120,12 +120,12 @@ def train_version(
     The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
     and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
     package is always registered. The ledger's evidence names the window and whether the caller starts the promotion,
-    so that another process can finish what a kill prevents. What fails after the ledger has the version is announced by
-    an event, and the training has succeeded.
+    so that another process can continue after a kill. A failure after the ledger has the version is announced by an
+    event, and the training has succeeded.
 
-    With a ladder the budget is divided among the sizes that it holds here. They share snapshot and teachers, and each
-    is a version of its own. A smaller one replaces the challenger of its run only if it is not worse and cheaper. What
-    prevents a smaller one is announced by an event; the larger ones stay.
+    With a ladder the budget is divided among the sizes that have enough time in it. They share snapshot and teachers,
+    and each is a version of its own. A smaller one replaces the challenger of its run only if it is not worse and
+    cheaper. A failure of a smaller one is announced by an event; the larger ones stay.
 
     Args:
         services: ports.
@@ -169,7 +169,7 @@ def _make_sizes(maker: "_Maker", *, started: float) -> TrainedVersion:
     least_s = Reserve(times, budget_s=budget_s).least_run_s()
     sizes = fitting_ladder(policy.ladder, budget_s=budget_s, least_s=least_s)
     if left_out := ", ".join(str(size) for size in policy.ladder[len(sizes) :]):
-        tell({"event": "note", "sentence": f"a budget of {budget_s:.0f} s is too short here for {left_out} layers too"})
+        tell({"event": "note", "sentence": f"a budget of {budget_s:.0f} s leaves no time here for {left_out} layers"})
     for at, layers in enumerate(sizes):
         left_s = started + budget_s - services.clock().timestamp()
         try:
@@ -314,7 +314,7 @@ class _Maker:
         return trained
 
     def _require_rows(self, manifest: "Manifest", judge: Judging) -> None:
-        """Announce that the gate has too few rows to decide; refuse a training that a window asked for."""
+        """Announce that the gate has too few rows to decide; refuse a training that a window requested."""
         lacks = None if self.made else undecidable(self.services, manifest, judge.since)
         if lacks is not None and self.request.window is not None:
             raise PermanentError(f"no training was started, because its gate could only HOLD: {lacks}")
@@ -333,11 +333,11 @@ def _snapshot(services: Services, request: TrainingRequest) -> "Manifest":
 
 
 def _lesson(services: Services, request: TrainingRequest, on_event: OnEvent, run: RunTeacher) -> Lesson | None:
-    """Return what the teachers of the recipe answer, in time of their own; None for a recipe without teachers."""
+    """Return the teachers' answers, made before the budget starts; None for a recipe without teachers."""
     recipe = RECIPES[request.recipe or services.settings.training.recipe]
     if not recipe.teacher_weight:
         if request.teachers or request.unlabelled:
-            raise PermanentError("teachers and inputs without labels need the recipe distilled: `evergreen distill`")
+            raise PermanentError("teachers and inputs without labels need the recipe distilled: set --recipe distilled")
         return None
     manifest, started = _snapshot(services, request), services.clock().timestamp()
     policy = services.settings.training

@@ -19,10 +19,10 @@ def _run_name() -> str:
 
 @flow(name="continuous-training", flow_run_name=_run_name, on_running=[leave_signs])
 def continuous_training(
-    window: Annotated[str | None, Field(description="Key of the window whose verdict asked for this run.")] = None,
+    window: Annotated[str | None, Field(description="Key of the window whose verdict requested this run.")] = None,
     budget_s: Annotated[float | None, Field(description="Budget of the whole run, in seconds.")] = None,
     sources: Annotated[list[str] | None, Field(description="Files to ingest beside the feedback in the lake.")] = None,
-    reason: Annotated[str, Field(description="Who asks: schedule, drift, labels, or a person's name.")] = "manual",
+    reason: Annotated[str, Field(description="Origin: schedule, drift, labels, or an operator's name.")] = "manual",
     start_promotion: Annotated[bool, Field(description="Start the promote deployment for a new challenger.")] = True,
     recipe: Annotated[
         RecipeName | None, Field(description="fast, best or distilled; empty: as the settings say.")

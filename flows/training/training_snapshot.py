@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from absa.inference.package import ModelPackage
 
 _DESCRIBED_ROWS: Final = 50_000
-_FEEDBACK: Final = "feedback"  # ends what a manifest calls the source of rows that came from there
+_FEEDBACK: Final = "feedback"  # last part of the source's name in a manifest, of rows from feedback
 
 
 def require_data(services: Services, sources: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
 
 def tested_recent_rows(services: Services) -> "RecentRows | None":
-    """Return which texts a new snapshot tests more of, so that the gate can decide; None: none, see `recent_since`."""
+    """Return the recent texts of which a new snapshot tests more; None if none are recent, see `recent_since`."""
     from absa.data.recent_split import RecentRows, wanted_rows
 
     since = recent_since(services)
@@ -90,7 +90,7 @@ def tested_recent_rows(services: Services) -> "RecentRows | None":
 
 
 def undecidable(services: Services, manifest: "Manifest", since: datetime | None) -> str | None:
-    """Return why the gate could only HOLD a version of this snapshot for want of recent test rows; None if it can tell.
+    """Return why the recent test rows of a snapshot are too few for the gate to decide; None if they are enough.
 
     Args:
         services: lake and policy of the gate.
@@ -134,7 +134,7 @@ def labels_since_champion(services: Services) -> int | None:
 
 
 def missing_labels(services: Services) -> str | None:
-    """Return why a training that its schedule starts is not worth its time; None where it is due, or the first one."""
+    """Return why a scheduled training has too few new labels; None if it is due, or the first one."""
     from absa.data.recent_split import labels_needed
 
     labels, needed = labels_since_champion(services), labels_needed(services.settings.staleness, services.settings.gate)
@@ -147,7 +147,7 @@ def missing_labels(services: Services) -> str | None:
 
 
 def feedback_taken_at(lake: Lake, newest: "Manifest") -> datetime:
-    """Return when the newest snapshot or an ancestor last took feedback; where none did, when the oldest was made."""
+    """Return the time at which the newest snapshot or an ancestor took feedback, else that of the oldest one."""
     from absa.data.snapshot import load_manifest
 
     found, seen = newest, set[str]()
@@ -167,7 +167,7 @@ def _took_feedback(manifest: "Manifest") -> bool:
 
 
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
-    """Name the snapshot's sides as the run's datasets; of a large one only its name and digest."""
+    """Log the snapshot's sides as the run's datasets; a large side only by its name and digest."""
     from absa.data.snapshot import load_side
 
     run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent, "task": manifest.task.name})
@@ -201,7 +201,7 @@ def recent_since(services: Services) -> datetime | None:
 
 
 def champion_snapshot_at(services: Services, head: LedgerRecord | None) -> datetime | None:
-    """Return when the champion's snapshot was made; rows observed later are recent. None without a champion."""
+    """Return the time of the champion's snapshot; rows observed later are recent. None without a champion."""
     from absa.data.snapshot import load_manifest
 
     package = champion_package(services, head)

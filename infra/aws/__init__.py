@@ -1,1 +1,1 @@
-"""The AWS app: `python -m infra.aws.app` synthesises every environment. One component per module."""
+"""AWS app: `python -m infra.aws.app` synthesises every environment. One component per module."""

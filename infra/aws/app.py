@@ -106,20 +106,20 @@ class EvergreenStack(Stack):  # type: ignore[misc]  # jsii classes are untyped h
             credentials=credentials,
         )
         topic = build_watch(self, settings=settings, routers=routers, database=database)
-        CfnOutput(self, "ApiAddress", value=routers.balancer.load_balancer_dns_name, description="Where customers ask")
+        CfnOutput(self, "ApiAddress", value=routers.balancer.load_balancer_dns_name, description="The API")
         CfnOutput(
             self, "InternalAddress", value=internal.balancer.load_balancer_dns_name, description="UIs, in the network"
         )
         CfnOutput(self, "LakeUri", value=storage.lake_uri, description="EVERGREEN_LAKE")
-        CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn, description="Subscribe to hear of alarms")
+        CfnOutput(self, "AlarmTopicArn", value=topic.topic_arn, description="Subscribe to get the alarms")
 
 
 def build_cdk_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: Path | None = None) -> App:
     """Build the app: one stack per environment, cdk-nag's AWS Solutions rules, the exceptions with their reasons.
 
     Args:
-        environments: which.
-        into: folder of the synthesised templates; None takes cdk.out or the cdk command's folder.
+        environments: to build.
+        into: folder of the synthesised templates; None: cdk.out, or the folder of the cdk command.
     """
     app = App(outdir=str(into) if into else None, analytics_reporting=False, context=_FLAGS)
     for environment in environments:

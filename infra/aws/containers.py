@@ -1,4 +1,4 @@
-"""Set-up of every container: non-root, read-only root, one writable volume, logs, images from this repository."""
+"""Set-up of every container: non-root user, read-only root, writable volumes, logs, images from this repository."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-HOME: Final = "/var/evergreen"  # the images make it, owned by the user that they run as
+HOME: Final = "/var/evergreen"  # created in the images, owned by their user
 USER: Final = "10001"
 _TMP: Final = "/tmp"  # noqa: S108  of the container, a volume of its own
 
@@ -26,7 +26,7 @@ _PLATFORMS: Final = {"arm64": assets.Platform.LINUX_ARM64, "amd64": assets.Platf
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The images, built from this repository when the app is deployed."""
+    """Container images, built from this repository when the app is deployed."""
 
     scope: Construct
     _made: dict[tuple[str, str], assets.DockerImageAsset] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Images:
         return self._made[key]
 
     def serving(self, processor: str) -> ecs.ContainerImage:
-        """Return the router's image: no torch, no MLflow."""
+        """Return the router's image, without torch and MLflow."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("serving", processor))
 
     def platform(self) -> ecs.ContainerImage:
@@ -54,12 +54,12 @@ class Images:
         return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64"))
 
     def ray(self) -> ecs.ContainerImage:
-        """Return the platform's image with Ray in it."""
+        """Return the platform's image with Ray."""
         return ecs.ContainerImage.from_docker_image_asset(self._asset("platform", "amd64", more="ray"))
 
 
 def log_group(scope: Construct, name: str, *, environment: str, days: int) -> logs.LogGroup:
-    """Create the log group of a part. Metrics come out of it as embedded metric format."""
+    """Create the log group of a service. CloudWatch reads metrics in it (embedded metric format)."""
     return logs.LogGroup(
         scope,
         f"{name}Logs",
@@ -70,12 +70,12 @@ def log_group(scope: Construct, name: str, *, environment: str, days: int) -> lo
 
 
 def common_environment(scope: Construct) -> dict[str, str]:
-    """Return the variables of every process of ours. boto3 on ECS does not know its region otherwise."""
+    """Return the variables of all our processes. Without the region, boto3 does not work on ECS."""
     return {"AWS_DEFAULT_REGION": Stack.of(scope).region, "DO_NOT_TRACK": "1"}
 
 
 def http_check(port: int, path: str) -> ecs.HealthCheck:
-    """Return a health check by Python, for images without curl."""
+    """Return a health check in Python, because the images have no curl."""
     probe = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}{path}', timeout=3)"
     return ecs.HealthCheck(
         command=["CMD", "python", "-c", probe],
@@ -125,6 +125,6 @@ def add_container(
 
 
 def add_volumes(task: ecs.TaskDefinition, *, home: ecs.EfsVolumeConfiguration | None = None) -> None:
-    """Return the volumes that `add_container` mounts; they end with the task unless HOME lies on a file system."""
+    """Add the volumes that `add_container` mounts. They end with the task unless HOME is on a file system."""
     task.add_volume(name="tmp")
     task.add_volume(name="home", **({"efs_volume_configuration": home} if home else {}))

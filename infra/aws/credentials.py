@@ -1,4 +1,4 @@
-"""Secrets Manager: what tasks are given as secrets. Values are made there and are in no template."""
+"""Secrets of tasks, in Secrets Manager. Values are generated there and are in no template."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from constructs import Construct
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """Secrets of routers and flows. The database's own is made with the database."""
+    """Secrets of routers and flows. The database's password is created with the database."""
 
     admin_token: secretsmanager.Secret
     unit_secret: secretsmanager.Secret
@@ -18,12 +18,12 @@ class Credentials:
     feedback_keys: secretsmanager.Secret
 
     def of_units(self) -> dict[str, ecs.Secret]:
-        """Return the secret that hashes units, one for all writers and readers of hashes."""
+        """Return the secret for hashing units, one for all writers and readers of hashes."""
         return {"EVERGREEN_SECRET": ecs.Secret.from_secrets_manager(self.unit_secret)}
 
 
 def build_credentials(scope: Construct, *, environment: str, keep_data: bool) -> Credentials:
-    """Three made at random, and the feedback keys, which begin empty (`{}`) and are the operator's to fill."""
+    """Create three random secrets, and the feedback keys: empty (`{}`) until the operator fills them."""
     removal = RemovalPolicy.RETAIN if keep_data else RemovalPolicy.DESTROY
 
     def made(name: str, description: str) -> secretsmanager.Secret:
@@ -39,14 +39,14 @@ def build_credentials(scope: Construct, *, environment: str, keep_data: bool) ->
         )
 
     return Credentials(
-        admin_token=made("admin-token", "May change the traffic plan over HTTP"),
-        unit_secret=made("unit-secret", "Unit ids are hashed with it; a new one breaks joins with older records"),
-        predict_key=made("predict-key", "Callers of /v1/predict"),
+        admin_token=made("admin-token", "Token that may change the traffic plan over HTTP"),
+        unit_secret=made("unit-secret", "Key for hashing unit ids; a new one breaks joins with older records"),
+        predict_key=made("predict-key", "Key of callers of /v1/predict"),
         feedback_keys=secretsmanager.Secret(
             scope,
             "FeedbackKeys",
             secret_name=f"evergreen/{environment}/feedback-keys",
-            description="JSON: key to source; empty means that nobody may send feedback",
+            description="JSON: source by key; empty: no feedback is accepted",
             removal_policy=removal,
             secret_string_value=SecretValue.unsafe_plain_text("{}"),
         ),

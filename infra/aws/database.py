@@ -1,4 +1,4 @@
-"""RDS PostgreSQL: one instance, a database for Prefect and one for MLflow, made by their own tasks."""
+"""RDS PostgreSQL: one instance with a database for Prefect and one for MLflow, which their tasks create."""
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
@@ -19,7 +19,7 @@ def build_database(
     several_zones: bool,
     keep_data: bool,
 ) -> rds.DatabaseInstance:
-    """Create an encrypted instance in the isolated subnets. Storage grows up to four times what it began with."""
+    """Create an encrypted instance in the isolated subnets. Storage can grow to four times `storage_gb`."""
     return rds.DatabaseInstance(
         scope,
         "Database",

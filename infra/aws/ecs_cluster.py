@@ -1,4 +1,4 @@
-"""The ECS cluster, and EC2 capacity that starts and ends with the tasks on it."""
+"""ECS cluster, and EC2 capacity that follows the number of tasks."""
 
 from typing import Final
 
@@ -37,17 +37,17 @@ def add_capacity(
     ceiling: int,
     spot: bool = False,
 ) -> ecs.AsgCapacityProvider:
-    """Machines that ECS starts when a task finds no place, and ends when nothing runs on them.
+    """Add machines that ECS starts when a task needs a place, and ends when no task runs on them.
 
     Args:
-        cluster: that they join.
+        cluster: gets the machines.
         name: of the capacity provider.
-        network: they are in its private subnets.
+        network: machines are in its private subnets.
         instance_type: EC2 type.
-        processor: arm64 or amd64; must be the type's own.
-        floor: machines that always run; 0 lets the fleet end.
-        ceiling: machines at most.
-        spot: whether they may be taken away at two minutes' notice.
+        processor: arm64 or amd64; must be that of the type.
+        floor: machines that always run; 0: none.
+        ceiling: machines, at most.
+        spot: True for spot machines, which AWS may end with two minutes' notice.
     """
     scope = cluster.node.scope
     assert scope is not None

@@ -1,4 +1,4 @@
-"""Differences between dev and prod. Everything else is the same code."""
+"""Settings of dev and prod. Everything else is the same code for both."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -9,13 +9,13 @@ CPU_OF: Final = {"arm64": "ARM64", "amd64": "X86_64"}
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduledSize:
-    """A fleet's bounds from a time on, which is known ahead: a sale, a morning, a night without callers.
+    """Bounds of a fleet from a scheduled time on: for a sale, a morning, a night without callers.
 
     Attributes:
         name: of the scheduled action.
-        cron: minute, hour and days of the week, UTC, as `cron(...)` has them.
-        floor: tasks at least from then on.
-        ceiling: tasks at most from then on.
+        cron: minute, hour and days of the week, UTC, in the form of `cron(...)`.
+        floor: tasks from then on, at least.
+        ceiling: tasks from then on, at most.
     """
 
     name: str
@@ -26,16 +26,16 @@ class ScheduledSize:
 
 @dataclass(frozen=True, kw_only=True)
 class RouterFleet:
-    """One ECS service of routers. All fleets stand behind the same load balancer.
+    """One ECS service of routers. All fleets are behind the same load balancer.
 
     Attributes:
-        launch: who owns the machines, and their processor.
-        floor: tasks that always run, so that a burst meets warm ones.
-        ceiling: tasks at most.
+        launch: Fargate or EC2, and the processor.
+        floor: tasks that always run, so that a burst finds warm ones.
+        ceiling: tasks, at most.
         vcpu: processor cores of a task; one worker process runs on each.
         memory_mb: memory of a task.
         instance_type: EC2 type, for the ec2 launches.
-        schedule: other bounds at times that are known ahead.
+        schedule: other bounds from scheduled times on.
     """
 
     launch: Launch
@@ -59,18 +59,19 @@ class RouterFleet:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A whole installation.
+    """Complete installation.
 
     Attributes:
         fleets: of routers.
-        requests_per_task: requests a minute and task that target tracking aims at: three fifths of what MiniLM-L6
-            answers on as many cores without byte dot products (benchmarks/results/serving.json).
-        firewall: WAF with a limit an address before the routers; it asks for US$ 0.60 a million requests.
-        p99_alarm_ms: an alarm above it.
-        shed_alarm_share: an alarm when more of the answers than this are 429.
-        budget_usd: a month; a mail at 80 % and at 100 %.
+        requests_per_task: target of target tracking, in requests per minute and task: three fifths of the measured
+            rate of MiniLM-L6 on as many cores without int8 dot products (benchmarks/results/serving.json).
+        firewall: True for a WAF in front of the routers, with a limit per address; it costs US$ 0.60 per million
+            requests.
+        p99_alarm_ms: latency above which there is an alarm.
+        shed_alarm_share: share of answers with 429 above which there is an alarm.
+        budget_usd: per month; a message at 80 % spent and at 100 % forecast.
         training_budget_s: wall-clock budget of a training.
-        machine_wait_s: how long a training waits for a spot machine before it takes one on demand.
+        machine_wait_s: longest wait for a spot machine before a training uses one on demand.
     """
 
     name: Literal["dev", "prod"]
@@ -109,7 +110,7 @@ DEV: Final = Environment(
         ),
     ),
     https=False,
-    firewall=False,  # its two tasks refuse a flood long before an address meets the limit
+    firewall=False,  # its two tasks refuse a flood long before one address reaches the limit
     requests_per_task=6_800,
     p99_alarm_ms=500,
     shed_alarm_share=0.05,

@@ -1,4 +1,4 @@
-"""The network: public subnets for the load balancer alone, isolated ones for all else, endpoints and no NAT."""
+"""Network: public subnets for the load balancer only, isolated ones for all else, endpoints and no NAT."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ _INTERFACES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Network of the components. `private` has no way to the internet, in or out."""
+    """Network of the components. `private` subnets have no route to or from the internet."""
 
     vpc: ec2.Vpc
     private: ec2.SubnetSelection
@@ -28,7 +28,7 @@ class Network:
 
 
 def build_network(scope: Construct, *, several_zones: bool) -> Network:
-    """Two zones (a load balancer needs them); with `several_zones` the endpoints are in both, else in one."""
+    """Create a network of two zones, as a load balancer requires. With `several_zones`, endpoints are in both."""
     vpc = ec2.Vpc(
         scope,
         "Vpc",

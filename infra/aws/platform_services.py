@@ -37,12 +37,12 @@ _ANY: Final = "0.0.0.0"  # noqa: S104  of the task's own network interface
 
 @dataclass(frozen=True, kw_only=True)
 class InternalBalancer:
-    """Addresses of the three UIs and APIs inside the network."""
+    """Internal load balancer, with the addresses of the three UIs and APIs."""
 
     balancer: elb.ApplicationLoadBalancer
 
     def url(self, part: str) -> str:
-        """Address of prefect, mlflow or evidently."""
+        """Return the address of prefect, mlflow or evidently."""
         return f"http://{self.balancer.load_balancer_dns_name}:{_PORTS[part]}"
 
     def host(self, part: str) -> str:
@@ -51,7 +51,7 @@ class InternalBalancer:
 
 
 def build_internal_balancer(scope: Construct, *, network: Network, storage: Storage) -> InternalBalancer:
-    """Create a load balancer that only the network sees."""
+    """Create a load balancer that is reachable only inside the network."""
     group = ec2.SecurityGroup(
         scope, "InternalGroup", vpc=network.vpc, description="The internal load balancer", allow_all_outbound=False
     )
@@ -139,7 +139,7 @@ class _Builder:
     internal: InternalBalancer
 
     def role(self, name: str, description: str) -> iam.Role:
-        """Create a role that may do nothing yet."""
+        """Create a role without permissions."""
         return iam.Role(
             self.scope,
             f"{name.title()}Role",
@@ -170,7 +170,7 @@ class _Builder:
         return task
 
     def service(self, name: str, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
-        """One task of it; a deployment stops the old one first, so that two never write the same schedule."""
+        """Create a service of one task. A deployment stops the old task first: two must not write one schedule."""
         service = ecs.FargateService(
             self.scope,
             f"{name.title()}Service",
@@ -208,7 +208,7 @@ class _Builder:
 def _prepare_database(
     task: ecs.FargateTaskDefinition, name: str, builder: _Builder, database: rds.DatabaseInstance, logs: ecs.LogDriver
 ) -> ecs.ContainerDefinition:
-    """Define a container that makes a database, or brings its tables up to date, before the server starts."""
+    """Add a container that creates a database, or migrates its tables, before the server starts."""
     return add_container(
         task,
         f"{name}-database",
@@ -223,7 +223,7 @@ def _prepare_database(
 
 
 def _postgres(database: rds.DatabaseInstance) -> dict[str, str]:
-    """Return libpq's own variables."""
+    """Return the variables of libpq."""
     return {
         "PGHOST": database.db_instance_endpoint_address,
         "PGPORT": database.db_instance_endpoint_port,

@@ -1,4 +1,4 @@
-"""Ray on EC2 spot for large batches: a head and workers at zero until someone raises them."""
+"""Ray on EC2 spot for large batches: a head and workers, at zero tasks until an operator raises them."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -32,7 +32,7 @@ def build_ray(
     environment: Mapping[str, str],
     secrets: Mapping[str, ecs.Secret],
 ) -> tuple[ecs.Ec2Service, ecs.Ec2Service]:
-    """Head and workers as services that stand at zero tasks, and so at zero machines."""
+    """Create head and workers as services with zero tasks, and so with zero machines."""
     provider = add_capacity(
         cluster,
         "Ray",
@@ -65,7 +65,7 @@ def build_ray(
             image=images.ray(),
             command=command,
             environment=environment,
-            secrets=secrets if name == "head" else {},  # a batch is started there, and hands them on
+            secrets=secrets if name == "head" else {},  # a batch starts there and passes them on
             log_driver=logs,
             ports={},
             memory_mb=_MEMORY_MB,

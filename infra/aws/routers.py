@@ -1,4 +1,4 @@
-"""The router: a public load balancer, and a fleet a kind of machine behind it that grows with the requests."""
+"""Routers: a public load balancer, and one fleet per kind of machine behind it, scaled by requests."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -31,9 +31,9 @@ from infra.aws.storage import Storage
 PORT: Final = 8080
 ADMIN_PORT: Final = 8081
 METRICS: Final = "Evergreen"
-_FINE_S: Final = 10  # routers report this often, and the steps of scaling look this often
+_FINE_S: Final = 10  # interval of the routers' metrics and of step scaling
 _STEPS: Final = ((1.25, 50), (1.67, 100), (3.33, 300))  # times the target of tracking, per cent more tasks
-_REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: a stop for floods, not for a customer's burst
+_REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: stops a flood, and not a customer's burst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def build_routers(
     storage: Storage,
     credentials: Credentials,
 ) -> Routers:
-    """Create the load balancer, a task definition and service a fleet, and how they grow."""
+    """Create the load balancer, and a task definition, a service and its scaling per fleet."""
     group = ec2.SecurityGroup(scope, "RouterGroup", vpc=network.vpc, description="Routers", allow_all_outbound=True)
     balancer, targets = _build_balancer(scope, settings=settings, network=network, storage=storage, group=group)
     role = iam.Role(
@@ -161,7 +161,7 @@ def _build_service(
         instance_type=fleet.instance_type,
         processor=fleet.processor,
         floor=fleet.floor,
-        ceiling=fleet.ceiling + fleet.floor,  # a deployment runs old and new beside each other
+        ceiling=fleet.ceiling + fleet.floor,  # a deployment runs old and new tasks together
     )
     return ecs.Ec2Service(
         scope,
@@ -180,10 +180,10 @@ def _scale(
     targets: elb.ApplicationTargetGroup,
     requests_per_task: int,
 ) -> None:
-    """Target tracking for the wave, out and in; steps every ten seconds for the burst, which it is slow for.
+    """Scale a fleet: target tracking for slow changes, steps every ten seconds for a burst.
 
-    A fleet that stands at zero has no requests to track: refusals wake it, and ten minutes without one empty it again.
-    The service itself names no count, which a deployment would put back: a new one begins with one task.
+    A fleet with a floor of zero has no requests to track. Refusals start its tasks, and ten minutes without a refusal
+    remove them. The service sets no count, because a deployment would restore it; a new service starts with one task.
     """
     count = service.auto_scale_task_count(min_capacity=fleet.floor, max_capacity=fleet.ceiling)
     for size in fleet.schedule:
@@ -206,7 +206,7 @@ def _scale(
         bounds = [round(times * fine) for times, _ in _STEPS]
         count.scale_on_metric(
             "Burst",
-            metric=_routers_say("Requests", "Average", Duration.seconds(_FINE_S)),  # a line a router: requests a task
+            metric=_routers_say("Requests", "Average", Duration.seconds(_FINE_S)),  # one line per router: per task
             adjustment_type=scaling.AdjustmentType.PERCENT_CHANGE_IN_CAPACITY,
             min_adjustment_magnitude=1,
             scaling_steps=[
@@ -241,7 +241,7 @@ def _scale(
 
 
 def _routers_say(name: str, statistic: str, period: Duration) -> cloudwatch.Metric:
-    """Return a metric out of the routers' logs."""
+    """Return a metric from the routers' logs."""
     return cloudwatch.Metric(
         namespace=METRICS, metric_name=name, dimensions_map={"Service": "router"}, statistic=statistic, period=period
     )
@@ -276,7 +276,7 @@ def _build_balancer(
         "RouterHealthPath",
         default="/readyz",
         allowed_values=["/readyz", "/healthz"],
-        description="/healthz for the very first deployment, when there is no champion yet; /readyz ever after",
+        description="/healthz for the first deployment, before there is a champion; /readyz afterwards",
     )
     targets = elb.ApplicationTargetGroup(
         scope,
@@ -316,7 +316,7 @@ def _build_balancer(
 
 
 def _build_firewall(scope: Construct, balancer: elb.ApplicationLoadBalancer) -> None:
-    """Limit the requests per address; the router itself refuses bad requests."""
+    """Limit the requests per address. The router itself refuses bad requests."""
 
     def seen(name: str) -> waf.CfnWebACL.VisibilityConfigProperty:
         return waf.CfnWebACL.VisibilityConfigProperty(

@@ -1,4 +1,4 @@
-"""S3: the lake, MLflow's artifacts, and access logs; encrypted, versioned, with a lifecycle, over TLS alone."""
+"""S3 buckets: lake, MLflow's artifacts, access logs. Encrypted, with a lifecycle, TLS only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-SIGNS = ("flow_runs",)  # signs of life of runs, once they are finished
-CHECKPOINTS = ("runs",)  # a training's, once it is done
+SIGNS = ("flow_runs",)  # signs of life of runs; deleted when the run is finished
+CHECKPOINTS = ("runs",)  # of a training; deleted when it is done
 FORGET_FOLDERS = (
     "predictions",
     "feedback",
@@ -17,7 +17,7 @@ FORGET_FOLDERS = (
     "tokens",
     "monitoring",
     "batch",
-)  # what forgetting takes rows from
+)  # folders that forgetting deletes rows from
 _MULTIPART_DAYS = 7
 _NONCURRENT_DAYS = 90
 _PREDICTIONS_COLD_DAYS = 90
@@ -25,7 +25,7 @@ _PREDICTIONS_COLD_DAYS = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """The buckets. Keys in the lake begin with `lake/`, artifacts with `mlflow/`."""
+    """The buckets. Keys of the lake start with `lake/`, those of artifacts with `mlflow/`."""
 
     lake: s3.Bucket
     artifacts: s3.Bucket
@@ -42,16 +42,16 @@ class Storage:
         return f"s3://{self.artifacts.bucket_name}/mlflow"
 
     def grant_lake(self, role: iam.IGrantable, *, delete: Sequence[str] = ()) -> None:
-        """Read, write and list below `lake/`, and delete below some folders of it; nothing else in the bucket."""
+        """Grant reading and writing below `lake/`, deleting below some of its folders, and listing."""
         _grant(role, self.lake, "lake", delete=[f"lake/{folder}" for folder in delete])
 
     def grant_artifacts(self, role: iam.IGrantable) -> None:
-        """Read, write and list below `mlflow/`: nothing deletes a version's files."""
+        """Grant reading and writing below `mlflow/`, and listing. No role may delete a version's files."""
         _grant(role, self.artifacts, "mlflow")
 
 
 def build_storage(scope: Construct, *, keep_data: bool, log_days: int) -> Storage:
-    """Three buckets; with `keep_data` they outlive the stack."""
+    """Create the three buckets. With `keep_data` they outlive the stack."""
     removal = RemovalPolicy.RETAIN if keep_data else RemovalPolicy.DESTROY
     access_logs = s3.Bucket(
         scope,
@@ -116,6 +116,6 @@ def _grant(role: iam.IGrantable, bucket: s3.Bucket, prefix: str, *, delete: Sequ
     principal.add_to_principal_policy(
         iam.PolicyStatement(
             actions=["s3:ListBucket"],
-            resources=[bucket.bucket_arn],  # with a condition on the prefix a missing key would be 403, not 404
+            resources=[bucket.bucket_arn],  # with a condition on the prefix, S3 answers 403 for a missing key, not 404
         )
     )

@@ -1,8 +1,8 @@
-"""GPU training on AWS Batch: a spot queue and one on demand, both at zero machines when nothing trains.
+"""GPU training on AWS Batch: a spot queue and one on demand, both with zero machines while no training runs.
 
-Batch and not an ECS capacity provider, because a job there has a state that the worker can ask for and end (still
-waiting for a machine? then take the other queue), a time limit of its own, and machines that are chosen among several
-types and zones; a capacity provider leaves a task that finds no spot machine pending without a state.
+Batch is used instead of an ECS capacity provider for three reasons. The worker can read the state of a job, and end a
+job that still waits for a machine to use the other queue. A job has a time limit. Batch chooses machines among several
+types and zones. A capacity provider leaves a task without a spot machine pending, without a state.
 """
 
 import math
@@ -24,14 +24,14 @@ from infra.aws.network import Network
 _VCPU: Final = 4
 _MEMORY_MB: Final = 14_000
 _DISK_GB: Final = 100
-_MACHINES: Final = 1  # one training at a time; the deployment's limit says the same
-_OVERRUN_SHARE: Final = 0.25  # as in flows/training/reserve.py, for callers that submit without a limit of their own
+_MACHINES: Final = 1  # one training at a time, like the limit of the deployment
+_OVERRUN_SHARE: Final = 0.25  # as in flows/training/reserve.py, for callers that set no limit
 _AFTER_RUN_S: Final = 120  # as in flows/training/aws_machine.py
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Properties that the worker needs to start a training. `queues` are tried in order."""
+    """Job queues and job definition of trainings. The worker tries `queues` in order."""
 
     queues: tuple[batch.JobQueue, ...]
     definition: batch.EcsJobDefinition
@@ -48,7 +48,7 @@ class Training:
         }
 
     def grant_start(self, role: iam.Role) -> None:
-        """Submit this definition to these queues, look at jobs, and end one."""
+        """Grant a role to submit this definition to these queues, to read jobs and to end one."""
         stack = Stack.of(role)
         definition = f"arn:{stack.partition}:batch:{stack.region}:{stack.account}:job-definition/{self.name(stack)}:*"
         role.add_to_policy(
@@ -67,7 +67,7 @@ class Training:
 
     @staticmethod
     def name(stack: Stack) -> str:
-        """Name of the job definition."""
+        """Return the name of the job definition."""
         return f"{stack.stack_name}-training"
 
 
@@ -80,7 +80,7 @@ def build_training(
     role: iam.Role,
     environment: Mapping[str, str],
 ) -> Training:
-    """Queues, compute environments and the job definition."""
+    """Create queues, compute environments and the job definition."""
     stack = Stack.of(scope)
     group = ec2.SecurityGroup(scope, "TrainingGroup", vpc=network.vpc, description="Training machines")
     queues = tuple(
@@ -118,7 +118,7 @@ def build_training(
         container=container,
         parameters={"budget_s": str(settings.training_budget_s), "reason": "manual", "window": "none"},
         timeout=Duration.seconds(math.ceil((1 + _OVERRUN_SHARE) * settings.training_budget_s) + _AFTER_RUN_S),
-        retry_attempts=1,  # the worker tries again: it knows what time is left
+        retry_attempts=1,  # the worker tries again, because it knows the remaining time
     )
     return Training(queues=queues, definition=definition, group=group)
 

@@ -1,4 +1,4 @@
-"""Alarms, the budget and the dashboard. Metrics of ours come from the logs, in embedded metric format."""
+"""Alarms, budget and dashboard. Our metrics come from the logs, in embedded metric format."""
 
 from typing import Final
 
@@ -33,9 +33,9 @@ def _ours(name: str, service: str, statistic: str, period: Duration = _MINUTE) -
 def build_watch(
     scope: Construct, *, settings: Environment, routers: Routers, database: rds.DatabaseInstance
 ) -> sns.Topic:
-    """Create the topic of every alarm and of the budget."""
+    """Create alarms, dashboard and budget; return the topic that they notify."""
     topic = sns.Topic(scope, "Alarms", topic_name=f"evergreen-{settings.name}-alarms", enforce_ssl=True)
-    for service in ("cloudwatch", "budgets"):  # a policy of the topic's own takes the place of SNS's default one
+    for service in ("cloudwatch", "budgets"):  # this policy replaces SNS's default one
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
@@ -89,14 +89,14 @@ def build_watch(
         )
         made.add_alarm_action(actions.SnsAction(topic))
 
-    alarm("P99", p99, settings.p99_alarm_ms / 1000, 3, "The slowest hundredth of answers takes too long.")
-    alarm("Shed", shed_share, settings.shed_alarm_share, 3, "Too many requests are refused for want of capacity.")
-    alarm("LogLag", log_lag, _LOG_LAG_ALARM_S, 3, "Prediction logs wait on routers' disks.")
+    alarm("P99", p99, settings.p99_alarm_ms / 1000, 3, "The p99 of answers is above its limit.")
+    alarm("Shed", shed_share, settings.shed_alarm_share, 3, "Too many requests are refused for lack of capacity.")
+    alarm("LogLag", log_lag, _LOG_LAG_ALARM_S, 3, "Routers have not shipped their logs to the lake for too long.")
     alarm("LakeAge", lake_age, _LAKE_AGE_ALARM_S, 3, "Routers cannot read the ledger; they serve the last good plan.")
     alarm("Stale", stale, 0, 3, "The model has been stale for three windows and was not replaced.")
     breaching = cloudwatch.TreatMissingData.BREACHING
     alarm("NotJudged", judged, 1, 2, "The monitor has judged no window.", below=True, silence=breaching)
-    alarm("DeadlineMissed", missed, 0, 1, "A training did not end inside its budget; nothing was registered.")
+    alarm("DeadlineMissed", missed, 0, 1, "A training did not end within its budget; no version was registered.")
     alarm("TrainingFailed", failed, 0, 1, "A training failed.")
     alarm("DatabaseDisk", disk, _LITTLE_DISK, 1, "The database's disk is nearly full.", below=True)
     dashboard = cloudwatch.Dashboard(scope, "Dashboard", dashboard_name=f"evergreen-{settings.name}")

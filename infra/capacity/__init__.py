@@ -1,1 +1,1 @@
-"""Capacity: tasks that a load needs and the cost of a burst, by traces, policies and a discrete-event simulation."""
+"""Capacity: the tasks that a load needs, by traces, scaling policies and a discrete-event simulation."""

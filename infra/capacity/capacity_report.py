@@ -1,4 +1,4 @@
-"""A comparison of scaling plans as a Markdown table and as a picture."""
+"""Comparison of scaling plans as a Markdown table and as a picture."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from infra.capacity.trace import Trace
 
 
 def table(outcomes: Sequence[PlanResult]) -> Iterator[str]:
-    """Return the lines of a Markdown table, one plan each."""
+    """Yield the lines of a Markdown table, one plan each."""
     yield "| plan | p50 ms | p99 ms | shed | tasks, peak | task-hours | US$ | US$ per million |"
     yield "|---|---|---|---|---|---|---|---|"
     for outcome in outcomes:
@@ -23,7 +23,7 @@ def table(outcomes: Sequence[PlanResult]) -> Iterator[str]:
 
 
 def plan_facts(outcome: PlanResult) -> dict[str, Any]:
-    """Return the result of a plan as JSON has it."""
+    """Return the result of a plan for JSON output."""
     run = outcome.run
     return {
         "plan": outcome.plan.name, "p50_ms": run.latency_ms(0.5), "p99_ms": run.latency_ms(0.99),
@@ -33,7 +33,7 @@ def plan_facts(outcome: PlanResult) -> dict[str, Any]:
 
 
 def draw(trace: Trace, outcomes: Sequence[PlanResult], path: Path) -> None:
-    """Write a picture (SVG or PNG by the name): load and shed requests above, tasks below, over time."""
+    """Draw load and shed requests above tasks, over time. The file name decides between SVG and PNG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -52,5 +52,5 @@ def draw(trace: Trace, outcomes: Sequence[PlanResult], path: Path) -> None:
     tasks.set_xlabel(name)
     load.set_title(f"{trace.name}: {trace.requests:,.0f} requests")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    with rc_context({"svg.hashsalt": "evergreen"}):  # the same picture gives the same file
+    with rc_context({"svg.hashsalt": "evergreen"}):  # equal pictures give equal files
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

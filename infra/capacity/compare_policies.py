@@ -1,4 +1,4 @@
-"""The policies worth comparing for a task and a trace, and what each comes to."""
+"""Scaling policies that are compared for a task and a trace, and the result of each."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,14 +10,14 @@ from infra.capacity.scaling_policy import Policy, Predictive, ScalingPlan, Sched
 from infra.capacity.simulate import SimulatedTrace, simulate_trace
 from infra.capacity.trace import Trace
 
-TARGET_LOAD: Final = 0.6  # share of a task's capacity that tracking keeps: what stays is for the time a task starts
+TARGET_LOAD: Final = 0.6  # share of a task's capacity that tracking keeps; the rest lasts until a new task is ready
 _HOUR_S: Final = 3_600.0
 _EARLY_S: Final = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanResult:
-    """One line of the comparison. Money is None where no price a task-hour was given."""
+    """Result of one plan. `usd` is None without a price per task-hour."""
 
     plan: ScalingPlan
     run: SimulatedTrace
@@ -25,15 +25,15 @@ class PlanResult:
 
     @property
     def usd_per_million(self) -> float | None:
-        """US dollars per million served requests, tasks alone."""
+        """US dollars per million served requests; tasks only."""
         served = self.run.requests - self.run.shed
         return None if self.usd is None or not served else self.usd / served * 1e6
 
 
 def hourly(trace: Trace) -> Trace:
-    """Return the trace as a forecast of hourly means knows it: shorter bursts are averaged away.
+    """Return the hourly means of a trace, as a perfect forecast. Shorter bursts disappear in the mean.
 
-    ECS's predictive scaling forecasts by the hour from up to two weeks; this one is right about every mean.
+    ECS's predictive scaling forecasts each hour from up to two weeks of data.
     """
     starts = [k * _HOUR_S for k in range(math.ceil(trace.seconds / _HOUR_S))]
     at_s: list[float] = []
@@ -48,7 +48,7 @@ def hourly(trace: Trace) -> Trace:
 
 
 def schedule(trace: Trace, target: float) -> Scheduled:
-    """Return the schedule of an operator who knows the day: enough for each hour's peak, ten minutes early."""
+    """Return the schedule of an operator who knows the day: tasks for each hour's peak, ten minutes early."""
     floors = []
     for hour in range(math.ceil(trace.seconds / _HOUR_S)):
         start = hour * _HOUR_S
@@ -58,17 +58,17 @@ def schedule(trace: Trace, target: float) -> Scheduled:
 
 
 def plans_for(trace: Trace, task: TaskModel, *, floor: int = 2) -> tuple[ScalingPlan, ...]:
-    """Return the plans that are compared, from the cheapest idea to the dearest.
+    """Return the compared plans, from the cheapest to the most expensive.
 
     Args:
         trace: gives the ceiling, the schedule and the forecast.
         task: gives the targets.
-        floor: the warm floor of the plans that have one.
+        floor: warm floor of the plans that have one.
     """
     target = TARGET_LOAD * task.capacity
     needed = math.ceil(trace.peak / target)
     ceiling = max(2 * needed, floor)
-    # an M/D/1 queue at the target load: 0.75 service times of waiting at 0.6
+    # M/D/1 queue at the target load: at 0.6 a request waits 0.75 service times
     busy_s = task.service_s * (1 + TARGET_LOAD / (2 * (1 - TARGET_LOAD))) + task.overhead_s
     minute = TargetTracking(metric="requests", target=target)
     fast = TargetTracking(metric="requests", target=target, period_s=10, delay_s=5, out_periods=1, in_periods=30)
@@ -106,9 +106,9 @@ def compare(
     trace: Trace, task: TaskModel, plans: Iterable[ScalingPlan], *, start_up: StartUp,
     usd_per_task_hour: float | None = None, seed: int = 0, on_plan: Callable[[int, str], None] = lambda *_: None,
 ) -> list[PlanResult]:  # fmt: skip
-    """Run a trace once for each plan, all with the same arrivals' seed.
+    """Simulate a trace with each plan, all with the same seed of arrivals.
 
-    `on_plan` gets the number of plans that are done and the name of the next one.
+    `on_plan` gets the number of completed plans and the name of the next one.
     """
     outcomes: list[PlanResult] = []
     for plan in plans:

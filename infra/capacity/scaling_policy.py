@@ -1,7 +1,7 @@
-"""Desired number of tasks: the scaling policies of ECS, decided from what was seen. Pure.
+"""Desired number of tasks: the scaling policies of ECS, as decisions from samples of the load. Pure.
 
-The simulation and the control loop of the validation call the same functions. Like Application Auto Scaling, several
-policies together give the largest number that any of them wants.
+The simulation and the control loop of the validation call the same functions. As in Application Auto Scaling, the
+largest number that a policy wants counts.
 """
 
 import math
@@ -19,8 +19,8 @@ DAY_S = 86_400.0
 class LoadSample:
     """Measurements of an interval that ends at `at_s`.
 
-    `ready` tasks took `requests_per_s` (shed ones included); `in_flight` is the mean number of requests inside, all
-    tasks together.
+    `ready` tasks received `requests_per_s`, shed ones included. `in_flight` is the mean number of unfinished requests
+    of all tasks.
     """
 
     at_s: float
@@ -33,13 +33,13 @@ class Policy(Protocol):
     """Policy that returns the number of tasks it wants."""
 
     def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
-        """Tasks wanted now, out of `tasks` that are there or starting; None keeps them, 0 leaves it to the others."""
+        """Return the wanted number of tasks; `tasks` run or start. None: keep them; 0: let other policies decide."""
 
 
 def _periods(
     seen: Sequence[LoadSample], now_s: float, metric: Metric, *, period_s: float, delay_s: float, count: int
 ) -> list[tuple[float, float]]:
-    """(total, a task) of the last `count` whole periods that are published by now, oldest first."""
+    """Return (total, per task) of the last `count` whole periods published by now, oldest first."""
     last = math.floor((now_s - delay_s) / period_s + 1e-9)
     found: list[tuple[float, float]] = []
     for period in range(last - count, last):
@@ -59,18 +59,18 @@ def _periods(
 
 @dataclass(frozen=True, kw_only=True)
 class TargetTracking:
-    """Keep a metric per task near a target, as ECS does: out fast, in slowly.
+    """Keep a metric per task near a target, like ECS: scale out fast, scale in slowly.
 
-    CloudWatch's alarms for it look at 3 periods of a minute to go out and 15 to go in; a metric that the tasks publish
+    Its CloudWatch alarms need 3 periods of a minute to scale out and 15 to scale in. A metric that the tasks publish
     themselves can have periods of 10 s.
 
     Args:
         metric: requests per second and task, or requests in flight per task.
-        target: value a task to keep.
+        target: value per task to keep.
         period_s: length of a period.
-        delay_s: how late a period is published.
-        out_periods: periods in a row above the target before it goes out.
-        in_periods: periods in a row below 90 % of the target before it goes in.
+        delay_s: seconds until a period is published.
+        out_periods: consecutive periods above the target before it scales out.
+        in_periods: consecutive periods below 90 % of the target before it scales in.
     """
 
     metric: Metric
@@ -81,7 +81,7 @@ class TargetTracking:
     in_periods: int = 15
 
     def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
-        """Tasks that bring the metric to its target."""
+        """Return the number of tasks that brings the metric to its target."""
         periods = _periods(
             seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=self.in_periods
         )
@@ -101,15 +101,16 @@ class TargetTracking:
 
 @dataclass(frozen=True, kw_only=True)
 class StepScaling:
-    """Add tasks by how far a metric per task is above a threshold: one alarm of a short period.
+    """Add tasks in steps, by the value of a metric per task: one alarm with a short period.
 
     Args:
-        metric: what the alarm looks at, a task.
-        steps: (value a task from which it holds, share of the tasks to add), rising; at least one task is added.
-        period_s: length of the alarm's period; 10 s is the shortest that CloudWatch has.
-        delay_s: how late a period is published.
-        in_below: value a task below which a tenth of the tasks goes; 0 leaves going in to other policies.
-        in_periods: periods in a row below it before that happens.
+        metric: metric of the alarm, per task.
+        steps: (value per task above which the step applies, share of the tasks to add), rising; at least one task is
+            added.
+        period_s: length of the alarm's period; the shortest of CloudWatch is 10 s.
+        delay_s: seconds until a period is published.
+        in_below: value per task below which a tenth of the tasks is removed; 0: other policies scale in.
+        in_periods: consecutive periods below it before tasks are removed.
     """
 
     metric: Metric
@@ -120,7 +121,7 @@ class StepScaling:
     in_periods: int = 30
 
     def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
-        """Return the tasks that there are, and those that the highest step reached adds."""
+        """Return the present tasks plus those that the highest reached step adds."""
         periods = _periods(seen, now_s, self.metric, period_s=self.period_s, delay_s=self.delay_s, count=1)
         nothing = None if self.in_below else 0
         if not periods:
@@ -136,24 +137,24 @@ class StepScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduled:
-    """A floor at times of the day: (from, until, tasks) in seconds since midnight, the trace's begin."""
+    """Floors by time of day: (from, until, tasks), in seconds since midnight, when the trace starts."""
 
     floors: tuple[tuple[float, float, int], ...]
 
     def wanted(self, _seen: Sequence[LoadSample], now_s: float, _tasks: int) -> int | None:
-        """Return the floor now, if one holds."""
+        """Return the floor of the present time; 0 without one."""
         holding = [tasks for start, until, tasks in self.floors if start <= now_s % DAY_S < until]
         return max(holding, default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictive:
-    """Follow a forecast, so many seconds ahead. The forecast is a trace: an earlier day's, for one.
+    """Follow a forecast in advance. The forecast is a trace, for example of an earlier day.
 
     Args:
-        forecast: what is expected.
+        forecast: expected load.
         target: requests per second and task to plan for.
-        ahead_s: seconds before the load at which the tasks are requested.
+        ahead_s: seconds before the load at which tasks are requested.
     """
 
     forecast: Trace
@@ -161,7 +162,7 @@ class Predictive:
     ahead_s: float = 300.0
 
     def wanted(self, _seen: Sequence[LoadSample], now_s: float, _tasks: int) -> int | None:
-        """Tasks for the highest rate that is expected from now to then."""
+        """Return the tasks for the highest rate that is forecast for the next `ahead_s` seconds."""
         return math.ceil(self.forecast.highest(now_s, now_s + self.ahead_s) / self.target - 1e-9)
 
 
@@ -171,11 +172,11 @@ class ScalingPlan:
 
     Args:
         name: for tables.
-        policies: none keeps the floor.
-        floor: tasks that always run: the warm floor. An ALB holds no request back, so 0 is not one.
-        ceiling: tasks at most.
-        out_cooldown_s: least time between two steps out.
-        in_cooldown_s: least time after any step before one in.
+        policies: without one, the floor is kept.
+        floor: tasks that always run (warm floor), at least 1, because an ALB queues no requests.
+        ceiling: tasks, at most.
+        out_cooldown_s: shortest time between two steps out.
+        in_cooldown_s: shortest time between any step and a step in.
     """
 
     name: str
@@ -187,15 +188,15 @@ class ScalingPlan:
 
     def __post_init__(self) -> None:
         if not 1 <= self.floor <= self.ceiling:
-            raise ValueError(f"plan {self.name} needs 1 <= floor <= ceiling, got {self.floor} and {self.ceiling}")
+            raise ValueError(f"plan {self.name}: expected 1 <= floor <= ceiling, got {self.floor} and {self.ceiling}")
 
     def decide(
         self, seen: Sequence[LoadSample], now_s: float, tasks: int, *, last_out_s: float = -math.inf,
         last_change_s: float = -math.inf,
     ) -> int:  # fmt: skip
-        """Tasks that should run from now on, out of `tasks` that are there or starting.
+        """Return the number of tasks that should run from now on; `tasks` run or start.
 
-        The largest number that a policy wants counts, so it goes in only as far as every policy agrees.
+        The largest number that a policy wants counts, so tasks are removed only as far as every policy agrees.
         """
         opinions = [policy.wanted(seen, now_s, tasks) for policy in self.policies]
         wish = max((tasks if opinion is None else opinion for opinion in opinions), default=self.floor)

@@ -1,9 +1,9 @@
-"""A discrete-event simulation of a service under a load trace: queues, shedding, starting tasks, scaling.
+"""Discrete-event simulation of a service under a load trace: queues, shedding, starting tasks, scaling.
 
-Requests go round robin over the ready tasks, then to one of a task's workers by chance, each with a queue of its own
-that refuses what would wait too long. Every request is simulated. Where a queue refuses nothing in a stretch, its
-waiting times follow from Lindley's recursion in one cumulative maximum; elsewhere it is stepped through, with equal
-results.
+Requests go to the ready tasks in turn, then to a random worker of the task. Each worker has a queue and refuses
+requests that would wait too long. Every request is simulated. If a queue refuses none in an interval, Lindley's
+recursion gives its waiting times in one cumulative maximum. Otherwise the queue is simulated request by request, with
+equal results.
 """
 
 import math
@@ -18,12 +18,12 @@ from infra.capacity.scaling_policy import LoadSample, ScalingPlan
 from infra.capacity.trace import LoadSeries, Trace
 
 _BINS = np.geomspace(1e-5, 1e3, 2_000)  # seconds; neighbours differ by 0.9 %
-_LONG_S = 4 * 3_600.0  # traces beyond this are looked at every ten seconds
+_LONG_S = 4 * 3_600.0  # longer traces are sampled every ten seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One interval of a run that ends at `at_s`. Rates a second; `tasks` are billed, `ready` serve."""
+    """Interval of a run that ends at `at_s`. Rates are per second; `tasks` are paid for, `ready` ones serve."""
 
     at_s: float
     offered: float
@@ -34,7 +34,7 @@ class Moment:
 
 @dataclass(kw_only=True)
 class SimulatedTrace:
-    """Result of a simulated trace. Latencies are of served requests."""
+    """Result of a simulated trace. Latencies are those of served requests."""
 
     plan: str
     trace: str
@@ -52,11 +52,11 @@ class SimulatedTrace:
 
     @property
     def task_hours(self) -> float:
-        """Hours of tasks paid for, those that start and drain included."""
+        """Paid hours of tasks, those that start and drain included."""
         return self.task_s / 3_600
 
     def latency_ms(self, share: float) -> float:
-        """Quantile of the latency of served requests, within 1 %; NaN where none was served."""
+        """Return a quantile of the latency of served requests, within 1 %; NaN if none was served."""
         total = self.histogram.sum()
         if not total:
             return math.nan
@@ -66,7 +66,7 @@ class SimulatedTrace:
 
 @dataclass(eq=False)
 class _Task:
-    """A task with the time at which each of its workers is free."""
+    """Task, with the time at which each of its workers is free."""
 
     asked_s: float
     ready_s: float
@@ -76,15 +76,15 @@ class _Task:
 def simulate_trace(
     trace: Trace, task: TaskModel, plan: ScalingPlan, *, start_up: StartUp, seed: int = 0, sample_s: float | None = None
 ) -> SimulatedTrace:
-    """Run a trace from its begin, where the floor is ready, to its end.
+    """Simulate a trace. At its start the floor of tasks is ready.
 
     Args:
         trace: the load.
-        task: what one task does.
-        plan: how many tasks run.
-        start_up: how long a new one takes.
+        task: model of one task.
+        plan: decides the number of tasks.
+        start_up: time until a new task is ready.
         seed: of arrivals, service times and the choice of workers.
-        sample_s: how often the plan is asked, in seconds; unset, 1, and 10 in traces of more than four hours.
+        sample_s: seconds between decisions of the plan; unset: 1, or 10 for traces of more than four hours.
     """
     rng = np.random.default_rng(seed)
     step_s = sample_s or (10.0 if trace.seconds > _LONG_S else 1.0)
@@ -101,7 +101,7 @@ def simulate_trace(
         inside_s = 0.0
         shed = 0
         begin = 0
-        for end_s in [*changes, until_s]:  # the set of ready tasks is the same between two of these
+        for end_s in [*changes, until_s]:  # the ready tasks are the same between two of these
             ready = [t for t in tasks if t.ready_s < end_s]
             end = int(np.searchsorted(arrivals, end_s))
             took_s, refused = _serve(ready, arrivals[begin:end], task, run, rng, turn)
@@ -133,7 +133,7 @@ def simulate_trace(
         elif decided < len(tasks):
             last_change_s = now_s
             tasks.sort(key=lambda t: t.asked_s)
-            for gone in tasks[decided:]:  # the newest go first; what waits in them is served, and paid for
+            for gone in tasks[decided:]:  # the newest are removed first; their waiting requests are served and paid for
                 run.task_s += max(0.0, max(gone.free_s) - now_s)
             tasks = tasks[:decided]
     return run
@@ -151,7 +151,7 @@ def _serve(
     rng: np.random.Generator,
     turn: int,
 ) -> tuple[float, int]:
-    """Send arrivals through the ready tasks. Returns the seconds that they spent inside, and how many were shed."""
+    """Send arrivals through the ready tasks. Return the seconds that they spent inside, and the number shed."""
     count = len(arrivals)
     if not count:
         return 0.0, 0
@@ -184,17 +184,17 @@ def _serve(
 def queue(
     arrivals: LoadSeries, services: LoadSeries, free_s: float, queue_s: float, refuse_s: float = 0.0
 ) -> tuple[LoadSeries, float]:
-    """One server, first come first served, that refuses what would wait longer than `queue_s`.
+    """Simulate one server, first come first served, that refuses requests which would wait longer than `queue_s`.
 
     Args:
         arrivals: times, sorted.
-        services: seconds of each.
-        free_s: when the server has done what came before.
+        services: seconds of each request.
+        free_s: time at which the server has finished earlier requests.
         queue_s: longest wait.
-        refuse_s: what a refusal takes of the server.
+        refuse_s: seconds of the server per refusal.
 
     Returns:
-        Seconds from arrival to end of those that were served, in order, and when the server is free.
+        Seconds from arrival to completion of the served requests, in order, and the time at which the server is free.
     """
     done = np.cumsum(services)
     starts = np.maximum(np.maximum.accumulate(arrivals - (done - services)), free_s) + (done - services)

@@ -1,1 +1,1 @@
-"""Cost of a prediction, a training and a month: dated prices, measured work, the cheapest sufficient set-up."""
+"""Cost of a prediction, a training and a month, and the cheapest sufficient set-up."""

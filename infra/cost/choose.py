@@ -1,4 +1,4 @@
-"""The cheapest set-up that meets a p99 and a quality floor, or the reason why there is none. Pure."""
+"""Choice of the cheapest set-up that meets a p99 and a quality floor, or the reason why none does. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +10,17 @@ from infra.cost.month import Quantities, month, training_usd
 from infra.cost.prices import Prices
 from infra.cost.setup import FARGATE, Setup
 
-DAILY: Final = 30.0  # trainings of a month that retrains every day
-_UNMEASURED: Final = "no set-up can be priced: no model's CPU time was measured (run `make benchmark-serving`)"
+DAILY: Final = 30.0  # trainings of a month with one per day
+_UNMEASURED: Final = "no set-up has a price, because no model's CPU time was measured; run `make benchmark-serving`"
 
 
 class NoSetupError(ValueError):
-    """No set-up meets the request; the message gives the nearest of each reason."""
+    """No set-up meets the requirements; the message gives the nearest ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Floors:
-    """Requirements on a set-up. `p99_ms` at the planned load, `f1` 0 to 1, spot for live serving or not."""
+    """Requirements on a set-up: `p99_ms` at the planned load, `f1` 0 to 1, `spot` True if live serving may use it."""
 
     p99_ms: float = 100.0
     f1: float = 0.0
@@ -30,29 +30,29 @@ class Floors:
 def cheapest(
     candidates: Sequence[Setup], floors: Floors, prices: Prices, quantities: Quantities, profile: Trace | None
 ) -> Setup:
-    """Return the candidate that meets the floors with the least money a month; of equals, the first by name.
+    """Return the candidate that meets the floors with the cheapest month; of equals, the first by name.
 
     Raises:
-        NoSetupError: none does.
+        NoSetupError: no candidate meets them.
     """
     if not candidates:
         raise NoSetupError(_UNMEASURED)
     offered = [each for each in candidates if each.model.trained and (floors.spot or not each.host.spot)]
     if not offered:
-        raise NoSetupError("no set-up will do: every model measured is untrained")
+        raise NoSetupError("no set-up can be chosen: every measured model is untrained")
     good_enough = [each for each in offered if floors.f1 <= 0 or (each.model.f1 or 0) >= floors.f1]
     if not good_enough:
         known = sorted(
             f"{each.model.name} {'not measured' if each.model.f1 is None else f'{each.model.f1:.3f}'}"
             for each in {each.model.name: each for each in offered}.values()
         )
-        raise NoSetupError(f"no model has a F1 of {floors.f1:g} or more: {', '.join(known)}")
+        raise NoSetupError(f"expected a model with an F1 of {floors.f1:g} or more, got {', '.join(known)}")
     fast_enough = [each for each in good_enough if each.p99_ms <= floors.p99_ms]
     if not fast_enough:
         best = min(good_enough, key=lambda each: each.p99_ms)
         raise NoSetupError(
-            f"no set-up answers 99 % within {floors.p99_ms:g} ms at {best.load:.0%} load: the fastest of the good "
-            f"enough, {best.model.name} on {best.host.label}, takes {best.p99_ms:.1f} ms"
+            f"expected a p99 of at most {floors.p99_ms:g} ms at {best.load:.0%} load, got {best.p99_ms:.1f} ms from "
+            f"the fastest set-up of enough quality, {best.model.name} on {best.host.label}"
         )
     return min(
         fast_enough,
@@ -62,7 +62,7 @@ def cheapest(
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """Saving of one measure alone on the plain set-up's month. `usd` is None where a figure is missing."""
+    """Saving of one measure alone in the plain month. `usd` is None if a figure is missing."""
 
     what: str
     usd: float | None
@@ -72,13 +72,13 @@ class Saving:
 def savings(
     figures: Figures, candidates: Sequence[Setup], prices: Prices, quantities: Quantities, profile: Trace
 ) -> tuple[float, list[Saving]]:
-    """Return the saving of each measure alone on a plain month.
+    """Return the saving of each measure alone in a plain month.
 
-    Plain is the model that takes most CPU on on-demand x86, without a cache, always enough tasks for the peak, a GPU on
-    demand that always runs. What a training costs comes on top where the GPU scales to zero.
+    The plain month has the model with the most CPU time on on-demand x86, no cache, enough tasks for the peak at any
+    time, and a GPU on demand that always runs. If the GPU scales to zero, trainings are paid for one by one.
 
     Returns:
-        The plain month in US dollars, and the savings.
+        Price of the plain month in US dollars, and the savings.
 
     Raises:
         NoSetupError: there is no candidate on on-demand x86.
@@ -116,7 +116,7 @@ def savings(
         swap(
             "smallest student",
             lambda e: e.host == plain.host and e.cpu_s == min(each.cpu_s for each in x86) < plain.cpu_s,
-            "one model alone was measured",
+            "only one model was measured",
         ),
         Saving(what="cache with 30 % hits", usd=None, note="the cache was not measured")
         if hit is None
@@ -125,7 +125,7 @@ def savings(
         Saving(
             what="no firewall",
             usd=base - usd(q=replace(dear, firewalls=0)),
-            note="it inspects every request; in front of callers that are known it can go",
+            note="it inspects every request; known callers do not need it",
         ),
         Saving(
             what="GPU scales to zero",

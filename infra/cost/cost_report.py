@@ -1,4 +1,4 @@
-"""Output of the cost command: lines of text, and the record that the lake keeps."""
+"""Output of the cost command: lines of text, and the record in the lake."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from infra.cost.setup import Setup, batch_usd_per_million
 
 
 def basis(figures: Figures, prices: Prices) -> Iterator[str]:
-    """Yield the basis of the figures: measurements, missing ones, and how old the prices are."""
+    """Yield the basis of the figures: measurements, missing ones, and dates of the prices."""
     yield from figures.sources
     yield from figures.missing
     dated = sorted(price.source_date for price in prices.values() if price.source_date)
@@ -24,18 +24,18 @@ def basis(figures: Figures, prices: Prices) -> Iterator[str]:
 
 
 def training(prices: Prices, quantities: Quantities) -> Iterator[str]:
-    """Yield the largest cost of a training."""
+    """Yield the highest cost of a training."""
     q = quantities
     yield (
         f"\na training: US$ {training_usd(prices, q):.4f} at most on {q.gpu}{' spot' if q.gpu_spot else ''} "
-        f"(its whole budget of {q.training_s:g} s and {q.machine_wait_s:g} s for the machine, assumed)"
+        f"(the whole budget of {q.training_s:g} s and an assumed wait of {q.machine_wait_s:g} s for the machine)"
     )
 
 
 def ladder(found: Sequence[Setup]) -> Iterator[str]:
-    """Every set-up with its price a million, cheapest first within a model."""
+    """Yield every set-up with its price per million predictions, cheapest first within a model."""
     if found:
-        yield "\nat full load, machines alone; any vCPU counts as a core of the machine measured (--speed)"
+        yield "\nat full load, machines only; each vCPU counts as a core of the measured machine (--speed)"
     names = list(dict.fromkeys(each.model.name for each in found))
     for name in names:
         mine = [each for each in found if each.model.name == name]
@@ -45,7 +45,7 @@ def ladder(found: Sequence[Setup]) -> Iterator[str]:
         for each in mine:
             batch = batch_usd_per_million(model, each.host)
             said = "batch not measured" if batch is None else f"batch US$ {batch:.4f}"
-            yield f"  {each.host.label:<18} US$ {each.usd_per_million:.4f} a million live; {said}"
+            yield f"  {each.host.label:<18} US$ {each.usd_per_million:.4f} per million live; {said}"
         yield f"  {mine[0].host.label}: {mine[0].arithmetic}"
 
 
@@ -55,13 +55,13 @@ def bill(month: Month) -> Iterator[str]:
         mark = "  unverified price" if line.unverified else ""
         factors = f"{line.quantity:>12,.2f} {line.unit:<24} x {line.usd_each:<9.5g}"
         yield f"  {line.what:<60} {factors} = {line.usd:>9.2f}{mark}"
-    each = f", US$ {month.usd / month.requests * 1e6:.4f} a million in all" if month.requests else ""
+    each = f", US$ {month.usd / month.requests * 1e6:.4f} per million in all" if month.requests else ""
     yield f"  {'in all':<60} {month.usd:>63.2f}{each}"
 
 
 def worth(base: float, found: Sequence[Saving]) -> Iterator[str]:
-    """Yield the effect of each saving on a plain month."""
-    yield f"a plain month costs US$ {base:,.2f}; each of these alone takes off"
+    """Yield the effect of each saving on the plain month."""
+    yield f"a plain month costs US$ {base:,.2f}; each of these alone saves"
     for saving in found:
         said = "unknown" if saving.usd is None else f"{saving.usd:,.2f} ({saving.usd / base:.1%})"
         yield f"  {saving.what:<28} {said:<20} {saving.note}".rstrip()
@@ -70,7 +70,7 @@ def worth(base: float, found: Sequence[Saving]) -> Iterator[str]:
 def record(
     setup: Setup, figures: Figures, prices: Prices, month: Month, idle: Month, quantities: Quantities, *, profile: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the cost of the chosen set-up and the figures behind it, in US dollars: the fields of the cost record."""
+    """Return the fields of the cost record: the chosen set-up, its cost in US dollars, and their sources."""
     return {
         "setup": {
             "model": setup.model.name, "host": setup.host.name, "spot": setup.host.spot, "load": setup.load,

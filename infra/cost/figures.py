@@ -1,4 +1,4 @@
-"""Measured figures: CPU-seconds per prediction, rates, latency, quality, out of benchmarks/results."""
+"""Measured figures from benchmarks/results: CPU-seconds per prediction, rates, latency, quality."""
 
 import json
 from collections.abc import Mapping
@@ -12,16 +12,17 @@ BenchmarkResults = Mapping[str, Mapping[str, Any]]
 SERVING: Final = "make benchmark-serving"
 BATCH: Final = "make benchmark-batch"
 CACHE_CASE: Final = "cache hit"
-_F1: Final = ("f1", "pos_neg_f1")  # names of the quality in results; the second is that of the default task
+_F1: Final = ("f1", "pos_neg_f1")  # names of the quality in results; the second is of the default task
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFigures:
-    """One model on the machine that was measured. None is what was not measured.
+    """Figures of one model on the measured machine. None: not measured.
 
     Args:
-        name: as the benchmark's rows carry it.
-        cpu_s: CPU-seconds of the router's processes a live prediction, at saturation.
+        name: in the benchmark's rows.
+        cpu_s: CPU-seconds of the router's workers per live prediction, at saturation.
+        p50_ms: at half of saturation.
         p99_ms: at half of saturation.
         f1: primary metric of its task, 0 to 1.
         batch_rows_per_core_s: rows per second and core in batch.
@@ -36,13 +37,13 @@ class ModelFigures:
 
     @property
     def trained(self) -> bool:
-        """True if it may serve: benchmarks name a model that was cut for its speed alone 'untrained'."""
+        """True if the model may serve. Benchmarks mark a model that was cut for its speed alone as 'untrained'."""
         return "untrained" not in self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Every model measured, CPU-seconds of an answer from the cache, and where the figures come from."""
+    """Figures of each measured model, CPU-seconds of an answer from the cache, sources, missing measurements."""
 
     models: tuple[ModelFigures, ...]
     hit_cpu_s: float | None
@@ -51,14 +52,14 @@ class Figures:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Every result of a folder by name; an empty dictionary where there is no folder."""
+    """Return every result of a folder by name; empty without the folder."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def figures_of(results: BenchmarkResults, *, declared_f1: Mapping[str, float] | None = None) -> Figures:
-    """Find the figures by case and metric; peers' rows are left out.
+    """Find the figures by case and metric, without rows of peers.
 
-    Quality is a row `f1`, or `pos_neg_f1` of the default task, whose case is the model's name, in any result;
+    Quality is a row `f1`, or `pos_neg_f1` of the default task, whose case is the model's name, in any result.
     `declared_f1` overrides it.
     """
     serving, batch = own_figures(results.get("serving")), own_figures(results.get("batch"))
@@ -100,9 +101,9 @@ def figures_of(results: BenchmarkResults, *, declared_f1: Mapping[str, float] | 
 
 
 def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping[Any, float]) -> list[str]:
-    """Return a sentence for each thing that was not measured."""
+    """Return a sentence for each missing measurement."""
     if not models:
-        return [f"No CPU time a live prediction: run `{SERVING}`."]
+        return [f"No CPU time per live prediction: run `{SERVING}`."]
     said = []
     if hit_cpu_s is None:
         said.append(f"No rate of answers from the cache: run `{SERVING}`.")
@@ -110,9 +111,9 @@ def _missing(models: list[ModelFigures], hit_cpu_s: float | None, batch: Mapping
         said.append(f"No batch rates: run `{BATCH}`.")
     for model in models:
         if model.p99_ms is None:
-            said.append(f"{model.name}: no p99 at half load, a simulated one stands in.")
+            said.append(f"{model.name}: no p99 at half load; a simulated one is used.")
         if not model.trained:
-            said.append(f"{model.name}: measured for its speed alone, it cannot be chosen.")
+            said.append(f"{model.name}: measured for its speed alone; it cannot be chosen.")
         elif model.f1 is None:
-            said.append(f"{model.name}: no F1, so it cannot meet a quality floor (--f1 declares one).")
+            said.append(f"{model.name}: no F1, so it meets no quality floor (--f1 declares one).")
     return said

@@ -1,4 +1,4 @@
-"""A month, line by line: what runs when nothing happens, and what a load profile and trainings add."""
+"""Bill of a month, line by line: an idle month, and the additions of a load profile and trainings."""
 
 import math
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Quantities:
-    """Parts of an account beside the router, all per month. A test holds sizes and counts to prod's template.
+    """Quantities of an account, per month. A test compares sizes and counts with prod's template.
 
     Args:
-        floor: tasks of the router that always run, one a zone.
-        services_vcpus: Fargate x86: Prefect, MLflow, Evidently and the worker; `services_gb` their memory.
+        floor: tasks of the router that always run, one per zone.
+        services_vcpus: of Prefect, MLflow, Evidently and the worker on Fargate x86; `services_gb` is their memory.
         load_balancers: the router's and the internal one.
-        firewalls: web ACLs in front of the routers, with `firewall_rules` in all; each inspects every request.
-        database_copies: instances that are paid for; two where a standby is in another zone.
+        firewalls: web ACLs in front of the routers, each with `firewall_rules`; each inspects every request.
+        database_copies: paid instances; two if a standby is in another zone.
         endpoint_zones: interface endpoints times zones (no NAT gateway).
         request_bytes: of a request and its answer through the load balancer, headers included.
         bytes_per_prediction: of its log, as Parquet in the lake.
-        ship_interval_s: how often a replica under load writes to the lake; idle ones write nothing.
-        training_s: a training's budget; `machine_wait_s` is paid for too.
-        gpu: instance of the training, `gpu_spot` whether on the spot market.
-        gpu_always_on: whether it runs all month instead of scaling to zero.
-        follow_load: whether tasks follow the load; otherwise there are always enough for the peak.
+        ship_interval_s: seconds between writes of a replica under load to the lake; an idle one writes nothing.
+        training_s: budget of a training; `machine_wait_s` is paid for too.
+        gpu: instance of the training; `gpu_spot` is True for the spot market.
+        gpu_always_on: True if the GPU runs all month instead of scaling to zero.
+        follow_load: True if tasks follow the load; otherwise there are always enough for the peak.
     """
 
     floor: int = 2
@@ -66,7 +66,7 @@ class Quantities:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of the bill."""
+    """One line of a bill."""
 
     what: str
     quantity: float
@@ -76,13 +76,13 @@ class Line:
 
     @property
     def usd(self) -> float:
-        """US dollars a month."""
+        """US dollars per month."""
         return self.quantity * self.usd_each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Month:
-    """The lines of a month, and its requests."""
+    """Lines of a month, and its number of requests."""
 
     lines: tuple[Line, ...]
     requests: float
@@ -94,7 +94,7 @@ class Month:
 
 
 def task_hours(profile: Trace | None, setup: Setup, quantities: Quantities) -> float:
-    """Hours of tasks a month: the profile once a day, minute by minute, never below the floor."""
+    """Return the task-hours of a month: the profile once per day, minute by minute, never below the floor."""
     if profile is None:
         return quantities.floor * HOURS
     minutes = np.arange(0.0, _DAY_S, 60.0)
@@ -104,27 +104,27 @@ def task_hours(profile: Trace | None, setup: Setup, quantities: Quantities) -> f
 
 
 def gpu_hour(prices: Prices, quantities: Quantities) -> float:
-    """US dollars an hour of the training's instance.
+    """Return the US dollars per hour of the training's instance.
 
     Raises:
-        MissingPriceError: the table lacks it.
-        ValueError: it has no spot price.
+        MissingPriceError: the table lacks the instance.
+        ValueError: the instance has no spot price.
     """
     usd = prices[quantities.gpu].at(spot=quantities.gpu_spot)
     if usd is None:
-        raise ValueError(f"{quantities.gpu} has no spot price in the table")
+        raise ValueError(f"the price table has no spot price of {quantities.gpu}; add one")
     return usd
 
 
 def training_usd(prices: Prices, quantities: Quantities) -> float:
-    """US dollars of one training that uses its whole budget, on a machine that is started for it."""
+    """Return the US dollars of one training that uses its whole budget, on a machine that is started for it."""
     return gpu_hour(prices, quantities) * (quantities.training_s + quantities.machine_wait_s) / 3_600
 
 
 def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace | None = None) -> Month:
-    """Return the bill of a month under a profile (a trace that happens once a day); None is an idle month."""
+    """Return the bill of a month with a load profile, a trace that repeats every day; None: an idle month."""
     if profile is not None and profile.seconds > _DAY_S:
-        raise ValueError(f"a profile is one day at most, {profile.name} has {profile.seconds / 3_600:.0f} hours")
+        raise ValueError(f"expected a profile of at most 24 hours, got {profile.seconds / 3_600:.0f} in {profile.name}")
     requests = 0.0 if profile is None else profile.requests * DAYS_PER_MONTH
     busy_s = (
         0.0 if profile is None else float((profile.rate(np.arange(0.0, _DAY_S, 60.0)) > 0).sum()) * 60 * DAYS_PER_MONTH
@@ -141,7 +141,7 @@ def month(setup: Setup, prices: Prices, quantities: Quantities, profile: Trace |
     router = f"router: {setup.model.name} on {setup.host.label}"
     gpu = f"{q.gpu}{' spot' if q.gpu_spot else ''}"
     services = task_hour(prices, vcpus=q.services_vcpus, memory_gb=q.services_gb, arch="x86_64")
-    # One LCU is 1 GB an hour, 25 new connections or 1,000 rules a second; with kept connections bytes decide:
+    # One LCU is 1 GB per hour, 25 new connections or 1,000 rules per second. With kept connections, bytes decide:
     # https://handbook.vantage.sh/aws/services/elb-pricing
     lcu_hours = requests * q.request_bytes / 1e9
     puts = math.ceil(busy_s / q.ship_interval_s) * q.floor

@@ -1,4 +1,4 @@
-"""The price table: what AWS asks, each price with its source and date, or `unverified`."""
+"""Price table of AWS, each price with its source and date, or `unverified`."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ UNVERIFIED: Final = "unverified"
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """One price in US dollars a unit, without free tiers, discounts and tax. `spot_usd` is None where there is none."""
+    """Price in US dollars per unit, without free tiers, discounts and tax. `spot_usd` is None without a spot market."""
 
     item: str
     kind: str
@@ -30,11 +30,11 @@ class Price:
 
     @property
     def status(self) -> str:
-        """`sourced`, or `unverified` where no source is named."""
+        """`sourced`, or `unverified` without a source."""
         return "sourced" if self.source else UNVERIFIED
 
     def at(self, *, spot: bool) -> float | None:
-        """Return the price, on the spot market or not; None where there is no such price."""
+        """Return the price on the spot market or on demand; None without one."""
         return self.spot_usd if spot else self.usd
 
 
@@ -42,21 +42,21 @@ Prices = Mapping[str, Price]
 
 
 class MissingPriceError(ValueError):
-    """The table has no price of an item; the message names it."""
+    """Price table without a price of an item; the message names the item."""
 
 
 class PriceTable(dict[str, Price]):
     """Prices by item, in the file's order."""
 
     def __missing__(self, item: str) -> Price:
-        raise MissingPriceError(f"the price table has no {item}")
+        raise MissingPriceError(f"the price table has no price of {item}; add it, or use a complete table")
 
 
 def read_prices(path: Path | None = None) -> PriceTable:
-    """Read the table of a file, or the one that comes with the package.
+    """Read the table of a file, or the one of the package.
 
     Raises:
-        ValueError: a price is not a number above 0 or an item stands twice; the message names the line.
+        ValueError: a price is not a number above 0, or an item is listed twice; the message names the line.
         OSError: the file cannot be read.
     """
     text = (
@@ -69,9 +69,9 @@ def read_prices(path: Path | None = None) -> PriceTable:
         try:
             price = _price(row)
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"prices line {number}: item, kind, unit and usd are needed, prices are numbers") from None
+            raise ValueError(f"prices line {number}: expected item, kind, unit and usd, prices as numbers") from None
         if price.usd <= 0 or price.item in prices:
-            raise ValueError(f"prices line {number}: {price.item} stands twice or has no price above 0")
+            raise ValueError(f"prices line {number}: expected a price above 0 and each item once, got {price.item}")
         prices[price.item] = price
     return prices
 
@@ -100,7 +100,7 @@ def write_prices(prices: Iterable[Price], path: Path) -> None:
 
 
 def core_usd_per_million(prices: Prices, *, rows_per_s: float) -> float:
-    """US dollars per million predictions of a busy ARM vCPU of Fargate with 2 GB that scores so many rows per second.
+    """Return US dollars per million predictions of a busy Fargate ARM vCPU with 2 GB that scores `rows_per_s`.
 
     Raises:
         MissingPriceError: the table lacks its prices.
@@ -109,7 +109,7 @@ def core_usd_per_million(prices: Prices, *, rows_per_s: float) -> float:
 
 
 def task_hour(prices: Prices, *, vcpus: float, memory_gb: float, arch: str) -> float:
-    """US dollars an hour of a Fargate task. `arch` is arm64 or x86_64.
+    """Return the US dollars per hour of a Fargate task. `arch` is arm64 or x86_64.
 
     Raises:
         MissingPriceError: the table lacks Fargate's prices of that architecture.

@@ -1,4 +1,4 @@
-"""Fresh prices from AWS: the Price List API for list prices, EC2's history for spot. The one place that asks AWS."""
+"""Current prices from AWS: list prices from the Price List API, spot prices from EC2. Only module that calls AWS."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _LISTED: Final = "AWS Price List API"
 
 @dataclass(frozen=True)
 class Query:
-    """Search for one price. `times` turns the API's unit into the table's (1,000 where it is a price a thousand)."""
+    """Search for one price. `times` converts the API's unit into the table's (1,000 for a price per thousand)."""
 
     service: str
     filters: Mapping[str, str]
@@ -33,7 +33,7 @@ def _usage(service: str, usage: str, times: float = 1.0, **more: str) -> Query:
 
 
 def query(price: Price) -> Query | None:
-    """Return the Price List API's query for an item; None where it is unknown here."""
+    """Return the query of the Price List API for an item; None if there is none."""
     if price.kind == "ec2":
         return Query(
             "AmazonEC2",
@@ -75,7 +75,7 @@ def query(price: Price) -> Query | None:
 
 
 def _on_demand(products: Iterator[str]) -> list[float]:
-    """First tiers of the on-demand prices in the API's answers, those above 0."""
+    """Return the first tier above 0 of each on-demand price in the API's answers."""
     found = []
     for text in products:
         for term in json.loads(text).get("terms", {}).get("OnDemand", {}).values():
@@ -88,16 +88,16 @@ def _on_demand(products: Iterator[str]) -> list[float]:
 def refresh(prices: Prices, pricing: Any, ec2: Any, *, today: date) -> tuple[list[Price], list[str]]:
     """Return the table with AWS's current prices.
 
-    A price is replaced only if exactly one comes back: an answer that is empty or ambiguous keeps the old one.
+    A price is replaced only if exactly one comes back. After an empty or ambiguous answer the old one stays.
 
     Args:
-        prices: the table as it was.
-        pricing: a boto3 client of `pricing` (it lives in us-east-1).
+        prices: the old table.
+        pricing: a boto3 client of `pricing` (in us-east-1).
         ec2: a boto3 client of `ec2` in the table's region, for spot prices.
-        today: stands as the date.
+        today: date of the new prices.
 
     Returns:
-        The new table, and a sentence for each price that was kept.
+        The new table, and a sentence for each old price that stays.
 
     Raises:
         botocore.exceptions.ClientError: AWS refuses; `BotoCoreError` where it cannot be reached.
@@ -108,7 +108,7 @@ def refresh(prices: Prices, pricing: Any, ec2: Any, *, today: date) -> tuple[lis
         asked = query(price)
         found = [] if asked is None else _listed(pages, asked)
         if asked is None or len(found) != 1:
-            kept.append(f"{price.item}: {len(found)} prices came back, the old one stays")
+            kept.append(f"{price.item}: expected one price from AWS, got {len(found)}; the old one stays")
             fresh.append(price)
             continue
         usd = round(found[0] * asked.times, 9)
@@ -124,7 +124,7 @@ def _listed(pages: Any, asked: Query) -> list[float]:
 
 
 def _spot(ec2: Any, instance: str, today: date) -> float | None:
-    """Median over the zones of the newest spot price."""
+    """Return the median over the zones of the newest spot price; None without one."""
     answer = ec2.describe_spot_price_history(
         InstanceTypes=[instance], ProductDescriptions=["Linux/UNIX"],
         StartTime=datetime(today.year, today.month, today.day, tzinfo=UTC) - timedelta(days=1),
@@ -138,7 +138,7 @@ def _spot(ec2: Any, instance: str, today: date) -> float | None:
 
 
 def ask_aws(prices: Prices) -> tuple[list[Price], list[str]]:
-    """Refresh with the credentials of the environment."""
+    """Refresh the table with the credentials of the environment."""
     import boto3
 
     region = next(iter(prices.values())).region

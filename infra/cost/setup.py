@@ -1,4 +1,4 @@
-"""One way to serve: a model on a host, and what a million of its predictions cost, with the arithmetic."""
+"""Set-up: a model on a host, and the price of a million predictions with its arithmetic."""
 
 import math
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ GB_A_VCPU: Final = 2.0
 SERVING_HOSTS: Final = (
     "c8g.xlarge", "c7g.xlarge", "c8a.xlarge", "c7a.xlarge", "c8i.xlarge", "c7i.xlarge", *FARGATE,
 )  # fmt: skip
-DEPLOYED: Final = "c8g.xlarge"  # prod's first fleet; a test holds it to the template
+DEPLOYED: Final = "c8g.xlarge"  # prod's first fleet; a test compares it with the template
 _PROBE_REQUESTS: Final = 40_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A machine that runs one task. `usd` is None where the market has no price.
+    """Machine that runs one task.
 
-    `speed` is work a vCPU over that of a core of the machine measured. Only one machine was measured, so 1 stands for
-    every family until someone measures it there.
+    `speed` is the work of a vCPU over that of a core of the measured machine. Only one machine was measured, so it is 1
+    for every family until another one is measured.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Host:
 
     @property
     def usd_per_cpu_s(self) -> float:
-        """US dollars for a CPU-second of the machine measured."""
+        """US dollars for a CPU-second of the measured machine."""
         return self.usd_per_hour / 3_600 / self.vcpus / self.speed
 
 
 def hosts(prices: Prices, *, speeds: dict[str, float] | None = None) -> Iterator[Host]:
-    """Every host that the table has a price for, on demand and on the spot market."""
+    """Yield every host with a price in the table, on demand and on the spot market."""
     speeds = speeds or {}
     for name in SERVING_HOSTS:
         speed = speeds.get(name, speeds.get(name.split(".", maxsplit=1)[0], 1.0))
@@ -72,13 +72,13 @@ def hosts(prices: Prices, *, speeds: dict[str, float] | None = None) -> Iterator
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A model on a host with a cache that answers a share of the requests.
+    """Model on a host, with a cache that answers a share of the requests.
 
     Args:
-        model: its figures; the CPU time must have been measured.
-        host: where it runs.
+        model: figures of the model, with a measured CPU time.
+        host: runs the model.
         hit_share: share of requests that the cache answers, 0 to 1.
-        hit_cpu_s: CPU-seconds of such an answer.
+        hit_cpu_s: CPU-seconds of an answer from the cache.
         load: share of a task's capacity that scaling keeps in use; 1 is full load.
     """
 
@@ -90,23 +90,23 @@ class Setup:
 
     @property
     def cpu_s(self) -> float:
-        """CPU-seconds a request, hits and misses together."""
+        """CPU-seconds per request, the mean of hits and misses."""
         assert self.model.cpu_s is not None
         return (1 - self.hit_share) * self.model.cpu_s + self.hit_share * self.hit_cpu_s
 
     @property
     def capacity(self) -> float:
-        """Requests a second of one task at full load."""
+        """Requests per second of one task at full load."""
         return self.host.vcpus * self.host.speed / self.cpu_s
 
     @property
     def usd_per_million(self) -> float:
-        """US dollars per million predictions at the load, machines alone."""
+        """US dollars per million predictions at the load; machines only."""
         return self.cpu_s * 1e6 * self.host.usd_per_cpu_s / self.load
 
     @property
     def arithmetic(self) -> str:
-        """Explanation of `usd_per_million`."""
+        """Arithmetic of `usd_per_million`, as text."""
         host = self.host
         speed = "" if host.speed == 1 else f" / speed {host.speed:g}"
         load = "" if self.load == 1 else f" / load {self.load:g}"
@@ -117,7 +117,7 @@ class Setup:
 
     @property
     def p99_ms(self) -> float:
-        """p99 at the load: the larger of the measured one (half load, if measured) and a simulated one."""
+        """p99 at the load in ms: the larger of the measured one (at half load) and a simulated one."""
         assert self.model.cpu_s is not None
         service_s = self.model.cpu_s / self.host.speed
         overhead_s = max(0.0, (self.model.p50_ms or 0.0) / 1e3 - 1.2 * self.model.cpu_s)
@@ -134,10 +134,10 @@ def _p99_ms(workers: int, service_s: float, overhead_s: float, load: float) -> f
 
 
 def unmeasured(prices: Prices) -> Setup:
-    """Any model on the instance that the template deploys: enough for an idle month, which no model changes.
+    """Return any model on the deployed instance: enough for an idle month, which does not depend on the model.
 
     Raises:
-        MissingPriceError: the table lacks it.
+        MissingPriceError: the table lacks the instance.
     """
     price = prices[DEPLOYED]
     host = next(each for each in hosts({DEPLOYED: price}) if not each.spot)
@@ -145,7 +145,7 @@ def unmeasured(prices: Prices) -> Setup:
 
 
 def batch_usd_per_million(model: ModelFigures, host: Host) -> float | None:
-    """US dollars per million rows in batch, every core busy; None where batch was not measured."""
+    """Return US dollars per million rows in batch with every core busy; None if batch was not measured."""
     rate = model.batch_rows_per_core_s
     return None if rate is None else 1e6 / rate * host.usd_per_cpu_s
 
@@ -154,7 +154,7 @@ def setups(
     figures: Figures, prices: Prices, *, hit_share: float = 0.0, load: float = 1.0,
     speeds: dict[str, float] | None = None,
 ) -> list[Setup]:  # fmt: skip
-    """Every measured model on every host, cheapest a million first."""
+    """Return every measured model on every host, the cheapest per million predictions first."""
     found = [
         Setup(model=model, host=host, hit_share=hit_share, hit_cpu_s=figures.hit_cpu_s or 0.0, load=load)
         for model in figures.models

@@ -1,4 +1,4 @@
-"""`python infra/images/compose_secrets.py FILE`: make the secrets of docker-compose.yml, once; needs Python alone."""
+"""`python infra/images/compose_secrets.py FILE`: create the secrets of docker-compose.yml. Needs Python only."""
 
 import json
 import secrets
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Write the file unless it is there, readable by the owner alone; gives the exit code."""
+    """Write a missing file, readable by its owner alone. Return the exit code."""
     if len(sys.argv) != 2:
-        print("name the file to write, .evergreen/compose.env for one", file=sys.stderr)  # noqa: T201
+        print("expected one argument: the file to write, such as .evergreen/compose.env", file=sys.stderr)  # noqa: T201
         return 2
     file = Path(sys.argv[1])
     if file.exists():

@@ -1,4 +1,5 @@
-# Training, flows, MLflow, Prefect and Evidently; Ray too with the build argument MORE="-r requirements-ray.txt". HOME and /tmp are volumes, so the root may be read-only.
+# Training, flows, MLflow, Prefect and Evidently; with the build argument MORE="-r requirements-ray.txt" also Ray.
+# HOME and /tmp are volumes, so the root can be read-only.
 FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/var/evergreen DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true
 WORKDIR /app
@@ -16,9 +17,9 @@ COPY infra/__init__.py infra/__init__.py
 COPY infra/restore.py infra/restore.py
 COPY infra/capacity infra/capacity
 COPY infra/cost infra/cost
-# `evergreen cost` and `capacity` read them
+# read by `evergreen cost` and `evergreen capacity`
 COPY benchmarks/results benchmarks/results
-# The pattern lets evergreen.toml be missing; a COPY needs one source that exists
+# The pattern allows a missing evergreen.toml, but a COPY needs one source that exists
 COPY requirements.txt evergreen.tom[l] ./
 # Without the files of /etc/skel: a restore needs an empty volume
 RUN useradd --uid 10001 --home-dir /var/evergreen evergreen && install --directory --owner=10001 --group=10001 --mode=700 /var/evergreen

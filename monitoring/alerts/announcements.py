@@ -1,7 +1,7 @@
-"""Messages about every ledger record and finished training, at least once each, for a day.
+"""Messages about ledger records and finished trainings, each sent at least once.
 
-A message is sent until the webhook takes it or it is a day old. The names of those that were taken are kept in the
-lake. Of two senders that look at the same time both may send one; its id is the same.
+A message is sent until the webhook accepts it or it is a day old. The lake keeps the names of accepted messages. Two
+senders that look at the same time may both send a message; its id is the same.
 """
 
 import json
@@ -22,7 +22,7 @@ from monitoring.alerts.webhook import RefusedMessageError, Webhook
 
 KEPT_TRYING: Final = timedelta(days=1)
 _LONGEST_TRAINING: Final = timedelta(days=2)
-_LOOK_S: Final = 15.0  # of one look, so that a slow webhook holds up nothing
+_LOOK_S: Final = 15.0  # of one look, so that a slow webhook delays nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def of_training(training: TrainingState) -> Announcement | None:
     """Return the message about a training; None while it runs."""
     if training.ended_at is None:
         return None
-    text = f"Training {training.outcome}, asked by {training.reason}: {training.sentence}"
+    text = f"Training {training.outcome}, requested by {training.reason}: {training.sentence}"
     return _announcement(f"training-{training.name}", training.ended_at, text, {"training": training.to_json()})
 
 
@@ -71,9 +71,9 @@ def announce(
     now: datetime,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """Send the messages that are due, each once; those that are left wait for a later call.
+    """Send the messages that are due, each once; the rest waits for a later call.
 
-    A webhook that cannot be reached ends the look; one that refuses a message gets the others. A look ends after
+    A webhook that cannot be reached ends the look. One that refuses a message gets the next ones. A look ends after
     15 s.
 
     Args:
@@ -84,7 +84,7 @@ def announce(
         clock: seconds, to measure the look.
 
     Returns:
-        A sentence for each message that was not taken.
+        A sentence for each message that was not accepted.
 
     Raises:
         UnavailableError: the lake is unavailable.

@@ -1,4 +1,4 @@
-"""Messages of incidents, one each: a version goes stale, or the monitor does not run."""
+"""Messages of incidents, one per incident: a version is stale, or the monitor does not run."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def alert(lake: Lake, verdict: Verdict, webhook: Webhook, *, verdicts: VerdictSt
     """Notify a webhook of a STALE verdict, once per incident.
 
     An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked before the
-    message goes out, so that one of two monitors sends it and a crash sends it at most once.
+    message is sent, so that one of two monitors sends it, at most once even after a crash.
 
     Returns:
         True if a message was sent.
@@ -47,7 +47,7 @@ def alert_silence(lake: Lake, sentence: str, *, since: datetime, webhook: Webhoo
         webhook: receives it.
 
     Returns:
-        Whether a message was sent.
+        True if a message was sent.
 
     Raises:
         UnavailableError: the webhook is unavailable; see `alert`.

@@ -34,7 +34,7 @@ class RefusedMessageError(UndeliveredError):
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
-    """Address that gets messages.
+    """Address that receives messages.
 
     Attributes:
         url: http(s).
@@ -75,7 +75,7 @@ class Webhook:
         Raises:
             RefusedMessageError: the webhook answered with an error; the message names the status.
             UndeliveredError: the webhook cannot be reached.
-            UnavailableError: it gave no answer; the message may have arrived. Or see `check`.
+            UnavailableError: it did not respond, and the message may have arrived; or see `check`.
             PermanentError: see `check`.
         """
         self.check()

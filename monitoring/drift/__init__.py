@@ -1,1 +1,1 @@
-"""Drift tests: columns, permutations, embeddings, and the detectors made of them."""
+"""Drift tests: columns, bootstrap, embeddings, detectors of slow loss and support."""

@@ -1,4 +1,4 @@
-"""Calibrated two-sample tests: statistics of a gap between means, held against a bootstrap over units.
+"""Calibrated two-sample tests: statistics of a gap between means, compared with a bootstrap over units.
 
 The unit is the independent piece of evidence, not the row: its rows may repeat a topic, come in sessions, and be in the
 reference, in the window, or in both. A unit's part in the gap is the sum of its rows' parts, so whatever it does alike
@@ -6,7 +6,7 @@ on both sides cancels. A draw multiplies each unit's part by a random number of 
 cluster bootstrap with two-point weights: Mammen 1993, 'Bootstrap and wild bootstrap for high dimensional linear
 models'; Cameron, Gelbach and Miller 2008), which gives the gap that chance alone makes. All draws of a batch are one
 matrix product. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once `ENOUGH`
-draws are as extreme as what was seen.
+draws are as extreme as the observed statistic.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _FIRST_BATCH: Final = 64
 _ROOT: Final = 5.0**0.5
 _LOW: Final = np.float32((1.0 - _ROOT) / 2.0)
 _HIGH: Final = np.float32((1.0 + _ROOT) / 2.0)
-_OFTEN: Final = np.float32((_ROOT + 1.0) / (2.0 * _ROOT))  # chance of the low one, which makes the mean 0
+_OFTEN: Final = np.float32((_ROOT + 1.0) / (2.0 * _ROOT))  # chance of the low factor, which makes the mean 0
 
 Statistic = Callable[[Floats], Floats]
 """Gaps between the means of window and reference (k, B) -> (B,); larger values mean more drift."""
@@ -50,7 +50,7 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """Result of a test; `threshold` is the value that chance exceeds at the asked rate, from the draws made."""
+    """Result of a test; `threshold` is the value that chance exceeds at the requested rate, from the draws."""
 
     __test__ = False
     statistic: float
@@ -64,7 +64,7 @@ def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, see
 
     Args:
         tests: columns by name, over the same n rows.
-        groups: (n,) which rows hang together, on either side.
+        groups: (n,) unit of each row; rows of one unit depend on each other, on either side.
         rate: false-alarm rate over all tests together; decides how finely p-values must resolve.
         seed: of the draws.
     """
@@ -73,7 +73,7 @@ def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, see
     n_units = int(unit.max()) + 1
     limit = max(199, int(np.ceil(3 * len(tests) / rate)))
     largest = int(np.clip(_BATCH_CELLS // n_units, 16, _BATCH))
-    batch = min(_FIRST_BATCH, largest)  # most columns without drift have seen enough after so few
+    batch = min(_FIRST_BATCH, largest)  # enough for most columns without drift
     summed = {name: _of_units(test, unit, n_units) for name, test in tests.items()}
     seen = {name: float(test.statistic(_observed(test))[0]) for name, test in summed.items()}
     drawn: dict[str, list[Floats]] = {name: [] for name in tests}
@@ -93,7 +93,7 @@ def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, see
 
 
 def _units(groups: Ints) -> Ints:
-    """Return the number of each row's unit, in the order of first rows, so that ids do not decide the draws."""
+    """Return each row's unit as a number, by first appearance, so that draws do not depend on ids."""
     _, first, unit = np.unique(groups, return_index=True, return_inverse=True)
     place = np.empty(len(first), dtype=np.int64)
     place[np.argsort(first)] = np.arange(len(first))
@@ -146,11 +146,13 @@ def _result(seen: float, drawn: Floats, rate: float, limit: int) -> TestResult:
 
 
 def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float:
-    """Return the rate a window that gives at most so many false alarms in a period: 1 a month over hours is 1/720.
+    """Return the rate per window that gives at most `alarms` false alarms in a period of `period_s` seconds.
+
+    One alarm per month with hourly windows is 1/720.
 
     Raises:
         ValueError: a number that is not positive.
     """
     if min(alarms, period_s, window_s) <= 0:
-        raise ValueError("alarms, period_s and window_s must be positive")
+        raise ValueError(f"expected positive alarms, period_s and window_s, got {alarms:g}, {period_s:g}, {window_s:g}")
     return min(alarms * window_s / period_s, 0.5)

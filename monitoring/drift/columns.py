@@ -1,6 +1,6 @@
 """Columns of drift: each row's part in a gap between the means of window and reference, and a statistic of such gaps.
 
-A column that holds for some of the rows alone (a segment's, those with an embedding) compares the means over them.
+A column that exists for some rows only (of a segment, or with an embedding) compares the means over those rows.
 """
 
 import re
@@ -37,7 +37,7 @@ _TINY: Final = 1e-12
 def column_tests(
     both: Sample, is_current: Bools, columns: Sequence[str] | None = None
 ) -> tuple[dict[str, Test], tuple[str, ...]]:
-    """Return every column that the rows allow, and a sentence for each that is off.
+    """Return a test for each column that the rows allow, and a sentence for each that is off.
 
     Args:
         both: reference and current rows.
@@ -94,9 +94,9 @@ def gap_weights(is_current: Bools, among: Bools | None = None) -> Floats:
 
 
 def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the rows (n,) of each segment that has `MIN_SEGMENT_ROWS` on both sides if it is spread alike, at most 20.
+    """Return the rows (n,) of at most 20 segments that are likely to have `MIN_SEGMENT_ROWS` rows on both sides.
 
-    Chosen by their size over both sides together, so that the choice knows nothing of the split that is tested.
+    They are chosen by their size over both sides together, so that the choice does not depend on the tested split.
     """
     names = np.array(segments, dtype=object)
     least = MIN_SEGMENT_ROWS / max(min(current_share, 1.0 - current_share), 1e-9)
@@ -105,12 +105,12 @@ def large_segments(segments: Sequence[str], current_share: float) -> dict[str, n
     }
 
 
-@lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts come back with every window
+@lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts return with every window
 def words_of(text: str) -> tuple[str, ...]:
     """Return the words of a text, without case.
 
-    A letter keeps its combining marks. Scripts without spaces between words give a word per letter, because a whole
-    sentence as one word would be new in every text.
+    A letter keeps its combining marks. Scripts without spaces between words give one word per letter: a whole sentence
+    as one word would be new in every text.
     """
     folded = text.casefold()
     if max(folded, default="") < _FIRST_MARK:
@@ -121,8 +121,8 @@ def words_of(text: str) -> tuple[str, ...]:
 
 @cache
 def _words_of_any_script() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of what `_WORD` takes apart or leaves together wrongly, and of words with it."""
-    codes = range(ord(_FIRST_MARK), 0x10000)  # further marks are rare, and would slow each look
+    """Return a pattern of characters that `_WORD` splits wrongly, and a pattern of words that handles them."""
+    codes = range(ord(_FIRST_MARK), 0x10000)  # further marks are rare, and would slow every search
     marks = "".join(character for character in map(chr, codes) if unicodedata.category(character)[0] == "M")
     letter = rf"[^\W_{UNSPACED}]"
     spaced = rf"{letter}+(?:[{marks}]+{letter}*)*"
@@ -182,20 +182,21 @@ def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Any, list[str]]:
     rows = np.repeat(np.arange(len(words)), lengths)
     shares = sparse.csr_array(
         ((1.0 / lengths[rows]).astype(np.float32), (rows, columns)), shape=(len(words), len(vocabulary))
-    )  # a word that stands in a row twice is summed here
+    )  # sums the shares of a word that a row repeats
     presence = shares.copy()
     presence.data = np.ones_like(presence.data)
     return presence, shares, vocabulary
 
 
 def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
-    """Return the share of the window's words that no reference row of another unit has, held against the reference's.
+    """Return the test of unseen words: those that no reference row of another unit has.
 
-    Leaving a unit's own rows out makes both sides alike: without it a reference row has no unseen word by definition.
-    A unit's part holds the unseen words of its own rows, and half of the words that would be unseen without it: that
-    influence counts each pair of units from both of its ends (Efron and Stein 1981, 'The jackknife estimate of
-    variance'). The window's spread is set to the reference's, so that what is new is not its own yardstick, unless so
-    few units have most of it that the reference cannot tell how far chance spreads them.
+    The window's share of unseen words is compared with the reference's. A unit's own rows are left out on both sides:
+    otherwise a reference row would have no unseen word by definition. A unit's part holds the unseen words of its own
+    rows, and half of the words that would be unseen without it: that influence counts each pair of units from both ends
+    (Efron and Stein 1981, 'The jackknife estimate of variance'). The window's spread is set to the reference's, so that
+    new words do not widen their own limit, unless so few units have most of them that the reference does not show how
+    far chance spreads them.
 
     Args:
         shares: (n, words) each word's share of the row's words, sparse.
@@ -214,7 +215,7 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
     unseen = np.bincount(row, weights=share * (others == 0), minlength=len(unit))
     now, before = unseen[is_current], unseen[~is_current]
     of_unit = np.bincount(unit[is_current], weights=now)
-    like_units = of_unit.sum() ** 2 / max(float((of_unit**2).sum()), _TINY)  # as many alike would be as uneven
+    like_units = of_unit.sum() ** 2 / max(float((of_unit**2).sum()), _TINY)  # equal units that would be as uneven
     alike = max(before.std() / max(float(now.std()), _TINY), min(1.0, (_FEW / max(like_units, _TINY)) ** 0.5))
     parts = weights * np.where(is_current, (unseen - now.mean()) * alike, unseen - before.mean())
     rests_on_one = others == 1
@@ -253,7 +254,7 @@ def _common_words_test(presence: Any, weights: Floats) -> Test | None:
 
 
 def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
-    """Return a hashed bag of words, weighted by rarity, of length one a row."""
+    """Return a hashed bag of words, weighted by rarity, each row of length one."""
     from zlib import crc32
 
     from scipy import sparse
@@ -270,7 +271,7 @@ def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
 
 
 def _embedding_test(both: Sample, is_current: Bools) -> Test | None:
-    """MMD of the model's own view of the rows, over those that were embedded; None where they are too few."""
+    """Return the MMD of the model's embeddings, over the rows that have one; None if they are too few."""
     if both.embeddings is None:
         return None
     embedded = np.isfinite(both.embeddings[:, 0])
@@ -293,7 +294,7 @@ def _fourier(values: Any) -> npt.NDArray[np.float32]:
 
 @cache
 def _projection(width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Frequencies (width, k) and phases (k,), always the same: equal rows, equal features."""
+    """Return frequencies (width, k) and phases (k,), always the same, so that equal rows have equal features."""
     rng = np.random.default_rng(0)
     frequencies = rng.normal(size=(width, _FOURIER)).astype(np.float32)
     return frequencies, rng.uniform(0.0, 2.0 * np.pi, size=_FOURIER).astype(np.float32)

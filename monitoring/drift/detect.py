@@ -1,9 +1,9 @@
 """Detectors of differences between a window and the reference: pure, with calibrated p-values.
 
 No detector has a fixed cut-off. Each compares its statistic with a bootstrap over the units of the same rows, and
-Holm's correction over the columns holds the false-alarm rate that the user asked for. Slow drift is looked for in the
-same way in the last windows taken as one, a window-limited scan (Lai 1998, 'Information bounds and quick detection of
-parameter changes'): what grows too slowly to stand out in any window adds up over several.
+Holm's correction over the columns keeps the false-alarm rate that the user requested. Slow drift is tested in the same
+way on the last windows together, a window-limited scan (Lai 1998, 'Information bounds and quick detection of parameter
+changes'): a change that is too slow for any single window adds up over several.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from monitoring.drift.support import Support, support_of
 MIN_TESTED_ROWS: Final = 50
 MIN_GROUPS: Final = 20
 SLOW_SHARE: Final = 0.2
-"""The part of the false-alarm rate that the slow-drift test gets where it runs beside the window's own."""
+"""Part of the false-alarm rate for the test of slow drift, where it runs beside the window's own tests."""
 SLOW_COLUMNS: Final = ("class_shares", "confidence", "unknown_words", "word_use", "word_embedding", "segment_mix")
 _NO_SEGMENT: Final = "No segment has enough rows on both sides."
 
@@ -48,9 +48,9 @@ class DriftFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class DriftReport:
-    """Findings of the detectors. `too_small` is a sentence where nothing could be tested.
+    """Findings of the detectors. `too_small` is a sentence if nothing could be tested.
 
-    `support` is None where the rows have no embeddings.
+    `support` is None without embeddings.
     """
 
     findings: tuple[DriftFinding, ...]
@@ -80,7 +80,7 @@ def detect_drift(
     Args:
         reference: held-out or early live rows of the same version, never rows that it trained on.
         current: the window's rows.
-        false_alarm_rate: share of windows without drift in which any column may alarm.
+        false_alarm_rate: share of windows without drift in which any column may alarm (0 to 1).
         max_rows: each side is sampled down to this before testing.
         seed: of sampling and draws.
         columns: only these kinds; by default all that the rows allow.
@@ -90,7 +90,7 @@ def detect_drift(
         if sample.rows < MIN_TESTED_ROWS or len(np.unique(sample.groups)) < MIN_GROUPS:
             sentence = (
                 f"The {name} has {sample.rows} predictions of {len(np.unique(sample.groups))} units, "
-                f"drift needs {MIN_TESTED_ROWS} of {MIN_GROUPS}."
+                f"drift needs {MIN_TESTED_ROWS} predictions of {MIN_GROUPS} units."
             )
             return DriftReport(
                 findings=(), too_small=sentence, reference_rows=reference_rows, current_rows=current_rows
@@ -141,7 +141,7 @@ def _shares(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def _largest_move(before: Mapping[Any, float], after: Mapping[Any, float]) -> tuple[float, Any]:
-    """Total variation distance, and the value whose share moved most."""
+    """Return the total variation distance, and the value whose share moved most."""
     values = sorted(set(before) | set(after))
     gaps = {value: after.get(value, 0.0) - before.get(value, 0.0) for value in values}
     return sum(abs(gap) for gap in gaps.values()) / 2.0, max(values, key=lambda value: abs(gaps[value]))
@@ -187,7 +187,7 @@ def _segment_confidence_effect(_: TestResult, reference: Sample, current: Sample
         return 0.0, _NO_SEGMENT
     effect, name, before, after = moved
     said = _move(float(before[0]), float(after[0]))
-    return effect, f"In segment '{name}' the share of answers among the third that is least sure {said}."
+    return effect, f"In segment '{name}' the share of answers with confidence in the lowest third {said}."
 
 
 def _segment_move(
@@ -212,7 +212,7 @@ def _segment_move(
 
 def _length_effect(result: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
     before, after = (float(np.mean([len(words_of(text)) for text in s.texts or ("",)])) for s in (reference, current))
-    return result.statistic, f"Texts have {after:.1f} words in the mean, the reference has {before:.1f}."
+    return result.statistic, f"Texts have {after:.1f} words on average, texts of the reference {before:.1f}."
 
 
 def _aspect_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[float, str]:
@@ -229,8 +229,7 @@ def _aspect_effect(_: TestResult, reference: Sample, current: Sample) -> tuple[f
 def _unknown_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
     effect = max(0.0, result.statistic - result.threshold)
     return effect, (
-        f"{result.statistic:.1%} of the words never stood in the reference; "
-        f"chance gives at most {result.threshold:.1%}."
+        f"{result.statistic:.1%} of the words are new to the reference; chance gives at most {result.threshold:.1%}."
     )
 
 
@@ -240,7 +239,7 @@ def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tupl
     counts = np.array([[side[word] for word in words] for side in sides], dtype=np.float64)  # (2, words)
     sizes = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     moved = float(np.abs(np.diff(counts / sizes, axis=0)).sum() / 2.0)
-    # the total variation that two samples of these sizes from one distribution of words show in the mean
+    # mean total variation of two samples of these sizes from one distribution of words
     spread = np.sqrt(counts.sum(axis=0) / sizes.sum() * (1.0 / sizes).sum())
     chance = float(np.sqrt(2.0 / np.pi) * spread.sum() / 2.0)
     times = result.statistic / max(result.threshold, 1e-9)
@@ -251,14 +250,14 @@ def _word_effect(result: TestResult, reference: Sample, current: Sample) -> tupl
 def _words_elsewhere_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
     times = result.statistic / max(result.threshold, 1e-12)
     return _beyond_chance(result), (
-        f"The texts' words lie elsewhere than in the reference: {times:.1f} times the distance that chance allows."
+        f"The texts use other words than the reference: {times:.1f} times the distance that chance allows."
     )
 
 
 def _embedding_effect(result: TestResult, _: Sample, __: Sample) -> tuple[float, str]:
     times = result.statistic / max(result.threshold, 1e-12)
     return _beyond_chance(result), (
-        f"The model sees texts unlike the reference's: {times:.1f} times the distance that chance allows."
+        f"The model's embeddings differ from the reference's: {times:.1f} times the distance that chance allows."
     )
 
 

@@ -1,4 +1,4 @@
-"""The model's own view of a text and its aspect: what its last layer has seen before it decides."""
+"""Embeddings of a text and its aspect: the input of the model's last layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -40,11 +40,11 @@ class ModelEmbedder:
 
     @classmethod
     def load(cls, model: Path, tokenizer: Path, max_tokens: int) -> "ModelEmbedder":
-        """From a package's files."""
+        """Load the embedder of a package's files."""
         return cls(model.read_bytes(), PairTokenizer.from_file(tokenizer, max_tokens))
 
     def __call__(self, pairs: Sequence[tuple[str, str | None]]) -> Embeddings:
-        """Embeddings (n, d) in the order of the pairs."""
+        """Return embeddings (n, d) in the order of the pairs."""
         rows = self._tokenizer.encode(pairs)
         found: list[Any] = [None] * len(rows)
         for group in group_by_length([row.tokens for row in rows]):
@@ -57,7 +57,7 @@ class ModelEmbedder:
 
 
 def embed_sample(sample: Sample, embedder: Embedder | None, *, max_rows: int, seed: int = 0) -> Sample:
-    """Return the sample with embeddings of at most so many rows, drawn at random; as it was where it holds no texts."""
+    """Return the sample with embeddings of at most `max_rows` random rows; unchanged without texts."""
     if embedder is None or sample.texts is None or sample.aspects is None or sample.rows == 0 or max_rows == 0:
         return sample
     chosen = np.arange(sample.rows)

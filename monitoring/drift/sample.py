@@ -1,4 +1,4 @@
-"""A window's rows as the detectors see them: arrays of equal length, taken from the prediction log once."""
+"""Rows of a window as arrays of equal length, for the detectors."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,14 +19,13 @@ class Sample:
     """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
 
     `labels` (n,) are predicted, `scores` (n, labels of `task`) calibrated, `truth` (n,) the last feedback or -1,
-    `weights` (n,) the inverse sampling probability of the feedback (1 where unsolicited), `asked` (n,) where the
-    feedback was requested.
-    `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN where
+    `weights` (n,) the inverse sampling probability of the feedback (1 if unsolicited), `asked` (n,) whether it was
+    requested.
+    `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN if
     unknown.
-    Rows of one `group` (a unit, or a text where no unit was given) hang together, so tests count them as one piece of
-    evidence. A group from 0 on is the same one in every sample; one below 0 hangs together with nothing outside.
-    `embeddings` (n, d) are the model's own view of the rows, NaN where a row was not embedded; None where there is no
-    model at hand.
+    Rows of one `group` (a unit, or a text if no unit was given) depend on each other, so tests count them as one piece
+    of evidence. A group of 0 or more is the same group in every sample; a negative one is a group of this sample alone.
+    `embeddings` (n, d) are those of the model, NaN for a row without one; None without a model.
     """
 
     labels: Ints
@@ -80,7 +79,7 @@ def make_sample(
     embeddings: npt.NDArray[np.float32] | None = None,
     task: TaskSpec = ABSA,
 ) -> Sample:
-    """Return a sample from what is there; by default nothing is labelled and every row is a group of its own."""
+    """Return a sample of the given arrays; by default nothing is labelled and every row is a group of its own."""
     predicted = np.asarray(labels, dtype=np.int64)
     n = len(predicted)
     return Sample(
@@ -145,7 +144,7 @@ def _seconds(times: pl.Series) -> Floats:
 
 
 def concat_samples(first: Sample, second: Sample) -> Sample:
-    """Return both samples' rows, the first one's before; groups below 0 of different samples stay apart."""
+    """Return the rows of both samples in order; negative groups of different samples stay different."""
     beyond = min(0, int(first.groups.min())) if first.rows else 0
     apart = replace(second, groups=np.where(second.groups < 0, second.groups + beyond, second.groups))
     return Sample(**{name: _joined(value, getattr(apart, name)) for name, value in vars(first).items()})

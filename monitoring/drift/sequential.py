@@ -25,8 +25,8 @@ _MAX_LOG: Final = 50.0
 class RightAnswers:
     """Count of a window's labelled answers and of the right ones.
 
-    Requested labels are left out: hard rows are requested more often, so they are right less often. Of each
-    unit, or text where no unit was given, the first one counts: what hangs together is one piece of evidence.
+    Requested labels are left out: hard rows are requested more often, so they are right less often. The first label
+    of each unit counts, or of each text if no unit was given: dependent rows are one piece of evidence.
     """
 
     right: int
@@ -34,19 +34,19 @@ class RightAnswers:
 
     @classmethod
     def of(cls, sample: Sample) -> "RightAnswers":
-        """Count the rows of a sample that were labelled unasked, the first of each group."""
+        """Count the rows of a sample with an unsolicited label, the first of each group."""
         known = np.flatnonzero((sample.truth >= 0) & ~sample.asked)
         firsts = known[np.unique(sample.groups[known], return_index=True)[1]]
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
 
     def reported(self, ratio: float) -> "RightAnswers":
-        """Return the count where each wrong answer is reported `ratio` times as often as a right one."""
+        """Return the count if wrong answers were reported `ratio` times as often as right ones."""
         right = self.right / max(self.right + ratio * (self.labelled - self.right), 1.0) * self.labelled
         return RightAnswers(right=round(right), labelled=self.labelled)
 
     @classmethod
     def recorded(cls, figures: VersionFigures | None) -> "RightAnswers | None":
-        """Read them from a verdict record; None in one that does not count right answers."""
+        """Read the count of a verdict record; None if the record has none."""
         if figures is None or figures.right is None:
             return None
         return cls(right=figures.right, labelled=figures.labelled if figures.unasked is None else figures.unasked)
@@ -54,17 +54,17 @@ class RightAnswers:
 
 @dataclass(frozen=True, kw_only=True)
 class SlowLoss:
-    """The detector after a window. `evidence` alarms at 1 / rate."""
+    """State of the detector after a window. It alarms once `evidence` reaches 1 / rate."""
 
     evidence: float = 0.0
     alarm: bool = False
 
 
 def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0, unit_variance: float = 0.0) -> float:
-    """Return the share of right answers below which there is loss: the reference's, less the uncertainty of its size.
+    """Return the share of right answers below which there is a loss: the reference's, less its uncertainty.
 
     A tolerated loss that is larger than that uncertainty covers it, so only the larger of the two is taken off.
-    `unit_variance` is what windows may differ by because they have units that the reference has not.
+    `unit_variance` is the variance from units that the reference does not have.
     """
     share = (reference.right + 1.0) / (reference.labelled + 2.0)
     uncertain = _REFERENCE_Z * sqrt(share * (1.0 - share) / max(reference.labelled, 1) + unit_variance)
@@ -72,7 +72,7 @@ def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0, unit_v
 
 
 def e_value(window: RightAnswers, tolerated: float) -> float:
-    """Evidence of one window that the share of right answers is under `tolerated`; at most 1 in the mean if it is not.
+    """Return one window's evidence that fewer than `tolerated` are right; at most 1 in the mean if that is false.
 
     A mixture of bets: each label multiplies the stake by 1 + bet * (tolerated - right) (Waudby-Smith and Ramdas 2024).
     """
@@ -89,12 +89,12 @@ def detect_slow_loss(
     tolerated_loss: float = 0.0,
     unit_variance: float = 0.0,
 ) -> list[SlowLoss]:
-    """Return the detector after each window, in order of time; windows without labels leave it as it was.
+    """Return the detector after each window, in order of time; windows without labels do not change it.
 
     Args:
         reference: the version's test or early live labels.
-        windows: labelled answers a window since the reference, the oldest first.
-        rate: false alarms a window in the long run (1 / rate windows between them in the mean).
+        windows: labelled answers per window since the reference, the oldest first.
+        rate: false alarms per window in the long run (1 / rate windows between them in the mean).
         tolerated_loss: a loss in the share of right answers without an alarm.
         unit_variance: of the gap between windows and reference, from which units they have (`UnitSpread.variance`).
     """

@@ -1,10 +1,10 @@
-"""Support: the rows of a window that are like rows of the reference, in the model's own view.
+"""Support: the share of a window's rows that are like rows of the reference, by the model's embeddings.
 
 A classifier is trained to tell the window's rows from the reference's by their embeddings, and scores rows of units
 that it was not trained on; its score rises with the ratio of both densities (Sugiyama, Suzuki and Kanamori 2012,
 'Density ratio estimation in machine learning'). A row that scores above nearly all of the reference is unlike it:
-confidence was never checked on such rows, so it promises nothing there. Distances to the nearest rows separate them far
-worse: the last layer puts a new area's rows near the known ones.
+confidence was never checked on such rows. Distances to the nearest rows separate them far worse, because the last layer
+puts rows of a new area near known ones.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from monitoring.drift.sample import Bools, Floats, Ints, Sample
 
 MIN_EMBEDDED: Final = 100
 _TRUSTED: Final = 0.9
-_UNLIKE: Final = 0.05  # share of the reference that scores as high
+_UNLIKE: Final = 0.05  # share of the reference that may score as high
 _RIDGE: Final = 1.0
 _FOLDS: Final = 5
 
@@ -50,7 +50,7 @@ def support_of(reference: Sample, current: Sample) -> Support | None:
 
 
 def _scores_of_strangers(rows: npt.NDArray[np.float32], is_current: Bools, units: Ints) -> Floats:
-    """Return each row's score (n,) by a ridge classifier that has seen no row of its unit."""
+    """Return each row's score (n,) by a ridge classifier that was trained without rows of its unit."""
     from scipy.linalg import cho_factor, cho_solve
 
     rows = rows - rows.mean(axis=0)

@@ -1,8 +1,8 @@
-"""A/B statistics that may be looked at any time, guardrails, and the decision about a challenger. Pure.
+"""A/B statistics that are valid at every look, guardrails, and the decision about a challenger. Pure.
 
 The outcome is whether an answer was right, on requests whose true label (feedback of a trusted source) is
 evaluated. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp changes
-the mix over time, and its variance is taken over units, because a unit's answers hang together. Its interval is an
+the mix over time. Its variance is taken over units, because a unit's answers depend on each other. Its interval is an
 asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with Robbins' normal mixture):
 it covers at all times at once, so peeking is allowed. The sample-ratio test is Lindon and Malek's (2022) e-value.
 """
@@ -80,10 +80,10 @@ class ArmHealth:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentEvidence:
-    """All that is known about one challenger against the champion so far; `counted` names the evaluated labels.
+    """Evidence on one challenger against the champion so far; `counted` names the evaluated labels.
 
     `slices` has the outcomes of each segment and of each evaluated label by name. `saving` is the share of the
-    champion's price per prediction that the challenger saves, None where it was not measured.
+    champion's price per prediction that the challenger saves; None: not measured.
     """
 
     experiment: str
@@ -134,7 +134,7 @@ class ExperimentDecision:
 
 
 def judge_experiment(evidence: ExperimentEvidence, policy: ExperimentPolicy) -> ExperimentDecision:
-    """Say PROMOTE, ROLL_BACK, CONTINUE or STOP_FOR_FUTILITY. Pure, and valid however often it is asked."""
+    """Decide PROMOTE, ROLL_BACK, CONTINUE or STOP_FOR_FUTILITY. Pure, and valid at every look."""
     exposure = evidence.outcomes.exposure
     gain = difference(evidence.outcomes, alpha=policy.alpha / policy.comparisons, effect_scale=policy.effect_scale)
     srm = sample_ratio_p_value(evidence.allocation)
@@ -196,7 +196,7 @@ def _from_labels(
 
 
 def is_cheaper(saving: float | None, policy: ExperimentPolicy) -> bool:
-    """Return True if a challenger saves enough to promote where it is not worse."""
+    """Return True if a challenger saves enough to be promoted without a gain."""
     return saving is not None and saving >= policy.min_saving
 
 
@@ -223,7 +223,7 @@ def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float =
 
     Args:
         outcomes: labelled answers of both arms.
-        alpha: the interval misses the truth at any time at all with at most this probability (asymptotically).
+        alpha: probability that the interval ever misses the truth, at most (asymptotically).
         effect_scale: standard deviation of the normal mixture; the interval is tightest for effects of this size.
     """
     both = _stratified(outcomes)
@@ -244,17 +244,17 @@ def with_interval(estimate: float, variance: float, *, alpha: float, effect_scal
 
 
 def mixture_radius(variance: float, *, alpha: float, effect_scale: float) -> float:
-    """Half the width of Robbins' normal-mixture confidence sequence at this variance of the estimate."""
+    """Return half the width of Robbins' normal-mixture confidence sequence at this variance of the estimate."""
     information = effect_scale**2 / variance
     return sqrt(variance * (1.0 + 1.0 / information) * (log1p(information) - 2.0 * log(alpha)))
 
 
 def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
-    """Estimate and its variance over units; None where no plan revision has outcomes of both arms.
+    """Return the estimate and its variance over units; None if no plan revision has outcomes of both arms.
 
-    Strata are weighted by n1 n0 / (n1 + n0). The variance sums each unit's influence over all strata, and is never
-    below that of independent answers whose shares are pulled a little to the middle: an arm that was always right
-    so far is still uncertain.
+    Strata are weighted by n1 n0 / (n1 + n0). The variance sums each unit's influence over all strata. It is never below
+    that of independent answers with shares pulled a little to the middle: an arm that was always right so far is still
+    uncertain.
     """
     if len(outcomes.right) == 0:
         return None
@@ -282,7 +282,7 @@ def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
 
 
 def sample_ratio_p_value(allocation: Sequence[Allocation]) -> float:
-    """Anytime-valid p-value that units were split by the plan; 1 where nothing is known.
+    """Return the anytime-valid p-value that units were split by the plan; 1 without units.
 
     One over the e-value: a Beta mixture around the planned share, plan revisions multiplied.
     """
@@ -307,8 +307,8 @@ def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: floa
         sent = sum(part.challenger_units for part in evidence.allocation)
         expected = sum(part.share * (part.challenger_units + part.champion_units) for part in evidence.allocation)
         return "sample_ratio", (
-            f"{sent} units came to it where the plan gives {expected:.0f} (p = {srm:.1g}); figures of a split that is "
-            "off cannot be trusted."
+            f"it got {sent} units, the plan gives {expected:.0f} (p = {srm:.1g}); figures of a wrong split cannot be "
+            "trusted."
         )
     return broken_guardrail(evidence.champion_health, evidence.challenger_health, policy)
 
@@ -352,7 +352,7 @@ def _less_sure(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> str 
 
 
 def _error_increase(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> float:
-    """Lower end of the always-valid interval of the increase in the share of failed requests."""
+    """Return the lower end of the always-valid interval of the increase in the share of failed requests."""
     shares = [(health.errors + 1.0) / (health.requests + 2.0) for health in (old, new)]
     variance = sum(s * (1.0 - s) / h.requests for s, h in zip(shares, (old, new), strict=True))
     radius = mixture_radius(variance, alpha=policy.srm_alpha, effect_scale=0.02)

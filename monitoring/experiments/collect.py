@@ -1,4 +1,4 @@
-"""Gather an experiment's evidence from the lake: predictions by arm and plan revision, joined with trusted feedback."""
+"""Evidence of an experiment from the lake: predictions by arm and plan revision, joined with trusted feedback."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -38,12 +38,12 @@ def collect_experiment(
     """Return the evidence on one challenger so far.
 
     Args:
-        lake: where predictions, feedback and outcome counts lie.
+        lake: holds predictions, feedback and outcome counts.
         experiment: its name, as predictions carry it.
         plans: the experiment's plans by revision (the ledger record's number), active since `since`.
         since: when its first plan became active.
-        until: the time of asking; by default now.
-        trusted_sources: feedback sources that may measure; None takes every source.
+        until: time of the look; by default now.
+        trusted_sources: feedback sources that may measure; None: every source.
         challenger: the arm's name; by default the plans' only challenger.
         saving: share of the champion's price per prediction that the challenger saves, where it was measured.
         task: whose evaluated labels count.
@@ -100,7 +100,7 @@ def _challenger(plan: TrafficPlan, name: str | None) -> Arm:
 
 
 def _outcomes(rows: pl.DataFrame, evaluated: Sequence[int]) -> Outcomes:
-    """Return answers whose true label is evaluated and came unasked.
+    """Return answers with an unsolicited true label that is evaluated.
 
     Requested labels are left out: each arm's hard rows, by its own scores, are requested more often.
     """
@@ -126,12 +126,12 @@ def _slices(rows: pl.DataFrame, task: TaskSpec) -> dict[str, Outcomes]:
 
 
 def _first_seen(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each unit's first row in any arm: one that comes back from an arm that was dropped is not new."""
+    """Return each unit's first row in any arm: a unit that returns from a dropped arm is not new."""
     return rows.sort("at").unique("unit", keep="first", maintain_order=True)
 
 
 def _allocation(first: pl.DataFrame, plans: Mapping[int, TrafficPlan], name: str) -> tuple[Allocation, ...]:
-    """Each unit counts once, under the plan revision that it was first seen in."""
+    """Return the units by plan revision; each counts once, under the revision of its first row."""
     counted = first.group_by("revision").agg(pl.len().alias("units"), pl.col("challenger").sum().alias("mine"))
     parts = []
     for revision, units, mine in counted.sort("revision").iter_rows():
@@ -164,7 +164,7 @@ def _of(counts: pl.DataFrame, arm: Arm) -> pl.DataFrame:
 
 
 def failures(counts: pl.DataFrame, arm: Arm) -> int:
-    """Return requests of an arm that ended in an error or ran out of time."""
+    """Return the number of an arm's requests that ended in an error or a timeout."""
     mine = _of(counts, arm)
     return int(mine["error"].sum()) + int(mine["timeout"].sum())
 
@@ -189,10 +189,10 @@ def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
 
 
 def _p99_ms(counts: pl.DataFrame, rows: pl.DataFrame) -> tuple[float | None, float | None]:
-    """Return the 99th percentile, and the one that it surely reaches (three standard errors of its rank below).
+    """Return the 99th percentile, and a value that it surely reaches (three standard errors of its rank below).
 
-    From the histogram the first is its cell's upper bound and the second its cell's lower bound; from the answers
-    where nothing was counted.
+    From the histogram, the first is its cell's upper bound and the second its cell's lower bound. Without counts, both
+    come from the answers.
     """
     if counts.height:
         cells = np.array(counts["latency_histogram"].to_list(), dtype=np.int64).sum(axis=0)

@@ -25,7 +25,7 @@ class Outlook:
         decides_s: earliest decision of the A/B test on labels that customers give, in seconds; inf without any.
         in_time: whether that is within the longest time that the experiment may run.
         sees_gain: difference of right answers (0.03 is three points) that it finds in that time with 80 % power.
-        asked_labels: requested labels of disagreements that show a gain of three points, whatever customers say.
+        asked_labels: requested labels of disagreements that show a gain of three points, without customers' labels.
     """
 
     decides_s: float
@@ -62,7 +62,7 @@ def _found(variance: float, alpha: float, policy: ExperimentPolicy) -> float:
 
 
 def _asked_labels(policy: ExperimentPolicy, alpha: float) -> int:
-    """Return the labels of disagreements whose mean gain, times their share, is surely above 0."""
+    """Return the number of labels of disagreements that proves a gain, at the assumed rates."""
     mean = _SOUGHT_GAIN / _APART
     low, high = 1, _MOST_LABELS
     while low < high:

@@ -1,10 +1,10 @@
 """Champion and challenger on the same requests: agreement, flips, latency and errors pairwise, and McNemar's test.
 
-A shadow answers what the champion has answered already, so the two are compared on pairs. Only pairs on which they
-disagree show which is better, and only a label shows which was right: labels are requested for disagreements, not for
-the traffic. Requested labels count, because every disagreement is drawn with one chance whichever of the two is sure:
+A shadow answers the requests that the champion has answered, so the two are compared on pairs. Only disagreements show
+which of the two is better, and only a label shows which was right: labels are requested for disagreements, not for the
+traffic. Requested labels count, because every disagreement is drawn with one chance, whichever of the two is certain:
 the sign of the difference stays, only its size is larger than in the traffic. Requested labels of disagreements alone,
-times the share of disagreements, give its size in the traffic: that shows that a cheaper version is not worse.
+times the share of disagreements, give its size in the traffic: this shows that a cheaper version is not worse.
 """
 
 from collections.abc import Collection, Mapping
@@ -49,8 +49,8 @@ class ShadowReport:
     one evaluated label to another. `labelled` pairs have a trusted label that is evaluated; of them
     `only_champion` and `only_challenger` were right alone, `gain` is the difference of the shares of right answers with
     an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. `asked` has the requested
-    labels of disagreements: what they say of the traffic, and of each segment. Latencies are medians in
-    milliseconds: a shadow waits for the time that live requests leave, so the two are not held against each other.
+    labels of disagreements, which give the difference in the traffic and per segment. Latencies are medians in
+    milliseconds: a shadow runs in the time that live requests leave, so the two are not compared.
     """
 
     experiment: str
@@ -73,7 +73,7 @@ class ShadowReport:
 
     @property
     def disagreements(self) -> int:
-        """Pairs that the two answered otherwise."""
+        """Number of pairs with different answers."""
         return self.pairs - round(self.agreement * self.pairs)
 
 
@@ -82,7 +82,7 @@ class AskedDisagreements:
     """Requested labels of disagreements, as gains: 1 where the challenger alone was right, -1 the champion alone.
 
     An answer is right or wrong where its true label is evaluated; another label counts 0. `disagreeing` of `pairs`
-    pairs differ, and a share `evaluated` of all requests has an evaluated label, as far as the two answers say.
+    pairs differ, and a share `evaluated` of all requests has an evaluated label, estimated from both answers.
     """
 
     gains: npt.NDArray[np.float64]
@@ -124,13 +124,13 @@ def compare_shadow(
     """Compare a challenger of a shadow plan with the champion.
 
     Args:
-        lake: where predictions, feedback and outcome counts lie.
+        lake: holds predictions, feedback and outcome counts.
         plan: the active plan.
         challenger: its version.
-        since: when the plan came into force.
-        until: the end of its shadow time; by default now.
-        labels_until: the time of asking; by default `until`. Labels come late.
-        trusted_sources: feedback sources that may measure; None takes every source.
+        since: time at which the plan became active.
+        until: end of its shadow time; by default now.
+        labels_until: time until which labels count, because they come late; by default `until`.
+        trusted_sources: feedback sources that may measure; None: every source.
         max_rows: above this the pairs are sampled.
         task: whose evaluated labels count.
 
@@ -191,14 +191,14 @@ def compare_shadow(
 
 
 def _health(pairs: pl.DataFrame, answered: int, failed: int) -> ArmHealth:
-    """Confidence and classes from the pairs, failures out of all requests: pairs may be a sample."""
+    """Return confidence and classes from the pairs, failures from all requests: pairs may be a sample."""
     return replace(health_of(pairs, failed), requests=answered + failed)
 
 
 def _asked(pairs: pl.DataFrame, task: TaskSpec, *, by_segment: bool = False) -> AskedDisagreements:
     """Return the requested labels of the disagreements among some pairs.
 
-    Unasked labels are left out: customers saw the champion's answer, and report those that are wrong.
+    Unsolicited labels are left out: customers saw the champion's answers, and report wrong ones.
     """
     evaluated = list(task.evaluated_numbers)
     differing = pairs.filter(pl.col("label") != pl.col("theirs"))
@@ -229,10 +229,10 @@ def _median(values: pl.Series) -> float | None:
 def paired_difference(
     gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64], *, alpha: float = SHADOW_ALPHA
 ) -> Difference:
-    """Mean of 1 (only the challenger was right), -1 (only the champion) and 0, with its confidence sequence.
+    """Return the mean of 1 (only the challenger right), -1 (only the champion right) and 0, with its interval.
 
-    As `experiment.difference` for pairs: the variance is that of units, and never below that of independent pairs with
-    one more of each kind.
+    As `ab_statistics.difference` for pairs: the variance is that of units, and never below that of independent pairs
+    with one more of each kind.
     """
     if not len(gains):
         return UNKNOWN_DIFFERENCE
@@ -252,7 +252,7 @@ def _paired(gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64]) -> tup
 
 
 def mcnemar(only_champion: int, only_challenger: int) -> float:
-    """McNemar's exact p-value, two-sided: on pairs that one alone got right, is each as likely to be that one?"""
+    """Return McNemar's exact two-sided p-value for the pairs that only one version got right."""
     most = max(only_champion, only_challenger)
     return min(1.0, 2.0 * binomial_tail(most, only_champion + only_challenger, 0.5))
 
@@ -260,11 +260,11 @@ def mcnemar(only_champion: int, only_challenger: int) -> float:
 def labels_to_decide(
     disagreement: float, gain: float, *, accuracy: float = 0.8, alpha: float = 0.05, power: float = 0.8
 ) -> tuple[int, int]:
-    """Labels until a gain is seen with this power: of a shadow's disagreements, and of both arms of an A/B test.
+    """Return the labels that show a gain with this power: of disagreements, and of both arms of an A/B test.
 
     Args:
-        disagreement: share of the pairs on which the two differ; taken as the share in which one alone is right.
-        gain: the difference of the shares of right answers that is to be found (0.03 is three points).
+        disagreement: share of the pairs on which the two differ; in all of them one is taken to be right.
+        gain: difference of the shares of right answers to find (0.03 is three points).
         accuracy: the champion's share of right answers.
         alpha: two-sided.
         power: chance of finding it.
@@ -272,10 +272,10 @@ def labels_to_decide(
     Both are fixed-horizon sizes: Connor (1987) for McNemar's test, two proportions for the A/B test.
 
     Raises:
-        ValueError: a gain of nothing.
+        ValueError: the gain is 0.
     """
     if gain == 0:
-        raise ValueError("a gain of nothing is never found")
+        raise ValueError("gain: expected a number other than 0, got 0")
     normal = NormalDist()
     z_alpha, z_power = normal.inv_cdf(1 - alpha / 2), normal.inv_cdf(power)
     gain = abs(gain)
@@ -289,12 +289,12 @@ def labels_to_decide(
 
 
 def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: float | None = None) -> ExperimentDecision:
-    """ROLL_BACK where the shadow fails, collapses or is surely worse; PROMOTE if better, or not worse and cheaper.
+    """Decide about a shadow: ROLL_BACK if it fails, collapses or is worse; PROMOTE if better, or not worse and cheaper.
 
-    Pure. Better is what requested labels of disagreements show, which are few beside the outcomes of an A/B test.
+    Pure. Requested labels of disagreements show that it is better; an A/B test needs far more outcomes for that.
 
     Args:
-        report: what is known of the pairs.
+        report: result of the pairs.
         policy: its limits.
         saving: share of the champion's price per prediction that the challenger saves, where it was measured.
     """
@@ -310,8 +310,8 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
     if broken is None and lost:
         broken = (
             "labels",
-            f"of {report.only_champion + report.only_challenger} labelled answers that one alone got right, the "
-            f"champion had {report.only_champion}.",
+            f"of {report.only_champion + report.only_challenger} labelled answers that only one version got "
+            f"right, the champion has {report.only_champion}.",
         )
     enough = (
         broken is None

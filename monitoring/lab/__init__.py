@@ -1,1 +1,1 @@
-"""Lab: what-if questions to the log. Nothing is recorded."""
+"""Lab: policies and rhythms tried out on the log. Nothing is recorded."""

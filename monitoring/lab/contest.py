@@ -1,7 +1,7 @@
-"""Contest of rhythms over a log: every rhythm answers the same windows, trained on the labels it had by then.
+"""Contest of rhythms over a log: each answers the same windows, trained on the labels known by then.
 
-A stand-in answers, TF-IDF with logistic regression, as no transformer is trained here: it shows when retraining pays on
-this traffic, not how good the product's versions are. The log's own answers play no part.
+A substitute answers, TF-IDF with logistic regression, because no transformer is trained here. It shows when retraining
+pays on this traffic, not how good the product's versions are. The log's own answers are ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,19 +42,19 @@ _FEEDBACK: Final = ("feedback_label", "feedback_at", "feedback_source", "samplin
 
 
 class WindowJudge(Protocol):
-    """Judges the windows of one version."""
+    """Judge of one version's windows."""
 
     def judge(self, data: WindowData, now: datetime) -> Verdict:
         """Return the verdict on a window with the feedback known at a time."""
 
 
 JudgeMaker = Callable[[WatchedVersion, datetime | None], WindowJudge]
-"""(version, start of the last retraining) to what judges its windows."""
+"""(version, start of the last retraining) to the judge of its windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """Results of the rhythms over `windows` windows with `labels` labels; `cut` where time ran out before the end."""
+    """Results of the rhythms over `windows` windows with `labels` labels; `cut`: time ran out before the end."""
 
     results: tuple[RhythmResult, ...]
     windows: int
@@ -63,7 +63,7 @@ class Contest:
 
 
 def logged_span(lake: Lake, window_s: float) -> ReplayedSpan:
-    """Return the time that the log covers, in windows of the given length, or longer ones so that 60 suffice.
+    """Return the period of the log, in windows of the given length, or longer ones so that 60 suffice.
 
     Raises:
         PermanentError: the log is empty.
@@ -93,18 +93,18 @@ def compare_rhythms(
 ) -> Contest:
     """Replay a log under several rhythms.
 
-    Every rhythm starts with the same stand-in, trained on the newest snapshot from before the log, else on the log's
-    first 200 labels. Each window is answered, then judged and learned from, with the labels that had come by then;
-    F1 is measured on all labels that came until now.
+    Every rhythm starts with the same substitute, trained on the newest snapshot from before the log, else on the log's
+    first 200 labels. Each window is answered first. It is then judged and learned from with the labels that had come by
+    then. F1 is measured on all labels that came until now.
 
     Args:
         lake: holds log and snapshots; it is only read.
-        span: which windows.
+        span: windows to replay.
         rhythms: to compare, `NO_RETRAINING` first.
         settings: policy, sizes and trusted sources.
-        feedback_delay_s: a window is judged, and may be learned from, so long after its end.
-        on_window: called after each window with their number so far and in all; False ends the contest.
-        judges: makes what judges the windows; the monitor by default.
+        feedback_delay_s: seconds from a window's end until it is judged and may be learned from.
+        on_window: called after each window with the numbers of windows done and in all; False ends the contest.
+        judges: makes the judge of the windows; the monitor by default.
 
     Raises:
         PermanentError: the log is too short, has too few labels, or its texts are redacted.
@@ -122,9 +122,7 @@ def compare_rhythms(
         known = pl.concat([learned, _known_by(labelled, now, settings)])
         if contestants and data.rows.height:
             answers: dict[int, WindowData] = {}
-            train = cache(
-                partial(_StandIn.trained, known, settings.task)
-            )  # what several rhythms train now is trained once
+            train = cache(partial(_StandIn.trained, known, settings.task))  # rhythms that train now share one training
             for each in contestants:
                 each.learn(train, each.answer(data, answers), now)
             played += 1
@@ -148,7 +146,7 @@ def compare_rhythms(
 
 
 def _first_rows(lake: Lake, before: datetime) -> pl.DataFrame:
-    """Return rows that were known before the log; none where no snapshot is older."""
+    """Return rows that were known before the log; none without an older snapshot."""
     older = [each for each in manifests(lake) if parse_iso(each.created_at) <= before]
     if not older:
         return pl.DataFrame(schema=_TAUGHT)
@@ -162,7 +160,7 @@ def _taught(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _known_by(labelled: Sequence[pl.DataFrame], now: datetime, settings: WatchSettings) -> pl.DataFrame:
-    """Return the rows that trusted labels had come on by a time."""
+    """Return the rows with a trusted label by a time."""
     come = pl.col("feedback_at") < now
     if settings.training_sources is not None:
         come &= pl.col("feedback_source").is_in(sorted(settings.training_sources))
@@ -176,7 +174,7 @@ class _StandIn:
 
     @classmethod
     def trained(cls, rows: pl.DataFrame, task: TaskSpec) -> "_StandIn | None":
-        """Train on the newest rows; a tenth of the texts, chosen by hash, is the test. None where there is no word."""
+        """Train on the newest rows; a tenth of the texts, chosen by hash, is the test. None without words."""
         rows = rows.tail(_MOST_TRAINED)
         tested = pl.Series([hold_back_point(text) < _TESTED_SHARE for text in rows["text"]], dtype=pl.Boolean)
         model, test = train_baseline(rows.filter(~tested), task), rows.filter(tested)
@@ -192,7 +190,7 @@ def _frozen(counts: Floats, task: TaskSpec) -> FrozenTest:
 
 
 class _Contestant:
-    """A rhythm with the version that it has, its answers' counts and its trainings."""
+    """Rhythm with its current version, the counts of its answers, and its trainings."""
 
     def __init__(
         self, rhythm: Rhythm, version: _StandIn, since: datetime, make_judge: JudgeMaker, task: TaskSpec
@@ -205,7 +203,7 @@ class _Contestant:
         self._judge = self._new_judge(None)
 
     def answer(self, data: WindowData, answers: dict[int, WindowData]) -> WindowData:
-        """Answer a window and count. `answers` are those of versions that other rhythms have too."""
+        """Answer a window and count. `answers` keeps the answers of versions that several rhythms share."""
         key = id(self._version)
         if key not in answers:
             answers[key] = rescored(data, str(self._number), self._version.model.score)
@@ -220,7 +218,7 @@ class _Contestant:
         return answers[key]
 
     def learn(self, train: Callable[[], _StandIn | None], answered: WindowData, now: datetime) -> None:
-        """Take a new version where the rhythm wants one."""
+        """Train a new version if the rhythm requires one."""
         if self._rhythm.on_verdicts:
             due = self._judge.judge(_as_known(answered, str(self._number), now), now).action == "retrain"
         else:
@@ -247,7 +245,7 @@ class _Contestant:
         return _frozen(counts[enough], self._task).estimate()
 
     def result(self, start: Estimate, tolerated: float) -> RhythmResult:
-        """Return the counts, and the windows that are surely worse than the start by more than is tolerated."""
+        """Return the counts, and the number of windows with a proven loss above the tolerated one."""
         losses = [loss_between(start, each, tolerated=tolerated) for each in self._figures if each is not None]
         return RhythmResult(
             rhythm=self._rhythm,

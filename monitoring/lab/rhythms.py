@@ -1,4 +1,4 @@
-"""Rhythms of retraining, their results over a log, and the one that is recommended. Pure."""
+"""Rhythms of retraining, their results over a log, and a recommendation. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class RhythmResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The rhythm to choose, and why, in a sentence."""
+    """Recommended rhythm, with the reason in a sentence."""
 
     rhythm: Rhythm
     sentence: str
@@ -75,7 +75,7 @@ class Recommendation:
 def recommend(results: Sequence[RhythmResult]) -> Recommendation:
     """Return the cheapest rhythm that is as good as the best: within a point of F1, or not worse beyond chance.
 
-    Chance is a paired bootstrap over the windows (95 %). Of two that train equally often the fixed one is simpler.
+    Chance is a paired bootstrap over the windows (95 %). Of two rhythms with equal trainings the fixed one is chosen.
     """
     best = max(results, key=lambda each: each.f1)
     as_good = [each for each in results if _behind(best, each) <= AS_GOOD]
@@ -106,7 +106,7 @@ def recommend(results: Sequence[RhythmResult]) -> Recommendation:
 
 
 def _behind(best: RhythmResult, other: RhythmResult) -> float:
-    """Return the F1 that a rhythm is behind the best; 0 where chance explains it."""
+    """Return the F1 by which a rhythm is behind the best; 0 if chance explains it."""
     if other is best:
         return 0.0
     windows = len(best.counts)

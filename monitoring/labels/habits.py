@@ -1,8 +1,8 @@
-"""Habits of customers who answer: how late their labels come, and how much more often wrong answers are reported.
+"""Habits of customers: the delays of their labels, and how much more often they report wrong answers.
 
-Unsolicited labels are a biased sample. Requested ones are drawn at random, with a known probability, from the answers
-that no customer judged, so that together both count every answer (Hansen and Hurwitz 1946, the follow-up of missing
-responses). Where audits have shown the ratio of the two answer rates, it corrects windows that have no audit.
+Unsolicited labels are a biased sample. Requested labels are drawn at random, with a known probability, from the answers
+that no customer judged. Together they represent every answer (Hansen and Hurwitz 1946, the follow-up of missing
+responses). The ratio of both report rates, as audits show it, corrects windows without an audit.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ from monitoring.drift.sample import Bools, Floats, Sample, sample_of
 from monitoring.labels.label_delays import MIN_DELAYS, LabelDelays, fit_label_delays
 
 MIN_AUDITED: Final = 20.0
-_LEAST_ARRIVED: Final = 0.1  # below it a label would stand for many that nothing is known of
+_LEAST_ARRIVED: Final = 0.1  # below it one label would stand for many unknown ones
 _LATEST: Final = timedelta(days=28)
 _FEEDBACK_COLUMNS: Final = ("feedback_label", "feedback_at", "feedback_source", "sampling_probability")
 
@@ -32,8 +32,8 @@ class AnswerHabits:
     """Arrival of labels on right and on wrong answers, and the ratio of the rates at which both are reported.
 
     `ratio` is None without audits; `log_error` is the standard error of its logarithm, `audited` the number of
-    requested labels behind it. `possible_ratio` is the largest that the number of answers allows. `now_s` is the time
-    of looking (s since 1970).
+    requested labels behind it. `possible_ratio` is the largest ratio that the number of answers allows. `now_s` is the
+    time of judging (s since 1970).
     """
 
     now_s: float = np.nan
@@ -45,14 +45,14 @@ class AnswerHabits:
     audited: int = 0
 
     def arrived(self, sample: Sample) -> Floats:
-        """Return the share (n,) of the labels like it that have come at each row's age; 1 where nothing is known."""
+        """Return per row (n,) the share of expected labels that has come by its age; 1 if delays are unknown."""
         if self.right is None or self.wrong is None:
             return np.ones(sample.rows)
         ages = self.now_s - sample.times
         return np.where(is_right(sample), self.right.share(ages), self.wrong.share(ages))
 
     def old_enough(self, sample: Sample) -> Bools:
-        """Return the rows (n,) that a tenth of their labels has reached, right or wrong; all where that leaves few."""
+        """Return the rows (n,) old enough for a tenth of their labels to have come; all rows if those are few."""
         if self.right is None or self.wrong is None:
             return np.ones(sample.rows, dtype=bool)
         ages = self.now_s - sample.times
@@ -69,7 +69,7 @@ class AnswerHabits:
 
     @property
     def horizon_s(self) -> float | None:
-        """Longest delay that could be seen (s), None where arrivals are unknown."""
+        """Longest delay that could be observed (s); None if arrivals are unknown."""
         return None if self.right is None or self.wrong is None else max(self.right.horizon_s, self.wrong.horizon_s)
 
 
@@ -77,17 +77,17 @@ AS_ANSWERED: Final = AnswerHabits()
 
 
 def is_right(sample: Sample) -> Bools:
-    """Return where the answer equals the label; unlabelled rows count as wrong."""
+    """Return per row whether the answer equals the label; unlabelled rows count as wrong."""
     return np.asarray(sample.labels == sample.truth)
 
 
 def unsolicited(sample: Sample) -> Bools:
-    """Return where a customer gave the label unsolicited."""
+    """Return per row whether it has an unsolicited label."""
     return np.asarray((sample.truth >= 0) & ~sample.asked)
 
 
 def requested(sample: Sample) -> Bools:
-    """Return where the label was requested."""
+    """Return per row whether it has a requested label."""
     return np.asarray((sample.truth >= 0) & sample.asked)
 
 
@@ -114,7 +114,7 @@ def habits_seen(sample: Sample, now_s: float) -> AnswerHabits:
     """
     answered, right, ages = unsolicited(sample), is_right(sample), now_s - sample.times
     arrivals = [fit_label_delays(sample.delays[kind], ages[kind]) for kind in (answered & right, answered & ~right)]
-    if None in arrivals:  # too few of one kind: both are taken to be as fast
+    if None in arrivals:  # too few of one kind: both get the same delays
         arrivals = [fit_label_delays(sample.delays[answered], ages[answered])] * 2
     known = AnswerHabits(now_s=now_s, right=arrivals[0], wrong=arrivals[1])
     known = replace(known, possible_ratio=_possible_ratio(sample, known))
@@ -146,9 +146,9 @@ def _reporting_ratio(
 
 
 def _possible_ratio(sample: Sample, known: AnswerHabits) -> float:
-    """Return the largest reporting ratio that is possible; infinite where no right answer was judged.
+    """Return the largest reporting ratio that is possible; infinite if no right answer was judged.
 
-    At most all wrong answers are reported, so right ones are reported at least at the rate that is left for them.
+    The ratio is largest if every wrong answer was reported: all other answers are then right.
     """
     answered, right = unsolicited(sample), is_right(sample)
     expected = 1.0 / known.arrived(sample)
@@ -165,7 +165,7 @@ def with_late_labels(
         lake: holds the feedback.
         kept: frames in the shape of `WindowData.rows`; rows older than 28 days stay as they are.
         until: feedback received at or after this is left out.
-        sources: feedback sources that count; None is every one.
+        sources: feedback sources that count; None: every source.
     """
     young = [rows.filter(pl.col("at") >= until - _LATEST) for rows in kept if rows is not None]
     wanted = pl.concat([rows.select("request_id", "at") for rows in young]) if young else pl.DataFrame()
@@ -188,7 +188,7 @@ def with_late_labels(
 
 
 def late_share(sample: Sample, habits: AnswerHabits) -> float | None:
-    """Return the share of the labels expected on a sample that have come; None where arrivals are unknown."""
+    """Return the share of a sample's expected labels that has come; None if arrivals are unknown."""
     answered = unsolicited(sample)
     if habits.horizon_s is None or not answered.any():
         return None

@@ -1,8 +1,8 @@
-"""Delays of labels: the share of the labels expected that have come by an age, from the delays seen so far.
+"""Delays of labels: the share of expected labels that has come by an age, from the delays observed so far.
 
-A label is seen only once it has come, so of young rows the fast ones are seen alone: delays are truncated at the row's
-age. The estimate is the product-limit estimator in reverse time, made for reporting delays (Lagakos, Barraj and De
-Gruttola 1988, Biometrika 75, 515). Labels that come later than any row is old stay unknown.
+Only labels that have come are known, so young rows show only fast labels: delays are truncated at the row's age. The
+estimate is the product-limit estimator in reverse time, made for reporting delays (Lagakos, Barraj and De Gruttola
+1988, Biometrika 75, 515). Labels that are later than the oldest row stay unknown.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MIN_AT_RISK: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class LabelDelays:
-    """Delays (k,) seen (s, rising), the share (k,) of labels that have come by each, and its error (k,) in logarithms.
+    """Observed delays (k,) (s, rising), the share (k,) of labels that came by each, and its error (k,) in logarithms.
 
     Shares are of the labels that come within `horizon_s`.
     """
@@ -29,7 +29,7 @@ class LabelDelays:
     horizon_s: float
 
     def share(self, ages_s: Floats) -> Floats:
-        """Return the share of expected labels that have come by these ages; above 0, 1 from the horizon on."""
+        """Return the share of expected labels that has come by these ages: above 0, and 1 from the horizon on."""
         at = np.searchsorted(self.delays_s, ages_s, side="right") - 1
         found = self.shares[np.maximum(at, 0)]
         return np.asarray(np.where(ages_s >= self.horizon_s, 1.0, found))
@@ -41,7 +41,7 @@ class LabelDelays:
 
 
 def fit_label_delays(delays_s: Floats, ages_s: Floats) -> LabelDelays | None:
-    """Return the label delays that are seen, each of a row of the given age; None under `MIN_DELAYS` of them.
+    """Fit the delays of labels; None with fewer than `MIN_DELAYS` labels.
 
     Args:
         delays_s: time from request to label (n,), at most the row's age.

@@ -1,7 +1,7 @@
 """Label import: the labels of a filled queue into the lake, with every row of the file accounted for.
 
-The file comes back from a spreadsheet or a script. Only request_id, label and sampling_probability are read, in any
-order of columns and whatever has become of the text.
+The file comes from a spreadsheet or a script. Only request_id, label and sampling_probability are read, in any order of
+columns. A changed text does not matter.
 """
 
 import csv
@@ -138,8 +138,8 @@ def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEF
     any case.
 
     Args:
-        content: the file; UTF-8 or UTF-16. In another encoding the text is lost, which is not read.
-        name: what error messages call the file.
+        content: the file; UTF-8 or UTF-16. Another encoding damages only the text, which is not read.
+        name: name of the file in error messages.
         codes: label of each value that the file may write.
 
     Raises:
@@ -185,7 +185,7 @@ def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEF
 def settle_labels(
     labels: Sequence[LabelRow], known: Collection[str]
 ) -> tuple[list[LabelRow], dict[str, tuple[int, ...]]]:
-    """Return the rows to take, and the lines of the others by reason: unknown, contradicting or repeated. Pure."""
+    """Return the rows to take, and the lines of refused rows by reason: unknown, contradicting or repeated. Pure."""
     refused: defaultdict[str, list[int]] = defaultdict(list)
     taken: dict[str, LabelRow] = {}
     given: defaultdict[str, set[int]] = defaultdict(set)
@@ -204,7 +204,7 @@ def settle_labels(
 
 
 def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
-    """Return those of the requests that the log holds a served prediction of. A request's id names the hour to read."""
+    """Return the requests with a served prediction in the log. The id of a request names the hour to read."""
     wanted = {request: at for request in requests if (at := request_time(request)) is not None}
     prefixes = sorted({prediction_prefix(at) for at in wanted.values()})
     names = pl.Series(sorted(wanted), dtype=pl.String)
@@ -239,7 +239,7 @@ def _places(header: Sequence[str], name: str) -> dict[str, int]:
 def _label_row(
     cells: Sequence[str], line: int, places: Mapping[str, int], width: int, codes: Mapping[str, int]
 ) -> LabelRow | str | None:
-    """Return a row with a label, the reason to refuse it, or None where it has no label."""
+    """Return a row with a label, the reason to refuse it, or None without a label."""
     if not any(cell.strip() for cell in cells):
         return None
     if len(cells) != width:
@@ -257,7 +257,7 @@ def _label_row(
 
 
 def _code(cell: str) -> str:
-    """Return a label's cell as codes are compared; decimals may follow a comma."""
+    """Return a label's cell in the form in which codes are compared; a decimal comma is allowed."""
     return normal_code(_with_point(csv_text(cell)))
 
 
@@ -266,7 +266,7 @@ def _with_point(cell: str) -> str:
 
 
 def sampling_chance(cell: str) -> float | None:
-    """Return a chance, with a point or a comma before its decimals; None where it is not above 0 and at most 1."""
+    """Read a chance with a decimal point or comma; None if it is not above 0 and at most 1."""
     try:
         chance = float(_with_point(cell))
     except ValueError:

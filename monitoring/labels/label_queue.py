@@ -1,9 +1,9 @@
 """Label queue: the rows that are worth a label, each with its sampling probability.
 
-One draw serves both ends: every row without feedback has the audit's chance, and hard rows (uncertain, answered
-otherwise by a shadow, or deferred: not certain under the promise) have more. Because each row's chance is known and
-never zero, the measured F1 weighted by its inverse is unbiased (Horvitz and Thompson 1952), however hard the chosen
-rows are.
+One draw serves audit and learning: every row without feedback has the audit's chance, and hard rows have a larger one.
+Hard rows are uncertain, deferred (not certain under the promise), or answered differently by a shadow. The chance of
+each row is known and never zero, so the F1 weighted by its inverse is unbiased (Horvitz and Thompson 1952), however
+hard the chosen rows are.
 """
 
 import hashlib
@@ -43,15 +43,15 @@ def ask_labels(
 ) -> pl.DataFrame:
     """Return about `count` rows of a window that are worth a label.
 
-    Rows that were requested before take part in the draw and are not requested again: with one random number per row
-    for all draws, the rows requested by now are one larger draw, and `sampling_probability` is the chance in that one.
-    The rows requested before keep the smaller chance of their time, so they count for somewhat more than the new ones.
+    Rows that were requested before take part in the draw and are not requested again. All draws use the same random
+    number per row, so all rows requested so far are one larger draw, and `sampling_probability` is the chance in it.
+    Rows requested before keep their smaller chance, so they count for somewhat more than the new ones.
 
     Args:
-        lake: where predictions lie.
-        window: which event time.
-        count: how many rows to ask for; the draw is independent by row, so it comes near, not exact.
-        audit_share: the part of them that is drawn whatever the row is like (0 to 1).
+        lake: holds the predictions.
+        window: event time.
+        count: number of rows to request; each row is drawn by itself, so the result is near it, not exact.
+        audit_share: share of these rows that is drawn at random (0 to 1).
         seed: of the draw; equal seed, equal rows.
         version: only this version's answers.
         trusted_sources: feedback sources that may measure; rows labelled by other sources are drawn. None: all.
@@ -69,7 +69,7 @@ def ask_labels(
     if version is not None:
         rows = rows.filter(pl.col("model_version") == version)
     if rows.height and rows["text"].null_count() == rows.height:
-        raise PermanentError("the log's texts are redacted: there is nothing to show to a person")
+        raise PermanentError("the log's texts are redacted: there is no text to label")
     rows = rows.filter(pl.col("text").is_not_null() & pl.col("scores").is_not_null())
     if rows.height == 0:
         return pl.DataFrame(schema=dict.fromkeys(queue_columns(task), pl.String))
@@ -115,7 +115,7 @@ def _draw(
 
 
 def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:
-    """min(1, base + c * hardness) with c such that they sum to `count` (or all rows where there are fewer)."""
+    """Return min(1, base + c * hardness) with c such that the sum is `count`, or all rows if there are fewer."""
     low, high = 0.0, 1.0
     goal = min(float(count), float(len(hardness)))
     while high < 1e9 and np.minimum(1.0, base + high * hardness).sum() < goal:
@@ -130,13 +130,13 @@ def _chances(hardness: np.ndarray, base: float, count: int) -> np.ndarray:
 
 
 def _luck(request: str, seed: int) -> float:
-    """Return a row's draw in [0, 1), by hash: exporting again asks for the same rows."""
+    """Return a row's draw in [0, 1), by hash: exporting again requests the same rows."""
     digest = hashlib.sha256(f"{seed}:{request}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
-    """Return the answers of every shadow: all disagreements of a compared one are drawn with one chance."""
+    """Return the answers of every shadow, so that all disagreements with one are drawn with one chance."""
     parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
     for part in read_predictions(lake, window, pl.col("shadow")):
         parts.append(part.select("request_id", pl.col("label").alias("shadow_label")))

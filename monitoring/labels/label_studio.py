@@ -69,7 +69,7 @@ def read_label_studio(content: bytes, *, name: str, codes: Mapping[str, int] = D
 
     Args:
         content: the file, UTF-8.
-        name: what error messages call the file.
+        name: name of the file in error messages.
         codes: label of each value that annotators may choose.
 
     Raises:
@@ -110,7 +110,7 @@ def read_label_studio(content: bytes, *, name: str, codes: Mapping[str, int] = D
 
 
 def _label_row(task: Any, number: int, chosen: set[str | None], codes: Mapping[str, int]) -> LabelRow | str | None:
-    """Return a task's label, the reason to refuse it, or None where it has no label."""
+    """Return a task's label, the reason to refuse it, or None without a label."""
     data = task.get("data", task) if isinstance(task, dict) else None
     request = data.get("request_id") if isinstance(data, dict) else None
     if data is None or not isinstance(request, str):

@@ -1,7 +1,7 @@
 """Spread of the share of right answers between units that return.
 
-Units differ in how often they are answered right, and each takes its share into all of its windows. Windows that share
-units therefore share a part of their error, which no number of windows averages out. Its variance is that of a
+Units differ in how often they get a right answer, and each unit carries its share into all of its windows. Windows with
+the same units therefore share a part of their error, which no number of windows averages out. Its variance is that of a
 cluster-robust mean, less the part that independent labels have too: the covariance of two right answers of one unit in
 different windows, times the chance that two labels are of one unit.
 """
@@ -42,15 +42,15 @@ class UnitSpread:
 
 
 ALIKE: Final = UnitSpread()
-"""Spread of units that do not differ, or do not return."""
+"""Spread without differences between units, or without units that return."""
 
 
 def unit_spread(reference: pl.DataFrame | None, last: pl.DataFrame | None, task: TaskSpec = ABSA) -> UnitSpread:
     """Return the spread between units.
 
     Args:
-        reference: labelled rows of before, with the start of their window; None without any.
-        last: rows of the last windows, likewise.
+        reference: labelled rows from before, with the start of their window; None without any.
+        last: rows of the last windows, in the same form.
         task: of the home.
     """
     answers = [_Answers.of(rows, task) for rows in (reference, last) if rows is not None]

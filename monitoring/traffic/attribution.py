@@ -1,8 +1,8 @@
-"""Attribution of drift to the mix of units: what no unit on both sides shows comes from those that join or leave. Pure.
+"""Attribution of drift to the mix of units, that is, to units that join or leave. Pure.
 
 The window is compared again over units that the reference has too, with the reference's rows drawn so that every unit
-weighs there as much as in the window. A drift that is gone then is a change of the mix. Texts that the reference never
-had are never explained so, whatever unit sends them: the model has not seen their like.
+has the same weight as in the window. If the drift is gone then, it is a change of the mix. New texts are never
+explained by the mix, whatever unit sends them: the model has not seen such texts.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from monitoring.drift.detect import DriftReport
 from monitoring.drift.sample import Sample
 
 MIN_SHARE: Final = 0.5
-"""Of the window's rows from units on both sides: with fewer, their agreement shows too little."""
+"""Share of the window's rows that units on both sides must have; fewer show too little."""
 
-_GONE_P: Final = 0.01  # of a single column: a change of all units has less, though fewer rows show it
+_GONE_P: Final = 0.01  # per column: a change of all units has a smaller p-value, although fewer rows show it
 _NEVER_SEEN: Final = frozenset({"unknown_words", "embedding"})
 
 
@@ -28,7 +28,7 @@ def drift_by_mix(
     *,
     seed: int = 0,
 ) -> frozenset[str]:
-    """Return which of the drifted columns the mix of units explains.
+    """Return the drifted columns that the mix of units explains.
 
     Args:
         found: drift between the samples.

@@ -1,4 +1,4 @@
-"""Rows that a window is judged on, and the rows that it is compared with. Pure."""
+"""Choice of the rows that a window is judged on and compared with. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from monitoring.traffic.mix import mix_of, mix_reasons
 class WindowComparison:
     """Rows to judge and to compare with.
 
-    `rows` are the window's without floods, `reference` the rows of matching hours, or all of them where none match:
+    `rows` are the window's without floods, `reference` the rows of matching hours, or all of them if none match:
     `comparing_from` is then the start of the first window that can be compared. `first_labels` are the reference's
     first labelled rows, of all hours. `last` are rows of the last windows together, with this one's; `slow` are those
     whose hours the reference has, and the reference rows that match them. `held` is the whole reference.
@@ -46,7 +46,7 @@ class WindowComparison:
 
     @property
     def usual_rows(self) -> float | None:
-        """Median rows per window of the matching reference, None where no rows match."""
+        """Median rows per window of the matching reference; None if no rows match."""
         if self.reference is None or self.reference.is_empty() or self.comparing_from is not None:
             return None
         return float(np.median(self.reference[WINDOW_START].value_counts()["count"]))
@@ -88,14 +88,14 @@ def compare_window(
     *,
     total: int,
 ) -> WindowComparison:
-    """Choose what a window is judged on and compared with.
+    """Choose the rows that a window is judged on and compared with.
 
     Args:
         rows: of the judged version in the window.
-        window: which window.
-        reference: every row that is kept as the version's reference.
+        window: the window.
+        reference: all rows of the version's reference.
         recent: rows of its last windows.
-        policy: the cycle, and what happens to floods.
+        policy: names the cycle, and whether floods are excluded.
         total: predictions in the window, of which `rows` may be a sample.
     """
     held = None if reference is None else outside(with_window_start(reference), window)
@@ -104,7 +104,7 @@ def compare_window(
     seen = pl.concat(known, how="diagonal_relaxed") if known else None
     floods = find_floods(rows, seen)
     kept = floods.removed_from(rows) if policy.exclude_floods else rows
-    if kept.height < policy.min_rows:  # nothing would be left to judge
+    if kept.height < policy.min_rows:  # too few rows would be left to judge
         kept = rows
     notes = flood_reasons(floods, excluded=kept.height < rows.height, total=total, read=rows.height)
     matched, slow, comparing_from, matching = held, None, None, ""

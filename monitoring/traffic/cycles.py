@@ -19,7 +19,7 @@ from absa.records.windows import smallest
 
 WINDOW_START: Final = "window_start"
 MOST_KEPT_ROWS: Final = 20_000
-"""Reference rows of a slot without a cycle: what a test of drift looks at."""
+"""Most rows that join a reference without a cycle: as many as a test of drift uses."""
 _DAY: Final = timedelta(days=1)
 _SLOTS: Final = 7 * 24
 _DAYS: Final = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
@@ -50,7 +50,7 @@ class Cycle:
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """Reference rows that a window is compared with; `matching` names them. None of them match where `rows` is None."""
+    """Reference rows that a window is compared with; `matching` names them. `rows` is None if none match."""
 
     rows: pl.DataFrame | None
     matching: str
@@ -64,7 +64,7 @@ def with_window_start(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def same_slot(rows: pl.DataFrame, window: Window, cycle: Cycle) -> pl.DataFrame:
-    """Return the rows of the window's own slot: the place where its rows are kept in the reference."""
+    """Return the rows of the window's own slot, in which the reference keeps the window's rows."""
     levels = [_slots(window, cycle, days=(window.start.weekday(),))]
     return rows.filter(_slot().is_in(levels[0])) if cycle.known else rows
 
@@ -74,9 +74,9 @@ def match_window(reference: pl.DataFrame, window: Window, policy: StalenessPolic
 
     Args:
         reference: rows outside the window, with the start of their window.
-        window: which window.
-        policy: its cycle, and how many reference rows are enough.
-        rows: in the window; at most twice as many are returned, or twice what is enough if that is more.
+        window: the window.
+        policy: names the cycle and `reference_rows`, which are enough.
+        rows: number of rows in the window; at most twice as many are returned, or twice `reference_rows` if more.
     """
     cycle = Cycle.of(policy, window.end - window.start)
     most = _ENOUGH_TIMES * max(policy.reference_rows, rows)
@@ -102,7 +102,7 @@ def match_together(
 ) -> tuple[pl.DataFrame, pl.DataFrame] | None:
     """Return the last windows' rows and reference rows of the same hours in the same proportions.
 
-    Windows whose hour the reference does not have are left out of both; None where too little is left.
+    Windows whose hour the reference does not have are left out of both; None if too few rows are left.
 
     Args:
         reference: rows outside all of these windows, with the start of their window.
@@ -176,7 +176,7 @@ def next_comparison(window: Window, policy: StalenessPolicy) -> datetime:
 
 
 def _days_of(window: Window, cycle: Cycle) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the days that a window may be compared with, the most alike first, with their name."""
+    """Yield the days that a window may be compared with and their name, the most similar first."""
     at = f" at {window.start:%H:%M} UTC" if cycle.hours else ""
     if not cycle.weekdays:
         yield f"all days{at}", tuple(range(7))

@@ -1,8 +1,8 @@
 """Floods: near-identical texts that make up an unusual share of a window, from one unit or from many. Pure.
 
-Texts that share all but few words fall into one bucket of a locality-sensitive hash with a known chance (MinHash,
-Broder 1997): the smallest hashes of a text's words are those of the shared words. A bucket is a flood where it is
-large, stands out from how often the window's other texts repeat, and was not usual before. The cost is linear in rows.
+Texts that share nearly all words fall into one bucket of a locality-sensitive hash with a known chance (MinHash, Broder
+1997): the smallest hashes of a text's words are those of the shared words. A bucket is a flood if it is large, much
+larger than the buckets of other repeated texts, and was not usual before. The cost is linear in rows.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ from monitoring.drift.sample import Ints
 MIN_FLOOD_ROWS: Final = 30
 MIN_FLOOD_SHARE: Final = 0.02
 _TIMES_USUAL: Final = 5.0
-_OTHERS: Final = 20  # that many texts may repeat as often as a flood does before it stands out no more
+_OTHERS: Final = 20  # a flood is compared with the bucket of this rank: up to 20 floods at once are found
 _BANDS: Final = 4
-_HASHES: Final = 4  # of a flood whose texts share 10 of 12 words a bucket holds half, and of other texts hardly any
+_HASHES: Final = 4  # a bucket holds half of a flood whose texts share 10 of 12 words, and hardly any other text
 _LOOKED_AT: Final = 20  # buckets of a band
-_SAMPLE: Final = 500  # texts of a bucket that show what all of them share
+_SAMPLE: Final = 500  # texts of a bucket that show its shared words
 _SAMPLED_BEFORE: Final = 20_000
 _NEARLY_ALL: Final = 0.8
 _ALIKE: Final = 0.75
@@ -34,7 +34,7 @@ _NAMED: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFlood:
-    """Near-identical texts: `rows` of the window's read rows, their `share` of these, and from how many `units`."""
+    """Near-identical texts: their number of `rows`, `share` of the rows that were read, and number of `units`."""
 
     rows: int
     share: float
@@ -62,7 +62,7 @@ def find_floods(rows: pl.DataFrame, usual: pl.DataFrame | None) -> Floods:
 
     Args:
         rows: of one version in the window; without texts there are no floods.
-        usual: rows of before; what repeated as much there is no flood. None where there are none.
+        usual: rows from before; texts that repeated as much there are not a flood. None: no such rows.
     """
     least = max(MIN_FLOOD_ROWS, int(np.ceil(MIN_FLOOD_SHARE * rows.height)))
     if rows.height < least or rows["text"].null_count() == rows.height:
@@ -89,7 +89,7 @@ def find_floods(rows: pl.DataFrame, usual: pl.DataFrame | None) -> Floods:
 
 
 def flood_reasons(floods: Floods, *, excluded: bool, total: int, read: int) -> tuple[Reason, ...]:
-    """Return a sentence for each of the largest floods; `total` predictions were served, `read` of them were read."""
+    """Return a reason for each of the largest floods; `total` predictions were served, `read` of them were read."""
     after = "left out of tests, estimates and the reference" if excluded else "judged with the rest"
     return tuple(
         Reason(
@@ -122,7 +122,7 @@ def _core(words: pl.Series) -> pl.Series:
 
 
 def _near(words: pl.Series, core: pl.Series) -> npt.NDArray[np.bool_]:
-    """Return (n,) whether each text is nearly the core: of the words of either, the other has three quarters."""
+    """Return per text (n,) whether it shares three quarters of its words and of the core's."""
     shared = words.list.set_intersection(core.to_list()).list.len().to_numpy()
     return np.asarray(shared >= _ALIKE * np.maximum(words.list.len().to_numpy(), max(len(core), 1)))
 

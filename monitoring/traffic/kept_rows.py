@@ -1,9 +1,8 @@
 """Rows kept of a version once a window is judged: its reference, and some of the last windows. Pure.
 
-The reference holds rows of each hour of the week (of each slot of the cycle, see `cycles`) until the slot has
-`reference_rows`. A window's rows join it only if the window was judged without drift and is not STALE; a later
-judgement that finds either takes them out again. Every row carries the start of its window, so the reference records
-its origin.
+The reference holds up to `reference_rows` rows of each hour of the week (of each slot of the cycle, see `cycles`). A
+window's rows join it only if the window was judged without drift and is not STALE. A later judgement that finds either
+removes them. Every row carries the start of its window, so the reference records its origin.
 """
 
 from datetime import timedelta
@@ -25,25 +24,25 @@ def inside(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
 
 
 def outside(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """Return the rows that are not of a window: it is never compared with its own."""
+    """Return the rows outside a window, which is never compared with its own rows."""
     return rows.filter((pl.col("at") < window.start) | (pl.col("at") >= window.end))
 
 
 def of_window(rows: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """Return rows that carry the start of their window."""
+    """Return rows of a window with the column of its start."""
     return rows.with_columns(pl.lit(window.start, pl.Datetime("us", "UTC")).alias(WINDOW_START))
 
 
 def changed_reference(
     reference: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy, *, sound: bool
 ) -> pl.DataFrame | None:
-    """Return the reference after a window was judged; None where it stays as it is.
+    """Return the reference after a window was judged; None if it does not change.
 
     Args:
-        reference: the one before.
-        rows: of the window that may join.
-        window: which window.
-        policy: its cycle, and how many rows a slot holds.
+        reference: the reference before.
+        rows: rows of the window that may join.
+        window: the window.
+        policy: names the cycle and the number of rows per slot.
         sound: whether the window was judged without drift and is not STALE.
     """
     before = of_window(rows.clear(), window) if reference is None else with_window_start(reference)
@@ -59,7 +58,7 @@ def changed_reference(
 def changed_recent(
     recent: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
 ) -> pl.DataFrame:
-    """Return some rows of each of the last windows, this one's among them: what slow drift is looked for in."""
+    """Return rows of each of the last windows, this one included, for the test of slow drift."""
     mine = of_window(smallest(rows, policy.reference_rows), window)
     if recent is None:
         return mine
@@ -70,14 +69,14 @@ def changed_recent(
 
 
 def span_of_last(window: Window) -> Window:
-    """Return the time of the last windows, this one among them."""
+    """Return the time of the last windows, this one included."""
     return Window(start=window.start - (RECENT_WINDOWS - 1) * (window.end - window.start), end=window.end)
 
 
 def last_windows(
     recent: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
 ) -> pl.DataFrame | None:
-    """Return the rows of the windows just before and of this one; None where there was none before."""
+    """Return the rows of the windows just before and of this one; None without a window before."""
     if recent is None or rows.height == 0:
         return None
     start = span_of_last(window).start
@@ -90,7 +89,7 @@ def last_windows(
 def first_labels(reference: pl.DataFrame, window: Window, policy: StalenessPolicy) -> pl.DataFrame:
     """Return the labelled rows of the reference's first windows: `reference_rows`, and at least a day if hours differ.
 
-    Labels that come over weeks are added up against these: a baseline that grew along would learn a slow loss.
+    Later labels are compared with these: a baseline that grew with the traffic would learn a slow loss.
     """
     labelled = reference.filter(pl.col("feedback_label").is_not_null()).sort(WINDOW_START, "request_id")
     if labelled.height <= policy.reference_rows:

@@ -1,10 +1,10 @@
-"""Mix of a window: which share of its rows comes from units that joined, and which units left. Pure.
+"""Mix of a window: the share of its rows from units that joined, and the units that left. Pure.
 
 The share of rows from units that were not seen before is never zero; chance alone gives about the share of rows from
 units seen in exactly one of the windows before (Good 1953, 'The population frequencies of species'; the jackknife over
 windows of Burnham and Overton 1978). A unit has left where it was in one of the last windows, and in so many of the
 reference's windows of the hours since that its absence from all windows since is not due to chance. Leaving is reported
-while the last windows show it: a reference is not renewed, so more and more of its units have left long ago.
+only while the last windows show it: a reference is not renewed, so more and more of its units have left long ago.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ import polars as pl
 from absa.records.verdict import Reason
 
 NOTABLE_SHARE: Final = 0.05
-"""Of one unit that joined or of all that left, as a share of the rows, to be reported."""
+"""Share of the rows, of one unit that joined or of all that left, from which the mix is reported."""
 NOTABLE_RISE: Final = 0.10
-"""Of the rows from all units that joined, over what chance gives, to be reported."""
+"""Share of the rows from all units that joined, above what chance gives, from which the mix is reported."""
 _LARGE: Final = 0.01
 _CHANCE: Final = 0.001
 _GIVEN: Final = pl.col("unit_given").fill_null(value=False)
@@ -42,13 +42,13 @@ class Mix:
 def mix_of(
     rows: pl.DataFrame, known: pl.DataFrame, reference: pl.DataFrame | None, last: pl.DataFrame | None
 ) -> Mix | None:
-    """Return the mix of a window; None where it or the rows before name no units.
+    """Return the mix of a window; None if it or the rows before name no units.
 
     Args:
         rows: of the window.
-        known: every row that is kept of before: the reference and the last windows; with the start of their window.
-        reference: rows of the reference that match the last windows' hours; None where there are none.
-        last: the last windows' rows with this one's, of the same hours; None as above.
+        known: rows from before, of reference and last windows, with the start of their window.
+        reference: rows of the reference that match the last windows' hours; None without any.
+        last: rows of the last windows and this one, of the same hours; None without any.
     """
     mine, before = rows.filter(_GIVEN), known.filter(_GIVEN)
     if mine.height == 0 or before.height == 0:
@@ -99,12 +99,12 @@ def _by_unit(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _seen_in_one_window(by_unit: pl.DataFrame) -> int:
-    """Return the number of rows from units that were in a single window."""
+    """Return the number of rows from units that appear in a single window."""
     return int(by_unit.filter(pl.col("windows") == 1)["rows"].sum())
 
 
 def mix_reasons(mix: Mix | None) -> tuple[Reason, ...]:
-    """Return what is notable about a mix. It names no unit."""
+    """Return the notable changes of a mix. No sentence names a unit."""
     if mix is None:
         return ()
     found = []

@@ -1,1 +1,1 @@
-"""The console: the page and the file of what it shows of the lake."""
+"""The console: its page, and the file with the lake's data that it shows."""

@@ -1,7 +1,7 @@
-"""Chronicle: the lake as the console shows it, in one small file: ledger, experiment, verdicts, cost, insights.
+"""Chronicle: data of the lake for the console, in one small file: ledger, experiment, verdicts, cost, insights.
 
-The parent of a replica keeps it, and reads the lake only while the console is open: a worker that serves the console
-touches a file, and the parent looks at that file's age.
+The parent of a replica writes it, and reads the lake only while the console is open. A worker that serves the console
+touches a file, and the parent checks the age of that file.
 """
 
 import json
@@ -34,7 +34,7 @@ from absa.records.trainings import TrainingState
 FILE: Final = "console.json"
 ASKED: Final = "console.asked"
 EVERY_S: Final = 3.0
-LOOKED_AT_S: Final = 60.0  # somebody looks if they asked within this time
+LOOKED_AT_S: Final = 60.0  # the console is open if a worker served it within this time
 _RECORDS: Final = 12
 _TRAININGS: Final = 8
 _WINDOWS: Final = 48
@@ -42,22 +42,22 @@ _log = logging.getLogger("evergreen.chronicle")
 
 
 class Chronicle:
-    """Writes the file.
+    """Writes the chronicle's file.
 
     Args:
         lake: is read.
-        folder: the replica's; holds the file and the mark that the console is open.
-        clock: seconds since 1970, as file times have them.
+        folder: of the replica; holds the file and the mark that the console is open.
+        clock: seconds since 1970, like file times.
     """
 
     def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._lake, self._ledger, self._folder, self._clock = lake, Ledger(lake), folder, clock
-        self._kept: dict[str, dict[str, Any]] = {}  # what never changes once it was read, by key
+        self._kept: dict[str, dict[str, Any]] = {}  # records that never change, by key
         self._used: set[str] = set()
         self._written_at = 0.0
 
     def step(self) -> None:
-        """Replace an old file while the console is open. The file names a lake that is unavailable."""
+        """Replace the file if it is old and the console is open. It names the error of an unavailable lake."""
         now = self._clock()
         if now - self._written_at < EVERY_S or not self._is_looked_at(now):
             return
@@ -92,7 +92,7 @@ class Chronicle:
         }
 
     def _training(self, record: LedgerRecord, version: str | None) -> dict[str, Any]:
-        """Return a registration with its training's figures from the evidence."""
+        """Return a registration with the figures of its training, from the evidence."""
         evidence: dict[str, Any] = {}
         if record.evidence_digest is not None:
             evidence = self._once(evidence_key(record.evidence_digest)) or {}
@@ -105,7 +105,7 @@ class Chronicle:
         }
 
     def _unfinished(self, now: datetime) -> list[dict[str, Any]]:
-        """Return those of the last trainings that brought no version: running, failed or lost, the newest first."""
+        """Return the last trainings without a version: running, failed or lost, the newest first."""
         shown = []
         for key in sorted(self._lake.list(TRAININGS_FOLDER), reverse=True)[:_TRAININGS]:
             found = self._kept.get(key) or self._json(key) or {}
@@ -129,7 +129,7 @@ class Chronicle:
         return shown
 
     def _experiment(self, records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
-        """Return the running experiment or the last one, with its looks in order of time; None where none was."""
+        """Return the running or the last experiment, with its looks in order of time; None without one."""
         plans = (record.state.plan for record in reversed(records))
         name = next((plan.experiment for plan in plans if plan is not None and plan.experiment is not None), None)
         if name is None:
@@ -160,7 +160,7 @@ class Chronicle:
         return shown
 
     def _once(self, key: str) -> dict[str, Any] | None:
-        """Return a record that is never overwritten, read from the lake once while it is shown."""
+        """Return a record that never changes. It is read once while the console shows it."""
         found = self._kept.get(key) or self._json(key)
         if found is not None:
             self._kept[key] = found
@@ -176,7 +176,7 @@ class Chronicle:
 
 
 def read_chronicle(folder: Path) -> dict[str, Any]:
-    """Return the last chronicle of the parent; empty before the first."""
+    """Return the last chronicle of the parent; empty before the first one."""
     try:
         found = json.loads((folder / FILE).read_bytes())
     except (OSError, ValueError):
@@ -185,11 +185,11 @@ def read_chronicle(folder: Path) -> dict[str, Any]:
 
 
 def ask_for_chronicle(folder: Path) -> None:
-    """Mark for the parent that the console is open."""
+    """Mark the console as open, for the parent."""
     try:
         (folder / ASKED).touch()
-    except OSError as error:  # a full disk: the console shows what is there
-        _log.warning("the console cannot be asked for: %s", error.strerror)
+    except OSError as error:  # a full disk: the console shows the old chronicle
+        _log.warning("the console shows old data, because its mark cannot be written: %s", error.strerror)
 
 
 def _shown(record: LedgerRecord) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _shown(record: LedgerRecord) -> dict[str, Any]:
 
 
 def _champions(records: Sequence[LedgerRecord]) -> list[dict[str, Any]]:
-    """Each change of champion: the drift timeline shows it."""
+    """Return each change of champion, for the drift timeline."""
     found: list[dict[str, Any]] = []
     champion = None
     for record in records:
@@ -218,7 +218,7 @@ def _champions(records: Sequence[LedgerRecord]) -> list[dict[str, Any]]:
 
 
 def _registered(records: Sequence[LedgerRecord]) -> list[tuple[LedgerRecord, str | None]]:
-    """Each registration with the version that the ledger knows since it; None where it brought no new one."""
+    """Return each registration with its new version; None if it added no version."""
     found: list[tuple[LedgerRecord, str | None]] = []
     known: dict[str, str] = {}
     for record in records:

@@ -1,4 +1,4 @@
-"""Comparison of the active versions on one text: for an operator who tries, so neither logged nor counted."""
+"""Comparison of the active versions on one text. For an operator's trials, so neither logged nor counted."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from serving.problems import Problem, invalid, not_ready, overload
 
 
 class Comparer:
-    """Scores one text with every version of the plan, beside the traffic and within its bounds."""
+    """Scores one text with every version of the plan, beside the traffic and within the same limits."""
 
     def __init__(
         self, *, pool: ModelPool, batcher: Batcher, keys: Keys, bodies: BodiesByTask, queue_ms: float, timeout_s: float
@@ -31,17 +31,17 @@ class Comparer:
         self._keys.check_predict(headers)
 
     async def __call__(self, body: bytes) -> list[dict[str, Any]]:
-        """Answer a request that was admitted, by version, the champion first.
+        """Return the answer of each version to an admitted request, the champion first.
 
         Raises:
             Problem: as /v1/predict; 422 for several items at once.
         """
         in_force = self._pool.in_force
         if in_force is None:
-            raise not_ready("no model is in force yet; promote a version, then ask again")
+            raise not_ready("no model is active yet; promote a version, then try again")
         items, several = parse_predict(body, self._bodies.of(in_force.task))
         if several:
-            raise invalid("instances", "one text at a time is compared")
+            raise invalid("instances", "is not allowed here: expected one text")
         if self._batcher.waiting_ms > self._queue_ms:
             raise overload(max(1, round(self._batcher.waiting_ms / 1000)))
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Comparer:
 
 def _setter(done: "asyncio.Future[WaitingRow]") -> Any:
     def set_result(job: WaitingRow) -> None:
-        if not done.done():  # who asked may have gone
+        if not done.done():  # the client may have disconnected
             done.set_result(job)
 
     return set_result

@@ -1,4 +1,4 @@
-"""The console: one page with its own assets, the JSON that it shows, and the comparison of versions on one text."""
+"""Console: one page with its assets, the JSON that it shows, and the comparison of versions on one text."""
 
 from collections.abc import Callable
 from functools import cache
@@ -20,7 +20,7 @@ from serving.problems import Problem, documented
 from serving.replica_state import RouterState
 
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-# Plotly writes its own style sheet; everything else is from here.
+# Plotly writes its own style sheet; everything else is from this server.
 _POLICY: Final = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src 'self' data: "
     "blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,14 +46,14 @@ def add_console(
     links: dict[str, str],
     body_limit_bytes: int,
 ) -> None:
-    """Put the console's routes into the app.
+    """Add the console's routes to the app.
 
     Args:
-        app: gets them.
-        folder: the replica's, where the chronicle is.
+        app: gets the routes.
+        folder: of the replica, with the chronicle.
         statuses: every process of the replica.
         state: the active plan.
-        task: that of the active versions; None before there is one.
+        task: of the active versions; None before there is one.
         compare: scores a text with every active version.
         links: names and addresses of the other tools.
         body_limit_bytes: largest body.
@@ -88,11 +88,11 @@ def add_console(
 
     @app.post(
         COMPARE_PATH,
-        summary="Answers of each active version to one text; not logged, not counted",
+        summary="Answers of each active version to one text; neither logged nor counted",
         response_class=Response,
         responses=answered(VersionAnswers, "The answers")
         | documented(400, 401, 403, 413, 415, 422, 429, 431, 500, 503),
-        openapi_extra=request_body(PredictItem, {}),  # the document of a task has its example
+        openapi_extra=request_body(PredictItem, {}),  # the document of a task has the example
     )
     async def compared(request: Request) -> Response:
         compare.admit(request.scope["headers"])
@@ -101,7 +101,7 @@ def add_console(
 
 
 def live(statuses: list[Status]) -> dict[str, Any]:
-    """Return counts since the start by version and arm, over all processes of the replica; a page takes differences."""
+    """Return counts since the start by version and arm, over all processes; the page computes differences."""
     return {
         "arms": [
             {"version": version, "arm": arm, **dict(zip(OUTCOME_NAMES, counts, strict=True)), "histogram": histogram}
@@ -125,6 +125,6 @@ def _file(name: str) -> Response:
     content = assets().get(name)
     kind = _TYPES.get(f".{name.rpartition('.')[2]}")
     if content is None or kind is None:
-        raise Problem(404, "not-found", "there is nothing at this path; see /docs")
+        raise Problem(404, "not-found", "no route has this path; see /docs")
     headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache"}
     return Response(content, headers=headers, media_type=kind)

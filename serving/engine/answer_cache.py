@@ -1,11 +1,11 @@
-"""Answers that were given before: bounded, least recently used out first."""
+"""Bounded cache of answers; the least recently used one is dropped first."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
 Key = tuple[str, str, str | None]  # model digest, text, aspect or topic
 
-_MAX_CHARS: Final = 2_000  # a longer text is unlikely to come again, and would fill the memory
+_MAX_CHARS: Final = 2_000  # a longer text rarely repeats, and would fill the memory
 
 
 class CachedAnswer(NamedTuple):
@@ -16,11 +16,10 @@ class CachedAnswer(NamedTuple):
 
 
 class AnswerCache:
-    """Answers by model, text and phrase. Not for several threads.
+    """Answers by model, text and phrase. Not safe for several threads.
 
     Args:
-        entries: most answers kept; 0 keeps none. With texts of at most 2,000 characters it stays below
-            entries x 10 KB.
+        entries: answers kept, at most; 0: none. Memory stays below entries x 10 KB, as longer texts are not kept.
     """
 
     def __init__(self, entries: int) -> None:
@@ -38,7 +37,7 @@ class AnswerCache:
         return answer
 
     def put(self, key: Key, answer: CachedAnswer) -> None:
-        """Keep an answer."""
+        """Keep an answer, unless its text is too long."""
         if not self._entries or len(key[1]) + len(key[2] or "") > _MAX_CHARS:
             return
         self._kept[key] = answer
@@ -46,6 +45,6 @@ class AnswerCache:
             self._kept.popitem(last=False)
 
     def keep_only(self, digests: frozenset[str]) -> None:
-        """Forget the answers of models that are gone."""
+        """Drop the answers of other models."""
         for key in [key for key in self._kept if key[0] not in digests]:
             del self._kept[key]

@@ -1,7 +1,7 @@
-"""The greedy batcher: one inference thread takes what waits, in groups of like length, and never sleeps to fill one.
+"""Greedy batcher: one inference thread scores waiting rows in groups of similar length, and never waits to fill one.
 
-An idle service answers at batch-1 latency; batches form under load. The oldest waiting row is always in the next group,
-so nothing starves. Shadow rows, for which no client waits, are taken only when nothing else is there.
+An idle worker answers with the latency of a single row; groups form under load. The oldest waiting row is always in
+the next group, so no row starves. Shadow rows, for which no client waits, are scored only when no other row waits.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _SPECIAL_TOKENS: Final = 3.0
 
 
 class WaitingRow:
-    """One row on its way through the engine.
+    """One row that waits for its scores.
 
     Args:
-        engine: scores it.
+        engine: scores the row.
         text: of the row.
-        phrase: aspect or topic beside it; None for plain text.
-        deadline: `time.perf_counter()` after which its client has given up.
-        done: called in the event loop's thread with the job, once `scores` or `failure` is set.
-        shadow: no client waits for it.
+        phrase: aspect or topic; None for plain text.
+        deadline: `time.perf_counter()` after which the client no longer waits.
+        done: called in the event loop's thread with the row, once `scores` or `failure` is set.
+        shadow: True if no client waits for the row.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class WaitingRow:
     ) -> None:
         self.engine, self.text, self.phrase = engine, text, phrase
         self.deadline, self.done, self.shadow = deadline, done, shadow
-        work = (len(text) + len(phrase or "")) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # tokens, as far as one can tell
+        work = (len(text) + len(phrase or "")) / _CHARS_PER_TOKEN + _SPECIAL_TOKENS  # estimated tokens
         most = engine.tokenizer.max_tokens
         self.work = work if work < most else most
         self.since = 0.0
@@ -74,18 +74,18 @@ class WaitingRow:
 
     @property
     def truncated(self) -> bool:
-        """True once it is encoded, if a part of the text or the phrase was left out."""
+        """True if the row is encoded and a part of the text or the phrase was left out."""
         return self.encoded is not None and self.encoded.truncated
 
 
 class Batcher:
-    """Feeds engines. `submit` and everything that it calls back run in the event loop's thread.
+    """Passes waiting rows to engines. `submit` and all callbacks run in the event loop's thread.
 
     Args:
-        loop: where results are handed over.
-        token_budget: most tokens of a group, padding included.
-        shadow_rows: most shadow rows that wait.
-        after_batch: called in the event loop's thread after the jobs of a batch are done.
+        loop: event loop that gets the results.
+        token_budget: tokens of a group, at most, padding included.
+        shadow_rows: shadow rows that wait, at most.
+        after_batch: called in the event loop's thread after each batch.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Batcher:
 
     @property
     def waiting_ms(self) -> float:
-        """Estimate how long the waiting rows will take."""
+        """Return the estimated time to score all waiting rows, in milliseconds."""
         return self._waiting_work * self._ms_per_token
 
     def submit(self, jobs: Sequence[WaitingRow]) -> None:
-        """Take rows of clients."""
+        """Queue rows of clients."""
         now = time.perf_counter()
         for job in jobs:
             job.since = now
@@ -130,7 +130,7 @@ class Batcher:
             self._arrivals.put(job)
 
     def submit_shadow(self, job: WaitingRow) -> bool:
-        """Take a shadow row; return False, counted, where too many wait already."""
+        """Queue a shadow row. If too many wait, or the batcher stops, drop and count it, and return False."""
         if len(self._shadow) >= self._shadow_rows or self._stopping:
             self.shadow_dropped += 1
             return False
@@ -139,7 +139,7 @@ class Batcher:
         return True
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread after what it has begun."""
+        """End the thread after the waiting rows of clients; wait for it up to `timeout_s`."""
         self._stopping = True
         self._arrivals.put(None)
         self._thread.join(timeout_s)
@@ -200,7 +200,7 @@ class Batcher:
         return True
 
     def _score_shadow(self, shadow: "_Pending") -> None:
-        """Score one group of shadow rows, then look again for rows of clients."""
+        """Score one group of shadow rows, so that rows of clients are looked for in between."""
         if not shadow:
             self._take_in([self._shadow.popleft() for _ in range(min(_SHADOW_INTAKE, len(self._shadow)))], shadow)
         if shadow:
@@ -229,7 +229,7 @@ class Batcher:
         self._hand_over(jobs)
 
     def _learn_rate(self, jobs: list[WaitingRow], begun: float) -> None:
-        """Follow what a token costs, all included: what came before the batch counts when there was no pause."""
+        """Update the time per token. Without a pause before the batch, the time since the last batch counts too."""
         ended = time.perf_counter()
         since = max(self._batch_ended, min(job.since for job in jobs)) if self._batch_ended else begun
         self._batch_ended = ended
@@ -242,7 +242,7 @@ class Batcher:
                 job.failure = failure
         try:
             self._loop.call_soon_threadsafe(self._finish, jobs)
-        except RuntimeError:  # the loop is closed: the process ends
+        except RuntimeError:  # the loop is closed, so the process ends
             return
 
     def _finish(self, jobs: list[WaitingRow]) -> None:
@@ -252,12 +252,12 @@ class Batcher:
                 self.rows_waiting -= 1
             job.done(job)
         if not self.rows_waiting:
-            self._waiting_work = 0.0  # no drift from rounding
+            self._waiting_work = 0.0  # no error from rounding is kept
         self._after_batch()
 
 
 class _Pending:
-    """Encoded rows by engine and length. Used by the inference thread alone."""
+    """Encoded rows by engine and length. Used by the inference thread only."""
 
     def __init__(self) -> None:
         self._by_length: dict[tuple[int, int], deque[WaitingRow]] = {}
@@ -277,7 +277,7 @@ class _Pending:
         self._rows += len(jobs)
 
     def group(self, token_budget: int) -> list[WaitingRow]:
-        """Take the oldest row and those that are most like it in length, within the budget and little padding."""
+        """Take the oldest row and rows of similar length, within the token budget and with little padding."""
         engine, length = min(self._by_length, key=lambda key: self._by_length[key][0].since)
         others = sorted((n for e, n in self._by_length if e == engine), key=lambda n: abs(n - length))
         jobs: list[WaitingRow] = []

@@ -1,4 +1,4 @@
-"""The models that a worker holds: a new one is loaded and warmed beside the old, then swapped in by reference."""
+"""Models of a worker: a new one is loaded and warmed up beside the old one, then one reference is replaced."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _log = logging.getLogger("evergreen.pool")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """One version, ready to score. `least_scores` say which of its answers are certain; None: nothing is promised."""
+    """Version that is ready to score. `least_scores` decide which answers are certain; None: nothing is promised."""
 
     version: str
     digest: str
@@ -35,7 +35,7 @@ class LoadedModel:
 class InForce:
     """Active plan with a model for each of its versions. Replaced as a whole, never changed.
 
-    `task` has the most labels: those of the version that learned the newest one.
+    `task` is the one with the most labels among the versions.
     """
 
     revision: int
@@ -48,7 +48,7 @@ class InForce:
 
 
 class ModelPool:
-    """Follows the parent's state. Used from the event loop; loading happens in a thread of its own.
+    """Follows the parent's state. Used from the event loop; models are loaded in a separate thread.
 
     Args:
         promise: share of right answers among certain ones; None: nothing is promised.
@@ -66,8 +66,7 @@ class ModelPool:
     async def follow(self, state: RouterState) -> bool:
         """Activate a state.
 
-        A version that is missing or broken leaves the active plan as it is; where there is none, the champion alone
-        serves.
+        If a version is missing or broken, the active plan stays. If there is none yet, the champion alone serves.
 
         Returns:
             True if the state is active.
@@ -94,7 +93,7 @@ class ModelPool:
         return False
 
     async def _model(self, version: str, state: RouterState, loaded: Mapping[str, LoadedModel]) -> LoadedModel | None:
-        """Return the model of a version; None, with its error kept, where it cannot serve beside the others."""
+        """Return the model of a version. If it cannot serve beside the loaded ones, keep its error and return None."""
         digest = state.versions.get(version, "")
         others: list[LoadedModel] = [*(self.in_force.models.values() if self.in_force else ()), *loaded.values()]
         for held in others:
@@ -104,7 +103,7 @@ class ModelPool:
                 return replace(held, version=version)
         folder = state.folders.get(digest)
         if folder is None:
-            self._errors.setdefault(version, "its files are not here yet")
+            self._errors.setdefault(version, "its package is not fetched yet")
             return None
         try:
             task = _widest(others) if others else None
@@ -117,7 +116,7 @@ class ModelPool:
             return None
         least = read_least_scores(Path(folder), self._promise)
         if least is None and self._promise is not None:
-            _log.warning("version %s has no scores for the promise: its answers are not called certain", version)
+            _log.warning("version %s has no least scores for the promise; `certain` is null in its answers", version)
         return LoadedModel(version=version, digest=digest, engine=engine, loaded_at=iso(utc_now()), least_scores=least)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -169,16 +168,17 @@ def _described(task: TaskSpec | None) -> dict[str, Any]:
 
 
 def _load(folder: Path, digest: str, active: TaskSpec | None) -> Engine:
-    """Load and warm a package.
+    """Load and warm up a package.
 
     Raises:
-        PermanentError: it is of another task than the active one. Versions of one task may have labels appended.
+        PermanentError: the package is of another task than the active one. Versions of one task may have appended
+            labels.
     """
     package = load_package(folder, expected_digest=digest)
     task = package.config.task
     if active is not None and not (task.extends(active) or active.extends(task)):
         raise PermanentError(
-            f"the package is of the task {task.describe()}, expected {active.describe()}, which this router serves; "
+            f"expected a package of the active task {active.describe()}, got one of {task.describe()}; "
             "register it in the home of its own task"
         )
     engine = Engine.load(package, threads=1)

@@ -1,4 +1,4 @@
-"""Routes beside the hot one: the FastAPI app, and errors as problems."""
+"""FastAPI app: every route except `POST /v1/predict`, and errors as problems."""
 
 import asyncio
 import time
@@ -40,11 +40,11 @@ from serving.replica_state import RouterState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerPorts:
-    """Ports of the worker that the routes run in.
+    """Functions and objects of a worker that the routes use.
 
-    `statuses` gives every process of the replica; `set_plan` appends to the ledger; `ready` returns True where
-    predictions are answered, and the reason; `task` gives that of the active versions, None before there is one;
-    until then the documentation shows `home_task`.
+    `statuses` returns the status of each process of the replica. `set_plan` appends a plan to the ledger. `ready`
+    returns True if predictions are answered, and the reason. `task` returns the task of the active versions, or None
+    before there is one; the documentation then shows `home_task`.
     """
 
     task: Callable[[], TaskSpec | None]
@@ -60,7 +60,7 @@ class WorkerPorts:
 
 
 def build_api(worker: WorkerPorts) -> FastAPI:
-    """Return the FastAPI part: feedback, models, traffic, health, metrics, documentation of all its routes."""
+    """Return the FastAPI app: feedback, models, traffic, health, metrics and the documentation of all routes."""
     app = FastAPI(
         title="Evergreen router",
         version="1",
@@ -69,7 +69,7 @@ def build_api(worker: WorkerPorts) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    app.router.redirect_slashes = False  # its redirects name the Host that the client sent
+    app.router.redirect_slashes = False  # its redirects contain the client's Host header
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_crash)
@@ -90,16 +90,16 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         if location := _without_slash(request):
             return response(b"", 307, headers=[(b"location", location.encode("latin-1"))])
-        return await _on_problem(request, Problem(404, "not-found", "there is nothing at this path; see /docs"))
+        return await _on_problem(request, Problem(404, "not-found", "no route has this path; see /docs"))
     if error.status_code == 405:
         allow = ", ".join(sorted(_methods(request, request.scope["path"])))
-        detail = f"this path takes {allow}; see /docs"
+        detail = f"this path accepts {allow}; see /docs"
         return await _on_problem(request, Problem(405, "method", detail, headers=[(b"allow", allow.encode())]))
     return await _on_problem(request, Problem(error.status_code, "http", "the request cannot be answered"))
 
 
 def _methods(request: Request, path: str) -> set[str]:
-    """Return the methods that a path takes; empty where there is nothing at it."""
+    """Return the methods that a path accepts; empty if no route has the path."""
     scope = {**request.scope, "path": path}
     routes = [route for route in request.app.routes if route.matches(scope)[0] is not Match.NONE]
     methods = {method for route in routes for method in route.methods}
@@ -107,10 +107,9 @@ def _methods(request: Request, path: str) -> set[str]:
 
 
 def _without_slash(request: Request) -> str | None:
-    """Return the address, relative to the request's, of the same path without the slash at its end; None if missing.
+    """Return the relative address of the same path without its final slash; None if no route has that path.
 
-    A relative address names no host, so no client's Host header leads another client away, and it holds behind a
-    proxy that adds a prefix.
+    A relative address contains no Host header of a client, and it is right behind a proxy that adds a prefix.
     """
     path = request.scope["path"]
     if not path.endswith("/") or not _methods(request, path[:-1]):
@@ -128,10 +127,10 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
         "/v1/feedback",
         status_code=202,
         summary="Send the right label of a prediction",
-        description="One label, or several as instances, which are all taken or none. Needs a feedback key, which "
-        "names the source. The last feedback of a prediction counts.",
+        description="One label, or several as instances: all are stored or none. Requires a feedback key, which names "
+        "the source. The last feedback of a prediction counts.",
         response_class=Response,
-        responses=answered(Accepted, "Taken", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
+        responses=answered(Accepted, "Stored", 202) | documented(400, 401, 403, 413, 415, 422, 429, 431, 503),
         openapi_extra=request_body(
             FeedbackBody, {"request_id": "019a8f0e-0000-7000-8000-000000000000", "label": 0}, FeedbackBatch
         ),
@@ -140,16 +139,16 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
         source = worker.keys.feedback_source(request.scope["headers"])
         task = worker.task()
         if task is None:  # its labels are not known yet
-            raise not_ready("no model is in force yet; promote a version, then send the label again")
+            raise not_ready("no model is active yet; promote a version, then send the label again")
         content = await read_body(request.scope, request.receive, worker.body_limit_bytes)
         labels = parse_feedback(content, worker.bodies.of(task))
         at_us = time.time_ns() // 1000
         rows = [
             Feedback(each.request_id, each.label, at_us + place, source.source, each.sampling_probability)
-            for place, each in enumerate(labels)  # of two labels of one prediction the last counts
+            for place, each in enumerate(labels)  # of two labels for one prediction the last counts
         ]
         if not worker.spool.append(FEEDBACK_LOG, b"".join(map(json_line, rows)), len(rows)):
-            raise Problem(503, "log-full", "feedback cannot be kept right now; try again later")
+            raise Problem(503, "log-full", "the log is full, so feedback cannot be stored; try again later")
         return json_response({"accepted": True}, 202)
 
 
@@ -163,14 +162,14 @@ def _add_traffic(app: FastAPI, worker: WorkerPorts) -> None:
     async def traffic() -> Response:
         state = worker.state()
         if state is None or state.plan is None:
-            raise Problem(503, "not-ready", "there is no traffic plan yet: promote a version first")
+            raise Problem(503, "not-ready", "there is no traffic plan yet; promote a version first")
         shown = {name: getattr(state, name) for name in Traffic.model_fields if name != "plan"}
         return json_response({**shown, "plan": state.plan.to_json()})
 
     @app.put(
         "/v1/traffic",
         summary="Set a new traffic plan",
-        description="Needs the admin token. The plan names the revision that it follows; 409 if it has moved on.",
+        description="Requires the admin token. Name the revision that the plan replaces; 409 if there is a newer one.",
         response_class=Response,
         responses=answered(PlanSet, "Set") | documented(400, 401, 403, 409, 413, 415, 422, 429, 431, 503),
         openapi_extra=request_body(
@@ -235,6 +234,6 @@ def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
 
     @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
     async def metrics() -> Response:
-        from serving.observe.exposition import prometheus_text  # 60 ms that no start should wait for
+        from serving.observe.exposition import prometheus_text  # takes 60 ms, which a start should not pay for
 
         return Response(prometheus_text(worker.statuses()), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -10,11 +10,11 @@ _BEARER = b"bearer "
 
 
 class Keys:
-    """Checks keys in constant time. A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    """Checks keys in constant time. A key is sent as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
     Args:
-        admin_token: None: the plan cannot be changed over HTTP.
-        predict_key: None: predictions need no key.
+        admin_token: required to change the plan over HTTP; None: it cannot be changed over HTTP.
+        predict_key: required for predictions; None: predictions need no key.
         feedback: sources by key.
     """
 
@@ -35,28 +35,28 @@ class Keys:
         )
 
     def check_admin(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Check for the admin token.
+        """Check the admin token.
 
         Raises:
-            Problem: 401 where it is missing, 403 where it is wrong.
+            Problem: 401 if it is missing, 403 if it is wrong or the router has none.
         """
         if self._admin_token is None:
             raise Problem(
                 403,
                 "no-admin-token",
-                "this router has no EVERGREEN_ADMIN_TOKEN, so this route is closed: set it to open the route",
+                "this route is closed, because the router has no EVERGREEN_ADMIN_TOKEN; set it to open the route",
             )
         given = _given(headers)
         if given is None:
             raise _missing("the admin token")
         if not hmac.compare_digest(given, self._admin_token):
-            raise Problem(403, "wrong-key", "this is not the admin token")
+            raise Problem(403, "wrong-key", "expected the admin token, got another key")
 
     def check_predict(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Check for the predict key, where one is required.
+        """Check the predict key, if one is required.
 
         Raises:
-            Problem: 401 where it is missing, 403 where it is wrong.
+            Problem: 401 if it is missing, 403 if it is wrong.
         """
         if self.predict_key is None:
             return
@@ -64,23 +64,23 @@ class Keys:
         if given is None:
             raise _missing("the predict key")
         if not hmac.compare_digest(given, self.predict_key):
-            raise Problem(403, "wrong-key", "this is not the predict key")
+            raise Problem(403, "wrong-key", "expected the predict key, got another key")
 
     def feedback_source(self, headers: Iterable[tuple[bytes, bytes]]) -> FeedbackSource:
         """Return the source of a feedback key.
 
         Raises:
-            Problem: 401 where the key is missing, 403 where it is wrong.
+            Problem: 401 if the key is missing, 403 if it is wrong.
         """
         given = _given(headers)
         if given is None:
             raise _missing("a feedback key")
         found = None
-        for key, source in self._feedback:  # all of them, so that the time says nothing
+        for key, source in self._feedback:  # all of them, so that the time reveals nothing
             if hmac.compare_digest(given, key):
                 found = source
         if found is None:
-            raise Problem(403, "wrong-key", "this is no feedback key; EVERGREEN_FEEDBACK_KEYS of the router names them")
+            raise Problem(403, "wrong-key", "expected a feedback key of EVERGREEN_FEEDBACK_KEYS, got another key")
         return found
 
 
@@ -88,7 +88,7 @@ def _missing(what: str) -> Problem:
     return Problem(
         401,
         "key-missing",
-        f"{what} is needed, as Authorization: Bearer KEY or X-API-Key: KEY",
+        f"{what} is required; send it as Authorization: Bearer KEY or X-API-Key: KEY",
         headers=[(b"www-authenticate", b"Bearer")],
     )
 

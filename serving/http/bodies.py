@@ -1,4 +1,4 @@
-"""Bodies and answers of the router: one definition validates requests and makes the API's document."""
+"""Bodies of requests and answers. One definition validates requests and generates the API's document."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
@@ -14,7 +14,7 @@ _EXAMPLES: Final[Mapping[str, dict[str, str]]] = {
     "text+aspect": {"text": "i love notion, but the mobile app takes way too long to load", "aspect": "mobile app"},
     "text+topic": {"text": "i was charged twice this month", "topic": "billing"},
 }
-_CERTAIN: Final = "True if the answer is within the promise, false if it is not; null where nothing is promised"
+_CERTAIN: Final = "True if the score is high enough for the promise, false if it is not; null if nothing is promised"
 _CUT: Final[Mapping[str, str]] = {
     "text": "its end was left out",
     "text+aspect": "was cut around the aspect",
@@ -41,9 +41,9 @@ class PredictItem(BaseModel):
 
 
 class AspectItem(PredictItem):
-    """One text to label, with the phrase of it that the label is about."""
+    """One text to label, with the aspect (a phrase of the text) that the label is about."""
 
-    aspect: Annotated[str, _string(500, "A phrase of the text; upper and lower case are the same")]
+    aspect: Annotated[str, _string(500, "A phrase of the text; upper and lower case are equal")]
 
     @property
     def phrase(self) -> str | None:
@@ -56,7 +56,7 @@ class TopicItem(PredictItem):
 
     topic: Annotated[
         str,
-        _string(500, "A phrase, in the text or not; the field may be called aspect too"),
+        _string(500, "A phrase, in the text or not; the field may also be named aspect"),
         Field(validation_alias=AliasChoices("topic", "aspect")),
     ]
 
@@ -87,7 +87,7 @@ class PredictAnswer(BaseModel):
 
 
 class PredictAnswers(BaseModel):
-    """Answers in the order of the questions."""
+    """Answers in the order of the request's items."""
 
 
 class VersionAnswer(BaseModel):
@@ -105,15 +105,15 @@ class FeedbackBody(BaseModel):
     """Right label of a prediction."""
 
     model_config = _STRICT
-    request_id: Annotated[str, Field(min_length=36, max_length=36, description="As the answer gave it")]
+    request_id: Annotated[str, Field(min_length=36, max_length=36, description="request_id of the answer")]
     label: int
     sampling_probability: Annotated[
-        float | None, Field(gt=0, le=1, description="Probability with which this prediction was chosen for a label")
+        float | None, Field(gt=0, le=1, description="Probability with which this prediction was selected for labelling")
     ] = None
 
 
 class FeedbackBatch(BaseModel):
-    """Right labels of several predictions: all are taken or none."""
+    """Right labels of several predictions: all are stored or none."""
 
     model_config = _STRICT
     instances: list[FeedbackBody]
@@ -123,12 +123,12 @@ class TaskBodies:
     """Bodies and answers of one task, with the limits of a router.
 
     Args:
-        task: whose input form and labels they have.
+        task: gives input form and labels.
         max_text_chars: characters of a text, at most.
         max_instances: items of a request, at most.
 
     Attributes:
-        item: one text with what the task takes beside it.
+        item: one text, with an aspect or topic if the task has one.
         batch: several of them.
         feedback: a label of the task, as its number or its name.
         feedback_batch: several of them.
@@ -158,7 +158,7 @@ class TaskBodies:
 
 
 class BodiesByTask:
-    """Bodies of the active task, made again where the task changes.
+    """Bodies of the active task. They are built again when the task changes.
 
     Args:
         max_text_chars: characters of a text, at most.
@@ -178,7 +178,7 @@ class BodiesByTask:
 
 
 def named_label(task: TaskSpec, label: int) -> dict[str, Any]:
-    """Return the fields of an answer that give its label; `sentiment` is for clients of the default task alone."""
+    """Return the fields of an answer that name its label. Only the default task has `sentiment`."""
     name = task.labels[label]
     named = {"label": label, "name": name}
     return {**named, "sentiment": name} if task.extends(ABSA) else named
@@ -231,7 +231,7 @@ def _answers_of(task: TaskSpec) -> tuple[type[BaseModel], ...]:
 
 
 class ArmBody(BaseModel):
-    """One version's part in a plan."""
+    """One arm of a plan: a version and its share of the traffic."""
 
     model_config = _STRICT
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -250,17 +250,17 @@ class PlanBody(BaseModel):
 
 
 class TrafficBody(BaseModel):
-    """A new plan, and the revision that it is meant to follow."""
+    """New plan, and the revision that it replaces."""
 
     model_config = _STRICT
-    revision: Annotated[int, Field(ge=1, description="The revision that GET /v1/traffic gave")]
+    revision: Annotated[int, Field(ge=1, description="The revision from GET /v1/traffic")]
     plan: PlanBody
     reason: Annotated[str, Field(min_length=1, max_length=500)] = "set over HTTP"
     actor: Annotated[str, Field(min_length=1, max_length=100)] = "admin"
 
 
 class ProblemBody(BaseModel):
-    """An error (RFC 9457). `errors` names the fields to blame."""
+    """Error (RFC 9457). `errors` names the invalid fields."""
 
     type: str
     title: str
@@ -270,13 +270,13 @@ class ProblemBody(BaseModel):
 
 
 class Accepted(BaseModel):
-    """The feedback is kept."""
+    """Feedback was stored."""
 
     accepted: Literal[True]
 
 
 class PlanSet(BaseModel):
-    """The plan that was set, and the revision that it has."""
+    """New plan and its revision."""
 
     revision: int
     plan: PlanBody
@@ -296,26 +296,26 @@ class Traffic(BaseModel):
 
 
 class HeldModel(BaseModel):
-    """A version of the newest plan, or one that still serves."""
+    """Version of the newest plan, or one that still serves."""
 
     version: str
     alias: Annotated[str | None, Field(description="champion, challenger or null")]
     digest: Annotated[str | None, Field(description="SHA-256 of the package")]
-    task: Annotated[str | None, Field(description="Name of its task; null where it is not loaded")]
+    task: Annotated[str | None, Field(description="Name of its task; null if it is not loaded")]
     input: Annotated[str | None, Field(description="Its input form")]
     labels: Annotated[list[str] | None, Field(description="In the order of the scores")]
-    loaded_at: Annotated[str | None, Field(description="UTC, ISO 8601; null where it is not loaded")]
+    loaded_at: Annotated[str | None, Field(description="UTC, ISO 8601; null if it is not loaded")]
     state: Literal["serving", "serving, to be replaced", "loading", "failed", "waiting"]
     last_error: str | None
 
 
 class WorkerModels(BaseModel):
-    """One worker, and the versions that it holds or waits for."""
+    """One worker, and the versions that it has loaded or waits for."""
 
     worker: Annotated[str, Field(description="Its number")]
     pid: int
     ready: Annotated[bool, Field(description="True if it answers predictions")]
-    revision: Annotated[int, Field(description="Of the plan that it answers by")]
+    revision: Annotated[int, Field(description="Revision of the plan that it uses")]
     models: list[HeldModel]
 
 
@@ -334,12 +334,12 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def request_body(model: type[BaseModel], example: dict[str, Any], *others: type[BaseModel]) -> dict[str, Any]:
-    """Return a route's body, one of the models, for the API's document."""
+    """Return the description of a request body, one of the models, for the API's document."""
     schema = {"oneOf": [ref(each) for each in (model, *others)]} if others else ref(model)
     content = {"application/json": {"schema": schema, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def answered(model: type[BaseModel], description: str, code: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Return a route's answer for the API's document."""
+    """Return the description of an answer for the API's document."""
     return {code: {"description": description, "content": {"application/json": {"schema": ref(model)}}}}

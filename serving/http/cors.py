@@ -1,4 +1,4 @@
-"""Cross-origin requests (CORS): which web pages may call the router from a browser."""
+"""Cross-origin requests (CORS): web pages that may call the router from a browser."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -16,7 +16,7 @@ _EXPOSED: Final = (b"access-control-expose-headers", b"Retry-After")
 
 
 class Cors:
-    """Origins whose pages may read answers. Keys travel in headers, so no answer allows cookies.
+    """Origins whose pages may read answers. Keys are sent in headers, so no answer allows cookies.
 
     Args:
         origins: as a browser sends them, such as `https://app.example`; `*` allows any.
@@ -27,7 +27,7 @@ class Cors:
         self._any = _ANY in self._origins
 
     def headers(self, origin: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
-        """Return what an answer to this origin carries; nothing of substance where it is not allowed."""
+        """Return the headers of an answer to this origin; only `Vary` if the origin is not allowed."""
         if origin is None or not self.allows(origin):
             return (_VARY,)
         return ((b"access-control-allow-origin", _ANY if self._any else origin), _VARY, _EXPOSED)
@@ -37,17 +37,17 @@ class Cors:
         return self._any or origin in self._origins
 
     def preflight(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...] | None:
-        """Return what answers a preflight beside `headers`; None where the request is an OPTIONS of another kind.
+        """Return the headers that a preflight answer adds to `headers`; None if it is not a preflight.
 
         Raises:
-            Problem: 403, the origin is not allowed.
+            Problem: 403 if the origin is not allowed.
         """
         known = dict(headers)
         origin = known.get(b"origin")
         if origin is None or b"access-control-request-method" not in known:
             return None
         if not self.allows(origin):
-            raise Problem(403, "cors-origin", "this origin is not in EVERGREEN_CORS_ORIGINS of the router")
+            raise Problem(403, "cors-origin", "expected an origin of EVERGREEN_CORS_ORIGINS, got another one")
         return _PREFLIGHT
 
 

@@ -1,6 +1,6 @@
-"""Documentation of the API: its OpenAPI document, and the page at /docs that shows it and sends each call.
+"""Documentation of the API: the OpenAPI document, and the page at /docs that shows it and can send each call.
 
-The page is one file, and loads nothing from a network.
+The page is one file and loads nothing from a network.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ fetch("openapi.json").then(r=>r.json()).then(api=>{
 """
 
 _ARTICLES: Final = {"aspect": "an", "topic": "a"}
-# The page's own script and style are inline, and it may talk to this router alone.
+# Script and style of the page are inline; it may call this router only.
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -66,7 +66,7 @@ _POLICY: Final = (
 
 
 def add_docs(app: FastAPI, bodies: Callable[[], TaskBodies]) -> None:
-    """Put the page and the document of the active task into the app."""
+    """Add the page and the document of the active task to the app."""
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -79,8 +79,8 @@ def add_docs(app: FastAPI, bodies: Callable[[], TaskBodies]) -> None:
 
 
 def document(app: FastAPI, bodies: TaskBodies) -> dict[str, Any]:
-    """Return the OpenAPI document of a task, with the hot route, which FastAPI does not see."""
-    api: dict[str, Any] = deepcopy(app.openapi())  # FastAPI keeps its own for the next call
+    """Return the OpenAPI document of a task, with `POST /v1/predict`, which FastAPI does not serve."""
+    api: dict[str, Any] = deepcopy(app.openapi())  # FastAPI caches its own
     task = bodies.task
     given = f", given {_ARTICLES[task.phrase]} {task.phrase}" if task.phrase else ""
     api["info"]["description"] += f" Task {task.name}: label a text{given} as {', '.join(task.labels)}."
@@ -102,7 +102,7 @@ def document(app: FastAPI, bodies: TaskBodies) -> dict[str, Any]:
     operation = {
         "summary": f"Label a text{given}",
         "description": "One item, or several as instances. A unit_id keeps a user on one arm of an experiment. "
-        "X-Timeout-Ms is the time that the client waits.",
+        "X-Timeout-Ms is the time that the client waits, in milliseconds.",
         "operationId": "predict",
         "parameters": [
             {

@@ -1,6 +1,6 @@
-"""Edge of a worker: bounds on what clients send, on every route: heads, unfinished bodies, time to arrive.
+"""Limits on requests of every route: size of heads and unfinished bodies, time to arrive.
 
-They are checked before any app sees the request. The protocol applies them (`hot_protocol.py`).
+The protocol (`hot_protocol.py`) applies them before any app sees the request.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from serving.problems import Problem, bad_request, too_large, unsupported_encodi
 
 MAX_HEAD_BYTES: Final = 16_384
 MAX_HEADERS: Final = 100
-_HELD_BODIES: Final = 64  # unfinished bodies of full size that fit into a worker's memory beside the model
+_HELD_BODIES: Final = 64  # unfinished bodies of full size that a worker may hold
 _FIELD_BYTES: Final = 4  # colon, space, CR, LF
 _VERSIONS: Final = ("1.0", "1.1")
 _BLANKS: Final = b" \t"
@@ -22,11 +22,11 @@ class Edge:
 
     Args:
         body_limit_bytes: largest body of one request.
-        held_limit_bytes: most bytes that all unfinished bodies may hold; None: 64 bodies of full size.
+        held_limit_bytes: bytes of all unfinished bodies, at most; None: 64 bodies of full size.
 
     Attributes:
-        held_bytes: bytes that unfinished bodies hold now.
-        refused: requests that were answered here, by status.
+        held_bytes: bytes of all unfinished bodies now.
+        refused: counts of requests refused by the protocol, by status.
     """
 
     def __init__(self, *, body_limit_bytes: int, held_limit_bytes: int | None = None) -> None:
@@ -43,18 +43,18 @@ class Edge:
 def refusal(
     method: bytes, version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body_limit_bytes: int
 ) -> Problem | None:
-    """Return the problem with a request's head, or None.
+    """Return the problem of a request's head; None if the head is accepted.
 
     Args:
         method: in capitals.
         version: of HTTP, as `1.1`.
-        target: as the request line has it.
+        target: from the request line.
         headers: names in lower case.
-        body_limit_bytes: largest body; a declared length is checked here, what arrives in the protocol.
+        body_limit_bytes: largest body. The declared length is checked here, received bytes in the protocol.
     """
     if method == b"CONNECT":
         return Problem(
-            405, "method", "CONNECT is for proxies, and the router is not a proxy", headers=[(b"allow", b"GET")]
+            405, "method", "expected another method than CONNECT: this is not a proxy", headers=[(b"allow", b"GET")]
         )
     if version not in _VERSIONS:
         return bad_request(f"expected HTTP/1.1 or HTTP/1.0, got HTTP/{version}")
@@ -69,8 +69,8 @@ def refusal(
 
 
 def _refusal_of_field(name: bytes, value: bytes, version: str, body_limit_bytes: int) -> Problem | None:
-    """Return the problem with a header that describes the body."""
-    if name == b"content-length" and int(value) > body_limit_bytes:  # digits of 64 bits at most: the parser checked
+    """Return the problem of a header that describes the body; None if it is accepted."""
+    if name == b"content-length" and int(value) > body_limit_bytes:  # the parser allows 64 bits
         return too_large(body_limit_bytes)
     if name == b"transfer-encoding" and version == "1.0":
         return bad_request("expected a Content-Length, got Transfer-Encoding in an HTTP/1.0 request")
@@ -82,22 +82,22 @@ def _refusal_of_field(name: bytes, value: bytes, version: str, body_limit_bytes:
 
 
 def declared_bytes(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return the Content-Length of headers that the parser took; 0 without one."""
+    """Return the Content-Length of parsed headers; 0 without one."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def head_too_large() -> Problem:
-    """Return 431 for a request line and headers beyond the bounds."""
+    """Return 431 for a request line and headers beyond the limits."""
     detail = f"expected at most {MAX_HEADERS} headers in {MAX_HEAD_BYTES} bytes; send fewer or shorter ones"
     return Problem(431, "head-too-large", detail)
 
 
 class SlowClients:
-    """Closes connections whose request does not arrive in time, once a second, so that a request pays nothing for it.
+    """Closes connections whose request does not arrive in time. One check per second costs a request nothing.
 
     Args:
         connections: uvicorn's set of protocols, each a `HotProtocol`.
-        timeout_s: longest time for a request to arrive whole, headers and body.
+        timeout_s: longest time for a whole request to arrive, headers and body.
         idle_s: longest time between requests of one connection.
     """
 
@@ -107,12 +107,12 @@ class SlowClients:
         self.closed = 0
 
     def look(self, now: float) -> None:
-        """Close what has waited for too long. Call it about once a second."""
+        """Close connections that have waited too long. Call it about once per second."""
         seen: dict[Any, tuple[object, bool, float]] = {}
         for protocol in list(self._connections):
             stage = protocol.waits_for_client()
             if stage is None:
-                continue  # being answered: the request's own deadline holds
+                continue  # being answered: the request's own deadline applies
             mark, arriving = stage
             kept, was_arriving, since = self._since.get(protocol, (None, arriving, now))
             if kept is not mark or was_arriving != arriving:
@@ -125,7 +125,7 @@ class SlowClients:
         self._since = seen
 
     async def run(self) -> None:
-        """Look once a second until cancelled."""
+        """Check once per second until cancelled."""
         while True:
             await asyncio.sleep(1.0)
             self.look(asyncio.get_running_loop().time())

@@ -1,4 +1,4 @@
-"""Exchange of the hot route: a request as it arrives, and its answer as bytes in one write."""
+"""Exchange of the hot route: one request and its answer, which is sent in one write."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ CLOSE: Final = b"connection: close\r\n"
 
 
 class Connection(Protocol):
-    """Connection as an exchange needs it."""
+    """Part of a connection that an exchange uses."""
 
     transport: asyncio.Transport
     server_state: ServerState
@@ -27,14 +27,14 @@ class Connection(Protocol):
 
 
 class _NoEvent:
-    """Event in the place of the one that wakes the task of a request in uvicorn: an exchange has no task."""
+    """Replacement of the event that wakes a request's task in uvicorn: an exchange has no task."""
 
     def set(self) -> None:
         """Do nothing."""
 
 
 class Exchange:
-    """One request and its answer. Takes the place of uvicorn's cycle, so its state has the names of that one's."""
+    """One request and its answer. It replaces uvicorn's cycle, so its attributes have the names used there."""
 
     __slots__ = (
         "chunks",
@@ -61,7 +61,7 @@ class Exchange:
         self.disconnected = False
 
     def answer(self, result: bytes | Problem) -> None:
-        """Send the answer, unless the client has gone."""
+        """Send the answer, unless the client has disconnected."""
         protocol = self.protocol
         if self.disconnected or self.response_complete or protocol.transport.is_closing():
             return
@@ -81,7 +81,7 @@ class Exchange:
 
 
 def head_lines(headers: Headers) -> bytes:
-    """Return headers as lines of a message."""
+    """Return headers as lines of an HTTP message."""
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
@@ -89,12 +89,12 @@ _SECURITY: Final = head_lines(SECURITY_HEADERS)
 
 
 def problem_answer(problem: Problem, defaults: tuple[tuple[bytes, bytes], ...], more: bytes) -> bytes:
-    """Return a problem as a whole answer.
+    """Return a problem as a complete HTTP answer.
 
     Args:
-        problem: the body, its status and headers.
+        problem: gives body, status and headers.
         defaults: headers of every answer of this server.
-        more: further lines of headers.
+        more: further header lines.
     """
     content = problem.body()
     head = _head(problem.status, defaults, PROBLEM_TYPE)
@@ -103,5 +103,5 @@ def problem_answer(problem: Problem, defaults: tuple[tuple[bytes, bytes], ...], 
 
 @lru_cache(maxsize=64)
 def _head(status: int, defaults: tuple[tuple[bytes, bytes], ...], content_type: bytes) -> bytes:
-    """Status line and first headers, alike for a second, up to the content's length."""
+    """Return status line and first headers. Cached, because they stay equal for a second (the `Date` header)."""
     return STATUS_LINE[status] + head_lines((*defaults, (b"content-type", content_type))) + b"content-length: "

@@ -1,8 +1,8 @@
-"""HTTP/1.1 of a worker: uvicorn's protocol with bounds on what a client may send, and the hot route without ASGI.
+"""HTTP/1.1 of a worker: uvicorn's protocol with limits on requests, and the hot route without ASGI.
 
-A whole POST /v1/predict goes from parser to predictor, its answer out in one write. uvicorn does everything else. So
-does it with a predict request that is not plain: a query, one that came before the last was answered, Expect,
-HTTP/1.0, a client that does not read its answers.
+The hot route passes a whole POST /v1/predict from the parser to the predictor and sends the answer in one write.
+uvicorn handles all other requests, and unusual predict requests: with a query or Expect, over HTTP/1.0, pipelined
+(sent before the last one was answered), or from a client that does not read its answers.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from serving.problems import Problem, bad_request, bodies_full, internal_error, 
 
 _log = logging.getLogger("evergreen.http")
 _URL: Final = PREDICT_PATH.encode()
-_IDLE, _HEAD, _BODY = range(3)  # what of a request has come last: nothing, part of its head, its whole head
-_PIECE: Final = MAX_HEAD_BYTES  # most bytes that are parsed before the bounds are looked at
-_BUSY_WAIT_S: Final = 0.05  # between reads of a large body while unfinished bodies hold half of what they may
-_LAST_READ_S: Final = 1.0  # how long, and
-_LAST_READ_BYTES: Final = 4_194_304  # how much a client may go on sending to a connection that is to be closed
+_IDLE, _HEAD, _BODY = range(3)  # received of the current request: nothing, part of its head, its whole head
+_PIECE: Final = MAX_HEAD_BYTES  # bytes that are parsed at once, at most: the limits are checked in between
+_BUSY_WAIT_S: Final = 0.05  # between reads of a large body, once unfinished bodies use half of their memory
+_LAST_READ_S: Final = 1.0  # time, and
+_LAST_READ_BYTES: Final = 4_194_304  # bytes, that a client may still send after a refusal
 
 
 class _Trailers(dict[bytes, bytes]):
-    """Takes headers that come after a body, and drops them: no key, length or host may come so late."""
+    """Mapping that drops headers after a body (trailers): no key, length or host may come so late."""
 
     def __contains__(self, _name: object) -> bool:
-        """None is kept, so none comes twice."""
+        """Return False: no header is kept, so none repeats."""
         return False
 
     def __setitem__(self, _name: bytes, _value: bytes) -> None:
@@ -45,14 +45,14 @@ _TRAILERS: Final = _Trailers()
 
 
 class _Sink:
-    """Takes the parser's place when nothing more is parsed: throws away a bounded rest of what the client sends."""
+    """Replacement of the parser after a refusal: discards a bounded number of bytes, then aborts."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._left = _LAST_READ_BYTES
 
     def feed_data(self, data: bytes) -> None:
-        """Throw away."""
+        """Discard data."""
         self._left -= len(data)
         if self._left < 0:
             self._transport.abort()
@@ -61,14 +61,14 @@ class _Sink:
 class HotProtocol(HttpToolsProtocol):
     """One connection. Its app must be a `serving.http.router.Router`, or have its `edge`, `cors` and `predictor_on`.
 
-    A callback of the parser refuses a request by raising a Problem: it is answered in the request's turn, whatever
-    the client sends after it is not parsed, and the connection is closed.
+    A callback of the parser refuses a request by raising a Problem. The Problem is sent after the answers to earlier
+    requests, nothing after the request is parsed, and the connection is closed.
     """
 
     cors: Cors | None
     _predictor: Predictor | None  # None on the admin port
     _edge: Edge
-    _last_origin: bytes | None  # of the request that the last word answers
+    _last_origin: bytes | None  # of the request that `_last_word` answers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See uvicorn."""
@@ -78,23 +78,23 @@ class HotProtocol(HttpToolsProtocol):
         self._edge, self.cors = router.edge, router.cors
         self._key_needed = self._predictor is not None and self._predictor.key_needed
         self._phase = _IDLE
-        self._many_pieces = False  # a head came in more than one piece, so its size has to be counted
-        self._mark: tuple[object, int] = (None, 0)  # what had come of the request at the end of the last piece
-        self._barren = 0  # bytes that came since without adding to it
-        self._size = 0  # of the body, where uvicorn collects it
-        self._held = 0  # bytes that this connection's unfinished body is counted with
-        self._fields: dict[bytes, bytes] = {}  # the head that comes, by name; what repeats a name beside it
+        self._many_pieces = False  # a head arrived in several pieces, so its size must be counted
+        self._mark: tuple[object, int] = (None, 0)  # progress of the request at the end of the last piece
+        self._barren = 0  # bytes received since without progress
+        self._size = 0  # of the body, if uvicorn collects it
+        self._held = 0  # bytes of this connection's unfinished body that `Edge` counts
+        self._fields: dict[bytes, bytes] = {}  # arriving head by name; repeated names are apart
         self._repeated: list[tuple[bytes, bytes]] = []
         self._offer = b""  # head of a request that offers an upgrade, without the offer
-        self._deaf = False  # nothing is parsed any more
-        self._last_word: Problem | None = None  # sent when the requests before the one at fault are answered
+        self._deaf = False  # nothing more is parsed
+        self._last_word: Problem | None = None  # sent after the answers to earlier requests
         self._last_origin = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See uvicorn. Unties what would keep protocol, request and body alive until the garbage collector runs."""
+        """See uvicorn. Break the reference cycles that would keep protocol, request and body until a collection."""
         cycle: Any = self.cycle
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # uvicorn leaves the timer where the connection broke
+        self._unset_keepalive_if_required()  # uvicorn keeps the timer of a broken connection
         self._release()
         self._deaf = True
         self._last_word = None
@@ -117,8 +117,8 @@ class HotProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as stopped:
-                # The parser cannot be told to ignore an offered upgrade: it stops at the end of the head and takes the
-                # body for the next request. So the head was only collected, and is parsed again without the offer.
+                # The parser cannot ignore an offered upgrade: it stops after the head and would read the body as the
+                # next request. So the head is only collected, and parsed again without the offer.
                 data, self._offer = self._offer + data[stopped.args[0] :], b""
             except httptools.HttpParserError as error:
                 self._fail(_fault(error))
@@ -129,7 +129,7 @@ class HotProtocol(HttpToolsProtocol):
             self._look_at_unfinished(size)
 
     def on_message_begin(self) -> None:
-        """See uvicorn, whose scope is made where ASGI needs it."""
+        """See uvicorn. Its scope is made later, and only for ASGI."""
         self._phase = _HEAD
         self.url = b""
         self._fields = {}
@@ -192,10 +192,10 @@ class HotProtocol(HttpToolsProtocol):
     def _begin_asgi(self) -> None:
         url = self.url
         super().on_message_begin()
-        if not url.startswith(b"/"):  # GET http://host/path: the path is what is asked for
+        if not url.startswith(b"/"):  # GET http://host/path: only the path matters
             target = httptools.parse_url(url)
             if target.host is None:
-                raise bad_request("expected a path as the request's target")
+                raise bad_request("expected a path as the target of the request")
             url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
         self.url = url
         self.headers = self.scope["headers"] = self._headers()
@@ -219,7 +219,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
-        if self._offer:  # this was the head alone, which is parsed again
+        if self._offer:  # this was only the head, which is parsed again
             return
         self._phase = _IDLE
         if self._held:
@@ -237,7 +237,7 @@ class HotProtocol(HttpToolsProtocol):
         self._predictor.ask(exchange.headers, body, exchange.answer, exchange.started)
 
     def on_exchange_complete(self) -> None:
-        """Start the next request of the connection. `SlowClients` closes an idle one, so it needs no timer."""
+        """Start the next request of the connection. No timer is needed: `SlowClients` closes idle connections."""
         if self.pipeline or self._last_word is not None:
             self.on_response_complete()
         else:
@@ -252,10 +252,11 @@ class HotProtocol(HttpToolsProtocol):
             self._say_last(self._last_word)
 
     def waits_for_client(self) -> tuple[object, bool] | None:
-        """Return what the connection waits for, for `SlowClients`.
+        """Return the state of the connection for `SlowClients`.
 
         Returns:
-            A mark that changes with each request, and whether one is arriving; None while the client waits for us.
+            A mark that changes with each request, and True if one is arriving. None while the client waits for an
+            answer.
         """
         cycle: Any = self.cycle
         answered = cycle is None or cycle.response_complete
@@ -264,10 +265,10 @@ class HotProtocol(HttpToolsProtocol):
         return self._repeated, self._phase != _IDLE or cycle is None
 
     def _look_at_unfinished(self, size: int) -> None:
-        """Bound the memory of a request that is arriving, and give other connections their turn.
+        """Limit the memory of an arriving request, and give other connections their turn.
 
         Args:
-            size: bytes that came last.
+            size: bytes of the last piece.
         """
         mark: object = self.cycle
         content = 0
@@ -284,12 +285,12 @@ class HotProtocol(HttpToolsProtocol):
         self._mark = (mark, content)
         self._barren = self._barren + size if same else 0
         if self._barren > MAX_HEAD_BYTES or len(self._fields) + len(self._repeated) > MAX_HEADERS:
-            self._fail(head_too_large())  # of headers, of trailers or of what may stand beside a chunk's size
+            self._fail(head_too_large())  # headers, trailers or chunk extensions
         elif not same and type(mark) is Exchange and declared_bytes(mark.headers) > self._edge.body_limit_bytes:
             self._fail(too_large(self._edge.body_limit_bytes))
 
     def _hold_body(self) -> int:
-        """Count the unfinished body; give the bytes of it that have come."""
+        """Count the unfinished body, and return the bytes received of it."""
         cycle: Any = self.cycle
         hot = type(cycle) is Exchange
         come: int = cycle.size if hot else self._size
@@ -304,7 +305,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def _read_on(self, *, waited: bool = False) -> None:
         if self.transport.is_closing() or self.pipeline or self._last_word is not None:
-            return  # closed, or to be read on when what came before is answered
+            return  # closed, or read on after the earlier answers
         if not waited and self._edge.held_bytes > self._edge.held_limit_bytes / 2:
             self.loop.call_later(_BUSY_WAIT_S, partial(self._read_on, waited=True))
         else:
@@ -315,7 +316,7 @@ class HotProtocol(HttpToolsProtocol):
         self._held = 0
 
     def _fail(self, problem: Problem) -> None:
-        """Answer the request that is arriving with a problem, after those before it. Parse nothing more."""
+        """Answer the arriving request with a problem, after the answers to earlier ones. Parse nothing more."""
         problem.without_traceback()
         self._deaf = True
         self.parser = _Sink(self.transport)  # type: ignore[assignment]
@@ -326,9 +327,9 @@ class HotProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         headers: Headers = self._fields.items()
         earlier = bool(self.pipeline) or not (cycle is None or cycle.response_complete)
-        if phase == _BODY:  # the cycle is that of the request at fault
+        if phase == _BODY:  # the cycle belongs to the refused request
             if cycle.response_complete or getattr(cycle, "response_started", False):
-                self.transport.close()  # it was answered before its body had come
+                self.transport.close()  # it was answered before its body arrived
                 return
             cycle.disconnected = True
             cycle.waiting_for_100_continue = False
@@ -349,7 +350,7 @@ class HotProtocol(HttpToolsProtocol):
             self._say_last(problem)
 
     def _say_last(self, problem: Problem) -> None:
-        """Send an answer and close, but read on for a moment: closing at once may destroy the answer on its way."""
+        """Send the last answer and close. Read on for a moment, because closing at once may destroy the answer."""
         transport = self.transport
         self._last_word = None
         if transport.is_closing():
@@ -374,13 +375,13 @@ class HotProtocol(HttpToolsProtocol):
 
 
 def _fault(error: httptools.HttpParserError) -> Problem:
-    """Return what a request is answered with that the parser, or a callback of ours, stopped at."""
+    """Return the problem of a request at which the parser, or one of our callbacks, stopped."""
     cause = error.__context__
     if isinstance(cause, Problem):
         return cause
     if not isinstance(error, httptools.HttpParserCallbackError):
-        return bad_request(f"expected an HTTP/1.1 request, got one with this fault: {error}")
+        return bad_request(f"expected a valid HTTP/1.1 request, got this error: {error}")
     if isinstance(cause, httptools.HttpParserInvalidURLError | UnicodeError):
-        return bad_request("expected a path in ASCII as the request's target")
+        return bad_request("expected an ASCII path as the target of the request")
     _log.error("a request failed: %s", type(cause).__name__, exc_info=cause)
     return internal_error()

@@ -1,4 +1,4 @@
-"""Messages over ASGI: whole bodies in, JSON and problems out, with the headers that every answer has."""
+"""ASGI messages: read whole bodies, send JSON and problems with the headers that every answer has."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
@@ -24,10 +24,10 @@ SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-con
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """Read the whole body.
 
-    A worker's own protocol refuses a body beyond the limit before; the check here is for other ASGI servers.
+    The protocol of a worker refuses too large bodies earlier; the check here is for other ASGI servers.
 
     Raises:
-        Problem: 400 where the client disconnects, 413 where the body is larger than the limit.
+        Problem: 400 if the client disconnects, 413 if the body is larger than the limit.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and len(value) > 3 and value.isdigit() and int(value[:20]) > limit_bytes:
@@ -43,7 +43,7 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     while message.get("more_body"):
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Problem(400, "disconnected", "the client went away in the middle of its request")
+            raise Problem(400, "disconnected", "the client disconnected before its request was complete")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit_bytes:
@@ -52,12 +52,12 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
 
 
 async def send_json(send: Send, status: int, content: bytes) -> None:
-    """Answer with JSON."""
+    """Send JSON."""
     await _send(send, status, JSON_TYPE, content)
 
 
 async def send_problem(send: Send, problem: Problem) -> None:
-    """Answer with a problem; the rest of a body that was too large is not read."""
+    """Send a problem. A 413 closes the connection, because the rest of the body is not read."""
     more = [(b"connection", b"close")] if problem.status == 413 else []
     await _send(send, problem.status, PROBLEM_TYPE, problem.body(), [*problem.headers, *more])
 
@@ -70,11 +70,11 @@ async def _send(send: Send, status: int, kind: bytes, content: bytes, more: Head
 
 
 def response(content: bytes, status: int = 200, kind: bytes = JSON_TYPE, headers: Headers = ()) -> Response:
-    """Return an answer of a FastAPI route, with the headers that every answer has."""
+    """Return an answer of a FastAPI route, with the common headers."""
     named = {name.decode(): value.decode() for name, value in (*SECURITY_HEADERS, *headers)}
     return Response(content, status, named, media_type=kind.decode())
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    """Return content as JSON."""
+    """Return content as a JSON answer."""
     return response(orjson.dumps(content), status)

@@ -1,4 +1,4 @@
-"""Bodies from clients, strictly: what is not understood is refused with the field's path."""
+"""Strict parsing of request bodies: unknown or invalid fields are refused with their path."""
 
 import json
 from typing import Any, Final, TypeVar, get_args
@@ -25,7 +25,7 @@ _SENTENCES: Final = {
     "list_type": "must be a list of objects",
     "model_type": "must be an object",
 }
-_NO_ASPECT: Final = "must be a phrase that stands in text (upper and lower case are the same)"
+_NO_ASPECT: Final = "must be a phrase of the text (upper and lower case are equal)"
 _SHOWN_ERRORS: Final = 5
 _MOST_ERRORS: Final = 1_000
 
@@ -37,7 +37,7 @@ def parse_predict(body: bytes, bodies: TaskBodies) -> tuple[list[PredictItem], b
         The items, and True if they came as a list (`instances`).
 
     Raises:
-        Problem: 400 where the body is not strict JSON, 422 where a field is to blame.
+        Problem: 400 if the body is not strict JSON, 422 if a field is invalid.
     """
     content = parse_object(body)
     several = "instances" in content
@@ -61,7 +61,7 @@ def parse_feedback(body: bytes, bodies: TaskBodies) -> list[FeedbackBody]:
     """Read the body of a feedback request: one label, or several as `instances`.
 
     Raises:
-        Problem: 400 where the body is not strict JSON, 422 where a field is to blame; no label is taken then.
+        Problem: 400 if the body is not strict JSON, 422 if a field is invalid; no label is accepted then.
     """
     content = parse_object(body)
     several = "instances" in content
@@ -75,7 +75,7 @@ def parse_feedback(body: bytes, bodies: TaskBodies) -> list[FeedbackBody]:
     for index, each in enumerate(found):
         if not is_request_id(each.request_id):
             where = f"instances[{index}].request_id" if several else "request_id"
-            raise invalid(where, "is not an id that a prediction was answered with")
+            raise invalid(where, "is not the request_id of an answer")
     return found
 
 
@@ -83,7 +83,7 @@ def parse_body(body: bytes, model: type[Body]) -> Body:
     """Read a body of one model.
 
     Raises:
-        Problem: 400 where the body is not strict JSON, 422 where fields are to blame.
+        Problem: 400 if the body is not strict JSON, 422 if fields are invalid.
     """
     content = parse_object(body)
     try:
@@ -93,7 +93,7 @@ def parse_body(body: bytes, model: type[Body]) -> Body:
 
 
 def _refusal(error: ValidationError, model: type[BaseModel]) -> Problem:
-    if error.error_count() > _MOST_ERRORS:  # listing them would hold up other requests
+    if error.error_count() > _MOST_ERRORS:  # listing them would delay other requests
         return invalid("body", f"has {error.error_count()} errors; expected the fields in /docs")
     found = error.errors(include_url=False)[:_SHOWN_ERRORS]
     errors = [FieldError(_path(each["loc"]), _message(each, model)) for each in found]
@@ -102,7 +102,7 @@ def _refusal(error: ValidationError, model: type[BaseModel]) -> Problem:
 
 
 def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """Return what is wrong with a field, without a word of what the customer wrote."""
+    """Return the error of a field, without the customer's text."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "string_too_long":
         return f"has {len(given)} characters, the limit is {context['max_length']}"
@@ -112,13 +112,13 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         owner = _owner(model, error["loc"])
         if issubclass(owner, PredictBatch | FeedbackBatch):
-            return "cannot be beside instances: put it into each of them"
+            return "is not allowed beside instances; put it into each of them"
         return f"is not known; expected {', '.join(sorted(owner.model_fields))}"
     return _SENTENCES.get(kind) or error["msg"].replace("Input should be", "must be")
 
 
 def _owner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the model of the object that holds a field: a field with objects is `Model` or `list[Model]`."""
+    """Return the model of the object that holds a field. A field with objects is `Model` or `list[Model]`."""
     for part in location[:-1]:
         if isinstance(part, str):
             annotation: Any = model.model_fields[part].annotation
@@ -134,15 +134,15 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a field's name as an error may show it: a customer's text could be in the place of a name."""
+    """Return a field's name if an error may show it. Other names could hold a customer's text."""
     return name if name.isidentifier() and name.isascii() and len(name) <= 40 else "(an unknown field)"
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object. Refused: bad UTF-8, NaN, lone surrogates, nesting without end, a name that comes twice.
+    """Read a JSON object. Refused: bad UTF-8, NaN, lone surrogates, endless nesting, repeated names.
 
     Raises:
-        Problem: 400 where it is not strict JSON, 422 where it is another value than an object.
+        Problem: 400 if it is not strict JSON, 422 if it is not an object.
     """
     try:
         content = orjson.loads(body)
@@ -156,7 +156,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def _may_repeat_a_name(body: bytes, content: dict[str, Any]) -> bool:
-    """Return False only if no name repeats: a body of plain strings has two quotes per name and per string."""
+    """Return False only if no name repeats. A body of plain strings has two quotes per name and per string."""
     if b"\\" in body:
         return True
     strings = len(content)
@@ -180,7 +180,7 @@ def _refuse_repeated_names(body: bytes) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) != len(pairs):
-            raise bad_json("a name comes twice in one object")
+            raise bad_json("an object has the same name twice")
         return content
 
     try:

@@ -1,4 +1,4 @@
-"""Predictor: POST /v1/predict from the bytes of a body to the bytes of its answer."""
+"""Predictor: answers POST /v1/predict, from the bytes of a body to the bytes of its answer."""
 
 import asyncio
 import logging
@@ -30,22 +30,22 @@ _log = logging.getLogger("evergreen.predict")
 
 
 class Predictor:
-    """Answers predictions: assign, look in the cache, queue, log, answer.
+    """Answers predictions: assign the arm, look in the cache, queue, log, answer.
 
     Args:
-        pool: holds the active plan and models.
-        batcher: scores what the cache does not have.
-        cache: answers given before.
-        spool: where answers are logged before they leave.
+        pool: active plan and models.
+        batcher: scores rows that the cache lacks.
+        cache: earlier answers.
+        spool: log that answers are written to before they leave.
         outcomes: counts.
-        keys: who may ask.
-        bodies: what a request may carry.
-        secret: what units are hashed with.
-        queue_ms: most work that may wait; beyond it the answer is 429.
+        keys: check who may request predictions.
+        bodies: validate requests.
+        secret: for hashing units.
+        queue_ms: work that may wait, at most, in milliseconds; beyond it the answer is 429.
         body_limit_bytes: largest body.
         request_timeout_s: longest wait, unless the client's `X-Timeout-Ms` is shorter.
         redact_text: log neither text nor phrase.
-        traces: gets each request that is over; None traces nothing.
+        traces: get each completed request; None: no traces.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Predictor:
         self.refused: dict[int, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request that came through ASGI."""
+        """Answer one request that came through ASGI."""
         started = time.perf_counter()
         answered: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
 
         def answer(result: bytes | Problem) -> None:
-            if not answered.done():  # its client may have gone
+            if not answered.done():  # the client may have disconnected
                 answered.set_result(result)
 
         try:
@@ -105,7 +105,7 @@ class Predictor:
         return self._keys.predict_key is not None
 
     def admit(self, headers: Headers) -> None:
-        """Check the key, before anything of the body is kept.
+        """Check the key, before any part of the body is kept.
 
         Raises:
             Problem: 401 or 403.
@@ -119,13 +119,13 @@ class Predictor:
             raise
 
     def ask(self, headers: Headers, body: bytes, answer: Respond, started: float) -> None:
-        """Answer a whole request that was admitted, at once or when its rows are scored.
+        """Answer a whole admitted request, at once or when its rows are scored.
 
         Args:
             headers: names in lower case.
-            body: all of it.
-            answer: called once, in this thread, with the JSON of a 200 or with a problem.
-            started: `time.perf_counter()` when the request came.
+            body: complete.
+            answer: called once, in this thread, with the JSON of a 200 or a problem.
+            started: `time.perf_counter()` at the arrival of the request.
         """
         try:
             self._begin(headers, body, answer, started)
@@ -141,14 +141,14 @@ class Predictor:
             self._traces.note(headers, started, {}, refused)
 
     def refuse(self, problem: Problem) -> Problem:
-        """Count a problem that a request is answered with."""
+        """Count a refused request; return its problem without traceback."""
         self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
         return problem.without_traceback()
 
     def _begin(self, headers: Headers, body: bytes, answer: Respond, started: float) -> None:
         in_force = self._pool.in_force
         if in_force is None:
-            raise not_ready("no model is in force yet; promote a version, then ask again")
+            raise not_ready("no model is active yet; promote a version, then try again")
         deadline = started + self._timeout_s(headers)
         items, several = parse_predict(body, self._bodies.of(in_force.task))
         at_us = time.time_ns() // 1000
@@ -169,11 +169,11 @@ class Predictor:
             self._admit(ticket, jobs)
         else:
             self._finished.append(ticket)
-            if len(self._finished) == 1:  # those that come in the same turn of the loop share a write to the log
+            if len(self._finished) == 1:  # requests of the same turn of the loop share one write to the log
                 asyncio.get_running_loop().call_soon(self.flush)
 
     def _scored(self, row: TicketRow) -> None:
-        """Take a row that the batcher has scored or given up."""
+        """Handle a row that the batcher has scored or given up."""
         ticket = row.ticket
         if row.scores is None:
             ticket.failure = row.failure
@@ -195,7 +195,7 @@ class Predictor:
         self._batcher.submit(jobs)
 
     def flush(self) -> None:
-        """Log the requests that are complete, in one write, then let them go. Called after each batch."""
+        """Log the completed requests in one write, then send their answers. Called after each batch."""
         if not self._finished:
             return
         finished, self._finished = self._finished, []
@@ -203,7 +203,7 @@ class Predictor:
         for ticket in finished:
             try:
                 self._let_go(ticket)
-            except Exception as error:  # the others of this batch are answered all the same
+            except Exception as error:  # the other requests of this batch are still answered
                 _log.exception("an answer could not be sent: %s", type(error).__name__)
             ticket.rows.clear()
 
@@ -274,7 +274,7 @@ class Predictor:
         )
 
     def _shadow(self, ticket: Ticket) -> None:
-        """Score the challengers on what the champion answered, when there is time for it."""
+        """Queue the rows of an answered request for the challengers, which score them when the worker is idle."""
         for row in ticket.rows:
             for arm in ticket.in_force.plan.challengers:
                 model = ticket.in_force.models[arm.version]

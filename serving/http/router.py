@@ -1,4 +1,4 @@
-"""ASGI application of a worker: the hot route at once, everything else through FastAPI."""
+"""ASGI application of a worker: predictions go to the predictor, all other requests to FastAPI."""
 
 import asyncio
 import logging
@@ -12,21 +12,21 @@ from serving.problems import Problem, internal_error, not_ready
 
 _log = logging.getLogger("evergreen.http")
 _PUBLIC: Final = {PREDICT_PATH, "/v1/feedback", "/healthz", "/readyz"}
-"""Paths that stay on the public port where the other routes have a port of their own."""
+"""Paths that stay on the public port when the other routes have an admin port."""
 
 
 class Router:
-    """Sends a request to the predictor or to the app, and answers for both where they fail.
+    """Passes a request to the predictor or the app, and answers with a problem if either fails.
 
     Args:
         predict: answers POST /v1/predict.
         rest: answers the other routes.
         body_limit_bytes: largest body of one request.
-        admin_port: port of the routes that are not public; None: all are on one port.
-        cors: None where no web page may call the router.
+        admin_port: port of the routes that are not public; None: all routes are on one port.
+        cors: origins of web pages that may call the router; None: no page may.
 
     Attributes:
-        edge: limits and counts of what is refused below it.
+        edge: limits of the protocol, and counts of its refusals.
         cors: as given.
     """
 
@@ -70,9 +70,9 @@ class Router:
                 await self._answer(scope, receive, noting_send, on_admin_port=on_admin_port)
         except Problem as problem:
             await send_problem(noting_send, problem)
-        except asyncio.CancelledError:  # stopping takes longer than it may
+        except asyncio.CancelledError:  # the time limit for stopping has passed
             if not started:
-                await send_problem(noting_send, not_ready("this worker is stopping; ask again"))
+                await send_problem(noting_send, not_ready("this worker is stopping; try again"))
             raise
         except Exception as error:
             if started:
@@ -83,12 +83,12 @@ class Router:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, *, on_admin_port: bool) -> None:
         if scope["path"] == PREDICT_PATH and not on_admin_port:
             if scope["method"] != "POST":
-                raise Problem(405, "method", f"{PREDICT_PATH} takes POST", headers=[(b"allow", b"POST")])
+                raise Problem(405, "method", f"{PREDICT_PATH} accepts POST", headers=[(b"allow", b"POST")])
             await self._predict(scope, receive, send)
             return
         public = scope["path"].removesuffix("/") in _PUBLIC  # the app redirects to the path without the slash
         if self._admin_port is not None and not on_admin_port and not public:
-            raise Problem(404, "not-found", "there is nothing at this path of this port")
-        if scope["method"] == "HEAD":  # uvicorn leaves the body out
+            raise Problem(404, "not-found", "no route of the public port has this path")
+        if scope["method"] == "HEAD":  # uvicorn omits the body
             scope = {**scope, "method": "GET"}
         await self._rest(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Tickets: requests that wait for their rows, and what becomes their answers."""
+"""Tickets: requests that wait for the scores of their rows, and the answers made from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Respond = Callable[[bytes | Problem], None]
 
 
 class Ticket:
-    """One request that waits for its rows. Each row has its ticket: clear `rows`, or the cycle keeps the texts."""
+    """One request that waits for its rows. Rows refer to their ticket: clear `rows`, or the cycle keeps the texts."""
 
     __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
 
@@ -33,13 +33,13 @@ class Ticket:
         self.failure: str | None = None
 
     def problem(self) -> Problem | None:
-        """Return the problem of a request with a row that failed."""
+        """Return the problem of a request with a failed row; None without one."""
         if self.failure is None:
             return None
         if self.failure == "timeout":
-            detail = "the answer would have come after the deadline; try again, or allow more time"
+            detail = "the answer was not ready before the deadline; try again, or raise X-Timeout-Ms"
             return Problem(504, "timeout", detail)
-        return Problem(500, "inference", "the model could not score this request; the log of the router says why")
+        return Problem(500, "inference", "the model could not score this request; the router's log has the reason")
 
     def content(self) -> bytes:
         """Return the answer as JSON, once every row is scored."""
@@ -47,7 +47,7 @@ class Ticket:
         return orjson.dumps({"predictions": answers} if self.several else answers[0])
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes of a trace: those of the first item, where a request has several."""
+        """Return the attributes of a trace; of several items, those of the first."""
         first = self.rows[0]
         return {
             "evergreen.items": len(self.rows),
@@ -79,19 +79,19 @@ class TicketRow(WaitingRow):
 
     @property
     def truncated(self) -> bool:
-        """True if a part of the text was left out; a cached answer was not encoded again."""
+        """True if a part of the text was left out. A cached answer holds the mark: it is not encoded again."""
         return super().truncated if self.cached is None else self.cached.truncated
 
     @property
     def certain(self) -> bool | None:
-        """True if the answer is within the promise; None where nothing is promised."""
+        """True if the answer is certain under the promise; None if nothing is promised."""
         scores = self.scores
         assert scores is not None
         return is_certain(scores, scores.index(max(scores)), self.model.least_scores)
 
     @property
     def outcome(self) -> Outcome:
-        """Outcome of the row once it is scored or given up."""
+        """Outcome of the row, once it is scored or given up."""
         if self.scores is not None:
             return "ok"
         return "timeout" if self.failure == "timeout" else "error"

@@ -1,4 +1,4 @@
-"""Log segments as the Parquet tables that they become."""
+"""Parquet tables made from log segments."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ _DAY_US: Final = 24 * _HOUR_US
 
 
 class LogPart(NamedTuple):
-    """Rows that belong under one key of the lake."""
+    """Rows of one file in the lake."""
 
     key: str
     table: pa.Table
@@ -28,7 +28,7 @@ def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> lis
     Args:
         rows: from the log.
         name: of the files: `<replica>-<segment number>`.
-        replica: the column's value.
+        replica: value of the column.
     """
     return [
         LogPart(

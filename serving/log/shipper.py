@@ -1,4 +1,4 @@
-"""From the spool to the lake, exactly once: a claim's name decides its keys, so writing it again changes nothing."""
+"""Shipper: writes the spool to the lake exactly once. A claim's name decides its keys, so a repeat changes nothing."""
 
 import logging
 from collections.abc import Callable
@@ -35,10 +35,10 @@ class ShipCounts:
 
 
 class Shipper:
-    """Ships what workers logged.
+    """Ships the logs of the workers.
 
     Args:
-        lake: where to.
+        lake: receives the files.
         spool: the spool's folder.
         replica: name of this replica, in file names and rows.
     """
@@ -51,10 +51,10 @@ class Shipper:
         self._spool.take_back()
 
     def ship(self, *, everything: bool = False) -> bool:
-        """Recover, claim and ship. What the lake does not take stays for the next time.
+        """Recover, claim and ship segments. Those that the lake does not accept stay for the next call.
 
         Args:
-            everything: also the counts of the minute that runs (when the replica stops).
+            everything: also ship the counts of the current minute (when the replica stops).
 
         Returns:
             True if every claimed segment is in the lake.
@@ -68,7 +68,7 @@ class Shipper:
             self.counts.failures += 1
             sentence = str(error) if isinstance(error, EvergreenError) else f"{type(error).__name__}: {error.strerror}"
             if sentence != self.counts.last_error:
-                _log.warning("the log cannot be shipped, it waits on the local disk: %s", sentence)
+                _log.warning("the log cannot be shipped; it stays on the local disk until the next try: %s", sentence)
             self.counts.last_error = sentence
             return False
         self.counts.last_error = None
@@ -84,16 +84,16 @@ class Shipper:
                 self._spool.keep_aside(segment)
                 self.counts.kept_aside += 1
                 _log.error(
-                    "the log segment %s has format %d, expected at most %d: a newer release wrote it; it is kept and "
-                    "will be shipped when that release runs here again",
-                    segment.name, lines.newer, LOG_FORMAT,
+                    "log segment %s: expected format %d or older, got %d of a newer release; it is kept and "
+                    "shipped when that release runs here again",
+                    segment.name, LOG_FORMAT, lines.newer,
                 )  # fmt: skip
                 continue
             rows += lines.rows
             unreadable += lines.unreadable
         try:
             parts = parts_of(rows, name, self._replica)
-        except _WRONG_VALUES:  # one damaged line must not hold the others up for ever
+        except _WRONG_VALUES:  # one damaged line must not block the rest of the claim
             kept = [row for row in rows if self._fits(row, parts_of)]
             unreadable += len(rows) - len(kept)
             parts = parts_of(kept, name, self._replica)
@@ -103,7 +103,7 @@ class Shipper:
         self._spool.discard(folder)
         self.counts.unreadable += unreadable
         if unreadable:
-            _log.error("%d lines of %s could not be read and were left out", unreadable, name)
+            _log.error("%d lines of claim %s could not be read and were left out", unreadable, name)
 
     def _fits(self, row: Any, parts_of: Callable[[list[Any], str, str], list[LogPart]]) -> bool:
         try:
@@ -113,5 +113,5 @@ class Shipper:
         return True
 
     def lag_s(self) -> float:
-        """Age of the oldest closed segment that is not in the lake."""
+        """Return the age of the oldest closed segment that is not in the lake, in seconds."""
         return self._spool.oldest_s()

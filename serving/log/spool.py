@@ -1,13 +1,13 @@
 """The write-ahead log on the local disk: each worker appends to open segments, the parent claims closed ones.
 
-    spool/open/<incarnation>/<stream>-<number>.log     being written by a living worker, which holds `.lock`
-    spool/ready/<stream>.<incarnation>-<number>.log    closed: nothing is added any more
+    spool/open/<incarnation>/<stream>-<number>.log     written by a living worker, which holds `.lock`
+    spool/ready/<stream>.<incarnation>-<number>.log    closed: nothing more is added
     spool/claims/<stream>.<name>/...                   being shipped under <name>; shipping it twice gives the same keys
     spool/aside/<stream>.<incarnation>-<number>.log    written by a newer release; claimed again by the next start
 
-A move between them is one `rename`, so a kill at any instant leaves each segment in exactly one place. `write` hands
-the bytes to the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses what
-was not shipped yet.
+A move between them is one `rename`, so after a kill each segment is in exactly one place. `write` passes the bytes to
+the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses the segments that
+were not shipped.
 """
 
 import fcntl
@@ -29,16 +29,16 @@ MINUTE_US: Final = 60_000_000
 
 _SEGMENT_BYTES: Final = 16 * 1024 * 1024
 _LOCK: Final = ".lock"
-_STARTING_S: Final = 5.0  # a worker makes its folder just before it locks it
+_STARTING_S: Final = 5.0  # a worker creates its folder just before it locks it
 
 
 class Segment:
-    """One stream of one worker. Not for several threads.
+    """One stream of one worker. Not safe for several threads.
 
     Args:
         folder: the worker's folder under `open`.
-        stream: name of the stream; it may hold a part after a dot (`outcomes.<minute>`).
-        numbers: the worker's, one a file: a stream that is opened again never takes a name that it had.
+        stream: name of the stream; it may have a part after a dot (`outcomes.<minute>`).
+        numbers: of the worker, one per file, so that a reopened stream never reuses a name.
     """
 
     def __init__(self, folder: Path, stream: str, numbers: Iterator[int]) -> None:
@@ -54,10 +54,10 @@ class Segment:
         return self._size
 
     def append(self, lines: bytes) -> bool:
-        """Hand whole lines to the operating system.
+        """Pass whole lines to the operating system.
 
         Returns:
-            Whether they were taken. On a full disk they are not, and the segment stays readable.
+            True if they were written. On a full disk they are not, and the segment stays readable.
         """
         data = b"\n" + lines if self._torn else lines
         try:
@@ -89,10 +89,10 @@ class Segment:
         self._torn = False
 
     def close(self) -> None:
-        """Add nothing to this file any more; the next lines go into another."""
+        """Close the file; the next lines go into a new one."""
         handle, self._handle, self.path = self._handle, None, None
         if handle is not None:
-            with suppress(OSError):  # the handle is gone, and so is what a failing disk did not take
+            with suppress(OSError):  # the handle is closed even if a failing disk lost data
                 os.close(handle)
 
 
@@ -101,8 +101,8 @@ class SpoolWriter:
 
     Args:
         root: the spool's folder.
-        incarnation: name of this worker process, never used before: letters, digits and `_`.
-        limit_bytes: while the whole spool is above it, it is `full` and lines are refused; with 0 it always is.
+        incarnation: unique name of this worker process: letters, digits and `_`.
+        limit_bytes: while the whole spool is larger, it is `full` and refuses lines; with 0 it always is.
     """
 
     def __init__(self, root: Path, incarnation: str, *, limit_bytes: float) -> None:
@@ -126,7 +126,7 @@ class SpoolWriter:
         return Segment(self._folder, stream, self._numbers)
 
     def append(self, stream: str, lines: bytes, rows: int) -> bool:
-        """Write ahead. False, with the rows counted in `dropped`, where the spool or the disk is full."""
+        """Write lines before their answers leave. If spool or disk is full, count `dropped` rows and return False."""
         if not self.full and self._segments[stream].append(lines):
             self.appended_bytes += len(lines)
             return True
@@ -134,7 +134,7 @@ class SpoolWriter:
         return False
 
     def append_outcomes(self, minute_us: int, lines: bytes, rows: int) -> bool:
-        """As `append`, for counts of one minute; a segment holds one minute."""
+        """Write counts of one minute, as `append`. A segment holds one minute."""
         if self._outcomes is None or minute_us != self._outcome_minute:
             self._close_outcomes()
             with suppress(OSError):  # `rotate` tries again
@@ -147,7 +147,7 @@ class SpoolWriter:
         return False
 
     def rotate(self) -> None:
-        """Close what is open, so that it can be shipped, and look whether the spool is within its bound.
+        """Close the open segments, so that they can be shipped, and check the size of the spool.
 
         Raises:
             OSError: a closed segment cannot be moved; the next call tries again.
@@ -160,7 +160,7 @@ class SpoolWriter:
         self._hand_over()
 
     def close(self) -> None:
-        """Close everything and give the folder back. `SpoolReader.recover` takes the rest."""
+        """Close all segments and remove the folder. `SpoolReader.recover` moves any that stay."""
         for segment in self._segments.values():
             segment.close()
         self._close_outcomes()
@@ -176,7 +176,7 @@ class SpoolWriter:
             self._outcomes = None
 
     def _hand_over(self) -> None:
-        """Let the parent have every segment that is closed."""
+        """Move closed segments to `ready`, where the parent claims them."""
         segments = [*self._segments.values(), *([self._outcomes] if self._outcomes is not None else [])]
         being_written = {segment.path for segment in segments}
         for path in sorted(self._folder.glob("*.log")):
@@ -189,7 +189,7 @@ class SpoolReader:
 
     Args:
         root: the spool's folder.
-        claim_bytes: about how much goes into one claim.
+        claim_bytes: approximate size of a claim.
     """
 
     def __init__(self, root: Path, *, claim_bytes: int = 64 * 1024 * 1024) -> None:
@@ -204,7 +204,7 @@ class SpoolReader:
         self._last_number = 0
 
     def recover(self) -> int:
-        """Close the segments of workers that are dead. Returns how many there were."""
+        """Close the segments of dead workers. Return their number."""
         found = 0
         for folder in sorted((self._root / "open").iterdir()):
             if not any(folder.glob("*.log")) and time.time() - folder.stat().st_mtime < _STARTING_S:
@@ -228,8 +228,8 @@ class SpoolReader:
         """Move closed segments into claims, each with the name that its Parquet files will have.
 
         Args:
-            replica: the first part of the name.
-            everything: also the counts of minutes that are not over (when the replica stops).
+            replica: first part of the name.
+            everything: also claim counts of minutes that are not over (when the replica stops).
         """
         for stream in (PREDICTION_LOG, FEEDBACK_LOG):
             for paths in self._batches(sorted(self._ready.glob(f"{stream}.*.log"), key=_age)):
@@ -262,12 +262,12 @@ class SpoolReader:
             yield batch
 
     def _number(self) -> int:
-        """Return a segment number that was never used: microseconds since 1970, growing."""
+        """Return a new segment number: microseconds since 1970, always larger than the last one."""
         self._last_number = max(self._last_number + 1, time.time_ns() // 1000)
         return self._last_number
 
     def _move(self, stream: str, name: str, paths: list[Path]) -> None:
-        # A claim that a kill cut short holds fewer segments; it is shipped as it is, and the rest is claimed anew.
+        # A kill here leaves a claim with fewer segments. It is shipped as it is; the rest gets a new claim.
         folder = self._claims / f"{stream}.{name}"
         folder.mkdir()
         for path in paths:
@@ -291,33 +291,33 @@ class SpoolReader:
         segment.rename(self._aside / segment.name)
 
     def take_back(self) -> None:
-        """Hand the segments that were kept aside over to be claimed again: this release may read them."""
+        """Make the segments in `aside` ready to be claimed again, because this release may read them."""
         for path in sorted(self._aside.glob("*.log")):
             path.rename(self._ready / path.name)
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Remove a claim whose rows are in the lake. A kill in the middle leaves rows that will be written again."""
+        """Remove a claim whose rows are in the lake. After a kill, `sweep` removes the leftovers."""
         trash = folder.parent.parent / f"trash-{folder.name}"
         folder.rename(trash)
         shutil.rmtree(trash)
 
     def sweep(self) -> None:
-        """Remove leftovers of a `discard` that a kill cut short."""
+        """Remove leftovers of a `discard` that was killed."""
         for trash in self._root.glob("trash-*"):
             shutil.rmtree(trash)
 
     def oldest_s(self) -> float:
-        """Age in seconds of the oldest closed segment that is not in the lake; 0 where there is none."""
+        """Return the age in seconds of the oldest closed segment of predictions not in the lake; 0 without one."""
         times = []
         for path in (*self._ready.glob(f"{PREDICTION_LOG}.*.log"), *self._claims.glob(f"{PREDICTION_LOG}.*/*.log")):
-            with suppress(FileNotFoundError):  # shipped meanwhile
+            with suppress(FileNotFoundError):  # shipped in the meantime
                 times.append(path.stat().st_mtime)
         return max(0.0, time.time() - min(times)) if times else 0.0
 
 
 class ReplicaLock:
-    """Lock of a replica's folder: one parent holds it.
+    """Lock of a replica's folder: only one parent can hold it.
 
     Raises:
         ConflictError: another router holds it.
@@ -331,11 +331,11 @@ class ReplicaLock:
         except BlockingIOError:
             os.close(self._handle)
             raise ConflictError(
-                f"a router runs already as replica {folder.name}; stop it, or set EVERGREEN_REPLICA to another name"
+                f"another router runs as replica {folder.name}; stop it, or set EVERGREEN_REPLICA to another name"
             ) from None
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock."""
         os.close(self._handle)
 
 
@@ -349,7 +349,7 @@ def _age(path: Path) -> tuple[float, str]:
 
 
 def spool_bytes(root: Path) -> int:
-    """Size of everything in the spool; files that go away meanwhile do not count."""
+    """Return the size of the spool in bytes; files that are removed meanwhile do not count."""
     total = 0
     for parent, _, names in os.walk(root):
         for name in names:

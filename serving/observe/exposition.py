@@ -1,4 +1,4 @@
-"""Metrics of a replica in Prometheus' text format. Loaded at the first scrape: a router that starts needs it not."""
+"""Metrics of a replica in Prometheus' text format. Imported at the first scrape, so that a start is faster."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -15,27 +15,27 @@ from serving.observe.replica_metrics import Status, summed, summed_outcomes
 
 _HELP: Final = {
     "cache_hits": "Answers from the cache",
-    "answers_certain": "Answers within the promise",
+    "answers_certain": "Answers that are certain under the promise",
     "answers_deferred": "Answers that are not certain under the promise",
     "batches": "Forward passes",
     "batched_rows": "Rows in forward passes",
-    "shadow_dropped": "Shadow scores that were not made, for want of time",
-    "log_bytes": "Bytes handed to the prediction log",
-    "log_dropped": "Records that the log could not take",
-    "model_load_failures": "Versions that could not be loaded",
+    "shadow_dropped": "Shadow rows that were dropped because too many waited",
+    "log_bytes": "Bytes written to the log",
+    "log_dropped": "Records dropped because the log or the disk was full",
+    "model_load_failures": "Failed attempts to load a version",
     "slow_clients_closed": "Connections closed because a request did not arrive in time",
     "rows_shipped": "Records written to the lake",
-    "ship_failures": "Times that the lake did not take the log",
+    "ship_failures": "Failed attempts to write the log to the lake",
     "log_unreadable": "Log lines that could not be read",
-    "log_kept_aside": "Log segments of a newer release, kept on the local disk",
-    "follow_failures": "Times that the ledger or a model could not be had",
-    "worker_restarts": "Workers that died and were started again",
-    "queue_ms": "Work that waits, in milliseconds",
-    "rows_waiting": "Rows that wait",
-    "unfinished_body_bytes": "Bytes of request bodies whose end has not come",
+    "log_kept_aside": "Log segments of a newer release that are kept on the local disk",
+    "follow_failures": "Failed attempts to read the ledger or to fetch a package",
+    "worker_restarts": "Restarts of workers that died",
+    "queue_ms": "Estimated time to score all waiting rows, in milliseconds",
+    "rows_waiting": "Rows that wait for their scores",
+    "unfinished_body_bytes": "Bytes of request bodies that have not arrived completely",
     "cache_entries": "Answers in the cache",
-    "plan_revision": "Ledger record whose plan is in force",
-    "ready": "1 where predictions are answered",
+    "plan_revision": "Ledger record of the active plan",
+    "ready": "1 if the worker answers predictions, else 0",
     "log_lag_seconds": "Age of the oldest closed log segment that is not in the lake",
     "lake_age_seconds": "Time since the ledger was last read",
 }
@@ -47,13 +47,13 @@ def prometheus_text(statuses: Sequence[Status]) -> bytes:
 
 
 class _Replica(Collector):
-    """Metrics of the processes whose status files exist, made per scrape: counting costs the hot route nothing."""
+    """Metrics of the processes with a status file, made at each scrape, so that they cost the hot route nothing."""
 
     def __init__(self, statuses: Sequence[Status]) -> None:
         self._statuses = statuses
 
     def collect(self) -> Iterator[Metric]:
-        """Counters and histograms are summed over processes, gauges are per process."""
+        """Yield the metrics: counters and histograms summed over processes, gauges per process."""
         yield from _outcome_families(summed_outcomes(self._statuses))
         refused = CounterMetricFamily(
             "evergreen_refused", "Requests answered with an error, by HTTP status", labels=["status"]

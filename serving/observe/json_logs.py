@@ -12,10 +12,10 @@ _QUIET: Final = ("uvicorn.error", "uvicorn.access", "botocore", "boto3", "urllib
 
 
 class JsonLines(logging.Formatter):
-    """Time, level, logger, message, process; a traceback where there is one.
+    """Formatter of JSON lines: time, level, process, logger, message, and a traceback of an exception.
 
     Args:
-        process: the name of the process: `parent`, or the number of a worker.
+        process: name of the process: `parent`, or the number of a worker.
     """
 
     def __init__(self, process: str) -> None:
@@ -23,7 +23,7 @@ class JsonLines(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON without control characters, so that no value ends it or moves a terminal's cursor."""
+        """Return one line of JSON without control characters, which could end it or move a terminal's cursor."""
         content = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -37,10 +37,10 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(process: str) -> None:
-    """Send this process's logs to standard error."""
+    """Write the logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a client's rubbish is not worth a line
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # invalid requests of clients get no line

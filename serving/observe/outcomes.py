@@ -1,6 +1,6 @@
-"""Outcomes of items by version and arm: counts for the lake's guardrails and for metrics.
+"""Outcomes of items by version and arm, counted for guardrails and metrics.
 
-`ok` is an item that its version scored, even where its request failed by another item: versions are judged by these.
+An item is `ok` if its version scored it, even if its request failed because of another item: the counts judge versions.
 """
 
 from bisect import bisect_left
@@ -19,7 +19,7 @@ _INDEX: Final = {outcome: index for index, outcome in enumerate(OUTCOME_NAMES)}
 
 @dataclass(slots=True)
 class Cell:
-    """Counts of one version and arm. `histogram` has a cell for each bound and one for what lies above."""
+    """Counts of one version and arm. `histogram` has one count per bound, and one for longer latencies."""
 
     counts: list[int] = field(default_factory=lambda: [0] * len(OUTCOME_NAMES))
     histogram: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
@@ -27,14 +27,14 @@ class Cell:
 
 
 class OutcomeCounts:
-    """Counts since the process started, and what of them the log does not have yet. Not for several threads."""
+    """Counts since the start of the process, and those that are not logged yet. Not safe for several threads."""
 
     def __init__(self) -> None:
         self._totals: dict[tuple[str, str], Cell] = {}
         self._pending: dict[tuple[int, str, str], Cell] = {}
 
     def add(self, at_us: int, version: str, arm: str, outcome: Outcome, latency_ms: float | None = None) -> None:
-        """Count one item. Only what was answered has a latency and goes into the histogram."""
+        """Count one item. Only an answered item has a latency and is in the histogram."""
         index = _INDEX[outcome]
         minute = at_us - at_us % _MINUTE_US
         total = self._totals.get((version, arm))
@@ -62,7 +62,7 @@ class OutcomeCounts:
         return [(minute, b"".join(each), len(each)) for minute, each in sorted(lines.items())]
 
     def totals(self) -> list[list[Any]]:
-        """Rows of version, arm, the four counts, the latency sum in ms and the histogram."""
+        """Return rows of version, arm, the four counts, the latency sum in ms and the histogram."""
         return [
             [version, arm, *cell.counts, cell.latency_sum_ms, cell.histogram]
             for (version, arm), cell in self._totals.items()

@@ -1,4 +1,4 @@
-"""Figures of a replica for CloudWatch, a log line per minute: requests, refusals, log lag, age of the ledger."""
+"""Metrics of a replica for CloudWatch, in log lines: requests, refusals, restarts, log lag, age of the ledger."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -11,13 +11,13 @@ _FIRST_COUNT: Final = 2  # rows of Status.outcomes begin with version and arm
 
 
 class Published:
-    """Turns counters that only grow into what came since the last line."""
+    """Turns counters into increments since the last line."""
 
     def __init__(self) -> None:
         self._before: dict[str, float] = {}
 
     def values(self, statuses: Iterable[Status]) -> dict[str, float]:
-        """Items asked for and items refused for overload since the last call, and the gauges of now."""
+        """Return the items, refusals for overload and restarts since the last call, and the present gauges."""
         listed = list(statuses)
         shed = _FIRST_COUNT + OUTCOME_NAMES.index("shed")
         totals = {"Requests": 0.0, "Shed": 0.0, "Restarts": 0.0}

@@ -1,4 +1,4 @@
-"""Metrics of a replica: every process keeps a small status file, and any worker answers for all of them."""
+"""Metrics of a replica: each process writes a small status file, so any worker can answer for all of them."""
 
 import json
 from collections import defaultdict
@@ -18,7 +18,7 @@ _RETIRED: Final = "retired"
 
 @dataclass(slots=True)
 class Status:
-    """One process. `counters` only grow, `gauges` are of now, `outcomes` are rows of OutcomeCounts.totals."""
+    """Status of one process. `counters` only grow, `gauges` are present values, `outcomes` are OutcomeCounts.totals."""
 
     worker: str
     pid: int = 0
@@ -35,7 +35,7 @@ class StatusBoard:
     """The status files of a replica.
 
     Args:
-        folder: holds one `<incarnation>.json` a process.
+        folder: holds one `<incarnation>.json` per process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,12 +43,12 @@ class StatusBoard:
         folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, incarnation: str, status: Status) -> None:
-        """Say how a process is doing. A disk that is full only makes this stale."""
+        """Write the status of a process. On a full disk the old status stays."""
         with suppress(OSError):
             write_whole(self._folder / f"{incarnation}.json", json.dumps(asdict(status)).encode())
 
     def all(self, *, but: str | None = None) -> list[Status]:
-        """Return the last status of each process; ended processes are one, named retired."""
+        """Return the last status of each process. Ended processes are summed into one, named retired."""
         found = []
         for path in sorted(self._folder.glob("*.json")):
             if path.stem != but:
@@ -57,7 +57,7 @@ class StatusBoard:
         return found
 
     def clear(self) -> None:
-        """Forget everything: a new parent starts from zero."""
+        """Remove every status: a new parent starts from zero."""
         for path in self._folder.iterdir():
             path.unlink(missing_ok=True)
 
@@ -79,7 +79,7 @@ class StatusBoard:
 
 
 def summed_outcomes(statuses: Iterable[Status]) -> list[list[Any]]:
-    """Outcome rows by version and arm, over several processes."""
+    """Return outcome rows by version and arm, summed over processes."""
     sums: dict[tuple[str, str], list[Any]] = {}
     for status in statuses:
         for version, arm, *numbers, histogram in status.outcomes:

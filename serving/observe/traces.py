@@ -1,7 +1,7 @@
 """OpenTelemetry traces of predictions, where OTEL_EXPORTER_OTLP_ENDPOINT is set: one span per request.
 
-A span joins its caller's trace. It is made when its request is over, so tracing costs nothing where it is off and
-little where it is not sampled. The exporter has a thread and a bounded queue of its own; what does not fit is dropped.
+A span joins its caller's trace. It is made when the request is complete, so tracing costs nothing while it is off and
+little for requests that are not sampled. The exporter has its own thread and a bounded queue; it drops spans beyond it.
 """
 
 import os
@@ -24,8 +24,8 @@ class Traces:
     """Makes spans and exports them.
 
     Args:
-        exporter: where finished spans go.
-        worker: names this process in every span.
+        exporter: gets completed spans.
+        worker: name of this process in every span.
     """
 
     def __init__(self, exporter: "SpanExporter", worker: str) -> None:
@@ -47,13 +47,13 @@ class Traces:
         attributes: Mapping[str, Any],
         problem: Problem | None = None,
     ) -> None:
-        """Trace a request that is over.
+        """Trace a completed request.
 
         Args:
             headers: of the request; `traceparent` joins the span to the caller's trace.
-            started: `time.perf_counter()` when the request came.
-            attributes: what is worth knowing of it; no text.
-            problem: what it was answered with, if not with 200.
+            started: `time.perf_counter()` at the arrival of the request.
+            attributes: of the span; no text.
+            problem: the answer, if it is not a 200.
         """
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -77,7 +77,7 @@ class Traces:
         span.end(ended_ns)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Export what is left, unless it takes too long."""
+        """Export the remaining spans; wait for it up to `timeout_s`."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(timeout_s)

@@ -1,1 +1,1 @@
-"""Processes of a replica: the parent, its workers, and the files of the versions they load."""
+"""Processes of a replica: the parent, its workers, and the packages that they load."""

@@ -1,4 +1,4 @@
-"""Follower of the ledger that keeps the packages of active versions on disk. One per replica, in the parent."""
+"""Keeper: follows the ledger and keeps the packages of active versions on disk. One per replica, in the parent."""
 
 import logging
 import os
@@ -29,15 +29,15 @@ _KEPT_MODELS: Final = 6
 class Keeper:
     """Turns the ledger's head into a state file that workers follow.
 
-    An older head than the one seen is ignored, and while the lake is unavailable the last good state stays.
+    An older head than the known one is ignored. While the lake is unavailable, the last good state stays.
 
     Args:
-        ledger: whose head is followed.
-        lake_uri: names the lake; a state of another lake is not taken up.
+        ledger: is followed.
+        lake_uri: names the lake; the state of another lake is not used.
         packages: packages of the ledger's versions.
         models: folder of packages by digest.
         path: the state file.
-        clock: seconds that only grow.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Keeper:
         return self._state
 
     def step(self) -> None:
-        """Look once. An unavailable lake raises nothing: `last_error` reports it."""
+        """Read the ledger once; write the state if it changed. `last_error` reports an unavailable lake."""
         state = self._followed()
         folders, errors = self._files(state)
         state = replace(state, folders=folders, errors=errors)
@@ -105,7 +105,7 @@ class Keeper:
                 folders[digest] = str(self._ensure(digest))
             except (EvergreenError, OSError) as error:
                 errors[version] = str(error)
-                self._failed(f"version {version} cannot be had: {error}")
+                self._failed(f"version {version} cannot be fetched: {error}")
                 wait_s = self._retry_after.get(version, _RETRY_FIRST_S)
                 self._retry_at[version] = self._clock() + wait_s
                 self._retry_after[version] = min(2 * wait_s, _RETRY_LAST_S)
@@ -126,7 +126,7 @@ class Keeper:
         self.last_error = sentence
 
     def _forget_old_models(self) -> None:
-        """Keep the active models and the few that were used last, for a quick rollback."""
+        """Keep the active models and the few that were used last, so that a rollback needs no download."""
         for leftover in self._models.glob(FETCHING):
             if time.time() - leftover.stat().st_mtime > 3600:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -139,7 +139,7 @@ class Keeper:
 
 
 def _note_use(folders: Iterable[str]) -> None:
-    """Mark folders, by their time, whose models are or were active until now."""
+    """Touch the folders of models that are or were active: their time decides which old models are kept."""
     for folder in folders:
         with suppress(FileNotFoundError):
             os.utime(folder)

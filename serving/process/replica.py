@@ -1,4 +1,4 @@
-"""The parent of a replica: opens the sockets, keeps the workers alive, follows the ledger and ships the log."""
+"""Parent of a replica: opens the sockets, restarts workers, follows the ledger and ships the log."""
 
 import argparse
 import contextlib
@@ -45,7 +45,7 @@ _OPEN_FILES: Final = 65_536
 
 @dataclass(slots=True)
 class _Child:
-    """A worker's place: its sockets stay when the process is replaced, so that clients wait instead of failing."""
+    """One worker with its sockets. They stay open while its process is replaced, so clients wait instead of failing."""
 
     index: int
     sockets: list[socket.socket]
@@ -56,21 +56,21 @@ class _Child:
 
 
 def open_sockets(host: str, port: int, count: int, *, spread: bool = _SPREADS) -> list[socket.socket]:
-    """Open a listening socket per worker, all on one port: the kernel spreads connections over them.
+    """Open a listening socket per worker, all on one port.
 
     Args:
         host: address to listen on.
         port: 0 takes a free one.
-        count: how many.
-        spread: whether the kernel spreads over sockets with SO_REUSEPORT. Where it does not, the workers take
-            connections from one queue, whose socket is duplicated.
+        count: number of sockets.
+        spread: True if the kernel spreads connections over sockets with SO_REUSEPORT. Otherwise one socket is
+            duplicated, and the workers take connections from its queue.
 
     Raises:
         PermanentError: the address is not available; the message names it and the remedy.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:  # without SO_REUSEPORT: sees another server's port
+        with socket.socket(family, socket.SOCK_STREAM) as probe:  # no SO_REUSEPORT: fails if the port is taken
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             port = probe.getsockname()[1]
@@ -89,14 +89,14 @@ def open_sockets(host: str, port: int, count: int, *, spread: bool = _SPREADS) -
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PermanentError(
-                f"port {port} of {host} is taken; stop what uses it, or set EVERGREEN_ROUTER_PORT to another one"
+                f"port {port} of {host} is taken; stop the process that uses it, or set EVERGREEN_ROUTER_PORT"
             ) from None
         raise PermanentError(f"the router cannot listen on {host} port {port}: {error.strerror}") from error
     return sockets
 
 
 def _open_soon(host: str, port: int, count: int, *, patience_s: float) -> list[socket.socket]:
-    """As `open_sockets`, with patience where the workers of a parent that was killed may still be draining."""
+    """Open sockets, retrying for `patience_s`: workers of a killed parent may hold the port while they drain."""
     ends = time.monotonic() + patience_s
     while True:
         try:
@@ -108,7 +108,7 @@ def _open_soon(host: str, port: int, count: int, *, patience_s: float) -> list[s
 
 
 class Replica:
-    """A parent with its workers.
+    """Parent process with its workers.
 
     Args:
         settings: of the replica.
@@ -138,7 +138,7 @@ class Replica:
         os.set_inheritable(self._lifeline, True)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop within a bound and ship what was logged."""
+        """Serve until SIGTERM or SIGINT. Then stop the workers within a time limit and ship the log."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         for child in self._children:
@@ -154,7 +154,7 @@ class Replica:
         rest.start()
         rest.join(timeout=self._settings.router.stop_timeout_s)
         if rest.is_alive():
-            _log.error("the log was not shipped in time; it is kept in %s until the next start", self._folder / "spool")
+            _log.error("the log was not shipped in time; it stays in %s until the next start", self._folder / "spool")
         self._board.clear()
         self._lock.release()
 
@@ -172,7 +172,7 @@ class Replica:
             "--folder",
             str(self._folder),
             "--tuning",
-            json.dumps(asdict(self._settings.router)),  # a file that is edited meanwhile changes no later worker
+            json.dumps(asdict(self._settings.router)),  # so that editing the file changes no restarted worker
             "--task",
             json.dumps(self._settings.task.to_json()),
         ]
@@ -197,7 +197,7 @@ class Replica:
         self._retire(child)
         child.wait_s = 0.0 if now - child.started > _SETTLED_S else min(max(0.1, 2 * child.wait_s), _RESTART_LAST_S)
         child.restart_at = now + child.wait_s
-        _log.error("worker %d ended with %d and is started again in %.1f s", child.index, code, child.wait_s)
+        _log.error("worker %d ended with exit code %d; it is started again in %.1f s", child.index, code, child.wait_s)
         child.process = None
 
     def _retire(self, child: _Child) -> None:
@@ -217,7 +217,7 @@ class Replica:
             try:
                 child.process.wait(max(0.1, ends - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _log.error("worker %d did not stop in time and is killed; its log is kept", child.index)
+                _log.error("worker %d did not stop in time and was killed; its log is kept", child.index)
                 child.process.kill()
                 child.process.wait()
         for child in self._children:
@@ -227,9 +227,9 @@ class Replica:
         os.close(self._lifeline)
 
     def _duties(self) -> None:
-        """Follow the ledger, ship the log and report, in threads beside the one that keeps the workers alive.
+        """Follow the ledger, ship the log and report, each in a thread of its own.
 
-        Each has a thread of its own: a lake that hangs holds up neither of the others.
+        A lake that hangs then blocks only one of them, and never the thread that restarts workers.
         """
         from absa.adapters.lake_stores import open_lake
         from absa.adapters.package_store import PackageStore
@@ -251,18 +251,18 @@ class Replica:
             self._shipper = shipper = Shipper(lake, self._folder / "spool", self._name)
             chronicle = Chronicle(lake, self._folder)
         except Exception:
-            _log.exception("the router cannot begin its duties and stops")
+            _log.exception("the router cannot start its background threads and stops")
             self._stopping.set()
             return
         threading.Thread(target=self._follow, args=(keeper,), name="keeper", daemon=True).start()
         threading.Thread(target=self._tell, args=(chronicle,), name="chronicle", daemon=True).start()
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # requests come first
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _DUTY_NICENESS)  # workers come first
         threading.Thread(target=self._report_for_ever, args=(keeper, shipper), name="report", daemon=True).start()
         while not self._stopping.wait(settings.router.ship_interval_s):
             self._guarded(shipper.ship)
 
     def _ship_rest(self, duties: threading.Thread) -> None:
-        """Ship the logs of stopped workers. The duties' thread has a low priority and would be late when busy."""
+        """Ship the logs of stopped workers. Not in the thread of `_duties`: its low priority would make it late."""
         duties.join()
         shipper = self._shipper
         if shipper is None:
@@ -298,8 +298,8 @@ class Replica:
     def _guarded(duty: Callable[[], object]) -> None:
         try:
             duty()
-        except Exception:  # whatever it is, the next round comes, and requests are answered meanwhile
-            _log.exception("a duty failed and is tried again")
+        except Exception:  # one failed round must not end the thread
+            _log.exception("a background task failed; it runs again")
 
     def _report(self, keeper: "Keeper", shipper: "Shipper") -> None:
         gauges = {"log_lag_seconds": round(shipper.lag_s(), 3)}
@@ -317,10 +317,10 @@ class Replica:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes, or with `--check` only read the settings.
+    """Serve until a signal arrives; with `--check` only read the settings.
 
     Returns:
-        The exit code: 2 for settings that cannot be used, 1 for another error.
+        The exit code: 2 for invalid settings, 1 for another error.
     """
     parser = argparse.ArgumentParser(prog="python -m serving", description="Run one replica of the router.")
     parser.add_argument("--check", action="store_true", help="check the settings and end")

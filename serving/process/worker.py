@@ -1,4 +1,4 @@
-"""One worker: an event loop for HTTP, one inference thread, and its part of the log. Wires everything of a process.
+"""Worker process: an event loop for HTTP, one inference thread and its part of the log. Builds all of its parts.
 
 Started by the parent as `python -m serving.process.worker`, with a listening socket of its own.
 """
@@ -52,15 +52,15 @@ from serving.replica_state import RouterState, read_state
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
-_RETRY_FIRST_S: Final = 1.0  # a state that is not in force: a model that could not be loaded may be a moment's trouble
+_RETRY_FIRST_S: Final = 1.0  # for a state that is not active: loading a model may fail for a moment only
 _RETRY_LAST_S: Final = 30.0
-_KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps a connection (60 s on AWS), or it asks on a closed one
-_SWITCH_S: Final = 0.001  # Python's 5 ms would let the inference thread wait for the event loop after each batch
-_COLLECT_AFTER: Final = (10_000, 10, 10)  # requests leave few cycles behind; the default walks every 700 objects
+_KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps one (60 s on AWS), or it would use a closed one
+_SWITCH_S: Final = 0.001  # with Python's 5 ms the inference thread waits for the event loop after each batch
+_COLLECT_AFTER: Final = (10_000, 10, 10)  # requests make few cycles; the default collects after every 700 objects
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with signals left to us: its own handling would end the process before the log is closed."""
+    """uvicorn's server without its signal handling, which would end the process before the log is closed."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -68,7 +68,7 @@ class _Server(uvicorn.Server):
 
 
 class WorkerProcess:
-    """Everything that a worker process holds.
+    """All parts of a worker process.
 
     Args:
         settings: of the replica.
@@ -173,19 +173,19 @@ class WorkerProcess:
         self._predictor.flush()
 
     def stop(self) -> None:
-        """Answer what is here, take nothing new, then end."""
+        """Stop accepting requests, answer the accepted ones, then end."""
         if not self._draining:
             self._draining = True
             self._server.should_exit = True
 
     async def run(self, lifeline: int) -> None:
-        """Serve until told to stop, by SIGTERM or by the parent's end (its side of `lifeline` closes)."""
+        """Serve until SIGTERM arrives or the parent ends, which closes its side of `lifeline`."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the group; the parent decides
         loop.add_reader(lifeline, self.stop)
         await _guarded(self._follow)
-        gc.freeze()  # what is here stays: the collector need not walk through it again and again
+        gc.freeze()  # these objects stay, so the collector need not visit them again
         gc.set_threshold(*_COLLECT_AFTER)
         tasks = [
             asyncio.create_task(each)
@@ -204,7 +204,7 @@ class WorkerProcess:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._batcher.stop(self._settings.router.stop_timeout_s)
-            await asyncio.sleep(0)  # lets what the thread handed over last be logged
+            await asyncio.sleep(0)  # lets the last batch of the inference thread be logged
             self._pool.close()
             self._log_outcomes()
             self._spool.close()
@@ -233,9 +233,9 @@ class WorkerProcess:
         self._state = state
         after = self._pool.in_force
         if after is not None and after is not before:
-            self._bodies.of(after.task)  # now, not at the first request
+            self._bodies.of(after.task)  # so that the first request does not pay for it
             self._cache.keep_only(frozenset(model.digest for model in after.models.values()))
-            _log.info("revision %d is %s: %s", state.revision, "in force" if in_force else "not in force", after.plan)
+            _log.info("revision %d is %s: %s", state.revision, "active" if in_force else "not active", after.plan)
         self._board.put(self._incarnation, self._status())
 
     async def _report(self) -> None:
@@ -256,7 +256,7 @@ class WorkerProcess:
         if self._draining:
             return False, "this worker is stopping"
         if self._pool.in_force is None:
-            return False, "no model is in force yet; promote a version, then look again"
+            return False, "no model is active yet; promote a version, then try again"
         return True, "ready"
 
     def _status(self) -> Status:
@@ -298,7 +298,7 @@ class WorkerProcess:
         """Append a plan to the ledger and return the new revision.
 
         Raises:
-            ConflictError: the ledger has moved on.
+            ConflictError: the ledger has a newer record.
             PermanentError: the plan names another champion, or a version that the ledger does not know.
         """
         from absa.adapters.lake_stores import open_lake
@@ -308,9 +308,9 @@ class WorkerProcess:
         ledger = Ledger(open_lake(self._settings.lake_uri))
         head = ledger.head()
         if head is None:
-            raise PermanentError("there is no champion yet: promote a version first")
+            raise PermanentError("there is no champion yet; promote a version first")
         if head.number != revision:
-            raise ConflictError(f"the plan is at revision {head.number}, not at {revision}: look again")
+            raise ConflictError(f"expected the current revision {head.number}, got {revision}; read the plan again")
         state = rerouted(head.state, plan)
         return ledger.append(expected=revision, actor=actor, action="traffic", reason=reason, state=state).number
 
@@ -320,7 +320,7 @@ def _summed(*counts: dict[int, int]) -> dict[str, int]:
 
 
 async def _for_ever(every_s: float, duty: Callable[[], Awaitable[None]]) -> None:
-    """Do a duty until cancelled: one that fails is logged and comes again, or the worker would go on without it."""
+    """Repeat a task until cancelled. A failure is logged and does not end the repetition."""
     while True:
         await asyncio.sleep(every_s)
         await _guarded(duty)
@@ -329,8 +329,8 @@ async def _for_ever(every_s: float, duty: Callable[[], Awaitable[None]]) -> None
 async def _guarded(duty: Callable[[], Awaitable[None]]) -> None:
     try:
         await duty()
-    except Exception:  # whatever it is, requests are answered meanwhile
-        _log.exception("a duty failed and is tried again")
+    except Exception:  # a failed background task must not end the worker
+        _log.exception("a background task failed; it runs again")
 
 
 async def _main(settings: RouterSettings, arguments: argparse.Namespace) -> None:
@@ -342,7 +342,7 @@ async def _main(settings: RouterSettings, arguments: argparse.Namespace) -> None
 
 
 def main() -> None:
-    """Entry point of a worker process."""
+    """Run a worker process."""
     parser = argparse.ArgumentParser(description="One worker of a router; started by `python -m serving`.")
     parser.add_argument("--index", type=int, required=True, help="number of the worker, from 0")
     parser.add_argument("--folder", type=Path, required=True, help="the replica's folder")
@@ -357,7 +357,7 @@ def main() -> None:
     data = DataMapping(task=TaskSpec.from_json(json.loads(arguments.task)))
     serving = ServingPolicy(promise=arguments.promise)
     settings = RouterSettings(router=RouterTuning(**json.loads(arguments.tuning)), data=data, serving=serving)
-    replica_name(settings)  # fails here, not at the first request, where the home cannot be written
+    replica_name(settings)  # if the home cannot be written, fail here and not at the first request
     uvloop.run(_main(settings, arguments))
 
 

@@ -77,5 +77,5 @@ def test_job_without_a_package_is_a_missed_deadline(tmp_path: Path) -> None:
 
 def test_failed_job_without_a_package_names_the_reason(tmp_path: Path) -> None:
     ends_at = start(tmp_path, budget_s=60, precision="half")
-    with pytest.raises(PermanentError, match="precision must be one of auto, fp32, bf16, got 'half'"):
+    with pytest.raises(PermanentError, match="precision: expected one of auto, fp32, bf16, got 'half'"):
         run_job(tmp_path, ends_at=ends_at, environment=os.environ, on_event=Events())

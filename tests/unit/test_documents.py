@@ -63,6 +63,19 @@ def test_site_builds_and_links_resolve() -> None:
     )  # fmt: skip
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     assert (ROOT / "site" / "index.html").is_file()
+    pages = {page.name: _unrendered(page.read_text(encoding="utf-8")) for page in (ROOT / "site").rglob("*.html")}
+    assert {name: found for name, found in pages.items() if found} == {}
+
+
+def _unrendered(page: str) -> list[str]:
+    """Return list items, table rows and fences that the site shows as they are written."""
+    article = page.partition("<article")[2].partition("</article")[0]
+    prose = re.sub(r"<(pre|code)\b.*?</\1>", "", article, flags=re.DOTALL)
+    return re.findall(r"\n(?:\d+\. |- |\| )|```", prose)
+
+
+def test_steps_that_run_together_are_found() -> None:
+    assert _unrendered("<article><p>Deploy:</p><pre>1\n2. x</pre>\n3. Train</p></article>") == ["\n3. "]
 
 
 def test_documents_show_the_measured_figures() -> None:
@@ -70,6 +83,15 @@ def test_documents_show_the_measured_figures() -> None:
         [sys.executable, "docs/insert_figures.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_figures_start_no_line() -> None:
+    """A comment at the start of a line ends the paragraph, on the site and on GitHub."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    found = {
+        page.name for page in pages if re.search(r"^ *<!-- figure", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == set()
 
 
 def test_stale_figure_is_replaced() -> None:
@@ -82,6 +104,50 @@ def test_figure_without_a_row_is_refused() -> None:
     figure = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))["figure"]
     with pytest.raises(ValueError, match="expected one row"):
         figure(ROOT, {"result": "tasks", "case": "no such case", "metric": "f1", "show": "{value}"})
+
+
+def table_of(tmp_path: Path, rows: list[dict[str, object]] | None) -> str:
+    """Return a table of two rows from a result, or without one."""
+    if rows is not None:
+        result = {
+            "command": "make benchmark-speed", "date": "2026-11-30", "commit": "abc", "rows": rows,
+            "machine": {"cpu": "EPYC", "cores": 2, "accelerator": None},
+        }  # fmt: skip
+        (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+        (tmp_path / "benchmarks" / "results" / "speed.json").write_text(json.dumps(result))
+    wanted = {
+        "result": "speed",
+        "what": "batch",
+        "columns": [
+            {"head": "rows/s", "case": "{case} rows", "metric": "rate", "show": "{value:.0f}"},
+            {"head": "target", "case": "{case} rows", "metric": "rate", "show": "{target}"},
+        ],
+        "rows": [{"what": "small", "case": "1"}, {"what": "large", "case": "20*"}],
+    }
+    made: str = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))["table"](tmp_path, wanted)
+    return made
+
+
+def test_table_marks_rows_not_measured_yet(tmp_path: Path) -> None:
+    row = {"case": "2000 rows", "metric": "rate", "value": 5.2, "target": ">= 6000", "met": False}
+    assert table_of(tmp_path, [row]).splitlines() == [
+        "| batch | rows/s | target |",
+        "|---|---|---|",
+        "| small | not measured yet |  |",
+        "| large | 5 | >= 6,000: **missed** |",
+        "",
+        "`make benchmark-speed` on EPYC, 2 cores; 2026-11-30, commit abc.",
+    ]
+
+
+def test_table_without_result_names_its_command(tmp_path: Path) -> None:
+    assert table_of(tmp_path, None) == "Not measured yet, command: `make benchmark-speed`."
+
+
+def test_table_is_replaced_between_its_marks() -> None:
+    insert = runpy.run_path(str(ROOT / "docs" / "insert_figures.py"))
+    page = "<!-- table t -->\n\nold\n\n<!-- end -->\n<!-- figure f -->1<!-- end -->"
+    assert insert["with_figures"](page, {"t": "\n\nnew\n\n", "f": "2"}) == page.replace("old", "new").replace("1", "2")
 
 
 def test_release_needs_named_changes_and_missed_targets(tmp_path: Path) -> None:

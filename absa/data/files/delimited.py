@@ -1,14 +1,16 @@
 """Records of delimited text (CSV, TSV, semicolons): the layout of a file, and the start and end of each record.
 
 One grammar for ingest, batch and evaluation. Quotes follow RFC 4180: a cell that starts with a double quote ends with
-one, and a quote inside it is doubled. Files of tools that do not quote break this rule, so a quote is not believed that
-opens a cell and does not close it properly, or makes several lines a row of another number of cells than the header's:
-its line is read as written if it then has the header's number of cells, and is unreadable otherwise; reading goes on at
-the next line either way. Where a quote closes properly, but lines between look like rows, neither reading can be
-trusted, and each of its lines is unreadable. So no row holds another row's line, and every line that is not empty
-belongs to exactly one row.
+one, and a quote inside it is doubled. Some tools write quotes without doubling them, so two rules come on top:
 
-Blocks whose quotes are all regular, which a few array operations decide, are parsed by Arrow; the others line by line.
+- A quote is not believed if it opens a cell and does not close it properly, or if it makes several lines a row without
+  the header's number of cells. Its line is read as written if it then has the header's number of cells, else it is
+  unreadable. Reading goes on at the next line.
+- If a quote closes properly, but lines inside it look like rows, neither reading is safe: each line is unreadable.
+
+So no row holds another row's line, and every line that is not empty belongs to exactly one row.
+
+Array operations find the blocks whose quotes are all regular; Arrow parses them. Other blocks are read line by line.
 """
 
 from collections.abc import Iterator
@@ -51,9 +53,10 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Header of a delimited file, whose `name` is for errors. `start` and `line` are where its rows begin.
+    """Header of a delimited file.
 
-    `mapping` knows the columns.
+    `name` of the file is for messages. `start` is the byte and `line` the line of its first row. `mapping` knows the
+    columns.
     """
 
     name: str
@@ -87,7 +90,7 @@ class Records(NamedTuple):
 
     @property
     def glued(self) -> npt.NDArray[np.bool_]:
-        """Mark records that must not be cut off from the one before: which they are depends on it."""
+        """Mark records that must stay in one block with the record before: their kind depends on it."""
         ambiguous = self.kinds == _AMBIGUOUS
         return np.asarray(ambiguous & np.concatenate([[False], ambiguous[:-1]]))
 
@@ -142,7 +145,7 @@ def header_layouts(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MA
 
 
 def not_utf8(data: bytes, name: str, line: int) -> InvalidDataError:
-    """Name the first line and byte that are not UTF-8 in data that begin with this line."""
+    """Return the error that names the first line and byte that are not UTF-8; `line` is the first line of the data."""
     for number, (start, end) in enumerate(lines_of(data, 0, len(data)), line):
         try:
             data[start:end].decode()
@@ -314,12 +317,13 @@ def _line_by_line(
 
 
 def _doubt(record: bytes, layout: Layout) -> int | None:
-    """Say why a regular record of several lines is not one row: _STRAY, _AMBIGUOUS, or None where it is.
+    """Return why a record of several lines with regular quotes is not one row: _STRAY, _AMBIGUOUS, or None if it is.
 
-    A quote strays if the record has not the header's number of cells. It is ambiguous if a line of the record would be
-    a row by itself: with the header's number of cells and, between commas and semicolons, which texts have too, its
-    aspect in its text, or for other tasks a label. Only lines inside one cell count, the line on which a cell opens
-    unless it is the last column's, and the line on which it ends if it is: the others are parts of rows either way.
+    A record without the header's number of cells has a stray quote. A record is ambiguous if one of its lines would be
+    a row by itself: with the header's number of cells and, if the delimiter is a comma or semicolon, which texts
+    contain too, with its aspect in its text (for tasks without aspects: with a known label). These lines are examined:
+    lines inside one cell; the line on which a cell opens, unless it is the last cell; the line on which the last cell
+    ends. Other lines are parts of rows in both readings.
     """
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     before: list[bytes] = []

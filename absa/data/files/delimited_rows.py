@@ -14,7 +14,7 @@ class DelimitedRows(NamedTuple):
     """Cells of the wanted columns as text, the line of each row, and why it is unreadable (null where it is not).
 
     An unreadable row has its line as written in the text column. `as_written` are the lines of rows whose quotes were
-    not believed.
+    read as written.
     """
 
     table: pa.Table
@@ -83,7 +83,7 @@ def _raw(data: bytes, start: int, end: int) -> str:
 def _with_raw(
     table: pa.Table, data: bytes, records: Records, malformed: list[int], schema: pa.Schema, raw_at: int | None
 ) -> pa.Table:
-    """Put rows that Arrow left out back in their places."""
+    """Insert the rows that Arrow left out at their places, as their lines."""
     raw = [_raw(data, int(records.starts[index]), int(records.ends[index])) for index in malformed]
     columns = [raw if n == raw_at else [None] * len(raw) for n in range(len(schema.names))]
     aside = pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
@@ -93,7 +93,7 @@ def _with_raw(
 
 
 def _parse(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> tuple[pa.Table, list[int]] | None:
-    """Parse the regular records by Arrow: their rows, and which were left out; None where it counts other rows."""
+    """Parse the regular records by Arrow: return their rows and the malformed ones, None if Arrow counts other rows."""
     from pyarrow import csv as arrow_csv
 
     malformed: list[int] = []
@@ -119,7 +119,7 @@ def _parse(data: bytes, records: Records, layout: Layout, wanted: Sequence[int])
                 include_columns=chosen, column_types=dict.fromkeys(chosen, pa.string()), strings_can_be_null=False
             ),
         )
-    except pa.ArrowInvalid:  # a cell is not UTF-8: line by line it is found
+    except pa.ArrowInvalid:  # a cell is not UTF-8: reading line by line finds it
         return None
     if table.num_rows + len(malformed) != records.regular:
         return None

@@ -85,10 +85,10 @@ def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | str:
-    """Return the object of a line, or why there is none. Of a name that is there twice the first value counts."""
+    """Return the object of a line, or the reason why it has none. Of a repeated name the first value counts."""
     try:
         row = _DECODER.decode(line.decode())
-        if may_hold_half_characters(line):  # or an escaped backslash: encoding tells
+        if may_hold_half_characters(line):  # or an escaped backslash: encoding fails for the former only
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeError:
         return INVALID_UTF8
@@ -98,7 +98,7 @@ def parse_line(line: bytes) -> dict[str, Any] | str:
 
 
 def may_hold_half_characters(block: bytes) -> bool:
-    """Tell whether lines may hold half of a surrogate pair."""
+    """Return True if lines may hold half of a surrogate pair."""
     return (b"\\ud" in block or b"\\uD" in block) and _LONE_SURROGATE.search(block) is not None
 
 

@@ -1,4 +1,4 @@
-"""Rows of Parquet in bounded memory, however small the file is that they are packed in."""
+"""Rows of Parquet in bounded memory, also of a small file that unpacks to a large one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -12,12 +12,12 @@ from absa.errors import InvalidDataError
 MAX_GROUP_BYTES: Final = 1 << 30  # of a row group, unpacked
 MAX_RATIO: Final = 200  # unpacked to packed size of a file that unpacks to more than a row group may
 _BATCH_ROWS: Final = 16_384
-_FEW_ROWS: Final = 256  # where an encoding can make a page of any size of a few bytes
+_FEW_ROWS: Final = 256  # at once, of an encoding that can unpack a few bytes to a page of any size
 _PIECE_BYTES: Final = 64 << 20
 
 
 class Opened(NamedTuple):
-    """A Parquet file, and the same file read so that the different texts of a column can be seen without its rows."""
+    """Parquet file opened twice: as it is, and with columns of text as dictionaries, which hold each text once."""
 
     file: parquet.ParquetFile
     packed: parquet.ParquetFile
@@ -115,8 +115,8 @@ def _is_plain_text(type_: pa.DataType) -> bool:
 
 
 def _rows_at_once(opened: Opened, group: int, chunks: Sequence[Any]) -> int:
-    """Return the rows of a row group that can be unpacked at once: few bytes may stand for a long, repeated text."""
-    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # texts are differences to the one before
+    """Return how many rows of a row group may be unpacked at once: few bytes may encode a long text many times."""
+    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # each text is the difference to the one before
         return _FEW_ROWS
     repeated = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
     texts = [

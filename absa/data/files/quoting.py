@@ -10,14 +10,14 @@ from absa.errors import InvalidDataError
 MAX_LINE_BYTES: Final = 64 << 20
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 INVALID_UTF8: Final = "invalid_utf8"
-MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is not believed
+MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is read as written
 LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 MORE: Final = -1
 NEVER: Final = -2
 
 
 def check_line(name: str, line: int, data: bytes) -> None:
-    """Raise where a line that has not ended is longer than memory should hold.
+    """Refuse a line that has not ended and is too long for the memory.
 
     Raises:
         InvalidDataError: it is longer than 64 MB.
@@ -74,7 +74,7 @@ def lines_of(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def cells_of_line(line: bytes, delimiter: bytes) -> list[bytes]:
-    """Cells of one line by itself, as written where its quotes are not regular."""
+    """Return the cells of one line by itself; if its quotes are not regular, the parts between delimiters."""
     if quoted_end(line, 0, delimiter, final=True) < 0:
         return line.split(delimiter)
     return cell_values(line, 0, len(line), delimiter)

@@ -30,7 +30,7 @@ RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}
 SCANNED: Final = {
     "row": pl.Int64,
     "reason": pl.String,  # why the row cannot be read (null where it can); its text is then the line as written
-    "as_written": pl.Boolean,  # a double quote in it was not believed
+    "as_written": pl.Boolean,  # True if a double quote in it was read as written
     **dict.fromkeys(FILE_COLUMNS, pl.String),
 }
 
@@ -59,9 +59,9 @@ def scan_file(
 
 @dataclass(frozen=True, kw_only=True)
 class FilePart:
-    """Consecutive rows of a file, at most `lines`: a frame of `SCANNED`, or the bytes that `parse` makes one of.
+    """Consecutive rows of a file, at most `lines`: a frame of `SCANNED`, or bytes that `parse` turns into one.
 
-    Bytes can be handed over to another process and parsed there.
+    Another process can take over the bytes and parse them.
     """
 
     content: pl.DataFrame | bytes | Path
@@ -69,7 +69,7 @@ class FilePart:
     parse: Callable[[bytes], pl.DataFrame] | None = None
 
     def handed_over(self, path: Path) -> "FilePart":
-        """Move the content to a file for another process: a pipe costs several times as much."""
+        """Move the content to a file for another process, which is several times faster than a pipe."""
         if isinstance(self.content, bytes):
             path.write_bytes(self.content)
         elif isinstance(self.content, pl.DataFrame):
@@ -77,7 +77,7 @@ class FilePart:
         return replace(self, content=path)
 
     def rows(self) -> pl.DataFrame:
-        """Return the rows, and remove the file that they were handed over in.
+        """Return the rows, and remove the file that `handed_over` made.
 
         Raises:
             InvalidDataError: a row is not UTF-8.
@@ -155,7 +155,7 @@ class _Choice:
 
 
 def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:
-    """Name and type the columns of a frame all of whose rows could be read."""
+    """Name and type the columns of a frame without unreadable rows."""
     columns = []
     for name in FILE_COLUMNS:
         column = pl.lit(None, pl.String)
@@ -237,7 +237,7 @@ def _json_rows(block: bytes, *, line: int, ours: Mapping[str, str], name: str) -
     except UnicodeDecodeError:
         raise not_utf8(block, name, line) from None
     except pl.exceptions.PolarsError:
-        pass  # a line is not an object, or not what JSON allows: line by line it is found
+        pass  # a line is not an object or not JSON: reading line by line finds it
     records = [_json_record(block[start:end], number, ours) for start, end, number in json_lines.rows_of(block, line)]
     return pl.DataFrame(records, schema=SCANNED, orient="row")
 

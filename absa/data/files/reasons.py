@@ -15,7 +15,7 @@ NOT_A_LABEL: Final = "label_unknown"
 _NAMED_LABELS: Final = 10
 _EXAMPLE_TIME: Final = datetime(2026, 11, 30, 12, tzinfo=UTC)
 UNREADABLE: Final = (MALFORMED, STRAY_QUOTE, AMBIGUOUS_QUOTE, NOT_AN_OBJECT, NOT_TEXT, INVALID_UTF8)
-"""Reasons of rows that are quarantined as the line that they are."""
+"""Reasons of rows that cannot be read, and are quarantined as their whole line."""
 _SENTENCES: Final = {
     "malformed_row": "it has more or fewer fields than the header; put texts that hold commas between double quotes",
     "stray_quote": "a double quote opens a field on line {row} and does not close it; double it or remove it",
@@ -30,7 +30,7 @@ _SENTENCES: Final = {
     NOT_A_SENTIMENT: "its label is not 0 (negative), 1 (neutral) or 2 (positive)",
     NOT_A_LABEL: "its label is not {labels}; name the value in [data.labels] of evergreen.toml, or append "
     "it to labels of [task]",
-    "aspect_not_in_text": "its aspect does not stand in its text",
+    "aspect_not_in_text": "its aspect is not in its text",
     "observed_at_invalid": "its {observed_at} is not a time such as {time}",
 }
 

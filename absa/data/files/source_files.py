@@ -13,7 +13,7 @@ from absa.data.files.workbooks import sheet_as_csv
 from absa.errors import InvalidDataError, UnavailableError
 
 ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of a folder, where .json may be anything
-_WORKBOOKS: Final = (".xlsx", ".xlsm")
+WORKBOOKS: Final = (".xlsx", ".xlsm")
 _OTHER_WORKBOOKS: Final = (".xls", ".xlsb", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
 READ_AHEAD_BYTES: Final = 8 << 20
@@ -52,16 +52,16 @@ def readable(file: IO[bytes], uri: str) -> IO[bytes]:
     Raises:
         InvalidDataError: see `kind_of`, `lines_of_array` and `sheet_as_csv`.
     """
-    if uri.lower().endswith(_WORKBOOKS):
+    if uri.lower().endswith(WORKBOOKS):
         return sheet_as_csv(file, uri)
     return lines_of_array(file, uri) if kind_of(uri) == "jsonl" else file
 
 
 def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
-    """Return the format that a name's ending stands for; what has another ending is read as CSV.
+    """Return the format of a file by the ending of its name; an unknown ending is read as CSV.
 
     Raises:
-        InvalidDataError: it is that of a workbook which is not one of today's Excel.
+        InvalidDataError: the ending is that of a workbook, but not of Excel since 2007.
     """
     name = uri.lower()
     if name.endswith(_OTHER_WORKBOOKS):
@@ -102,7 +102,7 @@ def find_sources(path: str) -> list[SourceFile]:
 
 
 def hidden(parts: Iterable[str]) -> bool:
-    """Tell whether a part of a path is hidden, as editors name what is not data. Pure."""
+    """Return True if a part of a path starts with a dot, which marks files that are not data. Pure."""
     return any(part.startswith(".") for part in parts)
 
 

@@ -32,7 +32,7 @@ def times(column: pl.Expr, form: str | None = None) -> pl.Expr:
 
 
 def other_times(column: pl.Expr) -> pl.Expr:
-    """Return the times that `times` leaves null, which few files have and a pattern finds more slowly."""
+    """Return the times that `times` leaves null: rarer forms, which a slower pattern finds."""
     parts = column.str.to_uppercase().str.replace(_DATE, "${1}-${2}-${3}").str.extract_groups(_PARTS)
     zone = parts.struct.field("zone").fill_null("Z").replace({"UTC": "Z", "GMT": "Z"})
     hours = zone.str.replace("^Z$", "+00").str.slice(0, 3)

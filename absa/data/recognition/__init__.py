@@ -1,1 +1,1 @@
-"""Recognition of a data file: which task it is for, and which column holds what."""
+"""Recognition of a data file: its task and the content of its columns."""

@@ -85,7 +85,7 @@ def name_score(name: str, role: Role) -> float:
 
 
 def is_id(name: str) -> bool:
-    """Tell whether a name ends as those of numbers and keys do. Pure."""
+    """Return True if a name ends like that of an identifier, such as `customer id`. Pure."""
     words = name_words(name)
     return len(words) > 1 and words[-1] in _IDS
 

@@ -1,4 +1,4 @@
-"""Profile of a column: figures of its values that tell its role."""
+"""Profile of a column: figures of its values that show its role."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,17 +50,17 @@ class ColumnProfile:
 
     @cached_property
     def codes(self) -> float:
-        """Share of values that are numbers of something, addresses or hexadecimal digits."""
+        """Share of values that look like identifiers: numbers, e-mail addresses or hexadecimal digits."""
         return self._share(_CODE)
 
     @cached_property
     def dates(self) -> DateForm | None:
-        """Form of the dates; None where the values are none."""
+        """Form of the dates; None if the values are not dates."""
         return find_date_form(self.values)
 
     @cached_property
     def labels(self) -> LabelValues | None:
-        """Labels of the values; None where they are none."""
+        """Labels of the values; None if the values are not labels."""
         return find_labels(self.values)
 
     def score(self, role: Role) -> float:
@@ -73,7 +73,7 @@ class ColumnProfile:
 
     @property
     def named_id(self) -> bool:
-        """Return True if the name ends as those of numbers and keys do."""
+        """Return True if the name ends like that of an identifier."""
         return is_id(self.name)
 
     def _share(self, pattern: str) -> float:

@@ -53,9 +53,10 @@ class DateForm:
 
 
 def find_date_form(values: pl.Series) -> DateForm | None:
-    """Return the form that reads most of a column's values (text, no nulls); None for any other. Pure.
+    """Return the form that reads most of a column's values (text, no nulls); None if they are not dates. Pure.
 
-    Of forms that read equally many, the day comes first; the month does where clocks have AM and PM.
+    Between forms that read equally many values, the one with the day first wins; with AM and PM the one with the month
+    first.
     """
     if values.is_empty():
         return None
@@ -84,7 +85,7 @@ def _forms() -> Iterator[str]:
 
 
 def _read(values: pl.Series, form: str | None) -> pl.Series:
-    """Return the times of values, null where they are none in this form or not of our age."""
+    """Return the times of values, null where a value has another form or a year outside of 1970 to 2100."""
     column = pl.col("value")
     if form is None:
         read = pl.coalesce(times(column), other_times(column))

@@ -54,7 +54,7 @@ def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
 
 
 def _single(columns: Sequence[str], name: str) -> list[str]:
-    """Return the columns whose names are theirs alone, in any case."""
+    """Return the columns whose names are unique in any case."""
     names = [folded(column.rstrip(_COPY)) for column in columns]
     doubled = [each for each in dict.fromkeys(names) if names.count(each) > 1]
     for each in doubled:
@@ -66,7 +66,7 @@ def _single(columns: Sequence[str], name: str) -> list[str]:
 def _delimited(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
     layouts = header_layouts(file, name)
     frames = [_records(file, layout, rows) for layout in layouts]
-    # of commas in texts few rows have as many as the header: readable cells tell the delimiter
+    # few rows have as many commas in their texts as the header has: the delimiter with most readable cells is right
     return max(frames, key=lambda frame: frame.height * (frame.width - 1))
 
 

@@ -52,7 +52,7 @@ class LabelValues:
 
 
 def find_labels(values: pl.Series) -> LabelValues | None:
-    """Return the labels of a column's values (text, no nulls), None for any other. Pure.
+    """Return the labels of a column's values (text, no nulls), None if they are not labels. Pure.
 
     Values that differ in case and white space alone are one label, named as most rows write it. Three values that mean
     negative, neutral and positive in some language are those labels.

@@ -20,11 +20,11 @@ from absa.inference.aspect_span import has_aspect
 from absa.task import ABSA, MAX_LABELS, InputForm, TaskSpec, listed
 
 SPAN_SHARE: Final = 0.95  # of phrases in their texts: from it on they are aspects, below topics
-_LIKELY_SPANS: Final = 0.8  # in a column whose name says nothing
+_LIKELY_SPANS: Final = 0.8  # in a column whose name gives no hint
 _SPAN_ROWS: Final = 5_000
 _HEAD: Final = 0.7  # score of a name whose main word fits a role
 _SOME: Final = 0.5
-_FEWEST_ROWS: Final = 20  # of a file whose values may all differ
+_FEWEST_ROWS: Final = 20  # with as many or fewer, labels need not repeat
 _REPEATED: Final = 1.5  # rows of a value of a column of units, on average
 _MOST_UNREAD_DATES: Final = 0.05
 _SEGMENTS: Final = 50

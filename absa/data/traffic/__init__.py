@@ -1,1 +1,1 @@
-"""Simulated customers: who asks when about what, in which words, with which known drift, and the feedback."""
+"""Simulated customers: arrivals, texts, known drift and feedback."""

@@ -1,4 +1,4 @@
-"""Arrivals of a population's requests: when, from which unit, about what, in which mood. Seeded, hour by hour.
+"""Arrivals of a population's requests: time, unit, topic and mood of each. Seeded, hour by hour.
 
 Every hour has a generator of its own, so any period can be drawn without those before it. Sessions that start within
 an hour end within an hour of their start.
@@ -62,7 +62,7 @@ def _joined(parts: list[Arrivals]) -> Arrivals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Members:
-    """Users with what is their own, arrays of shape (users,)."""
+    """Users with their own habits, arrays of shape (users,)."""
 
     activity: _Floats
     topic: _Ints
@@ -236,7 +236,7 @@ class Simulation:
         stay_s = np.full(n, np.inf)
         if growth is not None and growth.leaving_a_day > 0:
             stay_s = rng.exponential(_DAY_S / growth.leaving_a_day, n)
-        # a fixed part of every topic: the topics of few users would be far from their shares
+        # each topic gets a fixed part: drawn at random, the topics of few users would miss their shares
         topic = np.searchsorted(np.cumsum(self._shares), (rng.permutation(n) + rng.random()) / max(n, 1))
         return _Members(
             activity=rng.lognormal(0.0, users.activity_spread, n),

@@ -1,4 +1,4 @@
-"""Feedback of simulated customers: how often, how late, how biased and how wrong it is."""
+"""Feedback of simulated customers: its rate, delay, bias and errors."""
 
 import random
 from dataclasses import dataclass

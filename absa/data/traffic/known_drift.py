@@ -48,9 +48,9 @@ class Drift:
         concept_share: share of the aspects whose first and last label swap places, chosen by hash, the same for ever;
             in plain text the share of the labels whose texts are renamed to the next label.
         concept_aspects: these aspects as well, whatever the share.
-        noise_share: share of the requests that are typed carelessly: four typos a hundred characters, case lost.
-        starts_at: the request number that the drift begins at.
-        ramp: over so many requests it grows from nothing to full strength.
+        noise_share: share of the requests that are typed carelessly: four typos per hundred characters, case lost.
+        starts_at: number of the request at which the drift starts.
+        ramp: number of requests over which it grows from nothing to full strength.
     """
 
     new_area_share: float = 0.0
@@ -66,11 +66,11 @@ class Drift:
     def __post_init__(self) -> None:
         for name in ("new_area_share", "vocabulary_share", "concept_share", "noise_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
+                raise ValueError(f"{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         if self.class_shares is not None and (min(self.class_shares) < 0 or abs(sum(self.class_shares) - 1) > 1e-9):
             raise ValueError(f"class_shares: expected shares that sum to 1, got {self.class_shares}")
         if self.starts_at < 0 or self.ramp < 0:
-            raise ValueError("starts_at and ramp count requests from 0")
+            raise ValueError(f"starts_at and ramp: expected 0 requests or more, got {self.starts_at} and {self.ramp}")
 
     def strength(self, number: int) -> float:
         """Return the active share of the drift at a request, 0 to 1."""
@@ -112,5 +112,5 @@ def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int 
             case "noise":
                 drift = replace(drift, noise_share=strength)
             case _:
-                raise ValueError(f"a drift is none or one of {', '.join(KINDS)}, joined by +; got {part!r}")
+                raise ValueError(f"drift: expected none, or some of {', '.join(KINDS)} joined by +, got {part!r}")
     return drift

@@ -28,13 +28,13 @@ _GREETINGS: Final = (
     "Just writing to say:",
 )
 _CLOSINGS: Final = ("Thanks", "thx", "Cheers", "Best, M.", "Kind regards", "tia", "Greetings from Utrecht", "- Sam")
-_EMOJI: Final = ("📱", "🗒️", "👀", "🤷", "✍️", "📌", "💬", "🖥️")  # none that takes a side
+_EMOJI: Final = ("📱", "🗒️", "👀", "🤷", "✍️", "📌", "💬", "🖥️")  # none with an opinion
 _KEYBOARD: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _KEY_NEIGHBOURS: Final = {a: b for row in _KEYBOARD for a, b in zip(row, row[1:] + row[-2], strict=True)}
 
 
 def joined_text(text: str, aspect: str, others: Sequence[LabelledRow], random_: random.Random) -> str:
-    """Return the text with another row's joined to it, one that does not speak of the aspect."""
+    """Return the text joined with that of another row, which does not name the aspect."""
     for _ in range(10):
         other = random_.choice(others).text
         if not has_aspect(other, aspect) and other not in text:
@@ -46,7 +46,7 @@ def joined_text(text: str, aspect: str, others: Sequence[LabelledRow], random_: 
 
 
 def varied_text(text: str, aspect: str | None, random_: random.Random) -> str:
-    """Return the text with one mild change that leaves the aspect and what is said of it alone."""
+    """Return the text with one mild change that leaves the aspect and the opinion on it alone."""
     pick = random_.random()
     if pick < 0.4:
         return _typo(text, aspect, random_)
@@ -65,12 +65,12 @@ def _outside(text: str, aspect: str | None) -> tuple[str, str, str]:
         return text, "", ""
     span = find_aspect(text, aspect)
     if span is None:
-        return "", text, ""  # nothing tells the aspect from the rest: leave the whole alone
+        return "", text, ""  # the aspect's place is unknown: leave the whole text alone
     return text[: span.start], text[span.start : span.end], text[span.end :]
 
 
 def _typo(text: str, aspect: str | None, random_: random.Random) -> str:
-    """Return the text with one slip of the fingers in a word of five letters or more outside the aspect."""
+    """Return the text with one typo in a word of five letters or more outside the aspect."""
     before, kept, after = _outside(text, aspect)
     part = before if random_.random() < len(before) / max(1, len(before) + len(after)) else after
     words = part.split(" ")
@@ -95,7 +95,7 @@ def _typo(text: str, aspect: str | None, random_: random.Random) -> str:
 
 
 def noisy_text(text: str, aspect: str | None, random_: random.Random) -> str:
-    """Return the text typed carelessly: four typos a hundred characters, and case lost in every other text."""
+    """Return the text typed carelessly: four typos per hundred characters, and lower case in every other text."""
     for _ in range(max(1, round(len(text) * 0.04))):
         text = _typo(text, aspect, random_)
     return text.lower() if random_.random() < 0.5 else text

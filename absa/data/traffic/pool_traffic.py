@@ -1,9 +1,9 @@
-"""Customers, simulated: an endless seeded stream of requests with drift and delayed feedback that are known exactly.
+"""Simulated customers: an endless seeded stream of requests whose drift and delayed feedback are known exactly.
 
-Texts come from a pool of hand-written (or a user's held-back) rows. A request asks about one row, as it was written
-the first time, later with a mild variation, or with a second row of the same segment joined to it: the label of the
-aspect that is asked about stays known, because the aspect is in its own part only. No text is served twice, and
-none whose near-duplicate key the caller has named (what was ingested) is served at all.
+Texts come from a pool of hand-written rows, or of a user's held-back rows. A request uses one row as it was written the
+first time, later with a mild variation, or joined with a second row of the same segment. The label stays known, because
+only the first row names the aspect. No text is served twice, and a text whose near-duplicate key the caller has named
+(the ingested ones) is never served.
 
 Without drift the stream is stationary unless the population has cycles, growth or events: users return with topics of
 their own, rows of a topic and label are drawn uniformly, and the share of joined texts stays the same.
@@ -59,14 +59,14 @@ class PoolTraffic:
         new_area: rows that `Drift.new_area_share` draws from.
         seed: equal seed, pools and calls give an equal stream.
         drift: active from the first request; `switch` changes it later.
-        feedback: how customers tell what was right.
+        feedback: habits of the customers who give feedback.
         avoid: side keys of texts that must not be served.
         population: accounts and their habits; by default 300 return, with sessions. A topic is a segment of the pool.
         composed_share: share of the requests that join two rows; none do where the label is not about an aspect.
         task: what the rows are labelled for.
 
     Raises:
-        ValueError: the pool is empty, or drift asks for a new area where there is none, or for other labels.
+        ValueError: the pool is empty, or the drift needs a new area that is missing, or has another number of labels.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PoolTraffic:
         self._composed_share = composed_share if self._spans else 0.0
         self._served: set[int] = set()
         self._number = 0
-        # separate generators: how customers tell leaves what they ask as it was
+        # separate generators, so that other habits of feedback leave the requests as they were
         self._rows, self._typing, self._told, self._drifting = (
             random.Random(f"{seed}/{name}") for name in ("rows", "typing", "feedback", "drift")
         )
@@ -112,10 +112,10 @@ class PoolTraffic:
         """Activate a drift from the next request on: its starts_at counts from there.
 
         Raises:
-            ValueError: it asks for a new area and the source has none.
+            ValueError: it needs a new area and the source has none.
         """
         if drift is not None and drift.new_area_share > 0 and not self._new_area.rows:
-            raise ValueError("the drift asks for a new area, and this source has no rows of one")
+            raise ValueError("the drift needs a new area, and this source has no rows of one")
         if drift is not None and drift.class_shares is not None and len(drift.class_shares) != self._task.n_labels:
             raise ValueError(f"class_shares: expected {self._task.n_labels} shares, got {len(drift.class_shares)}")
         self._drift, self._drift_from = drift, self._number

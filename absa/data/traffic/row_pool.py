@@ -61,7 +61,7 @@ class RowPool:
         return tuple(count / sum(counts) for count in counts)
 
     def draw(self, random_: random.Random, segment: str | None, shares: Sequence[float]) -> LabelledRow:
-        """Return a row of a segment and of a label drawn by the shares, each such row before any comes again."""
+        """Return a row of a segment, with a label drawn by the shares; no row comes again before all have come."""
         weights = [share if (segment, label) in self._by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
             weights = list(self.label_shares(segment))

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from absa.training.rows.tokens import Index, TokenRows
 
 LINE_TOKENS: Final = 128
-NO_LABEL: Final = -100  # that of a missing row; torch's cross entropy passes it over
+NO_LABEL: Final = -100  # label of a missing row; torch's cross entropy ignores it
 ROWS_A_LINE: Final = 16  # of a line; rows of less than 8 tokens are rare
-_POOL_BATCHES: Final = 24  # single rows are sorted by length in pools of so many batches: little padding, much chance
+_POOL_BATCHES: Final = 24  # single rows are sorted by length in pools of so many batches: little padding, still random
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Batch:
     index: Index  # (L, R), number of the row among those that were laid out, -1 where there is none
     labels: npt.NDArray[np.int64]  # (L, R), NO_LABEL where there is no row
     tokens: int  # real ones
-    targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), where a teacher says more than the label does
+    targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), probabilities by teachers
     numbers: Index | None = None  # (L, R), those of `TokenRows`, -1 where there is no row
 
     @property
@@ -61,7 +61,7 @@ class Form:
         tokens: of a batch, padding included.
         width: tokens of a line, those of the longest row at least.
         most: rows of a line at most; 1 lays single rows, and lines are as wide as the longest of a batch.
-        full: whether empty lines fill up each batch, so that all have one shape.
+        full: True if empty lines fill up each batch, so that all have one shape.
     """
 
     tokens: int
@@ -247,7 +247,7 @@ def cut(lengths: Index, batch_tokens: int) -> list[Index]:
 
 
 def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[Index, Batch]]:
-    """All rows once, one per line, in batches of like length: (indices, batch)."""
+    """Yield all rows once, one per line, in batches of similar length: (indices, batch)."""
     for index in cut(rows.lengths, batch_tokens):
         yield index, assemble(rows, index)
 

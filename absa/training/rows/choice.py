@@ -14,7 +14,7 @@ import numpy.typing as npt
 from absa.training.rows.tokens import Index
 
 CHUNK_ROWS: Final = 16_384  # rows are picked, composed and cut into batches within chunks of so many, or of more
-MOST_CANDIDATES: Final = 8  # for a row; more hardly makes the choice better and costs reading
+MOST_CANDIDATES: Final = 8  # for a row; with more the choice is hardly better, and reading takes longer
 _FEWEST_ROWS: Final = 1_024  # of a chunk, for batches of like length
 _OLDEST_WEIGHT: Final = 0.25  # probability of the oldest row to be picked, relative to the newest
 

@@ -1,8 +1,8 @@
-"""Texts that were joined from two, so that the aspect decides: `great search, but the app is slow`.
+"""Texts joined from two rows, so that the aspect decides the label: `great search, but the app is slow`.
 
-Feedback rarely praises one thing and blames another in one breath, and a model that never saw it learns to ignore the
-aspect. Two rows with known labels, joined, are a text with two aspects whose answers are known. The idea is that of
-contrastive augmentation for ABSA (Wang et al. 2022, https://aclanthology.org/2022.coling-1.581).
+Feedback rarely praises one thing and blames another in one text, and a model that never saw such a text learns to
+ignore the aspect. Two rows with known labels, joined, are a text with two aspects whose labels are known. The idea is
+that of contrastive augmentation for ABSA (Wang et al. 2022, https://aclanthology.org/2022.coling-1.581).
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _ENDINGS: Final = ".!?,;"
 _DROPS_ENDING: Final = 0.7  # how often the first text loses the mark at its end
 _TRIES: Final = 3
 _SCARCE: Final = 1 / 3  # of the share, where not all rows fit: a joined text costs the time of another row
-_CONTRAST_ROWS: Final = 4_000  # different ones; each chunk draws among them
+_CONTRAST_ROWS: Final = 4_000  # distinct rows, among which each chunk draws
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Composer:
 
     @classmethod
     def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings, task: TaskSpec = ABSA) -> "Composer | None":
-        """Return the one that settings ask for; None where no row is to be joined, or texts have no aspects."""
+        """Return the composer of some settings; None if they join no rows, or if texts have no aspects."""
         contrast = None
         if settings.contrast_share and task.extends(ABSA):
             contrast = tokenize(contrast_pairs(_CONTRAST_ROWS, settings.seed), tokenizer)
@@ -133,7 +133,7 @@ class Composer:
         for _ in range(_TRIES):
             wanted = (rows.labels[left] + chance.integers(1, self.labels, len(left))) % self.labels
             draw, words = chance.random(len(left)), chance.integers(0, len(word_lengths), len(left))
-            other = left.copy()  # a row is never joined with itself, so this stands for nobody
+            other = left.copy()  # a row is never joined with itself, so this marks a row without a partner
             for label, having in enumerate(by_label):
                 if len(having):
                     here = wanted == label
@@ -152,7 +152,7 @@ class Composer:
 
 
 class _Spoken:
-    """Return True where a token is in a row's text."""
+    """Lookup of tokens in the texts of rows."""
 
     def __init__(self, rows: TokenRows, lengths: Index) -> None:
         of = np.repeat(np.arange(len(rows), dtype=np.int64), lengths)

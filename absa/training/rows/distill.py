@@ -91,13 +91,13 @@ class TaughtCorpus(ShardCorpus):
 
     Args:
         folder: with the plan and the shards of the train side.
-        pairs: the pairs without labels that `answers` is about; None: there are none.
+        pairs: pairs without labels, in the order of `answers`; None: there are none.
         answers: of the teachers.
         weight: share of the teachers in a labelled row's target.
         left_s: see `ShardCorpus`.
 
     Raises:
-        InvalidDataError: the answers are about another number of rows.
+        InvalidDataError: the answers have another number of rows.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class TaughtCorpus(ShardCorpus):
 
 
 def _mean(scores: Sequence[Targets]) -> Targets:
-    """Return the mean over the first axis, NaN counting nowhere."""
+    """Return the mean over the first axis, without NaN."""
     each = np.asarray(scores, np.float64)
     known = ~np.isnan(each)
     total, count = np.where(known, each, 0.0).sum(axis=0), known.sum(axis=0)

@@ -11,7 +11,7 @@ from absa.training.rows.tokens import Targets, TokenRows
 
 
 def score_as_teacher(model: Classifier, rows: TokenRows) -> Targets:
-    """Scores (n, labels) of a model in fp32 on the device that it is on, uncalibrated."""
+    """Return uncalibrated scores (n, labels) of a model in fp32, computed on its device."""
     scores = np.zeros((len(rows), model.task.n_labels), np.float32)
     model.eval()
     device = model.classifier.weight.device

@@ -26,7 +26,7 @@ from absa.training.rows.tokens import Index, TokenRows, stack
 PLAN_FILE: Final = "plan.json"
 _OPEN_SHARDS: Final = 8  # kept mapped; more would only cost address space
 _POLL_S: Final = 0.05
-_PATIENCE_S: Final = 120.0  # without any new shard: whoever makes them is gone
+_PATIENCE_S: Final = 120.0  # without a new shard: the process that makes them has ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TokenPlan:
     schema_version: int = 1
 
     def to_json(self) -> str:
-        """As it lies beside the shards."""
+        """Return the content of plan.json."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
@@ -62,7 +62,7 @@ class TokenPlan:
 
 
 def tokenizer_digest(tokenizer_json: bytes, max_tokens: int) -> str:
-    """Return the digest of what ids depend on beside the texts: the tokenizer, the most tokens, how texts are cut."""
+    """Return the digest of the tokenizer, the most tokens and the rule that cuts texts: ids depend on them."""
     return hashlib.sha256(tokenizer_json + f":{max_tokens}:{CUT_RULE}".encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ def open_shard(path: Path) -> TokenRows:
     """Map a shard into memory; ids are read when they are used.
 
     Raises:
-        IntegrityError: it is cut off or no shard.
+        IntegrityError: it is cut off or not a shard.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -140,7 +140,7 @@ class ShardCorpus:
 
     Args:
         folder: with the plan and the shards.
-        left_s: asked for the seconds left; a shard is not waited for beyond them.
+        left_s: returns the seconds left; a missing shard is waited for no longer than that.
 
     Raises:
         InvalidDataError: there is no plan, or it has no rows.
@@ -161,7 +161,7 @@ class ShardCorpus:
         """Return some of the rows, in that order.
 
         Raises:
-            TransientError: a shard does not come.
+            TransientError: a shard is not made in time.
             IntegrityError: one is broken.
         """
         rows = np.asarray(rows, dtype=np.int64)
@@ -189,7 +189,7 @@ class ShardCorpus:
         return found
 
     def block(self, epoch: int, seed: int, start: int, stop: int) -> Index:
-        """Rows start to stop of a pass: shard after shard, in the order in which they are made the first time."""
+        """Return rows start to stop of a pass: shard after shard, in the first pass in the order of their making."""
         order = np.arange(len(self.plan.rows))
         if epoch:
             order = np.random.default_rng((seed, epoch)).permutation(order)
@@ -211,11 +211,11 @@ class ShardCorpus:
         limit = time.monotonic() + min(_PATIENCE_S, max(0.0, self._left_s()))
         while not path.exists():
             if time.monotonic() >= limit:
-                raise TransientError(f"token shard {number} of snapshot {self.plan.snapshot[:12]} does not come")
+                raise TransientError(f"token shard {number} of snapshot {self.plan.snapshot[:12]} was not made in time")
             time.sleep(_POLL_S)
         rows = open_shard(path)
         if len(rows) != self.plan.rows[number]:
-            raise IntegrityError(f"the token shard {path.name} has {len(rows)} rows, not {self.plan.rows[number]}")
+            raise IntegrityError(f"token shard {path.name}: expected {self.plan.rows[number]} rows, got {len(rows)}")
         self._open[number] = rows
         while len(self._open) > _OPEN_SHARDS:
             self._open.popitem(last=False)

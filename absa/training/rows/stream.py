@@ -15,9 +15,9 @@ from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
 
 Compose = Callable[[TokenRows, np.random.Generator, bool], TokenRows]
-"""Joins rows by chance, fewer of them where the last argument says that not all rows fit."""
+"""Function that joins random rows; fewer of them if its last argument, `scarce`, is True."""
 Correct = Callable[[Choice, int, int], Choice]
-"""Next chunk's choice, from this one's, the candidates left from there on, and the rows that come before them."""
+"""Function that returns the next chunk's choice from this chunk's choice, the candidates after it, and its rows."""
 
 _AHEAD: Final = 4  # batches laid out while one is learned from
 _T = TypeVar("_T")
@@ -45,7 +45,7 @@ class Position(NamedTuple):
 
 
 class BatchStream:
-    """Endless batches of a training. Equal rows, seed, choice and position give equal batches, whatever the machine.
+    """Endless batches of a training. Equal rows, seed, choice and position give equal batches on every machine.
 
     A pass goes through the rows chunk by chunk; the next chunk is read, chosen, composed and cut in a thread while this
     one is learned from.
@@ -62,7 +62,7 @@ class BatchStream:
         self._order: tuple[int, Index] | None = None
 
     def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
-        """Batches from a position on: (the position after it, share of the pass that is over then, the batch).
+        """Yield batches from a position on: (the position after it, completed share of the pass then, the batch).
 
         Raises:
             InvalidDataError: a whole pass has no row to learn from.
@@ -105,7 +105,7 @@ class BatchStream:
 
 
 def made_ahead(source: Iterator[_T]) -> Generator[_T, None, None]:
-    """Yield what a source yields, made in a thread some items ahead; an error comes in its place."""
+    """Yield the items of a source, made in a thread some items ahead; an error is raised at the place of its item."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
         coming = deque(thread.submit(next, source) for _ in range(_AHEAD))
         try:

@@ -20,7 +20,7 @@ Targets = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """One row as the trainer takes it. The aspect, or topic, is None in plain text."""
+    """Labelled row of a training. The aspect, or topic, is None in plain text."""
 
     text: str
     aspect: str | None
@@ -110,7 +110,7 @@ class TokenRows:
 
 
 def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
-    """Return some of many sequences that lie end to end: their values end to end, and where each ends."""
+    """Return some of many sequences that are stored end to end: their values, and the end of each."""
     starts = np.where(rows > 0, ends[np.maximum(rows, 1) - 1], 0)
     lengths = ends[rows] - starts
     return gather(values, starts, lengths), np.cumsum(lengths, dtype=np.int64)
@@ -143,7 +143,7 @@ def join(
 
 
 def stack(parts: Sequence[TokenRows]) -> TokenRows:
-    """Rows of several, one after the other; where some have numbers, rows of the others are made for a single pass."""
+    """Return the rows of all parts, one part after the other; if only some parts have numbers, other rows get -1."""
     if len(parts) == 1:
         return parts[0]
     numbered = any(part.numbers is not None for part in parts)
@@ -169,7 +169,7 @@ def _end_to_end(ends: Sequence[Index]) -> Index:
 
 
 def tokenize(pairs: Sequence[LabelledPair], tokenizer: PairTokenizer) -> TokenRows:
-    """Encode rows with the tokenizer that inference uses: what the model learns from is what it is asked."""
+    """Encode rows with the tokenizer of inference, so that training and serving give the model equal ids."""
     aspects = [pair.aspect for pair in pairs if pair.aspect is not None]
     return tokenize_columns(
         [pair.text for pair in pairs],

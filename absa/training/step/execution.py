@@ -1,6 +1,6 @@
-"""A batch run forward and backward through the model: how precise, by which kernels, in how many parts.
+"""Forward and backward run of a batch through the model: precision, kernels, and parts of a batch.
 
-Frozen layers run once per step and drop nothing; what they give for a row may be kept for later passes.
+Frozen layers run once per step and drop nothing; their output for a row may be kept for later passes.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _MIN_BATCH_TOKENS: Final = 128
 
 @dataclass(frozen=True)
 class Staged:
-    """Batch as tensors, in pinned memory where it goes to a GPU: another copy would wait for the GPU's queue."""
+    """Batch as tensors; for a GPU in pinned memory, because an ordinary copy waits for the GPU's queue."""
 
     inputs: Inputs
     targets: Tensor  # labels (L, R), or the probability of each label (L, R, labels)
@@ -38,7 +38,7 @@ class Execution:
 
     Attributes:
         batch_tokens: most tokens that are run at once, padding included; falls where memory is too small for them.
-        states: what the frozen layers gave for rows that were seen before; None: nothing is kept.
+        states: output of the frozen layers for rows of earlier passes; None: nothing is kept.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Execution:
         compiled: bool = False,
         frozen: int = 0,
     ) -> None:
-        """Make ready to run batches.
+        """Prepare to run batches.
 
         Args:
             model: on the device already.
@@ -60,18 +60,18 @@ class Execution:
             device: of the model and the batches.
             dtype: of the products.
             batch_tokens: most tokens that are run at once.
-            compiled: whether kernels are made for the step.
+            compiled: True if kernels are compiled for the step.
             frozen: lowest layers that do not learn; 0 for a model whose layers cannot be run apart.
         """
         self._model, self._settings, self._device, self._dtype = model, settings, device, dtype
         self.batch_tokens, self._frozen = batch_tokens, frozen
         self.states: FrozenStates | None = None
         self._tokens = self._lower_tokens = 0  # of batches for which states are kept
-        # one graph and one shape: kernels are made once, and a step is a few dozen launches
+        # one graph and one shape: kernels are compiled once, and a step has few launches
         self._compiled = torch.compile(self.loss, dynamic=False, fullgraph=True) if compiled else None
 
     def stage(self, batch: Batch) -> Staged:
-        """Make ready for `backward`; may be called in another thread."""
+        """Prepare a batch for `backward`; may be called in another thread."""
         known = batch.labels if batch.targets is None else batch.targets
         arrays = (batch.input_ids, batch.token_types, batch.rows, batch.places)
         ids, types, rows, places = (self._hold(each) for each in arrays)
@@ -84,7 +84,7 @@ class Execution:
         return self._lower_tokens / self._tokens if self._tokens else 1.0
 
     def backward(self, batch: Staged, rows_of_step: int) -> Tensor:
-        """Add a batch's gradients; gives its share of the step's loss.
+        """Add a batch's gradients; return its share of the step's loss.
 
         A batch for which the GPU's memory is too small is learned in halves from then on.
         """
@@ -131,7 +131,7 @@ class Execution:
                 return made
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # the compiler has many of its own; a training goes on without it
+            except Exception:  # the compiler raises many kinds; the training continues without it
                 self._compiled = None
         return self.loss(*tensors, lower=lower)
 

@@ -1,17 +1,17 @@
-"""Output of frozen layers, kept by row: what does not learn gives a row the same in every pass."""
+"""Output of frozen layers, kept by row: layers that do not learn give a row the same output in every pass."""
 
 from typing import Final
 
 import torch
 from torch import Tensor
 
-MOST_BYTES: Final = 1e9  # of what is kept; rows beyond are computed in every pass
+MOST_BYTES: Final = 1e9  # that are kept; rows beyond are computed in every pass
 MOST_SHARE: Final = 0.25  # of the memory that is available
 _DTYPE: Final = torch.float16  # norms give values of about 1, so rounding changes them by 0.05 % at most
 
 
 class FrozenStates:
-    """Vectors behind the frozen layers, for each token of the rows that were seen before.
+    """Output vectors of the frozen layers, for each token of the rows that came before.
 
     Rows that are made for a single pass have no number and are never kept.
 

@@ -1,8 +1,8 @@
-"""Several processes that train one model (torchrun): who does what, and what they must agree on after every step.
+"""Processes that train one model together (torchrun): their shares of a step, and their agreement after each step.
 
-Every process walks through the same batches and learns from its own share of each step's; gradients are summed, so all
-hold the same weights. Once a step they agree on the time, the learning rate and whether to stop: clocks differ, and a
-rank that leaves the loop alone would leave the others waiting.
+Every process has the same batches and learns from its own share of each step's; gradients are summed, so all have the
+same weights. Once per step they agree on the time, the learning rate and whether to stop: clocks differ, and if one
+process left the loop alone, the others would wait for it.
 """
 
 import os
@@ -25,7 +25,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> "Ranks":
-        """Join the processes that torchrun started; alone where it did not. NCCL on GPUs, gloo on CPUs."""
+        """Join the processes that torchrun started, by NCCL on GPUs and gloo on CPUs; without torchrun a single one."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls()
@@ -41,7 +41,7 @@ class Ranks:
     def agree(
         self, *, over: bool, missing: bool, stop: bool, progress: float, device: torch.device
     ) -> tuple[bool, bool, bool, float]:
-        """Return the state of all ranks: any that is out of time or rows, or stopped; and rank 0's progress.
+        """Return whether any process is out of time, lacks rows or was stopped, and the progress of rank 0.
 
         Raises:
             TransientError: another process has ended.
@@ -54,7 +54,7 @@ class Ranks:
         return bool(shared[0]), bool(shared[1]), bool(shared[2]), float(shared[3])
 
     def from_leader(self, value: float, device: torch.device) -> float:
-        """Rank 0's value; it is positive. Machines measure differently, and all must choose the same.
+        """Return rank 0's value, which is positive: processes measure different values and must choose the same.
 
         Raises:
             TransientError: another process has ended.
@@ -66,7 +66,7 @@ class Ranks:
         return float(shared[0])
 
     def add_up(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Sum gradients and loss over all processes; gives the loss.
+        """Sum gradients and loss over all processes; return the loss.
 
         Raises:
             TransientError: another process has ended.
@@ -88,4 +88,4 @@ class Ranks:
         try:
             distributed.all_reduce(values, operation)
         except RuntimeError as error:
-            raise TransientError("another process of the training ended; start it again to go on") from error
+            raise TransientError("another process of the training ended; start the training again to resume") from error

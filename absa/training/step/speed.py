@@ -13,7 +13,7 @@ from absa.training.step.execution import Staged
 _PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
 }  # fmt: skip
-_SIDE: Final = 512  # of the matrices by which a CPU's most is measured
+_SIDE: Final = 512  # of the matrices with which a CPU's peak is measured
 _TRIES: Final = 5
 _MEASURED_S: Final = 1.0
 _OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
@@ -27,12 +27,12 @@ class MeasureSpeed(Protocol):
 
 
 def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:
-    """Real tokens per second that steps would learn, from some batches; their gradients are left behind.
+    """Return the tokens per second, without padding, that steps would learn, from some batches; adds their gradients.
 
     Args:
         batches: full ones, more than `warm`; each is run until a second has passed.
         backward: runs a batch that is the given number of rows of its step.
-        warm: first batches that are not timed, because memory is got and kernels are made.
+        warm: first batches that are not timed, because memory is allocated and kernels are compiled.
     """
     tokens, started = 0, time.perf_counter()
     for number, batch in enumerate(batches):
@@ -49,7 +49,7 @@ def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, 
 
 
 def flops_per_token(sizes: Architecture, tokens_per_row: float, *, frozen: int = 0, lower_share: float = 1.0) -> float:
-    """Operations that learning one real token takes: two for each weight forward, four backward, and attention.
+    """Return the operations of learning one token: two for each weight forward, four backward, and attention.
 
     The count of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, with attention in both directions.
 

@@ -1,14 +1,13 @@
 """`evergreen config`: every effective value, and which source set it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from absa.configuration import SECTIONS, section_keys
-from absa.profiles import PROFILES
 from absa.router_settings import RouterSettings
 from absa.settings_base import OF_FILE, SettingsBase, Sources
 from absa.variables import PLACES, PREFIX, SECRET
@@ -40,9 +39,8 @@ class EffectiveValue:
 def effective_values(settings: Settings, router: RouterSettings) -> Iterator[EffectiveValue]:
     """Yield every value of flows and router in the order of evergreen.toml. Pure."""
     sources = settings.sources
-    table, profile = sources.configuration.table, sources.configuration.profile
     for name in ("home", "config", "profile"):
-        origin = OF_FILE if name == "profile" and name in table else "default"
+        origin = OF_FILE if name == "profile" and name in sources.configuration.table else "default"
         origin = sources.origin(name.upper()) if sources.origin(name.upper()) != "default" else origin
         value = getattr(settings, name)
         yield EffectiveValue(
@@ -50,9 +48,9 @@ def effective_values(settings: Settings, router: RouterSettings) -> Iterator[Eff
             variable=f"{PREFIX}{name.upper()}",
         )  # fmt: skip
     for key, value in settings.task.to_json().items():
-        yield EffectiveValue(section="task", key=key, value=value, origin=_from(table, "task", key))
+        yield EffectiveValue(section="task", key=key, value=value, origin=sources.key_origin("task", key))
     for key, column in settings.data.columns.items():
-        yield EffectiveValue(section="data", key=key, value=column, origin=_from(table, "data", key))
+        yield EffectiveValue(section="data", key=key, value=column, origin=sources.key_origin("data", key))
     for section in dict.fromkeys((*SECTIONS, *PLACES)):
         places = PLACES.get(section, {})
         for key in section_keys(section):
@@ -63,11 +61,11 @@ def effective_values(settings: Settings, router: RouterSettings) -> Iterator[Eff
                     origin=sources.origin(name), variable=f"{PREFIX}{name}",
                 )  # fmt: skip
                 continue
-            origin = _from(table, section, key)
-            if origin == "default" and key in PROFILES[profile].get(section, {}):
-                origin = f"profile {profile}"
             yield EffectiveValue(
-                section=section, key=key, value=getattr(_policy(section, settings, router), key), origin=origin
+                section=section,
+                key=key,
+                value=getattr(_policy(section, settings, router), key),
+                origin=sources.key_origin(section, key),
             )
 
 
@@ -84,10 +82,6 @@ def config_lines(values: list[EffectiveValue], *, changed: bool) -> Iterator[str
         said = f"{each.key} = {'unset' if each.value is None else json.dumps(each.value, ensure_ascii=False)}"
         named = f" {each.variable}" if each.origin == "environment" else ""
         yield f"{said:<{_KEY_WIDTH}}  {each.origin}{named}"
-
-
-def _from(table: Mapping[str, Any], section: str, key: str) -> str:
-    return OF_FILE if key in table.get(section, {}) else "default"
 
 
 def _value(name: str, settings: SettingsBase, router: SettingsBase) -> Any:

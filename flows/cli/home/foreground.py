@@ -2,15 +2,19 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from flows.cli.output.command_progress import CommandProgress
 from flows.platform.host.keep_running import keep_running
 from flows.platform.processes import STOP_ORDER, Part, Supervisor, take_down
 from flows.platform.settings import Settings
 from flows.platform.terminal import say
+
+_LOOK_EVERY_S: Final = 0.5
+_NOTED_S: Final = 1.0  # a command that stops a part removes its note after the process has ended
 
 
 @contextmanager
@@ -44,6 +48,31 @@ def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) 
         stopped = [name for name in names if name not in before and parts.stop(name)]
         say(f"stopped again: {', '.join(stopped) or 'nothing was started yet'}", err=True)
         raise
+
+
+class WatchedParts(Protocol):
+    """Part of `Supervisor` that is used to wait for an end."""
+
+    def running(self, name: str) -> object | None:
+        """Return the process of a part, None where it does not run."""
+
+    def is_wanted(self, name: str) -> bool:
+        """Return True if a part was started and not stopped since."""
+
+
+def stopped_by_command(parts: WatchedParts, name: str, *, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Wait until a part has ended; return True if a command such as `evergreen down` stopped it, False if it crashed.
+
+    Args:
+        parts: of the home.
+        name: of the part.
+        sleep: waits some seconds.
+    """
+    while parts.running(name) is not None:
+        sleep(_LOOK_EVERY_S)
+        if parts.running(name) is None:
+            sleep(_NOTED_S)  # and `evergreen up`, which takes a router over, has started its own by then
+    return not parts.is_wanted(name)
 
 
 def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:

@@ -1,16 +1,20 @@
-"""Migration of HOME/settings.env, which homes up to release 1.0 have, into evergreen.toml."""
+"""Migration of HOME/settings.env, which homes of release 0.1 have, into evergreen.toml."""
 
 import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
 from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from absa.config_file import SETTINGS_FILE
 from absa.errors import PermanentError
 from absa.records.files import write_whole
 from absa.router_settings import RouterSettings
-from absa.variables import KEYS, SECRET
+from absa.variables import KEYS, PREFIX, SECRET
 from flows.cli.home.init_command import configuration_place
 from flows.platform.settings import Settings
 
@@ -20,33 +24,48 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def migrate_settings_file(settings: Settings, router: RouterSettings) -> Iterator[str]:
-    """Write what settings.env sets into evergreen.toml and set it aside; yields a line, or nothing without the file.
+    """Write what settings.env sets into evergreen.toml and set it aside; yields lines, or nothing without settings.
+
+    The first line names the keys that moved. Each further one names a variable that this release does not read; it
+    stays in the file that is set aside.
 
     Raises:
-        PermanentError: it sets what a file in the home cannot, or the same key as evergreen.toml.
+        PermanentError: it sets what a file in the home cannot, or another value than evergreen.toml.
     """
-    kept = settings.sources.earlier
-    if not kept:
+    earlier = settings.sources.earlier
+    kept = earlier.values
+    if not (kept or earlier.sections or earlier.retired):
         return
     old, place = settings.root / SETTINGS_FILE, configuration_place(settings)
     if refused := sorted({"HOME", "CONFIG"} & kept.keys()):
-        raise PermanentError(
-            f"{old} sets EVERGREEN_{refused[0]}: set it in the environment, and take it out of the file"
-        )
-    sections: dict[str, dict[str, Any]] = {}
+        raise PermanentError(f"{old} sets {PREFIX}{refused[0]}: set it in the environment, and take it out of the file")
+    sections = {name: dict(table) for name, table in earlier.sections.items()}
     for name, text in kept.items():
         section, key = KEYS.get(name, ("", name.lower()))
-        sections.setdefault(section, {})[key] = _typed(text, _field(name, settings, router))
-    text = place.read_text(encoding="utf-8-sig") if place.exists() else ""
-    secret = bool(set(SECRET) & kept.keys())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place, with_values(text, sections, name=str(place)), mode=_OWNER_ONLY if secret else _ALL)
-    aside = old.replace(old.with_name(f"{SETTINGS_FILE}.migrated"))
-    yield f"moved the {len(kept)} settings of {old} to {place}; the old file is now {aside.name}"
+        try:
+            value = _typed(text, _field(name, settings, router))
+        except ValueError:  # of a value that the environment overrides, so that reading did not check it
+            raise PermanentError(f"{PREFIX}{name} in {old} cannot be used: correct it, or take it out") from None
+        sections.setdefault(section, {})[key] = value
+    if sections:
+        text, mode = "", _ALL
+        if place.exists():
+            text, mode = place.read_text(encoding="utf-8-sig"), place.stat().st_mode & 0o777
+        place.parent.mkdir(parents=True, exist_ok=True)
+        secret = set(SECRET) & kept.keys()
+        write_whole(place, with_values(text, sections, name=str(place)), mode=_OWNER_ONLY if secret else mode)
+    aside = old.replace(_free_name(old))
+    moved = "; ".join(f"{f'[{name}] ' if name else ''}{', '.join(table)}" for name, table in sections.items())
+    yield (
+        f"moved the {sum(map(len, sections.values()))} settings of {old} to {place} ({moved or 'none'}); "
+        f"the old file is now {aside.name}"
+    )
+    for name, advice in earlier.retired.items():
+        yield f"{name} was not moved from {aside.name}: {advice}"
 
 
 def with_values(old: str, sections: Sections, *, name: str) -> str:
-    """Return a configuration with more keys; what it holds stays. Pure.
+    """Return a configuration with more keys; what it holds stays, also a key that has the same value. Pure.
 
     Args:
         old: text of the file.
@@ -54,15 +73,17 @@ def with_values(old: str, sections: Sections, *, name: str) -> str:
         name: of the file, for messages.
 
     Raises:
-        PermanentError: a key is in the file already, or the text cannot be extended.
+        PermanentError: a key has another value in the file, or the text cannot be extended.
     """
     before = tomllib.loads(old)
     text = old
     for section, values in sections.items():
         there = before.get(section, {}) if section else before
-        if twice := [key for key in values if key in there]:
+        if twice := [key for key, value in values.items() if there.get(key, value) != value]:
             raise PermanentError(f"{name} and {SETTINGS_FILE} both set {twice[0]} of [{section}]: take it out of one")
-        lines = "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items())
+        lines = "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if key not in there)
+        if not lines:
+            continue
         header = re.compile(rf"(?m)^[ \t]*\[{section}\][ \t]*(?:#.*)?\n?")
         if not section:
             text = lines + text
@@ -85,13 +106,23 @@ def toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _free_name(file: Path) -> Path:
+    """Return the first of FILE.migrated, FILE.migrated1, ... that does not exist."""
+    names = (file.with_name(f"{file.name}.migrated{number or ''}") for number in count())
+    return next(path for path in names if not path.exists())
+
+
 def _field(name: str, settings: Settings, router: RouterSettings) -> Any:
     owner = settings if name.lower() in type(settings).model_fields else router
     return getattr(owner, name.lower())
 
 
 def _typed(text: str, value: Any) -> Any:
-    """Return a variable's text in the type of its setting."""
+    """Return a variable's text in the type of its setting's value now.
+
+    Raises:
+        ValueError: it has another type.
+    """
     if isinstance(value, dict):
         return json.loads(text)
-    return value if isinstance(value, bool | int | float) else text
+    return TypeAdapter(type(value)).validate_python(text) if isinstance(value, bool | int | float) else text

@@ -106,7 +106,11 @@ class StatusFacts(TypedDict):
         Mapping[str, Any] | None,
         "labels since the champion's snapshot, needed, missing, and sees_gain (a share); null without a champion.",
     ]
-    attempts: Annotated[list[Any], "Last trainings, newest first: version, at, decision, reason, and the holds."]
+    attempts: Annotated[
+        list[Any],
+        "Last trainings, newest first: version and decision (null without a version), at, outcome (registered, failed "
+        "or lost), reason, and the holds.",
+    ]
     ledger: Annotated[Mapping[str, Any], "records (count) and problems (sentences)."]
     verdicts: Annotated[list[Any], "Last verdicts: start, end, verdict and reasons."]
     monitor: Annotated[str | None, "Sentence about the monitor's last run."]

@@ -7,6 +7,7 @@ from typing import Final
 PLATFORM_UNIT: Final = "evergreen.service"
 ROUTER_UNIT: Final = "evergreen-router.service"
 _STOP_S: Final = 90  # routers drain and ship their log, servers end
+_STOPPED: Final = 130  # exit code of a command that SIGTERM or Ctrl-C stopped before it was up
 
 
 def service_units(
@@ -52,6 +53,7 @@ def _unit(
         f"ExecStart={' '.join(quoted(word).replace('$', '$$') for word in command)}",
         "Restart=on-failure",
         "RestartSec=5",
+        f"SuccessExitStatus={_STOPPED}",
         "KillMode=mixed",
         f"TimeoutStopSec={_STOP_S}",
         "",

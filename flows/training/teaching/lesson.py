@@ -1,4 +1,4 @@
-"""Lesson of a student: pairs without labels, and what teachers answer on them and on the labelled rows."""
+"""Lesson of a student: pairs without labels, and the answers of teachers on them and on the labelled rows."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = "lesson"
 _MOST_PAIRS: Final = 20_000  # from each place that pairs come from
-_MOST_ROWS: Final = 50_000  # of the train side, whose texts are asked about other aspects
+_MOST_ROWS: Final = 50_000  # of the train side, whose texts are searched for other aspects
 _LOG_AGE: Final = timedelta(days=30)
 
 Unlabelled = tuple[str, str | None]
@@ -65,7 +65,7 @@ def make_lesson(
 ) -> Lesson:
     """Ask the teachers about a snapshot's train side and about pairs without labels.
 
-    Teachers that were fine-tuned before and are not stale only answer; equal rows are not even asked about again.
+    A teacher that was fine-tuned before and is not stale only answers; answers on equal rows are used again.
 
     Args:
         services: ports.
@@ -96,7 +96,7 @@ def make_lesson(
         )  # fmt: skip
         found.append(answers)
         reused += kept
-        how = "was there already" if kept else "is fine-tuned"
+        how = "was kept from an earlier run" if kept else "was fine-tuned"
         on_event({"event": "note", "sentence": f"teacher {number} of {len(named)}, {teacher.name}, {how}"})
     together = Answers.mean(found)
     facts = {
@@ -113,7 +113,7 @@ def make_lesson(
 def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[str]) -> list[Unlabelled]:
     """Return pairs without labels: of files, of the prediction log if the settings allow it, and unasked ones.
 
-    A text of the validation or test side is left out, whatever it comes from. What a labelled row asks is left out too.
+    A text of the validation or test side is left out, whatever its origin, and so are pairs that a labelled row has.
     """
     from absa.data.normalise import near_duplicate_key, side
     from absa.data.read import read_examples

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STALE_AFTER: Final = timedelta(days=30)
 STALE_GROWTH: Final = 1.25  # more rows than this many times those that a teacher learned from make it stale
 _FORMAT: Final = 1  # rises when equal encoders and settings no longer give the same teacher
-_WIDE: Final = 768  # of an encoder: wider ones than this and it itself need a lower rate
+_WIDE: Final = 768  # encoders of this width or more need a lower rate
 _WIDE_RATE: Final = 3e-5
 _KILLED_AFTER_SHARE: Final = 0.25  # of its time, beyond it: a process that does not end by itself is killed
 
@@ -38,13 +38,13 @@ RunTeacher = Callable[..., None]
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A teacher to be fine-tuned or found.
+    """Teacher to fine-tune, or to find among those that are kept.
 
     Attributes:
-        name: as the user named it, with a hub's commit.
+        name: that the user gave it, with a hub's commit.
         folder: of the encoder.
         settings: of the fine-tuning, as JSON; `base_model` is the folder.
-        kind: digest of what the teacher depends on beside the rows.
+        kind: digest of everything that the teacher depends on, except the rows.
     """
 
     name: str
@@ -94,7 +94,7 @@ def ask_teacher(
     on_event: OnEvent,
     run: RunTeacher,
 ) -> tuple[Answers, bool]:
-    """Return a teacher's answers, and whether the teacher was there already.
+    """Return a teacher's answers, and True if the teacher was kept from an earlier run.
 
     Args:
         services: ports.

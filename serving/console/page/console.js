@@ -1,7 +1,7 @@
-// Asks /v1/console every two seconds and shows it. Counts only grow, so rates are differences of two answers.
+// Reads /v1/console every two seconds and shows it. Counts only grow, so rates are differences of two answers.
 const EVERY_MS = 2000;
 const KEPT = 150; // points of the live chart
-const UTC = { title: { text: "UTC", standoff: 4 } }; // axis of times: Plotly draws ISO strings as they stand, a Date in the reader's zone
+const UTC = { title: { text: "UTC", standoff: 4 } }; // time axis: Plotly draws ISO strings unchanged, but a Date in the reader's time zone
 const VERDICTS = { FRESH: "good", WATCH: "watch", STALE: "bad" };
 const $ = (id) => document.getElementById(id);
 const rates = [];
@@ -9,7 +9,7 @@ let before = null;
 let shownRevision = null;
 let task = null; // of the active versions; null before there is one
 const PHRASES = { aspect: "Aspect, a phrase of the text", topic: "Topic, any phrase" };
-const SHOWN_LABELS = 8; // of more labels a table shows the answer's alone
+const SHOWN_LABELS = 8; // with more labels a table shows only the answer's
 
 function el(tag, props = {}, ...children) {
   const made = Object.assign(document.createElement(tag), props);
@@ -23,7 +23,7 @@ const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString([], { maximumFractionDigits: digits });
 const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${number(100 * value, digits)} %`);
 
-// Plotly reads tags, entities and links in every label: what customers or operators wrote goes through here.
+// Plotly interprets tags, entities and links in every label, so texts of customers and operators are escaped here.
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g;
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
 export const chartLabel = (text) => String(text ?? "").replace(UNPRINTABLE, " ").replace(/[&<>]/g, (sign) => ENTITIES[sign]);
@@ -40,7 +40,7 @@ function table(caption, columns, rows) {
   return el("table", {}, el("caption", { className: "skip", textContent: caption }), el("thead", {}, head), el("tbody", {}, ...body));
 }
 
-// Replaces what a place holds only if it says something else: focus and selection of a reader stay.
+// Replaces the content of a place only if it changed, so that the reader's focus and selection stay.
 function put(place, ...nodes) {
   const made = el("div", {}, ...nodes);
   const same = place.childNodes.length === made.childNodes.length && [...made.childNodes].every((node, at) => node.isEqualNode(place.childNodes[at]));
@@ -49,7 +49,7 @@ function put(place, ...nodes) {
 
 function plot(id, traces, layout = {}) {
   if (!window.Plotly) return;
-  $(id).hidden = false; // before it is drawn: it takes the width that it has
+  $(id).hidden = false; // visible before it is drawn, because it takes its present width
   const ink = style("--ink");
   const axis = { gridcolor: style("--line"), zerolinecolor: style("--line"), automargin: true };
   const whole = {
@@ -66,7 +66,7 @@ function clear(id) {
   $(id).hidden = true;
 }
 
-// Latency below which a share of the answers in a histogram came; the bounds are upper ends of its cells.
+// Latency below which a share of the answers in a histogram is; `bounds` are the upper ends of its cells.
 export function quantile(histogram, bounds, q) {
   const all = histogram.reduce((sum, count) => sum + count, 0);
   if (!all) return null;
@@ -117,12 +117,12 @@ function showLive(told) {
     ? table("Live by version", [["Version"], ["Arm"], ["requests/s", "number"], ["p99, ms", "number"], ["refused", "number"], ["errors/s", "number"]],
       arms.map((arm) => [arm.version, arm.arm, number(arm.asked, 1), number(quantile(arm.histogram, told.latency_bounds_ms, 0.99), 1),
         share(arm.asked ? arm.shed / arm.asked : null), number(arm.failed, 1)]))
-    : empty("Nobody has asked yet."));
-  before = now; // only an answer that could be drawn
+    : empty("No requests yet."));
+  before = now; // only after the answer was drawn
 }
 
 function showTraffic(told) {
-  if (!told.plan) return put($("traffic-body"), empty("There is no plan yet: the first version that passes the gate makes one."));
+  if (!told.plan) return put($("traffic-body"), empty("There is no plan yet. The first version that passes the gate creates one."));
   const bar = el("div", { className: "bar" });
   bar.setAttribute("aria-hidden", "true");
   bar.append(...told.plan.arms.map((arm) => { const part = el("span"); part.style.flexGrow = arm.share; return part; }));
@@ -137,7 +137,7 @@ function showExperiment(experiment) {
   const looks = experiment ? experiment.looks.filter((look) => look.arms && Object.keys(look.arms).length) : [];
   const last = looks.at(-1);
   if (!last) {
-    put($("experiment-sentence"), empty(experiment ? `Experiment ${experiment.name} has not been looked at yet.` : "No experiment has run yet."));
+    put($("experiment-sentence"), empty(experiment ? `Experiment ${experiment.name} has not been judged yet.` : "No experiment has run yet."));
     return clear("experiment-chart");
   }
   put($("experiment-sentence"), `${experiment.running ? "Running" : "Ended"}: ${experiment.name}. `,
@@ -200,23 +200,23 @@ function showTrainings(trainings, unfinished) {
     state({ PROMOTE: "good", HOLD: "watch", REJECT: "bad" }[each.gate] || "", each.gate || "–"),
     number(each.budget_s), number(each.used_s), share(each.budget_s ? each.used_s / each.budget_s : null, 0), number(each.rows_seen), each.sentence]]);
   const others = (unfinished || []).map((each) => [each.at, [time(each.at), null, state(...STATES[each.state]),
-    number(each.budget_s), number(null), share(null, 0), number(null), each.sentence || `asked by ${each.reason}`]]);
+    number(each.budget_s), number(null), share(null, 0), number(null), each.sentence || `requested by ${each.reason}`]]);
   const rows = [...done, ...others].sort(([one], [other]) => (one < other ? 1 : -1)).map(([, cells]) => cells);
   put($("trainings-table"), rows.length
     ? table("Trainings", [["When", "time"], ["Version"], ["Result"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Why"]], rows)
-    : empty("Nothing has been trained yet."));
+    : empty("No training yet."));
 }
 
 function showInsights(insights) {
   const rows = insights ? insights.rows.slice(0, 12) : [];
   if (!rows.length) {
-    put($("insights-sentence"), empty(task ? `No ${task.phrase} was asked about often enough in the last window.` : "No model answers yet."));
+    put($("insights-sentence"), empty(task ? `No ${task.phrase} has enough predictions in the last window.` : "No model answers yet."));
     return clear("insights-chart");
   }
   put($("insights-sentence"), `Window until ${time(insights.window_end)}: share of answers that are ${insights.label || "negative"}, with 95 % intervals.`);
-  const share = (row) => row.share ?? row.negative_share; // earlier releases wrote the second
+  const share = (row) => row.share ?? row.negative_share; // earlier releases wrote negative_share
   const names = rows.map((row) => chartLabel(cut(row.segment ? `${row.segment}: ${row.aspect}` : row.aspect, 40)));
-  const places = rows.map((_, at) => at); // names as categories would be read as numbers or dates where they look like some
+  const places = rows.map((_, at) => at); // Plotly would read some names as numbers or dates, if they were categories
   return plot("insights-chart", [{
     type: "bar", orientation: "h", y: places, x: rows.map(share), marker: { color: style("--accent") },
     error_x: { type: "data", symmetric: false, array: rows.map((row) => row.high - share(row)), arrayminus: rows.map((row) => share(row) - row.low), color: style("--ink") },
@@ -225,19 +225,19 @@ function showInsights(insights) {
 }
 
 function showCost(cost) {
-  $("cost").hidden = !cost; // nobody asked for it: `evergreen cost` writes it
+  $("cost").hidden = !cost; // `evergreen cost` has not run yet
   if (!cost) return null;
   const usd = (value, digits) => (value === null || value === undefined ? "–" : `US$ ${number(value, digits)}`);
   const figure = (name, value) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }));
   return put($("cost-body"),
-    el("dl", { className: "figures" }, figure("a million live", usd(cost.usd_per_million_live, 4)), figure("a million in batch", usd(cost.usd_per_million_batch, 4)),
-      figure("a training, at most", usd(cost.usd_per_training, 3)), figure(`a month, ${cost.profile}`, usd(cost.usd_per_month, 0))),
+    el("dl", { className: "figures" }, figure("per million live", usd(cost.usd_per_million_live, 4)), figure("per million in batch", usd(cost.usd_per_million_batch, 4)),
+      figure("per training, at most", usd(cost.usd_per_training, 3)), figure(`per month, ${cost.profile}`, usd(cost.usd_per_month, 0))),
     el("p", { textContent: `Projected from list prices for ${cost.setup.model} on ${cost.setup.host}${cost.setup.spot ? " spot" : ""}, ${time(cost.at)}.` }));
 }
 
 function showLedger(ledger) {
   put($("ledger-table"), ledger && ledger.length
-    ? table("Ledger, newest first", [["No.", "number"], ["When", "time"], ["Who"], ["What"], ["Champion"], ["Challenger"], ["Why"]],
+    ? table("Ledger, newest first", [["No.", "number"], ["Time", "time"], ["Actor"], ["Action"], ["Champion"], ["Challenger"], ["Reason"]],
       ledger.map((each) => [each.number, time(each.at), each.actor, each.mode && each.action === "traffic" ? `${each.action} (${each.mode})` : each.action, each.champion, each.challenger, each.reason]))
     : empty("The ledger is empty."));
 }
@@ -273,7 +273,7 @@ async function look() {
     told = await answer.json();
   } catch {
     before = null;
-    return notice("The router does not answer. This page shows what it said last and tries again.");
+    return notice("The router is unavailable. This page shows its last answer and tries again.");
   }
   show(told);
   return notice(told.chronicle.error || (window.Plotly ? "" : "The charts could not be loaded. Reload this page to see them."));
@@ -320,7 +320,7 @@ async function ask(event) {
     if (!answer.ok) return put($("try-answer"), el("p", { className: "bad", textContent: said.detail }));
     return put($("try-answer"), opinions(said.versions));
   } catch {
-    return put($("try-answer"), el("p", { className: "bad", textContent: "The router does not answer." }));
+    return put($("try-answer"), el("p", { className: "bad", textContent: "The router is unavailable; try again." }));
   }
 }
 

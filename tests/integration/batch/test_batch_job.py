@@ -21,6 +21,7 @@ from absa.records.schema import Window
 from absa.records.windows import load_window
 from tests.s3_server import s3_server
 from tests.toy_package import WORDS, build_toy_package
+from tests.unit.data.test_workbooks import workbook
 
 HERE = LocalProcesses(workers=0)
 HEADER = ("id", "Text", "aspect", "label")
@@ -54,12 +55,15 @@ def job(input_path: Path, output: Path, package: Path, **changes: Any) -> BatchJ
     return BatchJob(input_uri=str(input_path), output_uri=str(output), package=package, **wanted)
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "xlsx"])
 def test_each_form_gives_input_in_order_with_answers(form: str, package: Path, tmp_path: Path) -> None:
     content = rows(250)
     path = tmp_path / f"rows.{form}"
     if form == "csv":
         write_csv(path, content)
+    elif form == "xlsx":
+        pytest.importorskip("fastexcel", reason="optional dependency evergreen[excel]")
+        workbook(path, [list(row) for row in (HEADER, *content)])
     elif form == "jsonl":
         path.write_text("".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in content))
     else:
@@ -81,7 +85,7 @@ def test_each_form_gives_input_in_order_with_answers(form: str, package: Path, t
     assert result.manifest["rows"] == 250
     assert sum(result.manifest["by_sentiment"].values()) == 250
     assert [each["rows"] for each in result.manifest["partitions"]] == [100, 100, 50]
-    assert seen[-1].rows == 250
+    assert (seen[0].share < 0.5, seen[-1].rows) == (True, 250)
     assert verify_batch(str(tmp_path / "out")) == []
 
 

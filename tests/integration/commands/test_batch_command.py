@@ -48,7 +48,7 @@ def test_batch_is_scored_once_and_verifies(package: Path, tmp_path: Path, capsys
         ({"--model": "models:/absa@champion"}, "evergreen train"),
         ({"--model": "no-such-folder"}, "no-such-folder"),
         ({"--max-bad-share": "0.01"}, "2 of 40 rows"),
-        ({"--engine": "spark"}, "--engine is local or ray"),
+        ({"--engine": "spark"}, "--engine: expected local or ray"),
     ],
 )
 def test_impossible_command_gets_sentence_and_exit_1(

@@ -22,8 +22,7 @@ import httpx
 import pytest
 
 from absa.data.bundled import SAMPLE
-from tests.homes import end_family, family, outer_environment
-from tests.serving_replica import free_port
+from tests.homes import family, home_environment
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
@@ -73,15 +72,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    home = tmp_path / "home"
-    yield {
-        **{name: value for name, value in outer_environment().items() if name != "PYTHONPATH"},
-        "EVERGREEN_HOME": str(home),
-        "EVERGREEN_PROFILE": "test",
-        "EVERGREEN_ROUTER_PORT": str(free_port()),
-        "EVERGREEN_WORKERS": "1",
-    }
-    end_family(home)
+    with home_environment(tmp_path / "home") as found:
+        yield {name: value for name, value in found.items() if name != "PYTHONPATH"}
 
 
 def test_wheel_holds_every_data_file(wheel: Path) -> None:

@@ -256,7 +256,7 @@ def test_empty_console_names_missing_parts(tmp_path: Path, said: tuple[Any, list
         assert page.locator("#cost").is_hidden()  # no `evergreen cost` was run
         empty.stop()
         shows(page, "!document.querySelector('#notice').hidden")
-        assert "does not answer" in page.locator("#notice").inner_text()
+        assert "is unavailable" in page.locator("#notice").inner_text()
     finally:
         empty.end()
 

@@ -402,7 +402,7 @@ def test_failed_disk_does_not_end_log(replica: RunningReplica) -> None:
     ready.rename(away)
     ready.touch()  # nothing can be moved into it
     answers = [replica.client.post("/v1/predict", json=ITEM).json()]
-    until(lambda: '"process": "0", "logger": "evergreen.worker", "message": "a duty failed' in replica.log())
+    until(lambda: '"process": "0", "logger": "evergreen.worker", "message": "a background task failed' in replica.log())
     ready.unlink()
     away.rename(ready)
     answers.append(replica.client.post("/v1/predict", json=ITEM).json())

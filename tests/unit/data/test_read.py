@@ -100,7 +100,7 @@ def test_an_overlong_text_is_set_aside(write):
     ("row", "says"),
     [
         ("the app,app,7", "row 3: its label is not 0"),
-        ("the app,site,1", "row 3: its aspect does not stand in its text"),
+        ("the app,site,1", "row 3: its aspect is not in its text"),
         ("the app,app,", "row 3: its label is empty"),
     ],
 )

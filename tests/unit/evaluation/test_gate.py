@@ -106,7 +106,7 @@ def test_few_recent_rows_are_held_with_count(good: GateEvidence) -> None:
     decision = judge(good, GatePolicy(min_recent_rows=good.recent.rows + 1))
     assert decision.verdict == "HOLD"
     assert decision.reasons == (
-        f"There are {good.recent.rows} recent test rows, {good.recent.rows + 1} are needed to tell.",
+        f"There are {good.recent.rows} recent test rows, {good.recent.rows + 1} are needed to decide.",
     )
     assert judge(replace(good, recent=None)).verdict == "HOLD"
 

@@ -185,13 +185,13 @@ def test_hours_without_history_say_when_comparing_starts() -> None:
 def test_first_window_says_that_it_cannot_compare() -> None:
     reasons = judge_staleness(replace(CALM, reference_rows=0, drift=None, measured=None), POLICY).reasons
     assert [reason.kind for reason in reasons] == ["fresh", "reference_too_small"]
-    assert "100 are needed" in reasons[1].sentence
+    assert "drift needs 100" in reasons[1].sentence
 
 
 def test_drift_by_the_mix_is_a_note() -> None:
     reasons = judge_staleness(replace(CALM, drift=drift(0.5), by_mix=MIXED), POLICY).reasons
     assert [reason.kind for reason in reasons] == ["fresh", "mix:segment_mix"]
-    assert reasons[1].sentence.endswith("This is the mix of units: with each weighted as before, the change is gone.")
+    assert reasons[1].sentence.endswith("with each unit weighted as before, the change is gone.")
 
 
 def test_notes_come_after_what_alarms() -> None:

@@ -207,7 +207,7 @@ def test_drifts_have_names_for_the_command_line():
     shift = drift_of("class-shift", 0.4)
     assert shift is not None
     assert shift.class_shares == pytest.approx((0.6, 0.2, 0.2))
-    with pytest.raises(ValueError, match="none or one of new-area"):
+    with pytest.raises(ValueError, match="expected none, or some of new-area"):
         drift_of("earthquake")
 
 

@@ -44,10 +44,10 @@ def test_champion_labels_one_text(task: TaskSpec, text: str, phrase: str | None,
 @pytest.mark.parametrize(
     ("task", "text", "phrase", "sentence"),
     [
-        (TICKETS, " ", None, "the text is empty"),
+        (TICKETS, " ", None, "expected a text to label"),
         (TICKETS, "a bug", "app", "labels the text alone"),
         (TOPICS, "a bug", None, "name one by --topic"),
-        (ABSA, "a bug", "app", "the aspect is not in the text"),
+        (ABSA, "a bug", "app", "expected a phrase of the text as aspect"),
     ],
 )
 def test_question_that_does_not_fit_is_refused(task: TaskSpec, text: str, phrase: str | None, sentence: str) -> None:

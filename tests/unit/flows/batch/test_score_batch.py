@@ -30,8 +30,8 @@ def request(**changes: object) -> BatchRequest:
     [
         ({"engine": "spark"}, "local or ray"),
         ({"address": "auto"}, "--engine ray"),
-        ({"partition_rows": 0}, "1 or more"),
-        ({"max_bad_share": 1.5}, "between 0 and 1"),
+        ({"partition_rows": 0}, "partition rows >= 1"),
+        ({"max_bad_share": 1.5}, "from 0 to 1"),
     ],
 )
 def test_impossible_request_is_refused_in_one_sentence(changes: dict[str, object], sentence: str) -> None:
@@ -139,9 +139,9 @@ def test_drift_report_needs_the_snapshot_of_the_package(services: Services, rows
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("models:/absa/9", "names no version; there are"),
-        ("models:/absa@best", "names no version; there are"),
-        ("nowhere", "neither models:/absa@champion, models:/absa/<version> nor the folder of a package"),
+        ("models:/absa/9", "got models:/absa/9"),
+        ("models:/absa@best", "got models:/absa@best"),
+        ("nowhere", "expected models:/absa@champion, models:/absa/<version> or the folder of a package, got nowhere"),
     ],
 )
 def test_unknown_version_is_refused_before_scoring(

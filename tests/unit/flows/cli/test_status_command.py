@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from absa.adapters.lake_stores import FolderLake
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.store import Ledger
+from absa.records.schema import utc_now
+from absa.records.trainings import begin_training, write_training
 from flows.cli.home.gate_advice import advice_for, holding_checks
 from flows.cli.status import following_step, screen, status_facts
 from flows.platform.services import Services, build_services
@@ -80,6 +83,26 @@ def test_running_training_has_time_left(services: Services, phase: str, age_s: f
     assert (training is not None) == runs
     if training is not None:
         assert training["left_s"] == pytest.approx(90, abs=5)
+
+
+def test_failed_and_lost_trainings_are_attempts(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    append(services, "register", crowned("1"), evidence=HOLD)
+    now = utc_now()
+    for age, sentence in ((9 * 86_400, "too old"), (7_200, ""), (-5, "no package within 20 s")):
+        began = begin_training(now - timedelta(seconds=age), allowed_s=60, budget_s=60, reason="manual")
+        write_training(services.lake, began.failed(began.started_at, sentence) if sentence else began)
+    write_training(services.lake, begin_training(now, allowed_s=60, budget_s=60, reason="manual"))  # runs
+    facts = status_facts(services)
+    assert [(each["outcome"], each["version"], each["decision"]) for each in facts["attempts"]] == [
+        ("failed", None, None), ("registered", "2", "HOLD"), ("lost", None, None),
+    ]  # fmt: skip
+    lines = "\n".join(screen(facts))
+    assert "training failed: no package within 20 s" in lines
+    assert "training lost: its process was killed before it ended" in lines
+    assert "version 2 is on HOLD. For a PROMOTE:" in lines
+    facts["ledger"] = {"problems": []}
+    assert following_step(facts)[0] == "The last training brought no version; what answers is unchanged"
 
 
 def test_empty_home_names_first_command(services: Services) -> None:

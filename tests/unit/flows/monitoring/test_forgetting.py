@@ -139,7 +139,7 @@ def test_without_a_retention_nothing_is_forgotten(services: Any) -> None:
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({}, "one of them"), ({"unit": "a", "days": 1.0}, "one of them"), ({"days": 0.0}, "above 0")],
+    [({}, "got neither"), ({"unit": "a", "days": 1.0}, "got both"), ({"days": 0.0}, "above 0")],
 )
 def test_what_is_to_be_forgotten_is_said_clearly(services: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PermanentError, match=sentence):

@@ -31,6 +31,7 @@ def test_unit_starts_command_of_its_part(tmp_path: Path, name: str, last: list[s
     service = unit["Service"]
     assert shlex.split(service["ExecStart"]) == [sys.executable, "-m", "flows.cli", *last]
     assert (service["User"], service["Restart"], service["KillMode"]) == ("evergreen", "on-failure", "mixed")
+    assert service["SuccessExitStatus"] == "130"  # of a start that SIGTERM interrupts
     assert unit["Install"]["WantedBy"] == "multi-user.target"
     assert unit["Unit"]["Conflicts"] == ({PLATFORM_UNIT, ROUTER_UNIT} - {name}).pop()
 

@@ -72,7 +72,8 @@ def test_value_that_cannot_be_used_is_named(
     ("text", "sentence"),
     [
         (b"EVERGREEN_LAKES=2\n", "settings.env is not a setting: did you mean EVERGREEN_LAKE?"),
-        (b"EVERGREEN_RAMP=0.5\n", "settings.env is not a setting: set ramp in section [experiment]"),
+        (b"EVERGREEN_RAMP=2\n", "/settings.env cannot be used: expected rising shares"),
+        (b"EVERGREEN_COOLDOWN_S=an hour\n", "cooldown_s in section [staleness] of"),
         (b"EVERGREEN_WINDOW_S=-1\n", "EVERGREEN_WINDOW_S cannot be used"),
         (b"EVERGREEN_TRUST=caf\xe9\n", "settings.env is not UTF-8 text"),
     ],

@@ -120,6 +120,6 @@ def test_contradictions_of_head_and_aliases_are_found() -> None:
     told = records(("promote", FIRST), ("traffic", AB))
     assert contradictions(told, {"champion": "1", "challenger": "2"}) == []
     assert contradictions(told, None) == []
-    assert "alias champion stands at 2" in contradictions(told, {"champion": "2", "challenger": "2"})[0]
+    assert "expected 1 as in the ledger, got 2" in contradictions(told, {"champion": "2", "challenger": "2"})[0]
     wrong = State(champion="9", challenger="8", plan=AB.plan)
     assert len(contradictions(records(("traffic", wrong)), None)) == 2

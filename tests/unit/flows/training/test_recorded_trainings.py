@@ -56,7 +56,7 @@ def test_training_is_recorded_while_it_runs(services: Services) -> None:
     [
         (DeadlineMissedError("a budget of 60 s is too short"), "a budget of 60 s is too short"),
         (KeyError("what a customer wrote"), "KeyError, see the log"),
-        (KeyboardInterrupt(), "KeyboardInterrupt, see the log"),
+        (KeyboardInterrupt(), "stopped by Ctrl-C"),
     ],
 )
 def test_failed_training_keeps_its_reason(services: Services, error: BaseException, said: str) -> None:

@@ -67,7 +67,7 @@ def actions(services: Services) -> list[str]:
 def test_first_version_on_hold_serves_with_a_warning(services: Services) -> None:
     assert settle(services, "1", "HOLD") == "crowned"
     assert services.head().state == crowned("1")
-    assert services.head().reason == "Warning: the gate says HOLD (because), but nothing else serves yet."
+    assert services.head().reason == "Warning: the gate's verdict is HOLD (because), but nothing else serves yet."
     assert [line.split(": ", 1)[1] for line in status_lines(services) if "because:" in line] == [services.head().reason]
 
 
@@ -210,7 +210,7 @@ def test_lost_machine_ends_an_open_attempt(asked: VerdictStore, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("more", "sentence"), [({"base": "b"}, "has no bases"), ({"sources": ("a.csv",)}, "reads the lake alone")]
+    ("more", "sentence"), [({"base": "b"}, "has no bases"), ({"sources": ("a.csv",)}, "reads the lake only")]
 )
 def test_machine_takes_neither_base_nor_files(services: Services, more: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PermanentError, match=sentence):

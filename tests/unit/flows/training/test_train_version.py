@@ -308,7 +308,7 @@ def test_first_version_on_hold_serves_with_warning(world: World, tmp_path: Path)
     world.services = few
     outcome = world.train(sources=(str(write_rows(tmp_path / "few.csv", range(120))),))
     assert (outcome.verdict, outcome.action) == ("HOLD", "crowned")
-    assert few.head().reason.startswith("Warning: the gate says HOLD (There are ")
+    assert few.head().reason.startswith("Warning: the gate's verdict is HOLD (There are ")
 
 
 def test_training_without_data_reports_the_first_command(world: World, tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_version_of_a_killed_run_is_recorded_later(world: World) -> None:
     assert world.train().version == "3"
     assert world.services.head().versions.keys() == {"1", "2", "3"}
     assert [record.action for record in world.records] == ["promote", "register", "register"]
-    assert "version 2: the gate says HOLD. Its own training had not recorded it." in world.records[1].reason
+    assert "version 2: the gate's verdict is HOLD. Its training did not record it." in world.records[1].reason
     assert world.registry.aliases() == {"champion": "1"}
 
 
@@ -575,8 +575,8 @@ def test_smaller_size_replaces_an_equal_challenger(
     assert [each.action for each in outcome.ladder].count("challenged") == 1
     assert ladder.services.head().state.challenger == challenger
     if forgets:
-        assert outcome.ladder[1].reasons[0].startswith("It leaves its place to version 2. pos/neg F1 changes by -")
-        assert "It leaves its place to version 2." in ladder.records[-1].reason
+        assert outcome.ladder[1].reasons[0].startswith("It does not replace version 2. pos/neg F1 changes by -")
+        assert "It does not replace version 2." in ladder.records[-1].reason
 
 
 @pytest.mark.parametrize(
@@ -612,4 +612,4 @@ def test_smaller_size_that_fails_leaves_the_larger(ladder: World) -> None:
 def test_short_budget_leaves_out_small_sizes(ladder: World) -> None:
     outcome = ladder.train(budget_s=60.0)
     assert [each.layers for each in outcome.ladder] == [6]
-    assert ladder.events[0]["sentence"] == "a budget of 60 s is too short here for 3 layers too"
+    assert ladder.events[0]["sentence"] == "a budget of 60 s leaves no time here for 3 layers"

@@ -27,8 +27,8 @@ def test_the_shapes_that_matter_are_shipped() -> None:
         ("at_s,requests_per_s\n0,1\n5,many\n", "line 3"),
         ("at_s,requests_per_s\n0,1\n", "two points"),
         ("at_s,requests_per_s\n0,1\n5,1\n4,1\n", "rise"),
-        ("at_s,requests_per_s\n3,1\n5,1\n", "begin at 0"),
-        ("at_s,requests_per_s\n0,1\n5,-1\n", "below 0"),
+        ("at_s,requests_per_s\n3,1\n5,1\n", "start at 0"),
+        ("at_s,requests_per_s\n0,1\n5,-1\n", "0 or more"),
         ("at_s,requests_per_s\n0,1\n5,nan\n", "finite"),
     ],
 )

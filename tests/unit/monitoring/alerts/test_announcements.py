@@ -63,7 +63,7 @@ def test_failed_training_is_announced_with_its_reason(lake: Lake, hook: Hook) ->
     assert hook.told == []
     write_training(lake, running.failed(NOW, "the lake is away"))
     announced(lake, hook, ())
-    assert hook.told[0]["text"] == "Training failed, asked by drift: the lake is away"
+    assert hook.told[0]["text"] == "Training failed, requested by drift: the lake is away"
 
 
 def test_unavailable_webhook_gets_everything_later(lake: Lake, hook: Hook) -> None:

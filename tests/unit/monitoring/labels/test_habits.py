@@ -145,7 +145,7 @@ def test_loss_shows_against_the_references_customers() -> None:
     found = measured_loss(current, TEST, reference, StalenessPolicy(), 0)
     assert found is not None
     assert found.p_value < 0.001
-    assert "in the reference alike" in found.how
+    assert "those of the reference" in found.how
     calm = measured_loss(answered(3, 1_500)[0], TEST, reference, StalenessPolicy(), 0)
     assert calm is not None
     assert calm.p_value > 0.01

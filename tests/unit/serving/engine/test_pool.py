@@ -122,7 +122,8 @@ def test_package_of_other_task_leaves_old_plan(tmp_path: Path, task: TaskSpec, s
     assert described["1"]["labels"] == ["billing", "bug"]
     if not serves:
         assert (described["2"]["state"], described["2"]["task"]) == ("failed", None)
-        assert f"of the task {task.describe()}, expected {first.describe()}" in described["2"]["last_error"]
+        error = described["2"]["last_error"]
+        assert f"expected a package of the active task {first.describe()}, got one of {task.describe()}" in error
 
 
 def test_first_plan_serves_without_broken_challenger(packages: dict[str, Path]) -> None:

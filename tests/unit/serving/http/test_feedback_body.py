@@ -64,8 +64,8 @@ def test_feedback_may_come_as_several() -> None:
         (batch_of(0, 7), r"instances\[1\]\.label"),
         (batch_of(), "at least 1 objects"),
         (batch_of(0, 0, 0, 0), "at most 3 objects"),
-        (batch_of(0).replace(REQUEST[:8].encode(), b"x" * 8), r"instances\[0\]\.request_id is not an id"),
-        (batch_of(0)[:-1] + b', "label": 1}', "cannot be beside instances"),
+        (batch_of(0).replace(REQUEST[:8].encode(), b"x" * 8), r"instances\[0\]\.request_id is not the request_id"),
+        (batch_of(0)[:-1] + b', "label": 1}', "is not allowed beside instances"),
     ],
 )
 def test_wrong_batch_of_feedback_is_refused_whole(body: bytes, said: str) -> None:

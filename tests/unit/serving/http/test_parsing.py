@@ -128,7 +128,7 @@ def test_invalid_field_is_422_with_path(content: object, path: str) -> None:
         ({**GOOD, "unit_id": "u" * 201}, "unit_id has 201 characters, the limit is 200"),
         ({**GOOD, "label": 1}, "label is not known; expected aspect, segment, text, unit_id"),
         ({**GOOD, "my secret": 1}, "(an unknown field) is not known; expected aspect, segment, text, unit_id"),
-        ({"instances": [GOOD], "text": "a"}, "text cannot be beside instances: put it into each of them"),
+        ({"instances": [GOOD], "text": "a"}, "text is not allowed beside instances; put it into each of them"),
         (
             {"instances": [GOOD, {**GOOD, "b": 1}]},
             "instances[1].b is not known; expected aspect, segment, text, unit_id",

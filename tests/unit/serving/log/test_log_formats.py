@@ -75,7 +75,7 @@ def test_segment_of_newer_release_is_kept(tmp_path: Path, caplog: pytest.LogCapt
     name = "predictions.w0_1_1-00000001.log"
     with caplog.at_level(logging.ERROR):
         shipper, lake = shipped(tmp_path, name, NEWER)
-    assert "format 4, expected at most 3" in caplog.text
+    assert "expected format 3 or older, got 4" in caplog.text
     assert (shipper.counts.kept_aside, shipper.counts.unreadable) == (1, 0)
     again = Shipper(lake, tmp_path / "spool", "r1")
     assert again.ship()

@@ -130,7 +130,7 @@ def test_a_shard_that_does_not_come_is_said(tmp_path: Path) -> None:
 def test_a_shard_of_other_rows_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [4])
     (tmp_path / shard_name("train", 0)).write_bytes(pack_shard(rows(5)))
-    with pytest.raises(IntegrityError, match="5 rows, not 4"):
+    with pytest.raises(IntegrityError, match="expected 4 rows, got 5"):
         ShardCorpus(tmp_path).take(np.array([0]))
 
 

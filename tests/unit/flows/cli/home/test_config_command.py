@@ -116,14 +116,78 @@ def test_settings_file_is_moved_without_a_change(home: Path) -> None:
     (home / SETTINGS_FILE).write_text("".join(f"EVERGREEN_{line}\n" for line in lines))
     before = (Settings.load(), RouterSettings.read())
     (line,) = migrate_settings_file(*before)
-    assert line.startswith(f"moved the 6 settings of {home / SETTINGS_FILE} to {home / 'evergreen.toml'}")
+    assert line.startswith(f"moved the 6 settings of {home / SETTINGS_FILE} to {home / 'evergreen.toml'} (profile; ")
     after = (Settings.load(), RouterSettings.read())
     assert [each.model_dump(exclude={"config"}) for each in after] == [
         each.model_dump(exclude={"config"}) for each in before
     ]
-    assert not after[0].sources.earlier
+    assert not after[0].sources.earlier.variables
     assert (home / "evergreen.toml").stat().st_mode & 0o077 == 0
     assert list(migrate_settings_file(*after)) == []
+
+
+RELEASE_0_1 = {
+    "COOLDOWN_S": ("staleness", "cooldown_s", 600), "MIN_LABELS": ("staleness", "min_new_labels", 300),
+    "MIN_WINDOW_ROWS": ("staleness", "min_rows", 80), "RAMP": ("experiment", "ramp", (0.1, 0.5)),
+    "MAX_EXPERIMENT_S": ("experiment", "max_duration_s", 864.5), "LEARNING_RATE": ("training", "learning_rate", 3e-3),
+    "MIN_RECENT_ROWS": ("gate", "min_recent_rows", 70), "CACHE_ENTRIES": ("router", "cache_entries", 9),
+}  # fmt: skip
+
+
+def write_policies(home: Path) -> None:
+    """Write the policies that release 0.1 read from variables, and one that has no successor."""
+    home.mkdir()
+    texts = {name: ",".join(map(str, v)) if isinstance(v, tuple) else v for name, (_, _, v) in RELEASE_0_1.items()}
+    lines = "".join(f"EVERGREEN_{name}={text}\n" for name, text in texts.items())
+    (home / SETTINGS_FILE).write_text(f"{lines}EVERGREEN_MAX_EPOCHS=4\nOTEL_SERVICE_NAME=mine\n")
+
+
+def test_policies_of_former_release_are_read_and_moved(home: Path) -> None:
+    write_policies(home)
+    wanted = {(section, key): value for section, key, value in RELEASE_0_1.values()}
+    wanted["staleness", "min_reference_rows"] = 80  # the same variable was both limits
+    found = values()
+    assert {place: (found[place].value, found[place].origin) for place in wanted} == {
+        place: (value, "settings.env") for place, value in wanted.items()
+    }
+    moved, *kept = migrate_settings_file(Settings.load(), RouterSettings.read())
+    assert moved.startswith("moved the 9 settings of ")
+    assert "[experiment] ramp, max_duration_s" in moved
+    assert kept == [
+        "EVERGREEN_MAX_EPOCHS was not moved from settings.env.migrated: set recipe = fast, best or distilled in "
+        "section [training] of evergreen.toml",
+        "OTEL_SERVICE_NAME was not moved from settings.env.migrated: it is not a setting of Evergreen, so set it in "
+        "the environment",
+    ]
+    after = values()
+    assert {place: (after[place].value, after[place].origin) for place in wanted} == {
+        place: (value, "file") for place, value in wanted.items()
+    }
+    assert "EVERGREEN_MAX_EPOCHS=4" in (home / "settings.env.migrated").read_text()
+
+
+def test_migration_that_was_killed_is_completed(home: Path) -> None:
+    write_policies(home)
+    list(migrate_settings_file(Settings.load(), RouterSettings.read()))
+    written = (home / "evergreen.toml").read_text()
+    old = (home / "settings.env.migrated").read_text()
+    (home / SETTINGS_FILE).write_text(old)  # as before the file was set aside
+    list(migrate_settings_file(Settings.load(), RouterSettings.read()))
+    assert (home / "evergreen.toml").read_text() == written
+    assert [(home / f"settings.env.migrated{number}").read_text() for number in ("", 1)] == [old] * 2
+
+
+def test_value_that_environment_overrides_is_moved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.mkdir()
+    (home / SETTINGS_FILE).write_text("EVERGREEN_WORKERS=3\nEVERGREEN_REDACT_TEXT=true\n")
+    (home / "evergreen.toml").touch(mode=0o600)
+    monkeypatch.setenv("EVERGREEN_WORKERS", "1")
+    list(migrate_settings_file(Settings.load(), RouterSettings.read()))
+    assert tomllib.loads((home / "evergreen.toml").read_text()) == {"router": {"workers": 3, "redact_text": True}}
+    assert (home / "evergreen.toml").stat().st_mode & 0o777 == 0o600
+    (home / SETTINGS_FILE).write_text("EVERGREEN_WORKERS=many\n")
+    with pytest.raises(PermanentError, match=r"EVERGREEN_WORKERS in .* cannot be used: correct it"):
+        list(migrate_settings_file(Settings.load(), RouterSettings.read()))
 
 
 def test_key_of_both_files_stops_migration(home: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.home.foreground import undone_on_interrupt, waiting_lines
+from flows.cli.home.foreground import stopped_by_command, undone_on_interrupt, waiting_lines
 from flows.cli.output.command_progress import CommandProgress
 from flows.platform.processes import STOP_ORDER
 
@@ -17,9 +17,13 @@ class FakeParts:
 
     alive: set[str]
     stopped: list[str] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=set)
 
     def running(self, name: str) -> object | None:
         return name if name in self.alive else None
+
+    def is_wanted(self, name: str) -> bool:
+        return name in self.wanted
 
     def stop(self, name: str) -> bool:
         self.stopped.append(name)
@@ -51,3 +55,20 @@ def test_part_that_answers_is_printed(tmp_path: Path) -> None:
     for waiting in (["mlflow", "prefect"], ["prefect"], []):
         show(waiting)
     assert out.getvalue().splitlines() == ["mlflow answers", "prefect answers"]
+
+
+@pytest.mark.parametrize("by_command", [True, False])
+def test_end_by_command_is_no_crash(by_command: bool) -> None:
+    """`down` removes the note of a part a moment after the process has ended."""
+    parts = FakeParts({"router"}, wanted={"router"})
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            parts.alive.clear()
+        if by_command and len(waits) == 3:
+            parts.wanted.clear()
+
+    assert stopped_by_command(parts, "router", sleep=sleep) == by_command
+    assert len(waits) == 3
