@@ -310,7 +310,7 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
     if broken is None and lost:
         broken = (
             "labels",
-            f"of {report.only_champion + report.only_challenger} labelled answers that only one version got "
+            f"of {report.only_champion + report.only_challenger} labelled answers that one version alone got "
             f"right, the champion has {report.only_champion}.",
         )
     enough = (

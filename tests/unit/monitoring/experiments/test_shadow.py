@@ -146,7 +146,7 @@ def test_disagreement_labels_decide_with_fewer_than_arms() -> None:
     shadow, both = labels_to_decide(0.12, 0.03)
     assert shadow < 0.1 * both
     assert labels_to_decide(0.12, 0.06)[0] < shadow
-    with pytest.raises(ValueError, match="never found"):
+    with pytest.raises(ValueError, match="other than 0, got 0"):
         labels_to_decide(0.1, 0.0)
 
 
