@@ -186,7 +186,7 @@ function showDrift(verdicts, champions) {
     xaxis: UTC, yaxis: { range: [0, 1], title: { text: metric } } });
   const promised = verdicts.some((each) => each.promise);
   put($("drift-table"), table("Windows",
-    [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ...(promised ? [["Certain", "number"], ["Promise kept", "number"]] : []), ["Action"], ["Why"]],
+    [["Until", "time"], ["Verdict"], ["Version"], ["Rows", "number"], ["Labels", "number"], ["F1", "number"], ["Estimated", "number"], ...(promised ? [["Certain", "number"], ["Promise kept", "number"]] : []), ["Action"], ["Reason"]],
     verdicts.toReversed().map((each) => [time(each.end), el("span", { className: VERDICTS[each.verdict], textContent: each.verdict }), each.version,
       number(each.rows), number(each.labelled), number(each.f1, 3), number(each.estimated_f1, 3),
       ...(promised ? [share(each.coverage), each.certain_labelled ? `${share(each.certain_right / each.certain_labelled)} of ${share(each.promise, 0)}` : "–"] : []), each.action, (each.reasons || []).join(" ") || each.action_reason])));
@@ -203,7 +203,7 @@ function showTrainings(trainings, unfinished) {
     number(each.budget_s), number(null), share(null, 0), number(null), each.sentence || `requested by ${each.reason}`]]);
   const rows = [...done, ...others].sort(([one], [other]) => (one < other ? 1 : -1)).map(([, cells]) => cells);
   put($("trainings-table"), rows.length
-    ? table("Trainings", [["When", "time"], ["Version"], ["Result"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Why"]], rows)
+    ? table("Trainings", [["Time", "time"], ["Version"], ["Result"], ["Budget, s", "number"], ["Used, s", "number"], ["Used", "number"], ["Rows seen", "number"], ["Reason"]], rows)
     : empty("No training yet."));
 }
 

@@ -155,7 +155,7 @@ def test_panels_show_state_of_lake_and_workers(router: RunningReplica, said: tup
     assert "Running: e." in text["experiment"] and "Not known yet." in text["experiment"]
     assert "STALE" in text["drift"] and "Window 3 says so." in text["drift"]
     assert "48" in text["trainings"] and "PROMOTE" in text["trainings"]
-    assert "asked by night" in text["trainings"] and "the lake is away" in text["trainings"]
+    assert "requested by night" in text["trainings"] and "the lake is away" in text["trainings"]
     assert "mobile app" in page.locator("#insights-chart").text_content()
     assert "0.0536" in text["cost"] and "MiniLM-L6 int8" in text["cost"]
     assert "the gate says PROMOTE." in text["ledger"]
