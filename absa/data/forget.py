@@ -40,7 +40,7 @@ from absa.records.schema import SIDES, iso, parse_iso
 from absa.records.tables import write_parquet
 
 # Other folders with rows of customers: drift references, answers of batches, bad rows of files that were refused.
-_OTHER_ROWS: Final = (MONITORING_FOLDER, BATCH_FOLDER, QUARANTINE_FOLDER)
+OTHER_ROW_FOLDERS: Final = (MONITORING_FOLDER, BATCH_FOLDER, QUARANTINE_FOLDER)
 _REASON: Final = "reason"
 
 
@@ -99,7 +99,7 @@ def _forget(lake: Lake, chosen: pl.Expr, unit: str | None = None) -> Forgotten:
     for key in _parquet(lake, FEEDBACK_FOLDER):
         found.feedback += _rewrite(lake, key, gone)
     found.snapshots, found.examples = _forget_examples(lake, gone)
-    for prefix in _OTHER_ROWS:
+    for prefix in OTHER_ROW_FOLDERS:
         for key in _parquet(lake, prefix):
             found.samples += _rewrite(lake, key, gone)
     for key in _parquet(lake, PREDICTIONS_FOLDER):

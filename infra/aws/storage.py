@@ -17,6 +17,7 @@ FORGET_FOLDERS = (
     "tokens",
     "monitoring",
     "batch",
+    "quarantine",
 )  # folders that forgetting deletes rows from
 _MULTIPART_DAYS = 7
 _NONCURRENT_DAYS = 90

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from absa.data.forget import OTHER_ROW_FOLDERS
 from absa.records import layout
 from infra.aws.storage import CHECKPOINTS, FORGET_FOLDERS, SIGNS
 
@@ -45,6 +46,10 @@ def test_lake_key_literal_is_recognised(line: str) -> None:
 
 def test_aws_permissions_name_known_folders() -> None:
     assert {f"{name}/" for name in (*CHECKPOINTS, *FORGET_FOLDERS, *SIGNS)} <= layout.FOLDERS
+
+
+def test_aws_lets_forgetting_delete_in_its_folders() -> None:
+    assert {folder.rstrip("/") for folder in OTHER_ROW_FOLDERS} <= set(FORGET_FOLDERS)
 
 
 def test_keys_equal_those_of_contracts() -> None:
