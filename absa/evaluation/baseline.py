@@ -93,7 +93,7 @@ def _of_topic(text: str, topic: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    """Return words and marks; of letters without spaces between words the pairs, which neighbours join to triples."""
+    """Return words and marks; in scripts without spaces between words, pairs of letters, joined to triples later."""
     if not _UNSPACED_LETTER.search(text):
         return _TOKEN.findall(text)
     found: list[str] = []

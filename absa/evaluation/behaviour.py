@@ -121,7 +121,7 @@ def run_behaviours(score: Score, suite: Sequence[Behaviour]) -> tuple[BehaviourR
 def compare_behaviours(
     candidate: Sequence[BehaviourResult], champion: Sequence[BehaviourResult] | None
 ) -> tuple[BehaviourComparison, ...]:
-    """Set two models' results on equal cases side by side.
+    """Compare two models' results on equal cases.
 
     Raises:
         ValueError: a behaviour was tried on other cases.

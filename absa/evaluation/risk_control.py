@@ -69,7 +69,7 @@ def _counts(
 def _least_score(
     answers: npt.NDArray[Any], right: npt.NDArray[Any], expected: npt.NDArray[Any], promise: float, error: float
 ) -> float | None:
-    """Test levels downwards from the one that the scores make likeliest to pass, until one does not."""
+    """Test levels downwards, from the level that is most likely to pass by the scores, until one fails."""
     from scipy.special import bdtrc  # slow to import
 
     def tail(hits: npt.NDArray[Any]) -> npt.NDArray[Any]:

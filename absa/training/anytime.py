@@ -99,7 +99,7 @@ class PackagePlan:
         return max(self.ends_at, self.first_step_by) - self._clock()
 
     def last_fits(self) -> bool:
-        """Return True if the last package can be completed before the run, its overrun included, needs its time."""
+        """Return True if the last package can be complete before the later phases must start, overrun included."""
         needed_s = self._estimate_s if self._measured_s is None else self._measured_s  # the margin may be used up
         return self._clock() + needed_s + self.after_s <= self._run_ends_at + self._overrun_s
 

@@ -255,7 +255,7 @@ class Judging:
         return None if check is None or check.status == "pass" else f"It does not replace {name}. {check.sentence}"
 
     def _unscored_share(self, test: "pl.DataFrame") -> float:
-        """Share of the test rows that the champion has not scored yet; 0 without a champion."""
+        """Return the share of the test rows that the champion has not scored yet; 0 without a champion."""
         if self._champion is None:
             return 0.0
         return self._champion.new_share(list(test.select("text", "aspect").iter_rows()))

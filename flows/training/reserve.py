@@ -101,22 +101,22 @@ class Reserve:
         self._rows_per_s = rows_per_s
 
     def estimate_s(self, phase: Phase) -> float:
-        """Seconds that a phase takes: as measured in this run, else as before, scaled by this run's packaging."""
+        """Return the seconds of a phase: as measured in this run, else in earlier runs, scaled by this run's load."""
         if phase in self._measured:
             return self._measured[phase]
         before_s = self._earlier.get(phase, _NOMINAL_S[phase])
         return before_s * self._slowdown()
 
     def packaging_s(self) -> float:
-        """Seconds to keep for packaging until the job has measured it."""
+        """Return the seconds to keep for packaging until the job has measured it."""
         return _MARGIN * self.estimate_s("package")
 
     def least_after_s(self) -> float:
-        """Seconds that judging the fewest rows and registering take."""
+        """Return the seconds for judging the fewest rows and for registering."""
         return _MARGIN * (self.estimate_s("judge") + self.estimate_s("register"))
 
     def after_s(self, *, rows: int, cases: int) -> float:
-        """Seconds that judging and registering take with so many test rows and behavioural cases, where time allows."""
+        """Return the seconds for judging so many test rows and cases, if time allows, and for registering."""
         speed = self._rows_per_s or _SCORED_ROWS_PER_S / self._slowdown()
         scoring_s = max(0.0, rows - _FEWEST_TEST_ROWS + _ROWS_PER_CASE * (cases - _FEWEST_CASES)) / speed
         return self.least_after_s() + min(scoring_s, _SCORING_SHARE * self._budget_s)
@@ -131,7 +131,7 @@ class Reserve:
         return float(math.ceil(needed_s / _ROUND_TO_S) * _ROUND_TO_S)
 
     def least_run_s(self) -> float:
-        """Seconds of a run with a few seconds of training and one package."""
+        """Return the seconds of a run with a few seconds of training and one package."""
         return _MARGIN * (sum(self.estimate_s(phase) for phase in _NOMINAL_S) + _TRAINING_S)
 
     def _slowdown(self) -> float:

@@ -100,7 +100,7 @@ NEGATED: Final = (
 
 
 def contrast_pairs(count: int, seed: int = 0) -> list[LabelledPair]:
-    """Return about as many rows of each kind, contrasts side by side; equal seeds give equal rows."""
+    """Return rows of contrast sets, about equally many of each kind; equal seeds give equal rows."""
     chance = random.Random(seed)
     kinds = (_changes(chance), _comparisons(chance), _negations(chance))
     rows: dict[LabelledPair, None] = {}
