@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,24 @@ def test_commands_read_home_of_former_release(
 def environment(home: Path) -> Iterator[dict[str, str]]:
     with home_environment(home) as found:
         yield found
+
+
+@pytest.mark.slow
+def test_router_alone_serves_home_until_down(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """`serve` copies the package that MLflow alone holds; `down` ends it without a failure, as a supervisor sees it."""
+    command = [sys.executable, "-m", "flows.cli", "serve"]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stderr is not None
+            lines = iter(served.stderr.readline, "")
+            assert "the package of version 1 was copied from MLflow into the lake\n" in lines
+            assert "Ctrl-C stops it\n" in lines
+            answered = run_evergreen(environment, tmp_path, "predict", "the app is great", "app").stdout
+            assert "by version 1, champion" in answered
+            assert "router" in run_evergreen(environment, tmp_path, "down").stdout
+            assert served.wait(timeout=60) == 0
+        finally:
+            served.terminate()
 
 
 @pytest.mark.slow
