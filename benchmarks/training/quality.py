@@ -36,11 +36,13 @@ from absa.training.trainer import Trainer
 from absa.training.training_settings import TrainingSettings
 from benchmarks.figures import Row, gpu_name, share, write_json, write_result
 from benchmarks.training import quality_data as data
+from benchmarks.training.quality_picture import draw
 from benchmarks.training.quality_recipes import (
     BASE,
     BUNDLED,
     CELL,
     COMMON,
+    COMPARISONS,
     FINAL,
     RECIPES,
     TEACHERS,
@@ -288,21 +290,17 @@ def rows_of(cells: dict[str, dict[str, Any]]) -> list[Row]:
         rows += recipe_rows(case, mine, final=name == FINAL)
         if recipe.kind == "student":
             rows += served_rows(case, mine) + behaviour_rows(case, mine, bundled=name == BUNDLED)
-    return rows
+    return rows + comparison_rows(cells)
 
 
 def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[Row]:
     """Return the quality of a recipe."""
-    from absa.evaluation.counts import f1_of, pos_neg_f1_of
-
-    def accuracy(part: Sequence[dict[str, Any]]) -> float:
-        counts = pooled("confusion", part)
-        return float(np.trace(counts) / counts.sum())
+    from absa.evaluation.counts import f1_of
 
     def off_diagonal(*pairs: tuple[int, int]) -> Any:
         return lambda part: sum(pooled("confusion", part)[pair] for pair in pairs) / sum(c["rows"] for c in part)
 
-    f1 = row_of(case, "pos_neg_f1", cells, lambda part: pos_neg_f1_of(pooled("confusion", part)), "f1")
+    f1 = row_of(case, "pos_neg_f1", cells, pos_neg_f1, "f1")
     return [
         judged(row_of(case, "accuracy", cells, accuracy, "share"), 0.775, final),
         row_of(case, "macro_f1", cells, lambda part: f1_of(pooled("confusion", part)).mean(), "f1"),
@@ -311,6 +309,49 @@ def recipe_rows(case: str, cells: list[dict[str, Any]], *, final: bool) -> list[
         row_of(case, "misses_to_neutral", cells, off_diagonal((0, 1), (2, 1)), "share"),
         row_of(case, "ece", cells, mean("ece"), "share"),
     ]  # fmt: skip
+
+
+def comparison_rows(cells: dict[str, dict[str, Any]]) -> list[Row]:
+    """Return paired comparisons: a recipe beside its reference on the cells that both have, of equal seed and fold.
+
+    The difference is that of the pooled figures, low and high are those of single cells.
+    """
+    rows = []
+    for name, reference in COMPARISONS:
+        pairs = [
+            (cell, cells[other])
+            for key, cell in cells.items()
+            if key.split(" | ")[0] == name and (other := key.replace(name, reference, 1)) in cells
+        ]
+        if not pairs:
+            continue
+        case = f"{name} against {reference}"
+        mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+        for metric, measure, unit in (("pos_neg_f1", pos_neg_f1, "f1"), ("accuracy", accuracy, "share")):
+            each = [measure([cell]) - measure([other]) for cell, other in pairs]
+            whole = measure(mine) - measure(theirs)
+            rows += [
+                row_of(case, metric, mine, measure, unit),
+                row_of(case, f"{metric}_of_reference", theirs, measure, unit),
+                Row(
+                    case=case, metric=f"{metric}_difference", value=round(whole, 4), low=round(min(*each, whole), 4),
+                    high=round(max(*each, whole), 4), runs=len(pairs), unit=unit,
+                ),
+            ]  # fmt: skip
+    return rows
+
+
+def accuracy(cells: Sequence[dict[str, Any]]) -> float:
+    """Share of right labels over all cells."""
+    counts = pooled("confusion", cells)
+    return float(np.trace(counts) / counts.sum())
+
+
+def pos_neg_f1(cells: Sequence[dict[str, Any]]) -> float:
+    """Return pos/neg F1 over all cells."""
+    from absa.evaluation.counts import pos_neg_f1_of
+
+    return float(pos_neg_f1_of(pooled("confusion", cells)))
 
 
 def served_rows(case: str, cells: list[dict[str, Any]]) -> list[Row]:
@@ -446,14 +487,16 @@ def keep(cell: Cell, figures: dict[str, Any]) -> None:
 
 
 def write(cells: dict[str, dict[str, Any]]) -> None:
-    """The result from the cells that there are."""
+    """Write the result and its picture from the cells so far."""
     if cells:
         packages = {name: version(name) for name in ("torch", "onnxruntime", "tokenizers", "numpy")}
         devices = sorted({cell["device"] for cell in cells.values()} - {"cpu"})
+        rows = rows_of(cells)
         write_result(
-            RESULT, name="quality", command="make benchmark-quality", seed=0, rows=rows_of(cells), versions=packages,
+            RESULT, name="quality", command="make benchmark-quality", seed=0, rows=rows, versions=packages,
             accelerator=", ".join(devices) or None,
         )  # fmt: skip
+        draw(rows)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,39 @@ RECIPES: dict[str, Recipe] = {
     ),
     BUNDLED: Recipe(title="the bundled data alone", settings={"max_epochs": 4}, public=False),
 }  # fmt: skip
+COMPARISONS = (
+    ("plain", "tf-idf"),
+    ("marks", "plain"),
+    ("base+plain", "plain"),
+    (MARKED, "marks"),
+    (MARKED, "no composition"),
+    (MARKED, "no ema"),
+    ("smoothing", MARKED),
+    ("r-drop", MARKED),
+    ("distilled", MARKED),
+    (FINAL, MARKED),
+    (FINAL, "distilled"),
+    ("from mpnet, unasked", "from mpnet"),
+    (FINAL, "from mpnet, unasked"),
+    (FINAL, MPNET),
+    ("with its teacher", FINAL),
+    ("3 layers", FINAL),
+    ("2 layers", FINAL),
+    ("width 256", FINAL),
+    ("recipe best", "recipe fast"),
+    ("recipe best", "best, no contrast"),
+    ("recipe distilled", "recipe best"),
+    ("robust", MARKED),
+    ("fgm", MARKED),
+    ("adapted", MARKED),
+    ("dropout", MARKED),
+    ("no base, dropout", "marks"),
+    ("from mpnet, dropout", "from mpnet"),
+    ("from mpnet, words", "from mpnet, dropout"),
+    ("from all, more said", FINAL),
+    ("together", "with its teacher"),
+)
+"""Pairs of a recipe and its reference that documents compare; cells of removed recipes are kept."""
 LADDER = {"6 layers": BUNDLED, "3 layers": "3 layers", "2 layers": "2 layers", "width 256": "width 256"}  # for speed
 TEACHERS = {name for recipe in RECIPES.values() if recipe.kind == "student" for name in recipe.teachers}
 

@@ -94,3 +94,15 @@ def test_texts_are_in_one_side_of_fold() -> None:
         assert not train & validation
         tests += data.sides(fold)[2]
     assert len(tests) == len(data.labelled())
+
+
+def test_comparison_pairs_cells_of_equal_folds() -> None:
+    better = CELL | {"confusion": [[38, 1, 1], [2, 26, 2], [1, 1, 28]]}
+    cells = {
+        Cell("marks", 0, 0).name: better, Cell("plain", 0, 0).name: CELL, Cell("marks", 0, 1).name: CELL,
+        Cell("plain", 0, 1).name: CELL, Cell("plain", 0, 2).name: better,
+    }  # fmt: skip
+    rows = {row.metric: row for row in rows_of(cells) if row.case == "marks against plain"}
+    difference = rows["accuracy_difference"]
+    assert (difference.value, difference.low, difference.high, difference.runs) == (0.085, 0.0, 0.17, 2)
+    assert rows["accuracy_of_reference"].value == 0.75
