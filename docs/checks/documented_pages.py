@@ -97,8 +97,11 @@ VALUES: Final = (
 PAGES: Final = (
     Page(
         path="README.md",
-        steps=(Step(match=r"^curl \S+ \S+/v1/predict", before="evergreen serve --detach"),),
-        spans=("evergreen insights --window 7d", "evergreen ledger", "evergreen cost"),
+        steps=(
+            Step(match=r"evergreen rollback$", before="evergreen promote 2 --now"),
+            Step(match=r"^curl \S+ \S+/v1/predict", before="evergreen serve --detach"),
+        ),
+        spans=("evergreen batch --input reviews.csv --output scored/", "evergreen ledger", "evergreen cost"),
     ),
     Page(
         path="docs/tutorial.md",

@@ -37,6 +37,7 @@ _SHOWN_LINES, _SHOWN_LETTERS = 15, 80
 _READY_S, _END_S = 120.0, 60.0
 _OURS = ("EVERGREEN_", "PREFECT_", "MLFLOW_", "PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL")
 _ENDED_BY_CTRL_C = (0, 130, -signal.SIGINT)
+_INTERPRETER = re.compile(rb"\A#!\S*/python[\d.]*$", re.MULTILINE)
 _SCRIPT = """
 set -o pipefail
 export LAST={last}
@@ -210,14 +211,20 @@ def fresh_clone(*, installs: bool) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def _link_libraries(clone: Path) -> None:
-    """Make .venv with the libraries of this environment and an editable install of the clone."""
+    """Make .venv with the libraries and tools of this environment and an editable install of the clone."""
     place = clone / ".venv"
     venv.create(place, with_pip=False, symlinks=True)
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     install = ("-m", "pip", "--python", str(place / "bin/python"), "install", "-q", "--no-deps", "--no-build-isolation")
-    apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONWARNINGS": "ignore"}
     subprocess.run([sys.executable, *install, "-e", "."], cwd=clone, env=apart, check=True)  # noqa: S603
+    for tool in Path(sysconfig.get_path("scripts")).iterdir():
+        here = place / "bin" / tool.name
+        if tool.is_file() and not here.exists():
+            script = _INTERPRETER.sub(f"#!{place}/bin/python".encode(), tool.read_bytes(), count=1)
+            here.write_bytes(script)
+            here.chmod(0o700)
     for mark in (".installed", ".installed-dev"):
         (place / mark).touch()
 
