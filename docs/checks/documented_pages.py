@@ -157,7 +157,11 @@ PAGES: Final = (
             Step(match=r"--encoder DIGEST", before='export BASE="$(ls .evergreen/bases | head -n 1)"'),
             Step(match=r"lab policy", not_run="needs ten windows of logged traffic with 500 labels"),
         ),
-        values=((r"--encoder DIGEST", '--encoder "$BASE"'), (r"(lab distill)", r"\1 --teacher-budget 60")),
+        values=(
+            (r"--encoder DIGEST", '--encoder "$BASE"'),
+            (r"(lab distill)", r"\1 --teacher-budget 60"),
+            (r"^(.*models/my-encoder)", r"EVERGREEN_PROFILE=default \1"),  # narrower than the students of `test`
+        ),
     ),
     Page(
         path="docs/operate/backup.md",
