@@ -59,6 +59,8 @@ def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
             findings.append(Finding(True, f"port {port} is free for {part}"))
         elif supervisor.orphans(part):
             findings.append(Finding(True, f"port {port} is held by what an earlier {part} left, which its start ends"))
+        elif part not in settings.fixed_ports:
+            findings.append(Finding(True, f"port {port} is taken by another program: {part} starts with another port"))
         else:
             findings.append(
                 Finding(False, f"port {port} is taken: free it, or set EVERGREEN_{part.upper()}_PORT to another")

@@ -255,6 +255,8 @@ def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", before["mlflow"]))
         other.listen()
+        (found,) = [each for each in examine(settings) if str(before["mlflow"]) in each.sentence]
+        assert (found.ok, "mlflow starts with another port" in found.sentence) == (True, True)
         (sentence,) = replace_taken_ports(settings)
     after = Home(settings).ports()
     assert sentence == f"port {before['mlflow']} is taken by another program: mlflow uses port {after['mlflow']}"
@@ -269,3 +271,8 @@ def test_fixed_port_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         other.listen()
         monkeypatch.setenv("EVERGREEN_MLFLOW_PORT", str(other.getsockname()[1]))
         assert replace_taken_ports(Settings(home=tmp_path)) == []
+        wrong = [
+            each.sentence for each in examine(Settings(home=tmp_path)) if "is taken" in each.sentence and not each.ok
+        ]
+        assert len(wrong) == 1
+        assert "EVERGREEN_MLFLOW_PORT" in wrong[0]
