@@ -245,7 +245,8 @@ def planned(page: Page, blocks: list[Block]) -> list[PlannedCommand]:
             texts = [block.text] if block.language in ("python", "sql") else []
         for text in texts:
             command = _planned(page, text, number, block.section)
-            python = f"python - <<END_OF_BLOCK\n{command.typed}\nEND_OF_BLOCK"
+            escaped = command.typed.replace("\\", "\\\\").replace("`", "\\`")  # variables alone are expanded
+            python = f"python - <<END_OF_BLOCK\n{escaped}\nEND_OF_BLOCK"
             found.append(replace(command, typed=python) if block.language == "python" else command)
     return [*found, *(_planned(page, text, len(blocks), "") for text in page.spans)]
 

@@ -8,6 +8,7 @@ download packages run too. The script prints a table and exits with 1 if a comma
 
 import argparse
 import os
+import random
 import re
 import shlex
 import shutil
@@ -29,7 +30,7 @@ import psutil
 from docs.checks.documented_commands import ROOT, blocks
 from docs.checks.documented_pages import PAGES, Page, PlannedCommand, planned, unused
 from docs.checks.reader_actions import ACTIONS
-from flows.platform.settings import port_is_free
+from flows.platform.settings import PARTS, port_is_free
 
 _MARK = "DOCUMENTED_COMMANDS"
 _PORTS = range(20_000, 32_000)  # below those that the kernel gives to clients
@@ -197,7 +198,7 @@ def fresh_clone(*, installs: bool) -> Iterator[tuple[Path, dict[str, str]]]:
             _MARK: str(work),
             "EVERGREEN_PROFILE": "test",
             "EVERGREEN_WORKERS": "1",
-            "EVERGREEN_ROUTER_PORT": str(next(port for port in _PORTS if port_is_free("127.0.0.1", port))),
+            **_free_ports(),
         }  # fmt: skip
         if installs:
             apart = outer | {"HOME": os.environ["HOME"]}  # the caches of this account
@@ -208,6 +209,13 @@ def fresh_clone(*, installs: bool) -> Iterator[tuple[Path, dict[str, str]]]:
             yield clone, environment
         finally:
             _kill_all(str(work))
+
+
+def _free_ports() -> dict[str, str]:
+    """Return the variables that give each part a port of its own: other systems of this machine take the usual ones."""
+    drawn = random.SystemRandom().sample(_PORTS, 40)
+    free = (port for port in drawn if port_is_free("127.0.0.1", port))
+    return {f"EVERGREEN_{part.upper()}_PORT": str(port) for part, port in zip(PARTS, free, strict=False)}
 
 
 def _link_libraries(clone: Path) -> None:

@@ -22,7 +22,7 @@ cd inside && touch here
 ```
 ## Second
 ```python
-print("said " + "$A")
+print("said `exit 1` " + "$A")
 ```
 """
 
@@ -64,9 +64,9 @@ def test_commands_of_a_page_share_one_shell(tmp_path: Path) -> None:
         ("export A=1", "exit 0"),
         ("cd inside && touch here", "exit 0"),
         ('test -f here -a "$A" = 1', "exit 0"),
-        ('print("said " + "$A")', "exit 0"),
+        ('print("said `exit 1` " + "$A")', "exit 0"),
     ]
-    assert "SAID 1\n" in done[-1].output
+    assert done[-1].output.startswith("SAID `exit 1` 1\n")
 
 
 def test_failed_and_left_out_commands_are_reported(tmp_path: Path) -> None:
