@@ -24,7 +24,7 @@ def draw(rows: Sequence[Row]) -> None:
         axes.plot(row.value, height, "o", color="tab:blue", fillstyle="full" if row.runs >= 5 else "none")
     axes.axvline(TARGET, color="tab:red", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(shown)), [row.case.partition(": ")[2] for row in shown], fontsize=7)
-    axes.set_xlabel("pos/neg F1; line: lowest to highest cell; hollow: under five cells; dotted: target", fontsize=8)
+    axes.set_xlabel("pos/neg F1", fontsize=8)
     axes.grid(axis="x", alpha=0.3)
     with rc_context({"svg.hashsalt": "quality"}):  # equal figures, equal file
         figure.savefig(PICTURE, metadata={"Date": None})
