@@ -48,7 +48,7 @@ def evaluate(labels: Labels, scores: Scores, task: TaskSpec = ABSA) -> Metrics:
     Raises:
         ValueError: no rows, or another number of labels than of scores.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score  # a second to import
+    from sklearn.metrics import confusion_matrix, f1_score  # a second to import; a call takes a millisecond
 
     true = np.asarray(labels, dtype=np.int64)
     if len(true) == 0 or scores.shape != (len(true), task.n_labels):
@@ -58,9 +58,9 @@ def evaluate(labels: Labels, scores: Scores, task: TaskSpec = ABSA) -> Metrics:
     by_label = f1_score(true, predicted, labels=every, average=None, zero_division=0)
     found = Metrics(
         rows=len(true),
-        accuracy=float(accuracy_score(true, predicted)),
+        accuracy=float(np.trace(confusion)) / len(true),
         macro_f1=float(by_label.mean()),
-        f1=float(f1_score(true, predicted, labels=evaluated, average="macro", zero_division=0)),
+        f1=float(by_label[evaluated].mean()),
         f1_by_label=tuple(float(f1) for f1 in by_label),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         ece=expected_calibration_error(true, scores),
