@@ -230,6 +230,7 @@ PAGES: Final = (
         ),
         values=((r"http://127\.0\.0\.1:5000", "$MLFLOW_PAGE"),),
     ),
+    Page(path="CONTRIBUTING.md", spans=("make check",)),
 )
 
 

@@ -274,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for page in PAGES:
             if chosen.pages and page.path not in chosen.pages:
                 continue
+            _git("checkout", "-q", ".", at=clone)
             _git("clean", "-fdxq", "-e", ".venv", "-e", "*.egg-info", at=clone)
             subprocess.run(
                 [sys.executable, "-m", "docs.checks.reader_actions", "files"],
