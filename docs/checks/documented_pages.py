@@ -188,7 +188,17 @@ PAGES: Final = (
     Page(path="docs/operate/sizing.md"),
     Page(path="docs/operate/compose.md"),
     Page(path="docs/operate/aws.md", steps=(Step(match="", not_run="needs an AWS account"),)),
-    Page(path="docs/runbook.md", steps=(Step(match="", not_run="needs an AWS account"),)),
+    Page(
+        path="docs/runbook.md",
+        steps=(
+            Step(
+                match=r"evergreen rollback",
+                before=f"{_TRAINED} && evergreen train later.csv --budget 20 && evergreen promote 2 --now",
+            ),
+            Step(match=r"s3:|^AT=", not_run="needs an AWS account"),
+            Step(match=r"^(pg_|dropdb)|platform\.databases", not_run="needs PostgreSQL with data of MLflow"),
+        ),
+    ),
     Page(
         path="docs/integrations/gate_in_ci.md",
         steps=(
