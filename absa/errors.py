@@ -30,7 +30,7 @@ class AlreadyExistsError(PermanentError):
 
 
 class ConflictError(TransientError):
-    """Someone else moved the ledger on; look again before deciding."""
+    """The ledger has a newer record; read it again before deciding."""
 
 
 class IntegrityError(PermanentError):

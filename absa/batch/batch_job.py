@@ -231,7 +231,7 @@ def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[
 
 
 def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
-    """Say what the output belongs to; of several jobs one has it."""
+    """Claim the output for this job; of several concurrent jobs one gets it."""
     try:
         output.create(JOB, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:

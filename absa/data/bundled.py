@@ -138,7 +138,7 @@ def file_traffic(
 
     Raises:
         InvalidDataError: the drift file cannot be used.
-        ValueError: nothing was held back, or the drift asks for a new area and there is no drift file.
+        ValueError: nothing was held back, or the drift requires a new area and there is no drift file.
     """
     new_area = labelled_rows(read_examples(drift_path, mapping=mapping)[0]) if drift_path is not None else []
     return PoolTraffic(

@@ -40,8 +40,7 @@ def project_head(registry: Aliases, head: LedgerRecord) -> list[str]:
             continue
         if anchor is not None and anchor[0] == head.number:
             by_hand.append(
-                f"alias {alias} stood at {found or 'nothing'} in MLflow, the ledger says {wanted or 'nothing'}: "
-                "put back"
+                f"alias {alias} was {found or 'nothing'} in MLflow, by the ledger it is {wanted or 'nothing'}: put back"
             )
         registry.set_alias(alias, wanted)
     if anchor is not None and _rewritten(head, anchor):

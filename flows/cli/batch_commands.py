@@ -111,7 +111,7 @@ def verify(
     return CommandResult(
         facts={"problems": problems},
         lines=tuple(problems or ["every row once, in order, unchanged, with an answer that fits"]),
-        meaning="The output is not what the input asks for" if problems else "The output can be used",
+        meaning="The output does not match the input" if problems else "The output can be used",
         following="evergreen batch with another --output scores again" if problems else "nothing to do",
         code=1 if problems else 0,
     )

@@ -50,7 +50,9 @@ def capacity(
         float,
         typer.Option(callback=arguments.START_S, help="Seconds to provision a task, before it loads its model."),
     ] = 30.0,
-    floor: Annotated[int, typer.Option(callback=arguments.TASKS, help="Warm floor of the plan that has one.")] = 4,
+    floor: Annotated[
+        int, typer.Option(callback=arguments.TASKS, help="Tasks that always run in the plan with a minimum.")
+    ] = 4,
     seed: Annotated[int, typer.Option(callback=arguments.SEED, help="Seed of the arrivals.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(callback=arguments.new_picture, help="Write a picture here (.svg or .png).")
@@ -124,7 +126,7 @@ def cost(
         float, typer.Option(callback=arguments.MILLISECONDS, help="p99 that the set-up must hold at the planned load.")
     ] = 100.0,
     min_f1: Annotated[
-        float, typer.Option(callback=arguments.SHARE, help="F1 that the model must have; 0 asks for none.")
+        float, typer.Option(callback=arguments.SHARE, help="F1 that the model must have; 0 requires none.")
     ] = 0.0,
     f1: Annotated[list[str] | None, typer.Option(help="Declare a model's F1: 'MiniLM-L6 int8=0.80'.")] = None,
     speed: Annotated[
@@ -144,7 +146,7 @@ def cost(
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask AWS for today's prices first.")] = False,
     results: Results = _RESULTS,
 ) -> CommandResult[CostFacts]:
-    """Say what a million predictions, a training and a month cost, and choose the cheapest set-up that will do."""
+    """Compute the cost of a million predictions, a training and a month, and choose the cheapest sufficient setup."""
     from absa.records.schema import iso, utc_now
     from infra.cost.choose import Floors, NoSetupError, cheapest, savings
     from infra.cost.cost_report import basis, bill, ladder, record, training, worth

@@ -158,7 +158,7 @@ def monitor_command(
     last: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
     ] = None,
-    retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict asks for.")] = True,
+    retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict requires.")] = True,
 ) -> CommandResult[MonitorFacts]:
     """Judge a window of live traffic now, write its report, and start a retraining if one is due.
 

@@ -205,7 +205,7 @@ def insights_command(
         },
         lines=tuple(lines),
         meaning=f"The column {task.evaluated[0]} is its share of answers; change is against the window before",
-        following="evergreen labels export asks for labels where a share looks wrong"
+        following="evergreen labels export writes the rows to label where a share looks wrong"
         if found.height
         else "a longer --window, or a smaller --min-rows",
     )

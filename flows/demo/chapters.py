@@ -270,7 +270,7 @@ class Demo:
             raise PermanentError("traffic without drift was called stale: that is a false alarm")
 
     def _until_stale(self) -> None:
-        """Drifted traffic until the monitor asks for a retraining, two windows at most."""
+        """Drifted traffic until the monitor requires a retraining, two windows at most."""
         for _ in range(2):
             verdict = self._judge_meanwhile(
                 self._traffic(self.pace.drifted_s, "drifted traffic", drift=True), drifts=True

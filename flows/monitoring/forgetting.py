@@ -1,4 +1,4 @@
-"""`evergreen forget`: delete a unit's texts, or old ones, from lake and home, and tag versions that learnt them."""
+"""`evergreen forget`: delete a unit's texts, or old ones, from lake and home, and tag versions that learned them."""
 
 import json
 from datetime import timedelta
@@ -36,7 +36,7 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
 
     Raises:
         PermanentError: not exactly one of both was given, or the days are not above 0.
-        ConflictError: a retraining runs: it reads the rows to delete, and its version would have learnt them.
+        ConflictError: a retraining runs: it reads the rows to delete, and its version would have learned them.
     """
     if (unit is None) == (days is None):
         raise PermanentError(
@@ -80,7 +80,7 @@ def _remove_rows_of_jobs(services: Services, replaced: set[str]) -> None:
 
 
 def _tag_versions(services: Services, replaced: set[str]) -> list[str]:
-    """Tag versions that learnt from replaced snapshots, also those registered after an earlier forgetting."""
+    """Tag versions that learned from replaced snapshots, also those registered after an earlier forgetting."""
     if not replaced:
         return []
     said = []
@@ -89,9 +89,9 @@ def _tag_versions(services: Services, replaced: set[str]) -> list[str]:
             known = services.registry.tags(version)
             old = known.get("snapshot", "")
             if old in replaced and FORGOTTEN not in known:
-                tags = {FORGOTTEN: f"{iso(utc_now())}: learnt from rows of {old[:12]} that are forgotten"}
+                tags = {FORGOTTEN: f"{iso(utc_now())}: learned from rows of {old[:12]} that are forgotten"}
                 services.registry.set_tags(version, tags)
-                said.append(f"version {version} learnt from forgotten rows and is tagged; retrain to replace it")
+                said.append(f"version {version} learned from forgotten rows and is tagged; retrain to replace it")
     except (UnavailableError, NotFoundError) as error:
         said.append(f"not every version is tagged: {error}; run evergreen forget again to tag the rest")
     return said

@@ -49,7 +49,7 @@ class Part:
 
     @property
     def entry(self) -> str:
-        """Digest of the command and of what else asks for a restart: entry points of deployments, links of a router."""
+        """Digest of the command and of what else requires a restart: entry points of deployments, links of a router."""
         added = {"deployments": str(_ENTRY_POINTS), "router": self.environment.get("EVERGREEN_LINKS", "")}
         return hashlib.sha256("\0".join([*self.command, added.get(self.name, "")]).encode()).hexdigest()
 

@@ -58,7 +58,7 @@ class Settings(SettingsBase):
         default=None,
         gt=0,
         le=LONGEST_S / 86400.0,
-        description="The monitor forgets predictions, and what was learnt from, that are older.",
+        description="The monitor forgets predictions, and examples derived from them, that are older.",
     )
     prefect_port: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the local Prefect, kept in the home; unset: 4200 or above."

@@ -11,7 +11,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "slice ": "ingest more labelled rows of this slice",
     "behaviour ": "ingest labelled rows of this kind, which training lacks",
     "own tests": "ingest labelled rows like the tests that fail",
-    "gain without source ": "import labels of a second source: `evergreen labels export` asks for a random audit",
+    "gain without source ": "import labels of a second source: `evergreen labels export` includes a random audit",
     "quarantine": "correct the refused rows (refused.csv in the home) and ingest them again",
     "label balance": "ingest more rows of the rarest label",
     "calibration": "ingest more labelled rows: the validation split sets the temperature",

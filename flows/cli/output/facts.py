@@ -124,7 +124,7 @@ class MonitorFacts(TypedDict):
     end: Annotated[str, "End of the window."]
     version: Annotated[str | None, "Version that was judged."]
     verdict: Annotated[str, "FRESH, WATCH or STALE."]
-    action: Annotated[str, "Action that the verdict asks for, such as none or retrain."]
+    action: Annotated[str, "Action that the verdict requires, such as none or retrain."]
     reasons: Annotated[list[str], "Sentences."]
     report: Annotated[str | None, "Address of the window's report."]
     flow_run: Annotated[str | None, "Id of the retraining that was started; null where none was."]

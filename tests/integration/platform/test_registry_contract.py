@@ -184,7 +184,7 @@ def test_aliases_follow_the_ledger(backend: Backend, tmp_path: Path) -> None:
     backend.move("challenger", None)
     said = registry.project(second)
     assert len(said) == 2
-    assert "champion stood at 2" in said[0]
+    assert "champion was 2 in MLflow" in said[0]
     assert registry.aliases() == {"champion": "1", "challenger": "2"}
     assert registry.project(second) == []
 
