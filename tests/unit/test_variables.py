@@ -10,7 +10,7 @@ from absa.configuration import FROM_FILE, SECTIONS
 from absa.errors import PermanentError
 from absa.policies import StalenessPolicy
 from absa.router_settings import RouterSettings
-from absa.variables import KEYS, KNOWN, MOVED, TESTS, check_variables, refused_value
+from absa.variables import KEYS, KNOWN, MOVED, REMOVED, TESTS, check_variables, refused_value
 from flows.platform.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def test_every_variable_named_in_the_repository_is_known() -> None:
     written = "\n".join(file.read_text(encoding="utf-8") for file in files if file != Path(__file__))
     named = set(re.findall(r"""["' {$]EVERGREEN_([A-Z0-9]+(?:_[A-Z0-9]+)*)["'=:} ]""", written))
     assert len(named) > 40
-    assert named - KNOWN - MOVED.keys() - {"LAKES"} == set()
+    assert named - KNOWN - REMOVED.keys() - {"LAKES"} == set()
 
 
 def test_every_moved_variable_names_a_key() -> None:
