@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -114,7 +114,8 @@ def end_family(home: Path) -> None:
     """kill -9 of every process that belongs to an installation, until there is none."""
     while living := family(home):
         for process in living:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                process.kill()
         psutil.wait_procs(living, timeout=1)
 
 

@@ -1,5 +1,6 @@
 """Runs of Prefect deployments, through Prefect's API. Prefect is imported on first use."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -16,6 +17,7 @@ SCORING: Final = "batch/batch"
 TAG: Final = "evergreen"  # of every deployment of the platform
 SCHEDULED: Final = "schedule"  # reason of a training that its schedule starts
 _PAGE: Final = 200
+_LOOK_EVERY_S: Final = 0.5
 
 
 def promotion_key(version: str) -> str:
@@ -24,7 +26,14 @@ def promotion_key(version: str) -> str:
 
 
 class PrefectDeployments:
-    """`Deployments` of Prefect's server. Methods raise UnavailableError where it, or an object, is unavailable."""
+    """`Deployments` of Prefect's server. Methods raise UnavailableError where it, or an object, is unavailable.
+
+    Args:
+        registered_within_s: seconds to wait for a deployment that the server does not know yet.
+    """
+
+    def __init__(self, *, registered_within_s: float = 90.0) -> None:
+        self._registered_within_s = registered_within_s
 
     def start(
         self,
@@ -40,19 +49,26 @@ class PrefectDeployments:
         from prefect.deployments import run_deployment
         from prefect.exceptions import ObjectNotFound
 
-        try:
-            run: Any = run_deployment(
-                name,
-                parameters=dict(parameters),
-                idempotency_key=key,
-                timeout=0,
-                as_subflow=False,
-                tags=list(tags),
-                scheduled_time=at,
-            )
-        except (httpx.HTTPError, ObjectNotFound, RuntimeError) as error:
-            raise UnavailableError(f"Prefect could not start {name}: {error}") from error
-        return str(run.id)
+        ends = time.monotonic() + self._registered_within_s
+        while True:
+            try:
+                run: Any = run_deployment(
+                    name,
+                    parameters=dict(parameters),
+                    idempotency_key=key,
+                    timeout=0,
+                    as_subflow=False,
+                    tags=list(tags),
+                    scheduled_time=at,
+                )
+            except ObjectNotFound as error:  # `up` returns before its last part has registered the deployments
+                if time.monotonic() > ends:
+                    raise UnavailableError(f"Prefect has no deployment {name}: `evergreen up` registers it") from error
+                time.sleep(_LOOK_EVERY_S)
+            except (httpx.HTTPError, RuntimeError) as error:
+                raise UnavailableError(f"Prefect could not start {name}: {error}") from error
+            else:
+                return str(run.id)
 
     def state(self, run_id: str) -> RunState | None:
         """Return the state of a run, None where it was deleted."""

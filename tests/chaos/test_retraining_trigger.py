@@ -4,6 +4,7 @@ Every flow that needs a server alone is tested here, because its start takes lon
 """
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,6 +107,17 @@ def test_killed_run_frees_the_concurrency_limit(
     assert client.set_flow_run_state(second, Pending()).state.is_pending()
     assert client.set_flow_run_state(second, Running()).state.is_running()
     RUNS.crash(str(second), "end of the test")
+
+
+def test_start_waits_for_deployment_that_registers(client: SyncPrefectClient) -> None:
+    name = "retraining-that-is-killed/late"
+    with pytest.raises(UnavailableError, match=r"has no deployment .*/late: `evergreen up` registers it"):
+        PrefectDeployments(registered_within_s=0.0).start(name, {})
+    registers = threading.Timer(1.0, lambda: retraining.to_deployment("late").apply())
+    registers.start()
+    run = RUNS.start(name, {})
+    registers.join()
+    RUNS.crash(run, "end of the test")
 
 
 def test_deleted_run_is_unknown(client: SyncPrefectClient) -> None:
