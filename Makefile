@@ -10,7 +10,7 @@ SCALE ?= full
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down compose-host-up compose-host-down pins synth notebooks reference docs release-check prove prove-docs prove-encoder submission clean
+.PHONY: help install demo check house fix test ray test-kills test-chaos test-template test-cloud test-images compose-up compose-down compose-host-up compose-host-down pins synth notebooks reference pictures docs release-check prove prove-docs prove-encoder submission clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*##' '{printf "  make %-20s%s\n", $$1, $$2}'
 	@echo "  make benchmark-NAME       Measure the figures in the documents again; NAME is one of"
@@ -116,6 +116,9 @@ notebooks: $(VENV)/.installed-papers  ## Run the notebooks anew (they need the r
 
 reference: $(VENV)/.installed  ## Make docs/reference from the code, and insert measured figures into the documents
 	@$(BIN)/python docs/generate_reference.py && $(BIN)/python docs/insert_figures.py
+
+pictures: $(VENV)/.installed-dev  ## Take the pictures of the pages beside a running demo (ten minutes; needs chromium)
+	@$(BIN)/python -m docs.take_pictures
 
 docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, strict
 	@$(BIN)/zensical build --strict && echo "site/index.html"
