@@ -152,7 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, default=None, help="local folder that gets a copy of every shard")
     parser.add_argument("--processes", type=int, default=None)
     chosen = parser.parse_args(arguments)
-    os.nice(_NICE)
     try:
         lake = open_lake(chosen.lake)
         plan = plan_shards(lake, chosen.snapshot, chosen.tokenizer, chosen.max_tokens)
@@ -164,4 +163,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.nice(_NICE)
     sys.exit(main())
