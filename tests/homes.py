@@ -82,7 +82,7 @@ def tell(environment: dict[str, str], *words: str, timeout_s: float) -> str:
 
 def run_loop(home: Path, task: TaskSpec, *words: str, timeout_s: float) -> str:
     """Run the demo of a task, assert that drift led to one retraining and its version's promotion, give the story."""
-    environment = outer_environment() | {"EVERGREEN_HOME": str(home), "EVERGREEN_WORKERS": "1"}  # other loops have more
+    environment = outer_environment() | {"EVERGREEN_HOME": str(home)}
     try:
         story = tell(environment, *words, timeout_s=timeout_s)
     finally:
