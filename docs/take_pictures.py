@@ -99,4 +99,4 @@ def _picture(page: Page, address: str, path: Path, *, wait_s: float = 5.0) -> Pa
 
 if __name__ == "__main__":
     for each in take_pictures(INTO):
-        print(each)
+        print(each)  # noqa: T201  the result of the command

@@ -1,6 +1,6 @@
 """SIGKILL at any second: every time the training goes on and ends before its deadline with one valid package.
 
-The first run is killed once it has trained long enough for a checkpoint, the others at random seconds. Where few are
+The first run is killed once it has a checkpoint, the others at random seconds. Where few are
 killed, their caller needs more time once the training goes on: its deadline moves closer, and the test ends sooner.
 
 EVERGREEN_TEST_KILLS says how many runs are killed (default 2; `make test-training-kills` kills 20). They run
@@ -31,18 +31,18 @@ RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside 
 BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 20.0)
 AFTER_S = 2.0  # that the caller needs after the job, as a flow does
 GOES_ON_S = 10.0  # of a run of few, from its first progress after the restart to its new deadline
-KEPT_S = 3.0  # of training, after which there is a checkpoint for certain
 SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
 
 
 @dataclass
 class Killed:
-    """A run whose process is killed at its second, or once it has trained for so long; hears every event."""
+    """A run whose process is killed at its second, or once it has a checkpoint; hears every event."""
 
     folder: Path
     ends_at: float
     after_s: float = 0.0
-    trained_s: float = 0.0
+    needs_checkpoint: bool = False
+    kept: bool = False
     events: list[Mapping[str, Any]] = field(default_factory=list)
     kills: int = 0
     restarted: bool = False
@@ -70,11 +70,16 @@ class Killed:
             self.needs_s = max(AFTER_S + 1.0, left_s - GOES_ON_S)
             write_after(self.folder, self.needs_s)
         age_s = BUDGET_S - left_s
-        if not self.kills and age_s >= self.after_s and trained_s(event) >= self.trained_s:
+        if not self.kills and age_s >= self.after_s and (self.has_checkpoint() or not self.needs_checkpoint):
             self.after_s = age_s
             for process in _jobs_in(self.folder):
                 os.kill(process, signal.SIGKILL)
                 self.kills += 1
+            self.kept = self.has_checkpoint()
+
+    def has_checkpoint(self) -> bool:
+        """Return True if a complete checkpoint exists."""
+        return any((self.folder / "checkpoints").glob("*.json"))
 
 
 def trained_s(event: Mapping[str, Any]) -> float:
@@ -94,11 +99,11 @@ def _jobs_in(folder: Path) -> list[int]:
 
 
 def killed_run(folder: Path, number: int) -> Killed:
-    """Write a job and kill it: the first after some training, others at a random second before the reserve begins."""
+    """Write a job and kill it: the first once it has a checkpoint, others at random before the reserve begins."""
     write_job(folder, budget_s=BUDGET_S, reserve_s=RESERVE_S, settings=SMALL, rows=labelled_rows(400))
     ends_at = float(json.loads((folder / "job.json").read_text())["ends_at"])
     if number == 0:
-        return Killed(folder, ends_at, trained_s=KEPT_S).run()
+        return Killed(folder, ends_at, needs_checkpoint=True).run()
     return Killed(folder, ends_at, random.Random(number).uniform(0.0, BUDGET_S - RESERVE_S - 1.0)).run()
 
 
@@ -107,15 +112,14 @@ def killed_run(folder: Path, number: int) -> Killed:
 def test_killed_runs_end_in_time_with_one_package(tmp_path: Path) -> None:
     with ThreadPoolExecutor(AT_A_TIME) as several:
         runs = list(several.map(lambda number: killed_run(tmp_path / f"job-{number}", number), range(KILLS)))
+    assert runs[0].kept
     for run in runs:
         assert run.kills == 1
         assert run.ended < run.ends_at
         assert run.result is not None
         assert run.result.starts == 2
         assert [event["event"] for event in run.events].count("done") == 1
-        restart = next(number for number, event in enumerate(run.events) if event["event"] == "restart")
-        if run is runs[0] or any(trained_s(event) > KEPT_S for event in run.events[:restart]):
-            assert run.result.done["resumed"]
+        assert run.result.done["resumed"] or not run.kept
         assert load_package(run.result.package).digest == run.result.done["digest"]
         assert Engine.load(run.result.package).warm_up() >= 10
         if not any(event["event"] == "ended_early" for event in run.events):  # its caller may end it at the deadline
