@@ -66,8 +66,8 @@ class Allocation:
 class ArmHealth:
     """Health of one arm, apart from its quality.
 
-    `p99_ms` is an upper bound from the latency histogram, `p99_low_ms` the p99 that is surely reached at this number
-    of requests; `top_class` the share of the class that it answers most.
+    `p99_ms` covers the moments in which both arms answered, `p99_low_ms` is a p99 that the challenger surely reaches
+    and the champion does not; `top_class` is the share of the class that it answers most.
     """
 
     requests: int = 0

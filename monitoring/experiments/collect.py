@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -12,12 +11,12 @@ import polars as pl
 from absa.ledger.routing import Arm, TrafficPlan
 from absa.records.lake import Lake
 from absa.records.layout import outcome_prefix
-from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.records.schema import Window, utc_now
 from absa.records.tables import OUTCOMES, hours
 from absa.records.windows import SERVED, UNIT, empty_frame, load_window, read_keys
 from absa.task import ABSA, TaskSpec, listed
 from monitoring.experiments.ab_statistics import NO_OUTCOMES, Allocation, ArmHealth, ExperimentEvidence, Outcomes
+from monitoring.experiments.arm_latency import compare_latency
 
 MAX_SERVED_ROWS: Final = 2_000_000
 _NAMED_LABELS: Final = 3
@@ -75,6 +74,9 @@ def collect_experiment(
     )
     rows = every.filter(compared)
     counts = outcome_counts(lake, Window(start=since, end=until))
+    latency = compare_latency(rows)
+    champion_health = _health(rows.filter(~pl.col("challenger")), counts, newest.champion)
+    challenger_health = _health(rows.filter(pl.col("challenger")), counts, arm)
     return ExperimentEvidence(
         experiment=experiment,
         champion=newest.champion.version,
@@ -83,8 +85,8 @@ def collect_experiment(
         slices={} if saving is None else _slices(rows, task),
         saving=saving,
         allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
-        champion_health=_health(rows.filter(~pl.col("challenger")), counts, newest.champion),
-        challenger_health=_health(rows.filter(pl.col("challenger")), counts, arm),
+        champion_health=replace(champion_health, p99_ms=latency.champion_ms),
+        challenger_health=replace(challenger_health, p99_ms=latency.challenger_ms, p99_low_ms=latency.low_ms),
         elapsed_s=(until - since).total_seconds(),
         counted=listed(task.evaluated) if len(task.evaluated) <= _NAMED_LABELS else f"{len(task.evaluated)} labels",
     )
@@ -179,33 +181,8 @@ def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
 
 
 def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
-    """Return the arm's errors and latency from the outcome counts, its confidence from its answers."""
+    """Return the arm's errors from the outcome counts, its confidence from its answers; without latency."""
     mine = _of(counts, arm)
     failed = failures(counts, arm)
     answered = int(mine["ok"].sum()) if mine.height else rows.height
-    p99_ms, p99_low_ms = _p99_ms(mine, rows)
-    seen = health_of(rows, failed)
-    return replace(seen, requests=answered + failed, p99_ms=p99_ms, p99_low_ms=p99_low_ms)
-
-
-def _p99_ms(counts: pl.DataFrame, rows: pl.DataFrame) -> tuple[float | None, float | None]:
-    """Return the 99th percentile, and a value that it surely reaches (three standard errors of its rank below).
-
-    From the histogram, the first is its cell's upper bound and the second its cell's lower bound. Without counts, both
-    come from the answers.
-    """
-    if counts.height:
-        cells = np.array(counts["latency_histogram"].to_list(), dtype=np.int64).sum(axis=0)
-        n = int(cells.sum())
-        if n > 0:
-            upper = (*LATENCY_BOUNDS_MS, 2.0 * LATENCY_BOUNDS_MS[-1])
-            place, low = (int(np.searchsorted(np.cumsum(cells), share * n)) for share in (0.99, _sure_rank(n)))
-            return upper[place], (0.0, *upper)[low]
-    latencies = rows["latency_ms"].drop_nulls().to_numpy()
-    if len(latencies) == 0:
-        return None, None
-    return float(np.quantile(latencies, 0.99)), float(np.quantile(latencies, _sure_rank(len(latencies))))
-
-
-def _sure_rank(n: int) -> float:
-    return max(0.0, 0.99 - 3.0 * sqrt(0.99 * 0.01 / n))
+    return replace(health_of(rows, failed), requests=answered + failed)

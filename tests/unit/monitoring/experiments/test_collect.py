@@ -104,10 +104,7 @@ def test_labels_that_were_asked_for_are_no_outcomes(lake: Lake, traffic: Traffic
     assert outcomes.right.sum() == unasked.right.sum()
 
 
-def test_errors_and_latency_come_from_the_outcome_counts(lake: Lake, traffic: Traffic, window: Windows) -> None:
-    histogram = [0] * (len(LATENCY_BOUNDS_MS) + 1)
-    histogram[3] = 990  # up to 10 ms
-    histogram[8] = 10  # up to 500 ms
+def test_errors_come_from_the_outcome_counts(lake: Lake, traffic: Traffic, window: Windows) -> None:
     rows = [
         {
             "schema_version": 1,
@@ -118,7 +115,7 @@ def test_errors_and_latency_come_from_the_outcome_counts(lake: Lake, traffic: Tr
             "error": errors,
             "shed": 0,
             "timeout": 1,
-            "latency_histogram": histogram,
+            "latency_histogram": [0] * (len(LATENCY_BOUNDS_MS) + 1),
             "replica": "r1",
         }
         for version, arm, errors in (("1", "champion", 3), ("2", "challenger", 30), ("9", "challenger", 500))
@@ -129,8 +126,6 @@ def test_errors_and_latency_come_from_the_outcome_counts(lake: Lake, traffic: Tr
     evidence = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end)
     assert (evidence.champion_health.requests, evidence.champion_health.errors) == (1004, 4)
     assert evidence.challenger_health.errors == 31
-    assert evidence.challenger_health.p99_ms == 10.0
-    assert evidence.challenger_health.p99_low_ms == 5.0
 
 
 def test_experiment_without_plan_or_challenger_is_refused(lake: Lake, window: Windows) -> None:
