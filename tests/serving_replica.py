@@ -38,7 +38,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "the condition") -> Any:
+def until(
+    condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "the condition", every_s: float = 0.03
+) -> Any:
     """Wait for something to be true, and return it."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -48,7 +50,7 @@ def until(condition: Callable[[], Any], *, seconds: float = 120.0, what: str = "
             found = None
         if found:
             return found
-        time.sleep(0.03)
+        time.sleep(every_s)
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 

@@ -1,7 +1,11 @@
 """Servers that a command uses: those of its home that run, and those that the user names."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from absa.errors import UnavailableError
 from absa.proxies import require_route
+from flows.cli.output.command_progress import CommandProgress
 from flows.platform.processes import SERVER_VARIABLES, Supervisor, answers_soon, is_served
 from flows.platform.services import Services
 
@@ -37,3 +41,15 @@ def require_servers(services: Services, *names: str) -> None:
         if not running and is_served(services.settings, services.environment, name):
             advice = f"{variable} names it, so start it, or unset the variable"
         raise UnavailableError(f"{name} is unavailable at {url}: {advice}")
+
+
+def start_in_prefect(services: Services, deployment: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """Start a run of a deployment, and return its id and its page; shows that it waits for a Prefect that just started.
+
+    Raises:
+        UnavailableError: Prefect is unavailable, or has no such deployment.
+    """
+    with CommandProgress(None, "start") as progress:
+        progress.now("waiting for Prefect to take the request")
+        run_id = services.deployments.start(deployment, parameters)
+    return run_id, f"{services.home.url('prefect')}/runs/flow-run/{run_id}"

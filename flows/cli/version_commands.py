@@ -20,10 +20,10 @@ from flows.cli.output.facts import (
     TrainFacts,
 )
 from flows.cli.output.training_result import trained_result
-from flows.cli.required_servers import served_by
+from flows.cli.required_servers import served_by, start_in_prefect
 from flows.monitoring.announcing import announce_after_command
 from flows.platform import arguments
-from flows.platform.services import Services, build_services, open_home
+from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
 
 version_app = typer.Typer()
@@ -209,18 +209,13 @@ def retrain(
             lines=done.lines, meaning=done.meaning, following=done.following,
         )  # fmt: skip
     budget_s = services.settings.budget_s if budget is None else budget
-    run_id = services.deployments.start(TRAINING, {"reason": reason, "budget_s": budget_s})
-    url = _run_page(services, run_id)
+    run_id, url = start_in_prefect(services, TRAINING, {"reason": reason, "budget_s": budget_s})
     return CommandResult(
         facts={"reason": reason, "flow_run": run_id, "url": url, "training": None},
         lines=(f"started: {url}",),
         meaning=f"It trains within {budget_s:.0f} s in Prefect; the gate decides about its version",
         following="evergreen status shows the training and the decision",
     )
-
-
-def _run_page(services: Services, run_id: str) -> str:
-    return f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
 
 
 @version_app.command("promote", epilog="Example: evergreen promote 3 --now --reason 'launch on Monday'")

@@ -77,6 +77,12 @@ class Killed:
                 self.kills += 1
             self.kept = self.has_checkpoint()
 
+    @property
+    def packaged_again(self) -> bool:
+        """Return True if the training that went on made a package; else that of the first start is the result."""
+        names = [event["event"] for event in self.events]
+        return "package" in names[names.index("restart") :]
+
     def has_checkpoint(self) -> bool:
         """Return True if a complete checkpoint exists."""
         return any((self.folder / "checkpoints").glob("*.json"))
@@ -119,7 +125,7 @@ def test_killed_runs_end_in_time_with_one_package(tmp_path: Path) -> None:
         assert run.result is not None
         assert run.result.starts == 2
         assert [event["event"] for event in run.events].count("done") == 1
-        assert run.result.done["resumed"] or not run.kept
+        assert run.result.done["resumed"] == (run.kept and run.packaged_again)
         assert load_package(run.result.package).digest == run.result.done["digest"]
         assert Engine.load(run.result.package).warm_up() >= 10
         if not any(event["event"] == "ended_early" for event in run.events):  # its caller may end it at the deadline

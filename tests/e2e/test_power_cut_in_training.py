@@ -6,8 +6,6 @@
 import csv
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from flows.demo.pace import PACES
 from flows.platform.settings import Home, Settings
 from tests.conftest import labelled_rows
 from tests.homes import choose_ports, end_family, family, outer_environment
+from tests.serving_replica import until
 
 COMMAND_S = 300
 
@@ -51,13 +50,6 @@ def job_runs(home: Path) -> bool:
     return any("absa.job" in process.cmdline() for process in family(home))
 
 
-def until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"{what} within {seconds:g} s"
-        time.sleep(0.5)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_power_cut_during_training_blocks_nothing(tmp_path: Path) -> None:
@@ -71,14 +63,16 @@ def test_power_cut_during_training_blocks_nothing(tmp_path: Path) -> None:
         evergreen(home, "ingest", str(rows))
         evergreen(home, "up")
         evergreen(home, "retrain", "--budget", "100")
-        until(lambda: job_runs(home), "the training's job runs", seconds=180)
+        until(lambda: job_runs(home), what="the training's job runs", seconds=180, every_s=0.5)
         end_family(home)
 
         evergreen(home, "up")
-        until(lambda: trainings(home) == ["CRASHED"], "the dead run is marked", seconds=120)
+        until(lambda: trainings(home) == ["CRASHED"], what="the dead run is marked", seconds=120, every_s=0.5)
         evergreen(home, "retrain", "--budget", "60")
-        until(lambda: job_runs(home), "the next training's job runs", seconds=180)
-        until(lambda: trainings(home) == ["CRASHED", "COMPLETED"], "the next training ends", seconds=300)
+        until(lambda: job_runs(home), what="the next training's job runs", seconds=180, every_s=0.5)
+        until(
+            lambda: trainings(home) == ["CRASHED", "COMPLETED"], what="the next training ends", seconds=300, every_s=0.5
+        )
         assert "action: " in evergreen(home, "monitor", "--last", "60")
     finally:
         end_family(home)

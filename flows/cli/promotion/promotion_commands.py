@@ -10,6 +10,7 @@ from absa.ledger.record import LedgerRecord
 from absa.records.schema import iso
 from flows.cli.output.command_result import CommandResult
 from flows.cli.output.facts import PromoteFacts, RollbackFacts
+from flows.cli.required_servers import start_in_prefect
 from flows.monitoring.announcing import announce_after_command
 from flows.platform.prefect_runs import PROMOTION
 from flows.platform.processes import Supervisor
@@ -73,8 +74,7 @@ def start_promotion(
         ),
     )
     if prefect_serves():
-        run_id = services.deployments.start(PROMOTION, parameters)
-        url = f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
+        run_id, url = start_in_prefect(services, PROMOTION, parameters)
         return CommandResult(
             facts=_facts(tried, head, flow_run=run_id, url=url),
             lines=(*plan, f"started: {url}"),
