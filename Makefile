@@ -43,18 +43,18 @@ house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower limits that are no longer needed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/house.py --shrink
 
-# Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
-# more than cores, as they wait a lot; then what is timed, three files at a time, as it waits more than it computes.
+# Whole systems first, as they take the longest and wait a lot: files with much computing run beside them, on three
+# workers more than cores. Then what is timed, three files at a time, as it waits more than it computes.
 LONG = tests/model tests/integration tests/property
 SYSTEMS = tests/e2e/test_loop.py $(wildcard tests/e2e/test_loop_of_*.py) tests/e2e tests/prove/test_system_chaos.py
 TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.py tests/prove/test_http_abuse.py \
 	tests/chaos/test_batch_kills.py tests/chaos/test_training_kills.py tests/unit/training/test_trainer.py \
 	tests/integration/router/test_capacity_validation.py tests/prove/test_soak.py
 BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
+WORKERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 3 : 7)))
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) tests; \
-		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
-		second=$$?; $(BESIDE) 3 $(TIMED) && exit $$((first + second))
+	@$(BESIDE) $(WORKERS) $(addprefix --ignore ,$(TIMED)) $(SYSTEMS) $(LONG) tests; \
+		first=$$?; $(BESIDE) 3 $(TIMED) && exit $$first
 
 $(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed
 	@$(INSTALL) -q -r requirements-ray.txt
