@@ -76,6 +76,7 @@ class PlannedCommand:
 _TRAINED: Final = "evergreen init tickets.csv && evergreen train --budget 20"
 _SERVED: Final = f"{_TRAINED} && evergreen serve --detach && ask 40 && sleep 2"  # seconds until the log is in the lake
 _LABEL: Final = "billing"
+_TRIED: Final = "until evergreen status | grep '^promotion'; do sleep 1; done"  # the experiment has started
 
 COMMON: Final = (
     Step(match=r"\bdocker\b|make compose|^inside\b", not_run="needs Docker"),
@@ -98,7 +99,7 @@ PAGES: Final = (
     Page(
         path="README.md",
         steps=(
-            Step(match=r"evergreen rollback$", before="evergreen promote 2 --now"),
+            Step(match=r"evergreen rollback$", before=_TRIED),
             Step(match=r"^curl \S+ \S+/v1/predict", before="evergreen serve --detach"),
         ),
         spans=("evergreen batch --input reviews.csv --output scored/", "evergreen ledger", "evergreen cost"),
@@ -107,6 +108,7 @@ PAGES: Final = (
         path="docs/tutorial.md",
         steps=(
             Step(match=r"/v1/feedback", before='export KEY="$(feedback_key)" ID="$(field request_id)"'),
+            Step(match=r"rollback --reason", before=_TRIED),
             Step(match=r"predict .*'battery'", not_run="for a task with aspects or topics, which tickets.csv is not"),
         ),
         values=(("ID OF THE ANSWER", "'$ID'"), ("X-API-Key: KEY", "X-API-Key: '$KEY'")),

@@ -213,7 +213,7 @@ def demo(
     drift: Annotated[str | None, typer.Option(help="A CSV that the traffic drifts to, or none.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = True,
     reset: Annotated[
-        bool, typer.Option("--reset", help="Delete what this demo's home holds, but secrets and bases, first.")
+        bool, typer.Option("--reset", help="Delete the rows, models, ledger and logs of this demo's home first.")
     ] = False,
 ) -> None:
     """Run the whole loop in seven chapters."""

@@ -205,7 +205,7 @@ class Demo:
             raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
         tags = self.services.registry.tags(self.state.first)
         self.story.fact(
-            f"version {self.state.first}: {self._task.metric_name} {float(tags['f1']):.3f} on the test side, "
+            f"version {self.state.first}: {self._task.metric_name} {float(tags['f1']):.3f} on the test split, "
             f"{float(tags['size_mb']):.0f} MB, {float(tags['latency_ms_p50']):.1f} ms a row; gate: {tags['gate']}"
         )
         self.story.link(
@@ -331,7 +331,7 @@ class Demo:
             if self.state.second is not None:
                 tags = self.services.registry.tags(self.state.second)
                 self.story.fact(
-                    f"version {self.state.second}: {self._task.metric_name} {float(tags['f1']):.3f} on its test side; "
+                    f"version {self.state.second}: {self._task.metric_name} {float(tags['f1']):.3f} on the test split; "
                     f"gate: {tags['gate']}"
                 )
                 self.story.link("the run", f"{self.services.home.url('prefect')}/runs")

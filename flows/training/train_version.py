@@ -117,11 +117,11 @@ def train_version(
 ) -> TrainedVersion:
     """Make one version inside a budget that starts now, or when the teachers of the recipe have answered.
 
-    The run ends before its deadline with a version, however busy the machine is: the newest complete package is judged
-    and registered. Without a champion it may overrun by a quarter of its budget, which an event announces. A complete
-    package is always registered. The ledger's evidence names the window and whether the caller starts the promotion,
-    so that another process can continue after a kill. A failure after the ledger has the version is announced by an
-    event, and the training has succeeded.
+    The run is planned to end before its deadline with a version: the newest complete package is judged and registered.
+    It is late if the machine becomes much busier after the run has measured it. Without a champion it may overrun by a
+    quarter of its budget, which an event announces. A complete package is always registered. The ledger's evidence
+    names the window and whether the caller starts the promotion, so that another process can continue after a kill. A
+    failure after the ledger has the version is announced by an event, and the training has succeeded.
 
     With a ladder the budget is divided among the sizes that have enough time in it. They share snapshot and teachers,
     and each is a version of its own. A smaller one replaces the challenger of its run only if it is not worse and
