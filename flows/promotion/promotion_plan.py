@@ -54,7 +54,7 @@ def plan_lines(
         f"{policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it at once"
     )
     found = outlook(policy, labels_a_day, challengers=challengers)
-    rate = f"{labels_a_day:.1f} labels a day"
+    rate = f"{labels_a_day:,.{0 if labels_a_day >= 10 else 1}f} labels a day"
     asked = (
         f"about {found.asked_labels} requested labels of the shadow's disagreements show three points "
         "(`evergreen labels export`)"

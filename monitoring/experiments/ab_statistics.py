@@ -174,7 +174,9 @@ def _from_labels(
 ) -> tuple[ExperimentAction, str, Grounds | None]:
     """Return the action that the labels support so far, with the reason, and the grounds of a promotion."""
     least = min(evidence.outcomes.exposure)
-    enough_units = len(np.unique(evidence.outcomes.unit)) >= policy.min_units
+    arms = evidence.outcomes
+    fewest = min(len(np.unique(arms.unit[mine])) for mine in (arms.challenger, ~arms.challenger))
+    enough_units = fewest >= policy.min_units
     cheap, margin = is_cheaper(evidence.saving, policy), policy.non_inferiority_margin
     named = f"Version {evidence.challenger}"
     if least >= policy.min_exposure_to_stop and enough_units and gain.high < (-margin if cheap else 0.0):

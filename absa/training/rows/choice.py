@@ -1,7 +1,7 @@
 """Choice of the rows to learn from where not all fit into the time: newer ones first.
 
 A pass reads the data chunk by chunk, `pool` candidates for every row that it learns from, and picks among them. So a
-pass ends at about the deadline, whatever the size of the data, and reads no row twice.
+pass ends at about the planned end of the training, for any size of the data, and reads no row twice.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Forward and backward run of a batch through the model: precision, kernels, and parts of a batch.
 
-Frozen layers run once per step and drop nothing; their output for a row may be kept for later passes.
+Frozen layers drop nothing; where their output for a row is kept, they run once per row, else in every pass.
 """
 
 from dataclasses import dataclass

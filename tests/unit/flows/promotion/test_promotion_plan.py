@@ -39,8 +39,8 @@ def test_plan_names_steps_shares_and_times() -> None:
 @pytest.mark.parametrize(
     ("labels_a_day", "said"),
     [
-        (1_700.0, "with 1700.0 labels a day the A/B test can decide after 13.3 hours, and sees a difference of 2.1 "),
-        (17.0, "with 17.0 labels a day the A/B test cannot decide in time; about 295 requested labels"),
+        (1_700.0, "with 1,700 labels a day the A/B test can decide after 13.3 hours, and sees a difference of 2.1 "),
+        (17.0, "with 17 labels a day the A/B test cannot decide in time; about 295 requested labels"),
     ],
 )
 def test_plan_says_what_labels_can_decide(labels_a_day: float, said: str) -> None:

@@ -41,6 +41,13 @@ def test_a_worse_challenger_goes_back() -> None:
     assert (decision.decision, decision.guard) == ("ROLL_BACK", "labels")
 
 
+def test_one_unit_of_an_arm_decides_nothing() -> None:
+    seen = outcomes(0, 2000, 0.70, 0.85)
+    for mine in (seen.challenger, ~seen.challenger):
+        single = replace(seen, unit=np.where(mine, -1, seen.unit))
+        assert judge_experiment(replace(EMPTY, outcomes=single), POLICY).decision == "CONTINUE"
+
+
 def test_equal_versions_continue_until_time_is_up() -> None:
     equal = replace(EMPTY, outcomes=outcomes(0, 2000, 0.8, 0.8))
     assert judge_experiment(equal, POLICY).decision == "CONTINUE"
