@@ -52,4 +52,4 @@ def start_in_prefect(services: Services, deployment: str, parameters: Mapping[st
     with CommandProgress(None, "start") as progress:
         progress.now("waiting for Prefect to take the request")
         run_id = services.deployments.start(deployment, parameters)
-    return run_id, f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
+    return run_id, services.home.flow_run_page(run_id)

@@ -63,7 +63,7 @@ def run_monitor(services: Services, window: Window, *, retrain: bool, report: bo
         state = services.deployments.state(run_id)
     found = VerdictStore(services.lake).latest(window)
     if found is None:
-        page = f"{services.home.url('prefect')}/runs/flow-run/{run_id}"
+        page = services.home.flow_run_page(run_id)
         raise UnavailableError(f"the monitor gave no verdict ({state.name if state else 'no state'}): {page}")
     return found
 

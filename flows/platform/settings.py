@@ -285,6 +285,10 @@ class Home:
         """Return the address of a local server."""
         return f"http://{self._host}:{self.ports()[part]}"
 
+    def flow_run_page(self, run_id: str) -> str:
+        """Return the address of a flow run's page in Prefect."""
+        return f"{self.url('prefect')}/runs/flow-run/{run_id}"
+
 
 def port_is_free(host: str, port: int) -> bool:
     """Return True if a server could listen there now."""

@@ -75,8 +75,6 @@ def collect_experiment(
     rows = every.filter(compared)
     counts = outcome_counts(lake, Window(start=since, end=until))
     latency = compare_latency(rows)
-    champion_health = _health(rows.filter(~pl.col("challenger")), counts, newest.champion)
-    challenger_health = _health(rows.filter(pl.col("challenger")), counts, arm)
     return ExperimentEvidence(
         experiment=experiment,
         champion=newest.champion.version,
@@ -85,8 +83,12 @@ def collect_experiment(
         slices={} if saving is None else _slices(rows, task),
         saving=saving,
         allocation=_allocation(_first_seen(every).filter(compared), mine, arm.name),
-        champion_health=replace(champion_health, p99_ms=latency.champion_ms),
-        challenger_health=replace(challenger_health, p99_ms=latency.challenger_ms, p99_low_ms=latency.low_ms),
+        champion_health=_health(
+            rows.filter(~pl.col("challenger")), counts, newest.champion, p99_ms=latency.champion_ms
+        ),
+        challenger_health=_health(
+            rows.filter(pl.col("challenger")), counts, arm, p99_ms=latency.challenger_ms, p99_low_ms=latency.low_ms
+        ),
         elapsed_s=(until - since).total_seconds(),
         counted=listed(task.evaluated) if len(task.evaluated) <= _NAMED_LABELS else f"{len(task.evaluated)} labels",
     )
@@ -180,9 +182,11 @@ def health_of(rows: pl.DataFrame, failed: int) -> ArmHealth:
     return ArmHealth(requests=rows.height + failed, errors=failed, mean_confidence=confidence, top_class=top)
 
 
-def _health(rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm) -> ArmHealth:
-    """Return the arm's errors from the outcome counts, its confidence from its answers; without latency."""
+def _health(
+    rows: pl.DataFrame, counts: pl.DataFrame, arm: Arm, *, p99_ms: float | None, p99_low_ms: float | None = None
+) -> ArmHealth:
+    """Return the arm's errors from the outcome counts, its confidence from its answers, and the latency given."""
     mine = _of(counts, arm)
     failed = failures(counts, arm)
     answered = int(mine["ok"].sum()) if mine.height else rows.height
-    return replace(health_of(rows, failed), requests=answered + failed)
+    return replace(health_of(rows, failed), requests=answered + failed, p99_ms=p99_ms, p99_low_ms=p99_low_ms)

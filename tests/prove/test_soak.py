@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ import pytest
 
 from absa.data.bundled import bundled_traffic
 from absa.data.traffic.known_drift import Drift
-from absa.ledger.routing import TrafficPlan, single
+from absa.ledger.routing import single
 from tests.serving_replica import SURVEY, RunningReplica, ab
 
 SOAK_S = float(os.environ.get("EVERGREEN_PROVE_SOAK_S", "6"))
@@ -67,16 +67,7 @@ class Customers:
                 time.sleep(0.005)
 
 
-MODES = 4  # of `plans`
-
-
-def plans() -> Iterator[TrafficPlan]:
-    """Every mode, over and over."""
-    while True:
-        yield ab("1", "2", 0.3)
-        yield ab("1", "2", 0.0, mode="shadow")
-        yield single("2", salt="s")
-        yield single("1", salt="s")
+PLANS = (ab("1", "2", 0.3), ab("1", "2", 0.0, mode="shadow"), single("2", salt="s"), single("1", salt="s"))
 
 
 def test_memory_and_files_stay_flat_under_swaps(router: RunningReplica) -> None:
@@ -86,9 +77,9 @@ def test_memory_and_files_stay_flat_under_swaps(router: RunningReplica) -> None:
     thread = threading.Thread(target=customers.run)
     thread.start()
     looks: list[tuple[float, int]] = []
-    swaps, wanted = 0, plans()
+    swaps, wanted = 0, cycle(PLANS)
     try:
-        for plan in islice(wanted, MODES):  # loads both versions and Parquet, however busy the machine is
+        for plan in PLANS:  # loads both versions and Parquet, however busy the machine is
             router.append(plan)
             time.sleep(SWAP_S)
         begun = swapped_at = time.monotonic()

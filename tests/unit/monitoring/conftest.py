@@ -103,11 +103,13 @@ class Traffic:
         feedback_at: datetime | None = None,
         probability: float | None = None,
         text: str | None = None,
+        slower: float = 1.0,
     ) -> list[str]:
         """Serve so many requests in a window, right as often as `accuracy` says; returns their ids.
 
         `units_of` is the number (`written`) of an earlier part whose units come back, `probability` the chance that
-        the labels were asked for with; `text` is every request's, with a number of its own.
+        the labels were asked for with; `text` is every request's, with a number of its own; `slower` multiplies the
+        latency.
         """
         self.written += 1
         rng = np.random.default_rng([self.seed, self.written])
@@ -140,7 +142,7 @@ class Traffic:
                     "revision": revision,
                     "shadow": shadow,
                     "cached": False,
-                    "latency_ms": float(rng.gamma(3.0, 2.0)),
+                    "latency_ms": slower * float(rng.gamma(3.0, 2.0)),
                     "replica": "r1",
                 }
             )

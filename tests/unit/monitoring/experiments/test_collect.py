@@ -128,6 +128,16 @@ def test_errors_come_from_the_outcome_counts(lake: Lake, traffic: Traffic, windo
     assert evidence.challenger_health.errors == 31
 
 
+def test_latency_comes_from_the_answers(lake: Lake, traffic: Traffic, window: Windows) -> None:
+    for version, arm, slower in (("1", "champion", 1.0), ("2", "challenger", 100.0)):
+        traffic.send(window(0), 600, experiment="e", revision=3, version=version, arm=arm, slower=slower)
+    evidence = collect_experiment(lake, "e", plans=PLANS, since=window(0).start, until=window(9).end)
+    champion, challenger = evidence.champion_health, evidence.challenger_health
+    assert champion.p99_ms is not None
+    assert challenger.p99_low_ms is not None
+    assert challenger.p99_low_ms > 10 * champion.p99_ms
+
+
 def test_experiment_without_plan_or_challenger_is_refused(lake: Lake, window: Windows) -> None:
     with pytest.raises(ValueError, match="no plan"):
         collect_experiment(lake, "f", plans=PLANS, since=window(0).start, until=window(1).end)
