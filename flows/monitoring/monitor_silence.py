@@ -21,10 +21,14 @@ _UNITS: Final = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRun:
-    """The monitor's last scheduled run; without one `ever` is False and `at` is the start of the champion."""
+    """The monitor's last scheduled run; without one `ever` is False and `at` is the start of the champion.
+
+    `by_hand_at` is the time of a later judgement that an operator requested; None: there is none.
+    """
 
     at: datetime
     ever: bool
+    by_hand_at: datetime | None = None
 
     def is_overdue(self, now: datetime, window_s: float) -> bool:
         """Return True if more than two windows have passed since."""
@@ -33,9 +37,12 @@ class MonitorRun:
     def sentence(self, now: datetime, window_s: float) -> str:
         """Return in words when it ran, and where to look if it is overdue."""
         age, window = span((now - self.at).total_seconds()), span(window_s)
+        by_hand = "" if self.by_hand_at is None else f" (by hand {span((now - self.by_hand_at).total_seconds())} ago)"
         if not self.is_overdue(now, window_s):
-            return f"ran {age} ago" if self.ever else f"has not run yet; its first window of {window} is not over"
-        said = f"has not run for {age}" if self.ever else f"has never run, though a version has served for {age}"
+            unrun = f"has no scheduled run yet{by_hand}; its first window of {window} is not over"
+            return f"ran {age} ago{by_hand}" if self.ever else unrun
+        unrun = f"has never run on its schedule{by_hand}, though a version has served for {age}"
+        said = f"has not run for {age}{by_hand}" if self.ever else unrun
         return f"{said}; it should run every {window}: see its runs in Prefect and the deployments' log"
 
 
@@ -49,15 +56,17 @@ def last_monitor_run(services: Services) -> MonitorRun | None:
     since = champion_since(services.ledger.follow())
     if not services.settings.schedule_monitor or since is None:
         return None
-    ran_at = _last_judged(VerdictStore(services.lake), services.settings.window_s)
-    return MonitorRun(at=since.at, ever=False) if ran_at is None else MonitorRun(at=ran_at, ever=True)
-
-
-def _last_judged(store: "VerdictStore", window_s: float) -> datetime | None:
+    store, window_s = VerdictStore(services.lake), services.settings.window_s
+    by_hand_at: datetime | None = None
     for window in reversed(store.windows()):
         if is_scheduled(window, window_s):
-            return store.revisions(window)[0].at  # later ones come with labels and attempts
-    return None
+            return MonitorRun(at=_first_judged(store, window), ever=True, by_hand_at=by_hand_at)
+        by_hand_at = by_hand_at or _first_judged(store, window)
+    return MonitorRun(at=since.at, ever=False, by_hand_at=by_hand_at)
+
+
+def _first_judged(store: "VerdictStore", window: Window) -> datetime:
+    return store.revisions(window)[0].at  # later ones come with labels and attempts
 
 
 def is_scheduled(window: Window, window_s: float) -> bool:

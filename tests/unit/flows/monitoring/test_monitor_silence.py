@@ -42,10 +42,10 @@ def test_monitor_that_never_ran_becomes_overdue(tmp_path: Path) -> None:
     ran = last_monitor_run(services)
     assert ran is not None
     assert not ran.is_overdue(since + 2 * HOUR, 3600)
-    assert "has not run yet" in ran.sentence(since + HOUR, 3600)
+    assert "has no scheduled run yet; its first window of 60 minutes" in ran.sentence(since + HOUR, 3600)
     assert ran.is_overdue(since + 2 * HOUR + timedelta(seconds=1), 3600)
     said = ran.sentence(since + 3 * HOUR, 3600)
-    assert "has never run, though a version has served for 3 hours; it should run every 60 minutes" in said
+    assert said.startswith("has never run on its schedule, though a version has served for 3 hours; it should run")
 
 
 def test_monitor_run_counts_from_its_first_judgement(tmp_path: Path) -> None:
@@ -71,10 +71,14 @@ def test_window_judged_by_hand_is_no_scheduled_run(tmp_path: Path) -> None:
     ran = last_monitor_run(services)
     assert ran is not None
     assert not ran.ever
+    now = since + 4 * HOUR
+    assert "has never run on its schedule (by hand 58 minutes ago), though" in ran.sentence(now, 3600)
+    assert "has no scheduled run yet (by hand 58 minutes ago); its first window" in ran.sentence(now, 4 * 3600)
     judged(services, since + HOUR)
     ran = last_monitor_run(services)
     assert ran is not None
     assert ran.at == since + HOUR
+    assert ran.sentence(now, 4 * 3600) == "ran 3 hours ago (by hand 58 minutes ago)"
 
 
 def test_nothing_is_overdue_without_schedule_or_champion(tmp_path: Path) -> None:
