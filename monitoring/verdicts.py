@@ -59,7 +59,7 @@ class VerdictStore:
         keys = list(islice(self._newest(), limit))[::-1]
         new = [key for key in keys if key not in self._known]
         for key, data in zip(new, read_concurrently(self._lake, new), strict=True):
-            self._known[key] = _verdict(key, data)
+            self._known[key] = _verdict(self._lake, key, data)
         return [self._known[key] for key in keys]
 
     def windows(self) -> list[Window]:
@@ -158,12 +158,14 @@ class VerdictStore:
 
     def _read(self, key: str) -> Verdict:
         if key not in self._known:
-            self._known[key] = _verdict(key, self._lake.read(key))
+            self._known[key] = _verdict(self._lake, key, self._lake.read(key))
         return self._known[key]
 
 
-def _verdict(key: str, data: bytes) -> Verdict:
+def _verdict(lake: Lake, key: str, data: bytes) -> Verdict:
     try:
         return Verdict.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{key} is not a verdict record: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"{lake.url(key)} is not a verdict record ({type(error).__name__}): restore it from a backup, or delete it"
+        ) from error

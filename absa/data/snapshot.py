@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from absa.data.key_columns import key_column
 from absa.data.read import EXAMPLE_COLUMNS, QUARANTINED
 from absa.data.recent_split import RecentSplit
+from absa.errors import IntegrityError
 from absa.records.lake import Lake
 from absa.records.layout import (
     SNAPSHOTS_FOLDER,
@@ -91,16 +92,30 @@ def load_manifest(lake: Lake, digest: str) -> Manifest:
 
     Raises:
         NotFoundError: there is no such snapshot.
+        IntegrityError: the manifest cannot be read.
     """
-    data = lake.read(manifest_key(digest))
-    replaced_by = json.loads(data).get(REPLACED_BY)
-    return load_manifest(lake, replaced_by) if replaced_by else Manifest.from_json(data)
+    manifest, record = _read_manifest(lake, manifest_key(digest))
+    replaced_by = record.get(REPLACED_BY)
+    return load_manifest(lake, replaced_by) if replaced_by else manifest
+
+
+def _read_manifest(lake: Lake, key: str) -> tuple[Manifest, dict[str, Any]]:
+    """Return a manifest and its JSON, which marks a replaced snapshot."""
+    data = lake.read(key)
+    try:
+        return Manifest.from_json(data), json.loads(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{lake.url(key)} is not the manifest of a snapshot: restore it from a backup") from error
 
 
 def manifests(lake: Lake) -> list[Manifest]:
-    """Return the manifests of all snapshots that were not replaced, oldest first."""
-    found = [lake.read(key) for key in lake.list(SNAPSHOTS_FOLDER) if manifest_digest(key)]
-    made = [Manifest.from_json(data) for data in found if REPLACED_BY not in json.loads(data)]
+    """Return the manifests of all snapshots that were not replaced, oldest first.
+
+    Raises:
+        IntegrityError: a manifest cannot be read.
+    """
+    found = [_read_manifest(lake, key) for key in lake.list(SNAPSHOTS_FOLDER) if manifest_digest(key)]
+    made = [manifest for manifest, record in found if REPLACED_BY not in record]
     return sorted(made, key=lambda manifest: (manifest.created_at, manifest.digest))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from absa.errors import IntegrityError
 from absa.records.lake import Lake
 from absa.records.rows import LATENCY_BOUNDS_MS, Example, Feedback, OutcomeCount, Prediction
 from absa.records.schema import SCHEMA_VERSION, Window
@@ -72,9 +73,23 @@ def write_parquet(lake: Lake, key: str, table: pa.Table) -> None:
 
 
 def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """Return the rows of several Parquet keys in one schema, see `aligned`."""
-    tables = [aligned(pq.read_table(pa.BufferReader(lake.read(key))), schema) for key in keys]
+    """Return the rows of several Parquet keys in one schema, see `aligned`.
+
+    Raises:
+        IntegrityError: the content of a key cannot be read.
+    """
+    tables = [_table(lake, key, schema) for key in keys]
     return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _table(lake: Lake, key: str, schema: pa.Schema) -> pa.Table:
+    data = lake.read(key)
+    try:
+        return aligned(pq.read_table(pa.BufferReader(data)), schema)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(
+            f"{lake.url(key)} is not a readable Parquet file: restore it from a backup, or delete it and lose its rows"
+        ) from error
 
 
 def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:

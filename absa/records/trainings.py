@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import uuid4
 
-from absa.errors import IntegrityError
 from absa.records.lake import Lake, read_concurrently
 from absa.records.layout import TRAININGS_FOLDER, training_key
 from absa.records.schema import SCHEMA_VERSION, compact, iso, parse_iso
@@ -96,24 +95,24 @@ def write_training(lake: Lake, state: TrainingState) -> None:
     lake.write(training_key(state.name), json.dumps(state.to_json()).encode())
 
 
-def read_trainings(lake: Lake, *, since: datetime | None = None) -> list[TrainingState]:
-    """Return trainings, oldest first.
+def read_trainings(lake: Lake, *, since: datetime | None = None) -> tuple[list[TrainingState], list[str]]:
+    """Return trainings, oldest first, and a sentence for each record that cannot be read.
 
     Args:
         lake: holds them.
         since: only those that started then or later.
 
     Raises:
-        IntegrityError: a record cannot be read.
         UnavailableError: the lake is unavailable.
     """
     keys = sorted(lake.list(TRAININGS_FOLDER))
     first = training_key(compact(since)) if since is not None else ""
     chosen = [key for key in keys if key >= first]
-    found = []
+    found: list[TrainingState] = []
+    unreadable: list[str] = []
     for key, data in zip(chosen, read_concurrently(lake, chosen), strict=True):
         try:
             found.append(TrainingState.from_json(json.loads(data)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise IntegrityError(f"{key} is not the record of a training") from error
-    return found
+        except (ValueError, TypeError, KeyError, AttributeError):
+            unreadable.append(f"{lake.url(key)} is not the record of a training: delete it, no version needs it")
+    return found, unreadable

@@ -1,13 +1,18 @@
 """Status of a home: champion, traffic, trainings, promotions, verdicts and pages, as facts and on one screen."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
+from absa.errors import IntegrityError
 from absa.ledger.history import champion_since
+from absa.ledger.record import LedgerRecord
+from absa.records.layout import LEDGER_FOLDER
 from absa.records.schema import iso, utc_now
 from absa.records.trainings import read_trainings
+from absa.records.verdict import Verdict
 from flows.cli.home.gate_advice import holding_checks
 from flows.cli.output.facts import StatusFacts
 from flows.monitoring.monitor_silence import last_monitor_run, span
@@ -24,18 +29,34 @@ _FAILURES_SHOWN: Final = timedelta(days=7)
 _VERDICTS: Final = 5
 _SILENT_S: Final = 120.0  # a training writes its progress more often
 _INDENT: Final = " " * 12
+_T = TypeVar("_T")
+
+
+class _Readable:
+    """Reader of the parts of a status: a damaged record costs its own part, and adds a sentence."""
+
+    def __init__(self) -> None:
+        self.unreadable: list[str] = []
+
+    def __call__(self, read: Callable[[], _T], otherwise: _T) -> _T:
+        """Return what `read` returns; the other value if a record is damaged."""
+        try:
+            return read()
+        except IntegrityError as error:
+            if str(error) not in self.unreadable:
+                self.unreadable.append(str(error))
+            return otherwise
 
 
 def status_facts(services: Services) -> StatusFacts:
     """Return the status as JSON has it. Reads lake, ledger and home; aliases are checked where MLflow answers."""
-    from monitoring.verdicts import VerdictStore
-
-    settings = services.settings
-    records = services.ledger.follow()
+    settings, readable = services.settings, _Readable()
+    followed = readable(lambda: _records(services), None)
+    records = followed or ()
     head = records[-1] if records else None
     since = champion_since(records)
     plan = head.state.plan if head is not None else None
-    ran = last_monitor_run(services)
+    ran = None if head is None else readable(lambda: last_monitor_run(services), None)
     supervisor = Supervisor(settings)
     return {
         "home": str(settings.root),
@@ -57,11 +78,11 @@ def status_facts(services: Services) -> StatusFacts:
             "record": head.number,
             "arms": [{"name": arm.name, "version": arm.version, "share": arm.share} for arm in plan.arms],
         },
-        "promotion": _promotion(services),
+        "promotion": _promotion(services, records),
         "training": _training(services),
-        "retraining": _retraining(services),
-        "attempts": _attempts(services),
-        "ledger": {"records": len(records), "problems": inconsistencies(services)},
+        "retraining": readable(lambda: _retraining(services), None),
+        "attempts": _attempts(services, records, readable),
+        "ledger": {"records": None if followed is None else len(records), "problems": inconsistencies(services)},
         "verdicts": [
             {
                 "start": iso(each.window.start),
@@ -69,18 +90,37 @@ def status_facts(services: Services) -> StatusFacts:
                 "verdict": each.verdict,
                 "reasons": [reason.sentence for reason in each.reasons] or [each.action_reason],
             }
-            for each in VerdictStore(services.lake).history(limit=_VERDICTS)
+            for each in _verdicts(services, readable)
         ],
         "monitor": None if ran is None else ran.sentence(utc_now(), settings.window_s),
         "servers": [
             {"name": name, "running": supervisor.running(name) is not None, "page": page}
             for name, page in pages(services.home).items()
         ],
+        "unreadable": readable.unreadable,
     }
 
 
-def _promotion(services: Services) -> dict[str, Any] | None:
-    run = running(services.ledger.follow())
+def _records(services: Services) -> tuple[LedgerRecord, ...]:
+    try:
+        return services.ledger.follow()
+    except IntegrityError as error:
+        folder = services.lake.url(LEDGER_FOLDER)
+        raise IntegrityError(f"{error}: restore {folder} as docs/runbook.md, section Ledger, says") from error
+
+
+def _verdicts(services: Services, readable: _Readable) -> Iterator[Verdict]:
+    """Yield the last verdicts that can be read, the newest last."""
+    from monitoring.verdicts import VerdictStore
+
+    store = VerdictStore(services.lake)
+    for window in store.windows()[-_VERDICTS:]:
+        if (found := readable(partial(store.latest, window), None)) is not None:
+            yield found
+
+
+def _promotion(services: Services, records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
+    run = running(records)
     step = None if run is None else running_step(run.head, run.records[0].at, services.settings.experiment)
     if run is None or step is None:
         return None
@@ -117,17 +157,18 @@ def _retraining(services: Services) -> dict[str, Any] | None:
     return {"labels": labels, "needed": needed, "missing": max(0, needed - labels), "sees_gain": smallest_gain(tested)}
 
 
-def _attempts(services: Services) -> list[dict[str, Any]]:
+def _attempts(services: Services, records: Sequence[LedgerRecord], readable: _Readable) -> list[dict[str, Any]]:
     """Return the last trainings, the newest first: those with a version, and those of the last days without one."""
-    return sorted([*_registered(services), *_failed(services)], key=lambda each: str(each["at"]), reverse=True)[
-        :_ATTEMPTS
-    ]
+    found = [*_registered(services, records), *_failed(services, readable)]
+    return sorted(found, key=lambda each: str(each["at"]), reverse=True)[:_ATTEMPTS]
 
 
-def _failed(services: Services) -> Iterator[dict[str, Any]]:
+def _failed(services: Services, readable: _Readable) -> Iterator[dict[str, Any]]:
     """Yield trainings that brought no version: failed, or lost with their process."""
     now = utc_now()
-    for each in read_trainings(services.lake, since=now - _FAILURES_SHOWN):
+    trainings, unreadable = read_trainings(services.lake, since=now - _FAILURES_SHOWN)
+    readable.unreadable += unreadable
+    for each in trainings:
         lost = each.is_lost(now)
         if lost or each.outcome == "failed":
             reason = "its process was killed before it ended" if lost else each.sentence
@@ -141,10 +182,10 @@ def _failed(services: Services) -> Iterator[dict[str, Any]]:
             }
 
 
-def _registered(services: Services) -> list[dict[str, Any]]:
+def _registered(services: Services, records: Sequence[LedgerRecord]) -> list[dict[str, Any]]:
     """Return the last trainings with a version: decision of the gate, and what a HOLD lacks."""
     found = []
-    for record in [each for each in services.ledger.follow() if each.action == "register"][-_ATTEMPTS:]:
+    for record in [each for each in records if each.action == "register"][-_ATTEMPTS:]:
         evidence = services.ledger.evidence(record)
         version = str(evidence.get("training", {}).get("version", "")) or list(record.versions)[-1]
         found.append(
@@ -169,13 +210,8 @@ def screen(facts: StatusFacts) -> Iterator[str]:
     """Yield the facts as lines, and what would turn the newest HOLD into a PROMOTE. Pure."""
     yield f"home        {facts['home']}"
     yield f"settings    profile {facts['profile']}, {facts['config'] or 'no evergreen.toml'}"
-    champion, traffic = facts["champion"], facts["traffic"]
-    if champion is None:
-        yield "champion    none yet: `evergreen train FILE` makes the first version"
-    else:
-        yield f"champion    version {champion['version']} since {_time(champion['since'])} UTC ({champion['age']} ago)"
-        yield f"{_INDENT}because: {champion['reason']}"
-    if traffic is not None:
+    yield from _champion_lines(facts)
+    if (traffic := facts["traffic"]) is not None:
         arms = ", ".join(f"{arm['name']} v{arm['version']} {arm['share']:.0%}" for arm in traffic["arms"])
         yield f"traffic     {traffic['mode']}: {arms} (ledger record {traffic['record']})"
     if facts["challenger"] is not None:
@@ -193,7 +229,8 @@ def screen(facts: StatusFacts) -> Iterator[str]:
         yield f"{'attempts    ' if position == 0 else _INDENT}{_time(attempt['at'])} {failed}{attempt['reason']}"
     problems = facts["ledger"]["problems"]
     said = "verified" if not problems else "INCONSISTENT: " + "; ".join(problems)
-    yield f"ledger      {facts['ledger']['records']} records, {said}"
+    number = "unreadable" if facts["ledger"]["records"] is None else f"{facts['ledger']['records']} records"
+    yield f"ledger      {number}, {said}"
     for position, verdict in enumerate(facts["verdicts"]):
         times = f"{verdict['start'][11:19]}-{verdict['end'][11:19]}"
         first, *others = verdict["reasons"]
@@ -205,7 +242,20 @@ def screen(facts: StatusFacts) -> Iterator[str]:
         yield f"monitor     {facts['monitor']}"
     for server in facts["servers"]:
         yield f"{server['name']:<12}{'up  ' if server['running'] else 'down'} {server['page'] or ''}".rstrip()
+    for position, sentence in enumerate(facts["unreadable"]):
+        yield f"{'unreadable  ' if position == 0 else _INDENT}{sentence}"
     yield from _held(facts)
+
+
+def _champion_lines(facts: StatusFacts) -> Iterator[str]:
+    champion = facts["champion"]
+    if facts["ledger"]["records"] is None:
+        yield "champion    unknown: the ledger cannot be read"
+    elif champion is None:
+        yield "champion    none yet: `evergreen train FILE` makes the first version"
+    else:
+        yield f"champion    version {champion['version']} since {_time(champion['since'])} UTC ({champion['age']} ago)"
+        yield f"{_INDENT}because: {champion['reason']}"
 
 
 def _newest_version(facts: StatusFacts) -> Mapping[str, Any] | None:

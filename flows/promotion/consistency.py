@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from absa.errors import NotFoundError, UnavailableError
+from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
 from flows.platform.services import Services
@@ -13,12 +13,16 @@ def inconsistencies(services: Services) -> list[str]:
 
     Without MLflow the ledger's anchor is unknown, so a cut tail is not noticed.
     """
-    records = services.ledger.follow()
     try:
         anchor, aliases = services.registry.anchor(), services.registry.aliases()
     except (UnavailableError, NotFoundError):
         anchor, aliases = None, None
-    return [*services.ledger.verify(anchor=anchor), *contradictions(records, aliases)]
+    problems = services.ledger.verify(anchor=anchor)
+    try:
+        records = services.ledger.follow()
+    except IntegrityError:  # among the problems
+        return problems
+    return [*problems, *contradictions(records, aliases)]
 
 
 def contradictions(records: Sequence[LedgerRecord], aliases: Mapping[str, str] | None) -> list[str]:

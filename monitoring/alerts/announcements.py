@@ -91,7 +91,8 @@ def announce(
         PermanentError: the webhook's address cannot be used.
     """
     sent, ends = _sent(lake, now), clock() + _LOOK_S
-    trainings = (of_training(each) for each in read_trainings(lake, since=now - KEPT_TRYING - _LONGEST_TRAINING))
+    states, _ = read_trainings(lake, since=now - KEPT_TRYING - _LONGEST_TRAINING)  # status names unreadable ones
+    trainings = (of_training(each) for each in states)
     recent = [of_record(each) for each in records if each.at > now - KEPT_TRYING]
     said: list[str] = []
     taken: dict[str, datetime] = {}

@@ -111,10 +111,11 @@ class StatusFacts(TypedDict):
         "Last trainings, newest first: version and decision (null without a version), at, outcome (registered, failed "
         "or lost), reason, and the holds.",
     ]
-    ledger: Annotated[Mapping[str, Any], "records (count) and problems (sentences)."]
+    ledger: Annotated[Mapping[str, Any], "records (count; null if they cannot be read) and problems (sentences)."]
     verdicts: Annotated[list[Any], "Last verdicts: start, end, verdict and reasons."]
     monitor: Annotated[str | None, "Sentence about the monitor's last run."]
     servers: Annotated[list[Any], "name, running and page of each server."]
+    unreadable: Annotated[list[str], "Sentence per damaged record: the file, and what to do."]
 
 
 class MonitorFacts(TypedDict):

@@ -17,7 +17,7 @@ from absa.data.ingest import build_snapshot, ingest
 from absa.data.normalise import side
 from absa.data.read import EXAMPLE_COLUMNS, with_example_id
 from absa.data.snapshot import Manifest, latest_manifest, load_manifest, load_quarantine, load_side, remove_snapshot
-from absa.errors import InvalidDataError, NotFoundError, UnavailableError
+from absa.errors import IntegrityError, InvalidDataError, NotFoundError, UnavailableError
 from absa.records.schema import SIDES
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -248,6 +248,15 @@ def test_manifest_of_later_release_is_read(lake):
     manifest = build_snapshot(lake, [many(3)])
     later = json.dumps(json.loads(manifest.to_json()) | {"invented_later": 1})
     assert Manifest.from_json(later) == manifest
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}"])
+def test_damaged_manifest_is_named(lake, content):
+    key = f"snapshots/{build_snapshot(lake, [many(3)]).digest}/manifest.json"
+    lake.write(key, content)
+    with pytest.raises(IntegrityError, match="is not the manifest of a snapshot: restore it from a backup") as caught:
+        latest_manifest(lake)
+    assert lake.url(key) in str(caught.value)
 
 
 def test_processes_and_blocks_give_same_snapshot(lake, tmp_path, monkeypatch):

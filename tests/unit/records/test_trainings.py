@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from absa.adapters.lake_stores import FolderLake
-from absa.errors import IntegrityError
 from absa.records.layout import training_key
 from absa.records.trainings import begin_training, read_trainings, write_training
 
@@ -21,8 +20,8 @@ def test_states_are_read_as_written(tmp_path: Path) -> None:
     done = second.completed(NOW + timedelta(hours=2), version="7", verdict="HOLD", sentence="F1 0.9")
     for state in (third, first, second, done):
         write_training(lake, state)
-    assert read_trainings(lake) == [first, done, third]
-    assert read_trainings(lake, since=NOW + timedelta(minutes=90)) == [third]
+    assert read_trainings(lake) == ([first, done, third], [])
+    assert read_trainings(lake, since=NOW + timedelta(minutes=90)) == ([third], [])
 
 
 def test_training_without_an_end_is_lost_later() -> None:
@@ -38,7 +37,17 @@ def test_state_with_new_fields_is_read(tmp_path: Path) -> None:
     write_training(lake, state)
     key = training_key(state.name)
     lake.write(key, lake.read(key).replace(b"{", b'{"later": 1, ', 1))
-    assert read_trainings(lake) == [state]
-    lake.write(key, b"[]")
-    with pytest.raises(IntegrityError, match="not the record of a training"):
-        read_trainings(lake)
+    assert read_trainings(lake) == ([state], [])
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"cut o"])
+def test_unreadable_record_is_named_beside_others(tmp_path: Path, content: bytes) -> None:
+    lake = FolderLake(tmp_path)
+    states = [begin_training(NOW + timedelta(hours=n), allowed_s=1, budget_s=1, reason="manual") for n in range(2)]
+    for state in states:
+        write_training(lake, state)
+    key = training_key(states[0].name)
+    lake.write(key, content)
+    found, (sentence,) = read_trainings(lake)
+    assert found == states[1:]
+    assert sentence == f"{lake.url(key)} is not the record of a training: delete it, no version needs it"

@@ -12,14 +12,15 @@ import pytest
 from absa.adapters.lake_stores import FolderLake
 from absa.ledger.lifecycle import challenged, crowned, shadowed
 from absa.ledger.store import Ledger
-from absa.records.schema import utc_now
+from absa.records.schema import Window, utc_now
 from absa.records.trainings import begin_training, write_training
 from flows.cli.home.gate_advice import advice_for, holding_checks
 from flows.cli.status import following_step, screen, status_facts
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 from flows.training.run_progress import LATEST_FILE
-from tests.stand_ins import FakeRegistry
+from monitoring.verdicts import VerdictStore
+from tests.stand_ins import FakeRegistry, stale
 
 HOLD = {
     "verdict": "HOLD",
@@ -103,6 +104,36 @@ def test_failed_and_lost_trainings_are_attempts(services: Services) -> None:
     assert "version 2 is on HOLD. For a PROMOTE:" in lines
     facts["ledger"] = {"problems": []}
     assert following_step(facts)[0] == "The last training brought no version; what answers is unchanged"
+
+
+def test_damaged_records_cost_only_their_own_lines(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    lake, now = services.lake, utc_now()
+    for age in (20, 10):
+        began = begin_training(now - timedelta(seconds=age), allowed_s=60, budget_s=60, reason="manual")
+        write_training(lake, began.failed(now - timedelta(seconds=age), f"reason {age}"))
+        end = now - timedelta(hours=age)
+        VerdictStore(lake).record(stale(Window(start=end - timedelta(hours=1), end=end)))
+    training, verdict = lake.list("trainings/")[0], lake.list("verdicts/")[-1]
+    lake.write(training, b"[]")
+    lake.write(verdict, b"not JSON")
+    facts = status_facts(services)
+    assert [each["reason"] for each in facts["attempts"]] == ["reason 10"]
+    assert [each["verdict"] for each in facts["verdicts"]] == ["STALE"]
+    lines = "\n".join(screen(facts))
+    assert f"{lake.url(training)} is not the record of a training: delete it" in lines
+    assert lines.count(f"{lake.url(verdict)} is not a verdict record") == 1
+
+
+def test_damaged_ledger_leaves_the_other_lines(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    services.lake.write("ledger/0000000001.json", b"[]")
+    facts = status_facts(services)
+    assert facts["ledger"]["records"] is None
+    lines = list(screen(facts))
+    assert "champion    unknown: the ledger cannot be read" in lines
+    assert any(f"restore {services.lake.url('ledger/')} as docs/runbook.md" in line for line in lines)
+    assert following_step(facts)[1] == "evergreen ledger verify"
 
 
 def test_empty_home_names_first_command(services: Services) -> None:

@@ -33,7 +33,7 @@ def services(tmp_path: Path) -> Services:
 
 
 def recorded(services: Services) -> TrainingState:
-    (state,) = read_trainings(services.lake)
+    ((state,), _) = read_trainings(services.lake)
     return state
 
 

@@ -66,6 +66,14 @@ def test_failed_training_is_announced_with_its_reason(lake: Lake, hook: Hook) ->
     assert hook.told[0]["text"] == "Training failed, requested by drift: the lake is away"
 
 
+def test_damaged_training_holds_up_no_message(lake: Lake, hook: Hook) -> None:
+    for age in (2 * HOUR, HOUR):
+        write_training(lake, begin_training(NOW - age, allowed_s=60, budget_s=60, reason="drift").failed(NOW, "why"))
+    lake.write(lake.list("trainings/")[0], b"{")
+    assert announced(lake, hook, ()) == []
+    assert len(hook.told) == 1
+
+
 def test_unavailable_webhook_gets_everything_later(lake: Lake, hook: Hook) -> None:
     records = ledger(lake, 2 * HOUR, HOUR)
     (said,) = announce(lake, records, Webhook(url="http://127.0.0.1:9/x"), now=NOW)
