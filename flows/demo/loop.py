@@ -10,7 +10,7 @@ from typing import Final
 from absa.adapters.lake_stores import open_lake
 from absa.config_file import DEMO_MARK, DEMO_STATE, SETTINGS_FILE, is_demo_home, is_marked
 from absa.data.bundled import BUNDLED
-from absa.data.mapping import CONFIGURATION_FILE
+from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE
 from absa.data.snapshot import latest_manifest
 from absa.errors import InvalidDataError, PermanentError
 from absa.ledger.store import Ledger
@@ -33,7 +33,8 @@ def run_demo(options: DemoOptions) -> int:
 
     Raises:
         PermanentError: an unknown scale or task, a home whose data are not a demo's, an evergreen.toml of another
-            task, other rows than the demo began with, or a machine that the doctor turns down.
+            task or beside that of a former demo, other rows than the demo began with, or a machine that the doctor
+            turns down.
         InvalidDataError: DATA or DRIFT cannot be read.
     """
     if options.scale not in PACES:
@@ -45,6 +46,7 @@ def run_demo(options: DemoOptions) -> int:
     for path in (options.data, Path(options.drift) if options.drift not in {None, "none"} else None):
         if path is not None and not path.is_file():
             raise InvalidDataError(f"{path} does not exist: name a CSV file with labelled texts")
+    _take_users_configuration(reset=options.reset)
     _must_be_a_demos(Settings.load())
     if options.data is None:
         _must_take_bundled_rows(Settings.load(), BUNDLED[options.task].task)
@@ -108,6 +110,19 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
     return build_services(Settings.load())
 
 
+def _take_users_configuration(*, reset: bool) -> None:
+    """Let a user's file in the working folder take precedence over that of a former demo, which a reset deletes."""
+    own, former = Path(CONFIGURATION_FILE), Settings.of_home().root / CONFIGURATION_FILE
+    if os.environ.get(CONFIG_VARIABLE) or not (own.is_file() and is_marked(former)) or own.samefile(former):
+        return
+    if not reset:
+        raise PermanentError(
+            f"{own.absolute()} is there beside {former}, which a former demo wrote: RESET=1 (--reset) deletes that "
+            "demo, and EVERGREEN_HOME=FOLDER gives this one a home of its own"
+        )
+    os.environ[CONFIG_VARIABLE] = str(own.absolute())
+
+
 def _must_be_a_demos(settings: Settings) -> None:
     """Refuse a home with a user's data: a demo changes its settings and champion, and RESET=1 deletes it."""
     file = settings.root / SETTINGS_FILE
@@ -134,11 +149,14 @@ def _must_take_bundled_rows(settings: Settings, task: TaskSpec) -> None:
 def _forget(settings: Settings) -> None:
     """Remove the leftovers of an earlier demo; only names that are ours."""
     take_down(settings)
-    ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "run", "logs", "demo")
+    ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "metrics", "run", "logs", "demo")
     for name in ours:
         shutil.rmtree(settings.root / name, ignore_errors=True)
     for name in (DEMO_STATE, "ports.json"):
         (settings.root / name).unlink(missing_ok=True)
+    former = settings.root / CONFIGURATION_FILE
+    if is_marked(former) and not (settings.config is not None and former.samefile(settings.config)):
+        former.unlink()  # the file in use is written again
 
 
 def _toml(task: TaskSpec) -> str:

@@ -21,7 +21,8 @@ from tests.conftest import labelled_rows
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home whose demo tells nothing: what is done before the first chapter is all that happens."""
-    for name in ("EVERGREEN_LAKE", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILES_PATH"):
+    servers = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILES_PATH")
+    for name in ("EVERGREEN_LAKE", "EVERGREEN_CONFIG", *servers):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
@@ -78,6 +79,30 @@ def test_demo_continues_only_with_its_own_rows(home: Path, tmp_path: Path) -> No
     assert demo(mine, reset=True) == 0
     with pytest.raises(PermanentError, match=f"DATA={mine}"):
         demo()
+
+
+def test_reset_clears_former_demo_beside_users_file(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first demo wrote HOME/evergreen.toml; the user's own file came to the working folder since."""
+
+    def again(*, reset: bool = False) -> int:
+        monkeypatch.delenv("EVERGREEN_CONFIG", raising=False)  # which the demo before set in this process
+        return demo(mine, reset=reset)
+
+    monkeypatch.chdir(tmp_path)
+    assert demo() == 0
+    mine, own, former = rows_in(tmp_path / "my.csv"), tmp_path / "evergreen.toml", home / "evergreen.toml"
+    own.write_text("[training]\nbudget_s = 60\n")
+    (home / "notes.txt").write_text("the user's")
+    with pytest.raises(PermanentError, match=r"which a former demo wrote: RESET=1"):
+        again()
+    assert former.exists()
+    assert again(reset=True) == 0
+    assert not former.exists()
+    assert own.read_text() == "[training]\nbudget_s = 60\n"
+    assert (home / "notes.txt").read_text() == "the user's"
+    assert again() == 0
 
 
 def test_demo_without_kept_row_name_continues(home: Path, tmp_path: Path) -> None:
