@@ -81,16 +81,8 @@ def run_job(
         now = time.time()
         return now >= stops_at or (now >= stops_at - least_after_s() and packages.newest() is not None)
 
-    why: str | None = None
-
-    def relay(event: Mapping[str, Any]) -> None:
-        nonlocal why
-        if event.get("event") == "failed":
-            why = str(event["sentence"])
-        on_event(event)
-
     for start in range(1, _MAX_STARTS + 1):
-        returncode = relay_child(command, log=log, environment=environment, on_event=relay, is_over=is_over)
+        returncode, why = relay_child(command, log=log, environment=environment, on_event=on_event, is_over=is_over)
         late = stops_at - time.time() < _RESTART_FLOOR_S + least_after_s()
         killed = returncode < 0 or returncode == 128 + 15
         if returncode == 0 or not killed or late or start == _MAX_STARTS:
@@ -123,8 +115,8 @@ def relay_child(
     environment: Mapping[str, str],
     on_event: OnEvent,
     is_over: Callable[[], bool],
-) -> int:
-    """Run a child that prints events as lines of JSON, relay them, and return its exit code.
+) -> tuple[int, str | None]:
+    """Run a child that prints events as lines of JSON, and relay them.
 
     Other output of the child goes to its log. The child does not outlive the call.
 
@@ -134,8 +126,12 @@ def relay_child(
         environment: the child's.
         on_event: receives every event.
         is_over: returns True when the child has to be killed; called five times per second, in another thread.
+
+    Returns:
+        Its exit code, and the sentence of its event `failed`; None without one.
     """
     ended = threading.Event()
+    why: str | None = None
     with (
         log.open("ab") as errors,
         subprocess.Popen(  # noqa: S603  our own module
@@ -158,8 +154,10 @@ def relay_child(
                 except ValueError:
                     errors.write(line.encode())
                     continue
+                if event.get("event") == "failed":
+                    why = str(event["sentence"])
                 on_event(event)
-            return child.wait()
+            return child.wait(), why
         finally:
             ended.set()
             if child.poll() is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from absa.errors import DeadlineMissedError, PermanentError
+from absa.job import EXIT_DEADLINE_MISSED
 from absa.modeling.folders import CONFIG, TOKENIZER, WEIGHTS, find_base, pin_base
 from absa.records.lake import Lake
 from absa.records.layout import answers_key, teacher_folder, teachers_prefix
@@ -189,18 +190,11 @@ def run_teacher(folder: Path, *, ends_at: float, environment: Mapping[str, str],
     """
     log, now = folder / "teacher.log", time.time()
     kills_at = now + (1.0 + _KILLED_AFTER_SHARE) * (ends_at - now)
-    sentence: str | None = None
-
-    def relay(event: Mapping[str, Any]) -> None:
-        nonlocal sentence
-        sentence = event.get("sentence", sentence)
-        on_event(event)
-
-    code = relay_child(
+    code, why = relay_child(
         [sys.executable, "-u", "-m", "absa.training.teacher", str(folder)],
-        log=log, environment=environment, on_event=relay, is_over=lambda: time.time() >= kills_at,
+        log=log, environment=environment, on_event=on_event, is_over=lambda: time.time() >= kills_at,
     )  # fmt: skip
-    if code == 3 or code < 0:
-        raise DeadlineMissedError(sentence or "the time ended before the teacher's first answer")
+    if code == EXIT_DEADLINE_MISSED or code < 0:
+        raise DeadlineMissedError(why or "the time ended before the teacher's first answer")
     if code != 0:
-        raise PermanentError(f"a teacher failed (exit {code}): {sentence or f'see {log}'}")
+        raise PermanentError(f"a teacher failed (exit {code}): {why or f'see {log}'}")
