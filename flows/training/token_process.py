@@ -2,14 +2,57 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from absa.adapters.lake_stores import FolderLake
+from absa.records.files import write_whole
 from absa.records.lake import Lake
-from absa.training.rows.shards import PLAN_FILE, TokenPlan, shard_name
+from absa.training.rows.shards import FAILED_FILE, PLAN_FILE, TokenPlan, shard_name
+
+LOG: Final = Path("logs", "token_shards.log")  # in the home
+_SHOWN_CHARS: Final = 300
+
+
+class ShardMaker:
+    """Process that makes token shards. If it fails, it leaves the cause where a training waits for them.
+
+    Args:
+        command: of the process.
+        folder: of the shards.
+        log: file for its standard error.
+        environment: of the process.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, *, log: Path, environment: Mapping[str, str]) -> None:
+        self._folder, self._log, self._stopped = folder, log, False
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            self._begins = errors.tell()
+            self._process = subprocess.Popen(command, stderr=errors, env=dict(environment))  # noqa: S603
+        self._watch = threading.Thread(target=self._leave_cause, name="token-shards", daemon=True)
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Stop the process; complete shards stay."""
+        self._stopped = True
+        self._process.terminate()
+        self._watch.join()
+
+    def _leave_cause(self) -> None:
+        code = self._process.wait()
+        if code == 0 or self._stopped:
+            return
+        with self._log.open("rb") as errors:
+            errors.seek(self._begins)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+        said = f"{lines[-1][:_SHOWN_CHARS]}; see {self._log}" if lines else "it gave no reason"
+        sentence = f"the process that makes token shards ended (exit {code}): {said}"
+        write_whole(self._folder / FAILED_FILE, sentence)
 
 
 @dataclass(frozen=True)
@@ -17,13 +60,12 @@ class Shards:
     """Folder of token shards, and the process that still makes some of them."""
 
     folder: Path
-    maker: "subprocess.Popen[bytes] | None" = None
+    maker: ShardMaker | None = None
 
     def stop(self) -> None:
         """Stop the process; complete shards stay, and the next training makes the rest."""
-        if self.maker is not None and self.maker.poll() is None:
-            self.maker.terminate()
-            self.maker.wait()
+        if self.maker is not None:
+            self.maker.stop()
 
 
 @contextmanager
@@ -37,7 +79,7 @@ def shards_of(
         snapshot: its digest.
         tokenizer: the tokenizer.json.
         max_tokens: most tokens of a pair.
-        cache: local folder for copies where the lake is not a folder.
+        cache: local folder for the log, and for copies where the lake is not a folder.
         environment: of the process that makes them.
     """
     from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards
@@ -49,6 +91,7 @@ def shards_of(
     folder = Path(lake.url(prefix)) if local else cache / prefix.strip("/")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+    (folder / FAILED_FILE).unlink(missing_ok=True)
     into = None if local else folder
     maker = None
     if sum(plan.rows) < SMALL_ROWS:
@@ -56,7 +99,8 @@ def shards_of(
     elif not _whole(folder, plan):
         command = [sys.executable, "-m", "absa.data.token_shards", "--lake", lake.uri, "--snapshot", plan.snapshot]
         command += ["--tokenizer", str(tokenizer), "--max-tokens", str(max_tokens)]
-        maker = subprocess.Popen(command + (["--into", str(into)] if into else []), env=dict(environment))  # noqa: S603
+        command += ["--into", str(into)] if into else []
+        maker = ShardMaker(command, folder, log=cache / LOG, environment=environment)
     shards = Shards(folder, maker)
     try:
         yield shards

@@ -24,9 +24,10 @@ from absa.task import ABSA, TaskSpec
 from absa.training.rows.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
+FAILED_FILE: Final = "failed.txt"  # why the process that makes the shards has ended
 _OPEN_SHARDS: Final = 8  # kept mapped; more would only cost address space
 _POLL_S: Final = 0.05
-_PATIENCE_S: Final = 120.0  # without a new shard: the process that makes them has ended
+_PATIENCE_S: Final = 120.0  # without a new shard: its maker hangs, or was killed with its parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ class ShardCorpus:
         """Return some of the rows, in that order.
 
         Raises:
-            TransientError: a shard is not made in time.
+            TransientError: a shard is not made in time, or the process that makes it has failed.
             IntegrityError: one is broken.
         """
         rows = np.asarray(rows, dtype=np.int64)
@@ -207,9 +208,11 @@ class ShardCorpus:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        path = self._folder / shard_name(self.plan.side, number)
+        path, failed = self._folder / shard_name(self.plan.side, number), self._folder / FAILED_FILE
         limit = time.monotonic() + min(_PATIENCE_S, max(0.0, self._left_s()))
         while not path.exists():
+            if failed.exists():
+                raise TransientError(failed.read_text(encoding="utf-8"))
             if time.monotonic() >= limit:
                 raise TransientError(f"token shard {number} of snapshot {self.plan.snapshot[:12]} was not made in time")
             time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Child process of a training or a teacher: its events, its log, its end."""
+"""Child processes of a training: events, log and end of a job or a teacher, and the failure of the shards' process."""
 
 import os
 import sys
@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from absa.errors import DeadlineMissedError, PermanentError
+from absa.errors import DeadlineMissedError, PermanentError, TransientError
+from absa.training.rows.shards import FAILED_FILE, PLAN_FILE, ShardCorpus, TokenPlan
 from flows.training.job_process import relay_child, run_job
 from flows.training.teaching.teachers import run_teacher
+from flows.training.token_process import ShardMaker, Shards
 
 EVENTS = "print('{\"event\": \"one\"}'); print('not JSON'); import sys; print('why', file=sys.stderr); sys.exit(3)"
 ENDLESS = "print('{\"event\": \"pid\", \"pid\": ' + str(__import__('os').getpid()) + '}'); __import__('time').sleep(60)"
+FAILS = "import sys; print('warning', file=sys.stderr); print('no space left', file=sys.stderr); sys.exit(7)"
+KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
 def run(tmp_path: Path, script: str, events: list[Mapping[str, Any]], *, over: bool = False) -> tuple[int, str | None]:
@@ -69,3 +74,39 @@ def test_failed_job_says_why(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONSAFEPATH": "1"}
     with pytest.raises(PermanentError, match=r"training failed \(exit 1\): nothing to learn"):
         run_job(tmp_path, ends_at=time.time() + 60, environment=environment, on_event=lambda _: None)
+
+
+def maker(tmp_path: Path, script: str) -> ShardMaker:
+    """A process that makes no shard of a plan that has one."""
+    plan = TokenPlan(snapshot="s" * 64, tokenizer="t", side="train", max_tokens=64, rows=(4,))
+    (tmp_path / PLAN_FILE).write_text(plan.to_json())
+    command = [sys.executable, "-S", "-c", script]
+    return ShardMaker(command, tmp_path, log=tmp_path / "logs" / "log", environment=os.environ)
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"), [(FAILS, r"ended \(exit 7\): no space left; see .*log"), (KILLED, r"ended \(exit -9\)")]
+)
+def test_failed_maker_ends_the_wait_with_its_cause(tmp_path: Path, script: str, cause: str) -> None:
+    made, began = maker(tmp_path, script), time.monotonic()
+    with pytest.raises(TransientError, match=f"the process that makes token shards {cause}"):
+        ShardCorpus(tmp_path, left_s=lambda: 60.0).take(np.array([0]))
+    assert time.monotonic() - began < 30
+    made.stop()
+
+
+def test_cause_of_an_earlier_maker_is_not_repeated(tmp_path: Path) -> None:
+    for script in (FAILS, KILLED):
+        made = maker(tmp_path, script)
+        with pytest.raises(TransientError) as caught:
+            ShardCorpus(tmp_path, left_s=lambda: 60.0).take(np.array([0]))
+        made.stop()
+        (tmp_path / FAILED_FILE).unlink()
+    assert str(caught.value).endswith("(exit -9): it gave no reason")
+
+
+def test_stopped_maker_leaves_no_cause(tmp_path: Path) -> None:
+    made = maker(tmp_path, "import time; time.sleep(60)")
+    Shards(tmp_path, made).stop()
+    Shards(tmp_path, made).stop()
+    assert not (tmp_path / FAILED_FILE).exists()
