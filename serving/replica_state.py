@@ -17,7 +17,8 @@ class RouterState:
     """Fields of the ledger's head that a router needs.
 
     `folders` maps digests to the folders of complete packages on disk; `errors` maps versions that cannot be fetched
-    to the reason. `lake` names the lake, so that the state of another lake is not used.
+    to the reason. `lake` names the lake, so that the state of another lake is not used. `hash` is that of the record;
+    `problem` reports that the ledger lost it, so that later records may be missed.
     """
 
     lake: str
@@ -31,6 +32,8 @@ class RouterState:
     versions: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    hash: str = ""
+    problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as the file holds it."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from flows.platform.host.router_health import ledger_problem
 from flows.platform.processes import Supervisor, router_complaint
 from flows.platform.settings import Home, Settings, port_is_free
 
@@ -62,6 +63,8 @@ def examine(settings: Settings, *, ports: bool = True) -> list[Finding]:
     for part, port in home.ports().items() if ports else ():
         if supervisor.running(part):
             findings.append(Finding(True, f"{part} runs on port {port}"))
+            if part == "router" and (problem := ledger_problem(settings)) is not None:
+                findings.append(Finding(False, problem))
         elif port_is_free(settings.host, port):
             findings.append(Finding(True, f"port {port} is free for {part}"))
         elif supervisor.orphans(part):

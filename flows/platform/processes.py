@@ -352,10 +352,16 @@ def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:
 
 def answers(url: str) -> bool:
     """Return True if the address answers 200 within five seconds."""
+    found = fetched(url)
+    return found is not None and found.status_code == 200
+
+
+def fetched(url: str) -> httpx.Response | None:
+    """Return the answer of an address; None if it is unavailable for five seconds."""
     try:
-        return httpx.get(url, timeout=5.0, follow_redirects=True, verify=_certificates()).status_code == 200
+        return httpx.get(url, timeout=5.0, follow_redirects=True, verify=_certificates())
     except (httpx.HTTPError, httpx.InvalidURL):
-        return False
+        return None
 
 
 @cache

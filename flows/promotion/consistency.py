@@ -1,23 +1,29 @@
-"""Consistency of the ledger's chain, its anchor in the registry and MLflow's aliases."""
+"""Consistency of the ledger's chain with its anchor in the registry, MLflow's aliases and the running router."""
 
 from collections.abc import Mapping, Sequence
 
 from absa.errors import IntegrityError, NotFoundError, UnavailableError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import CHALLENGER, CHAMPION
+from flows.platform.host.router_health import Ask, asked, ledger_problem
 from flows.platform.services import Services
 
 
-def inconsistencies(services: Services) -> list[str]:
+def inconsistencies(services: Services, *, ask: Ask = asked) -> list[str]:
     """Return a sentence for each inconsistency; repairs nothing.
 
-    Without MLflow the ledger's anchor is unknown, so a cut tail is not noticed.
+    A cut tail is noticed by MLflow, which has the ledger's anchor, and by a running router, which followed the tail.
+
+    Args:
+        services: ports.
+        ask: asks the router.
     """
     try:
         anchor, aliases = services.registry.anchor(), services.registry.aliases()
     except (UnavailableError, NotFoundError):
         anchor, aliases = None, None
-    problems = services.ledger.verify(anchor=anchor)
+    lost = ledger_problem(services.settings, ask=ask)
+    problems = [*services.ledger.verify(anchor=anchor), *([] if lost is None else [lost])]
     try:
         records = services.ledger.follow()
     except IntegrityError:  # among the problems

@@ -230,7 +230,9 @@ def _add_state(app: FastAPI, worker: WorkerPorts) -> None:
         ready, why = worker.ready()
         if not ready:
             raise Problem(503, "not-ready", why, headers=[(b"retry-after", b"1")])
-        return json_response({"status": "ready"})
+        state = worker.state()
+        problem = None if state is None else state.problem
+        return json_response({"status": "ready", **({} if problem is None else {"problem": problem})})
 
     @app.get("/metrics", summary="Prometheus metrics of the whole replica", response_class=Response)
     async def metrics() -> Response:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from absa.adapters.package_store import FETCHING, PackageStore
-from absa.errors import EvergreenError
+from absa.errors import EvergreenError, NotFoundError
 from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import single
 from absa.ledger.store import Ledger
@@ -29,7 +29,8 @@ _KEPT_MODELS: Final = 6
 class Keeper:
     """Turns the ledger's head into a state file that workers follow.
 
-    An older head than the known one is ignored. While the lake is unavailable, the last good state stays.
+    An older head than the known one is ignored, and named as a problem. While the lake is unavailable, the last good
+    state stays.
 
     Args:
         ledger: is followed.
@@ -80,18 +81,33 @@ class Keeper:
             self._forget_old_models()
 
     def _followed(self) -> RouterState:
+        known = self._state
         try:
-            head = self._ledger.head(after=self._state.revision)
+            head = self._ledger.head(after=known.revision)
+        except NotFoundError:
+            return self._cut(f"the lake lost ledger record {known.revision}")
         except (EvergreenError, OSError) as error:
             self._failed(f"the ledger cannot be read: {error}")
-            return self._state
+            return known
+        if head is not None and head.number == known.revision and known.hash not in {"", head.hash}:
+            return self._cut(f"the lake has another ledger record {known.revision} than before")
         self.last_error = None
         self.polled_at = self._clock()
-        if head is None or head.number <= self._state.revision:
-            return self._state
+        if head is None or head.number == known.revision:
+            return replace(known, hash=head.hash if head else "", problem=None)
         self._retry_at.clear()
         self._retry_after.clear()
-        return _state_of(head, self._state)
+        return _state_of(head, known)
+
+    def _cut(self, what: str) -> RouterState:
+        """Return the last state with the problem that the ledger was replaced by a shorter one."""
+        file = f"serving/replicas/{self._path.parent.name}/{self._path.name}"
+        sentence = (
+            f"{what}, so this router keeps its last plan: restore the missing records; or, if the shorter ledger is "
+            f"right, stop the router, delete {file} in its home, and start it"
+        )
+        self._failed(sentence)
+        return replace(self._state, problem=sentence)
 
     def _files(self, state: RouterState) -> tuple[dict[str, str], dict[str, str]]:
         folders: dict[str, str] = {}
@@ -165,4 +181,5 @@ def _state_of(head: LedgerRecord, before: RouterState) -> RouterState:
         versions=dict(head.versions),
         folders=before.folders,
         errors={},
+        hash=head.hash,
     )

@@ -19,6 +19,7 @@ from serving.http.bodies import BodiesByTask
 from serving.http.cors import Cors
 from serving.http.router import Router
 from serving.problems import Problem
+from serving.replica_state import RouterState
 
 ORIGIN = "https://a.example"
 PREFLIGHT = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
@@ -38,7 +39,12 @@ class LockedComparer:
         raise Problem(401, "key-missing", "a key is needed")
 
 
-def router(cors: Cors | None = None, admin_port: int | None = None, task: TaskSpec | None = ABSA) -> Router:
+def router(
+    cors: Cors | None = None,
+    admin_port: int | None = None,
+    task: TaskSpec | None = ABSA,
+    state: RouterState | None = None,
+) -> Router:
     """A router whose routes that need a model are not asked."""
     unused: Any = None
     locked: Any = LockedComparer()
@@ -46,7 +52,7 @@ def router(cors: Cors | None = None, admin_port: int | None = None, task: TaskSp
     keys = Keys(admin_token="admin", predict_key=None, feedback={"survey-key": FeedbackSource(source="survey")})
     worker = WorkerPorts(
         task=lambda: task, home_task=ABSA, bodies=BodiesByTask(max_text_chars=50, max_instances=3), spool=unused,
-        keys=keys, state=lambda: None,
+        keys=keys, state=lambda: state,
         statuses=list, set_plan=unused, ready=lambda: (True, "ready"), body_limit_bytes=2000,
     )  # fmt: skip
     app = build_api(worker)
@@ -72,6 +78,13 @@ def ask(method: str, path: str, *, app: Router | None = None, **more: Any) -> ht
             return await client.request(method, path, **more)
 
     return asyncio.run(send())
+
+
+def test_readiness_names_the_ledgers_problem() -> None:
+    lost = RouterState(lake="lake", revision=2, problem="the lake lost ledger record 2")
+    found = ask("GET", "/readyz", app=router(state=lost))
+    assert (found.status_code, found.json()) == (200, {"status": "ready", "problem": lost.problem})
+    assert ask("GET", "/readyz").json() == {"status": "ready"}
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/models"])

@@ -1,6 +1,6 @@
 """A router follows the ledger, ignores what is older, and keeps the last good state while the lake is unavailable."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from serving.process.keeper import Keeper
-from serving.replica_state import read_state
+from serving.replica_state import read_state, write_state
 from tests.toy_package import build_toy_package
 
 
@@ -132,6 +132,39 @@ def test_cut_ledger_does_not_restore_older_plan(house: House) -> None:
     keeper.step()
     assert (keeper.state.revision, keeper.state.plan) == (2, ab(0.5))
     assert keeper.last_error is not None
+
+
+def test_shorter_ledger_is_a_problem_until_restored(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.append(single("1"))
+    house.append(ab(0.5))
+    keeper = house.keeper()
+    keeper.step()
+    lost = house.lake.read("ledger/0000000002.json")
+    house.lake.delete("ledger/0000000002.json")
+    keeper.step()
+    restarted = house.keeper()
+    restarted.step()
+    problem = str(restarted.state.problem)
+    assert problem.startswith("the lake lost ledger record 2, so this router keeps its last plan: restore the missing")
+    assert problem.endswith(f"delete serving/replicas/{house.root.name}/state.json in its home, and start it")
+    assert problem in caplog.text
+    house.append(single("2"))
+    keeper.step()
+    assert str(keeper.state.problem).startswith("the lake has another ledger record 2 than before, so")
+    assert keeper.state.plan == ab(0.5)
+    house.lake.write("ledger/0000000002.json", lost)
+    keeper.step()
+    assert (keeper.state.problem, keeper.last_error) == (None, None)
+
+
+def test_state_of_earlier_release_takes_the_hash(house: House) -> None:
+    house.append(single("1"))
+    keeper = house.keeper()
+    keeper.step()
+    write_state(house.root / "state.json", replace(keeper.state, hash=""))
+    again = house.keeper()
+    again.step()
+    assert (again.state.problem, again.state.hash) == (None, keeper.state.hash)
 
 
 def test_state_of_another_lake_is_ignored(house: House) -> None:
