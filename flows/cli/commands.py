@@ -151,6 +151,7 @@ def up(
 ) -> CommandResult[UpFacts]:
     """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
     from flows.cli.home.settings_migration import migrate_settings_file
+    from flows.platform.host.router_health import wait_for_version
     from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
 
     notices = [*migrate_settings_file(Settings.load(), RouterSettings.read()), *replace_taken_ports(Settings.load())]
@@ -160,7 +161,8 @@ def up(
     with stopping(services.settings) if foreground else undone:
         with CommandProgress(services.home.root, "up") as progress:
             parts = bring_up(services.settings, services.environment, on_waiting=waiting_lines(progress))
-        notices += [*services.copy_packages(), *services.project()]
+            progress.now("waiting for the router to load its version")
+            notices += [*services.copy_packages(), *services.project(), *wait_for_version(services)]
         lines = (*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices)
         if foreground:
             stay(services.settings, parts, (*lines, "Ctrl-C or SIGTERM stops all of it"))

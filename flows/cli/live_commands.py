@@ -252,6 +252,7 @@ def serve_command(
     ] = False,
 ) -> CommandResult[ServeFacts]:
     """Start the router with its console alone, until Ctrl-C; `evergreen up` adds Prefect, MLflow and Evidently."""
+    from flows.platform.host.router_health import wait_for_version
     from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
 
     settings = Settings.load()
@@ -270,6 +271,10 @@ def serve_command(
     environment = {**links, **settings.sources.variables(), **services.environment}
     with undone_on_interrupt(supervisor), CommandProgress(home.root, "serve") as progress:
         [part] = bring_up(settings, environment, ["router"], on_waiting=waiting_lines(progress))
+        progress.now("waiting for the router to load its version")
+        unloaded = wait_for_version(services)
+    for sentence in unloaded:
+        say(sentence, err=True)
     ready, champion = f"ready in {time.monotonic() - began:.1f} s", _champion(settings)
     page = str(part.page)
     if detach:

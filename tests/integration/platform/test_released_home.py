@@ -17,7 +17,6 @@ from absa.ledger.store import Ledger
 from absa.records.tables import PREDICTIONS, read_parquet
 from tests.command_line import evergreen, run_evergreen
 from tests.homes import choose_ports, home_environment
-from tests.serving_replica import until
 
 RELEASED = Path(__file__).parents[2] / "lakes" / "home-0.1.0.tar.gz"
 
@@ -103,7 +102,7 @@ def test_servers_start_in_home_of_former_release(home: Path, environment: dict[s
     assert "EVERGREEN_MAX_EPOCHS was not moved from settings.env.migrated" in started
     assert "the package of version 1 was copied from MLflow into the lake" in started
     url = f"http://127.0.0.1:{environment['EVERGREEN_ROUTER_PORT']}"
-    until(lambda: httpx.get(f"{url}/readyz", timeout=30).is_success, what="the copied package in the router")
+    assert httpx.get(f"{url}/readyz", timeout=30).is_success, "up waits until the router has the copied package"
     body = {"text": "the app is great", "aspect": "app"}
     answer = httpx.post(f"{url}/v1/predict", json=body, timeout=30).raise_for_status().json()
     assert (answer["name"], answer["model_version"]) == ("positive", "1")
