@@ -194,7 +194,7 @@ class ExperimentPolicy:
     ] = 100
     min_units: Annotated[int, Field(ge=1, description="Units per arm before a decision on labels.")] = 20
     max_duration_s: Annotated[
-        float, Field(gt=0, le=LONGEST_S, description="Longest time that an experiment runs, in seconds.")
+        float, Field(gt=0, le=LONGEST_S, description="Longest time of an A/B test, which follows a shadow, in seconds.")
     ] = 14 * _DAY_S
     worthwhile_gain: Annotated[
         float, Field(ge=-1, le=1, description="Stop an experiment once the gain is surely smaller.")
@@ -213,6 +213,10 @@ class ExperimentPolicy:
     max_confidence_drop: Annotated[float, Field(ge=0, le=1, description="Guardrail: less mean confidence.")] = 0.20
     collapsed_class: Annotated[float, Field(gt=0, le=1, description="Guardrail: share of one class.")] = 0.98
     min_guard_requests: Annotated[int, Field(ge=1, description="Requests per arm that a guardrail needs.")] = 200
+
+    def longest_s(self, *, shadow: bool) -> float:
+        """Return the longest time of an experiment in seconds, from the start of its shadow, or of its A/B test."""
+        return self.max_duration_s + (self.shadow_s if shadow else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -121,9 +121,9 @@ def _verdicts(services: Services, readable: _Readable) -> Iterator[Verdict]:
 
 def _promotion(services: Services, records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
     run = running(records)
-    step = None if run is None else running_step(run.head, run.records[0].at, services.settings.experiment)
-    if run is None or step is None:
+    if run is None:
         return None
+    step = running_step(run, services.settings.experiment)
     return {
         "experiment": run.name,
         "step": step.step,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from absa.ledger.record import LedgerRecord
 from absa.policies import ExperimentPolicy
+from flows.promotion.running_experiment import RunningExperiment
 from monitoring.experiments.outlook import outlook
 
 _UNITS_S: Final = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
@@ -50,8 +50,8 @@ def plan_lines(
         yield f"  {len(shares) + 2}. approval in Prefect, within {duration(policy.approval_s)}"
     least_s = policy.shadow_s + policy.step_s * max(0, len(shares) - 1)
     yield (
-        f"  takes {duration(least_s)} to the last step, at most {duration(policy.max_duration_s)}; a decision needs "
-        f"{policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it at once"
+        f"  takes {duration(least_s)} to the last step, at most {duration(policy.longest_s(shadow=True))}; a decision "
+        f"needs {policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it at once"
     )
     found = outlook(policy, labels_a_day, challengers=challengers)
     rate = f"{labels_a_day:,.{0 if labels_a_day >= 10 else 1}f} labels a day"
@@ -66,20 +66,14 @@ def plan_lines(
         yield f"  with {rate} the A/B test cannot decide in time; {asked}, or decide yourself: promote VERSION --now"
 
 
-def running_step(head: LedgerRecord, begun: datetime, policy: ExperimentPolicy) -> RunningStep | None:
-    """Return the step of the experiment at the ledger's head; None if none runs.
-
-    Args:
-        head: of the ledger.
-        begun: start of the experiment.
-        policy: of the experiment.
-    """
-    plan = head.state.plan
-    if plan is None or plan.mode == "single":
-        return None
-    ends_at = begun + timedelta(seconds=policy.max_duration_s)
+def running_step(run: RunningExperiment, policy: ExperimentPolicy) -> RunningStep:
+    """Return the step of a running experiment."""
+    head, plan = run.head, run.head.state.plan
+    assert plan is not None
+    shadow = plan.mode == "shadow"
+    ends_at = (head if shadow else run.ab[0]).at + timedelta(seconds=policy.longest_s(shadow=shadow))
     shares = _shares(policy, len(plan.challengers))
-    if plan.mode == "shadow":
+    if shadow:
         return RunningStep(
             step="shadow", following=f"A/B at {shares[0]:g} %", next_at=head.at + timedelta(seconds=policy.shadow_s),
             ends_at=ends_at,

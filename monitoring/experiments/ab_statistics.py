@@ -83,7 +83,8 @@ class ExperimentEvidence:
     """Evidence on one challenger against the champion so far; `counted` names the evaluated labels.
 
     `slices` has the outcomes of each segment and of each evaluated label by name. `saving` is the share of the
-    champion's price per prediction that the challenger saves; None: not measured.
+    champion's price per prediction that the challenger saves; None: not measured. `elapsed_s` counts from the start of
+    the A/B test.
     """
 
     experiment: str
@@ -189,8 +190,9 @@ def _from_labels(
         if not cheap and gain.high < policy.worthwhile_gain:
             wanted = f"{100 * policy.worthwhile_gain:.1f} points"
             return "STOP_FOR_FUTILITY", f"{named} cannot gain {wanted} any more", None
-    if evidence.elapsed_s >= policy.max_duration_s:
-        longest = f"{policy.max_duration_s / 3600:.1f} h, the longest this experiment may run"
+    longest_s = policy.longest_s(shadow=False)
+    if evidence.elapsed_s >= longest_s:
+        longest = f"{longest_s / 3600:.1f} h, the longest time of this A/B test"
         return "STOP_FOR_FUTILITY", f"No difference was shown within {longest}", None
     missing = policy.min_exposure - least
     why = f"{missing} more outcomes are needed before a decision" if missing > 0 else "No difference is shown yet"

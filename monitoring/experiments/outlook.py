@@ -47,10 +47,11 @@ def outlook(policy: ExperimentPolicy, labels_a_day: float, *, challengers: int =
     per_s = labels_a_day / _DAY_S * share  # of the challenger's arm; the champion's is as large at least
     decides_s = least_s + policy.min_exposure / per_s if per_s else inf
     alpha = policy.alpha / challengers
-    arm = per_s * max(0.0, policy.max_duration_s - least_s)
+    longest_s = policy.longest_s(shadow=True)
+    arm = per_s * max(0.0, longest_s - least_s)
     return Outlook(
         decides_s=decides_s,
-        in_time=decides_s <= policy.max_duration_s,
+        in_time=decides_s <= longest_s,
         sees_gain=min(1.0, _found(2 * _RIGHT * (1 - _RIGHT) / arm, alpha, policy)) if arm >= 1 else 1.0,
         asked_labels=_asked_labels(policy, SHADOW_ALPHA / challengers),
     )

@@ -126,16 +126,14 @@ def roll_back_now(services: Services, *, reason: str) -> CommandResult[RollbackF
 def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> CommandResult[PromoteFacts]:
     """Take the steps of an experiment in this process until it is decided or stopped."""
     line = ProgressLine(every_s=60.0)
-    begun, longest_s = services.clock(), services.settings.experiment.max_duration_s
 
     def show_and_sleep(seconds: float) -> None:
         found, now = running(services.ledger.follow()), services.clock()
-        text, since = "naming the challenger", begun
-        if found is not None:
-            since = found.records[0].at
-            step = running_step(found.head, since, services.settings.experiment)
-            text = text if step is None else step_text(step, now)
-        line.update((now - since).total_seconds() / longest_s, text)
+        if found is None:
+            line.update(0.0, "naming the challenger")
+        else:
+            step, began = running_step(found, services.settings.experiment), found.records[0].at
+            line.update((now - began) / (step.ends_at - began), step_text(step, now))
         time.sleep(seconds)
 
     versions = list(request.versions)

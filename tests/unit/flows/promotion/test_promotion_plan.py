@@ -1,26 +1,35 @@
 """Plan of a promotion: the steps with their times, and the step that runs."""
 
-import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from absa.adapters.lake_stores import FolderLake
+from absa.configuration import read_configuration
 from absa.ledger.lifecycle import challenged, crowned, ramped, shadowed
 from absa.ledger.record import LedgerRecord
 from absa.ledger.state import State
-from absa.ledger.store import Ledger
 from absa.policies import ExperimentPolicy
 from flows.promotion.promotion_plan import duration, plan_lines, running_step
+from flows.promotion.running_experiment import RunningExperiment, running
+from monitoring.experiments.ab_statistics import ExperimentEvidence, judge_experiment
+from monitoring.experiments.outlook import outlook
 
 START = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
-def record(folder: Path, state: State) -> LedgerRecord:
-    ledger = Ledger(FolderLake(folder / secrets.token_hex(4)), clock=lambda: START)
-    versions = {"1": "a", "2": "b"}
-    return ledger.append(expected=0, actor="a", action="traffic", reason="r", state=state, versions=versions)
+SHADOW = shadowed(challenged(crowned("1"), "2"), ())
+
+
+def experiment(*steps: tuple[float, State]) -> RunningExperiment:
+    """Return the experiment of states that became active so many seconds after START."""
+    records = [
+        LedgerRecord(number=n, at=START + timedelta(seconds=at_s), actor="a", action="traffic", reason="r", state=state)
+        for n, (at_s, state) in enumerate(steps, start=1)
+    ]
+    run = running(records)
+    assert run is not None
+    return run
 
 
 def test_plan_names_steps_shares_and_times() -> None:
@@ -53,22 +62,34 @@ def test_shares_of_several_challengers_are_equal_at_most() -> None:
     assert [line.split(" % ")[0].rpartition(" ")[2] for line in lines[1:-2]] == ["1", "5", "25"]
 
 
-def test_running_step_has_next_date(tmp_path: Path) -> None:
+def test_running_step_has_next_date() -> None:
     policy = ExperimentPolicy(shadow_s=60.0, step_s=120.0, ramp=(0.1, 0.5))
-    shadow = shadowed(challenged(crowned("1"), "2"), ())
-    step = running_step(record(tmp_path, shadow), START, policy)
-    assert step is not None
+    step = running_step(experiment((0, SHADOW)), policy)
     assert (step.step, step.following, step.next_at) == ("shadow", "A/B at 10 %", START + timedelta(seconds=60))
-    assert step.ends_at == START + timedelta(days=14)
     for share, following, next_at in ((0.1, "A/B at 50 %", START + timedelta(seconds=120)), (0.5, "a decision", None)):
-        step = running_step(record(tmp_path, ramped(shadow, share)), START, policy)
-        assert step is not None
+        step = running_step(experiment((0, ramped(SHADOW, share))), policy)
         assert step.following.startswith(following)
         assert step.next_at == next_at
 
 
-def test_no_step_without_experiment(tmp_path: Path) -> None:
-    assert running_step(record(tmp_path, crowned("1")), START, ExperimentPolicy()) is None
+@pytest.mark.parametrize("profile", ["default", "small", "production"])
+def test_longest_time_starts_with_ab_test(profile: str) -> None:
+    """The date in the status, the estimate before the start and the judgement mean the same end."""
+    policy: ExperimentPolicy = read_configuration(None, profile=profile).sections["experiment"]
+    ab_s, longest_s = policy.shadow_s, policy.shadow_s + policy.max_duration_s
+    tests = ((ab_s, ramped(SHADOW, 0.1)), (ab_s + policy.step_s, ramped(SHADOW, 0.5)))
+    for run in (experiment((0, SHADOW)), experiment((0, SHADOW), *tests)):
+        assert running_step(run, policy).ends_at == START + timedelta(seconds=longest_s)
+    evidence = ExperimentEvidence(experiment="e", champion="1", challenger="2", elapsed_s=longest_s - ab_s)
+    assert judge_experiment(evidence, policy).decision == "STOP_FOR_FUTILITY"
+    sooner = replace(evidence, elapsed_s=evidence.elapsed_s - 1)
+    assert judge_experiment(sooner, policy).decision == "CONTINUE"
+    *_, total, _ = plan_lines(policy, challengers=1, approval=False)
+    assert f"at most {duration(longest_s)};" in total
+    last_step_s = policy.max_duration_s - policy.step_s * (len(policy.ramp) - 1)
+    enough = 86_400 * policy.min_exposure / policy.ramp[-1] / last_step_s
+    assert outlook(policy, 1.001 * enough).in_time
+    assert not outlook(policy, 0.999 * enough).in_time
 
 
 @pytest.mark.parametrize(
