@@ -93,7 +93,7 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     Raises:
         PermanentError: no challenger is in shadow.
     """
-    from flows.promotion.running_experiment import running, shadow_report
+    from flows.promotion.running_experiment import policy_of, running, shadow_report
     from monitoring.labels.label_queue import ask_labels, write_queue
 
     run = running(services.ledger.follow())
@@ -103,6 +103,7 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     lines = []
     for arm in plan.challengers:
         report = shadow_report(services, run, arm.version)
+        difference = report.on_labels(policy_of(services, run))
         lines += [
             f"version {arm.version} beside {report.champion}: {report.pairs} requests answered by both, "
             f"{report.agreement:.1%} alike, {report.flips} opposite",
@@ -110,8 +111,8 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
             f"{report.champion_health.errors} and {report.challenger_health.errors} errors",
             f"  of {report.labelled} labelled, {report.only_champion} only the champion had right, "
             f"{report.only_challenger} only the challenger (McNemar p = {report.p_value:.2g}); "
-            f"difference {100 * report.gain.estimate:+.1f} points "
-            f"({100 * report.gain.low:+.1f} to {100 * report.gain.high:+.1f} at all times)",
+            f"difference {100 * difference.estimate:+.1f} points "
+            f"({100 * difference.low:+.1f} to {100 * difference.high:+.1f} at all times)",
         ]
         if report.pairs:
             lines.append(f"  {_labels_needed(report, gain)}")

@@ -46,11 +46,10 @@ class ShadowReport:
     """Result of the pairs. Shares are 0 to 1.
 
     `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
-    one evaluated label to another. `labelled` pairs have a trusted label that is evaluated; of them
-    `only_champion` and `only_challenger` were right alone, `gain` is the difference of the shares of right answers with
-    an interval that holds at all times at once, `p_value` is McNemar's exact one, two-sided. `asked` has the requested
-    labels of disagreements, which give the difference in the traffic and per segment. Latencies are medians in
-    milliseconds: a shadow runs in the time that live requests leave, so the two are not compared.
+    one evaluated label to another. `gains` has the pairs with a trusted label that is evaluated: 1 where the challenger
+    alone was right, -1 the champion alone, 0 otherwise; `units` are theirs. `asked` has the requested labels of
+    disagreements, which give the difference in the traffic and per segment. Latencies are medians in milliseconds: a
+    shadow runs in the time that live requests leave, so the two are not compared.
     """
 
     experiment: str
@@ -60,11 +59,8 @@ class ShadowReport:
     agreement: float
     flips: int
     confusion: tuple[tuple[int, ...], ...]
-    labelled: int
-    only_champion: int
-    only_challenger: int
-    gain: Difference
-    p_value: float
+    gains: npt.NDArray[np.float64]
+    units: npt.NDArray[np.int64]
     asked: "AskedDisagreements"
     champion_health: ArmHealth
     challenger_health: ArmHealth
@@ -75,6 +71,31 @@ class ShadowReport:
     def disagreements(self) -> int:
         """Number of pairs with different answers."""
         return self.pairs - round(self.agreement * self.pairs)
+
+    @property
+    def labelled(self) -> int:
+        """Number of pairs with a trusted label that is evaluated."""
+        return len(self.gains)
+
+    @property
+    def only_champion(self) -> int:
+        """Number of labelled pairs that the champion alone got right."""
+        return int((self.gains < 0).sum())
+
+    @property
+    def only_challenger(self) -> int:
+        """Number of labelled pairs that the challenger alone got right."""
+        return int((self.gains > 0).sum())
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact p-value of all labelled pairs, two-sided, for one look."""
+        return mcnemar(self.only_champion, self.only_challenger)
+
+    def on_labels(self, policy: ExperimentPolicy) -> Difference:
+        """Return the difference of the shares of right answers on all labelled pairs, at the level of a rollback."""
+        alpha = SHADOW_ALPHA / policy.comparisons
+        return paired_difference(self.gains, self.units, alpha=alpha, effect_scale=policy.effect_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +188,6 @@ def compare_shadow(
     among = confusion[np.ix_(evaluated, evaluated)]
     known = pairs.filter(pl.col("feedback_label").is_in(evaluated))
     right = [(known[side] == known["feedback_label"]).to_numpy() for side in ("label", "theirs")]
-    alone = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     named = pairs.select("request_id", label="theirs", scores="their_scores", latency_ms="their_ms")
     return ShadowReport(
         experiment=str(plan.experiment),
@@ -177,11 +197,8 @@ def compare_shadow(
         agreement=float((old == new).mean()) if pairs.height else 1.0,
         flips=int(among.sum() - np.trace(among)),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
-        labelled=known.height,
-        only_champion=alone[0],
-        only_challenger=alone[1],
-        gain=paired_difference(right[1].astype(np.float64) - right[0].astype(np.float64), _units(known)),
-        p_value=mcnemar(*alone),
+        gains=right[1].astype(np.float64) - right[0].astype(np.float64),
+        units=_units(known),
         asked=_asked(pairs, task, by_segment=True),
         champion_health=_health(pairs, served.total, failures(counts, plan.champion)),
         challenger_health=_health(named, shadow.height, failures(counts, arm)),
@@ -227,7 +244,11 @@ def _median(values: pl.Series) -> float | None:
 
 
 def paired_difference(
-    gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64], *, alpha: float = SHADOW_ALPHA
+    gains: npt.NDArray[np.float64],
+    units: npt.NDArray[np.int64],
+    *,
+    alpha: float = SHADOW_ALPHA,
+    effect_scale: float = 0.03,
 ) -> Difference:
     """Return the mean of 1 (only the challenger right), -1 (only the champion right) and 0, with its interval.
 
@@ -236,7 +257,7 @@ def paired_difference(
     """
     if not len(gains):
         return UNKNOWN_DIFFERENCE
-    return with_interval(*_paired(gains, units), alpha=alpha, effect_scale=0.03)
+    return with_interval(*_paired(gains, units), alpha=alpha, effect_scale=effect_scale)
 
 
 def _paired(gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64]) -> tuple[float, float]:
@@ -292,6 +313,7 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
     """Decide about a shadow: ROLL_BACK if it fails, collapses or is worse; PROMOTE if better, or not worse and cheaper.
 
     Pure. Requested labels of disagreements show that it is better; an A/B test needs far more outcomes for that.
+    Every interval holds at all looks together, at a level that is divided by the number of challengers.
 
     Args:
         report: result of the pairs.
@@ -303,51 +325,45 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
         new = replace(new, mean_confidence=None, top_class=None)
     broken = broken_guardrail(old, new, policy)
     cheap, margin = is_cheaper(saving, policy), policy.non_inferiority_margin
-    limits = {"alpha": policy.alpha / policy.comparisons, "effect_scale": policy.effect_scale}
-    gain = report.asked.in_traffic(**limits) if cheap else report.gain
-    labels = len(report.asked.gains) if cheap else report.labelled
-    lost = labels >= policy.min_exposure_to_stop and gain.high < (-margin if cheap else 0.0)
+    strict = {"alpha": SHADOW_ALPHA / policy.comparisons, "effect_scale": policy.effect_scale}
+    limits = strict | {"alpha": policy.alpha / policy.comparisons}
+    asked = report.asked
+    on_asked = f"{len(asked.gains)} labels of {report.disagreements} disagreements in {report.pairs} requests"
+    if cheap:
+        gain, labels = asked.in_traffic(**limits), len(asked.gains)
+        lost = _enough(asked.gains, asked.units, policy) and gain.high < -margin
+        points = _points(gain, policy.alpha, on_asked)
+    else:
+        gain, labels = report.on_labels(policy), report.labelled
+        lost = _enough(report.gains, report.units, policy) and gain.high < 0.0
+        points = _points(gain, SHADOW_ALPHA, f"{labels} labelled requests")
     if broken is None and lost:
-        broken = (
-            "labels",
-            f"of {report.only_champion + report.only_challenger} labelled answers that one version alone got "
-            f"right, the champion has {report.only_champion}.",
-        )
-    enough = (
-        broken is None
-        and report.pairs >= policy.min_exposure
-        and len(report.asked.gains) >= policy.min_exposure_to_stop
-        and len(np.unique(report.asked.units)) >= policy.min_units
-    )
-    asked = report.asked.in_traffic(alpha=SHADOW_ALPHA / policy.comparisons, effect_scale=policy.effect_scale)
-    better = enough and asked.low > 0.0
-    said = f"{report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite"
-    sentence = f"In shadow: {said}."
+        broken = "labels", f"it is worse than {report.champion}: {points}."
+    enough = broken is None and report.pairs >= policy.min_exposure and _enough(asked.gains, asked.units, policy)
+    proven = asked.in_traffic(**strict)
+    better = enough and proven.low > 0.0
     not_worse = (
         cheap
         and enough
         and rules_out(margin, gain.low)
         and not any(
             may_lose(margin, value=each.estimate, low=each.low, high=each.high)
-            for each in (part.in_traffic(**limits) for part in report.asked.segments.values())
+            for each in (part.in_traffic(**limits) for part in asked.segments.values())
         )
+    )
+    sentence = (
+        f"In shadow: {report.pairs} requests answered by both, {report.agreement:.1%} alike, {report.flips} opposite."
     )
     if broken is not None:
         sentence = f"Version {report.challenger} is rolled back from shadow: {broken[1]}"
     elif better:
-        gain, labels = asked, len(report.asked.gains)
-        sentence = (
-            f"Version {report.challenger} is better than {report.champion}: {100 * gain.estimate:+.1f} points of right "
-            f"answers (always-valid {100 * (1 - SHADOW_ALPHA):.0f} % interval {100 * gain.low:+.1f} to "
-            f"{100 * gain.high:+.1f}; {labels} labels of {report.disagreements} disagreements in {report.pairs} "
-            "requests)."
-        )
+        gain, labels = proven, len(asked.gains)
+        points = _points(gain, SHADOW_ALPHA, on_asked)
+        sentence = f"Version {report.challenger} is better than {report.champion}: {points}."
     elif not_worse:
         sentence = (
             f"Version {report.challenger} is not worse than {report.champion} by {100 * margin:g} points or more, and "
-            f"{saving:.0%} cheaper per prediction: {100 * gain.estimate:+.1f} points of right answers (always-valid "
-            f"{100 * (1 - policy.alpha):.0f} % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}; {labels} "
-            f"labels of {report.disagreements} disagreements in {report.pairs} requests)."
+            f"{saving:.0%} cheaper per prediction: {points}."
         )
     return ExperimentDecision(
         decision="ROLL_BACK" if broken is not None else "PROMOTE" if better or not_worse else "CONTINUE",
@@ -355,10 +371,22 @@ def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: floa
         estimate=gain.estimate,
         low=gain.low,
         high=gain.high,
-        exposure_champion=report.labelled,
-        exposure_challenger=report.labelled,
+        exposure_champion=labels,
+        exposure_challenger=labels,
         srm_p_value=1.0,
         guard=None if broken is None else broken[0],
         grounds="better" if better else "not worse and cheaper" if not_worse else None,
         saving=saving,
+    )
+
+
+def _enough(gains: npt.NDArray[np.float64], units: npt.NDArray[np.int64], policy: ExperimentPolicy) -> bool:
+    """Return True if there are labels of enough pairs and units for an asymptotic interval."""
+    return len(gains) >= policy.min_exposure_to_stop and len(np.unique(units)) >= policy.min_units
+
+
+def _points(gain: Difference, alpha: float, labels: str) -> str:
+    return (
+        f"{100 * gain.estimate:+.1f} points of right answers (always-valid {100 * (1 - alpha):.0f} % interval "
+        f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}; {labels})"
     )

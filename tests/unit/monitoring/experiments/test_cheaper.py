@@ -9,7 +9,6 @@ import pytest
 from absa.policies import ExperimentPolicy
 from benchmarks.promotion.experiments import cheaper, cheaper_in_shadow
 from monitoring.experiments.ab_statistics import (
-    UNKNOWN_DIFFERENCE,
     ArmHealth,
     ExperimentEvidence,
     Outcomes,
@@ -35,7 +34,7 @@ def shadow(gains: np.ndarray) -> ShadowReport:
     )  # fmt: skip
     return ShadowReport(
         experiment="e", champion="1", challenger="2", pairs=10_000, agreement=0.88, flips=0, confusion=((1,),),
-        labelled=0, only_champion=0, only_challenger=0, gain=UNKNOWN_DIFFERENCE, p_value=1.0, asked=asked,
+        gains=np.zeros(0), units=np.zeros(0, dtype=np.int64), asked=asked,
         champion_health=health, challenger_health=health, champion_ms=None, challenger_ms=None,
     )  # fmt: skip
 
@@ -95,6 +94,17 @@ def test_better_challenger_is_promoted_by_requested_labels() -> None:
 def test_few_pairs_or_labels_promote_nothing(change: dict[str, object]) -> None:
     few = {"asked": replace(shadow(np.ones(99)).asked)} if "asked" in change else change
     assert judge_shadow(replace(shadow(np.ones(120)), **few), ExperimentPolicy()).decision == "CONTINUE"  # type: ignore[arg-type]
+
+
+def test_worse_cheaper_shadow_names_the_labels_that_count() -> None:
+    """Other labels than requested ones of disagreements count neither in the decision nor in its sentence."""
+    report = replace(shadow(np.repeat([1.0, -1.0], [20, 240])), gains=np.ones(500), units=np.arange(500))
+    found = judge_shadow(report, ExperimentPolicy(), saving=0.44)
+    assert (found.decision, found.guard, found.exposure_challenger) == ("ROLL_BACK", "labels", 260)
+    assert "it is worse than 1: -" in found.sentence
+    assert "260 labels of 1200 disagreements in 10000 requests" in found.sentence
+    few_units = replace(report, asked=replace(report.asked, units=np.arange(260) % 19))
+    assert judge_shadow(few_units, ExperimentPolicy(), saving=0.44).decision == "CONTINUE"
 
 
 def test_equal_shadow_is_rarely_promoted_as_better() -> None:

@@ -1,5 +1,6 @@
 """Champion and challenger on the same requests."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -92,8 +93,32 @@ def test_worse_shadow_reverts_before_serving(lake: Lake) -> None:
     write(lake, truth, worse, truth)
     decision = judge_shadow(compare(lake), ExperimentPolicy())
     assert (decision.decision, decision.guard) == ("ROLL_BACK", "labels")
-    assert "only" not in decision.sentence
-    assert "Version 2 is rolled back from shadow" in decision.sentence
+    assert "Version 2 is rolled back from shadow: it is worse than 1: -" in decision.sentence
+    assert "; 600 labelled requests)" in decision.sentence
+
+
+def lost(lake: Lake, champion: int, labels: int, *, units: int) -> ShadowReport:
+    """Labels of which the champion alone is right on some, and both are right on the rest."""
+    gains = np.where(np.arange(labels) < champion, -1.0, 0.0)
+    return replace(compare(lake), gains=gains, units=np.arange(labels) % units)
+
+
+@pytest.mark.parametrize(("units", "decision"), [(19, "CONTINUE"), (20, "ROLL_BACK")])
+def test_worse_shadow_needs_units(lake: Lake, units: int, decision: str) -> None:
+    report = lost(lake, 150, 600, units=units)
+    assert judge_shadow(report, ExperimentPolicy(min_units=20)).decision == decision
+
+
+def test_shadow_divides_alpha_among_challengers(lake: Lake) -> None:
+    """The least loss that rolls back a single challenger does not roll back one of five: each has a fifth of alpha."""
+    alone, one_of_five = ExperimentPolicy(), ExperimentPolicy(comparisons=5)
+    least = next(
+        report
+        for count in range(1, 600)
+        if judge_shadow(report := lost(lake, count, 600, units=600), alone).decision == "ROLL_BACK"
+    )
+    assert judge_shadow(least, one_of_five).decision == "CONTINUE"
+    assert judge_shadow(lost(lake, 300, 600, units=600), one_of_five).decision == "ROLL_BACK"
 
 
 def test_shadow_with_collapsed_confidence_reverts_without_labels(lake: Lake) -> None:
@@ -128,7 +153,8 @@ def test_an_equal_shadow_goes_on(lake: Lake) -> None:
 def test_nothing_is_known_of_no_pairs(lake: Lake) -> None:
     found = compare(lake)
     assert (found.pairs, found.labelled, found.p_value) == (0, 0, 1.0)
-    assert (found.gain.low, found.gain.high) == (-1.0, 1.0)
+    gain = found.on_labels(ExperimentPolicy())
+    assert (gain.low, gain.high) == (-1.0, 1.0)
 
 
 def test_version_outside_plan_is_refused(lake: Lake) -> None:
