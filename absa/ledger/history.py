@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 
 from absa.ledger.lifecycle import live_arms
 from absa.ledger.record import LedgerRecord
@@ -46,13 +47,32 @@ def trial_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | N
     """
     ended, tried = None, False
     for record in records:
-        now = version in {record.state.challenger, *(arm.version for arm in live_arms(record.state.plan))}
+        now = version == record.state.challenger or version in _tried(record)
         if tried and not now and record.state.champion != version:
             ended = record
         elif now:
             ended = None
         tried = now
     return ended
+
+
+def last_drop(records: Sequence[LedgerRecord]) -> tuple[list[str], LedgerRecord] | None:
+    """Return the versions that an experiment of the present champion dropped last, and the record that did.
+
+    None where no experiment dropped one, or where one of them is tried again.
+    """
+    since = champion_since(records)
+    if since is None:
+        return None
+    found: tuple[list[str], LedgerRecord] | None = None
+    for before, after in pairwise(record for record in records if record.number >= since.number):
+        if left := _tried(before) - _tried(after):
+            found = sorted(left), after
+    return None if found is None or _tried(records[-1]) & set(found[0]) else found
+
+
+def _tried(record: LedgerRecord) -> set[str]:
+    return {arm.version for arm in live_arms(record.state.plan)}
 
 
 def reign_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:

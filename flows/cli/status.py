@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from absa.errors import IntegrityError
-from absa.ledger.history import champion_since
+from absa.ledger.history import champion_since, last_drop
 from absa.ledger.record import LedgerRecord
 from absa.records.layout import LEDGER_FOLDER
 from absa.records.schema import iso, utc_now
@@ -79,6 +79,7 @@ def status_facts(services: Services) -> StatusFacts:
             "arms": [{"name": arm.name, "version": arm.version, "share": arm.share} for arm in plan.arms],
         },
         "promotion": _promotion(services, records),
+        "dropped": _dropped(records),
         "training": _training(services),
         "retraining": readable(lambda: _retraining(services), None),
         "attempts": _attempts(services, records, readable),
@@ -131,6 +132,14 @@ def _promotion(services: Services, records: Sequence[LedgerRecord]) -> dict[str,
         "next_at": None if step.next_at is None else iso(step.next_at),
         "ends_at": iso(step.ends_at),
     }
+
+
+def _dropped(records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
+    found = last_drop(records)
+    if found is None:
+        return None
+    versions, record = found
+    return {"versions": versions, "at": iso(record.at), "reason": record.reason, "record": record.number}
 
 
 def _training(services: Services) -> dict[str, Any] | None:
@@ -220,6 +229,8 @@ def screen(facts: StatusFacts) -> Iterator[str]:
         when = f"from {_time(promotion['next_at'])} UTC" if promotion["next_at"] else "as soon as labels suffice"
         yield f"promotion   {promotion['experiment']}: {promotion['step']}; next {promotion['next']}, {when}"
         yield f"{_INDENT}ends by {_time(promotion['ends_at'])} UTC at the latest"
+    if (dropped := facts["dropped"]) is not None:
+        yield f"dropped     version {', '.join(dropped['versions'])} at {_time(dropped['at'])} UTC: {dropped['reason']}"
     training = facts["training"]
     yield f"training    {'none runs' if training is None else 'runs: ' + training['line']}"
     if (retraining := facts["retraining"]) is not None:

@@ -5,7 +5,7 @@ A run that is killed between any two appends is continued by another one. Prefec
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -113,13 +113,14 @@ def begin(trial: Trial) -> LedgerRecord | None:
 def look(trial: Trial) -> LedgerRecord | None:
     """Take one step if one is due. Reads only what is new in the ledger.
 
+    A winner that does not serve in a fresh process is dropped like a version that is worse.
+
     Returns:
         The record that ended the trial, or None while it goes on.
 
     Raises:
         ConflictError: another writer moved the ledger; look again.
         PermanentError: none of the versions is tried any more.
-        IntegrityError: the winner does not serve in a fresh process.
     """
     services, versions = trial.services, trial.request.versions
     records = services.ledger.follow()
@@ -203,7 +204,15 @@ def _promote(
 ) -> LedgerRecord | None:
     if trial.approval is not None and not trial.approval.given():
         return None
-    serves = trial.check(trial.services, winner, head.versions[winner])
+    try:
+        serves = trial.check(trial.services, winner, head.versions[winner])
+    except PermanentError as error:  # a follower would fail again
+        sentence = (
+            f"Version {winner} won, but its check in a fresh process failed: {error}; "
+            f"`evergreen promote {winner} --now` checks it again."
+        )
+        refused = replace(found[winner], decision="ROLL_BACK", guard="check", grounds=None, sentence=sentence)
+        return _drop(trial, head, winner, refused)
     evidence = {**asdict(found[winner]), "infra": serves}
     return _append(trial, head, "promote", found[winner].sentence, promoted(head.state, winner), evidence=evidence)
 

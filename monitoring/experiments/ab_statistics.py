@@ -117,8 +117,8 @@ UNKNOWN_DIFFERENCE: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standar
 class ExperimentDecision:
     """Decision about the challenger, in one sentence, with its figures.
 
-    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels), else None; `grounds`
-    is the reason of a PROMOTE, `saving` that of the evidence.
+    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels, check), else None;
+    `grounds` is the reason of a PROMOTE, `saving` that of the evidence.
     """
 
     decision: ExperimentAction

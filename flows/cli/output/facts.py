@@ -101,6 +101,10 @@ class StatusFacts(TypedDict):
     challenger: Annotated[str | None, "Version under test."]
     traffic: Annotated[Mapping[str, Any] | None, "mode, record of the ledger, and arms with name, version and share."]
     promotion: Annotated[Mapping[str, Any] | None, "experiment, step, next, next_at and ends_at of a running one."]
+    dropped: Annotated[
+        Mapping[str, Any] | None,
+        "versions that an experiment of the champion dropped last, at, reason and record; null without such.",
+    ]
     training: Annotated[Mapping[str, Any] | None, "phase, detail, left_s and line of a running one."]
     retraining: Annotated[
         Mapping[str, Any] | None,

@@ -158,7 +158,7 @@ def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> C
         lines=(f"the experiment ended (ledger record {record.number}): {record.reason}",),
         meaning=f"Version {champion} is champion and answers all traffic"
         if won
-        else f"Version {champion} stays champion: none of the tried ones was better",
+        else f"Version {champion} stays champion: no tried version replaces it",
         following="evergreen status; `evergreen rollback` reverts it" if won else "evergreen train, with more labels",
     )
 

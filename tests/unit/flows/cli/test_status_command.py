@@ -72,6 +72,17 @@ def test_running_promotion_has_step_and_date(services: Services) -> None:
         status_facts(services)))  # fmt: skip
 
 
+def test_dropped_version_is_shown_with_reason(services: Services) -> None:
+    append(services, "promote", crowned("1"))
+    assert status_facts(services)["dropped"] is None
+    append(services, "traffic", shadowed(challenged(crowned("1"), "2"), ()))
+    append(services, "rollback", crowned("1"))
+    facts = status_facts(services)
+    assert (facts["dropped"]["versions"], facts["dropped"]["record"]) == (["2"], 3)
+    (line,) = [each for each in screen(facts) if each.startswith("dropped     version 2 at 20")]
+    assert line.endswith(" UTC: version 2: the gate says HOLD.")
+
+
 @pytest.mark.parametrize(("phase", "age_s", "runs"), [("training", 1, True), ("training", 600, False),
                                                       ("finishing", 1, False)])  # fmt: skip
 def test_running_training_has_time_left(services: Services, phase: str, age_s: float, runs: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 from absa.errors import ConflictError, IntegrityError, NotFoundError, PermanentError, UnavailableError
 from absa.ledger.lifecycle import challenged, crowned, dropped, ramped, shadowed
 from absa.ledger.record import Action, LedgerRecord, next_record
+from absa.ledger.routing import single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
 from absa.policies import ExperimentPolicy
@@ -20,9 +21,10 @@ from flows.platform.settings import Settings
 from flows.promotion.promotion_look import Trial, begin, look, promote_versions
 from flows.promotion.promotion_request import PromotionRequest
 from flows.promotion.running_experiment import RunningExperiment
+from flows.promotion.take_over import take_over
 from monitoring.experiments.ab_statistics import ExperimentAction, ExperimentDecision
 from tests.fake_lakes import CountingLake, MemoryLake
-from tests.stand_ins import FakeRegistry
+from tests.stand_ins import FakeDeployments, FakeRegistry
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
 VERSIONS = {version: version * 64 for version in "123"}
@@ -315,14 +317,46 @@ def test_version_that_may_not_serve_is_not_tried(
     assert services.head().number == 1
 
 
-def test_winner_that_does_not_serve_is_not_promoted(services: Services) -> None:
-    def broken(*_: object) -> dict[str, Any]:
-        raise IntegrityError("answers differ")
+@pytest.mark.parametrize("error", [IntegrityError("answers differ"), NotFoundError("its package is lost")])
+def test_winner_that_fails_its_check_is_dropped(services: Services, clock: Clock, error: Exception) -> None:
+    """The first refusal is a decision in the ledger, so no follower repeats the check."""
+    checks: list[str] = []
+
+    def broken(_: Services, version: str, digest: str) -> dict[str, Any]:
+        checks.append(version)
+        raise error
 
     tell(services, FIRST, NAMED, HALF)
-    with pytest.raises(IntegrityError):
-        look(trial(services, judge=Evidence({"2": ["PROMOTE"]}), check=broken))
-    assert services.head().state == HALF
+    ended = run(services, clock, judge=Evidence({"2": ["PROMOTE"]}), check=broken)
+    assert (ended.action, ended.state, checks) == ("rollback", FIRST, ["2"])
+    assert f"its check in a fresh process failed: {error}; `evergreen promote 2 --now` checks it again" in ended.reason
+    kept = services.ledger.evidence(ended)
+    assert (kept["decision"], kept["guard"], kept["grounds"]) == ("ROLL_BACK", "check", None)
+    prefect = FakeDeployments()
+    assert take_over(replace(services, deployments=prefect), clock() + timedelta(days=1)) == []
+
+
+def test_second_winner_follows_one_that_fails_its_check(services: Services, clock: Clock) -> None:
+    def check(services: Services, version: str, digest: str) -> dict[str, Any]:
+        if version == "3" and services.head().state.plan != single("1"):
+            raise IntegrityError("answers differ")
+        return serves(services, version, digest)
+
+    tell(services, FIRST)
+    ended = run(services, clock, "2", "3", judge=Evidence({"2": ["PROMOTE"], "3": ["PROMOTE"]}), check=check)
+    assert ended.state == crowned("2")
+
+
+def test_check_without_a_lake_is_repeated(services: Services, clock: Clock) -> None:
+    fails = outage(3)
+
+    def check(services: Services, version: str, digest: str) -> dict[str, Any]:
+        if next(fails):
+            raise UnavailableError("the lake is unavailable")
+        return serves(services, version, digest)
+
+    tell(services, FIRST, NAMED, HALF)
+    assert run(services, clock, judge=Evidence({"2": ["PROMOTE"]}), check=check).state == crowned("2")
 
 
 def test_promotion_waits_for_the_operator(services: Services) -> None:

@@ -1,11 +1,12 @@
 """Ledger history of a promotion: running experiment, end of a trial, contradictions."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from absa.errors import PermanentError
-from absa.ledger.history import champion_since, former_champion, trial_end
+from absa.ledger.history import champion_since, former_champion, last_drop, trial_end
 from absa.ledger.lifecycle import challenged, crowned, dropped, live_arms, promoted, ramped, shadowed
 from absa.ledger.record import Action, LedgerRecord
 from absa.ledger.routing import assign
@@ -114,6 +115,18 @@ def test_restored_champion_counts_from_its_return() -> None:
     since = champion_since([*told, *records(("challenge", NAMED))])
     assert since == told[-1]
     assert champion_since(told[:1]) is None
+
+
+def test_last_drop_is_of_present_champion() -> None:
+    one_left = dropped(ramped(SEVERAL, 0.25), "2")
+    told = records(("promote", FIRST), ("challenge", NAMED), ("traffic", SEVERAL), ("traffic", one_left))
+    assert last_drop(told[:3]) is None
+    assert last_drop(told) == (["2"], told[3])
+    ended = [*told, replace(told[0], number=5, action="rollback")]
+    assert last_drop(ended) == (["3"], ended[4])
+    assert last_drop([*told, replace(told[0], number=5, action="promote", state=crowned("3"))]) is None
+    assert last_drop([*ended, replace(told[2], number=6)]) is None
+    assert last_drop([]) is None
 
 
 def test_contradictions_of_head_and_aliases_are_found() -> None:
